@@ -1,0 +1,136 @@
+"""The FastAPI app that is measured: the same in every mode. Only `submit` differs between strategies."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import BrokenExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+import strategies
+from harness import worker, workloads
+from harness.clock import now_ms
+from harness.options import Inject, ServerOptions
+from harness.records import Timings
+from harness.server_timing import HEADER, encode
+
+log = logging.getLogger("harness.app")
+
+
+class Question(BaseModel):
+    """The body of `POST /predict`."""
+
+    text: str
+
+
+def create_app(options: ServerOptions) -> FastAPI:
+    """The app for one arm. It answers requests once every worker has loaded the model and run it once.
+
+    GET / asks the article's sentence; POST /predict the text of its body; GET /health is 200 only while
+    every worker is warm and the strategy can serve. Model first, then the awaited I/O; the split of the
+    time leaves in the `Server-Timing` header.
+    """
+    workload = workloads.create(options.workload)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            async with _open(options) as submit:
+                about = (await submit(worker.About())).value
+                app.state.handler = Handler(submit, workload, options.inject)
+                app.state.about = about
+                yield
+        except Exception as error:
+            app.state.startup_error = error
+            raise
+
+    app = FastAPI(title="executor-bench", lifespan=lifespan, docs_url=None, redoc_url=None)
+
+    @app.get("/")
+    async def article() -> JSONResponse:
+        return await _handler(app).answer(workload.warmup_item)
+
+    @app.post("/predict")
+    async def predict(question: Question) -> JSONResponse:
+        return await _handler(app).answer(question.text)
+
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        handler = _handler(app)
+        content = {"status": handler.health, "strategy": options.strategy, "about": app.state.about}
+        return JSONResponse(content, status_code=200 if handler.health == "ok" else 503)
+
+    return app
+
+
+def _open(options: ServerOptions) -> Any:
+    module = strategies.get(options.strategy)
+    setup = functools.partial(worker.setup, options.workload, options.inject.model_ms)
+    chosen = {} if options.workers is None else {"workers": options.workers}
+    return module.open(setup, worker.call, strategies.Options(**chosen))
+
+
+def _handler(app: FastAPI) -> Handler:
+    handler: Handler = app.state.handler
+    return handler
+
+
+class Handler:
+    """One request's way through model and I/O, stamped."""
+
+    def __init__(
+        self,
+        submit: Callable[[Any], Awaitable[worker.Reply]],
+        workload: workloads.Workload,
+        inject: Inject,
+    ) -> None:
+        self._submit = submit
+        self._workload = workload
+        self._inject = inject
+        self.health = "ok"
+
+    async def answer(self, item: str) -> JSONResponse:
+        """200 with the I/O's value, 500 when the model raised, 503 when the strategy can serve no more."""
+        entered = now_ms()
+        await _delay(self._inject.queue_ms)
+        try:
+            reply = await self._submit(item)
+        except BrokenExecutor as error:
+            self.health = "broken"
+            return _failed(503, error)
+        except Exception as error:  # noqa: BLE001 - whatever a model raises, the client gets an answer
+            return _failed(500, error)
+        await _delay(self._inject.resume_ms)
+        resumed = now_ms()
+        await _delay(self._inject.io_ms)
+        value = await self._workload.io(reply.value)
+        io_done = now_ms()
+        timings = Timings(
+            entered_ms=entered,
+            queue_ms=reply.started_ms - entered,
+            model_ms=reply.ended_ms - reply.started_ms,
+            model_cpu_ms=reply.cpu_ms,
+            resume_ms=resumed - reply.ended_ms,
+            io_ms=io_done - resumed,
+            handler_ms=now_ms() - entered,
+            batch_size=reply.batch_size,
+            worker_pid=reply.pid,
+        )
+        return JSONResponse({"answer": value}, headers={HEADER: encode(timings)})
+
+
+async def _delay(delay_ms: float) -> None:
+    if delay_ms:
+        await asyncio.sleep(delay_ms / 1e3)
+
+
+def _failed(status: int, error: Exception) -> JSONResponse:
+    log.error("answered %d: %s: %s", status, type(error).__name__, error)
+    return JSONResponse({"detail": f"{type(error).__name__}: {error}"}, status_code=status)

@@ -1,0 +1,121 @@
+"""The rows of a run. Frozen and flat, the unit in every name; the CSV headers derive from these classes.
+
+Stamps (`*_ms` that name a moment) count from the start of their trial, on the monotonic clock that all
+processes of one host share. Durations are raw. Percentiles are never stored: they can be recomputed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Any, TypeVar
+
+SCHEMA_VERSION = 1
+
+WARMUP = "warmup"
+MEASURE = "measure"
+COOLDOWN = "cooldown"
+
+Row = TypeVar("Row", bound="Sample | Trial")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Timings:
+    """One request as the server saw it; travels in the answer's `Server-Timing` header.
+
+    The stretches are contiguous: entered → queue → model → resume → io. With `entered_ms` every stamp on
+    the server can be rebuilt from them. A server of somebody else may send only some, hence None.
+    """
+
+    entered_ms: float | None = None  # the route's entry, on the host's monotonic clock
+    queue_ms: float | None = None  # submitted → a worker starts: waiting, pickling, the way there
+    model_ms: float | None = None  # inside the worker, wall clock
+    model_cpu_ms: float | None = None  # inside the worker, CPU of the thread that ran the model
+    resume_ms: float | None = None  # the worker is done → the route runs again: the way back
+    io_ms: float | None = None  # the awaited I/O as the route sees it, stalls of the loop included
+    handler_ms: float | None = None  # route entry → just before the answer
+    batch_size: int | None = None  # requests that shared this call of the model
+    worker_pid: int | None = None  # process in which the model ran
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sample:
+    """One request of one trial: a row of `requests.csv`. Failures and warm-ups are rows too."""
+
+    arm: str
+    strategy: str
+    load: str  # the arrival law, such as closed(8)
+    block: int  # 0 is the pilot, which is not analysed
+    trial: int
+    seq: int  # in order of sending within the trial
+    phase: str  # warmup, measure or cooldown (sent after the window, to keep the load up)
+    due_ms: float  # when the schedule wanted it; closed loop: when the same client's last answer was done
+    sent_ms: float
+    done_ms: float
+    entered_ms: float | None
+    queue_ms: float | None
+    model_ms: float | None
+    model_cpu_ms: float | None
+    resume_ms: float | None
+    io_ms: float | None
+    handler_ms: float | None
+    status: int | None  # the HTTP code; empty when there was no answer
+    error: str  # empty, or why there was no good answer
+    batch_size: int | None
+    worker_pid: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trial:
+    """One arm under one load for one window: a row of `trials.csv`, written after its requests.
+
+    The row is the commit mark: requests without it are the torn tail of a killed run.
+    """
+
+    trial: int
+    block: int
+    position: int  # place within the block, which is in random order
+    arm: str
+    strategy: str
+    load: str
+    concurrency: int
+    io_nominal_ms: float  # the I/O asked for, in this arm
+    requests: int  # rows of this trial in requests.csv
+    measured: int  # of these, rows of phase measure
+    failed: int  # of the measured, those without a good answer
+    window_start_ms: float  # the measured window, from the trial's start
+    window_end_ms: float
+    client_cpu_ms: float  # CPU of the load generator's process over the whole trial
+    started_at: str  # UTC, ISO 8601
+    state: str  # ok, or failed
+    error: str  # why it failed
+
+
+def header(row_type: type[Row]) -> list[str]:
+    """Column names of a CSV of `row_type`, in order."""
+    return [field.name for field in dataclasses.fields(row_type)]
+
+
+def to_cells(row: Sample | Trial) -> list[str]:
+    """One CSV line. Floats carry three decimals (a microsecond, in milliseconds); None is empty."""
+    return [_cell(getattr(row, field.name)) for field in dataclasses.fields(row)]
+
+
+def column_types(row_type: type[Row]) -> dict[str, type]:
+    """Column name → str, int or float; says nothing of whether it may be empty."""
+    hints = typing.get_type_hints(row_type)
+    return {name: _bare(hint) for name, hint in hints.items()}
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _bare(hint: Any) -> type:
+    if isinstance(hint, types.UnionType):
+        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    bare: type = hint
+    return bare

@@ -1,0 +1,167 @@
+"""One arm's server as a child process: start, wait until ready, stop. Never imports the app."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from harness.errors import HarnessError
+from harness.options import ServerOptions
+from harness.serve import ERROR_MARK
+from harness.supervisor import Supervisor
+
+HOST = "127.0.0.1"
+READY_WITHIN_S = 180.0  # a cold disk reads torch and the weights for tens of seconds
+STOP_WITHIN_S = 5.0
+_TAIL_LINES = 12
+
+
+class Server:
+    """A running child. `name` is how messages call it (the arm)."""
+
+    def __init__(self, name: str, process: subprocess.Popen[str], port: int, log: Path | None) -> None:
+        self.name = name
+        self.url = f"http://{HOST}:{port}"
+        self.pid = process.pid
+        self._process = process
+        self._port = port
+        self._log = log
+
+    def wait_ready(self, within_s: float = READY_WITHIN_S) -> dict[str, Any]:
+        """Return what `/health` says once it is green; raise HarnessError when the child died or is late."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            self.check_alive(stage="start")
+            health = self._health()
+            if health is not None:
+                return health
+            time.sleep(0.05)
+        raise HarnessError(
+            f"The server of arm {self.name!r} was not ready within {within_s:.0f} s.{self._tail()}",
+            stage="server",
+            hint="Look at its log; a slow disk or a large model may need a smaller plan first.",
+        )
+
+    def check_alive(self, stage: str) -> None:
+        """Raise HarnessError, with the cause or the log's tail, when the child has exited."""
+        code = self._process.poll()
+        if code is None:
+            return
+        raise self._reported() or HarnessError(
+            f"The server of arm {self.name!r} ended (exit code {code}, at {stage}).{self._tail()}",
+            stage="server",
+            hint="`execbench serve` with the same options shows it in the foreground.",
+        )
+
+    def wait(self) -> int:
+        """Wait for the child to end by itself; return its exit code."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """TERM, then KILL; its workers too. Safe to call twice."""
+        family = _family(self._process)
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        _, survivors = psutil.wait_procs(family, timeout=1.0)
+        for process in survivors:
+            process.kill()
+
+    def _health(self) -> dict[str, Any] | None:
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=2.0)
+        try:
+            connection.request("GET", "/health")
+            answer = connection.getresponse()
+            body: dict[str, Any] = json.loads(answer.read())
+        except (OSError, http.client.HTTPException, ValueError):
+            return None  # not listening to us yet
+        finally:
+            connection.close()
+        return body if answer.status == 200 else None
+
+    def _reported(self) -> HarnessError | None:
+        for line in self._lines():
+            if line.startswith(ERROR_MARK):
+                return HarnessError(**json.loads(line.removeprefix(ERROR_MARK)))
+        return None
+
+    def _tail(self) -> str:
+        lines = self._lines()[-_TAIL_LINES:]
+        return "".join(f"\n  | {line}" for line in ["The end of its log:", *lines]) if lines else ""
+
+    def _lines(self) -> list[str]:
+        if self._log is None or not self._log.exists():
+            return []
+        return self._log.read_text(errors="replace").splitlines()
+
+
+@contextmanager
+def start(
+    name: str, options: ServerOptions, supervisor: Supervisor, *, log: Path, port: int = 0
+) -> Iterator[Server]:
+    """Start a server on 127.0.0.1 (port 0: a free one) and stop it on leaving; it is not waited for.
+
+    The socket is bound here and handed over, so that no other process can take the port in between.
+    Both output streams of the child go to `log`.
+    """
+    with _bind(port) as listening, log.open("wb") as stream:
+        process = supervisor.spawn(
+            "harness.serve",
+            str(listening.fileno()),
+            stdin=subprocess.PIPE,
+            stdout=stream,
+            stderr=stream,
+            pass_fds=[listening.fileno()],
+            text=True,
+        )
+        port = listening.getsockname()[1]
+    server = Server(name, process, port, log)
+    try:
+        _hand_over(process, options)
+        yield server
+    finally:
+        server.stop()
+
+
+def _bind(port: int) -> socket.socket:
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise HarnessError(
+            f"Port {port} of {HOST} cannot be used: {error.strerror}.",
+            stage="server",
+            hint="Choose another with --port, or 0 for any free one.",
+        ) from error
+    return listening
+
+
+def _hand_over(process: subprocess.Popen[str], options: ServerOptions) -> None:
+    assert process.stdin is not None
+    try:
+        process.stdin.write(options.model_dump_json())
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # it died at once; `check_alive` says why
+
+
+def _family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []

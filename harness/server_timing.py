@@ -1,0 +1,88 @@
+"""Timings ⇄ the `Server-Timing` response header (W3C), which any server in any language can send.
+
+    queue;dur=0.412, model;dur=8.3;desc="cpu=8.1 batch=1 pid=4711", resume;dur=0.2, io;dur=5.1, handler;dur=14.1;desc="entered=…"
+
+`dur` is in milliseconds. `entered` is the host's monotonic clock, of use to a client on the same host only.
+"""
+
+from __future__ import annotations
+
+import re
+
+from harness.records import Timings
+
+HEADER = "Server-Timing"
+
+_STRETCHES = ("queue", "model", "resume", "io", "handler")
+# metric names and parameters are tokens; a description is a quoted string, in which commas may stand
+_ENTRY = re.compile(r'\s*([\w!#$%&\'*+.^`|~-]+)((?:\s*;\s*[\w-]+\s*=\s*(?:"[^"]*"|[^",;]*))*)\s*(?:,|$)')
+_PARAMETER = re.compile(r';\s*([\w-]+)\s*=\s*(?:"([^"]*)"|([^",;]*))')
+
+
+def encode(timings: Timings) -> str:
+    """The header's value; parts that are None are left out."""
+    described = {
+        "model": {
+            "cpu": timings.model_cpu_ms,
+            "batch": timings.batch_size,
+            "pid": timings.worker_pid,
+        },
+        "handler": {"entered": timings.entered_ms},
+    }
+    entries = []
+    for name in _STRETCHES:
+        duration = getattr(timings, f"{name}_ms")
+        if duration is not None:
+            entries.append(f"{name};dur={duration:.3f}{_describe(described.get(name, {}))}")
+    return ", ".join(entries)
+
+
+def decode(value: str) -> Timings:
+    """What can be read of a header, ours or a stranger's. Unknown or malformed parts are passed over."""
+    entries = {name: parameters for name, parameters in _entries(value) if name in _STRETCHES}
+    notes = dict(
+        pair.split("=", 1)
+        for parameters in entries.values()
+        for pair in parameters.get("desc", "").split()
+        if "=" in pair
+    )
+    durations = {name: _number(parameters.get("dur")) for name, parameters in entries.items()}
+    return Timings(
+        entered_ms=_number(notes.get("entered")),
+        queue_ms=durations.get("queue"),
+        model_ms=durations.get("model"),
+        model_cpu_ms=_number(notes.get("cpu")),
+        resume_ms=durations.get("resume"),
+        io_ms=durations.get("io"),
+        handler_ms=durations.get("handler"),
+        batch_size=_whole(notes.get("batch")),
+        worker_pid=_whole(notes.get("pid")),
+    )
+
+
+def _describe(notes: dict[str, float | int | None]) -> str:
+    words = [f"{key}={_plain(value)}" for key, value in notes.items() if value is not None]
+    return f';desc="{" ".join(words)}"' if words else ""
+
+
+def _plain(value: float | int) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _entries(value: str) -> list[tuple[str, dict[str, str]]]:
+    return [
+        (match[1].lower(), {key.lower(): quoted or bare for key, quoted, bare in _PARAMETER.findall(match[2])})
+        for match in _ENTRY.finditer(value)
+    ]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _whole(text: str | None) -> int | None:
+    number = _number(text)
+    return None if number is None else int(number)

@@ -1,0 +1,70 @@
+"""WHAT a request does: a blocking model, then awaited I/O. A workload is one file and its name below.
+
+A workload travels to workers and to the load generator as `WorkloadOptions` (its name and options), so
+importing this package, or a workload's module, must not import the model's library: `load` does that.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, Protocol
+
+from harness.errors import UsageError
+from harness.options import WorkloadOptions
+
+NAMES = ("embed", "synthetic")
+
+
+class Workload(Protocol):
+    """Contract. The class in each module is called `Workload` and takes the options."""
+
+    warmup_item: str  # what a worker runs once before it is ready, and what `GET /` asks
+
+    def __init__(self, options: WorkloadOptions) -> None: ...
+
+    def environment(self) -> Mapping[str, str]:
+        """Environment variables that must stand before a worker's process starts."""
+        ...
+
+    def load(self) -> Any:
+        """Return the model. Runs in the worker, once per process; raises HarnessError if it cannot."""
+        ...
+
+    def predict(self, model: Any, items: list[str]) -> list[Any]:
+        """Run the model, blocking; one result per item, in order."""
+        ...
+
+    async def io(self, result: Any) -> Any:
+        """The awaited I/O that follows the model; its value (JSON-able, small) is the answer's body."""
+        ...
+
+    def payloads(self, seed: int) -> Iterator[str]:
+        """Endless texts to ask; the same seed gives the same texts."""
+        ...
+
+    def about(self, model: Any) -> dict[str, str | int | float | bool | None]:
+        """Facts about the loaded model as observed in the worker, for the run's record."""
+        ...
+
+
+def summary(name: str) -> str:
+    """The workload in one line."""
+    line: str = import_module(f"harness.workloads.{name}").SUMMARY
+    return line
+
+
+def create(options: WorkloadOptions) -> Workload:
+    """The workload that `options` names; raises UsageError for a name that does not exist."""
+    check_name(options.name)
+    workload: Workload = import_module(f"harness.workloads.{options.name}").Workload(options)
+    return workload
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError, with the nearest name, unless `name` is a workload."""
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Choose from: {', '.join(NAMES)}."
+        raise UsageError(f"There is no workload {name!r}.", stage="plan", hint=hint)

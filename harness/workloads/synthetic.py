@@ -1,0 +1,78 @@
+"""A model whose cost is known, so that the instrument can be checked against truth, without torch."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import hashlib
+import itertools
+import time
+from collections.abc import Callable, Iterator
+
+from harness.options import ARTICLE_SENTENCE, WorkloadOptions
+
+SUMMARY = "a call of known cost (--service-ms, --mode sleep|hold|spin|release), no torch"
+
+_HASHED_AT_ONCE = bytes(128 * 1024)  # some 0.1 ms of work; hashlib lets go of the lock above 2 KiB
+_LONGEST_USLEEP_US = 999_999  # POSIX allows usleep to refuse a second or more
+
+
+class Workload:
+    """`predict` costs `service_ms` per call, whatever the number of items (one call, one service time).
+
+    sleep: wall time known, no CPU, interpreter lock free.   hold: wall time known, lock held throughout.
+    spin: thread CPU time known, lock contended.             release: thread CPU time known, lock free.
+    """
+
+    warmup_item = ARTICLE_SENTENCE
+
+    def __init__(self, options: WorkloadOptions) -> None:
+        self._options = options
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def load(self) -> Callable[[float], None]:
+        return _MODES[self._options.mode]
+
+    def predict(self, model: Callable[[float], None], items: list[str]) -> list[str]:
+        model(self._options.service_ms)
+        return [item.upper() for item in items]
+
+    async def io(self, result: str) -> str:
+        await asyncio.sleep(self._options.io_ms / 1e3)
+        return result
+
+    def payloads(self, seed: int) -> Iterator[str]:
+        return (f"item {seed}-{number}" for number in itertools.count())
+
+    def about(self, model: Callable[[float], None]) -> dict[str, str | int | float | bool | None]:
+        return {"model": f"synthetic {self._options.mode}", "service_ms": self._options.service_ms}
+
+
+def _sleep(service_ms: float) -> None:
+    time.sleep(service_ms / 1e3)
+
+
+def _hold(service_ms: float) -> None:
+    """Sleep in C through PyDLL, which keeps the interpreter lock (a Python spin lets go every 5 ms)."""
+    usleep = ctypes.PyDLL(None).usleep
+    left_us = round(service_ms * 1e3)
+    while left_us > 0:
+        usleep(min(left_us, _LONGEST_USLEEP_US))
+        left_us -= _LONGEST_USLEEP_US
+
+
+def _spin(service_ms: float) -> None:
+    until = time.thread_time() + service_ms / 1e3
+    while time.thread_time() < until:
+        pass
+
+
+def _release(service_ms: float) -> None:
+    until = time.thread_time() + service_ms / 1e3
+    while time.thread_time() < until:
+        hashlib.sha256(_HASHED_AT_ONCE)
+
+
+_MODES = {"sleep": _sleep, "hold": _hold, "spin": _spin, "release": _release}
