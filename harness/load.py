@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -25,34 +25,12 @@ from httpx_aiohttp import AiohttpTransport
 from harness import workloads
 from harness.clock import now_ms
 from harness.options import LoadOptions, Texts
-from harness.records import COOLDOWN, MEASURE, WARMUP, Timings
+from harness.records import COOLDOWN, MEASURE, WARMUP, Outcome, Shot, Timings
 from harness.server_timing import HEADER, decode
 
 PROGRESS_EVERY_S = 0.5
 PAUSE_WITHOUT_ANSWER_S = 0.05  # a user who got no answer does not hammer; a dead server costs no CPU
 _LONGEST_ERROR = 200
-
-
-class Shot(NamedTuple):
-    """One request as sent and answered: what a Sample holds beside the names of its trial."""
-
-    seq: int
-    phase: str
-    due_ms: float
-    sent_ms: float
-    done_ms: float
-    timings: Timings
-    status: int | None
-    error: str
-
-
-class Outcome(NamedTuple):
-    """One trial. Stamps count from its start."""
-
-    shots: list[Shot]
-    window_start_ms: float
-    window_end_ms: float
-    client_cpu_ms: float
 
 
 class Window:
@@ -188,7 +166,7 @@ def open_client(options: LoadOptions) -> httpx.AsyncClient:
     transport: httpx.AsyncBaseTransport
     if options.transport == "aiohttp":
         # verify concerns a session that the transport would make itself; ours verifies by aiohttp's default
-        transport = AiohttpTransport(client=lambda: _session(options.concurrency), verify=False)  # noqa: S501
+        transport = AiohttpTransport(client=lambda: _session(options.concurrency), verify=False)
     else:
         verify = urlsplit(options.url).scheme == "https"  # a TLS context takes 20 ms to make
         transport = httpx.AsyncHTTPTransport(limits=limits, verify=verify)
@@ -272,7 +250,7 @@ def main() -> None:
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:
-    shots = [[*shot._replace(timings=dataclasses.astuple(shot.timings))] for shot in outcome.shots]  # type: ignore[arg-type]
+    shots = [{**shot._asdict(), "timings": dataclasses.asdict(shot.timings)} for shot in outcome.shots]
     return {**outcome._asdict(), "shots": shots}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 SCHEMA_VERSION = 1
 
@@ -37,6 +37,28 @@ class Timings:
     handler_ms: float | None = None  # route entry → just before the answer
     batch_size: int | None = None  # requests that shared this call of the model
     worker_pid: int | None = None  # process in which the model ran
+
+
+class Shot(NamedTuple):
+    """One request as sent and answered: what a Sample holds beside the names of its trial."""
+
+    seq: int
+    phase: str
+    due_ms: float
+    sent_ms: float
+    done_ms: float
+    timings: Timings
+    status: int | None
+    error: str
+
+
+class Outcome(NamedTuple):
+    """One trial. Stamps count from its start."""
+
+    shots: list[Shot]
+    window_start_ms: float
+    window_end_ms: float
+    client_cpu_ms: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,7 +102,7 @@ class Trial:
     strategy: str
     load: str
     concurrency: int
-    io_nominal_ms: float  # the I/O asked for, in this arm
+    io_nominal_ms: float | None  # the I/O asked for, in this arm; empty when nobody knows
     requests: int  # rows of this trial in requests.csv
     measured: int  # of these, rows of phase measure
     failed: int  # of the measured, those without a good answer
@@ -90,6 +112,54 @@ class Trial:
     started_at: str  # UTC, ISO 8601
     state: str  # ok, or failed
     error: str  # why it failed
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Identity:
+    """Which trial it is: what its row and its requests' rows have in common."""
+
+    trial: int
+    block: int
+    position: int
+    arm: str
+    strategy: str
+    load: str
+    concurrency: int
+    io_nominal_ms: float | None
+
+
+def to_rows(
+    identity: Identity, outcome: Outcome, *, started_at: str, error: str = ""
+) -> tuple[Trial, list[Sample]]:
+    """A trial's row and its requests' rows. An `error` marks the trial failed; its rows are kept."""
+    measured = [shot for shot in outcome.shots if shot.phase == MEASURE]
+    trial = Trial(
+        **dataclasses.asdict(identity),
+        requests=len(outcome.shots),
+        measured=len(measured),
+        failed=sum(bool(shot.error) for shot in measured),
+        window_start_ms=outcome.window_start_ms,
+        window_end_ms=outcome.window_end_ms,
+        client_cpu_ms=outcome.client_cpu_ms,
+        started_at=started_at,
+        state="failed" if error else "ok",
+        error=error,
+    )
+    return trial, [_to_sample(identity, shot) for shot in outcome.shots]
+
+
+def _to_sample(identity: Identity, shot: Shot) -> Sample:
+    seen_by_client = shot._asdict()
+    seen_by_server = dataclasses.asdict(seen_by_client.pop("timings"))
+    return Sample(
+        arm=identity.arm,
+        strategy=identity.strategy,
+        load=identity.load,
+        block=identity.block,
+        trial=identity.trial,
+        **seen_by_client,
+        **seen_by_server,
+    )
 
 
 def header(row_type: type[Row]) -> list[str]:
@@ -116,6 +186,6 @@ def _cell(value: object) -> str:
 
 def _bare(hint: Any) -> type:
     if isinstance(hint, types.UnionType):
-        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     bare: type = hint
     return bare

@@ -116,7 +116,7 @@ def start(
     The socket is bound here and handed over, so that no other process can take the port in between.
     Both output streams of the child go to `log`.
     """
-    with _bind(port) as listening, log.open("wb") as stream:
+    with bind(port) as listening, log.open("wb") as stream:
         process = supervisor.spawn(
             "harness.serve",
             str(listening.fileno()),
@@ -135,7 +135,8 @@ def start(
         server.stop()
 
 
-def _bind(port: int) -> socket.socket:
+def bind(port: int) -> socket.socket:
+    """A listening socket on 127.0.0.1, port 0 for any free one; HarnessError when it cannot be had."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -1,8 +1,9 @@
 """Timings ⇄ the `Server-Timing` response header (W3C), which any server in any language can send.
 
-    queue;dur=0.412, model;dur=8.3;desc="cpu=8.1 batch=1 pid=4711", resume;dur=0.2, io;dur=5.1, handler;dur=14.1;desc="entered=…"
+    queue;dur=0.4, model;dur=8.3;desc="cpu=8.1 batch=1 pid=47", resume;dur=0.2, io;dur=5.1, handler;dur=14.1
 
-`dur` is in milliseconds. `entered` is the host's monotonic clock, of use to a client on the same host only.
+`dur` is in milliseconds. The description of `handler` holds `entered=`, the route's entry on the host's
+monotonic clock, which is of use to a client on the same host only.
 """
 
 from __future__ import annotations
@@ -71,7 +72,10 @@ def _plain(value: float | int) -> str:
 
 def _entries(value: str) -> list[tuple[str, dict[str, str]]]:
     return [
-        (match[1].lower(), {key.lower(): quoted or bare for key, quoted, bare in _PARAMETER.findall(match[2])})
+        (
+            match[1].lower(),
+            {key.lower(): quoted or bare for key, quoted, bare in _PARAMETER.findall(match[2])},
+        )
         for match in _ENTRY.finditer(value)
     ]
 

@@ -62,6 +62,19 @@ def create(options: WorkloadOptions) -> Workload:
     return workload
 
 
+def check(options: WorkloadOptions) -> None:
+    """Raise UsageError unless the workload exists and obeys every option that was set."""
+    check_name(options.name)
+    takes = import_module(f"harness.workloads.{options.name}").TAKES | {"name", "io_ms"}
+    idle = sorted(options.model_fields_set - takes)
+    if idle:
+        raise UsageError(
+            f"The workload {options.name!r} knows no option {', '.join(idle)}.",
+            stage="plan",
+            hint=f"It takes: {', '.join(sorted(takes - {'name'}))}.",
+        )
+
+
 def check_name(name: str) -> None:
     """Raise UsageError, with the nearest name, unless `name` is a workload."""
     if name not in NAMES:

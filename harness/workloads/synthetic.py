@@ -13,6 +13,8 @@ from harness.options import ARTICLE_SENTENCE, WorkloadOptions
 
 SUMMARY = "a call of known cost (--service-ms, --mode sleep|hold|spin|release), no torch"
 
+TAKES = frozenset({"service_ms", "mode"})
+
 _HASHED_AT_ONCE = bytes(128 * 1024)  # some 0.1 ms of work; hashlib lets go of the lock above 2 KiB
 _LONGEST_USLEEP_US = 999_999  # POSIX allows usleep to refuse a second or more
 
@@ -46,7 +48,7 @@ class Workload:
     def payloads(self, seed: int) -> Iterator[str]:
         return (f"item {seed}-{number}" for number in itertools.count())
 
-    def about(self, model: Callable[[float], None]) -> dict[str, str | int | float | bool | None]:
+    def about(self, model: object) -> dict[str, str | int | float | bool | None]:  # noqa: ARG002 - contract
         return {"model": f"synthetic {self._options.mode}", "service_ms": self._options.service_ms}
 
 

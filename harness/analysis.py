@@ -1,0 +1,340 @@
+"""From rows to figures: what a request cost, what an arm did under a load, what a block says.
+
+Pure: frames in, frames out, no disk. Two readings are kept apart. *Pooled* figures (`summarise`) describe
+every request of an arm under a load; *per block* figures (`per_block`) are what arms are compared by, since
+the requests of one trial share one server's luck.
+
+Percentiles are numpy's default, "linear": sorted values x₀ … xₙ₋₁ read at place (n − 1) q, in between in
+proportion. A failure ranks above every success in a percentile of latency, as infinity; every other metric,
+and every mean, is over the good rows, with the number of failures beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from harness.records import MEASURE
+
+Floats = npt.NDArray[np.float64]
+
+PILOT = 0  # the block that only sizes the run
+LATENCY = "latency_ms"
+THROUGHPUT = "throughput_per_s"
+
+METRICS = (
+    LATENCY,
+    "service_ms",
+    "dispatch_lag_ms",
+    "route_model_ms",
+    "queue_ms",
+    "model_ms",
+    "model_cpu_ms",
+    "resume_ms",
+    "io_ms",
+    "handler_ms",
+    "outside_ms",
+)
+PERCENTILES = (5, 50, 95)
+TAIL_METRICS = (LATENCY, "io_ms")  # what a user waits, and what the article is about
+TAIL_PERCENTILES = (5, 50, 90, 95, 99)
+# MLPerf's early stopping: below this many requests the percentile is chance
+FEWEST_REQUESTS = {5: 64, 50: 1, 90: 64, 95: 64, 99: 662}
+
+BLOCK_METRICS = (*METRICS, "io_nominal_ms", "model_plus_io_share", THROUGHPUT)
+STATS = {"mean": None, "median": 50, "p5": 5, "p50": 50, "p90": 90, "p95": 95, "p99": 99}
+
+TRIAL_COLUMNS = ["trial", "concurrency", "io_nominal_ms", "window_start_ms", "window_end_ms", "state"]
+CELL_COLUMNS = ["arm", "strategy", "load", "concurrency"]
+STAIRCASE_COLUMNS = [
+    "arm",
+    "block",
+    "trial",
+    "seq",
+    "concurrency",
+    "io_ms",
+    "others_model_ms",
+    "predicted_ms",
+    "error",
+]
+
+
+# -- per request ---------------------------------------------------------------------------------------
+
+
+def derive(requests: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Every request with what follows from its stamps, in the order given. Warm-ups and failures stay.
+
+    Left out: the pilot (block 0) and requests of no trial (the torn tail of a killed run). From its trial
+    each row gets `concurrency`, `io_nominal_ms`, `window_start_ms`, `window_end_ms` and `trial_state`.
+    `model_plus_io_share` is (route_model + io) / service: how much of a call the article's parts explain.
+    """
+    finished = trials.loc[trials["block"] > PILOT, TRIAL_COLUMNS].rename(columns={"state": "trial_state"})
+    rows = requests.merge(finished, on="trial", how="inner", validate="many_to_one")
+    route_model = rows["queue_ms"] + rows["model_ms"] + rows["resume_ms"]
+    service = rows["done_ms"] - rows["sent_ms"]
+    return rows.assign(
+        ok=rows["error"] == "",
+        route_model_ms=route_model,
+        outside_ms=service - rows["handler_ms"],
+        latency_ms=rows["done_ms"] - rows["due_ms"],
+        service_ms=service,
+        dispatch_lag_ms=rows["sent_ms"] - rows["due_ms"],
+        model_plus_io_share=(route_model + rows["io_ms"]) / service,
+    )
+
+
+def measured(derived: pd.DataFrame) -> pd.DataFrame:
+    """The rows of phase measure, failures included."""
+    return derived[derived["phase"] == MEASURE]
+
+
+def cell(derived: pd.DataFrame, arm: str, concurrency: int) -> pd.DataFrame:
+    """The rows of one arm at one concurrency, every block and phase."""
+    return derived[(derived["arm"] == arm) & (derived["concurrency"] == concurrency)]
+
+
+def percentile(values: Floats, percent: float) -> float:
+    """numpy's "linear" percentile; NaN of nothing; infinite as soon as a failure takes part in it.
+
+    Written out because numpy's own gives NaN, and a warning, next to an infinite value.
+    """
+    if len(values) == 0:
+        return math.nan
+    ordered = np.sort(values)
+    place = (len(ordered) - 1) * percent / 100
+    below, above = float(ordered[math.floor(place)]), float(ordered[math.ceil(place)])
+    return below if below == above else below + (above - below) * (place % 1)
+
+
+def statistic(rows: pd.DataFrame, metric: str, stat: str) -> float:
+    """One of `STATS` of a metric over these rows; NaN when no row has it. No floors: see `summarise`."""
+    return _reduce(_values(rows, metric, stat), stat)
+
+
+def _values(rows: pd.DataFrame, metric: str, stat: str) -> pd.Series[float]:
+    """What a statistic is taken of: good rows, and in a percentile of latency each failure as infinity."""
+    failures_rank = metric == LATENCY and STATS[stat] is not None
+    return rows[metric].where(rows["ok"], math.inf if failures_rank else math.nan).dropna()
+
+
+def _reduce(values: pd.Series[float], stat: str) -> float:
+    percent = STATS[stat]
+    if percent is None:
+        return float(values.mean())
+    return percentile(np.asarray(values, dtype=np.float64), percent)
+
+
+# -- per trial and block -------------------------------------------------------------------------------
+
+
+def throughput(derived: pd.DataFrame) -> pd.Series[float]:
+    """Good answers a second within each trial's window, indexed by trial; failed trials are absent.
+
+    Rows of every phase count: a warm-up answered inside the window kept the server busy there. The window
+    starts just after an answer and may end on one, hence open on the left and closed on the right.
+    """
+    rows = derived[derived["trial_state"] == "ok"]
+    inside = rows["ok"] & rows["done_ms"].between(
+        rows["window_start_ms"], rows["window_end_ms"], inclusive="right"
+    )
+    answers = inside.groupby(rows["trial"]).sum()
+    windows_ms = (rows["window_end_ms"] - rows["window_start_ms"]).groupby(rows["trial"]).first()
+    return (answers / windows_ms * 1000.0).rename(THROUGHPUT)
+
+
+def per_block(
+    derived: pd.DataFrame, arm: str, concurrency: int, metric: str, stat: str = "median"
+) -> pd.Series[float]:
+    """One figure a block, indexed by block: `stat` over the block's measured requests.
+
+    Failed trials and those without a good row are absent, never zero. Percentile floors do not apply here:
+    one block's p95 is a crude reading, and how crude is what the spread over blocks shows. Throughput has
+    one value a trial, so `stat` does not matter to it.
+    """
+    rows = cell(derived, arm, concurrency)
+    rows = rows[rows["trial_state"] == "ok"]
+    in_window = measured(rows)
+    answered = in_window.loc[in_window["ok"], "block"].unique()
+    figures = _block_throughput(rows) if metric == THROUGHPUT else _block_statistic(in_window, metric, stat)
+    return figures[figures.index.isin(answered)].dropna()
+
+
+def _block_throughput(rows: pd.DataFrame) -> pd.Series[float]:
+    blocks = rows.groupby("trial")["block"].first().rename("block")
+    return throughput(rows).groupby(blocks).mean()
+
+
+def _block_statistic(rows: pd.DataFrame, metric: str, stat: str) -> pd.Series[float]:
+    values = _values(rows, metric, stat)
+    blocks = values.groupby(rows["block"].loc[values.index])
+    return pd.Series({block: _reduce(group, stat) for block, group in blocks}, dtype="float64", name=metric)
+
+
+# -- per arm and load ----------------------------------------------------------------------------------
+
+
+def summarise(derived: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """One row per arm and load, pooled over blocks: arms as they first appear in trials, concurrency rising.
+
+    Columns: arm, strategy, load, concurrency, blocks (with a trial that did not fail), failed_trials,
+    requests and failed (measured ones), throughput_per_s (median over trials), and of every metric
+    `<name>_mean_ms`, `_p5_ms`, `_p50_ms`, `_p95_ms`; of latency and I/O also `_p90_ms` and `_p99_ms`.
+    NaN below the floors: p5, p90 and p95 need 64 requests, p99 needs 662.
+    """
+    rows = [_summary_row(case, derived, trials) for case in _cells(trials)]
+    return pd.DataFrame(rows)
+
+
+def _cells(trials: pd.DataFrame) -> list[dict[str, object]]:
+    """Every arm × load that was run, in report order."""
+    place = {arm: number for number, arm in enumerate(trials["arm"].unique())}
+    cells = trials.loc[trials["block"] > PILOT, CELL_COLUMNS].drop_duplicates(["arm", "load"])
+    ordered = cells.assign(place=cells["arm"].map(place)).sort_values(["place", "concurrency", "load"])
+    return [
+        {str(name): value for name, value in row.items()} for row in ordered[CELL_COLUMNS].to_dict("records")
+    ]
+
+
+def _summary_row(case: dict[str, object], derived: pd.DataFrame, trials: pd.DataFrame) -> dict[str, object]:
+    its_trials = _of_case(trials[trials["block"] > PILOT], case)
+    rows = _of_case(derived, case)
+    in_window = measured(rows)
+    return {
+        **case,
+        "blocks": its_trials.loc[its_trials["state"] == "ok", "block"].nunique(),
+        "failed_trials": int((its_trials["state"] != "ok").sum()),
+        "requests": len(in_window),
+        "failed": int((~in_window["ok"]).sum()),
+        THROUGHPUT: throughput(rows).median(),
+        **_metric_figures(in_window),
+    }
+
+
+def _of_case(frame: pd.DataFrame, case: dict[str, object]) -> pd.DataFrame:
+    return frame[(frame["arm"] == case["arm"]) & (frame["load"] == case["load"])]
+
+
+def _metric_figures(rows: pd.DataFrame) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for metric in METRICS:
+        name = metric.removesuffix("_ms")
+        figures[f"{name}_mean_ms"] = statistic(rows, metric, "mean")
+        for percent in TAIL_PERCENTILES if metric in TAIL_METRICS else PERCENTILES:
+            figures[f"{name}_p{percent}_ms"] = pooled_percentile(rows, metric, percent)
+    return figures
+
+
+def pooled_percentile(rows: pd.DataFrame, metric: str, percent: int) -> float:
+    """A percentile fit to be shown: NaN where there are too few requests for it (`FEWEST_REQUESTS`)."""
+    values = _values(rows, metric, f"p{percent}")
+    return _reduce(values, f"p{percent}") if len(values) >= FEWEST_REQUESTS[percent] else math.nan
+
+
+# -- the law of the staircase --------------------------------------------------------------------------
+
+
+def staircase(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """The law of table T2, request by request: io ≈ max(nominal, model time the loop gave to the others).
+
+    Meant for arms that run the model on the event loop. One row per good measured request of `arm`:
+    arm, block, trial, seq, concurrency, io_ms, others_model_ms (the other requests' model time, warm-ups
+    included, between this one's I/O start and end), predicted_ms, and error = io / predicted − 1.
+    nominal: the arm's median io_ms at concurrency 1 if that was run, else the I/O asked for. A request
+    that came back without timings is not seen, so its model time is missing from the sum.
+    """
+    rows = derived[(derived["arm"] == arm) & (derived["trial_state"] == "ok")]
+    timed = rows.dropna(subset=["entered_ms", "queue_ms", "model_ms", "resume_ms", "io_ms"])
+    others = [_others_model_ms(trial) for _, trial in timed.groupby("trial")]
+    table = timed.assign(others_model_ms=pd.concat(others) if others else math.nan)
+    predicted = np.maximum(_nominal_io_ms(table), table["others_model_ms"])
+    table = table.assign(predicted_ms=predicted, error=table["io_ms"] / predicted - 1.0)
+    good = measured(table)
+    return good.loc[good["ok"], STAIRCASE_COLUMNS].reset_index(drop=True)
+
+
+def staircase_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Of `staircase`, per arm and concurrency: rows, median_error, share_within_20pct."""
+    within = table.assign(within=table["error"].abs() <= 0.2)
+    return within.groupby(["arm", "concurrency"], as_index=False, sort=False).agg(
+        rows=("error", "size"), median_error=("error", "median"), share_within_20pct=("within", "mean")
+    )
+
+
+def _nominal_io_ms(rows: pd.DataFrame) -> pd.Series[float]:
+    alone = statistic(measured(rows[rows["concurrency"] == 1]), "io_ms", "median")
+    asked = rows["io_nominal_ms"].astype("float64")
+    return asked if math.isnan(alone) else pd.Series(alone, index=rows.index)
+
+
+def _others_model_ms(trial: pd.DataFrame) -> pd.Series[float]:
+    """Model time spent during each request's I/O. Its own model was over by then, so all are others'."""
+    starts = trial["entered_ms"] + trial["queue_ms"]
+    ends = starts + trial["model_ms"]
+    io_start = ends + trial["resume_ms"]
+    io_end = io_start + trial["io_ms"]
+    models = np.asarray(starts, dtype=np.float64), np.asarray(ends, dtype=np.float64)
+    before = _busy_until(np.asarray(io_start, dtype=np.float64), *models)
+    after = _busy_until(np.asarray(io_end, dtype=np.float64), *models)
+    return pd.Series(after - before, index=trial.index)
+
+
+def _busy_until(moments: Floats, starts: Floats, ends: Floats) -> Floats:
+    """Model time spent before each moment: Σ clip(moment − start, 0, end − start)."""
+    return _since(moments, starts) - _since(moments, ends)
+
+
+def _since(moments: Floats, marks: Floats) -> Floats:
+    """Σ over the marks of max(0, moment − mark), by prefix sums: no table of moments × marks."""
+    ordered = np.sort(marks)
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    passed = np.searchsorted(ordered, moments)
+    return np.asarray(passed * moments - sums[passed], dtype=np.float64)
+
+
+# -- at which load a published table is met ------------------------------------------------------------
+
+
+def lone_model_ms(derived: pd.DataFrame, arm: str = "inline", concurrency: int = 1) -> float:
+    """The median model_ms of an arm when nothing else is in flight, pooled; NaN when it was not run."""
+    return statistic(measured(cell(derived, arm, concurrency)), "model_ms", "median")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Match:
+    """Where a rising figure meets a target. `str()` of it is meant for a table."""
+
+    concurrency: float | None  # interpolated; None where the target lies outside what was measured
+    below: int | None  # the measured concurrencies on either side, or the same one twice
+    above: int | None
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def matching_concurrency(levels: Mapping[int, float], target: float) -> Match:
+    """The first concurrency at which `levels` (concurrency → figure) comes up to `target`.
+
+    Between two measured levels in proportion. Clients are whole: "between 1 and 2" means that the target
+    belongs to no load of whole clients, only to one that overlaps less than the upper level.
+    """
+    known = [(c, level) for c, level in sorted(levels.items()) if not math.isnan(level)]
+    if not known or math.isnan(target):
+        return Match(None, None, None, "not measured")
+    reached = next((place for place, (_, level) in enumerate(known) if level >= target), None)
+    if reached is None:
+        return Match(None, known[-1][0], None, f"not reached by c = {known[-1][0]}")
+    above, over = known[reached]
+    if over == target:
+        return Match(float(above), above, above, f"c = {above}")
+    if reached == 0:
+        return Match(None, None, above, f"already exceeded at c = {above}")
+    below, under = known[reached - 1]
+    met = below + (above - below) * (target - under) / (over - under)
+    return Match(met, below, above, f"between {below} and {above} (c ≈ {met:.1f})")

@@ -1,0 +1,294 @@
+"""What to run: plans as data, built in (`harness/data/plans`) or a user's own TOML file, checked alike."""
+
+from __future__ import annotations
+
+import difflib
+import random
+import tomllib
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+import strategies
+from harness import workloads
+from harness.errors import UsageError
+from harness.options import (
+    Frozen,
+    Inject,
+    LoadOptions,
+    Route,
+    ServerOptions,
+    Texts,
+    Transport,
+    WorkloadOptions,
+)
+
+_BUILT_IN = files("harness") / "data" / "plans"
+_SEEDS_PER_RUN = 1_000_000  # block seeds of two run seeds must not meet
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
+
+
+class Arm(Frozen):
+    """A strategy with its options, under the name it has in tables."""
+
+    name: Name
+    strategy: str
+    workers: PositiveInt | None = None  # None: the strategy's default
+    io_per_model: PositiveFloat | None = None  # I/O as a multiple of the model's time alone, seen in a pilot
+    inject: Inject = Inject()
+
+    def server_options(self, workload: WorkloadOptions, lone_model_ms: float | None = None) -> ServerOptions:
+        """What its server is told; `lone_model_ms` is needed when the I/O is scaled to the model."""
+        if self.io_per_model is not None:
+            assert lone_model_ms is not None, "a scaled arm starts after the pilot"
+            workload = workload.model_copy(update={"io_ms": round(self.io_per_model * lone_model_ms, 3)})
+        return ServerOptions(
+            strategy=self.strategy, workers=self.workers, workload=workload, inject=self.inject
+        )
+
+
+class Cell(NamedTuple):
+    """One trial to be run: an arm under a load, at its place in a block."""
+
+    block: int
+    position: int
+    arm: Arm
+    concurrency: int
+
+
+class Plan(Frozen):
+    """Arms x concurrencies x blocks. Exactly one of `requests` and `duration_s` is measured per trial."""
+
+    name: Name
+    summary: str = ""
+    workload: WorkloadOptions = WorkloadOptions()
+    arms: tuple[Arm, ...] = Field(min_length=1)
+    concurrency: tuple[PositiveInt, ...] = Field(min_length=1)
+    requests: PositiveInt | None = None
+    duration_s: PositiveFloat | None = None
+    blocks: PositiveInt = 1
+    warmup_per_client: Annotated[int, Field(ge=0)] = 2
+    settle_s: NonNegativeFloat = 0.0
+    timeout_s: PositiveFloat = 30.0
+    transport: Transport = "aiohttp"
+    route: Route = "POST /predict"
+    seed: Annotated[int, Field(ge=0)] = 1
+    claims: str | None = None  # the file of published claims to judge, by name
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        if (self.requests is None) == (self.duration_s is None):
+            raise ValueError("give either requests or duration_s (per trial), not both and not neither")
+        _refuse_twice("arm", [arm.name for arm in self.arms])
+        _refuse_twice("concurrency", list(self.concurrency))
+        if all(arm.io_per_model is not None for arm in self.arms):
+            raise ValueError("every arm scales its I/O to the model, so none is left for the pilot")
+        return self
+
+    @property
+    def pilot(self) -> Arm | None:
+        """The arm on which the model's time alone is seen before scaled arms start; None when none are."""
+        if all(arm.io_per_model is None for arm in self.arms):
+            return None
+        return next(arm for arm in self.arms if arm.io_per_model is None)
+
+    def cells(self) -> Iterator[Cell]:
+        """Every trial in the order it is run: each block has all arms and loads, shuffled by the seed."""
+        for block in range(1, self.blocks + 1):
+            cells = [(arm, concurrency) for arm in self.arms for concurrency in self.concurrency]
+            random.Random(self.block_seed(block)).shuffle(cells)  # noqa: S311 - order, not secrets
+            for position, (arm, concurrency) in enumerate(cells):
+                yield Cell(block, position, arm, concurrency)
+
+    def block_seed(self, block: int) -> int:
+        """Seed of order and texts: new for each block, the same for all arms in it."""
+        return self.seed * _SEEDS_PER_RUN + block
+
+    def load_options(self, url: str, concurrency: int, block: int) -> LoadOptions:
+        """One trial's load on a server at `url`."""
+        method, path = self.route.split(" ")
+        texts = Texts(workload=self.workload, seed=self.block_seed(block)) if method == "POST" else None
+        return LoadOptions(
+            url=url + path,
+            method=method,
+            texts=texts,
+            concurrency=concurrency,
+            requests=self.requests,
+            duration_s=self.duration_s,
+            warmup_requests=self.warmup_per_client * concurrency,
+            settle_s=self.settle_s,
+            timeout_s=self.timeout_s,
+            transport=self.transport,
+        )
+
+
+def names() -> list[str]:
+    """The built-in plans."""
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in _BUILT_IN.iterdir() if entry.name.endswith(".toml")
+    )
+
+
+def load(name_or_path: str) -> Plan:
+    """A built-in plan by name, or a TOML file by path. Raises UsageError that says which key is wrong."""
+    return make(_parse(_read(name_or_path), name_or_path), source=f"plan {name_or_path!r}")
+
+
+def make(data: dict[str, Any], *, source: str) -> Plan:
+    """A checked plan from plain data; `source` is how messages call it."""
+    try:
+        plan = Plan.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(f"The {source} is not valid: {explain(error)}", stage="plan") from error
+    workloads.check(plan.workload)
+    for arm in plan.arms:
+        _check_strategy(arm)
+    return plan
+
+
+class Flags(Frozen):
+    """What the command line says about a plan. None and empty: as the plan has it, or the default."""
+
+    strategies: tuple[str, ...] = ()
+    concurrency: tuple[int, ...] = ()
+    requests: int | None = None
+    duration_s: float | None = None
+    blocks: int | None = None
+    workers: int | None = None
+    transport: str | None = None
+    timeout_s: float | None = None
+    seed: int | None = None
+    workload: dict[str, Any] = Field(default_factory=dict)
+    inject: dict[str, float] = Field(default_factory=dict)
+
+
+_WITHOUT_PLAN: dict[str, Any] = {
+    "name": "flags",
+    "summary": "made of command-line flags",
+    "concurrency": [8],
+    "requests": 100,
+    "blocks": 5,
+}
+
+
+def from_flags(flags: Flags) -> Plan:
+    """A plan made of flags alone; by default the four strategies at c = 8."""
+    names = flags.strategies or strategies.NAMES
+    arms = [{"name": name, "strategy": name} for name in names]
+    return make(_with_flags({**_WITHOUT_PLAN, "arms": arms}, flags), source="plan made of these flags")
+
+
+def override(plan: Plan, flags: Flags) -> Plan:
+    """The plan with what the flags say in its place; `strategies` keeps the arms of those."""
+    data = plan.model_dump(exclude_unset=True)
+    if flags.strategies:
+        kept = [arm for arm in data["arms"] if arm["strategy"] in flags.strategies]
+        for name in flags.strategies:
+            _refuse_absent(name, plan)
+        data["arms"] = kept
+    return make(_with_flags(data, flags), source=f"plan {plan.name!r} with these flags")
+
+
+def _with_flags(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
+    plain = flags.model_dump(exclude={"strategies", "workers", "workload", "inject"})
+    data = data | {key: value for key, value in plain.items() if value not in (None, ())}
+    if flags.duration_s is not None and flags.requests is None:
+        data["requests"] = None
+    elif flags.requests is not None and flags.duration_s is None:
+        data["duration_s"] = None
+    workload = _with_workload(data.get("workload", {}), flags.workload)
+    arms = [_with_arm_flags(arm, flags) for arm in data["arms"]]
+    if flags.workers is not None and all("workers" not in arm for arm in arms):
+        raise UsageError("No strategy of this plan takes a number of workers.", stage="plan")
+    return {**data, "workload": workload, "arms": arms}
+
+
+def _with_workload(base: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """Another workload than the plan's starts from its own defaults, but keeps the I/O."""
+    if said.get("name", base.get("name")) != base.get("name"):
+        base = {key: base[key] for key in ("io_ms",) if key in base}
+    return base | said
+
+
+def _with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:
+    if flags.workers is not None and "workers" in find_strategy(arm["strategy"]).TAKES:
+        arm = arm | {"workers": flags.workers}
+    return arm | {"inject": arm.get("inject", {}) | flags.inject} if flags.inject else arm
+
+
+def _refuse_absent(name: str, plan: Plan) -> None:
+    find_strategy(name)
+    have = dict.fromkeys(arm.strategy for arm in plan.arms)
+    if name not in have:
+        raise UsageError(
+            f"The plan {plan.name!r} has no arm with the strategy {name!r}.",
+            stage="plan",
+            hint=f"It has: {', '.join(have)}. Without a plan, --strategy makes one.",
+        )
+
+
+def find_strategy(name: str) -> strategies.Strategy:
+    """The strategy of that name; raises UsageError with the nearest name."""
+    try:
+        return strategies.get(name)
+    except strategies.UnknownStrategy as error:
+        near = f"Did you mean {error.nearest!r}?" if error.nearest else "`execbench list` shows them."
+        raise UsageError(f"There is no strategy {name!r}.", stage="plan", hint=near) from error
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with which key, in one line."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in problem['loc']) or 'as a whole'}: {_plain(problem)}"
+        for problem in error.errors()
+    )
+
+
+def _plain(problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "there is no such key"
+    return str(problem["msg"]).removeprefix("Value error, ")
+
+
+def _check_strategy(arm: Arm) -> None:
+    strategy = find_strategy(arm.strategy)
+    if arm.workers is not None and "workers" not in strategy.TAKES:
+        raise UsageError(
+            f"The strategy {arm.strategy!r} (arm {arm.name!r}) takes no number of workers.",
+            stage="plan",
+            hint="Leave `workers` out for it.",
+        )
+
+
+def _read(name_or_path: str) -> str:
+    built_in = _BUILT_IN / f"{name_or_path}.toml"
+    if built_in.is_file():
+        return built_in.read_text()
+    path = Path(name_or_path)
+    if path.suffix != ".toml" and not path.exists():
+        near = difflib.get_close_matches(name_or_path, names(), n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(names())}."
+        raise UsageError(
+            f"There is no plan {name_or_path!r}.", stage="plan", hint=f"{hint} A TOML file works too."
+        )
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The plan file {name_or_path} cannot be read: {error}.", stage="plan") from error
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"The plan {source!r} is not TOML: {error}.", stage="plan") from error
+
+
+def _refuse_twice(what: str, values: list[Any]) -> None:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{what} {twice[0]} stands there twice")

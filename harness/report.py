@@ -1,0 +1,227 @@
+"""A run → everything that is shown of it. All tables, files and charts come from one `Report`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from harness import analysis, charts, claims, store
+
+PROVISIONAL = "provisional, no interval"
+
+CLAIM_ROWS = [
+    "kind",  # claim, check (of a claim), table (as printed, beside ours) or law (of the staircase)
+    "id",
+    "what",
+    "arm",
+    "published",
+    "measured",  # median
+    "low",  # checks: range over blocks; tables: p5 and p95 of the requests; law: see `what`
+    "high",
+    "blocks",
+    "share_of_blocks",
+    "verdict",
+    "decides",
+    "condition",
+    "note",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a run says. `published`, `evaluated` and `verdicts` are None for a plan without claims."""
+
+    folder: Path
+    finding: str
+    warnings: list[str]
+    derived: pd.DataFrame
+    summary: pd.DataFrame
+    staircase: pd.DataFrame
+    published: pd.DataFrame | None = None
+    evaluated: pd.DataFrame | None = None
+    verdicts: pd.DataFrame | None = None
+
+    def claim_rows(self) -> pd.DataFrame:
+        """Claims, their checks, the printed tables and the staircase law in one tidy table (`CLAIM_ROWS`)."""
+        if self.published is None or self.evaluated is None or self.verdicts is None:
+            return pd.DataFrame(columns=CLAIM_ROWS)
+        rows = [
+            *_verdict_rows(self.verdicts),
+            *_check_rows(self.evaluated),
+            *_printed_rows(self.published),
+            *_law_rows(self.staircase),
+        ]
+        return pd.DataFrame(rows, columns=CLAIM_ROWS)
+
+
+def build(run: store.Run) -> Report:
+    """Compute everything that is shown of `run`; writes nothing."""
+    derived = analysis.derive(run.requests, run.trials)
+    derived["arm"] = pd.Categorical(derived["arm"], categories=_arms(run), ordered=True)
+    summary = _in_plan_order(analysis.summarise(derived, run.trials), run)
+    report = Report(
+        folder=run.folder,
+        finding=find(summary),
+        warnings=[*run.warnings, *_failures(run)],
+        derived=derived,
+        summary=summary,
+        staircase=_staircase(derived),
+    )
+    name = (run.record.get("plan") or {}).get("claims")
+    return report if name is None else _judge(report, claims.load(name), run.trials)
+
+
+def write(report: Report) -> None:
+    """Write summary.csv, claims.csv and charts/ into the run's folder, replacing older ones."""
+    store.write_table(report.folder, "summary.csv", report.summary)
+    if report.published is not None:
+        store.write_table(report.folder, "claims.csv", report.claim_rows())
+    if report.derived.empty:
+        return
+    store.write_chart(report.folder, "timeline", charts.timeline(report.derived))
+    store.write_chart(report.folder, "split", charts.split(report.derived))
+    store.write_chart(report.folder, "io", charts.io_distribution(report.derived))
+    if report.published is not None:
+        store.write_chart(report.folder, "published", charts.published(report.published))
+
+
+def find(summary: pd.DataFrame) -> str:
+    """The finding in one sentence: who answers soonest under the highest load, by how much."""
+    answered = summary.dropna(subset=["latency_p50_ms"]) if len(summary) else summary
+    answered = answered[answered["latency_p50_ms"] < math.inf] if len(answered) else answered
+    if answered.empty:
+        return "No trial got good answers, so there is nothing to compare."
+    top = answered[answered["concurrency"] == answered["concurrency"].max()].sort_values("latency_p50_ms")
+    best, worst = top.iloc[0], top.iloc[-1]
+    sentence = (
+        f"At c = {best['concurrency']}, {best['arm']} answers in {best['latency_p50_ms']:.1f} ms (median), "
+        f"{best['throughput_per_s']:.0f} requests/s"
+    )
+    if len(top) > 1:
+        times = worst["latency_p50_ms"] / best["latency_p50_ms"]
+        sentence += f"; the slowest, {worst['arm']}, takes {times:.2f} times as long"
+    return f"{sentence} ({PROVISIONAL})."
+
+
+def _judge(report: Report, published: claims.Claims, trials: pd.DataFrame) -> Report:
+    evaluated = claims.evaluate(published, report.derived, trials)
+    return dataclasses.replace(
+        report,
+        published=claims.published_tables(published, report.derived),
+        evaluated=evaluated,
+        verdicts=claims.verdicts(evaluated),
+    )
+
+
+def _arms(run: store.Run) -> list[str]:
+    """In the plan's order; a run of `execbench load` has no plan."""
+    planned = [arm["name"] for arm in (run.record.get("plan") or {}).get("arms", [])]
+    return list(dict.fromkeys([*planned, *run.trials["arm"]]))
+
+
+def _in_plan_order(summary: pd.DataFrame, run: store.Run) -> pd.DataFrame:
+    place = {arm: number for number, arm in enumerate(_arms(run))}
+    if summary.empty:
+        return summary
+    return summary.sort_values("arm", key=lambda arms: arms.map(place), kind="stable", ignore_index=True)
+
+
+def _staircase(derived: pd.DataFrame) -> pd.DataFrame:
+    """The law of T2 for the arms that run the model on the loop."""
+    inline = derived.loc[derived["strategy"] == "inline", "arm"].unique()
+    laws = [analysis.staircase_summary(analysis.staircase(derived, arm)) for arm in inline]
+    laws = [law for law in laws if len(law)]
+    return pd.concat(laws, ignore_index=True) if laws else pd.DataFrame()
+
+
+def _failures(run: store.Run) -> list[str]:
+    trials = run.trials[run.trials["block"] > analysis.PILOT]
+    warnings = [f"Trial {row.trial} ({row.arm}) failed: {row.error}" for row in _failed(trials).itertuples()]
+    failed = int(trials["failed"].sum())
+    if failed:
+        warnings.append(f"{failed} of {int(trials['measured'].sum())} measured requests got no good answer.")
+    if run.record.get("state") not in ("finished", None):
+        warnings.append(f"The run did not finish (it is marked {run.record['state']}).")
+    return warnings
+
+
+def _failed(trials: pd.DataFrame) -> pd.DataFrame:
+    return trials[trials["state"] != "ok"].drop_duplicates("arm")
+
+
+def _verdict_rows(verdicts: pd.DataFrame) -> list[dict[str, object]]:
+    return [
+        {
+            "kind": "claim",
+            "id": row["claim"],
+            "what": row["text"],
+            "published": row["stated"],
+            "verdict": row["verdict"],
+            "condition": row["condition"],
+            "note": "; ".join(filter(None, [row["note"], row["standing"]])),
+        }
+        for row in verdicts.to_dict("records")
+    ]
+
+
+def _check_rows(evaluated: pd.DataFrame) -> list[dict[str, object]]:
+    return [
+        {
+            **{name: row[name] for name in CLAIM_ROWS if name in row},
+            "kind": "check",
+            "id": row["claim"],
+            "what": f"{row['check']} [{row['bounds']}]",
+            "arm": row["combination"],
+        }
+        for row in evaluated.to_dict("records")
+    ]
+
+
+def _printed_rows(published: pd.DataFrame) -> list[dict[str, object]]:
+    return [line for row in published.to_dict("records") for line in _printed_lines(row)]
+
+
+def _printed_lines(row: dict[object, object]) -> list[dict[str, object]]:
+    """Model and I/O as printed and as here, then the split of Model that the article could not show."""
+    base = {"kind": "table", "id": row["table"], "arm": row["arm"], "condition": f"c = {row['concurrency']}"}
+    both = [
+        {
+            **base,
+            "what": what,
+            "published": row[f"published_{key}"],
+            "measured": row[f"{key}_p50_ms"],
+            "low": row[f"{key}_p5_ms"],
+            "high": row[f"{key}_p95_ms"],
+        }
+        for what, key in (("Model as the route sees it, ms", "model"), ("I/O, ms", "io"))
+    ]
+    split = [
+        {**base, "what": f"… of Model: {what}, ms", "measured": row[f"{key}_p50_ms"]}
+        for what, key in (("queue", "queue"), ("in the worker", "in_worker"), ("way back", "resume"))
+    ]
+    ratio = {
+        **base,
+        "what": "Model / the model alone",
+        "published": row["published_model_ratio"],
+        "measured": row["model_ratio"],
+        "note": f"the printed ratio is met here: {row['met_at']}" if row["met_at"] else "",
+    }
+    return [*both, *split, ratio]
+
+
+def _law_rows(staircase: pd.DataFrame) -> list[dict[str, object]]:
+    return [
+        {
+            "kind": "law",
+            "id": "T2",
+            "what": "io / max(nominal, model time of the others meanwhile) - 1: median error",
+            "arm": row["arm"],
+            "measured": row["median_error"],
+            "condition": f"c = {row['concurrency']}, {row['rows']} requests",
+            "note": f"{row['share_within_20pct']:.1%} of the requests within 20 % of the law",
+        }
+        for row in staircase.to_dict("records")
+    ]

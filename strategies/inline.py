@@ -1,0 +1,29 @@
+"""The call runs right on the event loop, as a blocking call in an ``async def`` route does: the baseline."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from strategies import Call, Item, Options, Result, Setup, Submit
+
+SUMMARY = "on the event loop itself: no hand-over, and nothing else runs meanwhile"
+WHEN_FULL = (
+    "nothing is refused: the event loop stands still until the call is done, and everyone waits in turn"
+)
+TAKES: frozenset[str] = frozenset()
+
+
+def worker_count(options: Options) -> int:  # noqa: ARG001  there is one event loop, whatever they say
+    """One: the event loop."""
+    return 1
+
+
+@asynccontextmanager
+async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:  # noqa: ARG001  it takes none
+    """See the contract in `strategies`. Setup, too, stops the loop."""
+    call([setup()])
+
+    async def submit(item: Item) -> Result:
+        (result,) = call([item])
+        return result
+
+    yield submit

@@ -1,0 +1,176 @@
+"""Made-up runs: a few parameters per arm and load in, the frames of `requests.csv` and `trials.csv` out.
+
+Everything passes through `records.Sample` and `records.Trial`: a made-up run has the columns of a real one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+
+import pandas as pd
+
+from harness.records import COOLDOWN, MEASURE, WARMUP, Sample, Trial, header
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """What every request of one arm under one load costs."""
+
+    queue_ms: float = 0.0
+    model_ms: float = 6.0
+    resume_ms: float = 0.0
+    io_ms: float = 5.0
+    outside_ms: float = 1.0
+    io_nominal_ms: float = 5.0
+    requests: int = 4  # measured, per client
+    failed: int = 0  # of the measured, the last ones
+    state: str = "ok"
+
+
+Place = tuple[str, int]  # arm, concurrency
+World = Mapping[Place, Point | Callable[[int], Point]]  # a callable is asked for each block
+
+
+def run(world: World, *, blocks: int = 5) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A closed-loop run of every arm and load in `world`: (requests, trials), like those read from disk."""
+    samples: list[Sample] = []
+    trials: list[Trial] = []
+    for block in range(1, blocks + 1):
+        for position, ((arm, concurrency), given) in enumerate(world.items()):
+            point = given(block) if callable(given) else given
+            rows = _samples(len(trials) + 1, block, arm, concurrency, point)
+            samples += rows
+            trials.append(_trial(rows, block, position, concurrency, point))
+    return requests_frame(samples), trials_frame(trials)
+
+
+def requests_frame(samples: list[Sample]) -> pd.DataFrame:
+    return pd.DataFrame(map(attrgetter(*header(Sample)), samples), columns=header(Sample))
+
+
+def trials_frame(trials: list[Trial]) -> pd.DataFrame:
+    return pd.DataFrame(map(attrgetter(*header(Trial)), trials), columns=header(Trial))
+
+
+def sample(**fields: object) -> Sample:
+    """One good measured request; `fields` say how it differs."""
+    usual: dict[str, object] = {
+        "arm": "inline",
+        "strategy": "inline",
+        "load": "closed(1)",
+        "block": 1,
+        "trial": 1,
+        "seq": 0,
+        "phase": MEASURE,
+        "due_ms": 0.0,
+        "sent_ms": 0.0,
+        "done_ms": 12.0,
+        "entered_ms": 0.5,
+        "queue_ms": 0.0,
+        "model_ms": 6.0,
+        "model_cpu_ms": 6.0,
+        "resume_ms": 0.0,
+        "io_ms": 5.0,
+        "handler_ms": 11.0,
+        "status": 200,
+        "error": "",
+        "batch_size": 1,
+        "worker_pid": 1,
+    }
+    return Sample(**{**usual, **fields})  # type: ignore[arg-type]
+
+
+def trial(**fields: object) -> Trial:
+    """One finished trial of a single client; `fields` say how it differs."""
+    usual: dict[str, object] = {
+        "trial": 1,
+        "block": 1,
+        "position": 0,
+        "arm": "inline",
+        "strategy": "inline",
+        "load": "closed(1)",
+        "concurrency": 1,
+        "io_nominal_ms": 5.0,
+        "requests": 1,
+        "measured": 1,
+        "failed": 0,
+        "window_start_ms": 0.0,
+        "window_end_ms": 1000.0,
+        "client_cpu_ms": 1.0,
+        "started_at": "2026-01-01T00:00:00Z",
+        "state": "ok",
+        "error": "",
+    }
+    return Trial(**{**usual, **fields})  # type: ignore[arg-type]
+
+
+def _samples(number: int, block: int, arm: str, concurrency: int, point: Point) -> list[Sample]:
+    """Every client asks in step: one request each to warm up, then the measured ones, then one more."""
+    phases = [WARMUP, *[MEASURE] * point.requests, COOLDOWN]
+    last_good = point.requests * concurrency - point.failed
+    rows: list[Sample] = []
+    for turn, phase in enumerate(phases):
+        for client in range(concurrency):
+            bad = phase == MEASURE and (turn - 1) * concurrency + client >= last_good
+            rows.append(_one(number, block, arm, concurrency, point, len(rows), turn, phase, bad=bad))
+    return rows
+
+
+def _one(
+    number: int,
+    block: int,
+    arm: str,
+    concurrency: int,
+    point: Point,
+    seq: int,
+    turn: int,
+    phase: str,
+    *,
+    bad: bool,
+) -> Sample:
+    handler = point.queue_ms + point.model_ms + point.resume_ms + point.io_ms
+    sent = turn * (handler + point.outside_ms)
+    return sample(
+        arm=arm,
+        strategy=arm,
+        load=f"closed({concurrency})",
+        block=block,
+        trial=number,
+        seq=seq,
+        phase=phase,
+        due_ms=sent,
+        sent_ms=sent,
+        done_ms=sent + handler + point.outside_ms,
+        entered_ms=None if bad else sent + point.outside_ms / 2,
+        queue_ms=None if bad else point.queue_ms,
+        model_ms=None if bad else point.model_ms,
+        model_cpu_ms=None if bad else point.model_ms,
+        resume_ms=None if bad else point.resume_ms,
+        io_ms=None if bad else point.io_ms,
+        handler_ms=None if bad else handler,
+        status=503 if bad else 200,
+        error="status 503" if bad else "",
+    )
+
+
+def _trial(rows: list[Sample], block: int, position: int, concurrency: int, point: Point) -> Trial:
+    window = [row for row in rows if row.phase == MEASURE]
+    return trial(
+        trial=rows[0].trial,
+        block=block,
+        position=position,
+        arm=rows[0].arm,
+        strategy=rows[0].strategy,
+        load=rows[0].load,
+        concurrency=concurrency,
+        io_nominal_ms=point.io_nominal_ms,
+        requests=len(rows),
+        measured=len(window),
+        failed=sum(row.error != "" for row in window),
+        window_start_ms=window[0].sent_ms,
+        window_end_ms=window[-1].done_ms,
+        state=point.state,
+        error="" if point.state == "ok" else "the server died",
+    )

@@ -1,0 +1,89 @@
+"""What the tests hand to strategies: at module level, so that a spawned worker can import it."""
+
+import itertools
+import os
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Ran(NamedTuple):
+    """Where and when (seconds on the host's monotonic clock) an item was handled."""
+
+    item: object
+    pid: int
+    thread: int
+    start: float
+    end: float
+
+
+class Refused(Exception):
+    """An exception that the standard library does not know."""
+
+
+def ready() -> str:
+    return "warm-up"
+
+
+def double(items: list) -> list:
+    return [item * 2 for item in items]
+
+
+def raise_on_item(items: list) -> list:
+    if items != ["warm-up"]:
+        raise Refused(f"cannot handle {items[0]}")
+    return items
+
+
+def run_for(seconds: float, items: list) -> list[Ran]:
+    """Sleep (the warm-up does not), then say where and when."""
+    start = time.monotonic()
+    if items != ["warm-up"]:
+        time.sleep(seconds)
+    return [Ran(item, os.getpid(), threading.get_native_id(), start, time.monotonic()) for item in items]
+
+
+def note(folder: Path, what: str) -> None:
+    """Leave one line in the file of this very worker."""
+    with (folder / f"{os.getpid()}-{threading.get_native_id()}").open("a") as file:
+        file.write(f"{what}\n")
+
+
+def noted_setup(folder: Path) -> str:
+    # at once, so that a worker that is done early could take another's warm-up
+    note(folder, "setup")
+    return "warm-up"
+
+
+def noted_call(folder: Path, items: list) -> list:
+    note(folder, "call")
+    return items
+
+
+def arrival(folder: Path) -> int:
+    """1 for the worker that asks first, 2 for the next."""
+    for number in itertools.count(1):
+        try:
+            (folder / str(number)).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return number
+    raise AssertionError
+
+
+def setup_that_raises(folder: Path, in_worker: int) -> str:
+    if arrival(folder) == in_worker:
+        raise Refused("no such model")
+    return "warm-up"
+
+
+def setup_that_kills_its_process(folder: Path, in_worker: int) -> str:
+    if arrival(folder) == in_worker:
+        os._exit(3)
+    return "warm-up"
+
+
+def slow_setup() -> str:
+    time.sleep(0.3)
+    return "warm-up"

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from harness import analysis, claims
+from harness.errors import UsageError
+from tests import made_up
+from tests.made_up import Place, Point
+
+ARTICLE = claims.load("article")
+TEXT = (importlib.resources.files("harness") / "data/claims/article.toml").read_text(encoding="utf-8")
+
+# a machine on which everything the article says is so
+TRUE_WORLD: dict[Place, Point] = {
+    ("inline", 1): Point(),
+    ("inline", 2): Point(io_ms=11.0),
+    ("inline", 4): Point(io_ms=23.0),
+    ("inline", 8): Point(io_ms=47.0, outside_ms=10.0),
+    ("inline-scaled-io", 1): Point(),
+    ("inline-scaled-io", 8): Point(io_ms=47.0),
+    ("thread", 1): Point(),
+    ("thread", 2): Point(queue_ms=26.0, model_ms=26.0),
+    ("thread", 4): Point(queue_ms=78.0, model_ms=26.0),
+    ("thread", 8): Point(queue_ms=182.0, model_ms=26.0),
+    ("process", 1): Point(queue_ms=0.4, model_ms=6.2, resume_ms=0.2),
+    ("process", 2): Point(queue_ms=1.0, model_ms=6.4),
+    ("process", 4): Point(queue_ms=12.0, model_ms=6.4),
+    ("process", 8): Point(queue_ms=40.0, model_ms=6.4),
+    ("default_pool", 1): Point(),
+    ("default_pool", 2): Point(model_ms=80.0),
+    ("default_pool", 4): Point(model_ms=150.0),
+    ("default_pool", 8): Point(model_ms=300.0),
+}
+
+# claim → where the world differs when it is false
+FALSE: dict[str, tuple[Place, dict[str, float]]] = {
+    "C1": (("inline", 1), {"io_ms": 20.0}),
+    "C2": (("inline", 8), {"io_ms": 6.0}),
+    "C3a": (("thread", 8), {"io_ms": 10.0}),
+    "C3b": (("thread", 8), {"model_ms": 7.0}),
+    "C4a": (("process", 8), {"io_ms": 10.0}),
+    "C4b": (("process", 8), {"model_ms": 12.0}),
+    "C5": (("default_pool", 8), {"model_ms": 200.0}),
+    "C6": (("process", 4), {"queue_ms": 40.0}),
+}
+
+# claim → an arm and load without which it cannot be judged
+NEEDED: dict[str, Place] = {
+    "C1": ("inline", 1),
+    "C2": ("inline-scaled-io", 8),
+    "C3a": ("thread", 1),
+    "C3b": ("process", 8),
+    "C4a": ("process", 1),
+    "C4b": ("inline", 1),
+    "C5": ("default_pool", 8),
+    "C6": ("default_pool", 4),
+}
+
+
+def checks(world: made_up.World, *, blocks: int = 6) -> pd.DataFrame:
+    requests, trials = made_up.run(world, blocks=blocks)
+    return claims.evaluate(ARTICLE, analysis.derive(requests, trials), trials)
+
+
+def verdicts(world: made_up.World, *, blocks: int = 6) -> dict[str, Any]:
+    table = claims.verdicts(checks(world, blocks=blocks))
+    return dict(zip(table["claim"], table["verdict"], strict=True))
+
+
+def false_in(claim: str, blocks: set[int]) -> made_up.World:
+    """The true world, but false to this claim in these blocks."""
+    place, changes = FALSE[claim]
+    true, false = TRUE_WORLD[place], dataclasses.replace(TRUE_WORLD[place], **changes)  # type: ignore[arg-type]
+    return {**TRUE_WORLD, place: lambda block: false if block in blocks else true}
+
+
+def without(world: made_up.World, place: Place) -> made_up.World:
+    return {key: point for key, point in world.items() if key != place}
+
+
+def row(table: pd.DataFrame, claim: str, check: int = 0) -> Mapping[str, Any]:
+    return table[table["claim"] == claim].to_dict("records")[check]
+
+
+# -- every claim can come out either way
+
+
+def test_every_claim_of_the_article_is_there() -> None:
+    assert [claim.id for claim in ARTICLE.claims] == list(FALSE) == list(NEEDED)
+    assert [table.id for table in ARTICLE.tables] == ["T1", "T2", "T3", "T4"]
+
+
+def test_every_claim_is_confirmed_where_the_article_is_right() -> None:
+    assert verdicts(TRUE_WORLD) == dict.fromkeys(FALSE, claims.CONFIRMED)
+
+
+@pytest.mark.parametrize("claim", FALSE)
+def test_a_claim_is_refuted_where_it_is_false(claim: str) -> None:
+    assert verdicts(false_in(claim, {1, 2, 3, 4, 5, 6}))[claim] == claims.REFUTED
+
+
+@pytest.mark.parametrize("claim", FALSE)
+def test_a_claim_is_inconclusive_where_blocks_disagree(claim: str) -> None:
+    assert verdicts(false_in(claim, {1, 3, 5}))[claim] == claims.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("claim", FALSE)
+def test_one_odd_block_of_six_does_not_change_a_verdict(claim: str) -> None:
+    assert verdicts(false_in(claim, {2}))[claim] == claims.CONFIRMED
+
+
+@pytest.mark.parametrize("claim", NEEDED)
+def test_a_claim_is_not_tested_where_an_arm_or_load_is_missing(claim: str) -> None:
+    place = NEEDED[claim]
+    table = claims.verdicts(checks(without(TRUE_WORLD, place))).set_index("claim")
+    assert table.loc[claim, "verdict"] == claims.NOT_TESTED
+    assert f"{place[0]} c = {place[1]} was not run" in str(table.loc[claim, "note"])
+
+
+# -- how a check is read
+
+
+def test_fewer_than_three_blocks_decide_nothing_and_say_so() -> None:
+    table = claims.verdicts(checks(TRUE_WORLD, blocks=2))
+    assert set(table["verdict"]) == {claims.INCONCLUSIVE}
+    assert set(table["note"]) == {"2 of at least 3 blocks"}
+
+
+def test_a_refuted_check_settles_a_claim_even_when_another_is_not_tested() -> None:
+    world = without(false_in("C2", {1, 2, 3, 4, 5, 6}), NEEDED["C2"])
+    assert verdicts(world)["C2"] == claims.REFUTED
+
+
+def test_a_check_shows_its_figures_over_the_blocks() -> None:
+    world = {**TRUE_WORLD, ("thread", 8): lambda block: Point(queue_ms=180.0, model_ms=6.4 * (3 + block))}
+    found = row(checks(world, blocks=5), "C3b")
+    assert (found["measured"], found["low"], found["high"]) == pytest.approx((6.0, 4.0, 8.0))
+    assert (found["blocks"], found["share_of_blocks"], found["bounds"]) == (5, 1.0, "≥ 4")
+    assert found["combination"] == "thread c = 8 / process c = 8"
+    assert found["standing"] == claims.PROVISIONAL
+
+
+def test_a_check_beside_the_verdict_does_not_decide_it() -> None:
+    table = checks(TRUE_WORLD)
+    assert row(table, "C4b", 1)["verdict"] == claims.REFUTED
+    assert not row(table, "C4b", 1)["decides"]
+    assert verdicts(TRUE_WORLD)["C4b"] == claims.CONFIRMED
+
+
+def test_always_is_refuted_by_one_alternative_at_one_load_and_names_it() -> None:
+    found = row(checks(false_in("C6", {1, 2, 3, 4, 5, 6})), "C6")
+    assert (found["verdict"], found["combination"]) == (claims.REFUTED, "process c = 4 / inline c = 4")
+
+
+def test_always_is_not_refuted_by_another_alternative_winning_in_each_block() -> None:
+    """Three alternatives, each ahead in two blocks of six: none of them beats the process pool."""
+
+    def ahead_in(place: Place, blocks: set[int]) -> dict[Place, Any]:
+        point = TRUE_WORLD[place]
+        quick = dataclasses.replace(point, queue_ms=0.0, model_ms=6.0, io_ms=5.0, outside_ms=1.0)
+        return {place: lambda block: quick if block in blocks else point}
+
+    world = {
+        **TRUE_WORLD,
+        **ahead_in(("inline", 8), {1, 2}),
+        **ahead_in(("thread", 8), {3, 4}),
+        **ahead_in(("default_pool", 8), {5, 6}),
+    }
+    assert row(checks(world), "C6")["verdict"] == claims.INCONCLUSIVE
+
+
+def test_only_blocks_that_have_both_sides_count() -> None:
+    lost = dataclasses.replace(TRUE_WORLD["thread", 8], state="failed")
+    world = {**TRUE_WORLD, ("thread", 8): lambda block: lost if block < 3 else TRUE_WORLD["thread", 8]}
+    assert row(checks(world), "C3b")["blocks"] == 4
+
+
+def test_an_arm_that_was_run_and_failed_is_told_from_one_that_was_not_run() -> None:
+    lost = dataclasses.replace(TRUE_WORLD["thread", 8], state="failed")
+    found = row(checks({**TRUE_WORLD, ("thread", 8): lost}), "C3b")
+    assert (found["verdict"], found["note"]) == (claims.NOT_TESTED, "thread c = 8 gave no model_ms")
+
+
+def test_a_load_of_another_law_is_not_judged() -> None:
+    requests, trials = made_up.run(TRUE_WORLD)
+    requests["load"], trials["load"] = "poisson(8)", "poisson(8)"
+    table = claims.evaluate(ARTICLE, analysis.derive(requests, trials), trials)
+    assert set(table["verdict"]) == {claims.NOT_TESTED}
+
+
+def test_evaluating_gives_the_columns_it_promises() -> None:
+    table = checks(TRUE_WORLD)
+    assert list(table.columns) == claims.CHECK_COLUMNS
+    assert list(claims.verdicts(table).columns) == claims.VERDICT_COLUMNS
+    assert len(table) == sum(len(claim.checks) for claim in ARTICLE.claims)
+
+
+# -- the file
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "named"),
+    [
+        ("at_least = 0.8", "at_leest = 0.8", "claims.0.checks.0.at_leest"),
+        ('metric = "model_plus_io_share"', 'metric = "vibes"', "claims.0.checks.0.metric"),
+        ('stat = "p95"', 'stat = "p96"', "'p96' is none of mean, median"),
+        ("at_least = 0.8", "", "a check needs at_least or at_most"),
+        ('id = "C2"', 'id = "C1"', "an id is used twice"),
+        ('lone = { table = "T1"', 'lone = { table = "T9"', "there is no table 'T9'"),
+        ("[[claims]]", "[[claims]", "article.toml is not TOML"),
+    ],
+)
+def test_a_wrong_key_is_named(right: str, wrong: str, named: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        claims.parse(TEXT.replace(right, wrong, 1), origin="article.toml")
+    assert named in caught.value.what
+    assert caught.value.what.startswith("article.toml")
+
+
+def test_a_claim_needs_a_check_that_decides_it() -> None:
+    text = TEXT.replace("published = 1.0\n", "published = 1.0\ndecides = false\n")
+    with pytest.raises(UsageError, match="no check decides"):
+        claims.parse(text, origin="article.toml")
+
+
+def test_an_unknown_file_is_answered_with_those_there_are() -> None:
+    with pytest.raises(UsageError) as caught:
+        claims.load("hearsay")
+    assert "article" in caught.value.hint
+
+
+# -- the printed tables
+
+
+def tables(world: made_up.World) -> pd.DataFrame:
+    requests, trials = made_up.run(world, blocks=2)
+    return claims.published_tables(ARTICLE, analysis.derive(requests, trials))
+
+
+def test_each_printed_table_stands_beside_ours() -> None:
+    table = tables(TRUE_WORLD).set_index(["table", "arm"])
+    thread = table.loc[("T3", "thread")]
+    assert thread["published_model"] == "26 55 34 21 20"
+    assert thread["published_model_ms"] == [26.0, 55.0, 34.0, 21.0, 20.0]
+    assert (thread["published_model_p50_ms"], thread["model_p50_ms"]) == (26.0, 208.0)
+    assert (thread["queue_p50_ms"], thread["in_worker_p50_ms"], thread["resume_p50_ms"]) == (182.0, 26.0, 0.0)
+    assert thread["model_ratio"] == pytest.approx(208 / 6)
+    assert thread["met_at"] == "between 1 and 2 (c ≈ 1.4)"
+    assert table.loc[("T2", "inline"), "published_io"] == "47 41 35 29 23 17 11 6 … 12"
+    assert table.loc[("T2", "inline-scaled-io"), "io_ratio"] == pytest.approx(9.4)
+    assert table.loc[("T1", "inline"), "met_at"] == ""
+
+
+def test_a_table_whose_arm_was_not_run_says_so() -> None:
+    found = tables({("inline", 1): Point()}).set_index("arm").loc["thread"]
+    assert found["note"] == "thread was not run at c = 8"
+    assert found["requests"] == 0
+    assert math.isnan(found["model_p50_ms"])
+    assert found["met_at"] == "not measured"
+
+
+def test_a_workload_without_io_has_no_io_ratio() -> None:
+    assert tables({("inline", 1): Point(io_ms=0.0)})["io_ratio"].isna().all()
