@@ -1,0 +1,50 @@
+# Two commands are enough on a fresh machine: make bench, make test. Both set up .venv first.
+
+PYTHON ?= python3
+EXTRAS ?=
+BIN := .venv/bin
+comma := ,
+empty :=
+space := $(empty) $(empty)
+# one stamp per set of extras, so that the same set-up is not done twice
+READY := .venv/ready$(subst $(space),,$(addprefix -,$(subst $(comma),$(space),$(EXTRAS))))
+
+.PHONY: help setup bench bench-client smoke test check notebooks clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## set up .venv with the pinned packages (EXTRAS=a,b adds extras)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "executor-bench needs Python 3.11 or later; choose one with: make PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(subst $(space),$(comma),dev $(subst $(comma),$(space),$(EXTRAS)))]"
+	@touch $@
+
+bench: setup ## reproduce the article: its four strategies on the real model, claim by claim
+	$(BIN)/execbench run article
+
+bench-client: setup ## what the load generator itself costs, against a server that does nothing
+	$(BIN)/execbench roofline
+
+smoke: setup ## all strategies on a synthetic model, in seconds
+	$(BIN)/execbench run smoke
+
+test: setup ## run the tests
+	$(BIN)/python -m pytest
+
+check: setup ## format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+notebooks: setup ## execute the notebooks in place, on the committed reference run
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+
+clean: ## remove .venv and caches; results stay
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,42 @@
+"""Real servers and real load for tests: short to ask for, gone when the test ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness import server
+from harness.loader import Loader
+from harness.options import LoadOptions, ServerOptions, WorkloadOptions
+from harness.records import MEASURE, Outcome, Shot
+from harness.supervisor import Supervisor
+
+READY_WITHIN_S = 60.0
+
+
+def synthetic(service_ms: float = 5.0, io_ms: float = 5.0, **options: Any) -> WorkloadOptions:
+    return WorkloadOptions.model_validate(
+        {"name": "synthetic", "service_ms": service_ms, "io_ms": io_ms, **options}
+    )
+
+
+@contextmanager
+def serving(log: Path, strategy: str = "thread", **options: Any) -> Iterator[server.Server]:
+    """A ready server of the synthetic workload unless told otherwise."""
+    options.setdefault("workload", synthetic())
+    chosen = ServerOptions(strategy=strategy, **options)
+    with Supervisor() as supervisor, server.start(strategy, chosen, supervisor, log=log) as child:
+        child.wait_ready(READY_WITHIN_S)
+        yield child
+
+
+def fire(url: str, **options: Any) -> Outcome:
+    """One trial on a running server."""
+    with Supervisor() as supervisor, Loader(supervisor) as loader:
+        return loader.run(LoadOptions(url=url, **options), lambda answered, median_ms: None)
+
+
+def measured(outcome: Outcome) -> list[Shot]:
+    return [shot for shot in outcome.shots if shot.phase == MEASURE]

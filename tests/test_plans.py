@@ -1,0 +1,162 @@
+"""Plans: what is wrong is said by its key, and a plan gives the same trials every time."""
+
+from pathlib import Path
+
+import pytest
+
+from harness import plans
+from harness.errors import UsageError
+from harness.plans import Flags
+
+MINIMAL = {"name": "p", "arms": [{"name": "a", "strategy": "thread"}], "concurrency": [1], "requests": 5}
+
+
+def make(**changes: object) -> plans.Plan:
+    return plans.make({**MINIMAL, **changes}, source="plan")
+
+
+@pytest.mark.parametrize("name", plans.names())
+def test_every_built_in_plan_is_valid_and_says_what_it_is(name: str) -> None:
+    plan = plans.load(name)
+    assert plan.name == name
+    assert plan.summary
+
+
+def test_the_article_plan_is_the_articles_scenario() -> None:
+    plan = plans.load("article")
+    assert {arm.strategy for arm in plan.arms} == {"inline", "thread", "process", "default_pool"}
+    assert plan.concurrency == (1, 2, 4, 8)
+    assert plan.blocks >= 10
+    assert plan.route == "GET /"
+    assert plan.workload.io_ms == 5
+    assert {arm.strategy for arm in plan.arms if arm.io_per_model} == {"inline", "process"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"request": 5}, "request: there is no such key"),
+        ({"workload": {"nam": "embed"}}, "workload.nam: there is no such key"),
+        ({"concurrency": [0]}, "concurrency.0: Input should be greater than 0"),
+        ({"requests": 0}, "requests: Input should be greater than 0"),
+        ({"concurrency": []}, "concurrency: "),
+        ({"arms": []}, "arms: "),
+        ({"requests": None}, "either requests or duration_s"),
+        ({"duration_s": 1.0}, "either requests or duration_s"),
+        ({"concurrency": [2, 2]}, "concurrency 2 stands there twice"),
+        ({"arms": MINIMAL["arms"] * 2}, "arm a stands there twice"),
+        ({"arms": [{"name": "a", "strategy": "thread", "io_per_model": 1.0}]}, "none is left for the pilot"),
+        ({"arms": [{"name": "../a", "strategy": "thread"}]}, r"arms\.0\.name"),
+        ({"arms": [{"name": "a", "strategy": "tread"}]}, "no strategy 'tread'"),
+        ({"arms": [{"name": "a", "strategy": "inline", "workers": 2}]}, "takes no number of workers"),
+        ({"workload": {"name": "embd"}}, "no workload 'embd'"),
+        ({"workload": {"name": "embed", "service_ms": 5}}, "knows no option service_ms"),
+        ({"workload": {"name": "synthetic", "model": "x"}}, "knows no option model"),
+        ({"route": "GET /elsewhere"}, "route: "),
+    ],
+)
+def test_a_wrong_plan_is_refused_with_the_key_that_is_wrong(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        make(**changes)
+    assert caught.value.exit_code == 2
+
+
+def test_an_unknown_plan_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="no plan 'artcle'") as caught:
+        plans.load("artcle")
+    assert "'article'" in caught.value.hint
+
+
+def test_a_plan_file_that_is_not_toml_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "x\n')
+    with pytest.raises(UsageError, match="is not TOML: .*line 1"):
+        plans.load(str(path))
+
+
+def test_a_plan_file_of_the_users_own_is_read_like_a_built_in_one(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nconcurrency = [3]\nduration_s = 1\n[[arms]]\nname = "t"\nstrategy = "thread"')
+    assert plans.load(str(path)).concurrency == (3,)
+
+
+def test_each_block_has_every_arm_at_every_load_once_in_an_order_of_its_own() -> None:
+    plan = plans.load("article")
+    cells = list(plan.cells())
+    orders = []
+    for block in range(1, plan.blocks + 1):
+        order = [(cell.arm.name, cell.concurrency) for cell in cells if cell.block == block]
+        assert len(order) == len(set(order)) == len(plan.arms) * len(plan.concurrency)
+        orders.append(tuple(order))
+    assert len(set(orders)) == plan.blocks
+
+
+def test_the_same_seed_gives_the_same_order_and_another_seed_another() -> None:
+    plan = plans.load("article")
+    other = plans.override(plan, Flags(seed=2))
+    assert list(plan.cells()) == list(plan.cells())
+    assert list(plan.cells()) != list(other.cells())
+
+
+def test_all_arms_of_a_block_are_asked_the_same_texts_and_blocks_differ() -> None:
+    plan = make(blocks=2)
+    first, again = (plan.load_options("http://127.0.0.1:1", 1, block=1).texts for _ in range(2))
+    other = plan.load_options("http://127.0.0.1:1", 1, block=2).texts
+    assert first == again != other
+
+
+def test_without_a_plan_the_flags_make_one_of_the_four_strategies_at_c_8() -> None:
+    plan = plans.from_flags(Flags())
+    assert [arm.strategy for arm in plan.arms] == ["inline", "thread", "process", "default_pool"]
+    assert plan.concurrency == (8,)
+
+
+def test_flags_win_over_the_plan_and_leave_the_rest() -> None:
+    plan = plans.load("article")
+    changed = plans.override(
+        plan,
+        Flags(strategies=("inline",), concurrency=(4,), requests=7, blocks=1, workload={"io_ms": 9.0}),
+    )
+    assert {arm.name for arm in changed.arms} == {"inline", "inline-scaled-io"}
+    assert (changed.concurrency, changed.requests, changed.blocks) == ((4,), 7, 1)
+    assert changed.workload.io_ms == 9.0
+    assert (changed.route, changed.claims) == (plan.route, plan.claims)
+
+
+def test_a_duration_takes_the_place_of_the_plans_requests() -> None:
+    changed = plans.override(plans.load("article"), Flags(duration_s=0.5))
+    assert (changed.requests, changed.duration_s) == (None, 0.5)
+
+
+def test_another_workload_starts_from_its_own_defaults_but_keeps_the_io() -> None:
+    changed = plans.override(plans.load("smoke"), Flags(workload={"name": "embed"}))
+    assert changed.workload.name == "embed"
+    assert changed.workload.io_ms == 5.0
+
+
+def test_workers_reach_the_strategies_that_take_them_and_no_other() -> None:
+    plan = plans.from_flags(Flags(workers=3))
+    assert {arm.name: arm.workers for arm in plan.arms} == {
+        "inline": None,
+        "thread": 3,
+        "process": 3,
+        "default_pool": None,
+    }
+
+
+def test_workers_that_no_strategy_takes_are_refused() -> None:
+    with pytest.raises(UsageError, match="takes a number of workers"):
+        plans.from_flags(Flags(strategies=("inline",), workers=3))
+
+
+def test_a_strategy_that_the_plan_lacks_is_refused_with_those_it_has() -> None:
+    narrow = make()
+    with pytest.raises(UsageError, match="no arm with the strategy 'process'") as caught:
+        plans.override(narrow, Flags(strategies=("process",)))
+    assert "thread" in caught.value.hint
+
+
+def test_scaled_io_follows_the_models_time_alone() -> None:
+    plan = plans.load("article")
+    arm = next(arm for arm in plan.arms if arm.io_per_model)
+    assert arm.server_options(plan.workload, lone_model_ms=12.0).workload.io_ms == pytest.approx(10, rel=0.01)

@@ -1,0 +1,128 @@
+"""The app in its child process, over real HTTP: answers, health, errors, and leaving nothing behind."""
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import running
+
+import strategies
+from harness import server
+from harness.errors import HarnessError
+from harness.options import ServerOptions, WorkloadOptions
+from harness.server_timing import decode
+from harness.supervisor import Supervisor
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "server.log"
+
+
+@pytest.mark.parametrize("strategy", strategies.NAMES)
+def test_every_strategy_answers_with_the_split_of_the_time(log: Path, strategy: str) -> None:
+    with running.serving(log, strategy, workload=running.synthetic(20, 10)) as child:
+        answer = httpx.get(f"{child.url}/")
+    timings = decode(answer.headers["Server-Timing"])
+    assert answer.status_code == 200
+    assert answer.json() == {"answer": "HOW BIG IS LONDON"}
+    assert timings.model_ms == pytest.approx(20, abs=10)
+    assert timings.io_ms == pytest.approx(10, abs=8)
+    parts = (timings.queue_ms, timings.model_ms, timings.resume_ms, timings.io_ms)
+    assert None not in parts
+    assert timings.handler_ms == pytest.approx(sum(part or 0 for part in parts), abs=1)
+    assert (timings.worker_pid == child.pid) == (strategy != "process")
+
+
+def test_predict_asks_the_model_the_text_of_the_body(log: Path) -> None:
+    with running.serving(log) as child:
+        answer = httpx.post(f"{child.url}/predict", json={"text": "own words"})
+    assert answer.json() == {"answer": "OWN WORDS"}
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"txt": "x"}', b'{"text": 5}', b"{"])
+def test_a_bad_body_is_refused_with_422(log: Path, body: bytes) -> None:
+    with running.serving(log) as child:
+        answer = httpx.post(f"{child.url}/predict", content=body)
+    assert answer.status_code == 422
+
+
+def test_health_is_green_only_when_every_worker_is_warm(log: Path) -> None:
+    """Loading takes a second here (the warm-up call does); a green light before that would be a lie."""
+    options = ServerOptions(strategy="process", workers=2, workload=running.synthetic(1000, 0))
+    began = time.monotonic()
+    with Supervisor() as supervisor, server.start("a", options, supervisor, log=log) as child:
+        health = child.wait_ready(running.READY_WITHIN_S)
+        assert time.monotonic() - began > 1.0
+        assert health["status"] == "ok"
+        workers = [p for p in psutil.Process(child.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+        assert len(workers) == 2
+
+
+def test_health_turns_red_when_a_dead_worker_has_broken_the_pool(log: Path) -> None:
+    with running.serving(log, "process") as child:
+        worker = decode(httpx.get(f"{child.url}/").headers["Server-Timing"]).worker_pid
+        assert worker is not None
+        os.kill(worker, signal.SIGKILL)
+        statuses = {httpx.get(f"{child.url}/").status_code for _ in range(3)}
+        assert statuses == {503}
+        assert httpx.get(f"{child.url}/health").status_code == 503
+
+
+def test_a_server_says_what_it_runs(log: Path) -> None:
+    with running.serving(log) as child:
+        health = httpx.get(f"{child.url}/health").json()
+    assert health["strategy"] == "thread"
+    assert health["about"] == {"model": "synthetic sleep", "service_ms": 5.0}
+
+
+def test_a_port_in_use_is_a_clear_error(log: Path) -> None:
+    options = ServerOptions(strategy="inline", workload=running.synthetic())
+    with socket.create_server(("127.0.0.1", 0)) as taken, Supervisor() as supervisor:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(HarnessError, match=rf"Port {port} .* cannot be used"),
+            server.start("a", options, supervisor, log=log, port=port),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("strategy", strategies.NAMES)
+def test_a_model_that_cannot_be_loaded_is_one_clear_message(log: Path, strategy: str) -> None:
+    """Also when the load fails in a spawned worker."""
+    options = ServerOptions(strategy=strategy, workload=WorkloadOptions(model="no-such-model"))
+    with Supervisor() as supervisor, server.start("a", options, supervisor, log=log) as child:
+        with pytest.raises(HarnessError, match="Cannot load the model 'no-such-model'") as caught:
+            child.wait_ready(running.READY_WITHIN_S)
+    assert caught.value.stage == "model"
+    assert "\n" not in caught.value.what
+    assert "--online" in caught.value.hint
+
+
+def test_a_server_that_dies_before_it_is_ready_shows_the_end_of_its_log(log: Path) -> None:
+    options = ServerOptions(strategy="nonsense", workload=running.synthetic())
+    with Supervisor() as supervisor, server.start("a", options, supervisor, log=log) as child:
+        with pytest.raises(HarnessError, match="no strategy is called 'nonsense'"):
+            child.wait_ready(running.READY_WITHIN_S)
+
+
+def test_a_server_that_is_late_is_given_up_at_the_deadline(log: Path) -> None:
+    options = ServerOptions(strategy="inline", workload=running.synthetic(5000, 0))
+    with Supervisor() as supervisor, server.start("a", options, supervisor, log=log) as child:
+        with pytest.raises(HarnessError, match="not ready within 1 s"):
+            child.wait_ready(within_s=1.0)
+
+
+@pytest.mark.parametrize("strategy", strategies.NAMES)
+def test_stopping_leaves_no_process_even_with_a_model_in_a_c_call(log: Path, strategy: str) -> None:
+    workload = running.synthetic(300, 0, mode="hold")
+    with running.serving(log, strategy, workload=workload) as child:
+        family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
+        with pytest.raises(httpx.TimeoutException):
+            httpx.get(f"{child.url}/", timeout=0.1)
+    assert not [process for process in family if process.is_running() and process.status() != "zombie"]

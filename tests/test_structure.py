@@ -1,0 +1,145 @@
+"""The rooms of the house: who may import whom, and what must not be loaded."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import harness
+import strategies
+
+CHECKOUT = Path(__file__).parent.parent
+
+SERVER_SIDE = {"app", "serve", "worker", "null_app"}
+CLIENT_SIDE = {"load"}
+READING_SIDE = {"analysis", "claims", "charts", "report", "tables"}
+LIBRARIES = {
+    "fastapi": SERVER_SIDE,
+    "uvicorn": SERVER_SIDE,
+    "torch": {"workloads.embed"},
+    "sentence_transformers": {"workloads.embed"},
+    "httpx": CLIENT_SIDE,
+    "httpx_aiohttp": CLIENT_SIDE,
+    "aiohttp": CLIENT_SIDE,
+    "pandas": READING_SIDE | {"store"},
+    "matplotlib": READING_SIDE | {"store"},
+    "typer": {"cli"},
+    "rich": {"cli", "progress", "tables"},
+}
+
+
+def modules(package: str) -> dict[str, Path]:
+    root = CHECKOUT / package
+    return {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in root.rglob("*.py")
+    }
+
+
+def imported(path: Path, *, at_import_only: bool = False) -> set[str]:
+    """Dotted names that a file imports, `if TYPE_CHECKING` left out."""
+    tree = ast.parse(path.read_text())
+    hidden = {
+        node
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
+        for node in ast.walk(branch)
+    }
+    nodes = tree.body if at_import_only else list(ast.walk(tree))
+    names = set()
+    for node in nodes:
+        if node in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_both_packages_load_from_this_checkout() -> None:
+    assert Path(harness.__file__).parent == CHECKOUT / "harness"
+    assert Path(strategies.__file__).parent == CHECKOUT / "strategies"
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_is_imported_only_on_its_own_island(library: str) -> None:
+    users = {
+        name
+        for name, path in modules("harness").items()
+        if any(what.split(".")[0] == library for what in imported(path))
+    }
+    assert users <= LIBRARIES[library]
+
+
+@pytest.mark.parametrize("side", [SERVER_SIDE, CLIENT_SIDE, READING_SIDE], ids=["server", "client", "reading"])
+def test_the_three_islands_do_not_import_each_other(side: set[str]) -> None:
+    others = (SERVER_SIDE | CLIENT_SIDE | READING_SIDE) - side
+    if side is CLIENT_SIDE:
+        others -= {"null_app"}
+    for name in side:
+        found = {what.removeprefix("harness.") for what in imported(modules("harness")[name])}
+        assert not found & others, name
+
+
+def test_only_serve_imports_the_app_and_server_never_does() -> None:
+    users = {name for name, path in modules("harness").items() if "harness.app" in imported(path)}
+    assert users == {"serve"}
+
+
+def test_only_the_app_and_the_plans_know_the_strategies() -> None:
+    users = {
+        name
+        for name, path in modules("harness").items()
+        if any(what.split(".")[0] == "strategies" for what in imported(path))
+    }
+    assert users <= {"app", "plans", "cli"}
+
+
+def test_analysis_and_charts_touch_no_disk() -> None:
+    for name in ("analysis", "charts"):
+        source = modules("harness")[name].read_text()
+        assert not any(word in source for word in ("open(", "read_csv", "to_csv", "savefig", "pathlib")), name
+
+
+def test_no_strategy_is_named_in_a_workload_and_no_workload_in_a_strategy_or_the_app() -> None:
+    workload_texts = [path.read_text() for name, path in modules("harness").items() if "workloads" in name]
+    for strategy in ("default_pool", '"thread"', '"process"'):
+        assert not any(strategy in text for text in workload_texts)
+    texts = [path.read_text() for path in modules("strategies").values()]
+    texts.append(modules("harness")["app"].read_text())
+    for workload in ("embed", "synthetic"):
+        assert not any(workload in text for text in texts)
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+def test_help_loads_neither_torch_nor_pandas_nor_fastapi_nor_matplotlib() -> None:
+    statement = "from typer.testing import CliRunner\nfrom harness.cli import app\nCliRunner().invoke(app, ['--help'])"
+    assert not loaded_after(statement) & {"torch", "pandas", "fastapi", "matplotlib", "httpx", "numpy"}
+
+
+def test_the_load_generator_never_loads_torch_or_pandas() -> None:
+    assert not loaded_after("import harness.load") & {"torch", "pandas", "fastapi", "sentence_transformers"}
+
+
+def test_a_spawned_worker_does_not_load_fastapi() -> None:
+    """It imports `harness.serve` again as its main module, and the worker."""
+    assert not loaded_after("import harness.serve, harness.worker") & {"fastapi", "uvicorn", "torch"}
+
+
+def test_help_answers_at_once() -> None:
+    """The goal is 0.4 s on a quiet machine; the best of five is held against three times that."""
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "harness.cli", "--help"], check=True, capture_output=True)
+        took.append(time.perf_counter() - began)
+    assert min(took) < 1.2
