@@ -7,7 +7,8 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 # one stamp per set of extras, so that the same set-up is not done twice
-READY := .venv/ready$(subst $(space),,$(addprefix -,$(subst $(comma),$(space),$(EXTRAS))))
+WANTED := $(strip dev $(subst $(comma),$(space),$(EXTRAS)))
+READY := .venv/ready-$(subst $(space),-,$(WANTED))
 
 .PHONY: help setup bench bench-client smoke test check notebooks clean
 .DEFAULT_GOAL := help
@@ -21,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "executor-bench needs Python 3.11 or later; choose one with: make PYTHON=python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(subst $(space),$(comma),dev $(subst $(comma),$(space),$(EXTRAS)))]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(subst $(space),$(comma),$(WANTED))]"
 	@touch $@
 
 bench: setup ## reproduce the article: its four strategies on the real model, claim by claim

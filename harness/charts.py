@@ -469,7 +469,7 @@ def _draw_ours(ax: Axes, at: float, ours: Floats) -> None:
 def _table_name(row: dict[Any, Any]) -> str:
     lines = [str(row["table"])]
     for words in (row["arm"], row["load_text"]):
-        lines += textwrap.wrap(str(words), 22)
+        lines += textwrap.wrap(str(words), 17)
     return "\n".join(lines)
 
 

@@ -58,7 +58,7 @@ class Progress:
 
     def trial_ends(self, trial: Trial) -> None:
         if trial.state != "ok":
-            self._console.print(f"trial {trial.trial} failed: {trial.error}", markup=False)
+            self._console.print(f"trial {trial.trial} failed: {trial.error}", markup=False, soft_wrap=True)
 
     def _show(self, text: str, *, always: bool = False) -> None:
         """Update the live line; without one, print, but not more often than every 10 s."""
@@ -66,7 +66,7 @@ class Progress:
             self._live.update(text)
         elif always or time.monotonic() - self._last_plain >= PLAIN_EVERY_S:
             self._last_plain = time.monotonic()
-            self._console.print(text, markup=False, highlight=False)
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from harness import analysis, charts, claims, store
+from harness.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED
 
 PROVISIONAL = "provisional, no interval"
+STALLED = 1.5  # I/O so many times as long as alone is worth a word in the finding
 
 CLAIM_ROWS = [
     "kind",  # claim, check (of a claim), table (as printed, beside ours) or law (of the staircase)
@@ -64,14 +67,16 @@ def build(run: store.Run) -> Report:
     summary = _in_plan_order(analysis.summarise(derived, run.trials), run)
     report = Report(
         folder=run.folder,
-        finding=find(summary),
+        finding="",
         warnings=[*run.warnings, *_failures(run)],
         derived=derived,
         summary=summary,
         staircase=_staircase(derived),
     )
     name = (run.record.get("plan") or {}).get("claims")
-    return report if name is None else _judge(report, claims.load(name), run.trials)
+    if name is not None:
+        report = _judge(report, claims.load(name), run.trials)
+    return dataclasses.replace(report, finding=find(_comparable(summary, run), report.verdicts))
 
 
 def write(report: Report) -> None:
@@ -88,22 +93,38 @@ def write(report: Report) -> None:
         store.write_chart(report.folder, "published", charts.published(report.published))
 
 
-def find(summary: pd.DataFrame) -> str:
-    """The finding in one sentence: who answers soonest under the highest load, by how much."""
-    answered = summary.dropna(subset=["latency_p50_ms"]) if len(summary) else summary
-    answered = answered[answered["latency_p50_ms"] < math.inf] if len(answered) else answered
-    if answered.empty:
+def find(summary: pd.DataFrame, verdicts: pd.DataFrame | None = None) -> str:
+    """The finding in one sentence: who answers soonest under the highest load, by how much; the verdicts."""
+    if summary.empty or not (summary["latency_p50_ms"] < math.inf).any():
         return "No trial got good answers, so there is nothing to compare."
+    answered = summary[summary["latency_p50_ms"] < math.inf]
     top = answered[answered["concurrency"] == answered["concurrency"].max()].sort_values("latency_p50_ms")
     best, worst = top.iloc[0], top.iloc[-1]
     sentence = (
         f"At c = {best['concurrency']}, {best['arm']} answers in {best['latency_p50_ms']:.1f} ms (median), "
         f"{best['throughput_per_s']:.0f} requests/s"
     )
+    sentence += _stall(answered, best)
     if len(top) > 1:
         times = worst["latency_p50_ms"] / best["latency_p50_ms"]
         sentence += f"; the slowest, {worst['arm']}, takes {times:.2f} times as long"
+    if verdicts is not None:
+        sentence += f"; of the article's {len(verdicts)} claims, {_tally(verdicts)}"
     return f"{sentence} ({PROVISIONAL})."
+
+
+def _stall(summary: pd.DataFrame, best: pd.Series[Any]) -> str:
+    """The price of being first, where there is one: an event loop that keeps everything else waiting."""
+    lone = summary[(summary["arm"] == best["arm"]) & (summary["concurrency"] == 1)]["io_p50_ms"]
+    if lone.empty or not best["io_p50_ms"] >= STALLED * lone.iloc[0]:
+        return ""
+    return f", but its I/O takes {best['io_p50_ms']:.1f} ms instead of {lone.iloc[0]:.1f}"
+
+
+def _tally(verdicts: pd.DataFrame) -> str:
+    found = verdicts["verdict"].value_counts()
+    kinds = (CONFIRMED, REFUTED, INCONCLUSIVE, NOT_TESTED)
+    return ", ".join(f"{found[kind]} {kind}" for kind in kinds if kind in found)
 
 
 def _judge(report: Report, published: claims.Claims, trials: pd.DataFrame) -> Report:
@@ -122,6 +143,12 @@ def _arms(run: store.Run) -> list[str]:
     return list(dict.fromkeys([*planned, *run.trials["arm"]]))
 
 
+def _comparable(summary: pd.DataFrame, run: store.Run) -> pd.DataFrame:
+    """Without the arms whose I/O is scaled to the model: they do other work."""
+    scaled = [arm["name"] for arm in (run.record.get("plan") or {}).get("arms", []) if arm["io_per_model"]]
+    return summary if summary.empty else summary[~summary["arm"].isin(scaled)]
+
+
 def _in_plan_order(summary: pd.DataFrame, run: store.Run) -> pd.DataFrame:
     place = {arm: number for number, arm in enumerate(_arms(run))}
     if summary.empty:
@@ -131,8 +158,9 @@ def _in_plan_order(summary: pd.DataFrame, run: store.Run) -> pd.DataFrame:
 
 def _staircase(derived: pd.DataFrame) -> pd.DataFrame:
     """The law of T2 for the arms that run the model on the loop."""
-    inline = derived.loc[derived["strategy"] == "inline", "arm"].unique()
-    laws = [analysis.staircase_summary(analysis.staircase(derived, arm)) for arm in inline]
+    inline = derived.loc[derived["strategy"] == "inline", "arm"]
+    arms = [arm for arm in derived["arm"].cat.categories if arm in set(inline)]
+    laws = [analysis.staircase_summary(analysis.staircase(derived, arm)) for arm in arms]
     laws = [law for law in laws if len(law)]
     return pd.concat(laws, ignore_index=True) if laws else pd.DataFrame()
 

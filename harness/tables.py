@@ -47,8 +47,8 @@ def summary(table: pd.DataFrame) -> Table:
         "outs.": "outside_p50_ms",
         "fail": "failed",
     }
-    shown = _table("Medians in ms. Model = queue + in the worker + way back; outs. = outside the handler")
-    shown.add_column("arm", no_wrap=False)
+    shown = _table("Medians in ms (Model: queue + in the worker + way back; outs.: outside)")
+    shown.add_column("arm", overflow="fold")
     for name in columns:
         shown.add_column(name, justify="right", no_wrap=True)
     last = None
@@ -95,7 +95,14 @@ def claims(verdicts: pd.DataFrame, evaluated: pd.DataFrame) -> Table:
 
 
 def _table(title: str) -> Table:
-    return Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    return Table(
+        title=f"\n{title}",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        collapse_padding=True,
+    )
 
 
 def _law(staircase: pd.DataFrame) -> str:
