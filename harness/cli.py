@@ -307,9 +307,9 @@ def _run_plan(plan: Plan, out: Path | None) -> None:
 
 def _report(folder: Path) -> None:
     from harness import report as reporting
-    from harness import store, tables
+    from harness import tables
 
-    result = reporting.build(store.read(folder))
+    result = reporting.of(folder)
     reporting.write(result)
     console = _console()
     for part in tables.render(result):

@@ -60,6 +60,14 @@ class Report:
         return pd.DataFrame(rows, columns=CLAIM_ROWS)
 
 
+def of(folder: Path | str) -> Report:
+    """Read a run's folder and compute everything that is shown of it: the one call for a notebook.
+
+    Raises HarnessError when the folder is no run, or a damaged one.
+    """
+    return build(store.read(Path(folder)))
+
+
 def build(run: store.Run) -> Report:
     """Compute everything that is shown of `run`; writes nothing."""
     derived = analysis.derive(run.requests, run.trials)

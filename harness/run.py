@@ -185,8 +185,6 @@ class _Trials:
             child.check_alive(stage=f"block {cell.block}")
             outcome = self._loader.run(load, self._listener.progress)
             child.check_alive(stage=f"block {cell.block}")
-        except HarnessError as error:
-            if error.stage == "load":
-                raise
+        except server.ServerEnded as error:
             return outcome, error.what.split("\n", 1)[0]
         return outcome, ""

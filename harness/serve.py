@@ -9,6 +9,10 @@ import json
 import os
 import socket
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.options import ServerOptions
 
 ERROR_MARK = "EXECBENCH-ERROR "  # the parent turns such a line of the log back into a HarnessError
 KEEP_ALIVE_S = 300  # longer than any pause between two windows of a resident arm
@@ -24,22 +28,18 @@ def main() -> None:
     _serve(listening, options)
 
 
-def _set_environment(options: object) -> None:
+def _set_environment(options: ServerOptions) -> None:
     """Thread budgets must stand before the model's library is imported, here and in the workers."""
     from harness import workloads
-    from harness.options import ServerOptions
 
-    assert isinstance(options, ServerOptions)
     os.environ.update(workloads.create(options.workload).environment())
 
 
-def _serve(listening: socket.socket, options: object) -> None:
+def _serve(listening: socket.socket, options: ServerOptions) -> None:
     import uvicorn
 
     from harness.app import create_app
-    from harness.options import ServerOptions
 
-    assert isinstance(options, ServerOptions)
     app = create_app(options)
     # loop and parser are pinned: "auto" would pick what happens to be installed
     config = uvicorn.Config(

@@ -25,6 +25,10 @@ STOP_WITHIN_S = 5.0
 _TAIL_LINES = 12
 
 
+class ServerEnded(HarnessError):
+    """The server's process has exited when it should be serving."""
+
+
 class Server:
     """A running child. `name` is how messages call it (the arm)."""
 
@@ -56,7 +60,7 @@ class Server:
         code = self._process.poll()
         if code is None:
             return
-        raise self._reported() or HarnessError(
+        raise self._reported() or ServerEnded(
             f"The server of arm {self.name!r} ended (exit code {code}, at {stage}).{self._tail()}",
             stage="server",
             hint="`execbench serve` with the same options shows it in the foreground.",

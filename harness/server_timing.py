@@ -8,16 +8,20 @@ monotonic clock, which is of use to a client on the same host only.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
 
 from harness.records import Timings
 
 HEADER = "Server-Timing"
 
 _STRETCHES = ("queue", "model", "resume", "io", "handler")
-# metric names and parameters are tokens; a description is a quoted string, in which commas may stand
-_ENTRY = re.compile(r'\s*([\w!#$%&\'*+.^`|~-]+)((?:\s*;\s*[\w-]+\s*=\s*(?:"[^"]*"|[^",;]*))*)\s*(?:,|$)')
-_PARAMETER = re.compile(r';\s*([\w-]+)\s*=\s*(?:"([^"]*)"|([^",;]*))')
+# What stands between separators, where a quoted string may hold them; one without an end takes the rest.
+# Nothing follows that could fail, so they never backtrack: a hostile header costs no more than its length.
+_QUOTED = r'"(?:[^"\\]+|\\.?)*"?'
+_ENTRY = re.compile(rf'(?:[^,"]+|{_QUOTED})+')
+_PART = re.compile(rf'(?:[^;"]+|{_QUOTED})+')
 
 
 def encode(timings: Timings) -> str:
@@ -70,21 +74,19 @@ def _plain(value: float | int) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _entries(value: str) -> list[tuple[str, dict[str, str]]]:
-    return [
-        (
-            match[1].lower(),
-            {key.lower(): quoted or bare for key, quoted, bare in _PARAMETER.findall(match[2])},
-        )
-        for match in _ENTRY.finditer(value)
-    ]
+def _entries(value: str) -> Iterator[tuple[str, dict[str, str]]]:
+    for entry in _ENTRY.findall(value):
+        name, *parameters = _PART.findall(entry) or [""]
+        pairs = (parameter.partition("=") for parameter in parameters)
+        yield name.strip().lower(), {key.strip().lower(): text.strip().strip('"') for key, _, text in pairs}
 
 
 def _number(text: str | None) -> float | None:
     try:
-        return float(text) if text else None
+        number = float(text or "")
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _whole(text: str | None) -> int | None:

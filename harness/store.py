@@ -183,7 +183,7 @@ def _typed(frame: pd.DataFrame, row_type: type[Sample | Trial]) -> pd.DataFrame:
     for name, kind in column_types(row_type).items():
         if kind is not str:
             try:
-                frame[name] = pd.to_numeric(frame[name].replace("", "nan"))
+                frame[name] = pd.to_numeric(frame[name].mask(frame[name] == ""))
             except ValueError as error:
                 raise ValueError(f"column {name}: {error}") from error
     return frame

@@ -1,0 +1,99 @@
+"""The main job on the real model, small: `make bench` with fewer requests."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
+
+CONCURRENCIES = (1, 4)
+BLOCKS = 3
+REQUESTS = 6
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("end-to-end") / "run"
+    loads = [word for c in CONCURRENCIES for word in ("--concurrency", str(c))]
+    command = [sys.executable, "-m", "harness.cli", "run", "article", *loads]
+    command += ["--blocks", str(BLOCKS), "--requests", str(REQUESTS), "--out", str(folder)]
+    return folder, subprocess.run(command, capture_output=True, text=True, timeout=390)
+
+
+def rows(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / name).open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_it_succeeds_and_leads_with_the_finding(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    _, done = run
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("At c = 4, ")
+
+
+def test_every_arm_is_run_at_every_load_in_every_block(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, _ = run
+    trials = [row for row in rows(folder, "trials.csv") if row["block"] != "0"]
+    cells = Counter((row["arm"], row["concurrency"], row["block"]) for row in trials)
+    assert len(cells) == 6 * len(CONCURRENCIES) * BLOCKS
+    assert set(cells.values()) == {1}
+    assert {row["state"] for row in trials} == {"ok"}
+
+
+def test_each_trial_has_its_measured_requests_answered_with_the_whole_split(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, _ = run
+    measured = [row for row in rows(folder, "requests.csv") if row["phase"] == "measure"]
+    assert set(Counter(row["trial"] for row in measured).values()) == {REQUESTS}
+    for name in ("queue_ms", "model_ms", "model_cpu_ms", "resume_ms", "io_ms", "handler_ms", "entered_ms"):
+        assert all(row[name] for row in measured), name
+    assert {row["status"] for row in measured} == {"200"}
+
+
+def test_the_io_of_scaled_arms_follows_the_pilots_model_time(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, _ = run
+    lone = json.loads((folder / "run.json").read_text())["lone_model_ms"]
+    asked = {row["arm"]: float(row["io_nominal_ms"]) for row in rows(folder, "trials.csv")}
+    assert asked["inline"] == 5.0
+    assert asked["inline-scaled-io"] == asked["process-scaled-io"] == pytest.approx(lone * 5 / 6, rel=1e-3)
+
+
+def test_model_and_machine_are_on_record(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = run
+    record = json.loads((folder / "run.json").read_text())
+    about = {name: arm["about"] for name, arm in record["arms"].items()}
+    assert len(about) == 6
+    assert len({facts["weights_sha256"] for facts in about.values()}) == 1
+    assert all(facts["torch_threads"] >= 1 and facts["hub_offline"] for facts in about.values())
+    assert record["environment"]["packages"]["torch"]
+    assert record["state"] == "finished"
+
+
+def test_claims_and_printed_tables_are_judged_on_the_terminal_and_in_the_csv(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, done = run
+    claims = rows(folder, "claims.csv")
+    verdicts = {row["id"]: row["verdict"] for row in claims if row["kind"] == "claim"}
+    assert set(verdicts) == {"C1", "C2", "C3a", "C3b", "C4a", "C4b", "C5", "C6"}
+    assert set(verdicts.values()) <= {"confirmed", "refuted", "inconclusive", "not tested"}
+    assert {row["id"] for row in claims if row["kind"] == "table"} == {"T1", "T2", "T3", "T4"}
+    assert {row["arm"] for row in claims if row["kind"] == "law"} == {"inline", "inline-scaled-io"}
+    for name in (*verdicts, "T1", "T2", "T3", "T4"):
+        assert f"\n{name}" in done.stdout
+
+
+def test_the_charts_are_there(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = run
+    names = {path.name for path in (folder / "charts").iterdir()}
+    assert names == {f"{n}.{kind}" for n in ("timeline", "split", "io", "published") for kind in ("png", "svg")}

@@ -1,0 +1,95 @@
+"""What is committed: the reference run, the README's figures, the notebook. None may drift from the rows."""
+
+import csv
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+CHECKOUT = Path(__file__).parent.parent
+LARGEST_BYTES = 5_000_000
+
+
+def reference() -> Path:
+    listed = subprocess.run(
+        ["git", "ls-files", "results/*-article/run.json"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    (only,) = listed.stdout.split()
+    return CHECKOUT / Path(only).parent
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    shutil.copytree(reference(), folder)
+    return folder
+
+
+def report(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness.cli", "report", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+def derived(folder: Path) -> dict[str, str]:
+    return {name: (folder / name).read_text() for name in ("summary.csv", "claims.csv")}
+
+
+def test_the_reference_run_is_whole_and_small_enough_for_git() -> None:
+    run = reference()
+    files = [path for path in run.rglob("*") if path.is_file() and "logs" not in path.parts]
+    assert sum(path.stat().st_size for path in files) < LARGEST_BYTES
+    with (run / "trials.csv").open() as stream:
+        trials = [row for row in csv.DictReader(stream) if row["block"] != "0"]
+    cells = {(row["strategy"], row["concurrency"]) for row in trials}
+    strategies = ("inline", "thread", "process", "default_pool")
+    assert cells == {(name, c) for name in strategies for c in ("1", "2", "4", "8")}
+    assert {row["state"] for row in trials} == {"ok"}
+
+
+def test_report_rebuilds_summary_claims_and_charts_with_equal_figures(copy: Path) -> None:
+    before = derived(copy)
+    for name in before:
+        (copy / name).unlink()
+    shutil.rmtree(copy / "charts")
+    report(copy)
+    assert derived(copy) == before
+    assert {path.name for path in (copy / "charts").iterdir()} == {
+        path.name for path in (reference() / "charts").iterdir()
+    }
+
+
+def test_with_one_row_changed_the_figures_change(copy: Path) -> None:
+    before = derived(copy)
+    path = copy / "requests.csv"
+    with path.open() as stream:
+        lines = list(csv.reader(stream))
+    header = lines[0]
+    row = next(line for line in lines if line[header.index("phase")] == "measure" and line[header.index("block")] == "1")
+    row[header.index("io_ms")] = "4321.000"
+    with path.open("w", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(lines)
+    report(copy)
+    assert derived(copy)["summary.csv"] != before["summary.csv"]
+
+
+def test_the_readmes_tables_are_what_report_prints_of_the_reference_run(copy: Path) -> None:
+    readme = (CHECKOUT / "README.md").read_text()
+    printed = re.search(r"<!-- reference run -->\n```text\n(.*?)```", readme, re.S)
+    assert printed is not None
+    squeezed = re.sub(r"\s+", " ", report(copy).stdout)
+    assert re.sub(r"\s+", " ", printed[1]).strip() in squeezed
+    assert reference().name in readme
+
+
+@pytest.mark.timeout(300)
+def test_the_notebook_runs_on_the_committed_run() -> None:
+    path = CHECKOUT / "notebooks" / "article.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    assert any(cell.get("outputs") for cell in notebook.cells if cell.cell_type == "code"), "commit its outputs"
+    client = NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(path.parent)}})
+    client.execute()

@@ -1,0 +1,421 @@
+"""Each workload keeps its contract; the synthetic one costs what it says; the real model is the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import running
+
+from harness import workloads
+from harness.errors import HarnessError, UsageError
+from harness.options import DEFAULT_MODEL, WorkloadOptions
+
+ALL = [
+    pytest.param(WorkloadOptions(name="synthetic", service_ms=1.0, io_ms=1.0), id="synthetic"),
+    pytest.param(WorkloadOptions(name="embed", io_ms=1.0), id="embed", marks=pytest.mark.model),
+]
+IDLE_OPTIONS = [
+    ("embed", "service_ms", 5.0),
+    ("embed", "mode", "spin"),
+    ("synthetic", "model", "x"),
+    ("synthetic", "device", "cpu"),
+    ("synthetic", "torch_threads", 2),
+    ("synthetic", "online", True),
+]
+
+
+def texts(options: WorkloadOptions, seed: int, count: int = 50) -> list[str]:
+    return list(itertools.islice(workloads.create(options).payloads(seed), count))
+
+
+# -- the contract --------------------------------------------------------------------------------------
+
+
+def test_every_workload_there_is_is_tested_here() -> None:
+    assert {param.id for param in ALL} == set(workloads.NAMES)
+
+
+@pytest.mark.parametrize("options", ALL)
+def test_the_same_seed_asks_the_same_and_another_asks_something_else(options: WorkloadOptions) -> None:
+    assert texts(options, seed=1) == texts(options, seed=1)
+    assert texts(options, seed=1) != texts(options, seed=2)
+    assert all(isinstance(text, str) and text for text in texts(options, seed=1))
+
+
+@pytest.mark.parametrize("options", ALL)
+def test_one_result_per_item_in_order_and_an_answer_that_json_can_say(options: WorkloadOptions) -> None:
+    workload = workloads.create(options)
+    model = workload.load()
+    items = [workload.warmup_item, *texts(options, seed=1, count=3)]
+    results = workload.predict(model, items)
+    one_by_one = [workload.predict(model, [item])[0] for item in items]
+    assert len(results) == len(items)
+    for result, alone in zip(results, one_by_one, strict=True):
+        assert result == pytest.approx(alone, abs=1e-5) if options.name == "embed" else result == alone
+    assert len(json.dumps(asyncio.run(workload.io(results[0])))) < 200
+
+
+@pytest.mark.parametrize("options", ALL)
+def test_the_awaited_io_takes_its_nominal_time_and_lets_others_run(options: WorkloadOptions) -> None:
+    workload = workloads.create(options.model_copy(update={"io_ms": 30.0}))
+
+    async def ten_at_once() -> float:
+        began = time.perf_counter()
+        await asyncio.gather(*(workload.io("x") for _ in range(10)))
+        return (time.perf_counter() - began) * 1e3
+
+    assert 30 <= min(asyncio.run(ten_at_once()) for _ in range(3)) < 60
+
+
+@pytest.mark.parametrize("options", ALL)
+def test_what_it_says_about_its_model_fits_the_runs_record(options: WorkloadOptions) -> None:
+    workload = workloads.create(options)
+    about = workload.about(workload.load())
+    assert json.loads(json.dumps(about)) == about
+    assert about["model"]
+    assert all(isinstance(value, str) for value in workload.environment().values())
+
+
+@pytest.mark.parametrize("name", workloads.NAMES)
+def test_it_is_listed_with_one_line(name: str) -> None:
+    assert workloads.summary(name)
+    assert "\n" not in workloads.summary(name)
+
+
+def test_an_unknown_workload_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UsageError, match="no workload 'syntetic'") as caught:
+        workloads.create(WorkloadOptions(name="syntetic"))
+    assert "'synthetic'" in caught.value.hint
+
+
+def test_an_unknown_workload_like_no_other_is_refused_with_the_list() -> None:
+    with pytest.raises(UsageError) as caught:
+        workloads.check_name("zzz")
+    assert all(name in caught.value.hint for name in workloads.NAMES)
+
+
+@pytest.mark.parametrize(("name", "option", "value"), IDLE_OPTIONS)
+def test_an_option_that_the_workload_would_not_obey_is_refused(name: str, option: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=option) as caught:
+        workloads.check(WorkloadOptions.model_validate({"name": name, option: value}))
+    assert "It takes: " in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": "embed", "model": "x", "device": "cpu", "torch_threads": 1, "online": True, "io_ms": 1.0},
+        {"name": "synthetic", "service_ms": 1.0, "mode": "spin", "io_ms": 1.0},
+    ],
+)
+def test_an_option_that_the_workload_obeys_is_accepted(given: dict[str, Any]) -> None:
+    workloads.check(WorkloadOptions.model_validate(given))
+
+
+# -- synthetic: the cost is the known truth ------------------------------------------------------------
+
+
+def synthetic_call(mode: str, service_ms: float) -> Callable[[], list[str]]:
+    workload = workloads.create(running.synthetic(service_ms, mode=mode))
+    model = workload.load()
+    return lambda: workload.predict(model, ["a", "b"])
+
+
+class Cost:
+    """What one call took: wall clock and CPU of the calling thread, in ms."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        cpu, wall = time.thread_time(), time.perf_counter()
+        call()
+        self.wall_ms = (time.perf_counter() - wall) * 1e3
+        self.cpu_ms = (time.thread_time() - cpu) * 1e3
+
+
+class Counter:
+    """A thread that needs the interpreter lock all the time; `count` says how far it came."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.stopped = False
+
+    def run(self) -> None:
+        while not self.stopped:
+            self.count += 1
+
+    def per_ms_during(self, call: Callable[[], object]) -> float:
+        before = self.count
+        cost = Cost(call)
+        return (self.count - before) / cost.wall_ms
+
+
+@contextmanager
+def counting() -> Iterator[Counter]:
+    counter = Counter()
+    thread = threading.Thread(target=counter.run)
+    thread.start()
+    try:
+        yield counter
+    finally:
+        counter.stopped = True
+        thread.join()
+
+
+def pace_beside(mode: str, service_ms: float) -> float:
+    """How fast another thread counts beside a call of `mode`, as a share of its pace beside a sleep."""
+    busy, idle = synthetic_call(mode, service_ms), lambda: time.sleep(0.05)
+    with counting() as counter:
+        shares = [counter.per_ms_during(busy) / counter.per_ms_during(idle) for _ in range(5)]
+    return statistics.median(shares)
+
+
+def test_the_synthetic_model_answers_in_capitals_at_one_price_for_all_items() -> None:
+    call = synthetic_call("sleep", 20)
+    assert call() == ["A", "B"]
+    assert min(Cost(call).wall_ms for _ in range(5)) < 30
+
+
+@pytest.mark.parametrize("mode", ["sleep", "hold"])
+@pytest.mark.parametrize("service_ms", [5, 40])
+def test_sleep_and_hold_take_their_wall_time_and_no_cpu(mode: str, service_ms: float) -> None:
+    costs = [Cost(synthetic_call(mode, service_ms)) for _ in range(9)]
+    assert min(cost.wall_ms for cost in costs) >= service_ms - 0.01
+    assert statistics.median(cost.wall_ms for cost in costs) < service_ms + 2
+    assert statistics.median(cost.cpu_ms for cost in costs) < 0.5
+
+
+@pytest.mark.parametrize("mode", ["spin", "release"])
+@pytest.mark.parametrize("service_ms", [5, 40])
+def test_spin_and_release_cost_their_cpu_time_whatever_the_wall_clock_says(
+    mode: str, service_ms: float
+) -> None:
+    costs = [Cost(synthetic_call(mode, service_ms)) for _ in range(9)]
+    assert min(cost.cpu_ms for cost in costs) >= service_ms
+    assert statistics.median(cost.cpu_ms for cost in costs) < service_ms + 1
+
+
+@pytest.mark.parametrize("mode", ["spin", "release"])
+def test_the_cpu_time_is_the_same_beside_a_busy_thread(mode: str) -> None:
+    with counting():
+        costs = [Cost(synthetic_call(mode, 10)) for _ in range(3)]
+    assert all(10 <= cost.cpu_ms < 13 for cost in costs)
+
+
+@pytest.mark.parametrize("service_ms", [300, 1200])
+def test_beside_hold_no_other_thread_runs(service_ms: float) -> None:
+    """But just before, just after, and once a second, when the C call ends: a turn of 5 ms each.
+
+    `usleep` may refuse a whole second, so that longer ones take several calls.
+    """
+    call = synthetic_call("hold", service_ms)
+    with counting() as counter:
+        alone_per_ms = counter.per_ms_during(lambda: time.sleep(0.2))
+        before = counter.count
+        cost = Cost(call)
+        ran_ms = (counter.count - before) / alone_per_ms
+    assert service_ms <= cost.wall_ms < service_ms + 50
+    assert ran_ms < 40
+
+
+def test_beside_spin_another_thread_gets_a_share_of_the_lock_and_both_are_slower() -> None:
+    assert 0.1 < pace_beside("spin", 50) < 0.8
+    with counting():
+        walls = [Cost(synthetic_call("spin", 50)).wall_ms for _ in range(3)]
+    assert min(walls) > 65
+
+
+@pytest.mark.parametrize("mode", ["sleep", "release"])
+def test_beside_sleep_and_release_another_thread_runs_on(mode: str) -> None:
+    assert pace_beside(mode, 10) > 0.6
+
+
+# -- embed: the real model -----------------------------------------------------------------------------
+
+
+def embed(**options: Any) -> workloads.Workload:
+    return workloads.create(WorkloadOptions(name="embed", **options))
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return embed().load()
+
+
+@pytest.mark.model
+def test_the_embedding_of_a_text_is_always_the_same_unit_vector_of_384(model: Any) -> None:
+    workload = embed()
+    first, again = (workload.predict(model, ["How big is London"])[0] for _ in range(2))
+    assert first.shape == (384,)
+    assert first.tolist() == again.tolist()
+    assert math.hypot(*first.tolist()) == pytest.approx(1, abs=1e-5)
+    assert workload.predict(model, ["How big is Paris"])[0].tolist() != first.tolist()
+
+
+@pytest.mark.model
+def test_a_batch_of_mixed_lengths_equals_its_texts_one_by_one(model: Any) -> None:
+    workload = embed()
+    items = ["a", "How big is London", "one word after another " * 30, "Wie groß ist London?"]
+    together = workload.predict(model, items)
+    for item, result in zip(items, together, strict=True):
+        assert workload.predict(model, [item])[0] == pytest.approx(result, abs=1e-5)
+
+
+@pytest.mark.model
+def test_embeddings_know_what_a_text_is_about(model: Any) -> None:
+    """A model with random weights, or a hashing stand-in, would not: this is the real one."""
+    about = ["How big is London", "What is the size of the English capital?", "My cat sleeps all day"]
+    london, capital, cat = embed().predict(model, about)
+    assert london @ capital > 0.5 > london @ cat + 0.2
+
+
+@pytest.mark.model
+def test_the_weights_have_a_hash_that_another_load_and_another_process_find_again(
+    model: Any, tmp_path: Path
+) -> None:
+    """The other process is a server with `torch_threads` set, which it obeys and records."""
+    here = embed().about(model)["weights_sha256"]
+    assert isinstance(here, str)
+    assert len(here) == 64
+    assert set(here) <= set("0123456789abcdef")
+    options = WorkloadOptions(name="embed", torch_threads=1)
+    with running.serving(tmp_path / "log", "inline", workload=options) as child:
+        about = httpx.get(f"{child.url}/health").json()["about"]
+    assert about["weights_sha256"] == here
+    assert about["torch_threads"] == 1
+    assert about["omp_num_threads"] == "1"
+    assert about["tokenizers_parallelism"] == "false"
+    assert about["hub_offline"] is True
+    assert about["device"] == "cpu"
+
+
+@pytest.mark.model
+def test_other_weights_have_another_hash(model: Any) -> None:
+    import torch
+
+    before = embed().about(model)["weights_sha256"]
+    weight = next(iter(model.parameters()))
+    with torch.no_grad():
+        kept = weight[0, 0].clone()
+        weight[0, 0] += 1e-3
+        changed = embed().about(model)["weights_sha256"]
+        weight[0, 0] = kept
+    assert changed != before
+    assert embed().about(model)["weights_sha256"] == before
+
+
+@pytest.mark.model
+def test_torch_threads_are_set_where_the_model_is_loaded_and_recorded_as_found() -> None:
+    import torch
+
+    found = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            workload = embed(torch_threads=count)
+            assert workload.about(workload.load())["torch_threads"] == count == torch.get_num_threads()
+        assert workload.environment()["OMP_NUM_THREADS"] == "2"
+    finally:
+        torch.set_num_threads(found)
+    workload = embed()
+    assert "OMP_NUM_THREADS" not in workload.environment()
+    assert workload.about(workload.load())["torch_threads"] == found
+
+
+@pytest.mark.model
+def test_a_model_can_be_given_by_path(model: Any, tmp_path: Path) -> None:
+    model.save(str(tmp_path / "mine"))
+    workload = embed(model=str(tmp_path / "mine"))
+    mine = workload.load()
+    assert workload.about(mine)["weights_sha256"] == embed().about(model)["weights_sha256"]
+    item = ["How big is London"]
+    assert workload.predict(mine, item)[0] == pytest.approx(embed().predict(model, item)[0], abs=1e-5)
+
+
+LOAD_AND_WATCH_THE_NETWORK = """
+import json, sys, time
+asked, found = [], {}
+def watch(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        asked.append(f"{event} {arguments}")
+sys.addaudithook(watch)
+import sentence_transformers
+from harness import workloads
+from harness.errors import HarnessError
+from harness.options import DEFAULT_MODEL, WorkloadOptions
+for name in json.loads(sys.argv[1]):
+    began = time.perf_counter()
+    try:
+        workloads.create(WorkloadOptions(name="embed", model=name)).load()
+        error = None
+    except HarnessError as raised:
+        error = vars(raised)
+    found[name] = {"error": error, "took_s": time.perf_counter() - began}
+print(json.dumps([found, asked]))
+"""
+
+
+@pytest.mark.model
+def test_a_model_that_is_not_here_is_an_error_at_once_and_nobody_is_asked() -> None:
+    """In a process of its own, as the libraries read the workload's environment when imported."""
+    absent = ["no-such-model", "no-such/model", "/no/such/folder"]
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD_AND_WATCH_THE_NETWORK, json.dumps([*absent, DEFAULT_MODEL])],
+        env={**os.environ, **embed().environment()},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    found, asked = json.loads(done.stdout)
+    assert asked == []
+    assert found.pop(DEFAULT_MODEL)["error"] is None
+    for name in absent:
+        error = found[name]["error"]
+        assert f"Cannot load the model {name!r}" in error["what"]
+        assert "\n" not in error["what"]
+        assert error["stage"] == "model"
+        assert "--model" in error["hint"]
+        assert found[name]["took_s"] < 3
+
+
+@pytest.mark.model
+def test_an_empty_folder_is_not_quietly_taken_for_a_model(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="Cannot load the model"):
+        embed(model=str(tmp_path)).load()
+
+
+@pytest.mark.model
+def test_a_device_that_is_not_here_is_a_clear_error() -> None:
+    with pytest.raises(HarnessError, match="on 'no-such-device'"):
+        embed(device="no-such-device").load()
+
+
+@pytest.mark.model
+def test_threads_may_share_a_fresh_model_whatever_the_lengths() -> None:
+    """A tokenizer that is being set up by one thread while another uses it says "Already borrowed"."""
+    workload = embed()
+    fresh = workload.load()
+    lengths = (1, 5, 20, 60, 120)
+
+    def many(number: int) -> list[Any]:
+        items = [[f"item {number} " * lengths[(number + turn) % 5]] for turn in range(15)]
+        return [workload.predict(fresh, item)[0] for item in items]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(many, range(8)))
+    assert [len(results) for results in found] == [15] * 8
+    item = ["item 3 " * lengths[3]]
+    assert found[3][0] == pytest.approx(workload.predict(fresh, item)[0], abs=1e-5)
