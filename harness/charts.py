@@ -167,8 +167,9 @@ def io_distribution(derived: pd.DataFrame) -> Figure:
 def published(tables: pd.DataFrame) -> Figure:
     """Published figures against ours, one place per published table; log scale.
 
-    `tables` has `table, arm, load_text`, lists `published_model_ms, published_io_ms`, and for `model` and
-    `io` the measured `_p5_ms, _p50_ms, _p95_ms` (NaN: not measured). Published points stand in their order.
+    `tables` has `table, arm, load_text, concurrency`, lists `published_model_ms, published_io_ms`, and for
+    `model` and `io` the measured `_p5_ms, _p50_ms, _p95_ms` (NaN: not measured). Published points stand in
+    their order.
     """
     if tables.empty:
         return _sorry("Nothing published to compare with.")
@@ -468,8 +469,8 @@ def _draw_ours(ax: Axes, at: float, ours: Floats) -> None:
 
 def _table_name(row: dict[Any, Any]) -> str:
     lines = [str(row["table"])]
-    for words in (row["arm"], row["load_text"]):
-        lines += textwrap.wrap(str(words), 17)
+    for words in (row["arm"], f"there: {row['load_text']}", f"here: c = {row['concurrency']}"):
+        lines += textwrap.wrap(words, 17)
     return "\n".join(lines)
 
 

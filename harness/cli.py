@@ -5,7 +5,9 @@ Imports of what a command needs stand inside it: `execbench --help` must not loa
 
 from __future__ import annotations
 
+import math
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     from harness.options import LoadOptions
     from harness.plans import Flags, Plan
     from harness.server import Server
+    from harness.store import Writer
 
 PIPED_WIDTH = 80
 REQUESTS_OF_LOAD = 200
+A_DAY_S = 86_400.0
 
 
 class Guarded(TyperGroup):
@@ -34,7 +38,7 @@ class Guarded(TyperGroup):
             return super().invoke(ctx)
         except HarnessError as error:
             if ctx.params.get("debug"):
-                raise
+                traceback.print_exception(error)
             _complain(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
@@ -62,14 +66,14 @@ Concurrency = Annotated[
 Requests = Annotated[int | None, typer.Option(min=1, help="Measured requests per trial.")]
 Duration = Annotated[
     float | None,
-    typer.Option(min=0.05, help="Seconds measured per trial, in place of --requests."),
+    typer.Option(min=0.05, max=A_DAY_S, help="Seconds measured per trial, in place of --requests."),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Workers of the strategy.")]
 Transport = Annotated[
     Literal["aiohttp", "httpx"] | None,
     typer.Option(help="What carries httpx's requests: aiohttp (cheap) or httpx's own."),
 ]
-Timeout = Annotated[float | None, typer.Option(min=0.001, help="Seconds a request may take.")]
+Timeout = Annotated[float | None, typer.Option(min=0.001, max=A_DAY_S, help="Seconds a request may take.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Of the order of trials and the texts sent.")]
 WorkloadName = Annotated[
     str | None,
@@ -288,20 +292,20 @@ def _run_plan(plan: Plan, out: Path | None) -> None:
     from harness import store
     from harness.progress import Progress
 
-    folder = out or store.default_folder(plan.name)
+    writer = store.Writer(out or store.default_folder(plan.name))
     try:
         with Progress(_console(stderr=True)) as progress:
-            trials = running.run(plan, folder, progress)
-    except KeyboardInterrupt:
-        _say_what_is_kept(folder)
+            trials = running.run(plan, writer, progress)
+    except (KeyboardInterrupt, HarnessError):
+        _keep_what_is_finished(writer)
         raise
-    _report(folder)
+    _report(writer.folder)
     failed = [trial for trial in trials if trial.state != "ok"]
     if failed:
         raise HarnessError(
             f"{len(failed)} of {len(trials)} trials failed, the first: {failed[0].error}",
             stage="run",
-            hint=f"The others are kept and shown. Logs of the servers: {folder / 'logs'}",
+            hint=f"The others are kept and shown. Logs of the servers: {writer.folder / 'logs'}",
         )
 
 
@@ -353,9 +357,13 @@ def _load(options: LoadOptions, out: Path | None) -> None:
     _report(folder)
 
 
-def _say_what_is_kept(folder: Path) -> None:
-    console = _console(stderr=True)
-    console.print(f"Finished trials are kept; `execbench report {folder}` shows them.", markup=False)
+def _keep_what_is_finished(writer: Writer) -> None:
+    """And say where it is; a folder without any trial would only be in the way of the next attempt."""
+    if not writer.trials:
+        writer.discard()
+        return
+    said = f"Finished trials are kept; `execbench report {writer.folder}` shows them."
+    _console(stderr=True).print(said, markup=False, soft_wrap=True)
 
 
 # -- the edge: words → objects ---------------------------------------------------------------------------
@@ -403,19 +411,26 @@ def _inject(pairs: list[str] | None) -> dict[str, float]:
 
 def _is_delay(text: str) -> bool:
     try:
-        return float(text) >= 0
+        return 0 <= float(text) < math.inf
     except ValueError:
         return False
 
 
 def _check_url(url: str) -> None:
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_address(url):
         raise UsageError(
             f"{url!r} is not an http address.", stage="load", hint="For example: http://127.0.0.1:8000/"
         )
+
+
+def _is_address(url: str) -> bool:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not match, a port that is none
+        return False
 
 
 # -- the terminal ----------------------------------------------------------------------------------------

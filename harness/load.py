@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -159,8 +160,8 @@ class _Trial:
 def open_client(options: LoadOptions) -> httpx.AsyncClient:
     """An httpx client that holds `concurrency` connections, over the transport asked for.
 
-    Neither retries, redirects nor proxies: a request is sent once, to the address given. Timeouts are set
-    around the whole request by the caller, as the aiohttp transport knows only some of httpx's.
+    Neither retries, redirects, proxies nor cookies: a request is sent once, to the address given. Timeouts
+    are set around the whole request by the caller, as the aiohttp transport knows only some of httpx's.
     """
     limits = httpx.Limits(max_connections=options.concurrency, max_keepalive_connections=options.concurrency)
     transport: httpx.AsyncBaseTransport
@@ -170,7 +171,8 @@ def open_client(options: LoadOptions) -> httpx.AsyncClient:
     else:
         verify = urlsplit(options.url).scheme == "https"  # a TLS context takes 20 ms to make
         transport = httpx.AsyncHTTPTransport(limits=limits, verify=verify)
-    return httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)  # noqa: S113
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # users would share them
+    return httpx.AsyncClient(transport=transport, timeout=None, trust_env=False, cookies=no_cookies)  # noqa: S113
 
 
 class ConnectionDropped(aiohttp.ClientError):

@@ -38,6 +38,8 @@ class Loader:
         except BrokenPipeError:
             raise self._died() from None
         for line in self._process.stdout:
+            if not line.endswith("\n"):
+                break  # killed in the middle of it
             message = json.loads(line)
             if "outcome" in message:
                 return _outcome(message["outcome"])

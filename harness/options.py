@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 ARTICLE_SENTENCE = "How big is London"
@@ -15,9 +23,12 @@ Route = Literal["GET /", "POST /predict"]
 
 
 class Frozen(BaseModel):
-    """Immutable, and an unknown key is an error: a typo in a plan must not be ignored."""
+    """Immutable. An unknown key is an error (a typo in a plan must not be ignored); so is an infinite number.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Infinity and NaN do not survive JSON, through which these objects reach the child processes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class WorkloadOptions(Frozen):
@@ -74,6 +85,12 @@ class LoadOptions(Frozen):
     timeout_s: PositiveFloat = 30.0
     transport: Transport = "aiohttp"
     expected_status: int = 200
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Self:
+        if (self.requests is None) == (self.duration_s is None):
+            raise ValueError("give either requests or duration_s, not both and not neither")
+        return self
 
     @property
     def arrivals(self) -> str:

@@ -7,11 +7,13 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from harness.plans import Cell
 from harness.records import Trial
 
 PLAIN_EVERY_S = 10.0
+SPINNER_WIDTH = 2
 
 
 class Progress:
@@ -47,14 +49,12 @@ class Progress:
             self._began = now
         done = number - 1
         self._left = _clock((now - self._began) / done * (total - done)) if done else "?"
-        self._where = f"trial {number}/{total}, block {cell.block}: {cell.arm.name}, c = {cell.concurrency}"
+        self._where = f"trial {number}/{total}, block {cell.block}: {cell.arm.name}, c={cell.concurrency}"
         self._show(f"{self._where} · {self._left} left", always=number == 1)
 
     def progress(self, answered: int, median_ms: float) -> None:
-        state = f"{answered} answered, median {median_ms:.1f} ms"
-        self._show(
-            f"{self._where} · {self._left} left · {state}" if self._left else f"{self._where} · {state}"
-        )
+        state = f"{self._left} left" if self._left else f"{answered} answered"
+        self._show(f"{self._where} · {state} · median {median_ms:.1f} ms")
 
     def trial_ends(self, trial: Trial) -> None:
         if trial.state != "ok":
@@ -63,7 +63,9 @@ class Progress:
     def _show(self, text: str, *, always: bool = False) -> None:
         """Update the live line; without one, print, but not more often than every 10 s."""
         if self._live is not None:
-            self._live.update(text)
+            line = Text(text)  # whatever it holds is no markup
+            line.truncate(self._console.width - SPINNER_WIDTH, overflow="ellipsis")
+            self._live.update(line)
         elif always or time.monotonic() - self._last_plain >= PLAIN_EVERY_S:
             self._last_plain = time.monotonic()
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Protocol
 
 from harness import environment, server
@@ -36,14 +35,13 @@ class Listener(Protocol):
         """The trial is on the disk."""
 
 
-def run(plan: Plan, folder: Path, listener: Listener) -> list[Trial]:
+def run(plan: Plan, writer: Writer, listener: Listener) -> list[Trial]:
     """Run every trial of `plan`, all arms' servers up at once, and save each as it ends.
 
     Returns the trials in order; those of a server that died are marked failed, and the others go on. Raises
     HarnessError when a server cannot start. An interrupted run keeps its finished trials; nothing that it
     started is left behind in any case.
     """
-    writer = Writer(folder)
     record = _Record(writer, plan)
     with record, Supervisor() as supervisor, ExitStack() as stack:
         loader = stack.enter_context(Loader(supervisor))
@@ -125,9 +123,14 @@ class _Arms:
             self.servers[arm.name] = self._stack.enter_context(
                 server.start(arm.name, options, self._supervisor, log=log)
             )
+        self._stack.callback(self._ask_all_to_stop)  # on leaving it comes first: one deadline for all
         for arm in arms:
             health = self.servers[arm.name].wait_ready()
             self._record.note_arm(arm.name, self.options[arm.name], health["about"])
+
+    def _ask_all_to_stop(self) -> None:
+        for child in self.servers.values():
+            child.ask_to_stop()
 
 
 class _Trials:

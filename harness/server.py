@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from harness.supervisor import Supervisor
 HOST = "127.0.0.1"
 READY_WITHIN_S = 180.0  # a cold disk reads torch and the weights for tens of seconds
 STOP_WITHIN_S = 5.0
+ORPHANS_END_WITHIN_S = 1.0
 _TAIL_LINES = 12
 
 
@@ -39,6 +40,8 @@ class Server:
         self._process = process
         self._port = port
         self._log = log
+        self._stop_by: float | None = None  # once asked to
+        self._family: list[psutil.Process] = []
 
     def wait_ready(self, within_s: float = READY_WITHIN_S) -> dict[str, Any]:
         """Return what `/health` says once it is green; raise HarnessError when the child died or is late."""
@@ -66,22 +69,25 @@ class Server:
             hint="`execbench serve` with the same options shows it in the foreground.",
         )
 
-    def wait(self) -> int:
-        """Wait for the child to end by itself; return its exit code."""
-        return self._process.wait()
+    def ask_to_stop(self) -> None:
+        """TERM, and return at once: several servers can be asked before `stop` waits for each."""
+        if self._stop_by is None:
+            self._family = _family(self._process)
+            self._process.terminate()
+            self._stop_by = time.monotonic() + STOP_WITHIN_S
 
     def stop(self) -> None:
         """TERM, then KILL; its workers too. Safe to call twice."""
-        family = _family(self._process)
-        self._process.terminate()
+        self.ask_to_stop()
+        assert self._stop_by is not None
         try:
-            self._process.wait(STOP_WITHIN_S)
+            self._process.wait(max(0.0, self._stop_by - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        _, survivors = psutil.wait_procs(family, timeout=1.0)
-        for process in survivors:
-            process.kill()
+        for process in _survivors(self._family, ORPHANS_END_WITHIN_S):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def _health(self) -> dict[str, Any] | None:
         connection = http.client.HTTPConnection(HOST, self._port, timeout=2.0)
@@ -96,9 +102,13 @@ class Server:
         return body if answer.status == 200 else None
 
     def _reported(self) -> HarnessError | None:
-        for line in self._lines():
+        """The error that the child reported, with its whole log as a note: a traceback shows that."""
+        lines = self._lines()
+        for line in lines:
             if line.startswith(ERROR_MARK):
-                return HarnessError(**json.loads(line.removeprefix(ERROR_MARK)))
+                error = HarnessError(**json.loads(line.removeprefix(ERROR_MARK)))
+                error.add_note("\n".join([f"The log of the server of arm {self.name!r}:", *lines]))
+                return error
         return None
 
     def _tail(self) -> str:
@@ -163,6 +173,23 @@ def _hand_over(process: subprocess.Popen[str], options: ServerOptions) -> None:
         process.stdin.close()
     except BrokenPipeError:
         pass  # it died at once; `check_alive` says why
+
+
+def _survivors(family: list[psutil.Process], within_s: float) -> list[psutil.Process]:
+    """Those still running after `within_s`. A zombie is not: it has ended, and its new parent is slow."""
+    deadline = time.monotonic() + within_s
+    while running := [process for process in family if _runs(process)]:
+        if time.monotonic() > deadline:
+            return running
+        time.sleep(0.01)
+    return []
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _family(process: subprocess.Popen[str]) -> list[psutil.Process]:

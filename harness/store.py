@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +46,7 @@ class Writer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.trials = 0  # saved so far
         try:
             folder.mkdir(parents=True)
             (folder / "logs").mkdir()
@@ -79,6 +81,12 @@ class Writer:
         """Save one finished trial; when this returns it is on the disk."""
         self._append("requests.csv", map(to_cells, samples))
         self._append("trials.csv", [to_cells(trial)])
+        self.trials += 1
+
+    def discard(self) -> None:
+        """Remove the folder again; for a run that ended before its first trial did."""
+        assert not self.trials, "finished trials are never removed"
+        shutil.rmtree(self.folder)
 
     def _append(self, name: str, rows: Iterable[list[str]]) -> None:
         text = io.StringIO()

@@ -88,9 +88,9 @@ def many_requests() -> pd.DataFrame:
 def published_tables() -> pd.DataFrame:
     measured = {"model_p5_ms": 7.0, "model_p50_ms": 8.0, "model_p95_ms": 9.0}
     measured |= {"io_p5_ms": 6.0, "io_p50_ms": 31.0, "io_p95_ms": 56.0}
-    first: dict[str, Any] = {"table": "T2", "arm": "inline", "load_text": "closed loop, c = 8"}
+    first: dict[str, Any] = {"table": "T2", "arm": "inline", "load_text": "eight at once", "concurrency": 8}
     first |= {"published_model_ms": [6.0, 5.0, 11.0], "published_io_ms": [47.0, 41.0, 35.0, 12.0]}
-    other: dict[str, Any] = {"table": "T4", "arm": "process", "load_text": "concurrent"}
+    other: dict[str, Any] = {"table": "T4", "arm": "process", "load_text": "concurrent", "concurrency": 8}
     other |= {"published_model_ms": [7.0, 8.0], "published_io_ms": [5.0, 4.0]}
     return pd.DataFrame([first | measured, other | dict.fromkeys(measured, np.nan)])
 

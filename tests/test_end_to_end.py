@@ -96,4 +96,6 @@ def test_claims_and_printed_tables_are_judged_on_the_terminal_and_in_the_csv(
 def test_the_charts_are_there(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = run
     names = {path.name for path in (folder / "charts").iterdir()}
-    assert names == {f"{n}.{kind}" for n in ("timeline", "split", "io", "published") for kind in ("png", "svg")}
+    assert names == {
+        f"{n}.{kind}" for n in ("timeline", "split", "io", "published") for kind in ("png", "svg")
+    }

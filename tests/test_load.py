@@ -70,8 +70,8 @@ def after(delay_ms: float, answer: bytes | None = None) -> Answer:
 
 
 async def uneven(arrival: Arrival) -> bytes:
-    """20 to 60 ms, so that the users do not march in step, with the time of arrival in the header."""
-    await asyncio.sleep((20 + 10 * (arrival.number % 5)) / 1e3)
+    """10 to 50 ms, so that the users do not march in step, with the time of arrival in the header."""
+    await asyncio.sleep((10 + 10 * (arrival.number % 5)) / 1e3)
     return reply(headers=f'Server-Timing: handler;dur=1;desc="entered={arrival.arrived_ms:.3f}"\r\n')
 
 
@@ -276,7 +276,7 @@ def test_a_slow_server_does_not_stretch_the_window(loader: Loader) -> None:
     with answering(after(400)) as server:
         outcome = fire(loader, server.url, concurrency=2, duration_s=0.1)
     assert outcome.window_end_ms - outcome.window_start_ms == pytest.approx(100, abs=1e-6)
-    assert phases(outcome) == {MEASURE: 2}
+    assert phases(outcome)[MEASURE] == 2
     assert min(shot.done_ms for shot in outcome.shots) > outcome.window_end_ms
 
 
@@ -365,9 +365,19 @@ def test_both_transports_make_the_same_rows(loader: Loader, transport: str) -> N
 
 @both_transports
 def test_more_than_a_hundred_connections_are_open_at_once(loader: Loader, transport: str) -> None:
-    with answering(after(300)) as server:
-        outcome = fire(loader, server.url, concurrency=120, requests=120, transport=transport)
-    assert server.most_at_once == 120
+    """The server answers nobody before all 120 are there."""
+
+    all_are_there = asyncio.Event()
+
+    async def when_all_are_there(arrival: Arrival) -> bytes:
+        if server.in_flight == 120:
+            all_are_there.set()
+        await all_are_there.wait()
+        return reply()
+
+    with answering(when_all_are_there) as server:
+        plan = {"concurrency": 120, "requests": 120, "timeout_s": 20, "transport": transport}
+        outcome = fire(loader, server.url, **plan)
     assert server.connections == 120
     assert not [shot.error for shot in outcome.shots if shot.error]
 
@@ -388,7 +398,7 @@ def test_without_a_limit_of_ours_aiohttp_would_open_a_hundred() -> None:
 def test_progress_is_told_about_twice_a_second(loader: Loader) -> None:
     heard: list[tuple[int, float]] = []
     with answering(after(20)) as server:
-        options = LoadOptions(url=server.url, concurrency=4, duration_s=1.7)
+        options = LoadOptions(url=server.url, concurrency=4, duration_s=1.3)
         outcome = loader.run(options, lambda answered, median_ms: heard.append((answered, median_ms)))
     assert 2 <= len(heard) <= 4
     answered = [count for count, _ in heard]
@@ -543,6 +553,15 @@ def test_a_redirect_is_not_followed(loader: Loader, transport: str) -> None:
     assert len(server.arrivals) == 3
 
 
+@both_transports
+def test_a_cookie_is_not_sent_back(loader: Loader, transport: str) -> None:
+    """All users share one client: a server with sessions would take them for one person."""
+    with answering(after(1, reply(headers="Set-Cookie: session=1; Path=/\r\n"))) as server:
+        fire(loader, server.url, concurrency=2, requests=6, transport=transport)
+    assert len(server.arrivals) >= 6
+    assert not any("cookie" in arrival.head.lower() for arrival in server.arrivals)
+
+
 async def drop_every_second(arrival: Arrival) -> bytes | None:
     """The second request on a connection is taken and never answered."""
     return None if arrival.nth == 2 else reply()
@@ -596,13 +615,13 @@ def test_without_the_guard_aiohttp_asks_again_and_nobody_hears_of_it(reset: bool
 @both_transports
 def test_a_refused_connection_is_a_row_and_the_client_does_not_spin(loader: Loader, transport: str) -> None:
     url = f"http://127.0.0.1:{closed_port()}/"
-    outcome = fire(loader, url, concurrency=4, duration_s=1.0, transport=transport)
+    outcome = fire(loader, url, concurrency=4, duration_s=0.6, transport=transport)
     assert phases(outcome)[MEASURE] > 8
-    assert len(outcome.shots) <= 4 * (1.0 / PAUSE_WITHOUT_ANSWER_S + 2)
+    assert len(outcome.shots) <= 4 * (0.6 / PAUSE_WITHOUT_ANSWER_S + 2)
     assert {shot.status for shot in outcome.shots} == {None}
     assert all("onnect" in shot.error for shot in outcome.shots)
     assert all(shot.due_ms <= shot.sent_ms for shot in outcome.shots)
-    assert outcome.client_cpu_ms < 500
+    assert outcome.client_cpu_ms < 400
 
 
 NONSENSE = {
@@ -630,9 +649,9 @@ NONSENSE = {
 @pytest.mark.parametrize("nonsense", NONSENSE)
 def test_whatever_a_server_says_the_trial_goes_on(loader: Loader, transport: str, nonsense: str) -> None:
     with answering(after(0, NONSENSE[nonsense])) as server:
-        plan = {"concurrency": 2, "requests": 4, "timeout_s": 0.3, "transport": transport}
+        plan = {"concurrency": 2, "requests": 3, "timeout_s": 0.2, "transport": transport}
         outcome = fire(loader, server.url, **plan)
-    assert phases(outcome)[MEASURE] == 4
+    assert phases(outcome)[MEASURE] == 3
     assert len(server.arrivals) == len(outcome.shots)
     for shot in outcome.shots:
         assert shot.status is None or 100 <= shot.status <= 999
@@ -682,9 +701,8 @@ def test_during_a_trial_the_garbage_collector_rests_and_an_abandoned_trial_bring
         async with asyncio.timeout(0.8):
             await run_trial(options, lambda answered, median_ms: states.append(gc.isenabled()))
 
-    with answering(after(5)) as server:
-        with pytest.raises(TimeoutError):
-            asyncio.run(abandon())
+    with answering(after(5)) as server, pytest.raises(TimeoutError):
+        asyncio.run(abandon())
     assert states == [False]
     assert gc.isenabled()
 
@@ -722,13 +740,19 @@ def test_a_loader_that_died_between_two_trials_says_so() -> None:
 
 def test_leaving_the_loader_in_mid_trial_ends_it_at_once() -> None:
     """Ctrl-C comes as an exception out of `run`."""
+    processes: list[psutil.Process] = []
+
+    def interrupt(answered: int, median_ms: float) -> None:
+        raise KeyboardInterrupt
+
+    def run_and_interrupt() -> None:
+        with loader_and_its_process() as (child, process):
+            processes.append(process)
+            child.run(LoadOptions(url=server.url, concurrency=2, duration_s=30), interrupt)
+
     with answering(after(20)) as server:
         began = time.monotonic()
-        with pytest.raises(KeyboardInterrupt), loader_and_its_process() as (child, process):
-
-            def interrupt(answered: int, median_ms: float) -> None:
-                raise KeyboardInterrupt
-
-            child.run(LoadOptions(url=server.url, concurrency=2, duration_s=30), interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_and_interrupt()
         assert time.monotonic() - began < 10
-        assert not process.is_running()
+    assert not processes[0].is_running()

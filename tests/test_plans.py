@@ -70,13 +70,15 @@ def test_an_unknown_plan_names_the_nearest() -> None:
 def test_a_plan_file_that_is_not_toml_says_where(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('name = "x\n')
-    with pytest.raises(UsageError, match="is not TOML: .*line 1"):
+    with pytest.raises(UsageError, match=r"is not TOML: .*line 1"):
         plans.load(str(path))
 
 
 def test_a_plan_file_of_the_users_own_is_read_like_a_built_in_one(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text('name = "mine"\nconcurrency = [3]\nduration_s = 1\n[[arms]]\nname = "t"\nstrategy = "thread"')
+    path.write_text(
+        'name = "mine"\nconcurrency = [3]\nduration_s = 1\n[[arms]]\nname = "t"\nstrategy = "thread"'
+    )
     assert plans.load(str(path)).concurrency == (3,)
 
 

@@ -17,7 +17,11 @@ LARGEST_BYTES = 5_000_000
 
 def reference() -> Path:
     listed = subprocess.run(
-        ["git", "ls-files", "results/*-article/run.json"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "results/*-article/run.json"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     (only,) = listed.stdout.split()
     return CHECKOUT / Path(only).parent
@@ -69,7 +73,11 @@ def test_with_one_row_changed_the_figures_change(copy: Path) -> None:
     with path.open() as stream:
         lines = list(csv.reader(stream))
     header = lines[0]
-    row = next(line for line in lines if line[header.index("phase")] == "measure" and line[header.index("block")] == "1")
+    row = next(
+        line
+        for line in lines
+        if line[header.index("phase")] == "measure" and line[header.index("block")] == "1"
+    )
     row[header.index("io_ms")] = "4321.000"
     with path.open("w", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows(lines)
@@ -90,6 +98,8 @@ def test_the_readmes_tables_are_what_report_prints_of_the_reference_run(copy: Pa
 def test_the_notebook_runs_on_the_committed_run() -> None:
     path = CHECKOUT / "notebooks" / "article.ipynb"
     notebook = nbformat.read(path, as_version=4)
-    assert any(cell.get("outputs") for cell in notebook.cells if cell.cell_type == "code"), "commit its outputs"
+    assert any(cell.get("outputs") for cell in notebook.cells if cell.cell_type == "code"), (
+        "commit its outputs"
+    )
     client = NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(path.parent)}})
     client.execute()

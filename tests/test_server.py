@@ -96,9 +96,12 @@ def test_a_port_in_use_is_a_clear_error(log: Path) -> None:
 def test_a_model_that_cannot_be_loaded_is_one_clear_message(log: Path, strategy: str) -> None:
     """Also when the load fails in a spawned worker."""
     options = ServerOptions(strategy=strategy, workload=WorkloadOptions(model="no-such-model"))
-    with Supervisor() as supervisor, server.start("a", options, supervisor, log=log) as child:
-        with pytest.raises(HarnessError, match="Cannot load the model 'no-such-model'") as caught:
-            child.wait_ready(running.READY_WITHIN_S)
+    with (
+        Supervisor() as supervisor,
+        server.start("a", options, supervisor, log=log) as child,
+        pytest.raises(HarnessError, match="Cannot load the model 'no-such-model'") as caught,
+    ):
+        child.wait_ready(running.READY_WITHIN_S)
     assert caught.value.stage == "model"
     assert "\n" not in caught.value.what
     assert "--online" in caught.value.hint
@@ -106,16 +109,22 @@ def test_a_model_that_cannot_be_loaded_is_one_clear_message(log: Path, strategy:
 
 def test_a_server_that_dies_before_it_is_ready_shows_the_end_of_its_log(log: Path) -> None:
     options = ServerOptions(strategy="nonsense", workload=running.synthetic())
-    with Supervisor() as supervisor, server.start("a", options, supervisor, log=log) as child:
-        with pytest.raises(HarnessError, match="no strategy is called 'nonsense'"):
-            child.wait_ready(running.READY_WITHIN_S)
+    with (
+        Supervisor() as supervisor,
+        server.start("a", options, supervisor, log=log) as child,
+        pytest.raises(HarnessError, match="no strategy is called 'nonsense'"),
+    ):
+        child.wait_ready(running.READY_WITHIN_S)
 
 
 def test_a_server_that_is_late_is_given_up_at_the_deadline(log: Path) -> None:
     options = ServerOptions(strategy="inline", workload=running.synthetic(5000, 0))
-    with Supervisor() as supervisor, server.start("a", options, supervisor, log=log) as child:
-        with pytest.raises(HarnessError, match="not ready within 1 s"):
-            child.wait_ready(within_s=1.0)
+    with (
+        Supervisor() as supervisor,
+        server.start("a", options, supervisor, log=log) as child,
+        pytest.raises(HarnessError, match="not ready within 1 s"),
+    ):
+        child.wait_ready(within_s=1.0)
 
 
 @pytest.mark.parametrize("strategy", strategies.NAMES)

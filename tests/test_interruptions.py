@@ -1,0 +1,240 @@
+"""What is left when something dies or is stopped in mid-run: every finished trial, and no process at all."""
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+from conftest import Execbench, wait_for
+
+from harness import server, store
+from harness.plans import Plan
+
+QUICK = ("--workload", "synthetic", "--service-ms", "2", "--io-ms", "1", "--concurrency", "2")
+STUCK = ("--workload", "synthetic", "--service-ms", "60000")
+ENDLESS = ("--requests", "20", "--blocks", "1000", "--out", "run")
+
+
+def trials(execbench: Execbench) -> list[dict[str, str]]:
+    """The rows of the trials that are on the disk by now."""
+    try:
+        with (execbench.folder / "run" / "trials.csv").open() as stream:
+            return list(csv.DictReader(stream))
+    except FileNotFoundError:
+        return []
+
+
+def ending(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Its exit code and all it said on stderr, once it has ended."""
+    _, said = process.communicate(timeout=30)
+    assert "Traceback" not in said
+    return process.returncode, said
+
+
+def server_of(execbench: Execbench, arm: str) -> psutil.Process:
+    """The server of that arm: it is the one that writes the arm's log."""
+    log = str(execbench.folder / "run" / "logs" / f"{arm}.log")
+    servers = execbench.processes("harness.serve")
+    (found,) = [child for child in servers if log in [file.path for file in child.open_files()]]
+    return found
+
+
+def arm_under_load(execbench: Execbench) -> str:
+    """The arm of the trial that runs now: the order is the plan's, and the plan is in the record."""
+    record = json.loads((execbench.folder / "run" / "run.json").read_text())
+    cells = list(Plan.model_validate(record["plan"]).cells())
+    return cells[len(trials(execbench))].arm.name
+
+
+def assert_the_finished_trials_can_be_reported(execbench: Execbench, kept: int) -> None:
+    done = execbench("report", "run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("At c = ")
+    assert "The run did not finish" in done.stdout
+    assert len(store.read(execbench.folder / "run").trials) >= kept
+
+
+def test_ctrl_c_keeps_the_finished_trials_and_says_how_to_see_them(execbench: Execbench) -> None:
+    process = execbench.start("run", *QUICK, "--strategy", "process", "--strategy", "thread", *ENDLESS)
+    wait_for(lambda: len(trials(execbench)) >= 3)
+    assert {"spawn_main" in " ".join(p.cmdline()) for p in execbench.processes()} == {True, False}
+    process.send_signal(signal.SIGINT)
+    code, said = ending(process)
+    execbench.assert_nothing_is_left()
+    assert code == 130
+    assert "`execbench report run`" in said
+    assert json.loads((execbench.folder / "run" / "run.json").read_text())["state"] == "interrupted"
+    assert_the_finished_trials_can_be_reported(execbench, kept=3)
+
+
+def test_ctrl_c_before_the_first_trial_leaves_no_folder_behind(execbench: Execbench) -> None:
+    """All four servers are stuck in their warm-up call: they are given up together, not one after the other."""
+    process = execbench.start("run", *STUCK, *ENDLESS)
+    wait_for(lambda: "spawn_main" in str([p.cmdline() for p in execbench.processes()]))
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    code, said = ending(process)
+    assert time.monotonic() - began < 2 * server.STOP_WITHIN_S
+    assert code == 130
+    assert "report" not in said
+    assert not list(execbench.folder.iterdir())
+
+
+def test_a_second_ctrl_c_does_not_wait_and_leaves_nothing_either(execbench: Execbench) -> None:
+    process = execbench.start("run", *STUCK, "--strategy", "inline", "--strategy", "process", *ENDLESS)
+    wait_for(lambda: "spawn_main" in str([p.cmdline() for p in execbench.processes()]))
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    execbench.assert_nothing_is_left(within_s=3.0)
+    assert ending(process)[0] == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_with_a_worker_in_a_c_call_it_takes_all_its_processes_along(
+    execbench: Execbench, number: signal.Signals
+) -> None:
+    """The worker holds its interpreter's lock, so nothing in it can notice that its parent has gone."""
+    (execbench.folder / "held.toml").write_text(HELD)
+    process = execbench.start("run", "held.toml", "--out", "run")
+    wait_for(lambda: trials(execbench))
+    time.sleep(0.3)  # into the next call, which lasts longer than we wait for the end
+    assert len(trials(execbench)) == 1
+    process.send_signal(number)
+    execbench.assert_nothing_is_left(within_s=2.0)
+    assert process.wait() == -number
+    run = store.read(execbench.folder / "run")
+    assert list(run.trials["state"]) == ["ok"]
+    assert run.warnings == []
+    assert run.record["state"] == "running"
+
+
+HELD = """
+    name = "held"
+    concurrency = [1]
+    requests = 1
+    blocks = 5
+    warmup_per_client = 0
+
+    [workload]
+    name = "synthetic"
+    mode = "hold"
+    service_ms = 3000
+
+    [[arms]]
+    name = "process"
+    strategy = "process"
+    """
+
+
+def test_a_server_that_dies_fails_its_own_trials_and_the_others_are_run_to_the_end(
+    execbench: Execbench,
+) -> None:
+    arms = ("--strategy", "inline", "--strategy", "thread")
+    measured = ("--duration", "0.8", "--blocks", "3", "--out", "run")
+    process = execbench.start("run", *QUICK, *arms, *measured)
+    wait_for(lambda: len(trials(execbench)) >= 2 and arm_under_load(execbench) == "inline")
+    before = len(trials(execbench))
+    time.sleep(0.2)
+    server_of(execbench, "inline").kill()
+    code, said = ending(process)
+    assert code == 1
+    assert re.search(r"Error \(run\): \d of 6 trials failed, .* arm 'inline' ended .*\n.*run/logs", said)
+    after = trials(execbench)
+    assert len(after) == 6
+    assert {row["state"] for row in after if row["arm"] == "thread"} == {"ok"}
+    assert {row["state"] for row in after[:before]} == {"ok"}
+    assert {row["state"] for row in after[before:] if row["arm"] == "inline"} == {"failed"}
+    hit = store.read(execbench.folder / "run").requests.query(f"trial == {before + 1}")
+    assert hit["error"].ne("").any()
+    assert hit["error"].eq("").any()
+
+
+def test_a_load_generator_that_is_killed_ends_the_run_with_a_clear_message(execbench: Execbench) -> None:
+    process = execbench.start("run", *QUICK, "--strategy", "thread", *ENDLESS)
+    wait_for(lambda: len(trials(execbench)) >= 2)
+    (generator,) = execbench.processes("harness.load")
+    generator.kill()
+    code, said = ending(process)
+    execbench.assert_nothing_is_left()
+    assert code == 1
+    assert "Error (load): The load generator ended in mid-run (exit code -9)." in said
+    assert "`execbench report run`" in said
+    assert_the_finished_trials_can_be_reported(execbench, kept=2)
+
+
+def test_a_load_generator_killed_in_the_middle_of_its_answer_is_no_different(execbench: Execbench) -> None:
+    """`execbench` is halted meanwhile, so that the answer, longer than a pipe holds, is left half written."""
+    instant = ("--workload", "synthetic", "--service-ms", "0", "--io-ms", "0", "--strategy", "inline")
+    process = execbench.start("run", *instant, "--requests", "1000", "--blocks", "9", "--out", "run")
+    wait_for(lambda: trials(execbench))
+    time.sleep(0.1)
+    process.send_signal(signal.SIGSTOP)
+    (generator,) = execbench.processes("harness.load")
+    wait_for(lambda: is_idle(generator))
+    generator.kill()
+    process.send_signal(signal.SIGCONT)
+    code, said = ending(process)
+    assert code == 1
+    assert "Error (load): The load generator ended in mid-run (exit code -9)." in said
+
+
+def is_idle(process: psutil.Process) -> bool:
+    """It used no CPU for a while: it waits for somebody."""
+    before = process.cpu_times()
+    time.sleep(0.5)
+    return process.cpu_times() == before
+
+
+def test_a_folder_of_a_run_killed_before_its_first_trial_is_reported_as_empty(
+    execbench: Execbench,
+) -> None:
+    process = execbench.start("run", *STUCK, "--strategy", "inline", *ENDLESS)
+    wait_for(lambda: execbench.processes("harness.serve"))
+    process.kill()
+    execbench.assert_nothing_is_left()
+    done = execbench("report", "run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("No trial got good answers")
+    assert "The run did not finish" in done.stdout
+
+
+# -- serve -----------------------------------------------------------------------------------------------
+
+
+def serve(execbench: Execbench) -> subprocess.Popen[str]:
+    """`execbench serve process`, once it has said that it is ready."""
+    process = execbench.start("serve", "process", *QUICK[:-2], "--port", "0")
+    assert process.stdout is not None
+    assert "http://" in process.stdout.readline()
+    return process
+
+
+def test_ctrl_c_ends_serve(execbench: Execbench) -> None:
+    process = serve(execbench)
+    process.send_signal(signal.SIGINT)
+    code, said = ending(process)
+    execbench.assert_nothing_is_left()
+    assert code == 130
+    assert "Interrupted" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_serve_killed_takes_all_its_processes_along(execbench: Execbench, number: signal.Signals) -> None:
+    process = serve(execbench)
+    process.send_signal(number)
+    execbench.assert_nothing_is_left()
+    assert process.wait() == -number
+
+
+def test_serve_says_so_when_its_server_dies(execbench: Execbench) -> None:
+    process = serve(execbench)
+    (child,) = execbench.processes("harness.serve")
+    child.kill()
+    code, said = ending(process)
+    assert code == 1
+    assert "Error (server): The server of arm 'process' ended (exit code -9, at serving)." in said
