@@ -50,7 +50,6 @@ app = typer.Typer(
     cls=Guarded,
     name="execbench",
     help="Measure where a FastAPI service should run its model: on the event loop, in threads, in processes.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -216,7 +215,7 @@ def load(
     from harness.options import LoadOptions
 
     _check_url(url)
-    _refuse_both(requests, duration)
+    _refuse_both(requests, duration, stage="load")
     said: dict[str, Any] = {
         "requests": requests,
         "duration_s": duration,
@@ -249,7 +248,7 @@ def list_() -> None:
     console = _console()
     said = {
         "Strategies": [(name, strategies.get(name).SUMMARY) for name in strategies.NAMES],
-        "… when full": [(name, strategies.get(name).WHEN_FULL) for name in strategies.NAMES],
+        "… when every worker is busy": [(name, strategies.get(name).WHEN_FULL) for name in strategies.NAMES],
         "Workloads": [(name, workloads.summary(name)) for name in workloads.NAMES],
         "Plans": [(name, plans.load(name).summary) for name in plans.names()],
     }
@@ -283,7 +282,7 @@ def main() -> None:
 def _plan(name: str | None, flags: Flags) -> Plan:
     from harness import plans
 
-    _refuse_both(flags.requests, flags.duration_s)
+    _refuse_both(flags.requests, flags.duration_s, stage="plan")
     return plans.from_flags(flags) if name is None else plans.override(plans.load(name), flags)
 
 
@@ -310,6 +309,8 @@ def _run_plan(plan: Plan, out: Path | None) -> None:
 
 
 def _report(folder: Path) -> None:
+    from rich.text import Text
+
     from harness import report as reporting
     from harness import tables
 
@@ -317,7 +318,7 @@ def _report(folder: Path) -> None:
     reporting.write(result)
     console = _console()
     for part in tables.render(result):
-        console.print(part)
+        console.print(part, soft_wrap=isinstance(part, Text))  # tables fit; a sentence stays one line
 
 
 def _serve(plan: Plan, port: int) -> None:
@@ -353,8 +354,10 @@ def _load(options: LoadOptions, out: Path | None) -> None:
 
     folder = out or store.default_folder("load")
     with Progress(_console(stderr=True)) as progress:
-        external.load(options, folder, progress)
+        trial = external.load(options, folder, progress)
     _report(folder)
+    if trial.state != "ok":
+        raise HarnessError(trial.error, stage="load", hint=f"Its rows are kept: {folder / 'requests.csv'}")
 
 
 def _keep_what_is_finished(writer: Writer) -> None:
@@ -392,9 +395,9 @@ def _workload(
     return {key: value for key, value in said.items() if value is not None}
 
 
-def _refuse_both(requests: int | None, duration: float | None) -> None:
+def _refuse_both(requests: int | None, duration: float | None, *, stage: str) -> None:
     if requests is not None and duration is not None:
-        raise UsageError("Give either --requests or --duration.", stage="plan")
+        raise UsageError("Give either --requests or --duration, not both.", stage=stage)
 
 
 def _inject(pairs: list[str] | None) -> dict[str, float]:

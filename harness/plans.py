@@ -42,10 +42,14 @@ class Arm(Frozen):
     inject: Inject = Inject()
 
     def server_options(self, workload: WorkloadOptions, lone_model_ms: float | None = None) -> ServerOptions:
-        """What its server is told; `lone_model_ms` is needed when the I/O is scaled to the model."""
+        """What its server is told; `lone_model_ms` is needed when the I/O is scaled to the model.
+
+        Scaled I/O is whole milliseconds: asyncio's timers round up to those, so a fraction would be a lie.
+        """
         if self.io_per_model is not None:
             assert lone_model_ms is not None, "a scaled arm starts after the pilot"
-            workload = workload.model_copy(update={"io_ms": round(self.io_per_model * lone_model_ms, 3)})
+            whole_ms = float(max(1, round(self.io_per_model * lone_model_ms)))
+            workload = workload.model_copy(update={"io_ms": whole_ms})
         return ServerOptions(
             strategy=self.strategy, workers=self.workers, workload=workload, inject=self.inject
         )
@@ -108,8 +112,8 @@ class Plan(Frozen):
         """Seed of order and texts: new for each block, the same for all arms in it."""
         return self.seed * _SEEDS_PER_RUN + block
 
-    def load_options(self, url: str, concurrency: int, block: int) -> LoadOptions:
-        """One trial's load on a server at `url`."""
+    def load_options(self, url: str, concurrency: int, block: int, settle_s: float) -> LoadOptions:
+        """One trial's load on a server at `url`, which is warmed up for at least `settle_s`."""
         method, path = self.route.split(" ")
         texts = Texts(workload=self.workload, seed=self.block_seed(block)) if method == "POST" else None
         return LoadOptions(
@@ -120,7 +124,7 @@ class Plan(Frozen):
             requests=self.requests,
             duration_s=self.duration_s,
             warmup_requests=self.warmup_per_client * concurrency,
-            settle_s=self.settle_s,
+            settle_s=settle_s,
             timeout_s=self.timeout_s,
             transport=self.transport,
         )
@@ -203,7 +207,12 @@ def _with_flags(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
     workload = _with_workload(data.get("workload", {}), flags.workload)
     arms = [_with_arm_flags(arm, flags) for arm in data["arms"]]
     if flags.workers is not None and all("workers" not in arm for arm in arms):
-        raise UsageError("No strategy of this plan takes a number of workers.", stage="plan")
+        raise UsageError(
+            "No strategy of this plan takes a number of workers.",
+            stage="plan",
+            hint="Those that do: "
+            + ", ".join(n for n in strategies.NAMES if "workers" in strategies.get(n).TAKES),
+        )
     return {**data, "workload": workload, "arms": arms}
 
 

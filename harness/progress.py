@@ -48,9 +48,9 @@ class Progress:
         if self._began is None:
             self._began = now
         done = number - 1
-        self._left = _clock((now - self._began) / done * (total - done)) if done else "?"
+        self._left = _clock((now - self._began) / done * (total - done)) if done else ""
         self._where = f"trial {number}/{total}, block {cell.block}: {cell.arm.name}, c={cell.concurrency}"
-        self._show(f"{self._where} · {self._left} left", always=number == 1)
+        self._show(f"{self._where} · {self._left} left" if done else self._where, always=number == 1)
 
     def progress(self, answered: int, median_ms: float) -> None:
         state = f"{self._left} left" if self._left else f"{answered} answered"

@@ -7,6 +7,7 @@ processes of one host share. Durations are raw. Percentiles are never stored: th
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import types
 import typing
 from typing import Any, NamedTuple, TypeVar
@@ -131,8 +132,12 @@ class Identity:
 def to_rows(
     identity: Identity, outcome: Outcome, *, started_at: str, error: str = ""
 ) -> tuple[Trial, list[Sample]]:
-    """A trial's row and its requests' rows. An `error` marks the trial failed; its rows are kept."""
+    """A trial's row and its requests' rows.
+
+    The trial is marked failed by an `error`, or when no measured request got a good answer; rows are kept.
+    """
     measured = [shot for shot in outcome.shots if shot.phase == MEASURE]
+    error = error or _hopeless(measured)
     trial = Trial(
         **dataclasses.asdict(identity),
         requests=len(outcome.shots),
@@ -146,6 +151,14 @@ def to_rows(
         error=error,
     )
     return trial, [_to_sample(identity, shot) for shot in outcome.shots]
+
+
+def _hopeless(measured: list[Shot]) -> str:
+    """Why a trial says nothing about speed: the commonest error, if there is nothing else."""
+    if not measured or any(not shot.error for shot in measured):
+        return ""
+    commonest = statistics.mode(shot.error for shot in measured)
+    return f"none of {len(measured)} requests got a good answer ({commonest})"
 
 
 def _to_sample(identity: Identity, shot: Shot) -> Sample:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from harness import analysis, charts, claims, store
 from harness.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED
+from harness.records import MEASURE
 
 PROVISIONAL = "provisional, no interval"
 STALLED = 1.5  # I/O so many times as long as alone is worth a word in the finding
@@ -178,10 +179,18 @@ def _failures(run: store.Run) -> list[str]:
     warnings = [f"Trial {row.trial} ({row.arm}) failed: {row.error}" for row in _failed(trials).itertuples()]
     failed = int(trials["failed"].sum())
     if failed:
-        warnings.append(f"{failed} of {int(trials['measured'].sum())} measured requests got no good answer.")
+        commonest = run.requests.loc[_bad(run.requests), "error"].mode().iloc[0]
+        warnings.append(
+            f"{failed} of {int(trials['measured'].sum())} measured requests got no good answer, "
+            f"most often: {commonest}"
+        )
     if run.record.get("state") not in ("finished", None):
         warnings.append(f"The run did not finish (it is marked {run.record['state']}).")
     return warnings
+
+
+def _bad(requests: pd.DataFrame) -> pd.Series[bool]:
+    return (requests["phase"] == MEASURE) & (requests["block"] > analysis.PILOT) & (requests["error"] != "")
 
 
 def _failed(trials: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from harness.store import Writer
 from harness.supervisor import Supervisor
 
 PILOT_BLOCK = 0
+PILOT_SETTLES_S = 3.0  # just after its start a model was seen to take a fifth longer
 
 
 class Listener(Protocol):
@@ -145,7 +146,7 @@ class _Trials:
 
     def pilot(self, arm: Arm) -> float:
         """The median model time of `arm` for a lone user, in ms. Its rows are kept, as block 0."""
-        samples = self._run_one(Cell(PILOT_BLOCK, 0, arm, 1))
+        samples = self._run_one(Cell(PILOT_BLOCK, 0, arm, 1), settle_s=PILOT_SETTLES_S)
         times = [sample.model_ms for sample in samples if sample.phase == MEASURE and sample.model_ms]
         if not times:
             raise HarnessError(
@@ -157,13 +158,14 @@ class _Trials:
         cells = list(self._plan.cells())
         for number, cell in enumerate(cells, 1):
             self._listener.trial_begins(cell, number, len(cells))
-            self._run_one(cell)
+            self._run_one(cell, settle_s=self._plan.settle_s)
             self._listener.trial_ends(self.done[-1])
 
-    def _run_one(self, cell: Cell) -> list[Sample]:
+    def _run_one(self, cell: Cell, settle_s: float) -> list[Sample]:
         self._number += 1
         started_at = utc_now()
-        load = self._plan.load_options(self._arms.servers[cell.arm.name].url, cell.concurrency, cell.block)
+        url = self._arms.servers[cell.arm.name].url
+        load = self._plan.load_options(url, cell.concurrency, cell.block, settle_s)
         outcome, error = self._fire(cell, load)
         identity = Identity(
             trial=self._number,

@@ -47,7 +47,7 @@ def summary(table: pd.DataFrame) -> Table:
         "outs.": "outside_p50_ms",
         "fail": "failed",
     }
-    shown = _table("Medians in ms (Model: queue + in the worker + way back; outs.: outside)")
+    shown = _table("Medians in ms; c: users. Model: queue + worker + way back; outs.: outside")
     shown.add_column("arm", overflow="fold")
     for name in columns:
         shown.add_column(name, justify="right", no_wrap=True)

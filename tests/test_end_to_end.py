@@ -65,7 +65,7 @@ def test_the_io_of_scaled_arms_follows_the_pilots_model_time(
     lone = json.loads((folder / "run.json").read_text())["lone_model_ms"]
     asked = {row["arm"]: float(row["io_nominal_ms"]) for row in rows(folder, "trials.csv")}
     assert asked["inline"] == 5.0
-    assert asked["inline-scaled-io"] == asked["process-scaled-io"] == pytest.approx(lone * 5 / 6, rel=1e-3)
+    assert asked["inline-scaled-io"] == asked["process-scaled-io"] == round(lone * 0.8333)
 
 
 def test_model_and_machine_are_on_record(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

@@ -72,7 +72,7 @@ def test_ctrl_c_keeps_the_finished_trials_and_says_how_to_see_them(execbench: Ex
 
 
 def test_ctrl_c_before_the_first_trial_leaves_no_folder_behind(execbench: Execbench) -> None:
-    """All four servers are stuck in their warm-up call: they are given up together, not one after the other."""
+    """All four servers are stuck in their warm-up call: they are given up together, not in turn."""
     process = execbench.start("run", *STUCK, *ENDLESS)
     wait_for(lambda: "spawn_main" in str([p.cmdline() for p in execbench.processes()]))
     process.send_signal(signal.SIGINT)
@@ -84,11 +84,11 @@ def test_ctrl_c_before_the_first_trial_leaves_no_folder_behind(execbench: Execbe
     assert not list(execbench.folder.iterdir())
 
 
-def test_a_second_ctrl_c_does_not_wait_and_leaves_nothing_either(execbench: Execbench) -> None:
-    process = execbench.start("run", *STUCK, "--strategy", "inline", "--strategy", "process", *ENDLESS)
+def test_a_second_ctrl_c_leaves_nothing_either(execbench: Execbench) -> None:
+    process = execbench.start("run", *STUCK, "--strategy", "process", *ENDLESS)
     wait_for(lambda: "spawn_main" in str([p.cmdline() for p in execbench.processes()]))
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     execbench.assert_nothing_is_left(within_s=3.0)
     assert ending(process)[0] == 130
@@ -123,7 +123,7 @@ HELD = """
     [workload]
     name = "synthetic"
     mode = "hold"
-    service_ms = 3000
+    service_ms = 2500
 
     [[arms]]
     name = "process"
@@ -135,7 +135,7 @@ def test_a_server_that_dies_fails_its_own_trials_and_the_others_are_run_to_the_e
     execbench: Execbench,
 ) -> None:
     arms = ("--strategy", "inline", "--strategy", "thread")
-    measured = ("--duration", "0.8", "--blocks", "3", "--out", "run")
+    measured = ("--duration", "0.6", "--blocks", "3", "--out", "run")
     process = execbench.start("run", *QUICK, *arms, *measured)
     wait_for(lambda: len(trials(execbench)) >= 2 and arm_under_load(execbench) == "inline")
     before = len(trials(execbench))
