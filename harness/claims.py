@@ -19,8 +19,6 @@ import numpy as np
 import pandas as pd
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveInt,
     ValidationError,
@@ -29,6 +27,7 @@ from pydantic import (
 
 from harness import analysis
 from harness.errors import UsageError
+from harness.options import Frozen, explain
 
 CONFIRMED = "confirmed"
 REFUTED = "refuted"
@@ -87,11 +86,7 @@ Concurrencies = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Milliseconds = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Lone(_Frozen):
+class Lone(Frozen):
     """Where the model and the I/O are alone: in this table of the print, in this arm and load here."""
 
     table: str
@@ -99,7 +94,7 @@ class Lone(_Frozen):
     concurrency: PositiveInt
 
 
-class Table(_Frozen):
+class Table(Frozen):
     """A printed table: its figures in order, and the arms that repeat it here."""
 
     id: str
@@ -114,7 +109,7 @@ class Table(_Frozen):
     note: str = ""
 
 
-class Reference(_Frozen):
+class Reference(Frozen):
     """What a check divides by. What is left out is taken from the check itself."""
 
     metric: Metric | None = None
@@ -123,7 +118,7 @@ class Reference(_Frozen):
     concurrencies: Concurrencies | None = None  # left out: at equal concurrency
 
 
-class Check(_Frozen):
+class Check(Frozen):
     """Bounds on a figure, or on its ratio to another, that must hold for every combination."""
 
     name: str
@@ -145,7 +140,7 @@ class Check(_Frozen):
         return self
 
 
-class Claim(_Frozen):
+class Claim(Frozen):
     """What somebody published, in our words, and how it is judged."""
 
     id: str
@@ -160,7 +155,7 @@ class Claim(_Frozen):
         return self
 
 
-class Claims(_Frozen):
+class Claims(Frozen):
     """A whole file of `harness/data/claims`."""
 
     source: str
@@ -206,13 +201,7 @@ def parse(text: str, *, origin: str) -> Claims:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{origin} is not TOML: {error}", stage="claims") from error
     except ValidationError as error:
-        raise UsageError(f"{origin}: {_first_fault(error)}", stage="claims") from error
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"])
-    return f"{key}: {fault['msg']}" if key else fault["msg"]
+        raise UsageError(f"{origin}: {explain(error)}", stage="claims") from error
 
 
 # -- the verdicts --------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from harness.options import (
     Texts,
     Transport,
     WorkloadOptions,
+    explain,
 )
 
 _BUILT_IN = files("harness") / "data" / "plans"
@@ -247,20 +248,6 @@ def find_strategy(name: str) -> strategies.Strategy:
     except strategies.UnknownStrategy as error:
         near = f"Did you mean {error.nearest!r}?" if error.nearest else "`execbench list` shows them."
         raise UsageError(f"There is no strategy {name!r}.", stage="plan", hint=near) from error
-
-
-def explain(error: ValidationError) -> str:
-    """What is wrong with which key, in one line."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in problem['loc']) or 'as a whole'}: {_plain(problem)}"
-        for problem in error.errors()
-    )
-
-
-def _plain(problem: Any) -> str:
-    if problem["type"] == "extra_forbidden":
-        return "there is no such key"
-    return str(problem["msg"]).removeprefix("Value error, ")
 
 
 def _check_strategy(arm: Arm) -> None:

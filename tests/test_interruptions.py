@@ -154,6 +154,22 @@ def test_a_server_that_dies_fails_its_own_trials_and_the_others_are_run_to_the_e
     assert hit["error"].eq("").any()
 
 
+def test_trials_without_a_good_answer_fail_though_the_server_lives(execbench: Execbench) -> None:
+    """A worker that is killed breaks its pool for good; a fast 503 is no answer."""
+    arms = ("--strategy", "thread", "--strategy", "process")
+    process = execbench.start("run", *QUICK, *arms, "--requests", "20", "--blocks", "12", "--out", "run")
+    wait_for(lambda: len(trials(execbench)) >= 2)
+    (worker,) = [child for child in execbench.processes() if "spawn_main" in " ".join(child.cmdline())]
+    worker.kill()
+    code, said = ending(process)
+    assert code == 1
+    assert "none of 20 requests got a good answer (HTTP 503)" in said
+    after = trials(execbench)
+    assert len(after) == 24
+    assert {row["state"] for row in after if row["arm"] == "thread"} == {"ok"}
+    assert after[-1]["state"] == ("ok" if after[-1]["arm"] == "thread" else "failed")
+
+
 def test_a_load_generator_that_is_killed_ends_the_run_with_a_clear_message(execbench: Execbench) -> None:
     process = execbench.start("run", *QUICK, "--strategy", "thread", *ENDLESS)
     wait_for(lambda: len(trials(execbench)) >= 2)

@@ -94,6 +94,19 @@ def test_the_readmes_tables_are_what_report_prints_of_the_reference_run(copy: Pa
     assert reference().name in readme
 
 
+def test_the_readmes_verdicts_and_figures_are_those_of_the_reference_run() -> None:
+    readme = (CHECKOUT / "README.md").read_text()
+    with (reference() / "claims.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    for claim in (row for row in rows if row["kind"] == "claim"):
+        said = re.search(rf"^\| {claim['id']} \|.*\| {claim['verdict']} \| (.*) \|$", readme, re.M)
+        assert said is not None, claim["id"]
+        for check in rows:
+            if check["kind"] == "check" and check["id"] == claim["id"] and check["decides"] == "True":
+                figures = (float(check[name]) for name in ("measured", "low", "high"))
+                assert "{:.2f} ({:.2f}–{:.2f})".format(*figures) in said[1]
+
+
 @pytest.mark.timeout(300)
 def test_the_notebook_runs_on_the_committed_run() -> None:
     path = CHECKOUT / "notebooks" / "article.ipynb"
