@@ -21,7 +21,8 @@ setup: $(READY) ## set up .venv with the pinned packages (EXTRAS=a,b adds extras
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "executor-bench needs Python 3.11 or later; choose one with: make PYTHON=python3.11"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@# one that was interrupted, or made without ensurepip, is made again
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(subst $(space),$(comma),$(WANTED))]"
 	@touch $@
 

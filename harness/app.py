@@ -33,9 +33,9 @@ class Question(BaseModel):
 def create_app(options: ServerOptions) -> FastAPI:
     """The app for one arm. It answers requests once every worker has loaded the model and run it once.
 
-    GET / asks the article's sentence; POST /predict the text of its body; GET /health is 200 only while
-    every worker is warm and the strategy can serve. Model first, then the awaited I/O; the split of the
-    time leaves in the `Server-Timing` header.
+    GET / asks the article's sentence; POST /predict the text of its body; GET /health is 200 once every
+    worker is warm, and 503 from the request on that finds the strategy broken. Model first, then the
+    awaited I/O; the split of the time leaves in the `Server-Timing` header.
     """
     workload = workloads.create(options.workload)
 

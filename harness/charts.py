@@ -25,6 +25,7 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from harness.analysis import FEWEST_REQUESTS
 from harness.records import MEASURE
 
 Floats = npt.NDArray[np.float64]
@@ -56,7 +57,6 @@ _MAX_BARS = 64  # of one arm in the time-line; more are thinner than a printed l
 _MAX_BARS_IN_ALL = 360  # of all arms together, which keeps the SVG below 300 kB
 _HATCHED_BARS = 24  # of one arm; a longer burst's are thin: no gaps, no hatch, lightness alone
 _MAX_DOTS = 120  # of one arm in the I/O distribution: evenly spaced quantiles, the extremes included
-_ENOUGH_FOR_P95 = 64  # measured requests; with fewer the tails are not given, as in the summary
 
 _WIDTH_IN = 10.0
 _TITLE_PT, _TEXT_PT, _SMALL_PT = 16.0, 12.0, 10.0
@@ -412,7 +412,7 @@ def _draw_distribution(ax: Axes, row: int, io_ms: Floats, nominal_ms: float) -> 
     ax.plot(dots, row + 0.12 + jitter, "o", color=_DOTS_COLOUR, markersize=3.2, markeredgewidth=0, zorder=2)
     p5, p25, p50, p75, p95 = np.quantile(io_ms, [0.05, 0.25, 0.5, 0.75, 0.95])
     said = f"median {_ms(p50)}"
-    if len(io_ms) >= _ENOUGH_FOR_P95:
+    if len(io_ms) >= FEWEST_REQUESTS[95]:
         ax.plot([p5, p95], [row - 0.12] * 2, color="black", linewidth=1.6, zorder=3)
         said += f", p95 {_ms(p95)}"
     ax.barh(row - 0.12, p75 - p25, left=p25, height=0.3, color="#D5D5D5", edgecolor="black", zorder=3)

@@ -352,12 +352,17 @@ def _load(options: LoadOptions, out: Path | None) -> None:
     from harness import external, store
     from harness.progress import Progress
 
-    folder = out or store.default_folder("load")
-    with Progress(_console(stderr=True)) as progress:
-        trial = external.load(options, folder, progress)
-    _report(folder)
+    writer = store.Writer(out or store.default_folder("load"))
+    try:
+        with Progress(_console(stderr=True)) as progress:
+            trial = external.load(options, writer, progress)
+    except (KeyboardInterrupt, HarnessError):
+        _keep_what_is_finished(writer)
+        raise
+    _report(writer.folder)
     if trial.state != "ok":
-        raise HarnessError(trial.error, stage="load", hint=f"Its rows are kept: {folder / 'requests.csv'}")
+        rows = writer.folder / "requests.csv"
+        raise HarnessError(trial.error, stage="load", hint=f"Its rows are kept: {rows}")
 
 
 def _keep_what_is_finished(writer: Writer) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 
+from harness.options import EVENT_LOOP, HTTP_PARSER
+
 _PACKAGES = (
     "executor-bench",
     "fastapi",
@@ -45,8 +47,8 @@ def collect() -> dict[str, Any]:
         "implementation": platform.python_implementation(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "thread_variables": {name: os.environ.get(name) for name in _THREAD_VARIABLES},
-        "event_loop": "asyncio",
-        "http_parser": "httptools",
+        "event_loop": EVENT_LOOP,
+        "http_parser": HTTP_PARSER,
         "revision": revision(Path(__file__).parent),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from harness import environment
@@ -18,15 +17,14 @@ from harness.supervisor import Supervisor
 ARM = "server"
 
 
-def load(options: LoadOptions, folder: Path, listener: Listener) -> Trial:
-    """Ask once, then run one trial of `options` and save it in `folder`.
+def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
+    """Ask once, then run one trial of `options` and save it.
 
-    Raises HarnessError, before the folder is made, when the first request gets no answer at all.
+    Raises HarnessError when the first request gets no answer at all.
     """
     with Supervisor() as supervisor, Loader(supervisor) as loader:
         listener.stage("asking once")
         _ask_once(loader, options, listener)
-        writer = Writer(folder)
         record: dict[str, Any] = {
             "plan": None,
             "load": options.model_dump(),

@@ -6,6 +6,8 @@ from typing import Any
 
 import uvicorn
 
+from harness.options import EVENT_LOOP, HTTP_PARSER
+
 _START = {
     "type": "http.response.start",
     "status": 200,
@@ -24,8 +26,8 @@ def main() -> None:
     """Serve on the listening socket FD until TERM."""
     config = uvicorn.Config(
         answer,
-        loop="asyncio",
-        http="httptools",
+        loop=EVENT_LOOP,
+        http=HTTP_PARSER,
         ws="none",
         lifespan="off",
         access_log=False,

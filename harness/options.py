@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -17,6 +17,10 @@ from pydantic import (
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 ARTICLE_SENTENCE = "How big is London"
+
+# the server's, pinned ("auto" would take what happens to be installed) and recorded
+EVENT_LOOP: Final = "asyncio"
+HTTP_PARSER: Final = "httptools"
 
 Transport = Literal["aiohttp", "httpx"]
 Mode = Literal["sleep", "hold", "spin", "release"]

@@ -171,6 +171,8 @@ class Flags(Frozen):
     inject: dict[str, float] = Field(default_factory=dict)
 
 
+_ANOTHER_SCENARIO = frozenset({"name", "service_ms", "mode", "io_ms"})
+
 _WITHOUT_PLAN: dict[str, Any] = {
     "name": "flags",
     "summary": "made of command-line flags",
@@ -188,13 +190,18 @@ def from_flags(flags: Flags) -> Plan:
 
 
 def override(plan: Plan, flags: Flags) -> Plan:
-    """The plan with what the flags say in its place; `strategies` keeps the arms of those."""
+    """The plan with what the flags say in its place; `strategies` keeps the arms of those.
+
+    Published claims are judged only while workers, workload and I/O are the plan's own.
+    """
     data = plan.model_dump(exclude_unset=True)
     if flags.strategies:
         kept = [arm for arm in data["arms"] if arm["strategy"] in flags.strategies]
         for name in flags.strategies:
             _refuse_absent(name, plan)
         data["arms"] = kept
+    if flags.workers or flags.inject or _ANOTHER_SCENARIO & flags.workload.keys():
+        data["claims"] = None  # they are about this plan's workers, workload and I/O
     return make(_with_flags(data, flags), source=f"plan {plan.name!r} with these flags")
 
 

@@ -18,6 +18,8 @@ WARMUP = "warmup"
 MEASURE = "measure"
 COOLDOWN = "cooldown"
 
+PILOT_BLOCK = 0  # sizes the run; not analysed
+
 Row = TypeVar("Row", bound="Sample | Trial")
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness import analysis, charts, claims, store
 from harness.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED
-from harness.records import MEASURE
+from harness.records import MEASURE, PILOT_BLOCK
 
 PROVISIONAL = "provisional, no interval"
 STALLED = 1.5  # I/O so many times as long as alone is worth a word in the finding
@@ -106,7 +106,9 @@ def find(summary: pd.DataFrame, verdicts: pd.DataFrame | None = None) -> str:
     """The finding in one sentence: who answers soonest under the highest load, by how much; the verdicts."""
     if summary.empty or not (summary["latency_p50_ms"] < math.inf).any():
         return "No trial got good answers, so there is nothing to compare."
-    answered = summary[summary["latency_p50_ms"] < math.inf]
+    whole = summary[summary["failed_trials"] == 0]  # an arm that died early has only its best rows to show
+    answered = whole if (whole["latency_p50_ms"] < math.inf).any() else summary
+    answered = answered[answered["latency_p50_ms"] < math.inf]
     top = answered[answered["concurrency"] == answered["concurrency"].max()].sort_values("latency_p50_ms")
     best, worst = top.iloc[0], top.iloc[-1]
     sentence = (
@@ -166,17 +168,20 @@ def _in_plan_order(summary: pd.DataFrame, run: store.Run) -> pd.DataFrame:
 
 
 def _staircase(derived: pd.DataFrame) -> pd.DataFrame:
-    """The law of T2 for the arms that run the model on the loop."""
+    """The law of T2 for the arms that run the model on the loop; alone there are no others to wait for."""
     inline = derived.loc[derived["strategy"] == "inline", "arm"]
     arms = [arm for arm in derived["arm"].cat.categories if arm in set(inline)]
     laws = [analysis.staircase_summary(analysis.staircase(derived, arm)) for arm in arms]
-    laws = [law for law in laws if len(law)]
+    laws = [law[law["concurrency"] > 1] for law in laws if len(law)]
     return pd.concat(laws, ignore_index=True) if laws else pd.DataFrame()
 
 
 def _failures(run: store.Run) -> list[str]:
-    trials = run.trials[run.trials["block"] > analysis.PILOT]
-    warnings = [f"Trial {row.trial} ({row.arm}) failed: {row.error}" for row in _failed(trials).itertuples()]
+    trials = run.trials[run.trials["block"] > PILOT_BLOCK]
+    warnings = [
+        f"{len(failed)} of {(trials['arm'] == arm).sum()} trials of {arm} failed: {failed['error'].iloc[0]}"
+        for arm, failed in trials[trials["state"] != "ok"].groupby("arm", sort=False)
+    ]
     failed = int(trials["failed"].sum())
     if failed:
         commonest = run.requests.loc[_bad(run.requests), "error"].mode().iloc[0]
@@ -190,11 +195,7 @@ def _failures(run: store.Run) -> list[str]:
 
 
 def _bad(requests: pd.DataFrame) -> pd.Series[bool]:
-    return (requests["phase"] == MEASURE) & (requests["block"] > analysis.PILOT) & (requests["error"] != "")
-
-
-def _failed(trials: pd.DataFrame) -> pd.DataFrame:
-    return trials[trials["state"] != "ok"].drop_duplicates("arm")
+    return (requests["phase"] == MEASURE) & (requests["block"] > PILOT_BLOCK) & (requests["error"] != "")
 
 
 def _verdict_rows(verdicts: pd.DataFrame) -> list[dict[str, object]]:

@@ -12,11 +12,10 @@ from harness.errors import HarnessError
 from harness.loader import Loader
 from harness.options import LoadOptions, ServerOptions
 from harness.plans import Arm, Cell, Plan
-from harness.records import MEASURE, Identity, Outcome, Sample, Trial, to_rows
+from harness.records import MEASURE, PILOT_BLOCK, Identity, Outcome, Sample, Trial, to_rows
 from harness.store import Writer
 from harness.supervisor import Supervisor
 
-PILOT_BLOCK = 0
 PILOT_SETTLES_S = 3.0  # just after its start a model was seen to take a fifth longer
 
 

@@ -39,13 +39,13 @@ def _serve(listening: socket.socket, options: ServerOptions) -> None:
     import uvicorn
 
     from harness.app import create_app
+    from harness.options import EVENT_LOOP, HTTP_PARSER
 
     app = create_app(options)
-    # loop and parser are pinned: "auto" would pick what happens to be installed
     config = uvicorn.Config(
         app,
-        loop="asyncio",
-        http="httptools",
+        loop=EVENT_LOOP,
+        http=HTTP_PARSER,
         ws="none",
         lifespan="on",
         access_log=False,

@@ -23,7 +23,7 @@ HOST = "127.0.0.1"
 READY_WITHIN_S = 180.0  # a cold disk reads torch and the weights for tens of seconds
 STOP_WITHIN_S = 5.0
 ORPHANS_END_WITHIN_S = 1.0
-_TAIL_LINES = 12
+_TAIL_LINES = 40
 
 
 class ServerEnded(HarnessError):
@@ -55,7 +55,7 @@ class Server:
         raise HarnessError(
             f"The server of arm {self.name!r} was not ready within {within_s:.0f} s.{self._tail()}",
             stage="server",
-            hint="Look at its log; a slow disk or a large model may need a smaller plan first.",
+            hint="`execbench serve` with the same options shows its start in the foreground.",
         )
 
     def check_alive(self, stage: str) -> None:

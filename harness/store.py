@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESULTS = Path("results")
+REQUIRED = frozenset({"trial", "block", "seq", "concurrency", "requests", "measured", "failed"})
 
 
 class Run(NamedTuple):
@@ -47,6 +48,7 @@ class Writer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.trials = 0  # saved so far
+        self._made_parent = not folder.parent.exists()
         try:
             folder.mkdir(parents=True)
             (folder / "logs").mkdir()
@@ -87,6 +89,8 @@ class Writer:
         """Remove the folder again; for a run that ended before its first trial did."""
         assert not self.trials, "finished trials are never removed"
         shutil.rmtree(self.folder)
+        if self._made_parent:
+            self.folder.parent.rmdir()
 
     def _append(self, name: str, rows: Iterable[list[str]]) -> None:
         text = io.StringIO()
@@ -167,22 +171,29 @@ def _read_csv(path: Path, row_type: type[Sample | Trial], warnings: list[str]) -
     whole, _, torn = text.rpartition("\n")
     if torn:
         warnings.append(f"The last line of {path.name} was torn off in mid-write and was left out.")
-    _refuse_foreign_columns(path, whole, header(row_type))
+    lines = list(csv.reader(io.StringIO(whole)))
+    _refuse_foreign_columns(path, lines, header(row_type))
     try:
-        frame = pd.read_csv(io.StringIO(whole + "\n"), dtype=str, keep_default_na=False)
-        return _typed(frame, row_type)
-    except ValueError as error:  # pandas' parser errors are ValueErrors
+        _refuse_ragged(lines)
+        return _typed(pd.DataFrame(lines[1:], columns=lines[0], dtype=str), row_type)
+    except ValueError as error:
         raise HarnessError(
             f"{path} is damaged: {error}.", stage="results", hint="Restore it, or run the plan again."
         ) from error
 
 
-def _refuse_foreign_columns(path: Path, text: str, expected: list[str]) -> None:
-    found = next(csv.reader(io.StringIO(text)), [])
+def _refuse_foreign_columns(path: Path, lines: list[list[str]], expected: list[str]) -> None:
+    found = lines[0] if lines else []
     if found != expected:
         missing = [name for name in expected if name not in found]
         detail = f"it lacks {', '.join(missing)}" if missing else "it has other columns, or in another order"
         raise HarnessError(f"{path} is not a file of execbench: {detail}.", stage="results")
+
+
+def _refuse_ragged(lines: list[list[str]]) -> None:
+    for number, line in enumerate(lines, 1):
+        if len(line) != len(lines[0]):
+            raise ValueError(f"line {number} has {len(line)} cells in place of {len(lines[0])}")
 
 
 def _typed(frame: pd.DataFrame, row_type: type[Sample | Trial]) -> pd.DataFrame:
@@ -194,10 +205,16 @@ def _typed(frame: pd.DataFrame, row_type: type[Sample | Trial]) -> pd.DataFrame:
                 frame[name] = pd.to_numeric(frame[name].mask(frame[name] == ""))
             except ValueError as error:
                 raise ValueError(f"column {name}: {error}") from error
+            if name in REQUIRED and frame[name].isna().any():
+                raise ValueError(f"column {name}: line {int(frame[name].isna().argmax()) + 2} is empty")
     return frame
 
 
 def _refuse_missing_rows(folder: Path, requests: pd.DataFrame, trials: pd.DataFrame) -> None:
+    if trials["trial"].duplicated().any():
+        raise HarnessError(
+            f"{folder / 'trials.csv'} is damaged: a trial stands there twice.", stage="results"
+        )
     found = requests.groupby("trial").size().reindex(trials["trial"], fill_value=0)
     wrong = trials["trial"][found.to_numpy() != trials["requests"].to_numpy()]
     if len(wrong):

@@ -146,14 +146,28 @@ def test_the_summary_has_a_mean_and_percentiles_of_every_metric() -> None:
             assert row[f"{name}_{stat}_ms"] == pytest.approx(value)
 
 
-def test_throughput_counts_good_answers_of_any_phase_inside_the_window() -> None:
+def test_throughput_of_a_closed_loop_is_users_over_mean_latency_times_the_good_share() -> None:
     rows = [
-        sample(seq=0, phase="warmup", done_ms=99.0),
-        sample(seq=1, phase="warmup", done_ms=100.0),
-        sample(seq=2, done_ms=200.0),
-        sample(seq=3, done_ms=250.0, error="status 503"),
-        sample(seq=4, phase="cooldown", done_ms=299.0),
-        sample(seq=5, done_ms=300.0),
+        sample(seq=0, phase="warmup", done_ms=500.0),
+        sample(seq=1, done_ms=100.0),
+        sample(seq=2, done_ms=300.0),
+        sample(seq=3, done_ms=100.0),
+        sample(seq=4, done_ms=300.0, error="status 503"),
+    ]
+    trials = trials_frame([trial(concurrency=8)])
+    found = analysis.throughput(analysis.derive(requests_frame(rows), trials)).loc[1]
+    assert found == pytest.approx(8 / 0.2 * 3 / 4)
+
+
+def test_any_other_throughput_counts_good_answers_of_any_phase_inside_the_window() -> None:
+    open_loop = {"load": "poisson(15)"}
+    rows = [
+        sample(**open_loop, seq=0, phase="warmup", done_ms=99.0),
+        sample(**open_loop, seq=1, phase="warmup", done_ms=100.0),
+        sample(**open_loop, seq=2, done_ms=200.0),
+        sample(**open_loop, seq=3, done_ms=250.0, error="status 503"),
+        sample(**open_loop, seq=4, phase="cooldown", done_ms=299.0),
+        sample(**open_loop, seq=5, done_ms=300.0),
     ]
     trials = trials_frame([trial(window_start_ms=100.0, window_end_ms=300.0)])
     assert analysis.throughput(analysis.derive(requests_frame(rows), trials)).loc[1] == 15.0

@@ -51,6 +51,15 @@ FALSE: dict[str, tuple[Place, dict[str, float]]] = {
     "C6": (("process", 4), {"queue_ms": 40.0}),
 }
 
+# where a claim has several deciding checks: the place and difference that falsify just this one
+FALSE_CHECKS: list[tuple[str, int, Place, dict[str, float]]] = [
+    ("C1", 0, ("inline", 1), {"outside_ms": 9.0}),
+    ("C1", 1, ("inline", 1), {"io_ms": 8.0}),
+    ("C2", 0, ("inline", 8), {"model_ms": 9.0}),
+    ("C2", 1, ("inline", 8), {"io_ms": 10.0}),
+    ("C2", 2, ("inline-scaled-io", 8), {"io_ms": 30.0}),
+]
+
 # claim → an arm and load without which it cannot be judged
 NEEDED: dict[str, Place] = {
     "C1": ("inline", 1),
@@ -64,12 +73,15 @@ NEEDED: dict[str, Place] = {
 }
 
 
-def checks(world: made_up.World, *, blocks: int = 6) -> pd.DataFrame:
+EVERY_BLOCK = set(range(1, 11))
+
+
+def checks(world: made_up.World, *, blocks: int = 10) -> pd.DataFrame:
     requests, trials = made_up.run(world, blocks=blocks)
     return claims.evaluate(ARTICLE, analysis.derive(requests, trials), trials)
 
 
-def verdicts(world: made_up.World, *, blocks: int = 6) -> dict[str, Any]:
+def verdicts(world: made_up.World, *, blocks: int = 10) -> dict[str, Any]:
     table = claims.verdicts(checks(world, blocks=blocks))
     return dict(zip(table["claim"], table["verdict"], strict=True))
 
@@ -103,7 +115,27 @@ def test_every_claim_is_confirmed_where_the_article_is_right() -> None:
 
 @pytest.mark.parametrize("claim", FALSE)
 def test_a_claim_is_refuted_where_it_is_false(claim: str) -> None:
-    assert verdicts(false_in(claim, {1, 2, 3, 4, 5, 6}))[claim] == claims.REFUTED
+    assert verdicts(false_in(claim, EVERY_BLOCK))[claim] == claims.REFUTED
+
+
+@pytest.mark.parametrize(("claim", "number", "place", "difference"), FALSE_CHECKS)
+def test_each_deciding_check_can_refute_its_claim_alone(
+    claim: str, number: int, place: Place, difference: dict[str, float]
+) -> None:
+    table = checks({**TRUE_WORLD, place: dataclasses.replace(TRUE_WORLD[place], **difference)})
+    deciding = table[(table["claim"] == claim) & table["decides"]]["verdict"].to_list()
+    expected = [claims.REFUTED if at == number else claims.CONFIRMED for at in range(len(deciding))]
+    assert deciding == expected
+
+
+def test_every_deciding_check_of_a_claim_with_several_is_flipped() -> None:
+    several = {
+        (claim.id, number)
+        for claim in ARTICLE.claims
+        for number, _ in enumerate(check for check in claim.checks if check.decides)
+        if sum(check.decides for check in claim.checks) > 1
+    }
+    assert several == {(claim, number) for claim, number, _, _ in FALSE_CHECKS}
 
 
 @pytest.mark.parametrize("claim", FALSE)
@@ -112,7 +144,7 @@ def test_a_claim_is_inconclusive_where_blocks_disagree(claim: str) -> None:
 
 
 @pytest.mark.parametrize("claim", FALSE)
-def test_one_odd_block_of_six_does_not_change_a_verdict(claim: str) -> None:
+def test_one_odd_block_of_ten_does_not_change_a_verdict(claim: str) -> None:
     assert verdicts(false_in(claim, {2}))[claim] == claims.CONFIRMED
 
 
@@ -127,14 +159,14 @@ def test_a_claim_is_not_tested_where_an_arm_or_load_is_missing(claim: str) -> No
 # -- how a check is read
 
 
-def test_fewer_than_three_blocks_decide_nothing_and_say_so() -> None:
-    table = claims.verdicts(checks(TRUE_WORLD, blocks=2))
+def test_fewer_than_ten_blocks_decide_nothing_and_say_so() -> None:
+    table = claims.verdicts(checks(TRUE_WORLD, blocks=9))
     assert set(table["verdict"]) == {claims.INCONCLUSIVE}
-    assert set(table["note"]) == {"2 of at least 3 blocks"}
+    assert set(table["note"]) == {"9 of at least 10 blocks"}
 
 
 def test_a_refuted_check_settles_a_claim_even_when_another_is_not_tested() -> None:
-    world = without(false_in("C2", {1, 2, 3, 4, 5, 6}), NEEDED["C2"])
+    world = without(false_in("C2", EVERY_BLOCK), NEEDED["C2"])
     assert verdicts(world)["C2"] == claims.REFUTED
 
 
@@ -155,12 +187,12 @@ def test_a_check_beside_the_verdict_does_not_decide_it() -> None:
 
 
 def test_always_is_refuted_by_one_alternative_at_one_load_and_names_it() -> None:
-    found = row(checks(false_in("C6", {1, 2, 3, 4, 5, 6})), "C6")
+    found = row(checks(false_in("C6", EVERY_BLOCK)), "C6")
     assert (found["verdict"], found["combination"]) == (claims.REFUTED, "process c = 4 / inline c = 4")
 
 
 def test_always_is_not_refuted_by_another_alternative_winning_in_each_block() -> None:
-    """Three alternatives, each ahead in two blocks of six: none of them beats the process pool."""
+    """Three alternatives, each ahead in three blocks of ten: none of them beats the process pool."""
 
     def ahead_in(place: Place, blocks: set[int]) -> dict[Place, Any]:
         point = TRUE_WORLD[place]
@@ -169,9 +201,9 @@ def test_always_is_not_refuted_by_another_alternative_winning_in_each_block() ->
 
     world = {
         **TRUE_WORLD,
-        **ahead_in(("inline", 8), {1, 2}),
-        **ahead_in(("thread", 8), {3, 4}),
-        **ahead_in(("default_pool", 8), {5, 6}),
+        **ahead_in(("inline", 8), {1, 2, 3}),
+        **ahead_in(("thread", 8), {4, 5, 6}),
+        **ahead_in(("default_pool", 8), {7, 8, 9}),
     }
     assert row(checks(world), "C6")["verdict"] == claims.INCONCLUSIVE
 
@@ -179,7 +211,7 @@ def test_always_is_not_refuted_by_another_alternative_winning_in_each_block() ->
 def test_only_blocks_that_have_both_sides_count() -> None:
     lost = dataclasses.replace(TRUE_WORLD["thread", 8], state="failed")
     world = {**TRUE_WORLD, ("thread", 8): lambda block: lost if block < 3 else TRUE_WORLD["thread", 8]}
-    assert row(checks(world), "C3b")["blocks"] == 4
+    assert row(checks(world), "C3b")["blocks"] == 8
 
 
 def test_an_arm_that_was_run_and_failed_is_told_from_one_that_was_not_run() -> None:

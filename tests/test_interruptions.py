@@ -4,7 +4,9 @@ import csv
 import json
 import re
 import signal
+import socketserver
 import subprocess
+import threading
 import time
 
 import psutil
@@ -228,6 +230,28 @@ def serve(execbench: Execbench) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert "http://" in process.stdout.readline()
     return process
+
+
+class Answering(socketserver.StreamRequestHandler):
+    """One request a connection, answered ok."""
+
+    def handle(self) -> None:
+        while self.rfile.readline().strip():
+            pass
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+
+def test_ctrl_c_ends_load_and_leaves_no_empty_folder_behind(execbench: Execbench) -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answering) as known:
+        threading.Thread(target=known.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"http://127.0.0.1:{known.server_address[1]}/"
+        process = execbench.start("load", url, "--duration", "60", "-c", "1", "--out", "loaded")
+        wait_for(lambda: (execbench.folder / "loaded" / "run.json").exists())
+        process.send_signal(signal.SIGINT)
+        code, _ = ending(process)
+        known.shutdown()
+    assert code == 130
+    assert not (execbench.folder / "loaded").exists()
 
 
 def test_ctrl_c_ends_serve(execbench: Execbench) -> None:

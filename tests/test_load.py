@@ -602,7 +602,9 @@ def test_without_the_guard_aiohttp_asks_again_and_nobody_hears_of_it(reset: bool
         return await ask_twice(httpx.AsyncClient(transport=transport, trust_env=False), server.url)
 
     async def guarded() -> list[int | None]:
-        return await ask_twice(open_client(LoadOptions(url=server.url, concurrency=1)), server.url)
+        return await ask_twice(
+            open_client(LoadOptions(url=server.url, concurrency=1, requests=2)), server.url
+        )
 
     with answering(drop_every_second, reset=reset) as server:
         assert asyncio.run(unguarded()) == [200, 200]

@@ -117,11 +117,11 @@ def test_flags_win_over_the_plan_and_leave_the_rest() -> None:
     plan = plans.load("article")
     changed = plans.override(
         plan,
-        Flags(strategies=("inline",), concurrency=(4,), requests=7, blocks=1, workload={"io_ms": 9.0}),
+        Flags(strategies=("inline",), concurrency=(4,), requests=7, blocks=1, workload={"torch_threads": 1}),
     )
     assert {arm.name for arm in changed.arms} == {"inline", "inline-scaled-io"}
     assert (changed.concurrency, changed.requests, changed.blocks) == ((4,), 7, 1)
-    assert changed.workload.io_ms == 9.0
+    assert (changed.workload.torch_threads, changed.workload.io_ms) == (1, 5.0)
     assert (changed.route, changed.claims) == (plan.route, plan.claims)
 
 
@@ -162,3 +162,16 @@ def test_scaled_io_follows_the_models_time_alone() -> None:
     plan = plans.load("article")
     arm = next(arm for arm in plan.arms if arm.io_per_model)
     assert arm.server_options(plan.workload, lone_model_ms=12.2).workload.io_ms == 10.0
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        Flags(workers=4),
+        Flags(inject={"queue_ms": 5.0}),
+        Flags(workload={"io_ms": 50.0}),
+        Flags(workload={"name": "synthetic"}),
+    ],
+)
+def test_the_articles_claims_are_not_judged_on_another_scenario(flags: Flags) -> None:
+    assert plans.override(plans.load("article"), flags).claims is None

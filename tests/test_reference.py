@@ -116,3 +116,13 @@ def test_the_notebook_runs_on_the_committed_run() -> None:
     )
     client = NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(path.parent)}})
     client.execute()
+
+
+def test_every_relative_link_in_the_documents_leads_somewhere() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "*.md"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.split():
+        page = CHECKOUT / name
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{name}: {target}"

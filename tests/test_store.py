@@ -116,3 +116,25 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HarnessError, match="cannot be written"):
         store.Writer(tmp_path / "file" / "run")
+
+
+def test_a_line_cut_short_in_the_middle_of_a_file_is_damage(folder: Path) -> None:
+    lines = (folder / "requests.csv").read_text().splitlines(keepends=True)
+    lines[2] = ",".join(lines[2].split(",")[:12]) + "\n"
+    (folder / "requests.csv").write_text("".join(lines))
+    with pytest.raises(HarnessError, match="line 3 has 12 cells in place of 21"):
+        store.read(folder)
+
+
+def test_an_empty_cell_where_there_must_be_a_number_is_damage(folder: Path) -> None:
+    text = (folder / "trials.csv").read_text()
+    (folder / "trials.csv").write_text(re.sub(r"^2,1,", ",1,", text, flags=re.M))
+    with pytest.raises(HarnessError, match="column trial: line 3 is empty"):
+        store.read(folder)
+
+
+def test_a_trial_that_stands_there_twice_is_damage(folder: Path) -> None:
+    lines = (folder / "trials.csv").read_text().splitlines(keepends=True)
+    (folder / "trials.csv").write_text("".join([*lines, lines[-1]]))
+    with pytest.raises(HarnessError, match="a trial stands there twice"):
+        store.read(folder)

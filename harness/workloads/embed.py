@@ -43,9 +43,12 @@ class Workload:
 
     def environment(self) -> dict[str, str]:
         """Thread budgets and hub access are read by the libraries when they are imported."""
-        environment = {"TOKENIZERS_PARALLELISM": "false"}
-        if not self._options.online:
-            environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        offline = "0" if self._options.online else "1"  # said in any case: the user's shell may say another
+        environment = {
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_OFFLINE": offline,
+            "TRANSFORMERS_OFFLINE": offline,
+        }
         if self._options.torch_threads is not None:
             count = str(self._options.torch_threads)
             environment |= {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
