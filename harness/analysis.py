@@ -139,7 +139,7 @@ def throughput(derived: pd.DataFrame) -> pd.Series[float]:
 
     Closed loop: users / mean latency of the measured requests x the share of good ones (Little's law, since a
     user is always in a request). Counting answers in a short window instead depends on where it is cut when
-    answers come in bursts: inline at c = 8 and 40 requests reads 4 % too high. Any other load: good answers,
+    answers come in bursts: inline at c = 8 and 40 requests read 7 % too high. Any other load: good answers,
     whatever their phase, within the trial's window (start, end], over its length.
     """
     rows = derived[derived["trial_state"] == "ok"]
