@@ -16,7 +16,7 @@ from harness.records import MEASURE, PILOT_BLOCK, Identity, Outcome, Sample, Tri
 from harness.store import Writer
 from harness.supervisor import Supervisor
 
-PILOT_SETTLES_S = 3.0  # just after its start a model was seen to take a fifth longer
+PILOT_SETTLES_S = 3.0  # a model that has just been loaded is not at its speed yet
 
 
 class Listener(Protocol):
