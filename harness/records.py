@@ -12,11 +12,12 @@ import types
 import typing
 from typing import Any, NamedTuple, TypeVar
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 WARMUP = "warmup"
 MEASURE = "measure"
 COOLDOWN = "cooldown"
+PING = "ping"  # asks a route without model beside the load: what the strategy does to other routes
 
 PILOT_BLOCK = 0  # sizes the run; not analysed
 
@@ -62,6 +63,27 @@ class Outcome(NamedTuple):
     window_start_ms: float
     window_end_ms: float
     client_cpu_ms: float
+    in_flight_max: int = 0
+    capped: int = 0  # requests that were due while the cap was in flight, and so were sent late
+    client_lag_p99_ms: float | None = None  # the client's own event loop, by a beat of 5 ms
+    client_lag_max_ms: float | None = None
+
+
+class Noise(NamedTuple):
+    """What the machine did before and during one trial; None where the platform does not tell.
+
+    Shares are of the trial's time; on `cpu` in cores, so that 0.1 is a tenth of one core.
+    """
+
+    load_before: float | None = None  # load average over 1 minute
+    pressure_before: float | None = None  # share of the last 10 s in which something waited for a CPU
+    steal_share: float | None = None  # of all cores' time, taken by the hypervisor
+    pressure_share: float | None = None  # of the trial, in which something waited for a CPU
+    foreign_cpu: float | None = None  # cores busy with what is not of this run
+    server_cpu_ms: float | None = None  # of the arm's server and its workers, over the whole trial
+    idle_cpu_ms: float | None = None  # of all the other arms' servers and workers meanwhile
+    server_lag_p99_ms: float | None = None  # lateness of the server's event loop, by a beat of 5 ms
+    server_lag_max_ms: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,7 +96,7 @@ class Sample:
     block: int  # 0 is the pilot, which is not analysed
     trial: int
     seq: int  # in order of sending within the trial
-    phase: str  # warmup, measure or cooldown (sent after the window, to keep the load up)
+    phase: str  # warmup, measure, cooldown (sent after the window, to keep the load up) or ping
     due_ms: float  # when the schedule wanted it; closed loop: when the same client's last answer was done
     sent_ms: float
     done_ms: float
@@ -104,17 +126,32 @@ class Trial:
     arm: str
     strategy: str
     load: str
-    concurrency: int
+    concurrency: int | None  # closed loop: users; empty in open loop
+    rate_per_s: float | None  # open loop: mean arrivals a second that the law asks for
+    schedule: str  # open loop: hash of the due times, the same for all arms of a block
     io_nominal_ms: float | None  # the I/O asked for, in this arm; empty when nobody knows
     requests: int  # rows of this trial in requests.csv
     measured: int  # of these, rows of phase measure
     failed: int  # of the measured, those without a good answer
+    in_flight_max: int  # most requests in flight at once, pings left out
+    capped: int  # open loop: requests that were due while the cap was in flight, and so were sent late
     window_start_ms: float  # the measured window, from the trial's start
     window_end_ms: float
     client_cpu_ms: float  # CPU of the load generator's process over the whole trial
+    client_lag_p99_ms: float | None  # lateness of its event loop, by a beat of 5 ms
+    client_lag_max_ms: float | None
+    load_before: float | None  # from here on: see Noise
+    pressure_before: float | None
+    steal_share: float | None
+    pressure_share: float | None
+    foreign_cpu: float | None
+    server_cpu_ms: float | None
+    idle_cpu_ms: float | None
+    server_lag_p99_ms: float | None
+    server_lag_max_ms: float | None
     started_at: str  # UTC, ISO 8601
-    state: str  # ok, or failed
-    error: str  # why it failed
+    state: str  # ok, failed, or invalid (the instrument was the bottleneck)
+    error: str  # why it is not ok
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,16 +164,30 @@ class Identity:
     arm: str
     strategy: str
     load: str
-    concurrency: int
+    concurrency: int | None
+    rate_per_s: float | None
+    schedule: str
     io_nominal_ms: float | None
 
 
+OK = "ok"
+FAILED = "failed"
+INVALID = "invalid"
+
+
 def to_rows(
-    identity: Identity, outcome: Outcome, *, started_at: str, error: str = ""
+    identity: Identity,
+    outcome: Outcome,
+    *,
+    started_at: str,
+    noise: Noise = Noise(),
+    error: str = "",
+    invalid: str = "",
 ) -> tuple[Trial, list[Sample]]:
     """A trial's row and its requests' rows.
 
-    The trial is marked failed by an `error`, or when no measured request got a good answer; rows are kept.
+    The trial is marked failed by an `error`, or when no measured request got a good answer; invalid by the
+    reason `invalid`. In any case its rows are kept.
     """
     measured = [shot for shot in outcome.shots if shot.phase == MEASURE]
     error = error or _hopeless(measured)
@@ -145,12 +196,11 @@ def to_rows(
         requests=len(outcome.shots),
         measured=len(measured),
         failed=sum(bool(shot.error) for shot in measured),
-        window_start_ms=outcome.window_start_ms,
-        window_end_ms=outcome.window_end_ms,
-        client_cpu_ms=outcome.client_cpu_ms,
+        **{name: value for name, value in outcome._asdict().items() if name != "shots"},
+        **noise._asdict(),
         started_at=started_at,
-        state="failed" if error else "ok",
-        error=error,
+        state=FAILED if error else INVALID if invalid else OK,
+        error=error or invalid,
     )
     return trial, [_to_sample(identity, shot) for shot in outcome.shots]
 

@@ -1,0 +1,179 @@
+"""When requests are due: arrival laws as data, written as in the column `load`.
+
+closed(8): so many users, each of whom asks again once answered. The open laws ask whatever the answers do:
+constant(50) and poisson(50) in requests a second, burst(10, 0.5) ten at once every 0.5 s, replay(FILE) the
+seconds from the start that stand in FILE, one in each line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from struct import pack
+from typing import NamedTuple
+
+CLOSED = "closed"
+DIGITS_OF_HASH = 12
+FASTEST_PER_S = 100_000.0  # a typing error, not a load
+
+
+class Law(NamedTuple):
+    """An arrival law. `str()` gives the text that `parse` reads."""
+
+    name: str
+    first: float = 0.0  # users, requests a second, or requests at once
+    every_s: float = 0.0  # of a burst
+    file: str = ""  # of a replay
+
+    @property
+    def is_open(self) -> bool:
+        return self.name != CLOSED
+
+    @property
+    def users(self) -> int | None:
+        """Closed loop: how many; None in open loop."""
+        return None if self.is_open else int(self.first)
+
+    @property
+    def rate_per_s(self) -> float | None:
+        """Mean arrivals a second that an open law asks for; None in closed loop."""
+        if not self.is_open:
+            return None
+        if self.name == "burst":
+            return self.first / self.every_s
+        return _mean_rate(recorded(self.file)) if self.name == "replay" else self.first
+
+    def __str__(self) -> str:
+        if self.name == "replay":
+            return f"replay({self.file})"
+        if self.name == "burst":
+            return f"burst({self.first:g}, {self.every_s:g})"
+        return f"{self.name}({self.first:.15g})"
+
+
+def closed(users: int) -> Law:
+    """The closed loop of so many users."""
+    return Law(CLOSED, float(users))
+
+
+def parse(text: str) -> Law:
+    """The law that `text` names; ValueError says what is wrong with it."""
+    found = re.fullmatch(r"\s*([a-z]+)\s*\(\s*(.*?)\s*\)\s*", text)
+    if not found or found[1] not in _READERS:
+        raise ValueError(f"{text!r} is no arrival law; there are {', '.join(EXAMPLES)}")
+    try:
+        return _READERS[found[1]](found[2])
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{text!r} is no arrival law: {error}") from error
+
+
+EXAMPLES = ("closed(8)", "constant(50)", "poisson(50)", "burst(10, 0.5)", "replay(FILE)")
+
+
+def due_times_s(law: Law, seed: int) -> Iterator[float]:
+    """Seconds from the start at which requests are due, rising; endless but for a replay."""
+    assert law.is_open, "in closed loop a request is due when the last answer is done"
+    return _SCHEDULES[law.name](law, seed)
+
+
+def digest(law: Law, seed: int, until_s: float) -> str:
+    """Hash of the due times up to `until_s`: the same schedule has the same hash, on any machine."""
+    times = itertools.takewhile(lambda due: due < until_s, due_times_s(law, seed))
+    return _hash(round(due * 1e6) for due in times)
+
+
+def recorded(file: str) -> list[float]:
+    """The due times of a replay, in seconds, sorted; ValueError or OSError when it cannot be used."""
+    times = []
+    for number, line in enumerate(Path(file).read_text().splitlines(), 1):
+        if line.strip() and not line.startswith("#"):
+            times.append(_number(line.strip(), f"line {number} of {file}", least=0.0, most=1e7))
+    if len(times) < 2:
+        raise ValueError(f"{file} has fewer than two due times")
+    return sorted(times)
+
+
+def _hash(microseconds: Iterable[int]) -> str:
+    found = hashlib.sha256()
+    for moment in microseconds:
+        found.update(pack("<q", moment))
+    return found.hexdigest()[:DIGITS_OF_HASH]
+
+
+def _mean_rate(times: list[float]) -> float:
+    return (len(times) - 1) / (times[-1] - times[0]) if times[-1] > times[0] else float(len(times))
+
+
+def _constant(law: Law, seed: int) -> Iterator[float]:  # noqa: ARG001 - the schedules' signature
+    return (number / law.first for number in itertools.count())
+
+
+def _poisson(law: Law, seed: int) -> Iterator[float]:
+    draw = random.Random(seed)  # noqa: S311 - arrivals, not secrets
+    return itertools.accumulate(draw.expovariate(law.first) for _ in itertools.count())
+
+
+def _burst(law: Law, seed: int) -> Iterator[float]:  # noqa: ARG001 - the schedules' signature
+    return (number * law.every_s for number in itertools.count() for _ in range(int(law.first)))
+
+
+def _replay(law: Law, seed: int) -> Iterator[float]:  # noqa: ARG001 - the schedules' signature
+    return iter(recorded(law.file))
+
+
+_SCHEDULES: dict[str, Callable[[Law, int], Iterator[float]]] = {
+    "constant": _constant,
+    "poisson": _poisson,
+    "burst": _burst,
+    "replay": _replay,
+}
+
+
+def _read_users(text: str) -> Law:
+    return Law(CLOSED, _whole(text, "the number of users"))
+
+
+def _read_rate(name: str) -> Callable[[str], Law]:
+    return lambda text: Law(name, _number(text, "the rate", least=1e-3, most=FASTEST_PER_S))
+
+
+def _read_burst(text: str) -> Law:
+    size, _, every = text.partition(",")
+    return Law(
+        "burst", _whole(size, "the size of a burst"), _number(every, "the seconds between bursts", least=1e-3)
+    )
+
+
+def _read_replay(text: str) -> Law:
+    recorded(text)
+    return Law("replay", file=text)
+
+
+_READERS: dict[str, Callable[[str], Law]] = {
+    CLOSED: _read_users,
+    "constant": _read_rate("constant"),
+    "poisson": _read_rate("poisson"),
+    "burst": _read_burst,
+    "replay": _read_replay,
+}
+
+
+def _whole(text: str, what: str) -> float:
+    number = _number(text, what, least=1, most=100_000)
+    if number != int(number):
+        raise ValueError(f"{what} is a whole number, not {text!r}")
+    return number
+
+
+def _number(text: str, what: str, *, least: float, most: float = 1e6) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"{what} is a number, not {text!r}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{what} is from {least:g} to {most:g}, not {text}")
+    return number
