@@ -50,6 +50,19 @@ STATS = {"mean": None, "median": 50, "p5": 5, "p50": 50, "p90": 90, "p95": 95, "
 
 TRIAL_COLUMNS = ["trial", "concurrency", "io_nominal_ms", "window_start_ms", "window_end_ms", "state"]
 CELL_COLUMNS = ["arm", "strategy", "load", "concurrency"]
+THROUGHPUT_COLUMNS = [
+    "block",
+    "trial",
+    "trial_state",
+    "load",
+    "concurrency",
+    "phase",
+    "ok",
+    LATENCY,
+    "done_ms",
+    "window_start_ms",
+    "window_end_ms",
+]
 STAIRCASE_COLUMNS = [
     "arm",
     "block",
@@ -76,6 +89,7 @@ def derive(requests: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     finished = trials.loc[trials["block"] > PILOT_BLOCK, TRIAL_COLUMNS].rename(
         columns={"state": "trial_state"}
     )
+    finished["trial_state"] = finished["trial_state"].astype("category")  # one of two words, in every row
     rows = requests.merge(finished, on="trial", how="inner", validate="many_to_one")
     route_model = rows["queue_ms"] + rows["model_ms"] + rows["resume_ms"]
     service = rows["done_ms"] - rows["sent_ms"]
@@ -105,9 +119,12 @@ def percentile(values: Floats, percent: float) -> float:
 
     Written out because numpy's own gives NaN, and a warning, next to an infinite value.
     """
-    if len(values) == 0:
+    return _percentile_of_sorted(np.sort(values), percent)
+
+
+def _percentile_of_sorted(ordered: Floats, percent: float) -> float:
+    if len(ordered) == 0:
         return math.nan
-    ordered = np.sort(values)
     place = (len(ordered) - 1) * percent / 100
     below, above = float(ordered[math.floor(place)]), float(ordered[math.ceil(place)])
     return below if below == above else below + (above - below) * (place % 1)
@@ -118,17 +135,24 @@ def statistic(rows: pd.DataFrame, metric: str, stat: str) -> float:
     return _reduce(_values(rows, metric, stat), stat)
 
 
-def _values(rows: pd.DataFrame, metric: str, stat: str) -> pd.Series[float]:
+def _values(rows: pd.DataFrame, metric: str, stat: str) -> Floats:
     """What a statistic is taken of: good rows, and in a percentile of latency each failure as infinity."""
-    failures_rank = metric == LATENCY and STATS[stat] is not None
-    return rows[metric].where(rows["ok"], math.inf if failures_rank else math.nan).dropna()
+    values = _ranked(rows, metric, stat)
+    return values[~np.isnan(values)]
 
 
-def _reduce(values: pd.Series[float], stat: str) -> float:
+def _ranked(rows: pd.DataFrame, metric: str, stat: str) -> Floats:
+    """As `_values`, but row by row: NaN for one that does not count."""
+    failure = math.inf if metric == LATENCY and STATS[stat] is not None else math.nan
+    values = np.asarray(rows[metric], dtype=np.float64)
+    return np.where(np.asarray(rows["ok"], dtype=bool), values, failure)
+
+
+def _reduce(values: Floats, stat: str) -> float:
     percent = STATS[stat]
     if percent is None:
-        return float(values.mean())
-    return percentile(np.asarray(values, dtype=np.float64), percent)
+        return float(values.mean()) if len(values) else math.nan
+    return percentile(values, percent)
 
 
 # -- per trial and block -------------------------------------------------------------------------------
@@ -143,8 +167,14 @@ def throughput(derived: pd.DataFrame) -> pd.Series[float]:
     whatever their phase, within the trial's window (start, end], over its length.
     """
     rows = derived[derived["trial_state"] == "ok"]
-    closed = rows["load"].astype(str).str.startswith("closed(")
+    closed = _is_closed(rows["load"])
     return pd.concat([_by_latency(rows[closed]), _by_window(rows[~closed])]).rename(THROUGHPUT)
+
+
+def _is_closed(loads: pd.Series[str]) -> npt.NDArray[np.bool_]:
+    """Asked of each load once: there are a handful of them, and perhaps millions of rows."""
+    which, names = pd.factorize(loads)
+    return np.array([str(name).startswith("closed(") for name in names], dtype=bool)[which]
 
 
 def _by_latency(rows: pd.DataFrame) -> pd.Series[float]:
@@ -170,12 +200,23 @@ def per_block(
     one block's p95 is a crude reading, and how crude is what the spread over blocks shows. Throughput has
     one value a trial, so `stat` does not matter to it.
     """
-    rows = cell(derived, arm, concurrency)
-    rows = rows[rows["trial_state"] == "ok"]
+    names = THROUGHPUT_COLUMNS if metric == THROUGHPUT else ["block", "phase", "ok", metric]
+    rows = _sound_rows(derived, arm, concurrency, names)
     in_window = measured(rows)
     answered = in_window.loc[in_window["ok"], "block"].unique()
     figures = _block_throughput(rows) if metric == THROUGHPUT else _block_statistic(in_window, metric, stat)
     return figures[figures.index.isin(answered)].dropna()
+
+
+def _sound_rows(derived: pd.DataFrame, arm: str, concurrency: int, names: list[str]) -> pd.DataFrame:
+    """These columns of a cell, without the trials that failed.
+
+    Claims ask for some hundred cells of one frame, so what is not looked at is not copied either.
+    """
+    at = np.flatnonzero(derived["arm"] == arm)
+    for name, value in (("concurrency", concurrency), ("trial_state", "ok")):
+        at = at[np.asarray(derived[name].array.take(at) == value)]
+    return pd.DataFrame({name: derived[name].array.take(at) for name in names})
 
 
 def _block_throughput(rows: pd.DataFrame) -> pd.Series[float]:
@@ -184,9 +225,13 @@ def _block_throughput(rows: pd.DataFrame) -> pd.Series[float]:
 
 
 def _block_statistic(rows: pd.DataFrame, metric: str, stat: str) -> pd.Series[float]:
-    values = _values(rows, metric, stat)
-    blocks = values.groupby(rows["block"].loc[values.index])
-    return pd.Series({block: _reduce(group, stat) for block, group in blocks}, dtype="float64", name=metric)
+    blocks = np.asarray(rows["block"])
+    values = _ranked(rows, metric, stat)
+    values, blocks = values[~np.isnan(values)], blocks[~np.isnan(values)]
+    order = np.argsort(blocks, kind="stable")
+    found, begins = np.unique(blocks[order], return_index=True)
+    groups = np.split(values[order], begins)[1:]  # before the first block there is nothing
+    return pd.Series([_reduce(group, stat) for group in groups], index=found, dtype="float64", name=metric)
 
 
 # -- per arm and load ----------------------------------------------------------------------------------
@@ -238,15 +283,20 @@ def _metric_figures(rows: pd.DataFrame) -> dict[str, float]:
     for metric in METRICS:
         name = metric.removesuffix("_ms")
         figures[f"{name}_mean_ms"] = statistic(rows, metric, "mean")
+        ranked = np.sort(_values(rows, metric, "median"))
         for percent in TAIL_PERCENTILES if metric in TAIL_METRICS else PERCENTILES:
-            figures[f"{name}_p{percent}_ms"] = pooled_percentile(rows, metric, percent)
+            figures[f"{name}_p{percent}_ms"] = _fit_to_be_shown(ranked, percent)
     return figures
 
 
 def pooled_percentile(rows: pd.DataFrame, metric: str, percent: int) -> float:
     """A percentile fit to be shown: NaN where there are too few requests for it (`FEWEST_REQUESTS`)."""
-    values = _values(rows, metric, f"p{percent}")
-    return _reduce(values, f"p{percent}") if len(values) >= FEWEST_REQUESTS[percent] else math.nan
+    return _fit_to_be_shown(np.sort(_values(rows, metric, f"p{percent}")), percent)
+
+
+def _fit_to_be_shown(ordered: Floats, percent: int) -> float:
+    enough = len(ordered) >= FEWEST_REQUESTS[percent]
+    return _percentile_of_sorted(ordered, percent) if enough else math.nan
 
 
 # -- the law of the staircase --------------------------------------------------------------------------

@@ -16,12 +16,15 @@ from pydantic import BaseModel
 
 import strategies
 from harness import worker, workloads
+from harness.beat import Beat
 from harness.clock import now_ms
-from harness.options import Inject, ServerOptions
+from harness.options import ServerOptions
 from harness.records import Timings
 from harness.server_timing import HEADER, encode
 
 log = logging.getLogger("harness.app")
+
+WATCH = "/-/watch"
 
 
 class Question(BaseModel):
@@ -33,9 +36,11 @@ class Question(BaseModel):
 def create_app(options: ServerOptions) -> FastAPI:
     """The app for one arm. It answers requests once every worker has loaded the model and run it once.
 
-    GET / asks the article's sentence; POST /predict the text of its body; GET /health is 200 once every
-    worker is warm, and 503 from the request on that finds the strategy broken. Model first, then the
-    awaited I/O; the split of the time leaves in the `Server-Timing` header.
+    GET / asks the article's sentence; POST /predict the text of its body. Model first, then the awaited I/O;
+    the split of the time leaves in the `Server-Timing` header, unless the app is not instrumented.
+    GET /health is 200 once every worker is warm, and 503 from the request on that finds the strategy broken.
+    GET /ping answers at once, so that what it waits for is the loop. POST /-/watch starts to measure how late
+    that loop is, and DELETE /-/watch ends it and tells.
     """
     workload = workloads.create(options.workload)
 
@@ -44,7 +49,7 @@ def create_app(options: ServerOptions) -> FastAPI:
         try:
             async with _open(options) as submit:
                 about = (await submit(worker.About())).value
-                app.state.handler = Handler(submit, workload, options.inject)
+                app.state.handler = Handler(submit, workload, options)
                 app.state.about = about
                 yield
         except Exception as error:
@@ -67,7 +72,26 @@ def create_app(options: ServerOptions) -> FastAPI:
         content = {"status": handler.health, "strategy": options.strategy, "about": app.state.about}
         return JSONResponse(content, status_code=200 if handler.health == "ok" else 503)
 
+    @app.get("/ping")
+    async def ping() -> JSONResponse:
+        return JSONResponse({"ping": "pong"})
+
+    _add_watch(app)
     return app
+
+
+def _add_watch(app: FastAPI) -> None:
+    beat = Beat()
+
+    @app.post(WATCH)
+    async def watch() -> JSONResponse:
+        beat.start()
+        return JSONResponse({"watch": "started"})
+
+    @app.delete(WATCH)
+    async def unwatch() -> JSONResponse:
+        lag = await beat.stop()
+        return JSONResponse({"beats": lag.beats, "lag_p99_ms": lag.p99_ms, "lag_max_ms": lag.max_ms})
 
 
 def _open(options: ServerOptions) -> Any:
@@ -89,16 +113,18 @@ class Handler:
         self,
         submit: Callable[[Any], Awaitable[worker.Reply]],
         workload: workloads.Workload,
-        inject: Inject,
+        options: ServerOptions,
     ) -> None:
         self._submit = submit
         self._workload = workload
-        self._inject = inject
+        self._inject = options.inject
+        self._instrumented = options.instrumented
+        self._stamp = now_ms if options.instrumented else _no_stamp
         self.health = "ok"
 
     async def answer(self, item: str) -> JSONResponse:
         """200 with the I/O's value, 500 when the model raised, 503 when the strategy can serve no more."""
-        entered = now_ms()
+        entered = self._stamp()
         await _delay(self._inject.queue_ms)
         try:
             reply = await self._submit(item)
@@ -108,10 +134,16 @@ class Handler:
         except Exception as error:  # noqa: BLE001 - whatever a model raises, the client gets an answer
             return _failed(500, error)
         await _delay(self._inject.resume_ms)
-        resumed = now_ms()
+        resumed = self._stamp()
         await _delay(self._inject.io_ms)
         value = await self._workload.io(reply.value)
-        io_done = now_ms()
+        io_done = self._stamp()
+        headers = self._headers(reply, entered, resumed, io_done)
+        return JSONResponse({"answer": value}, headers=headers)
+
+    def _headers(self, reply: worker.Reply, entered: float, resumed: float, io_done: float) -> dict[str, str]:
+        if not self._instrumented:
+            return {}
         timings = Timings(
             entered_ms=entered,
             queue_ms=reply.started_ms - entered,
@@ -123,7 +155,11 @@ class Handler:
             batch_size=reply.batch_size,
             worker_pid=reply.pid,
         )
-        return JSONResponse({"answer": value}, headers={HEADER: encode(timings)})
+        return {HEADER: encode(timings)}
+
+
+def _no_stamp() -> float:
+    return 0.0
 
 
 async def _delay(delay_ms: float) -> None:

@@ -86,6 +86,11 @@ def digest(law: Law, seed: int, until_s: float) -> str:
     return _hash(round(due * 1e6) for due in times)
 
 
+def digest_of_first(law: Law, seed: int, count: int) -> str:
+    """Hash of the first `count` due times."""
+    return _hash(round(due * 1e6) for due in itertools.islice(due_times_s(law, seed), count))
+
+
 def recorded(file: str) -> list[float]:
     """The due times of a replay, in seconds, sorted; ValueError or OSError when it cannot be used."""
     times = []

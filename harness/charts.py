@@ -218,7 +218,8 @@ def _at_highest_concurrency(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _loads(rows: pd.DataFrame) -> list[str]:
     """Loads by rising concurrency."""
-    return [str(load) for load in rows.sort_values("concurrency", kind="stable")["load"].unique()]
+    pairs = rows[["load", "concurrency"]].drop_duplicates()
+    return [str(load) for load in pairs.sort_values("concurrency", kind="stable")["load"].unique()]
 
 
 def _arms(rows: pd.DataFrame) -> list[str]:

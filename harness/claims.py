@@ -1,9 +1,9 @@
 """Published claims as data, and what a run says of each: confirmed, refuted, inconclusive or not tested.
 
-`load` reads and validates a packaged file; everything else is pure. The unit of evidence is the block: a
-check is confirmed when its bounds hold in at least `CONFIRMED_FROM` of the blocks and refuted when they hold
-in at most `REFUTED_TO`. Fewer than `FEWEST_BLOCKS` decide nothing. A verdict carries no interval yet, so
-every one is marked `PROVISIONAL`.
+`load` reads and validates a packaged file; everything else is pure. A check is a ratio with an interval over
+blocks: confirmed when the interval lies wholly inside the check's bounds, refuted when wholly outside, else
+inconclusive. Of several combinations ("always") every one must be confirmed, each at the 95 % level, or one
+refuted at a level that allows for their number. A noisy session withholds every verdict.
 """
 
 from __future__ import annotations
@@ -12,35 +12,39 @@ import dataclasses
 import importlib.resources
 import math
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pydantic import (
     AfterValidator,
     Field,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
     model_validator,
 )
 
-from harness import analysis
+from harness import analysis, stats
 from harness.errors import UsageError
 from harness.options import Frozen, explain
+from harness.records import OK
+
+Floats = npt.NDArray[np.float64]
 
 CONFIRMED = "confirmed"
 REFUTED = "refuted"
 INCONCLUSIVE = "inconclusive"
 NOT_TESTED = "not tested"
+WITHHELD = "withheld"
 
-CONFIRMED_FROM = 0.8
-REFUTED_TO = 0.1  # surer than confirming: of several comparisons one is enough to refute, all must confirm
-FEWEST_BLOCKS = (
-    10  # a tie then reads "refuted" in 1.1 % of comparisons (of nine: 9 %), at 16 blocks in 0.03 %
-)
-
-PROVISIONAL = "provisional: a share of blocks, no interval yet"
+TAILS = frozenset(analysis.STATS) - {"mean", "median", "p50"}  # read off the pooled blocks
+FEWEST_BLOCKS = 6  # with fewer a permutation of blocks cannot reach 0.05
+DRIFTS = "the ratio drifts over the blocks, so its interval is too narrow"
+MOST_BLOCKS = 10_000  # beyond this a tie is called one
 
 CHECK_COLUMNS = [
     "claim",
@@ -49,19 +53,20 @@ CHECK_COLUMNS = [
     "check",
     "published",
     "bounds",
+    "at_least",
+    "at_most",
     "measured",
     "low",
     "high",
+    "level",
     "blocks",
-    "share_of_blocks",
     "verdict",
     "decides",
     "combination",
     "condition",
     "note",
-    "standing",
 ]
-VERDICT_COLUMNS = ["claim", "text", "stated", "verdict", "checks", "condition", "note", "standing"]
+VERDICT_COLUMNS = ["claim", "text", "stated", "verdict", "checks", "condition", "note"]
 
 
 # -- the file ------------------------------------------------------------------------------------------
@@ -129,8 +134,8 @@ class Check(Frozen):
     arms: Arms
     concurrencies: Concurrencies
     versus: Reference | None = None
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: PositiveFloat | None = None
+    at_most: PositiveFloat | None = None
     published: float | None = None  # the article's figure for the same thing
     decides: bool = True  # or only shown beside the verdict
     condition: str  # under which the verdict is meant
@@ -139,6 +144,16 @@ class Check(Frozen):
     def _is_bounded(self) -> Check:
         if self.at_least is None and self.at_most is None:
             raise ValueError("a check needs at_least or at_most")
+        return self
+
+    @model_validator(mode="after")
+    def _compares_a_tail_with_a_percentile(self) -> Check:
+        versus = self.versus or Reference()
+        tails = {self.stat, versus.stat or self.stat} & TAILS
+        if tails and analysis.THROUGHPUT in (self.metric, versus.metric):
+            raise ValueError(f"throughput has one figure a trial, so it has no {min(tails)}")
+        if tails and "mean" in (self.stat, versus.stat):
+            raise ValueError(f"{min(tails)} is compared with a percentile, not with a mean")
         return self
 
 
@@ -211,7 +226,7 @@ def parse(text: str, *, origin: str) -> Claims:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Figure:
-    """One statistic of one arm at one concurrency, to be read in every block."""
+    """One statistic of one arm at one concurrency."""
 
     arm: str
     concurrency: int
@@ -221,13 +236,31 @@ class _Figure:
     def per_block(self, derived: pd.DataFrame) -> pd.Series[float]:
         return analysis.per_block(derived, self.arm, self.concurrency, self.metric, self.stat)
 
+    def requests(self, derived: pd.DataFrame, blocks: Iterable[int]) -> pd.DataFrame:
+        """The rows that a pooled statistic is taken of."""
+        rows = analysis.measured(analysis.cell(derived, self.arm, self.concurrency))
+        return rows[(rows["trial_state"] == OK) & rows["block"].isin(list(blocks))]
+
+    @property
+    def percent(self) -> float:
+        """Meant for figures of pooled blocks, which are percentiles."""
+        return analysis.STATS[self.stat] or 50
+
+    def values(self, derived: pd.DataFrame, blocks: Iterable[int]) -> list[Floats]:
+        """What a pooled percentile is taken of, block by block; a failure is an infinite latency."""
+        rows = self.requests(derived, blocks)
+        failure = math.inf if self.metric == analysis.LATENCY else math.nan
+        values = rows[self.metric].where(rows["ok"], failure).dropna()
+        by_block = values.groupby(rows["block"])
+        return [np.asarray(by_block.get_group(block), dtype=np.float64) for block in blocks]
+
     def __str__(self) -> str:
         return f"{self.arm} c = {self.concurrency}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Combination:
-    """What is judged over the blocks: a figure, or its ratio to another in the same block."""
+    """What is judged: a figure, or its ratio to another in the same blocks."""
 
     figure: _Figure
     over: _Figure | None
@@ -239,11 +272,64 @@ class _Combination:
         values = self.figure.per_block(derived)
         return values if self.over is None else (values / self.over.per_block(derived)).dropna()
 
+    def effect(self, derived: pd.DataFrame, level: float) -> stats.Effect:
+        """Its ratio over blocks: of the blocks' own figures, or where a tail takes part of pooled ones."""
+        values = self.per_block(derived).sort_index()
+        if not TAILS & {figure.stat for figure in self.figures()}:
+            return stats.effect(_log(values), level=level)
+        sides = [(figure.values(derived, values.index), figure.percent) for figure in self.figures()]
+        return blocks_ratio(*sides, level=level)
+
+    def lacks_requests(self, derived: pd.DataFrame) -> str:
+        """Why a percentile of the pooled blocks would be chance; empty when it is not."""
+        blocks = self.per_block(derived).index
+        for figure in self.figures():
+            needed = analysis.FEWEST_REQUESTS.get(analysis.STATS[figure.stat] or 50, 1)
+            there = len(figure.requests(derived, blocks))
+            if there < needed:
+                return f"{figure}: {figure.stat} needs {needed} requests, there are {there}"
+        return ""
+
     def __str__(self) -> str:
         if self.over is None:
             return str(self.figure)
         other = "" if self.over.metric == self.figure.metric else f" ({self.over.metric})"
         return f"{self.figure} / {self.over}{other}"
+
+
+Side = tuple[Sequence[Floats], float]  # values block by block, and the percentile to be taken of them
+
+
+def blocks_ratio(side: Side, over: Side | None = None, *, level: float = stats.LEVEL) -> stats.Effect:
+    """Ratio of two percentiles of the pooled blocks, not always the same one; `over` left out: of one alone.
+
+    With equal percentiles it is `stats.tail_effect`: the interval comes from resampling blocks, both sides'
+    together, and p, lag1 and drifts are of the blocks' own figures.
+    """
+    blocks = len(side[0])
+    over = over or ([np.ones(1)] * blocks, 50)
+    own = stats.effect(_log_ratios(side, over, np.eye(blocks, dtype=np.int64)), level=level)
+    if blocks < 2:
+        return own
+    draws = _log_ratios(side, over, stats.resamples(blocks, stats.RESAMPLES, np.random.default_rng(1)))
+    low, high = np.exp(stats.tail_interval(draws, blocks, level=level))
+    low_90, high_90 = np.exp(stats.tail_interval(draws, blocks, level=stats.TOST_LEVEL))
+    return dataclasses.replace(
+        own,
+        ratio=float(np.exp(_log_ratios(side, over, np.ones((1, blocks), dtype=np.int64))[0])),
+        low=float(low),
+        high=float(high),
+        low_90=float(low_90),
+        high_90=float(high_90),
+        spread=float(draws.std(ddof=1) * math.sqrt(blocks)) if np.isfinite(draws).all() else math.nan,
+    )
+
+
+def _log_ratios(side: Side, over: Side, weights: stats.Counts) -> Floats:
+    """One a row of weights, by which a block counts for both sides alike."""
+    pooled = [_log(stats.pooled_percentiles(values, percent, weights)) for values, percent in (side, over)]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(pooled[0] - pooled[1], dtype=np.float64)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -254,26 +340,67 @@ class _Outcome:
     measured: float = math.nan
     low: float = math.nan
     high: float = math.nan
+    level: float = math.nan
     blocks: int = 0
-    share_of_blocks: float = math.nan
     verdict: str = NOT_TESTED
     note: str = ""
 
 
-def evaluate(claims: Claims, derived: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What a run has to say, under the law that the claims are about."""
+
+    derived: pd.DataFrame  # of the blocks that count
+    trials: pd.DataFrame  # all of them
+    law: str
+    invalid: Mapping[tuple[str, str], str]  # (arm, load) → why its figures are not to be used
+
+    def why_unusable(self, combination: _Combination) -> str:
+        """Why this cannot be judged; empty when it can."""
+        for figure in combination.figures():
+            broken = self.invalid.get((figure.arm, f"{self.law}({figure.concurrency})"))
+            if broken:
+                return f"{figure} is invalid: {broken}"
+        if combination.per_block(self.derived).empty:
+            return self._why_missing(combination)
+        return combination.lacks_requests(self.derived)
+
+    def _why_missing(self, combination: _Combination) -> str:
+        for figure in combination.figures():
+            if analysis.cell(self.trials, figure.arm, figure.concurrency).empty:
+                return f"{figure} was not run"
+            if figure.per_block(self.derived).empty:
+                return f"{figure} gave no {figure.metric}"
+        return f"{combination}: no block has both"
+
+
+def evaluate(
+    claims: Claims,
+    derived: pd.DataFrame,
+    trials: pd.DataFrame,
+    *,
+    excluded: Collection[int] = (),
+    invalid: Mapping[tuple[str, str], str] = MappingProxyType({}),
+    noisy: str = "",
+) -> pd.DataFrame:
     """One row per check (`CHECK_COLUMNS`), in the file's order.
 
-    measured, low and high: median and range over the blocks of the check's weakest combination, the one
-    that `combination` names. trials tells what was run and failed from what was not run.
+    measured, low, high: the ratio and its interval at `level` for the check's weakest combination, which
+    `combination` names. level is 0.95 where the ratio lies inside its bounds; outside, where it may refute,
+    1 - 0.05 / combinations. trials tells what was run and failed from what was not run. Blocks in `excluded`
+    do not count; what needs an `invalid` arm and load is not tested. `noisy` says why this session decides
+    nothing: then every verdict is withheld, the figures are not.
     """
     judged = _under(claims.law, derived)
-    tried = _under(claims.law, trials)
+    kept = judged[~judged["block"].isin(list(excluded))]
+    evidence = _Evidence(kept, _under(claims.law, trials), claims.law, invalid)
     rows = [
-        _check_row(claim, check, _weakest(check, judged, tried))
+        _check_row(claim, check, _weakest(check, evidence))
         for claim in claims.claims
         for check in claim.checks
     ]
-    return pd.DataFrame(rows, columns=CHECK_COLUMNS)
+    table = pd.DataFrame(rows, columns=CHECK_COLUMNS)
+    return table.assign(verdict=WITHHELD, note=noisy) if noisy else table
 
 
 def verdicts(evaluated: pd.DataFrame) -> pd.DataFrame:
@@ -296,19 +423,24 @@ def _check_row(claim: Claim, check: Check, outcome: _Outcome) -> dict[str, objec
         "text": claim.text,
         "stated": claim.stated,
         "check": check.name,
-        "published": math.nan if check.published is None else check.published,
+        "published": _number(check.published),
         "bounds": _bounds(check),
+        "at_least": _number(check.at_least),
+        "at_most": _number(check.at_most),
         "decides": check.decides,
         "condition": check.condition,
-        "standing": PROVISIONAL,
         **dataclasses.asdict(outcome),
     }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _verdict_row(checks: pd.DataFrame) -> dict[str, object]:
     found = list(checks["verdict"])
     return {
-        **{name: checks[name].iloc[0] for name in ("claim", "text", "stated", "standing")},
+        **{name: checks[name].iloc[0] for name in ("claim", "text", "stated")},
         "verdict": _together(found),
         "checks": f"{found.count(CONFIRMED)} of {len(found)} confirmed",
         "condition": _joined(checks["condition"]),
@@ -323,10 +455,9 @@ def _joined(texts: Iterable[str]) -> str:
 def _together(found: Iterable[str]) -> str:
     """The verdict on "every one of these holds"."""
     kinds = set(found)
-    if REFUTED in kinds:
-        return REFUTED
-    if NOT_TESTED in kinds:
-        return NOT_TESTED
+    for settles in (WITHHELD, REFUTED, NOT_TESTED):
+        if settles in kinds:
+            return settles
     return CONFIRMED if kinds == {CONFIRMED} else INCONCLUSIVE
 
 
@@ -345,67 +476,89 @@ def _references(figure: _Figure, versus: Reference) -> list[_Figure]:
     ]
 
 
-def _weakest(check: Check, derived: pd.DataFrame, trials: pd.DataFrame) -> _Outcome:
+def _weakest(check: Check, evidence: _Evidence) -> _Outcome:
     """The outcome that stands for the check: of those that settle its verdict, the one that holds least.
 
     Each combination is judged alone, over all blocks. The extreme of each block would be biased: the largest
-    of several noisy ratios lies above the largest true one.
+    of several noisy ratios lies above the largest true one. "Every one holds" needs no correction for their
+    number, since a wrong "confirmed" takes a wrong one of a combination that does not hold; "one does not"
+    does, since any of them may be it by chance.
     """
-    outcomes = [_judge(check, combination, derived, trials) for combination in _combinations(check)]
+    combinations = _combinations(check)
+    strict = 1 - (1 - stats.LEVEL) / len(combinations)
+    outcomes = [_judge(check, combination, evidence, strict) for combination in combinations]
     verdict = _together(outcome.verdict for outcome in outcomes)
     standing = [outcome for outcome in outcomes if outcome.verdict == verdict]
-    return min(standing, key=lambda outcome: (outcome.share_of_blocks, _margin(check, outcome.measured)))
+    return min(standing, key=lambda outcome: _room(check, outcome))
 
 
-def _judge(check: Check, combination: _Combination, derived: pd.DataFrame, trials: pd.DataFrame) -> _Outcome:
-    values = combination.per_block(derived)
-    if values.empty:
-        return _Outcome(str(combination), note=_why_missing(combination, derived, trials))
-    share = float(np.mean([_margin(check, value) >= 0 for value in values]))
-    low, high = _spread(values)
-    return _Outcome(
-        combination=str(combination),
-        measured=analysis.percentile(np.asarray(values, dtype=np.float64), 50),
-        low=low,
-        high=high,
-        blocks=len(values),
-        share_of_blocks=share,
-        verdict=_verdict(len(values), share),
-        note=f"{len(values)} of at least {FEWEST_BLOCKS} blocks" if len(values) < FEWEST_BLOCKS else "",
+def _judge(check: Check, combination: _Combination, evidence: _Evidence, strict: float) -> _Outcome:
+    """One combination's verdict: confirmed at the usual level, refuted at the `strict` one."""
+    nothing = _Outcome(str(combination))
+    unusable = evidence.why_unusable(combination)
+    if unusable:
+        return dataclasses.replace(nothing, note=unusable)
+    found = combination.effect(evidence.derived, stats.LEVEL)
+    if _margin(check, found.ratio) < 0:
+        found = combination.effect(evidence.derived, strict)
+    return dataclasses.replace(
+        nothing,
+        **{name: getattr(found, name) for name in ("low", "high", "level", "blocks")},
+        measured=found.ratio,
+        verdict=_verdict(check, found),
+        note=_joined([_what_is_missing(check, found), DRIFTS if found.drifts else ""]),
     )
 
 
-def _verdict(blocks: int, share: float) -> str:
-    if blocks < FEWEST_BLOCKS or REFUTED_TO < share < CONFIRMED_FROM:
+def _verdict(check: Check, found: stats.Effect) -> str:
+    if found.blocks < FEWEST_BLOCKS:
         return INCONCLUSIVE
-    return CONFIRMED if share >= CONFIRMED_FROM else REFUTED
+    if _margin(check, found.low) >= 0 and _margin(check, found.high) >= 0:
+        return CONFIRMED
+    # both ends beyond the same bound: with one beyond each, the interval holds all that is allowed
+    beyond = found.high < _number(check.at_least) or found.low > _number(check.at_most)
+    return REFUTED if beyond else INCONCLUSIVE
 
 
-def _spread(values: pd.Series[float]) -> tuple[float, float]:
-    """The range over blocks. An interval for the effect takes its place once there is one."""
-    return float(values.min()), float(values.max())
+def _what_is_missing(check: Check, found: stats.Effect) -> str:
+    """What would settle a check that is inconclusive, or why nothing will."""
+    if found.blocks < FEWEST_BLOCKS:
+        return f"{found.blocks} of at least {FEWEST_BLOCKS} blocks"
+    if _verdict(check, found) != INCONCLUSIVE:
+        return ""
+    distance = abs(_margin(check, found.ratio))
+    if not math.isfinite(found.spread) or not math.isfinite(distance):
+        return "no interval: a figure is zero, or infinite for failures"
+    needed = stats.blocks_needed(found.spread, math.expm1(distance), level=found.level)
+    if not 0 < needed <= MOST_BLOCKS:
+        return "a tie with the bound"
+    return f"about {max(needed, found.blocks + 1):,} blocks would settle it"
 
 
-def _margin(check: Check, value: float) -> float:
-    """How far inside its bounds a value lies; negative outside."""
-    above = math.inf if check.at_least is None else value - check.at_least
-    below = math.inf if check.at_most is None else check.at_most - value
-    return min(above, below)
+def _room(check: Check, outcome: _Outcome) -> tuple[float, ...]:
+    """How far the interval lies inside its bounds, by the end that its verdict hangs on; then the ratio."""
+    ends = [_margin(check, outcome.low), _margin(check, outcome.high)]
+    end = max(ends) if outcome.verdict == REFUTED else min(ends)
+    return tuple(-math.inf if math.isnan(room) else room for room in (end, _margin(check, outcome.measured)))
+
+
+def _margin(check: Check, ratio: float) -> float:
+    """How far inside its bounds a ratio lies, in logs; negative outside. NaN of NaN."""
+    log = float(_log(ratio))
+    above = math.inf if check.at_least is None else log - math.log(check.at_least)
+    below = math.inf if check.at_most is None else math.log(check.at_most) - log
+    return float(np.minimum(above, below))
+
+
+def _log(values: npt.ArrayLike) -> Floats:
+    with np.errstate(divide="ignore"):
+        return np.log(np.asarray(values, dtype=np.float64))
 
 
 def _bounds(check: Check) -> str:
     if check.at_most is None:
         return f"≥ {check.at_least:g}"
     return f"≤ {check.at_most:g}" if check.at_least is None else f"{check.at_least:g} to {check.at_most:g}"
-
-
-def _why_missing(combination: _Combination, derived: pd.DataFrame, trials: pd.DataFrame) -> str:
-    for figure in combination.figures():
-        if analysis.cell(trials, figure.arm, figure.concurrency).empty:
-            return f"{figure} was not run"
-        if figure.per_block(derived).empty:
-            return f"{figure} gave no {figure.metric}"
-    return f"{combination}: no block has both"
 
 
 # -- the printed tables, beside ours -------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness import environment
+from harness.arrivals import closed
 from harness.clock import utc_now
 from harness.errors import HarnessError
 from harness.loader import Loader
@@ -27,7 +28,7 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
         _ask_once(loader, options, listener)
         record: dict[str, Any] = {
             "plan": None,
-            "load": options.model_dump(),
+            "load": options.model_dump(mode="json"),
             "environment": environment.collect(),
             "started_at": utc_now(),
         }
@@ -42,7 +43,7 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
 
 def _ask_once(loader: Loader, options: LoadOptions, listener: Listener) -> None:
     one = options.model_copy(
-        update={"concurrency": 1, "requests": 1, "duration_s": None, "warmup_requests": 0}
+        update={"arrivals": closed(1), "requests": 1, "duration_s": None, "warmup_requests": 0, "settle_s": 0.0}
     )
     first = loader.run(one, listener.progress).shots[0]
     if first.status is None:
@@ -60,7 +61,9 @@ def _identity(options: LoadOptions) -> Identity:
         position=0,
         arm=ARM,
         strategy="",
-        load=options.arrivals,
-        concurrency=options.concurrency,
+        load=str(options.arrivals),
+        concurrency=options.arrivals.users,
+        rate_per_s=options.arrivals.rate_per_s,
+        schedule=options.schedule,
         io_nominal_ms=None,
     )

@@ -1,4 +1,4 @@
-"""The load generator: walks a closed loop of users, sends with httpx, makes a Sample of every request.
+"""The load generator: walks the due times of an arrival law, sends with httpx, makes a Shot of every request.
 
 `python -m harness.load` runs trials one after another, each ordered by a line of JSON on stdin; it is a
 process of its own so that neither a terminal's redraw nor a CSV's fsync can delay a request.
@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import gc
 import ipaddress
+import itertools
 import json
 import statistics
 import sys
@@ -24,22 +25,27 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from harness import workloads
+from harness.arrivals import due_times_s
+from harness.beat import Beat, Lag
 from harness.clock import now_ms
 from harness.options import LoadOptions, Texts
-from harness.records import COOLDOWN, MEASURE, WARMUP, Outcome, Shot, Timings
+from harness.records import COOLDOWN, MEASURE, PING, WARMUP, Outcome, Shot, Timings
 from harness.server_timing import HEADER, decode
 
 PROGRESS_EVERY_S = 0.5
 PAUSE_WITHOUT_ANSWER_S = 0.05  # a user who got no answer does not hammer; a dead server costs no CPU
+SHORT_SLEEP_MS = 6.0
+PINGS_IN_FLIGHT = 16  # a server that hangs is not pinged for ever
 _LONGEST_ERROR = 200
 
 
 class Window:
-    """Says which phase the next request belongs to, and when the users may go home.
+    """Says which phase the next request belongs to, and when the load may end.
 
-    Warm-up lasts for `warmup_requests` and `settle_s`, whichever ends later. Then either `requests` are
-    measured, or all that are sent within `duration_s`. Until the last measured one is answered the users go
-    on (cooldown), so that it meets the same load as the first.
+    Warm-up lasts for `warmup_requests` and `settle_s`, whichever ends later. Then requests are measured until
+    `requests` of them are under way and `duration_s` is over. Until the last measured one is answered the
+    load goes on (cooldown), so that it meets the same load as the first. In open loop a request belongs to
+    where it was *due*, however late it is sent; in closed loop to where it is sent.
     """
 
     def __init__(self, options: LoadOptions) -> None:
@@ -48,6 +54,7 @@ class Window:
         self._measured = 0
         self._answered = 0
         self._closed = False  # no more requests are measured
+        self._full_at_ms: float | None = None  # when `requests` were under way
         self.start_ms: float | None = None
         self.end_ms: float | None = None
 
@@ -56,59 +63,93 @@ class Window:
         return self._closed and self._answered >= self._measured
 
     def next_phase(self, at_ms: float) -> str:
-        """The phase of a request sent `at_ms` after the trial's start."""
+        """The phase of a request due (open loop) or sent (closed loop) `at_ms` after the trial's start."""
         if self.start_ms is None and not self._warm(at_ms):
             self._warmups += 1
             return WARMUP
         if self.start_ms is None:
-            self.start_ms = at_ms
-        self._close_when_due(at_ms)
+            self.start_ms = self._begin(at_ms)
+        self._close_when_done(at_ms)
         if self._closed:
             return COOLDOWN
         self._measured += 1
+        if self._measured == self._options.requests:
+            self._full_at_ms = at_ms
         return MEASURE
 
     def answered(self, phase: str, at_ms: float) -> None:
         """Note that a request of `phase` was answered, or given up, `at_ms` after the trial's start."""
         if phase == MEASURE:
             self._answered += 1
-        if self.start_ms is not None:
-            self._close_when_due(at_ms)
-        if self._options.requests is not None and self.over and self.end_ms is None:
-            self.end_ms = at_ms
+        if self.start_ms is not None and not self._options.arrivals.is_open:
+            self._close_when_done(at_ms)
+        self._end_when_over(at_ms)
+
+    def nothing_more_is_due(self, at_ms: float) -> None:
+        """The schedule has ended: what is under way is all there will be."""
+        if self.start_ms is None:
+            self.start_ms = at_ms
+        self._closed = True
+        self._end_when_over(at_ms)
 
     def _warm(self, at_ms: float) -> bool:
         return self._warmups >= self._options.warmup_requests and at_ms >= self._options.settle_s * 1e3
 
-    def _close_when_due(self, at_ms: float) -> None:
-        assert self.start_ms is not None
-        if self._options.requests is not None:
-            self._closed = self._measured >= self._options.requests
-        elif self._options.duration_s is not None:
-            self.end_ms = self.start_ms + self._options.duration_s * 1e3
-            self._closed = at_ms >= self.end_ms
+    def _begin(self, at_ms: float) -> float:
+        """An open window begins by the clock: one that began with an arrival would hold one too many."""
+        by_clock = self._options.arrivals.is_open and not self._options.warmup_requests
+        return self._options.settle_s * 1e3 if by_clock else at_ms
+
+    def _close_when_done(self, at_ms: float) -> None:
+        enough = self._options.requests is None or self._measured >= self._options.requests
+        clock_end = self._clock_end_ms()
+        if enough and (clock_end is None or at_ms >= clock_end):
+            self._closed = True
+            if clock_end is not None and (self._full_at_ms is None or self._full_at_ms <= clock_end):
+                self.end_ms = clock_end
+
+    def _clock_end_ms(self) -> float | None:
+        if self._options.duration_s is None or self.start_ms is None:
+            return None
+        return self.start_ms + self._options.duration_s * 1e3
+
+    def _end_when_over(self, at_ms: float) -> None:
+        if self.over and self.end_ms is None:
+            self.end_ms = at_ms
 
 
 async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], None]) -> Outcome:
-    """Run one closed-loop trial; call `on_progress(requests answered, their median latency in ms)` at times.
+    """Run one trial; call `on_progress(requests answered, their median latency in ms)` at times.
 
     Every request becomes a Shot, also one without an answer. Raises nothing on account of the server.
     """
     trial = _Trial(options)
+    beat = Beat()
     cpu = time.process_time()
     gc.collect()
     gc.disable()
     try:
         async with open_client(options) as client:
-            reporting = asyncio.create_task(trial.report(on_progress))
-            await asyncio.gather(*(trial.user(client) for _ in range(options.concurrency)))
-            reporting.cancel()
+            beside = [asyncio.create_task(trial.report(on_progress)), asyncio.create_task(trial.ping(client))]
+            if options.beat:
+                beat.start()
+            await trial.load(client)
+            lag = await beat.stop()
+            await _end(beside)
     finally:
         gc.enable()
-    return trial.outcome((time.process_time() - cpu) * 1e3)
+    return trial.outcome((time.process_time() - cpu) * 1e3, lag)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Trial:
+    """One engine for all arrival laws: something says when a request is due, `_ask_at` does the rest."""
+
     def __init__(self, options: LoadOptions) -> None:
         self._options = options
         self._window = Window(options)
@@ -116,23 +157,98 @@ class _Trial:
         self._same_host = is_loopback(options.url)
         self._shots: list[Shot] = []
         self._sent = 0
+        self._in_flight = 0
+        self._in_flight_max = 0
+        self._capped = 0
         self._origin = now_ms()
 
-    async def user(self, client: httpx.AsyncClient) -> None:
+    async def load(self, client: httpx.AsyncClient) -> None:
+        """Send all that the arrival law asks for."""
+        users = self._options.arrivals.users
+        if users is None:
+            await self._walk(client)
+        else:
+            await asyncio.gather(*(self._user(client) for _ in range(users)))
+
+    async def _user(self, client: httpx.AsyncClient) -> None:
         """One user of the closed loop: the next request is due when the last answer is done."""
-        due = now_ms() - self._origin
+        due = self._now()
         while not self._window.over:
-            seq, self._sent = self._sent, self._sent + 1
-            sent = now_ms() - self._origin
-            phase = self._window.next_phase(sent)
-            status, error, timings = await _ask(client, self._options, next(self._texts))
-            done = now_ms() - self._origin
-            self._shots.append(Shot(seq, phase, due, sent, done, self._localise(timings), status, error))
-            self._window.answered(phase, done)
-            if status is None:
+            shot = await self._ask_at(client, due, self._window.next_phase(self._now()))
+            due = shot.done_ms
+            if shot.status is None:
                 await asyncio.sleep(PAUSE_WITHOUT_ANSWER_S)
-                done = now_ms() - self._origin
-            due = done
+                due = self._now()
+
+    async def _walk(self, client: httpx.AsyncClient) -> None:
+        """Open loop: send at the due times whatever the answers do, but never more than the cap at once."""
+        under_way: set[asyncio.Task[Shot]] = set()
+        for due_s in due_times_s(self._options.arrivals, self._options.seed):
+            due = due_s * 1e3
+            phase = self._window.next_phase(due)
+            if not await self._comes(due):
+                break
+            if len(under_way) >= self._options.cap:
+                self._capped += 1
+                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            task = asyncio.create_task(self._ask_at(client, due, phase))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+        else:
+            self._window.nothing_more_is_due(self._now())
+        await asyncio.gather(*under_way)
+
+    async def _comes(self, due: float) -> bool:
+        """Wait until `due`; False as soon as the window is over.
+
+        A long sleep ends up to 2 ms late on some kernels, a short one less than 1: hence two.
+        """
+        while not self._window.over:
+            left = due - self._now()
+            if left <= 0:
+                return True
+            await asyncio.sleep(min(left - SHORT_SLEEP_MS if left > 2 * SHORT_SLEEP_MS else left, 250) / 1e3)
+        return False
+
+    async def _ask_at(self, client: httpx.AsyncClient, due: float, phase: str) -> Shot:
+        """Send one request now that was due then."""
+        seq, self._sent = self._sent, self._sent + 1
+        self._in_flight += 1
+        self._in_flight_max = max(self._in_flight_max, self._in_flight)
+        sent = self._now()
+        status, error, timings = await _ask(client, self._options, next(self._texts))
+        done = self._now()
+        self._in_flight -= 1
+        shot = Shot(seq, phase, due, sent, done, self._localise(timings), status, error)
+        self._shots.append(shot)
+        self._window.answered(phase, done)
+        return shot
+
+    async def ping(self, client: httpx.AsyncClient) -> None:
+        """Within the window, ask the other route at a steady rate, whether or not it has answered."""
+        if self._options.ping_url is None:
+            return
+        while self._window.start_ms is None:
+            await asyncio.sleep(0.005)
+        start, under_way = self._now(), set[asyncio.Task[None]]()
+        try:
+            for number in itertools.count():
+                due = start + number * 1e3 / self._options.ping_per_s
+                if not await self._comes(due) or self._window.end_ms is not None:
+                    return
+                if len(under_way) < PINGS_IN_FLIGHT:
+                    task = asyncio.create_task(self._ping_once(client, self._options.ping_url, due))
+                    under_way.add(task)
+                    task.add_done_callback(under_way.discard)
+        finally:
+            await asyncio.gather(*under_way)
+
+    async def _ping_once(self, client: httpx.AsyncClient, url: str, due: float) -> None:
+        one = self._options.model_copy(update={"url": url, "method": "GET", "expected_status": 200})
+        seq, self._sent = self._sent, self._sent + 1
+        sent = self._now()
+        status, error, _ = await _ask(client, one, None)
+        self._shots.append(Shot(seq, PING, due, sent, self._now(), Timings(), status, error))
 
     async def report(self, on_progress: Callable[[int, float], None]) -> None:
         while True:
@@ -142,12 +258,23 @@ class _Trial:
                 median = statistics.median(shot.done_ms - shot.due_ms for shot in latest)
                 on_progress(len(self._shots), median)
 
-    def outcome(self, cpu_ms: float) -> Outcome:
+    def outcome(self, cpu_ms: float, lag: Lag) -> Outcome:
         window = self._window
         assert window.start_ms is not None
         assert window.end_ms is not None
-        shots = sorted(self._shots, key=lambda shot: shot.seq)
-        return Outcome(shots, window.start_ms, window.end_ms, cpu_ms)
+        return Outcome(
+            sorted(self._shots, key=lambda shot: shot.seq),
+            window.start_ms,
+            window.end_ms,
+            cpu_ms,
+            in_flight_max=self._in_flight_max,
+            capped=self._capped,
+            client_lag_p99_ms=lag.p99_ms,
+            client_lag_max_ms=lag.max_ms,
+        )
+
+    def _now(self) -> float:
+        return now_ms() - self._origin
 
     def _localise(self, timings: Timings) -> Timings:
         """The server's stamp counted from the trial's start; without meaning when the clocks differ."""
@@ -158,16 +285,17 @@ class _Trial:
 
 
 def open_client(options: LoadOptions) -> httpx.AsyncClient:
-    """An httpx client that holds `concurrency` connections, over the transport asked for.
+    """An httpx client that holds a connection for each request in flight, over the transport asked for.
 
     Neither retries, redirects, proxies nor cookies: a request is sent once, to the address given. Timeouts
     are set around the whole request by the caller, as the aiohttp transport knows only some of httpx's.
     """
-    limits = httpx.Limits(max_connections=options.concurrency, max_keepalive_connections=options.concurrency)
+    connections = options.connections + (PINGS_IN_FLIGHT if options.ping_url else 0)
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     transport: httpx.AsyncBaseTransport
     if options.transport == "aiohttp":
         # verify concerns a session that the transport would make itself; ours verifies by aiohttp's default
-        transport = AiohttpTransport(client=lambda: _session(options.concurrency), verify=False)
+        transport = AiohttpTransport(client=lambda: _session(connections), verify=False)
     else:
         verify = urlsplit(options.url).scheme == "https"  # a TLS context takes 20 ms to make
         transport = httpx.AsyncHTTPTransport(limits=limits, verify=verify)

@@ -28,6 +28,11 @@ class Loader:
         )
         return self
 
+    @property
+    def pid(self) -> int:
+        """Of the child process."""
+        return self._process.pid
+
     def run(self, options: LoadOptions, on_progress: Callable[[int, float], None]) -> Outcome:
         """Run one trial; `on_progress(answered, median latency in ms)` is called about twice a second."""
         assert self._process.stdin is not None

@@ -9,11 +9,15 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    PlainSerializer,
+    PlainValidator,
     PositiveFloat,
     PositiveInt,
     ValidationError,
     model_validator,
 )
+
+from harness import arrivals
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 ARTICLE_SENTENCE = "How big is London"
@@ -21,6 +25,8 @@ ARTICLE_SENTENCE = "How big is London"
 # the server's, pinned ("auto" would take what happens to be installed) and recorded
 EVENT_LOOP: Final = "asyncio"
 HTTP_PARSER: Final = "httptools"
+
+IN_FLIGHT_CAP = 500  # a socket each: stays below the usual 1,024 open files
 
 Transport = Literal["aiohttp", "httpx"]
 Mode = Literal["sleep", "hold", "spin", "release"]
@@ -74,6 +80,13 @@ class Inject(Frozen):
     io_ms: NonNegativeFloat = 0.0
 
 
+def _law(value: Any) -> arrivals.Law:
+    return value if isinstance(value, arrivals.Law) else arrivals.parse(str(value))
+
+
+Law = Annotated[arrivals.Law, PlainValidator(_law), PlainSerializer(str)]
+
+
 class ServerOptions(Frozen):
     """Everything one child server needs to know."""
 
@@ -81,6 +94,7 @@ class ServerOptions(Frozen):
     workers: PositiveInt | None = None  # None: the strategy's own default
     workload: WorkloadOptions = WorkloadOptions()
     inject: Inject = Inject()
+    instrumented: bool = True  # False: no stamps, no Server-Timing: to see what those cost
 
 
 class Texts(Frozen):
@@ -91,12 +105,14 @@ class Texts(Frozen):
 
 
 class LoadOptions(Frozen):
-    """One trial's load. Exactly one of `requests` and `duration_s` says how long is measured."""
+    """One trial's load. `requests` and `duration_s` say how long is measured: until both are reached."""
 
     url: str
     method: str = "GET"
     texts: Texts | None = None  # None: the request has no body
-    concurrency: PositiveInt
+    arrivals: Law
+    seed: int = 1  # of the arrivals; not of the texts
+    cap: PositiveInt = IN_FLIGHT_CAP  # open loop: at most so many in flight, later ones are sent late
     requests: PositiveInt | None = None
     duration_s: PositiveFloat | None = None
     warmup_requests: Annotated[int, Field(ge=0)] = 0
@@ -104,14 +120,31 @@ class LoadOptions(Frozen):
     timeout_s: PositiveFloat = 30.0
     transport: Transport = "aiohttp"
     expected_status: int = 200
+    ping_url: str | None = None  # asked beside the load, at a steady rate
+    ping_per_s: PositiveFloat = 10.0
+    beat: bool = True  # watch the client's own event loop
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:
-        if (self.requests is None) == (self.duration_s is None):
-            raise ValueError("give either requests or duration_s, not both and not neither")
+        if self.requests is None and self.duration_s is None:
+            raise ValueError("give requests or duration_s: how long is measured?")
         return self
 
+    def at(self, server: str) -> Self:
+        """The same load on the server at this address; `url` and `ping_url` are paths so far."""
+        ping = None if self.ping_url is None else server + self.ping_url
+        return self.model_copy(update={"url": server + self.url, "ping_url": ping})
+
     @property
-    def arrivals(self) -> str:
-        """The arrival law as it stands in the column `load`."""
-        return f"closed({self.concurrency})"
+    def connections(self) -> int:
+        """How many requests can be in flight at once, pings left out."""
+        return self.arrivals.users or self.cap
+
+    @property
+    def schedule(self) -> str:
+        """Hash of the open loop's due times in warm-up and window; empty where answers make the schedule."""
+        if not self.arrivals.is_open:
+            return ""
+        if self.requests is not None and self.duration_s is None:
+            return arrivals.digest_of_first(self.arrivals, self.seed, self.requests)
+        return arrivals.digest(self.arrivals, self.seed, self.settle_s + (self.duration_s or 0.0))

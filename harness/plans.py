@@ -14,10 +14,13 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, Valida
 
 import strategies
 from harness import workloads
+from harness.arrivals import closed
 from harness.errors import UsageError
 from harness.options import (
+    IN_FLIGHT_CAP,
     Frozen,
     Inject,
+    Law,
     LoadOptions,
     Route,
     ServerOptions,
@@ -41,6 +44,7 @@ class Arm(Frozen):
     workers: PositiveInt | None = None  # None: the strategy's default
     io_per_model: PositiveFloat | None = None  # I/O as a multiple of the model's time alone, seen in a pilot
     inject: Inject = Inject()
+    instrumented: bool = True
 
     def server_options(self, workload: WorkloadOptions, lone_model_ms: float | None = None) -> ServerOptions:
         """What its server is told; `lone_model_ms` is needed when the I/O is scaled to the model.
@@ -52,7 +56,11 @@ class Arm(Frozen):
             whole_ms = float(max(1, round(self.io_per_model * lone_model_ms)))
             workload = workload.model_copy(update={"io_ms": whole_ms})
         return ServerOptions(
-            strategy=self.strategy, workers=self.workers, workload=workload, inject=self.inject
+            strategy=self.strategy,
+            workers=self.workers,
+            workload=workload,
+            inject=self.inject,
+            instrumented=self.instrumented,
         )
 
 
@@ -62,37 +70,96 @@ class Cell(NamedTuple):
     block: int
     position: int
     arm: Arm
-    concurrency: int
+    law: Law
+
+
+class Exclusion(Frozen):
+    """When a whole block is left out: its trials' mean, by time, is above one of these. Fixed before the run.
+
+    Each is many times what this instrument needs: a twentieth of the machine taken away, a third of a core
+    busy with something else, requests sent 10 ms late in open loop.
+    """
+
+    steal_share: PositiveFloat = 0.05
+    foreign_cpu: PositiveFloat = 0.33  # in cores
+    dispatch_lag_p99_ms: PositiveFloat = 10.0
+
+
+TWIN = "-twin"
 
 
 class Plan(Frozen):
-    """Arms x concurrencies x blocks. Exactly one of `requests` and `duration_s` is measured per trial."""
+    """Arms x loads x blocks. Closed loads measure short windows, many of them; open ones long windows.
+
+    A closed window lasts until `requests` (at least `requests_per_user` of each user) are under way and
+    `duration_s` is over, an open one for `open_duration_s`, after `open_settle_s` of warm-up.
+    """
 
     name: Name
     summary: str = ""
     workload: WorkloadOptions = WorkloadOptions()
     arms: tuple[Arm, ...] = Field(min_length=1)
-    concurrency: tuple[PositiveInt, ...] = Field(min_length=1)
+    concurrency: tuple[PositiveInt, ...] = ()  # closed loop: users
+    arrivals: tuple[Law, ...] = ()  # open loop
     requests: PositiveInt | None = None
+    requests_per_user: PositiveInt | None = None
     duration_s: PositiveFloat | None = None
+    open_duration_s: PositiveFloat = 20.0  # from empty, the wait at load 0.8 is 15 % too low after 2 s
+    open_settle_s: NonNegativeFloat = 3.0
+    cap: PositiveInt = IN_FLIGHT_CAP
     blocks: PositiveInt = 1
+    precision: Annotated[float, Field(gt=0, lt=1)] | None = None  # stop early at this half width of interval
     warmup_per_client: Annotated[int, Field(ge=0)] = 2
     settle_s: NonNegativeFloat = 0.0
     timeout_s: PositiveFloat = 30.0
     transport: Transport = "aiohttp"
     route: Route = "POST /predict"
     seed: Annotated[int, Field(ge=0)] = 1
+    fresh: bool = False  # a new server for each trial, instead of all resident
+    pin: bool = False  # client and servers on CPUs of their own
+    reference: Name | None = None  # the arm that others are compared with; None: the first
+    twin: bool = False  # run the reference twice: does the machine tell equal from equal?
+    delta_latency: PositiveFloat = 0.05  # smallest difference worth a word, as a share
+    delta_throughput: PositiveFloat = 0.03
+    exclude: Exclusion = Exclusion()
+    ping_per_s: NonNegativeFloat = 10.0  # probes of a route without model beside the load; 0: none
+    self_check: bool = True  # see before the first trial what the load generator can do
+    probes: bool = True  # watch the event loops
     claims: str | None = None  # the file of published claims to judge, by name
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
-        if (self.requests is None) == (self.duration_s is None):
-            raise ValueError("give either requests or duration_s (per trial), not both and not neither")
-        _refuse_twice("arm", [arm.name for arm in self.arms])
-        _refuse_twice("concurrency", list(self.concurrency))
+        if not self.concurrency and not self.arrivals:
+            raise ValueError("give concurrency (closed loop) or arrivals (open loop), or both")
+        if self.concurrency and self.requests is None and self.duration_s is None:
+            raise ValueError("give requests or duration_s (per closed trial): how long is measured?")
+        _refuse_twice("arm", [arm.name for arm in self.every_arm])
+        _refuse_twice("load", [str(law) for law in self.laws])
+        if any(not law.is_open for law in self.arrivals):
+            raise ValueError("arrivals: a closed loop is asked for with concurrency")
+        if self.reference is not None and self.reference not in [arm.name for arm in self.arms]:
+            raise ValueError(f"reference: there is no arm {self.reference!r}")
         if all(arm.io_per_model is not None for arm in self.arms):
             raise ValueError("every arm scales its I/O to the model, so none is left for the pilot")
         return self
+
+    @property
+    def laws(self) -> tuple[Law, ...]:
+        """Every load, the closed ones first."""
+        return (*map(closed, self.concurrency), *self.arrivals)
+
+    @property
+    def reference_arm(self) -> Arm:
+        """The arm that the others are compared with."""
+        return next(arm for arm in self.arms if self.reference in (None, arm.name))
+
+    @property
+    def every_arm(self) -> tuple[Arm, ...]:
+        """The arms, and the twin of the reference if one was asked for."""
+        if not self.twin:
+            return self.arms
+        reference = self.reference_arm
+        return (*self.arms, reference.model_copy(update={"name": f"{reference.name}{TWIN}"}))
 
     @property
     def pilot(self) -> Arm | None:
@@ -104,31 +171,45 @@ class Plan(Frozen):
     def cells(self) -> Iterator[Cell]:
         """Every trial in the order it is run: each block has all arms and loads, shuffled by the seed."""
         for block in range(1, self.blocks + 1):
-            cells = [(arm, concurrency) for arm in self.arms for concurrency in self.concurrency]
+            cells = [(arm, law) for arm in self.every_arm for law in self.laws]
             random.Random(self.block_seed(block)).shuffle(cells)  # noqa: S311 - order, not secrets
-            for position, (arm, concurrency) in enumerate(cells):
-                yield Cell(block, position, arm, concurrency)
+            for position, (arm, law) in enumerate(cells):
+                yield Cell(block, position, arm, law)
 
     def block_seed(self, block: int) -> int:
-        """Seed of order and texts: new for each block, the same for all arms in it."""
+        """Seed of order, texts and arrivals: new for each block, the same for all arms in it."""
         return self.seed * _SEEDS_PER_RUN + block
 
-    def load_options(self, url: str, concurrency: int, block: int, settle_s: float) -> LoadOptions:
-        """One trial's load on a server at `url`, which is warmed up for at least `settle_s`."""
+    def load_options(self, url: str, law: Law, block: int) -> LoadOptions:
+        """One trial's load on a server at `url` (empty: `LoadOptions.at` says it later)."""
         method, path = self.route.split(" ")
         texts = Texts(workload=self.workload, seed=self.block_seed(block)) if method == "POST" else None
         return LoadOptions(
             url=url + path,
             method=method,
             texts=texts,
-            concurrency=concurrency,
-            requests=self.requests,
-            duration_s=self.duration_s,
-            warmup_requests=self.warmup_per_client * concurrency,
-            settle_s=settle_s,
+            arrivals=law,
+            seed=self.block_seed(block),
+            cap=self.cap,
             timeout_s=self.timeout_s,
             transport=self.transport,
+            ping_url=f"{url}/ping" if self.ping_per_s else None,
+            ping_per_s=self.ping_per_s or 1.0,
+            beat=self.probes,
+            **(self._open_window() if law.is_open else self._closed_window(law.users or 1)),
         )
+
+    def _open_window(self) -> dict[str, Any]:
+        return {"duration_s": self.open_duration_s, "settle_s": self.open_settle_s}
+
+    def _closed_window(self, users: int) -> dict[str, Any]:
+        per_user = users * self.requests_per_user if self.requests_per_user else 0
+        return {
+            "requests": max(self.requests or 0, per_user) or None,
+            "duration_s": self.duration_s,
+            "warmup_requests": self.warmup_per_client * users,
+            "settle_s": self.settle_s,
+        }
 
 
 def names() -> list[str]:
@@ -164,6 +245,14 @@ class Flags(Frozen):
     duration_s: float | None = None
     blocks: int | None = None
     workers: int | None = None
+    arrivals: tuple[str, ...] = ()
+    precision: float | None = None
+    fresh: bool | None = None
+    twin: bool | None = None
+    reference: str | None = None
+    pin: bool | None = None
+    self_check: bool | None = None
+    cap: int | None = None
     transport: str | None = None
     timeout_s: float | None = None
     seed: int | None = None
@@ -176,9 +265,10 @@ _ANOTHER_SCENARIO = frozenset({"name", "service_ms", "mode", "io_ms"})
 _WITHOUT_PLAN: dict[str, Any] = {
     "name": "flags",
     "summary": "made of command-line flags",
-    "concurrency": [8],
-    "requests": 100,
-    "blocks": 5,
+    "duration_s": 0.5,
+    "requests_per_user": 5,
+    "settle_s": 0.1,
+    "blocks": 24,
 }
 
 
@@ -186,7 +276,8 @@ def from_flags(flags: Flags) -> Plan:
     """A plan made of flags alone; by default the four strategies at c = 8."""
     names = flags.strategies or strategies.NAMES
     arms = [{"name": name, "strategy": name} for name in names]
-    return make(_with_flags({**_WITHOUT_PLAN, "arms": arms}, flags), source="plan made of these flags")
+    loads = {} if flags.arrivals or flags.concurrency else {"concurrency": [8]}
+    return make(_with_flags({**_WITHOUT_PLAN, **loads, "arms": arms}, flags), source="plan made of these flags")
 
 
 def override(plan: Plan, flags: Flags) -> Plan:
@@ -200,6 +291,8 @@ def override(plan: Plan, flags: Flags) -> Plan:
         for name in flags.strategies:
             _refuse_absent(name, plan)
         data["arms"] = kept
+        if data.get("reference") not in [arm["name"] for arm in kept]:
+            data.pop("reference", None)
     if flags.workers or flags.inject or _ANOTHER_SCENARIO & flags.workload.keys():
         data["claims"] = None  # they are about this plan's workers, workload and I/O
     return make(_with_flags(data, flags), source=f"plan {plan.name!r} with these flags")
@@ -208,10 +301,7 @@ def override(plan: Plan, flags: Flags) -> Plan:
 def _with_flags(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
     plain = flags.model_dump(exclude={"strategies", "workers", "workload", "inject"})
     data = data | {key: value for key, value in plain.items() if value not in (None, ())}
-    if flags.duration_s is not None and flags.requests is None:
-        data["requests"] = None
-    elif flags.requests is not None and flags.duration_s is None:
-        data["duration_s"] = None
+    data = _with_loads(data, flags)
     workload = _with_workload(data.get("workload", {}), flags.workload)
     arms = [_with_arm_flags(arm, flags) for arm in data["arms"]]
     if flags.workers is not None and all("workers" not in arm for arm in arms):
@@ -222,6 +312,17 @@ def _with_flags(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
             + ", ".join(n for n in strategies.NAMES if "workers" in strategies.get(n).TAKES),
         )
     return {**data, "workload": workload, "arms": arms}
+
+
+def _with_loads(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
+    """Loads that are asked for replace the plan's; so does a window, closed and open."""
+    if flags.arrivals or flags.concurrency:
+        data = data | {"concurrency": flags.concurrency, "arrivals": flags.arrivals}
+    if flags.duration_s is not None:
+        data = data | {"requests": None, "requests_per_user": None, "open_duration_s": flags.duration_s}
+    elif flags.requests is not None:
+        data = data | {"duration_s": None, "requests_per_user": None}
+    return data
 
 
 def _with_workload(base: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Progress:
             self._began = now
         done = number - 1
         self._left = _clock((now - self._began) / done * (total - done)) if done else ""
-        self._where = f"trial {number}/{total}, block {cell.block}: {cell.arm.name}, c={cell.concurrency}"
+        self._where = f"trial {number}/{total}, block {cell.block}: {cell.arm.name}, {cell.law}"
         self._show(f"{self._where} · {self._left} left" if done else self._where, always=number == 1)
 
     def progress(self, answered: int, median_ms: float) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
+from harness.arrivals import Law, closed
 from harness.errors import HarnessError
 from harness.loader import Loader
 from harness.options import LoadOptions, Transport
-from harness.run import Listener
+from harness.records import MEASURE, Outcome
 from harness.server import bind
 from harness.supervisor import Supervisor
 
 TRANSPORTS: tuple[Transport, ...] = ("aiohttp", "httpx")
+CONNECTIONS = 32
+QUICK_S = 1.5  # of each half of the short form
 
 
 class Roofline(NamedTuple):
@@ -31,38 +37,77 @@ class Roofline(NamedTuple):
         )
 
 
-def measure(concurrency: int, requests: int, listener: Listener) -> list[Roofline]:
-    """Run both transports against a null server in a process of its own; closed loop, GET, 2-byte answer."""
-    with Supervisor() as supervisor:  # which also ends the null server
-        with bind(0) as listening:
-            url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-            descriptor = listening.fileno()
-            supervisor.spawn("harness.null_app", str(descriptor), stderr=None, pass_fds=[descriptor])
-        with Loader(supervisor) as loader:
-            return [_measure(loader, url, name, concurrency, requests, listener) for name in TRANSPORTS]
+class Quick(NamedTuple):
+    """The short form, before a run: the limit, and how late requests are sent at half of it."""
+
+    requests_per_s: float
+    cpu_ms_per_request: float
+    dispatch_lag_p50_ms: float
+    dispatch_lag_p99_ms: float
 
 
-def _measure(
-    loader: Loader, url: str, transport: Transport, concurrency: int, requests: int, listener: Listener
-) -> Roofline:
-    listener.stage(f"{transport}: {requests} requests")
+@contextmanager
+def null_server(supervisor: Supervisor) -> Iterator[str]:
+    """The address of a server that does nothing, in a process of its own."""
+    with bind(0) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        descriptor = listening.fileno()
+        process = supervisor.spawn("harness.null_app", str(descriptor), stderr=None, pass_fds=[descriptor])
+    try:
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def measure(supervisor: Supervisor, loader: Loader, transport: Transport, requests: int) -> Roofline:
+    """One transport in closed loop over `CONNECTIONS` connections; GET, 2-byte answer."""
+    with null_server(supervisor) as url:
+        return _closed(loader, url, transport, {"requests": requests})
+
+
+def quick(supervisor: Supervisor, loader: Loader, transport: Transport) -> Quick:
+    """Some 4 s: the limit in closed loop, then the dispatch lag of constant arrivals at half of it."""
+    with null_server(supervisor) as url:
+        limit = _closed(loader, url, transport, {"duration_s": QUICK_S})
+        lags = dispatch_lags_ms(loader, url, Law("constant", limit.requests_per_s / 2), QUICK_S, transport)
+    return Quick(
+        requests_per_s=limit.requests_per_s,
+        cpu_ms_per_request=limit.cpu_ms_per_request,
+        dispatch_lag_p50_ms=statistics.median(lags),
+        dispatch_lag_p99_ms=statistics.quantiles(lags, n=100, method="inclusive")[98],
+    )
+
+
+def dispatch_lags_ms(
+    loader: Loader, url: str, law: Law, duration_s: float, transport: Transport = "aiohttp"
+) -> list[float]:
+    """How late requests are sent to `url` under an open law, measured ones only."""
+    options = LoadOptions(url=url, arrivals=law, settle_s=0.5, duration_s=duration_s, transport=transport)
+    shots = _run(loader, options).shots
+    return [shot.sent_ms - shot.due_ms for shot in shots if shot.phase == MEASURE]
+
+
+def _closed(loader: Loader, url: str, transport: Transport, window: dict[str, float]) -> Roofline:
     options = LoadOptions(
         url=url,
-        concurrency=concurrency,
-        requests=requests,
-        warmup_requests=10 * concurrency,
+        arrivals=closed(CONNECTIONS),
+        warmup_requests=10 * CONNECTIONS,
         transport=transport,
+        **window,  # type: ignore[arg-type] - requests is whole, which a dict of both cannot say
     )
-    outcome = loader.run(options, listener.progress)
+    outcome = _run(loader, options)
+    window_s = (outcome.window_end_ms - outcome.window_start_ms) / 1e3
+    measured = sum(shot.phase == MEASURE for shot in outcome.shots)
+    sent = len(outcome.shots)
+    return Roofline(transport, CONNECTIONS, sent, measured / window_s, outcome.client_cpu_ms / sent)
+
+
+def _run(loader: Loader, options: LoadOptions) -> Outcome:
+    outcome = loader.run(options, lambda answered, median_ms: None)
     errors = {shot.error for shot in outcome.shots if shot.error}
     if errors:
         raise HarnessError(
             f"The null server failed to answer: {', '.join(sorted(errors))}.", stage="roofline"
         )
-    return Roofline(
-        transport,
-        concurrency,
-        len(outcome.shots),
-        requests / (outcome.window_end_ms - outcome.window_start_ms) * 1e3,
-        outcome.client_cpu_ms / len(outcome.shots),
-    )
+    return outcome

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import statistics
-from contextlib import ExitStack
-from typing import Any, Protocol
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple, Protocol
 
-from harness import environment, server
+from harness import environment, noise, pinning, roofline, server
+from harness.arrivals import closed
 from harness.clock import utc_now
 from harness.errors import HarnessError
 from harness.loader import Loader
 from harness.options import LoadOptions, ServerOptions
 from harness.plans import Arm, Cell, Plan
-from harness.records import MEASURE, PILOT_BLOCK, Identity, Outcome, Sample, Trial, to_rows
+from harness.precision import Precision
+from harness.records import MEASURE, PILOT_BLOCK, Identity, Noise, Outcome, Sample, Trial, to_rows
 from harness.store import Writer
 from harness.supervisor import Supervisor
 
 PILOT_SETTLES_S = 3.0  # a model that has just been loaded is not at its speed yet
+MOST_OF_ROOFLINE = 0.5  # beyond it the load generator's own queue is in every latency
 
 
 class Listener(Protocol):
@@ -35,74 +40,131 @@ class Listener(Protocol):
         """The trial is on the disk."""
 
 
-def run(plan: Plan, writer: Writer, listener: Listener) -> list[Trial]:
-    """Run every trial of `plan`, all arms' servers up at once, and save each as it ends.
+class Before(NamedTuple):
+    """What a killed run left, to go on from."""
 
-    Returns the trials in order; those of a server that died are marked failed, and the others go on. Raises
-    HarnessError when a server cannot start. An interrupted run keeps its finished trials; nothing that it
-    started is left behind in any case.
+    record: dict[str, Any]  # its run.json
+    done: frozenset[tuple[int, str, str]]  # block, arm, load
+    trials: int  # the highest number given
+    precision: Precision
+
+
+def run(plan: Plan, writer: Writer, listener: Listener, before: Before | None = None) -> list[Trial]:
+    """Run every trial of `plan` and save each as it ends; those in `before` are not run again.
+
+    Returns the new trials in order; those of a server that died are marked failed, and the others go on.
+    Raises HarnessError when a server cannot start. An interrupted run keeps its finished trials; nothing
+    that it started is left behind in any case.
     """
-    record = _Record(writer, plan)
+    record = _Record(writer, plan, before)
     with record, Supervisor() as supervisor, ExitStack() as stack:
         loader = stack.enter_context(Loader(supervisor))
-        arms = _Arms(plan, writer, supervisor, stack, record)
-        trials = _Trials(plan, writer, loader, listener, arms)
+        pins = pinning.split() if plan.pin else None
+        if pins is not None:
+            pinning.apply(loader.pid, pins.client)
+            record.note(pinning=pins._asdict())
+        limit = _check_client(plan, supervisor, loader, listener, record) if plan.self_check else None
+        arms = _Arms(plan, writer, supervisor, stack, record, pins)
+        trials = _Trials(plan, writer, loader, listener, arms, record, limit, before)
         listener.stage("starting servers")
-        arms.start([arm for arm in plan.arms if arm.io_per_model is None])
+        arms.start([arm for arm in plan.every_arm if arm.io_per_model is None])
         if plan.pilot is not None:
-            listener.stage("pilot: the model alone")
-            arms.lone_model_ms = trials.pilot(plan.pilot)
+            arms.lone_model_ms = trials.lone_model_ms(plan.pilot)
             listener.stage("starting servers")
-            arms.start([arm for arm in plan.arms if arm.io_per_model is not None])
+            arms.start([arm for arm in plan.every_arm if arm.io_per_model is not None])
         trials.run_all()
+        arms.note_memory()
     return trials.done
+
+
+def _check_client(
+    plan: Plan, supervisor: Supervisor, loader: Loader, listener: Listener, record: _Record
+) -> float:
+    """What the load generator can send here at most, requests/s; noted with its lag at half of that."""
+    listener.stage("self-check: what the load generator can do")
+    found = roofline.quick(supervisor, loader, plan.transport)
+    record.note(self_check=found._asdict())
+    return found.requests_per_s
 
 
 class _Record:
     """run.json: says from the start what is run where, and at the end how it ended."""
 
-    def __init__(self, writer: Writer, plan: Plan) -> None:
+    def __init__(self, writer: Writer, plan: Plan, before: Before | None) -> None:
         self._writer = writer
-        self._data: dict[str, Any] = {
-            "plan": plan.model_dump(),
+        now = {"state": "running", "ended_at": None}
+        if before is not None:
+            resumed = {"at": utc_now(), "after_trial": before.trials, "in_block": _broken_block(plan, before)}
+            again = [*before.record.get("resumed", []), resumed]
+            self._data: dict[str, Any] = {**before.record, **now, "resumed": again}
+            return
+        self._data = {
+            "plan": plan.model_dump(mode="json"),
             "started_at": utc_now(),
-            "ended_at": None,
-            "state": "running",
+            **now,
             "lone_model_ms": None,
             "environment": environment.collect(),
             "arms": {},
+            "schedules": {},
         }
 
     def __enter__(self) -> _Record:
         self._writer.write_record(self._data)
         return self
 
+    def __getitem__(self, key: str) -> Any:
+        return self._data.get(key)
+
     def note(self, **facts: Any) -> None:
         self._data |= facts
         self._writer.write_record(self._data)
 
-    def note_arm(self, arm: str, options: ServerOptions, about: dict[str, Any]) -> None:
-        facts = {"options": options.model_dump(), "about": about}
-        self.note(arms={**self._data["arms"], arm: facts})
+    def note_arm(self, arm: str, **facts: Any) -> None:
+        known = self._data["arms"].get(arm, {})
+        self.note(arms={**self._data["arms"], arm: {**known, **facts}})
+
+    def keep_schedule(self, load: str, block: int, digest: str) -> None:
+        """Is written with the next note."""
+        self._data["schedules"].setdefault(load, {})[str(block)] = digest
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         state = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
         self.note(state=state, ended_at=utc_now())
 
 
+def _broken_block(plan: Plan, before: Before) -> int | None:
+    """The block that was under way when the run was killed: its trials do not lie within seconds any more."""
+    for cell in plan.cells():
+        if _key(cell) not in before.done:
+            return cell.block if cell.position else None
+    return None
+
+
+def _key(cell: Cell) -> tuple[int, str, str]:
+    return cell.block, cell.arm.name, str(cell.law)
+
+
 class _Arms:
-    """The resident servers, one for each arm."""
+    """The servers: one for each arm all along (resident), or a fresh one for each trial."""
 
     def __init__(
-        self, plan: Plan, writer: Writer, supervisor: Supervisor, stack: ExitStack, record: _Record
+        self,
+        plan: Plan,
+        writer: Writer,
+        supervisor: Supervisor,
+        stack: ExitStack,
+        record: _Record,
+        pins: pinning.Pinning | None,
     ) -> None:
         self._plan = plan
         self._writer = writer
         self._supervisor = supervisor
         self._stack = stack
         self._record = record
+        self._pins = pins
         self._lone_model_ms: float | None = None
-        self.servers: dict[str, server.Server] = {}
+        self._resident: dict[str, server.Server] = {}
+        self.pids: dict[str, int] = {}
         self.options: dict[str, ServerOptions] = {}
 
     @property
@@ -117,35 +179,107 @@ class _Arms:
     def start(self, arms: list[Arm]) -> None:
         """Start them side by side (loading a model is mostly waiting), then wait until all are ready."""
         for arm in arms:
-            options = arm.server_options(self._plan.workload, self._lone_model_ms)
-            log = self._writer.log(arm.name)
-            self.options[arm.name] = options
-            self.servers[arm.name] = self._stack.enter_context(
-                server.start(arm.name, options, self._supervisor, log=log)
-            )
+            self.options[arm.name] = arm.server_options(self._plan.workload, self._lone_model_ms)
+        if self._plan.fresh:
+            return
+        for arm in arms:
+            self._resident[arm.name] = self._stack.enter_context(self._started(arm))
         self._stack.callback(self._ask_all_to_stop)  # on leaving it comes first: one deadline for all
         for arm in arms:
-            health = self.servers[arm.name].wait_ready()
-            self._record.note_arm(arm.name, self.options[arm.name], health["about"])
+            self._wait_ready(arm, self._resident[arm.name])
+
+    @contextmanager
+    def serving(self, arm: Arm) -> Iterator[server.Server]:
+        """A ready server of `arm`: the resident one, or a fresh one that ends with the trial."""
+        if arm.name in self._resident:
+            yield self._resident[arm.name]
+            return
+        with self._started(arm) as child:
+            self._wait_ready(arm, child)
+            yield child
+            self._note_memory_of(arm.name, child.pid)
+        del self.pids[arm.name]
+
+    def note_memory(self) -> None:
+        """After the last trial: every model has run, and shared pages are not counted."""
+        for name, child in self._resident.items():
+            self._note_memory_of(name, child.pid)
+
+    @contextmanager
+    def _started(self, arm: Arm) -> Iterator[server.Server]:
+        options, log = self.options[arm.name], self._writer.log(arm.name)
+        with server.start(arm.name, options, self._supervisor, log=log) as child:
+            if self._pins is not None:
+                pinning.apply(child.pid, self._pins.server)
+            self.pids[arm.name] = child.pid
+            yield child
+
+    def _wait_ready(self, arm: Arm, child: server.Server) -> None:
+        about = child.wait_ready()["about"]
+        self._record.note_arm(arm.name, options=self.options[arm.name].model_dump(), about=about)
+
+    def _note_memory_of(self, arm: str, pid: int) -> None:
+        self._record.note_arm(arm, uss_bytes=noise.memory_uss_bytes(pid))
 
     def _ask_all_to_stop(self) -> None:
-        for child in self.servers.values():
+        for child in self._resident.values():
             child.ask_to_stop()
 
 
 class _Trials:
-    def __init__(self, plan: Plan, writer: Writer, loader: Loader, listener: Listener, arms: _Arms) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        writer: Writer,
+        loader: Loader,
+        listener: Listener,
+        arms: _Arms,
+        record: _Record,
+        client_limit_per_s: float | None,
+        before: Before | None,
+    ) -> None:
         self._plan = plan
         self._writer = writer
         self._loader = loader
         self._listener = listener
         self._arms = arms
-        self._number = 0
+        self._record = record
+        self._client_limit_per_s = client_limit_per_s
+        self._meter = noise.Meter(arms.pids, [loader.pid, os.getpid()])
+        self._finished = before.done if before else frozenset()
+        self._number = before.trials if before else 0
+        self._precision = before.precision if before else Precision(plan.reference_arm.name)
         self.done: list[Trial] = []
 
-    def pilot(self, arm: Arm) -> float:
-        """The median model time of `arm` for a lone user, in ms. Its rows are kept, as block 0."""
-        samples = self._run_one(Cell(PILOT_BLOCK, 0, arm, 1), settle_s=PILOT_SETTLES_S)
+    def lone_model_ms(self, arm: Arm) -> float:
+        """The median model time of `arm` for a lone user, in ms: from a pilot, whose rows are block 0."""
+        known: float | None = self._record["lone_model_ms"]
+        return self._pilot(arm) if known is None else known
+
+    def run_all(self) -> None:
+        """Every trial that is not finished yet; with `precision`, until a block ends with narrow intervals."""
+        cells = [cell for cell in self._plan.cells() if _key(cell) not in self._finished]
+        under_way = 0
+        for number, cell in enumerate(cells, 1):
+            if cell.block != under_way:
+                under_way = cell.block
+                self._record.note(idle=self._meter.idle_record())
+                if self._is_precise():
+                    self._record.note(stopped_at_block=cell.block - 1)
+                    return
+            self._listener.trial_begins(cell, number, len(cells))
+            self._run_one(cell)
+            self._listener.trial_ends(self.done[-1])
+        self._record.note(idle=self._meter.idle_record())
+
+    def _is_precise(self) -> bool:
+        wanted = self._plan.precision
+        return wanted is not None and self._precision.half_width() <= wanted
+
+    def _pilot(self, arm: Arm) -> float:
+        self._listener.stage("pilot: the model alone")
+        lone = Cell(PILOT_BLOCK, 0, arm, closed(1))
+        samples = self._run_one(lone, settle_s=PILOT_SETTLES_S)
         times = [sample.model_ms for sample in samples if sample.phase == MEASURE and sample.model_ms]
         if not times:
             raise HarnessError(
@@ -153,42 +287,71 @@ class _Trials:
             )
         return statistics.median(times)
 
-    def run_all(self) -> None:
-        cells = list(self._plan.cells())
-        for number, cell in enumerate(cells, 1):
-            self._listener.trial_begins(cell, number, len(cells))
-            self._run_one(cell, settle_s=self._plan.settle_s)
-            self._listener.trial_ends(self.done[-1])
-
-    def _run_one(self, cell: Cell, settle_s: float) -> list[Sample]:
+    def _run_one(self, cell: Cell, **changes: Any) -> list[Sample]:
         self._number += 1
         started_at = utc_now()
-        url = self._arms.servers[cell.arm.name].url
-        load = self._plan.load_options(url, cell.concurrency, cell.block, settle_s)
-        outcome, error = self._fire(cell, load)
-        identity = Identity(
+        load = self._plan.load_options("", cell.law, cell.block).model_copy(update=changes)
+        outcome, readings, error = self._fire(cell, load)
+        trial, samples = to_rows(
+            self._identity(cell, load),
+            outcome,
+            started_at=started_at,
+            noise=readings,
+            error=error,
+            invalid=self._why_invalid(load, outcome),
+        )
+        self._writer.append(trial, samples)
+        self._precision.note(trial, samples)
+        self.done.append(trial)
+        return samples
+
+    def _identity(self, cell: Cell, load: LoadOptions) -> Identity:
+        if load.schedule:
+            self._record.keep_schedule(str(cell.law), cell.block, load.schedule)
+        return Identity(
             trial=self._number,
             block=cell.block,
             position=cell.position,
             arm=cell.arm.name,
             strategy=cell.arm.strategy,
-            load=load.arrivals,
-            concurrency=cell.concurrency,
+            load=str(cell.law),
+            concurrency=cell.law.users,
+            rate_per_s=cell.law.rate_per_s,
+            schedule=load.schedule,
             io_nominal_ms=self._arms.options[cell.arm.name].workload.io_ms,
         )
-        trial, samples = to_rows(identity, outcome, started_at=started_at, error=error)
-        self._writer.append(trial, samples)
-        self.done.append(trial)
-        return samples
 
-    def _fire(self, cell: Cell, load: LoadOptions) -> tuple[Outcome, str]:
+    def _fire(self, cell: Cell, load: LoadOptions) -> tuple[Outcome, Noise, str]:
         """Send the load unless the server is dead already; say what is wrong with it afterwards."""
-        outcome = Outcome([], 0.0, 0.0, 0.0)
-        child = self._arms.servers[cell.arm.name]
+        outcome, readings = Outcome([], 0.0, 0.0, 0.0), Noise()
         try:
-            child.check_alive(stage=f"block {cell.block}")
-            outcome = self._loader.run(load, self._listener.progress)
-            child.check_alive(stage=f"block {cell.block}")
+            with self._arms.serving(cell.arm) as child:
+                child.check_alive(stage=f"block {cell.block}")
+                outcome, readings = self._measure(child, cell, load)
+                child.check_alive(stage=f"block {cell.block}")
         except server.ServerEnded as error:
-            return outcome, error.what.split("\n", 1)[0]
-        return outcome, ""
+            return outcome, readings, error.what.split("\n", 1)[0]
+        return outcome, readings, ""
+
+    def _measure(self, child: server.Server, cell: Cell, load: LoadOptions) -> tuple[Outcome, Noise]:
+        """One window. The server's own probe runs only now: an idle arm must cost nothing."""
+        self._meter.begin(cell.arm.name)
+        if self._plan.probes:
+            child.watch()
+        outcome = self._loader.run(load.at(child.url), self._listener.progress)
+        return outcome, self._meter.end(child.unwatch() if self._plan.probes else None)
+
+    def _why_invalid(self, load: LoadOptions, outcome: Outcome) -> str:
+        """Why the trial says more of the load generator than of the server; empty when it does not."""
+        if not outcome.shots:
+            return ""
+        took_s = max(shot.done_ms for shot in outcome.shots) / 1e3
+        limit, rate = self._client_limit_per_s, len(outcome.shots) / took_s
+        if limit is not None and rate > MOST_OF_ROOFLINE * limit:
+            return f"the load generator was the bottleneck: {rate:.0f} requests/s, it can do {limit:.0f}"
+        if not load.arrivals.is_open or outcome.capped:
+            return ""
+        return noise.trial_lags_behind(
+            [shot.sent_ms - shot.due_ms for shot in outcome.shots if shot.phase == MEASURE]
+        )
+

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from harness.beat import Lag
 from harness.errors import HarnessError
 from harness.options import ServerOptions
 from harness.serve import ERROR_MARK
@@ -23,6 +24,8 @@ HOST = "127.0.0.1"
 READY_WITHIN_S = 180.0  # a cold disk reads torch and the weights for tens of seconds
 STOP_WITHIN_S = 5.0
 ORPHANS_END_WITHIN_S = 1.0
+HEALTH_WITHIN_S = 2.0
+WATCH_WITHIN_S = 10.0  # an inline server answers when its model lets it
 _TAIL_LINES = 40
 
 
@@ -48,7 +51,7 @@ class Server:
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             self.check_alive(stage="start")
-            health = self._health()
+            health = self._ask("GET", "/health", HEALTH_WITHIN_S)
             if health is not None:
                 return health
             time.sleep(0.05)
@@ -68,6 +71,15 @@ class Server:
             stage="server",
             hint="`execbench serve` with the same options shows it in the foreground.",
         )
+
+    def watch(self) -> None:
+        """Have the server measure how late its event loop is, from now on. A dead server is let be."""
+        self._ask("POST", "/-/watch", WATCH_WITHIN_S)
+
+    def unwatch(self) -> Lag | None:
+        """End that; how late the loop was, or None when the server does not answer any more."""
+        lag = self._ask("DELETE", "/-/watch", WATCH_WITHIN_S)
+        return None if lag is None else Lag(lag["beats"], lag["lag_p99_ms"], lag["lag_max_ms"])
 
     def ask_to_stop(self) -> None:
         """TERM, and return at once: several servers can be asked before `stop` waits for each."""
@@ -89,14 +101,15 @@ class Server:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    def _health(self) -> dict[str, Any] | None:
-        connection = http.client.HTTPConnection(HOST, self._port, timeout=2.0)
+    def _ask(self, method: str, path: str, within_s: float) -> dict[str, Any] | None:
+        """The JSON of a good answer; None for a bad one, and when there is none."""
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=within_s)
         try:
-            connection.request("GET", "/health")
+            connection.request(method, path)
             answer = connection.getresponse()
             body: dict[str, Any] = json.loads(answer.read())
         except (OSError, http.client.HTTPException, ValueError):
-            return None  # not listening to us yet
+            return None  # not listening to us yet, or no more
         finally:
             connection.close()
         return body if answer.status == 200 else None

@@ -9,12 +9,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+from warnings import catch_warnings, simplefilter
 
 from harness.errors import HarnessError
 from harness.records import SCHEMA_VERSION, Sample, Trial, column_types, header, to_cells
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESULTS = Path("results")
-REQUIRED = frozenset({"trial", "block", "seq", "concurrency", "requests", "measured", "failed"})
 
 
 class Run(NamedTuple):
@@ -43,15 +44,15 @@ def default_folder(plan: str) -> Path:
 
 
 class Writer:
-    """Makes a run's folder and appends to it. Raises HarnessError if it exists or cannot be written."""
+    """Appends to a run's folder. Raises HarnessError when it cannot be written."""
 
     def __init__(self, folder: Path) -> None:
+        """Make the folder; it must not exist."""
         self.folder = folder
         self.trials = 0  # saved so far
         self._made_parent = not folder.parent.exists()
         try:
             folder.mkdir(parents=True)
-            (folder / "logs").mkdir()
         except FileExistsError:
             raise HarnessError(
                 f"The folder {folder} exists already; a run is never overwritten.",
@@ -60,8 +61,21 @@ class Writer:
             ) from None
         except OSError as error:
             raise _unwritable(folder, error) from error
+        self._make_logs()
         self._append("requests.csv", [header(Sample)])
         self._append("trials.csv", [header(Trial)])
+
+    @classmethod
+    def reopen(cls, folder: Path, finished: Collection[int]) -> Writer:
+        """Go on in the folder of a killed run; of its requests, those of `finished` trials are kept."""
+        writer = cls.__new__(cls)
+        writer.folder = folder
+        writer.trials = len(finished)
+        writer._made_parent = False
+        writer._make_logs()
+        writer._cut("trials.csv", header(Trial), finished)
+        writer._cut("requests.csv", header(Sample), finished)
+        return writer
 
     def log(self, arm: str) -> Path:
         """Where an arm's server writes its output."""
@@ -92,6 +106,27 @@ class Writer:
         if self._made_parent:
             self.folder.parent.rmdir()
 
+    def _make_logs(self) -> None:
+        try:
+            (self.folder / "logs").mkdir(exist_ok=True)
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+
+    def _cut(self, name: str, columns: list[str], finished: Collection[int]) -> None:
+        """Drop the torn tail: a line that is not whole, and the rows of a trial that was not finished."""
+        place, kept = columns.index("trial"), set(map(str, finished))
+        new = self.folder / f"{name}.new"
+        try:
+            with (self.folder / name).open(newline="") as old, new.open("w", newline="") as stream:
+                lines = csv.writer(stream, lineterminator="\n")
+                for number, cells in enumerate(csv.reader(old)):
+                    if number == 0 or (len(cells) == len(columns) and cells[place] in kept):
+                        lines.writerow(cells)
+                _sync(stream)
+            new.replace(self.folder / name)
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+
     def _append(self, name: str, rows: Iterable[list[str]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
@@ -112,7 +147,7 @@ def read(folder: Path) -> Run:
     finished = requests["trial"].isin(trials["trial"])
     if not finished.all():
         warnings.append(f"{(~finished).sum()} requests of an unfinished trial were left out.")
-    requests = requests[finished].reset_index(drop=True)
+        requests = requests[finished].reset_index(drop=True)
     _refuse_missing_rows(folder, requests, trials)
     return Run(folder, record, requests, trials, warnings)
 
@@ -162,52 +197,119 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 
 def _read_csv(path: Path, row_type: type[Sample | Trial], warnings: list[str]) -> pd.DataFrame:
-    import pandas as pd
-
+    """The rows of a CSV, typed: see `_parse`. A torn last line is left out with a warning."""
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise HarnessError(f"{path} cannot be read: {error}.", stage="results") from error
-    whole, _, torn = text.rpartition("\n")
-    if torn:
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
         warnings.append(f"The last line of {path.name} was torn off in mid-write and was left out.")
-    lines = list(csv.reader(io.StringIO(whole)))
-    _refuse_foreign_columns(path, lines, header(row_type))
+    _refuse_foreign_columns(path, whole, header(row_type))
     try:
-        _refuse_ragged(lines)
-        return _typed(pd.DataFrame(lines[1:], columns=lines[0], dtype=str), row_type)
-    except ValueError as error:
+        return _parse(whole, row_type)
+    except (ValueError, OverflowError, Warning) as error:
+        fault = _find_fault(whole, row_type) or error
         raise HarnessError(
-            f"{path} is damaged: {error}.", stage="results", hint="Restore it, or run the plan again."
+            f"{path} is damaged: {fault}.", stage="results", hint="Restore it, or run the plan again."
         ) from error
 
 
-def _refuse_foreign_columns(path: Path, lines: list[list[str]], expected: list[str]) -> None:
-    found = lines[0] if lines else []
+def _refuse_foreign_columns(path: Path, whole: bytes, expected: list[str]) -> None:
+    first = whole[: whole.find(b"\n") + 1].decode(errors="replace")
+    found = next(csv.reader([first]), [])
     if found != expected:
         missing = [name for name in expected if name not in found]
         detail = f"it lacks {', '.join(missing)}" if missing else "it has other columns, or in another order"
         raise HarnessError(f"{path} is not a file of execbench: {detail}.", stage="results")
 
 
-def _refuse_ragged(lines: list[list[str]]) -> None:
-    for number, line in enumerate(lines, 1):
-        if len(line) != len(lines[0]):
-            raise ValueError(f"line {number} has {len(line)} cells in place of {len(lines[0])}")
+def _parse(whole: bytes, row_type: type[Sample | Trial]) -> pd.DataFrame:
+    """A sound CSV as a frame, quickly. Anything unsound raises, without saying where: see `_find_fault`.
 
-
-def _typed(frame: pd.DataFrame, row_type: type[Sample | Trial]) -> pd.DataFrame:
+    A million requests have a handful of texts, hence categories there. A whole number that may be empty is
+    int64 where no cell is, else float64 with NaN. Floats of three decimals are read exactly.
+    """
     import pandas as pd
 
+    with catch_warnings():
+        simplefilter("error", pd.errors.ParserWarning)  # too many cells in the first line
+        frame = pd.read_csv(
+            io.BytesIO(whole),
+            dtype=_dtypes(row_type),
+            keep_default_na=False,  # an arm may well be called "NA"
+            na_values={name: ["", "nan"] for name, kind in column_types(row_type).items() if kind is not str},
+            skip_blank_lines=False,
+            index_col=False,
+        )
+    if whole.count(b",") != (len(frame) + 1) * (len(frame.columns) - 1) + _commas_in_texts(frame):
+        raise ValueError("a line is too short")  # which pandas fills up in silence
+    for name in _required(row_type):
+        if frame[name].isna().any():
+            raise ValueError(f"column {name} has an empty cell")
+    return _with_whole_numbers(frame, row_type)
+
+
+def _dtypes(row_type: type[Sample | Trial]) -> dict[str, str]:
+    required = _required(row_type)
+    text = "category" if row_type is Sample else "str"
+    return {
+        name: text if kind is str else "int64" if kind is int and name in required else "float64"
+        for name, kind in column_types(row_type).items()
+    }
+
+
+def _required(row_type: type[Sample | Trial]) -> set[str]:
+    """The columns of numbers that are never empty."""
+    return {name for name, hint in get_type_hints(row_type).items() if hint in (int, float)}
+
+
+def _commas_in_texts(frame: pd.DataFrame) -> int:
+    """Commas inside quoted cells: the others separate cells, and their number tells of a short line."""
+    counts = [frame[name].value_counts() for name in frame.select_dtypes(exclude="number")]
+    return sum(str(text).count(",") * int(times) for count in counts for text, times in count.items())
+
+
+def _with_whole_numbers(frame: pd.DataFrame, row_type: type[Sample | Trial]) -> pd.DataFrame:
     for name, kind in column_types(row_type).items():
-        if kind is not str:
-            try:
-                frame[name] = pd.to_numeric(frame[name].mask(frame[name] == ""))
-            except ValueError as error:
-                raise ValueError(f"column {name}: {error}") from error
-            if name in REQUIRED and frame[name].isna().any():
-                raise ValueError(f"column {name}: line {int(frame[name].isna().argmax()) + 2} is empty")
+        if kind is int and frame[name].dtype != "int64":
+            known = frame[name].dropna()
+            if (known % 1 != 0).any():
+                raise ValueError(f"column {name} has a cell that is no whole number")
+            if len(known) == len(frame):
+                frame[name] = known.astype("int64")
     return frame
+
+
+def _find_fault(whole: bytes, row_type: type[Sample | Trial]) -> str | None:
+    """The first thing wrong with a CSV, and its line; None when only pandas knows. Slow, but only then."""
+    kinds, required = list(column_types(row_type).items()), _required(row_type)
+    try:
+        lines = csv.reader(io.StringIO(whole.decode(), newline=""))
+        for cells in lines:
+            if len(cells) != len(kinds):
+                return f"line {lines.line_num} has {len(cells)} cells in place of {len(kinds)}"
+            if lines.line_num == 1:
+                continue
+            for (name, kind), cell in zip(kinds, cells, strict=True):
+                fault = _fault_of(cell, kind, required=name in required)
+                if fault:
+                    return f"column {name}: line {lines.line_num} {fault}"
+    except (UnicodeDecodeError, csv.Error) as error:
+        return str(error)
+    return None
+
+
+def _fault_of(cell: str, kind: type, *, required: bool) -> str | None:
+    if not cell:
+        return "is empty" if required and kind is not str else None
+    try:
+        number = 0.0 if kind is str else float(cell)
+    except ValueError:
+        return f"is no number: {cell!r}"
+    if math.isnan(number):
+        return f"is no number: {cell!r}" if required else None
+    return f"is no whole number: {cell!r}" if kind is int and number % 1 else None
 
 
 def _refuse_missing_rows(folder: Path, requests: pd.DataFrame, trials: pd.DataFrame) -> None:

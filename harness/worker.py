@@ -56,7 +56,7 @@ def call(items: list[Any]) -> list[Reply]:
     loaded = _loaded
     assert loaded is not None, "a strategy must run setup in every worker before call"
     if isinstance(items[0], About):
-        return [Reply(loaded.workload.about(loaded.model), 0.0, 0.0, 0.0, 1, os.getpid())]
+        return [Reply(_about(loaded), 0.0, 0.0, 0.0, 1, os.getpid())]
     cpu = time.thread_time()
     started = now_ms()
     values = loaded.workload.predict(loaded.model, items)
@@ -65,3 +65,16 @@ def call(items: list[Any]) -> list[Reply]:
     ended = now_ms()
     cpu_ms = (time.thread_time() - cpu) * 1e3
     return [Reply(value, started, ended, cpu_ms, len(items), os.getpid()) for value in values]
+
+
+def _about(loaded: _Loaded) -> dict[str, Any]:
+    """What the workload says of its model, and the thread pools found in this process.
+
+    Observed in the thread that runs the model, after it has run: what a library was told may be another
+    thing. Libraries linked into another one (MKL within torch) are not seen; torch's own count is in `about`.
+    """
+    from threadpoolctl import threadpool_info
+
+    shown = ("user_api", "internal_api", "num_threads", "version")
+    pools = [{key: pool[key] for key in shown} for pool in threadpool_info()]
+    return {**loaded.workload.about(loaded.model), "threadpools": pools}

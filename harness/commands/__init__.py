@@ -1,0 +1,1 @@
+"""The commands of `execbench`, a file each. They parse nothing heavy at import: `--help` must be instant."""

@@ -1,0 +1,173 @@
+"""Flags that several commands share, and how their words become plain data."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import typer
+
+from harness.errors import UsageError
+
+A_DAY_S = 86_400.0
+
+Strategies = Annotated[
+    list[str] | None,
+    typer.Option("--strategy", help="Repeatable; see `execbench list`. With PLAN: keep the arms of these."),
+]
+Concurrency = Annotated[
+    list[int] | None,
+    typer.Option("--concurrency", "-c", min=1, help="Closed loop: users; repeatable."),
+]
+Rate = Annotated[
+    list[float] | None,
+    typer.Option("--rate", help="Open loop: Poisson arrivals, requests a second; repeatable."),
+]
+Arrivals = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arrivals",
+        metavar="LAW",
+        help="Open loop: constant(50), poisson(50), burst(10, 0.5), replay(FILE); repeatable.",
+    ),
+]
+Cap = Annotated[int | None, typer.Option(min=1, help="Open loop: most requests in flight (500).")]
+Requests = Annotated[int | None, typer.Option(min=1, help="Closed loop: measured requests per trial.")]
+Duration = Annotated[
+    float | None,
+    typer.Option(min=0.05, max=A_DAY_S, help="Seconds measured per trial (closed loop: or --requests)."),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Workers of the strategy.")]
+Transport = Annotated[
+    Literal["aiohttp", "httpx"] | None,
+    typer.Option(help="What carries httpx's requests: aiohttp (cheap) or httpx's own."),
+]
+Timeout = Annotated[float | None, typer.Option(min=0.001, max=A_DAY_S, help="Seconds a request may take.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of the order of trials, the texts and the arrivals.")]
+WorkloadName = Annotated[
+    str | None,
+    typer.Option("--workload", help="embed (default) or synthetic."),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(help="embed: name or folder of a sentence-transformers model."),
+]
+TorchThreads = Annotated[
+    int | None,
+    typer.Option(min=1, help="embed: torch's threads per worker (default: torch's own choice)."),
+]
+Device = Annotated[str | None, typer.Option(help="embed: cpu (default), cuda, mps …")]
+Online = Annotated[bool, typer.Option("--online", help="embed: a model hub may be asked.")]
+ServiceMs = Annotated[float | None, typer.Option(min=0, help="synthetic: what a call costs.")]
+Mode = Annotated[
+    Literal["sleep", "hold", "spin", "release"] | None,
+    typer.Option(
+        help="synthetic: sleep (lock free), hold (lock held), spin (CPU), release (CPU, lock free)."
+    ),
+]
+IoMs = Annotated[float | None, typer.Option(min=0, help="The awaited I/O after the model (5).")]
+Injected = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--inject",
+        metavar="PART=MS",
+        help="Add a known delay to queue, model, resume or io: checks the instrument. Repeatable.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="The run's folder (default: results/<time>-<plan>); must not exist."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the results as one JSON document.")]
+
+
+class Loads(NamedTuple):
+    """What the flags say of loads."""
+
+    concurrency: tuple[int, ...]
+    arrivals: tuple[str, ...]
+
+
+def loads(
+    concurrency: list[int] | None, rate: list[float] | None, arrivals: list[str] | None, *, stage: str
+) -> Loads:
+    """Closed and open loads; UsageError for a law that is none."""
+    laws = [f"poisson({number:.15g})" for number in rate or ()] + list(arrivals or ())
+    for law in laws:
+        _refuse_no_law(law, stage)
+    return Loads(tuple(concurrency or ()), tuple(laws))
+
+
+def _refuse_no_law(text: str, stage: str) -> None:
+    from harness import arrivals
+
+    try:
+        is_open = arrivals.parse(text).is_open
+    except ValueError as error:
+        raise UsageError(f"{error}.", stage=stage, hint=f"For example: --arrivals '{arrivals.EXAMPLES[2]}'") from error
+    if not is_open:
+        raise UsageError(f"--arrivals {text!r} is a closed loop.", stage=stage, hint="Ask for it with -c 8.")
+
+
+def workload(
+    name: str | None,
+    model: str | None,
+    torch_threads: int | None,
+    device: str | None,
+    online: bool,
+    service_ms: float | None,
+    mode: str | None,
+    io_ms: float | None,
+) -> dict[str, Any]:
+    """What was said of the workload, and nothing else."""
+    said = {
+        "name": name,
+        "model": model,
+        "torch_threads": torch_threads,
+        "device": device,
+        "online": online or None,
+        "service_ms": service_ms,
+        "mode": mode,
+        "io_ms": io_ms,
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def refuse_both(requests: int | None, duration: float | None, *, stage: str) -> None:
+    """UsageError when a window is given twice."""
+    if requests is not None and duration is not None:
+        raise UsageError("Give either --requests or --duration, not both.", stage=stage)
+
+
+def inject(pairs: list[str] | None) -> dict[str, float]:
+    """PART=MS → the keys of `options.Inject`; UsageError for what is no such pair."""
+    injected = {}
+    for pair in pairs or ():
+        part, _, delay = pair.partition("=")
+        if part not in ("queue", "model", "resume", "io") or not _is_delay(delay):
+            raise UsageError(
+                f"--inject {pair!r} is not understood.", stage="plan", hint="For example: --inject queue=20"
+            )
+        injected[f"{part}_ms"] = float(delay)
+    return injected
+
+
+def share(text: str | None, flag: str) -> float | None:
+    """3% or 0.03 → 0.03; UsageError for anything that is not between 0 and 1."""
+    if text is None:
+        return None
+    try:
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < 1:
+        raise UsageError(f"{flag} {text!r} is not understood.", stage="plan", hint=f"For example: {flag} 3%")
+    return number
+
+
+def _is_delay(text: str) -> bool:
+    try:
+        return 0 <= float(text) < math.inf
+    except ValueError:
+        return False

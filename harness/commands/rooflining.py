@@ -1,0 +1,32 @@
+"""`execbench roofline`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.commands import flags
+from harness.terminal import console, print_json
+
+
+def roofline(
+    requests: Annotated[int, typer.Option(min=100, help="Requests per transport.")] = 6000,
+    as_json: flags.AsJson = False,
+) -> None:
+    """What our load generator itself costs: CPU and requests/s against a server that does nothing."""
+    from harness import roofline as measuring
+    from harness.loader import Loader
+    from harness.progress import Progress
+    from harness.supervisor import Supervisor
+
+    results = []
+    with Supervisor() as supervisor, Loader(supervisor) as loader, Progress(console(stderr=True)) as progress:
+        for transport in measuring.TRANSPORTS:
+            progress.stage(f"{transport}: {requests} requests")
+            results.append(measuring.measure(supervisor, loader, transport, requests))
+    if as_json:
+        print_json([result._asdict() for result in results])
+        return
+    for result in results:
+        console().print(str(result))

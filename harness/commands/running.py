@@ -1,0 +1,154 @@
+"""`execbench run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands import flags
+from harness.errors import HarnessError, UsageError
+from harness.terminal import console
+
+if TYPE_CHECKING:
+    from harness.plans import Flags, Plan
+    from harness.run import Before
+    from harness.store import Writer
+
+
+def run(
+    plan: Annotated[
+        str | None, typer.Argument(help="A plan's name or TOML file; else flags make one.")
+    ] = None,
+    strategy: flags.Strategies = None,
+    concurrency: flags.Concurrency = None,
+    rate: flags.Rate = None,
+    arrivals: flags.Arrivals = None,
+    cap: flags.Cap = None,
+    requests: flags.Requests = None,
+    duration: flags.Duration = None,
+    blocks: Annotated[
+        int | None, typer.Option(min=1, help="Times every arm and load is run (24); with --precision: most.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="SHARE", help="Stop once every interval is within ± this: 3%.")
+    ] = None,
+    twin: Annotated[
+        bool | None, typer.Option("--twin/--no-twin", help="Run the reference arm twice: is it quiet here?")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="ARM", help="Whom the arms are compared with (the first).")
+    ] = None,
+    fresh: Annotated[
+        bool | None, typer.Option("--fresh/--resident", help="A new server for each trial, or one all along.")
+    ] = None,
+    pin: Annotated[
+        bool | None, typer.Option("--pin/--no-pin", help="Client and servers on CPUs of their own.")
+    ] = None,
+    workers: flags.Workers = None,
+    workload: flags.WorkloadName = None,
+    model: flags.Model = None,
+    torch_threads: flags.TorchThreads = None,
+    device: flags.Device = None,
+    online: flags.Online = False,
+    service_ms: flags.ServiceMs = None,
+    mode: flags.Mode = None,
+    io_ms: flags.IoMs = None,
+    inject: flags.Injected = None,
+    transport: flags.Transport = None,
+    timeout: flags.Timeout = None,
+    seed: flags.Seed = None,
+    self_check: Annotated[
+        bool | None,
+        typer.Option("--self-check/--no-self-check", help="See first what the load generator can do (4 s)."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a killed run, to its own plan.")
+    ] = None,
+    out: flags.Out = None,
+    as_json: flags.AsJson = False,
+) -> None:
+    """Run a plan: every strategy under every load, in blocks of random order; then show what came of it."""
+    from harness import plans
+
+    loads = flags.loads(concurrency, rate, arrivals, stage="plan")
+    said = plans.Flags(
+        strategies=tuple(strategy or ()),
+        concurrency=loads.concurrency,
+        arrivals=loads.arrivals,
+        cap=cap,
+        requests=requests,
+        duration_s=duration,
+        blocks=blocks,
+        precision=flags.share(precision, "--precision"),
+        twin=twin,
+        reference=reference,
+        fresh=fresh,
+        pin=pin,
+        self_check=self_check,
+        workers=workers,
+        transport=transport,
+        timeout_s=timeout,
+        seed=seed,
+        workload=flags.workload(workload, model, torch_threads, device, online, service_ms, mode, io_ms),
+        inject=flags.inject(inject),
+    )
+    flags.refuse_both(requests, duration, stage="plan")
+    if resume is not None:
+        _refuse_more_than_resume(plan, said, out)
+        _go_on(resume, as_json=as_json)
+        return
+    chosen = plans.from_flags(said) if plan is None else plans.override(plans.load(plan), said)
+    _run_new(chosen, out, as_json=as_json)
+
+
+def _refuse_more_than_resume(plan: str | None, said: Flags, out: Path | None) -> None:
+    if plan is not None or out is not None or said != type(said)():
+        raise UsageError(
+            "--resume goes on with the plan in the run's folder: give nothing else beside it.", stage="resume"
+        )
+
+
+def _run_new(plan: Plan, out: Path | None, *, as_json: bool) -> None:
+    from harness import store
+
+    _run_plan(plan, store.Writer(out or store.default_folder(plan.name)), None, as_json=as_json)
+
+
+def _go_on(folder: Path, *, as_json: bool) -> None:
+    from harness import resume
+
+    plan, writer, before = resume.reopen(folder)
+    _run_plan(plan, writer, before, as_json=as_json)
+
+
+def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: bool) -> None:
+    from harness import run as running
+    from harness.commands.reporting import show
+    from harness.progress import Progress
+
+    try:
+        with Progress(console(stderr=True)) as progress:
+            trials = running.run(plan, writer, progress, before)
+    except (KeyboardInterrupt, HarnessError):
+        keep_what_is_finished(writer, resumable=True)
+        raise
+    show(writer.folder, as_json=as_json)
+    failed = [trial for trial in trials if trial.state != "ok"]
+    if failed:
+        raise HarnessError(
+            f"{len(failed)} of {len(trials)} trials failed, the first: {failed[0].error}",
+            stage="run",
+            hint=f"The others are kept and shown. Logs of the servers: {writer.folder / 'logs'}",
+        )
+
+
+def keep_what_is_finished(writer: Writer, *, resumable: bool = False) -> None:
+    """And say where it is; a folder without any trial would only be in the way of the next attempt."""
+    if not writer.trials:
+        writer.discard()
+        return
+    said = f"Finished trials are kept; `execbench report {writer.folder}` shows them"
+    said += f", `execbench run --resume {writer.folder}` goes on." if resumable else "."
+    console(stderr=True).print(said, markup=False, soft_wrap=True)

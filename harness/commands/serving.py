@@ -1,0 +1,68 @@
+"""`execbench serve`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands import flags
+
+if TYPE_CHECKING:
+    from harness.plans import Plan
+    from harness.server import Server
+
+
+def serve(
+    strategy: Annotated[str, typer.Argument(help="Where the model runs; see `execbench list`.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    workers: flags.Workers = None,
+    workload: flags.WorkloadName = None,
+    model: flags.Model = None,
+    torch_threads: flags.TorchThreads = None,
+    device: flags.Device = None,
+    online: flags.Online = False,
+    service_ms: flags.ServiceMs = None,
+    mode: flags.Mode = None,
+    io_ms: flags.IoMs = None,
+    inject: flags.Injected = None,
+) -> None:
+    """Serve the app alone on 127.0.0.1, for curl or any other client, until Ctrl-C."""
+    from harness import plans
+
+    said = plans.Flags(
+        strategies=(strategy,),
+        workers=workers,
+        workload=flags.workload(workload, model, torch_threads, device, online, service_ms, mode, io_ms),
+        inject=flags.inject(inject),
+    )
+    _serve(plans.from_flags(said), port)
+
+
+def _serve(plan: Plan, port: int) -> None:
+    import tempfile
+
+    from harness import server
+    from harness.supervisor import Supervisor
+
+    arm = plan.arms[0]
+    options = arm.server_options(plan.workload)
+    with tempfile.TemporaryDirectory() as folder, Supervisor() as supervisor:
+        log = Path(folder) / "server.log"
+        with server.start(arm.name, options, supervisor, log=log, port=port) as child:
+            child.wait_ready()
+            typer.echo(f"{arm.name} serves {plan.workload.name} on {child.url}/ - Ctrl-C stops it")
+            _follow(child, log)
+
+
+def _follow(child: Server, log: Path) -> None:
+    """Show the server's log as it grows, until the server ends."""
+    import time
+
+    with log.open() as stream:
+        while True:
+            sys.stderr.write(stream.read())
+            child.check_alive(stage="serving")
+            time.sleep(0.2)

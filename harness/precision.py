@@ -1,0 +1,54 @@
+"""When a run may stop early: once every arm's interval against the reference is narrow enough."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+
+from harness import stats
+from harness.records import MEASURE, OK, Sample, Trial
+
+FEWEST_BLOCKS = 10  # a width of fewer is itself chance, and stopping at a lucky one makes intervals too narrow
+
+
+class Precision:
+    """Takes in trials; says how wide the widest interval is. The metric is a block's median latency.
+
+    Stopping looks at widths only, never at effects, so it does not favour one verdict over another.
+    """
+
+    def __init__(self, reference: str) -> None:
+        self._reference = reference
+        self._log_ms: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+
+    def note(self, trial: Trial, samples: Iterable[Sample]) -> None:
+        """Take in one trial; failed ones, and those whose median is a failure, do not count."""
+        latencies = [
+            math.inf if sample.error else sample.done_ms - sample.due_ms
+            for sample in samples
+            if sample.phase == MEASURE
+        ]
+        self.note_median(trial, statistics.median(latencies) if latencies else math.inf)
+
+    def note_median(self, trial: Trial, median_ms: float) -> None:
+        """As `note`, for a trial that was read back."""
+        if trial.state == OK and trial.block and 0 < median_ms < math.inf:
+            self._log_ms[trial.arm, trial.load][trial.block] = math.log(median_ms)
+
+    def half_width(self) -> float:
+        """Of the widest interval of any arm under any load, as a share of the ratio; infinite if unknown."""
+        widths = [
+            self._half_width(blocks, self._log_ms[self._reference, load])
+            for (arm, load), blocks in list(self._log_ms.items())
+            if arm != self._reference
+        ]
+        return max(widths, default=math.inf)
+
+    def _half_width(self, arm: dict[int, float], reference: dict[int, float]) -> float:
+        log_ratios = [arm[block] - reference[block] for block in sorted(arm.keys() & reference.keys())]
+        if len(log_ratios) < FEWEST_BLOCKS:
+            return math.inf
+        found = stats.effect(log_ratios)
+        return math.sqrt(found.high / found.low) - 1.0

@@ -1,0 +1,64 @@
+"""Going on with a killed run: to the same plan, by the same code, in the same environment, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness import analysis, environment, plans, store
+from harness.errors import HarnessError
+from harness.plans import Plan
+from harness.precision import Precision
+from harness.records import MEASURE, Trial
+from harness.run import Before
+
+
+def reopen(folder: Path) -> tuple[Plan, store.Writer, Before]:
+    """The plan of the run in `folder`, a writer that appends to it, and what is done already.
+
+    Raises HarnessError when it is finished, has no plan, or when code or environment differ, saying in what.
+    """
+    run = store.read(folder)
+    _refuse_finished(run)
+    if not run.record.get("plan"):
+        raise HarnessError(f"{folder} was not made from a plan, so it cannot be resumed.", stage="resume")
+    plan = plans.make(run.record["plan"], source=f"plan in {folder}")
+    _refuse_differences(run)
+    done = frozenset(
+        (int(block), str(arm), str(load))
+        for block, arm, load in zip(run.trials["block"], run.trials["arm"], run.trials["load"], strict=True)
+    )
+    finished = [int(trial) for trial in run.trials["trial"]]
+    before = Before(run.record, done, max(finished, default=0), _precision(plan, run))
+    return plan, store.Writer.reopen(folder, finished), before
+
+
+def _refuse_finished(run: store.Run) -> None:
+    if run.record.get("state") == "finished":
+        raise HarnessError(
+            f"{run.folder} is finished: {len(run.trials)} trials.",
+            stage="resume",
+            hint=f"`execbench report {run.folder}` shows it.",
+        )
+
+
+def _refuse_differences(run: store.Run) -> None:
+    found = environment.differences(run.record["environment"], environment.collect())
+    if found:
+        raise HarnessError(
+            f"{run.folder} cannot be resumed here; this differs: {'; '.join(found)}.",
+            stage="resume",
+            hint="Blocks of two environments are not one run. Run the plan anew, or restore what differs.",
+        )
+
+
+def _precision(plan: Plan, run: store.Run) -> Precision:
+    """As if the finished trials had just been run."""
+    precision = Precision(plan.reference_arm.name)
+    derived = analysis.derive(run.requests, run.trials)
+    rows = derived[derived["phase"] == MEASURE]
+    latency = rows["latency_ms"].where(rows["ok"], float("inf"))
+    medians = latency.groupby(rows["trial"]).median()
+    for cells in run.trials.to_dict("records"):
+        trial = Trial(**{str(name): value for name, value in cells.items()})
+        precision.note_median(trial, float(medians.get(trial.trial, float("inf"))))
+    return precision
