@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 EXTRAS ?=
+QUICK ?=
 BIN := .venv/bin
 comma := ,
 empty :=
@@ -10,7 +11,7 @@ space := $(empty) $(empty)
 WANTED := $(strip dev $(subst $(comma),$(space),$(EXTRAS)))
 READY := .venv/ready-$(subst $(space),-,$(WANTED))
 
-.PHONY: help setup bench bench-client smoke test check notebooks clean
+.PHONY: help setup bench instrument bench-client smoke test check notebooks clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,8 +27,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(subst $(space),$(comma),$(WANTED))]"
 	@touch $@
 
-bench: setup ## reproduce the article: its four strategies on the real model, claim by claim
-	$(BIN)/execbench run article
+bench: setup ## reproduce the article on the real model, claim by claim (QUICK=1: fewer blocks)
+	$(BIN)/execbench run article $(if $(QUICK),--blocks 8)
+
+instrument: setup ## does the instrument measure right on this machine?
+	$(BIN)/execbench check
 
 bench-client: setup ## what the load generator itself costs, against a server that does nothing
 	$(BIN)/execbench roofline

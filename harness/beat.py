@@ -29,8 +29,8 @@ class Beat:
     timers: 0.5-1.2 ms on a loop with nothing else to do. Below that a lag says nothing.
 
     A stalled loop swallows beats: 200 ms of stall are one late beat, and 39 that never came. Left out, they
-    would hide the stall from the p99 (coordinated omission). So each place of the grid that has passed counts,
-    5 ms less late than the one before it: what somebody who arrived just then would have waited.
+    would hide the stall from the p99 (coordinated omission). So every place of the grid that has passed
+    counts, 5 ms less late than the one before it: what somebody who arrived just then would have waited.
 
     It costs 2 % of a core on an idle loop, which it wakes 200 times a second, and below 1 % on a busy one: so
     it runs only while its arm is measured, in every arm alike.

@@ -146,18 +146,18 @@ def io_distribution(derived: pd.DataFrame) -> Figure:
         return _sorry("No I/O latency: no good measured request tells how long its I/O took.")
     arms = _arms(good)
     values = [_positive(good.loc[good["arm"] == arm, "io_ms"]) for arm in arms]
-    told = [arm for arm, io_ms in zip(arms, values, strict=True) if len(io_ms)]
+    nominal = [_nominal_io(everything, arm) for arm in arms]
+    told = {arm: where for arm, io_ms, (_, where) in zip(arms, values, nominal, strict=True) if len(io_ms)}
     fig = _page(
         f"I/O latency by strategy, {_load_words(good)}",
         "Dots are evenly spaced quantiles, smallest and largest included.",
-        f"{_nominal_words(everything, told)} {_left_out(derived, good)}",
+        f"{_nominal_words(told)} {_left_out(derived, good)}",
         height_in=1.0 + 0.62 * len(arms),
         handles=_distribution_legend(),
     )
     ax = fig.subplots()
-    nominal = [_nominal_io(everything, arm)[0] for arm in arms]
-    _log_axis(ax, "x", np.concatenate([*values, _positive(nominal)]))
-    for row, (io_ms, nominal_ms) in enumerate(zip(values, nominal, strict=True)):
+    _log_axis(ax, "x", np.concatenate([*values, _positive([nominal_ms for nominal_ms, _ in nominal])]))
+    for row, (io_ms, (nominal_ms, _)) in enumerate(zip(values, nominal, strict=True)):
         _draw_distribution(ax, row, io_ms, nominal_ms)
     _arm_rows(ax, arms)
     ax.set_xlabel("I/O as the route sees it (ms, log scale)", fontsize=_TEXT_PT)
@@ -213,13 +213,14 @@ def _closed(rows: pd.DataFrame) -> pd.DataFrame:
 def _at_highest_concurrency(rows: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return rows
-    return rows[rows["load"] == _loads(_closed(rows))[-1]]
+    cells = rows[["load", "concurrency"]].drop_duplicates()
+    return rows[rows["load"] == _loads(_closed(cells))[-1]]
 
 
 def _loads(rows: pd.DataFrame) -> list[str]:
     """Loads by rising concurrency."""
-    pairs = rows[["load", "concurrency"]].drop_duplicates()
-    return [str(load) for load in pairs.sort_values("concurrency", kind="stable")["load"].unique()]
+    cells = rows[["load", "concurrency"]].drop_duplicates()
+    return [str(load) for load in cells.sort_values("concurrency", kind="stable")["load"].unique()]
 
 
 def _arms(rows: pd.DataFrame) -> list[str]:
@@ -242,10 +243,10 @@ def _with_timings(rows: pd.DataFrame, parts: Sequence[Stretch]) -> pd.DataFrame:
 
 
 def _left_out(derived: pd.DataFrame, drawn: pd.DataFrame) -> str:
-    loads = set(drawn["load"])
-    here = derived[(derived["phase"] == MEASURE) & derived["load"].isin(loads)]
-    failed = int((~here["ok"].astype(bool)).sum())
-    missing = [arm for arm in _arms(derived) if arm not in set(drawn["arm"])]
+    here = (derived["phase"] == MEASURE) & derived["load"].isin(drawn["load"].unique())
+    failed = int((here & ~derived["ok"].astype(bool)).sum())
+    shown = set(drawn["arm"].unique())
+    missing = [arm for arm in _arms(derived) if arm not in shown]
     said = f"{len(drawn):,} good measured requests; failed and left out: {failed:,}."
     return said + (f" Nothing to draw here for: {', '.join(missing)}." if missing else "")
 
@@ -384,16 +385,16 @@ def _write_in_bars(
 
 def _nominal_io(good: pd.DataFrame, arm: str) -> tuple[float, str]:
     """Nominal I/O of an arm in ms, and where it comes from: `own` (its median at c = 1) or `asked`."""
-    rows = _closed(good[good["arm"] == arm])
+    rows = _closed(good.loc[good["arm"] == arm, ["load", "concurrency", "io_ms", "io_nominal_ms"]])
     alone = rows.loc[rows["concurrency"] == 1, "io_ms"].median()
     if not math.isnan(alone):
         return float(alone), "own"
     return float(rows["io_nominal_ms"].iloc[-1]), "asked"
 
 
-def _nominal_words(good: pd.DataFrame, arms: list[str]) -> str:
+def _nominal_words(sources: dict[str, str]) -> str:
     words = {"own": "the arm's own median at c = 1", "asked": "the I/O asked for"}
-    by_source = {source: [arm for arm in arms if _nominal_io(good, arm)[1] == source] for source in words}
+    by_source = {source: [arm for arm, own in sources.items() if own == source] for source in words}
     told = {words[source]: who for source, who in by_source.items() if who}
     if len(told) == 1:
         return f"Nominal: {next(iter(told))}."

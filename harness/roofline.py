@@ -63,13 +63,13 @@ def null_server(supervisor: Supervisor) -> Iterator[str]:
 def measure(supervisor: Supervisor, loader: Loader, transport: Transport, requests: int) -> Roofline:
     """One transport in closed loop over `CONNECTIONS` connections; GET, 2-byte answer."""
     with null_server(supervisor) as url:
-        return _closed(loader, url, transport, {"requests": requests})
+        return _closed(loader, url, transport, requests=requests)
 
 
 def quick(supervisor: Supervisor, loader: Loader, transport: Transport) -> Quick:
     """Some 4 s: the limit in closed loop, then the dispatch lag of constant arrivals at half of it."""
     with null_server(supervisor) as url:
-        limit = _closed(loader, url, transport, {"duration_s": QUICK_S})
+        limit = _closed(loader, url, transport, duration_s=QUICK_S)
         lags = dispatch_lags_ms(loader, url, Law("constant", limit.requests_per_s / 2), QUICK_S, transport)
     return Quick(
         requests_per_s=limit.requests_per_s,
@@ -88,13 +88,21 @@ def dispatch_lags_ms(
     return [shot.sent_ms - shot.due_ms for shot in shots if shot.phase == MEASURE]
 
 
-def _closed(loader: Loader, url: str, transport: Transport, window: dict[str, float]) -> Roofline:
+def _closed(
+    loader: Loader,
+    url: str,
+    transport: Transport,
+    *,
+    requests: int | None = None,
+    duration_s: float | None = None,
+) -> Roofline:
     options = LoadOptions(
         url=url,
         arrivals=closed(CONNECTIONS),
         warmup_requests=10 * CONNECTIONS,
         transport=transport,
-        **window,  # type: ignore[arg-type] - requests is whole, which a dict of both cannot say
+        requests=requests,
+        duration_s=duration_s,
     )
     outcome = _run(loader, options)
     window_s = (outcome.window_end_ms - outcome.window_start_ms) / 1e3

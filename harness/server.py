@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from harness import pinning
 from harness.beat import Lag
 from harness.errors import HarnessError
 from harness.options import ServerOptions
@@ -136,12 +137,19 @@ class Server:
 
 @contextmanager
 def start(
-    name: str, options: ServerOptions, supervisor: Supervisor, *, log: Path, port: int = 0
+    name: str,
+    options: ServerOptions,
+    supervisor: Supervisor,
+    *,
+    log: Path,
+    port: int = 0,
+    cpus: tuple[int, ...] = (),
 ) -> Iterator[Server]:
     """Start a server on 127.0.0.1 (port 0: a free one) and stop it on leaving; it is not waited for.
 
     The socket is bound here and handed over, so that no other process can take the port in between.
-    Both output streams of the child go to `log`.
+    Both output streams of the child go to `log`. With `cpus` it and its workers run on these only; it waits
+    for its options until they are set, so that the model's library counts no others.
     """
     with bind(port) as listening, log.open("wb") as stream:
         process = supervisor.spawn(
@@ -156,6 +164,8 @@ def start(
         port = listening.getsockname()[1]
     server = Server(name, process, port, log)
     try:
+        if cpus:
+            pinning.apply(process.pid, cpus)
         _hand_over(process, options)
         yield server
     finally:

@@ -69,7 +69,7 @@ def effect(log_ratios: npt.ArrayLike, *, level: float = LEVEL) -> Effect:
     """The effect of log ratios, one a block, in block order: a t interval over blocks.
 
     Fewer than two blocks give no interval. With a log ratio that is not finite the ratio is what the mean
-    says (infinite, 0, or NaN when they cancel), and interval, spread, p and lag1 are NaN: it is neither dropped
+    says (infinite, 0, or NaN when they cancel), and interval, spread, p and lag1 are NaN: neither dropped
     nor judged.
     """
     values = np.asarray(log_ratios, dtype=np.float64)
@@ -240,7 +240,7 @@ def _places(within: npt.NDArray[np.int32], weights: Counts, ranks: Floats) -> Co
     while (low < high).any():
         middle = (low + high) // 2
         passed = np.einsum("rb,rb->r", weights, within[middle]) > ranks
-        low, high = np.where(passed, low, middle + 1), np.where(passed, middle, high)
+        low, high = np.where(passed, low, np.minimum(middle + 1, high)), np.where(passed, middle, high)
     return low
 
 

@@ -227,7 +227,7 @@ def _refuse_foreign_columns(path: Path, whole: bytes, expected: list[str]) -> No
 def _parse(whole: bytes, row_type: type[Sample | Trial]) -> pd.DataFrame:
     """A sound CSV as a frame, quickly. Anything unsound raises, without saying where: see `_find_fault`.
 
-    A million requests have a handful of texts, hence categories there. A whole number that may be empty is
+    A million requests have a handful of texts, so theirs become categories. A whole number that may be empty is
     int64 where no cell is, else float64 with NaN. Floats of three decimals are read exactly.
     """
     import pandas as pd
@@ -247,14 +247,14 @@ def _parse(whole: bytes, row_type: type[Sample | Trial]) -> pd.DataFrame:
     for name in _required(row_type):
         if frame[name].isna().any():
             raise ValueError(f"column {name} has an empty cell")
-    return _with_whole_numbers(frame, row_type)
+    frame = _with_whole_numbers(frame, row_type)
+    return _with_categories(frame) if row_type is Sample else frame
 
 
 def _dtypes(row_type: type[Sample | Trial]) -> dict[str, str]:
     required = _required(row_type)
-    text = "category" if row_type is Sample else "str"
     return {
-        name: text if kind is str else "int64" if kind is int and name in required else "float64"
+        name: "str" if kind is str else "int64" if kind is int and name in required else "float64"
         for name, kind in column_types(row_type).items()
     }
 
@@ -278,6 +278,13 @@ def _with_whole_numbers(frame: pd.DataFrame, row_type: type[Sample | Trial]) -> 
                 raise ValueError(f"column {name} has a cell that is no whole number")
             if len(known) == len(frame):
                 frame[name] = known.astype("int64")
+    return frame
+
+
+def _with_categories(frame: pd.DataFrame) -> pd.DataFrame:
+    """Not by read_csv, which would take the arms "1" and "01" for the same number."""
+    for name in frame.select_dtypes(exclude="number"):
+        frame[name] = frame[name].astype("category")
     return frame
 
 

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import stats
-from harness.stats import FLAT, LEVEL, Effect, Floats
+from harness.stats import FLAT, LEVEL, RESAMPLES, TOST_LEVEL, Effect, Floats
 
-RESAMPLES = 9999
-TOST_LEVEL = 0.90
+DEALS = 9999  # of single figures; of tails as many as the resamples
 
 
 def effect(log_arm: npt.ArrayLike, log_reference: npt.ArrayLike, *, level: float = LEVEL) -> Effect:
@@ -56,9 +55,9 @@ def tail_effect(
     """
     blocks = min(len(arm), len(reference))
     rng = np.random.default_rng(seed)
-    centre = _log_ratio(*(_whole(side, percent) for side in (arm, reference)))
+    centre = float(_log_ratio(*(_whole(side, percent) for side in (arm, reference)))[0])
     if blocks < 2:
-        return _effect(float(centre), [math.nan] * 4, level, blocks)
+        return _effect(centre, [math.nan] * 4, level, blocks)
     pooled = [
         stats.pooled_percentiles(side, percent, stats.resamples(len(side), RESAMPLES, rng))
         for side in (arm, reference)
@@ -70,7 +69,7 @@ def tail_effect(
     with np.errstate(invalid="ignore"):
         spread = float(draws.std(ddof=1) * math.sqrt(blocks))
     p = _dealt_tail_p(arm, reference, percent, rng)
-    return _effect(float(centre), bounds, level, blocks, spread=spread, p=p)
+    return _effect(centre, bounds, level, blocks, spread=spread, p=p)
 
 
 def _effect(
@@ -103,7 +102,7 @@ def _dealt_p(arm: Floats, reference: Floats, *, seed: int = 1) -> float:
     from scipy import stats as scipy_stats
 
     tested = scipy_stats.permutation_test(
-        (arm, reference), _welch_t, vectorized=True, n_resamples=RESAMPLES, rng=np.random.default_rng(seed)
+        (arm, reference), _welch_t, vectorized=True, n_resamples=DEALS, rng=np.random.default_rng(seed)
     )
     return float(tested.pvalue)
 

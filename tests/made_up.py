@@ -11,7 +11,7 @@ from operator import attrgetter
 
 import pandas as pd
 
-from harness.records import COOLDOWN, MEASURE, WARMUP, Sample, Trial, header
+from harness.records import COOLDOWN, MEASURE, WARMUP, Noise, Sample, Trial, header
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,13 +92,20 @@ def trial(**fields: object) -> Trial:
         "strategy": "inline",
         "load": "closed(1)",
         "concurrency": 1,
+        "rate_per_s": None,
+        "schedule": "",
         "io_nominal_ms": 5.0,
         "requests": 1,
         "measured": 1,
         "failed": 0,
+        "in_flight_max": 1,
+        "capped": 0,
         "window_start_ms": 0.0,
         "window_end_ms": 1000.0,
         "client_cpu_ms": 1.0,
+        "client_lag_p99_ms": 1.0,
+        "client_lag_max_ms": 2.0,
+        **Noise()._asdict(),
         "started_at": "2026-01-01T00:00:00Z",
         "state": "ok",
         "error": "",
@@ -165,6 +172,7 @@ def _trial(rows: list[Sample], block: int, position: int, concurrency: int, poin
         strategy=rows[0].strategy,
         load=rows[0].load,
         concurrency=concurrency,
+        in_flight_max=concurrency,
         io_nominal_ms=point.io_nominal_ms,
         requests=len(rows),
         measured=len(window),

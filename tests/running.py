@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import server
+from harness.arrivals import closed
 from harness.loader import Loader
 from harness.options import LoadOptions, ServerOptions, WorkloadOptions
 from harness.records import MEASURE, Outcome, Shot
@@ -33,7 +34,9 @@ def serving(log: Path, strategy: str = "thread", **options: Any) -> Iterator[ser
 
 
 def fire(url: str, **options: Any) -> Outcome:
-    """One trial on a running server."""
+    """One trial on a running server; `concurrency` is short for a closed loop."""
+    if "concurrency" in options:
+        options["arrivals"] = closed(options.pop("concurrency"))
     with Supervisor() as supervisor, Loader(supervisor) as loader:
         return loader.run(LoadOptions(url=url, **options), lambda answered, median_ms: None)
 

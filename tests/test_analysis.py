@@ -212,6 +212,41 @@ def test_an_arm_that_was_not_run_has_no_blocks() -> None:
     assert analysis.per_block(derived, "inline", 8, "io_ms").empty
 
 
+def uneven() -> pd.DataFrame:
+    """Random figures in three blocks, rows in no order, every tenth failed."""
+    took = np.random.default_rng(5).gamma(2.0, 10.0, 210)
+    rows = [
+        sample(trial=1 + n % 3, block=1 + n % 3, seq=n, done_ms=ms, io_ms=ms / 2) for n, ms in enumerate(took)
+    ]
+    frame = requests_frame(rows).sample(frac=1, random_state=5, ignore_index=True)
+    frame.loc[::10, "io_ms"], frame.loc[::10, "error"] = np.nan, "timeout"
+    return analysis.derive(frame, trials_frame([trial(trial=block, block=block) for block in (1, 2, 3)]))
+
+
+@pytest.mark.parametrize("stat", analysis.STATS)
+@pytest.mark.parametrize("metric", ["io_ms", analysis.LATENCY])
+def test_the_figure_of_a_block_is_the_statistic_of_its_rows(metric: str, stat: str) -> None:
+    derived = uneven()
+    plain = {
+        block: analysis.statistic(derived[derived["block"] == block], metric, stat) for block in (1, 2, 3)
+    }
+    assert analysis.per_block(derived, "inline", 1, metric, stat).to_dict() == plain
+
+
+def test_texts_may_be_categories_as_they_are_when_read_from_disk() -> None:
+    requests, trials = made_up.run({("inline", 1): Point(), ("thread", 8): Point(failed=3)}, blocks=3)
+    names = ["arm", "strategy", "load", "phase", "error"]
+    texts, categories = (
+        analysis.derive(r, trials) for r in (requests, requests.astype(dict.fromkeys(names, "category")))
+    )
+    pd.testing.assert_frame_equal(analysis.summarise(categories, trials), analysis.summarise(texts, trials))
+    for metric in ("io_ms", analysis.LATENCY, analysis.THROUGHPUT):
+        pd.testing.assert_series_equal(
+            analysis.per_block(categories, "thread", 8, metric),
+            analysis.per_block(texts, "thread", 8, metric),
+        )
+
+
 # -- the staircase
 
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import made_up
+import numpy as np
 import pytest
 
 from harness import store
@@ -138,3 +139,104 @@ def test_a_trial_that_stands_there_twice_is_damage(folder: Path) -> None:
     (folder / "trials.csv").write_text("".join([*lines, lines[-1]]))
     with pytest.raises(HarnessError, match="a trial stands there twice"):
         store.read(folder)
+
+
+def put(folder: Path, line: int, column: str, cell: str) -> None:
+    """Replace one cell of requests.csv; the header is line 1."""
+    path = folder / "requests.csv"
+    lines = [text.split(",") for text in path.read_text().splitlines()]
+    lines[line - 1][header(Sample).index(column)] = cell
+    path.write_text("".join(",".join(cells) + "\n" for cells in lines))
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "said"),
+    [
+        ("io_ms", "fast", "column io_ms: line 4 is no number: 'fast'"),
+        ("due_ms", "", "column due_ms: line 4 is empty"),
+        ("seq", "nan", "column seq: line 4 is no number: 'nan'"),
+        ("seq", "1.5", "column seq: line 4 is no whole number: '1.5'"),
+        ("status", "200.5", "column status: line 4 is no whole number: '200.5'"),
+        ("error", "a,b", "line 4 has 22 cells in place of 21"),
+        ("error", '"never closed', "line 7 has 19 cells in place of 21"),
+        ("worker_pid", "1\n", "line 5 has 0 cells in place of 21"),
+    ],
+)
+def test_damage_is_named_by_its_line(folder: Path, column: str, cell: str, said: str) -> None:
+    put(folder, 4, column, cell)
+    with pytest.raises(HarnessError, match=re.escape(said)):
+        store.read(folder)
+
+
+def test_a_cell_too_many_in_the_first_line_is_damage_too(folder: Path) -> None:
+    put(folder, 2, "error", "a,b")
+    with pytest.raises(HarnessError, match="line 2 has 22 cells"):
+        store.read(folder)
+
+
+def test_a_line_too_short_is_not_made_up_for_by_commas_in_a_text(folder: Path) -> None:
+    put(folder, 2, "error", '"a,b,c"')
+    assert store.read(folder).requests["error"].iloc[0] == "a,b,c"
+    lines = (folder / "requests.csv").read_text().splitlines()
+    (folder / "requests.csv").write_text(
+        "".join(f"{line}\n" for line in [*lines[:4], lines[4].rpartition(",")[0], *lines[5:]])
+    )
+    with pytest.raises(HarnessError, match="line 5 has 20 cells in place of 21"):
+        store.read(folder)
+
+
+def test_bytes_that_are_no_text_are_damage(folder: Path) -> None:
+    with (folder / "requests.csv").open("ab") as stream:
+        stream.write(b"\xff\xfe\n")
+    with pytest.raises(HarnessError, match="damaged: 'utf-8' codec"):
+        store.read(folder)
+
+
+def test_an_empty_file_is_refused_by_the_columns_it_lacks(folder: Path) -> None:
+    (folder / "requests.csv").write_text("")
+    with pytest.raises(HarnessError, match="it lacks arm, strategy"):
+        store.read(folder)
+
+
+@pytest.mark.parametrize("names", [("NA", "nan"), ("1", "01"), ("true", "True"), ("inf", "1e3")])
+def test_a_text_stays_a_text_whatever_it_reads_like(tmp_path: Path, names: tuple[str, ...]) -> None:
+    writer = store.Writer(tmp_path / "run")
+    writer.write_record({})
+    for number, name in enumerate(names):
+        writer.append(
+            made_up.trial(trial=number, arm=name), [made_up.sample(trial=number, arm=name, load=name)]
+        )
+    run = store.read(writer.folder)
+    for column in (run.requests["arm"], run.requests["load"], run.trials["arm"]):
+        assert tuple(column) == names
+
+
+def test_whole_numbers_are_whole_unless_a_cell_is_empty(tmp_path: Path) -> None:
+    writer = store.Writer(tmp_path / "run")
+    writer.write_record({})
+    lost = made_up.sample(seq=1, status=None, error="timeout")
+    writer.append(made_up.trial(requests=2), [made_up.sample(), lost])
+    run = store.read(writer.folder)
+    kinds = run.requests.dtypes.astype(str)
+    assert {kinds[name] for name in ("block", "trial", "seq", "batch_size", "worker_pid")} == {"int64"}
+    assert kinds["status"] == "float64"
+    assert run.trials["concurrency"].dtype == "int64"
+
+
+def test_figures_are_read_to_the_last_bit(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    figures = [round(float(value), 3) for value in random.uniform(0, 10.0 ** random.uniform(-2, 9, 2000))]
+    writer = store.Writer(tmp_path / "run")
+    writer.write_record({})
+    rows = [made_up.sample(seq=seq, done_ms=value) for seq, value in enumerate(figures)]
+    writer.append(made_up.trial(requests=len(rows)), rows)
+    assert list(store.read(writer.folder).requests["done_ms"]) == figures
+
+
+def test_what_could_not_be_measured_is_missing_not_damage(tmp_path: Path) -> None:
+    writer = store.Writer(tmp_path / "run")
+    writer.write_record({})
+    writer.append(made_up.trial(io_nominal_ms=float("nan")), [made_up.sample(model_ms=float("nan"))])
+    run = store.read(writer.folder)
+    assert run.requests["model_ms"].isna().all()
+    assert run.trials["io_nominal_ms"].isna().all()

@@ -15,7 +15,8 @@ CHECKOUT = Path(__file__).parent.parent
 
 SERVER_SIDE = {"app", "serve", "worker", "null_app"}
 CLIENT_SIDE = {"load"}
-READING_SIDE = {"analysis", "claims", "charts", "report", "tables"}
+READING_SIDE = {"analysis", "claims", "charts", "comparison", "forest", "machine", "report", "tables", "unpaired"}
+EVIDENCE = {name for name in modules_of("harness") if name.split(".")[0] in ("check", "studies")}
 LIBRARIES = {
     "fastapi": SERVER_SIDE,
     "uvicorn": SERVER_SIDE,

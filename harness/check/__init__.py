@@ -1,0 +1,110 @@
+"""The instrument checks itself: what a check is, and what it is given to measure with.
+
+`quick` holds the checks of `execbench check`, `full` those that `--full` adds. Each is made of two: a judge
+(numbers → Result, pure) and a measurement that is handed whatever it measures with, so that a test can hand
+in a broken one and see the check go red.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol
+
+from harness import roofline
+from harness import server as child
+from harness.errors import HarnessError
+from harness.loader import Loader
+from harness.options import LoadOptions, ServerOptions
+from harness.records import MEASURE, Outcome, Shot
+from harness.supervisor import Supervisor
+
+READY_WITHIN_S = 60.0  # synthetic ones need a second; the machine may be busy
+
+
+class Result(NamedTuple):
+    """What one check found."""
+
+    name: str  # as in the method's table, short
+    goal: str  # in words with numbers
+    measured: str  # in words with numbers
+    passed: bool
+    note: str = ""  # why, or what a user can do
+
+
+class Listener(Protocol):
+    """Who wants to know what is being checked (the terminal)."""
+
+    def stage(self, text: str) -> None:
+        """`text` is being done now."""
+
+
+class Silent:
+    """A Listener that nobody listens to."""
+
+    def stage(self, text: str) -> None:
+        pass
+
+
+class Check(NamedTuple):
+    """One row of the method's table; several Results when it is asked of several things."""
+
+    name: str
+    summary: str
+    seconds: float  # about how long it takes
+    measure: Callable[[Bench], Result | list[Result]]
+
+
+class Bench:
+    """What checks measure with: a supervisor, a load generator, a folder for logs. A context manager.
+
+    Everything that it starts listens on 127.0.0.1 only and is gone when it is left.
+    """
+
+    def __init__(self, listener: Listener | None = None, programs: tuple[str, ...] = ()) -> None:
+        self.listener: Listener = listener or Silent()
+        self.programs = programs  # other load generators to compare with (`--with wrk`)
+
+    def __enter__(self) -> Bench:
+        with ExitStack() as stack:
+            self.folder = Path(stack.enter_context(TemporaryDirectory(prefix="execbench-check-")))
+            self.supervisor = stack.enter_context(Supervisor())
+            self.loader = stack.enter_context(Loader(self.supervisor))
+            self._stack = stack.pop_all()
+        self._servers = 0
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def null_server(self) -> AbstractContextManager[str]:
+        """The address of a server that does nothing."""
+        return roofline.null_server(self.supervisor)
+
+    @contextmanager
+    def server(self, strategy: str = "thread", **options: Any) -> Iterator[child.Server]:
+        """A ready server; the options are those of ServerOptions."""
+        self._servers += 1
+        log = self.folder / f"{self._servers}-{strategy}.log"
+        chosen = ServerOptions(strategy=strategy, **options)
+        with child.start(strategy, chosen, self.supervisor, log=log) as started:
+            started.wait_ready(READY_WITHIN_S)
+            yield started
+
+    def fire(self, url: str, **options: Any) -> Outcome:
+        """One trial on `url`; the options are those of LoadOptions."""
+        chosen = LoadOptions.model_validate({"url": url, **options})
+        return self.loader.run(chosen, lambda answered, median_ms: None)
+
+
+def measured(outcome: Outcome) -> list[Shot]:
+    """The measured shots, failures included; HarnessError when there are none."""
+    shots = [shot for shot in outcome.shots if shot.phase == MEASURE]
+    if not shots:
+        raise HarnessError("A check's own load measured no request.", stage="check")
+    return shots

@@ -1,0 +1,52 @@
+"""Whether two arms, of one run or of two, did the same work on the same machine under the same load. Pure.
+
+Packages, code, strategies, threads and injected delays may differ: they are what people compare. The machine,
+the model with its I/O and the load may not: they would be in the ratio and look like the strategy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Record = Mapping[str, Any]  # run.json
+
+_MACHINE = ("system", "machine", "cpu", "usable_cores", "cpu_quota_cores", "quota_cores", "quota")
+_MODEL = ("model", "weights_sha256", "service_ms")
+_LOAD = ("route", "transport", "requests", "requests_per_user", "duration_s", "open_duration_s", "cap")
+
+
+def obstacles(before: tuple[Record, str], after: tuple[Record, str]) -> list[str]:
+    """What forbids comparing two arms, each given as (run.json, arm): "usable_cores: 2 and 8", …
+
+    What only one of the records tells forbids nothing: an older run knew less.
+    """
+    (one, arm), (other, against) = before, after
+    return [
+        *_differing(one.get("environment"), other.get("environment"), _MACHINE),
+        *_differing(_work(one, arm), _work(other, against), (*_MODEL, "io_ms")),
+        *_differing(one.get("plan"), other.get("plan"), _LOAD),
+    ]
+
+
+def other_work(record: Record, reference: str, arms: Iterable[str]) -> dict[str, str]:
+    """The arms of a run that do other work than its reference, and in what."""
+    found = {arm: "; ".join(obstacles((record, reference), (record, arm))) for arm in arms}
+    return {arm: said for arm, said in found.items() if said}
+
+
+def _work(record: Record, arm: str) -> dict[str, Any]:
+    """The model as it was seen in the worker, and the I/O that was asked for."""
+    told = (record.get("arms") or {}).get(arm) or {}
+    workload = (told.get("options") or {}).get("workload") or {}
+    io = {"io_ms": workload["io_ms"]} if "io_ms" in workload else {}
+    return {**(told.get("about") or {}), **io}
+
+
+def _differing(one: Record | None, other: Record | None, keys: Iterable[str]) -> list[str]:
+    one, other = one or {}, other or {}
+    return [
+        f"{key}: {one[key]} and {other[key]}"
+        for key in keys
+        if key in one and key in other and one[key] != other[key]
+    ]
