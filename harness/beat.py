@@ -49,11 +49,12 @@ class Beat:
         self._await_next()
 
     async def stop(self) -> Lag:
-        """End it and say how late the beats were. Without a start: no beats."""
+        """End it and say how late the beats were, once. Without a start since the last stop: no beats."""
         if self._timer is not None:
             self._note()  # a stall that has just ended is seen here before its own beat runs
             self._cancel()
-        return lag_of(self._lags_ms)
+        noted, self._lags_ms = self._lags_ms, []
+        return lag_of(noted)
 
     def _await_next(self) -> None:
         # a bare timer: a task that sleeps costs 40 % more, and starts late when the loop is busy

@@ -429,7 +429,8 @@ def verdicts(evaluated: pd.DataFrame) -> pd.DataFrame:
 
 
 def _under(law: str, frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["load"].astype(str).str.startswith(f"{law}(")]
+    loads = [load for load in frame["load"].unique() if str(load).startswith(f"{law}(")]
+    return frame[frame["load"].isin(loads)]
 
 
 def _check_row(claim: Claim, check: Check, outcome: _Outcome) -> dict[str, object]:

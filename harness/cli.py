@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
+from harness.commands.checking import check
 from harness.commands.compare import compare
 from harness.commands.listing import list_
 from harness.commands.loading import load
@@ -19,6 +20,7 @@ from harness.commands.reporting import report
 from harness.commands.rooflining import roofline
 from harness.commands.running import run
 from harness.commands.serving import serve
+from harness.commands.study import study
 from harness.errors import INTERRUPTED, HarnessError
 from harness.terminal import console
 
@@ -52,6 +54,8 @@ app.command()(load)
 app.command()(report)
 app.command()(compare)
 app.command(name="list")(list_)
+app.command()(check)
+app.command()(study)
 app.command()(roofline)
 
 

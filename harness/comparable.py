@@ -11,7 +11,7 @@ from typing import Any
 
 Record = Mapping[str, Any]  # run.json
 
-_MACHINE = ("system", "machine", "cpu", "usable_cores", "cpu_quota_cores", "quota_cores", "quota")
+_MACHINE = ("system", "machine", "cpu", "usable_cores", "cpu_quota")
 _MODEL = ("model", "weights_sha256", "service_ms")
 _LOAD = ("route", "transport", "requests", "requests_per_user", "duration_s", "open_duration_s", "cap")
 

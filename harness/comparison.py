@@ -69,6 +69,7 @@ class Rules:
 class Facts:
     """What a run's plan says about comparing: read by `facts`."""
 
+    arms: tuple[str, ...]  # in the plan's order, without the twin
     reference: str  # "" in a run without arms
     twin: str | None
     rules: Rules
@@ -86,6 +87,7 @@ def facts(record: Mapping[str, Any]) -> Facts:
         delta_throughput=plan.get("delta_throughput") or usual.delta_throughput,
     )
     return Facts(
+        arms=tuple(planned),
         reference=reference,
         twin=twin_name(reference) if plan.get("twin") else None,
         rules=rules,
@@ -114,10 +116,6 @@ class Metric(NamedTuple):
         return self.name != THROUGHPUT
 
     @property
-    def unit(self) -> str:
-        return "requests/s" if self.name == THROUGHPUT else "ms"
-
-    @property
     def tail(self) -> int | None:
         """95 or 99; None of what is compared by one figure a block."""
         return int(self.stat[1:]) if self.stat.startswith("p") else None
@@ -136,6 +134,11 @@ METRICS = (
     Metric("model_ms", "median", "median model time", optional=True),
     Metric("io_ms", "median", "median I/O", optional=True),
 )
+
+
+def unit(metric: str) -> str:
+    """In what a row's values are."""
+    return "requests/s" if metric == THROUGHPUT else "ms"
 
 
 def label(metric: str, stat: str) -> str:
@@ -157,10 +160,12 @@ class Side:
     invalid: Invalid = dataclasses.field(default_factory=dict)
 
     def arms(self) -> list[str]:
-        """In report order, if the frame has one, else as they appear."""
+        """Those that have a trial, in the order of ordered categories, else as they appear."""
         known = self.derived["arm"]
-        ordered = list(known.cat.categories) if isinstance(known.dtype, pd.CategoricalDtype) else []
-        return list(dict.fromkeys([*ordered, *self._counted()["arm"].astype(str)]))
+        kind = known.dtype
+        ordered = list(kind.categories) if isinstance(kind, pd.CategoricalDtype) and kind.ordered else []
+        tried = dict.fromkeys(self._counted()["arm"].astype(str))
+        return [arm for arm in dict.fromkeys([*ordered, *tried]) if arm in tried]
 
     def loads(self, arm: str) -> list[str]:
         """Those that the arm was run at, the lightest of each law first."""
@@ -515,11 +520,12 @@ def _sentence(row: dict[str, Any], rules: Rules) -> str:
         return f"{_versus(row)}: invalid, as {row['reason']}."
     if found.trouble:
         return f"{_versus(row)}: no ratio, as {found.trouble}, {_blocks(row)}: {_ending(row, rules)}."
+    what = unit(metric.name)
     phrase = metric.phrase or f"{{arm}}'s {metric.label} is {{ratio}}x that of {{reference}}"
     said = phrase.format(arm=row["arm"], ratio=_ratio(row["ratio"]), reference=row["reference"])
     values = (
-        f"{_number(row['arm_value'])} against {_number(row['reference_value'])} {metric.unit} "
-        f"({_number(row['difference'], sign='+')} {metric.unit})"
+        f"{_number(row['arm_value'])} against {_number(row['reference_value'])} {what} "
+        f"({_number(row['difference'], sign='+')} {what})"
     )
     return f"{said} at {row['load']}: {values}, {_interval(row)}, {_blocks(row)}: {_ending(row, rules)}."
 

@@ -1,7 +1,7 @@
 """The claims in one picture: published, measured with its interval, and the bounds that decide.
 
-Pure: a DataFrame goes in, a matplotlib `Figure` comes out. What carries meaning differs in shape or in words, so
-it survives grey printing: a diamond was published, a square was measured, the grey band is what would confirm.
+Pure: a DataFrame goes in, a matplotlib `Figure` comes out. What carries meaning differs in shape or in words,
+so it survives grey printing: a diamond was published, a square measured, and the grey band would confirm.
 """
 
 from __future__ import annotations

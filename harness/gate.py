@@ -7,8 +7,10 @@ interval lies wholly on the worse side of 1, and the difference reaches a relati
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.analysis import THROUGHPUT
@@ -36,7 +38,7 @@ def gated(table: pd.DataFrame) -> pd.DataFrame:
 def slower(table: pd.DataFrame, floors: Floors, rules: Rules) -> pd.DataFrame:
     """The gated rows that fail. One whose verdict is withheld or invalid never does: see `doubts`."""
     rows = gated(table)
-    return rows[[_fails(row, floors, rules) for row in rows.to_dict("records")]]
+    return rows[np.array([_fails(row, floors, rules) for row in rows.to_dict("records")], dtype=bool)]
 
 
 def doubts(table: pd.DataFrame) -> list[str]:
@@ -61,7 +63,7 @@ def _fails(row: dict[Any, Any], floors: Floors, rules: Rules) -> bool:
 def _doubt(row: dict[Any, Any]) -> str:
     where = f"{row['arm']} at {row['load']}, {label(row['metric'], row['stat'])}"
     withheld = row["verdict"] in (Verdict.INVALID, Verdict.NOISY)
-    if withheld or LOST in row["reason"] or not 0 < row["ratio"] < float("inf"):
+    if withheld or LOST in row["reason"] or not 0 < row["ratio"] < math.inf:
         return f"{where}: {row['reason'] or row['verdict']}"
     if row["blocks"] < FEWEST_BLOCKS:
         return f"{where}: only {row['blocks']} blocks, and a verdict takes {FEWEST_BLOCKS}"

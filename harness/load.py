@@ -35,7 +35,7 @@ from harness.server_timing import HEADER, decode
 PROGRESS_EVERY_S = 0.5
 PAUSE_WITHOUT_ANSWER_S = 0.05  # a user who got no answer does not hammer; a dead server costs no CPU
 SHORT_SLEEP_MS = 6.0
-PINGS_IN_FLIGHT = 16  # a server that hangs is not pinged for ever
+PINGS_IN_FLIGHT = 100  # ten seconds of hanging at the usual rate, then pings stop: sockets are limited
 _LONGEST_ERROR = 200
 
 
@@ -174,7 +174,8 @@ class _Trial:
         """One user of the closed loop: the next request is due when the last answer is done."""
         due = self._now()
         while not self._window.over:
-            shot = await self._ask_at(client, due, self._window.next_phase(self._now()))
+            sent = self._now()
+            shot = await self._ask_at(client, due, self._window.next_phase(sent), sent)
             due = shot.done_ms
             if shot.status is None:
                 await asyncio.sleep(PAUSE_WITHOUT_ANSWER_S)
@@ -210,12 +211,14 @@ class _Trial:
             await asyncio.sleep(min(left - SHORT_SLEEP_MS if left > 2 * SHORT_SLEEP_MS else left, 250) / 1e3)
         return False
 
-    async def _ask_at(self, client: httpx.AsyncClient, due: float, phase: str) -> Shot:
-        """Send one request now that was due then."""
+    async def _ask_at(
+        self, client: httpx.AsyncClient, due: float, phase: str, sent: float | None = None
+    ) -> Shot:
+        """Send one request now that was due then; `sent` is now, where the caller has looked already."""
         seq, self._sent = self._sent, self._sent + 1
         self._in_flight += 1
         self._in_flight_max = max(self._in_flight_max, self._in_flight)
-        sent = self._now()
+        sent = self._now() if sent is None else sent
         status, error, timings = await _ask(client, self._options, next(self._texts))
         done = self._now()
         self._in_flight -= 1

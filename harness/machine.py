@@ -19,17 +19,19 @@ from harness.stats import FEWEST_REQUESTS
 
 Floats = npt.NDArray[np.float64]
 
-# The most of each for a machine to be called quiet, and to be called usable; beyond it is noisy. Foreign CPU
-# is judged as a share of the usable cores. 0.02: below the 3 % that throughput may differ and still be
-# called equivalent. 0.10: what pairing arms within a block was seen to even out.
+# The most of each for a machine to be called quiet, and to be called usable; beyond that it is noisy. Foreign
+# CPU is judged as a share of the usable cores. Quiet: what moves a figure by less than the 3 % within which
+# two throughputs count as equal; a client less late than one beat. Usable: a convention, since pairing evens
+# out what lasts longer than a block; the client's lag as the method bounds it. Pressure is shown and not
+# judged: an arm with more workers than cores makes it by itself.
 QUIET = {"steal": 0.005, "foreign": 0.02, "client_lag_ms": 5.0, "excluded": 0.0}
 USABLE = {"steal": 0.03, "foreign": 0.10, "client_lag_ms": 10.0, "excluded": 0.25}
-# Pressure is shown and not judged: an arm with more workers than cores makes it by itself.
 
 IDLE_SHARE = 0.01  # an idle arm that burns more takes it from the one that is measured
 
-LATE_CELL_P99_MS = 10.0  # two beats of a 5 ms switch interval
-LATE_CELL_SHARE = 0.05  # of the p50 latency: what the arms may differ by and still be called equivalent
+# the client's lateness that a cell may have: the larger of the two
+LATE_CELL_P99_MS = 10.0
+LATE_CELL_SHARE = 0.05  # of the p50 latency: what two arms may differ by and still be called equivalent
 
 COST_COLUMNS = [
     "arm",
@@ -122,8 +124,9 @@ def excluded_blocks(
     """Block → why it is left out as a whole, by maxima that the plan fixed before the run.
 
     `steal_share` and `foreign_cpu` bound the block's mean over its trials, weighted with their windows;
-    `dispatch_lag_p99_ms` bounds the p99 of sent − due over its measured requests in open loops. The pilot is
-    never judged, nor is a block by what its platform did not tell. ValueError for any other criterion.
+    `dispatch_lag_p99_ms` bounds the p99 of sent − due over its measured requests in open loops, but for
+    trials that met their cap: those were late on account of the server. The pilot is never judged, nor is a
+    block by what its platform did not tell. ValueError for any other criterion.
     """
     readings = _block_readings(trials, requests)
     strangers = sorted(criteria.keys() - readings.keys())
@@ -141,7 +144,7 @@ def _block_readings(trials: pd.DataFrame, requests: pd.DataFrame) -> dict[str, d
     """Criterion → block → what was read; NaN where nothing was."""
     trials = trials[trials["block"] > PILOT_BLOCK]
     blocks = {int(str(block)): rows for block, rows in trials.groupby("block")}
-    open_loop = trials.loc[trials["concurrency"].isna(), "trial"]
+    open_loop = trials.loc[trials["concurrency"].isna() & (trials["capped"] == 0), "trial"]
     shots = requests[requests["trial"].isin(open_loop) & (requests["phase"] == MEASURE)]
     lags = shots["sent_ms"] - shots["due_ms"]
     return {

@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, Valida
 import strategies
 from harness import workloads
 from harness.arrivals import closed
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.options import (
     IN_FLIGHT_CAP,
     Frozen,
@@ -234,6 +234,14 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
     for arm in plan.arms:
         _check_strategy(arm)
     return plan
+
+
+def restore(recorded: dict[str, Any]) -> Plan:
+    """The plan in a run.json; HarnessError when this version knows no such plan."""
+    try:
+        return Plan.model_validate(recorded)
+    except ValidationError as error:
+        raise HarnessError(f"The recorded plan cannot be read: {explain(error)}", stage="plan") from error
 
 
 class Flags(Frozen):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from harness import analysis, charts, claims, store
-from harness.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED
-from harness.records import MEASURE, PILOT_BLOCK
+from harness import analysis, charts, claims, comparable, comparison, forest, machine, saturation, store
+from harness.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED, WITHHELD
+from harness.records import FAILED, MEASURE, OK, PILOT_BLOCK, PING
 
-PROVISIONAL = "provisional, no interval"
 STALLED = 1.5  # I/O so many times as long as alone is worth a word in the finding
+TOLD = 3  # of many alike a warning names so many
 
 CLAIM_ROWS = [
     "kind",  # claim, check (of a claim), table (as printed, beside ours) or law (of the staircase)
@@ -22,11 +24,11 @@ CLAIM_ROWS = [
     "what",
     "arm",
     "published",
-    "measured",  # median
-    "low",  # checks: range over blocks; tables: p5 and p95 of the requests; law: see `what`
+    "measured",  # checks: ratio; tables and law: median
+    "low",  # checks: interval over blocks at `level`; tables: p5 and p95 of the requests; law: see `what`
     "high",
+    "level",
     "blocks",
-    "share_of_blocks",
     "verdict",
     "decides",
     "condition",
@@ -36,13 +38,22 @@ CLAIM_ROWS = [
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a run says. `published`, `evaluated` and `verdicts` are None for a plan without claims."""
+    """What a run says. `published`, `evaluated` and `verdicts` are None for a plan without claims.
+
+    `trials` are all of the run; every figure is of the blocks that are not `excluded`, and without pings.
+    """
 
     folder: Path
     finding: str
+    machine: str  # how good it was, in one line
     warnings: list[str]
+    record: dict[str, Any]
+    trials: pd.DataFrame
+    excluded: dict[int, str]  # block → why it does not count
     derived: pd.DataFrame
     summary: pd.DataFrame
+    comparisons: pd.DataFrame  # comparison.COLUMNS
+    costs: pd.DataFrame  # machine.COST_COLUMNS
     staircase: pd.DataFrame
     published: pd.DataFrame | None = None
     evaluated: pd.DataFrame | None = None
@@ -71,26 +82,108 @@ def of(folder: Path | str) -> Report:
 
 def build(run: store.Run) -> Report:
     """Compute everything that is shown of `run`; writes nothing."""
-    derived = analysis.derive(run.requests, run.trials)
-    derived["arm"] = pd.Categorical(derived["arm"], categories=_arms(run), ordered=True)
-    summary = _in_plan_order(analysis.summarise(derived, run.trials), run)
+    found = evidence(run)
+    kept = run.trials[~run.trials["block"].isin(list(found.excluded))]
+    comparisons = _compare(found)
+    summary = _with_open_loads(_summarise(found, kept), found, kept)
     report = Report(
         folder=run.folder,
         finding="",
-        warnings=[*run.warnings, *_failures(run)],
-        derived=derived,
+        machine=_machine(found, comparisons),
+        warnings=[*_warnings(found, comparisons)],
+        record=run.record,
+        trials=run.trials,
+        excluded=found.excluded,
+        derived=found.derived,
         summary=summary,
-        staircase=_staircase(derived),
+        comparisons=comparisons,
+        costs=_as_in(summary, machine.costs(kept, run.requests, run.record)),
+        staircase=_staircase(found.derived),
     )
     name = (run.record.get("plan") or {}).get("claims")
     if name is not None:
-        report = _judge(report, claims.load(name), run.trials)
-    return dataclasses.replace(report, finding=find(_comparable(summary, run), report.verdicts))
+        report = _judge(report, claims.load(name), found)
+    said = find(_contestants(report.summary, found), comparisons, report.verdicts)
+    return dataclasses.replace(report, finding=said)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What of a run may be judged: the same for its comparisons, its claims and its figures."""
+
+    run: store.Run
+    facts: comparison.Facts
+    derived: pd.DataFrame  # without pings and excluded blocks; arms in the plan's order
+    spoilt: dict[int, str]  # block → which of the plan's criteria it broke
+    invalid: dict[tuple[str, str], str]  # (arm, load) → why the instrument was not fit there
+
+    @property
+    def excluded(self) -> dict[int, str]:
+        """The spoilt blocks, unless no other is left: then figures are shown, and verdicts withheld."""
+        return {} if self.withheld else self.spoilt
+
+    @property
+    def withheld(self) -> str:
+        """Why nothing may be judged; empty when it may."""
+        if set(_blocks(self.run)) - self.spoilt.keys() or not self.spoilt:
+            return ""
+        return f"Every block breaks the plan's criteria, so no verdict is given ({_each_block(self.spoilt)})."
+
+
+def evidence(run: store.Run) -> Evidence:
+    """Leave out what the plan's criteria exclude, and find where the client was too slow to measure."""
+    facts = comparison.facts(run.record)
+    spoilt = machine.excluded_blocks(run.trials, run.requests, facts.exclude)
+    found = Evidence(run, facts, pd.DataFrame(), spoilt, {})
+    counted = (run.requests["phase"] != PING) & ~run.requests["block"].isin(list(found.excluded))
+    derived = analysis.derive(run.requests[counted], run.trials)
+    derived["arm"] = pd.Categorical(derived["arm"], categories=_arms(run), ordered=True)
+    sound = derived[derived["trial_state"] == OK]
+    late = {
+        (str(arm), str(load)): machine.cell_lags_behind(rows)
+        for (arm, load), rows in sound.groupby(["arm", "load"], observed=True)
+    }
+    invalid = {cell: why for cell, why in late.items() if why}
+    return dataclasses.replace(found, derived=derived, invalid=invalid)
+
+
+def _blocks(run: store.Run) -> list[int]:
+    return sorted(set(run.trials["block"]) - {PILOT_BLOCK})
+
+
+def _compare(found: Evidence) -> pd.DataFrame:
+    """Every arm that does the reference's work against it, and the twin."""
+    reference, twin = found.facts.reference, found.facts.twin
+    arms = set(_arms(found.run))
+    apart = comparable.other_work(found.run.record, reference, arms - {reference})
+    return comparison.arms(
+        found.derived,
+        found.run.trials,
+        reference=reference,
+        twin=twin,
+        rules=found.facts.rules,
+        excluded=found.excluded,
+        invalid=found.invalid,
+        only=arms - apart.keys(),
+        withheld=found.withheld,
+    )
+
+
+def _machine(found: Evidence, comparisons: pd.DataFrame) -> str:
+    """How quiet it was by its own readings, and by what the same code differed from itself."""
+    twin = comparison.twin_sentence(comparisons)
+    said = machine.sentence(found.run.trials, found.run.record, found.spoilt)
+    return f"{said} {twin}." if twin else said
 
 
 def write(report: Report) -> None:
-    """Write summary.csv, claims.csv and charts/ into the run's folder, replacing older ones."""
+    """Write the tables and charts/ into the run's folder, replacing older ones.
+
+    summary.csv, comparisons.csv and costs.csv; claims.csv where there are claims.
+    """
     store.write_table(report.folder, "summary.csv", report.summary)
+    store.write_table(report.folder, "comparisons.csv", report.comparisons)
+    store.write_table(report.folder, "costs.csv", report.costs)
     if report.published is not None:
         store.write_table(report.folder, "claims.csv", report.claim_rows())
     if report.derived.empty:
@@ -98,30 +191,80 @@ def write(report: Report) -> None:
     store.write_chart(report.folder, "timeline", charts.timeline(report.derived))
     store.write_chart(report.folder, "split", charts.split(report.derived))
     store.write_chart(report.folder, "io", charts.io_distribution(report.derived))
-    if report.published is not None:
+    if report.published is not None and report.evaluated is not None:
         store.write_chart(report.folder, "published", charts.published(report.published))
+        store.write_chart(report.folder, "claims", forest.forest(report.evaluated))
 
 
-def find(summary: pd.DataFrame, verdicts: pd.DataFrame | None = None) -> str:
-    """The finding in one sentence: who answers soonest under the highest load, by how much; the verdicts."""
+def as_json(report: Report) -> dict[str, Any]:
+    """The report as plain data for `--json`: rows are objects; NaN and infinity, no JSON, are null."""
+    return {
+        "run": str(report.folder),
+        "finding": report.finding,
+        "machine": report.machine,
+        "warnings": report.warnings,
+        "excluded_blocks": {str(block): why for block, why in report.excluded.items()},
+        "summary": _plain(report.summary),
+        "comparisons": _plain(report.comparisons),
+        "costs": _plain(report.costs),
+        "claims": _plain(report.claim_rows()),
+    }
+
+
+def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {str(name): _plain_value(value) for name, value in row.items()} for row in table.to_dict("records")
+    ]
+
+
+def _plain_value(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, str) else value  # an enum's member is its word
+
+
+# -- the finding ---------------------------------------------------------------------------------------
+
+
+def find(summary: pd.DataFrame, comparisons: pd.DataFrame, verdicts: pd.DataFrame | None = None) -> str:
+    """The finding in one sentence: who answers soonest under the highest load, by how much; the claims.
+
+    By how much: as compared with the reference, or, where that is the soonest, the next one with it. The
+    highest load is that of the most users, or without a closed loop that of the highest rate.
+    """
     if summary.empty or not (summary["latency_p50_ms"] < math.inf).any():
         return "No trial got good answers, so there is nothing to compare."
     whole = summary[summary["failed_trials"] == 0]  # an arm that died early has only its best rows to show
     answered = whole if (whole["latency_p50_ms"] < math.inf).any() else summary
     answered = answered[answered["latency_p50_ms"] < math.inf]
-    top = answered[answered["concurrency"] == answered["concurrency"].max()].sort_values("latency_p50_ms")
-    best, worst = top.iloc[0], top.iloc[-1]
+    top = _at_highest_load(answered).sort_values("latency_p50_ms", kind="stable")
+    best = top.iloc[0]
     sentence = (
-        f"At c = {best['concurrency']}, {best['arm']} answers in {best['latency_p50_ms']:.1f} ms (median), "
+        f"At {load_words(best)}, {best['arm']} answers in {best['latency_p50_ms']:.1f} ms (median), "
         f"{best['throughput_per_s']:.0f} requests/s"
     )
-    sentence += _stall(answered, best)
-    if len(top) > 1:
-        times = worst["latency_p50_ms"] / best["latency_p50_ms"]
-        sentence += f"; the slowest, {worst['arm']}, takes {times:.2f} times as long"
+    parts = [sentence + _stall(answered, best), _by_how_much(top, comparisons)]
     if verdicts is not None:
-        sentence += f"; of the article's {len(verdicts)} claims, {_tally(verdicts)}"
-    return f"{sentence} ({PROVISIONAL})."
+        parts.append(f"of the article's {len(verdicts)} claims, {_tally(verdicts)}")
+    return f"{'; '.join(filter(None, parts))}."
+
+
+def load_words(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
+    """A row's load for people: the users of a closed loop, or else the law."""
+    return str(row["load"]) if math.isnan(row["concurrency"]) else f"c = {row['concurrency']:.0f}"
+
+
+def _at_highest_load(summary: pd.DataFrame) -> pd.DataFrame:
+    height = "rate_per_s" if summary["concurrency"].isna().all() else "concurrency"
+    return summary[summary[height] == summary[height].max()] if summary[height].notna().any() else summary
+
+
+def _by_how_much(top: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+    """The sentence of the comparison that holds the soonest arm, by the next best; empty without any."""
+    here = comparisons[comparisons["primary"].astype(bool) & comparisons["load"].isin(top["load"])]
+    told = {str(row["arm"]): str(row["sentence"]) for row in here.to_dict("records")}
+    return next((told[arm] for arm in top["arm"].astype(str) if arm in told), "").removesuffix(".")
 
 
 def _stall(summary: pd.DataFrame, best: pd.Series[Any]) -> str:
@@ -134,12 +277,19 @@ def _stall(summary: pd.DataFrame, best: pd.Series[Any]) -> str:
 
 def _tally(verdicts: pd.DataFrame) -> str:
     found = verdicts["verdict"].value_counts()
-    kinds = (CONFIRMED, REFUTED, INCONCLUSIVE, NOT_TESTED)
+    kinds = (CONFIRMED, REFUTED, INCONCLUSIVE, NOT_TESTED, WITHHELD)
     return ", ".join(f"{found[kind]} {kind}" for kind in kinds if kind in found)
 
 
-def _judge(report: Report, published: claims.Claims, trials: pd.DataFrame) -> Report:
-    evaluated = claims.evaluate(published, report.derived, trials)
+def _judge(report: Report, published: claims.Claims, found: Evidence) -> Report:
+    evaluated = claims.evaluate(
+        published,
+        report.derived,
+        report.trials,
+        excluded=found.excluded,
+        invalid=found.invalid,
+        noisy=found.withheld or comparison.noisy(report.comparisons),
+    )
     return dataclasses.replace(
         report,
         published=claims.published_tables(published, report.derived),
@@ -148,16 +298,41 @@ def _judge(report: Report, published: claims.Claims, trials: pd.DataFrame) -> Re
     )
 
 
+# -- the rows ------------------------------------------------------------------------------------------
+
+
 def _arms(run: store.Run) -> list[str]:
     """In the plan's order; a run of `execbench load` has no plan."""
     planned = [arm["name"] for arm in (run.record.get("plan") or {}).get("arms", [])]
     return list(dict.fromkeys([*planned, *run.trials["arm"]]))
 
 
-def _comparable(summary: pd.DataFrame, run: store.Run) -> pd.DataFrame:
-    """Without the arms whose I/O is scaled to the model: they do other work."""
-    scaled = [arm["name"] for arm in (run.record.get("plan") or {}).get("arms", []) if arm["io_per_model"]]
-    return summary if summary.empty else summary[~summary["arm"].isin(scaled)]
+def _contestants(summary: pd.DataFrame, found: Evidence) -> pd.DataFrame:
+    """Without the twin, which is the reference again, and arms whose I/O is scaled: they do other work."""
+    if summary.empty:
+        return summary
+    planned = (found.run.record.get("plan") or {}).get("arms", [])
+    apart = [found.facts.twin, *(arm["name"] for arm in planned if arm["io_per_model"])]
+    return summary[~summary["arm"].isin(apart)]
+
+
+def _summarise(found: Evidence, kept: pd.DataFrame) -> pd.DataFrame:
+    return _in_plan_order(analysis.summarise(found.derived, kept), found.run)
+
+
+def _with_open_loads(summary: pd.DataFrame, found: Evidence, kept: pd.DataFrame) -> pd.DataFrame:
+    """Adds what an open load needs beside its latency: rate_per_s, dispatch_lag_p99_ms and saturated."""
+    if summary.empty:
+        return summary
+    window = analysis.measured(found.derived)
+    cells = dict(iter(window.groupby(["arm", "load"], observed=True)))
+    lags = [
+        analysis.pooled_percentile(cells.get((row.arm, row.load), window[:0]), "dispatch_lag_ms", 99)
+        for row in summary.itertuples()
+    ]
+    overrun = saturation.per_cell(found.derived, kept)
+    table = summary.merge(overrun[["arm", "load", "rate_per_s", "saturated"]], on=["arm", "load"], how="left")
+    return table.assign(dispatch_lag_p99_ms=lags, saturated=table["saturated"].fillna(False).astype(bool))
 
 
 def _in_plan_order(summary: pd.DataFrame, run: store.Run) -> pd.DataFrame:
@@ -165,6 +340,11 @@ def _in_plan_order(summary: pd.DataFrame, run: store.Run) -> pd.DataFrame:
     if summary.empty:
         return summary
     return summary.sort_values("arm", key=lambda arms: arms.map(place), kind="stable", ignore_index=True)
+
+
+def _as_in(summary: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """Costs in the summary's order."""
+    return costs if summary.empty else summary[["arm", "load"]].merge(costs, on=["arm", "load"], how="left")
 
 
 def _staircase(derived: pd.DataFrame) -> pd.DataFrame:
@@ -176,26 +356,77 @@ def _staircase(derived: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(laws, ignore_index=True) if laws else pd.DataFrame()
 
 
-def _failures(run: store.Run) -> list[str]:
+# -- the warnings --------------------------------------------------------------------------------------
+
+
+def _warnings(found: Evidence, comparisons: pd.DataFrame) -> Iterator[str]:
+    """What a reader has to know before believing the figures; the gravest first."""
+    run = found.run
+    noisy = found.withheld or comparison.noisy(comparisons)
+    if noisy:
+        yield noisy
+    yield from run.warnings
+    yield from _failures(run)
+    if found.invalid:
+        told = [f"{arm} at {load}, as {why}" for (arm, load), why in found.invalid.items()]
+        yield f"Invalid: {_some(told)}."
+    yield from _exclusions(found)
+    saturated = list(saturation.warnings(saturation.per_cell(found.derived, run.trials)))
+    yield from saturated[:TOLD]
+    if saturated[TOLD:]:
+        yield f"{len(saturated) - TOLD} more arms and open loads are saturated, marked * in the table."
+    yield from machine.idle_offenders(run.record)
+    yield from _drifts(comparisons)
+
+
+def _exclusions(found: Evidence) -> Iterator[str]:
+    if found.excluded:
+        of = f"{len(found.excluded)} of {len(_blocks(found.run))} blocks"
+        yield f"{of} are left out by the plan's criteria ({_each_block(found.excluded)})."
+
+
+def _each_block(spoilt: dict[int, str]) -> str:
+    return _some([f"block {block}: {why}" for block, why in spoilt.items()])
+
+
+def _drifts(comparisons: pd.DataFrame) -> Iterator[str]:
+    primary = comparisons[comparisons["primary"].astype(bool)]
+    drifting = primary[primary["drifts"].astype(bool)]
+    if len(drifting):
+        where = _some([f"{row['arm']} at {row['load']}" for row in drifting.to_dict("records")])
+        yield (
+            f"In {len(drifting)} of {len(primary)} comparisons of latency, neighbouring blocks resemble each "
+            f"other, so the interval is too narrow: {where}."
+        )
+
+
+def _some(told: list[str]) -> str:
+    more = len(told) - TOLD
+    return "; ".join([*told[:TOLD], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _failures(run: store.Run) -> Iterator[str]:
     trials = run.trials[run.trials["block"] > PILOT_BLOCK]
-    warnings = [
-        f"{len(failed)} of {(trials['arm'] == arm).sum()} trials of {arm} failed: {failed['error'].iloc[0]}"
-        for arm, failed in trials[trials["state"] != "ok"].groupby("arm", sort=False)
-    ]
+    bad = trials[trials["state"] != OK]
+    for (arm, state), rows in bad.groupby(["arm", "state"], sort=False, observed=True):
+        what = "failed" if state == FAILED else f"are {state}"
+        yield f"{len(rows)} of {(trials['arm'] == arm).sum()} trials of {arm} {what}: {rows['error'].iloc[0]}"
     failed = int(trials["failed"].sum())
     if failed:
         commonest = run.requests.loc[_bad(run.requests), "error"].mode().iloc[0]
-        warnings.append(
+        yield (
             f"{failed} of {int(trials['measured'].sum())} measured requests got no good answer, "
             f"most often: {commonest}"
         )
     if run.record.get("state") not in ("finished", None):
-        warnings.append(f"The run did not finish (it is marked {run.record['state']}).")
-    return warnings
+        yield f"The run did not finish (it is marked {run.record['state']})."
 
 
 def _bad(requests: pd.DataFrame) -> pd.Series[bool]:
     return (requests["phase"] == MEASURE) & (requests["block"] > PILOT_BLOCK) & (requests["error"] != "")
+
+
+# -- the claims as rows ---------------------------------------------------------------------------------
 
 
 def _verdict_rows(verdicts: pd.DataFrame) -> list[dict[str, object]]:
@@ -207,7 +438,7 @@ def _verdict_rows(verdicts: pd.DataFrame) -> list[dict[str, object]]:
             "published": row["stated"],
             "verdict": row["verdict"],
             "condition": row["condition"],
-            "note": "; ".join(filter(None, [row["note"], row["standing"]])),
+            "note": row["note"],
         }
         for row in verdicts.to_dict("records")
     ]

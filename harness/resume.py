@@ -21,7 +21,7 @@ def reopen(folder: Path) -> tuple[Plan, store.Writer, Before]:
     _refuse_finished(run)
     if not run.record.get("plan"):
         raise HarnessError(f"{folder} was not made from a plan, so it cannot be resumed.", stage="resume")
-    plan = plans.make(run.record["plan"], source=f"plan in {folder}")
+    plan = plans.restore(run.record["plan"])
     _refuse_differences(run)
     done = frozenset(
         (int(block), str(arm), str(load))

@@ -208,9 +208,8 @@ class _Arms:
     @contextmanager
     def _started(self, arm: Arm) -> Iterator[server.Server]:
         options, log = self.options[arm.name], self._writer.log(arm.name)
-        with server.start(arm.name, options, self._supervisor, log=log) as child:
-            if self._pins is not None:
-                pinning.apply(child.pid, self._pins.server)
+        cpus = self._pins.server if self._pins is not None else ()
+        with server.start(arm.name, options, self._supervisor, log=log, cpus=cpus) as child:
             self.pids[arm.name] = child.pid
             yield child
 

@@ -167,7 +167,7 @@ def order_statistic_interval(
     Two order statistics, each tail at most (1 - level) / 2 (binomial; `scipy.stats.quantile_test`). An end
     that no value can bound at this level is -inf or inf; NaN of nothing.
     """
-    from scipy import stats  # type: ignore[import-untyped]
+    from scipy import stats
 
     found = np.asarray(values, dtype=np.float64)
     if found.size == 0:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESULTS = Path("results")
+LONGEST_HEADER = 10_000  # bytes; what is longer is no CSV of ours, and need not be read to say so
 
 
 class Run(NamedTuple):
@@ -216,8 +217,8 @@ def _read_csv(path: Path, row_type: type[Sample | Trial], warnings: list[str]) -
 
 
 def _refuse_foreign_columns(path: Path, whole: bytes, expected: list[str]) -> None:
-    first = whole[: whole.find(b"\n") + 1].decode(errors="replace")
-    found = next(csv.reader([first]), [])
+    first = whole[: whole.find(b"\n") + 1][:LONGEST_HEADER].decode(errors="replace")
+    found = next(csv.reader(first.splitlines()[:1]), [])
     if found != expected:
         missing = [name for name in expected if name not in found]
         detail = f"it lacks {', '.join(missing)}" if missing else "it has other columns, or in another order"
@@ -227,8 +228,8 @@ def _refuse_foreign_columns(path: Path, whole: bytes, expected: list[str]) -> No
 def _parse(whole: bytes, row_type: type[Sample | Trial]) -> pd.DataFrame:
     """A sound CSV as a frame, quickly. Anything unsound raises, without saying where: see `_find_fault`.
 
-    A million requests have a handful of texts, so theirs become categories. A whole number that may be empty is
-    int64 where no cell is, else float64 with NaN. Floats of three decimals are read exactly.
+    A million requests have a handful of texts, so theirs become categories. A whole number that may be
+    empty is int64 where no cell is, else float64 with NaN. Floats of three decimals are read exactly.
     """
     import pandas as pd
 
@@ -242,13 +243,14 @@ def _parse(whole: bytes, row_type: type[Sample | Trial]) -> pd.DataFrame:
             skip_blank_lines=False,
             index_col=False,
         )
+    if row_type is Sample:
+        frame = _with_categories(frame)
     if whole.count(b",") != (len(frame) + 1) * (len(frame.columns) - 1) + _commas_in_texts(frame):
         raise ValueError("a line is too short")  # which pandas fills up in silence
     for name in _required(row_type):
         if frame[name].isna().any():
             raise ValueError(f"column {name} has an empty cell")
-    frame = _with_whole_numbers(frame, row_type)
-    return _with_categories(frame) if row_type is Sample else frame
+    return _with_whole_numbers(frame, row_type)
 
 
 def _dtypes(row_type: type[Sample | Trial]) -> dict[str, str]:
@@ -292,7 +294,7 @@ def _find_fault(whole: bytes, row_type: type[Sample | Trial]) -> str | None:
     """The first thing wrong with a CSV, and its line; None when only pandas knows. Slow, but only then."""
     kinds, required = list(column_types(row_type).items()), _required(row_type)
     try:
-        lines = csv.reader(io.StringIO(whole.decode(), newline=""))
+        lines = csv.reader(io.TextIOWrapper(io.BytesIO(whole), encoding="utf-8", newline=""))
         for cells in lines:
             if len(cells) != len(kinds):
                 return f"line {lines.line_num} has {len(cells)} cells in place of {len(kinds)}"

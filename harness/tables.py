@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.report import Report
+from harness.analysis import THROUGHPUT
+from harness.report import Report, load_words
+from harness.stats import LEVEL
 
-_COLOURS = {"confirmed": "green", "refuted": "red", "inconclusive": "yellow", "not tested": "dim"}
+_COLOURS = {
+    "confirmed": "green",
+    "refuted": "red",
+    "inconclusive": "yellow",
+    "not tested": "dim",
+    "withheld": "yellow",
+}
 
 
 def render(report: Report) -> Iterator[RenderableType]:
-    """The finding, then the tables, the claims, and where the rest lies."""
+    """The finding, how good the machine was, then the tables, the claims, and where the rest lies."""
     yield Text(report.finding, style="bold")
+    yield Text(report.machine)
     for warning in report.warnings:
         yield Text(f"Warning: {warning}", style="yellow")
-    if len(report.summary):
-        yield summary(report.summary)
+    yield from summaries(report.summary)
+    if len(report.comparisons):
+        yield comparisons(report.comparisons)
+    if report.costs[["cpu_ms_per_request", "server_lag_p99_ms", "ping_p50_ms"]].notna().any(axis=None):
+        yield costs(report.costs, report.summary)
     if report.published is not None:
         yield published(report.published)
     if len(report.staircase):
@@ -33,8 +45,22 @@ def render(report: Report) -> Iterator[RenderableType]:
     yield Text(f"\nRows, tables and charts: {report.folder}")
 
 
-def summary(table: pd.DataFrame) -> Table:
-    """One line per arm and load: medians of the whole and of its parts."""
+# -- what was measured ---------------------------------------------------------------------------------
+
+
+def summaries(table: pd.DataFrame) -> Iterator[RenderableType]:
+    """One table of the closed loops and one of the open ones, where there are any."""
+    if table.empty:
+        return
+    is_open = table["concurrency"].isna()
+    if not is_open.all():
+        yield closed(table[~is_open])
+    if is_open.any():
+        yield opened(table[is_open])
+
+
+def closed(table: pd.DataFrame) -> RenderableType:
+    """One line per arm and number of users: medians of the whole and of its parts."""
     columns = {
         "c": "concurrency",
         "req/s": "throughput_per_s",
@@ -47,21 +73,102 @@ def summary(table: pd.DataFrame) -> Table:
         "outs.": "outside_p50_ms",
         "fail": "failed",
     }
-    shown = _table("Medians in ms; c: users. Model: queue + worker + way back; outs.: outside")
+    title = "Medians in ms; c: users. Model: queue + worker + way back; outs.: outside"
+    return _by_arm(title, table.astype({"concurrency": int}), columns)
+
+
+def opened(table: pd.DataFrame) -> RenderableType:
+    """One line per arm and open load: latency counts from when a request was due, service from when sent."""
+    columns = {
+        "load": "load",
+        "req/s": "throughput_per_s",
+        "latency": "latency_p50_ms",
+        "p99": "latency_p99_ms",
+        "service": "service_p50_ms",
+        "lag p99": "dispatch_lag_p99_ms",
+        "queue": "queue_p50_ms",
+        "I/O": "io_p50_ms",
+        "fail": "failed",
+    }
+    starred = table.assign(load=table["load"].astype(str) + table["saturated"].map({True: "*", False: ""}))
+    title = "Open loads, in ms. latency: due to done; service: sent to done; lag: due to sent"
+    if table["saturated"].any():
+        title += "\n* saturated: the rate was not held, latencies grow with the window's length"
+    return _by_arm(title, starred, columns)
+
+
+def _by_arm(title: str, table: pd.DataFrame, columns: Mapping[str, str]) -> RenderableType:
+    """A row per row, its arm told once."""
+    shown = _table()
     shown.add_column("arm", overflow="fold")
     for name in columns:
-        shown.add_column(name, justify="right", no_wrap=True)
+        shown.add_column(name, justify="left" if name == "load" else "right", no_wrap=name != "load")
     last = None
     for row in table.to_dict("records"):
         arm = str(row["arm"])
         shown.add_row("" if arm == last else arm, *(_cell(row[key]) for key in columns.values()))
         last = arm
-    return shown
+    return Group(Text(f"\n{title}", style="bold"), shown)
 
 
-def published(tables: pd.DataFrame) -> Table:
+def comparisons(table: pd.DataFrame) -> RenderableType:
+    """Per load, every arm's median latency and throughput over the reference's."""
+    table = table[table["primary"].astype(bool) | (table["metric"] == THROUGHPUT)]
+    level = f"{100 * table['level'].iloc[0]:g} %"
+    against = ", ".join(dict.fromkeys(table["reference"].astype(str)))
+    title = f"Against {against}, block by block: ratio [{level} interval]; difference: ms, or per s"
+    shown = _table()
+    shown.add_column("", overflow="fold")
+    shown.add_column("")
+    for name in ("ratio", "difference"):
+        shown.add_column(name, justify="right" if name == "difference" else "left", no_wrap=True)
+    shown.add_column("verdict")
+    for load in dict.fromkeys(table["load"].astype(str)):
+        shown.add_row(Text(load, style="bold"))
+        for row in table[table["load"] == load].to_dict("records"):
+            shown.add_row(*_compared(row))
+    return Group(Text(f"\n{title}", style="bold"), shown)
+
+
+def _compared(row: dict[Any, Any]) -> list[str]:
+    latency = bool(row["primary"])
+    return [
+        f"  {row['arm']}" if latency else "",
+        "latency" if latency else "req/s",
+        _interval(row["ratio"], row["low"], row["high"]),
+        "-" if math.isnan(row["difference"]) else f"{row['difference']:+.1f}",
+        str(row["verdict"]),
+    ]
+
+
+def costs(table: pd.DataFrame, summary: pd.DataFrame) -> RenderableType:
+    """What an arm takes of the machine, and what it does to its event loop and to other routes."""
+    columns = {
+        "CPU/req": "cpu_ms_per_request",
+        "loop p99": "server_lag_p99_ms",
+        "max": "server_lag_max_ms",
+        "ping p50": "ping_p50_ms",
+        "p90": "ping_p90_ms",
+        "p99": "ping_p99_ms",
+        "MB": "memory_uss_mb",
+    }
+    known = {name: key for name, key in columns.items() if table[key].notna().any()}
+    loads = {str(row["load"]): load_words(row) for row in summary.to_dict("records")}
+    title = (
+        "What it takes, in ms. CPU: of the server, a request; loop: lateness of its event\n"
+        "loop; ping: a route without model, asked beside the load; MB: its own memory"
+    )
+    named = table.assign(load=table["load"].astype(str).map(loads))
+    return _by_arm(title, named, {"load": "load", **known})
+
+
+# -- what was claimed ----------------------------------------------------------------------------------
+
+
+def published(tables: pd.DataFrame) -> RenderableType:
     """T1-T4: what was printed beside what is measured, and Model's parts."""
-    shown = _table("The article's tables, in ms. Here: median (p5-p95)")
+    title = "The article's tables, in ms. Here: median (p5-p95)"
+    shown = _table()
     shown.add_column("")
     shown.add_column("")
     shown.add_column("printed")
@@ -76,33 +183,28 @@ def published(tables: pd.DataFrame) -> Table:
         shown.add_row("", "Model / alone", _cell(row["published_model_ratio"], digits=2), ratio)
         if row["met_at"]:
             shown.add_row("", "", "that ratio is met here", str(row["met_at"]))
-    return shown
+    return Group(Text(f"\n{title}", style="bold"), shown)
 
 
-def claims(verdicts: pd.DataFrame, evaluated: pd.DataFrame) -> Table:
+def claims(verdicts: pd.DataFrame, evaluated: pd.DataFrame) -> RenderableType:
     """Each claim with its verdict, and below it every check with what was measured."""
-    standing = "; ".join(verdicts["standing"].unique())
-    shown = _table(f"The article's claims ({standing})")
+    blocks = evaluated["blocks"].max()
+    title = f"The article's claims; ratio [interval over {blocks} blocks]; (beside the verdict)"
+    shown = _table()
     shown.add_column("")
     shown.add_column("verdict")
-    shown.add_column("claim, and what was measured: median (range over blocks)")
+    shown.add_column("claim, and what was measured")
     for claim in verdicts.to_dict("records"):
         text = Text.assemble((str(claim["text"]), "bold"), f" Stated: {claim['stated']}.")
         shown.add_row(Text(str(claim["claim"]), style="bold"), _verdict(claim["verdict"]), text)
         for check in evaluated[evaluated["claim"] == claim["claim"]].to_dict("records"):
             shown.add_row("", _beside(check), Padding(Text(_check(check)), (0, 0, 0, 2)))
-    return shown
+    return Group(Text(f"\n{title}", style="bold"), shown)
 
 
-def _table(title: str) -> Table:
-    return Table(
-        title=f"\n{title}",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-        collapse_padding=True,
-    )
+def _table() -> Table:
+    """Its title is printed before it: rich would break it at the table's width, not at the terminal's."""
+    return Table(box=None, pad_edge=False, collapse_padding=True)
 
 
 def _law(staircase: pd.DataFrame) -> str:
@@ -127,12 +229,12 @@ def _spread(row: dict[Any, Any], key: str) -> str:
 
 
 def _check(check: dict[Any, Any]) -> str:
-    measured = _cell(check["measured"], digits=2)
-    spread = f" ({_cell(check['low'], digits=2)}-{_cell(check['high'], digits=2)})" if check["blocks"] else ""
+    measured = _interval(check["measured"], check["low"], check["high"])
+    corrected = f" at {100 * check['level']:.1f} %" if check["level"] > LEVEL else ""
     printed = "" if math.isnan(check["published"]) else f", article {check['published']:g}"
     note = f" {check['note']}." if check["note"] else ""
     return (
-        f"{check['check']}: {measured}{spread}, rule {check['bounds']}{printed}. "
+        f"{check['check']}: {measured}{corrected}, rule {check['bounds']}{printed}. "
         f"[{check['combination']}; {check['condition']}]{note}"
     )
 
@@ -146,9 +248,19 @@ def _verdict(verdict: object) -> Text:
     return Text(str(verdict), style=_COLOURS.get(str(verdict), ""))
 
 
+def _interval(ratio: float, low: float, high: float) -> str:
+    if math.isnan(ratio):
+        return "-"
+    return _ratio(ratio) + (f" [{_ratio(low)}, {_ratio(high)}]" if math.isfinite(low + high) else "")
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
 def _cell(value: Any, *, digits: int = 1) -> str:
-    """A number for people: ints as they are, - for what was not measured."""
-    if isinstance(value, int):
+    """A number for people: words and ints as they are, - for what was not measured."""
+    if isinstance(value, int | str):
         return str(value)
     if math.isnan(value):
         return "-"

@@ -89,7 +89,7 @@ def _effect(
 
 
 def _welch(arm: Floats, reference: Floats, level: float) -> tuple[float, float]:
-    from scipy import stats as scipy_stats  # type: ignore[import-untyped]
+    from scipy import stats as scipy_stats
 
     if max(np.ptp(arm), np.ptp(reference)) <= FLAT:  # SciPy gives NaN and a warning where nothing varies
         difference = float(arm.mean() - reference.mean())
@@ -108,11 +108,10 @@ def _dealt_p(arm: Floats, reference: Floats, *, seed: int = 1) -> float:
 
 
 def _welch_t(arm: Floats, reference: Floats, axis: int = -1) -> Floats:
-    """Over `axis`; infinite where nothing varies within the sides but they differ, 0 where all is alike."""
+    """Over `axis`. Where nothing varies within the sides: 0 if they are alike, else as good as infinite."""
     difference = arm.mean(axis=axis) - reference.mean(axis=axis)
-    error = sum(side.var(axis=axis, ddof=1) / side.shape[axis] for side in (arm, reference))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = difference / np.sqrt(error)
+    squared = sum(side.var(axis=axis, ddof=1) / side.shape[axis] for side in (arm, reference))
+    t = difference / np.maximum(np.sqrt(squared), FLAT)
     return cast(Floats, np.where(np.abs(difference) <= FLAT, 0.0, t))
 
 

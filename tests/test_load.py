@@ -25,6 +25,7 @@ import pytest
 import running
 from httpx_aiohttp import AiohttpTransport
 
+from harness.arrivals import closed
 from harness.clock import now_ms
 from harness.errors import HarnessError
 from harness.load import PAUSE_WITHOUT_ANSWER_S, is_loopback, open_client, run_trial
@@ -92,6 +93,7 @@ class KnownServer:
         self.connections = 0
         self.in_flight = 0
         self.levels: list[tuple[float, int]] = []  # (moment, in flight from then on)
+        self._stopped = asyncio.Event()
 
     def serve(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -113,7 +115,6 @@ class KnownServer:
         return total / (end_ms - start_ms)
 
     async def _serve(self) -> None:
-        self._stopped = asyncio.Event()
         server = await asyncio.start_server(self._connected, sock=self._listening)
         await self._stopped.wait()
         server.close()
@@ -181,7 +182,14 @@ def loader() -> Iterator[Loader]:
 
 
 def fire(loader: Loader, url: str, **options: Any) -> Outcome:
-    return loader.run(LoadOptions(url=url, **options), lambda answered, median_ms: None)
+    return loader.run(load_options(url, **options), lambda answered, median_ms: None)
+
+
+def load_options(url: str, *, concurrency: int | None = None, **options: Any) -> LoadOptions:
+    """`concurrency` is short for a closed loop."""
+    if concurrency is not None:
+        options["arrivals"] = closed(concurrency)
+    return LoadOptions(url=url, **options)
 
 
 def phases(outcome: Outcome) -> Counter[str]:
@@ -398,7 +406,7 @@ def test_without_a_limit_of_ours_aiohttp_would_open_a_hundred() -> None:
 def test_progress_is_told_about_twice_a_second(loader: Loader) -> None:
     heard: list[tuple[int, float]] = []
     with answering(after(20)) as server:
-        options = LoadOptions(url=server.url, concurrency=4, duration_s=1.3)
+        options = load_options(server.url, concurrency=4, duration_s=1.3)
         outcome = loader.run(options, lambda answered, median_ms: heard.append((answered, median_ms)))
     assert 2 <= len(heard) <= 4
     answered = [count for count, _ in heard]
@@ -594,9 +602,7 @@ def test_without_the_guard_aiohttp_asks_again_and_nobody_hears_of_it(reset: bool
         return await ask_twice(httpx.AsyncClient(transport=transport, trust_env=False), server.url)
 
     async def guarded() -> list[int | None]:
-        return await ask_twice(
-            open_client(LoadOptions(url=server.url, concurrency=1, requests=2)), server.url
-        )
+        return await ask_twice(open_client(load_options(server.url, concurrency=1, requests=2)), server.url)
 
     with answering(drop_every_second, reset=reset) as server:
         assert asyncio.run(unguarded()) == [200, 200]
@@ -681,7 +687,7 @@ async def tasks_left_by(options: LoadOptions) -> set[Any]:
 def test_after_a_trial_the_garbage_collector_is_back_and_nothing_is_left(transport: str) -> None:
     with answering(after(5)) as server:
         plan = {"concurrency": 4, "requests": 8, "transport": transport}
-        left = asyncio.run(tasks_left_by(LoadOptions(url=server.url, **plan)))
+        left = asyncio.run(tasks_left_by(load_options(server.url, **plan)))
         assert gc.isenabled()
         assert left == set()
         gc.collect()  # a connection left open would warn, and warnings are errors
@@ -691,7 +697,7 @@ def test_during_a_trial_the_garbage_collector_rests_and_an_abandoned_trial_bring
     states: list[bool] = []
 
     async def abandon() -> None:
-        options = LoadOptions(url=server.url, concurrency=2, requests=10_000)
+        options = load_options(server.url, concurrency=2, requests=10_000)
         async with asyncio.timeout(0.8):
             await run_trial(options, lambda answered, median_ms: states.append(gc.isenabled()))
 
@@ -712,7 +718,7 @@ def loader_and_its_process() -> Iterator[tuple[Loader, psutil.Process]]:
 
 def test_a_loader_that_is_killed_in_mid_run_says_so() -> None:
     with answering(after(20)) as server, loader_and_its_process() as (child, process):
-        options = LoadOptions(url=server.url, concurrency=2, duration_s=30)
+        options = load_options(server.url, concurrency=2, duration_s=30)
         began = time.monotonic()
         with pytest.raises(HarnessError, match=r"load generator ended .*-9") as caught:
             child.run(options, lambda answered, median_ms: process.send_signal(signal.SIGKILL))
@@ -742,7 +748,7 @@ def test_leaving_the_loader_in_mid_trial_ends_it_at_once() -> None:
     def run_and_interrupt() -> None:
         with loader_and_its_process() as (child, process):
             processes.append(process)
-            child.run(LoadOptions(url=server.url, concurrency=2, duration_s=30), interrupt)
+            child.run(load_options(server.url, concurrency=2, duration_s=30), interrupt)
 
     with answering(after(20)) as server:
         began = time.monotonic()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness import plans
+from harness.arrivals import closed
 from harness.errors import UsageError
 from harness.plans import Flags
 
@@ -39,11 +40,17 @@ def test_the_article_plan_is_the_articles_scenario() -> None:
         ({"workload": {"nam": "embed"}}, "workload.nam: there is no such key"),
         ({"concurrency": [0]}, "concurrency.0: Input should be greater than 0"),
         ({"requests": 0}, "requests: Input should be greater than 0"),
-        ({"concurrency": []}, "concurrency: "),
+        ({"concurrency": []}, "give concurrency .closed loop. or arrivals .open loop., or both"),
+        ({"arrivals": ["poison(5)"]}, r"arrivals\.0: 'poison\(5\)' is no arrival law"),
+        ({"arrivals": ["poisson(-5)"]}, r"arrivals\.0: .*the rate is from 0\.001 to 100000, not -5"),
+        ({"arrivals": ["closed(5)"]}, "a closed loop is asked for with concurrency"),
+        ({"arrivals": ["poisson(5)", "poisson(5.0)"]}, r"load poisson\(5\) stands there twice"),
+        ({"reference": "b"}, "reference: there is no arm 'b'"),
+        ({"precision": 3}, "precision: "),
+        ({"exclude": {"steal": 1}}, "exclude.steal: there is no such key"),
         ({"arms": []}, "arms: "),
-        ({"requests": None}, "either requests or duration_s"),
-        ({"duration_s": 1.0}, "either requests or duration_s"),
-        ({"concurrency": [2, 2]}, "concurrency 2 stands there twice"),
+        ({"requests": None}, "give requests or duration_s"),
+        ({"concurrency": [2, 2]}, r"load closed\(2\) stands there twice"),
         ({"arms": MINIMAL["arms"] * 2}, "arm a stands there twice"),
         ({"arms": [{"name": "a", "strategy": "thread", "io_per_model": 1.0}]}, "none is left for the pilot"),
         ({"arms": [{"name": "../a", "strategy": "thread"}]}, r"arms\.0\.name"),
@@ -87,8 +94,8 @@ def test_each_block_has_every_arm_at_every_load_once_in_an_order_of_its_own() ->
     cells = list(plan.cells())
     orders = []
     for block in range(1, plan.blocks + 1):
-        order = [(cell.arm.name, cell.concurrency) for cell in cells if cell.block == block]
-        assert len(order) == len(set(order)) == len(plan.arms) * len(plan.concurrency)
+        order = [(cell.arm.name, cell.law) for cell in cells if cell.block == block]
+        assert len(order) == len(set(order)) == len(plan.every_arm) * len(plan.laws)
         orders.append(tuple(order))
     assert len(set(orders)) == plan.blocks
 
@@ -102,9 +109,48 @@ def test_the_same_seed_gives_the_same_order_and_another_seed_another() -> None:
 
 def test_all_arms_of_a_block_are_asked_the_same_texts_and_blocks_differ() -> None:
     plan = make(blocks=2)
-    first, again = (plan.load_options("http://127.0.0.1:1", 1, block=1, settle_s=0).texts for _ in range(2))
-    other = plan.load_options("http://127.0.0.1:1", 1, block=2, settle_s=0).texts
+    first, again = (plan.load_options("http://127.0.0.1:1", closed(1), block=1).texts for _ in range(2))
+    other = plan.load_options("http://127.0.0.1:1", closed(1), block=2).texts
     assert first == again != other
+
+
+def test_all_arms_of_a_block_have_the_same_arrivals_and_blocks_differ() -> None:
+    plan = make(arrivals=["poisson(50)"], blocks=2)
+    (law,) = plan.arrivals
+    first, again, other = (plan.load_options("", law, block).schedule for block in (1, 1, 2))
+    assert first == again != other
+    assert len(first) == 12
+
+
+def test_a_twin_is_the_reference_arm_again_and_runs_in_every_block() -> None:
+    arms = [{"name": "a", "strategy": "thread"}, {"name": "b", "strategy": "inline"}]
+    plan = make(arms=arms, reference="b", twin=True)
+    assert plan.every_arm[-1] == plan.arms[1].model_copy(update={"name": "b-twin"})
+    assert {cell.arm.name for cell in plan.cells()} == {"a", "b", "b-twin"}
+
+
+def test_open_loads_have_long_windows_and_closed_ones_short() -> None:
+    plan = make(arrivals=["constant(9)"], requests_per_user=5, requests=None, duration_s=0.5)
+    closed_load, open_load = (plan.load_options("", law, 1) for law in plan.laws)
+    assert (closed_load.requests, closed_load.duration_s) == (5, 0.5)
+    assert (open_load.requests, open_load.duration_s, open_load.settle_s) == (None, 20.0, 3.0)
+
+
+def test_loads_that_are_asked_for_replace_those_of_the_plan() -> None:
+    article = plans.load("article")
+    changed = plans.override(article, Flags(arrivals=("poisson(30)",), duration_s=5))
+    assert [str(law) for law in changed.laws] == ["poisson(30)"]
+    assert changed.open_duration_s == 5
+
+
+def test_a_reference_that_was_filtered_away_is_the_first_arm_that_is_left() -> None:
+    left = plans.override(plans.load("article"), Flags(strategies=("thread", "process")))
+    assert left.reference_arm.name == "thread"
+
+
+def test_a_plan_survives_the_way_through_json() -> None:
+    plan = make(arrivals=["burst(3, 0.5)"], twin=True, precision=0.03)
+    assert plans.restore(plan.model_dump(mode="json")) == plan
 
 
 def test_without_a_plan_the_flags_make_one_of_the_four_strategies_at_c_8() -> None:

@@ -1,28 +1,68 @@
-"""The finding: one sentence, and never one that the rows do not bear out."""
+"""The report: one finding that the rows bear out, what does not count, and warnings that mean something."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
 
 import made_up
+import pandas as pd
 import pytest
 from made_up import Point
 
-from harness import analysis, report
+from harness import claims, report, saturation, store
+from harness.records import COOLDOWN, MEASURE, PING, Sample, Trial
 
 WORLD: made_up.World = {
     ("inline", 1): Point(io_ms=5.0),
     ("inline", 8): Point(io_ms=40.0),
     ("thread", 8): Point(queue_ms=60.0, io_ms=5.0),
 }
+ARM: dict[str, Any] = {"io_per_model": None}
 
 
-def finding(world: made_up.World) -> str:
-    requests, trials = made_up.run(world, blocks=3)
-    return report.find(analysis.summarise(analysis.derive(requests, trials), trials))
+def plan(*arms: str, **said: Any) -> dict[str, Any]:
+    return {"arms": [{"name": arm, **ARM} for arm in arms], **said}
 
 
-def test_it_names_the_quickest_under_the_highest_load_and_how_far_behind_the_slowest_is() -> None:
+def run_of(
+    requests: pd.DataFrame, trials: pd.DataFrame, *, folder: Path = Path("run"), **said: Any
+) -> store.Run:
+    """As the store gives it: numbers are numbers, also where a column is empty."""
+    numbers = ["concurrency", "rate_per_s", "steal_share", "foreign_cpu", "server_cpu_ms"]
+    trials = trials.assign(**{name: pd.to_numeric(trials[name]) for name in numbers})
+    arms = said.pop("arms", list(trials["arm"].unique()))
+    return store.Run(folder, {"plan": plan(*arms, **said), "state": "finished"}, requests, trials, [])
+
+
+def closed(world: made_up.World, *, blocks: int = 8, **said: Any) -> store.Run:
+    return run_of(*made_up.run(world, blocks=blocks), **said)
+
+
+def finding(world: made_up.World, **said: Any) -> str:
+    return report.build(closed(world, **said)).finding
+
+
+# -- the finding
+
+
+def test_it_names_the_quickest_under_the_highest_load_and_how_the_next_compares_with_it() -> None:
     said = finding(WORLD)
-    assert said.startswith("At c = 8, inline answers in 47.0 ms (median)")
-    assert "the slowest, thread, takes 1.53 times as long" in said
-    assert said.endswith("(provisional, no interval).")
+    assert said.startswith("At c = 8, inline answers in 47.0 ms (median), 170 requests/s")
+    assert "thread takes 1.53x as long as inline to answer at closed(8): 72.0 against 47.0 ms" in said
+    assert "95 % interval of the ratio 1.53 to 1.53, n = 8 blocks: slower" in said
+    assert said.endswith(".")
+    assert ". " not in said
+
+
+def test_it_compares_the_quickest_with_the_reference_where_that_is_another() -> None:
+    said = finding(WORLD, reference="thread")
+    assert said.startswith("At c = 8, inline answers")
+    assert "inline takes 0.65x as long as thread to answer" in said
 
 
 def test_it_says_what_being_quickest_costs_where_the_loop_stalls() -> None:
@@ -34,6 +74,239 @@ def test_an_arm_whose_trials_failed_does_not_win_by_its_first_good_minutes() -> 
     assert finding(died).startswith("At c = 8, thread answers")
 
 
+def test_the_twin_and_arms_that_do_other_work_do_not_win() -> None:
+    world = {**WORLD, ("inline-twin", 8): Point(io_ms=39.0), ("scaled", 8): Point(io_ms=1.0)}
+    run = closed(world, reference="inline", twin=True)
+    run.record["plan"]["arms"][-1]["io_per_model"] = 0.8
+    assert report.build(run).finding.startswith("At c = 8, inline answers")
+
+
+def test_without_another_arm_there_is_nothing_to_compare_it_with() -> None:
+    assert finding({("inline", 8): Point()}).endswith("requests/s.")
+
+
 @pytest.mark.parametrize("world", [{}, {("inline", 8): Point(requests=2, failed=16)}])
 def test_without_good_answers_there_is_nothing_to_find(world: made_up.World) -> None:
     assert finding(world) == "No trial got good answers, so there is nothing to compare."
+
+
+def test_it_tells_how_the_claims_came_out_and_the_claims_have_their_rows() -> None:
+    built = report.build(closed(WORLD, claims="article"))
+    assert "of the article's 8 claims, " in built.finding
+    rows = built.claim_rows()
+    assert list(rows.columns) == report.CLAIM_ROWS
+    assert set(rows["kind"]) == {"claim", "check", "table", "law"}
+
+
+# -- what does not count
+
+
+def test_pings_are_in_no_figure_of_the_load() -> None:
+    requests, trials = made_up.run(WORLD, blocks=8)
+    pings = requests.assign(phase=PING, done_ms=requests["sent_ms"] + 1000.0, error="")
+    both = pd.concat([requests, pings], ignore_index=True)
+    without, within = (report.build(run_of(rows, trials)) for rows in (requests, both))
+    pd.testing.assert_frame_equal(without.summary, within.summary)
+    pd.testing.assert_frame_equal(without.comparisons, within.comparisons)
+    assert PING not in set(within.derived["phase"])
+    assert within.costs["ping_p50_ms"].notna().all()
+    assert without.costs["ping_p50_ms"].isna().all()
+
+
+def spoilt(world: made_up.World, blocks: set[int], **said: Any) -> store.Run:
+    run = closed(world, exclude={"steal_share": 0.05}, **said)
+    return run._replace(trials=run.trials.assign(steal_share=run.trials["block"].isin(blocks) * 0.2))
+
+
+def test_an_excluded_block_is_in_no_figure_and_said_with_its_reason() -> None:
+    slow = {**WORLD, ("thread", 8): lambda block: Point(queue_ms=600.0 if block == 3 else 60.0)}
+    built = report.build(spoilt(slow, {3}))
+    assert list(built.excluded) == [3]
+    assert set(built.summary["blocks"]) == set(built.comparisons["blocks"]) == {7}
+    assert built.summary["latency_p95_ms"].max() < 100
+    assert "1 of 8 blocks are left out by the plan's criteria (block 3: steal_share 0.2" in built.warnings[0]
+    assert "1 of 8 blocks excluded (3)" in built.machine
+
+
+def test_where_every_block_is_spoilt_figures_are_shown_and_every_verdict_withheld() -> None:
+    built = report.build(spoilt(WORLD, set(range(1, 9)), claims="article"))
+    assert built.verdicts is not None
+    assert built.finding.startswith("At c = 8, inline answers in 47.0 ms")
+    assert set(built.comparisons["verdict"]) == {"noisy session"}
+    assert set(built.verdicts["verdict"]) == {claims.WITHHELD}
+    assert built.warnings[0].startswith("Every block breaks the plan's criteria, so no verdict is given")
+
+
+def test_a_twin_that_differs_withholds_the_claims_too_and_is_the_first_warning() -> None:
+    world = {**WORLD, ("inline-twin", 8): Point(io_ms=50.0)}
+    built = report.build(closed(world, reference="inline", twin=True, claims="article"))
+    assert built.verdicts is not None
+    assert set(built.verdicts["verdict"]) == {claims.WITHHELD}
+    assert built.warnings[0].startswith("The session is noisy")
+    assert "The twin of inline differs by at most 21.3 %" in built.machine
+    assert "8 withheld" in built.finding
+
+
+def test_a_client_that_was_late_makes_an_arm_and_load_invalid_in_comparisons_and_claims() -> None:
+    requests, trials = made_up.run(WORLD, blocks=8)
+    late = (requests["arm"] == "thread") & (requests["load"] == "closed(8)")
+    requests.loc[late, "due_ms"] -= 30.0
+    built = report.build(run_of(requests, trials, claims="article"))
+    assert built.evaluated is not None
+    assert set(built.comparisons["verdict"]) == {"invalid"}
+    notes = built.evaluated.loc[built.evaluated["claim"] == "C3b", "note"]
+    assert notes.str.startswith("thread c = 8 is invalid: the client sent").any()
+    assert [said for said in built.warnings if said.startswith("Invalid: thread at closed(8), as the client")]
+
+
+# -- open loads
+
+
+def open_trial(
+    number: int, *, arm: str = "thread", load: str = "poisson(50)", service_ms: float = 10.0, **fields: Any
+) -> tuple[Trial, list[Sample]]:
+    """50 requests/s for two seconds, half a second of it to warm up; one at a time, so a slow arm queues."""
+    samples, free_ms = [], 0.0
+    for seq in range(100):
+        due_ms = 20.0 * seq
+        done_ms = free_ms = max(due_ms, free_ms) + service_ms
+        phase = "warmup" if due_ms < 500 else MEASURE
+        row = {"arm": arm, "load": load, "block": number, "trial": number, "seq": seq, "phase": phase}
+        samples.append(made_up.sample(**row, due_ms=due_ms, sent_ms=due_ms + 0.5, done_ms=done_ms))
+    rate = {"concurrency": None, "rate_per_s": 50.0, "window_start_ms": 500.0, "window_end_ms": 2000.0}
+    about = {"arm": arm, "load": load, "trial": number, "block": number, **rate, **fields}
+    return made_up.trial(**about, requests=100, measured=75), samples
+
+
+def opened(*trials: tuple[Trial, list[Sample]], **said: Any) -> store.Run:
+    samples = [sample for _, its in trials for sample in its]
+    frames = made_up.requests_frame(samples), made_up.trials_frame([trial for trial, _ in trials])
+    return run_of(*frames, **said)
+
+
+def test_an_open_load_has_latency_service_and_lag_side_by_side() -> None:
+    built = report.build(opened(*(open_trial(number) for number in range(1, 11))))
+    row = built.summary.iloc[0]
+    assert (row["load"], row["rate_per_s"], row["saturated"]) == ("poisson(50)", 50.0, False)
+    assert math.isnan(row["concurrency"])
+    assert (row["latency_p50_ms"], row["service_p50_ms"]) == pytest.approx((10.0, 9.5))
+    assert row["dispatch_lag_p99_ms"] == pytest.approx(0.5)
+    assert built.finding.startswith("At poisson(50), thread answers in 10.0 ms")
+    assert built.warnings == []
+
+
+def test_a_rate_that_is_not_held_is_called_saturated_with_its_figures() -> None:
+    built = report.build(opened(open_trial(1, service_ms=25.0), open_trial(2, service_ms=25.0)))
+    assert built.summary["saturated"].all()
+    assert built.warnings == [
+        "poisson(50) on thread: only 40.0 of 50 requests/s were answered: "
+        "saturated, latencies grow with the window's length."
+    ]
+
+
+def test_only_the_trials_that_were_overrun_are_counted_as_such() -> None:
+    cells = report.build(opened(open_trial(1), open_trial(2, service_ms=25.0)))
+    assert "40.0 of 50 requests/s were answered in 1 of 2 trials: saturated" in cells.warnings[0]
+
+
+def test_a_long_wait_that_does_not_grow_is_no_saturation() -> None:
+    trial, samples = open_trial(1)
+    waiting = [dataclasses.replace(one, done_ms=one.done_ms + 300.0) for one in samples]
+    assert not report.build(opened((trial, waiting))).summary["saturated"].any()
+
+
+def test_requests_that_the_cap_held_back_are_said() -> None:
+    built = report.build(opened(open_trial(1, capped=7, in_flight_max=32)))
+    assert built.warnings == [
+        "poisson(50) on thread: 7 requests were sent late because 32 were in flight (cap)."
+    ]
+    assert built.summary["saturated"].all()
+
+
+def test_many_saturated_loads_are_counted_and_not_all_told() -> None:
+    trials = [open_trial(number, load=f"poisson({number})", service_ms=25.0) for number in range(1, 7)]
+    built = report.build(opened(*trials))
+    assert len(built.warnings) == 4
+    assert built.warnings[-1] == "3 more arms and open loads are saturated, marked * in the table."
+
+
+def test_a_closed_loop_is_never_saturated() -> None:
+    run = closed(WORLD)
+    built = report.build(run)
+    assert saturation.per_cell(built.derived, run.trials).empty
+    assert not built.summary["saturated"].any()
+
+
+def test_closed_and_open_loads_live_in_one_run_and_the_finding_is_of_the_closed_one() -> None:
+    requests, trials = made_up.run(WORLD, blocks=8)
+    more = opened(*(open_trial(100 + number) for number in range(1, 9)))
+    mixed = run_of(
+        pd.concat([requests, more.requests], ignore_index=True),
+        pd.concat([trials, more.trials.assign(block=more.trials["trial"] - 100)], ignore_index=True),
+    )
+    mixed.requests.loc[mixed.requests["block"] > 100, "block"] -= 100
+    built = report.build(mixed)
+    assert built.finding.startswith("At c = 8, inline answers")
+    assert set(built.summary["load"]) == {"closed(1)", "closed(8)", "poisson(50)"}
+
+
+# -- warnings and files
+
+
+def test_drifting_ratios_are_summed_up_in_one_sentence() -> None:
+    drifting = {**WORLD, ("thread", 8): lambda block: Point(queue_ms=60.0 + 10 * block)}
+    warned = report.build(closed(drifting, blocks=12)).warnings
+    assert len(warned) == 1
+    assert re.fullmatch(
+        r"In 1 of 1 comparisons of latency, .* too narrow: thread at closed\(8\)\.", warned[0]
+    )
+
+
+def test_failed_and_invalid_trials_are_told_apart() -> None:
+    world = {
+        **WORLD,
+        ("thread", 8): lambda block: Point(queue_ms=60.0, state="ok" if block > 2 else "failed"),
+        ("inline", 1): lambda block: Point(state="ok" if block > 1 else "invalid"),
+    }
+    warned = "\n".join(report.build(closed(world)).warnings)
+    assert "2 of 8 trials of thread failed: the server died" in warned
+    assert "1 of 16 trials of inline are invalid: " in warned
+
+
+def test_a_run_without_a_plan_has_a_report() -> None:
+    run = closed({("external", 8): Point()})
+    built = report.build(run._replace(record={"plan": None}))
+    assert built.comparisons.empty
+    assert built.finding.startswith("At c = 8, external answers")
+
+
+def test_writing_leaves_every_table_and_the_forest(tmp_path: Path) -> None:
+    built = report.build(closed(WORLD, folder=tmp_path, claims="article"))
+    report.write(built)
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
+    tables = {"summary.csv", "comparisons.csv", "costs.csv", "claims.csv"}
+    assert written >= tables | {"charts/claims.png", "charts/claims.svg", "charts/published.png"}
+    assert len(pd.read_csv(tmp_path / "comparisons.csv")) == len(built.comparisons)
+
+
+def test_the_report_as_json_is_json() -> None:
+    built = report.build(closed(WORLD, claims="article"))
+    told = json.loads(json.dumps(report.as_json(built), allow_nan=False))
+    assert told["finding"] == built.finding
+    assert told["machine"] == built.machine
+    assert [len(told[name]) for name in ("summary", "comparisons", "costs")] == [
+        len(built.summary),
+        len(built.comparisons),
+        len(built.costs),
+    ]
+    assert told["summary"][0]["latency_p99_ms"] is None  # too few requests for it
+    assert told["comparisons"][0]["verdict"] == "slower"
+    assert {row["kind"] for row in told["claims"]} == {"claim", "check", "table", "law"}
+
+
+def test_the_warmup_and_what_came_after_the_window_count_in_what_was_answered() -> None:
+    """The load goes on after the window: what was due in it and came later is backlog, not loss."""
+    trial, samples = open_trial(1)
+    phases = [dataclasses.replace(one, phase=COOLDOWN) if one.due_ms > 1900 else one for one in samples]
+    cells = saturation.per_cell(report.build(opened((trial, phases))).derived, opened((trial, phases)).trials)
+    assert cells["answered_per_s"].iloc[0] == pytest.approx(50.0, abs=1)

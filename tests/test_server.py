@@ -6,6 +6,7 @@ import socket
 import time
 from pathlib import Path
 
+import conftest
 import httpx
 import psutil
 import pytest
@@ -13,6 +14,7 @@ import running
 
 import strategies
 from harness import server
+from harness.beat import Lag
 from harness.errors import HarnessError
 from harness.options import ServerOptions, WorkloadOptions
 from harness.server_timing import decode
@@ -78,7 +80,95 @@ def test_a_server_says_what_it_runs(log: Path) -> None:
     with running.serving(log) as child:
         health = httpx.get(f"{child.url}/health").json()
     assert health["strategy"] == "thread"
-    assert health["about"] == {"model": "synthetic sleep", "service_ms": 5.0}
+    about = health["about"]
+    assert (about["model"], about["service_ms"]) == ("synthetic sleep", 5.0)
+
+
+@pytest.mark.model
+def test_a_server_says_which_thread_pools_its_worker_really_has(log: Path) -> None:
+    """Found in the worker itself, after the model has run there."""
+    workload = WorkloadOptions(name="embed", torch_threads=1)
+    with running.serving(log, "process", workload=workload) as child:
+        about = httpx.get(f"{child.url}/health").json()["about"]
+    pools = about["threadpools"]
+    assert {"user_api", "internal_api", "num_threads", "version"} == set(pools[0])
+    assert {pool["num_threads"] for pool in pools if pool["user_api"] == "openmp"} == {1}
+    assert about["torch_threads"] == 1
+
+
+@pytest.mark.parametrize("instrumented", [True, False])
+def test_a_ping_is_answered_without_the_model(log: Path, instrumented: bool) -> None:
+    workload = running.synthetic(400, 0)
+    with running.serving(log, workload=workload, instrumented=instrumented) as child:
+        began = time.monotonic()
+        answer = httpx.get(f"{child.url}/ping")
+        took_s = time.monotonic() - began
+    assert (answer.status_code, answer.json()) == (200, {"ping": "pong"})
+    assert "Server-Timing" not in answer.headers
+    assert took_s < 0.3
+
+
+@pytest.mark.parametrize("strategy", ["inline", "process"])
+def test_without_instruments_the_answer_is_the_same_and_the_timings_are_missing(
+    log: Path, strategy: str
+) -> None:
+    with running.serving(log, strategy, instrumented=False) as child:
+        answer = httpx.post(f"{child.url}/predict", json={"text": "own words"})
+    assert (answer.status_code, answer.json()) == (200, {"answer": "OWN WORDS"})
+    assert "Server-Timing" not in answer.headers
+
+
+# -- the lag of the loop -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("strategy", "stalls"), [("inline", True), ("thread", False)])
+def test_a_watched_server_tells_how_long_the_model_stalled_its_loop(
+    log: Path, strategy: str, stalls: bool
+) -> None:
+    with running.serving(log, strategy, workload=running.synthetic(300, 0)) as child:
+        child.watch()
+        httpx.get(f"{child.url}/")
+        lag = child.unwatch()
+    assert lag is not None
+    assert lag.beats > 50
+    assert lag.max_ms is not None
+    assert (lag.max_ms > 250) == stalls
+
+
+def test_a_server_that_was_never_watched_has_no_beats(log: Path) -> None:
+    with running.serving(log) as child:
+        assert child.unwatch() == Lag(0, None, None)
+
+
+def test_between_two_watches_nobody_looks(log: Path) -> None:
+    """An idle arm must cost nothing; and what happens to it then is not the next trial's."""
+    with running.serving(log, "inline", workload=running.synthetic(300, 0)) as child:
+        child.watch()
+        child.unwatch()
+        httpx.get(f"{child.url}/")
+        assert child.unwatch() == Lag(0, None, None)
+        child.watch()
+        lag = child.unwatch()
+    assert lag is not None
+    assert (lag.max_ms or 0.0) < 200
+
+
+def test_the_answer_of_a_busy_inline_server_is_waited_for(log: Path) -> None:
+    with running.serving(log, "inline", workload=running.synthetic(2500, 0)) as child:
+        child.watch()
+        with pytest.raises(httpx.TimeoutException):
+            httpx.get(f"{child.url}/", timeout=0.1)
+        lag = child.unwatch()
+    assert lag is not None
+    assert (lag.max_ms or 0.0) > 2000
+
+
+def test_a_dead_server_is_neither_watched_nor_an_error(log: Path) -> None:
+    with running.serving(log) as child:
+        os.kill(child.pid, signal.SIGKILL)
+        conftest.wait_for(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+        child.watch()
+        assert child.unwatch() is None
 
 
 def test_a_port_in_use_is_a_clear_error(log: Path) -> None:

@@ -143,6 +143,10 @@ def test_an_effect_of_drifting_blocks_says_so_and_of_shuffled_ones_does_not() ->
     assert not stats.effect(np.random.default_rng(1).permutation(warming_up)).drifts
 
 
+def test_rounding_that_rises_from_block_to_block_is_not_drift() -> None:
+    assert not stats.effect(0.1 + 1e-15 * np.arange(12)).drifts
+
+
 def test_three_blocks_are_too_few_to_see_drift() -> None:
     assert not stats.effect([0.0, 0.1, 0.2]).drifts
 
@@ -166,7 +170,9 @@ def test_the_sign_flip_p_never_falls_below_two_in_all_flips(blocks: int) -> None
 
 
 def test_flips_that_tie_but_for_rounding_count_as_ties() -> None:
-    assert stats.sign_flip_p([0.1, 0.2, -0.3]) == 1.0
+    # of 16 flips 2 sum to 0.4 and 8 to 0.2, some of these to 0.19999999999999998
+    assert stats.sign_flip_p([0.1, 0.1, 0.1, -0.1]) == 10 / 16
+    assert stats.sign_flip_p([0.0] * 5) == 1
 
 
 def test_beyond_16_blocks_random_flips_come_near_the_exact_p_and_repeat() -> None:
@@ -216,6 +222,7 @@ def test_an_invalid_or_noisy_run_is_never_judged_and_invalid_comes_first() -> No
         # ln(1.05) either way: 0.95 lies within 1/1.05 and 0.952 does not lie beyond it
         (0.951, 0.952, Verdict.FASTER, Verdict.SLOWER),
         (0.953, 0.960, Verdict.EQUIVALENT, Verdict.EQUIVALENT),
+        (0.951, 0.960, Verdict.FASTER_SIZE_UNCERTAIN, Verdict.SLOWER_SIZE_UNCERTAIN),
     ],
 )
 def test_verdicts_follow_the_interval(low: float, high: float, latency: Verdict, throughput: Verdict) -> None:
@@ -272,6 +279,11 @@ def test_so_many_blocks_as_said_do_settle_an_inconclusive_effect(middle: float) 
     more = stats.effect(middle + few.spread * pattern / pattern.std(ddof=1))
     assert blocks > 5
     assert stats.verdict(more, 0.05, lower_is_better=True) != Verdict.INCONCLUSIVE
+
+
+def test_what_is_still_inconclusive_takes_at_least_one_block_more() -> None:
+    # a tail's interval can be wider than its spread says
+    assert stats.blocks_to_decide(known(0.9, 1.1, spread=0.001), 0.05) == 13
 
 
 def test_an_effect_without_spread_cannot_say_how_many_blocks() -> None:

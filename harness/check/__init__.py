@@ -7,7 +7,7 @@ in a broken one and see the check go red.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,6 +58,17 @@ class Check(NamedTuple):
     measure: Callable[[Bench], Result | list[Result]]
 
 
+def carry_out(checks: Sequence[Check], bench: Bench) -> Iterator[Result]:
+    """The results of `checks`, each as soon as it is known; one that cannot be measured has failed."""
+    for number, check in enumerate(checks, 1):
+        bench.listener.stage(f"check {number}/{len(checks)}: {check.summary}, about {check.seconds:.0f} s")
+        try:
+            found = check.measure(bench)
+        except HarnessError as error:
+            found = Result(check.name, check.summary, f"not measured: {error.what}", False, error.hint)
+        yield from [found] if isinstance(found, Result) else found
+
+
 class Bench:
     """What checks measure with: a supervisor, a load generator, a folder for logs. A context manager.
 
@@ -99,12 +110,27 @@ class Bench:
     def fire(self, url: str, **options: Any) -> Outcome:
         """One trial on `url`; the options are those of LoadOptions."""
         chosen = LoadOptions.model_validate({"url": url, **options})
-        return self.loader.run(chosen, lambda answered, median_ms: None)
+        return self.loader.run(chosen, _unheard)
+
+
+def _unheard(answered: int, median_ms: float) -> None:
+    """How a load gets on is of no interest here."""
 
 
 def measured(outcome: Outcome) -> list[Shot]:
-    """The measured shots, failures included; HarnessError when there are none."""
-    shots = [shot for shot in outcome.shots if shot.phase == MEASURE]
+    """The measured shots, all of them good ones; HarnessError when there are none, or others."""
+    shots = good([shot for shot in outcome.shots if shot.phase == MEASURE])
     if not shots:
-        raise HarnessError("A check's own load measured no request.", stage="check")
+        raise HarnessError("The load of a check measured no request.", stage="check")
+    return shots
+
+
+def good(shots: list[Shot]) -> list[Shot]:
+    """These shots; HarnessError when one of them got no good answer, as then nothing is known."""
+    errors = [shot.error for shot in shots if shot.error]
+    if errors:
+        raise HarnessError(
+            f"{len(errors)} of {len(shots)} requests of a check got no good answer: {errors[0]}",
+            stage="check",
+        )
     return shots

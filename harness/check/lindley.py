@@ -12,11 +12,13 @@ def step_errors_ms(entered_ms: npt.ArrayLike, queue_ms: npt.ArrayLike, model_ms:
     """Measured minus predicted queue wait of every request but the first, one step at a time.
 
     W[n+1] = max(0, W[n] + S[n] − (A[n+1] − A[n])), from the *measured* W[n], in order of arrival; A is the
-    arrival at the queue (`entered_ms`), S the time in the worker. Run on from its own predictions the recursion
-    would pile up what the worker needs between two requests. The requests must be all that the one worker
-    served, in one run of numbers: a request left out is an error of its service time.
+    arrival at the queue (`entered_ms`), S the time in the worker. Run on from its own predictions it would
+    pile up what the worker needs between two requests. They must be all the requests that the one worker
+    served: one that is left out is an error of its service time.
     """
-    entered, queue, model = (np.asarray(values, dtype=np.float64) for values in (entered_ms, queue_ms, model_ms))
+    entered, queue, model = (
+        np.asarray(values, dtype=np.float64) for values in (entered_ms, queue_ms, model_ms)
+    )
     order = np.argsort(entered, kind="stable")
     entered, queue, model = entered[order], queue[order], model[order]
     predicted = np.maximum(0.0, queue[:-1] + model[:-1] - np.diff(entered))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special  # type: ignore[import-untyped]
+from scipy import special
 from scipy import stats as scipy_stats
 
 from harness import stats

@@ -1,0 +1,260 @@
+"""What a run's report says, counted again from its two CSVs without any of the code that made the report.
+
+The standard library's csv, numpy's percentile and scipy's t interval; the rules are those of the method, written down anew.
+Of a run that lost no block to the plan's criteria: those are not applied here.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+Line = dict[str, str]  # of a CSV
+Cell = tuple[str, str]  # arm, load
+Figures = dict[str, float]
+
+FEWEST = {5: 64, 50: 1, 90: 64, 95: 64, 99: 662}  # requests below which a percentile is not shown
+PERCENTS = {"latency": (5, 50, 90, 95, 99), "io": (5, 50, 90, 95, 99), "dispatch_lag": (5, 50, 95, 99)}
+USUAL_PERCENTS = (5, 50, 95)
+
+
+class Comparison(NamedTuple):
+    """Reported numbers against those counted again."""
+
+    compared: int
+    worst: float  # relative error; infinite where one of two is not a number
+    where: str  # the number with that error
+    unknown: list[str]  # reported, but nobody counts them again
+
+
+def compare(reported: dict[Cell, Figures], counted: dict[Cell, Figures]) -> Comparison:
+    """Every reported number is looked up among those counted again; a cell that is missing is an error."""
+    worst, where, compared, unknown = 0.0, "", 0, set()
+    for cell in sorted(reported.keys() | counted.keys()):
+        if cell not in reported or cell not in counted:
+            return Comparison(compared, math.inf, f"{cell} is on one side only", [])
+        for name, value in reported[cell].items():
+            if name not in counted[cell]:
+                unknown.add(name)
+                continue
+            compared += 1
+            error = relative_error(value, counted[cell][name])
+            if error > worst:
+                worst, where = error, f"{name} of {cell[0]}, {cell[1]}"
+    return Comparison(compared, worst, where, sorted(unknown))
+
+
+def relative_error(value: float, truth: float) -> float:
+    """|value / truth − 1|; 0 when both are NaN or the same infinity, infinite when one of them is."""
+    if value == truth or (math.isnan(value) and math.isnan(truth)):
+        return 0.0
+    if not (math.isfinite(value) and math.isfinite(truth)):
+        return math.inf
+    # a true 0 of durations in ms: anything below a picosecond is 0
+    return abs(value - truth) / max(abs(truth), 1e-9)
+
+
+def count(folder: Path) -> dict[Cell, Figures]:
+    """Arm and load → what the summary must say of them, and how they compare with the reference arm."""
+    trials = [line for line in _lines(folder / "trials.csv") if int(line["block"]) > 0]
+    requests = [line for line in _lines(folder / "requests.csv") if line["phase"] != "ping"]
+    plan = json.loads((folder / "run.json").read_text())["plan"]
+    reference = plan["reference"] or plan["arms"][0]["name"]
+    return {
+        cell: _figures_of(cell, trials, requests) | _effects(cell, reference, trials, requests)
+        for cell in {_cell(trial) for trial in trials}
+    }
+
+
+def _lines(path: Path) -> list[Line]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _cell(line: Line) -> Cell:
+    return line["arm"], line["load"]
+
+
+def _figures_of(cell: Cell, trials: list[Line], requests: list[Line]) -> Figures:
+    its_trials = [trial for trial in trials if _cell(trial) == cell]
+    numbers = {trial["trial"] for trial in its_trials}
+    its_requests = [request for request in requests if request["trial"] in numbers]
+    rows = [request for request in its_requests if request["phase"] == "measure"]
+    sound = [trial for trial in its_trials if trial["state"] == "ok"]
+    return {
+        "blocks": len({trial["block"] for trial in sound}),
+        "failed_trials": len(its_trials) - len(sound),
+        "requests": len(rows),
+        "failed": sum(row["error"] != "" for row in rows),
+        "throughput_per_s": _throughput(sound, its_requests),
+        "rate_per_s": float(sound[0]["rate_per_s"] or "nan") if sound else math.nan,
+        **{name: value for metric in _METRICS for name, value in _metric_figures(metric, rows).items()},
+    }
+
+
+def _throughput(trials: list[Line], requests: list[Line]) -> float:
+    """The median over trials."""
+    each = [
+        _throughput_of(trial, [request for request in requests if request["trial"] == trial["trial"]])
+        for trial in trials
+    ]
+    return statistics.median(each) if each else math.nan
+
+
+def _throughput_of(trial: Line, requests: list[Line]) -> float:
+    """Good answers a second. Closed loop: by Little's law; open loop: those within the window."""
+    good = [request for request in requests if request["error"] == ""]
+    if trial["load"].startswith("closed("):
+        rows = [request for request in requests if request["phase"] == "measure"]
+        in_flight_ms = math.fsum(_latency(row) for row in rows)
+        good_ones = sum(row["phase"] == "measure" for row in good)
+        return good_ones * int(trial["concurrency"]) / in_flight_ms * 1e3
+    begin, end = float(trial["window_start_ms"]), float(trial["window_end_ms"])
+    return sum(begin < float(request["done_ms"]) <= end for request in good) / (end - begin) * 1e3
+
+
+def _metric_figures(metric: str, rows: list[Line]) -> Figures:
+    of = _METRICS[metric]
+    values = [of(row) for row in rows if row["error"] == ""]
+    known = [value for value in values if not math.isnan(value)]
+    ranked = known + [math.inf for row in rows if row["error"] and metric == "latency"]
+    return {
+        f"{metric}_mean_ms": math.fsum(known) / len(known) if known else math.nan,
+        **{
+            f"{metric}_p{percent}_ms": _percentile(ranked, percent)
+            for percent in PERCENTS.get(metric, USUAL_PERCENTS)
+        },
+    }
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    if len(values) < FEWEST[percent]:
+        return math.nan
+    return linear_percentile(values, percent)
+
+
+def linear_percentile(values: Sequence[float], percent: float) -> float:
+    """numpy's; infinite as soon as a failure (an infinite value) takes part, of which numpy makes NaN.
+
+    Whether it takes part is a matter of whole numbers: Fractions, since a float may step over a rank.
+    """
+    rank = math.ceil((len(values) - 1) * Fraction(str(percent)) / 100)
+    finite = [value for value in values if math.isfinite(value)]
+    if rank >= len(finite):
+        return math.inf
+    padding = [max(finite)] * (len(values) - len(finite))  # beyond the rank: has no part in it
+    return float(np.percentile([*finite, *padding], percent))
+
+
+# -- against the reference -----------------------------------------------------------------------------
+
+EFFECTS = {("latency_ms", "median"): "median latency", ("throughput_per_s", "rate"): "throughput"}
+EFFECT_FIGURES = ("blocks", "arm_value", "reference_value", "ratio", "low", "high", "p")
+LEVEL = 0.95
+
+
+def _effects(cell: Cell, reference: str, trials: list[Line], requests: list[Line]) -> Figures:
+    """The effects over the blocks in which both arms have a sound trial; empty of the reference itself."""
+    arm, load = cell
+    if arm == reference:
+        return {}
+    of = {name: _by_block((name, load), trials, requests) for name in (arm, reference)}
+    blocks = sorted(of[arm].keys() & of[reference].keys())
+    return {
+        f"{metric} {name}": value
+        for place, metric in enumerate(EFFECTS.values())
+        for name, value in _effect(*([of[who][block][place] for block in blocks] for who in of)).items()
+    }
+
+
+def _by_block(cell: Cell, trials: list[Line], requests: list[Line]) -> dict[str, tuple[float, float]]:
+    """Block → median latency and throughput of its sound trial."""
+    figures = {}
+    for trial in trials:
+        if _cell(trial) == cell and trial["state"] == "ok":
+            its = [request for request in requests if request["trial"] == trial["trial"]]
+            waits = [math.inf if row["error"] else _latency(row) for row in its if row["phase"] == "measure"]
+            figures[trial["block"]] = linear_percentile(waits, 50), _throughput_of(trial, its)
+    return figures
+
+
+def _effect(arm: list[float], reference: list[float]) -> Figures:
+    """Geometric means and the ratio of them, its t interval over blocks, and the sign-flip test."""
+    if not arm:
+        return dict.fromkeys(EFFECT_FIGURES, math.nan) | {"blocks": 0.0}
+    logs = [[_log(value) for value in side] for side in (arm, reference)]
+    ratios = [one - other for one, other in zip(*logs, strict=True)]
+    means = (statistics.fmean(values) for values in (*logs, ratios))
+    values = (float(len(arm)), *map(_exp, means), *_interval(ratios), _sign_flip_p(ratios))
+    return dict(zip(EFFECT_FIGURES, values, strict=True))
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value else -math.inf
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
+
+
+def _interval(ratios: list[float]) -> tuple[float, float]:
+    if len(ratios) < 2 or not all(map(math.isfinite, ratios)):
+        return math.nan, math.nan
+    middle, error = statistics.fmean(ratios), statistics.stdev(ratios) / math.sqrt(len(ratios))
+    low, high = stats.t.interval(LEVEL, len(ratios) - 1, loc=middle, scale=error)
+    return _exp(float(low)), _exp(float(high))
+
+
+def _sign_flip_p(ratios: list[float]) -> float:
+    """The share of all choices of signs that give a sum at least as large; the run has few blocks."""
+    if not all(map(math.isfinite, ratios)):
+        return math.nan
+    flips = [
+        math.fsum(sign * ratio for sign, ratio in zip(signs, ratios, strict=True))
+        for signs in itertools.product((1, -1), repeat=len(ratios))
+    ]
+    return statistics.fmean(abs(total) >= abs(math.fsum(ratios)) * (1 - 1e-12) for total in flips)
+
+
+# -- metrics -------------------------------------------------------------------------------------------
+
+
+def _number(name: str) -> Callable[[Line], float]:
+    return lambda line: float(line[name] or "nan")
+
+
+def _latency(line: Line) -> float:
+    return float(line["done_ms"]) - float(line["due_ms"])
+
+
+def _service(line: Line) -> float:
+    return float(line["done_ms"]) - float(line["sent_ms"])
+
+
+def _route_model(line: Line) -> float:
+    return sum(_number(f"{stretch}_ms")(line) for stretch in ("queue", "model", "resume"))
+
+
+_METRICS: dict[str, Callable[[Line], float]] = {
+    "latency": _latency,
+    "service": _service,
+    "dispatch_lag": lambda line: float(line["sent_ms"]) - float(line["due_ms"]),
+    "route_model": _route_model,
+    "queue": _number("queue_ms"),
+    "model": _number("model_ms"),
+    "model_cpu": _number("model_cpu_ms"),
+    "resume": _number("resume_ms"),
+    "io": _number("io_ms"),
+    "handler": _number("handler_ms"),
+    "outside": lambda line: _service(line) - _number("handler_ms")(line),
+}

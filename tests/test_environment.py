@@ -1,0 +1,165 @@
+"""What a run's record says of its machine and its code, and when two records may be compared."""
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import environment
+from harness.environment import code, cpu_quota, differences
+
+HERE = environment.collect()
+
+
+def changed(**facts: Any) -> dict[str, Any]:
+    return {**json.loads(json.dumps(HERE)), **facts}
+
+
+# -- facts ---------------------------------------------------------------------------------------------
+
+
+def test_the_record_names_neither_a_path_nor_this_host() -> None:
+    text = json.dumps(HERE)
+    assert str(Path(environment.__file__).parent.parent) not in text
+    assert not platform.node() or f'"{platform.node()}"' not in text
+
+
+def test_it_has_the_versions_that_the_figures_depend_on() -> None:
+    for package in ("fastapi", "torch", "scipy", "pandas", "matplotlib", "threadpoolctl", "psutil"):
+        assert HERE["packages"][package][0].isdigit(), package
+
+
+def test_it_knows_how_many_cores_may_be_used() -> None:
+    assert 1 <= HERE["usable_cores"] <= HERE["cores"]
+
+
+# -- quota ---------------------------------------------------------------------------------------------
+
+
+def groups(tmp_path: Path, membership: str, **files: str) -> tuple[Path, Path]:
+    """A made-up /sys/fs/cgroup and /proc/self/cgroup; `files` maps paths, with __ for /, to contents."""
+    root = tmp_path / "cgroup"
+    for name, content in files.items():
+        path = root / name.replace("__", "/").replace("_max", ".max").replace("cpu_cfs", "cpu.cfs")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    (tmp_path / "self").write_text(membership)
+    return root, tmp_path / "self"
+
+
+def test_a_quota_of_version_2_is_told_in_cores(tmp_path: Path) -> None:
+    assert cpu_quota(*groups(tmp_path, "0::/job\n", job__cpu_max="150000 100000\n")) == 1.5
+
+
+def test_the_tightest_of_the_groups_above_counts(tmp_path: Path) -> None:
+    root, membership = groups(
+        tmp_path, "0::/pod/job\n", pod__job__cpu_max="200000 100000\n", pod__cpu_max="50000 100000\n"
+    )
+    assert cpu_quota(root, membership) == 0.5
+
+
+def test_in_a_container_the_group_is_the_root_of_what_is_mounted(tmp_path: Path) -> None:
+    assert cpu_quota(*groups(tmp_path, "0::/\n", cpu_max="200000 100000")) == 2.0
+
+
+def test_a_quota_of_version_1_is_told_in_cores(tmp_path: Path) -> None:
+    files = {"cpu__job__cpu_cfs_quota_us": "250000\n", "cpu__job__cpu_cfs_period_us": "100000\n"}
+    assert cpu_quota(*groups(tmp_path, "3:memory:/x\n1:cpu:/job\n", **files)) == 2.5
+
+
+def test_without_a_limit_there_is_no_quota(tmp_path: Path) -> None:
+    files = {
+        "cpu__cpu_cfs_quota_us": "-1\n",
+        "cpu__cpu_cfs_period_us": "100000\n",
+        "job__cpu_max": "max 100000",
+    }
+    assert cpu_quota(*groups(tmp_path, "1:cpu:/\n0::/job\n", **files)) is None
+    assert cpu_quota(tmp_path / "none", tmp_path / "no such file") is None
+
+
+# -- code ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    (tmp_path / "harness" / "data").mkdir(parents=True)
+    (tmp_path / "strategies").mkdir()
+    (tmp_path / "harness" / "run.py").write_text("one = 1\n")
+    (tmp_path / "harness" / "data" / "plan.toml").write_text("one = 1\n")
+    (tmp_path / "strategies" / "thread.py").write_text("one = 1\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["harness/run.py", "harness/data/plan.toml", "strategies/thread.py"])
+def test_other_sources_are_other_code_committed_or_not(checkout: Path, name: str) -> None:
+    before = code(checkout)
+    assert len(before) == 12
+    (checkout / name).write_text("one = 2\n")
+    assert code(checkout) != before
+
+
+def test_a_source_that_came_went_or_was_renamed_is_other_code(checkout: Path) -> None:
+    found = {code(checkout)}
+    (checkout / "strategies" / "new.py").touch()
+    found.add(code(checkout))
+    (checkout / "strategies" / "new.py").rename(checkout / "strategies" / "newer.py")
+    found.add(code(checkout))
+    assert len(found) == 3
+
+
+def test_what_is_no_source_does_not_change_the_code(checkout: Path) -> None:
+    before = code(checkout)
+    (checkout / "README.md").write_text("new")
+    (checkout / "harness" / "__pycache__").mkdir()
+    (checkout / "harness" / "__pycache__" / "run.pyc").write_text("new")
+    assert code(checkout) == before
+
+
+# -- differences ---------------------------------------------------------------------------------------
+
+
+def test_a_record_that_went_through_json_is_the_same_environment() -> None:
+    assert differences(changed(), environment.collect()) == []
+
+
+def test_what_passes_makes_no_difference() -> None:
+    elsewhere = {**HERE["revision"], "commit": "0" * 40} if HERE["revision"] else None
+    assert differences(changed(load_average=[9, 9, 9], memory_bytes=1, revision=elsewhere), HERE) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("cpu", "CPU"),
+        ("usable_cores", "usable cores"),
+        ("cpu_quota", "CPU quota in cores"),
+        ("kernel", "kernel"),
+        ("python", "Python"),
+        ("event_loop", "event loop"),
+        ("code", "code"),
+    ],
+)
+def test_what_matters_is_told_in_one_phrase(key: str, name: str) -> None:
+    now = HERE[key] if HERE[key] is not None else "none"
+    assert differences(changed(**{key: "another"}), HERE) == [f"{name}: was another, is {now}"]
+
+
+def test_every_package_and_thread_variable_matters() -> None:
+    before = changed(
+        packages={**HERE["packages"], "torch": "1.0", "numpy": None},
+        thread_variables={**HERE["thread_variables"], "OMP_NUM_THREADS": "77"},
+    )
+    now = os.environ.get("OMP_NUM_THREADS", "none")
+    assert differences(before, HERE) == [
+        f"numpy: was none, is {HERE['packages']['numpy']}",
+        f"torch: was 1.0, is {HERE['packages']['torch']}",
+        f"OMP_NUM_THREADS: was 77, is {now}",
+    ]
+
+
+def test_a_run_that_did_not_record_its_code_is_of_other_code() -> None:
+    old = {key: value for key, value in changed(revision={"commit": "a" * 40}).items() if key != "code"}
+    assert differences(old, HERE) == [f"code: was commit {'a' * 12}, is {HERE['code']}"]

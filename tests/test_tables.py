@@ -1,0 +1,131 @@
+"""What the terminal shows: it fits 80 columns, loses nothing, and puts side by side what belongs together."""
+
+from __future__ import annotations
+
+import io
+
+import made_up
+import pandas as pd
+import pytest
+from made_up import Point
+from rich.console import Console
+from rich.text import Text
+from test_report import WORLD, closed, open_trial, opened
+
+from harness import report, tables
+
+WIDTH = 80
+LONG = "inline-with-a-name-of-forty-letters-in-all"[:40]
+
+ARTICLE: made_up.World = {
+    **WORLD,
+    ("process", 1): Point(queue_ms=1.0),
+    ("process", 8): Point(queue_ms=40.0, model_ms=6.4),
+    ("default_pool", 8): Point(model_ms=300.0),
+    (LONG, 1): Point(),
+    (LONG, 8): Point(io_ms=44.0),
+}
+
+
+def shown(built: report.Report) -> str:
+    """As piped: tables at 80 columns, a sentence on one line."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=WIDTH, highlight=False)
+    for part in tables.render(built):
+        console.print(part, soft_wrap=isinstance(part, Text))
+    return stream.getvalue()
+
+
+def sentences(built: report.Report) -> set[str]:
+    return {
+        line for part in tables.render(built) if isinstance(part, Text) for line in part.plain.split("\n")
+    }
+
+
+def with_readings(run: report.store.Run) -> report.store.Run:
+    """As a real run has them: CPU, loop lag, pings and memory."""
+    trials = run.trials.assign(server_cpu_ms=1234.5, server_lag_p99_ms=12.3, server_lag_max_ms=1234.5)
+    pings = run.requests.assign(phase="ping", error="", done_ms=run.requests["due_ms"] + 123.4)
+    requests = pd.concat([run.requests, pings], ignore_index=True)
+    run.record["arms"] = {arm: {"uss_bytes": 512e6} for arm in trials["arm"].unique()}
+    return run._replace(trials=trials, requests=requests)
+
+
+RUNS = {
+    "closed": lambda: closed(ARTICLE, blocks=8, claims="article"),
+    "with readings": lambda: with_readings(closed(ARTICLE, blocks=8, claims="article")),
+    "open": lambda: with_readings(opened(*(open_trial(n, arm=LONG, service_ms=25.0) for n in range(1, 9)))),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_tables_keep_to_80_columns_and_cut_nothing_off(name: str) -> None:
+    built = report.build(RUNS[name]())
+    lines = set(shown(built).splitlines()) - sentences(built)
+    assert max(map(len, lines)) <= WIDTH
+    ours = "\n".join(line for line in lines if "T2" not in line and "C3b" not in line and "C4b" not in line)
+    assert "…" not in ours.replace(" … 11", "").replace(" … 12", "").replace(" 6 …", "")
+
+
+def test_the_finding_comes_first_and_then_how_good_the_machine_was() -> None:
+    built = report.build(closed(WORLD))
+    first, second = shown(built).splitlines()[:2]
+    assert first == built.finding
+    assert second == built.machine
+    assert second.startswith("Machine: ")
+
+
+def test_each_load_has_every_arm_with_ratio_interval_difference_and_verdict() -> None:
+    text = shown(report.build(closed(WORLD)))
+    assert "Against inline, block by block: ratio [95 % interval]" in text
+    lines = [line.split() for line in text.splitlines()]
+    assert ["closed(8)"] in lines
+    assert ["thread", "latency", "1.53", "[1.53,", "1.53]", "+25.0", "slower"] in lines
+    assert ["req/s", "0.65", "[0.65,", "0.65]", "-59.1", "slower"] in lines
+
+
+def test_costs_have_only_the_columns_that_were_read() -> None:
+    few, many = closed(WORLD), with_readings(closed(WORLD))
+    assert "CPU/req" not in shown(report.build(few))
+    text = shown(report.build(many))
+    for heading in ("CPU/req", "loop p99", "max", "ping p50", "MB"):
+        assert heading in text
+    assert "512.0" in text
+    no_pings = many._replace(requests=few.requests)
+    assert "ping p50" not in shown(report.build(no_pings))
+
+
+def test_an_open_load_is_named_and_marked_where_it_is_saturated() -> None:
+    held, lost = (
+        shown(report.build(opened(open_trial(1, service_ms=service_ms)))) for service_ms in (10.0, 25.0)
+    )
+    assert "poisson(50) " in held
+    assert "poisson(50)*" not in held
+    assert "poisson(50)*" in lost
+    assert "* saturated: the rate was not held" in lost
+    assert "nan" not in (held + lost).lower()
+    headings = next(line for line in held.splitlines() if line.startswith("arm"))
+    assert all(name in headings for name in ("latency", "service", "lag p99"))
+
+
+def test_a_claim_stands_with_its_ratio_interval_rule_print_and_verdict() -> None:
+    text = " ".join(shown(report.build(closed(ARTICLE, claims="article"))).split())
+    assert "ratio [interval over 8 blocks]" in text
+    assert "model inside the worker, thread over process: 0.94 [0.94, 0.94], rule ≥ 4, article 4." in text
+    assert "(refuted) slower at all inside the worker, thread over process" in text
+
+
+def test_the_time_in_the_worker_and_the_model_as_printed_stand_side_by_side() -> None:
+    """C3b compares a wait with no wait: the reader has to see both readings."""
+    text = " ".join(shown(report.build(closed(ARTICLE, claims="article"))).split())
+    claim = text[text.index("C3b refuted") :]
+    inside, printed = claim.index("model inside the worker"), claim.index("as printed: Model of the route")
+    assert inside < printed < claim.index("C4a")
+    assert "queue + in the worker + way back 60.0 + 6.0 + 0.0" in text
+
+
+def test_a_withheld_verdict_is_shown_with_its_reason() -> None:
+    world = {**WORLD, ("inline-twin", 8): Point(io_ms=50.0)}
+    text = shown(report.build(closed(world, reference="inline", twin=True, claims="article")))
+    assert "withheld" in text
+    assert "noisy session" in text
