@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.records import MEASURE, PILOT_BLOCK
+from harness.records import MEASURE, PILOT_BLOCK, PING
 
 Floats = npt.NDArray[np.float64]
 
@@ -82,7 +82,8 @@ STAIRCASE_COLUMNS = [
 def derive(requests: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """Every request with what follows from its stamps, in the order given. Warm-ups and failures stay.
 
-    Left out: the pilot (block 0) and requests of no trial (the torn tail of a killed run). From its trial
+    Left out: the pilot (block 0), requests of no trial (the torn tail of a killed run), and pings, which are
+    no part of the load. From its trial
     each row gets `concurrency`, `io_nominal_ms`, `window_start_ms`, `window_end_ms` and `trial_state`.
     `model_plus_io_share` is (route_model + io) / service: how much of a call the article's parts explain.
     """
@@ -90,7 +91,8 @@ def derive(requests: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
         columns={"state": "trial_state"}
     )
     finished["trial_state"] = finished["trial_state"].astype("category")  # one of two words, in every row
-    rows = requests.merge(finished, on="trial", how="inner", validate="many_to_one")
+    load = requests[requests["phase"] != PING]
+    rows = load.merge(finished, on="trial", how="inner", validate="many_to_one")
     route_model = rows["queue_ms"] + rows["model_ms"] + rows["resume_ms"]
     service = rows["done_ms"] - rows["sent_ms"]
     return rows.assign(

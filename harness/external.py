@@ -43,7 +43,7 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
 
 def _ask_once(loader: Loader, options: LoadOptions, listener: Listener) -> None:
     one = options.model_copy(
-        update={"arrivals": closed(1), "requests": 1, "duration_s": None, "warmup_requests": 0, "settle_s": 0.0}
+        update={"arrivals": closed(1), "requests": 1, "duration_s": None, "warmup_requests": 0}
     )
     first = loader.run(one, listener.progress).shots[0]
     if first.status is None:

@@ -37,7 +37,7 @@ _BAND = "#E4E4E4"
 _BAND_EDGE = "#8C8C8C"
 _VERDICT_INK = {claims.CONFIRMED: "#1B6E3A", claims.REFUTED: "#A3200D"}
 
-_LABEL_CHARS, _TEXT_CHARS = 46, 108  # of a check's name, and of a claim's words
+_LABEL_CHARS, _TEXT_CHARS = 44, 108  # of a check's name, and of a claim's words
 _LINE_IN, _GAP_IN = 0.18, 0.13
 _APART_IN = 0.085  # published above the middle of its row, measured below: they often coincide
 _ABOVE_IN, _BELOW_IN = 0.3, 0.55  # of the rows: ticks and headings; ticks and the axis's name

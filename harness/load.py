@@ -160,6 +160,7 @@ class _Trial:
         self._in_flight = 0
         self._in_flight_max = 0
         self._capped = 0
+        self._begun = asyncio.Event()  # the window has
         self._origin = now_ms()
 
     async def load(self, client: httpx.AsyncClient) -> None:
@@ -216,6 +217,8 @@ class _Trial:
     ) -> Shot:
         """Send one request now that was due then; `sent` is now, where the caller has looked already."""
         seq, self._sent = self._sent, self._sent + 1
+        if phase != WARMUP:
+            self._begun.set()
         self._in_flight += 1
         self._in_flight_max = max(self._in_flight_max, self._in_flight)
         sent = self._now() if sent is None else sent
@@ -231,8 +234,7 @@ class _Trial:
         """Within the window, ask the other route at a steady rate, whether or not it has answered."""
         if self._options.ping_url is None:
             return
-        while self._window.start_ms is None:
-            await asyncio.sleep(0.005)
+        await self._begun.wait()
         start, under_way = self._now(), set[asyncio.Task[None]]()
         try:
             for number in itertools.count():

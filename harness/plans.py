@@ -285,7 +285,8 @@ def from_flags(flags: Flags) -> Plan:
     names = flags.strategies or strategies.NAMES
     arms = [{"name": name, "strategy": name} for name in names]
     loads = {} if flags.arrivals or flags.concurrency else {"concurrency": [8]}
-    return make(_with_flags({**_WITHOUT_PLAN, **loads, "arms": arms}, flags), source="plan made of these flags")
+    data = {**_WITHOUT_PLAN, **loads, "arms": arms}
+    return make(_with_flags(data, flags), source="plan made of these flags")
 
 
 def override(plan: Plan, flags: Flags) -> Plan:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from harness import stats
 from harness.records import MEASURE, OK, Sample, Trial
 
-FEWEST_BLOCKS = 10  # a width of fewer is itself chance, and stopping at a lucky one makes intervals too narrow
+# a width of fewer is itself chance, and stopping at a lucky one makes intervals too narrow
+FEWEST_BLOCKS = 10
 
 
 class Precision:

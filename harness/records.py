@@ -86,6 +86,9 @@ class Noise(NamedTuple):
     server_lag_max_ms: float | None = None
 
 
+UNKNOWN = Noise()
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sample:
     """One request of one trial: a row of `requests.csv`. Failures and warm-ups are rows too."""
@@ -180,7 +183,7 @@ def to_rows(
     outcome: Outcome,
     *,
     started_at: str,
-    noise: Noise = Noise(),
+    noise: Noise = UNKNOWN,
     error: str = "",
     invalid: str = "",
 ) -> tuple[Trial, list[Sample]]:

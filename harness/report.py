@@ -156,8 +156,10 @@ def _compare(found: Evidence) -> pd.DataFrame:
     reference, twin = found.facts.reference, found.facts.twin
     arms = set(_arms(found.run))
     apart = comparable.other_work(found.run.record, reference, arms - {reference})
+    metrics = {metric.name for metric in comparison.METRICS} - {analysis.THROUGHPUT}
+    needed = dict.fromkeys(["arm", *analysis.THROUGHPUT_COLUMNS, *sorted(metrics)])
     return comparison.arms(
-        found.derived,
+        found.derived[list(needed)],  # cut for every pair of arms, so the other columns would cost seconds
         found.run.trials,
         reference=reference,
         twin=twin,

@@ -8,21 +8,24 @@ from harness import analysis, environment, plans, store
 from harness.errors import HarnessError
 from harness.plans import Plan
 from harness.precision import Precision
-from harness.records import MEASURE, Trial
+from harness.records import MEASURE, PILOT_BLOCK, Trial
 from harness.run import Before
 
 
-def reopen(folder: Path) -> tuple[Plan, store.Writer, Before]:
+def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer, Before]:
     """The plan of the run in `folder`, a writer that appends to it, and what is done already.
 
-    Raises HarnessError when it is finished, has no plan, or when code or environment differ, saying in what.
+    Raises HarnessError when it is finished or has no plan, and when code, environment or the plan `wanted`
+    (if one is given) differ, saying in what.
     """
     run = store.read(folder)
     _refuse_finished(run)
     if not run.record.get("plan"):
         raise HarnessError(f"{folder} was not made from a plan, so it cannot be resumed.", stage="resume")
     plan = plans.restore(run.record["plan"])
+    _refuse_another_plan(plan, wanted, folder)
     _refuse_differences(run)
+    _refuse_strangers(plan, run)
     done = frozenset(
         (int(block), str(arm), str(load))
         for block, arm, load in zip(run.trials["block"], run.trials["arm"], run.trials["load"], strict=True)
@@ -41,6 +44,19 @@ def _refuse_finished(run: store.Run) -> None:
         )
 
 
+def _refuse_another_plan(plan: Plan, wanted: Plan | None, folder: Path) -> None:
+    if wanted is None:
+        return
+    had, has = plan.model_dump(mode="json"), wanted.model_dump(mode="json")
+    found = [f"{key} {has[key]} instead of {had[key]}" for key in had if had[key] != has[key]]
+    if found:
+        raise HarnessError(
+            f"The plan asked for differs from the plan of {folder}: {', '.join(found)}.",
+            stage="resume",
+            hint="--resume alone goes on with the plan of the run.",
+        )
+
+
 def _refuse_differences(run: store.Run) -> None:
     found = environment.differences(run.record["environment"], environment.collect())
     if found:
@@ -49,6 +65,19 @@ def _refuse_differences(run: store.Run) -> None:
             stage="resume",
             hint="Blocks of two environments are not one run. Run the plan anew, or restore what differs.",
         )
+
+
+def _refuse_strangers(plan: Plan, run: store.Run) -> None:
+    """Trials that the plan does not ask for: it was changed meanwhile."""
+    planned = {(cell.arm.name, str(cell.law)) for cell in plan.cells()}
+    trials = run.trials[run.trials["block"] > PILOT_BLOCK]
+    for arm, load in zip(trials["arm"], trials["load"], strict=True):
+        if (arm, load) not in planned:
+            raise HarnessError(
+                f"{run.folder} has a trial of arm {arm!r} under {load} that is not in its plan any more.",
+                stage="resume",
+                hint="Restore the plan in run.json, or run the new one from the start.",
+            )
 
 
 def _precision(plan: Plan, run: store.Run) -> Precision:

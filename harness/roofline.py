@@ -111,8 +111,12 @@ def _closed(
     return Roofline(transport, CONNECTIONS, sent, measured / window_s, outcome.client_cpu_ms / sent)
 
 
+def _unseen(answered: int, median_ms: float) -> None:
+    """Progress of a few seconds is not worth a line."""
+
+
 def _run(loader: Loader, options: LoadOptions) -> Outcome:
-    outcome = loader.run(options, lambda answered, median_ms: None)
+    outcome = loader.run(options, _unseen)
     errors = {shot.error for shot in outcome.shots if shot.error}
     if errors:
         raise HarnessError(

@@ -49,8 +49,16 @@ class Before(NamedTuple):
     precision: Precision
 
 
-def run(plan: Plan, writer: Writer, listener: Listener, before: Before | None = None) -> list[Trial]:
+def run(
+    plan: Plan,
+    writer: Writer,
+    listener: Listener,
+    before: Before | None = None,
+    client_limit_per_s: float | None = None,
+) -> list[Trial]:
     """Run every trial of `plan` and save each as it ends; those in `before` are not run again.
+
+    `client_limit_per_s` is what the load generator can send at most; without it the plan's self-check sees.
 
     Returns the new trials in order; those of a server that died are marked failed, and the others go on.
     Raises HarnessError when a server cannot start. An interrupted run keeps its finished trials; nothing
@@ -63,9 +71,10 @@ def run(plan: Plan, writer: Writer, listener: Listener, before: Before | None = 
         if pins is not None:
             pinning.apply(loader.pid, pins.client)
             record.note(pinning=pins._asdict())
-        limit = _check_client(plan, supervisor, loader, listener, record) if plan.self_check else None
+        if plan.self_check and client_limit_per_s is None:
+            client_limit_per_s = _check_client(plan, supervisor, loader, listener, record)
         arms = _Arms(plan, writer, supervisor, stack, record, pins)
-        trials = _Trials(plan, writer, loader, listener, arms, record, limit, before)
+        trials = _Trials(plan, writer, loader, listener, arms, record, client_limit_per_s, before)
         listener.stage("starting servers")
         arms.start([arm for arm in plan.every_arm if arm.io_per_model is None])
         if plan.pilot is not None:
@@ -256,7 +265,7 @@ class _Trials:
         return self._pilot(arm) if known is None else known
 
     def run_all(self) -> None:
-        """Every trial that is not finished yet; with `precision`, until a block ends with narrow intervals."""
+        """Every trial not finished yet; with `precision`, until a block ends with narrow intervals."""
         cells = [cell for cell in self._plan.cells() if _key(cell) not in self._finished]
         under_way = 0
         for number, cell in enumerate(cells, 1):
@@ -353,4 +362,3 @@ class _Trials:
         return noise.trial_lags_behind(
             [shot.sent_ms - shot.due_ms for shot in outcome.shots if shot.phase == MEASURE]
         )
-

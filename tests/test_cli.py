@@ -66,7 +66,7 @@ def ran(shared: Execbench) -> Done:
     """A run without PLAN, in the folder `run`."""
     loads = [word for c in CONCURRENCIES for word in ("--concurrency", str(c))]
     measured = ("--requests", str(REQUESTS), "--blocks", str(BLOCKS))
-    return shared("run", *QUICK, *loads, *measured, "--out", "run", COLUMNS="200")
+    return shared("run", "--no-self-check", *QUICK, *loads, *measured, "--out", "run", COLUMNS="200")
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +252,7 @@ def littered(execbench: Execbench) -> Execbench:
     return execbench
 
 
-ONE_ARM = f"run {' '.join(QUICK)} --strategy inline --requests 1 --blocks 1"
+ONE_ARM = f"run --no-self-check {' '.join(QUICK)} --strategy inline --requests 1 --blocks 1"
 NOWHERE = "http://127.0.0.1:1/"
 PLAN, RESULTS, LOAD = (rf"Error \({stage}\): .*" for stage in ("plan", "results", "load"))
 
@@ -471,7 +471,18 @@ def plain_server() -> Iterator[tuple[str, list[tuple[str, str]]]]:
 def terminal(shared: Execbench) -> tuple[str, str]:
     """A run with a terminal as stderr and a pipe as stdout, in the folder `terminal`: what both got."""
     chosen = ("--strategy", "default_pool", "--strategy", "process", "--workers", "2", "--seed", "7")
-    words = ("run", *QUICK, *chosen, "--duration", "1.2", "--blocks", "1", "--out", "terminal")
+    words = (
+        "run",
+        "--no-self-check",
+        *QUICK,
+        *chosen,
+        "--duration",
+        "1.2",
+        "--blocks",
+        "1",
+        "--out",
+        "terminal",
+    )
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
     process = shared.start(*words, stderr=theirs)

@@ -55,8 +55,8 @@ def test_every_check_has_its_published_and_its_measured_mark(evaluated: pd.DataF
 def test_every_check_has_a_band_where_its_bounds_hold(evaluated: pd.DataFrame) -> None:
     ax = axis(evaluated)
     left, right = ax.get_xlim()
-    bounds = zip(evaluated["at_least"].fillna(left), evaluated["at_most"].fillna(right), strict=True)
-    assert bands(ax) == pytest.approx(list(bounds))
+    bounds = [evaluated["at_least"].fillna(left), evaluated["at_most"].fillna(right)]
+    assert np.array(bands(ax)) == pytest.approx(np.column_stack(bounds))
 
 
 def test_every_claim_and_every_verdict_stands_there_in_words(evaluated: pd.DataFrame) -> None:
@@ -106,7 +106,7 @@ def test_what_was_not_measured_keeps_its_print_and_its_band() -> None:
 def test_without_an_interval_the_ratio_is_drawn_alone() -> None:
     table = checks(TRUE_WORLD, blocks=1)
     ax = axis(table)
-    assert len(marks(ax, "s")) == len(table)
+    assert len(marks(ax, "s")) == table["measured"].notna().sum() > 10
     assert all(map(math.isnan, marks(ax, "|")))
 
 

@@ -61,7 +61,9 @@ def assert_the_finished_trials_can_be_reported(execbench: Execbench, kept: int) 
 
 
 def test_ctrl_c_keeps_the_finished_trials_and_says_how_to_see_them(execbench: Execbench) -> None:
-    process = execbench.start("run", *QUICK, "--strategy", "process", "--strategy", "thread", *ENDLESS)
+    process = execbench.start(
+        "run", "--no-self-check", *QUICK, "--strategy", "process", "--strategy", "thread", *ENDLESS
+    )
     wait_for(lambda: len(trials(execbench)) >= 3)
     assert {"spawn_main" in " ".join(p.cmdline()) for p in execbench.processes()} == {True, False}
     process.send_signal(signal.SIGINT)
@@ -75,7 +77,7 @@ def test_ctrl_c_keeps_the_finished_trials_and_says_how_to_see_them(execbench: Ex
 
 def test_ctrl_c_before_the_first_trial_leaves_no_folder_behind(execbench: Execbench) -> None:
     """All four servers are stuck in their warm-up call: they are given up together, not in turn."""
-    process = execbench.start("run", *STUCK, *ENDLESS)
+    process = execbench.start("run", "--no-self-check", *STUCK, *ENDLESS)
     wait_for(lambda: "spawn_main" in str([p.cmdline() for p in execbench.processes()]))
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
@@ -87,7 +89,7 @@ def test_ctrl_c_before_the_first_trial_leaves_no_folder_behind(execbench: Execbe
 
 
 def test_a_second_ctrl_c_leaves_nothing_either(execbench: Execbench) -> None:
-    process = execbench.start("run", *STUCK, "--strategy", "process", *ENDLESS)
+    process = execbench.start("run", "--no-self-check", *STUCK, "--strategy", "process", *ENDLESS)
     wait_for(lambda: "spawn_main" in str([p.cmdline() for p in execbench.processes()]))
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
@@ -102,7 +104,7 @@ def test_killed_with_a_worker_in_a_c_call_it_takes_all_its_processes_along(
 ) -> None:
     """The worker holds its interpreter's lock, so nothing in it can notice that its parent has gone."""
     (execbench.folder / "held.toml").write_text(HELD)
-    process = execbench.start("run", "held.toml", "--out", "run")
+    process = execbench.start("run", "held.toml", "--no-self-check", "--out", "run")
     wait_for(lambda: trials(execbench))
     time.sleep(0.3)  # into the next call, which lasts longer than we wait for the end
     assert len(trials(execbench)) == 1
@@ -138,7 +140,7 @@ def test_a_server_that_dies_fails_its_own_trials_and_the_others_are_run_to_the_e
 ) -> None:
     arms = ("--strategy", "inline", "--strategy", "thread")
     measured = ("--duration", "0.6", "--blocks", "3", "--out", "run")
-    process = execbench.start("run", *QUICK, *arms, *measured)
+    process = execbench.start("run", "--no-self-check", *QUICK, *arms, *measured)
     wait_for(lambda: len(trials(execbench)) >= 2 and arm_under_load(execbench) == "inline")
     before = len(trials(execbench))
     time.sleep(0.2)
@@ -159,7 +161,9 @@ def test_a_server_that_dies_fails_its_own_trials_and_the_others_are_run_to_the_e
 def test_trials_without_a_good_answer_fail_though_the_server_lives(execbench: Execbench) -> None:
     """A worker that is killed breaks its pool for good; a fast 503 is no answer."""
     arms = ("--strategy", "thread", "--strategy", "process")
-    process = execbench.start("run", *QUICK, *arms, "--requests", "20", "--blocks", "12", "--out", "run")
+    process = execbench.start(
+        "run", "--no-self-check", *QUICK, *arms, "--requests", "20", "--blocks", "12", "--out", "run"
+    )
     wait_for(lambda: len(trials(execbench)) >= 2)
     (worker,) = [child for child in execbench.processes() if "spawn_main" in " ".join(child.cmdline())]
     worker.kill()
@@ -173,7 +177,7 @@ def test_trials_without_a_good_answer_fail_though_the_server_lives(execbench: Ex
 
 
 def test_a_load_generator_that_is_killed_ends_the_run_with_a_clear_message(execbench: Execbench) -> None:
-    process = execbench.start("run", *QUICK, "--strategy", "thread", *ENDLESS)
+    process = execbench.start("run", "--no-self-check", *QUICK, "--strategy", "thread", *ENDLESS)
     wait_for(lambda: len(trials(execbench)) >= 2)
     (generator,) = execbench.processes("harness.load")
     generator.kill()
@@ -188,7 +192,9 @@ def test_a_load_generator_that_is_killed_ends_the_run_with_a_clear_message(execb
 def test_a_load_generator_killed_in_the_middle_of_its_answer_is_no_different(execbench: Execbench) -> None:
     """`execbench` is halted meanwhile, so that the answer, longer than a pipe holds, is left half written."""
     instant = ("--workload", "synthetic", "--service-ms", "0", "--io-ms", "0", "--strategy", "inline")
-    process = execbench.start("run", *instant, "--requests", "1000", "--blocks", "9", "--out", "run")
+    process = execbench.start(
+        "run", "--no-self-check", *instant, "--requests", "1000", "--blocks", "9", "--out", "run"
+    )
     wait_for(lambda: trials(execbench))
     time.sleep(0.1)
     process.send_signal(signal.SIGSTOP)
@@ -211,7 +217,7 @@ def is_idle(process: psutil.Process) -> bool:
 def test_a_folder_of_a_run_killed_before_its_first_trial_is_reported_as_empty(
     execbench: Execbench,
 ) -> None:
-    process = execbench.start("run", *STUCK, "--strategy", "inline", *ENDLESS)
+    process = execbench.start("run", "--no-self-check", *STUCK, "--strategy", "inline", *ENDLESS)
     wait_for(lambda: execbench.processes("harness.serve"))
     process.kill()
     execbench.assert_nothing_is_left()

@@ -49,12 +49,16 @@ def answering(delay_s: Callable[[int], float]) -> Iterator[str]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         listening.close()
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.run_until_complete(end_all())
         loop.close()
+
+
+async def end_all() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.sleep(0.01)  # for the transports to close
 
 
 def lag_ms(shot: Shot) -> float:

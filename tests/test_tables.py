@@ -121,7 +121,7 @@ def test_the_time_in_the_worker_and_the_model_as_printed_stand_side_by_side() ->
     claim = text[text.index("C3b refuted") :]
     inside, printed = claim.index("model inside the worker"), claim.index("as printed: Model of the route")
     assert inside < printed < claim.index("C4a")
-    assert "queue + in the worker + way back 60.0 + 6.0 + 0.0" in text
+    assert "queue + in the worker + 60.0 + 6.0 + 0.0" in text
 
 
 def test_a_withheld_verdict_is_shown_with_its_reason() -> None:

@@ -34,7 +34,7 @@ USERS = 4
 FROZEN_S = 1.0
 WINDOW_S = 30.0
 SETTLE_S = 1.0
-ALONE_S = 4.0  # of the closed loop that tells how long one request holds the worker
+ALONE = 1 / 8  # of the window: the closed loop that tells how long one request holds the worker
 TOP = 0.01  # what lies above a p99
 WITHIN = 0.05
 
@@ -54,9 +54,9 @@ def theory_p99_ms(base_ms: float, utilisation: float, frozen_s: float, window_s:
 
     Let requests arrive at rate λ and take S each, ρ = λ S < 1, so that nobody waits but for the freeze: the
     latency is `base_ms`. Who arrives a time u after the freeze began finds λ u requests before him, which
-    take S each once it is over. While it lasts he waits for its end, frozen − u, and then for those: ρ u. After it
-    the same holds, since in u − frozen the worker has done (u − frozen) / S of the λ u. So the latency falls
-    in one straight line, base + frozen − (1 − ρ) u, from the whole freeze down to nothing at
+    take S each once it is over. While it lasts he waits for its end, frozen − u, and then for those: ρ u.
+    After it the same holds, since in u − frozen the worker has done (u − frozen) / S of the λ u. So the
+    latency falls in one straight line, base + frozen − (1 − ρ) u, from the whole freeze down to nothing at
     u = frozen / (1 − ρ), when the backlog has been worked off (it drains at μ − λ).
 
     The slowest requests are thus the first to arrive, and since arrivals are constant the slowest 1 % of a
@@ -116,7 +116,7 @@ def freeze(
                 after_s=SETTLE_S + (window_s - frozen_s) / 2,
             )
 
-        held_ms = _held_ms(load(closed(USERS), ALONE_S))
+        held_ms = _held_ms(load(closed(USERS), ALONE * window_s))
         at_a_rate, open_s = frozen_under(Law("constant", RATE_PER_S))
         by_users, closed_s = frozen_under(closed(USERS))
     return judge(

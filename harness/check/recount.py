@@ -1,7 +1,7 @@
 """What a run's report says, counted again from its two CSVs without any of the code that made the report.
 
-The standard library's csv, numpy's percentile and scipy's t interval; the rules are those of the method, written down anew.
-Of a run that lost no block to the plan's criteria: those are not applied here.
+The standard library's csv, numpy's percentile and scipy's t interval; the rules are those of the method,
+written down anew. Of a run that lost no block to the plan's criteria: those are not applied here.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def _effect(arm: list[float], reference: list[float]) -> Figures:
         return dict.fromkeys(EFFECT_FIGURES, math.nan) | {"blocks": 0.0}
     logs = [[_log(value) for value in side] for side in (arm, reference)]
     ratios = [one - other for one, other in zip(*logs, strict=True)]
-    means = (statistics.fmean(values) for values in (*logs, ratios))
+    means = (sum(values) / len(values) for values in (*logs, ratios))  # fmean refuses inf - inf
     values = (float(len(arm)), *map(_exp, means), *_interval(ratios), _sign_flip_p(ratios))
     return dict(zip(EFFECT_FIGURES, values, strict=True))
 

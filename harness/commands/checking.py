@@ -13,8 +13,6 @@ from harness.terminal import console, print_json
 if TYPE_CHECKING:
     from harness.check import Check, Result
 
-PROGRAMS = {"wrk": "wrk", "hey": "hey"}  # program → the package that has it
-
 
 def check(
     full: Annotated[
@@ -46,7 +44,11 @@ def check(
 
 def _programs(wanted: list[str], *, asked_for: bool) -> tuple[str, ...]:
     """The other load generators; UsageError for one that is unknown, not asked for, or not installed."""
+    if not wanted:
+        return ()
     import shutil
+
+    from harness.check.peers import PROGRAMS
 
     for name in wanted:
         if name not in PROGRAMS:
@@ -59,7 +61,7 @@ def _programs(wanted: list[str], *, asked_for: bool) -> tuple[str, ...]:
             raise UsageError(
                 f"There is no program {name} here.",
                 stage="check",
-                hint=f"Install it with: apt-get install {PROGRAMS[name]}",
+                hint=f"Install it with: apt-get install {name}",
             )
     return tuple(wanted)
 

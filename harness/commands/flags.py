@@ -105,7 +105,8 @@ def _refuse_no_law(text: str, stage: str) -> None:
     try:
         is_open = arrivals.parse(text).is_open
     except ValueError as error:
-        raise UsageError(f"{error}.", stage=stage, hint=f"For example: --arrivals '{arrivals.EXAMPLES[2]}'") from error
+        example = f"For example: --arrivals '{arrivals.EXAMPLES[2]}'"
+        raise UsageError(f"{error}.", stage=stage, hint=example) from error
     if not is_open:
         raise UsageError(f"--arrivals {text!r} is a closed loop.", stage=stage, hint="Ask for it with -c 8.")
 

@@ -30,7 +30,7 @@ def load(
         float | None, typer.Option("--rate", help="Open loop: Poisson arrivals, requests a second.")
     ] = None,
     arrivals: Annotated[
-        str | None, typer.Option("--arrivals", metavar="LAW", help="Open loop: constant(50), burst(10, 0.5) …")
+        str | None, typer.Option("--arrivals", metavar="LAW", help="Open loop: such as constant(50).")
     ] = None,
     cap: flags.Cap = None,
     transport: flags.Transport = None,

@@ -12,7 +12,7 @@ from harness.errors import HarnessError, UsageError
 from harness.terminal import console
 
 if TYPE_CHECKING:
-    from harness.plans import Flags, Plan
+    from harness.plans import Plan
     from harness.run import Before
     from harness.store import Writer
 
@@ -95,19 +95,12 @@ def run(
         inject=flags.inject(inject),
     )
     flags.refuse_both(requests, duration, stage="plan")
-    if resume is not None:
-        _refuse_more_than_resume(plan, said, out)
-        _go_on(resume, as_json=as_json)
-        return
+    said_something = plan is not None or said != plans.Flags()
     chosen = plans.from_flags(said) if plan is None else plans.override(plans.load(plan), said)
-    _run_new(chosen, out, as_json=as_json)
-
-
-def _refuse_more_than_resume(plan: str | None, said: Flags, out: Path | None) -> None:
-    if plan is not None or out is not None or said != type(said)():
-        raise UsageError(
-            "--resume goes on with the plan in the run's folder: give nothing else beside it.", stage="resume"
-        )
+    if resume is not None:
+        _go_on(resume, chosen if said_something else None, out, as_json=as_json)
+    else:
+        _run_new(chosen, out, as_json=as_json)
 
 
 def _run_new(plan: Plan, out: Path | None, *, as_json: bool) -> None:
@@ -116,10 +109,12 @@ def _run_new(plan: Plan, out: Path | None, *, as_json: bool) -> None:
     _run_plan(plan, store.Writer(out or store.default_folder(plan.name)), None, as_json=as_json)
 
 
-def _go_on(folder: Path, *, as_json: bool) -> None:
+def _go_on(folder: Path, wanted: Plan | None, out: Path | None, *, as_json: bool) -> None:
     from harness import resume
 
-    plan, writer, before = resume.reopen(folder)
+    if out is not None:
+        raise UsageError("--resume goes on in the run's own folder: leave --out away.", stage="resume")
+    plan, writer, before = resume.reopen(folder, wanted)
     _run_plan(plan, writer, before, as_json=as_json)
 
 

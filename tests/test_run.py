@@ -1,0 +1,226 @@
+"""What a run does beyond one trial after another: fresh servers, precision, resuming, validity."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import trial
+
+from harness import plans, resume, run, store
+from harness.errors import HarnessError
+from harness.plans import Cell, Plan
+from harness.precision import FEWEST_BLOCKS, Precision
+from harness.records import PING, Trial
+
+
+class Quiet:
+    """Listens, and can interrupt after so many trials."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.stop_after = stop_after
+        self.trials: list[Trial] = []
+
+    def stage(self, text: str) -> None: ...
+    def trial_begins(self, cell: Cell, number: int, total: int) -> None: ...
+    def progress(self, answered: int, median_ms: float) -> None: ...
+
+    def trial_ends(self, trial: Trial) -> None:
+        self.trials.append(trial)
+        if len(self.trials) == self.stop_after:
+            raise KeyboardInterrupt
+
+
+def plan(**changes: Any) -> Plan:
+    data = {
+        "name": "p",
+        "workload": {"name": "synthetic", "service_ms": 1.0, "io_ms": 0.0},
+        "arms": [{"name": "a", "strategy": "thread"}, {"name": "b", "strategy": "inline"}],
+        "concurrency": [2],
+        "requests": 6,
+        "blocks": 2,
+        "self_check": False,
+    }
+    return plans.make(data | changes, source="plan")
+
+
+def record(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return found
+
+
+def test_each_trial_has_what_the_machine_did_meanwhile(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for done in run.run(plan(), store.Writer(folder), Quiet()):
+        assert done.state == "ok"
+        assert done.server_cpu_ms is not None
+        assert done.server_cpu_ms > 0
+        assert done.server_lag_max_ms is not None
+        assert done.client_lag_max_ms is not None
+    kept = record(folder)
+    assert {arm: facts["uss_bytes"] > 1e6 for arm, facts in kept["arms"].items()} == {"a": True, "b": True}
+    assert set(kept["idle"]) == {"a", "b"}
+    assert kept["arms"]["a"]["about"]["threadpools"] is not None
+
+
+def test_pings_stand_beside_the_load_in_every_trial(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run.run(plan(duration_s=0.5), store.Writer(folder), Quiet())
+    rows = store.read(folder).requests
+    assert rows[rows["phase"] == PING].groupby("trial").size().between(3, 12).all()
+
+
+def test_without_probes_and_pings_none_of_their_readings_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for done in run.run(plan(probes=False, ping_per_s=0), store.Writer(folder), Quiet()):
+        assert done.server_lag_max_ms is None
+        assert done.client_lag_max_ms is None
+    assert not (store.read(folder).requests["phase"] == PING).any()
+
+
+def test_fresh_servers_are_other_processes_in_each_trial(tmp_path: Path) -> None:
+    fresh, resident = tmp_path / "fresh", tmp_path / "resident"
+    run.run(plan(fresh=True), store.Writer(fresh), Quiet())
+    run.run(plan(), store.Writer(resident), Quiet())
+    pids = {
+        folder: store.read(folder).requests.groupby("arm", observed=True)["worker_pid"]
+        for folder in (fresh, resident)
+    }
+    assert list(pids[fresh].nunique()) == [2, 2]
+    assert list(pids[resident].nunique()) == [1, 1]
+
+
+def test_open_loads_leave_the_hash_of_their_schedule_the_same_for_all_arms_of_a_block(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    chosen = plan(concurrency=[], arrivals=["poisson(40)"], open_duration_s=0.3, open_settle_s=0.1)
+    trials = run.run(chosen, store.Writer(folder), Quiet())
+    by_block = {block: {t.schedule for t in trials if t.block == block} for block in (1, 2)}
+    assert all(len(hashes) == 1 for hashes in by_block.values())
+    assert by_block[1] != by_block[2]
+    assert record(folder)["schedules"]["poisson(40)"] == {str(b): h.pop() for b, h in by_block.items()}
+
+
+def test_before_the_first_trial_the_run_sees_what_its_client_can_do(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run.run(plan(self_check=True, blocks=1), store.Writer(folder), Quiet())
+    found = record(folder)["self_check"]
+    assert found["requests_per_s"] > 50
+    assert found["dispatch_lag_p99_ms"] >= found["dispatch_lag_p50_ms"] >= 0
+
+
+# -- resuming ----------------------------------------------------------------------------------------------
+
+
+def interrupted(folder: Path, after: int = 3, **changes: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run.run(plan(**changes), store.Writer(folder), Quiet(stop_after=after))
+
+
+def test_a_run_that_was_stopped_is_completed_to_the_same_plan(tmp_path: Path) -> None:
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    interrupted(folder)
+    with (folder / "requests.csv").open("a") as stream:
+        stream.write("a,thread,closed(2),2,99,0,measure,1.0")
+    chosen, writer, before = resume.reopen(folder)
+    run.run(chosen, writer, Quiet(), before)
+    run.run(plan(), store.Writer(whole), Quiet())
+    ours, theirs = store.read(folder), store.read(whole)
+    assert ours.warnings == []
+    keys = ["trial", "block", "position", "arm", "load"]
+    assert ours.trials[keys].equals(theirs.trials[keys])
+    assert record(folder)["state"] == "finished"
+    assert record(folder)["resumed"][0] | {"at": ""} == {"at": "", "after_trial": 3, "in_block": 2}
+
+
+def test_a_run_stopped_between_two_blocks_breaks_none(tmp_path: Path) -> None:
+    interrupted(tmp_path / "run", after=2)
+    chosen, writer, before = resume.reopen(tmp_path / "run")
+    run.run(chosen, writer, Quiet(), before)
+    assert record(tmp_path / "run")["resumed"][0]["in_block"] is None
+
+
+def test_a_finished_run_is_not_resumed(tmp_path: Path) -> None:
+    run.run(plan(), store.Writer(tmp_path / "run"), Quiet())
+    with pytest.raises(HarnessError, match="is finished: 4 trials"):
+        resume.reopen(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [("code", "0123456789ab", "code"), ("cpu", "Another CPU", "Another CPU"), ("python", "3.9.0", "3.9.0")],
+)
+def test_other_code_or_another_machine_is_refused_saying_in_what_it_differs(
+    tmp_path: Path, key: str, value: str, said: str
+) -> None:
+    folder = tmp_path / "run"
+    interrupted(folder)
+    changed = record(folder)
+    changed["environment"][key] = value
+    (folder / "run.json").write_text(json.dumps(changed))
+    with pytest.raises(HarnessError, match=f"cannot be resumed here; this differs: .*{said}"):
+        resume.reopen(folder)
+
+
+def test_a_plan_that_was_changed_in_the_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    interrupted(folder)
+    changed = record(folder)
+    changed["plan"]["arms"] = changed["plan"]["arms"][:1]
+    (folder / "run.json").write_text(json.dumps(changed))
+    with pytest.raises(HarnessError, match=r"arm 'b'.*not in its plan"):
+        resume.reopen(folder)
+
+
+def test_a_plan_that_is_given_beside_must_be_the_one_of_the_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    interrupted(folder)
+    assert resume.reopen(folder, plan())[0] == plan()
+    with pytest.raises(
+        HarnessError, match=r"differs from the plan of .*: blocks 9 instead of 2, seed 5 instead of 1"
+    ):
+        resume.reopen(folder, plan(blocks=9, seed=5))
+
+
+# -- precision ---------------------------------------------------------------------------------------------
+
+
+def precision_of(blocks: int, spread: float) -> Precision:
+    """Medians whose ratio to the reference alternates by `spread` about 1.2."""
+    found = Precision("reference")
+    for block in range(1, blocks + 1):
+        found.note_median(trial(arm="reference", block=block), 10.0)
+        found.note_median(trial(arm="other", block=block), 12.0 * math.exp(spread * (-1) ** block))
+    return found
+
+
+def test_the_half_width_is_that_of_the_t_interval() -> None:
+    assert precision_of(16, 0.04).half_width() == pytest.approx(0.0223, rel=0.02)  # 2.131 x 0.0413 / 4
+
+
+def test_few_blocks_are_never_precise_enough_however_alike_they_are() -> None:
+    assert precision_of(FEWEST_BLOCKS - 1, 0.0001).half_width() == math.inf
+    assert precision_of(FEWEST_BLOCKS, 0.0001).half_width() < 0.001
+
+
+def test_a_run_stops_when_its_intervals_are_narrow_enough_and_says_at_which_block(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    chosen = plan(precision=0.9, blocks=40, requests=4, workload={"name": "synthetic", "service_ms": 5.0})
+    trials = run.run(chosen, store.Writer(folder), Quiet())
+    stopped = record(folder)["stopped_at_block"]
+    assert FEWEST_BLOCKS <= stopped < 40
+    assert max(t.block for t in trials) == stopped
+
+
+# -- validity ----------------------------------------------------------------------------------------------
+
+
+def test_a_trial_in_which_the_client_was_the_bottleneck_is_invalid_and_kept(tmp_path: Path) -> None:
+    """By a limit that is far below what is sent: as if the client could do no more."""
+    chosen = plan(blocks=1, workload={"name": "synthetic", "service_ms": 0.0, "io_ms": 0.0})
+    trials = run.run(chosen, store.Writer(tmp_path / "run"), Quiet(), client_limit_per_s=10.0)
+    assert {t.state for t in trials} == {"invalid"}
+    assert "the load generator was the bottleneck" in trials[0].error
+    assert len(store.read(tmp_path / "run").requests) > 12
