@@ -115,36 +115,32 @@ class Evidence:
     facts: comparison.Facts
     derived: pd.DataFrame  # without pings and excluded blocks; arms in the plan's order
     spoilt: dict[int, str]  # block → which of the plan's criteria it broke
+    excluded: dict[int, str]  # those, unless no other is left: then all are shown, and verdicts withheld
+    withheld: str  # why nothing may be judged; empty when it may
     invalid: dict[tuple[str, str], str]  # (arm, load) → why the instrument was not fit there
-
-    @property
-    def excluded(self) -> dict[int, str]:
-        """The spoilt blocks, unless no other is left: then figures are shown, and verdicts withheld."""
-        return {} if self.withheld else self.spoilt
-
-    @property
-    def withheld(self) -> str:
-        """Why nothing may be judged; empty when it may."""
-        if set(_blocks(self.run)) - self.spoilt.keys() or not self.spoilt:
-            return ""
-        return f"Every block breaks the plan's criteria, so no verdict is given ({_each_block(self.spoilt)})."
 
 
 def evidence(run: store.Run) -> Evidence:
     """Leave out what the plan's criteria exclude, and find where the client was too slow to measure."""
     facts = comparison.facts(run.record)
     spoilt = machine.excluded_blocks(run.trials, run.requests, facts.exclude)
-    found = Evidence(run, facts, pd.DataFrame(), spoilt, {})
-    counted = (run.requests["phase"] != PING) & ~run.requests["block"].isin(list(found.excluded))
+    withheld = ""
+    if spoilt and not set(_blocks(run)) - spoilt.keys():
+        withheld = f"Every block breaks the plan's criteria, so no verdict is given ({_each_block(spoilt)})."
+    excluded = {} if withheld else spoilt
+    counted = (run.requests["phase"] != PING) & ~run.requests["block"].isin(list(excluded))
     derived = analysis.derive(run.requests[counted], run.trials)
     derived["arm"] = pd.Categorical(derived["arm"], categories=_arms(run), ordered=True)
+    return Evidence(run, facts, derived, spoilt, excluded, withheld, _invalid(derived))
+
+
+def _invalid(derived: pd.DataFrame) -> dict[tuple[str, str], str]:
     sound = derived[derived["trial_state"] == OK]
     late = {
         (str(arm), str(load)): machine.cell_lags_behind(rows)
         for (arm, load), rows in sound.groupby(["arm", "load"], observed=True)
     }
-    invalid = {cell: why for cell, why in late.items() if why}
-    return dataclasses.replace(found, derived=derived, invalid=invalid)
+    return {cell: why for cell, why in late.items() if why}
 
 
 def _blocks(run: store.Run) -> list[int]:

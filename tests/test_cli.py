@@ -48,7 +48,7 @@ def digests(folder: Path, pattern: str = "*") -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-SENTENCES = ("At c = ", "Warning: ", "The law of T2", "Rows, tables and charts: ")
+SENTENCES = ("At c = ", "Machine: ", "Warning: ", "The law of T2", "Rows, tables and charts: ")
 
 
 def assert_fits(text: str) -> None:
@@ -116,7 +116,7 @@ def test_piped_it_fits_80_columns_whatever_the_environment_says(ran: Done) -> No
 
 def test_without_a_terminal_progress_is_plain_lines_on_stderr_only(ran: Done) -> None:
     assert "starting servers" in ran.stderr
-    assert re.search(rf"^trial 1/{len(strategies.NAMES) * 4}, block 1: \w+, c=\d", ran.stderr, re.M)
+    assert re.search(rf"^trial 1/{len(strategies.NAMES) * 4}, block 1: \w+, closed\(\d\)", ran.stderr, re.M)
     assert "\x1b" not in ran.stderr + ran.stdout
     assert "trial 1/" not in ran.stdout
 
@@ -504,7 +504,7 @@ def read_terminal(terminal: int) -> bytes:
 def test_on_a_terminal_progress_is_one_live_line(terminal: tuple[str, str]) -> None:
     shown, _ = terminal
     frames = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame) for frame in re.split(r"[\r\n]", shown)]
-    wanted = r"trial 2/2, block 1: (default_pool|process), c=8 · \d+:\d\d left · median \d+\.\d ms"
+    wanted = r"trial 2/2, block 1: (default_pool|process), closed\(8\) · \d+:\d\d left · median \d+\.\d ms"
     assert any(re.search(wanted, frame) for frame in frames), frames
     assert max(map(len, frames)) <= WIDTH
     until_it_is_wiped = shown.split("\x1b[?25h")[0]

@@ -65,6 +65,8 @@ def loader() -> Iterator[Loader]:
 
 
 def fire(loader: Loader, url: str, **options: object) -> Outcome:
+    if "concurrency" in options:
+        options["arrivals"] = f"closed({options.pop('concurrency')})"
     whole = LoadOptions.model_validate({"url": url, **options})
     return loader.run(whole, lambda answered, median_ms: None)
 
@@ -113,7 +115,7 @@ class Run:
         trials, samples = [], []
         for number, (strategy, outcome) in enumerate(outcomes.items(), 1):
             load = f"closed({CONCURRENCY})"
-            identity = Identity(number, 1, number, strategy, strategy, load, CONCURRENCY, IO_MS)
+            identity = Identity(number, 1, number, strategy, strategy, load, CONCURRENCY, None, "", IO_MS)
             trial, rows = to_rows(identity, outcome, started_at="now")
             trials.append(trial)
             samples += rows

@@ -156,7 +156,7 @@ def meanwhile(
     return outcome, disturbed.result()
 
 
-def stand_still(pid: int, seconds: float) -> float:
+def stand_still(pid: int, seconds: float, sleep: Callable[[float], None] = time.sleep) -> float:
     """Stop a process and all its descendants for so long; how long all of them stood still.
 
     A freeze of the server alone would let its workers go on with what they have been given.
@@ -167,7 +167,7 @@ def stand_still(pid: int, seconds: float) -> float:
         for process in family:
             _signal(process.suspend)
         began = time.monotonic()
-        time.sleep(seconds)
+        sleep(seconds)
         return time.monotonic() - began
     finally:  # whatever happens: a stopped process cannot even be asked to end
         for process in family:

@@ -1,9 +1,9 @@
 """The load generator beside wrk and hey: the same route, connections and duration, in turn.
 
-Answers take 75 ms, about what they take at 8 users of a 10 ms model, and there is a worker for every connection: each
-client sets its own pace, and none is near its limit. What a client adds to each answer is what is compared.
-Ours adds some 0.6 ms of Python, 1 ms of time more than wrk: on a route of 20 ms that would be 4 % of the
-throughput of a closed loop. The results name the ms, which hold for any route.
+Answers take 75 ms, about what they take at 8 users of a 10 ms model, and there is a worker for every
+connection: each client sets its own pace, and none is near its limit. What a client adds to each answer is what
+is compared. Ours adds some 0.6 ms of Python, 1 ms of time more than wrk: on a route of 20 ms that would be 4 %
+of the throughput of a closed loop. The results name the ms, which hold for any route.
 """
 
 from __future__ import annotations
@@ -225,7 +225,9 @@ def in_turn(
 OURS = "execbench"
 
 
-def compare(fire: Fire, serve: Serve, programs: Sequence[str]) -> list[Result]:
+def compare(
+    fire: Fire, serve: Serve, programs: Sequence[str], ask: Callable[[str, str], Figures] = ask
+) -> list[Result]:
     """A Result for each of `programs`, all compared in the same rounds."""
     workload = WorkloadOptions(name="synthetic", mode="sleep", service_ms=SERVICE_MS, io_ms=0.0)
     with serve("thread", workers=CONNECTIONS, workload=workload) as server:

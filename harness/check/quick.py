@@ -94,12 +94,13 @@ def dispatch_lag(quick: Callable[[], roofline.Quick]) -> Result:
     """How late constant arrivals are sent at half of what the load generator can send."""
     found = quick()
     p50, p99 = found.dispatch_lag_p50_ms, found.dispatch_lag_p99_ms
+    passed = p50 <= 1.0 and p99 <= 8.0
     return Result(
         "dispatch lag",
         "at half the limit p50 ≤ 1 ms, p99 ≤ 8 ms",
         f"{p50:.2f} and {p99:.1f} ms at {found.requests_per_s / 2:.0f}/s",
-        p50 <= 1.0 and p99 <= 8.0,
-        "" if p50 <= 1.0 and p99 <= 8.0 else BUSY,
+        passed,
+        why(passed, BUSY),
     )
 
 
@@ -120,7 +121,7 @@ def judge_rate(found_per_s: float, asked_per_s: float, seconds: float, within: f
         f"{asked_per_s:.0f}/s ±{within:.1%} over {seconds:.0f} s",
         f"{found_per_s:.1f}/s ({off:+.2%})",
         abs(off) <= within,
-        "" if abs(off) <= within else BUSY,
+        why(abs(off) <= within, BUSY),
     )
 
 
