@@ -1,9 +1,9 @@
 """The load generator beside wrk and hey: the same route, connections and duration, in turn.
 
 Answers take 75 ms, about what they take at 8 users of a 10 ms model, and there is a worker for every
-connection: each client sets its own pace, and none is near its limit. What a client adds to each answer is what
-is compared. Ours adds some 0.6 ms of Python, 1 ms of time more than wrk: on a route of 20 ms that would be 4 %
-of the throughput of a closed loop. The results name the ms, which hold for any route.
+connection: each client sets its own pace, and none is near its limit. What a client adds to each answer is
+what is compared. Ours adds some 0.6 ms of Python, 1 ms of time more than wrk: on a route of 20 ms that would
+be 4 % of the throughput of a closed loop. The results name the ms, which hold for any route.
 """
 
 from __future__ import annotations

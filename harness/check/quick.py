@@ -210,8 +210,8 @@ def judge_known_delay(seen: dict[float, list[Seen]]) -> Result:
         "client minus truth: p50 ≤ 2.5 ms, p99 ≤ 8 ms, never < 0",
         f"{', '.join(f'{offset:+.2f}' for offset in medians)} ms, p99 {p99:.1f}, least {min(everything):.2f}",
         passed,
-        f"Truth is the server's own stretch, by its median {truths} ms (a sleep ends late). "
-        + why(passed, BUSY),
+        f"Truth is the server's own stretch, by its median {truths} ms (a sleep ends late)."
+        + why(passed, f" {BUSY}"),
     )
 
 

@@ -110,7 +110,7 @@ def _show(results: list[Result], machine: dict[str, float], *, as_json: bool) ->
         terminal.print(_table(results))
     for result in results:
         if result.note:
-            terminal.print(f"{result.name}: {result.note.strip()}", markup=False)
+            terminal.print(f"{result.name}: {result.note}", markup=False)
     said = ", ".join(f"{asked} {took:.2f}" for asked, took in machine.items())
     if said:
         terminal.print(f"Sleeps take here, by the median, in ms: {said}.", markup=False)
