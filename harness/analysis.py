@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +49,7 @@ FEWEST_REQUESTS = {5: 64, 50: 1, 90: 64, 95: 64, 99: 662}
 BLOCK_METRICS = (*METRICS, "io_nominal_ms", "model_plus_io_share", THROUGHPUT)
 STATS = {"mean": None, "median": 50, "p5": 5, "p50": 50, "p90": 90, "p95": 95, "p99": 99}
 
-TRIAL_COLUMNS = ["trial", "concurrency", "io_nominal_ms", "window_start_ms", "window_end_ms", "state"]
+TRIAL_FACTS = ["concurrency", "io_nominal_ms", "window_start_ms", "window_end_ms", "trial_state"]
 CELL_COLUMNS = ["arm", "strategy", "load", "concurrency"]
 THROUGHPUT_COLUMNS = [
     "block",
@@ -63,6 +64,7 @@ THROUGHPUT_COLUMNS = [
     "window_start_ms",
     "window_end_ms",
 ]
+STAIRCASE_INPUT = ["entered_ms", "queue_ms", "model_ms", "resume_ms", "io_ms"]
 STAIRCASE_COLUMNS = [
     "arm",
     "block",
@@ -87,15 +89,17 @@ def derive(requests: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     each row gets `concurrency`, `io_nominal_ms`, `window_start_ms`, `window_end_ms` and `trial_state`.
     `model_plus_io_share` is (route_model + io) / service: how much of a call the article's parts explain.
     """
-    finished = trials.loc[trials["block"] > PILOT_BLOCK, TRIAL_COLUMNS].rename(
-        columns={"state": "trial_state"}
-    )
+    finished = trials[trials["block"] > PILOT_BLOCK].rename(columns={"state": "trial_state"})
     finished["trial_state"] = finished["trial_state"].astype("category")  # one of two words, in every row
-    load = requests[requests["phase"] != PING]
-    rows = load.merge(finished, on="trial", how="inner", validate="many_to_one")
+    theirs = pd.Index(finished["trial"]).get_indexer(requests["trial"])  # quicker and smaller than a merge
+    counted = (theirs >= 0) & np.asarray(requests["phase"] != PING)
+    rows = requests if counted.all() else requests[counted]
+    rows = rows.reset_index(drop=True)
+    told = {name: finished[name].array.take(theirs[counted]) for name in TRIAL_FACTS}
     route_model = rows["queue_ms"] + rows["model_ms"] + rows["resume_ms"]
     service = rows["done_ms"] - rows["sent_ms"]
     return rows.assign(
+        **told,
         ok=rows["error"] == "",
         route_model_ms=route_model,
         outside_ms=service - rows["handler_ms"],
@@ -104,6 +108,32 @@ def derive(requests: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
         dispatch_lag_ms=rows["sent_ms"] - rows["due_ms"],
         model_plus_io_share=(route_model + rows["io_ms"]) / service,
     )
+
+
+class Cells:
+    """Where in a frame the rows of each cell are, found once: then a cell costs no look at the others.
+
+    A key is a tuple of values of `by`. Rows without one of them belong to no cell.
+    """
+
+    def __init__(self, frame: pd.DataFrame, by: Sequence[str] = ("arm", "load")) -> None:
+        self._frame = frame
+        numbers = np.asarray(frame.groupby(list(by), observed=True, sort=False).ngroup())
+        order = np.argsort(numbers, kind="stable")
+        found, begins = np.unique(numbers[order], return_index=True)
+        parts = np.split(order, begins)[1:]  # before the first cell there is nothing
+        keys = zip(*(frame[name].array.take(order[begins]) for name in by), strict=True)
+        self._places = {key: at for number, key, at in zip(found, keys, parts, strict=True) if number >= 0}
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        """The keys, as they first appear."""
+        return iter(self._places)
+
+    def of(self, key: tuple[Any, ...], names: Sequence[str] | None = None) -> pd.DataFrame:
+        """A cell's rows, in the frame's order, with an index of their own; only these columns, if given."""
+        at = self._places.get(key, np.empty(0, dtype=np.intp))
+        kept = self._frame.columns if names is None else names
+        return pd.DataFrame({name: self._frame[name].array.take(at) for name in kept})
 
 
 def measured(derived: pd.DataFrame) -> pd.DataFrame:
@@ -121,7 +151,10 @@ def percentile(values: Floats, percent: float) -> float:
 
     Written out because numpy's own gives NaN, and a warning, next to an infinite value.
     """
-    return _percentile_of_sorted(np.sort(values), percent)
+    if len(values) == 0:
+        return math.nan
+    place = (len(values) - 1) * percent / 100
+    return _percentile_of_sorted(np.partition(values, (math.floor(place), math.ceil(place))), percent)
 
 
 def _percentile_of_sorted(ordered: Floats, percent: float) -> float:
@@ -206,7 +239,7 @@ def per_block(
     rows = _sound_rows(derived, arm, concurrency, names)
     in_window = measured(rows)
     answered = in_window.loc[in_window["ok"], "block"].unique()
-    figures = _block_throughput(rows) if metric == THROUGHPUT else _block_statistic(in_window, metric, stat)
+    figures = _block_throughput(rows) if metric == THROUGHPUT else block_statistic(in_window, metric, stat)
     return figures[figures.index.isin(answered)].dropna()
 
 
@@ -226,7 +259,8 @@ def _block_throughput(rows: pd.DataFrame) -> pd.Series[float]:
     return throughput(rows).groupby(blocks).mean()
 
 
-def _block_statistic(rows: pd.DataFrame, metric: str, stat: str) -> pd.Series[float]:
+def block_statistic(rows: pd.DataFrame, metric: str, stat: str) -> pd.Series[float]:
+    """One figure of these rows' metric a block, in block order; blocks without one are absent."""
     blocks = np.asarray(rows["block"])
     values = _ranked(rows, metric, stat)
     values, blocks = values[~np.isnan(values)], blocks[~np.isnan(values)]
@@ -247,7 +281,8 @@ def summarise(derived: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     `<name>_mean_ms`, `_p5_ms`, `_p50_ms`, `_p95_ms`; of latency and I/O also `_p90_ms` and `_p99_ms`.
     NaN below the floors: p5, p90 and p95 need 64 requests, p99 needs 662.
     """
-    rows = [_summary_row(case, derived, trials) for case in _cells(trials)]
+    cells = Cells(derived)
+    rows = [_summary_row(case, cells, trials) for case in _cells(trials)]
     return pd.DataFrame(rows)
 
 
@@ -261,9 +296,10 @@ def _cells(trials: pd.DataFrame) -> list[dict[str, object]]:
     ]
 
 
-def _summary_row(case: dict[str, object], derived: pd.DataFrame, trials: pd.DataFrame) -> dict[str, object]:
+def _summary_row(case: dict[str, object], cells: Cells, trials: pd.DataFrame) -> dict[str, object]:
     its_trials = _of_case(trials[trials["block"] > PILOT_BLOCK], case)
-    rows = _of_case(derived, case)
+    needed = dict.fromkeys([*THROUGHPUT_COLUMNS, *METRICS])
+    rows = cells.of((case["arm"], case["load"]), list(needed))
     in_window = measured(rows)
     return {
         **case,
@@ -313,8 +349,9 @@ def staircase(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
     nominal: the arm's median io_ms at concurrency 1 if that was run, else the I/O asked for. A request
     that came back without timings is not seen, so its model time is missing from the sum.
     """
-    rows = derived[(derived["arm"] == arm) & (derived["trial_state"] == "ok")]
-    timed = rows.dropna(subset=["entered_ms", "queue_ms", "model_ms", "resume_ms", "io_ms"])
+    needed = [*STAIRCASE_INPUT, "arm", "block", "trial", "seq", "concurrency", "io_nominal_ms", "phase", "ok"]
+    rows = derived.loc[(derived["arm"] == arm) & (derived["trial_state"] == "ok"), needed]
+    timed = rows.dropna(subset=STAIRCASE_INPUT)
     others = [_others_model_ms(trial) for _, trial in timed.groupby("trial")]
     table = timed.assign(others_model_ms=pd.concat(others) if others else math.nan)
     predicted = np.maximum(_nominal_io_ms(table), table["others_model_ms"])

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ import pandas as pd
 from harness import analysis, stats, unpaired
 from harness.analysis import LATENCY, THROUGHPUT
 from harness.records import OK, PILOT_BLOCK
-from harness.stats import Effect, Floats, Verdict
+from harness.stats import Effect, Pool, Verdict
 
 Invalid = Mapping[tuple[str, str], str]  # (arm, load) → why the instrument was not fit there
 
@@ -135,6 +136,9 @@ METRICS = (
     Metric("io_ms", "median", "median I/O", optional=True),
 )
 
+NEEDED = list(dict.fromkeys([*analysis.THROUGHPUT_COLUMNS, *(one.name for one in METRICS)]))  # of a request
+NEEDED.remove(THROUGHPUT)
+
 
 def unit(metric: str) -> str:
     """In what a row's values are."""
@@ -173,12 +177,16 @@ class Side:
         return sorted(set(its.loc[its["arm"] == arm, "load"].astype(str)), key=_natural)
 
     def cell(self, arm: str, load: str) -> _Cell:
-        rows, trials = (
-            frame[(frame["arm"] == arm) & (frame["load"] == load) & ~frame["block"].isin(list(self.excluded))]
-            for frame in (self.derived, self._counted())
-        )
+        rows = self._cells.of((arm, load), NEEDED)
+        rows = rows[(rows["trial_state"] == OK) & ~rows["block"].isin(list(self.excluded))]
+        its = self._counted()
+        trials = its[(its["arm"] == arm) & (its["load"] == load) & ~its["block"].isin(list(self.excluded))]
         name = f"{self.label}:{arm}" if self.label else arm
-        return _Cell(name, rows[rows["trial_state"] == OK], trials, self.invalid.get((arm, load), ""))
+        return _Cell(name, rows, trials, self.invalid.get((arm, load), ""))
+
+    @cached_property
+    def _cells(self) -> analysis.Cells:
+        return analysis.Cells(self.derived)
 
     def _counted(self) -> pd.DataFrame:
         return self.trials[self.trials["block"] > PILOT_BLOCK]
@@ -207,12 +215,13 @@ def arms(
     """
     side = Side(derived, trials, "", excluded, invalid or {})
     others = [arm for arm in side.arms() if arm != reference and (only is None or arm in only)]
-    pairs = [
-        _Pair(load, side.cell(arm, load), side.cell(reference, load), paired=True, twin=arm == twin)
+    references = {load: side.cell(reference, load) for load in side.loads(reference)}
+    pairs = (
+        _Pair(load, side.cell(arm, load), references[load], paired=True, twin=arm == twin)
         for arm in others
         for load in side.loads(arm)
-        if load in side.loads(reference)
-    ]
+        if load in references
+    )
     return _table(pairs, rules, withheld)
 
 
@@ -263,24 +272,58 @@ def twin_sentence(table: pd.DataFrame) -> str:
 # -- one row -------------------------------------------------------------------------------------------
 
 
-class _Cell(NamedTuple):
-    """One arm under one load, without the blocks left out."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Cell:
+    """One arm under one load, without the blocks left out. What is found of it is kept for the next pair."""
 
     name: str
     rows: pd.DataFrame  # requests of the ok trials, every phase
     trials: pd.DataFrame  # all of them
     invalid: str
+    _figures: dict[Metric, pd.Series[float]] = dataclasses.field(default_factory=dict)
+    _pools: dict[frozenset[int], Pool] = dataclasses.field(default_factory=dict)
 
-    @property
-    def blocks(self) -> set[int]:
-        return {int(block) for block in self.trials.loc[self.trials["state"] == OK, "block"]}
+    @cached_property
+    def blocks(self) -> frozenset[int]:
+        return frozenset(int(block) for block in self.trials.loc[self.trials["state"] == OK, "block"])
 
+    @cached_property
+    def answered(self) -> frozenset[int]:
+        """Blocks that have a request."""
+        return frozenset(map(int, self.rows["block"].unique()))
+
+    @cached_property
     def lost(self) -> str:
         """How many blocks do not count on account of this arm, and why; "" when all do."""
         bad = self.trials[self.trials["state"] != OK]
         if bad.empty:
             return ""
         return f"{len(bad)} of {len(self.trials)} of {self.name}'s {LOST}: {bad['error'].iloc[0]}"
+
+    def by_block(self, metric: Metric) -> pd.Series[float]:
+        """The metric's figure of each block, in block order; blocks without one are absent."""
+        if metric not in self._figures:
+            self._figures[metric] = self._by_block(metric)
+        return self._figures[metric]
+
+    def latencies(self, blocks: frozenset[int]) -> Pool:
+        """Of the measured requests of these blocks; a failure counts as the slowest answer of all."""
+        if blocks not in self._pools:
+            window = self._window[self._window["block"].isin(list(blocks))]
+            ranked = window[LATENCY].where(window["ok"], math.inf)
+            found = [np.asarray(block, dtype=np.float64) for _, block in ranked.groupby(window["block"])]
+            self._pools[blocks] = Pool(found)
+        return self._pools[blocks]
+
+    def _by_block(self, metric: Metric) -> pd.Series[float]:
+        if metric.name != THROUGHPUT:
+            return analysis.block_statistic(self._window, metric.name, metric.stat)
+        blocks = self.rows.groupby("trial")["block"].first()
+        return analysis.throughput(self.rows).groupby(blocks).mean().dropna()
+
+    @cached_property
+    def _window(self) -> pd.DataFrame:
+        return analysis.measured(self.rows)
 
 
 class _Pair(NamedTuple):
@@ -294,20 +337,20 @@ class _Pair(NamedTuple):
     def sides(self) -> tuple[_Cell, _Cell]:
         return self.arm, self.reference
 
-    def counted(self) -> list[pd.DataFrame]:
-        """Each side's requests, of the blocks that count."""
+    def counted(self) -> list[frozenset[int]]:
+        """Each side's blocks that count, of those that have a request."""
         if not self.paired:
-            return [cell.rows for cell in self.sides]
-        common = list(self.arm.blocks & self.reference.blocks)
-        return [cell.rows[cell.rows["block"].isin(common)] for cell in self.sides]
+            return [cell.answered for cell in self.sides]
+        common = self.arm.blocks & self.reference.blocks
+        return [cell.answered & common for cell in self.sides]
 
     def invalid(self) -> str:
         """Why no figure of this comparison is worth anything; "" when they are."""
         gate = [f"{cell.name}: {cell.invalid}" for cell in self.sides if cell.invalid]
-        lost = [cell.lost() for cell in self.sides if cell.lost()]
+        lost = [cell.lost for cell in self.sides if cell.lost]
         if gate:
             return "; ".join([*gate, *lost])
-        if all(len(rows) for rows in self.counted()):
+        if all(self.counted()):
             return ""
         return "; ".join(["there is no block in which both have a good trial", *lost])
 
@@ -321,7 +364,7 @@ class _Found(NamedTuple):
     trouble: str = ""  # why there is no finite ratio
 
 
-def _table(pairs: Sequence[_Pair], rules: Rules, withheld: str) -> pd.DataFrame:
+def _table(pairs: Iterable[_Pair], rules: Rules, withheld: str) -> pd.DataFrame:
     rows = [row for pair in pairs for row in _rows(pair, rules)]
     _adjust(rows)
     _withhold(rows, withheld or _twin_differs(rows, rules))
@@ -344,7 +387,7 @@ def _row(pair: _Pair, metric: Metric, found: _Found, invalid: str, rules: Rules)
     verdict = stats.verdict(
         effect, delta, lower_is_better=metric.lower_is_better, invalid=bool(invalid), noisy=False
     )
-    known = [invalid] if invalid else [cell.lost() for cell in pair.sides]
+    known = [invalid] if invalid else [cell.lost for cell in pair.sides]
     return {
         "load": pair.load,
         "arm": pair.arm.name,
@@ -372,13 +415,13 @@ def _row(pair: _Pair, metric: Metric, found: _Found, invalid: str, rules: Rules)
     }
 
 
-def _find(pair: _Pair, counted: list[pd.DataFrame], metric: Metric, level: float) -> _Found | None:
+def _find(pair: _Pair, counted: list[frozenset[int]], metric: Metric, level: float) -> _Found | None:
     """None where the metric does not apply, or where a side has too little for it."""
-    if not all(map(len, counted)) or (metric.open_only and pair.load.startswith("closed(")):
+    if not all(counted) or (metric.open_only and pair.load.startswith("closed(")):
         return None
     if metric.tail is not None:
         return _find_tail(pair, counted, metric.tail, level)
-    return _find_middle(pair, [_by_block(rows, metric) for rows in counted], metric, level)
+    return _find_middle(pair, [cell.by_block(metric) for cell in pair.sides], metric, level)
 
 
 def _find_middle(pair: _Pair, sides: list[pd.Series[float]], metric: Metric, level: float) -> _Found | None:
@@ -400,18 +443,6 @@ def _find_middle(pair: _Pair, sides: list[pd.Series[float]], metric: Metric, lev
     return _Found(effect, values, (len(arm), len(reference)), "; ".join(filter(None, troubles)))
 
 
-def _by_block(rows: pd.DataFrame, metric: Metric) -> pd.Series[float]:
-    """The metric's figure of each block, in block order; blocks without one are absent."""
-    if metric.name == THROUGHPUT:
-        blocks = rows.groupby("trial")["block"].first()
-        return analysis.throughput(rows).groupby(blocks).mean().dropna()
-    figures = {
-        block: analysis.statistic(group, metric.name, metric.stat)
-        for block, group in analysis.measured(rows).groupby("block")
-    }
-    return pd.Series(figures, dtype="float64").dropna()
-
-
 def _trouble(name: str, figures: pd.Series[float]) -> str:
     endless, none = int(np.isinf(figures).sum()), int((figures == 0).sum())
     if endless:
@@ -420,26 +451,24 @@ def _trouble(name: str, figures: pd.Series[float]) -> str:
     return f"{name} gave no good answer within the window of {none} of {len(figures)} blocks" if none else ""
 
 
-def _find_tail(pair: _Pair, counted: list[pd.DataFrame], percent: int, level: float) -> _Found | None:
+def _find_tail(pair: _Pair, counted: list[frozenset[int]], percent: int, level: float) -> _Found | None:
     """Of the pooled requests; a failure counts as the slowest answer of all."""
-    arm, reference = (_latencies(rows) for rows in counted)
+    pools = [cell.latencies(blocks) for cell, blocks in zip(pair.sides, counted, strict=True)]
+    arm, reference = (pool.blocks for pool in pools)
     if min(sum(map(len, side)) for side in (arm, reference)) < stats.FEWEST_REQUESTS[percent]:
         return None
-    compared = stats.tail_effect if pair.paired else unpaired.tail_effect
-    effect = compared(arm, reference, percent, level=level)
-    values = [analysis.percentile(np.concatenate(side), percent) for side in (arm, reference)]
+    effect = (
+        stats.tail_effect(*pools, percent, level=level)
+        if pair.paired
+        else unpaired.tail_effect(arm, reference, percent, level=level)
+    )
+    values = [pool.whole(percent) for pool in pools]
     troubles = [
         f"{cell.name} left {100 - percent} % of its requests or more without a good answer"
         for cell, value in zip(pair.sides, values, strict=True)
         if value == math.inf
     ]
     return _Found(effect, (values[0], values[1]), (len(arm), len(reference)), "; ".join(troubles))
-
-
-def _latencies(rows: pd.DataFrame) -> list[Floats]:
-    window = analysis.measured(rows)
-    ranked = window[LATENCY].where(window["ok"], math.inf)
-    return [np.asarray(block, dtype=np.float64) for _, block in ranked.groupby(window["block"])]
 
 
 def _difference(arm: float, reference: float) -> float:

@@ -13,10 +13,12 @@ import pandas as pd
 
 from harness import analysis, charts, claims, comparable, comparison, forest, machine, saturation, store
 from harness.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED, WITHHELD
-from harness.records import FAILED, MEASURE, OK, PILOT_BLOCK, PING
+from harness.records import FAILED, MEASURE, OK, PILOT_BLOCK
 
 STALLED = 1.5  # I/O so many times as long as alone is worth a word in the finding
 TOLD = 3  # of many alike a warning names so many
+
+INTERRUPTED = "was under way when the run was killed, and completed after a pause"
 
 CLAIM_ROWS = [
     "kind",  # claim, check (of a claim), table (as printed, beside ours) or law (of the staircase)
@@ -85,12 +87,13 @@ def build(run: store.Run) -> Report:
     found = evidence(run)
     kept = run.trials[~run.trials["block"].isin(list(found.excluded))]
     comparisons = _compare(found)
-    summary = _with_open_loads(_summarise(found, kept), found, kept)
+    overrun = saturation.per_cell(found.derived, kept)
+    summary = _with_open_loads(_summarise(found, kept), found, overrun)
     report = Report(
         folder=run.folder,
         finding="",
         machine=_machine(found, comparisons),
-        warnings=[*_warnings(found, comparisons)],
+        warnings=[*_warnings(found, comparisons, overrun)],
         record=run.record,
         trials=run.trials,
         excluded=found.excluded,
@@ -114,32 +117,49 @@ class Evidence:
     run: store.Run
     facts: comparison.Facts
     derived: pd.DataFrame  # without pings and excluded blocks; arms in the plan's order
-    spoilt: dict[int, str]  # block → which of the plan's criteria it broke
+    spoilt: dict[int, str]  # block → which of the plan's criteria it broke, or that it was interrupted
     excluded: dict[int, str]  # those, unless no other is left: then all are shown, and verdicts withheld
     withheld: str  # why nothing may be judged; empty when it may
     invalid: dict[tuple[str, str], str]  # (arm, load) → why the instrument was not fit there
 
 
 def evidence(run: store.Run) -> Evidence:
-    """Leave out what the plan's criteria exclude, and find where the client was too slow to measure."""
+    """Leave out what the plan's criteria exclude and what a kill interrupted; find where the client lagged."""
     facts = comparison.facts(run.record)
-    spoilt = machine.excluded_blocks(run.trials, run.requests, facts.exclude)
+    broken = machine.excluded_blocks(run.trials, run.requests, facts.exclude)
+    torn = _interrupted(run)
+    spoilt = {
+        block: "; ".join(why[block] for why in (torn, broken) if block in why)
+        for block in sorted(torn.keys() | broken.keys())
+    }
     withheld = ""
     if spoilt and not set(_blocks(run)) - spoilt.keys():
-        withheld = f"Every block breaks the plan's criteria, so no verdict is given ({_each_block(spoilt)})."
+        every = "was interrupted or breaks" if torn else "breaks"
+        told = _each_block(spoilt)
+        withheld = f"Every block {every} the plan's criteria, so no verdict is given ({told})."
     excluded = {} if withheld else spoilt
-    counted = (run.requests["phase"] != PING) & ~run.requests["block"].isin(list(excluded))
-    derived = analysis.derive(run.requests[counted], run.trials)
+    requests = run.requests
+    if excluded:
+        requests = requests[~requests["block"].isin(list(excluded))]
+    derived = analysis.derive(requests, run.trials)
     derived["arm"] = pd.Categorical(derived["arm"], categories=_arms(run), ordered=True)
-    return Evidence(run, facts, derived, spoilt, excluded, withheld, _invalid(derived))
+    return Evidence(run, facts, derived, spoilt, excluded, withheld, _invalid(derived, run.trials))
 
 
-def _invalid(derived: pd.DataFrame) -> dict[tuple[str, str], str]:
-    sound = derived[derived["trial_state"] == OK]
-    late = {
-        (str(arm), str(load)): machine.cell_lags_behind(rows)
-        for (arm, load), rows in sound.groupby(["arm", "load"], observed=True)
-    }
+def _interrupted(run: store.Run) -> dict[int, str]:
+    """Blocks of a resumed run that are of two sittings, which no pairing evens out; the pilot is no block."""
+    torn = {resumed.get("in_block") for resumed in run.record.get("resumed") or []}
+    return {block: INTERRUPTED for block in _blocks(run) if block in torn}
+
+
+def _invalid(derived: pd.DataFrame, trials: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """By how late the client sent, but for trials that met their cap: the server was what they waited for."""
+    judged = trials.loc[(trials["state"] == OK) & (trials["capped"] == 0), "trial"]
+    cells = analysis.Cells(derived)
+    late = {}
+    for arm, load in cells:
+        rows = cells.of((arm, load), ["trial", "phase", "error", "due_ms", "sent_ms", "done_ms"])
+        late[str(arm), str(load)] = machine.cell_lags_behind(rows[rows["trial"].isin(judged)])
     return {cell: why for cell, why in late.items() if why}
 
 
@@ -152,10 +172,8 @@ def _compare(found: Evidence) -> pd.DataFrame:
     reference, twin = found.facts.reference, found.facts.twin
     arms = set(_arms(found.run))
     apart = comparable.other_work(found.run.record, reference, arms - {reference})
-    metrics = {metric.name for metric in comparison.METRICS} - {analysis.THROUGHPUT}
-    needed = dict.fromkeys(["arm", *analysis.THROUGHPUT_COLUMNS, *sorted(metrics)])
     return comparison.arms(
-        found.derived[list(needed)],  # cut for every pair of arms, so the other columns would cost seconds
+        found.derived,
         found.run.trials,
         reference=reference,
         twin=twin,
@@ -318,17 +336,15 @@ def _summarise(found: Evidence, kept: pd.DataFrame) -> pd.DataFrame:
     return _in_plan_order(analysis.summarise(found.derived, kept), found.run)
 
 
-def _with_open_loads(summary: pd.DataFrame, found: Evidence, kept: pd.DataFrame) -> pd.DataFrame:
+def _with_open_loads(summary: pd.DataFrame, found: Evidence, overrun: pd.DataFrame) -> pd.DataFrame:
     """Adds what an open load needs beside its latency: rate_per_s, dispatch_lag_p99_ms and saturated."""
     if summary.empty:
         return summary
-    window = analysis.measured(found.derived)
-    cells = dict(iter(window.groupby(["arm", "load"], observed=True)))
-    lags = [
-        analysis.pooled_percentile(cells.get((row.arm, row.load), window[:0]), "dispatch_lag_ms", 99)
-        for row in summary.itertuples()
-    ]
-    overrun = saturation.per_cell(found.derived, kept)
+    cells = analysis.Cells(found.derived)
+    lags = []
+    for row in summary.itertuples():
+        rows = analysis.measured(cells.of((row.arm, row.load), ["phase", "ok", "dispatch_lag_ms"]))
+        lags.append(analysis.pooled_percentile(rows, "dispatch_lag_ms", 99))
     table = summary.merge(overrun[["arm", "load", "rate_per_s", "saturated"]], on=["arm", "load"], how="left")
     return table.assign(dispatch_lag_p99_ms=lags, saturated=table["saturated"].fillna(False).astype(bool))
 
@@ -347,8 +363,8 @@ def _as_in(summary: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
 
 def _staircase(derived: pd.DataFrame) -> pd.DataFrame:
     """The law of T2 for the arms that run the model on the loop; alone there are no others to wait for."""
-    inline = derived.loc[derived["strategy"] == "inline", "arm"]
-    arms = [arm for arm in derived["arm"].cat.categories if arm in set(inline)]
+    inline = set(derived.loc[derived["strategy"] == "inline", "arm"].unique())
+    arms = [arm for arm in derived["arm"].cat.categories if arm in inline]
     laws = [analysis.staircase_summary(analysis.staircase(derived, arm)) for arm in arms]
     laws = [law[law["concurrency"] > 1] for law in laws if len(law)]
     return pd.concat(laws, ignore_index=True) if laws else pd.DataFrame()
@@ -357,7 +373,7 @@ def _staircase(derived: pd.DataFrame) -> pd.DataFrame:
 # -- the warnings --------------------------------------------------------------------------------------
 
 
-def _warnings(found: Evidence, comparisons: pd.DataFrame) -> Iterator[str]:
+def _warnings(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame) -> Iterator[str]:
     """What a reader has to know before believing the figures; the gravest first."""
     run = found.run
     noisy = found.withheld or comparison.noisy(comparisons)
@@ -369,7 +385,7 @@ def _warnings(found: Evidence, comparisons: pd.DataFrame) -> Iterator[str]:
         told = [f"{arm} at {load}, as {why}" for (arm, load), why in found.invalid.items()]
         yield f"Invalid: {_some(told)}."
     yield from _exclusions(found)
-    saturated = list(saturation.warnings(saturation.per_cell(found.derived, run.trials)))
+    saturated = list(saturation.warnings(overrun))
     yield from saturated[:TOLD]
     if saturated[TOLD:]:
         yield f"{len(saturated) - TOLD} more arms and open loads are saturated, marked * in the table."
@@ -380,7 +396,9 @@ def _warnings(found: Evidence, comparisons: pd.DataFrame) -> Iterator[str]:
 def _exclusions(found: Evidence) -> Iterator[str]:
     if found.excluded:
         of = f"{len(found.excluded)} of {len(_blocks(found.run))} blocks"
-        yield f"{of} are left out by the plan's criteria ({_each_block(found.excluded)})."
+        torn = INTERRUPTED in "".join(found.excluded.values())
+        why = "as interrupted or by the plan's criteria" if torn else "by the plan's criteria"
+        yield f"{of} are left out {why} ({_each_block(found.excluded)})."
 
 
 def _each_block(spoilt: dict[int, str]) -> str:

@@ -37,6 +37,8 @@ def per_cell(derived: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     requests. An arm is saturated under a load when a trial is overrun or the cap held requests back.
     """
     is_open = trials["concurrency"].isna() & (trials["block"] > PILOT_BLOCK) & (trials["state"] == OK)
+    if not is_open.any():
+        return pd.DataFrame(columns=COLUMNS)
     found = trials[is_open].merge(_counts(derived), on="trial", how="inner")
     rows = [
         _row(str(arm), str(load), cell)

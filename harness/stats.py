@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -81,9 +82,15 @@ def effect(log_ratios: npt.ArrayLike, *, level: float = LEVEL) -> Effect:
 
 
 def tail_effect(
-    arm: Sequence[Floats], reference: Sequence[Floats], percent: float, *, level: float = LEVEL, seed: int = 1
+    arm: Sequence[Floats] | Pool,
+    reference: Sequence[Floats] | Pool,
+    percent: float,
+    *,
+    level: float = LEVEL,
+    seed: int = 1,
 ) -> Effect:
     """Ratio of the percentiles of the pooled blocks; arm[i] and reference[i] are the values of block i.
+    A `Pool` that is compared more than once is sorted and resampled once.
 
     The interval comes from resampling blocks (both arms' together): see `tail_interval`. `spread` is the
     standard deviation of the resampled log ratios x sqrt(blocks), so that `blocks_needed` means what it means
@@ -91,20 +98,19 @@ def tail_effect(
     ranked, so a bound may be infinite; where both arms' percentile is, there is no ratio and no interval.
     Blocks may differ in size. ValueError when the arms have different numbers of blocks.
     """
-    blocks = len(arm)
-    own = [
-        _log_ratio(percentile(a, percent), percentile(b, percent))
-        for a, b in zip(arm, reference, strict=True)
-    ]
+    sides = [side if isinstance(side, Pool) else Pool(side) for side in (arm, reference)]
+    blocks, others = (len(side.blocks) for side in sides)
+    if blocks != others:
+        raise ValueError(f"one arm has {blocks} blocks, the other {others}")
+    own = _log_ratio(*(side.own(percent) for side in sides))
     if blocks < 2:
         return effect(own, level=level)
-    weights = resamples(blocks, RESAMPLES, np.random.default_rng(seed))
-    draws = pooled_log_ratios(arm, reference, percent, weights)
-    centre = float(pooled_log_ratios(arm, reference, percent, np.ones((1, blocks), dtype=np.int64))[0])
+    draws = _log_ratio(*(side.resampled(percent, seed) for side in sides))
+    centre = float(_log_ratio(*(side.whole(percent) for side in sides)))
     with np.errstate(invalid="ignore"):
         spread = float(draws.std(ddof=1) * math.sqrt(blocks))
     bounds = (*tail_interval(draws, blocks, level=level), *tail_interval(draws, blocks, level=TOST_LEVEL))
-    return _effect(centre, bounds, level, spread, np.asarray(own))
+    return _effect(centre, bounds, level, spread, own)
 
 
 def _effect(
@@ -189,7 +195,13 @@ def _t_quantile(level: float, blocks: int) -> float:
 
 def percentile(values: Floats, percent: float) -> float:
     """numpy's "linear" percentile; NaN of nothing; infinite as soon as an infinite value takes part in it."""
-    return float(pooled_percentiles([values], percent, np.ones((1, 1), dtype=np.int64))[0])
+    if len(values) == 0:
+        return math.nan
+    place = (len(values) - 1) * (percent / 100)
+    ends = (math.floor(place), math.ceil(place))
+    ordered = np.partition(values, ends)
+    below, above = (float(ordered[end]) for end in ends)
+    return below if below == above else below + (above - below) * (place % 1)
 
 
 def resamples(blocks: int, count: int, rng: np.random.Generator) -> Counts:
@@ -211,37 +223,85 @@ def pooled_percentiles(blocks: Sequence[Floats], percent: float, weights: Counts
 
     Values are not NaN; they may be infinite. NaN where the pool is empty.
     """
-    values = np.concatenate(blocks)
-    if len(values) == 0:
-        return np.full(len(weights), math.nan)
-    sizes = np.array([len(block) for block in blocks])
-    order = np.argsort(values, kind="stable")
-    within = _counts_within(np.repeat(np.arange(len(blocks)), sizes)[order], len(blocks))
-    totals = weights @ sizes
-    place = (totals - 1) * (percent / 100)
-    below = values[order[_places(within, weights, np.floor(place))]]
-    above = values[order[_places(within, weights, np.ceil(place))]]
-    with np.errstate(invalid="ignore"):  # between two infinite values lies an infinite value, not inf - inf
-        between = np.where(below == above, below, below + (above - below) * (place % 1))
-    return np.where(totals > 0, between, math.nan)
+    return Pool(blocks).percentiles(percent, weights)
 
 
-def _counts_within(owners: Counts, blocks: int) -> npt.NDArray[np.int32]:
-    """Row m: how many values of each block are among the m + 1 smallest, from each sorted value's block."""
-    mine = np.zeros((len(owners), blocks), dtype=np.int32)
-    mine[np.arange(len(owners)), owners] = 1
-    return mine.cumsum(axis=0, dtype=np.int32)
+class Pool:
+    """The values of some blocks, sorted and resampled once for all that they are compared with."""
+
+    def __init__(self, blocks: Sequence[Floats]) -> None:
+        self.blocks = blocks
+        self._sizes = np.array([len(block) for block in blocks], dtype=np.int64)
+        self._known: dict[tuple[float, int], Floats] = {}
+
+    def own(self, percent: float) -> Floats:
+        """Each block's percentile."""
+        return np.array([percentile(block, percent) for block in self.blocks], dtype=np.float64)
+
+    def whole(self, percent: float) -> float:
+        """Every block once."""
+        return float(self.percentiles(percent, np.ones((1, len(self.blocks)), dtype=np.int64))[0])
+
+    def resampled(self, percent: float, seed: int) -> Floats:
+        """Of `RESAMPLES` draws of blocks: for one seed the same draws in every pool of so many blocks."""
+        if (percent, seed) not in self._known:
+            drawn = _drawn(len(self.blocks), seed)
+            self._known[percent, seed] = self.percentiles(percent, drawn)
+        return self._known[percent, seed]
+
+    def percentiles(self, percent: float, weights: Counts) -> Floats:
+        """See `pooled_percentiles`."""
+        if self._sizes.sum() == 0:
+            return np.full(len(weights), math.nan)
+        ordered, within = self._sorted
+        totals = weights @ self._sizes
+        place = (totals - 1) * (percent / 100)
+        narrow = weights.astype(np.int32)  # as `within`, which makes their products quick
+        at_floor = _places(within, narrow, np.floor(place), np.zeros(len(weights), dtype=np.int64))
+        below, above = ordered[at_floor], ordered[_places(within, narrow, np.ceil(place), at_floor)]
+        with np.errstate(
+            invalid="ignore"
+        ):  # between two infinite values lies an infinite value, not inf - inf
+            between = np.where(below == above, below, below + (above - below) * (place % 1))
+        return np.where(totals > 0, between, math.nan)
+
+    @functools.cached_property
+    def _sorted(self) -> tuple[Floats, npt.NDArray[np.int32]]:
+        """All values, and in row m how many of each block are among the m + 1 smallest."""
+        values = np.concatenate(self.blocks)
+        order = np.argsort(values, kind="stable")
+        owners = np.repeat(np.arange(len(self.blocks)), self._sizes)[order]
+        mine = np.zeros((len(owners), len(self.blocks)), dtype=np.int32)
+        mine[np.arange(len(owners)), owners] = 1
+        return values[order], mine.cumsum(axis=0, dtype=np.int32)
 
 
-def _places(within: npt.NDArray[np.int32], weights: Counts, ranks: Floats) -> Counts:
-    """Per row of weights, where the weighted count of sorted values passes the rank (from 0). Bisection."""
-    low = np.zeros(len(weights), dtype=np.int64)
+@functools.lru_cache(maxsize=4)
+def _drawn(blocks: int, seed: int) -> Counts:
+    return resamples(blocks, RESAMPLES, np.random.default_rng(seed))
+
+
+def _places(
+    within: npt.NDArray[np.int32], weights: npt.NDArray[np.int32], ranks: Floats, least: Counts
+) -> Counts:
+    """Per row of weights, where the weighted count of sorted values passes the rank (from 0). Bisection.
+
+    `least` is known to be no later than that.
+    """
+    low = least.copy()
     high = np.full(len(weights), len(within) - 1)
-    while (low < high).any():
-        middle = (low + high) // 2
-        passed = np.einsum("rb,rb->r", weights, within[middle]) > ranks
-        low, high = np.where(passed, low, np.minimum(middle + 1, high)), np.where(passed, middle, high)
+    high[_counted(within, weights, low) > ranks] = 0
+    high = np.maximum(low, high)
+    while len(open_ := np.flatnonzero(low < high)):
+        middle = (low[open_] + high[open_]) // 2
+        passed = _counted(within, weights[open_], middle) > ranks[open_]
+        high[open_] = np.where(passed, middle, high[open_])
+        low[open_] = np.where(passed, low[open_], middle + 1)
     return low
+
+
+def _counted(within: npt.NDArray[np.int32], weights: npt.NDArray[np.int32], places: Counts) -> Counts:
+    return np.einsum("rb,rb->r", weights, within.take(places, axis=0))
 
 
 def _log_ratio(arm: npt.ArrayLike, reference: npt.ArrayLike) -> Floats:
@@ -290,11 +350,18 @@ def sign_flip_p(log_ratios: npt.ArrayLike, *, seed: int = 1) -> float:
     observed = abs(float(values.sum())) - 1e-12 * float(np.abs(values).sum())
     if values.size <= EXACT_FLIPS:
         return float(np.mean(np.abs(_flipped_sums(values)) >= observed))
-    rng = np.random.default_rng(seed)
     parts = np.array_split(values, math.ceil(values.size / EXACT_FLIPS))
-    sums = np.sum([rng.choice(_flipped_sums(part), RANDOM_FLIPS) for part in parts], axis=0)
+    chosen = _random_flips(tuple(len(part) for part in parts), seed)
+    sums = np.sum([_flipped_sums(part)[flips] for part, flips in zip(parts, chosen, strict=True)], axis=0)
     # the observed signs are one of the flips, so that p is never 0
     return (1 + int(np.count_nonzero(np.abs(sums) >= observed))) / (1 + RANDOM_FLIPS)
+
+
+@functools.lru_cache(maxsize=2)
+def _random_flips(sizes: tuple[int, ...], seed: int) -> list[Counts]:
+    """For each part of so many blocks, which of its 2^n choices of signs every random flip takes."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(2**size, size=RANDOM_FLIPS) for size in sizes]
 
 
 def _flipped_sums(values: Floats) -> Floats:
