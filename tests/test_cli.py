@@ -286,6 +286,20 @@ PLAN, RESULTS, LOAD = (rf"Error \({stage}\): .*" for stage in ("plan", "results"
         ("run --inject queue=-1", 2, PLAN + r"'queue=-1'.*\n.*--inject queue=20"),
         ("run --inject model=inf", 2, PLAN + r"'model=inf'.*\n.*--inject queue=20"),
         ("run --nonsense", 2, "No such option: --nonsense"),
+        ("run --arrivals poison(5)", 2, PLAN + r"'poison\(5\)' is no arrival law.*\n.*poisson\(50\)"),
+        ("run --arrivals closed(5)", 2, PLAN + r"closed loop\.\n.*-c 8"),
+        ("run --rate 0", 2, PLAN + r"'poisson\(0\)' is no arrival law: the rate is from"),
+        ("run --rate 5 --rate 5", 2, PLAN + r"load poisson\(5\) stands there twice"),
+        ("run --precision 300%", 2, PLAN + r"'300%' is not understood\.\n.*3%"),
+        ("run --precision narrow", 2, PLAN + r"'narrow' is not understood\.\n.*3%"),
+        ("run --reference nobody", 2, PLAN + "reference: there is no arm 'nobody'"),
+        ("run --cap 0", 2, "(?s)--cap.*greater than"),
+        ("run --resume nowhere", 1, RESULTS + r"no run folder nowhere"),
+        ("run --resume file --out other", 2, r"Error \(resume\): .*leave --out away"),
+        ("load http://127.0.0.1:1/ -c 2 --rate 5", 2, LOAD + "one of --concurrency, --rate and --arrivals"),
+        ("compare nowhere", 1, RESULTS + "no run folder nowhere"),
+        ("check --only nothing", 2, r"(?s)Error \(check\): .*nothing"),
+        ("study nothing", 2, "(?s)nothing.*coverage"),
         ("bench", 2, "No such command 'bench'"),
         (f"{ONE_ARM} --out there", 1, RESULTS + r"folder there exists already.*\n.*--out"),
         (f"{ONE_ARM} --out file/run", 1, RESULTS + r"file/run cannot be written.*\n.*--out"),
@@ -305,6 +319,42 @@ def test_bad_input_is_one_clear_message_and_leaves_nothing(
     before = set(littered.folder.rglob("*"))
     assert_refused(littered(*words.split()), code, said)
     assert set(littered.folder.rglob("*")) == before
+
+
+def test_results_are_one_json_document_where_that_is_asked_for(shared: Execbench, run_folder: Path) -> None:
+    for words in (("report", "run"), ("list",), ("compare", "run")):
+        done = shared(*words, "--json")
+        assert isinstance(json.loads(done.stdout), dict), words
+    said = json.loads(shared("report", str(run_folder), "--json").stdout)
+    assert said["finding"].startswith("At c = ")
+    assert {row["arm"] for row in said["summary"]} == set(strategies.NAMES)
+
+
+def test_an_open_loop_is_reported_with_latency_service_time_and_dispatch_lag(execbench: Execbench) -> None:
+    plan = """
+        name = "opened"
+        arrivals = ["poisson(60)", "constant(40)"]
+        open_duration_s = 0.8
+        open_settle_s = 0.2
+        blocks = 2
+        self_check = false
+        workload = { name = "synthetic", service_ms = 2, io_ms = 1 }
+        arms = [{ name = "thread", strategy = "thread" }, { name = "inline", strategy = "inline" }]
+        """
+    (execbench.folder / "opened.toml").write_text(plan)
+    done = execbench("run", "opened.toml", "--twin", "--pin", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert_fits(done.stdout)
+    assert "latency: due to done; service: sent to done; lag: due to sent" in done.stdout
+    assert "Against thread, block by block" in done.stdout
+    trials = rows(execbench.folder / "run" / "trials.csv")
+    assert {row["arm"] for row in trials} == {"thread", "inline", "thread-twin"}
+    assert {(row["load"], row["rate_per_s"], row["concurrency"]) for row in trials} == {
+        ("poisson(60)", "60.000", ""),
+        ("constant(40)", "40.000", ""),
+    }
+    pinning = json.loads((execbench.folder / "run" / "run.json").read_text())["pinning"]
+    assert not set(pinning["client"]) & set(pinning["server"])
 
 
 @pytest.mark.model

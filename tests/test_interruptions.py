@@ -117,6 +117,27 @@ def test_killed_with_a_worker_in_a_c_call_it_takes_all_its_processes_along(
     assert run.record["state"] == "running"
 
 
+def test_a_killed_run_is_resumed_to_its_own_plan_and_nothing_stands_there_twice(execbench: Execbench) -> None:
+    arms = ("--strategy", "inline", "--strategy", "thread")
+    process = execbench.start(
+        "run", "--no-self-check", *QUICK, *arms, "--requests", "20", "--blocks", "6", "--out", "run"
+    )
+    wait_for(lambda: len(trials(execbench)) >= 3)
+    process.kill()
+    execbench.assert_nothing_is_left()
+    before = trials(execbench)
+    done = execbench("run", "--resume", "run")
+    assert done.returncode == 0, done.stderr
+    after = trials(execbench)
+    assert after[: len(before)] == before
+    cells = [(row["block"], row["arm"]) for row in after]
+    assert len(cells) == len(set(cells)) == 12
+    assert {row["state"] for row in after} == {"ok"}
+    again = execbench("run", "--resume", "run")
+    assert again.returncode == 1
+    assert "Error (resume): run is finished: 12 trials." in again.stderr
+
+
 HELD = """
     name = "held"
     concurrency = [1]
