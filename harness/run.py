@@ -20,7 +20,7 @@ from harness.records import MEASURE, PILOT_BLOCK, Identity, Noise, Outcome, Samp
 from harness.store import Writer
 from harness.supervisor import Supervisor
 
-# a model that has just been loaded is not at its speed yet; and a disturbance only ever adds: the lowest counts
+# a model that has just been loaded is not at its speed yet; a disturbance only ever adds, so the lowest counts
 PILOT_SETTLES_S = 3.0
 PILOT_WINDOWS = 3
 PILOT_REQUESTS = 40
