@@ -402,11 +402,6 @@ def _since(moments: Floats, marks: Floats) -> Floats:
 # -- at which load a published table is met ------------------------------------------------------------
 
 
-def lone_model_ms(derived: pd.DataFrame, arm: str = "inline", concurrency: int = 1) -> float:
-    """The median model_ms of an arm when nothing else is in flight, pooled; NaN when it was not run."""
-    return statistic(measured(cell(derived, arm, concurrency)), "model_ms", "median")
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Match:
     """Where a rising figure meets a target. `str()` of it is meant for a table."""

@@ -225,14 +225,40 @@ def parse(text: str, *, origin: str) -> Claims:
 
 
 class _Cells:
-    """The requests of a run by arm and concurrency: cut once, read for every figure."""
+    """The requests of a run by arm and concurrency: found once, and what is read of them kept."""
 
     def __init__(self, derived: pd.DataFrame) -> None:
-        self._none = derived.iloc[:0]
-        self._cells = dict(iter(derived.groupby(["arm", "concurrency"], observed=True)))
+        self._cells = analysis.Cells(derived, ("arm", "concurrency"))
+        self._per_block: dict[_Figure, pd.Series[float]] = {}
+        self._pools: dict[tuple[str, int, str, tuple[int, ...]], stats.Pool] = {}
 
-    def of(self, figure: _Figure) -> pd.DataFrame:
-        return self._cells.get((figure.arm, figure.concurrency), self._none)
+    def per_block(self, figure: _Figure) -> pd.Series[float]:
+        """In block order."""
+        if figure not in self._per_block:
+            found = analysis.per_block(
+                self._of(figure), figure.arm, figure.concurrency, figure.metric, figure.stat
+            )
+            self._per_block[figure] = found.sort_index()
+        return self._per_block[figure]
+
+    def pool(self, figure: _Figure, blocks: Iterable[int]) -> stats.Pool:
+        """What a percentile of these blocks is taken of; a failure is an infinite latency."""
+        key = (figure.arm, figure.concurrency, figure.metric, tuple(blocks))
+        if key not in self._pools:
+            rows = analysis.measured(self._of(figure))
+            rows = rows[rows["trial_state"] == OK]
+            failure = math.inf if figure.metric == analysis.LATENCY else math.nan
+            values = rows[figure.metric].where(rows["ok"], failure).dropna()
+            by_block = values.groupby(rows["block"])
+            self._pools[key] = stats.Pool(
+                [np.asarray(by_block.get_group(block), dtype=np.float64) for block in key[-1]]
+            )
+        return self._pools[key]
+
+    def _of(self, figure: _Figure) -> pd.DataFrame:
+        names = dict.fromkeys(["arm", *analysis.THROUGHPUT_COLUMNS, figure.metric])
+        names.pop(analysis.THROUGHPUT, None)
+        return self._cells.of((figure.arm, figure.concurrency), list(names))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -246,22 +272,12 @@ class _Figure:
 
     def per_block(self, cells: _Cells) -> pd.Series[float]:
         """In block order."""
-        rows = cells.of(self)
-        return analysis.per_block(rows, self.arm, self.concurrency, self.metric, self.stat).sort_index()
+        return cells.per_block(self)
 
     @property
     def percent(self) -> float:
         """Meant for figures of pooled blocks, which are percentiles."""
         return analysis.STATS[self.stat] or 50
-
-    def values(self, cells: _Cells, blocks: Iterable[int]) -> list[Floats]:
-        """What a pooled percentile is taken of, block by block; a failure is an infinite latency."""
-        rows = analysis.measured(cells.of(self))
-        rows = rows[rows["trial_state"] == OK]
-        failure = math.inf if self.metric == analysis.LATENCY else math.nan
-        values = rows[self.metric].where(rows["ok"], failure).dropna()
-        by_block = values.groupby(rows["block"])
-        return [np.asarray(by_block.get_group(block), dtype=np.float64) for block in blocks]
 
     def __str__(self) -> str:
         return f"{self.arm} c = {self.concurrency}"
@@ -286,7 +302,7 @@ class _Combination:
         values = self.per_block(cells)
         if not self.has_tail:
             return stats.effect(_log(values), level=level)
-        sides = [(figure.values(cells, values.index), figure.percent) for figure in self.figures()]
+        sides = [(cells.pool(figure, values.index), figure.percent) for figure in self.figures()]
         return blocks_ratio(*sides, level=level)
 
     @property
@@ -300,7 +316,7 @@ class _Combination:
         blocks = self.per_block(cells).index
         for figure in self.figures():
             needed = stats.FEWEST_REQUESTS[int(figure.percent)]
-            there = sum(map(len, figure.values(cells, blocks)))
+            there = sum(map(len, cells.pool(figure, blocks).blocks))
             if there < needed:
                 return f"{figure}: {figure.stat} needs {needed} requests, there are {there}"
         return ""
@@ -312,7 +328,9 @@ class _Combination:
         return f"{self.figure} / {self.over}{other}"
 
 
-Side = tuple[Sequence[Floats], float]  # values block by block, and the percentile to be taken of them
+Side = tuple[
+    Sequence[Floats] | stats.Pool, float
+]  # values block by block, and the percentile to be taken of them
 
 
 def blocks_ratio(side: Side, over: Side | None = None, *, level: float = stats.LEVEL) -> stats.Effect:
@@ -321,17 +339,20 @@ def blocks_ratio(side: Side, over: Side | None = None, *, level: float = stats.L
     With equal percentiles it is `stats.tail_effect`: the interval comes from resampling blocks, both sides'
     together, and p, lag1 and drifts are of the blocks' own figures.
     """
-    blocks = len(side[0])
-    over = over or ([np.ones(1)] * blocks, 50)
-    own = stats.effect(_log_ratios(side, over, np.eye(blocks, dtype=np.int64)), level=level)
+    sides = [
+        (values if isinstance(values, stats.Pool) else stats.Pool(values), percent)
+        for values, percent in ([side] if over is None else [side, over])
+    ]
+    blocks = len(sides[0][0].blocks)
+    own = stats.effect(_log_ratio([pool.own(percent) for pool, percent in sides]), level=level)
     if blocks < 2:
         return own
-    draws = _log_ratios(side, over, stats.resamples(blocks, stats.RESAMPLES, np.random.default_rng(1)))
+    draws = _log_ratio([pool.resampled(percent, 1) for pool, percent in sides])
     low, high = np.exp(stats.tail_interval(draws, blocks, level=level))
     low_90, high_90 = np.exp(stats.tail_interval(draws, blocks, level=stats.TOST_LEVEL))
     return dataclasses.replace(
         own,
-        ratio=float(np.exp(_log_ratios(side, over, np.ones((1, blocks), dtype=np.int64))[0])),
+        ratio=float(np.exp(_log_ratio([pool.whole(percent) for pool, percent in sides]))),
         low=float(low),
         high=float(high),
         low_90=float(low_90),
@@ -340,11 +361,11 @@ def blocks_ratio(side: Side, over: Side | None = None, *, level: float = stats.L
     )
 
 
-def _log_ratios(side: Side, over: Side, weights: stats.Counts) -> Floats:
-    """One a row of weights, by which a block counts for both sides alike."""
-    pooled = [_log(stats.pooled_percentiles(values, percent, weights)) for values, percent in (side, over)]
+def _log_ratio(sides: Sequence[npt.ArrayLike]) -> Floats:
+    """ln of the first over the second, or of the first alone."""
+    logs = [_log(side) for side in sides]
     with np.errstate(invalid="ignore"):
-        return np.asarray(pooled[0] - pooled[1], dtype=np.float64)
+        return logs[0] if len(logs) == 1 else np.asarray(logs[0] - logs[1], dtype=np.float64)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -407,8 +428,9 @@ def evaluate(
     nothing: then every verdict is withheld, the figures are not.
     """
     judged = _under(claims.law, derived)
-    kept = judged[~judged["block"].isin(list(excluded))]
-    evidence = _Evidence(_Cells(kept), _under(claims.law, trials), claims.law, invalid)
+    if excluded:
+        judged = judged[~judged["block"].isin(list(excluded))]
+    evidence = _Evidence(_Cells(judged), _under(claims.law, trials), claims.law, invalid)
     rows = [
         _check_row(claim, check, _weakest(check, evidence))
         for claim in claims.claims
@@ -429,8 +451,9 @@ def verdicts(evaluated: pd.DataFrame) -> pd.DataFrame:
 
 
 def _under(law: str, frame: pd.DataFrame) -> pd.DataFrame:
-    loads = [load for load in frame["load"].unique() if str(load).startswith(f"{law}(")]
-    return frame[frame["load"].isin(loads)]
+    every = list(frame["load"].unique())
+    loads = [load for load in every if str(load).startswith(f"{law}(")]
+    return frame if loads == every else frame[frame["load"].isin(loads)]
 
 
 def _check_row(claim: Claim, check: Check, outcome: _Outcome) -> dict[str, object]:
@@ -588,12 +611,26 @@ def published_tables(claims: Claims, derived: pd.DataFrame) -> pd.DataFrame:
     model or the I/O alone: table T1's there, the lone arm's model and the arm's own I/O at c = 1 here.
     met_at, for tables that ask for it: at which concurrency the printed model ratio is met on this machine.
     """
-    judged = analysis.measured(_under(claims.law, derived))
+    judged = _Printed(_under(claims.law, derived))
     rows = [_table_row(claims, table, arm, judged) for table in claims.tables for arm in table.arms]
     return pd.DataFrame(rows)
 
 
-def _table_row(claims: Claims, table: Table, arm: str, derived: pd.DataFrame) -> dict[str, object]:
+class _Printed:
+    """The measured rows of each arm and concurrency, with what the article prints."""
+
+    def __init__(self, derived: pd.DataFrame) -> None:
+        self._cells = analysis.Cells(derived, ("arm", "concurrency"))
+
+    def concurrencies(self, arm: str) -> list[int]:
+        return sorted(int(concurrency) for other, concurrency in self._cells if other == arm)
+
+    def of(self, arm: str, concurrency: int) -> pd.DataFrame:
+        names = ["phase", "ok", "route_model_ms", "queue_ms", "model_ms", "resume_ms", "io_ms"]
+        return analysis.measured(self._cells.of((arm, concurrency), names))
+
+
+def _table_row(claims: Claims, table: Table, arm: str, derived: _Printed) -> dict[str, object]:
     printed_ratio = float(np.median(table.model_ms) / np.median(claims.lone_table.model_ms))
     ratios = _model_ratios(derived, arm, claims.lone)
     met_at = str(analysis.matching_concurrency(ratios, printed_ratio)) if table.find_load else ""
@@ -626,9 +663,9 @@ def _as_printed(figures: tuple[float, ...], gap_before_last: bool) -> str:
     return " ".join([*texts[:-1], "…", texts[-1]] if gap_before_last else texts)
 
 
-def _ours(table: Table, arm: str, lone: Lone, derived: pd.DataFrame) -> dict[str, object]:
-    rows = analysis.cell(derived, arm, table.concurrency)
-    io_alone = _median(analysis.cell(derived, arm, lone.concurrency), "io_ms")
+def _ours(table: Table, arm: str, lone: Lone, derived: _Printed) -> dict[str, object]:
+    rows = derived.of(arm, table.concurrency)
+    io_alone = _median(derived.of(arm, lone.concurrency), "io_ms")
     return {
         "arm": arm,
         "concurrency": table.concurrency,
@@ -643,11 +680,12 @@ def _ours(table: Table, arm: str, lone: Lone, derived: pd.DataFrame) -> dict[str
     }
 
 
-def _model_ratios(derived: pd.DataFrame, arm: str, lone: Lone) -> dict[int, float]:
+def _model_ratios(derived: _Printed, arm: str, lone: Lone) -> dict[int, float]:
     """Concurrency → the route's Model over the lone model, for every load of this arm."""
-    alone = analysis.lone_model_ms(derived, lone.arm, lone.concurrency)
-    levels = derived.loc[derived["arm"] == arm].groupby("concurrency")
-    return {int(str(c)): _ratio(_median(rows, "route_model_ms"), alone) for c, rows in levels}
+    alone = _median(derived.of(lone.arm, lone.concurrency), "model_ms")
+    return {
+        c: _ratio(_median(derived.of(arm, c), "route_model_ms"), alone) for c in derived.concurrencies(arm)
+    }
 
 
 def _middle(rows: pd.DataFrame, metric: str, name: str) -> dict[str, float]:

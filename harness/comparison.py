@@ -453,22 +453,23 @@ def _trouble(name: str, figures: pd.Series[float]) -> str:
 
 def _find_tail(pair: _Pair, counted: list[frozenset[int]], percent: int, level: float) -> _Found | None:
     """Of the pooled requests; a failure counts as the slowest answer of all."""
-    pools = [cell.latencies(blocks) for cell, blocks in zip(pair.sides, counted, strict=True)]
-    arm, reference = (pool.blocks for pool in pools)
-    if min(sum(map(len, side)) for side in (arm, reference)) < stats.FEWEST_REQUESTS[percent]:
+    arm, reference = (cell.latencies(blocks) for cell, blocks in zip(pair.sides, counted, strict=True))
+    if min(sum(map(len, side.blocks)) for side in (arm, reference)) < stats.FEWEST_REQUESTS[percent]:
         return None
     effect = (
-        stats.tail_effect(*pools, percent, level=level)
+        stats.tail_effect(arm, reference, percent, level=level)
         if pair.paired
-        else unpaired.tail_effect(arm, reference, percent, level=level)
+        else unpaired.tail_effect(arm.blocks, reference.blocks, percent, level=level)
     )
-    values = [pool.whole(percent) for pool in pools]
+    values = [side.whole(percent) for side in (arm, reference)]
     troubles = [
         f"{cell.name} left {100 - percent} % of its requests or more without a good answer"
         for cell, value in zip(pair.sides, values, strict=True)
         if value == math.inf
     ]
-    return _Found(effect, (values[0], values[1]), (len(arm), len(reference)), "; ".join(troubles))
+    return _Found(
+        effect, (values[0], values[1]), (len(arm.blocks), len(reference.blocks)), "; ".join(troubles)
+    )
 
 
 def _difference(arm: float, reference: float) -> float:

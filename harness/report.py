@@ -20,6 +20,24 @@ TOLD = 3  # of many alike a warning names so many
 
 INTERRUPTED = "was under way when the run was killed, and completed after a pause"
 
+CHARTED_CELL = ["arm", "load", "concurrency", "phase", "ok"]
+CHARTED_IO = ["io_ms", "io_nominal_ms"]
+CHARTED = [
+    *CHARTED_CELL,
+    *CHARTED_IO,
+    "trial",
+    "due_ms",
+    "sent_ms",
+    "done_ms",
+    "entered_ms",
+    "queue_ms",
+    "model_ms",
+    "resume_ms",
+    "outside_ms",
+    "service_ms",
+    analysis.LATENCY,
+]
+
 CLAIM_ROWS = [
     "kind",  # claim, check (of a claim), table (as printed, beside ours) or law (of the staircase)
     "id",
@@ -124,7 +142,7 @@ class Evidence:
 
 
 def evidence(run: store.Run) -> Evidence:
-    """Leave out what the plan's criteria exclude and what a kill interrupted; find where the client lagged."""
+    """Leave out what the plan's criteria exclude or a kill interrupted; find where the client lagged."""
     facts = comparison.facts(run.record)
     broken = machine.excluded_blocks(run.trials, run.requests, facts.exclude)
     torn = _interrupted(run)
@@ -204,9 +222,11 @@ def write(report: Report) -> None:
         store.write_table(report.folder, "claims.csv", report.claim_rows())
     if report.derived.empty:
         return
-    store.write_chart(report.folder, "timeline", charts.timeline(report.derived))
-    store.write_chart(report.folder, "split", charts.split(report.derived))
-    store.write_chart(report.folder, "io", charts.io_distribution(report.derived))
+    drawn = report.derived[CHARTED]  # each chart copies its good rows
+    store.write_chart(report.folder, "timeline", charts.timeline(drawn))
+    parts = drawn.drop(columns=["trial", "due_ms", "sent_ms", "done_ms", analysis.LATENCY])
+    store.write_chart(report.folder, "split", charts.split(parts))
+    store.write_chart(report.folder, "io", charts.io_distribution(drawn[[*CHARTED_CELL, *CHARTED_IO]]))
     if report.published is not None and report.evaluated is not None:
         store.write_chart(report.folder, "published", charts.published(report.published))
         store.write_chart(report.folder, "claims", forest.forest(report.evaluated))

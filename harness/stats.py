@@ -259,9 +259,7 @@ class Pool:
         narrow = weights.astype(np.int32)  # as `within`, which makes their products quick
         at_floor = _places(within, narrow, np.floor(place), np.zeros(len(weights), dtype=np.int64))
         below, above = ordered[at_floor], ordered[_places(within, narrow, np.ceil(place), at_floor)]
-        with np.errstate(
-            invalid="ignore"
-        ):  # between two infinite values lies an infinite value, not inf - inf
+        with np.errstate(invalid="ignore"):  # between two infinite values lies infinity, not inf - inf
             between = np.where(below == above, below, below + (above - below) * (place % 1))
         return np.where(totals > 0, between, math.nan)
 
@@ -301,7 +299,7 @@ def _places(
 
 
 def _counted(within: npt.NDArray[np.int32], weights: npt.NDArray[np.int32], places: Counts) -> Counts:
-    return np.einsum("rb,rb->r", weights, within.take(places, axis=0))
+    return np.asarray(np.einsum("rb,rb->r", weights, within.take(places, axis=0)), dtype=np.int64)
 
 
 def _log_ratio(arm: npt.ArrayLike, reference: npt.ArrayLike) -> Floats:

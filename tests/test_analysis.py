@@ -341,10 +341,3 @@ def test_nothing_is_met_where_nothing_was_measured() -> None:
 def test_the_first_crossing_counts_when_noise_bends_the_levels() -> None:
     match = analysis.matching_concurrency({1: 1.0, 2: 3.0, 4: 1.0, 8: 5.0}, 2.0)
     assert (match.below, match.above) == (1, 2)
-
-
-def test_the_lone_model_is_that_of_the_lone_arm() -> None:
-    derived, _ = derived_of({("inline", 1): Point(model_ms=7.0), ("thread", 1): Point(model_ms=9.0)})
-    assert analysis.lone_model_ms(derived) == 7.0
-    assert analysis.lone_model_ms(derived, "thread") == 9.0
-    assert math.isnan(analysis.lone_model_ms(derived, "process"))

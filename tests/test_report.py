@@ -250,6 +250,40 @@ def test_closed_and_open_loads_live_in_one_run_and_the_finding_is_of_the_closed_
     assert set(built.summary["load"]) == {"closed(1)", "closed(8)", "poisson(50)"}
 
 
+def late_and_capped(capped: int) -> report.Evidence:
+    """Every request of an open load is sent 100 ms after it was due."""
+    trials = [open_trial(number) for number in (1, 2)]
+    late = [
+        (
+            dataclasses.replace(trial, capped=capped),
+            [
+                dataclasses.replace(one, sent_ms=one.due_ms + 100, done_ms=one.done_ms + 100)
+                for one in samples
+            ],
+        )
+        for trial, samples in trials
+    ]
+    return report.evidence(opened(*late))
+
+
+def test_a_client_that_waited_for_its_cap_is_not_blamed_for_being_late() -> None:
+    assert list(late_and_capped(0).invalid)
+    assert late_and_capped(5).invalid == {}
+
+
+def test_a_block_that_a_kill_interrupted_does_not_count() -> None:
+    run = closed(WORLD)
+    stops = [{"at": "", "after_trial": 7, "in_block": 3}, {"at": "", "after_trial": 12, "in_block": None}]
+    run.record["resumed"] = [*stops, {"at": "", "after_trial": 0, "in_block": 0}]
+    built = report.build(run)
+    why = "was under way when the run was killed, and completed after a pause"
+    assert built.excluded == {3: why}
+    assert 3 not in set(built.derived["block"])
+    assert f"1 of 8 blocks are left out as interrupted or by the plan's criteria (block 3: {why})." in (
+        built.warnings
+    )
+
+
 # -- warnings and files
 
 

@@ -402,7 +402,7 @@ def test_a_tail_of_fewer_than_two_blocks_has_no_interval(blocks: int) -> None:
 
 
 def test_arms_with_different_numbers_of_blocks_are_refused() -> None:
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="3 blocks, the other 2"):
         stats.tail_effect(latencies(3, seed=1), latencies(2, seed=2), 95)
 
 
