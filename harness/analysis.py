@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from harness import stats
 from harness.records import MEASURE, PILOT_BLOCK, PING
 
 Floats = npt.NDArray[np.float64]
@@ -43,8 +44,9 @@ METRICS = (
 PERCENTILES = (5, 50, 95)
 TAIL_METRICS = (LATENCY, "io_ms")  # what a user waits, and what the article is about
 TAIL_PERCENTILES = (5, 50, 90, 95, 99)
-# MLPerf's early stopping: below this many requests the percentile is chance
-FEWEST_REQUESTS = {5: 64, 50: 1, 90: 64, 95: 64, 99: 662}
+# there is one percentile, and one floor of each
+percentile = stats.percentile
+FEWEST_REQUESTS = stats.FEWEST_REQUESTS
 
 BLOCK_METRICS = (*METRICS, "io_nominal_ms", "model_plus_io_share", THROUGHPUT)
 STATS = {"mean": None, "median": 50, "p5": 5, "p50": 50, "p90": 90, "p95": 95, "p99": 99}
@@ -144,25 +146,6 @@ def measured(derived: pd.DataFrame) -> pd.DataFrame:
 def cell(derived: pd.DataFrame, arm: str, concurrency: int) -> pd.DataFrame:
     """The rows of one arm at one concurrency, every block and phase."""
     return derived[(derived["arm"] == arm) & (derived["concurrency"] == concurrency)]
-
-
-def percentile(values: Floats, percent: float) -> float:
-    """numpy's "linear" percentile; NaN of nothing; infinite as soon as a failure takes part in it.
-
-    Written out because numpy's own gives NaN, and a warning, next to an infinite value.
-    """
-    if len(values) == 0:
-        return math.nan
-    place = (len(values) - 1) * percent / 100
-    return _percentile_of_sorted(np.partition(values, (math.floor(place), math.ceil(place))), percent)
-
-
-def _percentile_of_sorted(ordered: Floats, percent: float) -> float:
-    if len(ordered) == 0:
-        return math.nan
-    place = (len(ordered) - 1) * percent / 100
-    below, above = float(ordered[math.floor(place)]), float(ordered[math.ceil(place)])
-    return below if below == above else below + (above - below) * (place % 1)
 
 
 def statistic(rows: pd.DataFrame, metric: str, stat: str) -> float:
@@ -334,7 +317,7 @@ def pooled_percentile(rows: pd.DataFrame, metric: str, percent: int) -> float:
 
 def _fit_to_be_shown(ordered: Floats, percent: int) -> float:
     enough = len(ordered) >= FEWEST_REQUESTS[percent]
-    return _percentile_of_sorted(ordered, percent) if enough else math.nan
+    return stats.percentile_of_sorted(ordered, percent) if enough else math.nan
 
 
 # -- the law of the staircase --------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class Law(NamedTuple):
         if self.name == "replay":
             return f"replay({self.file})"
         if self.name == "burst":
-            return f"burst({self.first:g}, {self.every_s:g})"
+            return f"burst({self.first:g}, {self.every_s:.15g})"
         return f"{self.name}({self.first:.15g})"
 
 

@@ -42,7 +42,6 @@ NOT_TESTED = "not tested"
 WITHHELD = "withheld"
 
 TAILS = frozenset(analysis.STATS) - {"mean", "median", "p50"}  # read off the pooled blocks
-FEWEST_BLOCKS = 6  # with fewer a permutation of blocks cannot reach 0.05
 DRIFTS = "the ratio drifts over the blocks, so its interval is too narrow"
 MOST_BLOCKS = 10_000  # beyond this a tie is called one
 
@@ -550,7 +549,7 @@ def _judge(check: Check, combination: _Combination, evidence: _Evidence, strict:
 
 
 def _verdict(check: Check, found: stats.Effect) -> str:
-    if found.blocks < FEWEST_BLOCKS:
+    if found.blocks < stats.FEWEST_BLOCKS:
         return INCONCLUSIVE
     if _margin(check, found.low) >= 0 and _margin(check, found.high) >= 0:
         return CONFIRMED
@@ -561,8 +560,8 @@ def _verdict(check: Check, found: stats.Effect) -> str:
 
 def _what_is_missing(check: Check, found: stats.Effect) -> str:
     """What would settle a check that is inconclusive, or why nothing will."""
-    if found.blocks < FEWEST_BLOCKS:
-        return f"{found.blocks} of at least {FEWEST_BLOCKS} blocks"
+    if found.blocks < stats.FEWEST_BLOCKS:
+        return f"{found.blocks} of at least {stats.FEWEST_BLOCKS} blocks"
     if _verdict(check, found) != INCONCLUSIVE:
         return ""
     distance = abs(_margin(check, found.ratio))

@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from harness import analysis, stats, unpaired
+from harness import analysis, saturation, stats, unpaired
 from harness.analysis import LATENCY, THROUGHPUT
-from harness.records import OK, PILOT_BLOCK
-from harness.stats import Effect, Pool, Verdict
+from harness.records import OK, PILOT_BLOCK, TWIN_SUFFIX
+from harness.stats import ALPHA, Effect, Pool, Verdict
 
 Invalid = Mapping[tuple[str, str], str]  # (arm, load) → why the instrument was not fit there
 
-ALPHA = 0.05  # of the twin: a session in which it differs is noisy
+DIFFERENT = (Verdict.FASTER, Verdict.SLOWER, Verdict.FASTER_SIZE_UNCERTAIN, Verdict.SLOWER_SIZE_UNCERTAIN)
 LOST = "trials do not count"  # in a reason: so many of an arm's trials failed or were invalid
 
 COLUMNS = [
@@ -32,7 +32,7 @@ COLUMNS = [
     "reference",
     "metric",
     "stat",  # median, p95, p99; rate (of throughput)
-    "primary",  # the one metric on which arms are judged; the others are Holm-adjusted
+    "primary",  # the one metric on which arms are judged by the interval alone; of the others Holm decides too
     "twin",  # the arm is the reference run twice
     "arm_value",  # geometric mean over blocks of the block's figure; of a tail: of the pooled requests
     "reference_value",
@@ -98,7 +98,7 @@ def facts(record: Mapping[str, Any]) -> Facts:
 
 def twin_name(reference: str) -> str:
     """How the second run of the reference arm is called."""
-    return f"{reference}-twin"
+    return f"{reference}{TWIN_SUFFIX}"
 
 
 class Metric(NamedTuple):
@@ -115,6 +115,11 @@ class Metric(NamedTuple):
     @property
     def lower_is_better(self) -> bool:
         return self.name != THROUGHPUT
+
+    @property
+    def waits(self) -> bool:
+        """It has the wait for the others in it, which grows as long as more comes than is answered."""
+        return self.name in (LATENCY, "service_ms", "queue_ms")
 
     @property
     def tail(self) -> int | None:
@@ -136,7 +141,9 @@ METRICS = (
     Metric("io_ms", "median", "median I/O", optional=True),
 )
 
-NEEDED = list(dict.fromkeys([*analysis.THROUGHPUT_COLUMNS, *(one.name for one in METRICS)]))  # of a request
+NEEDED = list(  # of a request
+    dict.fromkeys([*analysis.THROUGHPUT_COLUMNS, "status", *(one.name for one in METRICS)])
+)
 NEEDED.remove(THROUGHPUT)
 
 
@@ -209,6 +216,8 @@ def arms(
     Returns `COLUMNS`, in the order of loads within arms. Blocks are paired: the unit is the log ratio of a
     block's two figures. p_holm: of one arm's rows that are not primary, all loads together, one family; a
     primary row is a claim of its own and keeps its p, but the twin's primary rows are one family over loads.
+    A row that is not primary is faster or slower only where p_holm < 0.05, and else inconclusive: its reason
+    says so. Equivalence stays. An open load that either side could not take is called saturated.
     When the twin differs (primary effect beyond δ and p_holm < 0.05 at any load), or `withheld` gives a
     reason, every verdict but "invalid" is "noisy session". No arm and load is dropped silently: without
     a common block its rows say so and are "invalid".
@@ -269,6 +278,31 @@ def twin_sentence(table: pd.DataFrame) -> str:
     return f"The twin of {worst['reference']} differs by at most {share:.1f} % ({worst['load']})"
 
 
+def twin_doubt(table: pd.DataFrame, twin: str | None) -> str:
+    """Why a twin that was asked for could not have shown a noisy session; "" when it could, or was not asked.
+
+    No verdict is withheld for that: it is not known that the session was noisy.
+    """
+    if twin is None:
+        return ""
+    seen = _twins(table)
+    told = seen[np.isfinite(seen["ratio"].astype(float)) & seen["p"].notna()]
+    if told.empty:
+        return f"The twin could not tell: {twin} has no comparison with a finite ratio."
+    if min(_least_p(int(blocks)) for blocks in told["blocks"]) * len(told) < ALPHA:
+        return ""
+    return (
+        f"The twin could not tell: of {_counted(int(told['blocks'].max()), 'block')} and "
+        f"{_counted(len(told), 'load')} no p can fall below {ALPHA:g} (2/2^blocks x loads, by Holm), so a noisy "
+        "session would look quiet. Run more blocks (--blocks)."
+    )
+
+
+def _least_p(blocks: int) -> float:
+    """What a sign-flip test of so many blocks can give at the least."""
+    return max(2.0 / 2.0**blocks, 1 / (1 + stats.RANDOM_FLIPS))
+
+
 # -- one row -------------------------------------------------------------------------------------------
 
 
@@ -299,6 +333,11 @@ class _Cell:
         if bad.empty:
             return ""
         return f"{len(bad)} of {len(self.trials)} of {self.name}'s {LOST}: {bad['error'].iloc[0]}"
+
+    @cached_property
+    def saturated(self) -> bool:
+        """Under an open load that it could not take."""
+        return bool(saturation.per_cell(self.rows, self.trials)["saturated"].any())
 
     def by_block(self, metric: Metric) -> pd.Series[float]:
         """The metric's figure of each block, in block order; blocks without one are absent."""
@@ -337,6 +376,13 @@ class _Pair(NamedTuple):
     def sides(self) -> tuple[_Cell, _Cell]:
         return self.arm, self.reference
 
+    def saturated(self, metric: Metric) -> str:
+        """Who could not take the load, and what that means for a ratio; "" when both could."""
+        who = " and ".join(cell.name for cell in self.sides if cell.saturated)
+        if not who:
+            return ""
+        return f"{who} saturated: the ratio grows with the window's length" if metric.waits else f"{who} saturated"
+
     def counted(self) -> list[frozenset[int]]:
         """Each side's blocks that count, of those that have a request."""
         if not self.paired:
@@ -367,6 +413,7 @@ class _Found(NamedTuple):
 def _table(pairs: Iterable[_Pair], rules: Rules, withheld: str) -> pd.DataFrame:
     rows = [row for pair in pairs for row in _rows(pair, rules)]
     _adjust(rows)
+    _let_holm_decide(rows)
     _withhold(rows, withheld or _twin_differs(rows, rules))
     return pd.DataFrame([row | {"sentence": _sentence(row, rules)} for row in rows], columns=COLUMNS)
 
@@ -383,7 +430,7 @@ def _rows(pair: _Pair, rules: Rules) -> Iterator[dict[str, Any]]:
 
 
 def _row(pair: _Pair, metric: Metric, found: _Found, invalid: str, rules: Rules) -> dict[str, Any]:
-    effect, delta = found.effect, rules.delta(metric.name)
+    effect, delta, saturated = found.effect, rules.delta(metric.name), pair.saturated(metric)
     verdict = stats.verdict(
         effect, delta, lower_is_better=metric.lower_is_better, invalid=bool(invalid), noisy=False
     )
@@ -409,9 +456,10 @@ def _row(pair: _Pair, metric: Metric, found: _Found, invalid: str, rules: Rules)
         "drifts": effect.drifts,
         "blocks_needed": _needed(effect, delta) if verdict == Verdict.INCONCLUSIVE else math.nan,
         "verdict": verdict,
-        "reason": "; ".join(filter(None, [*known, found.trouble, _drift(effect)])),
+        "reason": "; ".join(filter(None, [*known, found.trouble, _drift(effect), saturated])),
         "_metric": metric,
         "_found": found,
+        "_saturated": saturated,
     }
 
 
@@ -509,6 +557,17 @@ def _adjust(rows: list[dict[str, Any]]) -> None:
             row["p_holm"] = float(adjusted)
 
 
+def _let_holm_decide(rows: list[dict[str, Any]]) -> None:
+    """Rows that are not primary are many, so an interval without 1 is not enough: see `arms`."""
+    for row in rows:
+        if row["primary"] or row["verdict"] not in DIFFERENT or row["p_holm"] < ALPHA:
+            continue
+        p = "there is no p" if math.isnan(row["p_holm"]) else f"p = {row['p_holm']:.2g}"
+        why = f"{p} by Holm's correction, and faster or slower takes p < {ALPHA:g}"
+        reason = "; ".join(filter(None, [row["reason"], why]))
+        row |= {"verdict": Verdict.INCONCLUSIVE, "reason": reason}
+
+
 def _twin_differs(rows: list[dict[str, Any]], rules: Rules) -> str:
     """The sentence that says so, of the load where it differs most; "" when the session was quiet."""
     seen = [row for row in rows if row["twin"] and row["primary"]]
@@ -557,7 +616,9 @@ def _sentence(row: dict[str, Any], rules: Rules) -> str:
         f"{_number(row['arm_value'])} against {_number(row['reference_value'])} {what} "
         f"({_number(row['difference'], sign='+')} {what})"
     )
-    return f"{said} at {row['load']}: {values}, {_interval(row)}, {_blocks(row)}: {_ending(row, rules)}."
+    saturated = f"; {row['_saturated']}" if row["_saturated"] else ""
+    ending = f"{_ending(row, rules)}{saturated}"
+    return f"{said} at {row['load']}: {values}, {_interval(row)}, {_blocks(row)}: {ending}."
 
 
 def _versus(row: dict[str, Any]) -> str:

@@ -38,6 +38,7 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
         trial, samples = to_rows(_identity(options), outcome, started_at=record["started_at"])
         writer.append(trial, samples)
         writer.write_record({**record, "ended_at": utc_now(), "state": "finished"})
+        writer.close()
     return trial
 
 

@@ -1,7 +1,8 @@
 """When a comparison should stop a merge: rules over the rows of `comparison`. Pure.
 
 A gate looks at the median latency and the throughput. It fails on a row only when three things agree: the
-interval lies wholly on the worse side of 1, and the difference reaches a relative and an absolute floor.
+interval lies wholly on the worse side of 1, and the difference reaches a relative and an absolute floor. On
+throughput, which is not the primary metric, Holm's correction has to leave p below 0.05 too.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ import pandas as pd
 
 from harness.analysis import THROUGHPUT
 from harness.comparison import LOST, Rules, label
-from harness.stats import Verdict
-
-FEWEST_BLOCKS = 6  # with fewer no sign-flip test can reach p = 0.05
+from harness.stats import ALPHA, FEWEST_BLOCKS, Verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +35,7 @@ def gated(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def slower(table: pd.DataFrame, floors: Floors, rules: Rules) -> pd.DataFrame:
-    """The gated rows that fail. One whose verdict is withheld or invalid never does: see `doubts`."""
+    """The gated rows that fail. One that is withheld, invalid or of too few blocks never does: see `doubts`."""
     rows = gated(table)
     return rows[np.array([_fails(row, floors, rules) for row in rows.to_dict("records")], dtype=bool)]
 
@@ -51,7 +50,9 @@ def doubts(table: pd.DataFrame) -> list[str]:
 
 
 def _fails(row: dict[Any, Any], floors: Floors, rules: Rules) -> bool:
-    if row["verdict"] in (Verdict.INVALID, Verdict.NOISY):
+    if row["verdict"] in (Verdict.INVALID, Verdict.NOISY) or row["blocks"] < FEWEST_BLOCKS:
+        return False
+    if not (row["primary"] or row["p_holm"] < ALPHA):
         return False
     is_rate = row["metric"] == THROUGHPUT
     surely = row["high"] < 1.0 if is_rate else row["low"] > 1.0

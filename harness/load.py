@@ -136,15 +136,19 @@ async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], No
             await trial.load(client)
             lag = await beat.stop()
             await _end(beside)
+            await asyncio.gather(*trial.pings)  # under way: the slowest are the last to answer
     finally:
         gc.enable()
     return trial.outcome((time.process_time() - cpu) * 1e3, lag)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel them; raise what one of them had raised."""
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ended, Exception):
+            raise ended
 
 
 class _Trial:
@@ -159,6 +163,7 @@ class _Trial:
         self._sent = 0
         self._in_flight = 0
         self._in_flight_max = 0
+        self.pings: set[asyncio.Task[None]] = set()  # under way
         self._capped = 0
         self._begun = asyncio.Event()  # the window has
         self._origin = now_ms()
@@ -185,17 +190,18 @@ class _Trial:
     async def _walk(self, client: httpx.AsyncClient) -> None:
         """Open loop: send at the due times whatever the answers do, but never more than the cap at once."""
         under_way: set[asyncio.Task[Shot]] = set()
+        free = asyncio.Semaphore(self._options.cap)
         for due_s in due_times_s(self._options.arrivals, self._options.seed):
             due = due_s * 1e3
             phase = self._window.next_phase(due)
             if not await self._comes(due):
                 break
-            if len(under_way) >= self._options.cap:
-                self._capped += 1
-                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            self._capped += free.locked()
+            await free.acquire()
             task = asyncio.create_task(self._ask_at(client, due, phase))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
+            task.add_done_callback(lambda _: free.release())
         else:
             self._window.nothing_more_is_due(self._now())
         await asyncio.gather(*under_way)
@@ -236,18 +242,15 @@ class _Trial:
         if self._options.ping_url is None:
             return
         await self._begun.wait()
-        start, under_way = self._now(), set[asyncio.Task[None]]()
-        try:
-            for number in itertools.count():
-                due = start + number * 1e3 / self._options.ping_per_s
-                if not await self._comes(due) or self._window.end_ms is not None:
-                    return
-                if len(under_way) < PINGS_IN_FLIGHT:
-                    task = asyncio.create_task(self._ping_once(client, self._options.ping_url, due))
-                    under_way.add(task)
-                    task.add_done_callback(under_way.discard)
-        finally:
-            await asyncio.gather(*under_way)
+        start = self._now()
+        for number in itertools.count():
+            due = start + number * 1e3 / self._options.ping_per_s
+            if not await self._comes(due) or self._window.end_ms is not None:
+                return
+            if len(self.pings) < PINGS_IN_FLIGHT:
+                task = asyncio.create_task(self._ping_once(client, self._options.ping_url, due))
+                self.pings.add(task)
+                task.add_done_callback(self.pings.discard)
 
     async def _ping_once(self, client: httpx.AsyncClient, url: str, due: float) -> None:
         one = self._options.model_copy(update={"url": url, "method": "GET", "expected_status": 200})

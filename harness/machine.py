@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.analysis import percentile
+from harness.errors import HarnessError
 from harness.records import MEASURE, OK, PILOT_BLOCK, PING
-from harness.stats import FEWEST_REQUESTS
+from harness.stats import FEWEST_REQUESTS, percentile
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,6 +32,9 @@ IDLE_SHARE = 0.01  # an idle arm that burns more takes it from the one that is m
 # the client's lateness that a cell may have: the larger of the two
 LATE_CELL_P99_MS = 10.0
 LATE_CELL_SHARE = 0.05  # of the p50 latency: what two arms may differ by and still be called equivalent
+
+LATE_SELF_CHECK_P50_MS = 1.0  # of the method: dispatch lag at half the roofline
+LATE_SELF_CHECK_P99_MS = 8.0
 
 COST_COLUMNS = [
     "arm",
@@ -115,6 +118,21 @@ def idle_offenders(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def late_generator(record: Mapping[str, Any]) -> list[str]:
+    """A warning where the load generator was late at half of its limit, before the run or a resumed part."""
+    told = record.get("self_check") or []
+    late = [
+        (found.get("dispatch_lag_p50_ms") or 0.0, found.get("dispatch_lag_p99_ms") or 0.0)
+        for found in ([told] if isinstance(told, Mapping) else told)
+    ]
+    return [
+        f"The load generator sent late before the run, at half of its limit: p50 {p50:.1f} ms, p99 {p99:.1f} ms "
+        f"(at most {LATE_SELF_CHECK_P50_MS:g} and {LATE_SELF_CHECK_P99_MS:g})."
+        for p50, p99 in late
+        if p50 > LATE_SELF_CHECK_P50_MS or p99 > LATE_SELF_CHECK_P99_MS
+    ]
+
+
 # -- blocks --------------------------------------------------------------------------------------------
 
 
@@ -126,12 +144,16 @@ def excluded_blocks(
     `steal_share` and `foreign_cpu` bound the block's mean over its trials, weighted with their windows;
     `dispatch_lag_p99_ms` bounds the p99 of sent − due over its measured requests in open loops, but for
     trials that met their cap: those were late on account of the server. The pilot is never judged, nor is a
-    block by what its platform did not tell. ValueError for any other criterion.
+    block by what its platform did not tell. HarnessError for any other criterion: run.json was changed.
     """
     readings = _block_readings(trials, requests)
     strangers = sorted(criteria.keys() - readings.keys())
     if strangers:
-        raise ValueError(f"no such criterion: {', '.join(strangers)}; there are {', '.join(readings)}")
+        raise HarnessError(
+            f"The plan excludes blocks by what nobody knows: {', '.join(strangers)}.",
+            stage="report",
+            hint=f"Under exclude in run.json there may be: {', '.join(readings)}.",
+        )
     reasons: dict[int, list[str]] = {}
     for name, limit in criteria.items():
         for block, value in readings[name].items():

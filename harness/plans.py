@@ -29,6 +29,8 @@ from harness.options import (
     WorkloadOptions,
     explain,
 )
+from harness.precision import FEWEST_BLOCKS
+from harness.records import TWIN_SUFFIX
 
 _BUILT_IN = files("harness") / "data" / "plans"
 _SEEDS_PER_RUN = 1_000_000  # block seeds of two run seeds must not meet
@@ -73,6 +75,9 @@ class Cell(NamedTuple):
     law: Law
 
 
+BLOCKS = 24  # see docs/studies/windows.md
+
+
 class Exclusion(Frozen):
     """When a whole block is left out: its trials' mean, by time, is above one of these. Fixed before the run.
 
@@ -83,9 +88,6 @@ class Exclusion(Frozen):
     steal_share: PositiveFloat = 0.05
     foreign_cpu: PositiveFloat = 0.33  # in cores
     dispatch_lag_p99_ms: PositiveFloat = 10.0
-
-
-TWIN = "-twin"
 
 
 class Plan(Frozen):
@@ -107,7 +109,7 @@ class Plan(Frozen):
     open_duration_s: PositiveFloat = 20.0  # from empty, the wait at load 0.8 is 15 % too low after 2 s
     open_settle_s: NonNegativeFloat = 3.0
     cap: PositiveInt = IN_FLIGHT_CAP
-    blocks: PositiveInt = 1
+    blocks: PositiveInt = BLOCKS
     precision: Annotated[float, Field(gt=0, lt=1)] | None = None  # stop early at this half width of interval
     warmup_per_client: Annotated[int, Field(ge=0)] = 2
     settle_s: NonNegativeFloat = 0.0
@@ -139,6 +141,8 @@ class Plan(Frozen):
             raise ValueError("arrivals: a closed loop is asked for with concurrency")
         if self.reference is not None and self.reference not in [arm.name for arm in self.arms]:
             raise ValueError(f"reference: there is no arm {self.reference!r}")
+        if self.precision is not None and (len(self.every_arm) < 2 or self.blocks < FEWEST_BLOCKS):
+            raise ValueError(f"precision needs two arms (or a twin) and at least {FEWEST_BLOCKS} blocks")
         if all(arm.io_per_model is not None for arm in self.arms):
             raise ValueError("every arm scales its I/O to the model, so none is left for the pilot")
         return self
@@ -159,7 +163,7 @@ class Plan(Frozen):
         if not self.twin:
             return self.arms
         reference = self.reference_arm
-        return (*self.arms, reference.model_copy(update={"name": f"{reference.name}{TWIN}"}))
+        return (*self.arms, reference.model_copy(update={"name": f"{reference.name}{TWIN_SUFFIX}"}))
 
     @property
     def pilot(self) -> Arm | None:
@@ -169,10 +173,14 @@ class Plan(Frozen):
         return next(arm for arm in self.arms if arm.io_per_model is None)
 
     def cells(self) -> Iterator[Cell]:
-        """Every trial in the order it is run: each block has all arms and loads, shuffled by the seed."""
+        """Every trial in the order it is run: in each block the loads in random order, in each load the arms.
+
+        So the arms that are compared under a load follow each other within seconds.
+        """
         for block in range(1, self.blocks + 1):
-            cells = [(arm, law) for arm in self.every_arm for law in self.laws]
-            random.Random(self.block_seed(block)).shuffle(cells)  # noqa: S311 - order, not secrets
+            draw = random.Random(self.block_seed(block))  # noqa: S311 - order, not secrets
+            laws = draw.sample(self.laws, len(self.laws))
+            cells = [(arm, law) for law in laws for arm in draw.sample(self.every_arm, len(self.every_arm))]
             for position, (arm, law) in enumerate(cells):
                 yield Cell(block, position, arm, law)
 
@@ -276,7 +284,6 @@ _WITHOUT_PLAN: dict[str, Any] = {
     "duration_s": 0.5,
     "requests_per_user": 5,
     "settle_s": 0.1,
-    "blocks": 24,
 }
 
 
@@ -327,6 +334,12 @@ def _with_loads(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
     """Loads that are asked for replace the plan's; so does a window, closed and open."""
     if flags.arrivals or flags.concurrency:
         data = data | {"concurrency": flags.concurrency, "arrivals": flags.arrivals}
+    if flags.requests is not None and not data.get("concurrency"):
+        raise UsageError(
+            "--requests counts the requests of a closed loop, and no load is one.",
+            stage="plan",
+            hint="Say how long an open loop is measured with --duration.",
+        )
     if flags.duration_s is not None:
         data = data | {"requests": None, "requests_per_user": None, "open_duration_s": flags.duration_s}
     elif flags.requests is not None:

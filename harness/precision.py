@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 
 from harness import stats
 from harness.records import MEASURE, OK, Sample, Trial
+
+if TYPE_CHECKING:
+    from harness.plans import Plan
 
 # a width of fewer is itself chance, and stopping at a lucky one makes intervals too narrow
 FEWEST_BLOCKS = 10
@@ -20,9 +24,17 @@ class Precision:
     Stopping looks at widths only, never at effects, so it does not favour one verdict over another.
     """
 
-    def __init__(self, reference: str) -> None:
+    def __init__(self, reference: str, arms: Collection[str]) -> None:
         self._reference = reference
+        self._arms = frozenset(arms)  # that are compared with it
         self._log_ms: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+
+    @classmethod
+    def of(cls, plan: Plan) -> Precision:
+        """Of the arms of `plan` that do the reference's work: scaled I/O is another."""
+        reference = plan.reference_arm
+        same = [arm.name for arm in plan.every_arm if arm.io_per_model == reference.io_per_model]
+        return cls(reference.name, set(same) - {reference.name})
 
     def note(self, trial: Trial, samples: Iterable[Sample]) -> None:
         """Take in one trial; failed ones, and those whose median is a failure, do not count."""
@@ -43,7 +55,7 @@ class Precision:
         widths = [
             self._half_width(blocks, self._log_ms[self._reference, load])
             for (arm, load), blocks in list(self._log_ms.items())
-            if arm != self._reference
+            if arm in self._arms
         ]
         return max(widths, default=math.inf)
 

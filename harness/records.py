@@ -19,6 +19,7 @@ MEASURE = "measure"
 COOLDOWN = "cooldown"
 PING = "ping"  # asks a route without model beside the load: what the strategy does to other routes
 
+TWIN_SUFFIX = "-twin"  # of the name of the reference arm that is run a second time
 PILOT_BLOCK = 0  # sizes the run; not analysed
 
 Row = TypeVar("Row", bound="Sample | Trial")
@@ -210,7 +211,9 @@ def to_rows(
 
 def _hopeless(measured: list[Shot]) -> str:
     """Why a trial says nothing about speed: the commonest error, if there is nothing else."""
-    if not measured or any(not shot.error for shot in measured):
+    if not measured:
+        return "no request fell into the measured window"
+    if any(not shot.error for shot in measured):
         return ""
     commonest = statistics.mode(shot.error for shot in measured)
     return f"none of {len(measured)} requests got a good answer ({commonest})"

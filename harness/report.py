@@ -75,6 +75,7 @@ class Report:
     comparisons: pd.DataFrame  # comparison.COLUMNS
     costs: pd.DataFrame  # machine.COST_COLUMNS
     staircase: pd.DataFrame
+    notes: tuple[str, ...] = ()  # how the run came to its end
     published: pd.DataFrame | None = None
     evaluated: pd.DataFrame | None = None
     verdicts: pd.DataFrame | None = None
@@ -120,6 +121,7 @@ def build(run: store.Run) -> Report:
         comparisons=comparisons,
         costs=_as_in(summary, machine.costs(kept, run.requests, run.record)),
         staircase=_staircase(found.derived),
+        notes=_notes(run.record),
     )
     name = (run.record.get("plan") or {}).get("claims")
     if name is not None:
@@ -210,6 +212,15 @@ def _machine(found: Evidence, comparisons: pd.DataFrame) -> str:
     return f"{said} {twin}." if twin else said
 
 
+def _notes(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """That the run stopped early, as --precision lets it."""
+    block, goal = record.get("stopped_at_block"), (record.get("plan") or {}).get("precision")
+    if block is None:
+        return ()
+    within = "narrow enough" if goal is None else f"within ±{100 * goal:g} %"
+    return (f"Stopped after block {block}: every interval was {within}.",)
+
+
 def write(report: Report) -> None:
     """Write the tables and charts/ into the run's folder, replacing older ones.
 
@@ -238,6 +249,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "run": str(report.folder),
         "finding": report.finding,
         "machine": report.machine,
+        "notes": list(report.notes),
         "warnings": report.warnings,
         "excluded_blocks": {str(block): why for block, why in report.excluded.items()},
         "summary": _plain(report.summary),
@@ -409,6 +421,9 @@ def _warnings(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame)
     yield from saturated[:TOLD]
     if saturated[TOLD:]:
         yield f"{len(saturated) - TOLD} more arms and open loads are saturated, marked * in the table."
+    if doubt := comparison.twin_doubt(comparisons, found.facts.twin):
+        yield doubt
+    yield from machine.late_generator(run.record)
     yield from machine.idle_offenders(run.record)
     yield from _drifts(comparisons)
 
@@ -533,7 +548,7 @@ def _law_rows(staircase: pd.DataFrame) -> list[dict[str, object]]:
             "what": "io / max(nominal, model time of the others meanwhile) - 1: median error",
             "arm": row["arm"],
             "measured": row["median_error"],
-            "condition": f"c = {row['concurrency']}, {row['rows']} requests",
+            "condition": f"c = {row['concurrency']:g}, {row['rows']} requests",
             "note": f"{row['share_within_20pct']:.1%} of the requests within 20 % of the law",
         }
         for row in staircase.to_dict("records")

@@ -26,6 +26,7 @@ def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer
     _refuse_another_plan(plan, wanted, folder)
     _refuse_differences(run)
     _refuse_strangers(plan, run)
+    _refuse_other_schedules(plan, run)
     done = frozenset(
         (int(block), str(arm), str(load))
         for block, arm, load in zip(run.trials["block"], run.trials["arm"], run.trials["load"], strict=True)
@@ -80,9 +81,21 @@ def _refuse_strangers(plan: Plan, run: store.Run) -> None:
             )
 
 
+def _refuse_other_schedules(plan: Plan, run: store.Run) -> None:
+    """The plan names the file of a replay; what stands in it must be the same as well."""
+    for law in plan.arrivals:
+        for block, digest in run.record.get("schedules", {}).get(str(law), {}).items():
+            if plan.load_options("", law, int(block)).schedule != digest:
+                raise HarnessError(
+                    f"The schedule of {law} is not what it was in {run.folder} (block {block}).",
+                    stage="resume",
+                    hint="Restore the file that it replays, or run the plan anew.",
+                )
+
+
 def _precision(plan: Plan, run: store.Run) -> Precision:
     """As if the finished trials had just been run."""
-    precision = Precision(plan.reference_arm.name)
+    precision = Precision.of(plan)
     derived = analysis.derive(run.requests, run.trials)
     rows = derived[derived["phase"] == MEASURE]
     latency = rows["latency_ms"].where(rows["ok"], float("inf"))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from harness import pinning
 from harness.arrivals import Law, closed
 from harness.errors import HarnessError
 from harness.loader import Loader
@@ -47,13 +48,15 @@ class Quick(NamedTuple):
 
 
 @contextmanager
-def null_server(supervisor: Supervisor) -> Iterator[str]:
-    """The address of a server that does nothing, in a process of its own."""
+def null_server(supervisor: Supervisor, cpus: tuple[int, ...] = ()) -> Iterator[str]:
+    """The address of a server that does nothing, in a process of its own (on these CPUs only)."""
     with bind(0) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
         descriptor = listening.fileno()
         process = supervisor.spawn("harness.null_app", str(descriptor), stderr=None, pass_fds=[descriptor])
     try:
+        if cpus:
+            pinning.apply(process.pid, cpus)
         yield url
     finally:
         process.kill()
@@ -66,9 +69,9 @@ def measure(supervisor: Supervisor, loader: Loader, transport: Transport, reques
         return _closed(loader, url, transport, requests=requests)
 
 
-def quick(supervisor: Supervisor, loader: Loader, transport: Transport) -> Quick:
+def quick(supervisor: Supervisor, loader: Loader, transport: Transport, cpus: tuple[int, ...] = ()) -> Quick:
     """Some 4 s: the limit in closed loop, then the dispatch lag of constant arrivals at half of it."""
-    with null_server(supervisor) as url:
+    with null_server(supervisor, cpus) as url:
         limit = _closed(loader, url, transport, duration_s=QUICK_S)
         lags = dispatch_lags_ms(loader, url, Law("constant", limit.requests_per_s / 2), QUICK_S, transport)
     return Quick(

@@ -20,10 +20,11 @@ from harness.records import MEASURE, PILOT_BLOCK, Identity, Noise, Outcome, Samp
 from harness.store import Writer
 from harness.supervisor import Supervisor
 
-# a model that has just been loaded is not at its speed yet; a disturbance only ever adds, so the lowest counts
+# a model that was just loaded is not at its speed yet; a disturbance only ever adds, so the lowest counts
 PILOT_SETTLES_S = 3.0
 PILOT_WINDOWS = 3
 PILOT_REQUESTS = 40
+DRAINS_WITHIN_S = 30.0
 MOST_OF_ROOFLINE = 0.5  # beyond it the load generator's own queue is in every latency
 
 
@@ -75,7 +76,11 @@ def run(
             pinning.apply(loader.pid, pins.client)
             record.note(pinning=pins._asdict())
         if plan.self_check and client_limit_per_s is None:
-            client_limit_per_s = _check_client(plan, supervisor, loader, listener, record)
+            cpus = pins.server if pins is not None else ()
+            listener.stage("self-check: what the load generator can do")
+            found = roofline.quick(supervisor, loader, plan.transport, cpus)
+            record.note(self_check=found._asdict())
+            client_limit_per_s = found.requests_per_s
         arms = _Arms(plan, writer, supervisor, stack, record, pins)
         trials = _Trials(plan, writer, loader, listener, arms, record, client_limit_per_s, before)
         listener.stage("starting servers")
@@ -89,16 +94,6 @@ def run(
     return trials.done
 
 
-def _check_client(
-    plan: Plan, supervisor: Supervisor, loader: Loader, listener: Listener, record: _Record
-) -> float:
-    """What the load generator can send here at most, requests/s; noted with its lag at half of that."""
-    listener.stage("self-check: what the load generator can do")
-    found = roofline.quick(supervisor, loader, plan.transport)
-    record.note(self_check=found._asdict())
-    return found.requests_per_s
-
-
 class _Record:
     """run.json: says from the start what is run where, and at the end how it ended."""
 
@@ -106,7 +101,12 @@ class _Record:
         self._writer = writer
         now = {"state": "running", "ended_at": None}
         if before is not None:
-            resumed = {"at": utc_now(), "after_trial": before.trials, "in_block": _broken_block(plan, before)}
+            resumed = {
+                "at": utc_now(),
+                "after_trial": before.trials,
+                "in_block": _broken_block(plan, before),
+                "self_check": before.record.get("self_check"),  # the new one takes its place
+            }
             again = [*before.record.get("resumed", []), resumed]
             self._data: dict[str, Any] = {**before.record, **now, "resumed": again}
             return
@@ -142,6 +142,7 @@ class _Record:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         state = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
         self.note(state=state, ended_at=utc_now())
+        self._writer.close()
 
 
 def _broken_block(plan: Plan, before: Before) -> int | None:
@@ -210,7 +211,6 @@ class _Arms:
             self._wait_ready(arm, child)
             yield child
             self._note_memory_of(arm.name, child.pid)
-        del self.pids[arm.name]
 
     def note_memory(self) -> None:
         """After the last trial: every model has run, and shared pages are not counted."""
@@ -223,7 +223,10 @@ class _Arms:
         cpus = self._pins.server if self._pins is not None else ()
         with server.start(arm.name, options, self._supervisor, log=log, cpus=cpus) as child:
             self.pids[arm.name] = child.pid
-            yield child
+            try:
+                yield child
+            finally:
+                del self.pids[arm.name]
 
     def _wait_ready(self, arm: Arm, child: server.Server) -> None:
         about = child.wait_ready()["about"]
@@ -259,7 +262,8 @@ class _Trials:
         self._meter = noise.Meter(arms.pids, [loader.pid, os.getpid()])
         self._finished = before.done if before else frozenset()
         self._number = before.trials if before else 0
-        self._precision = before.precision if before else Precision(plan.reference_arm.name)
+        self._precision = before.precision if before else Precision.of(plan)
+        self._idle_before: dict[str, Any] = record["idle"] or {}
         self.done: list[Trial] = []
 
     def lone_model_ms(self, arm: Arm) -> float:
@@ -274,14 +278,22 @@ class _Trials:
         for number, cell in enumerate(cells, 1):
             if cell.block != under_way:
                 under_way = cell.block
-                self._record.note(idle=self._meter.idle_record())
+                self._note_idle()
                 if self._is_precise():
                     self._record.note(stopped_at_block=cell.block - 1)
                     return
             self._listener.trial_begins(cell, number, len(cells))
             self._run_one(cell)
             self._listener.trial_ends(self.done[-1])
-        self._record.note(idle=self._meter.idle_record())
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        """What each arm burnt while others were measured, earlier sittings of a resumed run included."""
+        idle = self._meter.idle_record()
+        for arm, before in self._idle_before.items():
+            now = idle.setdefault(arm, dict.fromkeys(before, 0.0))
+            idle[arm] = {key: now[key] + before[key] for key in before}
+        self._record.note(idle=idle)
 
     def _is_precise(self) -> bool:
         wanted = self._plan.precision
@@ -355,7 +367,25 @@ class _Trials:
         if self._plan.probes:
             child.watch()
         outcome = self._loader.run(load.at(child.url), self._listener.progress)
-        return outcome, self._meter.end(child.unwatch() if self._plan.probes else None)
+        readings = self._meter.end(child.unwatch() if self._plan.probes else None)
+        if any(shot.status is None for shot in outcome.shots):
+            self._drain(load.at(child.url))
+        return outcome, readings
+
+    def _drain(self, load: LoadOptions) -> None:
+        """Work whose client has given up still burns CPU: the next arm waits for it, but not for ever.
+
+        One more request, which is no row, is answered after what was queued before it.
+        """
+        one = {
+            "arrivals": closed(1),
+            "requests": 1,
+            "duration_s": None,
+            "warmup_requests": 0,
+            "settle_s": 0.0,
+        }
+        quiet = {"ping_url": None, "beat": False, "timeout_s": DRAINS_WITHIN_S}
+        self._loader.run(load.model_copy(update=one | quiet), lambda answered, median_ms: None)  # noqa: ARG005
 
     def _why_invalid(self, load: LoadOptions, outcome: Outcome) -> str:
         """Why the trial says more of the load generator than of the server; empty when it does not."""

@@ -5,12 +5,13 @@ Pure: frames in, frames and words out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from harness.records import OK, PILOT_BLOCK
+from harness.records import MEASURE, OK, PILOT_BLOCK
 
 GROWTH = (
     0.05  # of the requests that came due in the window, left unanswered at its end beyond those at its start
@@ -21,7 +22,7 @@ COLUMNS = [
     "arm",
     "load",
     "rate_per_s",  # asked for
-    "answered_per_s",  # well, within the windows of the saturated trials, or else of all
+    "answered_per_s",  # well or not, within the windows of the saturated trials, or else of all
     "trials",
     "overrun",  # of these, trials in which the backlog grew
     "capped",  # requests that were sent late because as many as the cap were in flight
@@ -33,8 +34,9 @@ COLUMNS = [
 def per_cell(derived: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """One row per arm and open load (`COLUMNS`); closed loops slow down with the server, so they have none.
 
-    A trial is overrun when more came due within its window than was answered well in it, by 5 % and by ten
-    requests. An arm is saturated under a load when a trial is overrun or the cap held requests back.
+    A trial is overrun when more came due within its window than was answered in it, by 5 % and by ten
+    requests. A refusal (such as a 503) is an answer: nobody waits for it any more, and failures are reported
+    by themselves. An arm is saturated under a load when a trial is overrun or the cap held requests back.
     """
     is_open = trials["concurrency"].isna() & (trials["block"] > PILOT_BLOCK) & (trials["state"] == OK)
     if not is_open.any():
@@ -69,10 +71,10 @@ def _held_back(row: Mapping[Hashable, Any]) -> str:
 
 
 def _counts(derived: pd.DataFrame) -> pd.DataFrame:
-    """Per trial: how many requests came due in its window, and how many were answered well in it."""
+    """Per trial: how many requests came due in its window [start, end), and how many were answered in it."""
     begin, end = derived["window_start_ms"], derived["window_end_ms"]
-    due = derived["due_ms"].between(begin, end, inclusive="right")
-    answered = derived["ok"] & derived["done_ms"].between(begin, end, inclusive="right")
+    due = derived["phase"] == MEASURE
+    answered = derived["status"].notna() & derived["done_ms"].between(begin, end, inclusive="right")
     counted = pd.DataFrame({"trial": derived["trial"], "due": due, "answered": answered})
     return counted.groupby("trial", as_index=False).sum()
 
@@ -87,7 +89,7 @@ def _row(arm: str, load: str, cell: pd.DataFrame) -> dict[str, object]:
         "arm": arm,
         "load": load,
         "rate_per_s": float(cell["rate_per_s"].mean()),
-        "answered_per_s": float(shown["answered"].sum() / windows_s),
+        "answered_per_s": float(shown["answered"].sum() / windows_s) if windows_s else math.nan,
         "trials": len(cell),
         "overrun": int(overrun.sum()),
         "capped": capped,

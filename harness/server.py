@@ -37,13 +37,16 @@ class ServerEnded(HarnessError):
 class Server:
     """A running child. `name` is how messages call it (the arm)."""
 
-    def __init__(self, name: str, process: subprocess.Popen[str], port: int, log: Path | None) -> None:
+    def __init__(
+        self, name: str, process: subprocess.Popen[str], port: int, log: Path, log_from: int
+    ) -> None:
         self.name = name
         self.url = f"http://{HOST}:{port}"
         self.pid = process.pid
         self._process = process
         self._port = port
         self._log = log
+        self._log_from = log_from  # what stands before is of earlier servers of this arm
         self._stop_by: float | None = None  # once asked to
         self._family: list[psutil.Process] = []
 
@@ -130,9 +133,9 @@ class Server:
         return "".join(f"\n  | {line}" for line in ["The end of its log:", *lines]) if lines else ""
 
     def _lines(self) -> list[str]:
-        if self._log is None or not self._log.exists():
-            return []
-        return self._log.read_text(errors="replace").splitlines()
+        with self._log.open("rb") as stream:
+            stream.seek(self._log_from)
+            return stream.read().decode(errors="replace").splitlines()
 
 
 @contextmanager
@@ -148,10 +151,11 @@ def start(
     """Start a server on 127.0.0.1 (port 0: a free one) and stop it on leaving; it is not waited for.
 
     The socket is bound here and handed over, so that no other process can take the port in between.
-    Both output streams of the child go to `log`. With `cpus` it and its workers run on these only; it waits
-    for its options until they are set, so that the model's library counts no others.
+    Both output streams of the child are appended to `log`. With `cpus` it and its workers run on these only;
+    it waits for its options until they are set, so that the model's library counts no others.
     """
-    with bind(port) as listening, log.open("wb") as stream:
+    with bind(port) as listening, log.open("ab") as stream:
+        log_from = stream.tell()
         process = supervisor.spawn(
             "harness.serve",
             str(listening.fileno()),
@@ -162,7 +166,7 @@ def start(
             text=True,
         )
         port = listening.getsockname()[1]
-    server = Server(name, process, port, log)
+    server = Server(name, process, port, log, log_from)
     try:
         if cpus:
             pinning.apply(process.pid, cpus)

@@ -16,6 +16,7 @@ import functools
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,8 @@ TOST_LEVEL = 0.90  # two one-sided tests at 5 % are one 90 % interval
 RESAMPLES = 1999
 EXACT_FLIPS = 16  # blocks whose sign flips are all tried: 65,536
 RANDOM_FLIPS = 100_000
+ALPHA = 0.05
+FEWEST_BLOCKS = 6  # for a verdict: a sign-flip test's floor, 2/2^n, cannot reach 0.05 with fewer
 FEWEST_FOR_DRIFT = 4  # with three blocks the autocorrelation cannot reach its bound
 FLAT = 1e-12  # log ratios nearer to each other than this differ by rounding only
 # MLPerf's early stopping: below this many requests the percentile is chance
@@ -194,28 +197,38 @@ def _t_quantile(level: float, blocks: int) -> float:
 
 
 def percentile(values: Floats, percent: float) -> float:
-    """numpy's "linear" percentile; NaN of nothing; infinite as soon as an infinite value takes part in it."""
+    """numpy's "linear" percentile; NaN of nothing; infinite as soon as an infinite value takes part in it.
+
+    Written out because numpy's own gives NaN, and a warning, next to an infinite value.
+    """
     if len(values) == 0:
         return math.nan
-    place = (len(values) - 1) * (percent / 100)
-    ends = (math.floor(place), math.ceil(place))
-    ordered = np.partition(values, ends)
-    below, above = (float(ordered[end]) for end in ends)
+    place = _place(len(values), percent)
+    return percentile_of_sorted(np.partition(values, (math.floor(place), math.ceil(place))), percent)
+
+
+def percentile_of_sorted(ordered: Floats, percent: float) -> float:
+    """As `percentile`, of values that are in order."""
+    if len(ordered) == 0:
+        return math.nan
+    place = _place(len(ordered), percent)
+    below, above = float(ordered[math.floor(place)]), float(ordered[math.ceil(place)])
     return below if below == above else below + (above - below) * (place % 1)
+
+
+@overload
+def _place(count: int, percent: float) -> float: ...
+@overload
+def _place(count: Counts, percent: float) -> Floats: ...
+def _place(count: int | Counts, percent: float) -> float | Floats:
+    """Where among so many sorted values, from 0; percent / 100 first would round differently."""
+    return (count - 1) * percent / 100
 
 
 def resamples(blocks: int, count: int, rng: np.random.Generator) -> Counts:
     """Draws of as many blocks with replacement: how often each comes in each draw, (count, blocks)."""
     drawn = rng.integers(blocks, size=(count, blocks)) + blocks * np.arange(count)[:, None]
     return np.bincount(drawn.ravel(), minlength=count * blocks).reshape(count, blocks)
-
-
-def pooled_log_ratios(
-    arm: Sequence[Floats], reference: Sequence[Floats], percent: float, weights: Counts
-) -> Floats:
-    """ln of arm's over reference's pooled percentile, one a row of weights; the weights hold for both."""
-    pooled = [pooled_percentiles(side, percent, weights) for side in (arm, reference)]
-    return _log_ratio(*pooled)
 
 
 def pooled_percentiles(blocks: Sequence[Floats], percent: float, weights: Counts) -> Floats:
@@ -255,7 +268,7 @@ class Pool:
             return np.full(len(weights), math.nan)
         ordered, within = self._sorted
         totals = weights @ self._sizes
-        place = (totals - 1) * (percent / 100)
+        place = _place(totals, percent)
         narrow = weights.astype(np.int32)  # as `within`, which makes their products quick
         at_floor = _places(within, narrow, np.floor(place), np.zeros(len(weights), dtype=np.int64))
         below, above = ordered[at_floor], ordered[_places(within, narrow, np.ceil(place), at_floor)]
@@ -388,12 +401,14 @@ def verdict(
 ) -> Verdict:
     """The method's verdict, tried in its order; `delta` as a share, such as 0.05.
 
-    The margin is as wide either way on the log scale: from 1 / (1 + delta) to 1 + delta.
+    Fewer than `FEWEST_BLOCKS` blocks are inconclusive, whatever their interval. The margin is as wide either way on the log scale: from 1 / (1 + delta) to 1 + delta.
     """
     if invalid:
         return Verdict.INVALID
     if noisy:
         return Verdict.NOISY
+    if found.blocks < FEWEST_BLOCKS:
+        return Verdict.INCONCLUSIVE
     if side := _side(found, delta):
         return Verdict.FASTER if (side < 0) == lower_is_better else Verdict.SLOWER
     if 1 / (1 + delta) < found.low_90 and found.high_90 < 1 + delta:
@@ -428,8 +443,8 @@ def blocks_needed(spread: float, half_width: float, *, level: float = LEVEL) -> 
 def blocks_to_decide(found: Effect, delta: float) -> int:
     """Blocks, in all, that an inconclusive effect would take if its ratio and spread stayed what they are.
 
-    Whichever comes first: the interval leaves 1 out, or the 90 % interval fits inside the margin. 0: cannot
-    be said.
+    Whichever comes first: the interval leaves 1 out, or the 90 % interval fits inside the margin. At least
+    `FEWEST_BLOCKS`. 0: cannot be said.
     """
     middle = abs(math.log(found.ratio)) if 0 < found.ratio < math.inf else math.nan
     room = math.log1p(delta) - middle
@@ -438,4 +453,4 @@ def blocks_to_decide(found: Effect, delta: float) -> int:
         blocks_needed(found.spread, math.expm1(room), level=TOST_LEVEL),
     )
     possible = [blocks for blocks in ways if blocks]
-    return max(min(possible), found.blocks + 1) if possible else 0
+    return max(min(possible), found.blocks + 1, FEWEST_BLOCKS) if possible else 0

@@ -7,11 +7,13 @@ Whatever a killed run left behind it is a torn tail, which reading drops with a 
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import math
 import os
 import shutil
+import weakref
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,7 +47,7 @@ def default_folder(plan: str) -> Path:
 
 
 class Writer:
-    """Appends to a run's folder. Raises HarnessError when it cannot be written."""
+    """Appends to a run's folder, alone until `close`. Raises HarnessError when it cannot be written."""
 
     def __init__(self, folder: Path) -> None:
         """Make the folder; it must not exist."""
@@ -62,6 +64,7 @@ class Writer:
             ) from None
         except OSError as error:
             raise _unwritable(folder, error) from error
+        self._lock()
         self._make_logs()
         self._append("requests.csv", [header(Sample)])
         self._append("trials.csv", [header(Trial)])
@@ -73,10 +76,15 @@ class Writer:
         writer.folder = folder
         writer.trials = len(finished)
         writer._made_parent = False
+        writer._lock()
         writer._make_logs()
         writer._cut("trials.csv", header(Trial), finished)
         writer._cut("requests.csv", header(Sample), finished)
         return writer
+
+    def close(self) -> None:
+        """Let others write again; what was written stays. Safe to call twice."""
+        self._unlock()
 
     def log(self, arm: str) -> Path:
         """Where an arm's server writes its output."""
@@ -106,6 +114,20 @@ class Writer:
         shutil.rmtree(self.folder)
         if self._made_parent:
             self.folder.parent.rmdir()
+
+    def _lock(self) -> None:
+        """A killed run and one that is still running look alike in run.json; the kernel knows."""
+        folder = os.open(self.folder, os.O_RDONLY)
+        self._unlock = weakref.finalize(self, os.close, folder)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise HarnessError(
+                f"{self.folder} is being written by another execbench.",
+                stage="results",
+                hint="Wait for its end, or stop it, before the run is resumed.",
+            ) from None
 
     def _make_logs(self) -> None:
         try:

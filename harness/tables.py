@@ -29,6 +29,7 @@ def render(report: Report) -> Iterator[RenderableType]:
     """The finding, how good the machine was, then the tables, the claims, and where the rest lies."""
     yield Text(report.finding, style="bold")
     yield Text(report.machine)
+    yield from map(Text, report.notes)
     for warning in report.warnings:
         yield Text(f"Warning: {warning}", style="yellow")
     yield from summaries(report.summary)
@@ -155,8 +156,8 @@ def costs(table: pd.DataFrame, summary: pd.DataFrame) -> RenderableType:
     known = {name: key for name, key in columns.items() if table[key].notna().any()}
     loads = {str(row["load"]): load_words(row) for row in summary.to_dict("records")}
     title = (
-        "What it takes, in ms. CPU: of the server, a request; loop: lateness of its event\n"
-        "loop; ping: a route without model, asked beside the load; MB: its own memory"
+        "What it takes, in ms. CPU: of the server, a request, probes included; loop:\n"
+        "lateness of its event loop; ping: a route without model, beside the load; MB: memory"
     )
     named = table.assign(load=table["load"].astype(str).map(loads))
     return _by_arm(title, named, {"load": "load", **known})
@@ -209,7 +210,7 @@ def _table() -> Table:
 
 def _law(staircase: pd.DataFrame) -> str:
     said = "; ".join(
-        f"{row.arm} c = {row.concurrency}: {row.median_error:+.1%}, "
+        f"{row.arm} c = {row.concurrency:g}: {row.median_error:+.1%}, "
         f"{row.share_within_20pct:.0%} of {row.rows} within 20 %"
         for row in staircase.itertuples()
     )

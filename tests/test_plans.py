@@ -1,5 +1,6 @@
 """Plans: what is wrong is said by its key, and a plan gives the same trials every time."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,17 @@ def test_all_arms_of_a_block_have_the_same_arrivals_and_blocks_differ() -> None:
     first, again, other = (plan.load_options("", law, block).schedule for block in (1, 1, 2))
     assert first == again != other
     assert len(first) == 12
+
+
+def test_the_arms_that_are_compared_under_a_load_follow_each_other() -> None:
+    cells = [cell for cell in plans.load("article").cells() if cell.block == 1]
+    laws = [law for law, _ in itertools.groupby(cell.law for cell in cells)]
+    assert len(laws) == len(set(laws)) == 4
+
+
+def test_requests_without_a_closed_loop_are_refused() -> None:
+    with pytest.raises(UsageError, match="--requests counts the requests of a closed loop"):
+        plans.from_flags(Flags(arrivals=("poisson(5)",), requests=5))
 
 
 def test_a_twin_is_the_reference_arm_again_and_runs_in_every_block() -> None:

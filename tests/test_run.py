@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import running
 from made_up import trial
 
 from harness import plans, resume, run, store
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.plans import Cell, Plan
 from harness.precision import FEWEST_BLOCKS, Precision
 from harness.records import PING, Trial
@@ -132,7 +134,8 @@ def test_a_run_that_was_stopped_is_completed_to_the_same_plan(tmp_path: Path) ->
     keys = ["trial", "block", "position", "arm", "load"]
     assert ours.trials[keys].equals(theirs.trials[keys])
     assert record(folder)["state"] == "finished"
-    assert record(folder)["resumed"][0] | {"at": ""} == {"at": "", "after_trial": 3, "in_block": 2}
+    resumed = record(folder)["resumed"][0]
+    assert (resumed["after_trial"], resumed["in_block"]) == (3, 2)
 
 
 def test_a_run_stopped_between_two_blocks_breaks_none(tmp_path: Path) -> None:
@@ -184,12 +187,45 @@ def test_a_plan_that_is_given_beside_must_be_the_one_of_the_run(tmp_path: Path) 
         resume.reopen(folder, plan(blocks=9, seed=5))
 
 
+def test_a_replay_whose_file_was_changed_is_refused(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_text("\n".join(str(number / 50) for number in range(20)))
+    opened = {
+        "concurrency": [],
+        "arrivals": [f"replay({trace})"],
+        "open_settle_s": 0.1,
+        "open_duration_s": 0.2,
+    }
+    interrupted(tmp_path / "run", **opened)
+    trace.write_text("\n".join(str(number / 40) for number in range(20)))
+    with pytest.raises(HarnessError, match="is not what it was"):
+        resume.reopen(tmp_path / "run")
+
+
+def test_a_run_that_is_still_running_is_not_resumed(tmp_path: Path) -> None:
+    interrupted(tmp_path / "run")
+    _, writer, _ = resume.reopen(tmp_path / "run")
+    with pytest.raises(HarnessError, match="is being written by another execbench"):
+        resume.reopen(tmp_path / "run")
+    writer.close()
+    resume.reopen(tmp_path / "run")[1].close()
+
+
+def test_what_idle_arms_burnt_before_a_run_was_killed_is_not_forgotten(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    interrupted(folder)
+    (wall_before,) = {arm["wall_ms"] for arm in [record(folder)["idle"]["a"]]}
+    chosen, writer, before = resume.reopen(folder)
+    run.run(chosen, writer, Quiet(), before)
+    assert record(folder)["idle"]["a"]["wall_ms"] >= wall_before
+
+
 # -- precision ---------------------------------------------------------------------------------------------
 
 
 def precision_of(blocks: int, spread: float) -> Precision:
     """Medians whose ratio to the reference alternates by `spread` about 1.2."""
-    found = Precision("reference")
+    found = Precision("reference", ["other"])
     for block in range(1, blocks + 1):
         found.note_median(trial(arm="reference", block=block), 10.0)
         found.note_median(trial(arm="other", block=block), 12.0 * math.exp(spread * (-1) ** block))
@@ -203,6 +239,13 @@ def test_the_half_width_is_that_of_the_t_interval() -> None:
 def test_few_blocks_are_never_precise_enough_however_alike_they_are() -> None:
     assert precision_of(FEWEST_BLOCKS - 1, 0.0001).half_width() == math.inf
     assert precision_of(FEWEST_BLOCKS, 0.0001).half_width() < 0.001
+
+
+def test_precision_that_can_never_be_had_is_refused() -> None:
+    one = [{"name": "a", "strategy": "thread"}]
+    for changes in ({"arms": one, "blocks": 30}, {"blocks": FEWEST_BLOCKS - 1}):
+        with pytest.raises(UsageError, match="precision needs two arms"):
+            plan(precision=0.05, **changes)
 
 
 def test_a_run_stops_when_its_intervals_are_narrow_enough_and_says_at_which_block(tmp_path: Path) -> None:
@@ -224,3 +267,36 @@ def test_a_trial_in_which_the_client_was_the_bottleneck_is_invalid_and_kept(tmp_
     assert {t.state for t in trials} == {"invalid"}
     assert "the load generator was the bottleneck" in trials[0].error
     assert len(store.read(tmp_path / "run").requests) > 12
+
+
+def test_an_open_window_into_which_no_request_fell_is_a_failed_trial(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_text("0.01\n0.02\n")
+    opened = {
+        "concurrency": [],
+        "arrivals": [f"replay({trace})"],
+        "open_settle_s": 1.0,
+        "open_duration_s": 1.0,
+    }
+    trials = run.run(plan(blocks=1, **opened), store.Writer(tmp_path / "run"), Quiet())
+    assert {(t.state, t.error) for t in trials} == {("failed", "no request fell into the measured window")}
+
+
+def test_the_log_of_an_earlier_fresh_server_is_kept(tmp_path: Path) -> None:
+    log = tmp_path / "arm.log"
+    log.write_text("said before\n")
+    with running.serving(log):
+        pass
+    assert log.read_text().startswith("said before\n")
+
+
+def test_what_a_client_gave_up_is_finished_before_the_next_arm_is_measured(tmp_path: Path) -> None:
+    """Six requests of 0.4 s for one worker, given up after 0.1 s: 2.4 s of work that nobody waits for."""
+    arms = [{"name": "slow", "strategy": "thread"}]
+    slow = {"name": "synthetic", "service_ms": 400.0, "io_ms": 0.0}
+    chosen = plan(arms=arms, workload=slow, concurrency=[6], timeout_s=0.1, warmup_per_client=0, ping_per_s=0)
+    began = time.monotonic()
+    trials = run.run(chosen, store.Writer(tmp_path / "run"), Quiet())
+    assert time.monotonic() - began > 2 * 2.4
+    assert {t.state for t in trials} == {"failed"}
+    assert all(t.requests < 30 for t in trials)

@@ -42,11 +42,16 @@ class Listener(Protocol):
         """`text` is being done now."""
 
 
-class Silent:
-    """A Listener that nobody listens to."""
+class Unheard:
+    """A Listener, and a `run.Listener`, that nobody listens to."""
 
-    def stage(self, text: str) -> None:
-        pass
+    def stage(self, text: str) -> None: ...
+
+    def trial_begins(self, cell: object, number: int, total: int) -> None: ...
+
+    def progress(self, answered: int, median_ms: float) -> None: ...
+
+    def trial_ends(self, trial: object) -> None: ...
 
 
 class Check(NamedTuple):
@@ -76,7 +81,7 @@ class Bench:
     """
 
     def __init__(self, listener: Listener | None = None, programs: tuple[str, ...] = ()) -> None:
-        self.listener: Listener = listener or Silent()
+        self.listener: Listener = listener or Unheard()
         self.programs = programs  # other load generators to compare with (`--with wrk`)
 
     def __enter__(self) -> Bench:
@@ -110,11 +115,7 @@ class Bench:
     def fire(self, url: str, **options: Any) -> Outcome:
         """One trial on `url`; the options are those of LoadOptions."""
         chosen = LoadOptions.model_validate({"url": url, **options})
-        return self.loader.run(chosen, _unheard)
-
-
-def _unheard(answered: int, median_ms: float) -> None:
-    """How a load gets on is of no interest here."""
+        return self.loader.run(chosen, Unheard().progress)
 
 
 def measured(outcome: Outcome) -> list[Shot]:

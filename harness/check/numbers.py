@@ -14,21 +14,29 @@ from scipy import stats
 
 from harness import analysis, report
 from harness import run as running
-from harness.check import Result, recount
+from harness.check import Result, Unheard, recount
 from harness.check.lindley import Floats
-from harness.plans import Cell, Plan
-from harness.records import Trial
-from harness.stats import Verdict
+from harness.plans import Plan
+from harness.stats import Pool, Verdict
 from harness.store import Writer
 
 EXACT = 1e-9  # relative
 
 
-def quantiles(percentile: Callable[[Floats, float], float] = analysis.percentile) -> Result:
-    """Our percentile against those of numpy and scipy, on samples of many sizes, with ties and failures."""
+def pooled(values: Floats, percent: float) -> float:
+    """The percentile as tails are compared by: of blocks that are pooled."""
+    return Pool(np.array_split(values, 3)).whole(percent)
+
+
+Percentile = Callable[[Floats, float], float]
+
+
+def quantiles(*ours: Percentile) -> Result:
+    """Our percentiles against numpy's and scipy's, on samples of many sizes, with ties and failures."""
     errors = [
-        recount.relative_error(percentile(values, percent), truth)
+        recount.relative_error(found, truth)
         for values, percent in itertools.product(_samples(), (5, 50, 90, 95, 99, 99.9))
+        for found in [percentile(values, percent) for percentile in ours or (analysis.percentile, pooled)]
         for truth in _true_percentiles(values, percent)
     ]
     return Result(
@@ -128,19 +136,3 @@ SMALL = Plan.model_validate(
         },  # nothing: see recount
     }
 )
-
-
-class Unheard:
-    """A `run.Listener` that nobody listens to."""
-
-    def stage(self, text: str) -> None:
-        pass
-
-    def trial_begins(self, cell: Cell, number: int, total: int) -> None:
-        pass
-
-    def progress(self, answered: int, median_ms: float) -> None:
-        pass
-
-    def trial_ends(self, trial: Trial) -> None:
-        pass

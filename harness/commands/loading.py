@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 REQUESTS = 200
 SECONDS = 20.0
+OPEN_SETTLES_S = 3.0
 
 
 def load(
@@ -52,6 +53,7 @@ def load(
     said: dict[str, Any] = {
         "arrivals": law or f"closed({users})",
         "warmup_requests": 2 * users if users else None,
+        "settle_s": None if users else OPEN_SETTLES_S,
         "cap": cap,
         "requests": requests,
         "duration_s": duration,

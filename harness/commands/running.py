@@ -130,10 +130,12 @@ def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: boo
         keep_what_is_finished(writer, resumable=True)
         raise
     show(writer.folder, as_json=as_json)
-    failed = [trial for trial in trials if trial.state != "ok"]
-    if failed:
+    spoilt = [trial for trial in trials if trial.state != "ok"]
+    if spoilt:
+        said = ["failed" if trial.state == "failed" else "are invalid" for trial in spoilt]
+        kinds = " or ".join(dict.fromkeys(said))
         raise HarnessError(
-            f"{len(failed)} of {len(trials)} trials failed, the first: {failed[0].error}",
+            f"{len(spoilt)} of {len(trials)} trials {kinds}, the first: {spoilt[0].error}",
             stage="run",
             hint=f"The others are kept and shown. Logs of the servers: {writer.folder / 'logs'}",
         )

@@ -241,12 +241,19 @@ class Sample:
         once = np.ones((1, blocks), dtype=np.int64)
         weights = stats.resamples(blocks, stats.RESAMPLES, rng)
         each = np.concatenate([once, weights, once - np.eye(blocks, dtype=np.int64)])
-        logs = stats.pooled_log_ratios(list(arm), list(reference), percent, each)
+        logs = _pooled_log_ratios(arm, reference, percent, each)
         return cls(arm, reference, percent, weights, logs[0], logs[1:-blocks], logs[-blocks:])
 
     @property
     def blocks(self) -> int:
         return len(self.arm)
+
+
+def _pooled_log_ratios(arm: Floats, reference: Floats, percent: float, weights: Counts) -> Floats:
+    """ln of arm's over reference's pooled percentile, one a row of weights; the weights hold for both."""
+    own, other = (stats.pooled_percentiles(list(side), percent, weights) for side in (arm, reference))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.log(own / other), dtype=np.float64)
 
 
 def _expanded(sample: Sample) -> Interval:
@@ -293,7 +300,7 @@ def _resampled_errors(sample: Sample, weights: Counts) -> Floats:
     resample, block = np.nonzero(weights)
     less = weights[resample]
     less[np.arange(len(block)), block] -= 1
-    logs = stats.pooled_log_ratios(list(sample.arm), list(sample.reference), sample.percent, less)
+    logs = _pooled_log_ratios(sample.arm, sample.reference, sample.percent, less)
     times = weights[resample, block]
     mean = np.bincount(resample, times * logs) / sample.blocks
     squares = np.bincount(resample, times * (logs - mean[resample]) ** 2)

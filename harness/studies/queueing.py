@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness.arrivals import Law, closed
-from harness.check import Bench, Listener, Result, Silent
+from harness.check import Bench, Listener, Result, Unheard
 from harness.check.lindley import step_errors_ms
 from harness.errors import HarnessError
 from harness.options import Texts, WorkloadOptions
@@ -106,7 +106,7 @@ def each(
     settle_s: float = 5.0,
 ) -> Iterator[Row]:
     """The rows of `run`, each as soon as it is measured."""
-    listener = listener or Silent()
+    listener = listener or Unheard()
     with Bench() as bench, bench.server("thread", workers=1, workload=WORKLOAD) as server:
         url = f"{server.url}/predict"
         listener.stage(f"the worker alone: {settle_s:g} s of a closed loop")

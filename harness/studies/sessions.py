@@ -22,9 +22,8 @@ from scipy import stats as scipy_stats
 
 from harness import analysis, comparison, plans, store
 from harness import run as running
-from harness.check import Listener, Result, Silent
-from harness.plans import Cell, Plan
-from harness.records import Trial
+from harness.check import Listener, Result, Unheard
+from harness.plans import Plan
 from harness.stats import LEVEL, Verdict
 from harness.studies.markdown import percent, table
 
@@ -152,7 +151,7 @@ def _seeds(sessions: int) -> range:
 
 
 def _each(chosen: Sequence[Plan], listener: Listener | None) -> Iterator[Session]:
-    listener, began = listener or Silent(), time.monotonic()
+    listener, began = listener or Unheard(), time.monotonic()
     for number, plan in enumerate(chosen, start=1):
         done = number - 1
         left_s = (time.monotonic() - began) / done * (len(chosen) - done) if done else 0.0
@@ -166,7 +165,7 @@ def run_session(number: int, plan: Plan) -> Session:
     began = time.monotonic()
     with TemporaryDirectory(prefix="execbench-study-") as parent:
         folder = Path(parent) / "run"
-        running.run(plan, store.Writer(folder), _Unheard())
+        running.run(plan, store.Writer(folder), Unheard())  # of a session only its number is told
         found = store.read(folder)
     declared = comparison.facts(found.record)
     derived = analysis.derive(found.requests, found.trials)
@@ -182,18 +181,6 @@ def run_session(number: int, plan: Plan) -> Session:
         seconds=time.monotonic() - began,
         **{name: primary[name] for name in ("blocks", "ratio", "low", "high", "p", "lag1", "drifts")},
     )
-
-
-class _Unheard:
-    """A run's Listener: of a session only its number is told."""
-
-    def stage(self, text: str) -> None: ...
-
-    def trial_begins(self, cell: Cell, number: int, total: int) -> None: ...
-
-    def progress(self, answered: int, median_ms: float) -> None: ...
-
-    def trial_ends(self, trial: Trial) -> None: ...
 
 
 def spread(low: float, high: float, blocks: int) -> float:
