@@ -1,7 +1,8 @@
 """Whether two arms, of one run or of two, did the same work on the same machine under the same load. Pure.
 
 Packages, code, strategies, threads and injected delays may differ: they are what people compare. The machine,
-the model with its I/O and the load may not: they would be in the ratio and look like the strategy.
+the model with its I/O and the load may not: they would be in the ratio and look like the strategy. How it was
+measured beside that (probes, warm-up, timeouts) is remarked upon.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ Record = Mapping[str, Any]  # run.json
 
 _MACHINE = ("system", "machine", "cpu", "usable_cores", "cpu_quota")
 _MODEL = ("model", "weights_sha256", "service_ms")
-_LOAD = ("route", "transport", "requests", "requests_per_user", "duration_s", "open_duration_s", "cap")
+_LOAD = ("route", "transport", "requests", "requests_per_user", "duration_s", "open_duration_s", "cap", "pin")
+_OWN_LOAD = ("method", "transport", "requests", "duration_s")  # of `execbench load`, which has no plan
+_ASIDE = ("fresh", "ping_per_s", "probes", "timeout_s", "settle_s", "open_settle_s", "warmup_per_client")
 
 
 def obstacles(before: tuple[Record, str], after: tuple[Record, str]) -> list[str]:
@@ -26,6 +29,26 @@ def obstacles(before: tuple[Record, str], after: tuple[Record, str]) -> list[str
         *_differing(one.get("environment"), other.get("environment"), _MACHINE),
         *_differing(_work(one, arm), _work(other, against), (*_MODEL, "io_ms")),
         *_differing(one.get("plan"), other.get("plan"), _LOAD),
+        *_differing(one.get("load"), other.get("load"), _OWN_LOAD),
+        *_other_replays(one.get("schedules") or {}, other.get("schedules") or {}),
+    ]
+
+
+def remarks(before: Record, after: Record) -> list[str]:
+    """Differences in how two runs were measured that forbid no comparison: "fresh: False and True"."""
+    return [
+        *_differing(before.get("plan"), after.get("plan"), _ASIDE),
+        *_differing(before.get("load"), after.get("load"), ("timeout_s",)),
+    ]
+
+
+def _other_replays(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Replays of one name whose due times differ, by the hashes of the blocks that both have."""
+    return [
+        f"{load}: its file was another one"
+        for load in one.keys() & other.keys()
+        if load.startswith("replay(")
+        and any(one[load][block] != other[load][block] for block in one[load].keys() & other[load].keys())
     ]
 
 

@@ -29,6 +29,7 @@ class Comparison(NamedTuple):
     table: pd.DataFrame  # comparison.COLUMNS
     rules: Rules
     notes: list[str]  # what a reader has to know beside the rows
+    missing: list[str]  # arms and loads that nobody left out by asking for others, and that have no row
 
 
 # -- what is compared ----------------------------------------------------------------------------------
@@ -80,6 +81,7 @@ def _read(folder: Path) -> _Run:
 
 def _against_reference(run: _Run, arm: str | None, *, force: bool) -> Comparison:
     reference = run.facts.reference
+    _refuse_no_arms(run)
     if arm is not None:
         return _two_arms(run, reference, arm, force=force)
     _refuse_unknown(run, reference)
@@ -97,7 +99,8 @@ def _against_reference(run: _Run, arm: str | None, *, force: bool) -> Comparison
             stage=STAGE,
             hint="\n".join(left_out) or "They were run at other loads.",
         )
-    return Comparison(table, run.facts.rules, [*_known(run, table), *left_out])
+    missing = [*left_out, *_not_run(run, reference, [name for name in others if name not in apart])]
+    return Comparison(table, run.facts.rules, [*_known(run, table), *left_out], missing)
 
 
 def _two_arms(run: _Run, reference: str | None, arm: str | None, *, force: bool) -> Comparison:
@@ -111,7 +114,7 @@ def _two_arms(run: _Run, reference: str | None, arm: str | None, *, force: bool)
     _refuse_other_work(run, reference, run, arm, force=force)
     twins = _twins(run)
     table = _arms(run, reference, only={arm}, withheld=comparison.noisy(twins))
-    return Comparison(table, run.facts.rules, _known(run, twins))
+    return Comparison(table, run.facts.rules, _known(run, twins), [])
 
 
 def _two_runs(old: _Run, old_arm: str | None, new: _Run, new_arm: str | None, *, force: bool) -> Comparison:
@@ -132,16 +135,21 @@ def _two_runs(old: _Run, old_arm: str | None, new: _Run, new_arm: str | None, *,
     )
     if table.empty:
         raise NotComparable("The two runs have no load in common.", stage=STAGE, hint=_loads(old, new, pairs))
-    notes = [
-        "Two runs: their blocks are not paired, and what else changed between the sessions is in the ratios.",
-        *_changes(old, new),
+    missing = [
         *(
             f"{arm} is left out: it did other work in the other run ({said})."
             for (arm, _), said in apart.items()
         ),
         *_of_one_only(old, new, asked),
     ]
-    return Comparison(table, old.facts.rules, [*notes, *_known(old, twins[0]), *_known(new, twins[1])])
+    notes = [
+        "Two runs: their blocks are not paired, and what else changed between the sessions is in the ratios.",
+        *_changes(old, new),
+        *missing,
+        *_known(old, twins[0]),
+        *_known(new, twins[1]),
+    ]
+    return Comparison(table, old.facts.rules, notes, [] if old_arm or new_arm else missing)
 
 
 def _other_work(old: _Run, new: _Run, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -198,6 +206,15 @@ def _pairs(old: _Run, old_arm: str | None, new: _Run, new_arm: str | None) -> li
 # -- what forbids it -----------------------------------------------------------------------------------
 
 
+def _refuse_no_arms(run: _Run) -> None:
+    if not run.facts.reference:
+        raise UsageError(
+            f"{run.folder} is a run of `execbench load`: it knows one server and has no arms to compare.",
+            stage=STAGE,
+            hint=f"Compare it with another such run: execbench compare {run.folder} OTHER",
+        )
+
+
 def _refuse_unknown(run: _Run, *arms: str | None) -> None:
     for arm in arms:
         if arm is not None and arm not in run.side.arms():
@@ -240,13 +257,16 @@ def _excluded(run: _Run) -> list[str]:
 
 def _twin(run: _Run, table: pd.DataFrame) -> list[str]:
     said = comparison.twin_sentence(table)
-    return [f"{run.folder.name}: {said[0].lower()}{said[1:]}."] if said else []
+    doubt = comparison.twin_doubt(table, run.facts.twin)
+    told = [f"{said[0].lower()}{said[1:]}."] if said else []
+    return [f"{run.folder.name}: {one}" for one in [*told, *([doubt] if doubt else [])]]
 
 
 def _changes(old: _Run, new: _Run) -> list[str]:
     """Differences that do not forbid the comparison: they may be what it is about."""
     before, after = (run.record.get("environment") or {} for run in (old, new))
     found = environment.differences(before, after) if before and after else []
+    found += comparable.remarks(old.record, new.record)
     return [f"Between the two: {'; '.join(found)}."] if found else []
 
 
@@ -260,7 +280,19 @@ def _of_one_only(old: _Run, new: _Run, pairs: list[tuple[str, str]]) -> list[str
     """Loads and arms that only one of the runs has, so that nobody misses them unawares."""
     alike = all(old.side.loads(before) == new.side.loads(after) for before, after in pairs)
     notes = [] if alike else [f"Only loads that both have are compared. {_loads(old, new, pairs)}"]
-    strangers = sorted(set(old.side.arms()) ^ set(new.side.arms()))
-    if len(pairs) > 1 and strangers:
+    twins = {old.facts.twin, new.facts.twin}  # which are their reference run again
+    strangers = sorted((set(old.side.arms()) ^ set(new.side.arms())) - twins)
+    if all(before == after for before, after in pairs) and strangers:
         notes.append(f"Only one of the runs has: {', '.join(strangers)}.")
     return notes
+
+
+def _not_run(run: _Run, reference: str, others: list[str]) -> list[str]:
+    """Arms of the plan without a trial, and loads that the reference or another arm was not run at."""
+    have = {arm: set(run.side.loads(arm)) for arm in (reference, *others)}
+    never = [f"{arm} has no trial." for arm in run.facts.arms if arm not in run.side.arms()]
+    return never + [
+        f"{arm} and {reference} were not both run at {', '.join(sorted(have[arm] ^ have[reference]))}."
+        for arm in others
+        if have[arm] != have[reference]
+    ]

@@ -32,7 +32,7 @@ COLUMNS = [
     "reference",
     "metric",
     "stat",  # median, p95, p99; rate (of throughput)
-    "primary",  # the one metric on which arms are judged by the interval alone; of the others Holm decides too
+    "primary",  # the one metric judged by its interval alone; of the others Holm's correction decides too
     "twin",  # the arm is the reference run twice
     "arm_value",  # geometric mean over blocks of the block's figure; of a tail: of the pooled requests
     "reference_value",
@@ -293,8 +293,8 @@ def twin_doubt(table: pd.DataFrame, twin: str | None) -> str:
         return ""
     return (
         f"The twin could not tell: of {_counted(int(told['blocks'].max()), 'block')} and "
-        f"{_counted(len(told), 'load')} no p can fall below {ALPHA:g} (2/2^blocks x loads, by Holm), so a noisy "
-        "session would look quiet. Run more blocks (--blocks)."
+        f"{_counted(len(told), 'load')} no p can fall below {ALPHA:g} (2/2^blocks x loads, by Holm), "
+        "so a noisy session would look quiet. Run more blocks (--blocks)."
     )
 
 
@@ -381,7 +381,11 @@ class _Pair(NamedTuple):
         who = " and ".join(cell.name for cell in self.sides if cell.saturated)
         if not who:
             return ""
-        return f"{who} saturated: the ratio grows with the window's length" if metric.waits else f"{who} saturated"
+        return (
+            f"{who} saturated: the ratio grows with the window's length"
+            if metric.waits
+            else f"{who} saturated"
+        )
 
     def counted(self) -> list[frozenset[int]]:
         """Each side's blocks that count, of those that have a request."""
@@ -430,7 +434,8 @@ def _rows(pair: _Pair, rules: Rules) -> Iterator[dict[str, Any]]:
 
 
 def _row(pair: _Pair, metric: Metric, found: _Found, invalid: str, rules: Rules) -> dict[str, Any]:
-    effect, delta, saturated = found.effect, rules.delta(metric.name), pair.saturated(metric)
+    effect, delta = found.effect, rules.delta(metric.name)
+    saturated = "" if invalid else pair.saturated(metric)
     verdict = stats.verdict(
         effect, delta, lower_is_better=metric.lower_is_better, invalid=bool(invalid), noisy=False
     )

@@ -11,7 +11,7 @@ from harness.errors import HarnessError
 from harness.loader import Loader
 from harness.options import LoadOptions
 from harness.records import Identity, Trial, to_rows
-from harness.run import Listener
+from harness.run import Listener, sent_late
 from harness.store import Writer
 from harness.supervisor import Supervisor
 
@@ -35,7 +35,12 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
         writer.write_record({**record, "state": "running"})
         listener.stage(f"load on {options.url}")
         outcome = loader.run(options, listener.progress)
-        trial, samples = to_rows(_identity(options), outcome, started_at=record["started_at"])
+        trial, samples = to_rows(
+            _identity(options),
+            outcome,
+            started_at=record["started_at"],
+            invalid=sent_late(options, outcome),
+        )
         writer.append(trial, samples)
         writer.write_record({**record, "ended_at": utc_now(), "state": "finished"})
         writer.close()

@@ -35,7 +35,7 @@ def gated(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def slower(table: pd.DataFrame, floors: Floors, rules: Rules) -> pd.DataFrame:
-    """The gated rows that fail. One that is withheld, invalid or of too few blocks never does: see `doubts`."""
+    """The gated rows that fail. Withheld, invalid or of too few blocks it never does: see `doubts`."""
     rows = gated(table)
     return rows[np.array([_fails(row, floors, rules) for row in rows.to_dict("records")], dtype=bool)]
 

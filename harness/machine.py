@@ -126,8 +126,8 @@ def late_generator(record: Mapping[str, Any]) -> list[str]:
         for found in ([told] if isinstance(told, Mapping) else told)
     ]
     return [
-        f"The load generator sent late before the run, at half of its limit: p50 {p50:.1f} ms, p99 {p99:.1f} ms "
-        f"(at most {LATE_SELF_CHECK_P50_MS:g} and {LATE_SELF_CHECK_P99_MS:g})."
+        f"The load generator sent late before the run, at half of its limit: p50 {p50:.1f} ms, "
+        f"p99 {p99:.1f} ms (at most {LATE_SELF_CHECK_P50_MS:g} and {LATE_SELF_CHECK_P99_MS:g})."
         for p50, p99 in late
         if p50 > LATE_SELF_CHECK_P50_MS or p99 > LATE_SELF_CHECK_P99_MS
     ]

@@ -395,8 +395,16 @@ class _Trials:
         limit, rate = self._client_limit_per_s, len(outcome.shots) / took_s
         if limit is not None and rate > MOST_OF_ROOFLINE * limit:
             return f"the load generator was the bottleneck: {rate:.0f} requests/s, it can do {limit:.0f}"
-        if not load.arrivals.is_open or outcome.capped:
-            return ""
-        return noise.trial_lags_behind(
-            [shot.sent_ms - shot.due_ms for shot in outcome.shots if shot.phase == MEASURE]
-        )
+        return sent_late(load, outcome)
+
+
+def sent_late(load: LoadOptions, outcome: Outcome) -> str:
+    """Why an open loop says more of the client, which sent late, than of the server; empty if it does not.
+
+    Not judged where the cap held requests back: that is the server's doing, and counted.
+    """
+    if not load.arrivals.is_open or outcome.capped:
+        return ""
+    return noise.trial_lags_behind(
+        [shot.sent_ms - shot.due_ms for shot in outcome.shots if shot.phase == MEASURE]
+    )

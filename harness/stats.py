@@ -97,9 +97,10 @@ def tail_effect(
 
     The interval comes from resampling blocks (both arms' together): see `tail_interval`. `spread` is the
     standard deviation of the resampled log ratios x sqrt(blocks), so that `blocks_needed` means what it means
-    for a mean. `p`, `lag1` and `drifts` are of the blocks' own percentiles. Infinite values (failures) are
-    ranked, so a bound may be infinite; where both arms' percentile is, there is no ratio and no interval.
-    Blocks may differ in size. ValueError when the arms have different numbers of blocks.
+    for a mean. `lag1` and `drifts` are of the blocks' own percentiles, and so is `p`, in which a ratio that
+    failures make infinite counts as the largest of all, and one of two failures as none. Infinite values
+    (failures) are ranked, so a bound may be infinite; where both arms' percentile is, there is no ratio, no
+    interval and no p. Blocks may differ in size. ValueError when the arms have different numbers of blocks.
     """
     sides = [side if isinstance(side, Pool) else Pool(side) for side in (arm, reference)]
     blocks, others = (len(side.blocks) for side in sides)
@@ -113,7 +114,15 @@ def tail_effect(
     with np.errstate(invalid="ignore"):
         spread = float(draws.std(ddof=1) * math.sqrt(blocks))
     bounds = (*tail_interval(draws, blocks, level=level), *tail_interval(draws, blocks, level=TOST_LEVEL))
-    return _effect(centre, bounds, level, spread, own)
+    p = math.nan if math.isnan(centre) else sign_flip_p(_bounded(own))
+    return dataclasses.replace(_effect(centre, bounds, level, spread, own), p=p)
+
+
+def _bounded(log_ratios: Floats) -> Floats:
+    """Infinite ones as the largest of all, unknown ones 0: odd in each, so a sign-flip test of them holds."""
+    sizes = np.abs(log_ratios[np.isfinite(log_ratios)])
+    most = 1.0 + 2.0 * float(sizes.max(initial=0.0))
+    return np.nan_to_num(log_ratios, nan=0.0, posinf=most, neginf=-most)
 
 
 def _effect(
@@ -401,7 +410,8 @@ def verdict(
 ) -> Verdict:
     """The method's verdict, tried in its order; `delta` as a share, such as 0.05.
 
-    Fewer than `FEWEST_BLOCKS` blocks are inconclusive, whatever their interval. The margin is as wide either way on the log scale: from 1 / (1 + delta) to 1 + delta.
+    Fewer than `FEWEST_BLOCKS` blocks are inconclusive, whatever their interval. The margin is as wide either
+    way on the log scale: from 1 / (1 + delta) to 1 + delta.
     """
     if invalid:
         return Verdict.INVALID

@@ -116,6 +116,13 @@ def test_our_percentile_is_that_of_numpy_and_scipy() -> None:
     assert numbers.quantiles().passed
 
 
+def test_a_pool_that_is_a_little_off_is_found_beside_a_percentile_that_is_right() -> None:
+    def off(values: Any, percent: float) -> float:
+        return numbers.pooled(values, percent) * (1 + 1e-8)
+
+    assert not numbers.quantiles(analysis.percentile, off).passed
+
+
 def one_rank_off(values: Any, percent: float) -> float:
     place = round((len(values) - 1) * percent / 100)
     return float(np.sort(values)[min(place + 1, len(values) - 1)])
@@ -537,8 +544,12 @@ def test_the_command_prints_a_table_of_what_it_measured(execbench: Any) -> None:
 
 
 def test_a_failed_check_is_exit_code_1_and_stands_in_the_table(execbench: Any) -> None:
-    """Without wrk and hey there is nothing to compare with, which is no pass."""
-    done = execbench("check", "--only", "peers", "--only", "quantiles", PATH="")
+    """A wrk that does not work was there to be compared with, which is no pass."""
+    broken = execbench.folder / "bin" / "wrk"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    done = execbench("check", "--only", "peers", "--only", "quantiles", PATH=str(broken.parent))
     assert done.returncode == 1
     assert "FAIL" in done.stdout
     assert "pass" in done.stdout

@@ -173,6 +173,50 @@ def test_the_gate_does_not_pass_an_arm_whose_trials_failed(execbench: Execbench)
     assert "1 of 8 of thread's trials do not count: the server died" in done.stderr
 
 
+def test_the_gate_does_not_fail_on_too_few_blocks_however_slow(execbench: Execbench) -> None:
+    run = save(execbench.folder / "short", world(40.0), blocks=5)
+    done = execbench("compare", run, "--fail-on", "slower")
+    assert done.returncode == INVALID
+    assert "only 5 blocks" in done.stderr
+
+
+def test_the_gate_does_not_pass_what_only_one_run_has_unless_it_is_narrowed(
+    execbench: Execbench, quiet: str
+) -> None:
+    gate = ("--fail-on", "slower")
+    fewer = save(execbench.folder / "fewer", {("inline", 8): about(20.0)})
+    done = execbench("compare", quiet, fewer, *gate)
+    assert done.returncode == INVALID
+    assert "arms or loads are missing" in done.stderr
+    assert "Only one of the runs has: thread." in done.stderr
+    assert execbench("compare", quiet, fewer).returncode == FINE
+    assert execbench("compare", f"{quiet}:inline", fewer, *gate).returncode == FINE
+    loads = save(execbench.folder / "loads", world() | world(users=2))
+    assert execbench("compare", quiet, loads, *gate).returncode == INVALID
+    assert execbench("compare", quiet, loads, *gate, "--load", "closed(8)").returncode == FINE
+
+
+def test_the_gate_does_not_pass_an_arm_that_was_left_out_or_never_run(execbench: Execbench) -> None:
+    run = save(execbench.folder / "killed", world())
+    path = execbench.folder / run / "run.json"
+    record = json.loads(path.read_text())
+    record["plan"]["arms"].append({"name": "process"})
+    path.write_text(json.dumps(record))
+    done = execbench("compare", run, "--fail-on", "slower")
+    assert done.returncode == INVALID
+    assert "process has no trial." in done.stderr
+
+
+def test_a_run_of_execbench_load_has_no_arms_and_that_is_said(execbench: Execbench) -> None:
+    run = save(execbench.folder / "load", {("server", 8): about(20.0)})
+    path = execbench.folder / run / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "plan": None, "arms": {}, "load": {"transport": "aiohttp"}}))
+    done = execbench("compare", run)
+    assert done.returncode == USAGE
+    assert "is a run of `execbench load`: it knows one server and has no arms to compare" in done.stderr
+
+
 def test_a_noisy_session_withholds_the_verdicts_whatever_was_asked(execbench: Execbench) -> None:
     run = save(execbench.folder / "noisy", world(40.0, twin_ms=30.0), twin=True)
     for words in (("compare", run), ("compare", run, "--fail-on", "slower")):

@@ -209,6 +209,19 @@ def test_holm_goes_over_one_arms_rows_that_are_not_primary() -> None:
     assert (primary["p_holm"] == primary["p"]).all()
 
 
+def test_holm_takes_faster_and_slower_from_rows_that_are_not_primary_and_says_why() -> None:
+    world = {("inline", 1): Point(model_ms=14.0), ("thread", 1): Point(model_ms=24.0)}
+    table = compared(world, blocks=6)  # p is 0.031 at the least: enough for one row, not for four
+    assert row(table)["verdict"] == Verdict.SLOWER
+    throughput = row(table, "throughput_per_s", "rate")
+    assert throughput["high"] < 1
+    assert throughput["p"] < 0.05 < throughput["p_holm"]
+    assert throughput["verdict"] == Verdict.INCONCLUSIVE
+    assert "by Holm's correction, and faster or slower takes p < 0.05" in throughput["reason"]
+    assert throughput["sentence"].endswith("inconclusive.")
+    assert row(table, "io_ms")["verdict"] == Verdict.EQUIVALENT
+
+
 def noisy_world(twin_ms: float) -> dict[made_up.Place, Point | Callable[[int], Point]]:
     return {
         ("inline", 1): about(20),
@@ -266,6 +279,30 @@ def test_a_twin_that_differs_by_chance_is_quiet() -> None:
     assert abs(math.log(twin["ratio"])) > math.log(1.05)
     assert twin["p_holm"] > 0.05
     assert comparison.noisy(table) == ""
+
+
+@pytest.mark.parametrize(
+    ("blocks", "loads", "tells"), [(6, 1, True), (5, 1, False), (6, 2, False), (7, 2, True)]
+)
+def test_a_twin_that_no_p_below_005_can_come_of_is_told_and_withholds_nothing(
+    blocks: int, loads: int, tells: bool
+) -> None:
+    arms = ("inline", "inline-twin", "thread")
+    world = {(arm, users): about(20, seed=users) for arm in arms for users in range(1, loads + 1)}
+    table = compared(world, blocks=blocks, twin="inline-twin")
+    said = comparison.twin_doubt(table, "inline-twin")
+    assert (said == "") == tells
+    assert tells or said.startswith(f"The twin could not tell: of {blocks} blocks and {loads} load")
+    assert Verdict.NOISY not in set(table["verdict"])
+
+
+def test_a_twin_without_a_finite_ratio_could_not_tell() -> None:
+    world = {("inline", 1): Point(), ("inline-twin", 1): Point(state="failed")}
+    table = compared(world, twin="inline-twin")
+    said = "The twin could not tell: inline-twin has no comparison with a finite ratio."
+    assert comparison.twin_doubt(table, "inline-twin") == said
+    assert comparison.twin_doubt(table.iloc[:0], "inline-twin") == said
+    assert comparison.twin_doubt(table, None) == ""
 
 
 def test_without_a_twin_nothing_is_said_of_it() -> None:
@@ -426,6 +463,20 @@ def test_a_gate_looks_neither_at_tails_nor_at_the_twin() -> None:
     }
 
 
+def test_a_gate_does_not_fail_on_five_blocks() -> None:
+    world = {("inline", 1): Point(model_ms=14.0), ("thread", 1): Point(model_ms=24.0)}
+    assert gate.slower(compared(world, blocks=5), Floors(), Rules()).empty
+    assert list(gate.slower(compared(world, blocks=6), Floors(), Rules())["metric"]) == ["latency_ms"]
+
+
+def test_a_gate_fails_on_throughput_only_when_holm_leaves_it_sure() -> None:
+    table = compared({("inline", 1): Point(model_ms=14.0), ("thread", 1): Point(model_ms=24.0)})
+    throughput = table["metric"] == "throughput_per_s"
+    assert "throughput_per_s" in list(gate.slower(table, Floors(), Rules())["metric"])
+    table.loc[throughput, "p_holm"] = 0.06
+    assert list(gate.slower(table, Floors(), Rules())["metric"]) == ["latency_ms"]
+
+
 def test_too_few_blocks_are_a_doubt_and_six_are_enough() -> None:
     world = {("inline", 1): Point(), ("thread", 1): Point()}
     assert "only 5 blocks" in gate.doubts(compared(world, blocks=5))[0]
@@ -498,6 +549,40 @@ def test_versions_and_blocks_may_differ() -> None:
     other["environment"]["python"] = "3.13.0"
     other["plan"]["blocks"] = 99
     assert comparable.obstacles((record(), "inline"), (other, "inline")) == []
+
+
+@pytest.mark.parametrize(
+    "key", ["fresh", "ping_per_s", "probes", "timeout_s", "settle_s", "open_settle_s", "warmup_per_client"]
+)
+def test_another_way_of_measuring_is_remarked_and_forbids_nothing(key: str) -> None:
+    one, other = record(), record()
+    one["plan"][key], other["plan"][key] = 1, 2
+    assert comparable.obstacles((one, "inline"), (other, "inline")) == []
+    assert comparable.remarks(one, other) == [f"{key}: 1 and 2"]
+
+
+def test_other_cpus_for_client_and_server_forbid_the_comparison() -> None:
+    one, other = record(), record()
+    one["plan"]["pin"], other["plan"]["pin"] = False, True
+    assert comparable.obstacles((one, "inline"), (other, "inline")) == ["pin: False and True"]
+
+
+@pytest.mark.parametrize("key", ["transport", "requests", "duration_s", "method"])
+def test_two_runs_of_execbench_load_need_the_same_load(key: str) -> None:
+    one, other = ({"plan": None, "load": {key: value, "timeout_s": value}} for value in ("a", "b"))
+    assert comparable.obstacles((one, "server"), (other, "server")) == [f"{key}: a and b"]
+    assert comparable.remarks(one, other) == ["timeout_s: a and b"]
+
+
+def test_replays_of_another_file_under_the_same_name_are_not_compared() -> None:
+    def replayed(load: str, **digests: str) -> tuple[dict[str, Any], str]:
+        return record() | {"schedules": {load: digests}}, "inline"
+
+    one, longer = replayed("replay(a)", b1="x", b2="x"), replayed("replay(a)", b1="x", b3="x")
+    assert comparable.obstacles(one, longer) == []
+    assert comparable.obstacles(one, replayed("replay(a)", b1="y")) == ["replay(a): its file was another one"]
+    seeds = replayed("poisson(5)", b1="x"), replayed("poisson(5)", b1="y")
+    assert comparable.obstacles(*seeds) == []
 
 
 def test_rules_are_frozen() -> None:

@@ -43,6 +43,35 @@ def test_drift_makes_the_interval_too_narrow_and_the_warning_says_so(means: pd.D
     assert drifting.loc[24, "drift_fires"] > 0.75
 
 
+def test_the_study_judges_itself_by_the_bounds_of_the_method(means: pd.DataFrame) -> None:
+    found = coverage.judge(means.reset_index())
+    assert [result.passed for result in found] == [True] * 4, found
+    assert "93% to 97%" in found[0].goal
+    assert "88% or more" in found[2].goal
+    assert "from 24 blocks on" in found[3].goal
+
+
+@pytest.mark.parametrize(
+    ("generator", "column", "value", "place"),
+    [
+        ("normal", "coverage", 0.92, 0),
+        ("t, 3 degrees of freedom", "coverage", 0.98, 1),
+        ("skewed: exponential", "coverage", 0.87, 2),
+        ("drift: AR(1), phi 0.6", "drift_fires", 0.5, 3),
+    ],
+)
+def test_each_of_its_judgements_can_fail_by_one_number_of_blocks(
+    means: pd.DataFrame, generator: str, column: str, value: float, place: int
+) -> None:
+    frame = means.reset_index()
+    frame.loc[(frame["generator"] == generator) & (frame["blocks"] == 24), column] = value
+    assert [result.passed for result in coverage.judge(frame)] == [at != place for at in range(4)]
+
+
+def test_nothing_simulated_is_nothing_shown(means: pd.DataFrame) -> None:
+    assert not any(result.passed for result in coverage.judge(means.reset_index().iloc[:0]))
+
+
 def test_the_drift_warning_rarely_fires_without_drift(means: pd.DataFrame) -> None:
     assert means.loc["normal", "drift_fires"].between(0.035, 0.07).all()
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from harness import machine
+from harness.errors import HarnessError
 from harness.records import COOLDOWN, FAILED, MEASURE, PILOT_BLOCK, PING, WARMUP, Sample
 
 RECORD = {"environment": {"usable_cores": 2, "cpu": "Z80"}}
@@ -147,7 +148,7 @@ def test_every_reason_is_told() -> None:
 
 
 def test_a_criterion_that_nobody_knows_is_refused() -> None:
-    with pytest.raises(ValueError, match="no such criterion: steel_share"):
+    with pytest.raises(HarnessError, match="nobody knows: steel_share"):
         excluded(trials({}), steel_share=0.1)
 
 

@@ -237,11 +237,20 @@ def nobody_measures(*_: object, **__: object) -> NoReturn:
     raise AssertionError("there is nothing to measure")
 
 
-def test_without_any_program_the_check_fails_and_says_what_to_install() -> None:
+def test_without_any_program_the_check_is_skipped_and_says_what_to_install() -> None:
     bench: Any = SimpleNamespace(programs=(), fire=nobody_measures, server=nobody_measures)
     (found,) = peers.peers(bench, installed=lambda name: None)
-    assert not found.passed
+    assert found.passed
+    assert found.measured == "skipped: neither wrk nor hey is installed"
     assert "apt-get install wrk hey" in found.note
+
+
+def test_a_program_that_was_asked_for_and_is_missing_is_no_pass() -> None:
+    def missing(name: str, url: str) -> Figures:
+        return peers.ask(name, url, installed=lambda program: None)
+
+    with pytest.raises(HarnessError, match="wrk is not installed"):
+        peers.compare(lambda url, **load: outcome(20.0), served, ("wrk",), missing)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from made_up import Point
 
-from harness import claims, report, saturation, store
+from harness import analysis, claims, report, saturation, store
 from harness.records import COOLDOWN, MEASURE, PING, Sample, Trial
 
 WORLD: made_up.World = {
@@ -223,6 +223,70 @@ def test_requests_that_the_cap_held_back_are_said() -> None:
     assert built.summary["saturated"].all()
 
 
+def refused(one: Sample) -> Sample:
+    return dataclasses.replace(one, status=503, error="status 503")
+
+
+def silent(one: Sample) -> Sample:
+    return dataclasses.replace(one, status=None, error="timeout after 0.1 s")
+
+
+def test_a_refusal_is_an_answer_and_silence_is_none() -> None:
+    def saturated(change: Any) -> bool:
+        trial, samples = open_trial(1)
+        half = [change(one) if one.seq % 2 else one for one in samples]
+        return bool(report.build(opened((trial, half))).summary["saturated"].any())
+
+    assert not saturated(refused)
+    assert saturated(silent)
+
+
+def test_a_request_due_as_the_window_ends_is_not_of_it() -> None:
+    trial, samples = open_trial(1)
+    cells = saturation._counts(report.build(opened((trial, samples))).derived)
+    assert list(cells["due"]) == [75]
+    late = [dataclasses.replace(one, phase=COOLDOWN) if one.due_ms >= 1980 else one for one in samples]
+    assert list(saturation._counts(report.build(opened((trial, late))).derived)["due"]) == [74]
+
+
+def test_a_window_without_length_has_no_rate_and_does_not_crash() -> None:
+    trial, samples = open_trial(1, window_start_ms=500.0, window_end_ms=500.0)
+    warmups = [dataclasses.replace(one, phase="warmup") for one in samples]
+    cells = saturation.per_cell(*_derived(trial, warmups))
+    assert math.isnan(cells["answered_per_s"].iloc[0])
+    assert not cells["saturated"].any()
+
+
+def _derived(trial: Trial, samples: list[Sample]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    run = opened((trial, samples))
+    return analysis.derive(run.requests, run.trials), run.trials
+
+
+def in_block(block: int, trial: Trial, samples: list[Sample]) -> tuple[Trial, list[Sample]]:
+    its = [dataclasses.replace(one, block=block) for one in samples]
+    return dataclasses.replace(trial, block=block), its
+
+
+def test_a_comparison_under_a_load_that_one_side_could_not_take_says_so() -> None:
+    trials = [
+        in_block(block, *open_trial(2 * block + (arm == "inline"), arm=arm, service_ms=service_ms))
+        for block in range(1, 9)
+        for arm, service_ms in (("inline", 10.0), ("thread", 25.0))
+    ]
+    rows = report.build(opened(*trials, arms=["inline", "thread"])).comparisons
+    told = dict(zip(rows["metric"] + " " + rows["stat"], rows["reason"], strict=True))
+    grows = "thread saturated: the ratio grows with the window's length"
+    assert told["latency_ms median"].endswith(grows)
+    assert told["throughput_per_s rate"].endswith("thread saturated")
+    latency = rows[rows["primary"].astype(bool)].iloc[0]
+    assert latency["sentence"].endswith(f"slower; {grows}.")
+
+
+def test_a_comparison_under_a_load_that_both_could_take_says_nothing_of_it() -> None:
+    rows = report.build(closed(WORLD)).comparisons
+    assert not rows["sentence"].str.contains("saturated").any()
+
+
 def test_many_saturated_loads_are_counted_and_not_all_told() -> None:
     trials = [open_trial(number, load=f"poisson({number})", service_ms=25.0) for number in range(1, 7)]
     built = report.build(opened(*trials))
@@ -294,6 +358,39 @@ def test_drifting_ratios_are_summed_up_in_one_sentence() -> None:
     assert re.fullmatch(
         r"In 1 of 1 comparisons of latency, .* too narrow: thread at closed\(8\)\.", warned[0]
     )
+
+
+def test_a_run_that_stopped_early_says_after_which_block_and_why() -> None:
+    run = closed(WORLD, precision=0.03)
+    assert report.build(run).notes == ()
+    run.record["stopped_at_block"] = 8
+    built = report.build(run)
+    assert built.notes == ("Stopped after block 8: every interval was within ±3 %.",)
+    assert report.as_json(built)["notes"] == list(built.notes)
+
+
+@pytest.mark.parametrize(
+    ("p50", "p99", "late"), [(0.9, 7.9, False), (1.1, 2.0, True), (0.2, 8.1, True), (None, None, False)]
+)
+def test_a_load_generator_that_was_late_before_the_run_is_warned_of(
+    p50: float | None, p99: float | None, late: bool
+) -> None:
+    run = closed(WORLD)
+    check = {"requests_per_s": 900.0, "dispatch_lag_p50_ms": p50, "dispatch_lag_p99_ms": p99}
+    for told in (check, [{**check, "dispatch_lag_p50_ms": 0.1, "dispatch_lag_p99_ms": 1.0}, check]):
+        run.record["self_check"] = told
+        said = [one for one in report.build(run).warnings if one.startswith("The load generator sent late")]
+        assert len(said) == late
+
+
+def test_a_twin_that_could_not_tell_is_a_warning() -> None:
+    world = {**WORLD, ("inline-twin", 8): Point(io_ms=40.0)}
+    few, enough = (
+        report.build(closed(world, blocks=blocks, reference="inline", twin=True)).warnings
+        for blocks in (5, 8)
+    )
+    assert any(said.startswith("The twin could not tell: ") for said in few)
+    assert not any(said.startswith("The twin could not tell: ") for said in enough)
 
 
 def test_failed_and_invalid_trials_are_told_apart() -> None:

@@ -209,6 +209,16 @@ def test_an_invalid_or_noisy_run_is_never_judged_and_invalid_comes_first() -> No
     assert stats.verdict(clear, 0.05, lower_is_better=True, noisy=True) == Verdict.NOISY
 
 
+def test_fewer_than_six_blocks_have_no_verdict_however_sure_their_interval() -> None:
+    clear = known(1.2, 1.3)
+    five, six = (dataclasses.replace(clear, blocks=blocks) for blocks in (5, 6))
+    assert stats.verdict(five, 0.05, lower_is_better=True) == Verdict.INCONCLUSIVE
+    assert stats.verdict(six, 0.05, lower_is_better=True) == Verdict.SLOWER
+    assert stats.verdict(five, 0.05, lower_is_better=True, noisy=True) == Verdict.NOISY
+    assert stats.blocks_to_decide(five, 0.05) >= stats.FEWEST_BLOCKS
+    assert stats.sign_flip_p(np.ones(5)) > stats.ALPHA > stats.sign_flip_p(np.ones(6))
+
+
 @pytest.mark.parametrize(
     ("low", "high", "latency", "throughput"),
     [
@@ -307,6 +317,15 @@ def test_failures_rank_above_every_success() -> None:
     assert stats.percentile(values, 99) == math.inf
     assert stats.percentile(np.full(5, math.inf), 99) == math.inf
     assert math.isnan(stats.percentile(np.array([]), 99))
+
+
+def test_a_pool_reads_the_very_same_place_as_a_percentile() -> None:
+    for size in (7, 64, 101, 662):
+        values = normal(size, seed=size)
+        for percent in (5, 50, 90, 95, 99, 99.9):
+            pooled = stats.Pool(np.array_split(values, 3)).whole(percent)
+            assert pooled == stats.percentile(values, percent)
+            assert pooled == stats.percentile_of_sorted(np.sort(values), percent)
 
 
 def test_pooled_percentiles_are_those_of_the_blocks_written_out() -> None:

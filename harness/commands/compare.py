@@ -68,12 +68,16 @@ def compare(
     A gate (--fail-on slower) looks at the median latency and the throughput.
     It fails when three things agree: the interval of the ratio lies wholly on
     the worse side of 1, and the difference is at least --min-effect and at
-    least --floor-ms (or --floor-per-s).
+    least --floor-ms (or --floor-per-s). Throughput, which is not the primary
+    metric, also needs p < 0.05 after Holm's correction.
 
     Exit codes: 0 fine; 1 failure, such as a damaged run; 2 wrong usage;
     3 the gate failed; 4 the comparison cannot be made honestly (the session
     was noisy; machine, model or load differ; with --fail-on also trials that
-    are invalid or failed, and fewer than 6 blocks); 130 interrupted.
+    are invalid or failed, fewer than 6 blocks, and arms or loads that were
+    left out or that one side lacks, unless RUN:ARM, --load or --metric
+    narrows what is asked); 130 interrupted. A sure failure (3) is told before
+    what is in doubt (4).
     """
     if as_json and markdown:
         raise UsageError("Give either --json or --markdown, not both.", stage=STAGE)
@@ -85,7 +89,7 @@ def compare(
     if fail_on:
         _refuse_nothing_to_gate(found)
     _show(found, as_json=as_json, markdown=markdown)
-    _judge(found, floors if fail_on else None)
+    _judge(found, floors if fail_on else None, [] if metric or load else found.missing)
 
 
 # -- which rows, and how they are shown -----------------------------------------------------------------
@@ -144,7 +148,7 @@ def _show(found: Comparison, *, as_json: bool, markdown: bool) -> None:
 # -- how it ends ---------------------------------------------------------------------------------------
 
 
-def _judge(found: Comparison, floors: Floors | None) -> None:
+def _judge(found: Comparison, floors: Floors | None, missing: list[str]) -> None:
     """Nothing, or the error that the exit code stands for."""
     from harness import comparison, gate
     from harness.comparing import NotComparable
@@ -160,9 +164,12 @@ def _judge(found: Comparison, floors: Floors | None) -> None:
             stage=STAGE,
             hint="\n".join(failed["sentence"]),
         )
-    if doubts := gate.doubts(found.table):
+    doubts = gate.doubts(found.table)
+    if doubts or missing:
+        few = f"{len(doubts)} of its comparisons say too little" if doubts else ""
+        lacks = "arms or loads are missing (RUN:ARM, --load or --metric say what you want)" if missing else ""
         raise NotComparable(
-            f"The gate cannot pass: {len(doubts)} of its comparisons say too little.",
+            f"The gate cannot pass: {'; '.join(filter(None, [few, lacks]))}.",
             stage=STAGE,
-            hint="\n".join(doubts),
+            hint="\n".join([*doubts, *missing]),
         )

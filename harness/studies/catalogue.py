@@ -79,7 +79,7 @@ STUDIES: dict[str, Study] = {
         pd.DataFrame,
         coverage.table,
         _say_coverage,
-        _judge_nothing,
+        coverage.judge,
     ),
     "twins": Study(
         "Twins: the same code against itself",

@@ -20,6 +20,7 @@ from scipy import special
 from scipy import stats as scipy_stats
 
 from harness import stats
+from harness.check import Result
 from harness.stats import Counts, Floats
 
 SPREAD = 0.10
@@ -83,6 +84,44 @@ def table(frame: pd.DataFrame) -> str:
     """The frame as two Markdown tables: means, then tails with the methods side by side."""
     means, tails = frame[frame["figure"] == "mean"], frame[frame["figure"] != "mean"]
     return "\n".join([*_mean_table(means), "", *_tail_table(tails)]) + "\n"
+
+
+# of the means, by how their blocks are drawn: the least and the most of the 95 % intervals that may cover
+COVERS = {"normal": (0.93, 0.97), "t, 3 degrees of freedom": (0.93, 0.97), "skewed: exponential": (0.88, 1.0)}
+DRIFT_SEEN_FROM = 24  # blocks; with fewer the warning misses many runs that drift
+DRIFT_SEEN = 0.5
+
+
+def judge(frame: pd.DataFrame) -> list[Result]:
+    """Of means: every number of blocks within its bounds, and drift seen more often than not from 24 on."""
+    means = frame[frame["figure"] == "mean"]
+    covered = [
+        _judge_coverage(name, means[means["generator"] == name], *bounds) for name, bounds in COVERS.items()
+    ]
+    drifting = means["generator"].str.startswith("drift") & (means["blocks"] >= DRIFT_SEEN_FROM)
+    return [*covered, _judge_drift(means[drifting])]
+
+
+def _judge_coverage(name: str, rows: pd.DataFrame, least: float, most: float) -> Result:
+    bounds = f"{least:.0%} to {most:.0%}" if most < 1 else f"{least:.0%} or more"
+    shown = ", ".join(f"{row.coverage:.1%} ({row.blocks})" for row in rows.itertuples())
+    return Result(
+        f"coverage, {name}",
+        f"the 95 % interval covers {bounds} at every number of blocks",
+        f"{shown} of (blocks)",
+        len(rows) > 0 and bool(rows["coverage"].between(least, most).all()),
+    )
+
+
+def _judge_drift(rows: pd.DataFrame) -> Result:
+    shown = ", ".join(f"{row.drift_fires:.1%} ({row.blocks})" for row in rows.itertuples())
+    return Result(
+        "drift warning",
+        f"fires on drifting blocks more often than not, from {DRIFT_SEEN_FROM} blocks on",
+        f"{shown} of (blocks)",
+        len(rows) > 0 and bool((rows["drift_fires"] > DRIFT_SEEN).all()),
+        "With fewer blocks its silence proves little.",
+    )
 
 
 def _mean_table(rows: pd.DataFrame) -> Iterator[str]:
