@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from harness import comparable, comparison, environment, store
+from harness import comparable, comparison, environment, evidence, store
 from harness.comparison import Facts, Rules, Side
 from harness.errors import HarnessError, UsageError
+from harness.evidence import Evidence
 from harness.records import PILOT_BLOCK
-from harness.report import Evidence, evidence
 
 STAGE = "compare"
 
@@ -75,7 +75,7 @@ def _split(text: str) -> tuple[Path, str | None]:
 
 def _read(folder: Path) -> _Run:
     run = store.read(folder)
-    found = evidence(run)
+    found = evidence.of(run)
     return _Run(folder, found, Side(found.derived, run.trials, "", found.excluded, found.invalid))
 
 

@@ -11,14 +11,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import analysis, charts, claims, comparable, comparison, forest, machine, saturation, store
+from harness import (
+    analysis,
+    charts,
+    claims,
+    comparable,
+    comparison,
+    evidence,
+    forest,
+    machine,
+    saturation,
+    store,
+)
 from harness.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED, WITHHELD
+from harness.evidence import Evidence
 from harness.records import FAILED, MEASURE, OK, PILOT_BLOCK
 
 STALLED = 1.5  # I/O so many times as long as alone is worth a word in the finding
-TOLD = 3  # of many alike a warning names so many
 
-INTERRUPTED = "was under way when the run was killed, and completed after a pause"
 
 CHARTED_CELL = ["arm", "load", "concurrency", "phase", "ok"]
 CHARTED_IO = ["io_ms", "io_nominal_ms"]
@@ -103,7 +113,7 @@ def of(folder: Path | str) -> Report:
 
 def build(run: store.Run) -> Report:
     """Compute everything that is shown of `run`; writes nothing."""
-    found = evidence(run)
+    found = evidence.of(run)
     kept = run.trials[~run.trials["block"].isin(list(found.excluded))]
     comparisons = _compare(found)
     overrun = saturation.per_cell(found.derived, kept)
@@ -130,67 +140,10 @@ def build(run: store.Run) -> Report:
     return dataclasses.replace(report, finding=said)
 
 
-@dataclasses.dataclass(frozen=True)
-class Evidence:
-    """What of a run may be judged: the same for its comparisons, its claims and its figures."""
-
-    run: store.Run
-    facts: comparison.Facts
-    derived: pd.DataFrame  # without pings and excluded blocks; arms in the plan's order
-    spoilt: dict[int, str]  # block → which of the plan's criteria it broke, or that it was interrupted
-    excluded: dict[int, str]  # those, unless no other is left: then all are shown, and verdicts withheld
-    withheld: str  # why nothing may be judged; empty when it may
-    invalid: dict[tuple[str, str], str]  # (arm, load) → why the instrument was not fit there
-
-
-def evidence(run: store.Run) -> Evidence:
-    """Leave out what the plan's criteria exclude or a kill interrupted; find where the client lagged."""
-    facts = comparison.facts(run.record)
-    broken = machine.excluded_blocks(run.trials, run.requests, facts.exclude)
-    torn = _interrupted(run)
-    spoilt = {
-        block: "; ".join(why[block] for why in (torn, broken) if block in why)
-        for block in sorted(torn.keys() | broken.keys())
-    }
-    withheld = ""
-    if spoilt and not set(_blocks(run)) - spoilt.keys():
-        every = "was interrupted or breaks" if torn else "breaks"
-        told = _each_block(spoilt)
-        withheld = f"Every block {every} the plan's criteria, so no verdict is given ({told})."
-    excluded = {} if withheld else spoilt
-    requests = run.requests
-    if excluded:
-        requests = requests[~requests["block"].isin(list(excluded))]
-    derived = analysis.derive(requests, run.trials)
-    derived["arm"] = pd.Categorical(derived["arm"], categories=_arms(run), ordered=True)
-    return Evidence(run, facts, derived, spoilt, excluded, withheld, _invalid(derived, run.trials))
-
-
-def _interrupted(run: store.Run) -> dict[int, str]:
-    """Blocks of a resumed run that are of two sittings, which no pairing evens out; the pilot is no block."""
-    torn = {resumed.get("in_block") for resumed in run.record.get("resumed") or []}
-    return {block: INTERRUPTED for block in _blocks(run) if block in torn}
-
-
-def _invalid(derived: pd.DataFrame, trials: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """By how late the client sent, but for trials that met their cap: the server was what they waited for."""
-    judged = trials.loc[(trials["state"] == OK) & (trials["capped"] == 0), "trial"]
-    cells = analysis.Cells(derived)
-    late = {}
-    for arm, load in cells:
-        rows = cells.of((arm, load), ["trial", "phase", "error", "due_ms", "sent_ms", "done_ms"])
-        late[str(arm), str(load)] = machine.cell_lags_behind(rows[rows["trial"].isin(judged)])
-    return {cell: why for cell, why in late.items() if why}
-
-
-def _blocks(run: store.Run) -> list[int]:
-    return sorted(set(run.trials["block"]) - {PILOT_BLOCK})
-
-
 def _compare(found: Evidence) -> pd.DataFrame:
     """Every arm that does the reference's work against it, and the twin."""
     reference, twin = found.facts.reference, found.facts.twin
-    arms = set(_arms(found.run))
+    arms = set(evidence.arms_of(found.run))
     apart = comparable.other_work(found.run.record, reference, arms - {reference})
     return comparison.arms(
         found.derived,
@@ -349,12 +302,6 @@ def _judge(report: Report, published: claims.Claims, found: Evidence) -> Report:
 # -- the rows ------------------------------------------------------------------------------------------
 
 
-def _arms(run: store.Run) -> list[str]:
-    """In the plan's order; a run of `execbench load` has no plan."""
-    planned = [arm["name"] for arm in (run.record.get("plan") or {}).get("arms", [])]
-    return list(dict.fromkeys([*planned, *run.trials["arm"]]))
-
-
 def _contestants(summary: pd.DataFrame, found: Evidence) -> pd.DataFrame:
     """Without the twin, which is the reference again, and arms whose I/O is scaled: they do other work."""
     if summary.empty:
@@ -382,7 +329,7 @@ def _with_open_loads(summary: pd.DataFrame, found: Evidence, overrun: pd.DataFra
 
 
 def _in_plan_order(summary: pd.DataFrame, run: store.Run) -> pd.DataFrame:
-    place = {arm: number for number, arm in enumerate(_arms(run))}
+    place = {arm: number for number, arm in enumerate(evidence.arms_of(run))}
     if summary.empty:
         return summary
     return summary.sort_values("arm", key=lambda arms: arms.map(place), kind="stable", ignore_index=True)
@@ -415,12 +362,12 @@ def _warnings(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame)
     yield from _failures(run)
     if found.invalid:
         told = [f"{arm} at {load}, as {why}" for (arm, load), why in found.invalid.items()]
-        yield f"Invalid: {_some(told)}."
+        yield f"Invalid: {evidence.abridged(told)}."
     yield from _exclusions(found)
     saturated = list(saturation.warnings(overrun))
-    yield from saturated[:TOLD]
-    if saturated[TOLD:]:
-        yield f"{len(saturated) - TOLD} more arms and open loads are saturated, marked * in the table."
+    yield from saturated[: evidence.TOLD]
+    if saturated[evidence.TOLD :]:
+        yield f"{len(saturated) - evidence.TOLD} more arms and open loads are saturated, marked * in the table."
     if doubt := comparison.twin_doubt(comparisons, found.facts.twin):
         yield doubt
     yield from machine.late_generator(run.record)
@@ -430,30 +377,21 @@ def _warnings(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame)
 
 def _exclusions(found: Evidence) -> Iterator[str]:
     if found.excluded:
-        of = f"{len(found.excluded)} of {len(_blocks(found.run))} blocks"
-        torn = INTERRUPTED in "".join(found.excluded.values())
+        of = f"{len(found.excluded)} of {len(evidence.blocks_of(found.run))} blocks"
+        torn = evidence.INTERRUPTED in "".join(found.excluded.values())
         why = "as interrupted or by the plan's criteria" if torn else "by the plan's criteria"
-        yield f"{of} are left out {why} ({_each_block(found.excluded)})."
-
-
-def _each_block(spoilt: dict[int, str]) -> str:
-    return _some([f"block {block}: {why}" for block, why in spoilt.items()])
+        yield f"{of} are left out {why} ({evidence.each_block(found.excluded)})."
 
 
 def _drifts(comparisons: pd.DataFrame) -> Iterator[str]:
     primary = comparisons[comparisons["primary"].astype(bool)]
     drifting = primary[primary["drifts"].astype(bool)]
     if len(drifting):
-        where = _some([f"{row['arm']} at {row['load']}" for row in drifting.to_dict("records")])
+        where = evidence.abridged([f"{row['arm']} at {row['load']}" for row in drifting.to_dict("records")])
         yield (
             f"In {len(drifting)} of {len(primary)} comparisons of latency, neighbouring blocks resemble each "
             f"other, so the interval is too narrow: {where}."
         )
-
-
-def _some(told: list[str]) -> str:
-    more = len(told) - TOLD
-    return "; ".join([*told[:TOLD], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _failures(run: store.Run) -> Iterator[str]:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from made_up import Point
 
-from harness import analysis, claims, report, saturation, store
+from harness import analysis, claims, evidence, report, saturation, store
 from harness.records import COOLDOWN, MEASURE, PING, Sample, Trial
 
 WORLD: made_up.World = {
@@ -314,7 +314,7 @@ def test_closed_and_open_loads_live_in_one_run_and_the_finding_is_of_the_closed_
     assert set(built.summary["load"]) == {"closed(1)", "closed(8)", "poisson(50)"}
 
 
-def late_and_capped(capped: int) -> report.Evidence:
+def late_and_capped(capped: int) -> evidence.Evidence:
     """Every request of an open load is sent 100 ms after it was due."""
     trials = [open_trial(number) for number in (1, 2)]
     late = [
@@ -327,7 +327,7 @@ def late_and_capped(capped: int) -> report.Evidence:
         )
         for trial, samples in trials
     ]
-    return report.evidence(opened(*late))
+    return evidence.of(opened(*late))
 
 
 def test_a_client_that_waited_for_its_cap_is_not_blamed_for_being_late() -> None:

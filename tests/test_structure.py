@@ -22,6 +22,7 @@ READING_SIDE = {
     "commands.compare_view",
     "comparing",
     "comparison",
+    "evidence",
     "forest",
     "gate",
     "machine",
