@@ -367,7 +367,8 @@ def _warnings(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame)
     saturated = list(saturation.warnings(overrun))
     yield from saturated[: evidence.TOLD]
     if saturated[evidence.TOLD :]:
-        yield f"{len(saturated) - evidence.TOLD} more arms and open loads are saturated, marked * in the table."
+        more = len(saturated) - evidence.TOLD
+        yield f"{more} more arms and open loads are saturated, marked * in the table."
     if doubt := comparison.twin_doubt(comparisons, found.facts.twin):
         yield doubt
     yield from machine.late_generator(run.record)

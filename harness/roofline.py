@@ -63,10 +63,16 @@ def null_server(supervisor: Supervisor, cpus: tuple[int, ...] = ()) -> Iterator[
         process.wait()
 
 
-def measure(supervisor: Supervisor, loader: Loader, transport: Transport, requests: int) -> Roofline:
-    """One transport in closed loop over `CONNECTIONS` connections; GET, 2-byte answer."""
+def measure(
+    supervisor: Supervisor,
+    loader: Loader,
+    transport: Transport,
+    requests: int,
+    connections: int = CONNECTIONS,
+) -> Roofline:
+    """One transport in closed loop; GET, 2-byte answer."""
     with null_server(supervisor) as url:
-        return _closed(loader, url, transport, requests=requests)
+        return _closed(loader, url, transport, connections, requests=requests)
 
 
 def quick(supervisor: Supervisor, loader: Loader, transport: Transport, cpus: tuple[int, ...] = ()) -> Quick:
@@ -95,14 +101,15 @@ def _closed(
     loader: Loader,
     url: str,
     transport: Transport,
+    connections: int = CONNECTIONS,
     *,
     requests: int | None = None,
     duration_s: float | None = None,
 ) -> Roofline:
     options = LoadOptions(
         url=url,
-        arrivals=closed(CONNECTIONS),
-        warmup_requests=10 * CONNECTIONS,
+        arrivals=closed(connections),
+        warmup_requests=10 * connections,
         transport=transport,
         requests=requests,
         duration_s=duration_s,
@@ -111,7 +118,7 @@ def _closed(
     window_s = (outcome.window_end_ms - outcome.window_start_ms) / 1e3
     measured = sum(shot.phase == MEASURE for shot in outcome.shots)
     sent = len(outcome.shots)
-    return Roofline(transport, CONNECTIONS, sent, measured / window_s, outcome.client_cpu_ms / sent)
+    return Roofline(transport, connections, sent, measured / window_s, outcome.client_cpu_ms / sent)
 
 
 def _unseen(answered: int, median_ms: float) -> None:

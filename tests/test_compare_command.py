@@ -6,11 +6,13 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from typer.testing import CliRunner
 
 from harness import store
+from harness.cli import app
 from tests import made_up
 from tests.conftest import Execbench
 from tests.made_up import Point
@@ -18,6 +20,29 @@ from tests.made_up import Point
 World = dict[made_up.Place, Point | Callable[[int], Point]]
 
 FINE, FAILURE, USAGE, GATE_FAILED, INVALID = 0, 1, 2, 3, 4
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class InProcess:
+    """The command line without a process for each call, which would take most of the time; in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, *words: str) -> Done:
+        ended = CliRunner().invoke(app, words)
+        return Done(ended.exit_code, ended.stdout, ended.stderr)
+
+
+@pytest.fixture
+def execbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
+    monkeypatch.chdir(tmp_path)
+    return InProcess(tmp_path)
 
 
 def about(model_ms: float, seed: int = 1, spread: float = 0.01) -> Callable[[int], Point]:
@@ -55,18 +80,18 @@ def save(folder: Path, points: made_up.World, *, blocks: int = 8, **facts: Any) 
 
 
 @pytest.fixture
-def quiet(execbench: Execbench) -> str:
+def quiet(execbench: InProcess) -> str:
     """A run in which thread is as fast as inline."""
     return save(execbench.folder / "quiet", world())
 
 
 @pytest.fixture
-def slow(execbench: Execbench) -> str:
+def slow(execbench: InProcess) -> str:
     """A run in which thread takes half as long again."""
     return save(execbench.folder / "slow", world(32.0))
 
 
-def test_a_run_alone_compares_every_arm_with_the_reference(execbench: Execbench, slow: str) -> None:
+def test_a_run_alone_compares_every_arm_with_the_reference(execbench: InProcess, slow: str) -> None:
     done = execbench("compare", slow)
     assert done.returncode == FINE, done.stderr
     first = done.stdout.strip().splitlines()[0]
@@ -77,7 +102,7 @@ def test_a_run_alone_compares_every_arm_with_the_reference(execbench: Execbench,
 
 
 def test_two_arms_of_one_run_the_first_is_what_the_second_is_compared_with(
-    execbench: Execbench, slow: str
+    execbench: InProcess, slow: str
 ) -> None:
     done = execbench("compare", f"{slow}:thread", f"{slow}:inline")
     assert done.returncode == FINE, done.stderr
@@ -85,7 +110,7 @@ def test_two_arms_of_one_run_the_first_is_what_the_second_is_compared_with(
     assert "x as long as thread" in done.stdout
 
 
-def test_two_runs_are_compared_under_their_folders_names(execbench: Execbench, quiet: str, slow: str) -> None:
+def test_two_runs_are_compared_under_their_folders_names(execbench: InProcess, quiet: str, slow: str) -> None:
     done = execbench("compare", quiet, slow)
     assert done.returncode == FINE, done.stderr
     assert "blocks are not paired" in done.stdout
@@ -94,7 +119,7 @@ def test_two_runs_are_compared_under_their_folders_names(execbench: Execbench, q
     assert "slow:inline takes" in done.stdout
 
 
-def test_what_people_compare_is_a_note_and_no_obstacle(execbench: Execbench, quiet: str) -> None:
+def test_what_people_compare_is_a_note_and_no_obstacle(execbench: InProcess, quiet: str) -> None:
     other = save(execbench.folder / "other", world(), python="3.13.0")
     done = execbench("compare", quiet, other)
     assert done.returncode == FINE, done.stderr
@@ -111,7 +136,7 @@ def test_what_people_compare_is_a_note_and_no_obstacle(execbench: Execbench, qui
     ids=["machine", "model", "load"],
 )
 def test_other_machines_models_and_loads_are_refused_unless_forced(
-    execbench: Execbench, facts: dict[str, Any], said: str
+    execbench: InProcess, facts: dict[str, Any], said: str
 ) -> None:
     before = save(execbench.folder / "before", world(), route="POST /predict")
     after = save(execbench.folder / "after", world(), **({"route": "POST /predict"} | facts))
@@ -122,7 +147,7 @@ def test_other_machines_models_and_loads_are_refused_unless_forced(
     assert execbench("compare", before, after, "--force").returncode == FINE
 
 
-def test_runs_without_a_common_load_are_refused(execbench: Execbench, quiet: str) -> None:
+def test_runs_without_a_common_load_are_refused(execbench: InProcess, quiet: str) -> None:
     other = save(execbench.folder / "other", world(users=2))
     done = execbench("compare", quiet, other, "--force")
     assert done.returncode == INVALID
@@ -133,19 +158,19 @@ def test_runs_without_a_common_load_are_refused(execbench: Execbench, quiet: str
 # -- the gate ------------------------------------------------------------------------------------------
 
 
-def test_the_gate_fails_when_an_arm_is_slower_and_says_which(execbench: Execbench, slow: str) -> None:
+def test_the_gate_fails_when_an_arm_is_slower_and_says_which(execbench: InProcess, slow: str) -> None:
     done = execbench("compare", slow, "--fail-on", "slower")
     assert done.returncode == GATE_FAILED
     assert "The gate failed on 2 of 2 comparisons" in done.stderr
     assert "thread takes 1.4" in done.stderr
 
 
-def test_the_gate_holds_when_arms_are_alike(execbench: Execbench, quiet: str) -> None:
+def test_the_gate_holds_when_arms_are_alike(execbench: InProcess, quiet: str) -> None:
     done = execbench("compare", quiet, "--fail-on", "slower")
     assert done.returncode == FINE, done.stderr
 
 
-def test_the_gate_holds_below_its_floors_though_the_interval_is_sure(execbench: Execbench, slow: str) -> None:
+def test_the_gate_holds_below_its_floors_though_the_interval_is_sure(execbench: InProcess, slow: str) -> None:
     latency = ("compare", slow, "--fail-on", "slower", "--metric", "latency")
     assert execbench(*latency).returncode == GATE_FAILED
     assert execbench(*latency, "--floor-ms", "100").returncode == FINE
@@ -155,7 +180,7 @@ def test_the_gate_holds_below_its_floors_though_the_interval_is_sure(execbench: 
     assert execbench(*throughput, "--floor-per-s", "1000").returncode == FINE
 
 
-def test_the_gate_gives_no_verdict_of_too_few_blocks(execbench: Execbench) -> None:
+def test_the_gate_gives_no_verdict_of_too_few_blocks(execbench: InProcess) -> None:
     run = save(execbench.folder / "short", world(), blocks=3)
     assert execbench("compare", run).returncode == FINE
     done = execbench("compare", run, "--fail-on", "slower")
@@ -163,7 +188,7 @@ def test_the_gate_gives_no_verdict_of_too_few_blocks(execbench: Execbench) -> No
     assert "only 3 blocks" in done.stderr
 
 
-def test_the_gate_does_not_pass_an_arm_whose_trials_failed(execbench: Execbench) -> None:
+def test_the_gate_does_not_pass_an_arm_whose_trials_failed(execbench: InProcess) -> None:
     def dying(block: int) -> Point:
         return Point(model_ms=20.0, state="failed" if block == 2 else "ok")
 
@@ -173,7 +198,7 @@ def test_the_gate_does_not_pass_an_arm_whose_trials_failed(execbench: Execbench)
     assert "1 of 8 of thread's trials do not count: the server died" in done.stderr
 
 
-def test_the_gate_does_not_fail_on_too_few_blocks_however_slow(execbench: Execbench) -> None:
+def test_the_gate_does_not_fail_on_too_few_blocks_however_slow(execbench: InProcess) -> None:
     run = save(execbench.folder / "short", world(40.0), blocks=5)
     done = execbench("compare", run, "--fail-on", "slower")
     assert done.returncode == INVALID
@@ -181,7 +206,7 @@ def test_the_gate_does_not_fail_on_too_few_blocks_however_slow(execbench: Execbe
 
 
 def test_the_gate_does_not_pass_what_only_one_run_has_unless_it_is_narrowed(
-    execbench: Execbench, quiet: str
+    execbench: InProcess, quiet: str
 ) -> None:
     gate = ("--fail-on", "slower")
     fewer = save(execbench.folder / "fewer", {("inline", 8): about(20.0)})
@@ -196,7 +221,7 @@ def test_the_gate_does_not_pass_what_only_one_run_has_unless_it_is_narrowed(
     assert execbench("compare", quiet, loads, *gate, "--load", "closed(8)").returncode == FINE
 
 
-def test_the_gate_does_not_pass_an_arm_that_was_left_out_or_never_run(execbench: Execbench) -> None:
+def test_the_gate_does_not_pass_an_arm_that_was_left_out_or_never_run(execbench: InProcess) -> None:
     run = save(execbench.folder / "killed", world())
     path = execbench.folder / run / "run.json"
     record = json.loads(path.read_text())
@@ -207,7 +232,7 @@ def test_the_gate_does_not_pass_an_arm_that_was_left_out_or_never_run(execbench:
     assert "process has no trial." in done.stderr
 
 
-def test_a_run_of_execbench_load_has_no_arms_and_that_is_said(execbench: Execbench) -> None:
+def test_a_run_of_execbench_load_has_no_arms_and_that_is_said(execbench: InProcess) -> None:
     run = save(execbench.folder / "load", {("server", 8): about(20.0)})
     path = execbench.folder / run / "run.json"
     record = json.loads(path.read_text())
@@ -217,7 +242,7 @@ def test_a_run_of_execbench_load_has_no_arms_and_that_is_said(execbench: Execben
     assert "is a run of `execbench load`: it knows one server and has no arms to compare" in done.stderr
 
 
-def test_a_noisy_session_withholds_the_verdicts_whatever_was_asked(execbench: Execbench) -> None:
+def test_a_noisy_session_withholds_the_verdicts_whatever_was_asked(execbench: InProcess) -> None:
     run = save(execbench.folder / "noisy", world(40.0, twin_ms=30.0), twin=True)
     for words in (("compare", run), ("compare", run, "--fail-on", "slower")):
         done = execbench(*words)
@@ -228,7 +253,7 @@ def test_a_noisy_session_withholds_the_verdicts_whatever_was_asked(execbench: Ex
     assert arms.returncode == INVALID
 
 
-def test_a_quiet_twin_is_told(execbench: Execbench) -> None:
+def test_a_quiet_twin_is_told(execbench: InProcess) -> None:
     run = save(execbench.folder / "twins", world(twin_ms=20.0), twin=True)
     done = execbench("compare", run)
     assert done.returncode == FINE, done.stderr
@@ -238,7 +263,7 @@ def test_a_quiet_twin_is_told(execbench: Execbench) -> None:
 # -- what is shown -------------------------------------------------------------------------------------
 
 
-def test_json_is_one_document_with_every_row(execbench: Execbench, slow: str) -> None:
+def test_json_is_one_document_with_every_row(execbench: InProcess, slow: str) -> None:
     done = execbench("compare", slow, "--json")
     found = json.loads(done.stdout)
     latency = found["rows"][0]
@@ -247,13 +272,13 @@ def test_json_is_one_document_with_every_row(execbench: Execbench, slow: str) ->
     assert latency["low"] < latency["ratio"] < latency["high"]
 
 
-def test_json_stays_whole_when_the_gate_fails(execbench: Execbench, slow: str) -> None:
+def test_json_stays_whole_when_the_gate_fails(execbench: InProcess, slow: str) -> None:
     done = execbench("compare", slow, "--json", "--fail-on", "slower")
     assert done.returncode == GATE_FAILED
     assert json.loads(done.stdout)["rows"]
 
 
-def test_markdown_is_a_table_whose_lines_have_as_many_cells(execbench: Execbench, slow: str) -> None:
+def test_markdown_is_a_table_whose_lines_have_as_many_cells(execbench: InProcess, slow: str) -> None:
     done = execbench("compare", slow, "--markdown")
     lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
@@ -261,14 +286,14 @@ def test_markdown_is_a_table_whose_lines_have_as_many_cells(execbench: Execbench
     assert done.stdout.startswith("- thread takes 1.4")
 
 
-def test_metric_and_load_choose_rows(execbench: Execbench) -> None:
+def test_metric_and_load_choose_rows(execbench: InProcess) -> None:
     run = save(execbench.folder / "loads", world() | world(users=2))
     chosen = execbench("compare", run, "--metric", "io", "--load", "closed(2)", "--json")
     rows = json.loads(chosen.stdout)["rows"]
     assert {(row["metric"], row["load"]) for row in rows} == {("io_ms", "closed(2)")}
 
 
-def test_an_arm_that_does_other_work_is_left_out_and_named(execbench: Execbench) -> None:
+def test_an_arm_that_does_other_work_is_left_out_and_named(execbench: InProcess) -> None:
     points = world() | {("scaled", 8): about(20.0)}
     run = save(execbench.folder / "scaled", points)
     path = execbench.folder / "scaled" / "run.json"
@@ -282,7 +307,7 @@ def test_an_arm_that_does_other_work_is_left_out_and_named(execbench: Execbench)
     assert execbench("compare", f"{run}:inline", f"{run}:scaled").returncode == INVALID
 
 
-def test_excluded_blocks_are_told_and_do_not_count(execbench: Execbench) -> None:
+def test_excluded_blocks_are_told_and_do_not_count(execbench: InProcess) -> None:
     run = save(execbench.folder / "stolen", world(), exclude={"steal_share": 0.05})
     path = execbench.folder / run / "trials.csv"
     lines = [line.split(",") for line in path.read_text().splitlines()]
@@ -295,7 +320,7 @@ def test_excluded_blocks_are_told_and_do_not_count(execbench: Execbench) -> None
     assert "n = 7 blocks" in done.stdout
 
 
-def test_a_client_that_was_late_makes_its_arm_and_load_invalid(execbench: Execbench) -> None:
+def test_a_client_that_was_late_makes_its_arm_and_load_invalid(execbench: InProcess) -> None:
     run = save(execbench.folder / "late", world())
     path = execbench.folder / run / "requests.csv"
     lines = [line.split(",") for line in path.read_text().splitlines()]
@@ -329,7 +354,7 @@ def test_a_client_that_was_late_makes_its_arm_and_load_invalid(execbench: Execbe
     ids=" ".join,
 )
 def test_wrong_usage_ends_with_2_and_no_output(
-    execbench: Execbench, slow: str, words: tuple[str, ...]
+    execbench: InProcess, slow: str, words: tuple[str, ...]
 ) -> None:
     done = execbench("compare", *words)
     assert done.returncode == USAGE
@@ -337,7 +362,7 @@ def test_wrong_usage_ends_with_2_and_no_output(
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_that_is_no_run_ends_with_1(execbench: Execbench, slow: str) -> None:
+def test_a_folder_that_is_no_run_ends_with_1(execbench: InProcess, slow: str) -> None:
     assert execbench("compare", "nowhere").returncode == FAILURE
     (execbench.folder / slow / "requests.csv").write_text("damaged\n")
     done = execbench("compare", slow)
@@ -345,7 +370,12 @@ def test_a_folder_that_is_no_run_ends_with_1(execbench: Execbench, slow: str) ->
     assert "Traceback" not in done.stderr
 
 
-def test_help_tells_the_exit_codes(execbench: Execbench) -> None:
+def test_help_tells_the_exit_codes(execbench: InProcess) -> None:
     said = " ".join(execbench("compare", "--help").stdout.split())
     for code in ("0 fine", "1 failure", "2 wrong usage", "3 the gate failed", "4 the comparison", "130"):
         assert code in said
+
+
+def test_a_failed_gate_is_the_exit_code_of_the_process(shared: Execbench) -> None:
+    run = save(shared.folder / "slow", world(32.0))
+    assert shared("compare", run, "--fail-on", "slower").returncode == GATE_FAILED

@@ -11,6 +11,7 @@ from harness.terminal import console, print_json
 
 
 def roofline(
+    concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, help="Connections.")] = 32,
     requests: Annotated[int, typer.Option(min=100, help="Requests per transport.")] = 6000,
     as_json: flags.AsJson = False,
 ) -> None:
@@ -24,7 +25,7 @@ def roofline(
     with Supervisor() as supervisor, Loader(supervisor) as loader, Progress(console(stderr=True)) as progress:
         for transport in measuring.TRANSPORTS:
             progress.stage(f"{transport}: {requests} requests")
-            results.append(measuring.measure(supervisor, loader, transport, requests))
+            results.append(measuring.measure(supervisor, loader, transport, requests, concurrency))
     if as_json:
         print_json([result._asdict() for result in results])
         return
