@@ -12,6 +12,7 @@ import gc
 import ipaddress
 import itertools
 import json
+import math
 import statistics
 import sys
 import time
@@ -191,13 +192,18 @@ class _Trial:
         """Open loop: send at the due times whatever the answers do, but never more than the cap at once."""
         under_way: set[asyncio.Task[Shot]] = set()
         free = asyncio.Semaphore(self._options.cap)
+        held_until = -math.inf  # when the cap last gave way: what was due before it is sent late
         for due_s in due_times_s(self._options.arrivals, self._options.seed):
             due = due_s * 1e3
             phase = self._window.next_phase(due)
             if not await self._comes(due):
                 break
-            self._capped += free.locked()
-            await free.acquire()
+            if free.locked():
+                await free.acquire()
+                held_until = self._now()
+            else:
+                await free.acquire()
+            self._capped += due < held_until
             task = asyncio.create_task(self._ask_at(client, due, phase))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
