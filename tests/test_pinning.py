@@ -18,6 +18,7 @@ from harness.errors import HarnessError
 from harness.options import ServerOptions
 from harness.supervisor import Supervisor
 
+# elsewhere a process cannot choose its CPUs, and `pinning.split` refuses
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux pins")
 
 FAMILY = """
@@ -61,7 +62,9 @@ def affinities(process: psutil.Process) -> set[tuple[int, ...]]:
 @pytest.fixture
 def two_cpus() -> None:
     if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("needs two usable CPUs")
+        pytest.skip(
+            "needs two usable CPUs"
+        )  # with one there is nothing to split; the refusal is tested below
 
 
 @pytest.mark.usefixtures("two_cpus")
