@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+import math
+import os
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import BrokenExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
@@ -18,6 +20,7 @@ import strategies
 from harness import worker, workloads
 from harness.beat import Beat
 from harness.clock import now_ms
+from harness.leaving import CLIENT_LEFT, ClientLeft, unless_the_client_leaves
 from harness.options import ServerOptions
 from harness.records import Timings
 from harness.server_timing import HEADER, encode
@@ -33,12 +36,14 @@ class Question(BaseModel):
     text: str
 
 
-def create_app(options: ServerOptions) -> FastAPI:
+def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) -> FastAPI:
     """The app for one arm. It answers requests once every worker has loaded the model and run it once.
+
+    When the strategy cannot be opened, `on_failure` hears why, and the server does not start.
 
     GET / asks the article's sentence; POST /predict the text of its body. Model first, then the awaited I/O;
     the split of the time leaves in the `Server-Timing` header, unless the app is not instrumented.
-    GET /health is 200 once every worker is warm, and 503 from the request on that finds the strategy broken.
+    GET /health is 200 once every worker is warm, and 503 when nothing can be served any more.
     GET /ping answers at once, so that what it waits for is the loop. POST /-/watch starts to measure how late
     that loop is, and DELETE /-/watch ends it and tells.
     """
@@ -53,24 +58,29 @@ def create_app(options: ServerOptions) -> FastAPI:
                 app.state.about = about
                 yield
         except Exception as error:
-            app.state.startup_error = error
+            on_failure(error)
             raise
 
     app = FastAPI(title="executor-bench", lifespan=lifespan, docs_url=None, redoc_url=None)
 
     @app.get("/")
-    async def article() -> JSONResponse:
-        return await _handler(app).answer(workload.warmup_item)
+    async def article(request: Request) -> Response:
+        return await _handler(app).answer(workload.warmup_item, request)
 
     @app.post("/predict")
-    async def predict(question: Question) -> JSONResponse:
-        return await _handler(app).answer(question.text)
+    async def predict(question: Question, request: Request) -> Response:
+        return await _handler(app).answer(question.text, request)
 
     @app.get("/health")
     async def health() -> JSONResponse:
-        handler = _handler(app)
-        content = {"status": handler.health, "strategy": options.strategy, "about": app.state.about}
-        return JSONResponse(content, status_code=200 if handler.health == "ok" else 503)
+        is_able = _handler(app).is_able()
+        content = {
+            "status": "ok" if is_able else "broken",
+            "strategy": options.strategy,
+            "pid": os.getpid(),
+            "about": app.state.about,
+        }
+        return JSONResponse(content, status_code=200 if is_able else 503)
 
     @app.get("/ping")
     async def ping() -> JSONResponse:
@@ -97,7 +107,8 @@ def _add_watch(app: FastAPI) -> None:
 def _open(options: ServerOptions) -> Any:
     module = strategies.get(options.strategy)
     setup = functools.partial(worker.setup, options.workload, options.inject.model_ms)
-    chosen = {} if options.workers is None else {"workers": options.workers}
+    modules = workloads.create(options.workload).modules
+    chosen = {"workers": options.workers, "preload": modules, **options.options}
     return module.open(setup, worker.call, strategies.Options(**chosen))
 
 
@@ -111,7 +122,7 @@ class Handler:
 
     def __init__(
         self,
-        submit: Callable[[Any], Awaitable[worker.Reply]],
+        submit: strategies.Submit,
         workload: workloads.Workload,
         options: ServerOptions,
     ) -> None:
@@ -120,19 +131,22 @@ class Handler:
         self._inject = options.inject
         self._instrumented = options.instrumented
         self._stamp = now_ms if options.instrumented else _no_stamp
-        self.health = "ok"
+        self.is_able = submit.is_able
 
-    async def answer(self, item: str) -> JSONResponse:
-        """200 with the I/O's value, 500 when the model raised, 503 when the strategy can serve no more."""
+    async def answer(self, item: str, request: Request) -> Response:
+        """200 with the I/O's value.
+
+        500 when the model raised, or killed its workers; 503 when the strategy can take no more, now (with
+        Retry-After) or ever; 504 when the call took too long. A client that leaves takes its item along.
+        """
         entered = self._stamp()
         await _delay(self._inject.queue_ms)
         try:
-            reply = await self._submit(item)
-        except BrokenExecutor as error:
-            self.health = "broken"
-            return _failed(503, error)
+            reply: worker.Reply = await unless_the_client_leaves(request, self._submit(item))
+        except ClientLeft:
+            return Response(status_code=CLIENT_LEFT)
         except Exception as error:  # noqa: BLE001 - whatever a model raises, the client gets an answer
-            return _failed(500, error)
+            return _failed(error)
         await _delay(self._inject.resume_ms)
         resumed = self._stamp()
         await _delay(self._inject.io_ms)
@@ -167,6 +181,20 @@ async def _delay(delay_ms: float) -> None:
         await asyncio.sleep(delay_ms / 1e3)
 
 
-def _failed(status: int, error: Exception) -> JSONResponse:
-    log.error("answered %d: %s: %s", status, type(error).__name__, error)
-    return JSONResponse({"detail": f"{type(error).__name__}: {error}"}, status_code=status)
+_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (strategies.Full, 503),
+    (BrokenExecutor, 503),
+    (strategies.TimedOut, 504),
+    (TimeoutError, 504),
+)
+
+
+def _failed(error: Exception) -> JSONResponse:
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    headers = {}
+    if isinstance(error, strategies.Full):  # by the thousand when overloaded: not worth a line each
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    else:
+        log.error("answered %d: %s: %s", status, type(error).__name__, error)
+    content = {"detail": f"{type(error).__name__}: {error}"}
+    return JSONResponse(content, status_code=status, headers=headers)

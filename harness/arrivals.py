@@ -2,7 +2,8 @@
 
 closed(8): so many users, each of whom asks again once answered. The open laws ask whatever the answers do:
 constant(50) and poisson(50) in requests a second, burst(10, 0.5) ten at once every 0.5 s, replay(FILE) the
-seconds from the start that stand in FILE, one in each line.
+seconds from the start that stand in FILE, one in each line. own(0.8) is a Poisson law whose rate is that
+share of what the arm itself can do in closed loop; `for_arm` makes it one, once that is known.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from struct import pack
 from typing import NamedTuple
 
 CLOSED = "closed"
+OWN = "own"
 DIGITS_OF_HASH = 12
 FASTEST_PER_S = 100_000.0  # a typing error, not a load
 
@@ -25,7 +27,7 @@ class Law(NamedTuple):
     """An arrival law. `str()` gives the text that `parse` reads."""
 
     name: str
-    first: float = 0.0  # users, requests a second, or requests at once
+    first: float = 0.0  # users, requests a second, requests at once, or a share
     every_s: float = 0.0  # of a burst
     file: str = ""  # of a replay
 
@@ -34,14 +36,23 @@ class Law(NamedTuple):
         return self.name != CLOSED
 
     @property
+    def is_own(self) -> bool:
+        """Whether the rate depends on the arm."""
+        return self.name == OWN
+
+    def for_arm(self, throughput_per_s: float) -> Law:
+        """The law for an arm that can do so much; itself unless the rate depends on the arm."""
+        return Law("poisson", self.first * throughput_per_s) if self.is_own else self
+
+    @property
     def users(self) -> int | None:
         """Closed loop: how many; None in open loop."""
         return None if self.is_open else int(self.first)
 
     @property
     def rate_per_s(self) -> float | None:
-        """Mean arrivals a second that an open law asks for; None in closed loop."""
-        if not self.is_open:
+        """Mean arrivals a second that an open law asks for; None in closed loop, or where the arm decides."""
+        if not self.is_open or self.is_own:
             return None
         if self.name == "burst":
             return self.first / self.every_s
@@ -71,12 +82,13 @@ def parse(text: str) -> Law:
         raise ValueError(f"{text!r} is no arrival law: {error}") from error
 
 
-EXAMPLES = ("closed(8)", "constant(50)", "poisson(50)", "burst(10, 0.5)", "replay(FILE)")
+EXAMPLES = ("closed(8)", "constant(50)", "poisson(50)", "burst(10, 0.5)", "replay(FILE)", "own(0.8)")
 
 
 def due_times_s(law: Law, seed: int) -> Iterator[float]:
     """Seconds from the start at which requests are due, rising; endless but for a replay."""
     assert law.is_open, "in closed loop a request is due when the last answer is done"
+    assert not law.is_own, "what the arm can do must be known first"
     return _SCHEDULES[law.name](law, seed)
 
 
@@ -146,6 +158,10 @@ def _read_rate(name: str) -> Callable[[str], Law]:
     return lambda text: Law(name, _number(text, "the rate", least=1e-3, most=FASTEST_PER_S))
 
 
+def _read_share(text: str) -> Law:
+    return Law(OWN, _number(text, "the share of the arm's own throughput", least=0.01, most=10.0))
+
+
 def _read_burst(text: str) -> Law:
     size, _, every = text.partition(",")
     return Law(
@@ -164,6 +180,7 @@ _READERS: dict[str, Callable[[str], Law]] = {
     "poisson": _read_rate("poisson"),
     "burst": _read_burst,
     "replay": _read_replay,
+    OWN: _read_share,
 }
 
 

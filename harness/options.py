@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -13,10 +16,12 @@ from pydantic import (
     PlainValidator,
     PositiveFloat,
     PositiveInt,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
 
+import strategies
 from harness import arrivals
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
@@ -87,11 +92,26 @@ def _law(value: Any) -> arrivals.Law:
 Law = Annotated[arrivals.Law, PlainValidator(_law), PlainSerializer(str)]
 
 
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    """Those that were given, with their types; ValueError for what `strategies.Options` does not take."""
+    known = {field.name for field in dataclasses.fields(strategies.Options)} - {"workers"}
+    for name in sorted(options.keys() - known):
+        near = difflib.get_close_matches(name, known, n=1)
+        raise ValueError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    checked = TypeAdapter(strategies.Options).validate_python(options)
+    return {name: getattr(checked, name) for name in options}
+
+
+StrategyOptions = Annotated[dict[str, Any], AfterValidator(_checked)]
+
+
 class ServerOptions(Frozen):
     """Everything one child server needs to know."""
 
     strategy: str
     workers: PositiveInt | None = None  # None: the strategy's own default
+    options: StrategyOptions = Field(default_factory=dict)  # further fields of `strategies.Options`
+    server_processes: PositiveInt = 1  # uvicorn's own: so many copies of all this behind one port
     workload: WorkloadOptions = WorkloadOptions()
     inject: Inject = Inject()
     instrumented: bool = True  # False: no stamps, no Server-Timing: to see what those cost

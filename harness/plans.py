@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import random
+import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
@@ -24,6 +25,7 @@ from harness.options import (
     LoadOptions,
     Route,
     ServerOptions,
+    StrategyOptions,
     Texts,
     Transport,
     WorkloadOptions,
@@ -44,15 +46,41 @@ class Arm(Frozen):
     name: Name
     strategy: str
     workers: PositiveInt | None = None  # None: the strategy's default
+    options: StrategyOptions = Field(default_factory=dict)  # what else the strategy is told
+    server_processes: PositiveInt = 1  # uvicorn's --workers
+    workload: dict[str, Any] = Field(
+        default_factory=dict
+    )  # where this arm's differs from the plan's: backend, thread budget
     io_per_model: PositiveFloat | None = None  # I/O as a multiple of the model's time alone, seen in a pilot
     inject: Inject = Inject()
     instrumented: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_its_factory(cls, data: Any) -> Any:
+        """`executor:package.module:factory` says strategy and option in one."""
+        strategy, _, factory = (
+            str(data.get("strategy", "")).partition(":") if isinstance(data, dict) else ("",) * 3
+        )
+        if not factory:
+            return data
+        return {**data, "strategy": strategy, "options": {**data.get("options", {}), "factory": factory}}
+
+    @property
+    def chosen(self) -> strategies.Options:
+        """What its strategy is told."""
+        return strategies.Options(workers=self.workers, **self.options)
+
+    def own_workload(self, workload: WorkloadOptions) -> WorkloadOptions:
+        """The plan's workload as this arm has it."""
+        return WorkloadOptions.model_validate({**workload.model_dump(exclude_unset=True), **self.workload})
 
     def server_options(self, workload: WorkloadOptions, lone_model_ms: float | None = None) -> ServerOptions:
         """What its server is told; `lone_model_ms` is needed when the I/O is scaled to the model.
 
         Scaled I/O is whole milliseconds: asyncio's timers round up to those, so a fraction would be a lie.
         """
+        workload = self.own_workload(workload)
         if self.io_per_model is not None:
             assert lone_model_ms is not None, "a scaled arm starts after the pilot"
             whole_ms = float(max(1, round(self.io_per_model * lone_model_ms)))
@@ -60,6 +88,8 @@ class Arm(Frozen):
         return ServerOptions(
             strategy=self.strategy,
             workers=self.workers,
+            options=self.options,
+            server_processes=self.server_processes,
             workload=workload,
             inject=self.inject,
             instrumented=self.instrumented,
@@ -108,6 +138,8 @@ class Plan(Frozen):
     duration_s: PositiveFloat | None = None
     open_duration_s: PositiveFloat = 20.0  # from empty, the wait at load 0.8 is 15 % too low after 2 s
     open_settle_s: NonNegativeFloat = 3.0
+    open_every: PositiveInt = 1  # open loads in every so many blocks only: their windows are long
+    own_users: PositiveInt = 32  # users of the closed loop in which own(0.8) sees what the arm can do
     cap: PositiveInt = IN_FLIGHT_CAP
     blocks: PositiveInt = BLOCKS
     precision: Annotated[float, Field(gt=0, lt=1)] | None = None  # stop early at this half width of interval
@@ -166,6 +198,11 @@ class Plan(Frozen):
         return (*self.arms, reference.model_copy(update={"name": f"{reference.name}{TWIN_SUFFIX}"}))
 
     @property
+    def knows_own_loads(self) -> bool:
+        """Whether it must be seen first what each arm can do."""
+        return any(law.is_own for law in self.arrivals)
+
+    @property
     def pilot(self) -> Arm | None:
         """The arm on which the model's time alone is seen before scaled arms start; None when none are."""
         if all(arm.io_per_model is None for arm in self.arms):
@@ -179,10 +216,13 @@ class Plan(Frozen):
         """
         for block in range(1, self.blocks + 1):
             draw = random.Random(self.block_seed(block))  # noqa: S311 - order, not secrets
-            laws = draw.sample(self.laws, len(self.laws))
+            laws = [law for law in draw.sample(self.laws, len(self.laws)) if self._has(law, block)]
             cells = [(arm, law) for law in laws for arm in draw.sample(self.every_arm, len(self.every_arm))]
             for position, (arm, law) in enumerate(cells):
                 yield Cell(block, position, arm, law)
+
+    def _has(self, law: Law, block: int) -> bool:
+        return not law.is_open or (block - 1) % self.open_every == 0
 
     def block_seed(self, block: int) -> int:
         """Seed of order, texts and arrivals: new for each block, the same for all arms in it."""
@@ -241,6 +281,7 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
     workloads.check(plan.workload)
     for arm in plan.arms:
         _check_strategy(arm)
+        _check_workload(arm, plan.workload)
     return plan
 
 
@@ -272,6 +313,8 @@ class Flags(Frozen):
     transport: str | None = None
     timeout_s: float | None = None
     seed: int | None = None
+    options: dict[str, str] = Field(default_factory=dict)
+    server_processes: int | None = None
     workload: dict[str, Any] = Field(default_factory=dict)
     inject: dict[str, float] = Field(default_factory=dict)
 
@@ -288,46 +331,95 @@ _WITHOUT_PLAN: dict[str, Any] = {
 
 
 def from_flags(flags: Flags) -> Plan:
-    """A plan made of flags alone; by default the four strategies at c = 8."""
-    names = flags.strategies or strategies.NAMES
-    arms = [{"name": name, "strategy": name} for name in names]
+    """A plan made of flags alone; by default the article's four strategies at c = 8."""
+    arms = [_arm_of(text) for text in flags.strategies or ARTICLES]
     loads = {} if flags.arrivals or flags.concurrency else {"concurrency": [8]}
     data = {**_WITHOUT_PLAN, **loads, "arms": arms}
     return make(_with_flags(data, flags), source="plan made of these flags")
 
 
+ARTICLES = ("inline", "thread", "process", "default_pool")
+
+
+def _arm_of(text: str) -> dict[str, Any]:
+    """An arm from NAME or NAME:key=value,key=value; the name in tables says all of it."""
+    strategy, _, rest = text.partition(":")
+    if not rest or "=" not in rest:
+        return {"name": _as_name(text), "strategy": text}
+    options = pairs(rest.split(","), "--strategy")
+    workers = options.pop("workers", None)
+    arm = {"name": _as_name(text), "strategy": strategy, "options": options}
+    return arm if workers is None else arm | {"workers": workers}
+
+
+def _as_name(text: str) -> str:
+    return re.sub(r"[^a-z0-9_.-]+", "-", text.lower())[:60]
+
+
+def pairs(texts: Iterable[str], flag: str) -> dict[str, str]:
+    """KEY=VALUE … as a dict; UsageError for what is no such pair."""
+    found = [text.partition("=") for text in texts]
+    for key, _, value in found:
+        if not key or not value:
+            raise UsageError(
+                f"{flag} {key!r} is not understood.", stage="plan", hint="For example: max_batch=16"
+            )
+    return {key.strip().replace("-", "_"): value.strip() for key, _, value in found}
+
+
 def override(plan: Plan, flags: Flags) -> Plan:
     """The plan with what the flags say in its place; `strategies` keeps the arms of those.
 
-    Published claims are judged only while workers, workload and I/O are the plan's own.
+    Published claims are judged only while workers, options, workload and I/O are the plan's own.
     """
     data = plan.model_dump(exclude_unset=True)
     if flags.strategies:
-        kept = [arm for arm in data["arms"] if arm["strategy"] in flags.strategies]
+        kept = [arm for arm in data["arms"] if {arm["strategy"], arm["name"]} & set(flags.strategies)]
         for name in flags.strategies:
             _refuse_absent(name, plan)
         data["arms"] = kept
         if data.get("reference") not in [arm["name"] for arm in kept]:
             data.pop("reference", None)
-    if flags.workers or flags.inject or _ANOTHER_SCENARIO & flags.workload.keys():
+    if (
+        flags.workers
+        or flags.options
+        or flags.server_processes
+        or flags.inject
+        or _ANOTHER_SCENARIO & flags.workload.keys()
+    ):
         data["claims"] = None  # they are about this plan's workers, workload and I/O
     return make(_with_flags(data, flags), source=f"plan {plan.name!r} with these flags")
 
 
+_FOR_ARMS = {"strategies", "workers", "options", "server_processes", "workload", "inject"}
+
+
 def _with_flags(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
-    plain = flags.model_dump(exclude={"strategies", "workers", "workload", "inject"})
+    plain = flags.model_dump(exclude=_FOR_ARMS)
     data = data | {key: value for key, value in plain.items() if value not in (None, ())}
     data = _with_loads(data, flags)
     workload = _with_workload(data.get("workload", {}), flags.workload)
     arms = [_with_arm_flags(arm, flags) for arm in data["arms"]]
-    if flags.workers is not None and all("workers" not in arm for arm in arms):
-        raise UsageError(
-            "No strategy of this plan takes a number of workers.",
-            stage="plan",
-            hint="Those that do: "
-            + ", ".join(n for n in strategies.NAMES if "workers" in strategies.get(n).TAKES),
-        )
+    for name in _said_of_strategies(flags):
+        _refuse_unheard(name, data["arms"])
     return {**data, "workload": workload, "arms": arms}
+
+
+def _said_of_strategies(flags: Flags) -> list[str]:
+    return [*(["workers"] if flags.workers is not None else []), *flags.options]
+
+
+def _refuse_unheard(option: str, arms: list[dict[str, Any]]) -> None:
+    """UsageError when no arm obeys an option."""
+    if any(option in _obeyed_by(arm) for arm in arms):
+        return
+    what = "a number of workers" if option == "workers" else f"an option {option!r}"
+    takers = [name for name in strategies.NAMES if option in strategies.get(name).TAKES]
+    raise UsageError(
+        f"No strategy of this plan takes {what}.",
+        stage="plan",
+        hint=f"Those that do: {', '.join(takers) or 'none'}.",
+    )
 
 
 def _with_loads(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
@@ -355,15 +447,25 @@ def _with_workload(base: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]
 
 
 def _with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:
-    if flags.workers is not None and "workers" in find_strategy(arm["strategy"]).TAKES:
+    takes = _obeyed_by(arm)
+    if flags.workers is not None and "workers" in takes:
         arm = arm | {"workers": flags.workers}
+    heard = {key: value for key, value in flags.options.items() if key in takes}
+    if heard:
+        arm = arm | {"options": arm.get("options", {}) | heard}
+    if flags.server_processes is not None:
+        arm = arm | {"server_processes": flags.server_processes}
     return arm | {"inject": arm.get("inject", {}) | flags.inject} if flags.inject else arm
 
 
+def _obeyed_by(arm: dict[str, Any]) -> frozenset[str]:
+    return _obeyed(arm["strategy"].partition(":")[0], arm.get("options", {}))
+
+
 def _refuse_absent(name: str, plan: Plan) -> None:
-    find_strategy(name)
     have = dict.fromkeys(arm.strategy for arm in plan.arms)
-    if name not in have:
+    if name not in have and name not in [arm.name for arm in plan.arms]:
+        find_strategy(name)
         raise UsageError(
             f"The plan {plan.name!r} has no arm with the strategy {name!r}.",
             stage="plan",
@@ -381,13 +483,55 @@ def find_strategy(name: str) -> strategies.Strategy:
 
 
 def _check_strategy(arm: Arm) -> None:
-    strategy = find_strategy(arm.strategy)
-    if arm.workers is not None and "workers" not in strategy.TAKES:
+    """UsageError unless the strategy can work here and obeys what the arm tells it."""
+    find_strategy(arm.strategy)
+    said = set(arm.options) | ({"workers"} if arm.workers is not None else set())
+    for idle in sorted(said - _obeyed(arm.strategy, arm.options)):
+        what = "number of workers" if idle == "workers" else f"option {idle!r}"
+        takes = ", ".join(sorted(_obeyed(arm.strategy, arm.options))) or "none"
         raise UsageError(
-            f"The strategy {arm.strategy!r} (arm {arm.name!r}) takes no number of workers.",
+            f"The strategy {arm.strategy!r} (arm {arm.name!r}) takes no {what}.",
             stage="plan",
-            hint="Leave `workers` out for it.",
+            hint=f"It takes: {takes}.",
         )
+    for name in (arm.strategy, *([arm.chosen.over] if arm.strategy == "batch" else [])):
+        reason = find_strategy(name).why_not()
+        if reason is not None:
+            raise UsageError(f"The strategy {name!r} cannot work here: {reason}.", stage="plan", hint=_EXTRAS)
+    if arm.strategy == "executor" and not arm.chosen.factory:
+        raise UsageError(
+            f"The arm {arm.name!r} says no executor.",
+            stage="plan",
+            hint="Name what makes it: executor:package.module:function",
+        )
+
+
+_EXTRAS = "`execbench list` shows what can; extras are installed with `make setup EXTRAS=name`."
+
+
+def _obeyed(strategy: str, options: dict[str, Any]) -> frozenset[str]:
+    """The options that this strategy obeys; where it runs another one, those that the other obeys."""
+    takes = find_strategy(strategy).TAKES
+    if "over" not in takes:
+        return takes
+    inner = find_strategy(options.get("over", strategies.Options().over)).TAKES
+    own = {"over", "max_batch", "max_wait_ms", "max_queue"}
+    return takes & (own | inner)
+
+
+def _check_workload(arm: Arm, workload: WorkloadOptions) -> None:
+    """UsageError unless the arm's workload is the plan's with options that it obeys."""
+    try:
+        own = arm.own_workload(workload)
+    except ValidationError as error:
+        raise UsageError(f"The workload of arm {arm.name!r}: {explain(error)}", stage="plan") from error
+    if own.name != workload.name:
+        raise UsageError(
+            f"The arm {arm.name!r} has another workload than its plan.",
+            stage="plan",
+            hint="Arms are compared on one workload: an arm may only change its options.",
+        )
+    workloads.check(own)
 
 
 def _read(name_or_path: str) -> str:

@@ -24,6 +24,7 @@ from harness.supervisor import Supervisor
 PILOT_SETTLES_S = 3.0
 PILOT_WINDOWS = 3
 PILOT_REQUESTS = 40
+PILOT_CLOSED_S = 2.0
 DRAINS_WITHIN_S = 30.0
 MOST_OF_ROOFLINE = 0.5  # beyond it the load generator's own queue is in every latency
 
@@ -89,6 +90,9 @@ def run(
             arms.lone_model_ms = trials.lone_model_ms(plan.pilot)
             listener.stage("starting servers")
             arms.start([arm for arm in plan.every_arm if arm.io_per_model is not None])
+        if plan.knows_own_loads:
+            listener.stage("pilot: what each arm can do")
+            trials.see_own_throughputs()
         trials.run_all()
         arms.note_memory()
     return trials.done
@@ -115,6 +119,7 @@ class _Record:
             "started_at": utc_now(),
             **now,
             "lone_model_ms": None,
+            "own_per_s": {},  # arm → what it can do in closed loop, for loads that are a share of that
             "environment": environment.collect(),
             "arms": {},
             "schedules": {},
@@ -264,12 +269,34 @@ class _Trials:
         self._number = before.trials if before else 0
         self._precision = before.precision if before else Precision.of(plan)
         self._idle_before: dict[str, Any] = record["idle"] or {}
+        self._own_per_s: dict[str, float] = dict(record["own_per_s"] or {})
         self.done: list[Trial] = []
 
     def lone_model_ms(self, arm: Arm) -> float:
         """The median model time of `arm` for a lone user, in ms: from a pilot, whose rows are block 0."""
         known: float | None = self._record["lone_model_ms"]
         return self._pilot(arm) if known is None else known
+
+    def see_own_throughputs(self) -> None:
+        """What each arm answers in closed loop, unless it is known from before; its rows are block 0."""
+        law = closed(self._plan.own_users)
+        windows = [(arm, number) for number in range(PILOT_WINDOWS) for arm in self._plan.every_arm]
+        seen: dict[str, list[float]] = {}
+        for arm, number in windows:
+            if arm.name not in self._own_per_s:
+                cell = Cell(PILOT_BLOCK, number, arm, law)
+                samples = self._run_one(cell, duration_s=PILOT_CLOSED_S)
+                seen.setdefault(arm.name, []).append(_closed_throughput(samples, self._plan.own_users))
+        known = {arm: statistics.median(found) for arm, found in seen.items()}
+        for name, found_per_s in known.items():
+            if not found_per_s:
+                raise HarnessError(
+                    f"The pilot got no good answer of arm {name!r}.",
+                    stage="pilot",
+                    hint="See trials.csv and logs/.",
+                )
+        self._own_per_s |= known
+        self._record.note(own_per_s=self._own_per_s)
 
     def run_all(self) -> None:
         """Every trial not finished yet; with `precision`, until a block ends with narrow intervals."""
@@ -318,7 +345,8 @@ class _Trials:
     def _run_one(self, cell: Cell, **changes: Any) -> list[Sample]:
         self._number += 1
         started_at = utc_now()
-        load = self._plan.load_options("", cell.law, cell.block).model_copy(update=changes)
+        law = cell.law.for_arm(self._own_per_s.get(cell.arm.name, 0.0))
+        load = self._plan.load_options("", law, cell.block).model_copy(update=changes)
         outcome, readings, error = self._fire(cell, load)
         trial, samples = to_rows(
             self._identity(cell, load),
@@ -334,7 +362,7 @@ class _Trials:
         return samples
 
     def _identity(self, cell: Cell, load: LoadOptions) -> Identity:
-        if load.schedule:
+        if load.schedule and not cell.law.is_own:  # each arm has its own
             self._record.keep_schedule(str(cell.law), cell.block, load.schedule)
         return Identity(
             trial=self._number,
@@ -344,7 +372,7 @@ class _Trials:
             strategy=cell.arm.strategy,
             load=str(cell.law),
             concurrency=cell.law.users,
-            rate_per_s=cell.law.rate_per_s,
+            rate_per_s=load.arrivals.rate_per_s,
             schedule=load.schedule,
             io_nominal_ms=self._arms.options[cell.arm.name].workload.io_ms,
         )
@@ -396,6 +424,13 @@ class _Trials:
         if limit is not None and rate > MOST_OF_ROOFLINE * limit:
             return f"the load generator was the bottleneck: {rate:.0f} requests/s, it can do {limit:.0f}"
         return sent_late(load, outcome)
+
+
+def _closed_throughput(samples: list[Sample], users: int) -> float:
+    """Users / mean latency (Little's law) of the good answers, a second; 0 when there is none."""
+    good = [sample for sample in samples if sample.phase == MEASURE and not sample.error]
+    took_ms = [sample.done_ms - sample.due_ms for sample in good]
+    return users / statistics.fmean(took_ms) * 1e3 if took_ms else 0.0
 
 
 def sent_late(load: LoadOptions, outcome: Outcome) -> str:

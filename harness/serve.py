@@ -9,13 +9,22 @@ import json
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
     from harness.options import ServerOptions
 
 ERROR_MARK = "EXECBENCH-ERROR "  # the parent turns such a line of the log back into a HarnessError
 KEEP_ALIVE_S = 300  # longer than any pause between two windows of a resident arm
+
+
+OPTIONS_VARIABLE = "EXECBENCH_SERVER_OPTIONS"  # for the processes that uvicorn starts by itself
+HEALTHY_WITHIN_S = (
+    60  # uvicorn kills a server process that is silent for longer: one with a busy model is (#2506)
+)
 
 
 def main() -> None:
@@ -25,7 +34,10 @@ def main() -> None:
     listening = socket.socket(fileno=int(sys.argv[1]))
     options = ServerOptions.model_validate_json(sys.stdin.read())
     _set_environment(options)
-    _serve(listening, options)
+    if options.server_processes > 1:
+        _serve_in_many(listening, options)
+    else:
+        _serve(listening, options)
 
 
 def _set_environment(options: ServerOptions) -> None:
@@ -39,10 +51,33 @@ def _serve(listening: socket.socket, options: ServerOptions) -> None:
     import uvicorn
 
     from harness.app import create_app
+
+    uvicorn.Server(_config(create_app(options, _report))).run(sockets=[listening])
+
+
+def _serve_in_many(listening: socket.socket, options: ServerOptions) -> None:
+    """As `uvicorn --workers N` does: N processes of the whole service accept from one socket."""
+    from uvicorn.supervisors import Multiprocess
+
+    os.environ[OPTIONS_VARIABLE] = options.model_dump_json()
+    config = _config("harness.serve:app_of_environment", factory=True, workers=options.server_processes)
+    Multiprocess(config, [listening]).run()
+
+
+def app_of_environment() -> FastAPI:
+    """The app, where uvicorn has started the process."""
+    from harness.app import create_app
+    from harness.options import ServerOptions
+
+    return create_app(ServerOptions.model_validate_json(os.environ[OPTIONS_VARIABLE]), _report)
+
+
+def _config(app: FastAPI | str, **more: Any) -> uvicorn.Config:
+    import uvicorn
+
     from harness.options import EVENT_LOOP, HTTP_PARSER
 
-    app = create_app(options)
-    config = uvicorn.Config(
+    return uvicorn.Config(
         app,
         loop=EVENT_LOOP,
         http=HTTP_PARSER,
@@ -52,15 +87,12 @@ def _serve(listening: socket.socket, options: ServerOptions) -> None:
         log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=3,
+        timeout_worker_healthcheck=HEALTHY_WITHIN_S,
+        **more,
     )
-    try:
-        uvicorn.Server(config).run(sockets=[listening])
-    except SystemExit:
-        _report(getattr(app.state, "startup_error", None))
-        raise
 
 
-def _report(error: Exception | None) -> None:
+def _report(error: Exception) -> None:
     from harness.errors import HarnessError
 
     if isinstance(error, HarnessError):

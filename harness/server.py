@@ -38,9 +38,16 @@ class Server:
     """A running child. `name` is how messages call it (the arm)."""
 
     def __init__(
-        self, name: str, process: subprocess.Popen[str], port: int, log: Path, log_from: int
+        self,
+        name: str,
+        process: subprocess.Popen[str],
+        port: int,
+        log: Path,
+        log_from: int,
+        processes: int = 1,
     ) -> None:
         self.name = name
+        self._processes = processes  # uvicorn's own, behind one port
         self.url = f"http://{HOST}:{port}"
         self.pid = process.pid
         self._process = process
@@ -51,13 +58,19 @@ class Server:
         self._family: list[psutil.Process] = []
 
     def wait_ready(self, within_s: float = READY_WITHIN_S) -> dict[str, Any]:
-        """Return what `/health` says once it is green; raise HarnessError when the child died or is late."""
+        """Return what `/health` says once it is green in every one of the server's processes.
+
+        Raises HarnessError when the child died or is late.
+        """
         deadline = time.monotonic() + within_s
+        answered: set[int] = set()
         while time.monotonic() < deadline:
             self.check_alive(stage="start")
             health = self._ask("GET", "/health", HEALTH_WITHIN_S)
             if health is not None:
-                return health
+                answered.add(health["pid"])
+                if len(answered) >= self._processes:
+                    return health
             time.sleep(0.05)
         raise HarnessError(
             f"The server of arm {self.name!r} was not ready within {within_s:.0f} s.{self._tail()}",
@@ -77,12 +90,16 @@ class Server:
         )
 
     def watch(self) -> None:
-        """Have the server measure how late its event loop is, from now on. A dead server is let be."""
-        self._ask("POST", "/-/watch", WATCH_WITHIN_S)
+        """Have the server measure how late its event loop is, from now on. A dead server is let be.
+
+        So is one of several processes: which of them would be asked is chance.
+        """
+        if self._processes == 1:
+            self._ask("POST", "/-/watch", WATCH_WITHIN_S)
 
     def unwatch(self) -> Lag | None:
         """End that; how late the loop was, or None when the server does not answer any more."""
-        lag = self._ask("DELETE", "/-/watch", WATCH_WITHIN_S)
+        lag = self._ask("DELETE", "/-/watch", WATCH_WITHIN_S) if self._processes == 1 else None
         return None if lag is None else Lag(lag["beats"], lag["lag_p99_ms"], lag["lag_max_ms"])
 
     def ask_to_stop(self) -> None:
@@ -166,7 +183,7 @@ def start(
             text=True,
         )
         port = listening.getsockname()[1]
-    server = Server(name, process, port, log, log_from)
+    server = Server(name, process, port, log, log_from, options.server_processes)
     try:
         if cpus:
             pinning.apply(process.pid, cpus)

@@ -13,17 +13,21 @@ Every strategy promises:
 
 * when it has opened, every worker has finished ``setup`` and the warm-up ``call([setup()])``, once each;
 * what ``setup`` raises reaches whoever opens, what ``call`` raises reaches whoever submits, as it was raised;
-* ``submit(item)`` answers with the result of ``call([item])``;
-* it really runs ``worker_count(options)`` calls at once, and ``WHEN_FULL`` says what becomes of one more;
+* ``submit(item)`` answers with the result that ``call([item])`` would give;
+* it really runs ``worker_count(options)`` calls at once, and ``WHEN_FULL`` says what becomes of one more:
+  it waits, or `Full` is raised at once;
+* ``submit.is_able()`` is false from at most a second after nothing can be served any more, as far as the
+  strategy can know: a call that hangs is a call that runs;
 * leaving, also by an exception or a cancellation and also when opening failed, waits for the calls that run,
   cancels those that wait, and leaves no thread and no child process behind. Exempt: the event loop's own
-  threads under `default_pool`, multiprocessing's resource tracker under `process`.
+  threads under `default_pool`, anyio's idle ones under `anyio_limiter`, multiprocessing's resource tracker
+  and fork server where there are child processes.
 
 A strategy is not aware of models, HTTP, time or measurements.
 A new one is one file here and its name in `NAMES`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -34,16 +38,73 @@ Item: TypeAlias = Any
 Result: TypeAlias = Any
 Setup: TypeAlias = Callable[[], Item]
 Call: TypeAlias = Callable[[list[Item]], list[Result]]
-Submit: TypeAlias = Callable[[Item], Awaitable[Result]]
 
-NAMES = ("inline", "thread", "process", "default_pool")  # in the order of reports
+NAMES = (  # in the order of reports
+    "inline",
+    "thread",
+    "process",
+    "default_pool",
+    "anyio_limiter",
+    "loky",
+    "pebble",
+    "executor",
+    "supervised",
+    "batch",
+    "interpreters",
+)
+START_METHODS = ("spawn", "forkserver")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Everything a strategy can be told; its `TAKES` names the fields that mean something to it."""
+    """Everything a strategy can be told; its `TAKES` names the fields that mean something to it.
 
-    workers: int = 1  # calls that run at once
+    Raises ValueError for what can mean nothing to any.
+    """
+
+    workers: int | None = None  # calls that run at once; None: the strategy's own number
+    switch_interval_ms: float | None = None  # how soon a thread that computes lets another have the lock
+    start_method: str = "spawn"  # of child processes: one of START_METHODS
+    preload: tuple[str, ...] = ()  # modules that the fork server imports once for all its children
+    factory: str | None = None  # package.module:function, called with the number of workers
+    over: str = "thread"  # the strategy that runs the batches
+    max_batch: int = 32  # items of one call at most
+    max_wait_ms: float = 20.0  # an item waits for company at most so long
+    max_queue: int | None = None  # items that wait at most; None: the strategy's own number
+    timeout_s: float | None = None  # a call that takes longer is killed with its worker; None: as above
+    spares: int = 0  # warm workers beyond `workers`, to step in for one that dies
+
+    def __post_init__(self) -> None:
+        for name, least in (("workers", 1), ("max_batch", 1), ("max_queue", 1), ("spares", 0)):
+            _refuse_below(name, getattr(self, name), least)
+        for name in ("switch_interval_ms", "timeout_s"):
+            _refuse_none_of_time(name, getattr(self, name))
+        if self.max_wait_ms < 0:
+            raise ValueError("max_wait_ms cannot be negative")
+        if self.start_method not in START_METHODS:
+            raise ValueError(f"start_method is one of {', '.join(START_METHODS)}")
+        if self.over == "batch" or self.over not in NAMES:
+            raise ValueError(f"over is the strategy that runs the batches, and there is no {self.over!r}")
+
+
+def _refuse_below(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise ValueError(f"{name} must be at least {least}")
+
+
+def _refuse_none_of_time(name: str, value: float | None) -> None:
+    if value is not None and not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be a positive, finite number")
+
+
+class Submit(Protocol):
+    """What an open strategy gives."""
+
+    async def __call__(self, item: Item) -> Result:
+        """The result of the call on this item. Cancelling gives up the item, if it still waits."""
+
+    def is_able(self) -> bool:
+        """Whether anything could be served now."""
 
 
 class Strategy(Protocol):
@@ -51,13 +112,37 @@ class Strategy(Protocol):
 
     SUMMARY: str  # one line: where the call runs
     WHEN_FULL: str  # one line: what becomes of an item when every worker is busy
+    WHEN_WORKER_DIES: str  # one line: what a killed worker means for its item and for later ones
     TAKES: frozenset[str]  # the fields of Options it obeys; a plan that sets another should be refused
+
+    def why_not(self) -> str | None:
+        """Why it cannot work here, and the way out; None when it can."""
 
     def worker_count(self, options: Options) -> int:
         """How many calls it runs at once under these options."""
 
     def open(self, setup: Setup, call: Call, options: Options) -> AbstractAsyncContextManager[Submit]:
         """Start the workers, warm them up, and give the function that submits to them."""
+
+
+class Full(Exception):
+    """The item was refused because as many wait as may; worth another attempt after `retry_after_s`."""
+
+    def __init__(self, waiting: int, retry_after_s: float) -> None:
+        super().__init__(waiting, retry_after_s)
+        self.waiting = waiting
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.waiting} items wait already; try again in {self.retry_after_s:.1f} s"
+
+
+class Poisoned(Exception):
+    """The item was given up: two workers died of it."""
+
+
+class TimedOut(Exception):
+    """The call took longer than it may; its worker was killed."""
 
 
 class UnknownStrategy(LookupError):
@@ -78,3 +163,8 @@ def get(name: str) -> Strategy:
     if name not in NAMES:
         raise UnknownStrategy(name, next(iter(get_close_matches(name, NAMES, n=1)), None))
     return cast(Strategy, import_module(f"{__name__}.{name}"))
+
+
+def available() -> tuple[str, ...]:
+    """The names of those that can work here, in the order of reports."""
+    return tuple(name for name in NAMES if get(name).why_not() is None)

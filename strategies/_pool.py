@@ -2,27 +2,45 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import BrokenExecutor, Executor, Future, wait
+from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import wait as wait_for
 from contextlib import asynccontextmanager
+from functools import partial
 from threading import Barrier, Thread
+from typing import Any
 
 from strategies import Call, Item, Result, Setup, Submit
 
 
+class PoolSubmit:
+    """Submits to an executor."""
+
+    def __init__(self, pool: Executor, call: Call) -> None:
+        self._pool = pool
+        self._call = call
+
+    async def __call__(self, item: Item) -> Result:
+        (result,) = await asyncio.wrap_future(self._pool.submit(self._call, [item]))
+        return result
+
+    def is_able(self) -> bool:
+        """Whether the pool takes a call of nothing: one that lost a worker for good says so."""
+        try:
+            self._pool.submit(_nothing)
+        except (BrokenExecutor, RuntimeError):
+            return False
+        return True
+
+
 @asynccontextmanager
 async def serving(
-    pool: Executor, warm_up: Callable[[], None], everyone: Barrier, call: Call
+    pool: Executor, warm_up: Callable[[], None], everyone: Barrier, submit: Submit
 ) -> AsyncIterator[Submit]:
     """Run ``warm_up`` once in each worker of ``pool``, then give its submit; on leaving, close ``pool``.
 
     Before it returns or raises, ``warm_up`` must meet the others at ``everyone``, a barrier with one party
     per worker: pools start workers lazily, and one that is held there cannot do another's warm-up.
     """
-
-    async def submit(item: Item) -> Result:
-        (result,) = await asyncio.wrap_future(pool.submit(call, [item]))
-        return result
-
     warm_ups: list[Future[None]] = []
     try:
         warm_ups += _start(pool, warm_up, everyone)
@@ -30,7 +48,7 @@ async def serving(
         await asyncio.shield(asyncio.gather(*map(asyncio.wrap_future, warm_ups)))
         yield submit
     finally:
-        await _close(pool, warm_ups)
+        await close(pool, warm_ups)
 
 
 def warm_up_thread(setup: Setup, call: Call, everyone: Barrier) -> None:
@@ -63,24 +81,83 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-async def _close(pool: Executor, warm_ups: list[Future[None]]) -> None:
+async def close(pool: Executor, warm_ups: list[Future[Any]]) -> None:
     """Cancel what waits and wait for what runs, with the loop free to answer meanwhile.
 
     A thread of our own, because `asyncio.to_thread` would leave one of the loop's behind.
     """
+
+    def shut_down() -> None:
+        wait_for(warm_ups)
+        pool.shutdown(cancel_futures=True)
+
+    await beside_the_loop(shut_down)
+
+
+async def beside_the_loop(work: Callable[[], None]) -> None:
+    """Do ``work`` in a thread made for it, to its end even when this is cancelled."""
     loop = asyncio.get_running_loop()
-    closed = asyncio.Event()
+    done = asyncio.Event()
+    failure: list[BaseException] = []
 
-    def close() -> None:
+    def run() -> None:
         try:
-            wait(warm_ups)
-            pool.shutdown(cancel_futures=True)
+            work()
+        except BaseException as error:  # noqa: BLE001  raised again where it was asked for
+            failure.append(error)
         finally:
-            loop.call_soon_threadsafe(closed.set)
+            loop.call_soon_threadsafe(done.set)
 
-    closing = Thread(target=close, name="strategy-closing")
-    closing.start()
+    thread = Thread(target=run, name="strategy-beside-the-loop")
+    thread.start()
     try:
-        await closed.wait()
+        await done.wait()
     finally:
-        closing.join()  # at once; only when cancelled a second time does the loop stand still here
+        thread.join()  # at once; only when cancelled a second time does the loop stand still here
+    if failure:
+        raise failure[0]
+
+
+class LoopThreads(Executor):
+    """Threads that an event loop lends, as an executor of which only our own work is shut down.
+
+    ``start`` has one of these threads call what it is given. To be used on the loop.
+    """
+
+    def __init__(self, start: Callable[[Callable[[], None]], object]) -> None:
+        self._start = start
+        self._closed = False
+        self._jobs: set[Future[Any]] = set()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Like any executor's, but to be called on the loop."""
+        if self._closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        job: Future[Any] = Future()
+        self._start(partial(_run, job, partial(fn, *args, **kwargs)))
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+        return job
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Like any executor's, but the threads stay."""
+        self._closed = True
+        jobs = list(self._jobs)
+        if cancel_futures:
+            for job in jobs:
+                job.cancel()
+        if wait:
+            wait_for(jobs)
+
+
+def _run(job: Future[Any], work: Callable[[], Any]) -> None:
+    """Do a job in a thread, unless it was cancelled while it waited.
+
+    The future of `run_in_executor` would not do: it is done as soon as it is cancelled, its work is not.
+    """
+    if not job.set_running_or_notify_cancel():
+        return
+    try:
+        job.set_result(work())
+    except BaseException as failure:  # noqa: BLE001  the future carries it to whoever submitted
+        job.set_exception(failure)

@@ -9,7 +9,13 @@ SUMMARY = "on the event loop itself: no hand-over, and nothing else runs meanwhi
 WHEN_FULL = (
     "nothing is refused: the event loop stands still until the call is done, and everyone waits in turn"
 )
+WHEN_WORKER_DIES = "it is the server itself that dies"
 TAKES: frozenset[str] = frozenset()
+
+
+def why_not() -> str | None:
+    """Nothing stands against it."""
+    return None
 
 
 def worker_count(options: Options) -> int:  # noqa: ARG001  there is one event loop, whatever they say
@@ -21,9 +27,16 @@ def worker_count(options: Options) -> int:  # noqa: ARG001  there is one event l
 async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:  # noqa: ARG001  it takes none
     """See the contract in `strategies`. Setup, too, stops the loop."""
     call([setup()])
+    yield _Inline(call)
 
-    async def submit(item: Item) -> Result:
-        (result,) = call([item])
+
+class _Inline:
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    async def __call__(self, item: Item) -> Result:
+        (result,) = self._call([item])
         return result
 
-    yield submit
+    def is_able(self) -> bool:
+        return True

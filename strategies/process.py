@@ -1,46 +1,56 @@
-"""The call runs in a pool of spawned child processes: an interpreter lock and a copy of the model for each.
+"""The call runs in a pool of child processes: an interpreter lock and a copy of the model for each.
 
 Items, results and exceptions are pickled. One worker that dies breaks the pool for good: `submit` raises
-`BrokenProcessPool` from then on, and so does `open` when it happens there. Spawned, not forked: a fork of a
-process in which a model has run can deadlock.
+`BrokenProcessPool` from then on, and so does `open` when it happens there.
+
+Spawned by default, not forked: a fork of a process in which a model has run can deadlock. A fork server is a
+process in which none has: it imports ``preload`` once, and each worker starts as its copy, soon and sharing
+its memory.
 """
 
 import multiprocessing
-import os
-import signal
 from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
-from threading import Barrier, Thread
+from threading import Barrier
 
 from strategies import Call, Options, Setup, Submit
-from strategies._pool import serving
+from strategies._child import follow_parent
+from strategies._pool import PoolSubmit, serving
 
 SUMMARY = "in a pool of child processes, each with its own interpreter and its own model"
 WHEN_FULL = (
     "nothing is refused: items wait, first in first out, in a queue without a bound, "
     "the first workers + 1 of them too near the workers to be cancelled"
 )
-TAKES = frozenset({"workers"})
+WHEN_WORKER_DIES = "the pool is broken for good, and so is the service until it is restarted"
+TAKES = frozenset({"workers", "start_method", "preload"})
+
+
+def why_not() -> str | None:
+    """Nothing stands against it."""
+    return None
 
 
 def worker_count(options: Options) -> int:
-    """As many processes as asked for."""
-    return options.workers
+    """As many processes as asked for, or one."""
+    return options.workers or 1
 
 
 @asynccontextmanager
 async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:
     """See the contract in `strategies`."""
-    spawn = multiprocessing.get_context("spawn")
-    everyone = spawn.Barrier(worker_count(options))
-    pool = ProcessPoolExecutor(everyone.parties, spawn, _begin, (setup, call, everyone))
-    async with serving(pool, _warm_up, everyone, call) as submit:
+    context = multiprocessing.get_context(options.start_method)
+    if options.start_method == "forkserver":
+        context.set_forkserver_preload(list(options.preload))
+    everyone = context.Barrier(worker_count(options))
+    pool = ProcessPoolExecutor(everyone.parties, context, _begin, (setup, call, everyone))
+    async with serving(pool, _warm_up, everyone, PoolSubmit(pool, call)) as submit:
         yield submit
 
 
 # The rest runs in the worker. A barrier cannot be pickled into a task, only handed to a process that is being
-# spawned; so the initializer leaves it here for the warm-up to find.
+# started; so the initializer leaves it here for the warm-up to find.
 _everyone: Barrier
 _failure: BaseException | None = None
 
@@ -48,10 +58,7 @@ _failure: BaseException | None = None
 def _begin(setup: Setup, call: Call, everyone: Barrier) -> None:
     """Initialize a worker: tie its life to its parent's, then load and warm up."""
     global _everyone, _failure
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group, and is the parent's to handle
-    Thread(target=_follow_parent, name="strategy-follow-parent", daemon=True).start()
+    follow_parent()
     _everyone = everyone
     try:
         call([setup()])
@@ -64,11 +71,3 @@ def _warm_up() -> None:
     _everyone.wait()
     if _failure:
         raise _failure
-
-
-def _follow_parent() -> None:
-    """Exit as soon as the parent has gone: a worker would outlive one that was killed (cpython #111873)."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "only a child has a parent to follow"
-    parent.join()
-    os._exit(1)

@@ -1,9 +1,11 @@
 """What the tests hand to strategies: at module level, so that a spawned worker can import it."""
 
 import itertools
+import multiprocessing
 import os
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,3 +89,15 @@ def setup_that_kills_its_process(folder: Path, in_worker: int) -> str:
 def slow_setup() -> str:
     time.sleep(0.3)
     return "warm-up"
+
+
+def noted_slow_call(folder: Path, items: list) -> list:
+    if items != ["warm-up"]:
+        note(folder, f"{items}")
+        time.sleep(0.2)
+    return items
+
+
+def spawned_pool(workers: int) -> ProcessPoolExecutor:
+    """An executor of the user's own."""
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))

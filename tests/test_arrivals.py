@@ -98,11 +98,21 @@ def test_only_open_laws_have_a_rate_and_only_the_closed_one_users() -> None:
     assert (parse("burst(10, 0.5)").users, parse("burst(10, 0.5)").rate_per_s) == (None, 20.0)
 
 
+def test_a_share_of_what_the_arm_can_do_becomes_a_poisson_law_once_that_is_known() -> None:
+    own = parse("own(0.8)")
+    assert (str(own), own.is_open, own.is_own, own.rate_per_s) == ("own(0.8)", True, True, None)
+    assert own.for_arm(50.0) == parse("poisson(40)")
+    assert parse("poisson(7)").for_arm(50.0) == parse("poisson(7)")
+    with pytest.raises(ValueError, match="share"):
+        parse("own(0)")
+
+
 def test_every_example_that_is_shown_is_a_law() -> None:
     assert {parse(text).name for text in arrivals.EXAMPLES if "FILE" not in text} == {
         "closed",
         "constant",
         "poisson",
         "burst",
+        "own",
     }
     assert Law("constant", 50).is_open

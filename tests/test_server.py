@@ -20,15 +20,24 @@ from harness.options import ServerOptions, WorkloadOptions
 from harness.server_timing import decode
 from harness.supervisor import Supervisor
 
+SERVED = strategies.available()
+OWN_PROCESSES = {"process", "loky", "pebble", "supervised"}
+
+
+def options_of(strategy: str) -> dict[str, str]:
+    """What the strategy cannot do without."""
+    return {"factory": "concurrent.futures:ThreadPoolExecutor"} if strategy == "executor" else {}
+
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "server.log"
 
 
-@pytest.mark.parametrize("strategy", strategies.NAMES)
+@pytest.mark.parametrize("strategy", SERVED)
 def test_every_strategy_answers_with_the_split_of_the_time(log: Path, strategy: str) -> None:
-    with running.serving(log, strategy, workload=running.synthetic(20, 10)) as child:
+    workload = running.synthetic(20, 10)
+    with running.serving(log, strategy, workload=workload, options=options_of(strategy)) as child:
         answer = httpx.get(f"{child.url}/")
     timings = decode(answer.headers["Server-Timing"])
     assert answer.status_code == 200
@@ -38,7 +47,7 @@ def test_every_strategy_answers_with_the_split_of_the_time(log: Path, strategy: 
     parts = (timings.queue_ms, timings.model_ms, timings.resume_ms, timings.io_ms)
     assert None not in parts
     assert timings.handler_ms == pytest.approx(sum(part or 0 for part in parts), abs=1)
-    assert (timings.worker_pid == child.pid) == (strategy != "process")
+    assert (timings.worker_pid == child.pid) == (strategy not in OWN_PROCESSES)
 
 
 def test_predict_asks_the_model_the_text_of_the_body(log: Path) -> None:
@@ -182,7 +191,7 @@ def test_a_port_in_use_is_a_clear_error(log: Path) -> None:
             pass
 
 
-@pytest.mark.parametrize("strategy", strategies.NAMES)
+@pytest.mark.parametrize("strategy", ["thread", "process", "supervised"])
 def test_a_model_that_cannot_be_loaded_is_one_clear_message(log: Path, strategy: str) -> None:
     """Also when the load fails in a spawned worker."""
     options = ServerOptions(strategy=strategy, workload=WorkloadOptions(model="no-such-model"))
@@ -217,10 +226,10 @@ def test_a_server_that_is_late_is_given_up_at_the_deadline(log: Path) -> None:
         child.wait_ready(within_s=1.0)
 
 
-@pytest.mark.parametrize("strategy", strategies.NAMES)
+@pytest.mark.parametrize("strategy", SERVED)
 def test_stopping_leaves_no_process_even_with_a_model_in_a_c_call(log: Path, strategy: str) -> None:
     workload = running.synthetic(300, 0, mode="hold")
-    with running.serving(log, strategy, workload=workload) as child:
+    with running.serving(log, strategy, workload=workload, options=options_of(strategy)) as child:
         family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
         with pytest.raises(httpx.TimeoutException):
             httpx.get(f"{child.url}/", timeout=0.1)

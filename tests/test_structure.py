@@ -13,7 +13,7 @@ import strategies
 
 CHECKOUT = Path(__file__).parent.parent
 
-SERVER_SIDE = {"app", "serve", "worker", "null_app"}
+SERVER_SIDE = {"app", "serve", "worker", "null_app", "leaving"}
 CLIENT_SIDE = {"load"}
 READING_SIDE = {
     "analysis",
@@ -115,7 +115,7 @@ def test_only_the_app_and_the_plans_know_the_strategies() -> None:
         for name, path in modules("harness").items()
         if any(what.split(".")[0] == "strategies" for what in imported(path))
     }
-    assert users <= {"app", "plans", "commands.listing"}
+    assert users <= {"app", "options", "plans", "commands.listing"}
 
 
 def test_analysis_and_charts_touch_no_disk() -> None:

@@ -14,7 +14,10 @@ A_DAY_S = 86_400.0
 
 Strategies = Annotated[
     list[str] | None,
-    typer.Option("--strategy", help="Repeatable; see `execbench list`. With PLAN: keep the arms of these."),
+    typer.Option(
+        "--strategy",
+        help="NAME or NAME:key=value,…; repeatable; see `execbench list`. With PLAN: keep the arms of these.",
+    ),
 ]
 Concurrency = Annotated[
     list[int] | None,
@@ -39,6 +42,18 @@ Duration = Annotated[
     typer.Option(min=0.05, max=A_DAY_S, help="Seconds measured per trial (closed loop: or --requests)."),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Workers of the strategy.")]
+StrategyOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        "-o",
+        metavar="KEY=VALUE",
+        help="An option of the strategies that take it, like max_batch=16; repeatable.",
+    ),
+]
+ServerProcesses = Annotated[
+    int | None, typer.Option(min=1, help="uvicorn's workers: so many copies of the whole service.")
+]
 Transport = Annotated[
     Literal["aiohttp", "httpx"] | None,
     typer.Option(help="What carries httpx's requests: aiohttp (cheap) or httpx's own."),

@@ -47,6 +47,8 @@ def run(
         bool | None, typer.Option("--pin/--no-pin", help="Client and servers on CPUs of their own.")
     ] = None,
     workers: flags.Workers = None,
+    option: flags.StrategyOptions = None,
+    server_processes: flags.ServerProcesses = None,
     workload: flags.WorkloadName = None,
     model: flags.Model = None,
     torch_threads: flags.TorchThreads = None,
@@ -88,6 +90,8 @@ def run(
         pin=pin,
         self_check=self_check,
         workers=workers,
+        options=plans.pairs(option or (), "--option"),
+        server_processes=server_processes,
         transport=transport,
         timeout_s=timeout,
         seed=seed,

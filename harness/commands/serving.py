@@ -19,6 +19,8 @@ def serve(
     strategy: Annotated[str, typer.Argument(help="Where the model runs; see `execbench list`.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
     workers: flags.Workers = None,
+    option: flags.StrategyOptions = None,
+    server_processes: flags.ServerProcesses = None,
     workload: flags.WorkloadName = None,
     model: flags.Model = None,
     torch_threads: flags.TorchThreads = None,
@@ -35,6 +37,8 @@ def serve(
     said = plans.Flags(
         strategies=(strategy,),
         workers=workers,
+        options=plans.pairs(option or (), "--option"),
+        server_processes=server_processes,
         workload=flags.workload(workload, model, torch_threads, device, online, service_ms, mode, io_ms),
         inject=flags.inject(inject),
     )

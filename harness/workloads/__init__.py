@@ -21,6 +21,7 @@ class Workload(Protocol):
     """Contract. The class in each module is called `Workload` and takes the options."""
 
     warmup_item: str  # what a worker runs once before it is ready, and what `GET /` asks
+    modules: tuple[str, ...]  # what `load` imports: a fork server imports it once for all workers
 
     def __init__(self, options: WorkloadOptions) -> None: ...
 

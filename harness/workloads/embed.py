@@ -37,6 +37,7 @@ class Workload:
     """A sentence → its embedding (a float32 vector), through `SentenceTransformer.encode`."""
 
     warmup_item = ARTICLE_SENTENCE
+    modules: tuple[str, ...] = ("sentence_transformers",)
 
     def __init__(self, options: WorkloadOptions) -> None:
         self._options = options

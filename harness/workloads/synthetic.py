@@ -27,6 +27,7 @@ class Workload:
     """
 
     warmup_item = ARTICLE_SENTENCE
+    modules: tuple[str, ...] = ()
 
     def __init__(self, options: WorkloadOptions) -> None:
         self._options = options

@@ -1,0 +1,56 @@
+"""The call runs in loky's pool of processes, the one beneath joblib.
+
+loky notices a worker's death and breaks that pool, as the standard library does; its users ask for a new one,
+and so does this strategy. What was in the broken one is lost.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+from strategies import Call, Options, Setup, Submit
+from strategies._adapter import Foreign, adapted
+from strategies._child import follow_parent
+
+SUMMARY = "in loky's pool of processes, which is made anew when it breaks (extra: loky)"
+WHEN_FULL = "nothing is refused: items wait, first in first out, in a queue without a bound"
+WHEN_WORKER_DIES = "everything in the pool fails; the next item gets a new pool, and waits for its model"
+TAKES = frozenset({"workers"})
+
+
+def why_not() -> str | None:
+    """It needs its package."""
+    return None if find_spec("loky") else "loky is not installed; install the extra: loky"
+
+
+def worker_count(options: Options) -> int:
+    """As many processes as asked for, or one."""
+    return options.workers or 1
+
+
+@asynccontextmanager
+async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:
+    """See the contract in `strategies`."""
+    workers = worker_count(options)
+    async with adapted(partial(_Loky, workers), workers, setup, call, follow_parent, revives=True) as submit:
+        yield submit
+
+
+class _Loky(Foreign):
+    """loky's pool with the names of the standard library."""
+
+    def __init__(self, workers: int) -> None:
+        from loky import ProcessPoolExecutor
+
+        super().__init__()
+        self._pool = ProcessPoolExecutor(workers, timeout=None)  # its workers would leave when idle
+
+    def _send(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Future[Any]:
+        future: Future[Any] = self._pool.submit(fn, *args, **kwargs)
+        return future
+
+    def _close(self, *, wait: bool) -> None:
+        self._pool.shutdown(wait=wait)
