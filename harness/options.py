@@ -35,6 +35,7 @@ IN_FLIGHT_CAP = 500  # a socket each: stays below the usual 1,024 open files
 
 Transport = Literal["aiohttp", "httpx"]
 Mode = Literal["sleep", "hold", "spin", "release"]
+Backend = Literal["torch", "onnx"]
 Route = Literal["GET /", "POST /predict"]
 
 
@@ -68,8 +69,10 @@ class WorkloadOptions(Frozen):
     io_ms: NonNegativeFloat = 5.0  # the awaited I/O, a sleep
     # embed
     model: str = DEFAULT_MODEL  # a name or the path of a sentence-transformers folder
+    backend: Backend = "torch"  # what computes the transformer; onnx: ONNX Runtime
     device: str = "cpu"
     torch_threads: PositiveInt | None = None  # None: torch's own choice, which is recorded
+    onnx_threads: PositiveInt | None = None  # backend onnx; None: as many as torch has
     online: bool = False  # may a model hub be asked?
     # synthetic
     service_ms: NonNegativeFloat = 20.0

@@ -34,7 +34,8 @@ COMMANDS = {f"commands.{path.stem}" for path in (CHECKOUT / "harness" / "command
 LIBRARIES = {
     "fastapi": SERVER_SIDE,
     "uvicorn": SERVER_SIDE,
-    "torch": {"workloads.embed"},
+    "torch": {"workloads.embed", "workloads._onnx"},
+    "onnxruntime": {"workloads._onnx"},
     "sentence_transformers": {"workloads.embed"},
     "httpx": CLIENT_SIDE,
     "httpx_aiohttp": CLIENT_SIDE,

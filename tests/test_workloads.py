@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import json
 import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -15,19 +17,25 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import running
 
 from harness import workloads
 from harness.errors import HarnessError, UsageError
 from harness.options import WorkloadOptions
+from harness.workloads.embed import refuse_missing
 
 ALL = [
     pytest.param(WorkloadOptions(name="synthetic", service_ms=1.0, io_ms=1.0), id="synthetic"),
     pytest.param(WorkloadOptions(name="embed", io_ms=1.0), id="embed", marks=pytest.mark.model),
+    pytest.param(
+        WorkloadOptions(name="embed", backend="onnx", io_ms=1.0), id="embed-onnx", marks=pytest.mark.model
+    ),
 ]
 IDLE_OPTIONS = [
     ("embed", "service_ms", 5.0),
@@ -36,7 +44,18 @@ IDLE_OPTIONS = [
     ("synthetic", "device", "cpu"),
     ("synthetic", "torch_threads", 2),
     ("synthetic", "online", True),
+    ("synthetic", "backend", "onnx"),
+    ("synthetic", "onnx_threads", 2),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Empty at first, so that what is tested is exported by this code: once, by the first who needs it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXECBENCH_CACHE", str(folder))
+        yield folder
 
 
 def texts(options: WorkloadOptions, seed: int, count: int = 50) -> list[str]:
@@ -47,7 +66,7 @@ def texts(options: WorkloadOptions, seed: int, count: int = 50) -> list[str]:
 
 
 def test_every_workload_there_is_is_tested_here() -> None:
-    assert {param.id for param in ALL} == set(workloads.NAMES)
+    assert {param.values[0].name for param in ALL} == set(workloads.NAMES)
 
 
 @pytest.mark.parametrize("options", ALL)
@@ -120,11 +139,21 @@ def test_an_option_that_the_workload_would_not_obey_is_refused(name: str, option
     "given",
     [
         {"name": "embed", "model": "x", "device": "cpu", "torch_threads": 1, "online": True, "io_ms": 1.0},
+        {"name": "embed", "backend": "onnx", "device": "cpu", "torch_threads": 1, "onnx_threads": 2},
         {"name": "synthetic", "service_ms": 1.0, "mode": "spin", "io_ms": 1.0},
     ],
 )
 def test_an_option_that_the_workload_obeys_is_accepted(given: dict[str, Any]) -> None:
     workloads.check(WorkloadOptions.model_validate(given))
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [({"onnx_threads": 2}, "the backend torch"), ({"backend": "onnx", "device": "cuda"}, "not on 'cuda'")],
+)
+def test_options_that_contradict_each_other_are_refused(given: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        workloads.check(WorkloadOptions.model_validate(given))
 
 
 # -- synthetic: the cost is the known truth ------------------------------------------------------------
@@ -415,18 +444,136 @@ def test_a_device_that_is_not_here_is_a_clear_error() -> None:
 
 
 @pytest.mark.model
-def test_threads_may_share_a_fresh_model_whatever_the_lengths() -> None:
-    """A tokenizer that is being set up by one thread while another uses it says "Already borrowed"."""
-    workload = embed()
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_threads_may_share_a_fresh_model_whatever_the_lengths(backend: str) -> None:
+    """A tokenizer that is being set up by one thread while another uses it says "Already borrowed".
+
+    So it is set up when the model is loaded, and no call changes it.
+    """
+    workload = embed(backend=backend, torch_threads=1)
     fresh = workload.load()
-    lengths = (1, 5, 20, 60, 120)
+    tokenizer = fresh.tokenizer.backend_tokenizer
+    settled = (tokenizer.truncation, tokenizer.padding)
+    lengths = (1, 8, 2, 5, 3)
 
     def many(number: int) -> list[Any]:
-        items = [[f"item {number} " * lengths[(number + turn) % 5]] for turn in range(8)]
+        items = [[f"item {number} " * lengths[(number + turn) % 5]] for turn in range(50)]
         return [workload.predict(fresh, item)[0] for item in items]
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(many, range(8)))
-    assert [len(results) for results in found] == [8] * 8
-    item = ["item 3 " * lengths[3]]
-    assert found[3][0] == pytest.approx(workload.predict(fresh, item)[0], abs=1e-5)
+    assert [len(results) for results in found] == [50] * 8
+    assert (tokenizer.truncation, tokenizer.padding) == settled
+    for number in (0, 3):
+        item = [f"item {number} " * lengths[(number + 49) % 5]]
+        assert found[number][49] == pytest.approx(workload.predict(fresh, item)[0], abs=1e-5)
+
+
+# -- embed on ONNX Runtime -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def onnx_model() -> Any:
+    return embed(backend="onnx").load()
+
+
+@pytest.fixture(scope="module")
+def exported(onnx_model: Any, cache: Path) -> Path:
+    """The one file in the cache."""
+    (path,) = cache.glob("onnx/*.onnx")
+    return path
+
+
+@pytest.mark.model
+def test_both_backends_embed_alike_one_text_and_a_mixed_batch_and_more_than_the_model_reads(
+    model: Any, onnx_model: Any
+) -> None:
+    mixed = ["one word after another " * (1 + number % 8) + str(number) for number in range(32)]
+    for items in (["How big is London"], mixed, ["too long for it " * 100], texts(WorkloadOptions(), 1)):
+        with_torch = np.array(embed().predict(model, items))
+        with_onnx = np.array(embed(backend="onnx").predict(onnx_model, items))
+        assert with_onnx.dtype == with_torch.dtype == np.float32
+        assert np.abs(with_onnx - with_torch).max() <= 1e-5
+
+
+@pytest.mark.model
+def test_a_second_load_finds_the_export_in_the_cache(exported: Path) -> None:
+    before = exported.stat()
+    embed(backend="onnx").load()
+    after = exported.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert sorted(path.suffix for path in exported.parent.iterdir()) == [".json", ".lock", ".onnx"]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_runtime_has_the_threads_that_were_asked_for_and_does_not_spin(threads: int) -> None:
+    workload = embed(backend="onnx", onnx_threads=threads)
+    about = workload.about(workload.load())
+    assert (about["onnx_intra_op_threads"], about["onnx_inter_op_threads"]) == (threads, 1)
+    assert about["onnx_spinning"] is False
+
+
+@pytest.mark.model
+def test_unless_told_otherwise_the_runtime_has_as_many_threads_as_torch(onnx_model: Any) -> None:
+    about = embed(backend="onnx").about(onnx_model)
+    assert about["onnx_intra_op_threads"] == about["torch_threads"]
+
+
+@pytest.mark.model
+def test_the_record_says_which_weights_ran_on_what(model: Any, onnx_model: Any, exported: Path) -> None:
+    with_torch, with_onnx = embed().about(model), embed(backend="onnx").about(onnx_model)
+    assert (with_torch["backend"], with_onnx["backend"]) == ("torch", "onnx")
+    assert with_torch["runtime"] == f"torch {version('torch')}"
+    assert with_onnx["runtime"] == f"onnxruntime {version('onnxruntime')}"
+    assert with_onnx["weights_sha256"] == with_torch["weights_sha256"]
+    assert with_onnx["onnx_sha256"] == hashlib.sha256(exported.read_bytes()).hexdigest()
+    assert with_onnx["onnx_providers"] == "CPUExecutionProvider"
+    assert 0 <= with_onnx["onnx_max_abs_difference"] <= 1e-5
+
+
+@pytest.mark.model
+def test_the_torch_weights_are_gone_once_the_runtime_has_its_own(onnx_model: Any) -> None:
+    assert sum(parameter.numel() for parameter in onnx_model.parameters()) == 0
+
+
+@pytest.mark.model
+def test_an_export_that_embeds_otherwise_is_refused_and_leaves_nothing(
+    exported: Path, tmp_path: Path
+) -> None:
+    import onnx
+
+    from harness.workloads import _onnx
+
+    def slightly_wrong(model: Any, path: Path) -> None:
+        graph = onnx.load(exported)
+        largest = max(graph.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+        numbers = np.frombuffer(largest.raw_data, dtype=np.float32) * np.float32(1.01)
+        largest.raw_data = numbers.tobytes()
+        onnx.save(graph, path)
+
+    with pytest.raises(HarnessError, match="differ from torch's by") as caught:
+        _onnx.make(embed().load(), tmp_path / "wrong.onnx", export=slightly_wrong)
+    assert caught.value.stage == "model"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.model
+def test_a_damaged_export_counts_as_none_and_is_replaced(exported: Path, tmp_path: Path) -> None:
+    from harness.workloads import _onnx
+
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(b"half a fi")
+    assert _onnx.kept(path) is None
+    _onnx.make(embed().load(), path, export=lambda model, new: shutil.copy(exported, new))
+    assert _onnx.kept(path) is not None
+    path.write_bytes(path.read_bytes()[:-1])
+    assert _onnx.kept(path) is None
+
+
+def test_a_missing_package_is_an_error_that_names_the_extra() -> None:
+    with pytest.raises(HarnessError, match=r"needs no_such_package\.") as caught:
+        refuse_missing(["json", "no_such_package"])
+    assert caught.value.stage == "model"
+    assert "executor-bench[onnx]" in caught.value.hint
+    assert "make setup EXTRAS=onnx" in caught.value.hint

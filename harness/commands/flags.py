@@ -68,9 +68,17 @@ Model = Annotated[
     str | None,
     typer.Option(help="embed: name or folder of a sentence-transformers model."),
 ]
+Backend = Annotated[
+    Literal["torch", "onnx"] | None,
+    typer.Option(help="embed: what computes the transformer, torch (default) or ONNX Runtime (extra onnx)."),
+]
 TorchThreads = Annotated[
     int | None,
     typer.Option(min=1, help="embed: torch's threads per worker (default: torch's own choice)."),
+]
+OnnxThreads = Annotated[
+    int | None,
+    typer.Option(min=1, help="embed, backend onnx: its threads per worker (default: as torch's)."),
 ]
 Device = Annotated[str | None, typer.Option(help="embed: cpu (default), cuda, mps …")]
 Online = Annotated[bool, typer.Option("--online", help="embed: a model hub may be asked.")]
@@ -129,7 +137,9 @@ def _refuse_no_law(text: str, stage: str) -> None:
 def workload(
     name: str | None,
     model: str | None,
+    backend: str | None,
     torch_threads: int | None,
+    onnx_threads: int | None,
     device: str | None,
     online: bool,
     service_ms: float | None,
@@ -140,7 +150,9 @@ def workload(
     said = {
         "name": name,
         "model": model,
+        "backend": backend,
         "torch_threads": torch_threads,
+        "onnx_threads": onnx_threads,
         "device": device,
         "online": online or None,
         "service_ms": service_ms,

@@ -51,7 +51,9 @@ def run(
     server_processes: flags.ServerProcesses = None,
     workload: flags.WorkloadName = None,
     model: flags.Model = None,
+    backend: flags.Backend = None,
     torch_threads: flags.TorchThreads = None,
+    onnx_threads: flags.OnnxThreads = None,
     device: flags.Device = None,
     online: flags.Online = False,
     service_ms: flags.ServiceMs = None,
@@ -95,7 +97,9 @@ def run(
         transport=transport,
         timeout_s=timeout,
         seed=seed,
-        workload=flags.workload(workload, model, torch_threads, device, online, service_ms, mode, io_ms),
+        workload=flags.workload(
+            workload, model, backend, torch_threads, onnx_threads, device, online, service_ms, mode, io_ms
+        ),
         inject=flags.inject(inject),
     )
     flags.refuse_both(requests, duration, stage="plan")

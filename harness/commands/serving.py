@@ -23,7 +23,9 @@ def serve(
     server_processes: flags.ServerProcesses = None,
     workload: flags.WorkloadName = None,
     model: flags.Model = None,
+    backend: flags.Backend = None,
     torch_threads: flags.TorchThreads = None,
+    onnx_threads: flags.OnnxThreads = None,
     device: flags.Device = None,
     online: flags.Online = False,
     service_ms: flags.ServiceMs = None,
@@ -39,7 +41,9 @@ def serve(
         workers=workers,
         options=plans.pairs(option or (), "--option"),
         server_processes=server_processes,
-        workload=flags.workload(workload, model, torch_threads, device, online, service_ms, mode, io_ms),
+        workload=flags.workload(
+            workload, model, backend, torch_threads, onnx_threads, device, online, service_ms, mode, io_ms
+        ),
         inject=flags.inject(inject),
     )
     _serve(plans.from_flags(said), port)

