@@ -319,7 +319,7 @@ class Flags(Frozen):
     inject: dict[str, float] = Field(default_factory=dict)
 
 
-_ANOTHER_SCENARIO = frozenset({"name", "service_ms", "mode", "io_ms"})
+_ANOTHER_SCENARIO = frozenset({"name", "backend", "service_ms", "mode", "io_ms"})
 
 _WITHOUT_PLAN: dict[str, Any] = {
     "name": "flags",
