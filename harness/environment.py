@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -58,6 +59,7 @@ _MATTERS = {
     "smt": "SMT",
     "python": "Python",
     "implementation": "Python implementation",
+    "interpreter_lock": "interpreter lock",
     "event_loop": "event loop",
     "http_parser": "HTTP parser",
 }
@@ -81,6 +83,7 @@ def collect() -> dict[str, Any]:
         "load_average": os.getloadavg(),
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
+        "interpreter_lock": has_interpreter_lock(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "thread_variables": {name: os.environ.get(name) for name in _THREAD_VARIABLES},
         "event_loop": EVENT_LOOP,
@@ -88,6 +91,11 @@ def collect() -> dict[str, Any]:
         "revision": revision(_CHECKOUT),
         "code": code(_CHECKOUT),
     }
+
+
+def has_interpreter_lock() -> bool:
+    """False on a free-threaded Python that runs without: threads are another thing there."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import gzip
 import io
 import json
 import math
 import os
 import shutil
 import weakref
+import zlib
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESULTS = Path("results")
+PACKED = ".gz"
 LONGEST_HEADER = 10_000  # bytes; what is longer is no CSV of ours, and need not be read to say so
 
 
@@ -166,7 +169,7 @@ def read(folder: Path) -> Run:
     record = _read_record(folder)
     warnings: list[str] = []
     trials = _read_csv(folder / "trials.csv", Trial, warnings)
-    requests = _read_csv(folder / "requests.csv", Sample, warnings)
+    requests = _read_csv(_plain_or_packed(folder / "requests.csv"), Sample, warnings)
     finished = requests["trial"].isin(trials["trial"])
     if not finished.all():
         warnings.append(f"{(~finished).sum()} requests of an unfinished trial were left out.")
@@ -219,11 +222,17 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def _plain_or_packed(path: Path) -> Path:
+    """The file, or in its place the one that `gzip` makes of it: a long run is large to keep."""
+    packed = path.with_name(path.name + PACKED)
+    return packed if packed.exists() and not path.exists() else path
+
+
 def _read_csv(path: Path, row_type: type[Sample | Trial], warnings: list[str]) -> pd.DataFrame:
     """The rows of a CSV, typed: see `_parse`. A torn last line is left out with a warning."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == PACKED else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
         raise HarnessError(f"{path} cannot be read: {error}.", stage="results") from error
     whole = data[: data.rfind(b"\n") + 1]
     if len(whole) < len(data):

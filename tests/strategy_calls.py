@@ -101,3 +101,19 @@ def noted_slow_call(folder: Path, items: list) -> list:
 def spawned_pool(workers: int) -> ProcessPoolExecutor:
     """An executor of the user's own."""
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def slow_but_for_poison(items: list) -> list:
+    """Takes a while; a batch with poison in it fails as a whole."""
+    if items == ["warm-up"]:
+        return items
+    time.sleep(0.05)
+    if "poison" in items:
+        raise Refused("cannot handle poison")
+    return items
+
+
+def exit_on_item(items: list) -> list:
+    if "exit" in items:
+        os._exit(1)
+    return items

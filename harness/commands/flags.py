@@ -126,11 +126,17 @@ def _refuse_no_law(text: str, stage: str) -> None:
     from harness import arrivals
 
     try:
-        is_open = arrivals.parse(text).is_open
+        law = arrivals.parse(text)
     except ValueError as error:
         example = f"For example: --arrivals '{arrivals.EXAMPLES[2]}'"
         raise UsageError(f"{error}.", stage=stage, hint=example) from error
-    if not is_open:
+    if law.is_own and stage != "plan":
+        raise UsageError(
+            f"--arrivals {text!r} is a share of what an arm can do.",
+            stage=stage,
+            hint="Here it is not known: give a rate, as in --rate 50.",
+        )
+    if not law.is_open:
         raise UsageError(f"--arrivals {text!r} is a closed loop.", stage=stage, hint="Ask for it with -c 8.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 from harness.commands import flags
@@ -11,11 +12,19 @@ from harness.terminal import console, print_json
 def list_(as_json: flags.AsJson = False) -> None:
     """Show strategies, workloads and plans, each in a line."""
     import strategies
-    from harness import plans, workloads
+    from harness import environment, plans, workloads
 
+    every = {name: strategies.get(name) for name in strategies.NAMES}
+    refusals = {name: strategy.why_not() for name, strategy in every.items()}
     said = {
-        "Strategies": [(name, strategies.get(name).SUMMARY) for name in strategies.NAMES],
-        "… when every worker is busy": [(name, strategies.get(name).WHEN_FULL) for name in strategies.NAMES],
+        "Strategies": [(name, strategy.SUMMARY) for name, strategy in every.items()],
+        "… when every worker is busy": [(name, strategy.WHEN_FULL) for name, strategy in every.items()],
+        "… when a worker dies": [(name, strategy.WHEN_WORKER_DIES) for name, strategy in every.items()],
+        "… the options they take": [
+            (name, ", ".join(sorted(strategy.TAKES)) or "none") for name, strategy in every.items()
+        ],
+        "… that cannot work here": [(name, why) for name, why in refusals.items() if why is not None],
+        "Python": [(platform.python_version(), _lock(with_lock=environment.has_interpreter_lock()))],
         "Workloads": [(name, workloads.summary(name)) for name in workloads.NAMES],
         "Plans": [(name, plans.load(name).summary) for name in plans.names()],
     }
@@ -24,6 +33,12 @@ def list_(as_json: flags.AsJson = False) -> None:
         return
     for title, entries in said.items():
         console().print(_table(title, entries))
+
+
+def _lock(*, with_lock: bool) -> str:
+    if with_lock:
+        return "with an interpreter lock: threads take turns wherever the model holds it"
+    return "without an interpreter lock: threads compute at once"
 
 
 def _table(title: str, entries: list[tuple[str, str]]) -> Any:

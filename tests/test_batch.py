@@ -1,0 +1,154 @@
+"""Micro-batches: who is put together, who need not wait, and that one item harms no other."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import pytest
+import strategy_calls as calls
+
+import strategies
+from strategies import Options
+
+Submit = Callable[[object], Awaitable[calls.Ran]]
+
+
+def serve(
+    call: Callable[[list], list], user: Callable[[Submit], Awaitable[object]], **options: object
+) -> object:
+    """What `user` makes of an open batch strategy."""
+
+    async def use() -> object:
+        async with strategies.get("batch").open(calls.ready, call, Options(**options)) as submit:
+            return await user(submit)
+
+    return asyncio.run(use())
+
+
+def sizes(ran: list[calls.Ran]) -> list[int]:
+    """The sizes of the batches, in the order of their start."""
+    starts = sorted((one.start, one.pid, one.thread) for one in ran)
+    return [starts.count(start) for start in dict.fromkeys(starts)]
+
+
+async def ask_again_and_again(submit: Submit, users: int, times: int, think_s: float) -> list[calls.Ran]:
+    """A closed loop: each user thinks, asks, waits for the answer."""
+
+    async def user(number: int) -> list[calls.Ran]:
+        ran = []
+        for _ in range(times):
+            await asyncio.sleep(think_s + 0.0002 * number)
+            ran.append(await submit(number))
+        return ran
+
+    answers = await asyncio.gather(*map(user, range(users)))
+    return [one for of_user in answers for one in of_user]
+
+
+def test_eight_users_who_wait_for_their_answers_become_one_batch_of_eight():
+    users = partial(ask_again_and_again, users=8, times=12, think_s=0.005)
+    found = sizes(serve(partial(calls.run_for, 0.02), users))
+    settled = found[len(found) // 2 :]
+    assert settled.count(8) >= 0.7 * len(settled), found
+
+
+def test_a_lone_user_never_waits_for_company():
+    users = partial(ask_again_and_again, users=1, times=20, think_s=0.005)
+    began = time.monotonic()
+    ran = serve(partial(calls.run_for, 0.005), users, max_wait_ms=1000.0)
+    assert sizes(ran) == [1] * 20
+    assert time.monotonic() - began < 0.8  # one wait would take a second
+
+
+def test_a_user_who_is_alone_after_a_crowd_waits_once_at_most():
+    async def crowd_then_one(submit: Submit) -> list[float]:
+        await ask_again_and_again(submit, users=8, times=4, think_s=0.005)
+        waits = []
+        for _ in range(10):
+            began = time.monotonic()
+            ran = await submit("alone")
+            waits.append(ran.start - began)
+        return waits
+
+    waits = serve(partial(calls.run_for, 0.01), crowd_then_one, max_wait_ms=200.0)
+    assert sum(wait > 0.02 for wait in waits) <= 1, waits
+
+
+def test_where_arrivals_do_not_depend_on_answers_waiting_for_company_is_given_up():
+    """Half loaded: an item that finds the worker free should begin at once, but for the rare attempt."""
+    draw = random.Random(1)
+
+    async def arrive(submit: Submit) -> list[tuple[float, calls.Ran]]:
+        async def one() -> tuple[float, calls.Ran]:
+            came = time.monotonic()
+            return came, await submit("x")
+
+        asked = []
+        for _ in range(150):
+            await asyncio.sleep(draw.expovariate(1 / 0.02))
+            asked.append(asyncio.create_task(one()))
+        return await asyncio.gather(*asked)
+
+    answered = serve(partial(calls.run_for, 0.01), arrive)
+    ends = sorted({ran.end for _, ran in answered})
+    found_free = [
+        (came, ran) for came, ran in answered if not any(r.start < came < r.end for _, r in answered)
+    ]
+    waited = [ran.start - came for came, ran in found_free]
+    assert ends
+    assert len(waited) > 40
+    assert sum(wait > 0.004 for wait in waited) < 0.35 * len(waited), sorted(waited)[-20:]
+
+
+@pytest.mark.parametrize(("workers", "max_batch"), [(1, 4), (2, 32), (3, 2)])
+def test_no_batch_is_larger_than_allowed_or_than_a_workers_share(workers, max_batch):
+    users = partial(ask_again_and_again, users=12, times=8, think_s=0.002)
+    ran = serve(partial(calls.run_for, 0.02), users, workers=workers, max_batch=max_batch)
+    share = -(-12 // workers)
+    assert max(sizes(ran)) <= min(max_batch, share)
+    assert len({(one.pid, one.thread) for one in ran}) == workers
+
+
+def test_an_item_that_fails_harms_no_other_of_its_batch():
+    async def mixed(submit: Submit) -> list[object]:
+        first = asyncio.create_task(submit("first"))  # so that the others wait, and go together
+        await asyncio.sleep(0.02)
+        answers = await asyncio.gather(*map(submit, ["a", "poison", "b"]), return_exceptions=True)
+        return [await first, *answers]
+
+    first, a, poison, b = serve(calls.slow_but_for_poison, mixed)
+    assert (first, a, b) == ("first", "a", "b")
+    assert isinstance(poison, calls.Refused)
+
+
+def test_items_of_clients_that_left_are_not_in_the_batch(tmp_path):
+    async def leave_early(submit: Submit) -> None:
+        busy = asyncio.create_task(submit("busy"))
+        await asyncio.sleep(0.05)
+        waiting = [asyncio.create_task(submit(item)) for item in ("stays", "leaves")]
+        await asyncio.sleep(0.05)
+        waiting[1].cancel()
+        await asyncio.gather(busy, waiting[0])
+
+    serve(partial(calls.noted_slow_call, tmp_path), leave_early)
+    noted = "".join(file.read_text() for file in tmp_path.iterdir()).splitlines()
+    assert "['stays']" in noted
+
+
+@pytest.mark.parametrize("over", ["inline", "process", "supervised", "anyio_limiter"])
+def test_batches_run_in_any_other_strategy(over):
+    async def twenty(submit: Submit) -> list[int]:
+        return await asyncio.gather(*map(submit, range(20)))
+
+    assert serve(calls.double, twenty, over=over, workers=2) == calls.double(list(range(20)))
+
+
+def test_batches_over_dead_workers_fail_and_say_that_nothing_can_be_served():
+    async def kill(submit: strategies.Submit) -> bool:
+        with pytest.raises(Exception, match="terminated abruptly"):
+            await submit("exit")
+        return submit.is_able()
+
+    assert serve(calls.exit_on_item, kill, over="process") is False
