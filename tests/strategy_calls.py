@@ -3,6 +3,7 @@
 import itertools
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -117,3 +118,7 @@ def exit_on_item(items: list) -> list:
     if "exit" in items:
         os._exit(1)
     return items
+
+
+def was_imported_before(module: str, items: list) -> list[bool]:
+    return [module in sys.modules for _ in items]

@@ -13,6 +13,10 @@ from harness.plans import Flags
 MINIMAL = {"name": "p", "arms": [{"name": "a", "strategy": "thread"}], "concurrency": [1], "requests": 5}
 
 
+def arm(strategy: str = "thread", **said: object) -> dict[str, object]:
+    return {"name": "a", "strategy": strategy, **said}
+
+
 def make(**changes: object) -> plans.Plan:
     return plans.make({**MINIMAL, **changes}, source="plan")
 
@@ -61,6 +65,23 @@ def test_the_article_plan_is_the_articles_scenario() -> None:
         ({"workload": {"name": "embed", "service_ms": 5}}, "knows no option service_ms"),
         ({"workload": {"name": "synthetic", "model": "x"}}, "knows no option model"),
         ({"route": "GET /elsewhere"}, "route: "),
+        (
+            {"arms": [arm(options={"max_btch": 8})]},
+            r"options: there is no option 'max_btch'; did you mean 'max_b",
+        ),
+        ({"arms": [arm(options={"workers": 8})]}, "options: there is no option 'workers'"),
+        ({"arms": [arm("batch", options={"max_batch": 0})]}, "max_batch must be at least 1"),
+        ({"arms": [arm("batch", options={"max_batch": "many"})]}, "options"),
+        ({"arms": [arm("batch", options={"over": "batch"})]}, "over is the strategy that runs the batches"),
+        ({"arms": [arm(options={"max_batch": 8})]}, "thread.*takes no option 'max_batch'"),
+        ({"arms": [arm("batch", options={"spares": 1})]}, "batch.*takes no option 'spares'"),
+        ({"arms": [arm("interpreters")]}, "'interpreters' cannot work here: needs Python 3.14"),
+        ({"arms": [arm("executor")]}, "says no executor"),
+        ({"arms": [arm(server_processes=0)]}, "server_processes"),
+        ({"arms": [arm(workload={"service_ms": 5})]}, "knows no option service_ms"),
+        ({"arms": [arm(workload={"name": "synthetic"})]}, "another workload than its plan"),
+        ({"arms": [arm(workload={"backend": "tf"})]}, "The workload of arm 'a': backend"),
+        ({"arrivals": ["own(0)"]}, "the share of the arm's own throughput is from 0.01"),
     ],
 )
 def test_a_wrong_plan_is_refused_with_the_key_that_is_wrong(changes: dict[str, object], message: str) -> None:
@@ -209,6 +230,52 @@ def test_workers_that_no_strategy_takes_are_refused() -> None:
         plans.from_flags(Flags(strategies=("inline",), workers=3))
 
 
+def test_options_reach_the_strategies_that_take_them_and_no_other() -> None:
+    chosen = Flags(strategies=("thread", "batch"), options={"max_batch": "4"}, server_processes=2)
+    plan = plans.from_flags(chosen)
+    assert {arm.name: arm.options for arm in plan.arms} == {"thread": {}, "batch": {"max_batch": 4}}
+    assert [arm.server_processes for arm in plan.arms] == [2, 2]
+    with pytest.raises(UsageError, match="takes an option 'timeout_s'") as caught:
+        plans.from_flags(Flags(strategies=("thread",), options={"timeout_s": "1"}))
+    assert "supervised" in caught.value.hint
+
+
+def test_a_strategy_may_be_asked_for_with_its_options_and_is_named_after_them() -> None:
+    asked = (
+        "thread",
+        "thread:workers=2,switch_interval_ms=0.5",
+        "executor:concurrent.futures:ThreadPoolExecutor",
+    )
+    plain, switching, own = plans.from_flags(Flags(strategies=asked)).arms
+    assert (plain.name, plain.options) == ("thread", {})
+    assert (switching.workers, switching.options) == (2, {"switch_interval_ms": 0.5})
+    assert switching.name == "thread-workers-2-switch_interval_ms-0.5"
+    assert own.strategy == "executor"
+    assert own.chosen.factory == "concurrent.futures:ThreadPoolExecutor"
+    for wrong in ("thread:workers=", "thread:=2"):
+        with pytest.raises(UsageError, match="not understood"):
+            plans.from_flags(Flags(strategies=(wrong,)))
+
+
+def test_an_arm_changes_options_of_the_workload_for_itself_alone() -> None:
+    one, other = arm(workload={"torch_threads": 1}), arm() | {"name": "b"}
+    plan = make(workload={"io_ms": 7.0}, arms=[one, other])
+    workloads = [arm.server_options(plan.workload).workload for arm in plan.arms]
+    assert [(w.torch_threads, w.io_ms) for w in workloads] == [(1, 7.0), (None, 7.0)]
+
+
+def test_arms_may_be_chosen_by_their_own_names() -> None:
+    chosen = plans.override(plans.load("beyond"), Flags(strategies=("batch-onnx", "inline")))
+    assert [arm.name for arm in chosen.arms] == ["inline", "batch-onnx"]
+
+
+def test_long_open_windows_may_be_run_in_some_blocks_only() -> None:
+    plan = make(arrivals=["own(0.8)"], open_every=2, blocks=4)
+    with_open = {cell.block for cell in plan.cells() if cell.law.is_open}
+    assert with_open == {1, 3}
+    assert {cell.block for cell in plan.cells() if not cell.law.is_open} == {1, 2, 3, 4}
+
+
 def test_a_strategy_that_the_plan_lacks_is_refused_with_those_it_has() -> None:
     narrow = make()
     with pytest.raises(UsageError, match="no arm with the strategy 'process'") as caught:
@@ -229,6 +296,9 @@ def test_scaled_io_follows_the_models_time_alone() -> None:
         Flags(inject={"queue_ms": 5.0}),
         Flags(workload={"io_ms": 50.0}),
         Flags(workload={"name": "synthetic"}),
+        Flags(workload={"backend": "onnx"}),
+        Flags(options={"switch_interval_ms": "0.5"}),
+        Flags(server_processes=2),
     ],
 )
 def test_the_articles_claims_are_not_judged_on_another_scenario(flags: Flags) -> None:

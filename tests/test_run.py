@@ -83,6 +83,25 @@ def test_without_probes_and_pings_none_of_their_readings_is_there(tmp_path: Path
     assert not (store.read(folder).requests["phase"] == PING).any()
 
 
+def test_a_load_that_is_a_share_of_what_the_arm_can_do_follows_the_arm(tmp_path: Path) -> None:
+    """One worker of 20 ms answers 50 a second at most, a batch of two calls on it twice as many."""
+    folder = tmp_path / "run"
+    arms = [{"name": "thread", "strategy": "thread"}, {"name": "batch", "strategy": "batch"}]
+    workload = {"name": "synthetic", "service_ms": 20.0, "io_ms": 0.0}
+    shares = {"arrivals": ["own(0.5)"], "own_users": 2, "open_duration_s": 1.0, "open_settle_s": 0.2}
+    run.run(plan(arms=arms, workload=workload, concurrency=[], **shares), store.Writer(folder), Quiet())
+    found = store.read(folder)
+    can = found.record["own_per_s"]
+    assert 35 < can["thread"] < 51
+    assert can["batch"] > 1.4 * can["thread"]
+    trials = found.trials[found.trials["block"] > 0]
+    for arm, rate in zip(trials["arm"], trials["rate_per_s"], strict=True):
+        assert rate == pytest.approx(can[arm] / 2, abs=0.001)
+    assert set(trials["load"]) == {"own(0.5)"}
+    assert all(trials["schedule"].str.len() > 0)
+    assert (found.trials["block"] == 0).sum() == 2 * run.PILOT_WINDOWS
+
+
 def test_fresh_servers_are_other_processes_in_each_trial(tmp_path: Path) -> None:
     fresh, resident = tmp_path / "fresh", tmp_path / "resident"
     run.run(plan(fresh=True), store.Writer(fresh), Quiet())
@@ -291,8 +310,8 @@ def test_the_log_of_an_earlier_fresh_server_is_kept(tmp_path: Path) -> None:
 
 
 def test_what_a_client_gave_up_is_finished_before_the_next_arm_is_measured(tmp_path: Path) -> None:
-    """Six requests of 0.4 s for one worker, given up after 0.1 s: 2.4 s of work that nobody waits for."""
-    arms = [{"name": "slow", "strategy": "thread"}]
+    """Six requests of 0.4 s, given up after 0.1 s: 2.4 s of work that nobody waits for, and nothing can stop."""
+    arms = [{"name": "slow", "strategy": "inline"}]
     slow = {"name": "synthetic", "service_ms": 400.0, "io_ms": 0.0}
     chosen = plan(arms=arms, workload=slow, concurrency=[6], timeout_s=0.1, warmup_per_client=0, ping_per_s=0)
     began = time.monotonic()

@@ -85,6 +85,28 @@ def test_health_turns_red_when_a_dead_worker_has_broken_the_pool(log: Path) -> N
         assert httpx.get(f"{child.url}/health").status_code == 503
 
 
+def test_a_service_of_several_processes_is_ready_when_each_has_answered(log: Path) -> None:
+    with running.serving(log, "thread", server_processes=3) as child:
+        found = {httpx.get(f"{child.url}/health").json()["pid"] for _ in range(60)}
+        children = {process.pid for process in psutil.Process(child.pid).children(recursive=True)}
+        assert len(found) == 3
+        assert found <= children
+        assert child.unwatch() is None  # which of them would be asked is chance
+    assert not [pid for pid in children if psutil.pid_exists(pid)]
+
+
+def test_a_model_that_cannot_be_loaded_in_one_of_several_processes_is_one_clear_message(log: Path) -> None:
+    options = ServerOptions(
+        strategy="thread", server_processes=2, workload=WorkloadOptions(model="no-such-model")
+    )
+    with (
+        Supervisor() as supervisor,
+        server.start("a", options, supervisor, log=log) as child,
+        pytest.raises(HarnessError, match="Cannot load the model 'no-such-model'"),
+    ):
+        child.wait_ready(running.READY_WITHIN_S)
+
+
 def test_a_server_says_what_it_runs(log: Path) -> None:
     with running.serving(log) as child:
         health = httpx.get(f"{child.url}/health").json()

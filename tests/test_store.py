@@ -1,11 +1,13 @@
 """A run on disk: nothing finished is lost, nothing damaged is believed."""
 
+import gzip
 import json
 import re
 from pathlib import Path
 
 import made_up
 import numpy as np
+import pandas as pd
 import pytest
 
 from harness import store
@@ -66,6 +68,17 @@ def test_a_last_line_torn_in_mid_write_is_dropped_with_a_warning(folder: Path, n
     assert len(run.trials) == 2
     assert len(run.requests) == 6
     assert run.warnings == [f"The last line of {name} was torn off in mid-write and was left out."]
+
+
+def test_rows_that_were_packed_to_be_kept_are_read_as_they_were(folder: Path) -> None:
+    plain = store.read(folder).requests
+    rows = folder / "requests.csv"
+    (folder / "requests.csv.gz").write_bytes(gzip.compress(rows.read_bytes()))
+    rows.unlink()
+    pd.testing.assert_frame_equal(store.read(folder).requests, plain)
+    (folder / "requests.csv.gz").write_bytes(b"not packed at all")
+    with pytest.raises(HarnessError, match=r"requests\.csv\.gz cannot be read"):
+        store.read(folder)
 
 
 def test_requests_missing_from_a_finished_trial_are_damage_not_a_torn_tail(folder: Path) -> None:

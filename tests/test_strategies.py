@@ -368,6 +368,38 @@ def test_the_call_runs_where_the_name_says(name):
     assert is_here == (name == "inline" or name in in_threads, name == "inline")
 
 
+def test_workers_of_a_fork_server_share_what_it_has_imported():
+    async def imported_already() -> bool:
+        options = Options(start_method="forkserver", preload=("wave",))
+        call = partial(calls.was_imported_before, "wave")
+        async with strategies.get("process").open(calls.ready, call, options) as submit:
+            return await submit("x")
+
+    assert asyncio.run(imported_already())
+
+
+def test_the_switch_interval_is_set_while_threads_run_and_given_back_afterwards():
+    before = sys.getswitchinterval()
+
+    async def interval() -> float:
+        async with strategies.get("thread").open(calls.ready, calls.double, Options(switch_interval_ms=0.5)):
+            return sys.getswitchinterval()
+
+    assert asyncio.run(interval()) == pytest.approx(0.0005)
+    assert sys.getswitchinterval() == before
+
+
+def test_an_executor_that_cannot_be_made_is_a_clear_error():
+    async def fail(factory: str) -> None:
+        options = Options(factory=factory)
+        async with strategies.get("executor").open(calls.ready, calls.double, options):
+            pytest.fail("opened")
+
+    for factory in ("nonsense", "no.such.module:make", "concurrent.futures:NoSuchPool"):
+        with pytest.raises(ValueError, match=r"executor needs a factory|cannot be imported"):
+            asyncio.run(fail(factory))
+
+
 def test_ctrl_c_does_not_kill_the_workers_of_process():
     async def interrupt() -> None:
         async with strategies.get("process").open(
