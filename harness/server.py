@@ -65,7 +65,7 @@ class Server:
         deadline = time.monotonic() + within_s
         answered: set[int] = set()
         while time.monotonic() < deadline:
-            self.check_alive(stage="start")
+            self._check_starting()
             health = self._ask("GET", "/health", HEALTH_WITHIN_S)
             if health is not None:
                 answered.add(health["pid"])
@@ -77,6 +77,13 @@ class Server:
             stage="server",
             hint="`execbench serve` with the same options shows its start in the foreground.",
         )
+
+    def _check_starting(self) -> None:
+        """As `check_alive`; of several processes one may have failed and its parent not know it yet."""
+        self.check_alive(stage="start")
+        reported = self._reported() if self._processes > 1 else None
+        if reported is not None:
+            raise reported
 
     def check_alive(self, stage: str) -> None:
         """Raise HarnessError, with the cause or the log's tail, when the child has exited."""

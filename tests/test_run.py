@@ -310,7 +310,7 @@ def test_the_log_of_an_earlier_fresh_server_is_kept(tmp_path: Path) -> None:
 
 
 def test_what_a_client_gave_up_is_finished_before_the_next_arm_is_measured(tmp_path: Path) -> None:
-    """Six requests of 0.4 s, given up after 0.1 s: 2.4 s of work that nobody waits for, and nothing can stop."""
+    """Six requests of 0.4 s, given up after 0.1 s: 2.4 s of work for nobody, which nothing can stop."""
     arms = [{"name": "slow", "strategy": "inline"}]
     slow = {"name": "synthetic", "service_ms": 400.0, "io_ms": 0.0}
     chosen = plan(arms=arms, workload=slow, concurrency=[6], timeout_s=0.1, warmup_per_client=0, ping_per_s=0)

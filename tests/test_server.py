@@ -92,7 +92,7 @@ def test_a_service_of_several_processes_is_ready_when_each_has_answered(log: Pat
         assert len(found) == 3
         assert found <= children
         assert child.unwatch() is None  # which of them would be asked is chance
-    assert not [pid for pid in children if psutil.pid_exists(pid)]
+    conftest.wait_for(lambda: not any(map(psutil.pid_exists, children)), within_s=5)
 
 
 def test_a_model_that_cannot_be_loaded_in_one_of_several_processes_is_one_clear_message(log: Path) -> None:
