@@ -22,9 +22,8 @@ KEEP_ALIVE_S = 300  # longer than any pause between two windows of a resident ar
 
 
 OPTIONS_VARIABLE = "EXECBENCH_SERVER_OPTIONS"  # for the processes that uvicorn starts by itself
-HEALTHY_WITHIN_S = (
-    60  # uvicorn kills a server process that is silent for longer: one with a busy model is (#2506)
-)
+# uvicorn kills a process that is silent for longer; one whose model holds the lock is silent (uvicorn #2506)
+HEALTHY_WITHIN_S = 20
 
 
 def main() -> None:
