@@ -37,6 +37,7 @@ def test_every_derived_column_follows_from_the_stamps() -> None:
         resume_ms=1.0,
         io_ms=10.0,
         handler_ms=22.0,
+        batch_size=2,
     )
     trials = trials_frame([trial(concurrency=4, io_nominal_ms=9.0, window_start_ms=5.0, window_end_ms=50.0)])
     (found,) = analysis.derive(requests_frame([row]), trials).to_dict("records")
@@ -53,6 +54,7 @@ def test_every_derived_column_follows_from_the_stamps() -> None:
         "service_ms": 28.0,
         "dispatch_lag_ms": 2.0,
         "model_plus_io_share": 0.75,
+        "model_share_ms": 3.5,
     }
     assert {name: found[name] for name in expected} == expected
     assert set(found) == set(expected) | set(requests_frame([row]).columns)
