@@ -26,6 +26,7 @@ READING_SIDE = {
     "forest",
     "gate",
     "machine",
+    "nominal",
     "report",
     "saturation",
     "tables",

@@ -1,0 +1,58 @@
+"""Does the awaited I/O stay what it is alone while the arm is busy? Pure: derived rows in, a table out.
+
+Nominal is what the same arm's I/O takes for a lone user, not what was asked for: timers are late on any machine.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from harness import analysis
+
+WITHIN_MS = 2.0  # of nominal, at p99: beyond it the event loop, or the machine, has kept the I/O waiting
+
+COLUMNS = [
+    "arm",
+    "load",
+    "nominal_ms",  # median of the arm's I/O at c = 1
+    "p99_ms",  # of all requests of the load; empty where they are too few for one
+    "excess_ms",  # p99 - nominal
+    "stays",  # whether the excess is within WITHIN_MS; empty where it is not known
+]
+
+
+def of(derived: pd.DataFrame) -> pd.DataFrame:
+    """A row for each arm and open load; none without a closed loop of one user to say what nominal is."""
+    good = analysis.measured(derived)
+    good = good[good["ok"]]
+    alone = good[good["concurrency"] == 1].groupby("arm", sort=False, observed=True)["io_ms"].median()
+    is_open = good[good["concurrency"].isna()]
+    rows = [
+        _row(str(arm), str(load), float(alone[arm]), cell)
+        for (arm, load), cell in is_open.groupby(["arm", "load"], sort=False, observed=True)
+        if arm in alone
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def sentence(table: pd.DataFrame) -> str:
+    """Which arms keep their I/O nominal, and which do not; empty when nothing is known."""
+    known = table[table["stays"].notna()]
+    if known.empty:
+        return ""
+    failing = known[~known["stays"].astype(bool)]
+    if failing.empty:
+        return f"The awaited I/O stays within {WITHIN_MS:g} ms of nominal at p99 in every arm."
+    named = ", ".join(
+        f"{row['arm']} at {row['load']} (+{row['excess_ms']:.1f})" for row in failing.to_dict("records")
+    )
+    return f"The awaited I/O is more than {WITHIN_MS:g} ms above nominal at p99 in: {named}."
+
+
+def _row(arm: str, load: str, nominal_ms: float, cell: pd.DataFrame) -> dict[str, object]:
+    p99_ms = analysis.pooled_percentile(cell, "io_ms", 99)
+    excess_ms = p99_ms - nominal_ms
+    stays = None if math.isnan(excess_ms) else excess_ms <= WITHIN_MS
+    return dict(zip(COLUMNS, (arm, load, nominal_ms, p99_ms, excess_ms, stays), strict=True))
