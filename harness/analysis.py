@@ -87,7 +87,8 @@ def derive(requests: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """Every request with what follows from its stamps, in the order given. Warm-ups and failures stay.
 
     Left out: the pilot (block 0), requests of no trial (the torn tail of a killed run), and pings, which are
-    no part of the load. From its trial each row gets `concurrency`, `io_nominal_ms`, `window_start_ms`, `window_end_ms` and `trial_state`.
+    no part of the load. From its trial each row gets `concurrency`, `io_nominal_ms`, `window_start_ms`,
+    `window_end_ms` and `trial_state`.
     `model_plus_io_share` is (route_model + io) / service: how much of a call the article's parts explain.
     `model_share_ms` is the request's share of the call that it was in: model / batch size.
     """

@@ -1,6 +1,6 @@
 """Does the awaited I/O stay what it is alone while the arm is busy? Pure: derived rows in, a table out.
 
-Nominal is what the same arm's I/O takes for a lone user, not what was asked for: timers are late on any machine.
+Nominal is what the same arm's I/O takes for a lone user, not what was asked for: timers are late anywhere.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ def of(derived: pd.DataFrame) -> pd.DataFrame:
     """A row for each arm and open load; none without a closed loop of one user to say what nominal is."""
     good = analysis.measured(derived)
     good = good[good["ok"]]
-    alone = good[good["concurrency"] == 1].groupby("arm", sort=False, observed=True)["io_ms"].median()
+    lone = good[good["concurrency"] == 1].groupby("arm", sort=False, observed=True)["io_ms"].median()
+    alone = {str(arm): float(io_ms) for arm, io_ms in lone.items()}
     is_open = good[good["concurrency"].isna()]
     rows = [
-        _row(str(arm), str(load), float(alone[arm]), cell)
+        _row(str(arm), str(load), alone[str(arm)], cell)
         for (arm, load), cell in is_open.groupby(["arm", "load"], sort=False, observed=True)
-        if arm in alone
+        if str(arm) in alone
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -42,7 +43,7 @@ def sentence(table: pd.DataFrame) -> str:
     known = table[table["stays"].notna()]
     if known.empty:
         return ""
-    failing = known[~known["stays"].astype(bool)]
+    failing = known[known["stays"].eq(False)]
     if failing.empty:
         return f"The awaited I/O stays within {WITHIN_MS:g} ms of nominal at p99 in every arm."
     named = ", ".join(
