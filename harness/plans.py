@@ -71,6 +71,13 @@ class Arm(Frozen):
         """What its strategy is told."""
         return strategies.Options(workers=self.workers, **self.options)
 
+    @property
+    def when_worker_dies(self) -> str:
+        """What a killed worker means, in its strategy's words; of batches, in those of what runs them."""
+        return strategies.get(
+            self.chosen.over if self.strategy == "batch" else self.strategy
+        ).WHEN_WORKER_DIES
+
     def own_workload(self, workload: WorkloadOptions) -> WorkloadOptions:
         """The plan's workload as this arm has it."""
         return WorkloadOptions.model_validate({**workload.model_dump(exclude_unset=True), **self.workload})
@@ -159,6 +166,9 @@ class Plan(Frozen):
     ping_per_s: NonNegativeFloat = 10.0  # probes of a route without model beside the load; 0: none
     self_check: bool = True  # see before the first trial what the load generator can do
     probes: bool = True  # watch the event loops
+    limit: bool = False  # see before the first trial what the bare model can do, alone
+    limit_s: PositiveFloat = 1.0  # … for so long with each size of batch
+    ranking: bool = False  # end the report with the arms in order: how much, why, and what it costs
     claims: str | None = None  # the file of published claims to judge, by name
 
     @model_validator(mode="after")
@@ -309,6 +319,7 @@ class Flags(Frozen):
     reference: str | None = None
     pin: bool | None = None
     self_check: bool | None = None
+    limit: bool | None = None
     cap: int | None = None
     transport: str | None = None
     timeout_s: float | None = None

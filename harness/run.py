@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Protocol
 
-from harness import environment, noise, pinning, roofline, server
+from harness import environment, limit, noise, pinning, roofline, server
 from harness.arrivals import closed
 from harness.clock import utc_now
 from harness.errors import HarnessError
@@ -76,12 +76,15 @@ def run(
         if pins is not None:
             pinning.apply(loader.pid, pins.client)
             record.note(pinning=pins._asdict())
+        cpus = pins.server if pins is not None else ()
         if plan.self_check and client_limit_per_s is None:
-            cpus = pins.server if pins is not None else ()
             listener.stage("self-check: what the load generator can do")
             found = roofline.quick(supervisor, loader, plan.transport, cpus)
             record.note(self_check=found._asdict())
             client_limit_per_s = found.requests_per_s
+        if plan.limit and record["limits"] is None:  # a resumed run has it: the machine is the same
+            listener.stage("limit: the model in a bare loop, alone")
+            record.note(**limit.of_plan(plan, supervisor, loader, log=writer.log("limit"), cpus=cpus))
         arms = _Arms(plan, writer, supervisor, stack, record, pins)
         trials = _Trials(plan, writer, loader, listener, arms, record, client_limit_per_s, before)
         listener.stage("starting servers")
@@ -235,7 +238,12 @@ class _Arms:
 
     def _wait_ready(self, arm: Arm, child: server.Server) -> None:
         about = child.wait_ready()["about"]
-        self._record.note_arm(arm.name, options=self.options[arm.name].model_dump(), about=about)
+        self._record.note_arm(
+            arm.name,
+            options=self.options[arm.name].model_dump(),
+            about=about,
+            when_worker_dies=arm.when_worker_dies,
+        )
 
     def _note_memory_of(self, arm: str, pid: int) -> None:
         self._record.note_arm(arm, uss_bytes=noise.memory_uss_bytes(pid))

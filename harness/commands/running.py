@@ -67,6 +67,10 @@ def run(
         bool | None,
         typer.Option("--self-check/--no-self-check", help="See first what the load generator can do (4 s)."),
     ] = None,
+    limit: Annotated[
+        bool | None,
+        typer.Option("--limit/--no-limit", help="See first what the bare model can do, alone (8 s a model)."),
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a killed run, to its own plan.")
     ] = None,
@@ -91,6 +95,7 @@ def run(
         fresh=fresh,
         pin=pin,
         self_check=self_check,
+        limit=limit,
         workers=workers,
         options=plans.pairs(option or (), "--option"),
         server_processes=server_processes,
