@@ -17,9 +17,11 @@ from harness import (
     claims,
     comparable,
     comparison,
+    efficiency,
     evidence,
     forest,
     machine,
+    ranking,
     saturation,
     store,
 )
@@ -68,7 +70,8 @@ CLAIM_ROWS = [
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a run says. `published`, `evaluated` and `verdicts` are None for a plan without claims.
+    """What a run says. `published`, `evaluated` and `verdicts` are None for a plan without claims,
+    and so is `ranking` for a plan that asks for none.
 
     `trials` are all of the run; every figure is of the blocks that are not `excluded`, and without pings.
     """
@@ -84,11 +87,14 @@ class Report:
     summary: pd.DataFrame
     comparisons: pd.DataFrame  # comparison.COLUMNS
     costs: pd.DataFrame  # machine.COST_COLUMNS
+    limits: pd.DataFrame  # efficiency.COLUMNS; without rows where no limit was measured
     staircase: pd.DataFrame
     notes: tuple[str, ...] = ()  # how the run came to its end
     published: pd.DataFrame | None = None
     evaluated: pd.DataFrame | None = None
     verdicts: pd.DataFrame | None = None
+    ranking: pd.DataFrame | None = None  # ranking.COLUMNS
+    conclusion: str = ""  # the first of the ranking, in a sentence
 
     def claim_rows(self) -> pd.DataFrame:
         """Claims, their checks, the printed tables and the staircase law in one tidy table (`CLAIM_ROWS`)."""
@@ -130,6 +136,7 @@ def build(run: store.Run) -> Report:
         summary=summary,
         comparisons=comparisons,
         costs=_as_in(summary, machine.costs(kept, run.requests, run.record)),
+        limits=efficiency.of(summary, run.record),
         staircase=_staircase(found.derived),
         notes=_notes(run.record),
     )
@@ -137,7 +144,21 @@ def build(run: store.Run) -> Report:
     if name is not None:
         report = _judge(report, claims.load(name), found)
     said = find(_contestants(report.summary, found), comparisons, report.verdicts)
-    return dataclasses.replace(report, finding=said)
+    return _rank(dataclasses.replace(report, finding=said), found)
+
+
+def _rank(report: Report, found: Evidence) -> Report:
+    """With the arms that do the reference's work in order, if the plan asks for it."""
+    if not (found.run.record.get("plan") or {}).get("ranking"):
+        return report
+    reference = found.facts.reference
+    summary = _contestants(report.summary, found)
+    if not summary.empty:
+        apart = comparable.other_work(found.run.record, reference, set(summary["arm"]) - {reference})
+        summary = summary[~summary["arm"].isin(list(apart))]
+    tables = ranking.Tables(report.derived, summary, report.comparisons, report.costs, report.limits)
+    ranked = ranking.of(tables, found.run.record, reference)
+    return dataclasses.replace(report, ranking=ranked, conclusion=ranking.sentence(ranked, reference))
 
 
 def _compare(found: Evidence) -> pd.DataFrame:
@@ -177,13 +198,17 @@ def _notes(record: Mapping[str, Any]) -> tuple[str, ...]:
 def write(report: Report) -> None:
     """Write the tables and charts/ into the run's folder, replacing older ones.
 
-    summary.csv, comparisons.csv and costs.csv; claims.csv where there are claims.
+    summary.csv, comparisons.csv and costs.csv; limits.csv, claims.csv and ranking.csv where there are any.
     """
     store.write_table(report.folder, "summary.csv", report.summary)
     store.write_table(report.folder, "comparisons.csv", report.comparisons)
     store.write_table(report.folder, "costs.csv", report.costs)
+    if len(report.limits):
+        store.write_table(report.folder, "limits.csv", report.limits)
     if report.published is not None:
         store.write_table(report.folder, "claims.csv", report.claim_rows())
+    if report.ranking is not None:
+        store.write_table(report.folder, "ranking.csv", report.ranking)
     if report.derived.empty:
         return
     drawn = report.derived[CHARTED]  # each chart copies its good rows
@@ -208,7 +233,10 @@ def as_json(report: Report) -> dict[str, Any]:
         "summary": _plain(report.summary),
         "comparisons": _plain(report.comparisons),
         "costs": _plain(report.costs),
+        "limits": _plain(report.limits),
         "claims": _plain(report.claim_rows()),
+        "ranking": _plain(pd.DataFrame() if report.ranking is None else report.ranking),
+        "conclusion": report.conclusion,
     }
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis import THROUGHPUT
+from harness.ranking import REFERENCE, users
 from harness.report import Report, load_words
 from harness.stats import LEVEL
 
@@ -37,12 +38,15 @@ def render(report: Report) -> Iterator[RenderableType]:
         yield comparisons(report.comparisons)
     if report.costs[["cpu_ms_per_request", "server_lag_p99_ms", "ping_p50_ms"]].notna().any(axis=None):
         yield costs(report.costs, report.summary)
+    if len(report.limits):
+        yield limits(report.limits)
     if report.published is not None:
         yield published(report.published)
     if len(report.staircase):
         yield Text(f"\n{_law(report.staircase)}")
     if report.evaluated is not None and report.verdicts is not None:
         yield claims(report.verdicts, report.evaluated)
+    yield from ranking(report)
     yield Text(f"\nRows, tables and charts: {report.folder}")
 
 
@@ -163,6 +167,24 @@ def costs(table: pd.DataFrame, summary: pd.DataFrame) -> RenderableType:
     return _by_arm(title, named, {"load": "load", **known})
 
 
+def limits(table: pd.DataFrame) -> RenderableType:
+    """How near each arm comes to the bare model, and to a service that adds only what it must."""
+    columns = {
+        "c": "concurrency",
+        "req/s": "throughput_per_s",
+        "limit": "limit_per_s",
+        "batch": "limit_batch",
+        "of limit": "efficiency",
+    }
+    title = "Beside what is possible, in requests/s. limit: the bare model, in such batches"
+    null_ms = table["null_ms"].iloc[0]
+    if not math.isnan(null_ms):
+        columns |= {"ideal": "ideal_per_s", "of ideal": "of_ideal"}
+        title += f"\nideal: one batch of all c, then I/O, then c x {null_ms:.2f} ms as with nothing to do"
+    shares = {name: table[name].map(_share) for name in ("efficiency", "of_ideal")}
+    return _by_arm(title, table.assign(**shares), columns)
+
+
 # -- what was claimed ----------------------------------------------------------------------------------
 
 
@@ -200,6 +222,81 @@ def claims(verdicts: pd.DataFrame, evaluated: pd.DataFrame) -> RenderableType:
         shown.add_row(Text(str(claim["claim"]), style="bold"), _verdict(claim["verdict"]), text)
         for check in evaluated[evaluated["claim"] == claim["claim"]].to_dict("records"):
             shown.add_row("", _beside(check), Padding(Text(_check(check)), (0, 0, 0, 2)))
+    return Group(Text(f"\n{title}", style="bold"), shown)
+
+
+# -- the ranking ---------------------------------------------------------------------------------------
+
+
+def ranking(report: Report) -> Iterator[RenderableType]:
+    """Who and how much; why, and what it costs; and the first of them in a sentence."""
+    if report.ranking is None or report.ranking.empty:
+        return
+    yield ranked(report.ranking)
+    yield explained(report.ranking)
+    if report.conclusion:
+        yield Text(f"\n{report.conclusion}", style="bold")
+
+
+def ranked(table: pd.DataFrame) -> RenderableType:
+    """Who and how much: requests a second at the most users, then what a lone user and a steady load see."""
+    first = table.iloc[0]
+    reference = ", ".join(table.loc[table["verdict"] == REFERENCE, "arm"]) or "the reference"
+    title = (
+        f"Ranked by req/s at {users(first['load'])}, a point estimate; the verdict says if an arm differs\n"
+        f"x: times {reference} [interval]; {users(first['lone_load'])}: median latency in ms (x)"
+    )
+    shown = _table()
+    shown.add_column("", justify="right")
+    shown.add_column("arm", overflow="fold")
+    for name in ("req/s", "x", "verdict", users(first["lone_load"])):
+        words = name in ("x", "verdict")
+        shown.add_column(name, justify="left" if words else "right", no_wrap=name != "verdict")
+    own = _own_column(table)
+    if own:
+        title += f"; {first['own_load']}: {'p99' if 'p99' in own else 'median'}"
+        shown.add_column(str(first["own_load"]), justify="right", no_wrap=True)
+    for row in table.to_dict("records"):
+        shown.add_row(*_ranked(row), *([_cell(row[own])] if own else []))
+    return Group(Text(f"\n{title}", style="bold"), shown)
+
+
+def _ranked(row: dict[Any, Any]) -> list[str]:
+    return [
+        str(row["rank"]),
+        str(row["arm"]),
+        _cell(row["throughput_per_s"]),
+        _interval(row["ratio"], row["low"], row["high"]),
+        str(row["verdict"]),
+        f"{_cell(row['lone_latency_ms'])} ({_cell(row['lone_ratio'], digits=2)})",
+    ]
+
+
+def _own_column(table: pd.DataFrame) -> str:
+    """p99 where every arm has requests enough for it, else the median; "" without such a load."""
+    if not table["own_load"].iloc[0]:
+        return ""
+    return "own_latency_p99_ms" if table["own_latency_p99_ms"].notna().all() else "own_latency_p50_ms"
+
+
+def explained(table: pd.DataFrame) -> RenderableType:
+    """Why, and what it costs: the figures once an arm, beside two texts."""
+    shares = table.assign(efficiency=table["efficiency"].map(_share))
+    columns = {"of limit": "efficiency", "MB": "memory_uss_mb", "CPU/req": "cpu_ms_per_request"}
+    known = {name: key for name, key in columns.items() if table[key].notna().any()}
+    title = (
+        f"Why, by the mean ms of a request's parts at {users(table['load'].iloc[0])}, and what it costs\n"
+        "(†: when a worker dies)"
+    )
+    shown = _table()
+    shown.add_column("arm", overflow="fold")
+    for name in known:
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("a request")
+    for row in shares.to_dict("records"):
+        shown.add_row(str(row["arm"]), *(_cell(row[key]) for key in known.values()), str(row["because"]))
+        if row["when_worker_dies"]:
+            shown.add_row("", *("" for _ in known), f"† {row['when_worker_dies']}")
     return Group(Text(f"\n{title}", style="bold"), shown)
 
 
@@ -257,6 +354,10 @@ def _interval(ratio: float, low: float, high: float) -> str:
 
 def _ratio(value: float) -> str:
     return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.0f} %"
 
 
 def _cell(value: Any, *, digits: int = 1) -> str:

@@ -11,6 +11,8 @@ import pytest
 from made_up import Point
 from rich.console import Console
 from rich.text import Text
+from test_efficiency import with_limits
+from test_ranking import DIES, ranked, with_own_load
 from test_report import WORLD, closed, open_trial, opened
 
 from harness import report, tables
@@ -55,6 +57,8 @@ def with_readings(run: report.store.Run) -> report.store.Run:
 RUNS = {
     "closed": lambda: closed(ARTICLE, blocks=8, claims="article"),
     "with readings": lambda: with_readings(closed(ARTICLE, blocks=8, claims="article")),
+    "with limits": lambda: with_limits(closed(ARTICLE, blocks=8), "inline", "thread", LONG),
+    "ranking": lambda: with_own_load(with_limits(with_readings(ranked(ARTICLE)), "thread", LONG), LONG),
     "open": lambda: with_readings(opened(*(open_trial(n, arm=LONG, service_ms=25.0) for n in range(1, 9)))),
 }
 
@@ -114,6 +118,33 @@ def test_costs_have_only_the_columns_that_were_read() -> None:
     assert "512.0" in text
     no_pings = many._replace(requests=few.requests)
     assert "ping p50" not in shown(report.build(no_pings))
+
+
+def test_what_is_possible_stands_beside_what_an_arm_does_and_the_ideal_only_where_it_is_known() -> None:
+    run = with_limits(closed(WORLD), "inline", "thread", null_ms=0.5)
+    lines = [line.split() for line in shown(report.build(run)).splitlines()]
+    assert ["arm", "c", "req/s", "limit", "batch", "of", "limit", "ideal", "of", "ideal"] in lines
+    assert ["8", "170.2", "444.4", "8", "38", "%", "296.3", "57", "%"] in lines
+    run.record["null_ms"] = None
+    assert ["arm", "c", "req/s", "limit", "batch", "of", "limit"] in [
+        line.split() for line in shown(report.build(run)).splitlines()
+    ]
+
+
+def test_the_ranking_ends_the_report_with_who_why_and_a_sentence() -> None:
+    built = report.build(ranked(WORLD, reference="thread"))
+    text = shown(built)
+    ending = text[text.index("Ranked by req/s at c = 8, a point estimate") :]
+    lines = [line.split() for line in ending.splitlines()]
+    assert ["1", "inline", "170.2", "1.53", "[1.53,", "1.53]", "faster", "12.0", "(-)"] in lines
+    assert ["2", "thread", "111.1", "1.00", "reference", "-", "(1.00)"] in lines
+    assert f"† {DIES}" in ending
+    assert built.conclusion in ending
+    assert "of limit" not in ending
+
+
+def test_a_plan_that_asks_for_no_ranking_gets_none() -> None:
+    assert "Ranked" not in shown(report.build(closed(WORLD)))
 
 
 def test_an_open_load_is_named_and_marked_where_it_is_saturated() -> None:

@@ -1,0 +1,272 @@
+"""Which strategy, how much, why, and what it costs: the arms in order, from the tables of the report.
+
+Pure: frames of the report and the dict of `run.json` go in; a frame and a sentence come out. The order is
+that of the requests a second at the most users, a point estimate: whether an arm differs from the reference
+is said by the verdict beside it, which comes with its interval from the comparisons. The twin, and arms that
+do other work, have no place in it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from harness import analysis
+from harness.analysis import LATENCY, THROUGHPUT
+from harness.stats import Verdict
+
+COLUMNS = [
+    "rank",  # 1 answers most; arms that lost trials under this load come after all that lost none
+    "arm",
+    "load",  # the closed loop of most users
+    THROUGHPUT,
+    "ratio",  # throughput over the reference's, paired by blocks
+    "low",
+    "high",
+    "verdict",  # "reference" of the reference itself
+    "lone_load",  # the closed loop of fewest users
+    "lone_latency_ms",  # median
+    "lone_ratio",
+    "lone_verdict",
+    "own_load",  # the highest open load that is a share of what the arm itself can do
+    "own_latency_p50_ms",
+    "own_latency_p99_ms",
+    "requests_per_call",  # of the model
+    "because",  # which parts of a request shrank or grew, in mean ms against the reference
+    "efficiency",  # of the bare model's limit
+    "memory_uss_mb",
+    "cpu_ms_per_request",
+    "when_worker_dies",
+]
+REFERENCE = "reference"
+DIFFERENT = (Verdict.FASTER, Verdict.SLOWER)  # and, as verdicts begin, those of uncertain size
+
+# stretches of a request, and how people say that it spends more or less there
+PARTS = {
+    "queue": "in the queue",
+    "model": "in the model",
+    "resume": "on the way back",
+    "io": "in the I/O",
+    "outside": "outside the route",
+}
+WORTH_A_WORD = 0.05  # of the reference's mean latency; smaller changes of a part are not told
+WORTH_CALLING_A_BATCH = 1.05
+
+
+class Tables(NamedTuple):
+    """What a report has found."""
+
+    derived: pd.DataFrame
+    summary: pd.DataFrame  # of the arms to be ranked
+    comparisons: pd.DataFrame
+    costs: pd.DataFrame
+    limits: pd.DataFrame
+
+
+def of(tables: Tables, record: Mapping[str, Any], reference: str) -> pd.DataFrame:
+    """One row (`COLUMNS`) per arm, the best first; none where no closed loop was run."""
+    summary = tables.summary
+    if summary.empty or summary["concurrency"].isna().all():
+        return pd.DataFrame(columns=COLUMNS)
+    load = _load(summary, heaviest=True)
+    top = summary[summary["load"] == load].assign(lost=lambda rows: rows["failed_trials"] > 0)
+    top = top.sort_values(["lost", THROUGHPUT], ascending=[True, False], kind="stable")
+    at_top = {str(row["arm"]): row for row in top.to_dict("records")}
+    rows = [
+        {
+            "rank": rank,
+            "arm": arm,
+            "load": load,
+            THROUGHPUT: row[THROUGHPUT],
+            **_against(tables.comparisons, arm, load, THROUGHPUT, reference),
+            **_alone(tables, arm, reference),
+            **_at_own_load(summary, arm),
+            **_why(tables, arm, row, at_top.get(reference), reference),
+            **_costs(tables, arm, load),
+            "when_worker_dies": _told(record, arm).get("when_worker_dies") or "",
+        }
+        for rank, (arm, row) in enumerate(at_top.items(), 1)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def sentence(table: pd.DataFrame, reference: str) -> str:
+    """The first of the ranking in words: how much, why, and what it costs; "" where there is none."""
+    if table.empty or not table[THROUGHPUT].iloc[0] > 0:
+        return ""
+    best = table.iloc[0]
+    said = f"{best['arm']} answers {best[THROUGHPUT]:.0f} requests/s at {users(best['load'])}"
+    said += f"{_how_much(best, reference)}{_because(best)}"
+    parts = [said, _efficiency(best), _costs_words(best), _when_a_worker_dies(best)]
+    return f"{'; '.join(filter(None, parts))}."
+
+
+def users(load: object) -> str:
+    """closed(32) → c = 32."""
+    return re.sub(r"^closed\((\d+)\)$", r"c = \1", str(load))
+
+
+# -- a row ---------------------------------------------------------------------------------------------
+
+
+def _load(summary: pd.DataFrame, *, heaviest: bool) -> str:
+    """The closed loop of most or fewest users."""
+    closed = summary[summary["concurrency"].notna()].sort_values("concurrency", kind="stable")
+    return str(closed["load"].iloc[-1 if heaviest else 0])
+
+
+def _against(
+    comparisons: pd.DataFrame, arm: str, load: str, metric: str, reference: str
+) -> dict[str, float | str]:
+    """ratio, low, high and verdict of a metric; of the reference itself 1, without interval."""
+    if arm == reference:
+        return {"ratio": 1.0, "low": math.nan, "high": math.nan, "verdict": REFERENCE}
+    stat = "rate" if metric == THROUGHPUT else "median"
+    keys = {"arm": arm, "load": load, "metric": metric, "stat": stat}
+    found = comparisons
+    for name, value in keys.items():
+        found = found[found[name].astype(str) == value]
+    if found.empty:
+        return {"ratio": math.nan, "low": math.nan, "high": math.nan, "verdict": "not compared"}
+    row = found.iloc[0]
+    return {**{name: row[name] for name in ("ratio", "low", "high")}, "verdict": str(row["verdict"])}
+
+
+def _alone(tables: Tables, arm: str, reference: str) -> dict[str, float | str]:
+    load = _load(tables.summary, heaviest=False)
+    row = _row(tables.summary, arm, load)
+    against = _against(tables.comparisons, arm, load, LATENCY, reference)
+    return {
+        "lone_load": load,
+        "lone_latency_ms": row.get("latency_p50_ms", math.nan),
+        "lone_ratio": against["ratio"],
+        "lone_verdict": against["verdict"],
+    }
+
+
+def _at_own_load(summary: pd.DataFrame, arm: str) -> dict[str, float | str]:
+    shares = summary["load"].astype(str).str.extract(r"^own\((.+)\)$")[0].astype(float)
+    if shares.isna().all():
+        return {"own_load": "", "own_latency_p50_ms": math.nan, "own_latency_p99_ms": math.nan}
+    load = str(summary["load"].iloc[int(shares.argmax())])
+    row = _row(summary, arm, load)
+    figures = {f"own_{name}": row.get(name, math.nan) for name in ("latency_p50_ms", "latency_p99_ms")}
+    return {"own_load": load, **figures}
+
+
+def _costs(tables: Tables, arm: str, load: str) -> dict[str, float]:
+    costs, limits = _row(tables.costs, arm, load), _row(tables.limits, arm, load)
+    return {
+        "efficiency": limits.get("efficiency", math.nan),
+        "memory_uss_mb": costs.get("memory_uss_mb", math.nan),
+        "cpu_ms_per_request": costs.get("cpu_ms_per_request", math.nan),
+    }
+
+
+def _row(table: pd.DataFrame, arm: str, load: str) -> dict[str, Any]:
+    found = table[(table["arm"] == arm) & (table["load"] == load)].to_dict("records")
+    return {str(name): value for name, value in found[0].items()} if found else {}
+
+
+def _told(record: Mapping[str, Any], arm: str) -> Mapping[str, Any]:
+    return (record.get("arms") or {}).get(arm) or {}
+
+
+# -- why -----------------------------------------------------------------------------------------------
+
+
+def _why(
+    tables: Tables, arm: str, row: Mapping[Any, Any], reference: Mapping[Any, Any] | None, name: str
+) -> dict[str, float | str]:
+    per_call = _requests_per_call(tables.derived, arm, str(row["load"]))
+    told = ""
+    if arm == name:
+        told = _largest(row)
+    elif reference is not None:
+        told = _changes(_parts(row), _parts(reference), reference["latency_mean_ms"])
+    batches = f"a call carries {_short(per_call)} requests" if per_call >= WORTH_CALLING_A_BATCH else ""
+    lost = f"{row['failed_trials']} of its trials do not count" if row["failed_trials"] else ""
+    return {"requests_per_call": per_call, "because": "; ".join(filter(None, [told, batches, lost]))}
+
+
+def _requests_per_call(derived: pd.DataFrame, arm: str, load: str) -> float:
+    """Measured requests over the calls that carried them: one of a batch of n is an n-th of a call."""
+    rows = analysis.Cells(derived).of((arm, load), ["phase", "ok", "batch_size"])
+    sizes = analysis.measured(rows[rows["ok"]])["batch_size"].dropna()
+    return len(sizes) / float((1.0 / sizes).sum()) if len(sizes) else math.nan
+
+
+def _parts(row: Mapping[Any, Any]) -> dict[str, float]:
+    """Mean milliseconds of each stretch that is known."""
+    found = {part: float(row[f"{part}_mean_ms"]) for part in PARTS}
+    return {part: mean_ms for part, mean_ms in found.items() if not math.isnan(mean_ms)}
+
+
+def _largest(row: Mapping[Any, Any]) -> str:
+    """Where a request of the reference spends most."""
+    parts = _parts(row)
+    if not parts:
+        return ""
+    part = max(parts, key=lambda name: parts[name])
+    return f"{_verb(part)} {_short(parts[part])} of {_short(row['latency_mean_ms'])} ms {PARTS[part]}"
+
+
+def _changes(arm: Mapping[str, float], reference: Mapping[str, float], whole_ms: float) -> str:
+    """The part that shrank most and the one that grew most, the greater first; "" where none is known."""
+    changed = {part: arm[part] - reference[part] for part in PARTS if part in arm and part in reference}
+    if not changed:
+        return ""
+    by_change = sorted(changed, key=lambda part: changed[part])
+    told = [(by_change[0], "less", -changed[by_change[0]]), (by_change[-1], "more", changed[by_change[-1]])]
+    told = sorted([one for one in told if one[2] >= WORTH_A_WORD * whole_ms], key=lambda one: -one[2])
+    if not told:
+        return f"differs in no part by {100 * WORTH_A_WORD:g} %"
+    return ", but ".join(f"{_verb(part)} {_short(ms)} ms {way} {PARTS[part]}" for part, way, ms in told)
+
+
+def _verb(part: str) -> str:
+    return "waits" if part == "queue" else "spends"
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+# -- the sentence --------------------------------------------------------------------------------------
+
+
+def _how_much(best: pd.Series[Any], reference: str) -> str:
+    if best["verdict"] == REFERENCE:
+        return ", as the reference, and no other arm more"
+    if math.isnan(best["ratio"]):
+        return ""
+    known = math.isfinite(best["low"] + best["high"])
+    interval = f" ({best['low']:.2f}–{best['high']:.2f})" if known else ""
+    return f", {best['ratio']:.2f}{interval} times {reference} ({best['verdict']})"
+
+
+def _because(best: pd.Series[Any]) -> str:
+    """A cause is named only of a difference."""
+    if not best["because"]:
+        return ""
+    differs = str(best["verdict"]).startswith(DIFFERENT)
+    return f"{', because' if differs else ':'} a request {best['because']}"
+
+
+def _efficiency(best: pd.Series[Any]) -> str:
+    known = not math.isnan(best["efficiency"])
+    return f"it reaches {100 * best['efficiency']:.0f} % of what the bare model can do" if known else ""
+
+
+def _costs_words(best: pd.Series[Any]) -> str:
+    figures = (("memory_uss_mb", "MB of memory"), ("cpu_ms_per_request", "ms of CPU a request"))
+    told = [f"{_short(best[name])} {unit}" for name, unit in figures if not math.isnan(best[name])]
+    return f"it costs {' and '.join(told)}" if told else ""
+
+
+def _when_a_worker_dies(best: pd.Series[Any]) -> str:
+    return f"when a worker dies, {best['when_worker_dies']}" if best["when_worker_dies"] else ""
