@@ -318,9 +318,10 @@ def _answer(pipe: Connection, work: Any) -> None:
 
 
 def _told(error: BaseException) -> bytes:
-    try:
-        answer = pickle.dumps((False, error))
-        pickle.loads(answer)  # noqa: S301  some exceptions can be pickled, but not back again
-    except Exception:  # noqa: BLE001  then in words
-        return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
-    return answer
+    """The exception itself, if it can travel and a task can raise it without stopping the parent's loop."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        with suppress(Exception):  # some can be pickled, but not back again
+            answer = pickle.dumps((False, error))
+            pickle.loads(answer)  # noqa: S301  our own
+            return answer
+    return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))

@@ -39,6 +39,13 @@ def raise_on_item(items: list) -> list:
     return items
 
 
+def raise_it(items: list) -> list:
+    """Raise the item itself, if it can be raised."""
+    if isinstance(items[0], BaseException):
+        raise items[0]
+    return items
+
+
 def run_for(seconds: float, items: list) -> list[Ran]:
     """Sleep (the warm-up does not), then say where and when."""
     start = time.monotonic()

@@ -94,6 +94,19 @@ def test_an_exception_of_the_call_reaches_the_caller_and_harms_no_later_call(nam
     asyncio.run(submit_twice())
 
 
+@pytest.mark.parametrize(
+    "error", [SystemExit("bye"), KeyboardInterrupt("bye"), StopIteration("bye")], ids=repr
+)
+def test_what_would_stop_the_loop_if_a_task_raised_it_reaches_the_caller_of_supervised_in_words(error):
+    async def submit_in_tasks() -> None:
+        async with strategies.get("supervised").open(calls.ready, calls.raise_it, Options()) as submit:
+            with pytest.raises(RuntimeError, match=f"{type(error).__name__}: bye"):
+                await asyncio.create_task(submit(error))
+            assert await asyncio.create_task(submit("warm-up")) == "warm-up"
+
+    asyncio.run(submit_in_tasks())
+
+
 @every_strategy
 @pytest.mark.parametrize(("failing", "workers"), [(1, 1), (1, 3), (3, 3)])
 def test_a_setup_that_fails_in_one_worker_reaches_the_opener_and_leaves_nothing_behind(
