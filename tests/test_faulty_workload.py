@@ -84,6 +84,12 @@ def test_so_can_its_set_up() -> None:
     assert in_a_process(f"{told}\nworkloads.create(options).load()") == _faulty.EXIT_CODE
 
 
+def test_a_set_up_leaves_a_line_too(capfd: pytest.CaptureFixture[str]) -> None:
+    workloads.create(running.synthetic(0, 0, faults=True)).load()
+    workloads.create(running.synthetic(0, 0)).load()
+    assert capfd.readouterr().err == f"{_faulty.begins(_faulty.SET_UP)} {os.getpid()}\n"
+
+
 def test_a_set_up_takes_its_time_and_raises_if_told_to() -> None:
     began = time.perf_counter()
     with pytest.raises(HarnessError, match="cannot be set up"):

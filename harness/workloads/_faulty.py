@@ -2,7 +2,7 @@
 
 By item, under ``faults = true``: a text ``fault:KIND`` or ``fault:KIND=VALUE``, and after a space whatever
 tells one such item from another. Each leaves a line on stderr, which is the server's log, before it does its worst:
-so one can see whether it was run, how often, and where. By set-up: see `set_up`.
+so one can see whether it was run, how often, and where. So does a set-up, which can take its time, and fail.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.errors import HarnessError
+from harness.options import WorkloadOptions
 
 MARK = "fault:"
+SET_UP = "set-up"
 FOREVER_S = 3600.0
 EXIT_CODE = 9
 
@@ -58,23 +60,30 @@ def misbehave(item: str) -> str:
     kind, _, value = item.partition(" ")[0].removeprefix(MARK).partition("=")
     if kind not in KINDS:
         raise ValueError(f"{item!r} is no fault; there are: {', '.join(KINDS)}")
-    sys.stderr.write(f"{begins(item)} {os.getpid()}\n")
-    sys.stderr.flush()
+    _note(item)
     result: str = KINDS[kind](value) or item.upper()
     return result
 
 
-def begins(item: str) -> str:
-    """How the line begins that an item leaves; the process's id ends it."""
-    return f"EXECBENCH-FAULT {item} in process"
+def begins(what: str) -> str:
+    """How the line begins that an item, or a `SET_UP`, leaves; the process's id ends it."""
+    return f"EXECBENCH-FAULT {what} in process"
 
 
-def set_up(seconds: float, faulty: str | None, only_while: str | None) -> None:
-    """Take so long; then, if told to, "raise" or "exit". With a path, only while a file is there."""
-    time.sleep(seconds)
-    if faulty is None or not (only_while is None or Path(only_while).exists()):
+def _note(what: str) -> None:
+    sys.stderr.write(f"{begins(what)} {os.getpid()}\n")
+    sys.stderr.flush()
+
+
+def set_up(told: WorkloadOptions) -> None:
+    """Take `setup_ms`; then, if told to, fail. With a path, only while a file is there."""
+    if told.faults:
+        _note(SET_UP)
+    time.sleep(told.setup_ms / 1e3)
+    path = told.faulty_setup_file
+    if told.faulty_setup is None or not (path is None or Path(path).exists()):
         return
-    if faulty == "exit":
+    if told.faulty_setup == "exit":
         os._exit(EXIT_CODE)
     raise HarnessError(
         "The model cannot be set up: faulty_setup says so.", stage="model", hint="Leave faulty_setup out."

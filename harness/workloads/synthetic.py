@@ -39,8 +39,7 @@ class Workload:
         return {}
 
     def load(self) -> Callable[[float], None]:
-        told = self._options
-        _faulty.set_up(told.setup_ms / 1e3, told.faulty_setup, told.faulty_setup_file)
+        _faulty.set_up(self._options)
         return _MODES[self._options.mode]
 
     def predict(self, model: Callable[[float], None], items: list[str]) -> list[str]:
