@@ -21,6 +21,7 @@ from harness import (
     evidence,
     forest,
     machine,
+    nominal,
     ranking,
     saturation,
     store,
@@ -88,6 +89,7 @@ class Report:
     comparisons: pd.DataFrame  # comparison.COLUMNS
     costs: pd.DataFrame  # machine.COST_COLUMNS
     limits: pd.DataFrame  # efficiency.COLUMNS; without rows where no limit was measured
+    io: pd.DataFrame  # nominal.COLUMNS; without rows where there was no open load
     staircase: pd.DataFrame
     notes: tuple[str, ...] = ()  # how the run came to its end
     published: pd.DataFrame | None = None
@@ -137,6 +139,7 @@ def build(run: store.Run) -> Report:
         comparisons=comparisons,
         costs=_as_in(summary, machine.costs(kept, run.requests, run.record)),
         limits=efficiency.of(summary, run.record),
+        io=nominal.of(found.derived),
         staircase=_staircase(found.derived),
         notes=_notes(run.record),
     )
@@ -198,13 +201,15 @@ def _notes(record: Mapping[str, Any]) -> tuple[str, ...]:
 def write(report: Report) -> None:
     """Write the tables and charts/ into the run's folder, replacing older ones.
 
-    summary.csv, comparisons.csv and costs.csv; limits.csv, claims.csv and ranking.csv where there are any.
+    summary.csv, comparisons.csv, costs.csv; limits.csv, io.csv, claims.csv and ranking.csv where there are any.
     """
     store.write_table(report.folder, "summary.csv", report.summary)
     store.write_table(report.folder, "comparisons.csv", report.comparisons)
     store.write_table(report.folder, "costs.csv", report.costs)
     if len(report.limits):
         store.write_table(report.folder, "limits.csv", report.limits)
+    if len(report.io):
+        store.write_table(report.folder, "io.csv", report.io)
     if report.published is not None:
         store.write_table(report.folder, "claims.csv", report.claim_rows())
     if report.ranking is not None:
@@ -234,6 +239,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "comparisons": _plain(report.comparisons),
         "costs": _plain(report.costs),
         "limits": _plain(report.limits),
+        "io": _plain(report.io),
         "claims": _plain(report.claim_rows()),
         "ranking": _plain(pd.DataFrame() if report.ranking is None else report.ranking),
         "conclusion": report.conclusion,

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from harness import nominal
 from harness.analysis import THROUGHPUT
 from harness.ranking import REFERENCE, users
 from harness.report import Report, load_words
@@ -28,11 +29,7 @@ _COLOURS = {
 
 def render(report: Report) -> Iterator[RenderableType]:
     """The finding, how good the machine was, then the tables, the claims, and where the rest lies."""
-    yield Text(report.finding, style="bold")
-    yield Text(report.machine)
-    yield from map(Text, report.notes)
-    for warning in report.warnings:
-        yield Text(f"Warning: {warning}", style="yellow")
+    yield from _opening(report)
     yield from summaries(report.summary)
     if len(report.comparisons):
         yield comparisons(report.comparisons)
@@ -40,14 +37,28 @@ def render(report: Report) -> Iterator[RenderableType]:
         yield costs(report.costs, report.summary)
     if len(report.limits):
         yield limits(report.limits)
+    if said := nominal.sentence(report.io):
+        yield Text(f"\n{said}")
+    yield from _claimed(report)
+    yield from ranking(report)
+    yield Text(f"\nRows, tables and charts: {report.folder}")
+
+
+def _opening(report: Report) -> Iterator[RenderableType]:
+    yield Text(report.finding, style="bold")
+    yield Text(report.machine)
+    yield from map(Text, report.notes)
+    for warning in report.warnings:
+        yield Text(f"Warning: {warning}", style="yellow")
+
+
+def _claimed(report: Report) -> Iterator[RenderableType]:
     if report.published is not None:
         yield published(report.published)
     if len(report.staircase):
         yield Text(f"\n{_law(report.staircase)}")
     if report.evaluated is not None and report.verdicts is not None:
         yield claims(report.verdicts, report.evaluated)
-    yield from ranking(report)
-    yield Text(f"\nRows, tables and charts: {report.folder}")
 
 
 # -- what was measured ---------------------------------------------------------------------------------
