@@ -201,7 +201,8 @@ def _notes(record: Mapping[str, Any]) -> tuple[str, ...]:
 def write(report: Report) -> None:
     """Write the tables and charts/ into the run's folder, replacing older ones.
 
-    summary.csv, comparisons.csv, costs.csv; limits.csv, io.csv, claims.csv and ranking.csv where there are any.
+    summary.csv, comparisons.csv, costs.csv; limits.csv, io.csv, claims.csv and ranking.csv where there
+    are any.
     """
     store.write_table(report.folder, "summary.csv", report.summary)
     store.write_table(report.folder, "comparisons.csv", report.comparisons)
