@@ -303,3 +303,21 @@ def test_scaled_io_follows_the_models_time_alone() -> None:
 )
 def test_the_articles_claims_are_not_judged_on_another_scenario(flags: Flags) -> None:
     assert plans.override(plans.load("article"), flags).claims is None
+
+
+def test_the_limit_and_the_ranking_are_only_there_when_asked_for() -> None:
+    assert (make().limit, make().ranking) == (False, False)
+    assert make(ranking=True).ranking
+    assert plans.from_flags(Flags(limit=True)).limit
+    assert not plans.override(make(limit=True), Flags(limit=False)).limit
+
+
+def test_a_dead_worker_means_to_batches_what_it_means_to_the_strategy_that_runs_them() -> None:
+    arms = [
+        {"name": "pool", "strategy": "process"},
+        {"name": "batches", "strategy": "batch", "options": {"over": "process"}},
+        {"name": "threads", "strategy": "batch"},
+    ]
+    pool, batches, threads = (arm.when_worker_dies for arm in make(arms=arms).arms)
+    assert batches == pool
+    assert threads != pool
