@@ -32,6 +32,7 @@ BATCHES, SUPERVISED, ONNX = APPS = [block for block in BLOCKS if "FastAPI(" in b
 (EXPORT,) = [block for block in BLOCKS if "FastAPI(" not in block]
 COPIED = ("__init__.py", "supervised.py", "_pool.py", "_child.py")  # of strategies/, as the recipe says
 NAMES = ["batches", "supervised", "onnx"]
+ONE_CORE = {"OMP_NUM_THREADS": "1"}  # several of torch's threads on a core that others use get nowhere
 
 TEXTS = [" ".join(["How big is London"] * (1 + number % 7)) + f" {number}?" for number in range(32)]
 
@@ -148,7 +149,7 @@ def environment(mark: str = "") -> dict[str, str]:
 
 
 @contextmanager
-def serving(folder: Path, app: str, *files: Path) -> Iterator[Service]:
+def serving(folder: Path, app: str, *files: Path, **variables: str) -> Iterator[Service]:
     """The app as service.py in `folder`, beside `files` if it needs any; after that nothing of it is left."""
     (folder / "service.py").write_text(app)
     put_model(folder)
@@ -161,7 +162,9 @@ def serving(folder: Path, app: str, *files: Path) -> Iterator[Service]:
     mark = uuid.uuid4().hex
     command = [sys.executable, "-m", "uvicorn", "service:app", "--host", "127.0.0.1", "--port", "0"]
     with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment(mark), stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(mark) | variables, stdout=log, stderr=log
+        )
     service = Service("", folder, process, mark)
     try:
         service = service._replace(url=_url(service))
@@ -381,15 +384,13 @@ def test_sigterm_answers_all_it_has_and_leaves_no_process(fake: Service) -> None
 
 @pytest.fixture(scope="module")
 def exporting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Export]:
-    """It takes its time, so it goes on beside the first tests; on one core, lest they get none."""
+    """It takes its time, so it goes on beside the first tests."""
     folder = tmp_path_factory.mktemp("exported")
     put_model(folder)
     (folder / "texts.txt").write_text("\n".join(TEXTS))
     command = [sys.executable, "-c", REFERENCE + EXPORT]
     with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment() | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log
-        )
+        process = subprocess.Popen(command, cwd=folder, env=environment() | ONE_CORE, stdout=log, stderr=log)
     yield Export(folder, process)
     process.kill()
     process.wait()
@@ -417,7 +418,7 @@ def embeddings(answers: list[httpx.Response]) -> np.ndarray[Any, Any]:
 
 @pytest.mark.model
 def test_batches_embed_as_the_model_itself_does(tmp_path: Path, expected: np.ndarray[Any, Any]) -> None:
-    with serving(tmp_path, BATCHES) as service:
+    with serving(tmp_path, BATCHES, **ONE_CORE) as service:
         answers = service.ask(*TEXTS)
     assert np.abs(embeddings(answers) - expected).max() <= 1e-5
     assert max(int(answer.headers["X-Batch-Size"]) for answer in answers) >= 8
@@ -430,7 +431,7 @@ def test_supervised_processes_embed_as_the_model_itself_does(
     one_worker = SUPERVISED.replace(
         "WORKERS, MAX_WAITING, TIMEOUT_S = 2,", "WORKERS, MAX_WAITING, TIMEOUT_S = 1,"
     )
-    with serving(tmp_path, one_worker) as service:
+    with serving(tmp_path, one_worker, **ONE_CORE) as service:
         assert len(service.workers()) == 1
         answers = service.ask(*TEXTS)
     assert np.abs(embeddings(answers) - expected).max() <= 1e-5
