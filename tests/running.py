@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from harness.records import MEASURE, Outcome, Shot
 from harness.supervisor import Supervisor
 
 READY_WITHIN_S = 60.0
+
+Fire = Callable[..., Outcome]  # url and the options of a load → what came of it
 
 
 def synthetic(service_ms: float = 5.0, io_ms: float = 5.0, **options: Any) -> WorkloadOptions:
@@ -33,12 +35,23 @@ def serving(log: Path, strategy: str = "thread", **options: Any) -> Iterator[ser
         yield child
 
 
-def fire(url: str, **options: Any) -> Outcome:
-    """One trial on a running server; `concurrency` is short for a closed loop."""
-    if "concurrency" in options:
-        options["arrivals"] = closed(options.pop("concurrency"))
+@contextmanager
+def loading() -> Iterator[Fire]:
+    """A load generator that has begun, for trial after trial; `concurrency` is short for a closed loop."""
     with Supervisor() as supervisor, Loader(supervisor) as loader:
-        return loader.run(LoadOptions(url=url, **options), lambda answered, median_ms: None)
+
+        def fire(url: str, **options: Any) -> Outcome:
+            if "concurrency" in options:
+                options["arrivals"] = closed(options.pop("concurrency"))
+            return loader.run(LoadOptions(url=url, **options), lambda answered, median_ms: None)
+
+        yield fire
+
+
+def fire(url: str, **options: Any) -> Outcome:
+    """One trial on a running server, by a load generator of its own."""
+    with loading() as once:
+        return once(url, **options)
 
 
 def measured(outcome: Outcome) -> list[Shot]:

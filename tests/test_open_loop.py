@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import running
-from running import fire
+from running import Fire
 
 from harness.arrivals import parse
 from harness.load import Window
@@ -20,6 +20,13 @@ from harness.options import LoadOptions
 from harness.records import COOLDOWN, MEASURE, PING, WARMUP, Shot
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.fixture(scope="module")
+def fire() -> Iterator[Fire]:
+    """One load generator for all tests, as a run has one for all its trials."""
+    with running.loading() as fire:
+        yield fire
 
 
 @contextmanager
@@ -65,7 +72,7 @@ def lag_ms(shot: Shot) -> float:
     return shot.sent_ms - shot.due_ms
 
 
-def test_requests_are_due_as_the_schedule_says_and_never_sent_before() -> None:
+def test_requests_are_due_as_the_schedule_says_and_never_sent_before(fire: Fire) -> None:
     with answering(lambda number: 0.002) as url:
         outcome = fire(url, arrivals=parse("constant(100)"), duration_s=1.0)
     assert [shot.due_ms for shot in outcome.shots[:100]] == pytest.approx([10.0 * n for n in range(100)])
@@ -75,7 +82,7 @@ def test_requests_are_due_as_the_schedule_says_and_never_sent_before() -> None:
     assert (outcome.window_start_ms, outcome.window_end_ms) == (0.0, 1000.0)
 
 
-def test_two_trials_of_one_seed_are_due_at_the_same_times() -> None:
+def test_two_trials_of_one_seed_are_due_at_the_same_times(fire: Fire) -> None:
     with answering(lambda number: 0.001) as url:
         one, other = (
             fire(url, arrivals=parse("poisson(80)"), seed=5, duration_s=0.5, settle_s=0.2) for _ in range(2)
@@ -85,7 +92,7 @@ def test_two_trials_of_one_seed_are_due_at_the_same_times() -> None:
     assert all(200 <= moment < 700 for moment in due[0])
 
 
-def test_a_stalled_server_does_not_hold_the_schedule_back_and_latency_counts_from_due() -> None:
+def test_a_stalled_server_does_not_hold_the_schedule_back_and_latency_counts_from_due(fire: Fire) -> None:
     """One answer takes 0.5 s; a closed loop of one user would send nothing meanwhile."""
     with answering(lambda number: 0.5 if number == 10 else 0.001) as url:
         outcome = fire(url, arrivals=parse("constant(50)"), duration_s=1.0)
@@ -95,8 +102,8 @@ def test_a_stalled_server_does_not_hold_the_schedule_back_and_latency_counts_fro
     assert [shot.due_ms for shot in slow] == [200.0]
 
 
-def test_more_requests_than_the_cap_wait_and_are_counted() -> None:
-    with answering(lambda number: 0.3) as url:
+def test_more_requests_than_the_cap_wait_and_are_counted(fire: Fire) -> None:
+    with answering(lambda number: 0.1) as url:
         outcome = fire(url, arrivals=parse("constant(100)"), cap=4, duration_s=0.5)
     assert outcome.in_flight_max == 4
     assert outcome.capped > 20
@@ -105,15 +112,15 @@ def test_more_requests_than_the_cap_wait_and_are_counted() -> None:
     assert late.done_ms - late.due_ms > late.done_ms - late.sent_ms + 300
 
 
-def test_a_request_sent_late_belongs_to_the_phase_in_which_it_was_due() -> None:
-    with answering(lambda number: 0.2) as url:
+def test_a_request_sent_late_belongs_to_the_phase_in_which_it_was_due(fire: Fire) -> None:
+    with answering(lambda number: 0.1) as url:
         outcome = fire(url, arrivals=parse("constant(50)"), cap=2, duration_s=0.4)
     measured = running.measured(outcome)
     assert [shot.due_ms for shot in measured] == pytest.approx([20.0 * n for n in range(20)])
     assert measured[-1].sent_ms > 400
 
 
-def test_the_load_goes_on_until_the_last_measured_request_is_answered() -> None:
+def test_the_load_goes_on_until_the_last_measured_request_is_answered(fire: Fire) -> None:
     with answering(lambda number: 0.4) as url:
         outcome = fire(url, arrivals=parse("constant(50)"), settle_s=0.1, duration_s=0.3)
     phases = [shot.phase for shot in sorted(outcome.shots, key=lambda shot: shot.due_ms)]
@@ -124,7 +131,7 @@ def test_the_load_goes_on_until_the_last_measured_request_is_answered() -> None:
     assert all(not shot.error for shot in outcome.shots)
 
 
-def test_without_an_answer_every_due_request_is_a_row_with_its_error() -> None:
+def test_without_an_answer_every_due_request_is_a_row_with_its_error(fire: Fire) -> None:
     with answering(lambda number: 30.0) as url:
         outcome = fire(url, arrivals=parse("constant(50)"), duration_s=0.3, timeout_s=0.2)
     measured = running.measured(outcome)
@@ -133,7 +140,7 @@ def test_without_an_answer_every_due_request_is_a_row_with_its_error() -> None:
     assert all(shot.done_ms - shot.due_ms >= 200 for shot in measured)
 
 
-def test_a_replay_ends_with_its_file(tmp_path: Path) -> None:
+def test_a_replay_ends_with_its_file(fire: Fire, tmp_path: Path) -> None:
     file = tmp_path / "trace"
     file.write_text("\n".join(str(number / 50) for number in range(20)))
     with answering(lambda number: 0.001) as url:
@@ -142,7 +149,7 @@ def test_a_replay_ends_with_its_file(tmp_path: Path) -> None:
     assert outcome.window_end_ms < 5_000
 
 
-def test_pings_are_rows_of_their_own_and_run_only_within_the_window() -> None:
+def test_pings_are_rows_of_their_own_and_run_only_within_the_window(fire: Fire) -> None:
     with answering(lambda number: 0.01) as url:
         outcome = fire(url, concurrency=2, settle_s=0.2, duration_s=0.6, ping_url=url, ping_per_s=50.0)
     pings = [shot for shot in outcome.shots if shot.phase == PING]
@@ -153,7 +160,7 @@ def test_pings_are_rows_of_their_own_and_run_only_within_the_window() -> None:
     assert sorted(shot.seq for shot in outcome.shots) == list(range(len(outcome.shots)))
 
 
-def test_a_closed_window_with_both_ends_lasts_until_the_later_one() -> None:
+def test_a_closed_window_with_both_ends_lasts_until_the_later_one(fire: Fire) -> None:
     with answering(lambda number: 0.01) as url:
         by_clock = fire(url, concurrency=2, requests=4, duration_s=0.4)
         by_count = fire(url, concurrency=2, requests=60, duration_s=0.1)
@@ -173,7 +180,7 @@ def test_the_window_of_a_schedule_that_ends_in_its_warm_up_is_empty() -> None:
     assert (window.start_ms, window.end_ms) == (6.0, 6.0)
 
 
-def test_the_clients_own_loop_is_watched() -> None:
+def test_the_clients_own_loop_is_watched(fire: Fire) -> None:
     with answering(lambda number: 0.001) as url:
         outcome = fire(url, concurrency=1, duration_s=0.3)
         unwatched = fire(url, concurrency=1, duration_s=0.1, beat=False)
@@ -182,7 +189,7 @@ def test_the_clients_own_loop_is_watched() -> None:
     assert unwatched.client_lag_p99_ms is None
 
 
-def test_a_rate_that_is_delivered_is_the_rate_that_was_asked_for() -> None:
+def test_a_rate_that_is_delivered_is_the_rate_that_was_asked_for(fire: Fire) -> None:
     began = time.monotonic()
     with answering(lambda number: 0.001) as url:
         outcome = fire(url, arrivals=parse("constant(200)"), duration_s=2.0)
