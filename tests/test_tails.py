@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import made_up
 import numpy as np
 import pandas as pd
 import pytest
-from running import fire, measured
+from running import Fire, loading, measured
 from test_load import Answer, Arrival, KnownServer, after, answering, reply
 
 from harness import analysis, stats
@@ -22,6 +24,13 @@ from harness.records import OK, Identity, Outcome, Sample, Trial, to_rows
 
 SLOW_MS, USUAL_MS = 5000.0, 5.0
 RATE, WINDOW_S = 100, 3.5
+
+
+@pytest.fixture(scope="module")
+def fire() -> Iterator[Fire]:
+    """One load generator for what is asked in turn, as a run has one for all its trials."""
+    with loading() as fire:
+        yield fire
 
 
 def identity(load: str, number: int) -> Identity:
@@ -84,19 +93,25 @@ def kept_ms(server: KnownServer) -> list[float]:
 
 
 class Slow:
-    """Two blocks of constant arrivals, at once: nine seconds instead of eighteen."""
+    """Two blocks of constant arrivals and a closed loop, at once: nine seconds instead of twenty-four."""
 
     def __init__(self) -> None:
         with (
             answering(one_in_a_hundred(30)) as first,
             answering(one_in_a_hundred(49)) as second,
-            ThreadPoolExecutor(2) as both,
+            answering(one_in_a_hundred(10)) as third,
+            ThreadPoolExecutor(3) as at_once,
         ):
-            self.servers = (first, second)
-            self.outcomes = list(both.map(self._load, (first.url, second.url)))
+            self.servers, self.closed_server = (first, second), third
+            closed_loop = at_once.submit(self._ask, third.url, arrivals=closed(2), requests=60)
+            constant = {"arrivals": parse(f"constant({RATE})"), "duration_s": WINDOW_S}
+            blocks = [at_once.submit(self._ask, server.url, **constant) for server in self.servers]
+            self.outcomes = [block.result() for block in blocks]
+            self.closed_outcome = closed_loop.result()
 
-    def _load(self, url: str) -> Outcome:
-        return fire(url, arrivals=parse(f"constant({RATE})"), duration_s=WINDOW_S, timeout_s=20)
+    def _ask(self, url: str, **options: Any) -> Outcome:
+        with loading() as fire:
+            return fire(url, timeout_s=20, **options)
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +158,10 @@ def test_slow_answers_do_not_hold_back_the_requests_after_them(slow: Slow) -> No
         assert max(late) < SLOW_MS / 5
 
 
-def test_a_closed_loop_shows_the_slow_answer_in_full_too() -> None:
+def test_a_closed_loop_shows_the_slow_answer_in_full_too(slow: Slow) -> None:
     """Its user waits, and asks no more meanwhile: one row, at its full length."""
-    with answering(one_in_a_hundred(10)) as server:
-        outcome = fire(server.url, arrivals=closed(2), requests=60, timeout_s=20)
-    assert len(outcome.shots) == len(server.arrivals)
+    outcome = slow.closed_outcome
+    assert len(outcome.shots) == len(slow.closed_server.arrivals)
     tail = [latency for latency in latencies_ms(outcome) if latency > SLOW_MS / 2]
     assert len(tail) == 1
     assert tail[0] >= SLOW_MS
@@ -166,7 +180,7 @@ async def sometimes_silent(arrival: Arrival) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def silent() -> tuple[Outcome, int]:
+def silent(fire: Fire) -> tuple[Outcome, int]:
     """700 requests, and how many of them the server has seen."""
     with answering(sometimes_silent) as server:
         outcome = fire(server.url, arrivals=parse("constant(200)"), duration_s=3.5, timeout_s=TIMEOUT_S)
@@ -207,7 +221,7 @@ def test_throughput_counts_good_answers_only(silent: tuple[Outcome, int]) -> Non
     assert shown == pytest.approx(len(good) / WINDOW_S, rel=1e-9)
 
 
-def test_a_closed_loop_of_timeouts_gets_no_throughput_for_them() -> None:
+def test_a_closed_loop_of_timeouts_gets_no_throughput_for_them(fire: Fire) -> None:
     """A user who waits for nothing is in a request all the same, and that time counts against the rate."""
     with answering(sometimes_silent) as server:
         outcome = fire(server.url, arrivals=closed(4), requests=100, timeout_s=TIMEOUT_S)
@@ -224,25 +238,25 @@ def test_a_closed_loop_of_timeouts_gets_no_throughput_for_them() -> None:
 # -- more in flight than the cap allows ----------------------------------------------------------------
 
 
-def test_a_cap_that_is_reached_is_counted_and_its_wait_is_in_the_latency() -> None:
+def test_a_cap_that_is_reached_is_counted_and_its_wait_is_in_the_latency(fire: Fire) -> None:
     """4 at once, 200 ms each, are 20 a second: of 80 a second most are sent late, and none is dropped."""
     with answering(after(200)) as server:
-        outcome = fire(server.url, arrivals=parse("constant(80)"), cap=4, duration_s=1.0)
+        outcome = fire(server.url, arrivals=parse("constant(80)"), cap=4, duration_s=0.5)
     shots = measured(outcome)
-    assert len(shots) == 80
+    assert len(shots) == 40
     assert len(outcome.shots) == len(server.arrivals)
     assert outcome.in_flight_max == server.most_at_once == 4
-    assert outcome.capped > 40
+    assert outcome.capped > 20
     last = max(shots, key=lambda shot: shot.due_ms)
     late_ms = last.sent_ms - last.due_ms
-    assert late_ms > 2000  # 80 at 20 a second take 4 s, and it was due after 1
+    assert late_ms > 1000  # 40 at 20 a second take 2 s, and it was due after 0.5
     assert last.done_ms - last.due_ms >= late_ms + 200
-    assert [shot.due_ms for shot in shots] == pytest.approx([12.5 * n for n in range(80)])
+    assert [shot.due_ms for shot in shots] == pytest.approx([12.5 * n for n in range(40)])
     trial = rows_of("constant(80)", outcome)[0][0]
     assert (trial.capped, trial.in_flight_max) == (outcome.capped, 4)
 
 
-def test_below_the_cap_nothing_is_counted() -> None:
+def test_below_the_cap_nothing_is_counted(fire: Fire) -> None:
     with answering(after(5)) as server:
         outcome = fire(server.url, arrivals=parse("constant(50)"), cap=40, duration_s=1.0)
     assert outcome.capped == 0
