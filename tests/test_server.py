@@ -4,6 +4,8 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import conftest
@@ -34,6 +36,13 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "server.log"
 
 
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]:
+    """A server of threads, for those who only ask it something."""
+    with running.serving(tmp_path_factory.mktemp("asked") / "server.log") as child:
+        yield child
+
+
 @pytest.mark.parametrize("strategy", SERVED)
 def test_every_strategy_answers_with_the_split_of_the_time(log: Path, strategy: str) -> None:
     workload = running.synthetic(20, 10)
@@ -50,16 +59,14 @@ def test_every_strategy_answers_with_the_split_of_the_time(log: Path, strategy: 
     assert (timings.worker_pid == child.pid) == (strategy not in OWN_PROCESSES)
 
 
-def test_predict_asks_the_model_the_text_of_the_body(log: Path) -> None:
-    with running.serving(log) as child:
-        answer = httpx.post(f"{child.url}/predict", json={"text": "own words"})
+def test_predict_asks_the_model_the_text_of_the_body(asked: server.Server) -> None:
+    answer = httpx.post(f"{asked.url}/predict", json={"text": "own words"})
     assert answer.json() == {"answer": "OWN WORDS"}
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"txt": "x"}', b'{"text": 5}', b"{"])
-def test_a_bad_body_is_refused_with_422(log: Path, body: bytes) -> None:
-    with running.serving(log) as child:
-        answer = httpx.post(f"{child.url}/predict", content=body)
+def test_a_bad_body_is_refused_with_422(asked: server.Server, body: bytes) -> None:
+    answer = httpx.post(f"{asked.url}/predict", content=body)
     assert answer.status_code == 422
 
 
@@ -107,9 +114,8 @@ def test_a_model_that_cannot_be_loaded_in_one_of_several_processes_is_one_clear_
         child.wait_ready(running.READY_WITHIN_S)
 
 
-def test_a_server_says_what_it_runs(log: Path) -> None:
-    with running.serving(log) as child:
-        health = httpx.get(f"{child.url}/health").json()
+def test_a_server_says_what_it_runs(asked: server.Server) -> None:
+    health = httpx.get(f"{asked.url}/health").json()
     assert health["strategy"] == "thread"
     about = health["about"]
     assert (about["model"], about["service_ms"]) == ("synthetic sleep", 5.0)
@@ -213,16 +219,31 @@ def test_a_port_in_use_is_a_clear_error(log: Path) -> None:
             pass
 
 
-@pytest.mark.parametrize("strategy", ["thread", "process", "supervised"])
-def test_a_model_that_cannot_be_loaded_is_one_clear_message(log: Path, strategy: str) -> None:
+LOADING = ("thread", "process", "supervised")
+
+
+@pytest.fixture(scope="module")
+def unable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, server.Server]]:
+    """Servers whose model is nowhere, begun together: each imports torch before it can say so."""
+    workload, folder = WorkloadOptions(model="no-such-model"), tmp_path_factory.mktemp("unable")
+    with Supervisor() as supervisor, ExitStack() as stack:
+        yield {
+            name: stack.enter_context(
+                server.start(
+                    "a", ServerOptions(strategy=name, workload=workload), supervisor, log=folder / name
+                )
+            )
+            for name in LOADING
+        }
+
+
+@pytest.mark.parametrize("strategy", LOADING)
+def test_a_model_that_cannot_be_loaded_is_one_clear_message(
+    unable: dict[str, server.Server], strategy: str
+) -> None:
     """Also when the load fails in a spawned worker."""
-    options = ServerOptions(strategy=strategy, workload=WorkloadOptions(model="no-such-model"))
-    with (
-        Supervisor() as supervisor,
-        server.start("a", options, supervisor, log=log) as child,
-        pytest.raises(HarnessError, match="Cannot load the model 'no-such-model'") as caught,
-    ):
-        child.wait_ready(running.READY_WITHIN_S)
+    with pytest.raises(HarnessError, match="Cannot load the model 'no-such-model'") as caught:
+        unable[strategy].wait_ready(running.READY_WITHIN_S)
     assert caught.value.stage == "model"
     assert "\n" not in caught.value.what
     assert "--online" in caught.value.hint
@@ -239,7 +260,7 @@ def test_a_server_that_dies_before_it_is_ready_shows_the_end_of_its_log(log: Pat
 
 
 def test_a_server_that_is_late_is_given_up_at_the_deadline(log: Path) -> None:
-    options = ServerOptions(strategy="inline", workload=running.synthetic(5000, 0))
+    options = ServerOptions(strategy="inline", workload=running.synthetic(3000, 0))
     with (
         Supervisor() as supervisor,
         server.start("a", options, supervisor, log=log) as child,
@@ -251,7 +272,9 @@ def test_a_server_that_is_late_is_given_up_at_the_deadline(log: Path) -> None:
 @pytest.mark.parametrize("strategy", SERVED)
 def test_stopping_leaves_no_process_even_with_a_model_in_a_c_call(log: Path, strategy: str) -> None:
     workload = running.synthetic(300, 0, mode="hold")
-    with running.serving(log, strategy, workload=workload, options=options_of(strategy)) as child:
+    # held one after the other, anyio's 40 workers would take 12 s to warm up
+    few = {"workers": 2} if strategy == "anyio_limiter" else {}
+    with running.serving(log, strategy, workload=workload, options=options_of(strategy), **few) as child:
         family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
         with pytest.raises(httpx.TimeoutException):
             httpx.get(f"{child.url}/", timeout=0.1)
