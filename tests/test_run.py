@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -102,10 +103,9 @@ def test_a_load_that_is_a_share_of_what_the_arm_can_do_follows_the_arm(tmp_path:
     assert (found.trials["block"] == 0).sum() == 2 * run.PILOT_WINDOWS
 
 
-def test_fresh_servers_are_other_processes_in_each_trial(tmp_path: Path) -> None:
-    fresh, resident = tmp_path / "fresh", tmp_path / "resident"
+def test_fresh_servers_are_other_processes_in_each_trial(tmp_path: Path, finished_once: Path) -> None:
+    fresh, resident = tmp_path / "fresh", finished_once
     run.run(plan(fresh=True), store.Writer(fresh), Quiet())
-    run.run(plan(), store.Writer(resident), Quiet())
     pids = {
         folder: store.read(folder).requests.groupby("arm", observed=True)["worker_pid"]
         for folder in (fresh, resident)
@@ -140,14 +140,34 @@ def interrupted(folder: Path, after: int = 3, **changes: Any) -> None:
         run.run(plan(**changes), store.Writer(folder), Quiet(stop_after=after))
 
 
-def test_a_run_that_was_stopped_is_completed_to_the_same_plan(tmp_path: Path) -> None:
-    folder, whole = tmp_path / "run", tmp_path / "whole"
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, to look at only."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    run.run(plan(), store.Writer(folder), Quiet())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that was interrupted after three of its four trials, to be copied only."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
     interrupted(folder)
+    return folder
+
+
+@pytest.fixture
+def stopped(stopped_once: Path, tmp_path: Path) -> Path:
+    """The interrupted run, for oneself."""
+    return Path(shutil.copytree(stopped_once, tmp_path / "run"))
+
+
+def test_a_run_that_was_stopped_is_completed_to_the_same_plan(stopped: Path, finished_once: Path) -> None:
+    folder, whole = stopped, finished_once
     with (folder / "requests.csv").open("a") as stream:
         stream.write("a,thread,closed(2),2,99,0,measure,1.0")
     chosen, writer, before = resume.reopen(folder)
     run.run(chosen, writer, Quiet(), before)
-    run.run(plan(), store.Writer(whole), Quiet())
     ours, theirs = store.read(folder), store.read(whole)
     assert ours.warnings == []
     keys = ["trial", "block", "position", "arm", "load"]
@@ -164,10 +184,9 @@ def test_a_run_stopped_between_two_blocks_breaks_none(tmp_path: Path) -> None:
     assert record(tmp_path / "run")["resumed"][0]["in_block"] is None
 
 
-def test_a_finished_run_is_not_resumed(tmp_path: Path) -> None:
-    run.run(plan(), store.Writer(tmp_path / "run"), Quiet())
+def test_a_finished_run_is_not_resumed(finished_once: Path) -> None:
     with pytest.raises(HarnessError, match="is finished: 4 trials"):
-        resume.reopen(tmp_path / "run")
+        resume.reopen(finished_once)
 
 
 @pytest.mark.parametrize(
@@ -175,10 +194,9 @@ def test_a_finished_run_is_not_resumed(tmp_path: Path) -> None:
     [("code", "0123456789ab", "code"), ("cpu", "Another CPU", "Another CPU"), ("python", "3.9.0", "3.9.0")],
 )
 def test_other_code_or_another_machine_is_refused_saying_in_what_it_differs(
-    tmp_path: Path, key: str, value: str, said: str
+    stopped: Path, key: str, value: str, said: str
 ) -> None:
-    folder = tmp_path / "run"
-    interrupted(folder)
+    folder = stopped
     changed = record(folder)
     changed["environment"][key] = value
     (folder / "run.json").write_text(json.dumps(changed))
@@ -186,9 +204,8 @@ def test_other_code_or_another_machine_is_refused_saying_in_what_it_differs(
         resume.reopen(folder)
 
 
-def test_a_plan_that_was_changed_in_the_folder_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    interrupted(folder)
+def test_a_plan_that_was_changed_in_the_folder_is_refused(stopped: Path) -> None:
+    folder = stopped
     changed = record(folder)
     changed["plan"]["arms"] = changed["plan"]["arms"][:1]
     (folder / "run.json").write_text(json.dumps(changed))
@@ -196,9 +213,8 @@ def test_a_plan_that_was_changed_in_the_folder_is_refused(tmp_path: Path) -> Non
         resume.reopen(folder)
 
 
-def test_a_plan_that_is_given_beside_must_be_the_one_of_the_run(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    interrupted(folder)
+def test_a_plan_that_is_given_beside_must_be_the_one_of_the_run(stopped: Path) -> None:
+    folder = stopped
     assert resume.reopen(folder, plan())[0] == plan()
     with pytest.raises(
         HarnessError, match=r"differs from the plan of .*: blocks 9 instead of 2, seed 5 instead of 1"
@@ -221,18 +237,16 @@ def test_a_replay_whose_file_was_changed_is_refused(tmp_path: Path) -> None:
         resume.reopen(tmp_path / "run")
 
 
-def test_a_run_that_is_still_running_is_not_resumed(tmp_path: Path) -> None:
-    interrupted(tmp_path / "run")
-    _, writer, _ = resume.reopen(tmp_path / "run")
+def test_a_run_that_is_still_running_is_not_resumed(stopped: Path) -> None:
+    _, writer, _ = resume.reopen(stopped)
     with pytest.raises(HarnessError, match="is being written by another execbench"):
-        resume.reopen(tmp_path / "run")
+        resume.reopen(stopped)
     writer.close()
-    resume.reopen(tmp_path / "run")[1].close()
+    resume.reopen(stopped)[1].close()
 
 
-def test_what_idle_arms_burnt_before_a_run_was_killed_is_not_forgotten(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    interrupted(folder)
+def test_what_idle_arms_burnt_before_a_run_was_killed_is_not_forgotten(stopped: Path) -> None:
+    folder = stopped
     (wall_before,) = {arm["wall_ms"] for arm in [record(folder)["idle"]["a"]]}
     chosen, writer, before = resume.reopen(folder)
     run.run(chosen, writer, Quiet(), before)
