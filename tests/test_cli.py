@@ -323,7 +323,7 @@ def test_bad_input_is_one_clear_message_and_leaves_nothing(
 
 
 def test_results_are_one_json_document_where_that_is_asked_for(shared: Execbench, run_folder: Path) -> None:
-    for words in (("report", "run"), ("list",), ("compare", "run")):
+    for words in (("list",), ("compare", "run")):
         done = shared(*words, "--json")
         assert isinstance(json.loads(done.stdout), dict), words
     said = json.loads(shared("report", str(run_folder), "--json").stdout)
@@ -335,8 +335,8 @@ def test_an_open_loop_is_reported_with_latency_service_time_and_dispatch_lag(exe
     plan = """
         name = "opened"
         arrivals = ["poisson(60)", "constant(40)"]
-        open_duration_s = 0.6
-        open_settle_s = 0.2
+        open_duration_s = 0.4
+        open_settle_s = 0.1
         blocks = 1
         self_check = false
         workload = { name = "synthetic", service_ms = 2, io_ms = 1 }
@@ -362,7 +362,7 @@ def test_an_open_loop_is_reported_with_latency_service_time_and_dispatch_lag(exe
 def test_a_model_that_cannot_be_loaded_leaves_no_folder_in_the_way_of_the_next_attempt(
     execbench: Execbench,
 ) -> None:
-    words = ("--model", "no-such-model", "--strategy", "inline", "--out", "run")
+    words = ("--no-self-check", "--model", "no-such-model", "--strategy", "inline", "--out", "run")
     done = execbench("run", *words)
     assert_refused(done, 1, r"Error \(model\): Cannot load the model 'no-such-model' .*\n.*--model.*--online")
     assert not list(execbench.folder.iterdir())
