@@ -16,16 +16,18 @@ import subprocess
 import termios
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from conftest import Execbench
 
 import strategies
-from harness import __version__, plans, store, workloads
+from harness import __version__, cli, plans, store, workloads
+from harness.errors import UsageError
 from harness.options import WorkloadOptions
 
 QUICK = ("--workload", "synthetic", "--service-ms", "2", "--io-ms", "1")
@@ -253,6 +255,24 @@ def littered(execbench: Execbench) -> Execbench:
     return execbench
 
 
+@pytest.fixture
+def here(
+    littered: Execbench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Done]:
+    """The same command line in this process."""
+    monkeypatch.chdir(littered.folder)
+
+    def run_here(*words: str) -> Done:
+        with pytest.raises(SystemExit) as ended:
+            cli.app(words, prog_name="execbench")
+        assert set(psutil.Process().children()) <= children
+        printed = capsys.readouterr()
+        return Done(words, int(str(ended.value.code)), printed.out, printed.err)
+
+    children = set(psutil.Process().children())
+    return run_here
+
+
 ONE_ARM = f"run --no-self-check {' '.join(QUICK)} --strategy inline --requests 1 --blocks 1"
 NOWHERE = "http://127.0.0.1:1/"
 PLAN, RESULTS, LOAD = (rf"Error \({stage}\): .*" for stage in ("plan", "results", "load"))
@@ -315,10 +335,12 @@ PLAN, RESULTS, LOAD = (rf"Error \({stage}\): .*" for stage in ("plan", "results"
     ],
 )
 def test_bad_input_is_one_clear_message_and_leaves_nothing(
-    littered: Execbench, words: str, code: int, said: str
+    littered: Execbench, here: Callable[..., Done], words: str, code: int, said: str
 ) -> None:
+    """What is refused unread (2) starts no process, and needs none of its own to be refused in."""
     before = set(littered.folder.rglob("*"))
-    assert_refused(littered(*words.split()), code, said)
+    ask = here if code == UsageError.exit_code else littered
+    assert_refused(ask(*words.split()), code, said)
     assert set(littered.folder.rglob("*")) == before
 
 
