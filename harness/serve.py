@@ -94,13 +94,9 @@ def _config(app: FastAPI | str, **more: Any) -> uvicorn.Config:
 def _report(error: Exception) -> None:
     from harness.errors import HarnessError
 
-    if not isinstance(error, HarnessError):
-        why = f"{type(error).__name__}: {error}"
-        error = HarnessError(
-            f"The server could not start: {why}", stage="server", hint="With --debug its log is shown."
-        )
-    record = {"what": error.what, "stage": error.stage, "hint": error.hint}
-    sys.stderr.write(f"{ERROR_MARK}{json.dumps(record)}\n")
+    if isinstance(error, HarnessError):
+        record = {"what": error.what, "stage": error.stage, "hint": error.hint}
+        sys.stderr.write(f"{ERROR_MARK}{json.dumps(record)}\n")
 
 
 if __name__ == "__main__":
