@@ -11,7 +11,7 @@ space := $(empty) $(empty)
 WANTED := $(strip dev $(subst $(comma),$(space),$(EXTRAS)))
 READY := .venv/ready-$(subst $(space),-,$(WANTED))
 
-.PHONY: help setup bench instrument bench-client smoke test check notebooks clean
+.PHONY: help setup bench beyond instrument bench-client smoke test check notebooks clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -29,6 +29,9 @@ $(READY): pyproject.toml constraints.txt
 
 bench: setup ## reproduce the article on the real model, claim by claim (QUICK=1: fewer blocks)
 	$(BIN)/execbench run article $(if $(QUICK),--blocks 8)
+
+beyond: setup ## the article's strategies against batches, a supervised pool, ONNX Runtime; ranked
+	$(BIN)/execbench run beyond
 
 instrument: setup ## does the instrument measure right on this machine?
 	$(BIN)/execbench check

@@ -69,7 +69,7 @@ class Options:
     factory: str | None = None  # package.module:function, called with the number of workers
     over: str = "thread"  # the strategy that runs the batches
     max_batch: int = 32  # items of one call at most
-    max_wait_ms: float = 20.0  # an item waits for company at most so long
+    max_wait_ms: float = 50.0  # an item waits for company at most so long
     max_queue: int | None = None  # items that wait at most; None: the strategy's own number
     timeout_s: float | None = None  # a call that takes longer is killed with its worker; None: as above
     spares: int = 0  # warm workers beyond `workers`, to step in for one that dies
