@@ -31,14 +31,19 @@ WINDOW_S = 0.5
 
 
 @contextmanager
-def running(code: str, **options: object) -> Iterator[psutil.Process]:
-    """A process of this code that has had time to begin."""
-    with subprocess.Popen([sys.executable, "-c", code], **options) as started:  # type: ignore[call-overload]
+def running(code: str, children: int = 0, **options: object) -> Iterator[psutil.Process]:
+    """A process of this code that has begun with it, and has so many children."""
+    told, tell = os.pipe()
+    says = f"import os; os.write({tell}, b'.'); os.close({tell})\n"
+    with subprocess.Popen([sys.executable, "-c", says + code], pass_fds=[tell], **options) as started:  # type: ignore[call-overload]
         process = psutil.Process(started.pid)
+        os.close(tell)
         try:
-            time.sleep(0.3)
+            assert os.read(told, 1) == b".", "it ended before it began"
+            conftest.wait_for(lambda: len(process.children()) == children)
             yield process
         finally:
+            os.close(told)
             for member in [*process.children(recursive=True), process]:
                 member.kill()
 
@@ -77,7 +82,7 @@ def test_what_the_run_burns_itself_is_not_foreign(as_arm: bool) -> None:
 
 
 def test_the_arms_cpu_is_what_its_server_and_its_workers_burnt() -> None:
-    with running(PARENT_OF_SPINNER) as server:
+    with running(PARENT_OF_SPINNER, children=1) as server:
         worker = server.children()[0]
         meter = Meter({"arm": server.pid, "other": os.getpid()}, [])
         meter.begin("arm")
@@ -116,7 +121,7 @@ def test_a_worker_born_within_the_trial_counts_from_its_birth() -> None:
 
 
 def test_a_worker_that_ends_within_the_trial_never_makes_it_negative() -> None:
-    with running(PARENT_OF_SPINNER) as server:
+    with running(PARENT_OF_SPINNER, children=1) as server:
         meter = Meter({"arm": server.pid, "idle": server.children()[0].pid}, [])
         meter.begin("arm")
         server.children()[0].kill()
