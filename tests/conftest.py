@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from harness import cli
+
 CHECKOUT = Path(__file__).parent.parent
 MARK = "EXECBENCH_TEST"  # in the environment, so every descendant has it, whoever its parent is by then
 ENDS_WITHIN_S = 60.0
@@ -79,6 +81,25 @@ def execbench(tmp_path: Path) -> Iterator[Execbench]:
     """After the test everything that it has started must have ended by itself."""
     with _watched(tmp_path) as commands:
         yield commands
+
+
+Here = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def here(execbench: Execbench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
+    """As `execbench`, in this process: for what is answered or refused before any other is started."""
+    children = set(psutil.Process().children())
+    monkeypatch.chdir(execbench.folder)
+
+    def run_here(*words: str) -> subprocess.CompletedProcess[str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.app(words, prog_name="execbench")
+        assert set(psutil.Process().children()) <= children
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(words, int(str(ended.value.code)), printed.out, printed.err)
+
+    return run_here
 
 
 @pytest.fixture(scope="module")

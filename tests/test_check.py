@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import wait_for
+from conftest import Here, wait_for
 
 from harness import analysis, arrivals, roofline
 from harness.arrivals import Law
@@ -575,20 +575,23 @@ def test_json_is_one_document(execbench: Any) -> None:
     assert [found["passed"] for found in json.loads(done.stdout)["checks"]] == [True, True]
 
 
-def test_the_list_shows_names_for_only(execbench: Any) -> None:
-    done = execbench("check", "--list", "--json")
+def test_the_list_shows_names_for_only(here: Here) -> None:
+    done = here("check", "--list", "--json")
     assert {check.name for check in quick.CHECKS} <= {row["name"] for row in json.loads(done.stdout)}
 
 
-def test_an_unknown_check_is_refused_with_those_there_are(execbench: Any) -> None:
-    done = execbench("check", "--only", "karma")
+def test_an_unknown_check_is_refused_with_those_there_are(here: Here) -> None:
+    done = here("check", "--only", "karma")
     assert done.returncode == 2
     assert "lindley" in done.stderr
 
 
-def test_a_program_to_compare_with_must_be_known_and_there(execbench: Any) -> None:
-    assert "There are: wrk, hey" in execbench("check", "--with", "ab").stderr
-    assert "Add --full" in execbench("check", "--with", "wrk").stderr
-    absent = execbench("check", "--full", "--with", "hey", PATH="")
+def test_a_program_to_compare_with_must_be_known_and_there(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "There are: wrk, hey" in here("check", "--with", "ab").stderr
+    assert "Add --full" in here("check", "--with", "wrk").stderr
+    monkeypatch.setenv("PATH", "")
+    absent = here("check", "--full", "--with", "hey")
     assert absent.returncode == 2
     assert "apt-get install hey" in absent.stderr

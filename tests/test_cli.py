@@ -16,17 +16,16 @@ import subprocess
 import termios
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
-from conftest import Execbench
+from conftest import Execbench, Here
 
 import strategies
-from harness import __version__, cli, plans, store, workloads
+from harness import __version__, plans, store, workloads
 from harness.errors import UsageError
 from harness.options import WorkloadOptions
 
@@ -218,14 +217,14 @@ def test_one_changed_row_changes_what_report_makes_of_it(execbench: Execbench, c
     ],
 )
 def test_a_foreign_or_damaged_file_is_refused_and_nothing_is_overwritten(
-    execbench: Execbench, copy: Path, name: str, damage: object, said: str
+    here: Here, copy: Path, name: str, damage: object, said: str
 ) -> None:
     if callable(damage):
         (copy / name).write_text(damage((copy / name).read_text()))
     else:
         (copy / name).unlink()
     before = digests(copy)
-    done = execbench("report", "copy")
+    done = here("report", "copy")
     assert_refused(done, 1, rf"Error \(results\): .*{said}")
     assert digests(copy) == before
 
@@ -253,24 +252,6 @@ def littered(execbench: Execbench) -> Execbench:
     (execbench.folder / "typo.toml").write_text('name = "typo"\nconcurency = [1]\n')
     (execbench.folder / "broken.toml").write_text("name = \n")
     return execbench
-
-
-@pytest.fixture
-def here(
-    littered: Execbench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Done]:
-    """The same command line in this process."""
-    monkeypatch.chdir(littered.folder)
-
-    def run_here(*words: str) -> Done:
-        with pytest.raises(SystemExit) as ended:
-            cli.app(words, prog_name="execbench")
-        assert set(psutil.Process().children()) <= children
-        printed = capsys.readouterr()
-        return Done(words, int(str(ended.value.code)), printed.out, printed.err)
-
-    children = set(psutil.Process().children())
-    return run_here
 
 
 ONE_ARM = f"run --no-self-check {' '.join(QUICK)} --strategy inline --requests 1 --blocks 1"
@@ -335,7 +316,7 @@ PLAN, RESULTS, LOAD = (rf"Error \({stage}\): .*" for stage in ("plan", "results"
     ],
 )
 def test_bad_input_is_one_clear_message_and_leaves_nothing(
-    littered: Execbench, here: Callable[..., Done], words: str, code: int, said: str
+    littered: Execbench, here: Here, words: str, code: int, said: str
 ) -> None:
     """What is refused unread (2) starts no process, and needs none of its own to be refused in."""
     before = set(littered.folder.rglob("*"))
