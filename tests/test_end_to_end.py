@@ -3,27 +3,21 @@
 import csv
 import json
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from whole_job import BLOCKS, CONCURRENCIES, REQUESTS, WholeJob
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
 
-CONCURRENCIES = (1, 4)
 ARMS = 7  # the article's four, two with scaled I/O, the twin
-BLOCKS = 2
-REQUESTS = 6
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    folder = tmp_path_factory.mktemp("end-to-end") / "run"
-    loads = [word for c in CONCURRENCIES for word in ("--concurrency", str(c))]
-    command = [sys.executable, "-m", "harness.cli", "run", "article", "--no-self-check", *loads]
-    command += ["--blocks", str(BLOCKS), "--requests", str(REQUESTS), "--out", str(folder)]
-    return folder, subprocess.run(command, capture_output=True, text=True, timeout=390)
+def run(whole_job: WholeJob) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Its folder and what it said, once it has ended."""
+    return whole_job.folder, whole_job.wait()
 
 
 def rows(folder: Path, name: str) -> list[dict[str, str]]:
