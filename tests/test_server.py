@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import conftest
 import httpx
@@ -23,6 +24,8 @@ from harness.server_timing import decode
 from harness.supervisor import Supervisor
 
 SERVED = strategies.available()
+NO_MODEL = WorkloadOptions(model="no-such-model")
+ONE_THREAD = WorkloadOptions(name="embed", torch_threads=1)
 OWN_PROCESSES = {"process", "loky", "pebble", "supervised"}
 
 
@@ -121,12 +124,35 @@ def test_a_server_says_what_it_runs(asked: server.Server) -> None:
     assert (about["model"], about["service_ms"]) == ("synthetic sleep", 5.0)
 
 
+LOADING = ("thread", "process", "supervised")
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any] | HarnessError]:
+    """What came of servers begun together, as each imports torch first: one with a model, three without."""
+    chosen = {name: ServerOptions(strategy=name, workload=NO_MODEL) for name in LOADING}
+    chosen["able"] = ServerOptions(strategy="process", workload=ONE_THREAD)
+    folder = tmp_path_factory.mktemp("loaded")
+    with Supervisor() as supervisor, ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(server.start(name, options, supervisor, log=folder / name))
+            for name, options in chosen.items()
+        }
+        return {name: outcome(child) for name, child in servers.items()}
+
+
+def outcome(child: server.Server) -> dict[str, Any] | HarnessError:
+    """Its health, or why it has none."""
+    try:
+        return child.wait_ready(running.READY_WITHIN_S)
+    except HarnessError as error:
+        return error
+
+
 @pytest.mark.model
-def test_a_server_says_which_thread_pools_its_worker_really_has(log: Path) -> None:
+def test_a_server_says_which_thread_pools_its_worker_really_has(loaded: dict[str, Any]) -> None:
     """Found in the worker itself, after the model has run there."""
-    workload = WorkloadOptions(name="embed", torch_threads=1)
-    with running.serving(log, "process", workload=workload) as child:
-        about = httpx.get(f"{child.url}/health").json()["about"]
+    about = loaded["able"]["about"]
     pools = about["threadpools"]
     assert {"user_api", "internal_api", "num_threads", "version"} == set(pools[0])
     assert {pool["num_threads"] for pool in pools if pool["user_api"] == "openmp"} == {1}
@@ -219,34 +245,15 @@ def test_a_port_in_use_is_a_clear_error(log: Path) -> None:
             pass
 
 
-LOADING = ("thread", "process", "supervised")
-
-
-@pytest.fixture(scope="module")
-def unable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, server.Server]]:
-    """Servers whose model is nowhere, begun together: each imports torch before it can say so."""
-    workload, folder = WorkloadOptions(model="no-such-model"), tmp_path_factory.mktemp("unable")
-    with Supervisor() as supervisor, ExitStack() as stack:
-        yield {
-            name: stack.enter_context(
-                server.start(
-                    "a", ServerOptions(strategy=name, workload=workload), supervisor, log=folder / name
-                )
-            )
-            for name in LOADING
-        }
-
-
 @pytest.mark.parametrize("strategy", LOADING)
-def test_a_model_that_cannot_be_loaded_is_one_clear_message(
-    unable: dict[str, server.Server], strategy: str
-) -> None:
+def test_a_model_that_cannot_be_loaded_is_one_clear_message(loaded: dict[str, Any], strategy: str) -> None:
     """Also when the load fails in a spawned worker."""
-    with pytest.raises(HarnessError, match="Cannot load the model 'no-such-model'") as caught:
-        unable[strategy].wait_ready(running.READY_WITHIN_S)
-    assert caught.value.stage == "model"
-    assert "\n" not in caught.value.what
-    assert "--online" in caught.value.hint
+    error = loaded[strategy]
+    assert isinstance(error, HarnessError)
+    assert "Cannot load the model 'no-such-model'" in error.what
+    assert error.stage == "model"
+    assert "\n" not in error.what
+    assert "--online" in error.hint
 
 
 def test_a_worker_that_dies_in_its_set_up_is_one_clear_line(log: Path) -> None:
