@@ -77,6 +77,10 @@ class WorkloadOptions(Frozen):
     # synthetic
     service_ms: NonNegativeFloat = 20.0
     mode: Mode = "sleep"
+    setup_ms: NonNegativeFloat = 0.0  # what loading takes
+    faulty_setup: Literal["raise", "exit"] | None = None  # what loading comes to
+    faulty_setup_file: str | None = None  # a path: faulty only while a file is there
+    faults: bool = False  # items like fault:exit misbehave (`workloads._faulty`)
 
 
 class Inject(Frozen):

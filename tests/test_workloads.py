@@ -40,6 +40,10 @@ ALL = [
 IDLE_OPTIONS = [
     ("embed", "service_ms", 5.0),
     ("embed", "mode", "spin"),
+    ("embed", "setup_ms", 5.0),
+    ("embed", "faulty_setup", "raise"),
+    ("embed", "faulty_setup_file", "x"),
+    ("embed", "faults", True),
     ("synthetic", "model", "x"),
     ("synthetic", "device", "cpu"),
     ("synthetic", "torch_threads", 2),
@@ -141,6 +145,7 @@ def test_an_option_that_the_workload_would_not_obey_is_refused(name: str, option
         {"name": "embed", "model": "x", "device": "cpu", "torch_threads": 1, "online": True, "io_ms": 1.0},
         {"name": "embed", "backend": "onnx", "device": "cpu", "torch_threads": 1, "onnx_threads": 2},
         {"name": "synthetic", "service_ms": 1.0, "mode": "spin", "io_ms": 1.0},
+        {"name": "synthetic", "setup_ms": 1.0, "faulty_setup": "exit", "faults": True},
     ],
 )
 def test_an_option_that_the_workload_obeys_is_accepted(given: dict[str, Any]) -> None:

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from harness.options import ARTICLE_SENTENCE, WorkloadOptions
+from harness.workloads import _faulty
 
 SUMMARY = "a call of known cost (--service-ms, --mode sleep|hold|spin|release), no torch"
 
-TAKES = frozenset({"service_ms", "mode"})
+TAKES = frozenset({"service_ms", "mode", "setup_ms", "faulty_setup", "faulty_setup_file", "faults"})
 
 _HASHED_AT_ONCE = bytes(128 * 1024)  # some 0.1 ms of work; hashlib lets go of the lock above 2 KiB
 _LONGEST_USLEEP_US = 999_999  # POSIX allows usleep to refuse a second or more
@@ -24,6 +25,8 @@ class Workload:
 
     sleep: wall time known, no CPU, interpreter lock free.   hold: wall time known, lock held throughout.
     spin: thread CPU time known, lock contended.             release: thread CPU time known, lock free.
+
+    Loading takes `setup_ms`. If told to, it fails, and items misbehave: see `_faulty`.
     """
 
     warmup_item = ARTICLE_SENTENCE
@@ -36,11 +39,15 @@ class Workload:
         return {}
 
     def load(self) -> Callable[[float], None]:
+        _faulty.set_up(self._options)
         return _MODES[self._options.mode]
 
     def predict(self, model: Callable[[float], None], items: list[str]) -> list[str]:
         model(self._options.service_ms)
-        return [item.upper() for item in items]
+        return [self._answer(item) for item in items]
+
+    def _answer(self, item: str) -> str:
+        return _faulty.misbehave(item) if self._options.faults and _faulty.is_fault(item) else item.upper()
 
     async def io(self, result: str) -> str:
         await asyncio.sleep(self._options.io_ms / 1e3)
