@@ -250,6 +250,8 @@ class _Worker:
             answer.set_result(value) if is_good else answer.set_exception(value)
         if self.is_warm:
             self._crew.is_ready(self)
+        else:  # its set-up has raised: it will never be of use, and another may fare better
+            self._die()
 
     def _take_too_long(self, timeout_s: float) -> None:
         if self.job is not None and not self.job.answer.done():

@@ -1,0 +1,44 @@
+"""What `supervised` promises beyond the contract: it goes on, whatever happens to a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import strategy_calls as calls
+
+import strategies
+from strategies import Options
+
+
+def serving(setup: Any, call: Any, **options: Any) -> Any:
+    return strategies.get("supervised").open(setup, call, Options(**options))
+
+
+async def until_able(submit: Any, within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not submit.is_able():
+        assert time.monotonic() < deadline, "no worker is warm again"
+        await asyncio.sleep(0.02)
+
+
+def test_a_worker_whose_set_up_raises_in_a_rebuild_is_started_again(tmp_path: Path) -> None:
+    """The first worker is warm, the second raises, the third is warm: a model file is there again."""
+
+    async def scenario() -> None:
+        setup = partial(calls.setup_that_raises, tmp_path, 2)
+        async with serving(setup, partial(calls.run_for, 0.0)) as submit:
+            before = (await submit("x")).pid
+            os.kill(before, signal.SIGKILL)
+            answer = asyncio.create_task(submit("y"))
+            after = (await asyncio.wait_for(answer, 15)).pid
+            await until_able(submit)
+        assert after != before
+
+    asyncio.run(scenario())
+    assert len(list(tmp_path.iterdir())) == 3  # set-ups
