@@ -94,6 +94,8 @@ class _Batches:
 
     async def __call__(self, item: Item) -> Result:
         if len(self._waiting) >= self._most_waiting:
+            self._forget_those_who_left()
+        if len(self._waiting) >= self._most_waiting:
             raise Full(len(self._waiting), self._crowd.seconds_for(len(self._waiting)))
         job = _Job(item, self._loop.create_future(), self._loop.time())
         self._waiting.append(job)
@@ -111,6 +113,10 @@ class _Batches:
         if self._running:
             await asyncio.wait(self._running)
         self._stop_timer()
+
+    def _forget_those_who_left(self) -> None:
+        """An item that nobody waits for must not keep another out."""
+        self._waiting = deque(job for job in self._waiting if not job.answer.done())
 
     def _consider(self) -> None:
         """Send what should not wait any longer, as long as a worker is free."""

@@ -103,6 +103,8 @@ class _Crew:
         if self._closing:
             raise RuntimeError("cannot submit after closing")
         if len(self._waiting) >= self._most_waiting:
+            self._forget_those_who_left()
+        if len(self._waiting) >= self._most_waiting:
             raise Full(len(self._waiting), self._s_per_item * len(self._waiting) / self._at_once)
         job = _Job(item, self._loop.create_future())
         self._waiting.append(job)
@@ -130,6 +132,10 @@ class _Crew:
             await beside_the_loop(partial(_end, [worker.leave() for worker in workers]))
 
     # -- items ------------------------------------------------------------------------------------
+
+    def _forget_those_who_left(self) -> None:
+        """An item that nobody waits for must not keep another out."""
+        self._waiting = deque(job for job in self._waiting if not job.answer.done())
 
     def _feed(self) -> None:
         """Hand items to idle workers, first in first out; those that nobody waits for are dropped."""

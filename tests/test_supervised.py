@@ -1,4 +1,4 @@
-"""What `supervised` promises beyond the contract: it goes on, whatever happens to a worker."""
+"""What a bounded queue and workers that are looked after promise beyond the contract: the service goes on."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import strategy_calls as calls
 
 import strategies
-from strategies import Options
+from strategies import Full, Options
 
 
-def serving(setup: Any, call: Any, **options: Any) -> Any:
-    return strategies.get("supervised").open(setup, call, Options(**options))
+def serving(setup: Any, call: Any, *, name: str = "supervised", **options: Any) -> Any:
+    return strategies.get(name).open(setup, call, Options(**options))
 
 
 async def until_able(submit: Any, within_s: float = 10.0) -> None:
@@ -42,3 +43,22 @@ def test_a_worker_whose_set_up_raises_in_a_rebuild_is_started_again(tmp_path: Pa
 
     asyncio.run(scenario())
     assert len(list(tmp_path.iterdir())) == 3  # set-ups
+
+
+@pytest.mark.parametrize("name", ["supervised", "batch"])
+def test_items_whose_clients_have_left_do_not_fill_the_queue(name: str) -> None:
+    async def scenario() -> None:
+        async with serving(calls.ready, partial(calls.run_for, 0.5), name=name, max_queue=2) as submit:
+            running = asyncio.create_task(submit("runs"))
+            await asyncio.sleep(0.1)
+            leaving = [asyncio.create_task(submit(f"leaves {number}")) for number in range(2)]
+            await asyncio.sleep(0.05)
+            with pytest.raises(Full):
+                await submit("one too many")
+            for task in leaving:
+                task.cancel()
+            await asyncio.sleep(0)
+            assert (await submit("innocent")).item == "innocent"
+            await running
+
+    asyncio.run(scenario())
