@@ -233,6 +233,8 @@ class _Worker:
         """Stop listening; the process and the pipe whose closing ends it."""
         self._loop.remove_reader(self._pipe.fileno())
         self._stop_timer()
+        if not self.is_warm:
+            self._process.kill()  # a set-up may take long, and what it was for will not come
         self.warm.cancel()
         return self._process, self._pipe
 

@@ -86,6 +86,12 @@ def setup_that_kills_its_process(folder: Path, in_worker: int) -> str:
     return "warm-up"
 
 
+def setup_that_lasts(folder: Path, in_worker: int, seconds: float) -> str:
+    if arrival(folder) == in_worker:
+        time.sleep(seconds)
+    return "warm-up"
+
+
 def slow_setup() -> str:
     time.sleep(0.3)
     return "warm-up"

@@ -45,6 +45,21 @@ def test_a_worker_whose_set_up_raises_in_a_rebuild_is_started_again(tmp_path: Pa
     assert len(list(tmp_path.iterdir())) == 3  # set-ups
 
 
+def test_leaving_does_not_wait_for_a_worker_that_is_being_set_up(tmp_path: Path) -> None:
+    """A rebuild may take long, and what it is for will not come."""
+
+    async def scenario() -> float:
+        setup = partial(calls.setup_that_lasts, tmp_path, 2, 4.0)
+        async with serving(setup, partial(calls.run_for, 0.0)) as submit:
+            os.kill((await submit("x")).pid, signal.SIGKILL)
+            await asyncio.sleep(1.0)
+            began = time.monotonic()
+        return time.monotonic() - began
+
+    assert asyncio.run(scenario()) < 1.0
+    assert len(list(tmp_path.iterdir())) == 2  # set-ups begun
+
+
 @pytest.mark.parametrize("name", ["supervised", "batch"])
 def test_items_whose_clients_have_left_do_not_fill_the_queue(name: str) -> None:
     async def scenario() -> None:
