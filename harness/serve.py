@@ -95,9 +95,13 @@ def _config(app: FastAPI | str, **more: Any) -> uvicorn.Config:
 def _report(error: Exception) -> None:
     from harness.errors import HarnessError
 
-    if isinstance(error, HarnessError):
-        record = {"what": error.what, "stage": error.stage, "hint": error.hint}
-        sys.stderr.write(f"{ERROR_MARK}{json.dumps(record)}\n")
+    if not isinstance(error, HarnessError):
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        error = HarnessError(
+            f"The server ended with {why}", stage="server", hint="With --debug its log is shown."
+        )
+    record = {"what": error.what, "stage": error.stage, "hint": error.hint}
+    sys.stderr.write(f"{ERROR_MARK}{json.dumps(record)}\n")
 
 
 if __name__ == "__main__":

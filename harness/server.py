@@ -140,7 +140,8 @@ class Server:
         lines = self._lines()
         for line in lines:
             if line.startswith(ERROR_MARK):
-                error = HarnessError(**json.loads(line.removeprefix(ERROR_MARK)))
+                told = json.loads(line.removeprefix(ERROR_MARK))
+                error = (ServerEnded if told["stage"] == "server" else HarnessError)(**told)
                 error.add_note("\n".join([f"The log of the server of arm {self.name!r}:", *lines]))
                 return error
         return None

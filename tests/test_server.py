@@ -206,7 +206,20 @@ def test_a_model_that_cannot_be_loaded_is_one_clear_message(log: Path, strategy:
     assert "--online" in caught.value.hint
 
 
-def test_a_server_that_dies_before_it_is_ready_shows_the_end_of_its_log(log: Path) -> None:
+def test_a_worker_that_dies_in_its_set_up_is_one_clear_line(log: Path) -> None:
+    """Whatever stopped the start: the traceback is in the log, which --debug shows."""
+    options = ServerOptions(strategy="supervised", workload=running.synthetic(faulty_setup="exit"))
+    with (
+        Supervisor() as supervisor,
+        server.start("a", options, supervisor, log=log) as child,
+        pytest.raises(server.ServerEnded) as caught,
+    ):
+        child.wait_ready(running.READY_WITHIN_S)
+    assert caught.value.what == "The server ended with EOFError: a worker died before it was warm"
+    assert "Traceback" in "".join(caught.value.__notes__)
+
+
+def test_a_server_that_dies_before_it_is_ready_says_why(log: Path) -> None:
     options = ServerOptions(strategy="nonsense", workload=running.synthetic())
     with (
         Supervisor() as supervisor,
