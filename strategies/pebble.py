@@ -23,7 +23,10 @@ WHEN_FULL = (
     "nothing is refused: items wait, first in first out, in a queue without a bound, "
     "and are run even if they were cancelled meanwhile"
 )
-WHEN_WORKER_DIES = "its item fails; another worker is started, and the next item waits for its model"
+WHEN_WORKER_DIES = (
+    "its item fails; another worker is started, and the next item waits for its model; "
+    "but if it dies while none has an item, pebble gives up the pool, and the service is broken for good"
+)
 TAKES = frozenset({"workers", "timeout_s"})
 
 
