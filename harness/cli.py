@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from harness import __version__
 from harness.commands.checking import check
 from harness.commands.compare import compare
+from harness.commands.faults import faults
 from harness.commands.listing import list_
 from harness.commands.loading import load
 from harness.commands.reporting import report
@@ -56,6 +57,7 @@ app.command()(compare)
 app.command(name="list")(list_)
 app.command()(check)
 app.command()(study)
+app.command()(faults)
 app.command()(roofline)
 
 

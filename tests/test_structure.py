@@ -46,7 +46,7 @@ LIBRARIES = {
     "rich": {"terminal", "progress", "tables"} | COMMANDS,
 }
 # evidence about the instrument: drives the other side as a user would, and reads what came of it
-EVIDENCE = ("check.", "studies.")
+EVIDENCE = ("check.", "faults.", "studies.")
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -116,7 +116,7 @@ def test_only_the_app_and_the_plans_know_the_strategies() -> None:
         for name, path in modules("harness").items()
         if any(what.split(".")[0] == "strategies" for what in imported(path))
     }
-    assert users <= {"app", "options", "plans", "commands.listing"}
+    assert users <= {"app", "options", "plans", "commands.listing", "faults.arms"}
 
 
 def test_analysis_and_charts_touch_no_disk() -> None:

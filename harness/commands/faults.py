@@ -1,0 +1,166 @@
+"""`execbench faults`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from harness.commands import flags
+from harness.errors import UsageError
+from harness.terminal import console, print_json
+
+if TYPE_CHECKING:
+    from harness.faults.arms import Absent
+    from harness.faults.page import Made
+    from harness.faults.records import Seen
+    from harness.faults.site import Pace
+    from harness.options import WorkloadOptions
+    from harness.plans import Arm
+
+
+def faults(
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option("--strategy", help="NAME or NAME:key=value,…; repeatable. Default: all that work here."),
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option("--fault", metavar="NAME", help="Repeatable; --list shows them. Default: all."),
+    ] = None,
+    storm: Annotated[
+        bool, typer.Option("--storm", help="The two storms: --fault overload --fault kill-storm.")
+    ] = False,
+    workload: Annotated[
+        Literal["synthetic", "embed"] | None,
+        typer.Option(help="synthetic (default); embed, the real model, for kill-storm only."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PAGE.md", help="Write a page, and its rows as CSV beside it.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Show the faults and bring none about.")] = False,
+    as_json: flags.AsJson = False,
+) -> None:
+    """Kill, hang, poison, overload: what does each strategy make of it? Real processes; half an hour."""
+    from harness.faults import arms, page
+
+    chosen = _chosen(fault or [], storm=storm, workload=workload)
+    if list_:
+        _list(as_json=as_json)
+        return
+    here, absent = arms.chosen(strategy or [])
+    how = page.made(_command(strategy or [], fault or [], storm=storm, workload=workload))
+    rows: list[Seen] = []
+    try:
+        for row in _meet_all(chosen, here, workload or "synthetic"):
+            rows.append(row)
+    finally:
+        partial = len(rows) < len(chosen) * len(here)
+        _keep(how, rows + _unavailable(absent, chosen), out, partial=partial, as_json=as_json)
+
+
+def _chosen(asked: list[str], *, storm: bool, workload: str | None) -> list[str]:
+    """Names of faults; UsageError for one that there is not, or that this workload cannot have."""
+    from harness.faults.catalogue import FAULTS, STORMS
+
+    able = [name for name, fault in FAULTS.items() if fault.any_workload or workload != "embed"]
+    for name in asked:
+        _refuse_unless(name in FAULTS, f"There is no fault {name!r}.", f"There are: {', '.join(FAULTS)}.")
+        _refuse_unless(
+            name in able,
+            f"The workload 'embed' cannot have the fault {name!r}.",
+            "Only the synthetic model misbehaves when told to: leave --workload out.",
+        )
+    wanted = {*asked, *(STORMS if storm else ())} or set(FAULTS)
+    return [name for name in able if name in wanted]
+
+
+def _refuse_unless(is_right: bool, what: str, hint: str) -> None:
+    if not is_right:
+        raise UsageError(what, stage="faults", hint=hint)
+
+
+def _meet_all(names: list[str], here: list[Arm], workload: str) -> Iterator[Seen]:
+    """One row after another."""
+    from harness.faults.meeting import meet
+    from harness.progress import Progress
+
+    options, pace = _scene(workload)
+    total = len(names) * len(here)
+    with Progress(console(stderr=True)) as progress:
+        for number, (name, arm) in enumerate(((name, arm) for name in names for arm in here), 1):
+            progress.stage(f"{number}/{total}: {name}, {arm.name}")
+            yield meet(name, arm, options, pace)
+
+
+def _scene(workload: str) -> tuple[WorkloadOptions, Pace]:
+    from harness.faults.catalogue import EMBED, SYNTHETIC
+    from harness.faults.site import Pace
+
+    if workload == "embed":
+        return EMBED, Pace(recovers_within_s=60.0, storm_s=60.0, storm_every_s=20.0)
+    return SYNTHETIC, Pace()
+
+
+def _unavailable(absent: list[Absent], names: list[str]) -> list[Seen]:
+    from harness.faults.records import unmet
+
+    return [unmet(name, one.name, "not available", one.why) for name in names for one in absent]
+
+
+def _command(strategies: list[str], names: list[str], *, storm: bool, workload: str | None) -> str:
+    words = [*(f"--strategy {text}" for text in strategies), *(f"--fault {name}" for name in names)]
+    words += ["--storm"] if storm else []
+    words += [f"--workload {workload}"] if workload else []
+    return " ".join(["execbench faults", *words])
+
+
+def _keep(how: Made, rows: list[Seen], out: Path | None, *, partial: bool, as_json: bool) -> None:
+    """Write and show what there is; what was interrupted never replaces a whole page."""
+    from harness.faults import page
+
+    rows = page.sorted_by_fault(rows)
+    if out is not None:
+        out = out.with_stem(f"{out.stem}-partial") if partial else out
+        page.write(out, page.render(how, rows, out.stem, partial=partial), rows)
+        console(stderr=True).print(f"Written: {out} and .csv", markup=False, soft_wrap=True)
+    if as_json:
+        print_json(page.as_json(how, rows, partial=partial))
+    else:
+        _show(rows)
+
+
+def _show(rows: list[Seen]) -> None:
+    for fault in dict.fromkeys(row.fault for row in rows):
+        console().print(_table(fault, [row for row in rows if row.fault == fault]))
+
+
+def _table(fault: str, rows: list[Seen]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    from harness.faults import page
+
+    table = Table(title=f"\n{fault}", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for heading in ("arm", "came of it", "what else"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        style = "red" if row.outcome in page.BAD else ""
+        table.add_row(Text(row.arm), Text(page.cell(row), style=style), Text(page.what_else(row)))
+    return table
+
+
+def _list(*, as_json: bool) -> None:
+    from rich.table import Table
+
+    from harness.faults.catalogue import FAULTS
+
+    if as_json:
+        print_json({name: fault.summary for name, fault in FAULTS.items()})
+        return
+    table = Table("fault", "what is done", box=None, pad_edge=False)
+    for name, fault in FAULTS.items():
+        table.add_row(name, fault.summary)
+    console().print(table)
