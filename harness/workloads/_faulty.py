@@ -2,7 +2,8 @@
 
 By item, under ``faults = true``: a text ``fault:KIND`` or ``fault:KIND=VALUE``, and after a space whatever
 tells one such item from another. Each leaves a line on stderr, which is the server's log, before it does its
-worst: so one can see whether it was run, how often, and where. So does a set-up, which can take its time, and fail.
+worst: so one can see whether it was run, how often, and where. So does a set-up, which can take its time,
+and fail.
 """
 
 from __future__ import annotations
