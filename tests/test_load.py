@@ -23,6 +23,7 @@ import httpx
 import psutil
 import pytest
 import running
+from conftest import wait_for
 from httpx_aiohttp import AiohttpTransport
 
 from harness.arrivals import closed
@@ -712,7 +713,16 @@ def loader_and_its_process() -> Iterator[tuple[Loader, psutil.Process]]:
     me = psutil.Process()
     before = set(me.children(recursive=True))
     with Supervisor() as supervisor, Loader(supervisor) as child:
-        (process,) = (p for p in set(me.children(recursive=True)) - before if "harness.load" in p.cmdline())
+        found: list[psutil.Process] = []
+
+        def looked() -> bool:
+            """It is a moment until a new process shows its own command line."""
+            new = set(me.children(recursive=True)) - before
+            found[:] = [process for process in new if "harness.load" in process.cmdline()]
+            return bool(found)
+
+        wait_for(looked, within_s=5)
+        (process,) = found
         yield child, process
 
 

@@ -50,9 +50,11 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]:
 def test_every_strategy_answers_with_the_split_of_the_time(log: Path, strategy: str) -> None:
     workload = running.synthetic(20, 10)
     with running.serving(log, strategy, workload=workload, options=options_of(strategy)) as child:
-        answer = httpx.get(f"{child.url}/")
+        answers = [httpx.get(f"{child.url}/") for _ in range(5)]
+    assert {answer.status_code for answer in answers} == {200}
+    # a busy machine only ever adds: the quickest of them is held against the truth
+    answer = min(answers, key=lambda answer: decode(answer.headers["Server-Timing"]).handler_ms or 0)
     timings = decode(answer.headers["Server-Timing"])
-    assert answer.status_code == 200
     assert answer.json() == {"answer": "HOW BIG IS LONDON"}
     assert timings.model_ms == pytest.approx(20, abs=10)
     assert timings.io_ms == pytest.approx(10, abs=8)
