@@ -39,7 +39,7 @@ async def parent_killed(site: Site) -> Found:
     await site.runs(item)
     site.kill(site.server.pid)
     await running
-    return Found("ended", kills=0)
+    return Found("ended")
 
 
 async def _says_when_it_ended(site: Site, began_s: float) -> str:

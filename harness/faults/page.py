@@ -74,7 +74,7 @@ def render(how: Made, rows: Sequence[Seen], name: str, *, partial: bool = False)
         _legend(rows),
     ]
     for fault in _in_order(row.fault for row in rows):
-        lines += [f"## {fault}", "", f"{_summary(fault)}.", "", _details(fault, rows)]
+        lines += [f"## {fault}", "", _summary(fault), "", _details(fault, rows)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -171,7 +171,7 @@ def _one_line(text: str) -> str:
 
 def _summary(fault: str) -> str:
     summary = FAULTS[fault].summary
-    return summary[0].upper() + summary[1:]
+    return summary[0].upper() + summary[1:] + ("" if summary.endswith("?") else ".")
 
 
 def _in_order(names: Any) -> list[str]:
