@@ -52,8 +52,8 @@ def test_every_strategy_answers_with_the_split_of_the_time(log: Path, strategy: 
     with running.serving(log, strategy, workload=workload, options=options_of(strategy)) as child:
         answers = [httpx.get(f"{child.url}/") for _ in range(5)]
     assert {answer.status_code for answer in answers} == {200}
-    # a busy machine only ever adds: the quickest of them is held against the truth
-    answer = min(answers, key=lambda answer: decode(answer.headers["Server-Timing"]).handler_ms or 0)
+    # the typical one is held against the truth: the machine may well pause in a single one of them
+    answer = sorted(answers, key=lambda answer: decode(answer.headers["Server-Timing"]).handler_ms or 0)[2]
     timings = decode(answer.headers["Server-Timing"])
     assert answer.json() == {"answer": "HOW BIG IS LONDON"}
     assert timings.model_ms == pytest.approx(20, abs=10)
@@ -126,7 +126,7 @@ def test_a_server_says_what_it_runs(asked: server.Server) -> None:
     assert (about["model"], about["service_ms"]) == ("synthetic sleep", 5.0)
 
 
-LOADING = ("thread", "process", "supervised")
+LOADING = ("inline", "thread", "process", "default_pool", "supervised")
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,11 @@ one_and_three_workers = pytest.mark.parametrize("workers", [1, 3])
 
 
 def threads_and_children(name: str) -> set[str]:
-    """Everything that `name` could leave behind, without what the contract exempts."""
+    """Everything that `name` could leave behind, without what the contract exempts.
+
+    Held with <= against what was there before: nothing may be new. What an earlier test's loop has left may
+    end meanwhile, which == would take for a fault of this one.
+    """
     threads = {f"thread {thread.name}" for thread in threading.enumerate()}
     for prefix in LOOPS_OWN.get(name, ()):  # they are the loop's, and end with it
         threads = {thread for thread in threads if not thread.startswith(f"thread {prefix}")}

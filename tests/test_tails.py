@@ -241,17 +241,17 @@ def test_a_closed_loop_of_timeouts_gets_no_throughput_for_them(fire: Fire) -> No
 def test_a_cap_that_is_reached_is_counted_and_its_wait_is_in_the_latency(fire: Fire) -> None:
     """4 at once, 200 ms each, are 20 a second: of 80 a second most are sent late, and none is dropped."""
     with answering(after(200)) as server:
-        outcome = fire(server.url, arrivals=parse("constant(80)"), cap=4, duration_s=0.5)
+        outcome = fire(server.url, arrivals=parse("constant(80)"), cap=4, duration_s=1.0)
     shots = measured(outcome)
-    assert len(shots) == 40
+    assert len(shots) == 80
     assert len(outcome.shots) == len(server.arrivals)
     assert outcome.in_flight_max == server.most_at_once == 4
-    assert outcome.capped > 20
+    assert outcome.capped > 40
     last = max(shots, key=lambda shot: shot.due_ms)
     late_ms = last.sent_ms - last.due_ms
-    assert late_ms > 1000  # 40 at 20 a second take 2 s, and it was due after 0.5
+    assert late_ms > 2000  # 80 at 20 a second take 4 s, and it was due after 1
     assert last.done_ms - last.due_ms >= late_ms + 200
-    assert [shot.due_ms for shot in shots] == pytest.approx([12.5 * n for n in range(40)])
+    assert [shot.due_ms for shot in shots] == pytest.approx([12.5 * n for n in range(80)])
     trial = rows_of("constant(80)", outcome)[0][0]
     assert (trial.capped, trial.in_flight_max) == (outcome.capped, 4)
 
