@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 import strategies
-from harness import worker, workloads
+from harness import downstream, worker, workloads
 from harness.beat import Beat
 from harness.clock import now_ms
 from harness.leaving import CLIENT_LEFT, ClientLeft, unless_the_client_leaves
@@ -52,9 +52,9 @@ def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with _open(options) as submit:
+            async with downstream.opened(workload, options.workload) as ask, _open(options) as submit:
                 about = (await submit(worker.About())).value
-                app.state.handler = Handler(submit, workload, options)
+                app.state.handler = Handler(submit, ask, options)
                 app.state.about = about
                 yield
         except Exception as error:
@@ -123,11 +123,11 @@ class Handler:
     def __init__(
         self,
         submit: strategies.Submit,
-        workload: workloads.Workload,
+        ask: downstream.Ask,
         options: ServerOptions,
     ) -> None:
         self._submit = submit
-        self._workload = workload
+        self._ask = ask
         self._inject = options.inject
         self._instrumented = options.instrumented
         self._stamp = now_ms if options.instrumented else _no_stamp
@@ -150,10 +150,10 @@ class Handler:
         await _delay(self._inject.resume_ms)
         resumed = self._stamp()
         await _delay(self._inject.io_ms)
-        value = await self._workload.io(reply.value)
+        found = await self._ask(reply.value)
         io_done = self._stamp()
         headers = self._headers(reply, entered, resumed, io_done)
-        return JSONResponse({"answer": value}, headers=headers)
+        return JSONResponse({"answer": found.value}, headers=headers)
 
     def _headers(self, reply: worker.Reply, entered: float, resumed: float, io_done: float) -> dict[str, str]:
         if not self._instrumented:

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 import running
 
-from harness import workloads
+from harness import downstream, workloads
 from harness.errors import HarnessError, UsageError
 from harness.options import WorkloadOptions
 from harness.workloads.embed import refuse_missing
@@ -94,17 +94,18 @@ def test_one_result_per_item_in_order_and_an_answer_that_json_can_say(
     assert len(results) == len(items)
     for result, alone in zip(results, one_by_one, strict=True):
         assert result == pytest.approx(alone, abs=1e-5) if options.name == "embed" else result == alone
-    assert len(json.dumps(asyncio.run(workload.io(results[0])))) < 200
+    assert len(json.dumps(workload.answer(results[0]))) < 200
 
 
 @pytest.mark.parametrize("options", ALL)
 def test_the_awaited_io_takes_its_nominal_time_and_lets_others_run(options: WorkloadOptions) -> None:
-    workload = workloads.create(options.model_copy(update={"io_ms": 30.0}))
+    workload = workloads.create(options)
 
     async def ten_at_once() -> float:
-        began = time.perf_counter()
-        await asyncio.gather(*(workload.io("x") for _ in range(10)))
-        return (time.perf_counter() - began) * 1e3
+        async with downstream.opened(workload, options.model_copy(update={"io_ms": 30.0})) as ask:
+            began = time.perf_counter()
+            await asyncio.gather(*(ask("x") for _ in range(10)))
+            return (time.perf_counter() - began) * 1e3
 
     assert 30 <= min(asyncio.run(ten_at_once()) for _ in range(3)) < 60
 
@@ -301,7 +302,7 @@ def watch(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo"):
         asked.append(f"{event} {arguments}")
 sys.addaudithook(watch)
-from harness import workloads
+from harness import downstream, workloads
 from harness.errors import HarnessError
 from harness.options import WorkloadOptions
 workload = workloads.create(WorkloadOptions(name="embed", torch_threads=1))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import typer
 
@@ -140,32 +143,90 @@ def _refuse_no_law(text: str, stage: str) -> None:
         raise UsageError(f"--arrivals {text!r} is a closed loop.", stage=stage, hint="Ask for it with -c 8.")
 
 
-def workload(
-    name: str | None,
-    model: str | None,
-    backend: str | None,
-    torch_threads: int | None,
-    onnx_threads: int | None,
-    device: str | None,
-    online: bool,
-    service_ms: float | None,
-    mode: str | None,
-    io_ms: float | None,
-) -> dict[str, Any]:
-    """What was said of the workload, and nothing else."""
-    said = {
-        "name": name,
-        "model": model,
-        "backend": backend,
-        "torch_threads": torch_threads,
-        "onnx_threads": onnx_threads,
-        "device": device,
-        "online": online or None,
-        "service_ms": service_ms,
-        "mode": mode,
-        "io_ms": io_ms,
-    }
-    return {key: value for key, value in said.items() if value is not None}
+class Server(NamedTuple):
+    """What several commands can be told of the servers: the workload, and options of the strategies."""
+
+    workers: Workers = None
+    option: StrategyOptions = None
+    server_processes: ServerProcesses = None
+    workload: WorkloadName = None
+    model: Model = None
+    backend: Backend = None
+    torch_threads: TorchThreads = None
+    onnx_threads: OnnxThreads = None
+    device: Device = None
+    online: Online = False
+    service_ms: ServiceMs = None
+    mode: Mode = None
+    io_ms: IoMs = None
+    inject: Injected = None
+
+    def as_plan_flags(self) -> dict[str, Any]:
+        """The keys of `plans.Flags` that these are about; UsageError for a pair that is none."""
+        from harness import plans
+
+        return {
+            "workers": self.workers,
+            "options": plans.pairs(self.option or (), "--option"),
+            "server_processes": self.server_processes,
+            "workload": self._workload(),
+            "inject": inject(self.inject),
+        }
+
+    def _workload(self) -> dict[str, Any]:
+        """What was said of the workload, and nothing else."""
+        said = {
+            "name": self.workload,
+            "model": self.model,
+            "backend": self.backend,
+            "torch_threads": self.torch_threads,
+            "onnx_threads": self.onnx_threads,
+            "device": self.device,
+            "online": self.online or None,
+            "service_ms": self.service_ms,
+            "mode": self.mode,
+            "io_ms": self.io_ms,
+        }
+        return {key: value for key, value in said.items() if value is not None}
+
+
+SERVER = Server()
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as typer reads it: a parameter that is a group of flags (`Server`) stands there as those.
+
+    The command itself gets them as the one object they make.
+    """
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if hasattr(parameter.annotation, "_field_defaults"):
+            groups[parameter.name] = parameter.annotation
+            parameters += _fields(parameter.annotation)
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(command)
+    def with_groups(**given: Any) -> None:
+        made = {
+            name: group(**{field: given.pop(field) for field in group._fields})
+            for name, group in groups.items()
+        }
+        command(**given, **made)
+
+    # what typer reads
+    with_groups.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_groups.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_groups
+
+
+def _fields(group: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
+        for name, default in group._field_defaults.items()
+    ]
 
 
 def refuse_both(requests: int | None, duration: float | None, *, stage: str) -> None:

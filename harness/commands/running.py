@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.store import Writer
 
 
+@flags.spread
 def run(
     plan: Annotated[
         str | None, typer.Argument(help="A plan's name or TOML file; else flags make one.")
@@ -46,20 +47,7 @@ def run(
     pin: Annotated[
         bool | None, typer.Option("--pin/--no-pin", help="Client and servers on CPUs of their own.")
     ] = None,
-    workers: flags.Workers = None,
-    option: flags.StrategyOptions = None,
-    server_processes: flags.ServerProcesses = None,
-    workload: flags.WorkloadName = None,
-    model: flags.Model = None,
-    backend: flags.Backend = None,
-    torch_threads: flags.TorchThreads = None,
-    onnx_threads: flags.OnnxThreads = None,
-    device: flags.Device = None,
-    online: flags.Online = False,
-    service_ms: flags.ServiceMs = None,
-    mode: flags.Mode = None,
-    io_ms: flags.IoMs = None,
-    inject: flags.Injected = None,
+    server: flags.Server = flags.SERVER,
     transport: flags.Transport = None,
     timeout: flags.Timeout = None,
     seed: flags.Seed = None,
@@ -96,16 +84,10 @@ def run(
         pin=pin,
         self_check=self_check,
         limit=limit,
-        workers=workers,
-        options=plans.pairs(option or (), "--option"),
-        server_processes=server_processes,
         transport=transport,
         timeout_s=timeout,
         seed=seed,
-        workload=flags.workload(
-            workload, model, backend, torch_threads, onnx_threads, device, online, service_ms, mode, io_ms
-        ),
-        inject=flags.inject(inject),
+        **server.as_plan_flags(),
     )
     flags.refuse_both(requests, duration, stage="plan")
     said_something = plan is not None or said != plans.Flags()

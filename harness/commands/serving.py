@@ -15,37 +15,16 @@ if TYPE_CHECKING:
     from harness.server import Server
 
 
+@flags.spread
 def serve(
     strategy: Annotated[str, typer.Argument(help="Where the model runs; see `execbench list`.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
-    workers: flags.Workers = None,
-    option: flags.StrategyOptions = None,
-    server_processes: flags.ServerProcesses = None,
-    workload: flags.WorkloadName = None,
-    model: flags.Model = None,
-    backend: flags.Backend = None,
-    torch_threads: flags.TorchThreads = None,
-    onnx_threads: flags.OnnxThreads = None,
-    device: flags.Device = None,
-    online: flags.Online = False,
-    service_ms: flags.ServiceMs = None,
-    mode: flags.Mode = None,
-    io_ms: flags.IoMs = None,
-    inject: flags.Injected = None,
+    server: flags.Server = flags.SERVER,
 ) -> None:
     """Serve the app alone on 127.0.0.1, for curl or any other client, until Ctrl-C."""
     from harness import plans
 
-    said = plans.Flags(
-        strategies=(strategy,),
-        workers=workers,
-        options=plans.pairs(option or (), "--option"),
-        server_processes=server_processes,
-        workload=flags.workload(
-            workload, model, backend, torch_threads, onnx_threads, device, online, service_ms, mode, io_ms
-        ),
-        inject=flags.inject(inject),
-    )
+    said = plans.Flags(strategies=(strategy,), **server.as_plan_flags())
     _serve(plans.from_flags(said), port)
 
 

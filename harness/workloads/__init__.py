@@ -7,7 +7,7 @@ importing this package, or a workload's module, must not import the model's libr
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ class Workload(Protocol):
     """Contract. The class in each module is called `Workload` and takes the options."""
 
     warmup_item: str  # what a worker runs once before it is ready, and what `GET /` asks
+    io: Callable[[Any], Awaitable[Any]] | None  # I/O of its own: result → the answer's body; None: `--io`
     modules: tuple[str, ...]  # what `load` imports: a fork server imports it once for all workers
 
     def __init__(self, options: WorkloadOptions) -> None:
@@ -38,8 +39,8 @@ class Workload(Protocol):
         """Run the model, blocking; one result per item, in order."""
         ...
 
-    async def io(self, result: Any) -> Any:
-        """The awaited I/O that follows the model; its value (JSON-able, small) is the answer's body."""
+    def answer(self, result: Any) -> Any:
+        """The answer's body (JSON-able, small) where the awaited I/O finds none."""
         ...
 
     def payloads(self, seed: int) -> Iterator[str]:

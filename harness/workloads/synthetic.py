@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import hashlib
 import itertools
@@ -30,6 +29,7 @@ class Workload:
     """
 
     warmup_item = ARTICLE_SENTENCE
+    io = None
     modules: tuple[str, ...] = ()
 
     def __init__(self, options: WorkloadOptions) -> None:
@@ -49,8 +49,7 @@ class Workload:
     def _answer(self, item: str) -> str:
         return _faulty.misbehave(item) if self._options.faults and _faulty.is_fault(item) else item.upper()
 
-    async def io(self, result: str) -> str:
-        await asyncio.sleep(self._options.io_ms / 1e3)
+    def answer(self, result: str) -> str:
         return result
 
     def payloads(self, seed: int) -> Iterator[str]:
