@@ -15,6 +15,7 @@ Record = Mapping[str, Any]  # run.json
 _MACHINE = ("system", "machine", "cpu", "usable_cores", "cpu_quota")
 _MODEL = ("model", "weights_sha256", "service_ms")
 _LOAD = ("route", "transport", "requests", "requests_per_user", "duration_s", "open_duration_s", "cap", "pin")
+_TEXTS = ("payloads_sha256",)  # of a file of the user's own; none: the workload's own texts
 _OWN_LOAD = ("method", "transport", "requests", "duration_s")  # of `execbench load`, which has no plan
 _ASIDE = ("fresh", "ping_per_s", "probes", "timeout_s", "settle_s", "open_settle_s", "warmup_per_client")
 
@@ -30,6 +31,7 @@ def obstacles(before: tuple[Record, str], after: tuple[Record, str]) -> list[str
         *_differing(_work(one, arm), _work(other, against), (*_MODEL, "io_ms")),
         *_differing(one.get("plan"), other.get("plan"), _LOAD),
         *_differing(one.get("load"), other.get("load"), _OWN_LOAD),
+        *_differing(one, other, _TEXTS),
         *_other_replays(one.get("schedules") or {}, other.get("schedules") or {}),
     ]
 

@@ -156,7 +156,7 @@ def _measure(asked: Asked) -> dict[str, Any]:
     workload = workloads.create(asked.workload)
     os.environ.update(workload.environment())  # read by the model's library when `load` imports it
     model = workload.load()
-    texts = workload.payloads(asked.seed)
+    texts = workloads.texts(asked.workload, asked.seed)
     batches = call_times_ms(lambda items: workload.predict(model, items), texts, asked.each_s)
     return {"batches": batches, "about": dict(workload.about(model))}
 

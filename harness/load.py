@@ -373,7 +373,7 @@ def _reason(error: BaseException) -> str:
 def _texts(texts: Texts | None) -> Iterator[str | None]:
     if texts is None:
         return iter(lambda: None, ...)
-    return workloads.create(texts.workload).payloads(texts.seed)
+    return workloads.texts(texts.workload, texts.seed)
 
 
 def is_loopback(url: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -62,11 +63,20 @@ def _plain(problem: Any) -> str:
     return str(problem["msg"]).removeprefix("Value error, ")
 
 
+def _absolute(path: str) -> str:
+    """As every process finds it, whatever folder it runs in."""
+    return str(Path(path).expanduser().absolute())
+
+
+File = Annotated[str, AfterValidator(_absolute)]
+
+
 class WorkloadOptions(Frozen):
     """A workload by name with its options. Travels to spawned workers as data, never as an object."""
 
     name: str = "embed"
     io_ms: NonNegativeFloat = 5.0  # the awaited I/O, a sleep
+    payloads: File | None = None  # a file of texts to ask, in place of the workload's own
     # embed
     model: str = DEFAULT_MODEL  # a name or the path of a sentence-transformers folder
     backend: Backend = "torch"  # what computes the transformer; onnx: ONNX Runtime

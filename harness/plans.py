@@ -330,7 +330,8 @@ class Flags(Frozen):
     inject: dict[str, float] = Field(default_factory=dict)
 
 
-_ANOTHER_SCENARIO = frozenset({"name", "backend", "service_ms", "mode", "io_ms"})
+_ANOTHER_SCENARIO = frozenset({"name", "payloads", "backend", "service_ms", "mode", "io_ms"})
+_OF_ANY_WORKLOAD = ("io_ms", "payloads")
 
 _WITHOUT_PLAN: dict[str, Any] = {
     "name": "flags",
@@ -451,9 +452,9 @@ def _with_loads(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
 
 
 def _with_workload(base: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
-    """Another workload than the plan's starts from its own defaults, but keeps the I/O."""
+    """Another workload than the plan's starts from its own defaults, but keeps the I/O and the texts."""
     if said.get("name", base.get("name")) != base.get("name"):
-        base = {key: base[key] for key in ("io_ms",) if key in base}
+        base = {key: base[key] for key in _OF_ANY_WORKLOAD if key in base}
     return base | said
 
 
@@ -541,6 +542,12 @@ def _check_workload(arm: Arm, workload: WorkloadOptions) -> None:
             f"The arm {arm.name!r} has another workload than its plan.",
             stage="plan",
             hint="Arms are compared on one workload: an arm may only change its options.",
+        )
+    if own.payloads != workload.payloads:
+        raise UsageError(
+            f"The arm {arm.name!r} has other texts than its plan.",
+            stage="plan",
+            hint="Arms are compared on the same texts: say payloads in the plan's workload.",
         )
     workloads.check(own)
 

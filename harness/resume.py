@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness import analysis, environment, plans, store
+from harness import analysis, environment, plans, store, workloads
 from harness.errors import HarnessError
 from harness.plans import Plan
 from harness.precision import Precision
@@ -27,6 +27,7 @@ def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer
     _refuse_differences(run)
     _refuse_strangers(plan, run)
     _refuse_other_schedules(plan, run)
+    _refuse_other_texts(plan, run)
     done = frozenset(
         (int(block), str(arm), str(load))
         for block, arm, load in zip(run.trials["block"], run.trials["arm"], run.trials["load"], strict=True)
@@ -91,6 +92,16 @@ def _refuse_other_schedules(plan: Plan, run: store.Run) -> None:
                     stage="resume",
                     hint="Restore the file that it replays, or run the plan anew.",
                 )
+
+
+def _refuse_other_texts(plan: Plan, run: store.Run) -> None:
+    """The plan names the file of texts; what stands in it must be the same as well."""
+    if workloads.payloads_sha256(plan.workload) != run.record.get("payloads_sha256"):
+        raise HarnessError(
+            f"The file of texts {plan.workload.payloads} is not what it was in {run.folder}.",
+            stage="resume",
+            hint="Restore it, or run the plan anew.",
+        )
 
 
 def _precision(plan: Plan, run: store.Run) -> Precision:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Protocol
 
-from harness import environment, limit, noise, pinning, roofline, server
+from harness import environment, limit, noise, pinning, roofline, server, workloads
 from harness.arrivals import closed
 from harness.clock import utc_now
 from harness.errors import HarnessError
@@ -126,6 +126,7 @@ class _Record:
             "environment": environment.collect(),
             "arms": {},
             "schedules": {},
+            "payloads_sha256": workloads.payloads_sha256(plan.workload),
         }
 
     def __enter__(self) -> _Record:

@@ -67,6 +67,14 @@ WorkloadName = Annotated[
     str | None,
     typer.Option("--workload", help="embed (default) or synthetic."),
 ]
+Payloads = Annotated[
+    str | None,
+    typer.Option(
+        "--payloads",
+        metavar="FILE",
+        help='Texts to ask, drawn by the seed: one a line, or JSON lines (.jsonl: "…" or {"text": "…"}).',
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(help="embed: name or folder of a sentence-transformers model."),
@@ -150,6 +158,7 @@ class Server(NamedTuple):
     option: StrategyOptions = None
     server_processes: ServerProcesses = None
     workload: WorkloadName = None
+    payloads: Payloads = None
     model: Model = None
     backend: Backend = None
     torch_threads: TorchThreads = None
@@ -177,6 +186,7 @@ class Server(NamedTuple):
         """What was said of the workload, and nothing else."""
         said = {
             "name": self.workload,
+            "payloads": self.payloads,
             "model": self.model,
             "backend": self.backend,
             "torch_threads": self.torch_threads,

@@ -13,8 +13,11 @@ from typing import Any, Protocol
 
 from harness.errors import UsageError
 from harness.options import WorkloadOptions
+from harness.workloads import _texts
 
 NAMES = ("embed", "synthetic")
+
+_ANY_TAKES = frozenset({"name", "io_ms", "payloads"})
 
 
 class Workload(Protocol):
@@ -65,10 +68,25 @@ def create(options: WorkloadOptions) -> Workload:
     return workload
 
 
+def texts(options: WorkloadOptions, seed: int) -> Iterator[str]:
+    """Endless texts to ask: drawn from the user's file if there is one, else the workload's own."""
+    if options.payloads is not None:
+        return _texts.draw(_texts.read(options.payloads), seed)
+    return create(options).payloads(seed)
+
+
+def payloads_sha256(options: WorkloadOptions) -> str | None:
+    """Of the user's file of texts; None without one."""
+    return None if options.payloads is None else _texts.sha256(options.payloads)
+
+
 def check(options: WorkloadOptions) -> None:
-    """Raise UsageError unless the workload exists and obeys every option that was set, all together."""
+    """Raise UsageError unless the workload exists and obeys every option that was set, all together.
+
+    A file of texts must be readable.
+    """
     check_name(options.name)
-    takes = import_module(f"harness.workloads.{options.name}").TAKES | {"name", "io_ms"}
+    takes = import_module(f"harness.workloads.{options.name}").TAKES | _ANY_TAKES
     idle = sorted(options.model_fields_set - takes)
     if idle:
         raise UsageError(
@@ -77,6 +95,8 @@ def check(options: WorkloadOptions) -> None:
             hint=f"It takes: {', '.join(sorted(takes - {'name'}))}.",
         )
     create(options)
+    if options.payloads is not None:
+        _texts.read(options.payloads)
 
 
 def check_name(name: str) -> None:

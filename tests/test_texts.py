@@ -1,0 +1,106 @@
+"""Texts of the user's own: what a file may hold, how they are drawn, and another file is another load."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Here
+
+from harness import comparable, plans, workloads
+from harness.errors import UsageError
+from harness.options import WorkloadOptions
+from harness.workloads import _texts
+
+
+@pytest.fixture(autouse=True)
+def _read_anew() -> Iterator[None]:
+    yield
+    _texts.read.cache_clear()
+
+
+def written(folder: Path, name: str, content: str | bytes) -> str:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def asked(path: str, seed: int, count: int = 40) -> list[str]:
+    options = WorkloadOptions(name="synthetic", payloads=path)
+    return list(itertools.islice(workloads.texts(options, seed), count))
+
+
+def test_a_plain_file_has_one_text_a_line_and_empty_lines_are_none(tmp_path: Path) -> None:
+    path = written(tmp_path, "texts.txt", '\ufefffirst\r\n\n  second {"text": 1}  \n')
+    assert _texts.read(path) == ("first", 'second {"text": 1}')
+
+
+def test_json_lines_are_strings_or_objects_with_a_text(tmp_path: Path) -> None:
+    lines = [json.dumps("a\nb"), "", json.dumps({"text": "c\u2028d", "more": 1}, ensure_ascii=False)]
+    assert _texts.read(written(tmp_path, "texts.jsonl", "\n".join(lines))) == ("a\nb", "c\u2028d")
+
+
+def test_the_same_seed_draws_the_same_texts_with_replacement_and_another_draws_others(tmp_path: Path) -> None:
+    path = written(tmp_path, "texts.txt", "a\nb\nc\nd\n")
+    assert asked(path, seed=1) == asked(path, seed=1)
+    assert asked(path, seed=1) != asked(path, seed=2)
+    assert set(asked(path, seed=1)) == {"a", "b", "c", "d"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.txt", "\n \n", "a.txt has no texts"),
+        ("a.txt", b"fine\n\xff\n", "a.txt is not UTF-8 (byte 5)"),
+        ("a.jsonl", '"fine"\n\n{"text": 1}\n', "a.jsonl, line 3 has no text"),
+        ("a.jsonl", '"fine"\nnot so\n', "a.jsonl, line 2 is not JSON"),
+        ("a.jsonl", '{"question": "?"}', "a.jsonl, line 1 has no text"),
+        ("a.jsonl", r'"\ud800"', "a.jsonl, line 1 has no text"),
+    ],
+)
+def test_a_file_that_is_none_of_texts_is_refused_with_its_line(
+    tmp_path: Path, name: str, content: str | bytes, said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        workloads.check(WorkloadOptions(name="synthetic", payloads=written(tmp_path, name, content)))
+    assert said in caught.value.what
+    assert caught.value.hint
+
+
+def test_a_file_that_is_not_there_is_refused_before_anything_starts(here: Here) -> None:
+    done = here("run", "--workload", "synthetic", "--payloads", "absent.txt")
+    assert done.returncode == 2
+    assert "absent.txt cannot be read" in done.stderr
+
+
+def test_the_path_is_made_absolute_where_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert WorkloadOptions(payloads="texts.txt").payloads == str(tmp_path / "texts.txt")
+
+
+def test_an_arm_with_other_texts_than_its_plan_is_refused(tmp_path: Path) -> None:
+    arm = {"name": "a", "strategy": "inline", "workload": {"payloads": written(tmp_path, "a.txt", "a")}}
+    with pytest.raises(UsageError, match="other texts than its plan"):
+        plans.make({"name": "p", "concurrency": [1], "requests": 1, "arms": [arm]}, source="plan")
+
+
+def test_a_plans_texts_are_kept_with_another_workload_but_its_claims_are_not(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.txt", "a")
+    article = plans.load("article")
+    with_texts = plans.override(article, plans.Flags(workload={"payloads": path}))
+    assert with_texts.claims is None
+    other = plans.override(with_texts, plans.Flags(workload={"name": "synthetic"}))
+    assert (other.workload.name, other.workload.payloads) == ("synthetic", path)
+
+
+def test_runs_with_other_texts_are_not_compared() -> None:
+    def against(other: dict[str, str | None]) -> list[str]:
+        return comparable.obstacles(({"payloads_sha256": "a1"}, "x"), (other, "x"))
+
+    assert against({"payloads_sha256": "a1"}) == []
+    assert against({"payloads_sha256": "b2"}) == ["payloads_sha256: a1 and b2"]
+    assert against({"payloads_sha256": None}) == ["payloads_sha256: a1 and None"]
+    assert against({}) == []
