@@ -22,6 +22,7 @@ from harness.commands.rooflining import roofline
 from harness.commands.running import run
 from harness.commands.serving import serve
 from harness.commands.study import study
+from harness.commands.sweeping import sweep
 from harness.errors import INTERRUPTED, HarnessError
 from harness.terminal import console
 
@@ -54,6 +55,7 @@ app.command()(serve)
 app.command()(load)
 app.command()(report)
 app.command()(compare)
+app.command()(sweep)
 app.command(name="list")(list_)
 app.command()(check)
 app.command()(study)

@@ -109,17 +109,19 @@ def _law(value: Any) -> arrivals.Law:
 Law = Annotated[arrivals.Law, PlainValidator(_law), PlainSerializer(str)]
 
 
-def _checked(options: dict[str, Any]) -> dict[str, Any]:
+STRATEGY_OPTIONS = frozenset(field.name for field in dataclasses.fields(strategies.Options)) - {"workers"}
+
+
+def checked_options(options: dict[str, Any]) -> dict[str, Any]:
     """Those that were given, with their types; ValueError for what `strategies.Options` does not take."""
-    known = {field.name for field in dataclasses.fields(strategies.Options)} - {"workers"}
-    for name in sorted(options.keys() - known):
-        near = difflib.get_close_matches(name, known, n=1)
+    for name in sorted(options.keys() - STRATEGY_OPTIONS):
+        near = difflib.get_close_matches(name, STRATEGY_OPTIONS, n=1)
         raise ValueError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     checked = TypeAdapter(strategies.Options).validate_python(options)
     return {name: getattr(checked, name) for name in options}
 
 
-StrategyOptions = Annotated[dict[str, Any], AfterValidator(_checked)]
+StrategyOptions = Annotated[dict[str, Any], AfterValidator(checked_options)]
 
 
 class ServerOptions(Frozen):

@@ -114,6 +114,17 @@ class Cell(NamedTuple):
 
 BLOCKS = 24  # see docs/studies/windows.md
 
+Scalar = str | int | float | bool
+
+
+class Sweep(Frozen):
+    """What the arms of a plan go through: an arm for each combination of the values of some options."""
+
+    axes: dict[str, tuple[Scalar, ...]]  # option → its values, as they were asked for
+    settings: dict[
+        str, dict[str, Scalar]
+    ]  # arm → its value of each axis; what its strategy takes not is absent
+
 
 class Exclusion(Frozen):
     """When a whole block is left out: its trials' mean, by time, is above one of these. Fixed before the run.
@@ -170,6 +181,7 @@ class Plan(Frozen):
     limit_s: PositiveFloat = 1.0  # … for so long with each size of batch
     ranking: bool = False  # end the report with the arms in order: how much, why, and what it costs
     claims: str | None = None  # the file of published claims to judge, by name
+    sweep: Sweep | None = None  # the arms are the settings of a sweep
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
@@ -342,29 +354,34 @@ _WITHOUT_PLAN: dict[str, Any] = {
 }
 
 
-def from_flags(flags: Flags) -> Plan:
-    """A plan made of flags alone; by default the article's four strategies at c = 8."""
-    arms = [_arm_of(text) for text in flags.strategies or ARTICLES]
+def from_flags(flags: Flags, *, arms: list[dict[str, Any]] | None = None, **fields: Any) -> Plan:
+    """A plan made of flags alone; by default the article's four strategies at c = 8.
+
+    `arms` take the place of the flags' strategies; `fields` are the plan's where no flag says otherwise.
+    """
+    if arms is None:
+        arms = [arm_of(text) for text in flags.strategies or ARTICLES]
     loads = {} if flags.arrivals or flags.concurrency else {"concurrency": [8]}
-    data = {**_WITHOUT_PLAN, **loads, "arms": arms}
+    data = {**_WITHOUT_PLAN, **loads, **fields, "arms": arms}
     return make(_with_flags(data, flags), source="plan made of these flags")
 
 
 ARTICLES = ("inline", "thread", "process", "default_pool")
 
 
-def _arm_of(text: str) -> dict[str, Any]:
+def arm_of(text: str) -> dict[str, Any]:
     """An arm from NAME or NAME:key=value,key=value; the name in tables says all of it."""
     strategy, _, rest = text.partition(":")
     if not rest or "=" not in rest:
-        return {"name": _as_name(text), "strategy": text}
+        return {"name": as_name(text), "strategy": text}
     options = pairs(rest.split(","), "--strategy")
     workers = options.pop("workers", None)
-    arm = {"name": _as_name(text), "strategy": strategy, "options": options}
+    arm = {"name": as_name(text), "strategy": strategy, "options": options}
     return arm if workers is None else arm | {"workers": workers}
 
 
-def _as_name(text: str) -> str:
+def as_name(text: str) -> str:
+    """The text as arms may be called."""
     return re.sub(r"[^a-z0-9_.-]+", "-", text.lower())[:60]
 
 
@@ -413,7 +430,7 @@ def _with_flags(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
     workload = _with_workload(data.get("workload", {}), flags.workload)
     arms = [_with_arm_flags(arm, flags) for arm in data["arms"]]
     for name in _said_of_strategies(flags):
-        _refuse_unheard(name, data["arms"])
+        refuse_unheard(name, data["arms"])
     return {**data, "workload": workload, "arms": arms}
 
 
@@ -421,9 +438,9 @@ def _said_of_strategies(flags: Flags) -> list[str]:
     return [*(["workers"] if flags.workers is not None else []), *flags.options]
 
 
-def _refuse_unheard(option: str, arms: list[dict[str, Any]]) -> None:
+def refuse_unheard(option: str, arms: list[dict[str, Any]]) -> None:
     """UsageError when no arm obeys an option."""
-    if any(option in _obeyed_by(arm) for arm in arms):
+    if any(option in obeyed_by(arm) for arm in arms):
         return
     what = "a number of workers" if option == "workers" else f"an option {option!r}"
     takers = [name for name in strategies.NAMES if option in strategies.get(name).TAKES]
@@ -459,7 +476,7 @@ def _with_workload(base: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]
 
 
 def _with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:
-    takes = _obeyed_by(arm)
+    takes = obeyed_by(arm)
     if flags.workers is not None and "workers" in takes:
         arm = arm | {"workers": flags.workers}
     heard = {key: value for key, value in flags.options.items() if key in takes}
@@ -470,7 +487,8 @@ def _with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:
     return arm | {"inject": arm.get("inject", {}) | flags.inject} if flags.inject else arm
 
 
-def _obeyed_by(arm: dict[str, Any]) -> frozenset[str]:
+def obeyed_by(arm: dict[str, Any]) -> frozenset[str]:
+    """The options that the strategy of an arm, given as plain data, obeys."""
     return _obeyed(arm["strategy"].partition(":")[0], arm.get("options", {}))
 
 

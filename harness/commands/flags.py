@@ -116,6 +116,34 @@ Out = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as one JSON document.")]
 
 
+Blocks = Annotated[
+    int | None,
+    typer.Option(min=1, help="Times every arm and load is run (24; sweep: 12); with --precision: most."),
+]
+PrecisionShare = Annotated[
+    str | None, typer.Option(metavar="SHARE", help="Stop once every interval is within ± this: 3%.")
+]
+Twin = Annotated[
+    bool | None, typer.Option("--twin/--no-twin", help="Run the reference arm twice: is it quiet here?")
+]
+Reference = Annotated[
+    str | None, typer.Option(metavar="ARM", help="Whom the arms are compared with (the first).")
+]
+Fresh = Annotated[
+    bool | None, typer.Option("--fresh/--resident", help="A new server for each trial, or one all along.")
+]
+Pin = Annotated[bool | None, typer.Option("--pin/--no-pin", help="Client and servers on CPUs of their own.")]
+SelfCheck = Annotated[
+    bool | None,
+    typer.Option("--self-check/--no-self-check", help="See first what the load generator can do (4 s)."),
+]
+Limit = Annotated[
+    bool | None,
+    typer.Option("--limit/--no-limit", help="See first what the bare model can do, alone (8 s a model)."),
+]
+Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a killed run, to its own plan.")]
+
+
 class Loads(NamedTuple):
     """What the flags say of loads."""
 
@@ -201,6 +229,44 @@ class Server(NamedTuple):
 
 
 SERVER = Server()
+
+
+class Measuring(NamedTuple):
+    """What commands that run a plan can be told of loads, windows, blocks and the instrument."""
+
+    concurrency: Concurrency = None
+    rate: Rate = None
+    arrivals: Arrivals = None
+    cap: Cap = None
+    requests: Requests = None
+    duration: Duration = None
+    blocks: Blocks = None
+    precision: PrecisionShare = None
+    twin: Twin = None
+    reference: Reference = None
+    fresh: Fresh = None
+    pin: Pin = None
+    transport: Transport = None
+    timeout: Timeout = None
+    seed: Seed = None
+    self_check: SelfCheck = None
+    limit: Limit = None
+
+    def as_plan_flags(self) -> dict[str, Any]:
+        """The keys of `plans.Flags` that these are about; UsageError for what contradicts itself."""
+        refuse_both(self.requests, self.duration, stage="plan")
+        said = loads(self.concurrency, self.rate, self.arrivals, stage="plan")
+        same = ("cap", "requests", "blocks", "twin", "reference", "fresh", "pin", "transport", "seed")
+        return {
+            **said._asdict(),
+            **{name: getattr(self, name) for name in (*same, "self_check", "limit")},
+            "duration_s": self.duration,
+            "precision": share(self.precision, "--precision"),
+            "timeout_s": self.timeout,
+        }
+
+
+MEASURING = Measuring()
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

@@ -23,88 +23,35 @@ def run(
         str | None, typer.Argument(help="A plan's name or TOML file; else flags make one.")
     ] = None,
     strategy: flags.Strategies = None,
-    concurrency: flags.Concurrency = None,
-    rate: flags.Rate = None,
-    arrivals: flags.Arrivals = None,
-    cap: flags.Cap = None,
-    requests: flags.Requests = None,
-    duration: flags.Duration = None,
-    blocks: Annotated[
-        int | None, typer.Option(min=1, help="Times every arm and load is run (24); with --precision: most.")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(metavar="SHARE", help="Stop once every interval is within ± this: 3%.")
-    ] = None,
-    twin: Annotated[
-        bool | None, typer.Option("--twin/--no-twin", help="Run the reference arm twice: is it quiet here?")
-    ] = None,
-    reference: Annotated[
-        str | None, typer.Option(metavar="ARM", help="Whom the arms are compared with (the first).")
-    ] = None,
-    fresh: Annotated[
-        bool | None, typer.Option("--fresh/--resident", help="A new server for each trial, or one all along.")
-    ] = None,
-    pin: Annotated[
-        bool | None, typer.Option("--pin/--no-pin", help="Client and servers on CPUs of their own.")
-    ] = None,
+    measuring: flags.Measuring = flags.MEASURING,
     server: flags.Server = flags.SERVER,
-    transport: flags.Transport = None,
-    timeout: flags.Timeout = None,
-    seed: flags.Seed = None,
-    self_check: Annotated[
-        bool | None,
-        typer.Option("--self-check/--no-self-check", help="See first what the load generator can do (4 s)."),
-    ] = None,
-    limit: Annotated[
-        bool | None,
-        typer.Option("--limit/--no-limit", help="See first what the bare model can do, alone (8 s a model)."),
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a killed run, to its own plan.")
-    ] = None,
+    resume: flags.Resume = None,
     out: flags.Out = None,
     as_json: flags.AsJson = False,
 ) -> None:
     """Run a plan: every strategy under every load, in blocks of random order; then show what came of it."""
     from harness import plans
 
-    loads = flags.loads(concurrency, rate, arrivals, stage="plan")
     said = plans.Flags(
-        strategies=tuple(strategy or ()),
-        concurrency=loads.concurrency,
-        arrivals=loads.arrivals,
-        cap=cap,
-        requests=requests,
-        duration_s=duration,
-        blocks=blocks,
-        precision=flags.share(precision, "--precision"),
-        twin=twin,
-        reference=reference,
-        fresh=fresh,
-        pin=pin,
-        self_check=self_check,
-        limit=limit,
-        transport=transport,
-        timeout_s=timeout,
-        seed=seed,
-        **server.as_plan_flags(),
+        strategies=tuple(strategy or ()), **measuring.as_plan_flags(), **server.as_plan_flags()
     )
-    flags.refuse_both(requests, duration, stage="plan")
     said_something = plan is not None or said != plans.Flags()
     chosen = plans.from_flags(said) if plan is None else plans.override(plans.load(plan), said)
     if resume is not None:
-        _go_on(resume, chosen if said_something else None, out, as_json=as_json)
+        go_on(resume, chosen if said_something else None, out, as_json=as_json)
     else:
-        _run_new(chosen, out, as_json=as_json)
+        run_new(chosen, out, as_json=as_json)
 
 
-def _run_new(plan: Plan, out: Path | None, *, as_json: bool) -> None:
+def run_new(plan: Plan, out: Path | None, *, as_json: bool) -> None:
+    """Run the plan into a new folder and show what came of it."""
     from harness import store
 
     _run_plan(plan, store.Writer(out or store.default_folder(plan.name)), None, as_json=as_json)
 
 
-def _go_on(folder: Path, wanted: Plan | None, out: Path | None, *, as_json: bool) -> None:
+def go_on(folder: Path, wanted: Plan | None, out: Path | None, *, as_json: bool) -> None:
+    """Run what a killed run has left to do, if its plan is the one wanted (None: its own)."""
     from harness import resume
 
     if out is not None:
