@@ -331,8 +331,9 @@ def staircase(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
     Meant for arms that run the model on the event loop. One row per good measured request of `arm`:
     arm, block, trial, seq, concurrency, io_ms, others_model_ms (the other requests' model time, warm-ups
     included, between this one's I/O start and end), predicted_ms, and error = io / predicted − 1.
-    nominal: the arm's median io_ms at concurrency 1 if that was run, else the I/O asked for. A request
-    that came back without timings is not seen, so its model time is missing from the sum.
+    nominal: the arm's median io_ms at concurrency 1 if that was run, else the I/O asked for; where nobody
+    knows either, there is no law. A request that came back without timings is not seen, so its model time is
+    missing from the sum.
     """
     needed = [*STAIRCASE_INPUT, "arm", "block", "trial", "seq", "concurrency", "io_nominal_ms", "phase", "ok"]
     rows = derived.loc[(derived["arm"] == arm) & (derived["trial_state"] == "ok"), needed]
@@ -341,7 +342,7 @@ def staircase(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
     table = timed.assign(others_model_ms=pd.concat(others) if others else math.nan)
     predicted = np.maximum(_nominal_io_ms(table), table["others_model_ms"])
     table = table.assign(predicted_ms=predicted, error=table["io_ms"] / predicted - 1.0)
-    good = measured(table)
+    good = measured(table.dropna(subset="predicted_ms"))
     return good.loc[good["ok"], STAIRCASE_COLUMNS].reset_index(drop=True)
 
 

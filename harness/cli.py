@@ -15,6 +15,7 @@ from harness import __version__
 from harness.commands.checking import check
 from harness.commands.compare import compare
 from harness.commands.faults import faults
+from harness.commands.init import init
 from harness.commands.listing import list_
 from harness.commands.loading import load
 from harness.commands.reporting import report
@@ -61,6 +62,7 @@ app.command()(check)
 app.command()(study)
 app.command()(faults)
 app.command()(roofline)
+app.command()(init)
 
 
 @app.callback(invoke_without_command=True)

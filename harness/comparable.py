@@ -13,7 +13,7 @@ from typing import Any
 Record = Mapping[str, Any]  # run.json
 
 _MACHINE = ("system", "machine", "cpu", "usable_cores", "cpu_quota")
-_MODEL = ("model", "weights_sha256", "service_ms")
+_MODEL = ("model", "weights_sha256", "service_ms", "version", "source_sha256")
 _LOAD = ("route", "transport", "requests", "requests_per_user", "duration_s", "open_duration_s", "cap", "pin")
 _TEXTS = ("payloads_sha256",)  # of a file of the user's own; none: the workload's own texts
 _OWN_LOAD = ("method", "transport", "requests", "duration_s")  # of `execbench load`, which has no plan

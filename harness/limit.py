@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import pinning, server, workloads
+from harness import pinning, server, stdout, workloads
 from harness.arrivals import closed
 from harness.errors import HarnessError
 from harness.options import Frozen, LoadOptions, ServerOptions, WorkloadOptions
@@ -144,12 +144,14 @@ def _unseen(answered: int, median_ms: float) -> None:
 
 def main() -> None:
     """Answer what stands on stdin."""
+    answers = stdout.kept_for_answers()
     asked = Asked.model_validate_json(sys.stdin.read())
     try:
         answer = _measure(asked)
     except HarnessError as error:
         answer = {"error": {"what": error.what, "stage": error.stage, "hint": error.hint}}
-    sys.stdout.write(f"{json.dumps(answer)}\n")
+    answers.write(f"{json.dumps(answer)}\n")
+    answers.close()
 
 
 def _measure(asked: Asked) -> dict[str, Any]:

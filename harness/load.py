@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import gc
 import ipaddress
 import itertools
@@ -18,17 +19,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from harness import workloads
+from harness import stdout, workloads
 from harness.arrivals import due_times_s
 from harness.beat import Beat, Lag
 from harness.clock import now_ms
+from harness.errors import HarnessError
 from harness.options import LoadOptions, Texts
 from harness.records import COOLDOWN, MEASURE, PING, WARMUP, Outcome, Shot, Timings
 from harness.server_timing import HEADER, decode
@@ -181,8 +183,9 @@ class _Trial:
         """One user of the closed loop: the next request is due when the last answer is done."""
         due = self._now()
         while not self._window.over:
+            text = next(self._texts)
             sent = self._now()
-            shot = await self._ask_at(client, due, self._window.next_phase(sent), sent)
+            shot = await self._ask_at(client, due, self._window.next_phase(sent), text, sent)
             due = shot.done_ms
             if shot.status is None:
                 await asyncio.sleep(PAUSE_WITHOUT_ANSWER_S)
@@ -204,7 +207,7 @@ class _Trial:
             else:
                 await free.acquire()
             self._capped += due < held_until
-            task = asyncio.create_task(self._ask_at(client, due, phase))
+            task = asyncio.create_task(self._ask_at(client, due, phase, next(self._texts)))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
             task.add_done_callback(lambda _: free.release())
@@ -225,7 +228,12 @@ class _Trial:
         return False
 
     async def _ask_at(
-        self, client: httpx.AsyncClient, due: float, phase: str, sent: float | None = None
+        self,
+        client: httpx.AsyncClient,
+        due: float,
+        phase: str,
+        text: str | None,
+        sent: float | None = None,
     ) -> Shot:
         """Send one request now that was due then; `sent` is now, where the caller has looked already."""
         seq, self._sent = self._sent, self._sent + 1
@@ -234,7 +242,7 @@ class _Trial:
         self._in_flight += 1
         self._in_flight_max = max(self._in_flight_max, self._in_flight)
         sent = self._now() if sent is None else sent
-        status, error, header = await _ask(client, self._options, next(self._texts))
+        status, error, header = await _ask(client, self._options, text)
         done = self._now()  # before the header is read, which takes as long as a small request's HTTP
         timings = decode(header)
         self._in_flight -= 1
@@ -387,10 +395,16 @@ def is_loopback(url: str) -> bool:
 
 def main() -> None:
     """For each line of JSON on stdin (LoadOptions) run a trial; answer with lines of JSON on stdout."""
+    answers = stdout.kept_for_answers()
+    say = functools.partial(_say, answers)
     for line in sys.stdin:
         options = LoadOptions.model_validate_json(line)
-        outcome = asyncio.run(run_trial(options, lambda done, p50: _say({"done": done, "p50_ms": p50})))
-        _say({"outcome": _as_json(outcome)})
+        try:
+            outcome = asyncio.run(run_trial(options, lambda done, p50: say({"done": done, "p50_ms": p50})))
+        except HarnessError as error:  # of the texts: nothing on account of the server is one
+            say({"error": {"what": error.what, "stage": error.stage, "hint": error.hint}})
+        else:
+            say({"outcome": _as_json(outcome)})
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:
@@ -398,9 +412,9 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
     return {**outcome._asdict(), "shots": shots}
 
 
-def _say(message: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+def _say(answers: TextIO, message: dict[str, Any]) -> None:
+    answers.write(json.dumps(message) + "\n")
+    answers.flush()
 
 
 if __name__ == "__main__":

@@ -34,7 +34,10 @@ class Loader:
         return self._process.pid
 
     def run(self, options: LoadOptions, on_progress: Callable[[int, float], None]) -> Outcome:
-        """Run one trial; `on_progress(answered, median latency in ms)` is called about twice a second."""
+        """Run one trial; `on_progress(answered, median latency in ms)` is called about twice a second.
+
+        HarnessError when the child has died, or there was nothing to ask.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -48,6 +51,8 @@ class Loader:
             message = json.loads(line)
             if "outcome" in message:
                 return _outcome(message["outcome"])
+            if "error" in message:
+                raise HarnessError(**message["error"])
             on_progress(message["done"], message["p50_ms"])
         raise self._died()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -68,13 +69,23 @@ def _absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute())
 
 
+_FILE_OF_WORKLOAD = re.compile(r"(?P<path>.+\.py)(?P<attribute>:[\w.]*)?")
+
+
+def _located(name: str) -> str:
+    """The name of a workload; where it is a file of the user's own, with an absolute path."""
+    file = _FILE_OF_WORKLOAD.fullmatch(name)
+    return name if file is None else _absolute(file["path"]) + (file["attribute"] or "")
+
+
 File = Annotated[str, AfterValidator(_absolute)]
+WorkloadName = Annotated[str, AfterValidator(_located)]
 
 
 class WorkloadOptions(Frozen):
     """A workload by name with its options. Travels to spawned workers as data, never as an object."""
 
-    name: str = "embed"
+    name: WorkloadName = "embed"  # or the user's own: package.module:attribute, path/to/file.py
     io_ms: NonNegativeFloat = 5.0  # the awaited I/O, a sleep
     payloads: File | None = None  # a file of texts to ask, in place of the workload's own
     # embed

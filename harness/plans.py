@@ -343,7 +343,7 @@ class Flags(Frozen):
 
 
 _ANOTHER_SCENARIO = frozenset({"name", "payloads", "backend", "service_ms", "mode", "io_ms"})
-_OF_ANY_WORKLOAD = ("io_ms", "payloads")
+_OF_ANY_WORKLOAD = workloads.IO_OPTIONS | {"payloads"}
 
 _WITHOUT_PLAN: dict[str, Any] = {
     "name": "flags",
@@ -469,9 +469,14 @@ def _with_loads(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
 
 
 def _with_workload(base: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
-    """Another workload than the plan's starts from its own defaults, but keeps the I/O and the texts."""
-    if said.get("name", base.get("name")) != base.get("name"):
-        base = {key: base[key] for key in _OF_ANY_WORKLOAD if key in base}
+    """Another workload than the plan's starts from its own defaults, but keeps the texts, and the I/O.
+
+    The latter unless it has I/O of its own.
+    """
+    name = said.get("name", base.get("name", ""))
+    if base and name != base.get("name", ""):
+        kept = {"payloads"} if workloads.has_io(name) else _OF_ANY_WORKLOAD
+        base = {key: base[key] for key in kept & base.keys()}
     return base | said
 
 
@@ -560,6 +565,12 @@ def _check_workload(arm: Arm, workload: WorkloadOptions) -> None:
             f"The arm {arm.name!r} has another workload than its plan.",
             stage="plan",
             hint="Arms are compared on one workload: an arm may only change its options.",
+        )
+    if arm.io_per_model is not None and workloads.has_io(workload.name):
+        raise UsageError(
+            f"The arm {arm.name!r} scales the awaited I/O, and the workload has I/O of its own.",
+            stage="plan",
+            hint="Take io out of the workload, or run it without this plan.",
         )
     if own.payloads != workload.payloads:
         raise UsageError(

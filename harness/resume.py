@@ -28,6 +28,7 @@ def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer
     _refuse_strangers(plan, run)
     _refuse_other_schedules(plan, run)
     _refuse_other_texts(plan, run)
+    _refuse_other_code(plan, run)
     done = frozenset(
         (int(block), str(arm), str(load))
         for block, arm, load in zip(run.trials["block"], run.trials["arm"], run.trials["load"], strict=True)
@@ -102,6 +103,18 @@ def _refuse_other_texts(plan: Plan, run: store.Run) -> None:
             stage="resume",
             hint="Restore it, or run the plan anew.",
         )
+
+
+def _refuse_other_code(plan: Plan, run: store.Run) -> None:
+    """The plan names the user's own code; it must be the same as well."""
+    code = workloads.source_sha256(plan.workload)
+    for arm in (run.record.get("arms") or {}).values():
+        if arm.get("about", {}).get("source_sha256", code) != code:
+            raise HarnessError(
+                f"The workload {plan.workload.name} is not what it was in {run.folder}.",
+                stage="resume",
+                hint="Restore it, or run the plan anew.",
+            )
 
 
 def _precision(plan: Plan, run: store.Run) -> Precision:

@@ -383,7 +383,7 @@ class _Trials:
             concurrency=cell.law.users,
             rate_per_s=load.arrivals.rate_per_s,
             schedule=load.schedule,
-            io_nominal_ms=self._arms.options[cell.arm.name].workload.io_ms,
+            io_nominal_ms=workloads.nominal_io_ms(self._arms.options[cell.arm.name].workload),
         )
 
     def _fire(self, cell: Cell, load: LoadOptions) -> tuple[Outcome, Noise, str]:

@@ -30,8 +30,10 @@ from harness.errors import HarnessError, UsageError
 from harness.options import WorkloadOptions
 from harness.workloads.embed import refuse_missing
 
+OWN = "own_model:Model"
 ALL = [
     pytest.param(WorkloadOptions(name="synthetic", service_ms=1.0, io_ms=1.0), id="synthetic"),
+    pytest.param(WorkloadOptions(name=OWN, io_ms=1.0), id="own"),
     pytest.param(WorkloadOptions(name="embed", io_ms=1.0), id="embed", marks=pytest.mark.model),
     pytest.param(
         WorkloadOptions(name="embed", backend="onnx", io_ms=1.0), id="embed-onnx", marks=pytest.mark.model
@@ -50,6 +52,8 @@ IDLE_OPTIONS = [
     ("synthetic", "online", True),
     ("synthetic", "backend", "onnx"),
     ("synthetic", "onnx_threads", 2),
+    (OWN, "model", "x"),
+    (OWN, "service_ms", 5.0),
 ]
 
 
@@ -70,7 +74,7 @@ def texts(options: WorkloadOptions, seed: int, count: int = 50) -> list[str]:
 
 
 def test_every_workload_there_is_is_tested_here() -> None:
-    assert {param.values[0].name for param in ALL} == set(workloads.NAMES)
+    assert {param.values[0].name for param in ALL} == {*workloads.NAMES, OWN}
 
 
 @pytest.mark.parametrize("options", ALL)
@@ -119,7 +123,7 @@ def test_what_it_says_about_its_model_fits_the_runs_record(options: WorkloadOpti
     assert all(isinstance(value, str) for value in workload.environment().values())
 
 
-@pytest.mark.parametrize("name", workloads.NAMES)
+@pytest.mark.parametrize("name", [*workloads.NAMES, OWN])
 def test_it_is_listed_with_one_line(name: str) -> None:
     assert workloads.summary(name)
     assert "\n" not in workloads.summary(name)
@@ -151,6 +155,7 @@ def test_an_option_that_the_workload_would_not_obey_is_refused(name: str, option
         {"name": "embed", "backend": "onnx", "device": "cpu", "torch_threads": 1, "onnx_threads": 2},
         {"name": "synthetic", "service_ms": 1.0, "mode": "spin", "io_ms": 1.0},
         {"name": "synthetic", "setup_ms": 1.0, "faulty_setup": "exit", "faults": True},
+        {"name": OWN, "torch_threads": 1, "io_ms": 1.0},
     ],
 )
 def test_an_option_that_the_workload_obeys_is_accepted(given: dict[str, Any]) -> None:

@@ -65,7 +65,11 @@ Timeout = Annotated[float | None, typer.Option(min=0.001, max=A_DAY_S, help="Sec
 Seed = Annotated[int | None, typer.Option(min=0, help="Of the order of trials, the texts and the arrivals.")]
 WorkloadName = Annotated[
     str | None,
-    typer.Option("--workload", help="embed (default) or synthetic."),
+    typer.Option(
+        "--workload",
+        metavar="NAME",
+        help="embed (default), synthetic, or your own: FILE.py or package.module:attribute; see `init`.",
+    ),
 ]
 Payloads = Annotated[
     str | None,
@@ -85,7 +89,7 @@ Backend = Annotated[
 ]
 TorchThreads = Annotated[
     int | None,
-    typer.Option(min=1, help="embed: torch's threads per worker (default: torch's own choice)."),
+    typer.Option(min=1, help="embed, your own: torch's threads per worker (default: torch's own choice)."),
 ]
 OnnxThreads = Annotated[
     int | None,

@@ -25,7 +25,7 @@ def list_(as_json: flags.AsJson = False) -> None:
         ],
         "… that cannot work here": [(name, why) for name, why in refusals.items() if why is not None],
         "Python": [(platform.python_version(), _lock(with_lock=environment.has_interpreter_lock()))],
-        "Workloads": [(name, workloads.summary(name)) for name in workloads.NAMES],
+        "Workloads": [(name, workloads.summary(name)) for name in (*workloads.NAMES, "FILE.py")],
         "Plans": [(name, plans.load(name).summary) for name in plans.names()],
     }
     if as_json:

@@ -1,5 +1,7 @@
 """WHAT a request does: a blocking model, then awaited I/O. A workload is one file and its name below.
 
+Or it is the user's own code, named `package.module:attribute` or `path/to/file.py`: `_own` makes it one.
+
 A workload travels to workers and to the load generator as `WorkloadOptions` (its name and options), so
 importing this package, or a workload's module, must not import the model's library: `load` does that.
 """
@@ -9,15 +11,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
 
 from harness.errors import UsageError
 from harness.options import WorkloadOptions
-from harness.workloads import _texts
+from harness.workloads import _code, _own, _texts
 
 NAMES = ("embed", "synthetic")
 
-_ANY_TAKES = frozenset({"name", "io_ms", "payloads"})
+IO_OPTIONS = frozenset({"io_ms"})  # idle where the user's own code awaits I/O
+_ANY_TAKES = frozenset({"name", "payloads"}) | IO_OPTIONS
 
 
 class Workload(Protocol):
@@ -57,15 +61,19 @@ class Workload(Protocol):
 
 def summary(name: str) -> str:
     """The workload in one line."""
-    line: str = import_module(f"harness.workloads.{name}").SUMMARY
+    line: str = _module(name).SUMMARY
     return line
 
 
 def create(options: WorkloadOptions) -> Workload:
     """The workload that `options` names; raises UsageError for a name that does not exist."""
     check_name(options.name)
-    workload: Workload = import_module(f"harness.workloads.{options.name}").Workload(options)
+    workload: Workload = _module(options.name).Workload(options)
     return workload
+
+
+def _module(name: str) -> Any:
+    return _own if _code.is_own(name) else import_module(f"harness.workloads.{name}")
 
 
 def texts(options: WorkloadOptions, seed: int) -> Iterator[str]:
@@ -73,6 +81,21 @@ def texts(options: WorkloadOptions, seed: int) -> Iterator[str]:
     if options.payloads is not None:
         return _texts.draw(_texts.read(options.payloads), seed)
     return create(options).payloads(seed)
+
+
+def source_sha256(options: WorkloadOptions) -> str | None:
+    """Of the user's own code, as it is now; None for a workload that is built in."""
+    return _own.Workload(options).source_sha256 if _code.is_own(options.name) else None
+
+
+def has_io(name: str) -> bool:
+    """Whether a workload of the user's own awaits I/O of its own: then nothing else is awaited."""
+    return _code.is_own(name) and _code.of(name).io is not None
+
+
+def nominal_io_ms(options: WorkloadOptions) -> float | None:
+    """What was asked for as I/O; None where that is the user's own, which nobody knows."""
+    return None if has_io(options.name) else options.io_ms
 
 
 def payloads_sha256(options: WorkloadOptions) -> str | None:
@@ -83,10 +106,10 @@ def payloads_sha256(options: WorkloadOptions) -> str | None:
 def check(options: WorkloadOptions) -> None:
     """Raise UsageError unless the workload exists and obeys every option that was set, all together.
 
-    A file of texts must be readable.
+    A file of texts must be readable, and the user's own code as it should be: it is imported here.
     """
     check_name(options.name)
-    takes = import_module(f"harness.workloads.{options.name}").TAKES | _ANY_TAKES
+    takes = _module(options.name).TAKES | _ANY_TAKES
     idle = sorted(options.model_fields_set - takes)
     if idle:
         raise UsageError(
@@ -94,14 +117,20 @@ def check(options: WorkloadOptions) -> None:
             stage="plan",
             hint=f"It takes: {', '.join(sorted(takes - {'name'}))}.",
         )
-    create(options)
     if options.payloads is not None:
         _texts.read(options.payloads)
+    create(options)
+    if _code.is_own(options.name):
+        _own.check(options, idle_with_io=IO_OPTIONS)
 
 
 def check_name(name: str) -> None:
-    """Raise UsageError, with the nearest name, unless `name` is a workload."""
-    if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Choose from: {', '.join(NAMES)}."
-        raise UsageError(f"There is no workload {name!r}.", stage="plan", hint=hint)
+    """Raise UsageError, with the nearest name, unless `name` is a workload, or may be the user's own."""
+    if name in NAMES or _code.is_own(name):
+        return
+    near = difflib.get_close_matches(name, NAMES, n=1)
+    if Path(f"{name}.py").is_file():
+        near = [f"{name}.py"]
+    every = f"Choose from: {', '.join(NAMES)}; or your own: FILE.py, package.module:attribute."
+    hint = f"Did you mean {near[0]!r}?" if near else every
+    raise UsageError(f"There is no workload {name!r}.", stage="plan", hint=hint)

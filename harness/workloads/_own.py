@@ -1,0 +1,150 @@
+"""A model of the user's own: two to four functions in a file or module, as a workload like any other."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from harness.errors import HarnessError, UsageError
+from harness.options import ARTICLE_SENTENCE, WorkloadOptions
+from harness.workloads import _code, _texts
+
+SUMMARY = "your own: two to four functions (`execbench init` writes a file to begin with)"
+
+TAKES = frozenset({"torch_threads"})
+
+_LONGEST_ANSWER = 1_000  # characters of JSON
+_TEXTS_LOOKED_AT = 3  # before anything starts
+
+
+class Workload:
+    """The user's `load`, `predict`, and where they have them `io` and `payloads`; see docs/own-workload.md.
+
+    Their code is imported when it is first needed, so that the thread budget stands before.
+    """
+
+    modules: tuple[str, ...] = ()
+
+    def __init__(self, options: WorkloadOptions) -> None:
+        self._options = options
+
+    @functools.cached_property
+    def _code(self) -> _code.Code:
+        return _code.of(self._options.name)
+
+    @property
+    def io(self) -> Callable[[Any], Awaitable[Any]] | None:
+        """The user's, if they have one."""
+        return self._code.io
+
+    @functools.cached_property
+    def warmup_item(self) -> str:
+        """The first of the texts; of a model that brings none, the article's sentence."""
+        if self._options.payloads is not None:
+            return _texts.read(self._options.payloads)[0]
+        return next(self.payloads(0)) if self._code.payloads is not None else ARTICLE_SENTENCE
+
+    def environment(self) -> dict[str, str]:
+        """OpenMP and MKL, which torch and NumPy use, read their budget when they are imported."""
+        if self._options.torch_threads is None:
+            return {}
+        count = str(self._options.torch_threads)
+        return {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+
+    def load(self) -> Any:
+        """The model, after it has answered the warm-up item once: HarnessError if it could not."""
+        with _blaming(f"load() in {self._code.label}"):
+            model = self._code.load()
+        with _blaming(f"predict() in {self._code.label}, asked {self.warmup_item!r:.60},"):
+            self.predict(model, [self.warmup_item])
+        return model
+
+    def predict(self, model: Any, items: list[str]) -> list[Any]:
+        """HarnessError for another number of results than items: they cannot be told apart any more."""
+        given = self._code.predict(model, items)
+        if isinstance(given, str | bytes | Mapping | Set) or not hasattr(given, "__iter__"):
+            raise self._no_results(f"gave {type(given).__name__} {given!r:.40}", items)
+        results = list(given)
+        if len(results) != len(items):
+            raise self._no_results(f"gave {len(results)} results", items)
+        return results
+
+    def _no_results(self, what: str, items: list[str]) -> HarnessError:
+        return HarnessError(
+            f"predict() in {self._code.label} {what} for {len(items)} item{'s' * (len(items) > 1)}.",
+            stage=_code.STAGE,
+            hint="It should return a list with one result for each item, in their order.",
+        )
+
+    def answer(self, result: Any) -> Any:
+        """The result itself if JSON can say it in short."""
+        return result if _is_short_json(result) else "ok"
+
+    def payloads(self, seed: int) -> Iterator[str]:
+        """The user's; without any, questions as they are asked of the built-in model."""
+        return _texts.questions(seed) if self._code.payloads is None else _code.texts(self._code, seed)
+
+    def about(self, model: object) -> dict[str, str | int | float | bool | None]:  # noqa: ARG002 - contract
+        return {
+            "model": self._code.label,
+            "version": self._code.version,
+            "source_sha256": self.source_sha256,
+            "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+        }
+
+    @property
+    def source_sha256(self) -> str | None:
+        """Of the file that was imported; None where there is none."""
+        source = self._code.source
+        return None if source is None else hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+def check(options: WorkloadOptions, idle_with_io: Set[str]) -> None:
+    """UsageError unless the code is there, has its shape, and gives texts. Imports it, and loads nothing.
+
+    `idle_with_io`: the options that say nothing where it awaits I/O of its own.
+    """
+    code = _code.of(options.name)
+    idle = sorted(options.model_fields_set & idle_with_io)
+    if code.io is not None and idle:
+        raise UsageError(
+            f"{code.label} has an io of its own, so {', '.join(idle)} would say nothing.",
+            stage="plan",
+            hint="Leave it out, or take io out of the workload.",
+        )
+    for _ in islice(Workload(options).payloads(0), _TEXTS_LOOKED_AT):
+        pass
+
+
+@contextmanager
+def _blaming(what: str) -> Iterator[None]:
+    """HarnessError that names the function, the exception and its line; the traceback goes to the log."""
+    try:
+        yield
+    except HarnessError:
+        raise
+    except (Exception, SystemExit) as error:
+        traceback.print_exception(error)
+        raise HarnessError(
+            f"{what} raised {_code.told(error)}.", stage=_code.STAGE, hint=_code.WITH_TRACEBACK
+        ) from error
+
+
+def _is_short_json(result: Any) -> bool:
+    """Stops as soon as it is too long: this runs on the event loop, for every request."""
+    length = 0
+    try:
+        for piece in json.JSONEncoder(allow_nan=False).iterencode(result):
+            length += len(piece)
+            if length > _LONGEST_ANSWER:
+                return False
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
