@@ -384,16 +384,24 @@ def _write_in_bars(
 
 
 def _nominal_io(good: pd.DataFrame, arm: str) -> tuple[float, str]:
-    """Nominal I/O of an arm in ms, and where it comes from: `own` (its median at c = 1) or `asked`."""
+    """Nominal I/O of an arm in ms, and where it comes from: `own` (its median at c = 1) or `asked`.
+
+    NaN and `unknown` where the I/O is no sleep, and c = 1 was not run.
+    """
     rows = _closed(good.loc[good["arm"] == arm, ["load", "concurrency", "io_ms", "io_nominal_ms"]])
     alone = rows.loc[rows["concurrency"] == 1, "io_ms"].median()
     if not math.isnan(alone):
         return float(alone), "own"
-    return float(rows["io_nominal_ms"].iloc[-1]), "asked"
+    asked = float(rows["io_nominal_ms"].iloc[-1])
+    return asked, "unknown" if math.isnan(asked) else "asked"
 
 
 def _nominal_words(sources: dict[str, str]) -> str:
-    words = {"own": "the arm's own median at c = 1", "asked": "the I/O asked for"}
+    words = {
+        "own": "the arm's own median at c = 1",
+        "asked": "the I/O asked for",
+        "unknown": "not known without c = 1",
+    }
     by_source = {source: [arm for arm, own in sources.items() if own == source] for source in words}
     told = {words[source]: who for source, who in by_source.items() if who}
     if len(told) == 1:

@@ -81,7 +81,10 @@ def _nominal_io_ms(arm: str, summary: pd.DataFrame, record: Mapping[str, Any]) -
     alone = summary.loc[(summary["arm"] == arm) & (summary["concurrency"] == 1), "io_p50_ms"].dropna()
     if len(alone):
         return float(alone.iloc[0])
-    options = ((record.get("arms") or {}).get(arm) or {}).get("options") or {}
+    told = (record.get("arms") or {}).get(arm) or {}
+    if (told.get("about") or {}).get("own_io"):
+        return math.nan  # nobody knows what the user's own takes
+    options = told.get("options") or {}
     return float((options.get("workload") or {}).get("io_ms", math.nan))
 
 

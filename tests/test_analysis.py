@@ -291,6 +291,12 @@ def test_without_a_lone_load_the_io_asked_for_is_the_nominal_one() -> None:
     assert table["predicted_ms"].iloc[2] == 5.0
 
 
+def test_without_any_nominal_io_there_is_no_staircase_law() -> None:
+    derived = staircase_of_three().assign(io_nominal_ms=math.nan)
+    assert analysis.staircase(derived[derived["concurrency"] == 3], "inline").empty
+    assert len(analysis.staircase(derived, "inline")) == 4
+
+
 def test_the_prefix_sums_agree_with_the_plain_sum() -> None:
     random = np.random.default_rng(7)
     starts = random.uniform(0, 1000, 50)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import subprocess
 import sys
 from typing import Any
@@ -254,6 +255,13 @@ def test_without_concurrency_one_nominal_is_the_io_that_was_asked_for():
     marked = [line.get_xdata()[0] for line in panels(fig)[0].lines if len(line.get_xdata()) == 2]
     assert 5.0 in marked
     assert "Nominal: the I/O asked for." in words(fig)
+
+
+def test_a_nominal_io_that_nobody_knows_is_not_drawn():
+    fig = charts.io_distribution(requests_of("thread", 8).assign(io_nominal_ms=math.nan))
+    marked = [line.get_xdata()[0] for line in panels(fig)[0].lines if len(line.get_xdata()) == 2]
+    assert 5.0 not in marked
+    assert "Nominal: not known without c = 1." in words(fig)
 
 
 @pytest.mark.parametrize(("count", "told"), [(63, False), (64, True)])

@@ -79,6 +79,13 @@ def test_the_nominal_io_is_the_lone_users_or_else_what_was_asked_for() -> None:
     assert list(report.build(run).limits["io_ms"]) == [5.0]
 
 
+def test_without_a_lone_user_nobody_knows_what_an_io_of_the_users_own_takes() -> None:
+    run = with_limits(closed({("inline", 8): Point(io_ms=40.0)}), "inline")
+    options = {"workload": {"io_ms": 5.0}}
+    run.record["arms"] = {"inline": {"options": options, "about": {"own_io": True}}}
+    assert report.build(run).limits["io_ms"].isna().all()
+
+
 def test_an_arm_without_a_limit_has_no_row() -> None:
     assert set(table(arms=("batch",)).index.get_level_values("arm")) == {"batch"}
 

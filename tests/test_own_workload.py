@@ -19,7 +19,7 @@ import running
 from conftest import Execbench, Here
 
 import strategies
-from harness import arrivals, comparable, downstream, plans, store, workloads
+from harness import arrivals, comparable, downstream, environment, plans, store, workloads
 from harness.errors import HarnessError, UsageError
 from harness.options import Texts, WorkloadOptions
 from harness.records import Outcome
@@ -122,6 +122,7 @@ def test_the_record_says_which_code_it_was(ran: store.Run, shared: Execbench) ->
     assert about["model"] == "my_workload.py"
     assert about["version"] == "1"
     assert len(about["source_sha256"]) == 64
+    assert about["own_io"] is True
     assert ran.record["plan"]["workload"]["name"] == str(shared.folder / "my_workload.py")
 
 
@@ -219,10 +220,30 @@ def test_a_file_named_without_its_suffix_is_guessed(here: Here, execbench: Execb
     assert "Did you mean 'own_model.py'?" in here("run", "--workload", "own_model").stderr
 
 
+SHOWN = (Path(__file__).parent.parent / "docs" / "own-workload.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        ("def load(): return 1", 2),
+        ("def load(path): return 1\ndef predict(model, items): return items", 2),
+        ("\n" * 11 + "def load(): raise OSError('no weights')\ndef predict(model, items): ...", 1),
+    ],
+    ids=["missing function", "wrong arity", "raises on load"],
+)
+def test_three_wrong_ones_are_told_as_the_page_shows(execbench: Execbench, code: str, exit_code: int) -> None:
+    (execbench.folder / "my_workload.py").write_text(code)
+    done = execbench("run", "--workload", "my_workload.py", "--strategy", "process", *SHORT)
+    assert done.returncode == exit_code
+    assert done.stderr.removeprefix("starting servers …\n") in SHOWN
+    assert "Error (workload)" in done.stderr
+    assert not list(execbench.folder.glob("results/*"))
+
+
 @pytest.mark.parametrize(
     ("code", "said", "exit_code"),
     [
-        ("def load(): return 1\n", "has no function predict", 2),
         ("def load(): return 1\ndef predict(model): return []\n", "is called with two arguments", 2),
         ("def load(): raise OSError('no weights')\ndef predict(model, items): ...", "line 1).", 1),
         ("def load(): return 1\ndef predict(model, items): return []", "gave 0 results for 1 item", 1),
@@ -383,6 +404,35 @@ def test_a_thread_budget_stands_before_their_code_is_imported(write: Write, tmp_
     path = write(f"{code}def load(): ...\ndef predict(model, items): return [SEEN for _ in items]\n")
     with running.serving(tmp_path / "log", workload=options(path, torch_threads=3)) as child:
         assert asked(child.url, "x") == (200, "3")
+
+
+def test_a_plan_of_their_own_can_name_it_and_is_not_resumed_with_other_code_or_texts(
+    here: Here, write: Write, tmp_path: Path
+) -> None:
+    path, file = write(GOOD), tmp_path / "texts.txt"
+    file.write_text("a\n")
+    plan = plans.make(
+        {
+            "name": "mine",
+            "concurrency": [1],
+            "requests": 1,
+            "arms": [{"name": "a", "strategy": "inline"}],
+            "workload": {"name": str(path), "payloads": str(file)},
+        },
+        source="plan",
+    )
+    about = {"source_sha256": workloads.source_sha256(plan.workload)}
+    record = {
+        "plan": plan.model_dump(mode="json"),
+        "environment": environment.collect(),
+        "payloads_sha256": workloads.payloads_sha256(plan.workload),
+        "arms": {"a": {"about": about}},
+    }
+    for touched, said in ((path, f"The workload {path} is not what"), (file, f"The file of texts {file} is")):
+        store.Writer(tmp_path / said).write_record(record)
+        touched.write_text(f"{touched.read_text()}\n# or so\n")
+        assert said in here("run", "--resume", str(tmp_path / said)).stderr
+        touched.write_text(touched.read_text().removesuffix("\n# or so\n"))
 
 
 def test_code_that_differs_is_other_work() -> None:

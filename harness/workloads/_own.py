@@ -96,6 +96,7 @@ class Workload:
             "model": self._code.label,
             "version": self._code.version,
             "source_sha256": self.source_sha256,
+            "own_io": self._code.io is not None,
             "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
         }
 
