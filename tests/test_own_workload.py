@@ -307,7 +307,7 @@ def test_results_of_their_own_class_come_back_from_other_processes(
         assert asked(child.url, "hello") == (200, {"said": "HELLO"})
 
 
-def test_a_class_in_a_package_beside_is_found_and_needs_no_more_than_two_functions(
+def test_a_class_in_a_package_beside_is_found_and_may_print_what_it_likes(
     execbench: Execbench,
 ) -> None:
     (execbench.folder / "team").mkdir()
@@ -317,6 +317,7 @@ def test_a_class_in_a_package_beside_is_found_and_needs_no_more_than_two_functio
         "class Model:\n"
         "    def load(self): print('loading')\n"
         "    def predict(self, model, items): return [twice(item) for item in items]\n"
+        "    def payloads(self, seed): print('payloads'); yield 'x'\n"
     )
     (execbench.folder / "texts.txt").write_text("one\ntwo\n")
     words = ("--workload", "team.models:Model", "--payloads", "texts.txt", "--io-ms", "1")

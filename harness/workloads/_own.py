@@ -6,9 +6,10 @@ import functools
 import hashlib
 import json
 import os
+import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from itertools import islice
 from typing import Any
 
@@ -120,8 +121,9 @@ def check(options: WorkloadOptions, idle_with_io: Set[str]) -> None:
             stage="plan",
             hint="Leave it out, or take io out of the workload.",
         )
-    for _ in islice(Workload(options).payloads(0), _TEXTS_LOOKED_AT):
-        pass
+    with redirect_stdout(sys.stderr):  # as `_code` imports: stdout may be one JSON document
+        for _ in islice(Workload(options).payloads(0), _TEXTS_LOOKED_AT):
+            pass
 
 
 @contextmanager
