@@ -99,7 +99,7 @@ def derive(requests: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     rows = requests if counted.all() else requests[counted]
     rows = rows.reset_index(drop=True)
     told = {name: finished[name].array.take(theirs[counted]) for name in TRIAL_FACTS}
-    route_model = rows["queue_ms"] + rows["model_ms"] + rows["resume_ms"]
+    route_model = _route_model(rows)
     service = rows["done_ms"] - rows["sent_ms"]
     return rows.assign(
         **told,
@@ -112,6 +112,21 @@ def derive(requests: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
         model_plus_io_share=(route_model + rows["io_ms"]) / service,
         model_share_ms=rows["model_ms"] / rows["batch_size"],
     )
+
+
+def _route_model(rows: pd.DataFrame) -> pd.Series[float]:
+    """Queue + model + way back; a server that tells one time for the model has all three in it."""
+    whole = rows["queue_ms"] + rows["model_ms"] + rows["resume_ms"]
+    return whole.where(~_is_unsplit(rows), rows["model_ms"])
+
+
+def _is_unsplit(rows: pd.DataFrame) -> pd.Series[bool]:
+    return rows["queue_ms"].isna() & rows["resume_ms"].isna() & rows["model_ms"].notna()
+
+
+def unsplit_arms(derived: pd.DataFrame) -> list[str]:
+    """The arms whose servers tell a time for the model, but neither queue nor way back."""
+    return [str(arm) for arm in derived.loc[_is_unsplit(derived), "arm"].unique()]
 
 
 class Cells:

@@ -16,7 +16,8 @@ _MACHINE = ("system", "machine", "cpu", "usable_cores", "cpu_quota")
 _MODEL = ("model", "weights_sha256", "service_ms", "version", "source_sha256")
 _LOAD = ("route", "transport", "requests", "requests_per_user", "duration_s", "open_duration_s", "cap", "pin")
 _TEXTS = ("payloads_sha256",)  # of a file of the user's own; none: the workload's own texts
-_OWN_LOAD = ("method", "transport", "requests", "duration_s")  # of `execbench load`, which has no plan
+_REQUEST = ("method", "body", "expect_status")  # of servers that run already
+_OWN_LOAD = ("method", "body", "transport", "requests", "duration_s")  # of `load`, which has no plan
 _ASIDE = ("fresh", "ping_per_s", "probes", "timeout_s", "settle_s", "open_settle_s", "warmup_per_client")
 
 
@@ -28,8 +29,9 @@ def obstacles(before: tuple[Record, str], after: tuple[Record, str]) -> list[str
     (one, arm), (other, against) = before, after
     return [
         *_differing(one.get("environment"), other.get("environment"), _MACHINE),
-        *_differing(_work(one, arm), _work(other, against), (*_MODEL, "io_ms")),
+        *_differing(_work(one, arm), _work(other, against), (*_MODEL, "io_ms", "server")),
         *_differing(one.get("plan"), other.get("plan"), _LOAD),
+        *_differing(_request(one), _request(other), _REQUEST),
         *_differing(one.get("load"), other.get("load"), _OWN_LOAD),
         *_differing(one, other, _TEXTS),
         *_other_replays(one.get("schedules") or {}, other.get("schedules") or {}),
@@ -61,11 +63,16 @@ def other_work(record: Record, reference: str, arms: Iterable[str]) -> dict[str,
 
 
 def _work(record: Record, arm: str) -> dict[str, Any]:
-    """The model as it was seen in the worker, and the I/O that was asked for."""
+    """The model as it was seen in the worker, the I/O that was asked for, and whose server it was."""
     told = (record.get("arms") or {}).get(arm) or {}
     workload = (told.get("options") or {}).get("workload") or {}
     io = {"io_ms": workload["io_ms"]} if "io_ms" in workload else {}
-    return {**(told.get("about") or {}), **io}
+    whose = {"server": "somebody else's" if "url" in told else "of the run"} if told else {}
+    return {**(told.get("about") or {}), **io, **whose}
+
+
+def _request(record: Record) -> Record:
+    return (record.get("plan") or {}).get("ask") or {}
 
 
 def _differing(one: Record | None, other: Record | None, keys: Iterable[str]) -> list[str]:

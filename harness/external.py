@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness import environment
-from harness.arrivals import closed
+from harness import environment, workloads
 from harness.clock import utc_now
-from harness.errors import HarnessError
 from harness.loader import Loader
 from harness.options import LoadOptions
 from harness.records import Identity, Trial, to_rows
-from harness.run import Listener, sent_late
+from harness.run import Listener, first_answer, sent_late
 from harness.store import Writer
 from harness.supervisor import Supervisor
 
@@ -25,10 +23,12 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
     """
     with Supervisor() as supervisor, Loader(supervisor) as loader:
         listener.stage("asking once")
-        _ask_once(loader, options, listener)
+        first_answer(loader, options, listener, whose=options.url)
+        texts = options.texts
         record: dict[str, Any] = {
             "plan": None,
             "load": options.model_dump(mode="json"),
+            "payloads_sha256": None if texts is None else workloads.payloads_sha256(texts.workload),
             "environment": environment.collect(),
             "started_at": utc_now(),
         }
@@ -45,19 +45,6 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
         writer.write_record({**record, "ended_at": utc_now(), "state": "finished"})
         writer.close()
     return trial
-
-
-def _ask_once(loader: Loader, options: LoadOptions, listener: Listener) -> None:
-    one = options.model_copy(
-        update={"arrivals": closed(1), "requests": 1, "duration_s": None, "warmup_requests": 0}
-    )
-    first = loader.run(one, listener.progress).shots[0]
-    if first.status is None:
-        raise HarnessError(
-            f"{options.url} does not answer ({first.error}).",
-            stage="load",
-            hint="Is the server running, and is that its port? `execbench serve STRATEGY` starts one.",
-        )
 
 
 def _identity(options: LoadOptions) -> Identity:

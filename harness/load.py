@@ -26,12 +26,12 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from harness import stdout, workloads
+from harness import sending, stdout, workloads
 from harness.arrivals import due_times_s
 from harness.beat import Beat, Lag
 from harness.clock import now_ms
 from harness.errors import HarnessError
-from harness.options import LoadOptions, Texts
+from harness.options import LoadOptions
 from harness.records import COOLDOWN, MEASURE, PING, WARMUP, Outcome, Shot, Timings
 from harness.server_timing import HEADER, decode
 
@@ -160,7 +160,8 @@ class _Trial:
     def __init__(self, options: LoadOptions) -> None:
         self._options = options
         self._window = Window(options)
-        self._texts = _texts(options.texts)
+        self._bodies = _bodies(options)
+        self._headers = _headers(options)
         self._same_host = is_loopback(options.url)
         self._shots: list[Shot] = []
         self._sent = 0
@@ -183,9 +184,9 @@ class _Trial:
         """One user of the closed loop: the next request is due when the last answer is done."""
         due = self._now()
         while not self._window.over:
-            text = next(self._texts)
+            body = next(self._bodies)
             sent = self._now()
-            shot = await self._ask_at(client, due, self._window.next_phase(sent), text, sent)
+            shot = await self._ask_at(client, due, self._window.next_phase(sent), body, sent)
             due = shot.done_ms
             if shot.status is None:
                 await asyncio.sleep(PAUSE_WITHOUT_ANSWER_S)
@@ -207,7 +208,7 @@ class _Trial:
             else:
                 await free.acquire()
             self._capped += due < held_until
-            task = asyncio.create_task(self._ask_at(client, due, phase, next(self._texts)))
+            task = asyncio.create_task(self._ask_at(client, due, phase, next(self._bodies)))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
             task.add_done_callback(lambda _: free.release())
@@ -232,7 +233,7 @@ class _Trial:
         client: httpx.AsyncClient,
         due: float,
         phase: str,
-        text: str | None,
+        body: bytes | None,
         sent: float | None = None,
     ) -> Shot:
         """Send one request now that was due then; `sent` is now, where the caller has looked already."""
@@ -242,7 +243,7 @@ class _Trial:
         self._in_flight += 1
         self._in_flight_max = max(self._in_flight_max, self._in_flight)
         sent = self._now() if sent is None else sent
-        status, error, header = await _ask(client, self._options, text)
+        status, error, header = await _ask(client, self._options, body, self._headers)
         done = self._now()  # before the header is read, which takes as long as a small request's HTTP
         timings = decode(header)
         self._in_flight -= 1
@@ -270,7 +271,7 @@ class _Trial:
         one = self._options.model_copy(update={"url": url, "method": "GET", "expected_status": 200})
         seq, self._sent = self._sent, self._sent + 1
         sent = self._now()
-        status, error, _ = await _ask(client, one, None)
+        status, error, _ = await _ask(client, one, None, self._headers)
         self._shots.append(Shot(seq, PING, due, sent, self._now(), Timings(), status, error))
 
     async def report(self, on_progress: Callable[[int, float], None]) -> None:
@@ -354,13 +355,12 @@ def _session(connections: int) -> aiohttp.ClientSession:
 
 
 async def _ask(
-    client: httpx.AsyncClient, options: LoadOptions, text: str | None
+    client: httpx.AsyncClient, options: LoadOptions, body: bytes | None, headers: list[sending.Header]
 ) -> tuple[int | None, str, str]:
     """Send one request and read its whole answer: status (None without one), error, Server-Timing header."""
-    body = None if text is None else {"text": text}
     try:
         async with asyncio.timeout(options.timeout_s):
-            answer = await client.request(options.method, options.url, json=body)
+            answer = await client.request(options.method, options.url, content=body, headers=headers)
     except TimeoutError:
         return None, f"timeout after {options.timeout_s:g} s", ""
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
@@ -378,10 +378,21 @@ def _reason(error: BaseException) -> str:
     return text.removesuffix(":")[:_LONGEST_ERROR]
 
 
-def _texts(texts: Texts | None) -> Iterator[str | None]:
-    if texts is None:
-        return iter(lambda: None, ...)
-    return workloads.texts(texts.workload, texts.seed)
+def _bodies(options: LoadOptions) -> Iterator[bytes | None]:
+    """Endless: what each request carries."""
+    if options.texts is None:
+        return itertools.repeat(None if options.body is None else options.body.encode())
+    fill = sending.filler(options.body or sending.USUAL_BODY, sending.content_type(options.headers))
+    return map(fill, workloads.texts(options.texts.workload, options.texts.seed))
+
+
+def _headers(options: LoadOptions) -> list[sending.Header]:
+    """As they are sent: filled from the environment; a JSON body is called so unless they say what it is."""
+    headers = sending.expanded(options.headers)
+    body = options.body if options.texts is None else options.body or sending.USUAL_BODY
+    if body is None or sending.content_type(headers) or not sending.is_json(body):
+        return headers
+    return [*headers, ("Content-Type", "application/json")]
 
 
 def is_loopback(url: str) -> bool:

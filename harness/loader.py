@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.options import LoadOptions
+from harness.options import REVEALED, LoadOptions
 from harness.records import Outcome, Shot, Timings
 from harness.supervisor import Supervisor
 
@@ -41,7 +41,7 @@ class Loader:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            self._process.stdin.write(options.model_dump_json() + "\n")
+            self._process.stdin.write(options.model_dump_json(context=REVEALED) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._died() from None

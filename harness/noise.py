@@ -63,7 +63,8 @@ class Meter:
         self._before = None
         wall_ms = after.at_ms - before.at_ms
         burnt = {arm: _burnt_ms(before, after, pids) for arm, pids in after.trees.items()}
-        others = {arm: cpu_ms for arm, cpu_ms in burnt.items() if arm != self._arm}
+        same = after.trees.get(self._arm)  # two arms may be routes of one server
+        others = {arm: cpu_ms for arm, cpu_ms in burnt.items() if after.trees[arm] != same}
         self._count_idle(others, wall_ms)
         all_own_ms = _burnt_ms(before, after, after.cpu_ms.keys())
         return Noise(

@@ -7,10 +7,12 @@ import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urljoin
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -18,13 +20,14 @@ from pydantic import (
     PlainValidator,
     PositiveFloat,
     PositiveInt,
+    SerializationInfo,
     TypeAdapter,
     ValidationError,
     model_validator,
 )
 
 import strategies
-from harness import arrivals
+from harness import arrivals, sending
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 ARTICLE_SENTENCE = "How big is London"
@@ -154,12 +157,68 @@ class Texts(Frozen):
     seed: int
 
 
+REVEALED = {"headers": "revealed"}  # serialised with this as context, headers keep what is secret
+
+
+def _as_pairs(value: Any) -> Any:
+    return tuple(value.items()) if isinstance(value, dict) else value
+
+
+def _written(headers: tuple[sending.Header, ...], info: SerializationInfo) -> list[sending.Header]:
+    return list(headers if info.context == REVEALED else map(sending.redacted, headers))
+
+
+Headers = Annotated[
+    tuple[Annotated[sending.Header, AfterValidator(sending.checked_header)], ...],
+    BeforeValidator(_as_pairs),
+    PlainSerializer(_written),
+]
+
+
+class Request(Frozen):
+    """What a server that runs already is asked. What is not said is the usual: GET, or POST with a body."""
+
+    method: Annotated[str, AfterValidator(sending.checked_method)] | None = None
+    headers: Headers = ()  # `${NAME}` in a value is read from the environment when it is sent
+    body: str | None = None  # `{text}` in it is where a text stands
+    expect_status: Annotated[int, Field(ge=100, le=599)] = 200
+    ping_path: Annotated[str, Field(pattern="^/")] | None = (
+        None  # a route without model, asked beside the load
+    )
+
+    @model_validator(mode="after")
+    def _has_a_body_that_can_be_sent(self) -> Self:
+        if self.body is not None:
+            sending.check_body(self.body, sending.content_type(self.headers))
+        return self
+
+    def load(self, workload: WorkloadOptions, seed: int) -> dict[str, Any]:
+        """What `LoadOptions` has to say of it. Texts, where they are asked, are the workload's, by `seed`.
+
+        ValueError for a file of texts that the body has no place for.
+        """
+        asks_texts = workload.payloads is not None or sending.TEXT in (self.body or "")
+        if asks_texts and sending.TEXT not in (self.body or sending.USUAL_BODY):
+            raise ValueError(f"the body has no {sending.TEXT}, the place of a payload's text")
+        return {
+            "method": self.method or ("POST" if asks_texts or self.body is not None else "GET"),
+            "headers": self.headers,
+            "body": self.body,
+            "texts": Texts(workload=workload, seed=seed) if asks_texts else None,
+            "expected_status": self.expect_status,
+        }
+
+
 class LoadOptions(Frozen):
     """One trial's load. `requests` and `duration_s` say how long is measured: until both are reached."""
 
     url: str
     method: str = "GET"
-    texts: Texts | None = None  # None: the request has no body
+    headers: Headers = ()
+    texts: Texts | None = None  # None: the same is asked each time
+    body: str | None = (
+        None  # `{text}` in it is where the text stands; None: {"text": …}, or no body without texts
+    )
     arrivals: Law
     seed: int = 1  # of the arrivals; not of the texts
     cap: PositiveInt = IN_FLIGHT_CAP  # open loop: at most so many in flight, later ones are sent late
@@ -181,8 +240,11 @@ class LoadOptions(Frozen):
         return self
 
     def at(self, server: str) -> Self:
-        """The same load on the server at this address; `url` and `ping_url` are paths so far."""
-        ping = None if self.ping_url is None else server + self.ping_url
+        """The same load on the server at this address; `url` and `ping_url` are paths so far.
+
+        An address may have a path, to which `url` is added; the ping's is counted from the root.
+        """
+        ping = None if self.ping_url is None else urljoin(server, self.ping_url)
         return self.model_copy(update={"url": server + self.url, "ping_url": ping})
 
     @property

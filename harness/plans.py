@@ -11,18 +11,28 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 import strategies
-from harness import workloads
+from harness import sending, workloads
 from harness.arrivals import closed
 from harness.errors import HarnessError, UsageError
 from harness.options import (
     IN_FLIGHT_CAP,
+    REVEALED,
     Frozen,
     Inject,
     Law,
     LoadOptions,
+    Request,
     Route,
     ServerOptions,
     StrategyOptions,
@@ -40,11 +50,15 @@ _SEEDS_PER_RUN = 1_000_000  # block seeds of two run seeds must not meet
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
 
 
+ELSEWHERE = "url"  # what the column `strategy` holds of an arm that runs already
+
+
 class Arm(Frozen):
-    """A strategy with its options, under the name it has in tables."""
+    """A strategy with its options, or a server that runs already, under the name it has in tables."""
 
     name: Name
     strategy: str
+    url: Annotated[str, AfterValidator(sending.checked_url)] | None = None  # of a server that runs already
     workers: PositiveInt | None = None  # None: the strategy's default
     options: StrategyOptions = Field(default_factory=dict)  # what else the strategy is told
     server_processes: PositiveInt = 1  # uvicorn's --workers
@@ -54,6 +68,20 @@ class Arm(Frozen):
     io_per_model: PositiveFloat | None = None  # I/O as a multiple of the model's time alone, seen in a pilot
     inject: Inject = Inject()
     instrumented: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_strategy_that_we_know(cls, data: Any) -> Any:
+        runs_already = isinstance(data, dict) and data.get("url") is not None
+        return {"strategy": ELSEWHERE, **data} if runs_already else data
+
+    @model_validator(mode="after")
+    def _is_told_nothing_where_it_runs_already(self) -> Self:
+        said = self.model_dump(exclude_defaults=True).keys() - {"name", "strategy", "url"}
+        said |= {"strategy"} if self.strategy != ELSEWHERE else set()
+        if self.url is not None and said:
+            raise ValueError(f"a server that runs already cannot be told {', '.join(sorted(said))}")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -138,6 +166,9 @@ class Exclusion(Frozen):
     dispatch_lag_p99_ms: PositiveFloat = 10.0
 
 
+_OF_OUR_SERVERS = {"workload", "route", "fresh", "pin", "limit", "claims"}
+
+
 class Plan(Frozen):
     """Arms x loads x blocks. Closed loads measure short windows, many of them; open ones long windows.
 
@@ -182,6 +213,7 @@ class Plan(Frozen):
     ranking: bool = False  # end the report with the arms in order: how much, why, and what it costs
     claims: str | None = None  # the file of published claims to judge, by name
     sweep: Sweep | None = None  # the arms are the settings of a sweep
+    ask: Request = Request()  # what servers that run already are asked
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
@@ -197,6 +229,7 @@ class Plan(Frozen):
             raise ValueError(f"reference: there is no arm {self.reference!r}")
         if self.precision is not None and (len(self.every_arm) < 2 or self.blocks < FEWEST_BLOCKS):
             raise ValueError(f"precision needs two arms (or a twin) and at least {FEWEST_BLOCKS} blocks")
+        self._do_one_kind_of_work()
         if all(arm.io_per_model is not None for arm in self.arms):
             raise ValueError("every arm scales its I/O to the model, so none is left for the pilot")
         return self
@@ -205,6 +238,26 @@ class Plan(Frozen):
     def laws(self) -> tuple[Law, ...]:
         """Every load, the closed ones first."""
         return (*map(closed, self.concurrency), *self.arrivals)
+
+    @property
+    def runs_elsewhere(self) -> bool:
+        """Whether the arms are servers that run already: none is started then."""
+        return self.arms[0].url is not None
+
+    def _do_one_kind_of_work(self) -> None:
+        """ValueError for strategies beside running servers, and for what only one of the two can be told."""
+        if len({arm.url is None for arm in self.arms}) > 1:
+            raise ValueError("servers that run already and strategies do different work: take two runs")
+        if not self.runs_elsewhere and self.ask != Request():
+            raise ValueError("ask: what is asked is said of servers that run already (--url NAME=URL)")
+        if not self.runs_elsewhere:
+            return
+        ours = self.model_dump(
+            include=_OF_OUR_SERVERS, exclude={"workload": {"payloads"}}, exclude_defaults=True
+        )
+        if told := [key for key, value in ours.items() if value != {}]:
+            raise ValueError(f"servers that run already cannot be told {', '.join(told)}")
+        self.ask.load(self.workload, self.seed)
 
     @property
     def reference_arm(self) -> Arm:
@@ -252,22 +305,28 @@ class Plan(Frozen):
 
     def load_options(self, url: str, law: Law, block: int) -> LoadOptions:
         """One trial's load on a server at `url` (empty: `LoadOptions.at` says it later)."""
-        method, path = self.route.split(" ")
-        texts = Texts(workload=self.workload, seed=self.block_seed(block)) if method == "POST" else None
+        path, ping_path, asked = self._asked(self.block_seed(block))
         return LoadOptions(
             url=url + path,
-            method=method,
-            texts=texts,
+            **asked,
             arrivals=law,
             seed=self.block_seed(block),
             cap=self.cap,
             timeout_s=self.timeout_s,
             transport=self.transport,
-            ping_url=f"{url}/ping" if self.ping_per_s else None,
+            ping_url=url + ping_path if self.ping_per_s and ping_path else None,
             ping_per_s=self.ping_per_s or 1.0,
             beat=self.probes,
             **(self._open_window() if law.is_open else self._closed_window(law.users or 1)),
         )
+
+    def _asked(self, seed: int) -> tuple[str, str | None, dict[str, Any]]:
+        """Path, path of the ping, and what `LoadOptions` says of a request."""
+        if self.runs_elsewhere:
+            return "", self.ask.ping_path, self.ask.load(self.workload, seed)
+        method, path = self.route.split(" ")
+        texts = Texts(workload=self.workload, seed=seed) if method == "POST" else None
+        return path, "/ping", {"method": method, "texts": texts}
 
     def _open_window(self) -> dict[str, Any]:
         return {"duration_s": self.open_duration_s, "settle_s": self.open_settle_s}
@@ -301,10 +360,31 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
     except ValidationError as error:
         raise UsageError(f"The {source} is not valid: {explain(error)}", stage="plan") from error
     workloads.check(plan.workload)
+    if plan.runs_elsewhere:
+        check_headers(plan.ask, stage="plan")
+        return plan
     for arm in plan.arms:
         _check_strategy(arm)
         _check_workload(arm, plan.workload)
     return plan
+
+
+def check_headers(request: Request, *, stage: str) -> None:
+    """UsageError when one cannot be filled from the environment, or was not kept."""
+    try:
+        sending.expanded(request.headers)
+    except KeyError as error:
+        raise UsageError(
+            f"A header wants ${{{error.args[0]}}}, and the environment has no such variable.",
+            stage=stage,
+            hint=f"Set it: export {error.args[0]}=…",
+        ) from error
+    except ValueError as error:
+        raise UsageError(
+            f"This cannot be sent: {error}.",
+            stage=stage,
+            hint="Give all flags again; or from the environment, as 'Authorization: Bearer ${TOKEN}'",
+        ) from error
 
 
 def restore(recorded: dict[str, Any]) -> Plan:
@@ -319,6 +399,7 @@ class Flags(Frozen):
     """What the command line says about a plan. None and empty: as the plan has it, or the default."""
 
     strategies: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()  # NAME=URL
     concurrency: tuple[int, ...] = ()
     requests: int | None = None
     duration_s: float | None = None
@@ -340,6 +421,7 @@ class Flags(Frozen):
     server_processes: int | None = None
     workload: dict[str, Any] = Field(default_factory=dict)
     inject: dict[str, float] = Field(default_factory=dict)
+    ask: dict[str, Any] = Field(default_factory=dict)
 
 
 _ANOTHER_SCENARIO = frozenset({"name", "payloads", "backend", "service_ms", "mode", "io_ms"})
@@ -360,10 +442,32 @@ def from_flags(flags: Flags, *, arms: list[dict[str, Any]] | None = None, **fiel
     `arms` take the place of the flags' strategies; `fields` are the plan's where no flag says otherwise.
     """
     if arms is None:
-        arms = [arm_of(text) for text in flags.strategies or ARTICLES]
+        arms = _elsewhere(flags) or [arm_of(text) for text in flags.strategies or ARTICLES]
     loads = {} if flags.arrivals or flags.concurrency else {"concurrency": [8]}
     data = {**_WITHOUT_PLAN, **loads, **fields, "arms": arms}
     return make(_with_flags(data, flags), source="plan made of these flags")
+
+
+def _elsewhere(flags: Flags) -> list[dict[str, Any]]:
+    """The arms of NAME=URL …; UsageError for what is no such pair, or stands beside strategies."""
+    if flags.urls and flags.strategies:
+        raise UsageError(
+            "--url names servers that run already, --strategy has some started: they do different work.",
+            stage="plan",
+            hint="Take two runs; their reports can be read side by side.",
+        )
+    return [{"name": name, "url": url} for name, url in map(_named_url, flags.urls)]
+
+
+def _named_url(text: str) -> tuple[str, str]:
+    name, _, url = text.partition("=")
+    if not url or "/" in name:
+        raise UsageError(
+            f"--url {text!r} has no name.",
+            stage="plan",
+            hint="The name stands in tables, as in --url mine=http://127.0.0.1:8000/embed",
+        )
+    return name, url
 
 
 ARTICLES = ("inline", "thread", "process", "default_pool")
@@ -401,7 +505,9 @@ def override(plan: Plan, flags: Flags) -> Plan:
 
     Published claims are judged only while workers, options, workload and I/O are the plan's own.
     """
-    data = plan.model_dump(exclude_unset=True)
+    data = plan.model_dump(exclude_unset=True, context=REVEALED)
+    if flags.urls:
+        data["arms"] = _other_servers(plan, flags)
     if flags.strategies:
         kept = [arm for arm in data["arms"] if {arm["strategy"], arm["name"]} & set(flags.strategies)]
         for name in flags.strategies:
@@ -420,7 +526,18 @@ def override(plan: Plan, flags: Flags) -> Plan:
     return make(_with_flags(data, flags), source=f"plan {plan.name!r} with these flags")
 
 
-_FOR_ARMS = {"strategies", "workers", "options", "server_processes", "workload", "inject"}
+def _other_servers(plan: Plan, flags: Flags) -> list[dict[str, Any]]:
+    """Those of the flags in the place of the plan's; UsageError for a plan that starts its own."""
+    if not plan.runs_elsewhere:
+        raise UsageError(
+            f"The plan {plan.name!r} starts servers of its own, so it has no place for --url.",
+            stage="plan",
+            hint="--url without a plan makes one; so does a plan file with [[arms]] of name and url.",
+        )
+    return _elsewhere(flags)
+
+
+_FOR_ARMS = {"strategies", "urls", "ask", "workers", "options", "server_processes", "workload", "inject"}
 
 
 def _with_flags(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
@@ -428,6 +545,8 @@ def _with_flags(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
     data = data | {key: value for key, value in plain.items() if value not in (None, ())}
     data = _with_loads(data, flags)
     workload = _with_workload(data.get("workload", {}), flags.workload)
+    if flags.ask:
+        data = data | {"ask": data.get("ask", {}) | flags.ask}
     arms = [_with_arm_flags(arm, flags) for arm in data["arms"]]
     for name in _said_of_strategies(flags):
         refuse_unheard(name, data["arms"])
@@ -494,6 +613,8 @@ def _with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:
 
 def obeyed_by(arm: dict[str, Any]) -> frozenset[str]:
     """The options that the strategy of an arm, given as plain data, obeys."""
+    if arm.get("url") is not None:
+        return frozenset()
     return _obeyed(arm["strategy"].partition(":")[0], arm.get("options", {}))
 
 

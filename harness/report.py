@@ -91,7 +91,7 @@ class Report:
     limits: pd.DataFrame  # efficiency.COLUMNS; without rows where no limit was measured
     io: pd.DataFrame  # nominal.COLUMNS; without rows where there was no open load
     staircase: pd.DataFrame
-    notes: tuple[str, ...] = ()  # how the run came to its end
+    notes: tuple[str, ...] = ()  # how the run came to its end, and what a column is not
     published: pd.DataFrame | None = None
     evaluated: pd.DataFrame | None = None
     verdicts: pd.DataFrame | None = None
@@ -141,7 +141,7 @@ def build(run: store.Run) -> Report:
         limits=efficiency.of(summary, run.record),
         io=nominal.of(found.derived),
         staircase=_staircase(found.derived),
-        notes=_notes(run.record),
+        notes=(*_notes(run.record), *_unsplit(found.derived)),
     )
     name = (run.record.get("plan") or {}).get("claims")
     if name is not None:
@@ -196,6 +196,13 @@ def _notes(record: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     within = "narrow enough" if goal is None else f"within ±{100 * goal:g} %"
     return (f"Stopped after block {block}: every interval was {within}.",)
+
+
+def _unsplit(derived: pd.DataFrame) -> Iterator[str]:
+    """That a time is not what its column says."""
+    arms = analysis.unsplit_arms(derived)
+    if arms:
+        yield f"Of {', '.join(arms)} only Model as a whole is told: the wait for a worker is in it."
 
 
 def write(report: Report) -> None:

@@ -24,6 +24,8 @@ def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer
         raise HarnessError(f"{folder} was not made from a plan, so it cannot be resumed.", stage="resume")
     plan = plans.restore(run.record["plan"])
     _refuse_another_plan(plan, wanted, folder)
+    plan = wanted or plan  # they differ at most in headers that were not written down
+    _refuse_unsendable(plan)
     _refuse_differences(run)
     _refuse_strangers(plan, run)
     _refuse_other_schedules(plan, run)
@@ -58,6 +60,11 @@ def _refuse_another_plan(plan: Plan, wanted: Plan | None, folder: Path) -> None:
             stage="resume",
             hint="--resume alone goes on with the plan of the run.",
         )
+
+
+def _refuse_unsendable(plan: Plan) -> None:
+    if plan.runs_elsewhere:
+        plans.check_headers(plan.ask, stage="resume")
 
 
 def _refuse_differences(run: store.Run) -> None:

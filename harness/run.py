@@ -16,7 +16,8 @@ from harness.loader import Loader
 from harness.options import LoadOptions, ServerOptions
 from harness.plans import Arm, Cell, Plan
 from harness.precision import Precision
-from harness.records import MEASURE, PILOT_BLOCK, Identity, Noise, Outcome, Sample, Trial, to_rows
+from harness.records import MEASURE, PILOT_BLOCK, Identity, Noise, Outcome, Sample, Shot, Trial, to_rows
+from harness.standing import Standing
 from harness.store import Writer
 from harness.supervisor import Supervisor
 
@@ -87,8 +88,12 @@ def run(
             record.note(**limit.of_plan(plan, supervisor, loader, log=writer.log("limit"), cpus=cpus))
         arms = _Arms(plan, writer, supervisor, stack, record, pins)
         trials = _Trials(plan, writer, loader, listener, arms, record, client_limit_per_s, before)
-        listener.stage("starting servers")
-        arms.start([arm for arm in plan.every_arm if arm.io_per_model is None])
+        if plan.runs_elsewhere:
+            listener.stage("asking each server once")
+            arms.ask_once(loader, listener)
+        else:
+            listener.stage("starting servers")
+            arms.start([arm for arm in plan.every_arm if arm.io_per_model is None])
         if plan.pilot is not None:
             arms.lone_model_ms = trials.lone_model_ms(plan.pilot)
             listener.stage("starting servers")
@@ -186,8 +191,9 @@ class _Arms:
         self._pins = pins
         self._lone_model_ms: float | None = None
         self._resident: dict[str, server.Server] = {}
+        self._standing: dict[str, Standing] = {}
         self.pids: dict[str, int] = {}
-        self.options: dict[str, ServerOptions] = {}
+        self.options: dict[str, ServerOptions] = {}  # of those that are started here
 
     @property
     def lone_model_ms(self) -> float | None:
@@ -197,6 +203,12 @@ class _Arms:
     def lone_model_ms(self, value: float) -> None:
         self._lone_model_ms = value
         self._record.note(lone_model_ms=value)
+
+    def io_nominal_ms(self, arm: Arm) -> float | None:
+        """The I/O that was asked for; None where nobody knows, as of a server that runs already."""
+        if arm.name not in self.options:
+            return None
+        return workloads.nominal_io_ms(self.options[arm.name].workload)
 
     def start(self, arms: list[Arm]) -> None:
         """Start them side by side (loading a model is mostly waiting), then wait until all are ready."""
@@ -210,9 +222,29 @@ class _Arms:
         for arm in arms:
             self._wait_ready(arm, self._resident[arm.name])
 
+    def ask_once(self, loader: Loader, listener: Listener) -> None:
+        """Servers that run already: HarnessError when one does not answer as expected."""
+        for arm in self._plan.every_arm:
+            assert arm.url is not None
+            load = self._plan.load_options("", closed(1), PILOT_BLOCK).at(arm.url)
+            whose = f"The server of arm {arm.name!r}, {arm.url},"
+            first = first_answer(loader, load, listener, whose=whose)
+            if first.error:
+                raise HarnessError(
+                    f"{whose} answers {load.method} with {first.error}, not with {load.expected_status}.",
+                    stage="load",
+                    hint="--method, --header and --body say what is asked, --expect-status what is right.",
+                )
+            self._standing[arm.name] = standing = Standing(arm.url)
+            self._record.note_arm(arm.name, url=arm.url, is_here=standing.is_here, about={})
+            self._found(arm.name)
+
     @contextmanager
-    def serving(self, arm: Arm) -> Iterator[server.Server]:
+    def serving(self, arm: Arm) -> Iterator[server.Server | Standing]:
         """A ready server of `arm`: the resident one, or a fresh one that ends with the trial."""
+        if arm.name in self._standing:
+            yield self._found(arm.name)
+            return
         if arm.name in self._resident:
             yield self._resident[arm.name]
             return
@@ -220,6 +252,14 @@ class _Arms:
             self._wait_ready(arm, child)
             yield child
             self._note_memory_of(arm.name, child.pid)
+
+    def _found(self, arm: str) -> Standing:
+        """With its process, where that is known, among those whose CPU is not foreign."""
+        standing = self._standing[arm]
+        self.pids.pop(arm, None)
+        if standing.pid is not None:
+            self.pids[arm] = standing.pid
+        return standing
 
     def note_memory(self) -> None:
         """After the last trial: every model has run, and shared pages are not counted."""
@@ -383,7 +423,7 @@ class _Trials:
             concurrency=cell.law.users,
             rate_per_s=load.arrivals.rate_per_s,
             schedule=load.schedule,
-            io_nominal_ms=workloads.nominal_io_ms(self._arms.options[cell.arm.name].workload),
+            io_nominal_ms=self._arms.io_nominal_ms(cell.arm),
         )
 
     def _fire(self, cell: Cell, load: LoadOptions) -> tuple[Outcome, Noise, str]:
@@ -398,13 +438,17 @@ class _Trials:
             return outcome, readings, error.what.split("\n", 1)[0]
         return outcome, readings, ""
 
-    def _measure(self, child: server.Server, cell: Cell, load: LoadOptions) -> tuple[Outcome, Noise]:
+    def _measure(
+        self, child: server.Server | Standing, cell: Cell, load: LoadOptions
+    ) -> tuple[Outcome, Noise]:
         """One window. The server's own probe runs only now: an idle arm must cost nothing."""
         self._meter.begin(cell.arm.name)
         if self._plan.probes:
             child.watch()
         outcome = self._loader.run(load.at(child.url), self._listener.progress)
         readings = self._meter.end(child.unwatch() if self._plan.probes else None)
+        if isinstance(child, Standing) and child.is_here and child.pid is None:
+            readings = readings._replace(foreign_cpu=None)  # the server's own is in it
         if any(shot.status is None for shot in outcome.shots):
             self._drain(load.at(child.url))
         return outcome, readings
@@ -433,6 +477,19 @@ class _Trials:
         if limit is not None and rate > MOST_OF_ROOFLINE * limit:
             return f"the load generator was the bottleneck: {rate:.0f} requests/s, it can do {limit:.0f}"
         return sent_late(load, outcome)
+
+
+def first_answer(loader: Loader, load: LoadOptions, listener: Listener, *, whose: str) -> Shot:
+    """Ask a server of somebody else once; HarnessError when there is no answer at all."""
+    one = {"arrivals": closed(1), "requests": 1, "duration_s": None, "warmup_requests": 0, "settle_s": 0.0}
+    first = loader.run(load.model_copy(update=one | {"ping_url": None}), listener.progress).shots[0]
+    if first.status is None:
+        raise HarnessError(
+            f"{whose} does not answer ({first.error}).",
+            stage="load",
+            hint="Is the server running, and is that its port? `execbench serve STRATEGY` starts one.",
+        )
+    return first
 
 
 def _closed_throughput(samples: list[Sample], users: int) -> float:

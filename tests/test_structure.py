@@ -13,7 +13,7 @@ import strategies
 
 CHECKOUT = Path(__file__).parent.parent
 
-SERVER_SIDE = {"app", "serve", "worker", "null_app", "leaving"}
+SERVER_SIDE = {"app", "asgi", "serve", "worker", "null_app", "leaving"}
 CLIENT_SIDE = {"load"}
 READING_SIDE = {
     "analysis",

@@ -113,6 +113,28 @@ Injected = Annotated[
         help="Add a known delay to queue, model, resume or io: checks the instrument. Repeatable.",
     ),
 ]
+HeaderLines = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--header",
+        metavar="'NAME: VALUE'",
+        help="Sent with each request; repeatable. ${TOKEN} in it is read from the environment.",
+    ),
+]
+Method = Annotated[str | None, typer.Option(help="GET; POST where there is a body or a text; or another.")]
+Body = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help='What is sent; {text} in it is a text\'s place: {"query": "{text}"}.'),
+]
+ExpectStatus = Annotated[
+    int | None, typer.Option(min=100, max=599, help="The HTTP status of a good answer (200).")
+]
+Payloads = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Texts to send: one a line, or JSON lines (.jsonl); drawn by the seed."
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(help="The run's folder (default: results/<time>-<plan>); must not exist."),
@@ -271,6 +293,40 @@ class Measuring(NamedTuple):
 
 
 MEASURING = Measuring()
+
+
+class Asking(NamedTuple):
+    """What a server that runs already is asked."""
+
+    header: HeaderLines = None
+    method: Method = None
+    body: Body = None
+    expect_status: ExpectStatus = None
+
+    def as_request(self, **more: str | None) -> dict[str, Any]:
+        """The keys of `options.Request` that were said, and `more` of them; UsageError for no header line."""
+        said = {
+            "headers": _headers(self.header) or None,
+            "method": self.method,
+            "body": self.body,
+            "expect_status": self.expect_status,
+            **more,
+        }
+        return {key: value for key, value in said.items() if value is not None}
+
+
+ASKING = Asking()
+
+
+def _headers(lines: list[str] | None) -> list[tuple[str, str]]:
+    from harness import sending
+
+    try:
+        return [sending.parse_header(line) for line in lines or ()]
+    except ValueError as error:
+        raise UsageError(
+            f"--header is not understood: {error}.", stage="plan", hint="For example: --header 'X-Tenant: a'"
+        ) from error
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

@@ -20,6 +20,7 @@ SECONDS = 20.0
 OPEN_SETTLES_S = 3.0
 
 
+@flags.spread
 def load(
     url: Annotated[str, typer.Argument(help="Where to send requests, such as http://127.0.0.1:8000/")],
     requests: flags.Requests = None,
@@ -36,9 +37,11 @@ def load(
     cap: flags.Cap = None,
     transport: flags.Transport = None,
     timeout: flags.Timeout = None,
+    asking: flags.Asking = flags.ASKING,
+    payloads: flags.Payloads = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help='POST {"text": …} with texts drawn by this seed, instead of GET.'),
+        typer.Option(min=0, help='Draws the texts; without a body it makes GET a POST of {"text": …}.'),
     ] = None,
     out: flags.Out = None,
     as_json: flags.AsJson = False,
@@ -62,10 +65,30 @@ def load(
     }
     if requests is None and duration is None:
         said |= {"requests": REQUESTS} if users else {"duration_s": SECONDS}
-    if seed is not None:
-        said |= {"method": "POST", "texts": {"workload": {}, "seed": seed}, "seed": seed}
+    said |= _asked(asking.as_request(), payloads, seed)
     given = {key: value for key, value in said.items() if value is not None}
     _load(LoadOptions(url=url, **given), out, as_json=as_json)
+
+
+def _asked(said: dict[str, Any], payloads: str | None, seed: int | None) -> dict[str, Any]:
+    """What `LoadOptions` says of a request; UsageError for one that cannot be sent."""
+    from pydantic import ValidationError
+
+    from harness import options, plans, sending, workloads
+
+    if seed is not None and said.keys() <= {"headers", "expect_status"}:
+        said = said | {"body": sending.USUAL_BODY}
+    workload = options.WorkloadOptions(**({} if payloads is None else {"payloads": payloads}))
+    workloads.check(workload)
+    try:
+        request = options.Request.model_validate(said)
+        asked = request.load(workload, seed or 1)
+    except ValidationError as error:
+        raise UsageError(f"What is asked: {options.explain(error)}.", stage="load") from error
+    except ValueError as error:
+        raise UsageError(f"What is asked: {error}.", stage="load") from error
+    plans.check_headers(request, stage="load")
+    return asked | {"seed": seed}
 
 
 def _law(concurrency: int | None, rate: float | None, arrivals: str | None) -> str | None:
@@ -97,17 +120,9 @@ def _load(options: LoadOptions, out: Path | None, *, as_json: bool) -> None:
 
 
 def _check_url(url: str) -> None:
-    if not _is_address(url):
-        raise UsageError(
-            f"{url!r} is not an http address.", stage="load", hint="For example: http://127.0.0.1:8000/"
-        )
-
-
-def _is_address(url: str) -> bool:
-    from urllib.parse import urlsplit
+    from harness import sending
 
     try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that do not match, a port that is none
-        return False
+        sending.checked_url(url)
+    except ValueError as error:
+        raise UsageError(f"{error}.", stage="load", hint="For example: http://127.0.0.1:8000/") from error

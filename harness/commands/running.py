@@ -23,17 +23,29 @@ def run(
         str | None, typer.Argument(help="A plan's name or TOML file; else flags make one.")
     ] = None,
     strategy: flags.Strategies = None,
+    url: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=URL", help="A server that runs already, as an arm; repeatable."),
+    ] = None,
+    asking: flags.Asking = flags.ASKING,
+    ping_path: Annotated[
+        str | None, typer.Option(metavar="PATH", help="--url: a route without model, asked beside the load.")
+    ] = None,
     measuring: flags.Measuring = flags.MEASURING,
     server: flags.Server = flags.SERVER,
     resume: flags.Resume = None,
     out: flags.Out = None,
     as_json: flags.AsJson = False,
 ) -> None:
-    """Run a plan: every strategy under every load, in blocks of random order; then show what came of it."""
+    """Run a plan: every strategy, or --url, under every load, in blocks of random order; then show it."""
     from harness import plans
 
     said = plans.Flags(
-        strategies=tuple(strategy or ()), **measuring.as_plan_flags(), **server.as_plan_flags()
+        strategies=tuple(strategy or ()),
+        urls=tuple(url or ()),
+        ask=asking.as_request(ping_path=ping_path),
+        **measuring.as_plan_flags(),
+        **server.as_plan_flags(),
     )
     said_something = plan is not None or said != plans.Flags()
     chosen = plans.from_flags(said) if plan is None else plans.override(plans.load(plan), said)
