@@ -252,9 +252,8 @@ class Plan(Frozen):
             raise ValueError("ask: what is asked is said of servers that run already (--url NAME=URL)")
         if not self.runs_elsewhere:
             return
-        ours = self.model_dump(
-            include=_OF_OUR_SERVERS, exclude={"workload": {"payloads"}}, exclude_defaults=True
-        )
+        texts = {"workload": {"payloads"}}
+        ours = self.model_dump(include=_OF_OUR_SERVERS, exclude=texts, exclude_defaults=True)
         if told := [key for key, value in ours.items() if value != {}]:
             raise ValueError(f"servers that run already cannot be told {', '.join(told)}")
         self.ask.load(self.workload, self.seed)

@@ -94,6 +94,13 @@ def is_json(template: str) -> bool:
     return _fits(template, _inside) or _fits(template, _whole)
 
 
+def check_body(template: str, called: str) -> None:
+    """ValueError for what is to be JSON, by what it is `called` or else by how it begins, and is none."""
+    begins_so = not called and template.lstrip().startswith(("{", "[")) and not template.startswith(TEXT)
+    if ("json" in called or begins_so) and not is_json(template):
+        raise ValueError("the body is no JSON (what else it is, a header Content-Type can say)")
+
+
 def filler(template: str, called: str = "") -> Callable[[str], bytes]:
     """Text → the body with the text at `{text}`: within JSON's quotes escaped, without them quoted as well.
 

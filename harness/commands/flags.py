@@ -129,12 +129,6 @@ Body = Annotated[
 ExpectStatus = Annotated[
     int | None, typer.Option(min=100, max=599, help="The HTTP status of a good answer (200).")
 ]
-Payloads = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE", help="Texts to send: one a line, or JSON lines (.jsonl); drawn by the seed."
-    ),
-]
 Out = Annotated[
     Path | None,
     typer.Option(help="The run's folder (default: results/<time>-<plan>); must not exist."),
