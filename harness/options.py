@@ -182,9 +182,7 @@ class Request(Frozen):
     headers: Headers = ()  # `${NAME}` in a value is read from the environment when it is sent
     body: str | None = None  # `{text}` in it is where a text stands
     expect_status: Annotated[int, Field(ge=100, le=599)] = 200
-    ping_path: Annotated[str, Field(pattern="^/")] | None = (
-        None  # a route without model, asked beside the load
-    )
+    ping_path: Annotated[str, Field(pattern="^/")] | None = None  # without model: asked beside the load
 
     @model_validator(mode="after")
     def _has_a_body_that_can_be_sent(self) -> Self:
