@@ -403,6 +403,12 @@ def test_a_def_route_tells_the_model_as_a_whole_or_split(execbench: Execbench, s
     done = execbench("run", *words, *SHORT, "--concurrency", "4", "--out", "run")
     assert done.returncode == 0, done.stderr
     assert "Of whole only Model as a whole is told: the wait for a worker is in it." in done.stdout
+    titles, line = (
+        next(line.split() for line in done.stdout.splitlines() if line.startswith(word))
+        for word in ("arm ", "whole ")
+    )
+    assert line[titles.index("worker")] == "-"
+    assert float(line[titles.index("Model")]) >= 20
     found = medians(execbench.folder / "run")
     whole, split = found["whole", 4], found["split", 4]
     assert 20 <= whole["route_model_p50_ms"] < 30
