@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import psutil
 from pydantic import PositiveInt, TypeAdapter, ValidationError
@@ -94,7 +94,7 @@ def _typed(name: str, text: str) -> Scalar:
     if name in _COUNTS:
         return TypeAdapter(PositiveInt).validate_python(text)
     if name in STRATEGY_OPTIONS:
-        return checked_options({name: text})[name]
+        return cast(Scalar, checked_options({name: text})[name])
     value: Scalar = getattr(WorkloadOptions.model_validate({name: text}), name)
     return value
 
@@ -111,7 +111,8 @@ def plan(flags: plans.Flags, over: Axes, *, allow_any_size: bool = False) -> Pla
         raise _misunderstood("A sweep needs something to go through: --over OPTION=VALUE,VALUE.")
     for name in over:
         _refuse_fixed(name, flags)
-    chosen = [plans.arm_of(text) for text in flags.strategies or ("process",)]
+    asked_for = flags.strategies or ("process",)
+    chosen = [plans.arm_of(text) for text in asked_for]
     _refuse_beyond_counting(len(chosen) * math.prod(map(len, over.values())))
     made = [one for arm in chosen for one in _settings(arm, over)]
     for name in over:
@@ -127,6 +128,7 @@ def plan(flags: plans.Flags, over: Axes, *, allow_any_size: bool = False) -> Pla
     if not allow_any_size:
         _refuse_absurd(size(first, len(named)))
     swept = {
+        "strategies": asked_for,
         "axes": over,
         "settings": {arm["name"]: said for arm, (_, said) in zip(named, made, strict=True)},
     }

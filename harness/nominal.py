@@ -13,6 +13,8 @@ from harness import analysis
 
 WITHIN_MS = 2.0  # of nominal, at p99: beyond it the event loop, or the machine, has kept the I/O waiting
 
+STALLED = 1.5  # I/O so many times as long as alone is worth a word
+
 COLUMNS = [
     "arm",
     "load",

@@ -148,6 +148,7 @@ Scalar = str | int | float | bool
 class Sweep(Frozen):
     """What the arms of a plan go through: an arm for each combination of the values of some options."""
 
+    strategies: tuple[str, ...]  # as they were asked for
     axes: dict[str, tuple[Scalar, ...]]  # option → its values, as they were asked for
     settings: dict[
         str, dict[str, Scalar]

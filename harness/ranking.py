@@ -82,10 +82,10 @@ def of(tables: Tables, record: Mapping[str, Any], reference: str) -> pd.DataFram
             "arm": arm,
             "load": load,
             THROUGHPUT: row[THROUGHPUT],
-            **_against(tables.comparisons, arm, load, THROUGHPUT, reference),
+            **compared(tables.comparisons, arm, load, THROUGHPUT, reference),
             **_alone(tables, arm, reference),
             **_at_own_load(summary, arm),
-            **_why(tables, arm, row, at_top.get(reference), reference),
+            **why(tables, arm, row, at_top.get(reference), reference),
             **_costs(tables, arm, load),
             "when_worker_dies": _told(record, arm).get("when_worker_dies") or "",
         }
@@ -119,7 +119,7 @@ def _load(summary: pd.DataFrame, *, heaviest: bool) -> str:
     return str(closed["load"].iloc[-1 if heaviest else 0])
 
 
-def _against(
+def compared(
     comparisons: pd.DataFrame, arm: str, load: str, metric: str, reference: str
 ) -> dict[str, float | str]:
     """ratio, low, high and verdict of a metric; of the reference itself 1, without interval."""
@@ -138,8 +138,8 @@ def _against(
 
 def _alone(tables: Tables, arm: str, reference: str) -> dict[str, float | str]:
     load = _load(tables.summary, heaviest=False)
-    row = _row(tables.summary, arm, load)
-    against = _against(tables.comparisons, arm, load, LATENCY, reference)
+    row = row_of(tables.summary, arm, load)
+    against = compared(tables.comparisons, arm, load, LATENCY, reference)
     return {
         "lone_load": load,
         "lone_latency_ms": row.get("latency_p50_ms", math.nan),
@@ -153,13 +153,13 @@ def _at_own_load(summary: pd.DataFrame, arm: str) -> dict[str, float | str]:
     if shares.isna().all():
         return {"own_load": "", "own_latency_p50_ms": math.nan, "own_latency_p99_ms": math.nan}
     load = str(summary["load"].iloc[int(shares.argmax())])
-    row = _row(summary, arm, load)
+    row = row_of(summary, arm, load)
     figures = {f"own_{name}": row.get(name, math.nan) for name in ("latency_p50_ms", "latency_p99_ms")}
     return {"own_load": load, **figures}
 
 
 def _costs(tables: Tables, arm: str, load: str) -> dict[str, float]:
-    costs, limits = _row(tables.costs, arm, load), _row(tables.limits, arm, load)
+    costs, limits = row_of(tables.costs, arm, load), row_of(tables.limits, arm, load)
     return {
         "efficiency": limits.get("efficiency", math.nan),
         "memory_uss_mb": costs.get("memory_uss_mb", math.nan),
@@ -167,7 +167,8 @@ def _costs(tables: Tables, arm: str, load: str) -> dict[str, float]:
     }
 
 
-def _row(table: pd.DataFrame, arm: str, load: str) -> dict[str, Any]:
+def row_of(table: pd.DataFrame, arm: str, load: str) -> dict[str, Any]:
+    """The row of an arm and load; empty where there is none."""
     found = table[(table["arm"] == arm) & (table["load"] == load)].to_dict("records")
     return {str(name): value for name, value in found[0].items()} if found else {}
 
@@ -179,16 +180,17 @@ def _told(record: Mapping[str, Any], arm: str) -> Mapping[str, Any]:
 # -- why -----------------------------------------------------------------------------------------------
 
 
-def _why(
+def why(
     tables: Tables, arm: str, row: Mapping[Any, Any], reference: Mapping[Any, Any] | None, name: str
 ) -> dict[str, float | str]:
+    """requests_per_call, and in words what changed against the reference, or where it spends most itself."""
     per_call = _requests_per_call(tables.derived, arm, str(row["load"]))
     told = ""
     if arm == name:
-        told = _largest(row)
+        told = largest(row)
     elif reference is not None:
-        told = _changes(_parts(row), _parts(reference), reference["latency_mean_ms"])
-    batches = f"a call carries {_short(per_call)} requests" if per_call >= WORTH_CALLING_A_BATCH else ""
+        told = _changes(parts_of(row), parts_of(reference), reference["latency_mean_ms"])
+    batches = f"a call carries {short(per_call)} requests" if per_call >= WORTH_CALLING_A_BATCH else ""
     lost = f"{row['failed_trials']} of its trials do not count" if row["failed_trials"] else ""
     return {"requests_per_call": per_call, "because": "; ".join(filter(None, [told, batches, lost]))}
 
@@ -200,19 +202,19 @@ def _requests_per_call(derived: pd.DataFrame, arm: str, load: str) -> float:
     return len(sizes) / float((1.0 / sizes).sum()) if len(sizes) else math.nan
 
 
-def _parts(row: Mapping[Any, Any]) -> dict[str, float]:
+def parts_of(row: Mapping[Any, Any]) -> dict[str, float]:
     """Mean milliseconds of each stretch that is known."""
     found = {part: float(row[f"{part}_mean_ms"]) for part in PARTS}
     return {part: mean_ms for part, mean_ms in found.items() if not math.isnan(mean_ms)}
 
 
-def _largest(row: Mapping[Any, Any]) -> str:
+def largest(row: Mapping[Any, Any]) -> str:
     """Where a request of the reference spends most."""
-    parts = _parts(row)
+    parts = parts_of(row)
     if not parts:
         return ""
     part = max(parts, key=lambda name: parts[name])
-    return f"{_verb(part)} {_short(parts[part])} of {_short(row['latency_mean_ms'])} ms {PARTS[part]}"
+    return f"{_verb(part)} {short(parts[part])} of {short(row['latency_mean_ms'])} ms {PARTS[part]}"
 
 
 def _changes(arm: Mapping[str, float], reference: Mapping[str, float], whole_ms: float) -> str:
@@ -225,14 +227,15 @@ def _changes(arm: Mapping[str, float], reference: Mapping[str, float], whole_ms:
     told = sorted([one for one in told if one[2] >= WORTH_A_WORD * whole_ms], key=lambda one: -one[2])
     if not told:
         return f"differs in no part by {100 * WORTH_A_WORD:g} %"
-    return ", but ".join(f"{_verb(part)} {_short(ms)} ms {way} {PARTS[part]}" for part, way, ms in told)
+    return ", but ".join(f"{_verb(part)} {short(ms)} ms {way} {PARTS[part]}" for part, way, ms in told)
 
 
 def _verb(part: str) -> str:
     return "waits" if part == "queue" else "spends"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Two digits that count."""
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
@@ -264,7 +267,7 @@ def _efficiency(best: pd.Series[Any]) -> str:
 
 def _costs_words(best: pd.Series[Any]) -> str:
     figures = (("memory_uss_mb", "MB of memory"), ("cpu_ms_per_request", "ms of CPU a request"))
-    told = [f"{_short(best[name])} {unit}" for name, unit in figures if not math.isnan(best[name])]
+    told = [f"{short(best[name])} {unit}" for name, unit in figures if not math.isnan(best[name])]
     return f"it costs {' and '.join(told)}" if told else ""
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness import (
+    advice,
     analysis,
     charts,
     claims,
@@ -25,13 +26,14 @@ from harness import (
     ranking,
     saturation,
     store,
+    sweep,
+    sweep_chart,
 )
 from harness.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED, WITHHELD
 from harness.evidence import Evidence
 from harness.records import FAILED, MEASURE, OK, PILOT_BLOCK
 
-STALLED = 1.5  # I/O so many times as long as alone is worth a word in the finding
-
+NO_ADVICE = advice.Advice(())
 
 CHARTED_CELL = ["arm", "load", "concurrency", "phase", "ok"]
 CHARTED_IO = ["io_ms", "io_nominal_ms"]
@@ -97,6 +99,8 @@ class Report:
     verdicts: pd.DataFrame | None = None
     ranking: pd.DataFrame | None = None  # ranking.COLUMNS
     conclusion: str = ""  # the first of the ranking, in a sentence
+    swept: sweep.Swept | None = None  # of a plan that is a sweep
+    said: advice.Advice = NO_ADVICE  # what to do
 
     def claim_rows(self) -> pd.DataFrame:
         """Claims, their checks, the printed tables and the staircase law in one tidy table (`CLAIM_ROWS`)."""
@@ -147,21 +151,61 @@ def build(run: store.Run) -> Report:
     if name is not None:
         report = _judge(report, claims.load(name), found)
     said = find(_contestants(report.summary, found), comparisons, report.verdicts)
-    return _rank(dataclasses.replace(report, finding=said), found)
+    report = dataclasses.replace(report, finding=said)
+    tables = _of_the_same_work(report, found)
+    return dataclasses.replace(
+        report, **_ranked(tables, found), swept=_sweep(report, found), said=_advise(report, tables, found)
+    )
 
 
-def _rank(report: Report, found: Evidence) -> Report:
-    """With the arms that do the reference's work in order, if the plan asks for it."""
-    if not (found.run.record.get("plan") or {}).get("ranking"):
-        return report
+def _of_the_same_work(report: Report, found: Evidence) -> ranking.Tables:
+    """What was found of the arms that do the reference's work, without the twin."""
     reference = found.facts.reference
     summary = _contestants(report.summary, found)
     if not summary.empty:
         apart = comparable.other_work(found.run.record, reference, set(summary["arm"]) - {reference})
         summary = summary[~summary["arm"].isin(list(apart))]
-    tables = ranking.Tables(report.derived, summary, report.comparisons, report.costs, report.limits)
+    return ranking.Tables(report.derived, summary, report.comparisons, report.costs, report.limits)
+
+
+def _ranked(tables: ranking.Tables, found: Evidence) -> dict[str, Any]:
+    """The arms in order and the first of them in words, if the plan asks for it."""
+    if not (found.run.record.get("plan") or {}).get("ranking"):
+        return {}
+    reference = found.facts.reference
     ranked = ranking.of(tables, found.run.record, reference)
-    return dataclasses.replace(report, ranking=ranked, conclusion=ranking.sentence(ranked, reference))
+    return {"ranking": ranked, "conclusion": ranking.sentence(ranked, reference)}
+
+
+def _advise(report: Report, tables: ranking.Tables, found: Evidence) -> advice.Advice:
+    return advice.of(
+        advice.Inputs(
+            tables=tables,
+            record=report.record,
+            reference=found.facts.reference,
+            side=_side(found),
+            rules=found.facts.rules,
+            withheld=found.withheld or comparison.noisy(report.comparisons),
+        )
+    )
+
+
+def _side(found: Evidence) -> comparison.Side:
+    return comparison.Side(found.derived, found.run.trials, "", found.excluded, found.invalid)
+
+
+def _sweep(report: Report, found: Evidence) -> sweep.Swept | None:
+    """What the sweep found, if the plan is one."""
+    return sweep.of(
+        sweep.Inputs(
+            side=_side(found),
+            summary=report.summary,
+            costs=report.costs,
+            record=report.record,
+            rules=found.facts.rules,
+            withheld=found.withheld or comparison.noisy(report.comparisons),
+        )
+    )
 
 
 def _compare(found: Evidence) -> pd.DataFrame:
@@ -208,9 +252,10 @@ def _unsplit(derived: pd.DataFrame) -> Iterator[str]:
 def write(report: Report) -> None:
     """Write the tables and charts/ into the run's folder, replacing older ones.
 
-    summary.csv, comparisons.csv, costs.csv; limits.csv, io.csv, claims.csv and ranking.csv where there
-    are any.
+    summary.csv, comparisons.csv, costs.csv; limits.csv, io.csv, claims.csv, ranking.csv, sweep.csv and
+    sweep_effects.csv where there are any; advice.txt.
     """
+    store.write_text(report.folder, "advice.txt", "".join(f"{line}\n" for line in advice.told(report.said)))
     store.write_table(report.folder, "summary.csv", report.summary)
     store.write_table(report.folder, "comparisons.csv", report.comparisons)
     store.write_table(report.folder, "costs.csv", report.costs)
@@ -222,6 +267,10 @@ def write(report: Report) -> None:
         store.write_table(report.folder, "claims.csv", report.claim_rows())
     if report.ranking is not None:
         store.write_table(report.folder, "ranking.csv", report.ranking)
+    if report.swept is not None:
+        store.write_table(report.folder, "sweep.csv", report.swept.table)
+        store.write_table(report.folder, "sweep_effects.csv", report.swept.effects)
+        store.write_chart(report.folder, "sweep", sweep_chart.chart(report.swept))
     if report.derived.empty:
         return
     drawn = report.derived[CHARTED]  # each chart copies its good rows
@@ -251,6 +300,25 @@ def as_json(report: Report) -> dict[str, Any]:
         "claims": _plain(report.claim_rows()),
         "ranking": _plain(pd.DataFrame() if report.ranking is None else report.ranking),
         "conclusion": report.conclusion,
+        "advice": list(report.said.lines),
+        "advised": _advised_as_json(report.said),
+        "sweep": None if report.swept is None else _swept_as_json(report.swept),
+    }
+
+
+def _advised_as_json(said: advice.Advice) -> dict[str, Any]:
+    fields = dataclasses.asdict(said)
+    del fields["lines"]
+    return {name: list(one) if isinstance(one, tuple) else _plain_value(one) for name, one in fields.items()}
+
+
+def _swept_as_json(swept: sweep.Swept) -> dict[str, Any]:
+    return {
+        "best": list(swept.sentences),
+        "load": swept.load,
+        "metric": swept.metric.name,
+        "settings": _plain(swept.table),
+        "effects": _plain(swept.effects),
     }
 
 
@@ -313,7 +381,7 @@ def _by_how_much(top: pd.DataFrame, comparisons: pd.DataFrame) -> str:
 def _stall(summary: pd.DataFrame, best: pd.Series[Any]) -> str:
     """The price of being first, where there is one: an event loop that keeps everything else waiting."""
     lone = summary[(summary["arm"] == best["arm"]) & (summary["concurrency"] == 1)]["io_p50_ms"]
-    if lone.empty or not best["io_p50_ms"] >= STALLED * lone.iloc[0]:
+    if lone.empty or not best["io_p50_ms"] >= nominal.STALLED * lone.iloc[0]:
         return ""
     return f", but its I/O takes {best['io_p50_ms']:.1f} ms instead of {lone.iloc[0]:.1f}"
 

@@ -186,6 +186,14 @@ def write_table(folder: Path, name: str, table: pd.DataFrame) -> None:
         raise _unwritable(folder, error) from error
 
 
+def write_text(folder: Path, name: str, text: str) -> None:
+    """Write derived words beside the raw rows, replacing older ones."""
+    try:
+        (folder / name).write_text(text)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
 def write_chart(folder: Path, name: str, figure: Figure) -> None:
     """Write charts/<name>.png and .svg, replacing older ones; the same figure gives the same bytes."""
     import matplotlib

@@ -12,8 +12,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness import nominal
-from harness.analysis import THROUGHPUT
+from harness import nominal, sweep
+from harness.advice import Advice
+from harness.analysis import LATENCY, THROUGHPUT
 from harness.ranking import REFERENCE, users
 from harness.report import Report, load_words
 from harness.stats import LEVEL
@@ -41,6 +42,9 @@ def render(report: Report) -> Iterator[RenderableType]:
         yield Text(f"\n{said}")
     yield from _claimed(report)
     yield from ranking(report)
+    if report.swept is not None:
+        yield from swept(report.swept)
+    yield from advised(report.said)
     yield Text(f"\nRows, tables and charts: {report.folder}")
 
 
@@ -310,6 +314,91 @@ def explained(table: pd.DataFrame) -> RenderableType:
         shown.add_row(str(row["arm"]), *(_cell(row[key]) for key in known.values()), str(row["because"]))
         if row["when_worker_dies"]:
             shown.add_row("", *("" for _ in known), f"† {row['when_worker_dies']}")
+    return Group(Text(f"\n{title}", style="bold"), shown)
+
+
+# -- what to do ----------------------------------------------------------------------------------------
+
+
+def advised(said: Advice) -> Iterator[RenderableType]:
+    """The advice as a list, and the next command on a line of its own, to be copied."""
+    if not said.lines:
+        return
+    shown = _table()
+    shown.add_column("")
+    shown.add_column("", overflow="fold")
+    for line in said.lines:
+        shown.add_row("-", line)
+    yield Group(Text("\nWhat to do", style="bold"), shown)
+    if said.command:
+        yield Text(f"Next: {said.command}")
+
+
+# -- the sweep -----------------------------------------------------------------------------------------
+
+_PLACES = {sweep.BEST: "*", sweep.RIVAL: "=", sweep.LEFT_OUT: "x"}
+
+
+def swept(found: sweep.Swept) -> Iterator[RenderableType]:
+    """The settings, what each axis does, and the best of them in a sentence."""
+    yield settings(found)
+    if len(found.effects):
+        yield effects(found)
+    for sentence in found.sentences:
+        yield Text(f"\n{sentence}", style="bold")
+
+
+def settings(found: sweep.Swept) -> RenderableType:
+    """Every setting at the load by which the best was chosen, the best first."""
+    here = found.table[found.table["load"] == found.load]
+    title = (
+        f"Settings at {users(found.load)}: [95 % interval over blocks]; latency: median in ms\n"
+        "*: the best; =: not told apart from it; x: left out, as it lost trials"
+    )
+    costs = {"MB": "memory_uss_mb", "CPU/req": "cpu_ms_per_request"}
+    known = {name: key for name, key in costs.items() if here[key].notna().any()}
+    shown = _table()
+    shown.add_column("")
+    for name in found.axes:
+        shown.add_column(name, overflow="fold")
+    for name in ("req/s", "latency", "p99", *known):
+        shown.add_column(name, justify="left" if name in ("req/s", "latency") else "right", no_wrap=True)
+    for row in here.to_dict("records"):
+        figures = [
+            _within(row, "throughput_per_s"),
+            _within(row, "latency_p50_ms"),
+            _cell(row["latency_p99_ms"]),
+        ]
+        axes = [str(row[axis]) for axis in found.axes]
+        shown.add_row(
+            _PLACES.get(row["place"], ""), *axes, *figures, *(_cell(row[key]) for key in known.values())
+        )
+    return Group(Text(f"\n{title}", style="bold"), shown)
+
+
+def _within(row: dict[Any, Any], name: str) -> str:
+    low, high = (_cell(row[f"{name}_{end}"]) for end in ("low", "high"))
+    return _cell(row[name]) + ("" if "-" in (low, high) else f" [{low}, {high}]")
+
+
+def effects(found: sweep.Swept) -> RenderableType:
+    """What a value of an axis does against the first one, everything else alike."""
+    title = (
+        "What each axis does, on average over the others: ratio [95 % interval]\n"
+        "each: from the least to the most that one setting shows, in req/s"
+    )
+    shown = _table()
+    for name in ("axis", "", "req/s", "each", "verdict", "latency"):
+        shown.add_column(name, no_wrap=name in ("req/s", "latency"), overflow="fold")
+    rows = {
+        metric: found.effects[found.effects["metric"] == metric].to_dict("records")
+        for metric in (THROUGHPUT, LATENCY)
+    }
+    for rate, latency in zip(rows[THROUGHPUT], rows[LATENCY], strict=True):
+        what = f"{rate['value']} / {rate['against']}"
+        each = f"{_ratio(rate['least'])}-{_ratio(rate['most'])}" if rate["settings"] > 1 else ""
+        ratios = [_interval(row["ratio"], row["low"], row["high"]) for row in (rate, latency)]
+        shown.add_row(str(rate["axis"]), what, ratios[0], each, str(rate["verdict"]), ratios[1])
     return Group(Text(f"\n{title}", style="bold"), shown)
 
 

@@ -16,7 +16,9 @@ CHECKOUT = Path(__file__).parent.parent
 SERVER_SIDE = {"app", "asgi", "serve", "worker", "null_app", "leaving"}
 CLIENT_SIDE = {"load"}
 READING_SIDE = {
+    "advice",
     "analysis",
+    "best",
     "charts",
     "claims",
     "commands.compare_view",
@@ -31,6 +33,8 @@ READING_SIDE = {
     "ranking",
     "report",
     "saturation",
+    "sweep",
+    "sweep_chart",
     "tables",
 }
 COMMANDS = {f"commands.{path.stem}" for path in (CHECKOUT / "harness" / "commands").glob("[a-z]*.py")}

@@ -1,0 +1,90 @@
+"""The command line that runs a plan again, or a part of it. Pure: a `run.json` goes in, a line comes out.
+
+Built-in plans are named. One made of flags is written out as flags; of a file only the name is known.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness.options import WorkloadOptions
+
+Record = Mapping[str, Any]
+Arm = Mapping[str, Any]  # as it stands in a recorded plan
+
+_FLAGS, _SWEEP = "flags", "sweep"  # names of plans that no file has
+
+
+def command(record: Record, *, arms: tuple[str, ...] = (), blocks: int | None = None) -> str:
+    """`execbench run …` for the run's plan, with these arms of it (all) and so many blocks (as it has).
+
+    "" for a run without a plan. A sweep is repeated as a whole: its settings are no arms that flags can name.
+    """
+    plan = record.get("plan") or {}
+    if not plan.get("arms"):
+        return ""
+    words = _words(plan, arms)
+    return shlex.join(["execbench", *words, *([] if blocks is None else ["--blocks", str(blocks)])])
+
+
+def loads(record: Record, strategies: tuple[str, ...]) -> str:
+    """`execbench run …` with these strategies, and everything else as the run had it."""
+    plan = record.get("plan") or {}
+    chosen = [word for name in strategies for word in ("--strategy", name)]
+    return shlex.join(["execbench", "run", *chosen, *_measuring(plan), *_workload(plan)])
+
+
+def strategy(arm: Arm) -> str:
+    """What `--strategy` would say of the arm: batch:over=process,workers=2; "" for an arm that has none."""
+    name = str(arm.get("strategy") or "")
+    said = {**(arm.get("options") or {})}
+    if arm.get("workers") is not None:
+        said = {"workers": arm["workers"], **said}
+    if "factory" in said:
+        name += f":{said.pop('factory')}"
+    return name + (":" + ",".join(f"{key}={value}" for key, value in said.items()) if said else "")
+
+
+def _words(plan: Record, arms: tuple[str, ...]) -> list[str]:
+    if plan.get("sweep"):
+        return ["sweep", *_swept(plan["sweep"]), *_measuring(plan), *_workload(plan)]
+    kept = [arm for arm in plan["arms"] if not arms or arm["name"] in arms]
+    if plan.get("name") == _FLAGS:
+        chosen = [word for arm in kept for word in ("--strategy", strategy(arm))]
+        return ["run", *chosen, *_measuring(plan), *_workload(plan)]
+    chosen = [word for arm in kept for word in ("--strategy", str(arm["name"]))] if arms else []
+    return ["run", str(plan.get("name") or "PLAN.toml"), *chosen]
+
+
+def _swept(sweep: Record) -> Iterator[str]:
+    for name in sweep.get("strategies") or ():
+        yield from ("--strategy", str(name))
+    for axis, values in sweep["axes"].items():
+        yield from ("--over", f"{axis}={','.join(map(str, values))}")
+
+
+def _measuring(plan: Record) -> Iterator[str]:
+    for users in plan.get("concurrency") or ():
+        yield from ("-c", str(users))
+    for law in plan.get("arrivals") or ():
+        yield from ("--arrivals", str(law))
+    if plan.get("requests"):
+        yield from ("--requests", str(plan["requests"]))
+    if plan.get("reference"):
+        yield from ("--reference", str(plan["reference"]))
+    if plan.get("twin"):
+        yield "--twin"
+    if plan.get("fresh"):
+        yield "--fresh"
+
+
+def _workload(plan: Record) -> Iterator[str]:
+    usual = WorkloadOptions().model_dump()
+    for name, value in (plan.get("workload") or {}).items():
+        if name in usual and value not in (None, usual[name]):
+            flag = "--workload" if name == "name" else f"--{name.replace('_', '-')}"
+            yield from (
+                (flag,) if value is True else (flag, f"{value:g}" if isinstance(value, float) else str(value))
+            )
