@@ -15,6 +15,7 @@ The best of many is partly the luckiest of many: its own figures are too good. T
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -95,12 +96,13 @@ def of(logs: pd.DataFrame, reference: str | None = None) -> Best | None:
     values = finite.to_numpy(dtype=np.float64)
     order = np.argsort(-values.mean(axis=0), kind="stable")
     names = [str(name) for name in finite.columns]
+    beaten = _beaten(values)
     gain = UNKNOWN
     if reference in names:
         gain = _judged(values, values - values[:, [names.index(reference)]], int(order[0]))
     return Best(
         arm=names[order[0]],
-        rivals=tuple(names[place] for place in order[1:] if not _is_beaten(values, int(place))),
+        rivals=tuple(names[place] for place in order[1:] if not beaten[place]),
         value=_judged(values, values, int(order[0])),
         gain=gain,
         judged=tuple(names),
@@ -127,14 +129,20 @@ def _optimism(values: Floats, figures: Floats) -> float:
     return float((there - figures.mean(axis=0)[chosen]).mean() * math.sqrt(blocks / (blocks - 1)))
 
 
-def _is_beaten(values: Floats, arm: int) -> bool:
-    """Whether some other arm is better than this one by more than chance."""
+def _beaten(values: Floats) -> list[bool]:
+    """Of each arm, whether some other one is better by more than chance."""
+    arms = values.shape[1]
     if len(values) < FEWEST_BLOCKS:
-        return False
+        return [False] * arms
+    flipped = _flips(len(values)) @ values / len(values)
+    return [_is_beaten(values, flipped, arm) for arm in range(arms)]
+
+
+def _is_beaten(values: Floats, flipped: Floats, arm: int) -> bool:
+    """`flipped`: the arms' means under each choice of signs of the blocks, the observed ones first."""
     gaps = np.delete(values, arm, axis=1) - values[:, [arm]]
-    largest = _t(_flips(len(values)) @ gaps / len(gaps), gaps).max(axis=1)
-    observed = float(_t(gaps.mean(axis=0)[None, :], gaps).max())
-    return bool(np.mean(largest >= observed - 1e-9 * abs(observed)) <= ALPHA)
+    largest = _t(np.delete(flipped, arm, axis=1) - flipped[:, [arm]], gaps).max(axis=1, initial=-math.inf)
+    return bool(np.mean(largest >= largest[0] - 1e-9 * abs(largest[0])) <= ALPHA)
 
 
 def _t(means: Floats, gaps: Floats) -> Floats:
@@ -143,6 +151,7 @@ def _t(means: Floats, gaps: Floats) -> Floats:
     return np.asarray(means * math.sqrt(len(gaps) - 1) / np.sqrt(variance), dtype=np.float64)
 
 
+@functools.lru_cache(maxsize=4)
 def _flips(blocks: int) -> Floats:
     """Choices of signs, a row each, the observed ones first: all of them, or so many drawn."""
     if blocks <= _EXACT:
