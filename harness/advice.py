@@ -318,7 +318,7 @@ def _setting(record: Mapping[str, Any], arm: str) -> str:
         own.append(f"server_processes={planned['server_processes']}")
     text = again.strategy(planned)
     said = [f"--strategy {text}"] if text != arm and text else []
-    return f" ({', '.join([*said, *own])})" if said or own else ""
+    return f" ({' with '.join(filter(None, [*said, ', '.join(own)]))})" if said or own else ""
 
 
 def _planned(record: Mapping[str, Any], arm: str) -> Mapping[str, Any]:
@@ -370,7 +370,7 @@ def _rivals(found: Inputs, chosen: _Chosen) -> str:
     if least and least != chosen.take and known.get(chosen.take, 0.0) >= WORTH_SAYING * known[least]:
         said += f"; {least} takes {short(known[least])} MB of memory instead of {short(known[chosen.take])}"
     blocks = _blocks_to_tell(found, chosen)
-    return f"{said}; about {blocks} blocks would tell {_rival(chosen)}." if blocks else f"{said}."
+    return f"{said}; about {blocks} blocks would tell it from {_rival(chosen)}." if blocks else f"{said}."
 
 
 def _memory_mb(found: Inputs, arm: str, load: str) -> float:
@@ -384,7 +384,7 @@ def _costs(found: Inputs, chosen: _Chosen) -> str:
     mine, theirs = (row_of(found.tables.costs, arm, chosen.load) for arm in (chosen.take, found.reference))
     figures = (("memory_uss_mb", "MB of memory"), ("cpu_ms_per_request", "ms of CPU a request"))
     told = [
-        f"{short(mine[name])} {unit}{_beside(theirs.get(name, math.nan), found.reference)}"
+        f"{short(mine[name])} {unit}{_beside(mine[name], theirs.get(name, math.nan), found.reference)}"
         for name, unit in figures
         if not math.isnan(mine.get(name, math.nan))
     ]
@@ -393,8 +393,11 @@ def _costs(found: Inputs, chosen: _Chosen) -> str:
     return f"It costs {' and '.join(told)}." if told else ""
 
 
-def _beside(value: float, reference: str) -> str:
-    return "" if math.isnan(value) else f" ({reference}: {short(value)})"
+def _beside(value: float, other: float, reference: str) -> str:
+    if math.isnan(other):
+        return ""
+    alike = abs(math.log(value / other)) < ranking.WORTH_A_WORD if value > 0 and other > 0 else value == other
+    return f" (as {reference})" if alike else f" ({reference}: {short(other)})"
 
 
 def _elsewhere(found: Inputs, chosen: _Chosen) -> str:
@@ -424,7 +427,7 @@ def _by_median(found: Inputs, chosen: _Chosen) -> str:
 def _medians(found: Inputs, chosen: _Chosen, arm: str, load: str) -> str:
     rows = (row_of(found.tables.summary, one, load) for one in (arm, chosen.take))
     mine, theirs = (short(row["latency_p50_ms"]) for row in rows)
-    return f"({mine} against {theirs} ms)"
+    return f"(median {mine} against {theirs} ms)"
 
 
 def _slower_at(found: Inputs, arm: str) -> list[str]:
@@ -466,8 +469,8 @@ def _would_change(found: Inputs, arm: str, load: str) -> str:
     busy, cores = _busy_cores(found, row, arm, load)
     if cores and busy >= FULL * cores:
         return (
-            f"What would change this: more cores{_cheaper(found)}; server and client keep {busy:.1f} of "
-            f"{cores:g} busy, so more workers alone will not."
+            f"What would change this: more cores{_cheaper(found)}; server and client keep "
+            f"{min(busy, cores):.1f} of {cores:g} busy, so more workers alone will not."
         )
     parts, whole_ms = ranking.parts_of(row), float(row["latency_mean_ms"])
     part = max(parts, key=lambda name: parts[name], default="")

@@ -52,10 +52,16 @@ def _words(plan: Record, arms: tuple[str, ...]) -> list[str]:
         return ["sweep", *_swept(plan["sweep"]), *_measuring(plan), *_workload(plan)]
     kept = [arm for arm in plan["arms"] if not arms or arm["name"] in arms]
     if plan.get("name") == _FLAGS:
-        chosen = [word for arm in kept for word in ("--strategy", strategy(arm))]
+        chosen = [word for arm in kept for word in _arm(arm)]
         return ["run", *chosen, *_measuring(plan), *_workload(plan)]
     chosen = [word for arm in kept for word in ("--strategy", str(arm["name"]))] if arms else []
     return ["run", str(plan.get("name") or "PLAN.toml"), *chosen]
+
+
+def _arm(arm: Arm) -> tuple[str, str]:
+    """An arm may also be a server that runs already."""
+    text = strategy(arm)
+    return ("--strategy", text) if text else ("--url", f"{arm['name']}={arm.get('url', 'URL')}")
 
 
 def _swept(sweep: Record) -> Iterator[str]:

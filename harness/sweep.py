@@ -286,7 +286,7 @@ def _of_metric(
     logs = figures.replace([math.inf, -math.inf], math.nan).dropna() * (
         -1.0 if metric.lower_is_better else 1.0
     )
-    known = {arm: said for arm, said in settings.items() if arm in logs.columns}
+    known = {arm: said for arm, said in settings.items() if arm in logs.columns and len(logs)}
     rows = [
         _effect(found, logs, axis, value, first, pairs, metric) | {"load": load, "metric": metric.name}
         for axis in axes

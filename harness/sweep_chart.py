@@ -47,7 +47,8 @@ def chart(swept: Swept) -> Figure:
     """The figure by which the best was chosen, with its interval, for each setting under that load."""
     here = swept.table[swept.table["load"] == swept.load]
     name = "throughput_per_s" if swept.metric is best.RATES else "latency_p50_ms"
-    here = here[np.isfinite(here[name].astype(float))]
+    figure = here[name].astype(float)
+    here = here[np.isfinite(figure) & (figure > 0)]
     if here.empty:
         return _sorry("No setting of the sweep gave good answers.")
     figures = here.assign(

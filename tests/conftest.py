@@ -29,8 +29,29 @@ GONE_WITHIN_S = 5.0
 COMPUTING = {
     f"test_{name}"
     for name in (
-        *("analysis", "arrivals", "charts", "claims", "compare_command", "comparison", "coverage"),
-        *("environment", "forest", "machine", "plans", "reference", "report", "stats", "store", "tables"),
+        *(
+            "advice",
+            "analysis",
+            "arrivals",
+            "best",
+            "charts",
+            "claims",
+            "compare_command",
+            "comparison",
+            "coverage",
+        ),
+        *(
+            "environment",
+            "forest",
+            "grid",
+            "machine",
+            "plans",
+            "reference",
+            "report",
+            "stats",
+            "store",
+            "tables",
+        ),
     )
 }
 WHOLE_JOB = "test_end_to_end"

@@ -57,8 +57,8 @@ def test_it_names_the_arm_the_gain_with_interval_the_load_the_part_that_shrinks_
     said = advised(run)
     assert said.take == "batch"
     assert said.lines[0] == (
-        "Take batch (--strategy batch:workers=2,over=process): at c = 8 expect 276 requests/s and a median of "
-        "29 ms, 2.97 times [2.97, 2.97] the requests/s of thread (93 requests/s and a median of 86 ms)."
+        "Take batch (--strategy batch:workers=2,over=process): at c = 8 expect 276 requests/s and a median "
+        "of 29 ms, 2.97 times [2.97, 2.97] the requests/s of thread (93 requests/s and a median of 86 ms)."
     )
     assert (
         said.lines[1]
@@ -69,9 +69,7 @@ def test_it_names_the_arm_the_gain_with_interval_the_load_the_part_that_shrinks_
     assert (said.gain, said.low, said.high) == pytest.approx((86 / 29,) * 3)
 
 
-def test_of_arms_that_cannot_be_told_apart_the_reference_stays_and_how_many_blocks_would_tell() -> (
-    None
-):
+def test_of_arms_that_cannot_be_told_apart_the_reference_stays_and_how_many_blocks_would_tell() -> None:
     world = {("thread", 8): jittered(Point(), 1), ("process", 8): jittered(Point(model_ms=5.9), 2)}
     said = of(world, blocks=8, name="article")
     assert said.take == "thread"
@@ -132,7 +130,7 @@ def test_of_equals_the_one_that_loses_least_under_other_loads_is_taken() -> None
 
 def test_another_load_that_changes_the_order_is_told() -> None:
     said = of({**BATCHES, ("batch", 1): Point(model_ms=25.0)})
-    assert "Another load changes this: at c = 1 thread is better (16 against 31 ms)" in text(said)
+    assert "Another load changes this: at c = 1 thread is better (median 16 against 31 ms)" in text(said)
     assert "at c = 1 batch is slower than thread" in text(said)
 
 

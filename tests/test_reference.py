@@ -14,7 +14,7 @@ import pytest
 from nbclient import NotebookClient
 
 CHECKOUT = Path(__file__).parent.parent
-DERIVED = ("summary.csv", "claims.csv", "comparisons.csv", "costs.csv")
+DERIVED = ("summary.csv", "claims.csv", "comparisons.csv", "costs.csv", "advice.txt")
 LARGEST_BYTES = 12_000_000
 
 
