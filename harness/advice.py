@@ -118,8 +118,9 @@ def _next_of_one(found: Inputs, arm: str, row: Mapping[str, Any]) -> str:
     if found.record.get("plan"):
         planned = again.strategy(_planned(found.record, arm))
         others = [name for name in COMPARED if name != planned]
-        return again.loads(found.record, (planned, *others)) if planned else ""
-    url = (found.record.get("load") or {}).get("url")
+        if planned:
+            return again.loads(found.record, (planned, *others))
+    url = _planned(found.record, arm).get("url") or (found.record.get("load") or {}).get("url")
     known = url and not math.isnan(row["concurrency"])
     return f"execbench load {url} -c {2 * row['concurrency']:.0f}" if known else ""
 

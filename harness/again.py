@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.options import WorkloadOptions
+from harness.options import Request, WorkloadOptions
 
 Record = Mapping[str, Any]
 Arm = Mapping[str, Any]  # as it stands in a recorded plan
@@ -20,10 +20,11 @@ _FLAGS, _SWEEP = "flags", "sweep"  # names of plans that no file has
 def command(record: Record, *, arms: tuple[str, ...] = (), blocks: int | None = None) -> str:
     """`execbench run …` for the run's plan, with these arms of it (all) and so many blocks (as it has).
 
-    "" for a run without a plan. A sweep is repeated as a whole: its settings are no arms that flags can name.
+    "" for a run without a plan, and for one that asked servers in its own words. A sweep is repeated as a
+    whole: its settings are no arms that flags can name.
     """
     plan = record.get("plan") or {}
-    if not plan.get("arms"):
+    if not plan.get("arms") or plan.get("ask") not in (None, Request().model_dump(mode="json")):
         return ""
     words = _words(plan, arms)
     return shlex.join(["execbench", *words, *([] if blocks is None else ["--blocks", str(blocks)])])
@@ -38,6 +39,8 @@ def loads(record: Record, strategies: tuple[str, ...]) -> str:
 
 def strategy(arm: Arm) -> str:
     """What `--strategy` would say of the arm: batch:over=process,workers=2; "" for an arm that has none."""
+    if arm.get("url"):
+        return ""
     name = str(arm.get("strategy") or "")
     said = {**(arm.get("options") or {})}
     if arm.get("workers") is not None:

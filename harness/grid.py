@@ -31,7 +31,10 @@ _BESIDE_WINDOW_S = 0.5  # warm-up, and what lies between two trials
 _A_REQUEST_S = 0.01
 
 _COUNTS = ("workers", "server_processes")  # fields of an arm; any other axis is an option of one of its parts
-_OF_WORKLOAD = frozenset(WorkloadOptions.model_fields) - {"name"}
+_OF_WORKLOAD = frozenset(WorkloadOptions.model_fields) - {
+    "name",
+    "payloads",
+}  # the texts are one load's for all
 NAMES = frozenset(_COUNTS) | STRATEGY_OPTIONS | _OF_WORKLOAD
 
 Axes = Mapping[str, tuple[Scalar, ...]]

@@ -219,6 +219,17 @@ def test_a_load_on_somebody_elses_server_is_told_what_dominates_and_to_ask_for_m
     assert said.command == "execbench load http://127.0.0.1:1/ -c 16"
 
 
+def test_servers_that_run_already_are_asked_again_by_their_addresses() -> None:
+    run = closed({("mine", 8): jittered(Point(), 1), ("yours", 8): jittered(Point(model_ms=5.9), 2)})
+    run.record["plan"] |= {"name": "flags", "concurrency": [8]}
+    for arm in run.record["plan"]["arms"]:
+        arm |= {"strategy": "url", "url": f"http://127.0.0.1:1/{arm['name']}"}
+    command = advised(run).command
+    assert command.startswith("execbench run --url mine=http://127.0.0.1:1/mine --url yours=http://")
+    run.record["plan"]["ask"] = {"method": "PUT"}
+    assert advised(run).command == ""
+
+
 def test_too_few_blocks_bear_no_advice() -> None:
     said = of(BATCHES, blocks=3, name="article")
     assert said.lines == (
