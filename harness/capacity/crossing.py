@@ -1,0 +1,266 @@
+"""Where the windows' scores cross their objectives: the capacity, from windows at several rates. Pure.
+
+ln score is fitted as a line over a scale of the rate on which queues are nearly straight: for a mean the
+room that is left to the arm's throughput, as the mean wait of M/G/1 goes with 1 / (1 - load); for the share
+beyond a limit ln rate. The fit is Poisson regression: windows without any score count, scores weigh with
+their requests, and nothing is averaged on the log scale. The capacity is where the line meets the target,
+the lowest of all objectives. Its interval resamples blocks and fits slope and level anew in each draw: see
+`harness/studies/searching.py` for how often it covers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from harness import stats
+from harness.slo import Objective
+from harness.stats import Effect
+
+Floats = npt.NDArray[np.float64]
+
+NEAR = 0.3  # of ln rate: windows of the search that far from the middle still tell the slope
+BEYOND = 0.06  # of ln rate: so far beyond the rates tried the line is believed
+HALVINGS = 30
+# few blocks of bursts cover less than they say: read there, they hold the truth as often as 95 % should;
+# ratios need no such help, as the bursts are in both arms (docs/studies/search.md)
+READ_AT = 0.98
+LEAST_ROOM = 1.1  # of the highest rate tried: who holds it can do more, whatever the closed loop said
+# slopes that are believed; M/D/1: 1.2 for a mean three times as long as the lone one, 10 to 20 for p95, p99
+MEAN_SLOPES = (0.2, 6.0)
+SHARE_SLOPES = (2.0, 40.0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Window:
+    """What one window says: the sum of each objective's scores, and of how many requests."""
+
+    block: int
+    rate_per_s: float
+    confirms: bool  # or it was of the search, and tells the slope only
+    sums: tuple[float, ...]  # in the order of the objectives
+    counts: tuple[float, ...]
+    gave_up: bool = False  # cut short, as nothing could save it
+
+    def keeps(self, objectives: Sequence[Objective]) -> bool:
+        """Whether every objective was kept in this window alone."""
+        return not self.gave_up and all(
+            total < one.target * count
+            for one, total, count in zip(objectives, self.sums, self.counts, strict=True)
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Crossing:
+    """One arm's capacity. Logs of requests a second; draws are of resampled blocks, alike in all arms."""
+
+    blocks: tuple[int, ...]
+    log_rate: float  # within the rates tried
+    at_least: bool  # the highest rate tried still held
+    at_most: bool  # the lowest one did not
+    binding: int  # the objective that is crossed first
+    crossings: tuple[float, ...]  # of every objective, infinite where it was never in danger
+    low_draws: Floats  # no higher than the rates tried; -inf below them
+    high_draws: Floats  # no lower than the rates tried; inf above them
+    by_block: Floats  # what each block says, to the first order
+
+    def interval(self) -> tuple[float, float]:
+        """Requests a second, at 95 %: 0 or infinite for an end beyond the rates tried, NaN of one block."""
+        return _ends(self.low_draws, self.high_draws, len(self.blocks), READ_AT)
+
+
+def cross(
+    windows: Sequence[Window], objectives: Sequence[Objective], own_per_s: float, *, seed: int = 1
+) -> Crossing | None:
+    """The capacity from the confirming windows; None without any, or without a request in them.
+
+    own_per_s: what the arm can do in closed loop.
+    """
+    if not _tell(windows):
+        return None
+    fits = _fits(windows, objectives, own_per_s)
+    crossings = tuple(fit.log_rate for fit in fits)
+    binding = int(np.argmin(crossings))
+    confirming = [window for window in windows if window.confirms]
+    blocks = tuple(sorted({window.block for window in confirming}))
+    place = np.array([blocks.index(window.block) for window in confirming])
+    weights = _draws(len(blocks), seed)[:, place]
+    drawn = np.min([fit.log_rates(weights) for fit in fits], axis=0)
+    tried = np.log([window.rate_per_s for window in windows])
+    lowest, highest = float(tried.min()), float(tried.max())
+    return Crossing(
+        blocks=blocks,
+        log_rate=float(np.clip(crossings[binding], lowest, highest)),
+        at_least=crossings[binding] > highest + BEYOND,
+        at_most=crossings[binding] < lowest - BEYOND,
+        binding=binding,
+        crossings=crossings,
+        low_draws=np.where(drawn < lowest - BEYOND, -math.inf, np.minimum(drawn, highest)),
+        high_draws=np.where(drawn > highest + BEYOND, math.inf, np.maximum(drawn, lowest)),
+        by_block=fits[binding].by_block(place, len(blocks)),
+    )
+
+
+def log_rates(
+    windows: Sequence[Window], objectives: Sequence[Objective], own_per_s: float
+) -> tuple[float, ...]:
+    """ln of the rate at which each objective is crossed, without an interval; empty when nothing confirms."""
+    return tuple(fit.log_rate for fit in _fits(windows, objectives, own_per_s)) if _tell(windows) else ()
+
+
+def effect(arm: Crossing, reference: Crossing, *, level: float = stats.LEVEL) -> Effect:
+    """Ratio of two capacities over the same blocks; ValueError when they are others."""
+    if arm.blocks != reference.blocks:
+        raise ValueError("capacities of different blocks are not paired")
+    blocks = len(arm.blocks)
+    draws = arm.low_draws - reference.high_draws, arm.high_draws - reference.low_draws
+    (low, high), (low_90, high_90) = (_ends(*draws, blocks, at) for at in (level, stats.TOST_LEVEL))
+    with np.errstate(invalid="ignore"):  # of two arms that were never in danger nothing is known
+        own = arm.by_block - reference.by_block
+        spread = float(np.std(draws[0], ddof=1) * math.sqrt(blocks)) if blocks > 1 else math.nan
+    lag1 = float(stats.lag1_autocorrelation(own))
+    return Effect(
+        ratio=math.exp(arm.log_rate - reference.log_rate),
+        low=low,
+        high=high,
+        low_90=low_90,
+        high_90=high_90,
+        level=level,
+        blocks=blocks,
+        spread=spread,
+        p=stats.sign_flip_p(own),
+        lag1=lag1,
+        drifts=lag1 > stats.drift_bound(blocks),
+    )
+
+
+class _Scale(NamedTuple):
+    """The scale of rates on which a line is fitted, and how steep it may be."""
+
+    slopes: tuple[float, float]
+    most_per_s: float = math.inf  # the pole of a mean; infinite: ln rate
+
+    def place(self, rate_per_s: Floats) -> Floats:
+        if math.isinf(self.most_per_s):
+            return np.log(rate_per_s)
+        return -np.log1p(-rate_per_s / self.most_per_s)
+
+    def log_rate(self, place: Floats) -> Floats:
+        if math.isinf(self.most_per_s):
+            return place
+        return np.asarray(np.log(-self.most_per_s * np.expm1(-np.fmax(place, 1e-9))))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Fit:
+    """One objective: score sums over the scale. The first rows are the search's, the others confirm."""
+
+    scale: _Scale
+    at: Floats  # on the scale, from the confirming windows' mean
+    middle: float
+    sums: Floats
+    counts: Floats
+    others: int  # rows of the search
+    target: float
+
+    def slopes(self, weights: Floats) -> Floats:
+        """The likeliest slope for each row of weights of the confirming windows, by bisection.
+
+        At it the mean place of the scores is that of the requests, each weighed by what the line expects.
+        """
+        whole = np.hstack([np.ones((len(weights), self.others)), weights])
+        low, high = (np.full(len(weights), bound) for bound in self.scale.slopes)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            seen = whole @ (self.sums * self.at) / (whole @ self.sums)  # NaN without any score: steepest
+            for _ in range(HALVINGS):
+                slope = (low + high) / 2
+                expected = whole * self.counts * np.exp(slope[:, None] * self.at)
+                too_steep = expected @ self.at / expected.sum(axis=1) > seen
+                low, high = np.where(too_steep, low, slope), np.where(too_steep, slope, high)
+        return np.asarray((low + high) / 2)
+
+    def log_rates(self, weights: Floats) -> Floats:
+        """Where the line meets the target, by the confirming windows; infinite where nothing scored."""
+        slopes, own = self.slopes(weights), slice(self.others, None)
+        expected = (weights * self.counts[own] * np.exp(slopes[:, None] * self.at[own])).sum(axis=1)
+        scored = weights @ self.sums[own]
+        with np.errstate(divide="ignore"):
+            place = self.middle + np.log(self.target * expected / scored) / slopes
+        return np.where(scored > 0, self.scale.log_rate(place), math.inf)
+
+    @functools.cached_property
+    def log_rate(self) -> float:
+        """Of all windows."""
+        return float(self.log_rates(self._whole)[0])
+
+    def by_block(self, place: npt.NDArray[np.int64], blocks: int) -> Floats:
+        """The capacity as each block alone would move it; infinite when there is none."""
+        if math.isinf(self.log_rate):
+            return np.full(blocks, math.inf)
+        slope, own = float(self.slopes(self._whole)[0]), slice(self.others, None)
+        found = self.scale.place(np.exp(np.array(self.log_rate)))
+        expected = self.counts[own] * self.target * np.exp(slope * (self.at[own] + self.middle - found))
+        excess = np.bincount(place, self.sums[own] - expected, blocks) * blocks / expected.sum()
+        return self.scale.log_rate(found - excess / slope)
+
+    @property
+    def _whole(self) -> Floats:
+        return np.ones((1, len(self.at) - self.others))
+
+
+def _fits(windows: Sequence[Window], objectives: Sequence[Objective], own_per_s: float) -> list[_Fit]:
+    most = max(own_per_s, LEAST_ROOM * max(window.rate_per_s for window in windows))
+    scales = [_Scale(SHARE_SLOPES) if one.is_share else _Scale(MEAN_SLOPES, most) for one in objectives]
+    confirming = [window for window in windows if window.confirms]
+    middle = float(np.mean(np.log([window.rate_per_s for window in confirming])))
+    near = [window for window in windows if _tells_the_slope(window, middle)]
+    return [
+        _fit(number, one.target, scale, near, confirming)
+        for number, (one, scale) in enumerate(zip(objectives, scales, strict=True))
+    ]
+
+
+def _tells_the_slope(window: Window, middle: float) -> bool:
+    return not window.confirms and not window.gave_up and abs(math.log(window.rate_per_s) - middle) < NEAR
+
+
+def _fit(
+    number: int, target: float, scale: _Scale, near: Sequence[Window], confirming: Sequence[Window]
+) -> _Fit:
+    rows = [*near, *confirming]
+    at = scale.place(np.array([window.rate_per_s for window in rows]))
+    middle = float(at[len(near) :].mean())
+    return _Fit(
+        scale=scale,
+        at=at - middle,
+        middle=middle,
+        sums=np.array([window.sums[number] for window in rows], dtype=np.float64),
+        counts=np.array([window.counts[number] for window in rows], dtype=np.float64),
+        others=len(near),
+        target=target,
+    )
+
+
+def _tell(windows: Sequence[Window]) -> bool:
+    """Whether anything confirms, with a request for every objective."""
+    counts = [window.counts for window in windows if window.confirms]
+    return bool(counts) and all(sum(count) for count in zip(*counts, strict=True))
+
+
+def _draws(blocks: int, seed: int) -> Floats:
+    """How often each block comes in each draw: the same in every arm of so many blocks."""
+    if blocks < 2:
+        return np.ones((1, blocks))
+    return stats.resamples(blocks, stats.RESAMPLES, np.random.default_rng(seed)).astype(np.float64)
+
+
+def _ends(low_draws: Floats, high_draws: Floats, blocks: int, level: float) -> tuple[float, float]:
+    low, _ = stats.tail_interval(low_draws, blocks, level=level)
+    _, high = stats.tail_interval(high_draws, blocks, level=level)
+    return math.exp(low), math.exp(high)
