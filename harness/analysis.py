@@ -83,16 +83,17 @@ STAIRCASE_COLUMNS = [
 # -- per request ---------------------------------------------------------------------------------------
 
 
-def derive(requests: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+def derive(requests: pd.DataFrame, trials: pd.DataFrame, *, pilot: bool = False) -> pd.DataFrame:
     """Every request with what follows from its stamps, in the order given. Warm-ups and failures stay.
 
-    Left out: the pilot (block 0), requests of no trial (the torn tail of a killed run), and pings, which are
-    no part of the load. From its trial each row gets `concurrency`, `io_nominal_ms`, `window_start_ms`,
-    `window_end_ms` and `trial_state`.
+    Left out: the pilot (block 0) unless it is asked for, requests of no trial (the torn tail of a killed
+    run), and pings, which are no part of the load. From its trial each row gets `concurrency`,
+    `io_nominal_ms`, `window_start_ms`, `window_end_ms` and `trial_state`.
     `model_plus_io_share` is (route_model + io) / service: how much of a call the article's parts explain.
     `model_share_ms` is the request's share of the call that it was in: model / batch size.
     """
-    finished = trials[trials["block"] > PILOT_BLOCK].rename(columns={"state": "trial_state"})
+    first = PILOT_BLOCK if pilot else PILOT_BLOCK + 1
+    finished = trials[trials["block"] >= first].rename(columns={"state": "trial_state"})
     finished["trial_state"] = finished["trial_state"].astype("category")  # one of two words, in every row
     theirs = pd.Index(finished["trial"]).get_indexer(requests["trial"])  # quicker and smaller than a merge
     counted = (theirs >= 0) & np.asarray(requests["phase"] != PING)

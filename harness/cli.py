@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
+from harness.commands.capacity import capacity
 from harness.commands.checking import check
 from harness.commands.compare import compare
 from harness.commands.faults import faults
@@ -53,6 +54,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(serve)
+app.command()(capacity)
 app.command()(load)
 app.command()(report)
 app.command()(compare)

@@ -212,9 +212,17 @@ class _Trial:
             under_way.add(task)
             task.add_done_callback(under_way.discard)
             task.add_done_callback(lambda _: free.release())
+            if self._is_lost():
+                self._window.nothing_more_is_due(self._now())
+                break
         else:
             self._window.nothing_more_is_due(self._now())
         await asyncio.gather(*under_way)
+
+    def _is_lost(self) -> bool:
+        """Whether the window has begun, and so many are in flight that the rest of it would be waste."""
+        most = self._options.give_up_in_flight
+        return most is not None and self._in_flight >= most and self._begun.is_set()
 
     async def _comes(self, due: float) -> bool:
         """Wait until `due`; False as soon as the window is over.

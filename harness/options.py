@@ -220,6 +220,9 @@ class LoadOptions(Frozen):
     arrivals: Law
     seed: int = 1  # of the arrivals; not of the texts
     cap: PositiveInt = IN_FLIGHT_CAP  # open loop: at most so many in flight, later ones are sent late
+    give_up_in_flight: PositiveInt | None = (
+        None  # open loop: once so many are in flight, nothing more is sent
+    )
     requests: PositiveInt | None = None
     duration_s: PositiveFloat | None = None
     warmup_requests: Annotated[int, Field(ge=0)] = 0

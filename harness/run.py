@@ -70,6 +70,23 @@ def run(
     Raises HarnessError when a server cannot start. An interrupted run keeps its finished trials; nothing
     that it started is left behind in any case.
     """
+    with session(plan, writer, listener, before, client_limit_per_s) as trials:
+        trials.run_all()
+    return trials.done
+
+
+@contextmanager
+def session(
+    plan: Plan,
+    writer: Writer,
+    listener: Listener,
+    before: Before | None = None,
+    client_limit_per_s: float | None = None,
+) -> Iterator[Trials]:
+    """Every server of `plan` ready and the load generator beside them; the caller says which trials are run.
+
+    Leaves what `run` leaves, however it is left.
+    """
     record = _Record(writer, plan, before)
     with record, Supervisor() as supervisor, ExitStack() as stack:
         loader = stack.enter_context(Loader(supervisor))
@@ -87,7 +104,7 @@ def run(
             listener.stage("limit: the model in a bare loop, alone")
             record.note(**limit.of_plan(plan, supervisor, loader, log=writer.log("limit"), cpus=cpus))
         arms = _Arms(plan, writer, supervisor, stack, record, pins)
-        trials = _Trials(plan, writer, loader, listener, arms, record, client_limit_per_s, before)
+        trials = Trials(plan, writer, loader, listener, arms, record, client_limit_per_s, before)
         if plan.runs_elsewhere:
             listener.stage("asking each server once")
             arms.ask_once(loader, listener)
@@ -101,9 +118,8 @@ def run(
         if plan.knows_own_loads:
             listener.stage("pilot: what each arm can do")
             trials.see_own_throughputs()
-        trials.run_all()
+        yield trials
         arms.note_memory()
-    return trials.done
 
 
 class _Record:
@@ -294,7 +310,9 @@ class _Arms:
             child.ask_to_stop()
 
 
-class _Trials:
+class Trials:
+    """Runs trials one after another, and saves each as it ends."""
+
     def __init__(
         self,
         plan: Plan,
@@ -312,13 +330,13 @@ class _Trials:
         self._listener = listener
         self._arms = arms
         self._record = record
-        self._client_limit_per_s = client_limit_per_s
+        self.client_limit_per_s = client_limit_per_s
         self._meter = noise.Meter(arms.pids, [loader.pid, os.getpid()])
         self._finished = before.done if before else frozenset()
         self._number = before.trials if before else 0
         self._precision = before.precision if before else Precision.of(plan)
         self._idle_before: dict[str, Any] = record["idle"] or {}
-        self._own_per_s: dict[str, float] = dict(record["own_per_s"] or {})
+        self.own_per_s: dict[str, float] = dict(record["own_per_s"] or {})
         self.done: list[Trial] = []
 
     def lone_model_ms(self, arm: Arm) -> float:
@@ -332,9 +350,9 @@ class _Trials:
         windows = [(arm, number) for number in range(PILOT_WINDOWS) for arm in self._plan.every_arm]
         seen: dict[str, list[float]] = {}
         for arm, number in windows:
-            if arm.name not in self._own_per_s:
+            if arm.name not in self.own_per_s:
                 cell = Cell(PILOT_BLOCK, number, arm, law)
-                samples = self._run_one(cell, duration_s=PILOT_CLOSED_S)
+                samples = self.run_one(cell, duration_s=PILOT_CLOSED_S)
                 seen.setdefault(arm.name, []).append(_closed_throughput(samples, self._plan.own_users))
         known = {arm: statistics.median(found) for arm, found in seen.items()}
         for name, found_per_s in known.items():
@@ -344,8 +362,8 @@ class _Trials:
                     stage="pilot",
                     hint="See trials.csv and logs/.",
                 )
-        self._own_per_s |= known
-        self._record.note(own_per_s=self._own_per_s)
+        self.own_per_s |= known
+        self._record.note(own_per_s=self.own_per_s)
 
     def run_all(self) -> None:
         """Every trial not finished yet; with `precision`, until a block ends with narrow intervals."""
@@ -354,16 +372,20 @@ class _Trials:
         for number, cell in enumerate(cells, 1):
             if cell.block != under_way:
                 under_way = cell.block
-                self._note_idle()
+                self.note_idle()
                 if self._is_precise():
                     self._record.note(stopped_at_block=cell.block - 1)
                     return
             self._listener.trial_begins(cell, number, len(cells))
-            self._run_one(cell)
+            self.run_one(cell)
             self._listener.trial_ends(self.done[-1])
-        self._note_idle()
+        self.note_idle()
 
-    def _note_idle(self) -> None:
+    def note(self, **facts: Any) -> None:
+        """Into run.json."""
+        self._record.note(**facts)
+
+    def note_idle(self) -> None:
         """What each arm burnt while others were measured, earlier sittings of a resumed run included."""
         idle = self._meter.idle_record()
         for arm, before in self._idle_before.items():
@@ -383,7 +405,7 @@ class _Trials:
     def _pilot_window(self, arm: Arm, number: int) -> float:
         lone = Cell(PILOT_BLOCK, number, arm, closed(1))
         settle_s = 0.0 if number else PILOT_SETTLES_S
-        samples = self._run_one(lone, settle_s=settle_s, requests=PILOT_REQUESTS, duration_s=None)
+        samples = self.run_one(lone, settle_s=settle_s, requests=PILOT_REQUESTS, duration_s=None)
         times = [sample.model_ms for sample in samples if sample.phase == MEASURE and sample.model_ms]
         if not times:
             raise HarnessError(
@@ -391,10 +413,11 @@ class _Trials:
             )
         return statistics.median(times)
 
-    def _run_one(self, cell: Cell, **changes: Any) -> list[Sample]:
+    def run_one(self, cell: Cell, **changes: Any) -> list[Sample]:
+        """One trial and its rows; `changes` are of its load. Its own row is the last of `done`."""
         self._number += 1
         started_at = utc_now()
-        law = cell.law.for_arm(self._own_per_s.get(cell.arm.name, 0.0))
+        law = cell.law.for_arm(self.own_per_s.get(cell.arm.name, 0.0))
         load = self._plan.load_options("", law, cell.block).model_copy(update=changes)
         outcome, readings, error = self._fire(cell, load)
         trial, samples = to_rows(
@@ -473,7 +496,7 @@ class _Trials:
         if not outcome.shots:
             return ""
         took_s = max(shot.done_ms for shot in outcome.shots) / 1e3
-        limit, rate = self._client_limit_per_s, len(outcome.shots) / took_s
+        limit, rate = self.client_limit_per_s, len(outcome.shots) / took_s
         if limit is not None and rate > MOST_OF_ROOFLINE * limit:
             return f"the load generator was the bottleneck: {rate:.0f} requests/s, it can do {limit:.0f}"
         return sent_late(load, outcome)

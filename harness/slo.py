@@ -94,6 +94,11 @@ def parse(texts: Iterable[str]) -> tuple[Objective, ...]:
     return found
 
 
+def shown(objectives: Sequence[Objective]) -> Objective:
+    """The one whose latency is drawn: the first of latency, or else the mean without a limit."""
+    return next((one for one in objectives if one.metric == LATENCY), Objective(LATENCY, None, math.inf))
+
+
 def hopeless_in_flight(objectives: Sequence[Objective], rate_per_s: float, window_s: float) -> int | None:
     """With so many requests in flight a window is lost whatever comes; None where no number says so.
 

@@ -24,9 +24,17 @@ def show(folder: Path, *, as_json: bool) -> None:
     from rich.text import Text
 
     from harness import report as reporting
-    from harness import tables
+    from harness import store, tables
+    from harness.capacity import report as capacity
+    from harness.commands import capacity_view
 
-    result = reporting.of(folder)
+    run = store.read(folder)
+    if capacity.is_capacity(run.record):
+        found = capacity.build(run)
+        capacity.write(found)
+        capacity_view.show(found, as_json=as_json)
+        return
+    result = reporting.build(run)
     reporting.write(result)
     if as_json:
         print_json(reporting.as_json(result))

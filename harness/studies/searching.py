@@ -18,6 +18,7 @@ import pandas as pd
 
 from harness import slo
 from harness.arrivals import Law, due_times_s
+from harness.capacity import reading
 from harness.capacity.crossing import Window, cross, effect
 from harness.capacity.walk import SETTLE_S, Asked, Start, Ways, walk
 from harness.check import Listener, Result, Unheard
@@ -29,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 
 SERVICE_MS = {"reference": 20.0, "slower": 22.0}
 OBJECTIVES = ("mean latency < 60 ms", "p95 < 120 ms", "p99 < 200 ms")
-TIMEOUT_MS = 30_000.0
+TIMEOUT_S = 30.0
 LEAST_COVERAGE = 0.85
 MOST_BIAS = 0.015
 
@@ -109,14 +110,15 @@ def window(asked: Asked, service_ms: float, objectives: Sequence[Objective], see
     arrivals_ms = 1e3 * np.array(list(itertools.takewhile(lambda due: due < until_s, dues)))
     latency_ms = service_ms + lindley_waits_ms(arrivals_ms, service_ms)
     latency_ms = latency_ms[arrivals_ms >= SETTLE_S * 1e3]
-    good = np.ones(len(latency_ms), dtype=bool)
-    scores = [one.scores(latency_ms, latency_ms, good, TIMEOUT_MS) for one in objectives]
-    return Window(
+    return reading.window(
         block=asked.block,
         rate_per_s=asked.rate_per_s,
         confirms=asked.confirms,
-        sums=tuple(float(score.sum()) for score in scores),
-        counts=tuple(float(len(score)) for score in scores),
+        latency_ms=latency_ms,
+        io_ms=np.zeros(len(latency_ms)),
+        good=np.ones(len(latency_ms), dtype=bool),
+        objectives=objectives,
+        timeout_s=TIMEOUT_S,
     )
 
 

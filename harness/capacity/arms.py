@@ -1,0 +1,224 @@
+"""What a capacity run says of each arm: a row of `COLUMNS`. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness import analysis, stats
+from harness.capacity import windows as readings
+from harness.capacity.breaking import Broke, broke
+from harness.capacity.crossing import Crossing, Window, cross, effect
+from harness.evidence import Evidence
+from harness.slo import Objective
+from harness.stats import Effect, Verdict
+
+COLUMNS = [
+    "arm",
+    "strategy",
+    "promise_per_s",  # the lower end of the interval: what may be told to others
+    "capacity_per_s",  # the highest Poisson rate that keeps every objective
+    "low_per_s",  # its 95 % interval; 0 or infinite where an end lies beyond the rates tried
+    "high_per_s",
+    "bound",  # "at least": the highest rate tried still held; "at most": the lowest one did not
+    "blocks",  # confirming ones that count
+    "requests",  # in them
+    "binds",  # the objective that is crossed first
+    "reference",
+    "ratio",  # of capacities, over the same blocks
+    "ratio_low",
+    "ratio_high",
+    "p",
+    "verdict",
+    "knee_per_s",
+    "goodput_per_s",  # at the capacity: good answers within the latency objective
+    "closed_per_s",  # what the arm did in closed loop
+    "lone_ms",  # mean latency of a lone user
+    "broke_at_per_s",  # the lowest rate from the capacity on that broke an objective
+    "broke_first",
+    "how_it_broke",
+]
+AT_LEAST, AT_MOST = "at least", "at most"
+SURE_DIGITS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """What is known of one arm."""
+
+    name: str
+    own_per_s: float
+    trials: pd.DataFrame  # rows of windows.COLUMNS
+    windows: list[Window]
+    judged: tuple[Objective, ...]
+    unjudged: tuple[Objective, ...]
+    crossing: Crossing | None
+
+
+def of(name: str, found: Evidence, windows: pd.DataFrame, objectives: Sequence[Objective]) -> Arm:
+    rows = windows[windows["arm"] == name]
+    confirming = rows[rows["confirms"].astype(bool)]
+    enough = [
+        confirming[f"count_{number}"].sum() >= one.fewest_requests for number, one in enumerate(objectives, 1)
+    ]
+    own = float((found.run.record.get("own_per_s") or {}).get(name, math.nan))
+    numbers = [number for number, is_enough in enumerate(enough, 1) if is_enough]
+    judged = tuple(objectives[number - 1] for number in numbers)
+    its = readings.as_windows(rows, numbers)
+    return Arm(
+        name=name,
+        own_per_s=own,
+        trials=rows,
+        windows=its,
+        judged=judged,
+        unjudged=tuple(one for one, is_enough in zip(objectives, enough, strict=True) if not is_enough),
+        crossing=cross(its, judged, own) if judged else None,
+    )
+
+
+def _named(arms: Sequence[Arm], name: str) -> Arm:
+    return next(arm for arm in arms if arm.name == name)
+
+
+def row(arm: Arm, reference: Arm, found: Evidence, derived: pd.DataFrame) -> dict[str, Any]:
+    confirming = arm.trials[arm.trials["confirms"].astype(bool)]
+    lone = _lone(derived, arm.name)
+    known: dict[str, Any] = {
+        "arm": arm.name,
+        "strategy": found.run.trials.loc[found.run.trials["arm"] == arm.name, "strategy"].iloc[0]
+        if (found.run.trials["arm"] == arm.name).any()
+        else "",
+        "blocks": confirming["block"].nunique(),
+        "requests": int(confirming["requests"].sum()),
+        "reference": reference.name,
+        "closed_per_s": arm.own_per_s,
+        "lone_ms": analysis.statistic(lone, analysis.LATENCY, "mean"),
+        "knee_per_s": knee_per_s(arm.trials),
+    }
+    if arm.crossing is None:
+        return known | _nothing_held(arm)
+    return (
+        known | _held(arm, arm.crossing) | _versus(arm, reference, found) | _broken(arm, lone, derived, found)
+    )
+
+
+def _nothing_held(arm: Arm) -> dict[str, Any]:
+    """No rate held in the search; or, where nothing says so, nothing is known."""
+    broken = arm.trials[~arm.trials["kept"].astype(bool)]
+    if broken.empty or len(broken) < len(arm.trials):
+        return {"verdict": Verdict.INVALID}
+    lowest = float(broken["rate_per_s"].min())
+    return {"promise_per_s": 0.0, "low_per_s": 0.0, "high_per_s": lowest, "bound": AT_MOST, "verdict": ""}
+
+
+def _held(arm: Arm, crossing: Crossing) -> dict[str, Any]:
+    low, high = crossing.interval()
+    rate = math.exp(crossing.log_rate)
+    return {
+        "promise_per_s": rounded_down(low),
+        "capacity_per_s": rate,
+        "low_per_s": low,
+        "high_per_s": high,
+        "bound": AT_LEAST if crossing.at_least else AT_MOST if crossing.at_most else "",
+        "binds": "" if crossing.at_least else str(arm.judged[crossing.binding]),
+        "goodput_per_s": _goodput(arm.trials, rate),
+    }
+
+
+def rounded_down(rate_per_s: float) -> float:
+    """To a few digits: nobody promises 37.9142 requests a second."""
+    if not 0 < rate_per_s < math.inf:
+        return rate_per_s
+    step = 10.0 ** (math.floor(math.log10(rate_per_s)) - SURE_DIGITS + 1)
+    return math.floor(rate_per_s / step) * step
+
+
+def _goodput(trials: pd.DataFrame, rate_per_s: float) -> float:
+    """At this rate: the share of good answers within the latency objective, of the confirming windows."""
+    near = trials[trials["confirms"].astype(bool) & (trials["rate_per_s"] <= 1.02 * rate_per_s)]
+    near = near if len(near) else trials[trials["confirms"].astype(bool)]
+    offered = (near["rate_per_s"]).sum()
+    return float(rate_per_s * near["goodput_per_s"].sum() / offered) if offered else math.nan
+
+
+def _versus(arm: Arm, reference: Arm, found: Evidence) -> dict[str, Any]:
+    if arm.name == reference.name or reference.crossing is None:
+        return {"verdict": "reference" if arm.name == reference.name else Verdict.INVALID}
+    ratio = _ratio(arm, reference)
+    if ratio is None:
+        return {"verdict": Verdict.INVALID}
+    delta = found.facts.rules.delta_throughput
+    verdict = stats.verdict(ratio, delta, lower_is_better=False, noisy=bool(found.withheld))
+    return {
+        "ratio": ratio.ratio,
+        "ratio_low": ratio.low,
+        "ratio_high": ratio.high,
+        "p": ratio.p,
+        "verdict": str(verdict),
+    }
+
+
+def _ratio(arm: Arm, reference: Arm) -> Effect | None:
+    """Over the blocks that both have."""
+    blocks = [{window.block for window in side.windows if window.confirms} for side in (arm, reference)]
+    common = blocks[0] & blocks[1]
+    sides = [
+        cross(
+            [window for window in side.windows if not window.confirms or window.block in common],
+            side.judged,
+            side.own_per_s,
+        )
+        for side in (arm, reference)
+    ]
+    return None if sides[0] is None or sides[1] is None else effect(sides[0], sides[1])
+
+
+def knee_per_s(trials: pd.DataFrame) -> float:
+    """The tried rate at which good answers a second over mean latency are the most: Kleinrock's power
+    (1979, "Power and deterministic rules of thumb"). The mean is made monotone in the rate first.
+    """
+    from scipy import optimize
+
+    known = trials[trials["mean_ms"].notna() & ~trials["gave_up"].astype(bool)].sort_values("rate_per_s")
+    if known.empty:
+        return math.nan
+    means = optimize.isotonic_regression(known["mean_ms"].to_numpy(), weights=known["requests"].to_numpy()).x
+    share = 1 - known["failed"].to_numpy() / known["requests"].to_numpy()
+    power = known["rate_per_s"].to_numpy() * share / means
+    return float(known["rate_per_s"].iloc[int(np.argmax(power))])
+
+
+def _lone(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
+    rows = derived[(derived["arm"] == arm) & (derived["load"] == "closed(1)")]
+    return analysis.measured(rows)
+
+
+def _broken(arm: Arm, lone: pd.DataFrame, derived: pd.DataFrame, found: Evidence) -> dict[str, Any]:
+    """The lowest rate from the capacity on that broke an objective, and what grew most there."""
+    assert arm.crossing is not None
+    rows = arm.trials[~arm.trials["kept"].astype(bool)]
+    beyond = rows[rows["rate_per_s"] >= math.exp(arm.crossing.log_rate)]
+    rows = beyond if len(beyond) else rows
+    if rows.empty:
+        return {}
+    first = rows.sort_values("rate_per_s").iloc[0]
+    trials = found.run.trials.set_index("trial")
+    lag_ms = float(trials["server_lag_p99_ms"].get(first["trial"], math.nan))
+    its = analysis.measured(derived[derived["trial"] == first["trial"]])
+    seen = _why(arm, first, its, lone, lag_ms)
+    return {"broke_at_per_s": first["rate_per_s"], "broke_first": seen.part, "how_it_broke": seen.words}
+
+
+def _why(arm: Arm, window: pd.Series[Any], rows: pd.DataFrame, lone: pd.DataFrame, lag_ms: float) -> Broke:
+    """By the objective that was missed by most."""
+    (own,) = [one for one in arm.windows if one.block == window["block"]]
+    missed = [
+        total / count / one.target if count else 0.0
+        for one, total, count in zip(arm.judged, own.sums, own.counts, strict=True)
+    ]
+    return broke(rows, lone, arm.judged[int(np.argmax(missed))], lag_ms)

@@ -1,0 +1,79 @@
+"""What broke first: which part of a request grew most once the load was too high. Pure.
+
+The requests that broke the objective are held against those of a lone user. `loop` is what waits for the
+event loop: the way back, everything outside of the route, and the part of the awaited I/O that is no I/O –
+told by the server's own time of it where there is one, else by how late the loop was.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import pandas as pd
+
+from harness.slo import ERRORS, Objective
+
+QUEUE, MODEL, LOOP, IO, CLIENT = "queue", "model", "loop", "I/O", "client"
+DATABASE = "database"
+IO_SERVER = "io_server_ms"  # the awaited I/O as its own server saw it
+LATE_LOOP = 0.5  # of the growth of the I/O: a loop as late as that explains it
+
+
+class Broke(NamedTuple):
+    """`part` is one of the above or the commonest error, `words` say by how much."""
+
+    part: str = ""
+    words: str = ""
+
+
+def broke(rows: pd.DataFrame, lone: pd.DataFrame, objective: Objective, loop_lag_ms: float) -> Broke:
+    """What made the requests of `rows` (measured ones of a window that broke) break `objective`.
+
+    `lone`: measured requests of a single user. `loop_lag_ms`: p99 of the server's loop in the window.
+    """
+    failed = rows[~rows["ok"]]
+    late = rows[rows["ok"] & _late(rows, objective)]
+    if len(failed) and (objective.metric == ERRORS or len(failed) > len(late)):
+        commonest = failed["error"].mode().iloc[0]
+        return Broke(str(commonest), f"errors: {len(failed)} of {len(rows)} failed, most often {commonest}")
+    grown = _growth(late, lone[lone["ok"]], loop_lag_ms)
+    if not grown:
+        return Broke()
+    part = max(grown, key=lambda name: grown[name])
+    longer = late["latency_ms"].mean() - lone.loc[lone["ok"], "latency_ms"].mean()
+    whose = "late requests" if objective.percent is not None else "requests"
+    return Broke(
+        part, f"{part}: {grown[part]:.0f} of the {longer:.0f} ms that {whose} took longer than alone"
+    )
+
+
+def _late(rows: pd.DataFrame, objective: Objective) -> pd.Series[bool]:
+    if objective.percent is None:
+        return rows["ok"]
+    late: pd.Series[bool] = rows["io_ms" if objective.metric == "io" else "latency_ms"] > objective.limit
+    return late
+
+
+def _growth(rows: pd.DataFrame, lone: pd.DataFrame, loop_lag_ms: float) -> dict[str, float]:
+    """Part → ms that it takes longer than alone; only the client's where the server tells no parts."""
+    if rows.empty or lone.empty:
+        return {}
+
+    def more(column: str) -> float:
+        return float(rows[column].mean() - lone[column].mean())
+
+    found = {
+        CLIENT: more("dispatch_lag_ms"),
+        QUEUE: more("queue_ms"),
+        MODEL: more("model_ms"),
+        LOOP: more("resume_ms") + more("outside_ms"),
+        IO: more("io_ms"),
+    }
+    if IO_SERVER in rows and not math.isnan(at_server := more(IO_SERVER)):
+        found[LOOP] += found[IO] - at_server
+        found[DATABASE] = at_server
+        del found[IO]
+    elif loop_lag_ms >= LATE_LOOP * found[IO]:
+        found[LOOP] += found.pop(IO)
+    return {name: value for name, value in found.items() if not math.isnan(value)}

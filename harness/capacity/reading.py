@@ -1,0 +1,69 @@
+"""A trial's requests as the window that the walk and the fit know. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness import slo
+from harness.capacity.crossing import Floats, Window
+from harness.records import INVALID, MEASURE, Sample, Trial
+from harness.slo import Bools, Objective
+
+
+def window_of(
+    trial: Trial,
+    samples: Sequence[Sample],
+    objectives: Sequence[Objective],
+    *,
+    confirms: bool,
+    timeout_s: float,
+    gave_up: bool,
+) -> Window | None:
+    """What the trial says of its arm; None when it says nothing: invalid, or nothing was measured."""
+    rows = [sample for sample in samples if sample.phase == MEASURE]
+    if trial.state == INVALID or not rows or trial.rate_per_s is None:
+        return None
+    return window(
+        block=trial.block,
+        rate_per_s=trial.rate_per_s,
+        confirms=confirms,
+        latency_ms=np.array([row.done_ms - row.due_ms for row in rows]),
+        io_ms=np.array([math.nan if row.io_ms is None else row.io_ms for row in rows]),
+        good=np.array([not row.error for row in rows]),
+        objectives=objectives,
+        timeout_s=timeout_s,
+        gave_up=gave_up,
+    )
+
+
+def window(
+    *,
+    block: int,
+    rate_per_s: float,
+    confirms: bool,
+    latency_ms: Floats,
+    io_ms: Floats,
+    good: Bools,
+    objectives: Sequence[Objective],
+    timeout_s: float,
+    gave_up: bool = False,
+) -> Window:
+    """Scores added up, one sum an objective; a request without a score does not count."""
+    scores = [one.scores(latency_ms, io_ms, good, timeout_s * 1e3) for one in objectives]
+    return Window(
+        block=block,
+        rate_per_s=rate_per_s,
+        confirms=confirms,
+        sums=tuple(float(np.nansum(score)) for score in scores),
+        counts=tuple(float(np.count_nonzero(~np.isnan(score))) for score in scores),
+        gave_up=gave_up,
+    )
+
+
+def is_lost(rate_per_s: float, in_flight_max: int, objectives: Sequence[Objective], window_s: float) -> bool:
+    """Whether so many requests were in flight that nothing could save the window."""
+    most = slo.hopeless_in_flight(objectives, rate_per_s, window_s)
+    return most is not None and in_flight_max >= most

@@ -1,0 +1,138 @@
+"""A capacity run → everything that is shown of it, from its rows alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness import analysis, evidence, machine, slo, stats, store
+from harness.capacity import arms, chart, windows, words
+from harness.capacity.arms import Arm
+from harness.evidence import Evidence
+from harness.records import OK, PILOT_BLOCK
+from harness.slo import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a capacity run says: `table` has `arms.COLUMNS`, `windows` has `windows.COLUMNS`."""
+
+    folder: Path
+    objectives: tuple[Objective, ...]
+    reference: str
+    finding: str
+    machine: str
+    warnings: list[str]
+    table: pd.DataFrame
+    windows: pd.DataFrame
+    sentences: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain data for `--json`; NaN and infinity, no JSON, are null."""
+        return {
+            "run": str(self.folder),
+            "finding": self.finding,
+            "machine": self.machine,
+            "warnings": self.warnings,
+            "objectives": [str(one) for one in self.objectives],
+            "capacity": [_plain(row) for row in self.table.to_dict("records")],
+            "windows": [_plain(row) for row in self.windows.to_dict("records")],
+            "sentences": self.sentences,
+        }
+
+
+def is_capacity(record: Mapping[str, Any]) -> bool:
+    """Whether a run.json is that of a capacity run."""
+    return "capacity" in record
+
+
+def of(folder: Path | str) -> Report:
+    """Read a capacity run's folder and compute all that is shown of it."""
+    return build(store.read(Path(folder)))
+
+
+def build(run: store.Run) -> Report:
+    """Compute everything that is shown of `run`; writes nothing."""
+    found = evidence.of(run)
+    objectives = slo.parse(run.record["capacity"]["objectives"])
+    tried = windows.of(found, objectives)
+    derived = analysis.derive(run.requests, run.trials, pilot=True)
+    each = [arms.of(name, found, tried, objectives) for name in evidence.arms_of(run)]
+    reference = next(arm for arm in each if arm.name == found.facts.reference)
+    rows = [arms.row(arm, reference, found, derived) for arm in each]
+    table = pd.DataFrame(rows, columns=arms.COLUMNS)
+    return Report(
+        folder=run.folder,
+        objectives=objectives,
+        reference=reference.name,
+        finding=words.finding(table, objectives),
+        machine=machine.sentence(run.trials, run.record, found.spoilt),
+        warnings=[*_warnings(found, each)],
+        table=table,
+        windows=tried,
+        sentences=[words.sentence(row, reference.name) for row in table.to_dict("records")],
+    )
+
+
+def write(report: Report) -> None:
+    """Write capacity.csv, windows.csv and charts/capacity into the run's folder, replacing older ones."""
+    store.write_table(report.folder, "capacity.csv", report.table)
+    store.write_table(report.folder, "windows.csv", report.windows)
+    figure = chart.capacity(report.windows, report.table, report.objectives)
+    store.write_chart(report.folder, "capacity", figure)
+
+
+def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(name): _plain_value(value) for name, value in row.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, str) else value
+
+
+# -- the warnings --------------------------------------------------------------------------------------
+
+
+def _warnings(found: Evidence, arms: Sequence[Arm]) -> Iterator[str]:
+    run = found.run
+    yield from run.warnings
+    if found.withheld:
+        yield found.withheld
+    yield from _state(run)
+    if found.excluded:
+        yield f"Left out by the plan's criteria: {evidence.each_block(found.excluded)}."
+    for arm in arms:
+        yield from _of_arm(arm, run.trials)
+    yield from machine.late_generator(run.record)
+    yield from machine.idle_offenders(run.record)
+
+
+def _state(run: store.Run) -> Iterator[str]:
+    if run.record.get("state") not in ("finished", None):
+        yield f"The run did not finish (it is marked {run.record['state']})."
+    if run.record["capacity"]["searched"] is None:
+        yield "It ended in the search, before any rate was confirmed: there is no capacity yet."
+
+
+def _of_arm(arm: Arm, trials: pd.DataFrame) -> Iterator[str]:
+    its = trials[(trials["arm"] == arm.name) & (trials["block"] > PILOT_BLOCK)]
+    bad = its[its["state"] != OK]
+    for state, rows in bad.groupby("state", observed=True):
+        yield f"{len(rows)} of {len(its)} windows of {arm.name} are {state}: {rows['error'].iloc[0]}"
+    if arm.crossing is not None and len(arm.crossing.blocks) < stats.FEWEST_BLOCKS:
+        yield f"{arm.name} has {len(arm.crossing.blocks)} confirming blocks: too few for a verdict."
+    confirming = arm.trials[arm.trials["confirms"].astype(bool)]
+    for one in arm.unjudged if len(confirming) else ():
+        yield (
+            f"{arm.name} cannot be judged by {one}: that takes {one.fewest_requests} requests, and the "
+            f"confirming windows have {int(confirming['requests'].sum())}. Make them longer (--window)."
+        )

@@ -1,0 +1,113 @@
+"""The walk at real servers: asks, fires, tells. Rows land on the disk as those of any run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from harness import run as running
+from harness import slo
+from harness.arrivals import Law, closed
+from harness.capacity import reading
+from harness.capacity.crossing import Window
+from harness.capacity.walk import Asked, Start, Ways, walk, windows_of_search
+from harness.plans import Arm, Cell, Plan
+from harness.records import PILOT_BLOCK, Trial
+from harness.run import MOST_OF_ROOFLINE, Listener, Trials
+from harness.slo import Objective
+from harness.store import Writer
+
+LONE_S = 3.0  # a lone user, to see what a request takes without a queue
+BELOW_ROOFLINE = 0.9  # of the rate at which the client counts as the bottleneck: chance has room
+
+
+def run(
+    plan: Plan, objectives: Sequence[Objective], ways: Ways, writer: Writer, listener: Listener
+) -> list[Trial]:
+    """Find what every arm of `plan` holds. Returns the trials, with the promises of `run.run`."""
+    with running.session(plan, writer, listener) as trials:
+        asked = {"objectives": [str(one) for one in objectives], **ways._asdict(), "searched": None}
+        trials.note(capacity=asked)
+        listener.stage("pilot: each arm with one user, and with many")
+        for place, arm in enumerate(plan.every_arm):
+            trials.run_one(Cell(PILOT_BLOCK, place, arm, closed(1)), requests=None, duration_s=LONE_S)
+        trials.see_own_throughputs()
+        _Walk(plan, objectives, ways, trials, listener, asked).go()
+        trials.note_idle()
+    return trials.done
+
+
+class _Walk:
+    def __init__(
+        self,
+        plan: Plan,
+        objectives: Sequence[Objective],
+        ways: Ways,
+        trials: Trials,
+        listener: Listener,
+        asked: dict[str, Any],
+    ) -> None:
+        self._plan = plan
+        self._objectives = objectives
+        self._ways = ways
+        self._trials = trials
+        self._listener = listener
+        self._asked = asked
+        self._arms: dict[str, Arm] = {arm.name: arm for arm in plan.every_arm}
+
+    def go(self) -> None:
+        """Until nothing more is asked for."""
+        steps = walk(self._starts(), self._objectives, self._ways)
+        confirming = self._ways.blocks * len(self._arms)
+        told: Window | None = None
+        number = searched = search_windows = 0
+        while asked := _next(steps, told):
+            number += 1
+            if asked.confirms:
+                self._note_searched(searched)
+            else:
+                searched, search_windows = asked.block, number
+            expected = 0 if asked.confirms else windows_of_search(len(self._arms))
+            told = self._one(asked, number, max(search_windows, expected) + confirming)
+        self._note_searched(searched)
+
+    def _starts(self) -> dict[str, Start]:
+        limit = self._trials.client_limit_per_s
+        most = math.inf if limit is None else BELOW_ROOFLINE * MOST_OF_ROOFLINE * limit
+        return {arm: Start(own, most) for arm, own in self._trials.own_per_s.items()}
+
+    def _note_searched(self, blocks: int) -> None:
+        """Blocks beyond these confirm."""
+        if self._asked["searched"] is None:
+            self._asked["searched"] = blocks
+            self._trials.note(capacity=self._asked)
+
+    def _one(self, asked: Asked, number: int, total: int) -> Window | None:
+        cell = Cell(asked.block, asked.position, self._arms[asked.arm], Law("poisson", asked.rate_per_s))
+        most = slo.hopeless_in_flight(self._objectives, asked.rate_per_s, asked.window_s)
+        self._listener.trial_begins(cell, number, total)
+        samples = self._trials.run_one(
+            cell,
+            duration_s=asked.window_s,
+            give_up_in_flight=None if asked.confirms else most,
+        )
+        trial = self._trials.done[-1]
+        self._listener.trial_ends(trial)
+        lost = reading.is_lost(asked.rate_per_s, trial.in_flight_max, self._objectives, asked.window_s)
+        return reading.window_of(
+            trial,
+            samples,
+            self._objectives,
+            confirms=asked.confirms,
+            timeout_s=self._plan.timeout_s,
+            gave_up=lost and not asked.confirms,
+        )
+
+
+def _next(steps: Generator[Asked, Window | None, Any], told: Window | None) -> Asked | None:
+    """What is asked for next; None at the end."""
+    try:
+        return steps.send(told)
+    except StopIteration:
+        return None

@@ -1,0 +1,115 @@
+"""The trials of a capacity run as windows: a row each, with what the fit needs of them. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness import analysis, slo, stats
+from harness.capacity import reading
+from harness.capacity.crossing import Window
+from harness.evidence import Evidence
+from harness.records import INVALID, PILOT_BLOCK
+from harness.slo import LATENCY, Objective
+
+COLUMNS = [
+    "trial",
+    "arm",
+    "block",
+    "confirms",
+    "rate_per_s",
+    "requests",
+    "failed",
+    "mean_ms",
+    "latency_ms",  # the percentile or mean that the latency objective is about
+    "good_per_s",
+    "goodput_per_s",
+    "gave_up",
+    "kept",
+]
+
+
+def of(found: Evidence, objectives: Sequence[Objective]) -> pd.DataFrame:
+    """A row a trial of the walk that says something of its arm; see `COLUMNS`."""
+    trials = found.run.trials
+    trials = trials[(trials["block"] > PILOT_BLOCK) & (trials["state"] != INVALID) & (trials["measured"] > 0)]
+    trials = trials[~trials["block"].isin(list(found.excluded))]
+    cells = analysis.Cells(analysis.measured(found.derived), by=("trial",))
+    rows = [
+        _window_row(trial, cells.of((trial["trial"],)), found, objectives)
+        for trial in trials.to_dict("records")
+    ]
+    scores = [f"score_{number}" for number in range(1, len(objectives) + 1)]
+    counts = [f"count_{number}" for number in range(1, len(objectives) + 1)]
+    return pd.DataFrame(rows, columns=[*COLUMNS, *scores, *counts])
+
+
+def _window_row(
+    trial: Mapping[Any, Any], rows: pd.DataFrame, found: Evidence, objectives: Sequence[Objective]
+) -> dict[str, Any]:
+    asked = found.run.record["capacity"]
+    confirms = asked["searched"] is not None and trial["block"] > asked["searched"]
+    lost = reading.is_lost(trial["rate_per_s"], trial["in_flight_max"], objectives, asked["search_s"])
+    good = np.asarray(rows["ok"], dtype=bool)
+    window = reading.window(
+        block=int(trial["block"]),
+        rate_per_s=float(trial["rate_per_s"]),
+        confirms=bool(confirms),
+        latency_ms=np.asarray(rows["latency_ms"], dtype=np.float64),
+        io_ms=np.asarray(rows["io_ms"], dtype=np.float64),
+        good=good,
+        objectives=objectives,
+        timeout_s=found.run.record["plan"]["timeout_s"],
+        gave_up=lost and not confirms,
+    )
+    seconds = (trial["window_end_ms"] - trial["window_start_ms"]) / 1e3
+    within = good & (np.asarray(rows["latency_ms"]) < _latency_limit_ms(objectives))
+    return {
+        "trial": int(trial["trial"]),
+        "arm": str(trial["arm"]),
+        "block": window.block,
+        "confirms": window.confirms,
+        "rate_per_s": window.rate_per_s,
+        "requests": len(rows),
+        "failed": int((~good).sum()),
+        "mean_ms": analysis.statistic(rows, analysis.LATENCY, "mean"),
+        "latency_ms": _shown_latency(rows, objectives),
+        "good_per_s": good.sum() / seconds if seconds else math.nan,
+        "goodput_per_s": within.sum() / seconds if seconds else math.nan,
+        "gave_up": window.gave_up,
+        "kept": window.keeps(objectives),
+        **{f"score_{number}": total for number, total in enumerate(window.sums, 1)},
+        **{f"count_{number}": count for number, count in enumerate(window.counts, 1)},
+    }
+
+
+def _latency_limit_ms(objectives: Sequence[Objective]) -> float:
+    return min((one.limit for one in objectives if one.metric == LATENCY), default=math.inf)
+
+
+def _shown_latency(rows: pd.DataFrame, objectives: Sequence[Objective]) -> float:
+    """One window's figure of the objective's kind, for the chart: crude, so without a floor."""
+    one = slo.shown(objectives)
+    if one.percent is None:
+        return analysis.statistic(rows, analysis.LATENCY, "mean")
+    ranked = rows["latency_ms"].where(rows["ok"], math.inf)
+    return stats.percentile(np.asarray(ranked, dtype=np.float64), one.percent)
+
+
+def as_windows(rows: pd.DataFrame, numbers: Sequence[int]) -> list[Window]:
+    """The rows as the fit takes them, with the scores of these objectives (from 1)."""
+    return [
+        Window(
+            block=row["block"],
+            rate_per_s=row["rate_per_s"],
+            confirms=row["confirms"],
+            sums=tuple(row[f"score_{number}"] for number in numbers),
+            counts=tuple(row[f"count_{number}"] for number in numbers),
+            gave_up=row["gave_up"],
+        )
+        for row in rows.to_dict("records")
+    ]

@@ -1,0 +1,91 @@
+"""What a capacity run says, in sentences. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness.capacity.arms import AT_LEAST, AT_MOST
+from harness.slo import Objective
+
+
+def finding(table: pd.DataFrame, objectives: Sequence[Objective]) -> str:
+    told = table[table["promise_per_s"].notna()]
+    wanted = " and ".join(map(str, objectives))
+    if told.empty:
+        return f"No arm was judged by {wanted}: see the warnings."
+    best = max(told.to_dict("records"), key=lambda row: float(row["promise_per_s"]))
+    if not best["promise_per_s"]:
+        return f"No arm keeps {wanted} at any rate that was tried."
+    with_ = f" with {best['arm']}" if len(table) > 1 else ""
+    return f"Promise {number(best['promise_per_s'])} requests/s{with_}: {wanted}."
+
+
+def sentence(row: Mapping[Any, Any], reference: str) -> str:
+    """One arm in a sentence."""
+    return (
+        "; ".join(filter(None, [_capacity_words(row), _ratio_words(row, reference), _broken_words(row)]))
+        + "."
+    )
+
+
+def _capacity_words(row: Mapping[Any, Any]) -> str:
+    arm = row["arm"]
+    if _missing(row["capacity_per_s"]):
+        if row["bound"] == AT_MOST:
+            lowest = number(row["high_per_s"])
+            return f"{arm} kept the objectives at no rate that was tried: the lowest was {lowest}/s"
+        return f"Of {arm} nothing can be said"
+    rate = number(row["capacity_per_s"])
+    if row["bound"] == AT_LEAST:
+        return f"{arm} holds at least {rate} requests/s, the highest rate tried: it was never in danger there"
+    if row["bound"] == AT_MOST:
+        return f"{arm} holds less than {rate} requests/s, the lowest rate tried"
+    low, high = _end(row["low_per_s"]), _end(row["high_per_s"])
+    held = f"{arm} holds {rate} requests/s (95 % interval {low} to {high}) before {row['binds']} breaks"
+    if _missing(row["promise_per_s"]):
+        return f"{arm} holds about {rate} requests/s; one block gives no interval, so nothing to promise"
+    return f"{held}: promise {number(row['promise_per_s'])}, the lower end"
+
+
+def _ratio_words(row: Mapping[Any, Any], reference: str) -> str:
+    if _missing(row["ratio"]):
+        return ""
+    low, high = _ratio_end(row["ratio_low"]), _ratio_end(row["ratio_high"])
+    return f"{row['ratio']:.2f}x {reference} ({low} to {high}): {row['verdict']}"
+
+
+def _broken_words(row: Mapping[Any, Any]) -> str:
+    if _missing(row["broke_at_per_s"]) or not row["broke_first"]:
+        return ""
+    return f"at {number(row['broke_at_per_s'])}/s broke first the {row['how_it_broke']}".replace(
+        "the errors", "errors"
+    )
+
+
+def number(rate_per_s: float) -> str:
+    """A rate with as many digits as it is worth."""
+    return (
+        f"{rate_per_s:.0f}"
+        if rate_per_s >= 100
+        else f"{rate_per_s:.1f}"
+        if rate_per_s >= 10
+        else f"{rate_per_s:.2f}"
+    )
+
+
+def _end(rate_per_s: float) -> str:
+    if math.isinf(rate_per_s):
+        return "beyond the rates tried"
+    return number(rate_per_s) if rate_per_s else "below the rates tried"
+
+
+def _ratio_end(ratio: float) -> str:
+    return "unknown" if math.isinf(ratio) or math.isnan(ratio) else f"{ratio:.2f}"
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -1,0 +1,110 @@
+"""`execbench capacity`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands import flags
+from harness.commands.running import keep_what_is_finished
+from harness.errors import HarnessError
+from harness.terminal import console
+
+if TYPE_CHECKING:
+    from harness.capacity.walk import Ways
+    from harness.plans import Plan
+    from harness.records import Trial
+    from harness.slo import Objective
+    from harness.store import Writer
+
+NAME = "capacity"
+
+
+@flags.spread
+def capacity(
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OBJECTIVE",
+            help="What must hold: 'p99 < 100 ms', 'mean latency < 60 ms', 'p99 io < 20 ms', "
+            "'errors < 0.1 %'; repeatable.",
+        ),
+    ] = None,
+    strategy: flags.Strategies = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="ARM", help="Whom the arms are compared with (the first).")
+    ] = None,
+    blocks: Annotated[
+        int, typer.Option(min=1, help="Confirming windows of each arm, at other rates and arrivals.")
+    ] = 12,
+    window: Annotated[
+        float, typer.Option(min=0.5, max=flags.A_DAY_S, help="Seconds of a confirming window.")
+    ] = 20.0,
+    search_window: Annotated[
+        float, typer.Option(min=0.5, max=flags.A_DAY_S, help="Seconds of a window of the search.")
+    ] = 10.0,
+    cap: flags.Cap = None,
+    server: flags.Server = flags.SERVER,
+    transport: flags.Transport = None,
+    timeout: flags.Timeout = None,
+    seed: flags.Seed = None,
+    self_check: Annotated[
+        bool | None,
+        typer.Option("--self-check/--no-self-check", help="See first what the load generator can do (4 s)."),
+    ] = None,
+    out: flags.Out = None,
+    as_json: flags.AsJson = False,
+) -> None:
+    """How many requests a second can be promised: the highest Poisson rate that keeps every objective."""
+    from harness import plans
+    from harness import slo as objectives_
+    from harness.capacity.walk import Ways
+
+    objectives = objectives_.parse(slo or ())
+    said = plans.Flags(
+        strategies=tuple(strategy or ()),
+        concurrency=(1,),
+        blocks=blocks,
+        reference=reference,
+        self_check=self_check,
+        cap=cap,
+        transport=transport,
+        timeout_s=timeout,
+        seed=seed,
+        **server.as_plan_flags(),
+    )
+    plan = plans.from_flags(said).model_copy(update={"name": NAME, "open_duration_s": window})
+    ways = Ways(blocks=blocks, window_s=window, search_s=search_window, seed=plan.seed)
+    _run(plan, objectives, ways, out, as_json=as_json)
+
+
+def _run(
+    plan: Plan, objectives: tuple[Objective, ...], ways: Ways, out: Path | None, *, as_json: bool
+) -> None:
+    from harness import store
+    from harness.capacity import session
+    from harness.commands.reporting import show
+    from harness.progress import Progress
+
+    writer = store.Writer(out or store.default_folder(NAME))
+    try:
+        with Progress(console(stderr=True)) as progress:
+            trials = session.run(plan, objectives, ways, writer, progress)
+    except (KeyboardInterrupt, HarnessError):
+        keep_what_is_finished(writer)
+        raise
+    show(writer.folder, as_json=as_json)
+    _refuse_broken(trials, writer)
+
+
+def _refuse_broken(trials: list[Trial], writer: Writer) -> None:
+    """A server that died is no overload: exit code 1, what others showed is kept."""
+    dead = [trial for trial in trials if trial.state == "failed" and not trial.measured]
+    if dead:
+        raise HarnessError(
+            f"{len(dead)} of {len(trials)} trials failed, the first: {dead[0].error}",
+            stage="capacity",
+            hint=f"The others are kept and shown. Logs of the servers: {writer.folder / 'logs'}",
+        )
