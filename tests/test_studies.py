@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,8 @@ from harness import stats
 from harness.commands import study as command
 from harness.errors import UsageError
 from harness.stats import Verdict
-from harness.studies import queueing, sessions
+from harness.studies import capacity as capacities
+from harness.studies import queueing, searching, sessions
 from harness.studies.catalogue import STUDIES, Wanted
 from harness.studies.queueing import Served
 from harness.studies.sessions import Session
@@ -58,6 +61,11 @@ def many(**kinds: int) -> pd.DataFrame:
     return sessions.frame([known[kind] for kind, times in kinds.items() for _ in range(times)])
 
 
+ONE_CAPACITY = capacities.Row(
+    400.0, 20, 20.4, 22.4, 38.5, 39.0, 38.1, 40.2, 38.1, 39.0 / 38.5, "Machine: quiet."
+)
+
+
 # -- judges --------------------------------------------------------------------------------------------
 
 
@@ -91,6 +99,15 @@ def test_power_passes_only_when_a_slow_down_of_10_percent_is_found(
     seen: dict[str, int], passed: bool
 ) -> None:
     assert sessions.judge_power(many(**seen)).passed is passed
+
+
+def test_the_capacity_passes_only_within_5_percent_of_md1() -> None:
+    """A service of 20 ms without overhead may wait 40 of 60 ms: load 0.8, 40 requests/s."""
+    assert capacities.predicted_per_s(20.0, 20.0, 60.0) == pytest.approx(40.0)
+    assert capacities.predicted_per_s(20.0, 22.0, 60.0) < 40.0
+    for ratio, passed in ((0.94, False), (0.96, True), (1.04, True), (1.06, False), (math.nan, False)):
+        (result,) = capacities.judge(capacities.frame([dataclasses.replace(ONE_CAPACITY, ratio=ratio)]))
+        assert result.passed is passed
 
 
 # -- sessions ------------------------------------------------------------------------------------------
@@ -261,6 +278,8 @@ def test_ctrl_c_before_the_first_row_leaves_nothing(tmp_path: Path) -> None:
         ("power", many(found=3, missed=1)),
         ("windows", sessions.frame([session(window_s=length) for length in (2.0, 1.0, 0.5, 0.25)])),
         ("queue", queueing.frame([queueing.figures(0.5, SERVICE_MS, simulated(0.5, 2000))])),
+        ("search", searching.frame(searching.each(2))),
+        ("capacity", capacities.frame([ONE_CAPACITY])),
     ],
 )
 def test_every_study_is_shown_in_a_table_and_in_a_few_sentences(name: str, found: pd.DataFrame) -> None:

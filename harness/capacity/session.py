@@ -31,7 +31,9 @@ def run(
         trials.note(capacity=asked)
         listener.stage("pilot: each arm with one user, and with many")
         for place, arm in enumerate(plan.every_arm):
-            trials.run_one(Cell(PILOT_BLOCK, place, arm, closed(1)), requests=None, duration_s=LONE_S)
+            trials.run_one(
+                Cell(PILOT_BLOCK, place, arm, closed(1)), requests=None, duration_s=min(LONE_S, ways.window_s)
+            )
         trials.see_own_throughputs()
         _Walk(plan, objectives, ways, trials, listener, asked).go()
         trials.note_idle()
@@ -90,18 +92,18 @@ class _Walk:
         samples = self._trials.run_one(
             cell,
             duration_s=asked.window_s,
+            settle_s=asked.settle_s,
             give_up_in_flight=None if asked.confirms else most,
         )
         trial = self._trials.done[-1]
         self._listener.trial_ends(trial)
-        lost = reading.is_lost(asked.rate_per_s, trial.in_flight_max, self._objectives, asked.window_s)
         return reading.window_of(
             trial,
             samples,
             self._objectives,
             confirms=asked.confirms,
             timeout_s=self._plan.timeout_s,
-            gave_up=lost and not asked.confirms,
+            gave_up=reading.gave_up(trial.window_start_ms, trial.window_end_ms, asked.window_s),
         )
 
 

@@ -24,7 +24,8 @@ NARROW = 1.2  # of high / low: the passes do the rest
 SHARES = (0.88, 0.94, 1.0, 1.06)
 MOST_MOVE = 0.15  # of ln rate, after a pass
 DIGITS = 4
-SETTLE_S = 3.0  # before each window: from empty, a queue takes a while to be what the rate makes of it
+# before each window: from empty, a queue takes a while to be what the rate makes of it
+SETTLE_S, MOST_SETTLING = 3.0, 0.3  # the latter of the window: very short ones are for a look only
 
 
 class Ways(NamedTuple):
@@ -45,6 +46,11 @@ class Asked(NamedTuple):
     rate_per_s: float
     window_s: float
     confirms: bool
+
+    @property
+    def settle_s(self) -> float:
+        """Load before the window."""
+        return min(SETTLE_S, MOST_SETTLING * self.window_s)
 
 
 class Start(NamedTuple):

@@ -53,7 +53,7 @@ def _window_row(
 ) -> dict[str, Any]:
     asked = found.run.record["capacity"]
     confirms = asked["searched"] is not None and trial["block"] > asked["searched"]
-    lost = reading.is_lost(trial["rate_per_s"], trial["in_flight_max"], objectives, asked["search_s"])
+    window_s = asked["window_s"] if confirms else asked["search_s"]
     good = np.asarray(rows["ok"], dtype=bool)
     window = reading.window(
         block=int(trial["block"]),
@@ -64,7 +64,7 @@ def _window_row(
         good=good,
         objectives=objectives,
         timeout_s=found.run.record["plan"]["timeout_s"],
-        gave_up=lost and not confirms,
+        gave_up=reading.gave_up(trial["window_start_ms"], trial["window_end_ms"], window_s),
     )
     seconds = (trial["window_end_ms"] - trial["window_start_ms"]) / 1e3
     within = good & (np.asarray(rows["latency_ms"]) < _latency_limit_ms(objectives))

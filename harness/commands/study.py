@@ -15,21 +15,26 @@ if TYPE_CHECKING:
     from harness.studies.catalogue import Study, Wanted
     from harness.studies.page import Made
 
-Name = Literal["coverage", "twins", "power", "windows", "queue"]
+Name = Literal["coverage", "twins", "power", "windows", "queue", "search", "capacity"]
 
 
 def study(
-    name: Annotated[Name, typer.Argument(help="Which: coverage, twins, power, windows or queue.")],
+    name: Annotated[
+        Name, typer.Argument(help="Which: coverage, twins, power, windows, queue, search or capacity.")
+    ],
     out: Annotated[Path, typer.Option(help="Where <study>.md and .csv go; older ones are replaced.")] = Path(
         "docs/studies"
     ),
     sessions: Annotated[
-        int | None, typer.Option(min=1, help="twins (200), power (50); coverage: simulated data sets (2000).")
+        int | None,
+        typer.Option(min=1, help="twins, search (200), power (50); coverage: simulated data sets (2000)."),
     ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(
-            min=1, max=flags.A_DAY_S, help="windows: measured each way (48); queue: at load 0.5 (600)."
+            min=1,
+            max=flags.A_DAY_S,
+            help="windows: measured each way (48); queue: at load 0.5 (600); capacity (400).",
         ),
     ] = None,
     workload: Annotated[

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from harness.check import Listener, Result
-from harness.studies import coverage, queueing, sessions
+from harness.studies import capacity, coverage, queueing, searching, sessions
 from harness.studies.markdown import percent
 
 
@@ -118,5 +118,23 @@ STUDIES: dict[str, Study] = {
         queueing.queue_table,
         queueing.say,
         queueing.judge,
+    ),
+    "search": Study(
+        "Search: simulated sessions of `execbench capacity`, whose truth is known",
+        Wanted(sessions=200),
+        lambda wanted, listener: searching.each(wanted.sessions or 0, listener),
+        searching.frame,
+        searching.show,
+        searching.say,
+        searching.judge,
+    ),
+    "capacity": Study(
+        "Capacity: one worker, and what M/D/1 predicts of it",
+        Wanted(seconds=400.0),
+        lambda wanted, listener: capacity.each(wanted.seconds or 0.0, listener),
+        capacity.frame,
+        capacity.show,
+        capacity.say,
+        capacity.judge,
     ),
 }

@@ -20,7 +20,7 @@ from harness import slo
 from harness.arrivals import Law, due_times_s
 from harness.capacity import reading
 from harness.capacity.crossing import Window, cross, effect
-from harness.capacity.walk import SETTLE_S, Asked, Start, Ways, walk
+from harness.capacity.walk import Asked, Start, Ways, walk
 from harness.check import Listener, Result, Unheard
 from harness.slo import Objective
 from harness.studies.markdown import percent, table
@@ -105,11 +105,11 @@ def session(
 
 def window(asked: Asked, service_ms: float, objectives: Sequence[Objective], seed: int) -> Window:
     """What a worker of constant service time would have shown; arms of a block have the same arrivals."""
-    until_s = SETTLE_S + asked.window_s
+    until_s = asked.settle_s + asked.window_s
     dues = due_times_s(Law("poisson", asked.rate_per_s), seed * 1000 + asked.block)
     arrivals_ms = 1e3 * np.array(list(itertools.takewhile(lambda due: due < until_s, dues)))
     latency_ms = service_ms + lindley_waits_ms(arrivals_ms, service_ms)
-    latency_ms = latency_ms[arrivals_ms >= SETTLE_S * 1e3]
+    latency_ms = latency_ms[arrivals_ms >= asked.settle_s * 1e3]
     return reading.window(
         block=asked.block,
         rate_per_s=asked.rate_per_s,
