@@ -33,7 +33,7 @@ class Ways(NamedTuple):
 
     blocks: int = 12
     window_s: float = 20.0
-    search_s: float = 10.0
+    search_s: float = 8.0
     seed: int = 1
 
 

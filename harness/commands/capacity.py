@@ -44,7 +44,7 @@ def capacity(
     ] = 20.0,
     search_window: Annotated[
         float, typer.Option(min=0.5, max=flags.A_DAY_S, help="Seconds of a window of the search.")
-    ] = 10.0,
+    ] = 8.0,
     cap: flags.Cap = None,
     server: flags.Server = flags.SERVER,
     transport: flags.Transport = None,
