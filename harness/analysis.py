@@ -41,6 +41,8 @@ METRICS = (
     "handler_ms",
     "outside_ms",
 )
+IO_SERVER, IO_STALL = "io_server_ms", "io_stall_ms"
+IO_TOLD_APART = (IO_SERVER, IO_STALL)  # only where the other side of the I/O says what it took itself
 PERCENTILES = (5, 50, 95)
 TAIL_METRICS = (LATENCY, "io_ms")  # what a user waits, and what the article is about
 TAIL_PERCENTILES = (5, 50, 90, 95, 99)
@@ -91,6 +93,8 @@ def derive(requests: pd.DataFrame, trials: pd.DataFrame, *, pilot: bool = False)
     `io_nominal_ms`, `window_start_ms`, `window_end_ms` and `trial_state`.
     `model_plus_io_share` is (route_model + io) / service: how much of a call the article's parts explain.
     `model_share_ms` is the request's share of the call that it was in: model / batch size.
+    Where the other side of the I/O tells its own time, `io_stall_ms` is what it did not take itself of the
+    wait: the wire, the driver, and the event loop's other work.
     """
     first = PILOT_BLOCK if pilot else PILOT_BLOCK + 1
     finished = trials[trials["block"] >= first].rename(columns={"state": "trial_state"})
@@ -112,6 +116,7 @@ def derive(requests: pd.DataFrame, trials: pd.DataFrame, *, pilot: bool = False)
         dispatch_lag_ms=rows["sent_ms"] - rows["due_ms"],
         model_plus_io_share=(route_model + rows["io_ms"]) / service,
         model_share_ms=rows["model_ms"] / rows["batch_size"],
+        **_stall(rows),
     )
 
 
@@ -128,6 +133,10 @@ def _is_unsplit(rows: pd.DataFrame) -> pd.Series[bool]:
 def unsplit_arms(derived: pd.DataFrame) -> list[str]:
     """The arms whose servers tell a time for the model, but neither queue nor way back."""
     return [str(arm) for arm in derived.loc[_is_unsplit(derived), "arm"].unique()]
+
+
+def _stall(rows: pd.DataFrame) -> dict[str, pd.Series[float]]:
+    return {IO_STALL: rows["io_ms"] - rows[IO_SERVER]} if rows[IO_SERVER].notna().any() else {}
 
 
 class Cells:
@@ -280,10 +289,12 @@ def summarise(derived: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     Columns: arm, strategy, load, concurrency, blocks (with a trial that did not fail), failed_trials,
     requests and failed (measured ones), throughput_per_s (median over trials), and of every metric
     `<name>_mean_ms`, `_p5_ms`, `_p50_ms`, `_p95_ms`; of latency and I/O also `_p90_ms` and `_p99_ms`.
+    The metrics of `IO_TOLD_APART` have columns only where some request has a value.
     NaN below the floors: p5, p90 and p95 need 64 requests, p99 needs 662.
     """
     cells = Cells(derived)
-    rows = [_summary_row(case, cells, trials) for case in _cells(trials)]
+    metrics = (*METRICS, *IO_TOLD_APART) if IO_STALL in derived else METRICS
+    rows = [_summary_row(case, cells, trials, metrics) for case in _cells(trials)]
     return pd.DataFrame(rows)
 
 
@@ -297,9 +308,11 @@ def _cells(trials: pd.DataFrame) -> list[dict[str, object]]:
     ]
 
 
-def _summary_row(case: dict[str, object], cells: Cells, trials: pd.DataFrame) -> dict[str, object]:
+def _summary_row(
+    case: dict[str, object], cells: Cells, trials: pd.DataFrame, metrics: Sequence[str]
+) -> dict[str, object]:
     its_trials = _of_case(trials[trials["block"] > PILOT_BLOCK], case)
-    needed = dict.fromkeys([*THROUGHPUT_COLUMNS, *METRICS])
+    needed = dict.fromkeys([*THROUGHPUT_COLUMNS, *metrics])
     rows = cells.of((case["arm"], case["load"]), list(needed))
     in_window = measured(rows)
     return {
@@ -309,7 +322,7 @@ def _summary_row(case: dict[str, object], cells: Cells, trials: pd.DataFrame) ->
         "requests": len(in_window),
         "failed": int((~in_window["ok"]).sum()),
         THROUGHPUT: throughput(rows).median(),
-        **_metric_figures(in_window),
+        **_metric_figures(in_window, metrics),
     }
 
 
@@ -317,9 +330,9 @@ def _of_case(frame: pd.DataFrame, case: dict[str, object]) -> pd.DataFrame:
     return frame[(frame["arm"] == case["arm"]) & (frame["load"] == case["load"])]
 
 
-def _metric_figures(rows: pd.DataFrame) -> dict[str, float]:
+def _metric_figures(rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, float]:
     figures: dict[str, float] = {}
-    for metric in METRICS:
+    for metric in metrics:
         name = metric.removesuffix("_ms")
         figures[f"{name}_mean_ms"] = statistic(rows, metric, "mean")
         ranked = np.sort(_values(rows, metric, "median"))

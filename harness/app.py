@@ -137,7 +137,8 @@ class Handler:
         """200 with the I/O's value.
 
         500 when the model raised, or killed its workers; 503 when the strategy can take no more, now (with
-        Retry-After) or ever; 504 when the call took too long. A client that leaves takes its item along.
+        Retry-After) or ever; 502 when the I/O gave no good answer; 504 when the call, or the I/O, took too
+        long. A client that leaves takes its item along.
         """
         entered = self._stamp()
         await _delay(self._inject.queue_ms)
@@ -150,12 +151,17 @@ class Handler:
         await _delay(self._inject.resume_ms)
         resumed = self._stamp()
         await _delay(self._inject.io_ms)
-        found = await self._ask(reply.value)
+        try:
+            found = await self._ask(reply.value)
+        except downstream.Broken as error:
+            return _failed(error)
         io_done = self._stamp()
-        headers = self._headers(reply, entered, resumed, io_done)
+        headers = self._headers(reply, entered, resumed, io_done, found.server_ms)
         return JSONResponse({"answer": found.value}, headers=headers)
 
-    def _headers(self, reply: worker.Reply, entered: float, resumed: float, io_done: float) -> dict[str, str]:
+    def _headers(
+        self, reply: worker.Reply, entered: float, resumed: float, io_done: float, io_server_ms: float | None
+    ) -> dict[str, str]:
         if not self._instrumented:
             return {}
         timings = Timings(
@@ -165,6 +171,7 @@ class Handler:
             model_cpu_ms=reply.cpu_ms,
             resume_ms=resumed - reply.ended_ms,
             io_ms=io_done - resumed,
+            io_server_ms=io_server_ms,
             handler_ms=now_ms() - entered,
             batch_size=reply.batch_size,
             worker_pid=reply.pid,
@@ -186,12 +193,16 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (BrokenExecutor, 503),
     (strategies.TimedOut, 504),
     (TimeoutError, 504),
+    (downstream.Late, 504),
+    (downstream.Broken, 502),
 )
 
 
 def _failed(error: Exception) -> JSONResponse:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     headers = {}
+    if isinstance(error, downstream.Broken):  # by the thousand when it is gone, and the client keeps them
+        return JSONResponse({"detail": str(error)}, status_code=status)
     if isinstance(error, strategies.Full):  # by the thousand when overloaded: not worth a line each
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     else:

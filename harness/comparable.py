@@ -14,6 +14,7 @@ Record = Mapping[str, Any]  # run.json
 
 _MACHINE = ("system", "machine", "cpu", "usable_cores", "cpu_quota")
 _MODEL = ("model", "weights_sha256", "service_ms", "version", "source_sha256")
+_IO = ("io", "io_ms", "io_rows", "io_dsn")
 _LOAD = ("route", "transport", "requests", "requests_per_user", "duration_s", "open_duration_s", "cap", "pin")
 _TEXTS = ("payloads_sha256",)  # of a file of the user's own; none: the workload's own texts
 _REQUEST = ("method", "body", "expect_status")  # of servers that run already
@@ -29,7 +30,7 @@ def obstacles(before: tuple[Record, str], after: tuple[Record, str]) -> list[str
     (one, arm), (other, against) = before, after
     return [
         *_differing(one.get("environment"), other.get("environment"), _MACHINE),
-        *_differing(_work(one, arm), _work(other, against), (*_MODEL, "io_ms", "server")),
+        *_differing(_work(one, arm), _work(other, against), (*_MODEL, *_IO, "server")),
         *_differing(one.get("plan"), other.get("plan"), _LOAD),
         *_differing(_request(one), _request(other), _REQUEST),
         *_differing(one.get("load"), other.get("load"), _OWN_LOAD),
@@ -66,13 +67,21 @@ def _work(record: Record, arm: str) -> dict[str, Any]:
     """The model as it was seen in the worker, the I/O that was asked for, and whose server it was."""
     told = (record.get("arms") or {}).get(arm) or {}
     workload = (told.get("options") or {}).get("workload") or {}
-    io = {"io_ms": workload["io_ms"]} if "io_ms" in workload else {}
     whose = {"server": "somebody else's" if "url" in told else "of the run"} if told else {}
-    return {**(told.get("about") or {}), **io, **whose}
+    return {**(told.get("about") or {}), **_io(workload), **whose}
 
 
 def _request(record: Record) -> Record:
     return (record.get("plan") or {}).get("ask") or {}
+
+
+def _io(workload: Mapping[str, Any]) -> dict[str, Any]:
+    """The I/O with what counts of it; an older run could only sleep."""
+    if "io_ms" not in workload:
+        return {}
+    kind = workload.get("io", "sleep")
+    counts = {"sleep": ("io_ms",), "socket": ("io_ms",), "pgvector": ("io_rows", "io_dsn")}.get(kind, ())
+    return {"io": kind, **{key: workload[key] for key in counts if key in workload}}
 
 
 def _differing(one: Record | None, other: Record | None, keys: Iterable[str]) -> list[str]:

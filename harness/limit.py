@@ -75,7 +75,7 @@ def of_plan(
 
 def bare_workloads(plan: Plan) -> list[tuple[WorkloadOptions, list[str]]]:
     """The arms' models, each once, with the arms that run it; threads are the library's own, I/O is none."""
-    bare = {"torch_threads": None, "onnx_threads": None, "io_ms": 0.0}
+    bare = {"torch_threads": None, "onnx_threads": None, "io": "sleep", "io_ms": 0.0}
     found: dict[str, tuple[WorkloadOptions, list[str]]] = {}
     for arm in plan.every_arm:
         workload = arm.own_workload(plan.workload).model_copy(update=bare)

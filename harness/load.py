@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TextIO
 from urllib.parse import urlsplit
@@ -32,7 +33,7 @@ from harness.beat import Beat, Lag
 from harness.clock import now_ms
 from harness.errors import HarnessError
 from harness.options import LoadOptions
-from harness.records import COOLDOWN, MEASURE, PING, WARMUP, Outcome, Shot, Timings
+from harness.records import COOLDOWN, DOWNSTREAM, MEASURE, PING, WARMUP, Outcome, Shot, Timings
 from harness.server_timing import HEADER, decode
 
 PROGRESS_EVERY_S = 0.5
@@ -374,8 +375,17 @@ async def _ask(
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
         return None, _reason(error), ""
     header = answer.headers.get(HEADER, "")
-    error_text = "" if answer.status_code == options.expected_status else f"HTTP {answer.status_code}"
+    error_text = "" if answer.status_code == options.expected_status else _bad(answer)
     return answer.status_code, error_text, header
+
+
+def _bad(answer: httpx.Response) -> str:
+    """The status, and the reason where our own app names what it awaits after the model."""
+    why = ""
+    if DOWNSTREAM in answer.text:
+        with suppress(ValueError, KeyError, TypeError):
+            why = f": {answer.json()['detail']}"
+    return " ".join(f"HTTP {answer.status_code}{why}".split())[:_LONGEST_ERROR]
 
 
 def _reason(error: BaseException) -> str:

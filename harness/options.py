@@ -7,7 +7,7 @@ import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -85,11 +85,25 @@ File = Annotated[str, AfterValidator(_absolute)]
 WorkloadName = Annotated[str, AfterValidator(_located)]
 
 
+def _without_password(dsn: str) -> str:
+    if urlsplit(dsn).password is not None or "password=" in urlsplit(dsn).query:
+        raise ValueError("it holds a password, which would be kept with the results; set PGPASSWORD instead")
+    return dsn
+
+
+Dsn = Annotated[str, AfterValidator(_without_password)]
+
+
 class WorkloadOptions(Frozen):
     """A workload by name with its options. Travels to spawned workers as data, never as an object."""
 
     name: WorkloadName = "embed"  # or the user's own: package.module:attribute, path/to/file.py
-    io_ms: NonNegativeFloat = 5.0  # the awaited I/O, a sleep
+    io: str = "sleep"  # what a request awaits after the model: a kind of `harness.downstream`, or an address
+    io_ms: NonNegativeFloat = 5.0  # sleep, socket: how long it takes
+    io_dsn: Dsn | None = None  # pgvector: a database that exists; None: one of our own
+    io_rows: Annotated[int, Field(ge=10, le=1_000_000)] = 10_000  # pgvector: texts in the table
+    io_timeout_s: PositiveFloat = 10.0  # all but sleep: a call that takes longer has failed
+    io_address: str | None = None  # where the run has started what is asked; not for people
     payloads: File | None = None  # a file of texts to ask, in place of the workload's own
     # embed
     model: str = DEFAULT_MODEL  # a name or the path of a sentence-transformers folder
@@ -104,6 +118,9 @@ class WorkloadOptions(Frozen):
     setup_ms: NonNegativeFloat = 0.0  # what loading takes
     faulty_setup: Literal["raise", "exit"] | None = None  # what loading comes to
     faulty_setup_file: str | None = None  # a path: faulty only while a file is there
+    dimensions: PositiveInt | None = (
+        None  # results are vectors of so many numbers; None: the text in capitals
+    )
     faults: bool = False  # items like fault:exit misbehave (`workloads._faulty`)
 
 

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 import strategies
-from harness import sending, workloads
+from harness import downstream, sending, workloads
 from harness.arrivals import closed
 from harness.errors import HarnessError, UsageError
 from harness.options import (
@@ -212,6 +212,7 @@ class Plan(Frozen):
     limit: bool = False  # see before the first trial what the bare model can do, alone
     limit_s: PositiveFloat = 1.0  # … for so long with each size of batch
     ranking: bool = False  # end the report with the arms in order: how much, why, and what it costs
+    notes: tuple[str, ...] = ()  # what a reader of the results must know of it
     claims: str | None = None  # the file of published claims to judge, by name
     sweep: Sweep | None = None  # the arms are the settings of a sweep
     ask: Request = Request()  # what servers that run already are asked
@@ -363,6 +364,7 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
     if plan.runs_elsewhere:
         check_headers(plan.ask, stage="plan")
         return plan
+    downstream.check(plan.workload)
     for arm in plan.arms:
         _check_strategy(arm)
         _check_workload(arm, plan.workload)
@@ -424,7 +426,7 @@ class Flags(Frozen):
     ask: dict[str, Any] = Field(default_factory=dict)
 
 
-_ANOTHER_SCENARIO = frozenset({"name", "payloads", "backend", "service_ms", "mode", "io_ms"})
+_ANOTHER_SCENARIO = frozenset({"name", "payloads", "backend", "service_ms", "mode"}) | workloads.IO_OPTIONS
 _OF_ANY_WORKLOAD = workloads.IO_OPTIONS | {"payloads"}
 
 _WITHOUT_PLAN: dict[str, Any] = {
@@ -503,6 +505,7 @@ def pairs(texts: Iterable[str], flag: str) -> dict[str, str]:
 def override(plan: Plan, flags: Flags) -> Plan:
     """The plan with what the flags say in its place; `strategies` keeps the arms of those.
 
+    An I/O that takes what it takes has no place for arms that scale theirs: they are left out, with a note.
     Published claims are judged only while workers, options, workload and I/O are the plan's own.
     """
     data = plan.model_dump(exclude_unset=True, context=REVEALED)
@@ -515,6 +518,8 @@ def override(plan: Plan, flags: Flags) -> Plan:
         data["arms"] = kept
         if data.get("reference") not in [arm["name"] for arm in kept]:
             data.pop("reference", None)
+    if not downstream.takes_ms(flags.workload.get("io", plan.workload.io)):
+        data = _without_scaled(data, flags.workload.get("io", plan.workload.io))
     if (
         flags.workers
         or flags.options
@@ -535,6 +540,23 @@ def _other_servers(plan: Plan, flags: Flags) -> list[dict[str, Any]]:
             hint="--url without a plan makes one; so does a plan file with [[arms]] of name and url.",
         )
     return _elsewhere(flags)
+
+
+def _without_scaled(data: dict[str, Any], io: str) -> dict[str, Any]:
+    left_out = [arm["name"] for arm in data["arms"] if arm.get("io_per_model")]
+    if not left_out:
+        return data
+    kept = [arm for arm in data["arms"] if arm["name"] not in left_out]
+    if not kept:
+        raise UsageError(
+            f"Every arm of this plan scales its I/O, and {io} takes what it takes.", stage="plan"
+        )
+    if data.get("reference") in left_out:
+        data.pop("reference")
+    note = (
+        f"Left out, as their I/O is scaled to the model and {io} takes what it takes: {', '.join(left_out)}."
+    )
+    return {**data, "arms": kept, "notes": (*data.get("notes", ()), note)}
 
 
 _FOR_ARMS = {"strategies", "urls", "ask", "workers", "options", "server_processes", "workload", "inject"}
@@ -590,12 +612,16 @@ def _with_loads(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
 def _with_workload(base: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
     """Another workload than the plan's starts from its own defaults, but keeps the texts, and the I/O.
 
-    The latter unless it has I/O of its own.
+    The latter unless it has I/O of its own. Another I/O starts from its own defaults, but takes as long,
+    where it can be told.
     """
     name = said.get("name", base.get("name", ""))
     if base and name != base.get("name", ""):
         kept = {"payloads"} if workloads.has_io(name) else _OF_ANY_WORKLOAD
         base = {key: base[key] for key in kept & base.keys()}
+    if "io" in said:
+        kept = {"io_ms"} if downstream.takes_ms(said["io"]) else set()
+        base = {key: value for key, value in base.items() if key not in workloads.IO_OPTIONS or key in kept}
     return base | said
 
 
@@ -700,6 +726,13 @@ def _check_workload(arm: Arm, workload: WorkloadOptions) -> None:
             hint="Arms are compared on the same texts: say payloads in the plan's workload.",
         )
     workloads.check(own)
+    downstream.check(own)
+    if arm.io_per_model is not None and not downstream.takes_ms(own.io):
+        raise UsageError(
+            f"The arm {arm.name!r} scales its I/O to the model, and {own.io} takes what it takes.",
+            stage="plan",
+            hint="Leave the arm out, or choose sleep or socket.",
+        )
 
 
 def _read(name_or_path: str) -> str:

@@ -12,7 +12,10 @@ import types
 import typing
 from typing import Any, NamedTuple, TypeVar
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+NEW_COLUMNS = {3: ("io_server_ms",)}  # layout → columns of Sample that the layouts before it lack
+
+DOWNSTREAM = "downstream "  # begins the reason why what a request awaits after the model gave no answer
 
 WARMUP = "warmup"
 MEASURE = "measure"
@@ -39,6 +42,7 @@ class Timings:
     model_cpu_ms: float | None = None  # inside the worker, CPU of the thread that ran the model
     resume_ms: float | None = None  # the worker is done → the route runs again: the way back
     io_ms: float | None = None  # the awaited I/O as the route sees it, stalls of the loop included
+    io_server_ms: float | None = None  # of that, what the other side says it took itself
     handler_ms: float | None = None  # route entry → just before the answer
     batch_size: int | None = None  # requests that shared this call of the model
     worker_pid: int | None = None  # process in which the model ran
@@ -115,6 +119,7 @@ class Sample:
     error: str  # empty, or why there was no good answer
     batch_size: int | None
     worker_pid: int | None
+    io_server_ms: float | None = None  # what the other side of the I/O says it took itself
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -234,12 +234,14 @@ def _machine(found: Evidence, comparisons: pd.DataFrame) -> str:
 
 
 def _notes(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """That the run stopped early, as --precision lets it."""
-    block, goal = record.get("stopped_at_block"), (record.get("plan") or {}).get("precision")
+    """What its plan notes, and that the run stopped early, as --precision lets it."""
+    plan, block = record.get("plan") or {}, record.get("stopped_at_block")
+    said = tuple(plan.get("notes", ()))
     if block is None:
-        return ()
+        return said
+    goal = plan.get("precision")
     within = "narrow enough" if goal is None else f"within ±{100 * goal:g} %"
-    return (f"Stopped after block {block}: every interval was {within}.",)
+    return (*said, f"Stopped after block {block}: every interval was {within}.")
 
 
 def _unsplit(derived: pd.DataFrame) -> Iterator[str]:
@@ -518,6 +520,7 @@ def _failures(run: store.Run) -> Iterator[str]:
             f"{failed} of {int(trials['measured'].sum())} measured requests got no good answer, "
             f"most often: {commonest}"
         )
+    yield from (run.record.get("downstream") or {}).get("died", ())
     if run.record.get("state") not in ("finished", None):
         yield f"The run did not finish (it is marked {run.record['state']})."
 

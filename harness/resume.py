@@ -8,7 +8,7 @@ from harness import analysis, environment, plans, store, workloads
 from harness.errors import HarnessError
 from harness.plans import Plan
 from harness.precision import Precision
-from harness.records import MEASURE, PILOT_BLOCK, Trial
+from harness.records import MEASURE, PILOT_BLOCK, SCHEMA_VERSION, Trial
 from harness.run import Before
 
 
@@ -20,6 +20,8 @@ def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer
     """
     run = store.read(folder)
     _refuse_finished(run)
+    if run.record["schema"] != SCHEMA_VERSION:
+        raise HarnessError(f"{folder} has an older layout: it can be read, not resumed.", stage="resume")
     if not run.record.get("plan"):
         raise HarnessError(f"{folder} was not made from a plan, so it cannot be resumed.", stage="resume")
     plan = plans.restore(run.record["plan"])

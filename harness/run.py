@@ -8,15 +8,27 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Protocol
 
-from harness import environment, limit, noise, pinning, roofline, server, workloads
+from harness import downstream, environment, limit, noise, pinning, roofline, server, workloads
 from harness.arrivals import closed
 from harness.clock import utc_now
+from harness.downstream.service import Services
 from harness.errors import HarnessError
 from harness.loader import Loader
 from harness.options import LoadOptions, ServerOptions
 from harness.plans import Arm, Cell, Plan
 from harness.precision import Precision
-from harness.records import MEASURE, PILOT_BLOCK, Identity, Noise, Outcome, Sample, Shot, Trial, to_rows
+from harness.records import (
+    DOWNSTREAM,
+    MEASURE,
+    PILOT_BLOCK,
+    Identity,
+    Noise,
+    Outcome,
+    Sample,
+    Shot,
+    Trial,
+    to_rows,
+)
 from harness.standing import Standing
 from harness.store import Writer
 from harness.supervisor import Supervisor
@@ -103,7 +115,8 @@ def session(
         if plan.limit and record["limits"] is None:  # a resumed run has it: the machine is the same
             listener.stage("limit: the model in a bare loop, alone")
             record.note(**limit.of_plan(plan, supervisor, loader, log=writer.log("limit"), cpus=cpus))
-        arms = _Arms(plan, writer, supervisor, stack, record, pins)
+        services = stack.enter_context(Services(writer.log, listener.stage))
+        arms = _Arms(plan, writer, supervisor, stack, record, pins, services)
         trials = Trials(plan, writer, loader, listener, arms, record, client_limit_per_s, before)
         if plan.runs_elsewhere:
             listener.stage("asking each server once")
@@ -198,6 +211,7 @@ class _Arms:
         stack: ExitStack,
         record: _Record,
         pins: pinning.Pinning | None,
+        services: Services,
     ) -> None:
         self._plan = plan
         self._writer = writer
@@ -205,6 +219,7 @@ class _Arms:
         self._stack = stack
         self._record = record
         self._pins = pins
+        self._services = services
         self._lone_model_ms: float | None = None
         self._resident: dict[str, server.Server] = {}
         self._standing: dict[str, Standing] = {}
@@ -221,15 +236,18 @@ class _Arms:
         self._record.note(lone_model_ms=value)
 
     def io_nominal_ms(self, arm: Arm) -> float | None:
-        """The I/O that was asked for; None where nobody knows, as of a server that runs already."""
+        """The I/O that was asked for; None where nobody knows: of a database, of servers that run already."""
         if arm.name not in self.options:
             return None
-        return workloads.nominal_io_ms(self.options[arm.name].workload)
+        workload = self.options[arm.name].workload
+        return workloads.nominal_io_ms(workload) if downstream.takes_ms(workload.io) else None
 
     def start(self, arms: list[Arm]) -> None:
         """Start them side by side (loading a model is mostly waiting), then wait until all are ready."""
         for arm in arms:
-            self.options[arm.name] = arm.server_options(self._plan.workload, self._lone_model_ms)
+            options = arm.server_options(self._plan.workload, self._lone_model_ms)
+            connected = self._services.connected(options.workload)
+            self.options[arm.name] = options.model_copy(update={"workload": connected})
         if self._plan.fresh:
             return
         for arm in arms:
@@ -237,6 +255,10 @@ class _Arms:
         self._stack.callback(self._ask_all_to_stop)  # on leaving it comes first: one deadline for all
         for arm in arms:
             self._wait_ready(arm, self._resident[arm.name])
+
+    def newly_dead_services(self) -> list[str]:
+        """What to say of what the servers ask that has ended since; told once."""
+        return self._services.newly_dead()
 
     def ask_once(self, loader: Loader, listener: Listener) -> None:
         """Servers that run already: HarnessError when one does not answer as expected."""
@@ -429,6 +451,7 @@ class Trials:
             invalid=self._why_invalid(load, outcome),
         )
         self._writer.append(trial, samples)
+        self._note_downstream(samples)
         self._precision.note(trial, samples)
         self.done.append(trial)
         return samples
@@ -448,6 +471,20 @@ class Trials:
             schedule=load.schedule,
             io_nominal_ms=self._arms.io_nominal_ms(cell.arm),
         )
+
+    def _note_downstream(self, samples: list[Sample]) -> None:
+        """Requests that failed by what they await, and services that died: the run goes on, but tells."""
+        failed = [sample.error for sample in samples if DOWNSTREAM in sample.error]
+        died = self._arms.newly_dead_services()
+        if not failed and not died:
+            return
+        known = self._record["downstream"] or {"requests": 0, "first": "", "died": []}
+        found = {
+            "requests": known["requests"] + len(failed),
+            "first": known["first"] or next(iter(failed), ""),
+            "died": known["died"] + died,
+        }
+        self._record.note(downstream=found)
 
     def _fire(self, cell: Cell, load: LoadOptions) -> tuple[Outcome, Noise, str]:
         """Send the load unless the server is dead already; say what is wrong with it afterwards."""

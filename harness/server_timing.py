@@ -1,9 +1,11 @@
 """Timings ⇄ the `Server-Timing` response header (W3C), which any server in any language can send.
 
-    queue;dur=0.4, model;dur=8.3;desc="cpu=8.1 batch=1 pid=47", resume;dur=0.2, io;dur=5.1, handler;dur=14.1
+    queue;dur=0.4, model;dur=8.3;desc="cpu=8.1 batch=1 pid=47", resume;dur=0.2,
+    io;dur=5.1;desc="server=4.2", handler;dur=14.1
 
-`dur` is in milliseconds. The description of `handler` holds `entered=`, the route's entry on the host's
-monotonic clock, which is of use to a client on the same host only.
+`dur` is in milliseconds. The description of `io` holds `server=`, what the other side of the I/O says it
+took itself; that of `handler` holds `entered=`, the route's entry on the host's monotonic clock, which is of
+use to a client on the same host only.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ def encode(timings: Timings) -> str:
             "batch": timings.batch_size,
             "pid": timings.worker_pid,
         },
+        "io": {"server": timings.io_server_ms},
         "handler": {"entered": timings.entered_ms},
     }
     entries = []
@@ -59,10 +62,17 @@ def decode(value: str) -> Timings:
         model_cpu_ms=_number(notes.get("cpu")),
         resume_ms=durations.get("resume"),
         io_ms=durations.get("io"),
+        io_server_ms=_number(notes.get("server")),
         handler_ms=durations.get("handler"),
         batch_size=_whole(notes.get("batch")),
         worker_pid=_whole(notes.get("pid")),
     )
+
+
+def longest_ms(value: str) -> float | None:
+    """The longest duration in anybody's header: the whole holds its parts. None where there is none."""
+    found = (_number(parameters.get("dur")) for _, parameters in _entries(value))
+    return max((duration for duration in found if duration is not None), default=None)
 
 
 def _describe(notes: dict[str, float | int | None]) -> str:

@@ -7,6 +7,7 @@ Whatever a killed run left behind it is a torn tail, which reading drops with a 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import fcntl
 import gzip
 import io
@@ -23,13 +24,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 from warnings import catch_warnings, simplefilter
 
 from harness.errors import HarnessError
-from harness.records import SCHEMA_VERSION, Sample, Trial, column_types, header, to_cells
+from harness.records import NEW_COLUMNS, SCHEMA_VERSION, Sample, Trial, column_types, header, to_cells
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 RESULTS = Path("results")
+READABLE = range(min(NEW_COLUMNS) - 1, SCHEMA_VERSION + 1)  # layouts of run.json and the CSVs
 PACKED = ".gz"
 LONGEST_HEADER = 10_000  # bytes; what is longer is no CSV of ours, and need not be read to say so
 
@@ -56,6 +58,7 @@ class Writer:
         """Make the folder; it must not exist."""
         self.folder = folder
         self.trials = 0  # saved so far
+        self.record: dict[str, Any] = {}  # run.json as written last
         self._made_parent = not folder.parent.exists()
         try:
             folder.mkdir(parents=True)
@@ -78,6 +81,7 @@ class Writer:
         writer = cls.__new__(cls)
         writer.folder = folder
         writer.trials = len(finished)
+        writer.record = {}
         writer._made_parent = False
         writer._lock()
         writer._make_logs()
@@ -95,6 +99,7 @@ class Writer:
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace run.json as a whole: a reader sees the old one or the new one."""
+        self.record = record
         new = self.folder / "run.json.new"
         try:
             with new.open("w") as stream:
@@ -169,7 +174,7 @@ def read(folder: Path) -> Run:
     record = _read_record(folder)
     warnings: list[str] = []
     trials = _read_csv(folder / "trials.csv", Trial, warnings)
-    requests = _read_csv(_plain_or_packed(folder / "requests.csv"), Sample, warnings)
+    requests = _read_requests(_plain_or_packed(folder / "requests.csv"), record["schema"], warnings)
     finished = requests["trial"].isin(trials["trial"])
     if not finished.all():
         warnings.append(f"{(~finished).sum()} requests of an unfinished trial were left out.")
@@ -221,13 +226,23 @@ def _read_record(folder: Path) -> dict[str, Any]:
             f"{folder} is not a run of execbench: its run.json is bad ({type(error).__name__}: {error}).",
             stage="results",
         ) from error
-    if schema != SCHEMA_VERSION:
+    if schema not in READABLE:
         raise HarnessError(
-            f"{folder} has the layout {schema}; this execbench reads layout {SCHEMA_VERSION}.",
+            f"{folder} has the layout {schema}; this execbench reads layout {READABLE[0]} to {READABLE[-1]}.",
             stage="results",
             hint="Read it with the version that its run.json names under packages.",
         )
     return record
+
+
+def _read_requests(path: Path, layout: int, warnings: list[str]) -> pd.DataFrame:
+    """The requests; what an older layout does not tell of them is NaN."""
+    added = [name for since, names in NEW_COLUMNS.items() if since > layout for name in names]
+    if not added:
+        return _read_csv(path, Sample, warnings)
+    fields = [(field.name, field.type) for field in dataclasses.fields(Sample) if field.name not in added]
+    older: Any = dataclasses.make_dataclass("Sample", fields)
+    return _read_csv(path, older, warnings).assign(**dict.fromkeys(added, math.nan))
 
 
 def _plain_or_packed(path: Path) -> Path:
@@ -282,7 +297,7 @@ def _parse(whole: bytes, row_type: type[Sample | Trial]) -> pd.DataFrame:
             skip_blank_lines=False,
             index_col=False,
         )
-    if row_type is Sample:
+    if row_type is not Trial:
         frame = _with_categories(frame)
     if whole.count(b",") != (len(frame) + 1) * (len(frame.columns) - 1) + _commas_in_texts(frame):
         raise ValueError("a line is too short")  # which pandas fills up in silence

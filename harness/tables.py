@@ -38,6 +38,7 @@ def render(report: Report) -> Iterator[RenderableType]:
         yield costs(report.costs, report.summary)
     if len(report.limits):
         yield limits(report.limits)
+    yield from told_apart(report.summary)
     if said := nominal.sentence(report.io):
         yield Text(f"\n{said}")
     yield from _claimed(report)
@@ -182,6 +183,27 @@ def costs(table: pd.DataFrame, summary: pd.DataFrame) -> RenderableType:
     )
     named = table.assign(load=table["load"].astype(str).map(loads))
     return _by_arm(title, named, {"load": "load", **known})
+
+
+def told_apart(table: pd.DataFrame) -> Iterator[RenderableType]:
+    """The awaited I/O beside what its other side took itself; nothing where no side told."""
+    if "io_server_p50_ms" not in table:
+        return
+    columns = {
+        "load": "load",
+        "awaited": "io_p50_ms",
+        "p95": "io_p95_ms",
+        "its own": "io_server_p50_ms",
+        "p95 ": "io_server_p95_ms",
+        "stall": "io_stall_p50_ms",
+        "p95  ": "io_stall_p95_ms",
+    }
+    title = (
+        "The awaited I/O told apart, medians in ms. its own: what the other side took by\n"
+        "its clock; stall: the rest: wire, driver, and the event loop's other work"
+    )
+    loads = {str(row["load"]): load_words(row) for row in table.to_dict("records")}
+    yield _by_arm(title, table.assign(load=table["load"].astype(str).map(loads)), columns)
 
 
 def limits(table: pd.DataFrame) -> RenderableType:

@@ -307,6 +307,24 @@ def test_an_arm_that_does_other_work_is_left_out_and_named(execbench: InProcess)
     assert execbench("compare", f"{run}:inline", f"{run}:scaled").returncode == INVALID
 
 
+def test_another_io_is_other_work_also_than_that_of_an_older_run_which_could_only_sleep(
+    execbench: InProcess,
+) -> None:
+    run = save(execbench.folder / "asked", world() | {("asked", 8): about(20.0)})
+    path = execbench.folder / "asked" / "run.json"
+    record = json.loads(path.read_text())
+    for arm, said in (
+        ("inline", {}),
+        ("thread", {"io": "sleep"}),
+        ("asked", {"io": "pgvector", "io_rows": 9}),
+    ):
+        record["arms"][arm]["options"] = {"workload": {"io_ms": 5.0, **said}}
+    path.write_text(json.dumps(record))
+    done = execbench("compare", run)
+    assert "asked is left out: it does other work than inline (io: sleep and pgvector)" in done.stdout
+    assert "thread takes" in done.stdout
+
+
 def test_excluded_blocks_are_told_and_do_not_count(execbench: InProcess) -> None:
     run = save(execbench.folder / "stolen", world(), exclude={"steal_share": 0.05})
     path = execbench.folder / run / "trials.csv"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import re
@@ -13,8 +14,9 @@ import made_up
 import pandas as pd
 import pytest
 from made_up import Point
+from rich.console import Console
 
-from harness import analysis, claims, evidence, report, saturation, store
+from harness import analysis, claims, evidence, report, saturation, store, tables
 from harness.records import COOLDOWN, MEASURE, PING, Sample, Trial
 
 WORLD: made_up.World = {
@@ -441,3 +443,41 @@ def test_the_warmup_and_what_came_after_the_window_count_in_what_was_answered() 
     phases = [dataclasses.replace(one, phase=COOLDOWN) if one.due_ms > 1900 else one for one in samples]
     cells = saturation.per_cell(report.build(opened((trial, phases))).derived, opened((trial, phases)).trials)
     assert cells["answered_per_s"].iloc[0] == pytest.approx(50.0, abs=1)
+
+
+# -- the awaited I/O told apart
+
+
+def test_the_wait_is_told_apart_where_the_other_side_says_what_it_took_itself() -> None:
+    requests, trials = made_up.run(WORLD, blocks=8)
+    untold = report.build(run_of(requests, trials))
+    assert not [name for name in untold.summary if "server" in name or "stall" in name]
+    assert "told apart" not in rendered(untold)
+    told = report.build(run_of(requests.assign(io_server_ms=0.9), trials))
+    row = told.summary.set_index(["arm", "load"]).loc[("inline", "closed(8)")]
+    assert (row["io_p50_ms"], row["io_server_p50_ms"]) == (40.0, 0.9)
+    assert row["io_stall_p50_ms"] == pytest.approx(39.1)
+    assert report.as_json(told)["summary"][1]["io_server_p50_ms"] == 0.9
+    shown = rendered(told)
+    assert re.search(r"told apart.*c = 8 +40\.0 +40\.0 +0\.9 +0\.9 +39\.1 +39\.1", shown, re.S)
+
+
+def rendered(told: report.Report) -> str:
+    """What the terminal shows of the summaries and of the I/O."""
+    terminal = Console(width=80, file=io.StringIO())
+    for part in tables.told_apart(told.summary):
+        terminal.print(part)
+    assert isinstance(terminal.file, io.StringIO)
+    return terminal.file.getvalue()
+
+
+def test_what_a_plan_notes_and_a_database_that_died_are_told() -> None:
+    run = closed(WORLD, notes=["Left out: scaled."])
+    run.record["downstream"] = {
+        "requests": 3,
+        "first": "HTTP 502",
+        "died": ["The service pgvector has ended."],
+    }
+    built = report.build(run)
+    assert built.notes == ("Left out: scaled.",)
+    assert "The service pgvector has ended." in built.warnings

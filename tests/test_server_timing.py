@@ -7,10 +7,13 @@ import time
 import pytest
 
 from harness.records import Timings
-from harness.server_timing import decode, encode
+from harness.server_timing import decode, encode, longest_ms
 
 NOTHING = Timings()
-DURATIONS = ("entered_ms", "queue_ms", "model_ms", "model_cpu_ms", "resume_ms", "io_ms", "handler_ms")
+DURATIONS = (
+    *("entered_ms", "queue_ms", "model_ms", "model_cpu_ms", "resume_ms"),
+    *("io_ms", "io_server_ms", "handler_ms"),
+)
 LONG = 50_000
 GARBAGE = (
     *("", " ", ",", ";", "=", '"', "\\", ";;;", "===", '""', '"""', ";dur=5", "=;=", "model", "model;"),
@@ -40,14 +43,17 @@ def test_a_tiny_negative_or_huge_stamp_survives(value: float) -> None:
     assert decode(encode(Timings(queue_ms=value))).queue_ms == pytest.approx(value, abs=0.00051)
 
 
-@pytest.mark.parametrize("missing", ["queue_ms", "model_cpu_ms", "batch_size", "io_ms", "entered_ms"])
+@pytest.mark.parametrize(
+    "missing", ["queue_ms", "model_cpu_ms", "batch_size", "io_ms", "io_server_ms", "entered_ms"]
+)
 def test_a_part_that_is_none_is_left_out_and_comes_back_as_none(missing: str) -> None:
     sent = dataclasses.replace(drawn(random.Random(2)), **{missing: None})
     header = encode(sent)
     assert "None" not in header
     got = decode(header)
     assert getattr(got, missing) is None
-    present = [name for name in DURATIONS if name != missing]
+    described = {"io_ms": "io_server_ms"}.get(missing)  # has no place without it
+    present = [name for name in DURATIONS if name not in (missing, described)]
     assert all(getattr(got, name) is not None for name in present)
 
 
@@ -127,3 +133,8 @@ def test_a_hostile_header_costs_no_more_than_its_length(unit: str, end: str) -> 
     began = time.process_time()
     decode("model;dur=8;desc=" + unit * (LONG // len(unit)) + end)
     assert time.process_time() - began < 0.5
+
+
+def test_the_longest_part_of_anybodys_header_is_the_whole() -> None:
+    assert longest_ms('miss, db;dur=53, total;dur=120.5;desc="all, of it", app;dur=47.2') == 120.5
+    assert longest_ms("") is longest_ms("miss, db;desc=x") is None

@@ -114,6 +114,21 @@ def test_a_run_of_another_layout_is_refused(folder: Path) -> None:
         store.read(folder)
 
 
+def test_a_run_of_the_layout_before_is_read_and_what_it_does_not_tell_is_missing(folder: Path) -> None:
+    path = folder / "requests.csv"
+    lines = [line.rpartition(",")[0] for line in path.read_text().splitlines()]
+    assert header(Sample)[-1] == "io_server_ms"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    with pytest.raises(HarnessError, match="it lacks io_server_ms"):
+        store.read(folder)
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "schema": 2}))
+    requests = store.read(folder).requests
+    assert list(requests.columns) == header(Sample)
+    assert requests["io_server_ms"].isna().all()
+    assert len(requests) == len(lines) - 1
+
+
 def test_a_folder_that_does_not_exist_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="no run folder"):
         store.read(tmp_path / "nothing")
@@ -136,7 +151,7 @@ def test_a_line_cut_short_in_the_middle_of_a_file_is_damage(folder: Path) -> Non
     lines = (folder / "requests.csv").read_text().splitlines(keepends=True)
     lines[2] = ",".join(lines[2].split(",")[:12]) + "\n"
     (folder / "requests.csv").write_text("".join(lines))
-    with pytest.raises(HarnessError, match="line 3 has 12 cells in place of 21"):
+    with pytest.raises(HarnessError, match="line 3 has 12 cells in place of 22"):
         store.read(folder)
 
 
@@ -170,9 +185,9 @@ def put(folder: Path, line: int, column: str, cell: str) -> None:
         ("seq", "nan", "column seq: line 4 is no number: 'nan'"),
         ("seq", "1.5", "column seq: line 4 is no whole number: '1.5'"),
         ("status", "200.5", "column status: line 4 is no whole number: '200.5'"),
-        ("error", "a,b", "line 4 has 22 cells in place of 21"),
-        ("error", '"never closed', "line 7 has 19 cells in place of 21"),
-        ("worker_pid", "1\n", "line 5 has 0 cells in place of 21"),
+        ("error", "a,b", "line 4 has 23 cells in place of 22"),
+        ("error", '"never closed', "line 7 has 19 cells in place of 22"),
+        ("io_server_ms", "1\n", "line 5 has 0 cells in place of 22"),
     ],
 )
 def test_damage_is_named_by_its_line(folder: Path, column: str, cell: str, said: str) -> None:
@@ -183,7 +198,7 @@ def test_damage_is_named_by_its_line(folder: Path, column: str, cell: str, said:
 
 def test_a_cell_too_many_in_the_first_line_is_damage_too(folder: Path) -> None:
     put(folder, 2, "error", "a,b")
-    with pytest.raises(HarnessError, match="line 2 has 22 cells"):
+    with pytest.raises(HarnessError, match="line 2 has 23 cells"):
         store.read(folder)
 
 
@@ -194,7 +209,7 @@ def test_a_line_too_short_is_not_made_up_for_by_commas_in_a_text(folder: Path) -
     (folder / "requests.csv").write_text(
         "".join(f"{line}\n" for line in [*lines[:4], lines[4].rpartition(",")[0], *lines[5:]])
     )
-    with pytest.raises(HarnessError, match="line 5 has 20 cells in place of 21"):
+    with pytest.raises(HarnessError, match="line 5 has 21 cells in place of 22"):
         store.read(folder)
 
 

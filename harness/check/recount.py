@@ -255,6 +255,8 @@ _METRICS: dict[str, Callable[[Line], float]] = {
     "model_cpu": _number("model_cpu_ms"),
     "resume": _number("resume_ms"),
     "io": _number("io_ms"),
+    "io_server": _number("io_server_ms"),
+    "io_stall": lambda line: _number("io_ms")(line) - _number("io_server_ms")(line),
     "handler": _number("handler_ms"),
     "outside": lambda line: _service(line) - _number("handler_ms")(line),
 }

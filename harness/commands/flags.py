@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
@@ -104,7 +105,21 @@ Mode = Annotated[
         help="synthetic: sleep (lock free), hold (lock held), spin (CPU), release (CPU, lock free)."
     ),
 ]
-IoMs = Annotated[float | None, typer.Option(min=0, help="The awaited I/O after the model (5).")]
+Io = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND", help="Awaited after the model: sleep:5ms, socket:5ms, pgvector or http:URL."
+    ),
+]
+IoMs = Annotated[float | None, typer.Option(min=0, help="sleep, socket: how long that takes (5).")]
+IoDsn = Annotated[
+    str | None,
+    typer.Option(metavar="DSN", help="pgvector: a database that exists (postgresql://…); it gets a schema."),
+]
+IoRows = Annotated[int | None, typer.Option(min=10, help="pgvector: texts in the table (10,000).")]
+IoTimeout = Annotated[
+    float | None, typer.Option(min=0.001, max=A_DAY_S, help="All but sleep: seconds it may take (10).")
+]
 Injected = Annotated[
     list[str] | None,
     typer.Option(
@@ -215,7 +230,11 @@ class Server(NamedTuple):
     online: Online = False
     service_ms: ServiceMs = None
     mode: Mode = None
+    io: Io = None
     io_ms: IoMs = None
+    io_dsn: IoDsn = None
+    io_rows: IoRows = None
+    io_timeout: IoTimeout = None
     inject: Injected = None
 
     def as_plan_flags(self) -> dict[str, Any]:
@@ -243,9 +262,25 @@ class Server(NamedTuple):
             "online": self.online or None,
             "service_ms": self.service_ms,
             "mode": self.mode,
-            "io_ms": self.io_ms,
         }
-        return {key: value for key, value in said.items() if value is not None}
+        return {key: value for key, value in said.items() if value is not None} | self._io()
+
+    def _io(self) -> dict[str, Any]:
+        """What was said of the awaited I/O."""
+        from harness import downstream
+
+        parsed = {} if self.io is None else downstream.parse(self.io)
+        if self.io_ms is not None and "io_ms" in parsed:
+            raise UsageError(
+                f"--io {self.io} and --io-ms both say how long the I/O takes: give one.", stage="plan"
+            )
+        said = {
+            "io_ms": self.io_ms,
+            "io_dsn": None if self.io_dsn is None else _without_password(self.io_dsn),
+            "io_rows": self.io_rows,
+            "io_timeout_s": self.io_timeout,
+        }
+        return parsed | {key: value for key, value in said.items() if value is not None}
 
 
 SERVER = Server()
@@ -376,6 +411,22 @@ def inject(pairs: list[str] | None) -> dict[str, float]:
             )
         injected[f"{part}_ms"] = float(delay)
     return injected
+
+
+def _without_password(dsn: str) -> str:
+    """The address as it may be kept with the results; its password goes where all our processes find it."""
+    from urllib.parse import unquote, urlsplit
+
+    try:
+        parts = urlsplit(dsn)
+        password = parts.password
+    except ValueError:
+        return dsn  # which is none: connecting will say so
+    if password is None:
+        return dsn
+    os.environ["PGPASSWORD"] = unquote(password)
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user.partition(':')[0]}@{host}").geturl()
 
 
 def share(text: str | None, flag: str) -> float | None:

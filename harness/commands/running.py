@@ -84,6 +84,7 @@ def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: boo
         keep_what_is_finished(writer, resumable=True)
         raise
     show(writer.folder, as_json=as_json)
+    broken = _broken_downstream(writer)
     spoilt = [trial for trial in trials if trial.state != "ok"]
     if spoilt:
         said = ["failed" if trial.state == "failed" else "are invalid" for trial in spoilt]
@@ -91,8 +92,19 @@ def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: boo
         raise HarnessError(
             f"{len(spoilt)} of {len(trials)} trials {kinds}, the first: {spoilt[0].error}",
             stage="run",
-            hint=f"The others are kept and shown. Logs of the servers: {writer.folder / 'logs'}",
+            hint=broken or f"The others are kept and shown. Logs of the servers: {writer.folder / 'logs'}",
         )
+    if broken:
+        raise HarnessError(broken, stage="io", hint=f"Every row is kept. Logs: {writer.folder / 'logs'}")
+
+
+def _broken_downstream(writer: Writer) -> str:
+    """That what requests await has failed, in a sentence; empty when it has not."""
+    found = writer.record.get("downstream")
+    if not found:
+        return ""
+    failed = f"{found['requests']} requests failed by what they await, the first: {found['first']}."
+    return " ".join([*([failed] if found["requests"] else []), *found["died"]])
 
 
 def keep_what_is_finished(writer: Writer, *, resumable: bool = False) -> None:

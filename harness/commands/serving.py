@@ -11,6 +11,7 @@ import typer
 from harness.commands import flags
 
 if TYPE_CHECKING:
+    from harness.downstream.service import Services
     from harness.plans import Plan
     from harness.server import Server
 
@@ -32,19 +33,25 @@ def _serve(plan: Plan, port: int) -> None:
     import tempfile
 
     from harness import server
+    from harness.downstream.service import Services
     from harness.supervisor import Supervisor
 
     arm = plan.arms[0]
     options = arm.server_options(plan.workload)
-    with tempfile.TemporaryDirectory() as folder, Supervisor() as supervisor:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Supervisor() as supervisor,
+        Services(lambda name: Path(folder) / f"{name}.log", lambda stage: typer.echo(stage, err=True)) as io,
+    ):
         log = Path(folder) / "server.log"
+        options = options.model_copy(update={"workload": io.connected(options.workload)})
         with server.start(arm.name, options, supervisor, log=log, port=port) as child:
             child.wait_ready()
             typer.echo(f"{arm.name} serves {plan.workload.name} on {child.url}/ - Ctrl-C stops it")
-            _follow(child, log)
+            _follow(child, io, log)
 
 
-def _follow(child: Server, log: Path) -> None:
+def _follow(child: Server, io: Services, log: Path) -> None:
     """Show the server's log as it grows, until the server ends."""
     import time
 
@@ -52,4 +59,6 @@ def _follow(child: Server, log: Path) -> None:
         while True:
             sys.stderr.write(stream.read())
             child.check_alive(stage="serving")
+            for died in io.newly_dead():
+                typer.echo(died, err=True)
             time.sleep(0.2)

@@ -1,18 +1,24 @@
 """What a request awaits once the model is done: a database, a service, or a sleep that stands for them.
 
 One file a kind. It runs in the server's process, on its event loop; a service that must be there for it is
-started by the run, beside the servers.
+started by the run (`harness.downstream.service`), beside the servers.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+import difflib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
 
-from harness.downstream import sleep
+from harness.errors import UsageError
 from harness.options import WorkloadOptions
-from harness.workloads import Workload
+from harness.records import DOWNSTREAM
+from harness.workloads import IO_OPTIONS, Workload
+
+NAMES = ("sleep", "socket", "pgvector", "http")
 
 
 class Found(NamedTuple):
@@ -22,7 +28,93 @@ class Found(NamedTuple):
     server_ms: float | None = None  # what the other side says it took itself; None: it does not say
 
 
+class Broken(Exception):
+    """The other side gave no good answer. Its text names the kind of I/O and the reason."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(f"{DOWNSTREAM}{kind}: {why}")
+
+
+class Late(Broken):
+    """It did not answer in time."""
+
+
 Ask = Callable[[Any], Awaitable[Found]]  # the model's result for one item → what was found with it
+
+
+class Kind(Protocol):
+    """Contract of each module."""
+
+    SUMMARY: str
+    TAKES: frozenset[str]  # of `IO_OPTIONS`, those that it obeys
+    SERVICE: str | None  # module of the child process that it needs (`service`); None: it needs none
+
+    def check(self, options: WorkloadOptions) -> None:
+        """Raise HarnessError for options that cannot work, before anything is started."""
+        ...
+
+    def opened(self, workload: Workload, options: WorkloadOptions) -> AbstractAsyncContextManager[Ask]:
+        """What each request awaits, ready; what it raises is `Broken`."""
+        ...
+
+
+def kind(options: WorkloadOptions) -> Kind:
+    """The module of the I/O that `options` name; UsageError when there is none."""
+    name = _name(options.io)
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        hint = (
+            f"Did you mean {near[0]!r}?"
+            if near
+            else "Choose from: sleep:5ms, socket:5ms, pgvector, http:URL."
+        )
+        raise UsageError(f"There is no I/O {options.io!r}.", stage="plan", hint=hint)
+    module: Kind = import_module(f"harness.downstream.{name}")
+    return module
+
+
+def _name(io: str) -> str:
+    return "http" if io.startswith("https:") else io.partition(":")[0]
+
+
+def summaries() -> Iterator[tuple[str, str]]:
+    """Every kind in a line."""
+    for name in NAMES:
+        yield name, import_module(f"harness.downstream.{name}").SUMMARY
+
+
+def parse(text: str) -> dict[str, Any]:
+    """`--io` as workload options: sleep:5ms, socket:5ms, sleep, pgvector, http:URL."""
+    name, _, rest = text.partition(":")
+    if name in ("http", "https"):
+        return {"io": rest if rest.startswith(("http:", "https:")) else text}
+    if not rest:
+        return {"io": text}
+    if name not in ("sleep", "socket") or not (took := re.fullmatch(r"(\d+(?:\.\d+)?)(ms)?", rest)):
+        raise UsageError(
+            f"--io {text!r} is not understood.",
+            stage="plan",
+            hint="For example: sleep:5ms, socket:5ms, pgvector, http://127.0.0.1:9000/search",
+        )
+    return {"io": name, "io_ms": float(took[1])}
+
+
+def takes_ms(io: str) -> bool:
+    """Whether this I/O can be told how long to take."""
+    return _name(io) in ("sleep", "socket")
+
+
+def check(options: WorkloadOptions) -> None:
+    """Raise HarnessError unless the I/O can work, is told only what it obeys, and suits the workload."""
+    module = kind(options)
+    said = options.model_fields_set & IO_OPTIONS
+    for idle in sorted(said - module.TAKES - {"io"}):
+        raise UsageError(
+            f"The I/O {options.io!r} knows no option {idle}.",
+            stage="plan",
+            hint=f"It takes: {', '.join(sorted(module.TAKES))}.",
+        )
+    module.check(options)
 
 
 @asynccontextmanager
@@ -34,12 +126,8 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
     if workload.io is not None:
         yield _own(workload.io)
         return
-
-    async def ask(result: Any) -> Found:
-        await sleep.ask(options.io_ms)
-        return Found(workload.answer(result))
-
-    yield ask
+    async with kind(options).opened(workload, options) as ask:
+        yield ask
 
 
 def _own(io: Callable[[Any], Awaitable[Any]]) -> Ask:

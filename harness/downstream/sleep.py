@@ -1,10 +1,31 @@
-"""The article's control: the awaited I/O is a sleep. A timer of the loop, no wake-up from outside."""
+"""A sleep that stands for a database: it costs no CPU, no connection and nobody's time but the request's."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from harness.downstream import Ask, Found
+from harness.options import WorkloadOptions
+from harness.workloads import Workload
+
+SUMMARY = "a sleep of --io-ms, the article's stand-in for a database (sleep:5ms)"
+TAKES = frozenset({"io_ms"})
+SERVICE = None
 
 
-async def ask(io_ms: float) -> None:
-    """Take `io_ms`, rounded up to the timer's whole milliseconds."""
-    await asyncio.sleep(io_ms / 1e3)
+def check(options: WorkloadOptions) -> None:
+    """Nothing can be wrong."""
+
+
+@asynccontextmanager
+async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[Ask]:
+    """Takes `io_ms`, rounded up to the timer's whole milliseconds."""
+
+    async def ask(result: Any) -> Found:
+        await asyncio.sleep(options.io_ms / 1e3)
+        return Found(workload.answer(result))
+
+    yield ask

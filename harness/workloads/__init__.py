@@ -19,8 +19,8 @@ from harness.options import WorkloadOptions
 from harness.workloads import _code, _own, _texts
 
 NAMES = ("embed", "synthetic")
-
-IO_OPTIONS = frozenset({"io_ms"})  # idle where the user's own code awaits I/O
+# of what is awaited after the model (`harness.downstream`); idle where the user's own code awaits I/O
+IO_OPTIONS = frozenset({"io", "io_ms", "io_dsn", "io_rows", "io_timeout_s"})
 _ANY_TAKES = frozenset({"name", "payloads"}) | IO_OPTIONS
 
 
@@ -29,6 +29,7 @@ class Workload(Protocol):
 
     warmup_item: str  # what a worker runs once before it is ready, and what `GET /` asks
     io: Callable[[Any], Awaitable[Any]] | None  # I/O of its own: result → the answer's body; None: `--io`
+    gives_vectors: bool  # whether a result is a vector, by which a database can search
     modules: tuple[str, ...]  # what `load` imports: a fork server imports it once for all workers
 
     def __init__(self, options: WorkloadOptions) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import onnxruntime
 import torch
 from filelock import FileLock
 
+from harness import cache
 from harness.errors import HarnessError
 from harness.options import ARTICLE_SENTENCE, WorkloadOptions
 from harness.workloads import embed
@@ -30,7 +30,6 @@ from harness.workloads import embed
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-CACHE_VARIABLE = "EXECBENCH_CACHE"  # the cache's folder; otherwise executor-bench in the user's own cache
 LARGEST_DIFFERENCE = 1e-5  # between any number of an embedding here and with torch
 
 _ALONE = [ARTICLE_SENTENCE]
@@ -126,15 +125,7 @@ def _path(model: SentenceTransformer, weights: str) -> Path:
     config.pop("_name_or_path", None)
     recipe = [config, repr(model), [(package, version(package)) for package in _MADE_BY]]
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    return _folder() / f"{weights}-{key}.onnx"
-
-
-def _folder() -> Path:
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen) / "onnx"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "executor-bench" / "onnx"
+    return cache.folder("onnx") / f"{weights}-{key}.onnx"
 
 
 def _entry(path: Path, options: WorkloadOptions) -> Entry:
@@ -150,7 +141,7 @@ def _entry(path: Path, options: WorkloadOptions) -> Entry:
         raise HarnessError(
             f"The exported model cannot be kept in {path.parent}: {error}",
             stage="model",
-            hint=f"Name another folder with {CACHE_VARIABLE}=FOLDER.",
+            hint=f"Name another folder with {cache.CACHE_VARIABLE}=FOLDER.",
         ) from error
 
 

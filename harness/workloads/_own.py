@@ -31,6 +31,7 @@ class Workload:
     Their code is imported when it is first needed, so that the thread budget stands before.
     """
 
+    gives_vectors = True  # for all that is known before it has run
     modules: tuple[str, ...] = ()
 
     def __init__(self, options: WorkloadOptions) -> None:

@@ -32,6 +32,7 @@ class Workload:
 
     warmup_item = ARTICLE_SENTENCE
     io = None
+    gives_vectors = True
     modules: tuple[str, ...] = ("sentence_transformers",)
 
     def __init__(self, options: WorkloadOptions) -> None:

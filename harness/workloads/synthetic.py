@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import itertools
+import random
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,7 +14,9 @@ from harness.workloads import _faulty
 
 SUMMARY = "a call of known cost (--service-ms, --mode sleep|hold|spin|release), no torch"
 
-TAKES = frozenset({"service_ms", "mode", "setup_ms", "faulty_setup", "faulty_setup_file", "faults"})
+TAKES = frozenset(
+    {"service_ms", "mode", "setup_ms", "faulty_setup", "faulty_setup_file", "dimensions", "faults"}
+)
 
 _HASHED_AT_ONCE = bytes(128 * 1024)  # some 0.1 ms of work; hashlib lets go of the lock above 2 KiB
 _LONGEST_USLEEP_US = 999_999  # POSIX allows usleep to refuse a second or more
@@ -25,6 +28,7 @@ class Workload:
     sleep: wall time known, no CPU, interpreter lock free.   hold: wall time known, lock held throughout.
     spin: thread CPU time known, lock contended.             release: thread CPU time known, lock free.
 
+    The result is the text in capitals, or with `dimensions` a vector that stands for an embedding of it.
     Loading takes `setup_ms`. If told to, it fails, and items misbehave: see `_faulty`.
     """
 
@@ -34,6 +38,7 @@ class Workload:
 
     def __init__(self, options: WorkloadOptions) -> None:
         self._options = options
+        self.gives_vectors = options.dimensions is not None
 
     def environment(self) -> dict[str, str]:
         return {}
@@ -42,14 +47,23 @@ class Workload:
         _faulty.set_up(self._options)
         return _MODES[self._options.mode]
 
-    def predict(self, model: Callable[[float], None], items: list[str]) -> list[str]:
+    def predict(self, model: Callable[[float], None], items: list[str]) -> list[str | list[float]]:
         model(self._options.service_ms)
         return [self._answer(item) for item in items]
 
-    def _answer(self, item: str) -> str:
-        return _faulty.misbehave(item) if self._options.faults and _faulty.is_fault(item) else item.upper()
+    def _answer(self, item: str) -> str | list[float]:
+        if self._options.faults and _faulty.is_fault(item):
+            return _faulty.misbehave(item)
+        return (
+            item.upper() if self._options.dimensions is None else self._vector(self._options.dimensions, item)
+        )
 
-    def answer(self, result: str) -> str:
+    def _vector(self, dimensions: int, item: str) -> list[float]:
+        """Always the same for the same text, and near no other text's."""
+        draw = random.Random(item)  # noqa: S311 - a stand-in for an embedding
+        return [draw.gauss(0.0, 1.0) for _ in range(dimensions)]
+
+    def answer(self, result: str | list[float]) -> str | list[float]:
         return result
 
     def payloads(self, seed: int) -> Iterator[str]:

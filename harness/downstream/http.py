@@ -1,0 +1,65 @@
+"""One GET of a service that runs already, per request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.downstream import Ask, Broken, Found, Late
+from harness.errors import UsageError
+from harness.options import WorkloadOptions
+from harness.server_timing import HEADER, longest_ms
+from harness.workloads import Workload
+
+SUMMARY = "one GET of a service that runs already (http:URL)"
+TAKES = frozenset({"io_timeout_s"})
+SERVICE = None
+
+_LONGEST_VALUE = 1000  # characters of its answer in ours
+
+
+def check(options: WorkloadOptions) -> None:
+    """UsageError for what is no address."""
+    try:
+        parts = urlsplit(options.io)
+        is_address = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise UsageError(
+            f"--io {options.io!r} is not an http address.",
+            stage="plan",
+            hint="For example: --io http://127.0.0.1:9000/search",
+        )
+
+
+@asynccontextmanager
+async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[Ask]:  # noqa: ARG001 - contract
+    """Any status but 2xx is a failure. Its own time is the longest of its `Server-Timing`, if any."""
+    import aiohttp
+    import httpx
+    from httpx_aiohttp import AiohttpTransport
+
+    def session() -> aiohttp.ClientSession:
+        unlimited = aiohttp.TCPConnector(limit=0)  # or the 101st request would wait for another's connection
+        return aiohttp.ClientSession(connector=unlimited, cookie_jar=aiohttp.DummyCookieJar())
+
+    transport = AiohttpTransport(client=session, verify=False)  # of a session it would make itself
+    async with httpx.AsyncClient(transport=transport, timeout=None, trust_env=False) as client:  # noqa: S113
+
+        async def ask(result: Any) -> Found:  # noqa: ARG001 - the service is asked the same every time
+            try:
+                async with asyncio.timeout(options.io_timeout_s):
+                    answer = await client.get(options.io)
+            except TimeoutError:
+                raise Late("http", f"no answer within {options.io_timeout_s:g} s") from None
+            except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+                raise Broken("http", f"{type(error).__name__}: {error}") from error
+            if not answer.is_success:
+                raise Broken("http", f"it answered {answer.status_code}")
+            return Found(answer.text[:_LONGEST_VALUE], longest_ms(answer.headers.get(HEADER, "")))
+
+        yield ask
