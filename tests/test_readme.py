@@ -1,0 +1,134 @@
+"""README's "Your own service", command by command, in one folder and in order, as a reader would."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import CHECKOUT, Execbench, wait_for
+
+from harness import store
+
+SECTION = (CHECKOUT / "README.md").read_text().split("## Your own service\n")[1].split("\n## ")[0]
+(APP,) = re.findall(r"^```python\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
+LINES = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"^```console\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+]
+COMMANDS = [line.removeprefix("execbench ") for line in LINES if line.startswith("execbench ")]
+SERVERS = [line for line in LINES if not line.startswith("execbench ")]
+
+ONE_BLOCK = ["--blocks", "1", "--duration", "0.3", "--no-self-check"]
+SHORTER = {
+    "init": [],
+    "run": ONE_BLOCK,
+    "load": ["--requests", "20"],
+    "sweep": ONE_BLOCK,
+    "capacity": ["--blocks", "2", "--window", "0.5", "--search-window", "0.5", "--no-self-check"],
+}
+# the real model with few vectors; one torch thread, as other tests may run beside
+SHORTER_ON_THE_MODEL = [
+    "--blocks",
+    "1",
+    "--requests",
+    "8",
+    "-c",
+    "2",
+    "--io-rows",
+    "200",
+    "--torch-threads",
+    "1",
+    "--no-self-check",
+]
+ENDS_WITHIN_S = 170.0
+
+
+@contextmanager
+def serving(folder: Path, port: int) -> Iterator[None]:
+    """The page's app, as its command starts it."""
+    environment = {"PATH": "", "PYTHONPATH": ""}  # nothing of this checkout
+    (command,) = SERVERS
+    words = shlex.split(command.replace("8000", str(port)))
+    with (folder / "app.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *words], cwd=folder, env=environment, stdout=log, stderr=log
+        )
+    try:
+        wait_for(lambda: _answers(port), 60)
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/", timeout=2).status_code == 404
+    except httpx.HTTPError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def ports(shared: Execbench) -> Iterator[dict[str, str]]:
+    """What a reader has beside execbench: texts, and their own service on two ports."""
+    (shared.folder / "texts.txt").write_text("How big is London\nHow long is the river\n")
+    (shared.folder / "embed.py").write_text(APP)
+    shutil.copy(CHECKOUT / "harness" / "asgi.py", shared.folder)
+    with ExitStack() as stack:
+        found = {written: _free_port() for written in ("8000", "8001")}
+        for port in found.values():
+            stack.enter_context(serving(shared.folder, port))
+        yield {written: str(port) for written, port in found.items()}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=pytest.mark.model if "article" in command else (), id=command)
+        for command in COMMANDS
+    ],
+)
+def test_a_command_of_the_readme_does_what_it_says(
+    command: str, shared: Execbench, ports: dict[str, str]
+) -> None:
+    words = shlex.split(re.sub(r"800[01]", lambda found: ports[found[0]], command))
+    before = _runs(shared.folder)
+    shorter = SHORTER_ON_THE_MODEL if "article" in words else SHORTER[words[0]]
+    process = shared.start(*words, *shorter)
+    said, complaint = process.communicate(timeout=ENDS_WITHIN_S)
+    assert process.returncode == 0, said + complaint
+    (new,) = _runs(shared.folder) - before or {None}
+    assert (new is None) == (words[0] == "init")
+    if new is not None:
+        assert "What to do" in said
+        run = store.read(new)
+        assert (run.requests["error"] == "").all()
+
+
+def test_the_section_has_every_way_of_bringing_something_of_ones_own() -> None:
+    every = " ".join(COMMANDS)
+    for word in ("init", "--workload", "--payloads", "--io socket", "--io pgvector", "load", "--url"):
+        assert word in every
+    assert {command.split()[0] for command in COMMANDS} == set(SHORTER)
+
+
+def _runs(folder: Path) -> set[Path | None]:
+    results = folder / "results"
+    return set(results.iterdir()) if results.exists() else set()
