@@ -67,6 +67,16 @@ class Advice:
     command: str = ""  # what to run next
 
 
+def as_json(advice: Advice) -> dict[str, Any]:
+    """What programs need of it, the lines left out; NaN, no JSON, is null."""
+    fields = {name: list(one) if isinstance(one, tuple) else one for name, one in vars(advice).items()}
+    del fields["lines"]
+    return {
+        name: None if isinstance(one, float) and not math.isfinite(one) else one
+        for name, one in fields.items()
+    }
+
+
 def told(advice: Advice) -> list[str]:
     """The lines, and the command to run next as one of them."""
     return [*advice.lines, *([f"Next: {advice.command}"] if advice.command else [])]

@@ -34,7 +34,7 @@ def loads(record: Record, strategies: tuple[str, ...]) -> str:
     """`execbench run …` with these strategies, and everything else as the run had it."""
     plan = record.get("plan") or {}
     chosen = [word for name in strategies for word in ("--strategy", name)]
-    return shlex.join(["execbench", "run", *chosen, *_measuring(plan), *_workload(plan)])
+    return shlex.join(["execbench", "run", *chosen, *_measuring(plan), *workload(plan)])
 
 
 def strategy(arm: Arm) -> str:
@@ -52,11 +52,11 @@ def strategy(arm: Arm) -> str:
 
 def _words(plan: Record, arms: tuple[str, ...]) -> list[str]:
     if plan.get("sweep"):
-        return ["sweep", *_swept(plan["sweep"]), *_measuring(plan), *_workload(plan)]
+        return ["sweep", *_swept(plan["sweep"]), *_measuring(plan), *workload(plan)]
     kept = [arm for arm in plan["arms"] if not arms or arm["name"] in arms]
     if plan.get("name") == _FLAGS:
         chosen = [word for arm in kept for word in _arm(arm)]
-        return ["run", *chosen, *_measuring(plan), *_workload(plan)]
+        return ["run", *chosen, *_measuring(plan), *workload(plan)]
     chosen = [word for arm in kept for word in ("--strategy", str(arm["name"]))] if arms else []
     return ["run", str(plan.get("name") or "PLAN.toml"), *chosen]
 
@@ -89,11 +89,30 @@ def _measuring(plan: Record) -> Iterator[str]:
         yield "--fresh"
 
 
-def _workload(plan: Record) -> Iterator[str]:
+def workload(plan: Record) -> Iterator[str]:
+    """The flags that say the plan's workload; what has none (it stands in plan files) is left out."""
     usual = WorkloadOptions().model_dump()
-    for name, value in (plan.get("workload") or {}).items():
-        if name in usual and value not in (None, usual[name]):
-            flag = "--workload" if name == "name" else f"--{name.replace('_', '-')}"
-            yield from (
-                (flag,) if value is True else (flag, f"{value:g}" if isinstance(value, float) else str(value))
-            )
+    for name, flag in _FLAG_OF.items():
+        value = (plan.get("workload") or {}).get(name)
+        if value not in (None, usual[name]):
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            yield from (flag,) if value is True else (flag, text)
+
+
+_FLAG_OF = {
+    "name": "--workload",
+    "payloads": "--payloads",
+    "model": "--model",
+    "backend": "--backend",
+    "torch_threads": "--torch-threads",
+    "onnx_threads": "--onnx-threads",
+    "device": "--device",
+    "online": "--online",
+    "service_ms": "--service-ms",
+    "mode": "--mode",
+    "io": "--io",
+    "io_ms": "--io-ms",
+    "io_dsn": "--io-dsn",
+    "io_rows": "--io-rows",
+    "io_timeout_s": "--io-timeout",
+}

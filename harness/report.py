@@ -303,15 +303,9 @@ def as_json(report: Report) -> dict[str, Any]:
         "ranking": _plain(pd.DataFrame() if report.ranking is None else report.ranking),
         "conclusion": report.conclusion,
         "advice": list(report.said.lines),
-        "advised": _advised_as_json(report.said),
+        "advised": advice.as_json(report.said),
         "sweep": None if report.swept is None else _swept_as_json(report.swept),
     }
-
-
-def _advised_as_json(said: advice.Advice) -> dict[str, Any]:
-    fields = dataclasses.asdict(said)
-    del fields["lines"]
-    return {name: list(one) if isinstance(one, tuple) else _plain_value(one) for name, one in fields.items()}
 
 
 def _swept_as_json(swept: sweep.Swept) -> dict[str, Any]:

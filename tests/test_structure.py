@@ -19,6 +19,7 @@ READING_SIDE = {
     "advice",
     "analysis",
     "best",
+    "capacity.advising",
     "capacity.arms",
     "capacity.breaking",
     "capacity.chart",

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import analysis, evidence, machine, slo, stats, store
-from harness.capacity import arms, chart, windows, words
+from harness import advice, analysis, evidence, machine, slo, stats, store
+from harness.capacity import advising, arms, chart, windows, words
 from harness.capacity.arms import Arm
 from harness.evidence import Evidence
 from harness.records import OK, PILOT_BLOCK
@@ -32,6 +32,7 @@ class Report:
     table: pd.DataFrame
     windows: pd.DataFrame
     sentences: list[str]
+    said: advice.Advice  # what to do
 
     def as_json(self) -> dict[str, Any]:
         """As plain data for `--json`; NaN and infinity, no JSON, are null."""
@@ -44,6 +45,8 @@ class Report:
             "capacity": [_plain(row) for row in self.table.to_dict("records")],
             "windows": [_plain(row) for row in self.windows.to_dict("records")],
             "sentences": self.sentences,
+            "advice": list(self.said.lines),
+            "advised": advice.as_json(self.said),
         }
 
 
@@ -77,13 +80,15 @@ def build(run: store.Run) -> Report:
         table=table,
         windows=tried,
         sentences=[words.sentence(row, reference.name) for row in table.to_dict("records")],
+        said=advising.of(table, run.record, reference.name, found.withheld),
     )
 
 
 def write(report: Report) -> None:
-    """Write capacity.csv, windows.csv and charts/capacity into the run's folder, replacing older ones."""
+    """Write capacity.csv, windows.csv, advice.txt and charts/capacity, replacing older ones."""
     store.write_table(report.folder, "capacity.csv", report.table)
     store.write_table(report.folder, "windows.csv", report.windows)
+    store.write_text(report.folder, "advice.txt", "".join(f"{line}\n" for line in advice.told(report.said)))
     figure = chart.capacity(report.windows, report.table, report.objectives)
     store.write_chart(report.folder, "capacity", figure)
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.capacity import words
+from harness.tables import advised
 from harness.terminal import console, print_json
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def render(report: Report) -> Iterator[RenderableType]:
     yield _how(rows)
     yield Text()
     yield from map(Text, report.sentences)
+    yield from advised(report.said)
     yield Text(f"\nRows, tables and charts: {report.folder}")
 
 

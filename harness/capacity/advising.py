@@ -1,0 +1,117 @@
+"""What to do after a capacity run: the last words of its report. Pure; every line follows from its table."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from harness import again
+from harness.advice import Advice
+from harness.capacity.arms import AT_LEAST
+from harness.capacity.breaking import CLIENT, DATABASE, IO, LOOP, MODEL, QUEUE
+from harness.capacity.words import number
+from harness.stats import Verdict
+
+WIDE = 0.2  # of the capacity, from one end of its interval to the other: more blocks are worth their time
+TIMES_AS_MANY = 2  # blocks, where that is so
+WORTH_A_WARNING = 1.1  # closed loop over promise
+
+Row = Mapping[Any, Any]
+
+_BREAKS = {
+    QUEUE: "requests wait for the model, so a call that costs less (a faster backend, batches) or more cores",
+    MODEL: "a call of the model takes longer under load, so more cores, or fewer calls at once",
+    LOOP: "requests wait for the event loop, so an arm that keeps the model off it",
+    IO: "the awaited I/O takes longer under load, so whatever serves it",
+    DATABASE: "the database itself takes longer under load, so a faster query, or more of it",
+    CLIENT: "the load generator was late, so another machine to send from",
+}
+
+
+def of(table: pd.DataFrame, record: Mapping[str, Any], reference: str, withheld: str) -> Advice:
+    """Which arm to take, what it promises and against what, what would raise it, and what to run next."""
+    rows = {str(row["arm"]): row for row in table.to_dict("records")}
+    judged = {arm: row for arm, row in rows.items() if row["promise_per_s"] > 0}
+    if not judged:
+        return Advice(
+            ("No rate can be promised with any arm: see the sentences above.",), reference=reference
+        )
+    if withheld:
+        words = "No strategy is advised: this session cannot tell a faster one from a luckier one."
+        return _with_next(Advice((words,), reference=reference), record)
+    taken = _take(judged, reference)
+    row = judged[taken]
+    lines = [_what(row, rows, reference, record), *_beside(row)]
+    advice = Advice(
+        tuple(lines),
+        take=taken,
+        reference=reference,
+        load="poisson",
+        metric="capacity_per_s",
+        gain=row["ratio"],
+        low=row["ratio_low"],
+        high=row["ratio_high"],
+    )
+    return _with_next(advice, record) if _is_wide(row) else advice
+
+
+def _take(judged: Mapping[str, Row], reference: str) -> str:
+    """The highest promise, if its arm is told apart from the reference; a change costs something."""
+    best = max(judged, key=lambda arm: float(judged[arm]["promise_per_s"]))
+    better = str(judged[best]["verdict"]).startswith(Verdict.FASTER)
+    return best if better or reference not in judged else reference
+
+
+def _what(row: Row, rows: Mapping[str, Row], reference: str, record: Mapping[str, Any]) -> str:
+    promised = f"promise {number(row['promise_per_s'])} requests/s"
+    if len(rows) == 1:
+        return (
+            f"With {reference}, {promised}. Only it was tried, so nothing here says which strategy is best."
+        )
+    if row["arm"] == reference:
+        return f"Stay with {reference}: {promised}. No arm is told apart from it as better."
+    said = f"Take {row['arm']}{_setting(record, str(row['arm']))}: {promised}"
+    if math.isnan(row["ratio"]):
+        return f"{said}; of {reference} there is nothing to compare with."
+    interval = f"[{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
+    return f"{said}. It holds {row['ratio']:.2f} times {interval} what {reference} holds."
+
+
+def _setting(record: Mapping[str, Any], arm: str) -> str:
+    """What `--strategy` says of it, where its name does not."""
+    arms = (record.get("plan") or {}).get("arms") or []
+    text = again.strategy(next((one for one in arms if one["name"] == arm), {}))
+    return f" (--strategy {text})" if text not in ("", arm) else ""
+
+
+def _beside(row: Row) -> Iterator[str]:
+    if row["closed_per_s"] >= WORTH_A_WARNING * row["promise_per_s"]:
+        yield (
+            f"Do not plan with the {number(row['closed_per_s'])} requests/s that its closed loop answers: "
+            "users who do not wait for each other come in bursts."
+        )
+    if row["bound"] == AT_LEAST:
+        yield "It was in danger at no rate that was tried, so it may hold more."
+    elif str(row["broke_first"]) in _BREAKS:
+        yield f"What would raise it: beyond it {_BREAKS[str(row['broke_first'])]}."
+    elif isinstance(row["broke_first"], str) and row["broke_first"]:
+        yield f"Beyond it requests fail first: {row['broke_first']}."
+
+
+def _is_wide(row: Row) -> bool:
+    width = float(row["high_per_s"]) - float(row["low_per_s"])
+    return not width <= WIDE * float(row["capacity_per_s"])
+
+
+def _with_next(advice: Advice, record: Mapping[str, Any]) -> Advice:
+    """The command that makes the intervals narrower."""
+    asked, plan = record["capacity"], record.get("plan") or {}
+    words = ["execbench", "capacity"]
+    words += [word for one in asked["objectives"] for word in ("--slo", str(one))]
+    words += [word for arm in plan.get("arms") or () for word in ("--strategy", again.strategy(arm))]
+    words += [*again.workload(plan), "--blocks", str(TIMES_AS_MANY * int(asked["blocks"]))]
+    return Advice(**{**vars(advice), "command": shlex.join(words)})

@@ -1,0 +1,117 @@
+"""What a capacity report advises, from made-up tables."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from harness.advice import Advice
+from harness.capacity import advising
+from harness.capacity.arms import AT_LEAST, AT_MOST, COLUMNS
+
+RECORD: dict[str, Any] = {
+    "capacity": {"objectives": ["p99 latency < 100 ms"], "blocks": 12},
+    "plan": {
+        "arms": [
+            {"name": "thread", "strategy": "thread"},
+            {"name": "two", "strategy": "batch", "workers": 2, "options": {"over": "process"}},
+        ],
+        "workload": {"name": "synthetic", "service_ms": 20.0, "io": "socket", "io_ms": 5.0},
+    },
+}
+
+
+def row(arm: str, capacity: float, **more: Any) -> dict[str, Any]:
+    known: dict[str, Any] = {
+        "arm": arm,
+        "promise_per_s": 0.95 * capacity,
+        "capacity_per_s": capacity,
+        "low_per_s": 0.95 * capacity,
+        "high_per_s": 1.05 * capacity,
+        "bound": "",
+        "ratio": math.nan,
+        "ratio_low": math.nan,
+        "ratio_high": math.nan,
+        "verdict": "reference",
+        "closed_per_s": capacity,
+        "broke_first": "queue",
+    }
+    return known | more
+
+
+def advise(*rows: dict[str, Any], withheld: str = "") -> Advice:
+    return advising.of(pd.DataFrame(rows, columns=COLUMNS), RECORD, "thread", withheld)
+
+
+def better(verdict: str = "faster", **more: Any) -> dict[str, Any]:
+    ratio = {"ratio": 2.0, "ratio_low": 1.8, "ratio_high": 2.2, "verdict": verdict}
+    return row("two", 80.0, **(ratio | more))
+
+
+def test_an_arm_that_holds_more_for_sure_is_taken_with_its_setting_and_its_gain() -> None:
+    said = advise(row("thread", 40.0), better())
+    assert said.take == "two"
+    assert "Take two (--strategy batch:workers=2,over=process): promise 76.0 requests/s." in said.lines[0]
+    assert "2.00 times [1.80, 2.20] what thread holds" in said.lines[0]
+    assert (said.gain, said.low, said.high) == (2.0, 1.8, 2.2)
+    assert said.command == ""
+
+
+def test_faster_of_uncertain_size_is_faster() -> None:
+    assert advise(row("thread", 40.0), better("faster, size uncertain")).take == "two"
+
+
+def test_a_higher_promise_that_may_be_luck_changes_nothing() -> None:
+    said = advise(row("thread", 40.0), better("inconclusive"))
+    assert said.take == "thread"
+    assert said.lines[0].startswith("Stay with thread: promise 38.0 requests/s")
+
+
+def test_what_broke_first_says_what_would_raise_it() -> None:
+    causes = {
+        "queue": "wait for the model",
+        "model": "longer under load",
+        "loop": "off it",
+        "database": "a faster query",
+        "client": "another machine",
+    }
+    for part, word in causes.items():
+        assert word in " ".join(advise(row("thread", 40.0), better(broke_first=part)).lines), part
+    assert "fail first: HTTP 503" in " ".join(advise(row("thread", 40.0, broke_first="HTTP 503")).lines)
+
+
+def test_the_closed_loop_is_warned_of_where_it_promises_more() -> None:
+    assert any(
+        "Do not plan with the 48.0" in line for line in advise(row("thread", 40.0, closed_per_s=48.0)).lines
+    )
+    assert not any("Do not plan" in line for line in advise(row("thread", 40.0)).lines)
+
+
+def test_one_arm_is_not_called_the_best_one() -> None:
+    assert "Only it was tried" in advise(row("thread", 40.0)).lines[0]
+
+
+def test_a_wide_interval_is_followed_by_the_command_that_makes_it_narrower() -> None:
+    said = advise(row("thread", 40.0, low_per_s=30.0))
+    assert said.command == (
+        "execbench capacity --slo 'p99 latency < 100 ms' --strategy thread --strategy "
+        "batch:workers=2,over=process --workload synthetic --io socket --blocks 24"
+    )
+
+
+def test_an_arm_that_was_never_in_danger_may_hold_more() -> None:
+    said = advise(row("thread", 40.0, bound=AT_LEAST, high_per_s=math.inf, broke_first=math.nan))
+    assert "may hold more" in said.lines[-1]
+    assert said.command
+
+
+def test_withheld_verdicts_bear_no_advice_and_no_promise_none_at_all() -> None:
+    told = advise(row("thread", 40.0), better(), withheld="the twin differs")
+    assert told.take == ""
+    assert "cannot tell" in told.lines[0]
+    assert told.command
+    nothing = row("thread", math.nan, promise_per_s=0.0, bound=AT_MOST)
+    assert "No rate can be promised" in advise(nothing).lines[0]
+    assert "No rate can be promised" in advise(row("thread", math.nan, promise_per_s=math.nan)).lines[0]
