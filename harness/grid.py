@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import psutil
 from pydantic import PositiveInt, TypeAdapter, ValidationError
 
-from harness import plans
+from harness import flagged, plans
 from harness.arrivals import Law
 from harness.errors import UsageError
 from harness.options import STRATEGY_OPTIONS, WorkloadOptions, checked_options, explain
@@ -105,7 +105,7 @@ def _typed(name: str, text: str) -> Scalar:
 # -- the plan ------------------------------------------------------------------------------------------
 
 
-def plan(flags: plans.Flags, over: Axes, *, allow_any_size: bool = False) -> Plan:
+def plan(flags: flagged.Flags, over: Axes, *, allow_any_size: bool = False) -> Plan:
     """The plan that runs every setting. Where the flags do not say, it decides if servers stay.
 
     UsageError for an axis that no strategy here takes or that a flag fixes, and for an absurd size.
@@ -115,17 +115,17 @@ def plan(flags: plans.Flags, over: Axes, *, allow_any_size: bool = False) -> Pla
     for name in over:
         _refuse_fixed(name, flags)
     asked_for = flags.strategies or ("process",)
-    chosen = [plans.arm_of(text) for text in asked_for]
+    chosen = [flagged.arm_of(text) for text in asked_for]
     _refuse_beyond_counting(len(chosen) * math.prod(map(len, over.values())))
     made = [one for arm in chosen for one in _settings(arm, over)]
     for name in over:
         if not any(name in said for _, said in made):
-            plans.refuse_unheard(name, [arm for arm, _ in made])
+            flagged.refuse_unheard(name, [arm for arm, _ in made])
     named = _named(made)
     fresh = flags.fresh if flags.fresh is not None else not _may_stay([arm for arm, _ in made], flags)
     flags = flags.model_copy(update={"strategies": (), "fresh": fresh or None})
     fields = {"name": "sweep", "summary": "every combination of some options", "blocks": BLOCKS}
-    first = plans.from_flags(
+    first = flagged.from_flags(
         flags.model_copy(update={"twin": None, "reference": None}), arms=named[:1], **fields
     )
     if not allow_any_size:
@@ -135,7 +135,7 @@ def plan(flags: plans.Flags, over: Axes, *, allow_any_size: bool = False) -> Pla
         "axes": over,
         "settings": {arm["name"]: said for arm, (_, said) in zip(named, made, strict=True)},
     }
-    return plans.from_flags(flags, arms=named, sweep=swept, **fields)
+    return flagged.from_flags(flags, arms=named, sweep=swept, **fields)
 
 
 def size(plan: Plan, settings: int | None = None) -> Size:
@@ -185,21 +185,23 @@ def _named(made: list[tuple[Arm, dict[str, Scalar]]]) -> list[Arm]:
     """Each arm under a name that says its setting; by number where that is too long to tell them apart."""
     names = [_name(arm, said) for arm, said in made]
     if len(set(names)) < len(names):
-        names = [f"{plans.as_name(arm['strategy'])[:50]}-{number}" for number, (arm, _) in enumerate(made, 1)]
+        names = [
+            f"{flagged.as_name(arm['strategy'])[:50]}-{number}" for number, (arm, _) in enumerate(made, 1)
+        ]
     return [{**arm, "name": name} for (arm, _), name in zip(made, names, strict=True)]
 
 
 def _name(arm: Arm, said: Mapping[str, Scalar]) -> str:
-    return plans.as_name("-".join([arm["name"], *(f"{name}-{value}" for name, value in said.items())]))
+    return flagged.as_name("-".join([arm["name"], *(f"{name}-{value}" for name, value in said.items())]))
 
 
 # -- what is refused, and what does not fit ------------------------------------------------------------
 
 
-def _refuse_fixed(name: str, flags: plans.Flags) -> None:
+def _refuse_fixed(name: str, flags: flagged.Flags) -> None:
     fixed = {**flags.options, **flags.workload}
     for text in flags.strategies:
-        arm = plans.arm_of(text)
+        arm = flagged.arm_of(text)
         fixed |= {**arm.get("options", {}), **({"workers": arm["workers"]} if "workers" in arm else {})}
     counts = [one for one in _COUNTS if getattr(flags, one) is not None]
     if name in fixed or name in counts:
@@ -223,7 +225,7 @@ def _refuse_absurd(found: Size) -> None:
         )
 
 
-def _may_stay(arms: list[Arm], flags: plans.Flags) -> bool:
+def _may_stay(arms: list[Arm], flags: flagged.Flags) -> bool:
     """Whether every server can be up at once."""
     copies = sum(
         arm.get("server_processes", 1) * (1 + arm.get("workers", flags.workers or 1)) for arm in arms

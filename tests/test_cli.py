@@ -25,7 +25,7 @@ import pytest
 from conftest import Execbench, Here
 
 import strategies
-from harness import __version__, plans, store, workloads
+from harness import __version__, flagged, plans, store, workloads
 from harness.errors import UsageError
 from harness.options import WorkloadOptions
 
@@ -84,7 +84,7 @@ def test_a_run_leaves_its_rows_tables_charts_and_logs_in_the_folder_asked_for(ru
     assert names >= {"run.json", "trials.csv", "requests.csv", "summary.csv"}
     charts = {"timeline", "split", "io"}
     assert names >= {f"charts/{chart}.{kind}" for chart in charts for kind in ("png", "svg")}
-    assert names >= {f"logs/{name}.log" for name in plans.ARTICLES}
+    assert names >= {f"logs/{name}.log" for name in flagged.ARTICLES}
     assert json.loads((run_folder / "run.json").read_text())["state"] == "finished"
 
 
@@ -92,14 +92,14 @@ def test_a_run_without_plan_has_every_strategy_at_every_load_in_every_block(run_
     trials = rows(run_folder / "trials.csv")
     cells = [(row["strategy"], int(row["concurrency"]), int(row["block"])) for row in trials]
     blocks = range(1, BLOCKS + 1)
-    assert sorted(cells) == sorted(itertools.product(plans.ARTICLES, CONCURRENCIES, blocks))
+    assert sorted(cells) == sorted(itertools.product(flagged.ARTICLES, CONCURRENCIES, blocks))
 
 
 def test_every_trial_measures_as_many_requests_as_asked_for(run_folder: Path) -> None:
     requests = rows(run_folder / "requests.csv")
     counts = Counter(row["trial"] for row in requests if row["phase"] == "measure")
     assert set(counts.values()) == {REQUESTS}
-    assert len(counts) == len(plans.ARTICLES) * len(CONCURRENCIES) * BLOCKS
+    assert len(counts) == len(flagged.ARTICLES) * len(CONCURRENCIES) * BLOCKS
 
 
 def test_what_a_run_says_begins_with_the_finding_in_one_sentence(ran: Done) -> None:
@@ -109,7 +109,7 @@ def test_what_a_run_says_begins_with_the_finding_in_one_sentence(ran: Done) -> N
 
 
 def test_what_a_run_says_names_every_arm_and_where_the_rest_lies(ran: Done) -> None:
-    for name in plans.ARTICLES:
+    for name in flagged.ARTICLES:
         assert f"\n{name} " in ran.stdout
     assert "Rows, tables and charts: run" in ran.stdout
 
@@ -120,7 +120,7 @@ def test_piped_it_fits_80_columns_whatever_the_environment_says(ran: Done) -> No
 
 def test_without_a_terminal_progress_is_plain_lines_on_stderr_only(ran: Done) -> None:
     assert "starting servers" in ran.stderr
-    assert re.search(rf"^trial 1/{len(plans.ARTICLES) * 4}, block 1: \w+, closed\(\d\)", ran.stderr, re.M)
+    assert re.search(rf"^trial 1/{len(flagged.ARTICLES) * 4}, block 1: \w+, closed\(\d\)", ran.stderr, re.M)
     assert "\x1b" not in ran.stderr + ran.stdout
     assert "trial 1/" not in ran.stdout
 
@@ -334,7 +334,7 @@ def test_results_are_one_json_document_where_that_is_asked_for(shared: Execbench
         assert isinstance(json.loads(done.stdout), dict), words
     said = json.loads(shared("report", str(run_folder), "--json").stdout)
     assert said["finding"].startswith("At c = ")
-    assert {row["arm"] for row in said["summary"]} == set(plans.ARTICLES)
+    assert {row["arm"] for row in said["summary"]} == set(flagged.ARTICLES)
 
 
 def test_an_open_loop_is_reported_with_latency_service_time_and_dispatch_lag(execbench: Execbench) -> None:

@@ -23,7 +23,7 @@ import pytest
 from conftest import Execbench, Here, wait_for
 from running import fire, measured, serving, synthetic
 
-from harness import downstream, plans, workloads
+from harness import downstream, flagged, plans, workloads
 from harness.downstream import embedded, texts
 from harness.downstream.service import Services
 from harness.errors import HarnessError, UsageError
@@ -128,12 +128,12 @@ def test_a_password_is_not_kept_with_the_results(here: Here, monkeypatch: pytest
 
 
 def test_arms_that_scale_their_io_are_left_out_with_a_note_and_claims_are_not_judged() -> None:
-    plan = plans.override(plans.load("article"), plans.Flags(workload={"io": "pgvector"}))
+    plan = flagged.override(plans.load("article"), flagged.Flags(workload={"io": "pgvector"}))
     assert [arm.name for arm in plan.arms] == ["inline", "thread", "process", "default_pool"]
     assert plan.claims is None
     assert "inline-scaled-io, process-scaled-io" in plan.notes[0]
     assert plan.workload.model_fields_set == {"name", "io"}
-    socket = plans.override(plans.load("article"), plans.Flags(workload={"io": "socket"}))
+    socket = flagged.override(plans.load("article"), flagged.Flags(workload={"io": "socket"}))
     assert (socket.workload.io_ms, len(socket.arms)) == (5.0, 6)
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from harness import grid, plans
+from harness import flagged, grid, plans
 from harness.errors import UsageError
 
 
 def plan(*over: str, **said: Any) -> plans.Plan:
     any_size = said.pop("any_size", False)
     said = {"workload": {"name": "synthetic"}, "fresh": False, **said}
-    return grid.plan(plans.Flags(**said), grid.axes(over), allow_any_size=any_size)
+    return grid.plan(flagged.Flags(**said), grid.axes(over), allow_any_size=any_size)
 
 
 def refused(*over: str, **said: Any) -> str:

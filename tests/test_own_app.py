@@ -23,7 +23,7 @@ import httpx
 import pytest
 from conftest import CHECKOUT, Execbench, Here, wait_for
 
-from harness import asgi, comparable, noise, plans, report, store
+from harness import asgi, comparable, flagged, noise, plans, report, store
 from harness.asgi import ServerTiming, stage, timed
 from harness.server_timing import HEADER, decode
 from harness.standing import is_here, listener
@@ -603,7 +603,7 @@ def test_the_pages_plan_file_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     plan = plans.load(str(tmp_path / "mine.toml"))
     assert [(arm.name, arm.strategy) for arm in plan.arms] == [("before", "url"), ("after", "url")]
     assert plans.restore(plan.model_dump(mode="json")) == plan
-    other = plans.override(plan, plans.Flags(urls=("now=http://127.0.0.1:9/",), blocks=3))
+    other = flagged.override(plan, flagged.Flags(urls=("now=http://127.0.0.1:9/",), blocks=3))
     assert [(arm.name, arm.url) for arm in other.arms] == [("now", "http://127.0.0.1:9/")]
     assert other.ask == plan.ask
     plans.check_headers(plans.restore(plan.model_dump(mode="json")).ask, stage="resume")  # nothing was lost
@@ -617,7 +617,7 @@ def test_flags_keep_the_secret_that_a_plan_holds_in_clear() -> None:
         "ask": {"headers": {"Cookie": "id=7"}},
         "arms": [{"name": "a", "url": "http://x/"}],
     }
-    plan = plans.override(plans.make(data, source="plan"), plans.Flags(blocks=2))
+    plan = flagged.override(plans.make(data, source="plan"), flagged.Flags(blocks=2))
     assert plan.ask.headers == (("Cookie", "id=7"),)
     assert "id=7" not in plan.model_dump_json()
 

@@ -19,7 +19,7 @@ import running
 from conftest import Execbench, Here
 
 import strategies
-from harness import arrivals, comparable, downstream, environment, plans, store, workloads
+from harness import arrivals, comparable, downstream, environment, flagged, plans, store, workloads
 from harness.errors import HarnessError, UsageError
 from harness.options import Texts, WorkloadOptions
 from harness.records import Outcome
@@ -392,12 +392,12 @@ def test_an_io_that_would_not_be_awaited_is_refused(write: Write) -> None:
 def test_a_plans_io_gives_way_to_theirs_but_cannot_be_scaled(write: Write) -> None:
     smoke = plans.load("smoke")
     with_io, without = write(GOOD), write(GOOD.replace("async def io", "async def no_io"))
-    own = plans.override(smoke, plans.Flags(workload={"name": str(with_io)}))
+    own = flagged.override(smoke, flagged.Flags(workload={"name": str(with_io)}))
     assert "io_ms" not in own.workload.model_fields_set
-    kept = plans.override(smoke, plans.Flags(workload={"name": str(without)}))
+    kept = flagged.override(smoke, flagged.Flags(workload={"name": str(without)}))
     assert kept.workload.io_ms == smoke.workload.io_ms
     with pytest.raises(UsageError, match="scales the awaited I/O"):
-        plans.override(plans.load("article"), plans.Flags(workload={"name": str(with_io)}))
+        flagged.override(plans.load("article"), flagged.Flags(workload={"name": str(with_io)}))
 
 
 def test_a_thread_budget_stands_before_their_code_is_imported(write: Write, tmp_path: Path) -> None:

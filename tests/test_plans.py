@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import plans
+from harness import flagged, plans
 from harness.arrivals import closed
 from harness.errors import UsageError
-from harness.plans import Flags
+from harness.flagged import Flags
 
 MINIMAL = {"name": "p", "arms": [{"name": "a", "strategy": "thread"}], "concurrency": [1], "requests": 5}
 
@@ -124,7 +124,7 @@ def test_each_block_has_every_arm_at_every_load_once_in_an_order_of_its_own() ->
 
 def test_the_same_seed_gives_the_same_order_and_another_seed_another() -> None:
     plan = plans.load("article")
-    other = plans.override(plan, Flags(seed=2))
+    other = flagged.override(plan, Flags(seed=2))
     assert list(plan.cells()) == list(plan.cells())
     assert list(plan.cells()) != list(other.cells())
 
@@ -152,7 +152,7 @@ def test_the_arms_that_are_compared_under_a_load_follow_each_other() -> None:
 
 def test_requests_without_a_closed_loop_are_refused() -> None:
     with pytest.raises(UsageError, match="--requests counts the requests of a closed loop"):
-        plans.from_flags(Flags(arrivals=("poisson(5)",), requests=5))
+        flagged.from_flags(Flags(arrivals=("poisson(5)",), requests=5))
 
 
 def test_a_twin_is_the_reference_arm_again_and_runs_in_every_block() -> None:
@@ -171,13 +171,13 @@ def test_open_loads_have_long_windows_and_closed_ones_short() -> None:
 
 def test_loads_that_are_asked_for_replace_those_of_the_plan() -> None:
     article = plans.load("article")
-    changed = plans.override(article, Flags(arrivals=("poisson(30)",), duration_s=5))
+    changed = flagged.override(article, Flags(arrivals=("poisson(30)",), duration_s=5))
     assert [str(law) for law in changed.laws] == ["poisson(30)"]
     assert changed.open_duration_s == 5
 
 
 def test_a_reference_that_was_filtered_away_is_the_first_arm_that_is_left() -> None:
-    left = plans.override(plans.load("article"), Flags(strategies=("thread", "process")))
+    left = flagged.override(plans.load("article"), Flags(strategies=("thread", "process")))
     assert left.reference_arm.name == "thread"
 
 
@@ -187,14 +187,14 @@ def test_a_plan_survives_the_way_through_json() -> None:
 
 
 def test_without_a_plan_the_flags_make_one_of_the_four_strategies_at_c_8() -> None:
-    plan = plans.from_flags(Flags())
+    plan = flagged.from_flags(Flags())
     assert [arm.strategy for arm in plan.arms] == ["inline", "thread", "process", "default_pool"]
     assert plan.concurrency == (8,)
 
 
 def test_flags_win_over_the_plan_and_leave_the_rest() -> None:
     plan = plans.load("article")
-    changed = plans.override(
+    changed = flagged.override(
         plan,
         Flags(strategies=("inline",), concurrency=(4,), requests=7, blocks=1, workload={"torch_threads": 1}),
     )
@@ -205,18 +205,18 @@ def test_flags_win_over_the_plan_and_leave_the_rest() -> None:
 
 
 def test_a_duration_takes_the_place_of_the_plans_requests() -> None:
-    changed = plans.override(plans.load("article"), Flags(duration_s=0.5))
+    changed = flagged.override(plans.load("article"), Flags(duration_s=0.5))
     assert (changed.requests, changed.duration_s) == (None, 0.5)
 
 
 def test_another_workload_starts_from_its_own_defaults_but_keeps_the_io() -> None:
-    changed = plans.override(plans.load("smoke"), Flags(workload={"name": "embed"}))
+    changed = flagged.override(plans.load("smoke"), Flags(workload={"name": "embed"}))
     assert changed.workload.name == "embed"
     assert changed.workload.io_ms == 5.0
 
 
 def test_workers_reach_the_strategies_that_take_them_and_no_other() -> None:
-    plan = plans.from_flags(Flags(workers=3))
+    plan = flagged.from_flags(Flags(workers=3))
     assert {arm.name: arm.workers for arm in plan.arms} == {
         "inline": None,
         "thread": 3,
@@ -227,16 +227,16 @@ def test_workers_reach_the_strategies_that_take_them_and_no_other() -> None:
 
 def test_workers_that_no_strategy_takes_are_refused() -> None:
     with pytest.raises(UsageError, match="takes a number of workers"):
-        plans.from_flags(Flags(strategies=("inline",), workers=3))
+        flagged.from_flags(Flags(strategies=("inline",), workers=3))
 
 
 def test_options_reach_the_strategies_that_take_them_and_no_other() -> None:
     chosen = Flags(strategies=("thread", "batch"), options={"max_batch": "4"}, server_processes=2)
-    plan = plans.from_flags(chosen)
+    plan = flagged.from_flags(chosen)
     assert {arm.name: arm.options for arm in plan.arms} == {"thread": {}, "batch": {"max_batch": 4}}
     assert [arm.server_processes for arm in plan.arms] == [2, 2]
     with pytest.raises(UsageError, match="takes an option 'timeout_s'") as caught:
-        plans.from_flags(Flags(strategies=("thread",), options={"timeout_s": "1"}))
+        flagged.from_flags(Flags(strategies=("thread",), options={"timeout_s": "1"}))
     assert "supervised" in caught.value.hint
 
 
@@ -246,7 +246,7 @@ def test_a_strategy_may_be_asked_for_with_its_options_and_is_named_after_them() 
         "thread:workers=2,switch_interval_ms=0.5",
         "executor:concurrent.futures:ThreadPoolExecutor",
     )
-    plain, switching, own = plans.from_flags(Flags(strategies=asked)).arms
+    plain, switching, own = flagged.from_flags(Flags(strategies=asked)).arms
     assert (plain.name, plain.options) == ("thread", {})
     assert (switching.workers, switching.options) == (2, {"switch_interval_ms": 0.5})
     assert switching.name == "thread-workers-2-switch_interval_ms-0.5"
@@ -254,7 +254,7 @@ def test_a_strategy_may_be_asked_for_with_its_options_and_is_named_after_them() 
     assert own.chosen.factory == "concurrent.futures:ThreadPoolExecutor"
     for wrong in ("thread:workers=", "thread:=2"):
         with pytest.raises(UsageError, match="not understood"):
-            plans.from_flags(Flags(strategies=(wrong,)))
+            flagged.from_flags(Flags(strategies=(wrong,)))
 
 
 def test_an_arm_changes_options_of_the_workload_for_itself_alone() -> None:
@@ -265,7 +265,7 @@ def test_an_arm_changes_options_of_the_workload_for_itself_alone() -> None:
 
 
 def test_arms_may_be_chosen_by_their_own_names() -> None:
-    chosen = plans.override(plans.load("beyond"), Flags(strategies=("batch-onnx", "inline")))
+    chosen = flagged.override(plans.load("beyond"), Flags(strategies=("batch-onnx", "inline")))
     assert [arm.name for arm in chosen.arms] == ["inline", "batch-onnx"]
 
 
@@ -279,7 +279,7 @@ def test_long_open_windows_may_be_run_in_some_blocks_only() -> None:
 def test_a_strategy_that_the_plan_lacks_is_refused_with_those_it_has() -> None:
     narrow = make()
     with pytest.raises(UsageError, match="no arm with the strategy 'process'") as caught:
-        plans.override(narrow, Flags(strategies=("process",)))
+        flagged.override(narrow, Flags(strategies=("process",)))
     assert "thread" in caught.value.hint
 
 
@@ -302,14 +302,14 @@ def test_scaled_io_follows_the_models_time_alone() -> None:
     ],
 )
 def test_the_articles_claims_are_not_judged_on_another_scenario(flags: Flags) -> None:
-    assert plans.override(plans.load("article"), flags).claims is None
+    assert flagged.override(plans.load("article"), flags).claims is None
 
 
 def test_the_limit_and_the_ranking_are_only_there_when_asked_for() -> None:
     assert (make().limit, make().ranking) == (False, False)
     assert make(ranking=True).ranking
-    assert plans.from_flags(Flags(limit=True)).limit
-    assert not plans.override(make(limit=True), Flags(limit=False)).limit
+    assert flagged.from_flags(Flags(limit=True)).limit
+    assert not flagged.override(make(limit=True), Flags(limit=False)).limit
 
 
 def test_a_dead_worker_means_to_batches_what_it_means_to_the_strategy_that_runs_them() -> None:

@@ -133,7 +133,7 @@ def test_only_the_app_and_the_plans_know_the_strategies() -> None:
         for name, path in modules("harness").items()
         if any(what.split(".")[0] == "strategies" for what in imported(path))
     }
-    assert users <= {"app", "options", "plans", "commands.listing", "faults.arms"}
+    assert users <= {"app", "options", "plans", "flagged", "commands.listing", "faults.arms"}
 
 
 def test_analysis_and_charts_touch_no_disk() -> None:

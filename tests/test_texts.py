@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Here
 
-from harness import comparable, plans, workloads
+from harness import comparable, flagged, plans, workloads
 from harness.errors import UsageError
 from harness.options import WorkloadOptions
 from harness.workloads import _texts
@@ -90,9 +90,9 @@ def test_an_arm_with_other_texts_than_its_plan_is_refused(tmp_path: Path) -> Non
 def test_a_plans_texts_are_kept_with_another_workload_but_its_claims_are_not(tmp_path: Path) -> None:
     path = written(tmp_path, "a.txt", "a")
     article = plans.load("article")
-    with_texts = plans.override(article, plans.Flags(workload={"payloads": path}))
+    with_texts = flagged.override(article, flagged.Flags(workload={"payloads": path}))
     assert with_texts.claims is None
-    other = plans.override(with_texts, plans.Flags(workload={"name": "synthetic"}))
+    other = flagged.override(with_texts, flagged.Flags(workload={"name": "synthetic"}))
     assert (other.workload.name, other.workload.payloads) == ("synthetic", path)
 
 

@@ -58,12 +58,12 @@ def capacity(
     as_json: flags.AsJson = False,
 ) -> None:
     """How many requests a second can be promised: the highest Poisson rate that keeps every objective."""
-    from harness import plans
+    from harness import flagged
     from harness import slo as objectives_
     from harness.capacity.walk import Ways
 
     objectives = objectives_.parse(slo or ())
-    said = plans.Flags(
+    said = flagged.Flags(
         strategies=tuple(strategy or ()),
         concurrency=(1,),
         blocks=blocks,
@@ -75,7 +75,7 @@ def capacity(
         seed=seed,
         **server.as_plan_flags(),
     )
-    plan = plans.from_flags(said).model_copy(update={"name": NAME, "open_duration_s": window})
+    plan = flagged.from_flags(said).model_copy(update={"name": NAME, "open_duration_s": window})
     ways = Ways(blocks=blocks, window_s=window, search_s=search_window, seed=plan.seed)
     _run(plan, objectives, ways, out, as_json=as_json)
 

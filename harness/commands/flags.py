@@ -238,12 +238,12 @@ class Server(NamedTuple):
     inject: Injected = None
 
     def as_plan_flags(self) -> dict[str, Any]:
-        """The keys of `plans.Flags` that these are about; UsageError for a pair that is none."""
-        from harness import plans
+        """The keys of `flagged.Flags` that these are about; UsageError for a pair that is none."""
+        from harness import flagged
 
         return {
             "workers": self.workers,
-            "options": plans.pairs(self.option or (), "--option"),
+            "options": flagged.pairs(self.option or (), "--option"),
             "server_processes": self.server_processes,
             "workload": self._workload(),
             "inject": inject(self.inject),
@@ -308,7 +308,7 @@ class Measuring(NamedTuple):
     limit: Limit = None
 
     def as_plan_flags(self) -> dict[str, Any]:
-        """The keys of `plans.Flags` that these are about; UsageError for what contradicts itself."""
+        """The keys of `flagged.Flags` that these are about; UsageError for what contradicts itself."""
         refuse_both(self.requests, self.duration, stage="plan")
         said = loads(self.concurrency, self.rate, self.arrivals, stage="plan")
         same = ("cap", "requests", "blocks", "twin", "reference", "fresh", "pin", "transport", "seed")

@@ -38,17 +38,17 @@ def run(
     as_json: flags.AsJson = False,
 ) -> None:
     """Run a plan: every strategy, or --url, under every load, in blocks of random order; then show it."""
-    from harness import plans
+    from harness import flagged, plans
 
-    said = plans.Flags(
+    said = flagged.Flags(
         strategies=tuple(strategy or ()),
         urls=tuple(url or ()),
         ask=asking.as_request(ping_path=ping_path),
         **measuring.as_plan_flags(),
         **server.as_plan_flags(),
     )
-    said_something = plan is not None or said != plans.Flags()
-    chosen = plans.from_flags(said) if plan is None else plans.override(plans.load(plan), said)
+    said_something = plan is not None or said != flagged.Flags()
+    chosen = flagged.from_flags(said) if plan is None else flagged.override(plans.load(plan), said)
     if resume is not None:
         go_on(resume, chosen if said_something else None, out, as_json=as_json)
     else:

@@ -23,10 +23,10 @@ def serve(
     server: flags.Server = flags.SERVER,
 ) -> None:
     """Serve the app alone on 127.0.0.1, for curl or any other client, until Ctrl-C."""
-    from harness import plans
+    from harness import flagged
 
-    said = plans.Flags(strategies=(strategy,), **server.as_plan_flags())
-    _serve(plans.from_flags(said), port)
+    said = flagged.Flags(strategies=(strategy,), **server.as_plan_flags())
+    _serve(flagged.from_flags(said), port)
 
 
 def _serve(plan: Plan, port: int) -> None:

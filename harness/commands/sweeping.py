@@ -37,13 +37,13 @@ def sweep(
     as_json: flags.AsJson = False,
 ) -> None:
     """Run every combination of some options; then show the best, and what cannot be told from it."""
-    from harness import grid, plans
+    from harness import flagged, grid
 
-    said = plans.Flags(
+    said = flagged.Flags(
         strategies=tuple(strategy or ()), **measuring.as_plan_flags(), **server.as_plan_flags()
     )
     if resume is not None:
-        _refuse_more(said != plans.Flags() or bool(over))
+        _refuse_more(said != flagged.Flags() or bool(over))
         go_on(resume, None, out, as_json=as_json)
         return
     chosen = grid.plan(said, grid.axes(over or ()), allow_any_size=any_size)

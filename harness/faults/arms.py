@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import strategies
-from harness import plans
+from harness import flagged
 from harness.plans import Arm
 
 _POOL = "executor:harness.faults.pools:spawned"
@@ -54,7 +54,7 @@ def telling(arm: Arm, **options: object) -> Arm:
 
 
 def _arms(texts: Sequence[str]) -> list[Arm]:
-    return [_with_one_worker(arm) for arm in plans.from_flags(plans.Flags(strategies=tuple(texts))).arms]
+    return [_with_one_worker(arm) for arm in flagged.from_flags(flagged.Flags(strategies=tuple(texts))).arms]
 
 
 def _with_one_worker(arm: Arm) -> Arm:

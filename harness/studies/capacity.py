@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness import plans, slo, store
+from harness import flagged, slo, store
 from harness.capacity import report, session
 from harness.capacity.walk import Ways
 from harness.check import Listener, Result, Unheard
@@ -49,13 +49,13 @@ class Row:
 def each(seconds: float, listener: Listener | None = None) -> Iterator[Row]:
     """One session with so many seconds of confirming windows."""
     objective = f"mean latency < {OBJECTIVE_MS:g} ms"
-    flags = plans.Flags(
+    flags = flagged.Flags(
         strategies=("thread",),
         concurrency=(1,),
         workload={"name": "synthetic", "mode": "sleep", "service_ms": SERVICE_MS, "io_ms": 0.0},
     )
     ways = Ways(blocks=max(1, round(seconds / WINDOW_S)), window_s=WINDOW_S)
-    plan = plans.from_flags(flags).model_copy(update={"name": "capacity", "blocks": ways.blocks})
+    plan = flagged.from_flags(flags).model_copy(update={"name": "capacity", "blocks": ways.blocks})
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         session.run(plan, slo.parse([objective]), ways, store.Writer(run), _Told(listener or Unheard()))

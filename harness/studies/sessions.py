@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import special
 from scipy import stats as scipy_stats
 
-from harness import analysis, comparison, plans, store
+from harness import analysis, comparison, flagged, plans, store
 from harness import run as running
 from harness.check import Listener, Result, Unheard
 from harness.plans import Plan
@@ -101,7 +101,7 @@ def each_slowed(
 ) -> Iterator[Session]:
     """The rows of `power`, likewise; None: as many blocks as a plan has by default."""
     slowed = {"name": SLOWED, "inject": {"model_ms": SLOWER_MS}}
-    count = blocks or plans.from_flags(plans.Flags()).blocks
+    count = blocks or flagged.from_flags(flagged.Flags()).blocks
     return _each([_plan(seed, count, slowed) for seed in _seeds(sessions)], listener)
 
 
@@ -285,7 +285,7 @@ def window_table(found: pd.DataFrame) -> str:
 
 def default_window(found: pd.DataFrame) -> Session | None:
     """The session with windows as long as a plan's by default; None when it was not reached."""
-    usual = plans.from_flags(plans.Flags()).duration_s or 0.0
+    usual = flagged.from_flags(flagged.Flags()).duration_s or 0.0
     return next((row for row in _rows(found) if math.isclose(row.window_s, usual, rel_tol=0.05)), None)
 
 
