@@ -11,23 +11,11 @@ from typing import NamedTuple
 
 import nbformat
 import pytest
+from committed import CHECKOUT, run_of
 from nbclient import NotebookClient
 
-CHECKOUT = Path(__file__).parent.parent
 DERIVED = ("summary.csv", "claims.csv", "comparisons.csv", "costs.csv", "advice.txt")
 LARGEST_BYTES = 12_000_000
-
-
-def reference() -> Path:
-    listed = subprocess.run(
-        ["git", "ls-files", "results/*-article/run.json"],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    (only,) = listed.stdout.split()
-    return CHECKOUT / Path(only).parent
 
 
 class Reported(NamedTuple):
@@ -42,7 +30,7 @@ class Reported(NamedTuple):
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reported]:
     """Of the rows as they are, and with one of them changed; both at once, as each takes seconds."""
     parent = tmp_path_factory.mktemp("reports")
-    folders = {name: Path(shutil.copytree(reference(), parent / name)) for name in ("same", "changed")}
+    folders = {name: Path(shutil.copytree(run_of("article"), parent / name)) for name in ("same", "changed")}
     for folder in folders.values():
         shutil.rmtree(folder / "charts")
         for name in DERIVED:
@@ -51,7 +39,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reported]:
     with ThreadPoolExecutor() as at_once:
         printed = at_once.map(report, folders.values())
     return {
-        name: Reported(reference(), folder, stdout)
+        name: Reported(run_of("article"), folder, stdout)
         for (name, folder), stdout in zip(folders.items(), printed, strict=True)
     }
 
@@ -83,7 +71,7 @@ def derived(folder: Path) -> dict[str, str]:
 
 
 def test_the_reference_run_is_whole_and_small_enough_for_git() -> None:
-    run = reference()
+    run = run_of("article")
     files = [path for path in run.rglob("*") if path.is_file() and "logs" not in path.parts]
     assert sum(path.stat().st_size for path in files) < LARGEST_BYTES
     with (run / "trials.csv").open() as stream:
@@ -115,12 +103,12 @@ def test_the_readmes_tables_are_what_report_prints_of_the_reference_run(
     assert printed is not None
     squeezed = re.sub(r"\s+", " ", reports["same"].stdout)
     assert re.sub(r"\s+", " ", printed[1]).strip() in squeezed
-    assert reference().name in readme
+    assert run_of("article").name in readme
 
 
 def test_the_readmes_verdicts_and_figures_are_those_of_the_reference_run() -> None:
     readme = (CHECKOUT / "README.md").read_text()
-    with (reference() / "claims.csv").open() as stream:
+    with (run_of("article") / "claims.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     for claim in (row for row in rows if row["kind"] == "claim"):
         said = re.search(rf"^\| {claim['id']} \|.*\| {claim['verdict']} \| (.*) \|$", readme, re.M)
