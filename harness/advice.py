@@ -125,14 +125,13 @@ def _of_one(found: Inputs, arm: str, load: str) -> Advice:
 
 def _next_of_one(found: Inputs, arm: str, row: Mapping[str, Any]) -> str:
     """Another strategy beside it; of a server of somebody else, twice the users."""
-    if found.record.get("plan"):
-        planned = again.strategy(_planned(found.record, arm))
-        others = [name for name in COMPARED if name != planned]
-        if planned:
-            return again.loads(found.record, (planned, *others))
-    url = _planned(found.record, arm).get("url") or (found.record.get("load") or {}).get("url")
-    known = url and not math.isnan(row["concurrency"])
-    return f"execbench load {url} -c {2 * row['concurrency']:.0f}" if known else ""
+    planned = _planned(found.record, arm)
+    if again.strategy(planned):
+        return again.beside(found.record, arm, COMPARED)
+    url = planned.get("url") or (found.record.get("load") or {}).get("url")
+    if not url or math.isnan(row["concurrency"]):
+        return ""
+    return again.load(found.record, url, users=2 * int(row["concurrency"]))
 
 
 def _dominates(row: Mapping[str, Any], load: str) -> str:

@@ -1,43 +1,58 @@
 """The command line that runs a plan again, or a part of it. Pure: a `run.json` goes in, a line comes out.
 
-Built-in plans are named. One made of flags is written out as flags; of a file only the name is known.
+It says what differs from the built-in plan of that name, or else from a plan made of flags. A plan that no
+flags can say (from a file of the user's own) has no command: a line that runs something else would be worse.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from harness.options import Request, WorkloadOptions
+from pydantic import ValidationError
+
+from harness import downstream, flagged, grid, plans, sending
+from harness.capacity.walk import Ways
+from harness.errors import UsageError
+from harness.options import LoadOptions, WorkloadOptions
+from harness.plans import Arm, Plan
+from harness.workloads import IO_OPTIONS
 
 Record = Mapping[str, Any]
-Arm = Mapping[str, Any]  # as it stands in a recorded plan
+Data = dict[str, Any]  # a plan, or an arm of one, as it stands in a run.json
+Pair = tuple[Data, Data]  # an arm, and what it is before flags that are for all arms
 
-_FLAGS, _SWEEP = "flags", "sweep"  # names of plans that no file has
+
+class _Unsayable(Exception):
+    """No flags make it."""
 
 
 def command(record: Record, *, arms: tuple[str, ...] = (), blocks: int | None = None) -> str:
     """`execbench run …` for the run's plan, with these arms of it (all) and so many blocks (as it has).
 
-    "" for a run without a plan, and for one that asked servers in its own words. A sweep is repeated as a
-    whole: its settings are no arms that flags can name.
+    "" for a run without a plan, and where flags cannot say it. A sweep is repeated as a whole: its settings
+    are no arms that flags can name.
     """
-    plan = record.get("plan") or {}
-    if not plan.get("arms") or plan.get("ask") not in (None, Request().model_dump(mode="json")):
-        return ""
-    words = _words(plan, arms)
-    return shlex.join(["execbench", *words, *([] if blocks is None else ["--blocks", str(blocks)])])
+    return _line(lambda: _run(_plan(record, blocks), arms), blocks)
 
 
-def loads(record: Record, strategies: tuple[str, ...]) -> str:
-    """`execbench run …` with these strategies, and everything else as the run had it."""
-    plan = record.get("plan") or {}
-    chosen = [word for name in strategies for word in ("--strategy", name)]
-    return shlex.join(["execbench", "run", *chosen, *_measuring(plan), *workload(plan)])
+def beside(record: Record, arm: str, others: tuple[str, ...]) -> str:
+    """`execbench run …` for one arm of the run, with other strategies beside it; "" as in `command`."""
+    return _line(lambda: _run_beside(_plan(record), arm, others))
 
 
-def strategy(arm: Arm) -> str:
+def capacity(record: Record, *, blocks: int) -> str:
+    """`execbench capacity …` as the run was, with so many blocks; "" as in `command`."""
+    return _line(lambda: _capacity(_plan(record, blocks), record["capacity"]), blocks)
+
+
+def load(record: Record, url: str, *, users: int) -> str:
+    """`execbench load` on `url` with so many users, who ask what the run has asked; "" as in `command`."""
+    return _line(lambda: ["load", url, "-c", str(users), *_loading(record)])
+
+
+def strategy(arm: Record) -> str:
     """What `--strategy` would say of the arm: batch:over=process,workers=2; "" for an arm that has none."""
     if arm.get("url"):
         return ""
@@ -45,61 +60,272 @@ def strategy(arm: Arm) -> str:
     said = {**(arm.get("options") or {})}
     if arm.get("workers") is not None:
         said = {"workers": arm["workers"], **said}
-    if "factory" in said:
-        name += f":{said.pop('factory')}"
+    if said.keys() == {"factory"}:
+        return f"{name}:{said['factory']}"
     return name + (":" + ",".join(f"{key}={value}" for key, value in said.items()) if said else "")
 
 
-def _words(plan: Record, arms: tuple[str, ...]) -> list[str]:
+def _plan(record: Record, blocks: int | None = None) -> Data:
+    """Without its blocks where others are asked for: the line ends with those."""
+    plan = dict(record.get("plan") or {})
+    if not plan.get("arms"):
+        raise _Unsayable
+    return plan if blocks is None else {key: plan[key] for key in plan if key != "blocks"}
+
+
+def _line(words: Callable[[], Iterable[str]], blocks: int | None = None) -> str:
+    try:
+        said = list(words())
+    except (_Unsayable, UsageError, ValidationError):
+        return ""
+    return shlex.join(["execbench", *said, *([] if blocks is None else ["--blocks", str(blocks)])])
+
+
+# -- which plan ------------------------------------------------------------------------------------------
+
+
+def _run(plan: Data, wanted: tuple[str, ...]) -> Iterator[str]:
     if plan.get("sweep"):
-        return ["sweep", *_swept(plan["sweep"]), *_measuring(plan), *workload(plan)]
-    kept = [arm for arm in plan["arms"] if not arms or arm["name"] in arms]
-    if plan.get("name") == _FLAGS:
-        chosen = [word for arm in kept for word in _arm(arm)]
-        return ["run", *chosen, *_measuring(plan), *workload(plan)]
-    chosen = [word for arm in kept for word in ("--strategy", str(arm["name"]))] if arms else []
-    return ["run", str(plan.get("name") or "PLAN.toml"), *chosen]
+        return _of_sweep(plan)
+    kept = [name for name in _names(plan["arms"]) if not wanted or name in wanted]
+    base = plans.built_in(str(plan.get("name")))
+    return _of_flags("run", plan, _flags(), kept) if base is None else _of_built_in(plan, base, kept)
 
 
-def _arm(arm: Arm) -> tuple[str, str]:
-    """An arm may also be a server that runs already."""
-    text = strategy(arm)
-    return ("--strategy", text) if text else ("--url", f"{arm['name']}={arm.get('url', 'URL')}")
+def _run_beside(plan: Data, arm: str, others: tuple[str, ...]) -> Iterator[str]:
+    """Beside an arm of a built-in plan stand those of its own that have these names, or all of it."""
+    if plan.get("sweep"):
+        raise _Unsayable
+    base = plans.built_in(str(plan.get("name")))
+    if base is None:
+        return _of_flags("run", plan, _flags(), [arm], others)
+    own = [one.name for one in base.arms if one.name in others and one.name != arm]
+    return _of_built_in(plan, base, [arm, *own] if own else None)
 
 
-def _swept(sweep: Record) -> Iterator[str]:
-    for name in sweep.get("strategies") or ():
-        yield from ("--strategy", str(name))
+def _capacity(plan: Data, asked: Record) -> Iterator[str]:
+    """The loads and the windows of the plan are the walk's own."""
+    own = ("concurrency", "arrivals", "open_duration_s")
+    usual = Ways()
+    yield from _of_flags(
+        "capacity",
+        {key: plan[key] for key in plan if key not in own},
+        _flags() | {"blocks": usual.blocks},
+        _names(plan["arms"]),
+        before=[word for objective in asked["objectives"] for word in ("--slo", str(objective))],
+    )
+    for flag, name in (("--window", "window_s"), ("--search-window", "search_s")):
+        if asked.get(name, getattr(usual, name)) != getattr(usual, name):
+            yield from (flag, _text(asked[name]))
+
+
+def _of_built_in(plan: Data, built_in: Plan, kept: list[str] | None) -> Iterator[str]:
+    """None kept: all. Arms that scale their I/O are none of it where the I/O takes what it takes."""
+    base = _dump(built_in)
+    scales = downstream.takes_ms(str((plan.get("workload") or {}).get("io", built_in.workload.io)))
+    known = {arm["name"]: arm for arm in base["arms"] if scales or not arm["io_per_model"]}
+    kept = kept or list(known)
+    if not {*kept, *_names(plan["arms"])} <= known.keys():
+        raise _Unsayable
+    yield from ("run", built_in.name)
+    if len(kept) < len(known):
+        yield from (word for name in kept for word in ("--strategy", name))
+    yield from _reference(plan, built_in.reference, {name: name for name in kept})
+    yield from _for_all([(_whole(known[arm["name"]] | arm), known[arm["name"]]) for arm in plan["arms"]])
+    yield from _differing(plan, base)
+
+
+def _of_flags(
+    name: str,
+    plan: Data,
+    base: Data,
+    kept: list[str],
+    others: Iterable[str] = (),
+    before: Iterable[str] = (),
+) -> Iterator[str]:
+    """Each arm as `--strategy` or `--url` says it, whatever the plan has called it."""
+    arms = [arm for arm in plan["arms"] if arm["name"] in kept]
+    made = [_made(arm) for arm in arms]
+    names = dict(zip(_names(arms), _names(made), strict=True))
+    if len(set(names.values())) < len(arms):
+        raise _Unsayable
+    yield from (name, *before)
+    for arm in arms:
+        text = strategy(arm)
+        yield from ("--strategy", text) if text else ("--url", f"{arm['name']}={arm['url']}")
+    yield from (word for text in others if text not in names.values() for word in ("--strategy", text))
+    yield from _reference(plan, None, names)
+    yield from _for_all([(_whole(arm), was) for arm, was in zip(arms, made, strict=True)])
+    yield from _differing(plan, base)
+
+
+def _of_sweep(plan: Data) -> Iterator[str]:
+    """Whether its servers stay is always said: unless told, a sweep looks at the memory that is free."""
+    sweep = plan["sweep"]
+    made = [_whole(arm) for arm, _ in grid.settings(sweep["strategies"], sweep["axes"])]
+    if len(made) != len(plan["arms"]):
+        raise _Unsayable
+    yield "sweep"
+    yield from (word for name in sweep["strategies"] for word in ("--strategy", str(name)))
     for axis, values in sweep["axes"].items():
         yield from ("--over", f"{axis}={','.join(map(str, values))}")
+    yield from _reference(plan, None, {name: name for name in _names(plan["arms"])})
+    yield from _for_all([(_whole(arm), was) for arm, was in zip(plan["arms"], made, strict=True)])
+    yield from _differing(plan, _flags() | {"blocks": grid.BLOCKS, "fresh": None})
 
 
-def _measuring(plan: Record) -> Iterator[str]:
-    for users in plan.get("concurrency") or ():
-        yield from ("-c", str(users))
-    for law in plan.get("arrivals") or ():
-        yield from ("--arrivals", str(law))
-    if plan.get("requests"):
-        yield from ("--requests", str(plan["requests"]))
-    if plan.get("reference"):
-        yield from ("--reference", str(plan["reference"]))
-    if plan.get("twin"):
-        yield "--twin"
-    if plan.get("fresh"):
-        yield "--fresh"
+# -- arms ------------------------------------------------------------------------------------------------
 
 
-def workload(plan: Record) -> Iterator[str]:
-    """The flags that say the plan's workload; what has none (it stands in plan files) is left out."""
-    usual = WorkloadOptions().model_dump()
-    for name, flag in _FLAG_OF.items():
-        value = (plan.get("workload") or {}).get(name)
-        if value not in (None, usual[name]):
-            text = f"{value:g}" if isinstance(value, float) else str(value)
-            yield from (flag,) if value is True else (flag, text)
+def _names(arms: Iterable[Data]) -> list[str]:
+    return [str(arm["name"]) for arm in arms]
 
 
-_FLAG_OF = {
+def _made(arm: Data) -> Data:
+    """What the flags make that say the arm."""
+    if arm.get("url"):
+        return _whole({"name": arm["name"], "url": arm["url"]})
+    return _whole(flagged.arm_of(strategy(arm)))
+
+
+def _whole(arm: Data) -> Data:
+    return Arm.model_validate(arm).model_dump(mode="json")
+
+
+def _reference(plan: Data, usual: str | None, names: Mapping[str, str]) -> Iterator[str]:
+    """`names`: how the arms that are kept will be called. One that is none of them is not said."""
+    chosen = plan.get("reference") or usual or ""
+    if chosen in names and chosen != usual:
+        yield from ("--reference", names[chosen])
+
+
+def _for_all(pairs: list[Pair]) -> Iterator[str]:
+    """The flags that make each first arm of its second, both names aside; they are for all that obey them."""
+    said = _changed(pairs)
+    flags = flagged.Flags(
+        workers=said.get(("workers", "")),
+        server_processes=said.get(("server_processes", "")),
+        options={name: str(value) for (kind, name), value in said.items() if kind == "options"},
+        inject={name: value for (kind, name), value in said.items() if kind == "inject"},
+    )
+    for arm, was in pairs:
+        if _whole(flagged.with_arm_flags(was, flags)) | {"name": arm["name"]} != arm:
+            raise _Unsayable
+    if flags.workers is not None:
+        yield from ("--workers", str(flags.workers))
+    yield from (word for pair in flags.options.items() for word in ("--option", "=".join(pair)))
+    if flags.server_processes is not None:
+        yield from ("--server-processes", str(flags.server_processes))
+    for name, delay_ms in flags.inject.items():
+        yield from ("--inject", f"{name.removesuffix('_ms')}={_text(delay_ms)}")
+
+
+def _changed(pairs: list[Pair]) -> dict[tuple[str, str], Any]:
+    """What arms have in the place of what they had, by kind and name: where several have, all the same."""
+    found: dict[tuple[str, str], Any] = {}
+    for arm, was in pairs:
+        before = dict(_settings(was))
+        for place, value in _settings(arm):
+            if value != before.get(place) and found.setdefault(place, value) != value:
+                raise _Unsayable
+    return found
+
+
+def _settings(arm: Data) -> Iterator[tuple[tuple[str, str], Any]]:
+    for name in ("workers", "server_processes"):
+        yield (name, ""), arm[name]
+    for kind in ("options", "inject"):
+        for name, value in arm[kind].items():
+            yield (kind, name), value
+
+
+# -- everything else -------------------------------------------------------------------------------------
+
+_VALUES = {
+    "precision": "--precision",
+    "cap": "--cap",
+    "transport": "--transport",
+    "timeout_s": "--timeout",
+    "seed": "--seed",
+}
+_SWITCHES = {
+    "twin": ("--twin", "--no-twin"),
+    "fresh": ("--fresh", "--resident"),
+    "pin": ("--pin", "--no-pin"),
+    "self_check": ("--self-check", "--no-self-check"),
+    "limit": ("--limit", "--no-limit"),
+}
+_LOADS = ("concurrency", "arrivals")
+_WINDOW = ("requests", "requests_per_user", "duration_s", "open_duration_s")
+_BY_THEMSELVES = {"arms", "reference", "sweep", "ask", "workload", "blocks"}
+_FOR_READERS = {"name", "summary", "notes", "claims"}  # they follow from the rest
+_SAYABLE = {*_VALUES, *_SWITCHES, *_LOADS, *_WINDOW, *_BY_THEMSELVES, *_FOR_READERS}
+
+
+def _flags() -> Data:
+    """The plan that flags make when they say nothing; without its load, so that one is always said."""
+    arm = {"name": "a", "strategy": flagged.ARTICLES[0]}
+    plan = Plan.model_validate({**flagged.WITHOUT_PLAN, "concurrency": [1], "arms": [arm]})
+    return _dump(plan) | {"concurrency": []}
+
+
+def _dump(plan: Plan) -> Data:
+    return plan.model_dump(mode="json")
+
+
+def _differing(plan: Data, base: Data) -> Iterator[str]:
+    """What the plan has in the place of what `base` has, arms left out."""
+    plan = base | plan
+    changed = {key for key in base if plan[key] != base[key]}
+    if changed - _SAYABLE:
+        raise _Unsayable
+    if changed & set(_LOADS):
+        yield from (word for users in plan["concurrency"] for word in ("-c", str(users)))
+        yield from (word for law in plan["arrivals"] for word in ("--arrivals", str(law)))
+    yield from _window([plan[key] for key in _WINDOW], [base[key] for key in _WINDOW])
+    yield from (words[not plan[key]] for key, words in _SWITCHES.items() if key in changed)
+    yield from _values(plan, base)
+    yield from _workload(plan["workload"] or {}, base["workload"])
+    yield from _asking(plan["ask"] or {}, texts=bool((plan["workload"] or {}).get("payloads")))
+    if "blocks" in changed:
+        yield from ("--blocks", str(plan["blocks"]))
+
+
+def _values(plan: Data, base: Data) -> Iterator[str]:
+    for key, flag in _VALUES.items():
+        if key in plan and plan[key] != base[key]:
+            if plan[key] is None:
+                raise _Unsayable
+            yield from (flag, _text(plan[key]))
+
+
+def _window(asked: list[Any], usual: list[Any]) -> tuple[str, ...]:
+    """--duration and --requests take the place of all that a plan says of it."""
+    requests, _, duration_s, _ = asked
+    if asked == usual:
+        return ()
+    if duration_s is not None and asked == [None, None, duration_s, duration_s]:
+        return ("--duration", _text(duration_s))
+    if requests is not None and asked == [requests, None, None, usual[-1]]:
+        return ("--requests", str(requests))
+    raise _Unsayable
+
+
+def _workload(asked: Data, usual: Data) -> Iterator[str]:
+    """Another workload than the plan's starts from its own defaults, but keeps the texts and the I/O."""
+    asked = usual | asked
+    if asked["name"] != usual["name"]:
+        kept = {key: usual[key] for key in ("name", "payloads", *IO_OPTIONS)}
+        usual = WorkloadOptions().model_dump(mode="json") | kept
+    changed = {key for key in usual if asked[key] != usual[key]}
+    if any(key not in _OF_WORKLOAD or asked[key] is None or asked[key] is False for key in changed):
+        raise _Unsayable
+    for key, flag in _OF_WORKLOAD.items():
+        if key in changed:
+            yield from (flag,) if asked[key] is True else (flag, _text(asked[key]))
+
+
+_OF_WORKLOAD = {
     "name": "--workload",
     "payloads": "--payloads",
     "model": "--model",
@@ -116,3 +342,40 @@ _FLAG_OF = {
     "io_rows": "--io-rows",
     "io_timeout_s": "--io-timeout",
 }
+
+
+def _loading(record: Record) -> Iterator[str]:
+    """What `execbench load` is told beside address and users, after a run of a plan or a load."""
+    plan, told = record.get("plan") or {}, record.get("load") or {}
+    texts = told.get("texts") or {}
+    payloads = ((texts or plan).get("workload") or {}).get("payloads")
+    asked = {**(plan.get("ask") or told), "ping_path": None}
+    yield from _asking(asked, texts=bool(payloads or texts))
+    if payloads:
+        yield from ("--payloads", str(payloads))
+    if texts and texts["seed"] != 1:
+        yield from ("--seed", str(texts["seed"]))
+    usual = {name: LoadOptions.model_fields[name].default for name in ("transport", "timeout_s")}
+    yield from _values({key: value for key, value in (plan or told).items() if key in usual}, usual)
+
+
+def _asking(asked: Data, *, texts: bool) -> Iterator[str]:
+    """What servers that run already are asked; what was kept secret cannot be said."""
+    body, method = asked.get("body"), asked.get("method")
+    if method not in (None, "GET") or (method and (texts or body is not None)):
+        yield from ("--method", str(method))
+    for name, value in asked.get("headers") or ():
+        if value == sending.HIDDEN:
+            raise _Unsayable
+        yield from ("--header", f"{name}: {value}")
+    if body is not None:
+        yield from ("--body", body)
+    status = asked.get("expect_status", asked.get("expected_status", 200))
+    if status != 200:
+        yield from ("--expect-status", str(status))
+    if asked.get("ping_path") is not None:
+        yield from ("--ping-path", asked["ping_path"])
+
+
+def _text(value: Any) -> str:
+    return f"{value:.15g}" if isinstance(value, float) else str(value)

@@ -47,7 +47,7 @@ class Flags(Frozen):
 _ANOTHER_SCENARIO = frozenset({"name", "payloads", "backend", "service_ms", "mode"}) | workloads.IO_OPTIONS
 _OF_ANY_WORKLOAD = workloads.IO_OPTIONS | {"payloads"}
 
-_WITHOUT_PLAN: dict[str, Any] = {
+WITHOUT_PLAN: dict[str, Any] = {
     "name": "flags",
     "summary": "made of command-line flags",
     "duration_s": 0.5,
@@ -64,7 +64,7 @@ def from_flags(flags: Flags, *, arms: list[dict[str, Any]] | None = None, **fiel
     if arms is None:
         arms = _elsewhere(flags) or [arm_of(text) for text in flags.strategies or ARTICLES]
     loads = {} if flags.arrivals or flags.concurrency else {"concurrency": [8]}
-    data = {**_WITHOUT_PLAN, **loads, **fields, "arms": arms}
+    data = {**WITHOUT_PLAN, **loads, **fields, "arms": arms}
     return plans.make(_with_flags(data, flags), source="plan made of these flags")
 
 
@@ -187,7 +187,7 @@ def _with_flags(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
     workload = _with_workload(data.get("workload", {}), flags.workload)
     if flags.ask:
         data = data | {"ask": data.get("ask", {}) | flags.ask}
-    arms = [_with_arm_flags(arm, flags) for arm in data["arms"]]
+    arms = [with_arm_flags(arm, flags) for arm in data["arms"]]
     for name in _said_of_strategies(flags):
         refuse_unheard(name, data["arms"])
     return {**data, "workload": workload, "arms": arms}
@@ -243,7 +243,7 @@ def _with_workload(base: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]
     return base | said
 
 
-def _with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:
+def with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:
     takes = plans.obeyed_by(arm)
     if flags.workers is not None and "workers" in takes:
         arm = arm | {"workers": flags.workers}

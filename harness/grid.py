@@ -115,9 +115,8 @@ def plan(flags: flagged.Flags, over: Axes, *, allow_any_size: bool = False) -> P
     for name in over:
         _refuse_fixed(name, flags)
     asked_for = flags.strategies or ("process",)
-    chosen = [flagged.arm_of(text) for text in asked_for]
-    _refuse_beyond_counting(len(chosen) * math.prod(map(len, over.values())))
-    made = [one for arm in chosen for one in _settings(arm, over)]
+    _refuse_beyond_counting(len(asked_for) * math.prod(map(len, over.values())))
+    made = settings(asked_for, over)
     for name in over:
         if not any(name in said for _, said in made):
             flagged.refuse_unheard(name, [arm for arm, _ in made])
@@ -153,6 +152,11 @@ def _trial_s(plan: Plan, law: Law) -> float:
         return plan.open_settle_s + plan.open_duration_s + _BESIDE_WINDOW_S
     window_s = plan.duration_s or (plan.requests or 0) * _A_REQUEST_S
     return plan.settle_s + window_s + _BESIDE_WINDOW_S
+
+
+def settings(strategies: Iterable[str], over: Axes) -> list[tuple[Arm, dict[str, Scalar]]]:
+    """An arm for each combination, strategy by strategy, with what was chosen of each axis."""
+    return [one for text in strategies for one in _settings(flagged.arm_of(text), over)]
 
 
 def _settings(arm: Arm, over: Axes) -> list[tuple[Arm, dict[str, Scalar]]]:

@@ -387,6 +387,11 @@ def check_headers(request: Request, *, stage: str) -> None:
         ) from error
 
 
+def built_in(name: str) -> Plan | None:
+    """The plan of that name as its file says it, whatever can work on this machine; None: there is none."""
+    return Plan.model_validate(_parse(_read(name), name)) if name in names() else None
+
+
 def restore(recorded: dict[str, Any]) -> Plan:
     """The plan in a run.json; HarnessError when this version knows no such plan."""
     try:

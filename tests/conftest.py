@@ -31,6 +31,7 @@ COMPUTING = {
     for name in (
         *(
             "advice",
+            "again",
             "analysis",
             "arrivals",
             "best",

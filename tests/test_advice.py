@@ -194,10 +194,10 @@ def test_without_good_answers_it_says_so() -> None:
 
 def test_a_noisy_session_bears_no_advice_but_a_command() -> None:
     world = {**BATCHES, ("thread-twin", 8): Point(model_ms=20.0, queue_ms=70.0)}
-    said = of(world, twin=True, name="article", blocks=12)
+    said = of(world, twin=True, name="beyond", blocks=12, arms=["thread", "batch"])
     assert said.take == ""
     assert said.lines[0].startswith("No strategy is advised: this session cannot tell")
-    assert said.command == "execbench run article --blocks 48"
+    assert said.command == "execbench run beyond --strategy thread --strategy batch --blocks 48"
 
 
 def test_one_arm_and_its_twin_are_no_comparison() -> None:
@@ -226,16 +226,18 @@ def test_servers_that_run_already_are_asked_again_by_their_addresses() -> None:
         arm |= {"strategy": "url", "url": f"http://127.0.0.1:1/{arm['name']}"}
     command = advised(run).command
     assert command.startswith("execbench run --url mine=http://127.0.0.1:1/mine --url yours=http://")
-    run.record["plan"]["ask"] = {"method": "PUT"}
+    run.record["plan"]["ask"] = {"method": "PUT", "headers": [["X-Tenant", "a"]]}
+    assert " --method PUT --header 'X-Tenant: a' --blocks " in advised(run).command
+    run.record["plan"]["ask"]["headers"] += [["Cookie", "(kept secret)"]]
     assert advised(run).command == ""
 
 
 def test_too_few_blocks_bear_no_advice() -> None:
-    said = of(BATCHES, blocks=3, name="article")
+    said = of(BATCHES, blocks=3, name="beyond")
     assert said.lines == (
         "No strategy is advised: of 3 blocks nothing can be told apart (at least 6, better 24).",
     )
-    assert said.command == "execbench run article --blocks 24"
+    assert said.command == "execbench run beyond --strategy thread --strategy batch --blocks 24"
 
 
 def test_an_arm_that_lost_trials_or_fails_requests_is_not_considered_and_the_reason_is_said() -> None:
@@ -254,9 +256,9 @@ def test_where_the_reference_lost_trials_there_is_an_arm_but_no_ratio() -> None:
 
 def test_where_every_arm_lost_trials_there_is_none() -> None:
     died = {place: (lambda block: Point(state="ok" if block < 7 else "failed")) for place in BATCHES}
-    said = of(died, name="article")
+    said = of(died, name="beyond")
     assert said.lines[0] == "No strategy is advised: no arm answered well in every trial at c = 8."
-    assert said.command == "execbench run article"
+    assert said.command == "execbench run beyond --strategy thread --strategy batch"
 
 
 def test_servers_that_tell_no_parts_and_have_no_strategy_of_ours_are_advised_by_their_figures_alone() -> None:

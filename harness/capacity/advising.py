@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -109,9 +108,5 @@ def _is_wide(row: Row) -> bool:
 
 def _with_next(advice: Advice, record: Mapping[str, Any]) -> Advice:
     """The command that makes the intervals narrower."""
-    asked, plan = record["capacity"], record.get("plan") or {}
-    words = ["execbench", "capacity"]
-    words += [word for one in asked["objectives"] for word in ("--slo", str(one))]
-    words += [word for arm in plan.get("arms") or () for word in ("--strategy", again.strategy(arm))]
-    words += [*again.workload(plan), "--blocks", str(TIMES_AS_MANY * int(asked["blocks"]))]
-    return Advice(**{**vars(advice), "command": shlex.join(words)})
+    blocks = TIMES_AS_MANY * int(record["capacity"]["blocks"])
+    return Advice(**{**vars(advice), "command": again.capacity(record, blocks=blocks)})
