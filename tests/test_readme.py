@@ -1,10 +1,9 @@
-"""README's "Your own service", command by command, in one folder and in order, as a reader would."""
+"""README's "Your own service", line by line, in one folder and in order, as a reader would."""
 
 from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -26,7 +25,8 @@ LINES = [
     for line in block.splitlines()
 ]
 COMMANDS = [line.removeprefix("execbench ") for line in LINES if line.startswith("execbench ")]
-SERVERS = [line for line in LINES if not line.startswith("execbench ")]
+SERVERS = [line.removesuffix("&") for line in LINES if line.endswith("&")]
+FILES = [line for line in LINES if not line.startswith("execbench ") and not line.endswith("&")]
 
 ONE_BLOCK = ["--blocks", "1", "--duration", "0.3", "--no-self-check"]
 SHORTER = {
@@ -36,8 +36,13 @@ SHORTER = {
     "sweep": ONE_BLOCK,
     "capacity": ["--blocks", "2", "--window", "0.5", "--search-window", "0.5", "--no-self-check"],
 }
-# the real model with few vectors; one torch thread, as other tests may run beside
+# the real model, loaded twice in place of four times, with few vectors; one torch thread, as other tests may
+# run beside
 SHORTER_ON_THE_MODEL = [
+    "--strategy",
+    "inline",
+    "--strategy",
+    "thread",
     "--blocks",
     "1",
     "--requests",
@@ -54,14 +59,16 @@ ENDS_WITHIN_S = 170.0
 
 
 @contextmanager
-def serving(folder: Path, port: int) -> Iterator[None]:
-    """The page's app, as its command starts it."""
+def serving(folder: Path, command: str, port: int) -> Iterator[None]:
+    """The page's app, as a command of the page starts it."""
     environment = {"PATH": "", "PYTHONPATH": ""}  # nothing of this checkout
-    (command,) = SERVERS
-    words = shlex.split(command.replace("8000", str(port)))
     with (folder / "app.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *words], cwd=folder, env=environment, stdout=log, stderr=log
+            [sys.executable, "-m", *shlex.split(command)],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
         )
     try:
         wait_for(lambda: _answers(port), 60)
@@ -87,15 +94,17 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="module")
 def ports(shared: Execbench) -> Iterator[dict[str, str]]:
-    """What a reader has beside execbench: texts, and their own service on two ports."""
-    (shared.folder / "texts.txt").write_text("How big is London\nHow long is the river\n")
+    """What the page's other lines make: the files, and the servers, on ports that are free here."""
     (shared.folder / "embed.py").write_text(APP)
-    shutil.copy(CHECKOUT / "harness" / "asgi.py", shared.folder)
+    (shared.folder / "harness").symlink_to(CHECKOUT / "harness")  # the page's folder is the project's
+    for line in FILES:
+        subprocess.run(line, shell=True, check=True, cwd=shared.folder)
+    (shared.folder / "harness").unlink()
+    ports = {port: str(_free_port()) for port in re.findall(r"--port (\d+)", " ".join(SERVERS))}
     with ExitStack() as stack:
-        found = {written: _free_port() for written in ("8000", "8001")}
-        for port in found.values():
-            stack.enter_context(serving(shared.folder, port))
-        yield {written: str(port) for written, port in found.items()}
+        for command, (written, port) in zip(SERVERS, ports.items(), strict=True):
+            stack.enter_context(serving(shared.folder, command.replace(written, port), int(port)))
+        yield ports
 
 
 @pytest.mark.parametrize(
@@ -108,7 +117,7 @@ def ports(shared: Execbench) -> Iterator[dict[str, str]]:
 def test_a_command_of_the_readme_does_what_it_says(
     command: str, shared: Execbench, ports: dict[str, str]
 ) -> None:
-    words = shlex.split(re.sub(r"800[01]", lambda found: ports[found[0]], command))
+    words = shlex.split(re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda found: ports[found[0]], command))
     before = _runs(shared.folder)
     shorter = SHORTER_ON_THE_MODEL if "article" in words else SHORTER[words[0]]
     process = shared.start(*words, *shorter)
