@@ -101,38 +101,74 @@ def session(
     """
     record = _Record(writer, plan, before)
     with record, Supervisor() as supervisor, ExitStack() as stack:
-        loader = stack.enter_context(Loader(supervisor))
-        pins = pinning.split() if plan.pin else None
-        if pins is not None:
-            pinning.apply(loader.pid, pins.client)
-            record.note(pinning=pins._asdict())
-        cpus = pins.server if pins is not None else ()
-        if plan.self_check and client_limit_per_s is None:
-            listener.stage("self-check: what the load generator can do")
-            found = roofline.quick(supervisor, loader, plan.transport, cpus)
-            record.note(self_check=found._asdict())
-            client_limit_per_s = found.requests_per_s
-        if plan.limit and record["limits"] is None:  # a resumed run has it: the machine is the same
-            listener.stage("limit: the model in a bare loop, alone")
-            record.note(**limit.of_plan(plan, supervisor, loader, log=writer.log("limit"), cpus=cpus))
+        tool = _instrument(plan, supervisor, stack, record)
+        if client_limit_per_s is None:
+            client_limit_per_s = _checked_itself(plan, tool, record, listener)
+        _see_limits(plan, tool, writer, record, listener)
         services = stack.enter_context(Services(writer.log, listener.stage))
-        arms = _Arms(plan, writer, supervisor, stack, record, pins, services)
-        trials = Trials(plan, writer, loader, listener, arms, record, client_limit_per_s, before)
-        if plan.runs_elsewhere:
-            listener.stage("asking each server once")
-            arms.ask_once(loader, listener)
-        else:
-            listener.stage("starting servers")
-            arms.start([arm for arm in plan.every_arm if arm.io_per_model is None])
-        if plan.pilot is not None:
-            arms.lone_model_ms = trials.lone_model_ms(plan.pilot)
-            listener.stage("starting servers")
-            arms.start([arm for arm in plan.every_arm if arm.io_per_model is not None])
-        if plan.knows_own_loads:
-            listener.stage("pilot: what each arm can do")
-            trials.see_own_throughputs()
+        arms = _Arms(plan, writer, supervisor, stack, record, tool.pins, services)
+        trials = Trials(plan, writer, tool.loader, listener, arms, record, client_limit_per_s, before)
+        _ready(plan, arms, trials, tool.loader, listener)
         yield trials
         arms.note_memory()
+
+
+class _Instrument(NamedTuple):
+    """What measures; it is there before the first server."""
+
+    supervisor: Supervisor
+    loader: Loader
+    pins: pinning.Pinning | None
+
+    @property
+    def server_cpus(self) -> tuple[int, ...]:
+        return () if self.pins is None else self.pins.server
+
+
+def _instrument(plan: Plan, supervisor: Supervisor, stack: ExitStack, record: _Record) -> _Instrument:
+    """The load generator, on CPUs of its own where the plan asks for it."""
+    loader = stack.enter_context(Loader(supervisor))
+    pins = pinning.split() if plan.pin else None
+    if pins is not None:
+        pinning.apply(loader.pid, pins.client)
+        record.note(pinning=pins._asdict())
+    return _Instrument(supervisor, loader, pins)
+
+
+def _checked_itself(plan: Plan, tool: _Instrument, record: _Record, listener: Listener) -> float | None:
+    """How many requests a second the load generator can send; None where the plan asks for no self-check."""
+    if not plan.self_check:
+        return None
+    listener.stage("self-check: what the load generator can do")
+    found = roofline.quick(tool.supervisor, tool.loader, plan.transport, tool.server_cpus)
+    record.note(self_check=found._asdict())
+    return found.requests_per_s
+
+
+def _see_limits(plan: Plan, tool: _Instrument, writer: Writer, record: _Record, listener: Listener) -> None:
+    """What the bare models can do, if that is asked for. A resumed run has it: the machine is the same."""
+    if not plan.limit or record["limits"] is not None:
+        return
+    listener.stage("limit: the model in a bare loop, alone")
+    log, cpus = writer.log("limit"), tool.server_cpus
+    record.note(**limit.of_plan(plan, tool.supervisor, tool.loader, log=log, cpus=cpus))
+
+
+def _ready(plan: Plan, arms: _Arms, trials: Trials, loader: Loader, listener: Listener) -> None:
+    """Every server answers, and what pilots have to tell is known. Scaled arms wait for theirs."""
+    if plan.runs_elsewhere:
+        listener.stage("asking each server once")
+        arms.ask_once(loader, listener)
+    else:
+        listener.stage("starting servers")
+        arms.start([arm for arm in plan.every_arm if arm.io_per_model is None])
+    if plan.pilot is not None:
+        arms.lone_model_ms = trials.lone_model_ms(plan.pilot)
+        listener.stage("starting servers")
+        arms.start([arm for arm in plan.every_arm if arm.io_per_model is not None])
+    if plan.knows_own_loads:
+        listener.stage("pilot: what each arm can do")
+        trials.see_own_throughputs()
 
 
 class _Record:
