@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from harness import slo
-from harness.capacity.crossing import Crossing, Window, cross, effect
-from harness.capacity.walk import SHARES, Bracket, Start, Ways, search, walk
+from harness import slo, stats
+from harness.capacity.crossing import READ_RATIOS_AT, Crossing, Window, cross, effect
+from harness.capacity.walk import SHARES, Asked, Bracket, Start, Ways, search, walk
 from harness.studies import searching
+from harness.studies.queueing import md1_wait_ms
 from harness.studies.searching import md1_share_beyond, truth_per_s
 
 MEAN = slo.parse(["mean latency < 60 ms"])
@@ -95,13 +97,35 @@ def test_a_search_says_when_nothing_held_and_when_nothing_broke() -> None:
     assert max(tried) == 90.0
 
 
-def test_a_window_that_says_nothing_ends_the_search_of_its_arm() -> None:
+def test_a_window_that_says_nothing_is_asked_for_again_before_it_ends_the_search() -> None:
     one = search(Start(50.0))
-    next(one)
-    one.send(True)
+    assert next(one) == 15.0
+    assert [one.send(None), one.send(None)] == [15.0, 15.0]
+    rate = one.send(True)
+    assert rate == 30.0
+    assert [one.send(None), one.send(None)] == [30.0, 30.0]
     with pytest.raises(StopIteration) as ended:
         one.send(None)
     assert ended.value.value == Bracket(15.0, math.inf)
+
+
+def test_an_empty_first_window_leaves_a_capacity_to_be_found() -> None:
+    """As if the client had been late once in each of the first two windows."""
+    steps, asked = walk({"a": Start(50.0)}, MEAN, WAYS), list[Asked]()
+    told: Window | None = None
+    with suppress(StopIteration):
+        while True:
+            asked.append(steps.send(told))
+            told = searching.window(asked[-1], 20.0, MEAN, WAYS.seed) if len(asked) > 2 else None
+    assert sum(one.confirms for one in asked) == WAYS.blocks
+
+
+def test_a_slow_arm_gets_windows_in_which_it_is_asked_more_than_once() -> None:
+    ways = Ways(search_s=8.0)
+    assert ways.long_enough([Start(50.0), Start(9.0)]) == ways
+    slow = ways.long_enough([Start(50.0), Start(0.5)])
+    assert slow.search_s * 0.3 * 0.5 >= 5
+    assert slow._replace(search_s=8.0) == ways
 
 
 def test_in_a_block_every_arm_is_tried_at_the_same_share_in_random_order() -> None:
@@ -166,6 +190,47 @@ def test_windows_of_the_search_tell_the_slope_and_not_the_level() -> None:
     lucky = [dataclasses.replace(one, confirms=False) for one in confirmed([29.0, 31.0], share=1e-4)]
     windows = confirmed([28.0, 30.0, 32.0] * 4, share=0.01)
     assert math.exp(crossing([*lucky, *windows]).log_rate) == pytest.approx(30.0, rel=0.01)
+
+
+def queueing(rates: list[float]) -> list[Window]:
+    """Windows whose mean latency is that of M/D/1 of 20 ms."""
+    means = [20.0 + md1_wait_ms(rate / 50.0, 20.0) for rate in rates]
+    return [
+        Window(number, rate, True, (1000.0 * mean,), (1000.0,))
+        for number, (rate, mean) in enumerate(zip(rates, means, strict=True), 1)
+    ]
+
+
+def test_a_rate_that_did_not_hold_leaves_no_more_room() -> None:
+    """Only who holds a rate beyond the closed loop's throughput can do more than that."""
+    windows = queueing([35.2, 37.6, 40.0, 42.4] * 3)
+    lost = Window(99, 75.0, confirms=False, sums=(9e6,), counts=(1000.0,), gave_up=True)
+    alone, beside = (cross(rows, MEAN, 50.0) for rows in (windows, [lost, *windows]))
+    assert alone is not None
+    assert beside is not None
+    assert math.exp(alone.log_rate) == pytest.approx(40.0, rel=5e-3)
+    assert beside.log_rate == pytest.approx(alone.log_rate, rel=1e-9)
+
+
+def test_rates_beyond_what_the_closed_loop_did_are_read_too() -> None:
+    windows = [
+        Window(block, rate, True, (3e5,), (1000.0,)) for block, rate in enumerate([48.0, 50.0, 55.0], 1)
+    ]
+    found = cross(windows, MEAN, 50.0)
+    assert found is not None
+    assert found.at_most
+    assert math.isfinite(found.log_rate)
+
+
+def test_ratios_are_read_at_a_higher_level_than_they_say() -> None:
+    one = crossing(confirmed([28.0, 30.0, 32.0] * 4, share=0.01))
+    draws = np.random.default_rng(1).normal(0.0, 0.1, 1999)
+    other = dataclasses.replace(one, low_draws=one.low_draws + draws, high_draws=one.high_draws + draws)
+    found, level = effect(other, one), READ_RATIOS_AT[stats.LEVEL]
+    low, high = stats.tail_interval(draws, 12, level=level)
+    assert (found.low, found.high) == pytest.approx((math.exp(low), math.exp(high)))
+    assert level > stats.LEVEL
+    assert found.low < found.low_90 < found.high_90 < found.high
 
 
 def test_two_arms_are_paired_by_their_blocks() -> None:

@@ -28,10 +28,12 @@ Floats = npt.NDArray[np.float64]
 NEAR = 0.3  # of ln rate: windows of the search that far from the middle still tell the slope
 BEYOND = 0.06  # of ln rate: so far beyond the rates tried the line is believed
 HALVINGS = 30
-# few blocks of bursts cover less than they say: read there, they hold the truth as often as 95 % should;
-# ratios need no such help, as the bursts are in both arms (docs/studies/search.md)
-READ_AT = 0.98
-LEAST_ROOM = 1.1  # of the highest rate tried: who holds it can do more, whatever the closed loop said
+# few blocks of bursts cover less than they say, so what is said at one level is read at another; of ratios at
+# one that is nearer, as the bursts are in both arms. How often they hold the truth: docs/studies/search.md
+READ_AT = 0.98  # for stats.LEVEL
+READ_RATIOS_AT = {stats.LEVEL: 0.96, stats.TOST_LEVEL: 0.92}
+LEAST_ROOM = 1.1  # of the highest rate that held: who holds it can do more, whatever the closed loop said
+FULLEST = 0.98  # of that room: what was tried beyond says no more than what was tried there
 # slopes that are believed; M/D/1: 1.2 for a mean three times as long as the lone one, 10 to 20 for p95, p99
 MEAN_SLOPES = (0.2, 6.0)
 SHARE_SLOPES = (2.0, 40.0)
@@ -66,13 +68,16 @@ class Crossing:
     at_most: bool  # the lowest one did not
     binding: int  # the objective that is crossed first
     crossings: tuple[float, ...]  # of every objective, infinite where it was never in danger
-    low_draws: Floats  # no higher than the rates tried; -inf below them
-    high_draws: Floats  # no lower than the rates tried; inf above them
+    tried: tuple[float, float]  # the lowest and the highest rate
+    low_draws: Floats  # as far as the line is believed; above that the highest rate tried, below it -inf
+    high_draws: Floats  # as far as the line is believed; below that the lowest rate tried, above it inf
     by_block: Floats  # what each block says, to the first order
 
     def interval(self) -> tuple[float, float]:
         """Requests a second, at 95 %: 0 or infinite for an end beyond the rates tried, NaN of one block."""
-        return _ends(self.low_draws, self.high_draws, len(self.blocks), READ_AT)
+        low, high = _ends(self.low_draws, self.high_draws, len(self.blocks), READ_AT)
+        lowest, highest = map(math.exp, self.tried)
+        return min(low, highest), max(high, lowest)
 
 
 def cross(
@@ -94,6 +99,7 @@ def cross(
     drawn = np.min([fit.log_rates(weights) for fit in fits], axis=0)
     tried = np.log([window.rate_per_s for window in windows])
     lowest, highest = float(tried.min()), float(tried.max())
+    below, above = drawn < lowest - BEYOND, drawn > highest + BEYOND
     return Crossing(
         blocks=blocks,
         log_rate=float(np.clip(crossings[binding], lowest, highest)),
@@ -101,8 +107,9 @@ def cross(
         at_most=crossings[binding] < lowest - BEYOND,
         binding=binding,
         crossings=crossings,
-        low_draws=np.where(drawn < lowest - BEYOND, -math.inf, np.minimum(drawn, highest)),
-        high_draws=np.where(drawn > highest + BEYOND, math.inf, np.maximum(drawn, lowest)),
+        tried=(lowest, highest),
+        low_draws=np.where(below, -math.inf, np.where(above, highest, drawn)),
+        high_draws=np.where(above, math.inf, np.where(below, lowest, drawn)),
         by_block=fits[binding].by_block(place, len(blocks)),
     )
 
@@ -114,13 +121,15 @@ def log_rates(
     return tuple(fit.log_rate for fit in _fits(windows, objectives, own_per_s)) if _tell(windows) else ()
 
 
-def effect(arm: Crossing, reference: Crossing, *, level: float = stats.LEVEL) -> Effect:
+def effect(arm: Crossing, reference: Crossing) -> Effect:
     """Ratio of two capacities over the same blocks; ValueError when they are others."""
     if arm.blocks != reference.blocks:
         raise ValueError("capacities of different blocks are not paired")
     blocks = len(arm.blocks)
     draws = arm.low_draws - reference.high_draws, arm.high_draws - reference.low_draws
-    (low, high), (low_90, high_90) = (_ends(*draws, blocks, at) for at in (level, stats.TOST_LEVEL))
+    (low, high), (low_90, high_90) = (
+        _ends(*draws, blocks, READ_RATIOS_AT[level]) for level in (stats.LEVEL, stats.TOST_LEVEL)
+    )
     with np.errstate(invalid="ignore"):  # of two arms that were never in danger nothing is known
         own = arm.by_block - reference.by_block
         spread = float(np.std(draws[0], ddof=1) * math.sqrt(blocks)) if blocks > 1 else math.nan
@@ -131,7 +140,7 @@ def effect(arm: Crossing, reference: Crossing, *, level: float = stats.LEVEL) ->
         high=high,
         low_90=low_90,
         high_90=high_90,
-        level=level,
+        level=stats.LEVEL,
         blocks=blocks,
         spread=spread,
         p=stats.sign_flip_p(own),
@@ -149,7 +158,7 @@ class _Scale(NamedTuple):
     def place(self, rate_per_s: Floats) -> Floats:
         if math.isinf(self.most_per_s):
             return np.log(rate_per_s)
-        return -np.log1p(-rate_per_s / self.most_per_s)
+        return -np.log1p(-np.fmin(rate_per_s / self.most_per_s, FULLEST))
 
     def log_rate(self, place: Floats) -> Floats:
         if math.isinf(self.most_per_s):
@@ -215,7 +224,8 @@ class _Fit:
 
 
 def _fits(windows: Sequence[Window], objectives: Sequence[Objective], own_per_s: float) -> list[_Fit]:
-    most = max(own_per_s, LEAST_ROOM * max(window.rate_per_s for window in windows))
+    held = max((window.rate_per_s for window in windows if window.keeps(objectives)), default=0.0)
+    most = max(own_per_s, LEAST_ROOM * held)
     scales = [_Scale(SHARE_SLOPES) if one.is_share else _Scale(MEAN_SLOPES, most) for one in objectives]
     confirming = [window for window in windows if window.confirms]
     middle = float(np.mean(np.log([window.rate_per_s for window in confirming])))

@@ -60,7 +60,10 @@ class _Walk:
 
     def go(self) -> None:
         """Until nothing more is asked for."""
-        steps = walk(self._starts(), self._objectives, self._ways)
+        starts = self._starts()
+        self._ways = self._ways.long_enough(starts.values())
+        self._note(**self._ways._asdict())
+        steps = walk(starts, self._objectives, self._ways)
         confirming = self._ways.blocks * len(self._arms)
         told: Window | None = None
         number = searched = search_windows = 0
@@ -82,8 +85,12 @@ class _Walk:
     def _note_searched(self, blocks: int) -> None:
         """Blocks beyond these confirm."""
         if self._asked["searched"] is None:
-            self._asked["searched"] = blocks
-            self._trials.note(capacity=self._asked)
+            self._note(searched=blocks)
+
+    def _note(self, **facts: Any) -> None:
+        """What was asked of the walk, into run.json."""
+        self._asked |= facts
+        self._trials.note(capacity=self._asked)
 
     def _one(self, asked: Asked, number: int, total: int) -> Window | None:
         cell = Cell(asked.block, asked.position, self._arms[asked.arm], Law("poisson", asked.rate_per_s))

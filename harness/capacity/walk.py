@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.capacity.crossing import Window, log_rates
@@ -21,6 +21,8 @@ LADDER = (0.3, 0.6, 0.8, 1.0)  # of the closed loop's throughput; the low ones s
 UP, DOWN = 1.5, 2.0
 FEWEST_SHARE, MOST_SHARE = 0.01, 8.0  # of the closed loop's throughput: beyond, something else is wrong
 NARROW = 1.2  # of high / low: the passes do the rest
+ASKED_AGAIN = 2  # times at most: a window that says nothing is chance, several of them are not
+FEWEST_ASKED = 8  # requests in a window of the search, about: an empty one says nothing
 SHARES = (0.88, 0.94, 1.0, 1.06)
 MOST_MOVE = 0.15  # of ln rate, after a pass
 DIGITS = 4
@@ -35,6 +37,11 @@ class Ways(NamedTuple):
     window_s: float = 20.0
     search_s: float = 8.0
     seed: int = 1
+
+    def long_enough(self, arms: Iterable[Start]) -> Ways:
+        """With windows of the search in which even the slowest arm is asked about `FEWEST_ASKED` times."""
+        slowest = min(map(_first, arms), default=math.inf)
+        return self._replace(search_s=max(self.search_s, FEWEST_ASKED / slowest))
 
 
 class Asked(NamedTuple):
@@ -130,12 +137,13 @@ def _confirm(
 def search(start: Start) -> Generator[float, bool | None, Bracket]:
     """Of one arm: asks for a rate, is told whether it held (None: nobody knows), returns the bracket.
 
-    Up the ladder until a rate breaks, down until one holds, then between the two. What nobody knows ends it.
+    Up the ladder until a rate breaks, down until one holds, then between the two. What nobody knows is asked
+    again, and ends it only when the same rate says nothing each time.
     """
     low, high = 0.0, math.inf
     rate = _first(start)
     while True:
-        kept = yield rate
+        kept = yield from _answer(rate)
         if kept is None:
             return Bracket(low, high)
         low, high = (rate, high) if kept else (low, rate)
@@ -144,6 +152,15 @@ def search(start: Start) -> Generator[float, bool | None, Bracket]:
         rate = _next(low, high, start)
         if not rate:
             return Bracket(low, high)
+
+
+def _answer(rate: float) -> Generator[float, bool | None, bool | None]:
+    """Whether the rate held; None when that is still not known after asking again."""
+    for _ in range(1 + ASKED_AGAIN):
+        kept = yield rate
+        if kept is not None:
+            return kept
+    return None
 
 
 def moved(rate: float, windows: Sequence[Window], objectives: Sequence[Objective], own_per_s: float) -> float:

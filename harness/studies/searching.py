@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float64]
 SERVICE_MS = {"reference": 20.0, "slower": 22.0}
 OBJECTIVES = ("mean latency < 60 ms", "p95 < 120 ms", "p99 < 200 ms")
 TIMEOUT_S = 30.0
-LEAST_COVERAGE = 0.85
+LEAST_COVERAGE = 0.9
 MOST_BIAS = 0.015
 
 
