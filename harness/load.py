@@ -66,6 +66,11 @@ class Window:
     def over(self) -> bool:
         return self._closed and self._answered >= self._measured
 
+    @property
+    def unanswered(self) -> int:
+        """Measured requests that are under way; an overdue one counts as soon as its turn has come."""
+        return self._measured - self._answered
+
     def next_phase(self, at_ms: float) -> str:
         """The phase of a request due (open loop) or sent (closed loop) `at_ms` after the trial's start."""
         if self.start_ms is None and not self._warm(at_ms):
@@ -221,9 +226,12 @@ class _Trial:
         await asyncio.gather(*under_way)
 
     def _is_lost(self) -> bool:
-        """Whether the window has begun, and so many are in flight that the rest of it would be waste."""
+        """Whether so many of the window are in flight that the rest of it would be waste.
+
+        Those of the warm-up do not count: they score nothing.
+        """
         most = self._options.give_up_in_flight
-        return most is not None and self._in_flight >= most and self._begun.is_set()
+        return most is not None and self._window.unanswered >= most
 
     async def _comes(self, due: float) -> bool:
         """Wait until `due`; False as soon as the window is over.

@@ -214,14 +214,28 @@ def to_rows(
     return trial, [_to_sample(identity, shot) for shot in outcome.shots]
 
 
+_NOTHING_MEASURED = "no request fell into the measured window"
+_NO_GOOD_ANSWER = "none of "  # so many requests got a good answer
+
+
+def server_ended(trial: Trial) -> bool:
+    """Whether the trial failed as its server ended, and not by what its requests came to."""
+    return trial.state == FAILED and not trial.error.startswith((_NOTHING_MEASURED, _NO_GOOD_ANSWER))
+
+
+def got_nothing(trial: Trial) -> bool:
+    """Whether requests were measured, and none of them got a good answer."""
+    return trial.state == FAILED and trial.error.startswith(_NO_GOOD_ANSWER)
+
+
 def _hopeless(measured: list[Shot]) -> str:
     """Why a trial says nothing about speed: the commonest error, if there is nothing else."""
     if not measured:
-        return "no request fell into the measured window"
+        return _NOTHING_MEASURED
     if any(not shot.error for shot in measured):
         return ""
     commonest = statistics.mode(shot.error for shot in measured)
-    return f"none of {len(measured)} requests got a good answer ({commonest})"
+    return f"{_NO_GOOD_ANSWER}{len(measured)} requests got a good answer ({commonest})"
 
 
 def _to_sample(identity: Identity, shot: Shot) -> Sample:

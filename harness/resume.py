@@ -15,11 +15,12 @@ from harness.run import Before
 def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer, Before]:
     """The plan of the run in `folder`, a writer that appends to it, and what is done already.
 
-    Raises HarnessError when it is finished or has no plan, and when code, environment or the plan `wanted`
-    (if one is given) differ, saying in what.
+    Raises HarnessError when it is finished, has no plan or is a capacity run, and when code, environment or
+    the plan `wanted` (if one is given) differ, saying in what.
     """
     run = store.read(folder)
     _refuse_finished(run)
+    _refuse_capacity(run)
     if run.record["schema"] != SCHEMA_VERSION:
         raise HarnessError(f"{folder} has an older layout: it can be read, not resumed.", stage="resume")
     if not run.record.get("plan"):
@@ -48,6 +49,16 @@ def _refuse_finished(run: store.Run) -> None:
             f"{run.folder} is finished: {len(run.trials)} trials.",
             stage="resume",
             hint=f"`execbench report {run.folder}` shows it.",
+        )
+
+
+def _refuse_capacity(run: store.Run) -> None:
+    """Its plan says neither which rates come next nor that there are any."""
+    if "capacity" in run.record:
+        raise HarnessError(
+            f"{run.folder} is a capacity run: each rate depends on what was seen before, so none is resumed.",
+            stage="resume",
+            hint=f"`execbench report {run.folder}` shows what is finished; `execbench capacity` begins anew.",
         )
 
 

@@ -99,6 +99,11 @@ def shown(objectives: Sequence[Objective]) -> Objective:
     return next((one for one in objectives if one.metric == LATENCY), Objective(LATENCY, None, math.inf))
 
 
+def latency_limit_ms(objectives: Sequence[Objective]) -> float:
+    """The narrowest limit of a latency; infinite where none is limited."""
+    return min((one.limit for one in objectives if one.metric == LATENCY), default=math.inf)
+
+
 def hopeless_in_flight(objectives: Sequence[Objective], rate_per_s: float, window_s: float) -> int | None:
     """With so many requests in flight a window is lost whatever comes; None where no number says so.
 

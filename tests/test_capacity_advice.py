@@ -69,6 +69,12 @@ def test_a_higher_promise_that_may_be_luck_changes_nothing() -> None:
     assert said.lines[0].startswith("Stay with thread: promise 38.0 requests/s")
 
 
+def test_the_best_that_is_told_apart_is_taken_where_the_very_best_may_be_luck() -> None:
+    lucky = row("three", 90.0, ratio=2.3, ratio_low=0.9, ratio_high=5.0, verdict="inconclusive")
+    assert advise(row("thread", 40.0), better(), lucky).take == "two"
+    assert advise(row("thread", 40.0), lucky).take == "thread"
+
+
 def test_what_broke_first_says_what_would_raise_it() -> None:
     causes = {
         "queue": "wait for the model",

@@ -11,7 +11,7 @@ import pandas as pd
 from harness import again
 from harness.advice import Advice
 from harness.capacity.arms import AT_LEAST
-from harness.capacity.breaking import CLIENT, DATABASE, IO, LOOP, MODEL, QUEUE
+from harness.capacity.breaking import CLIENT, DATABASE, IO, LOOP, MODEL, QUEUE, SERVER
 from harness.capacity.words import number
 from harness.stats import Verdict
 
@@ -28,6 +28,7 @@ _BREAKS = {
     IO: "the awaited I/O takes longer under load, so whatever serves it",
     DATABASE: "the database itself takes longer under load, so a faster query, or more of it",
     CLIENT: "the load generator was late, so another machine to send from",
+    SERVER: "the server takes longer, and its answers do not say where (harness/asgi.py makes them)",
 }
 
 
@@ -59,10 +60,11 @@ def of(table: pd.DataFrame, record: Mapping[str, Any], reference: str, withheld:
 
 
 def _take(judged: Mapping[str, Row], reference: str) -> str:
-    """The highest promise, if its arm is told apart from the reference; a change costs something."""
-    best = max(judged, key=lambda arm: float(judged[arm]["promise_per_s"]))
-    better = str(judged[best]["verdict"]).startswith(Verdict.FASTER)
-    return best if better or reference not in judged else reference
+    """The highest promise of those told apart from the reference as better; a change costs something."""
+    better = [arm for arm, row in judged.items() if str(row["verdict"]).startswith(Verdict.FASTER)]
+    if not better and reference in judged:
+        return reference
+    return max(better or judged, key=lambda arm: float(judged[arm]["promise_per_s"]))
 
 
 def _what(row: Row, rows: Mapping[str, Row], reference: str, record: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness import analysis, stats
 from harness.capacity import windows as readings
-from harness.capacity.breaking import Broke, broke
+from harness.capacity.breaking import broke
 from harness.capacity.crossing import Crossing, Window, cross, effect
 from harness.evidence import Evidence
 from harness.slo import Objective
@@ -29,6 +29,7 @@ COLUMNS = [
     "blocks",  # confirming ones that count
     "requests",  # in them
     "binds",  # the objective that is crossed first
+    "not_judged",  # objectives that take more requests: nothing is promised of them
     "reference",
     "ratio",  # of capacities, over the same blocks
     "ratio_low",
@@ -44,6 +45,7 @@ COLUMNS = [
     "how_it_broke",
 ]
 AT_LEAST, AT_MOST = "at least", "at most"
+SEPARATOR = "; "  # of objectives in a cell
 SURE_DIGITS = 3
 
 
@@ -126,6 +128,7 @@ def _held(arm: Arm, crossing: Crossing) -> dict[str, Any]:
         "high_per_s": high,
         "bound": AT_LEAST if crossing.at_least else AT_MOST if crossing.at_most else "",
         "binds": "" if crossing.at_least else str(arm.judged[crossing.binding]),
+        "not_judged": SEPARATOR.join(map(str, arm.unjudged)),
         "goodput_per_s": _goodput(arm.trials, rate),
     }
 
@@ -199,26 +202,31 @@ def _lone(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
 
 
 def _broken(arm: Arm, lone: pd.DataFrame, derived: pd.DataFrame, found: Evidence) -> dict[str, Any]:
-    """The lowest rate from the capacity on that broke an objective, and what grew most there."""
+    """The lowest rate from the capacity on that broke a judged objective, and what grew most there."""
     assert arm.crossing is not None
-    rows = arm.trials[~arm.trials["kept"].astype(bool)]
+    rows = arm.trials[[not window.keeps(arm.judged) for window in arm.windows]]
     beyond = rows[rows["rate_per_s"] >= math.exp(arm.crossing.log_rate)]
     rows = beyond if len(beyond) else rows
     if rows.empty:
         return {}
     first = rows.sort_values("rate_per_s").iloc[0]
     trials = found.run.trials.set_index("trial")
-    lag_ms = float(trials["server_lag_p99_ms"].get(first["trial"], math.nan))
     its = analysis.measured(derived[derived["trial"] == first["trial"]])
-    seen = _why(arm, first, its, lone, lag_ms)
+    seen = broke(
+        its,
+        lone,
+        _missed(arm, first["block"]),
+        float(trials["server_lag_p99_ms"].get(first["trial"], math.nan)),
+        capped=bool(trials["capped"].get(first["trial"], 0)),
+    )
     return {"broke_at_per_s": first["rate_per_s"], "broke_first": seen.part, "how_it_broke": seen.words}
 
 
-def _why(arm: Arm, window: pd.Series[Any], rows: pd.DataFrame, lone: pd.DataFrame, lag_ms: float) -> Broke:
-    """By the objective that was missed by most."""
-    (own,) = [one for one in arm.windows if one.block == window["block"]]
+def _missed(arm: Arm, block: int) -> Objective:
+    """The objective that the arm's window in this block missed by most."""
+    (own,) = [one for one in arm.windows if one.block == block]
     missed = [
         total / count / one.target if count else 0.0
         for one, total, count in zip(arm.judged, own.sums, own.counts, strict=True)
     ]
-    return broke(rows, lone, arm.judged[int(np.argmax(missed))], lag_ms)
+    return arm.judged[int(np.argmax(missed))]

@@ -2,7 +2,8 @@
 
 The requests that broke the objective are held against those of a lone user. `loop` is what waits for the
 event loop: the way back, everything outside of the route, and the part of the awaited I/O that is no I/O –
-told by the server's own time of it where there is one, else by how late the loop was.
+told by the server's own time of it where there is one, else by how late the loop was. `server` is the rest
+where a server does not tell every part.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pandas as pd
 from harness.slo import ERRORS, Objective
 
 QUEUE, MODEL, LOOP, IO, CLIENT = "queue", "model", "loop", "I/O", "client"
-DATABASE = "database"
+DATABASE, SERVER = "database", "server"
 IO_SERVER = "io_server_ms"  # the awaited I/O as its own server saw it
 LATE_LOOP = 0.5  # of the growth of the I/O: a loop as late as that explains it
 
@@ -27,17 +28,20 @@ class Broke(NamedTuple):
     words: str = ""
 
 
-def broke(rows: pd.DataFrame, lone: pd.DataFrame, objective: Objective, loop_lag_ms: float) -> Broke:
+def broke(
+    rows: pd.DataFrame, lone: pd.DataFrame, objective: Objective, loop_lag_ms: float, *, capped: bool = False
+) -> Broke:
     """What made the requests of `rows` (measured ones of a window that broke) break `objective`.
 
     `lone`: measured requests of a single user. `loop_lag_ms`: p99 of the server's loop in the window.
+    `capped`: the load generator held requests back until others were answered, so they queued before it.
     """
     failed = rows[~rows["ok"]]
     late = rows[rows["ok"] & _late(rows, objective)]
     if len(failed) and (objective.metric == ERRORS or len(failed) > len(late)):
         commonest = failed["error"].mode().iloc[0]
         return Broke(str(commonest), f"errors: {len(failed)} of {len(rows)} failed, most often {commonest}")
-    grown = _growth(late, lone[lone["ok"]], loop_lag_ms)
+    grown = _growth(late, lone[lone["ok"]], loop_lag_ms, capped=capped)
     if not grown:
         return Broke()
     part = max(grown, key=lambda name: grown[name])
@@ -55,17 +59,19 @@ def _late(rows: pd.DataFrame, objective: Objective) -> pd.Series[bool]:
     return late
 
 
-def _growth(rows: pd.DataFrame, lone: pd.DataFrame, loop_lag_ms: float) -> dict[str, float]:
-    """Part → ms that it takes longer than alone; only the client's where the server tells no parts."""
+def _growth(rows: pd.DataFrame, lone: pd.DataFrame, loop_lag_ms: float, *, capped: bool) -> dict[str, float]:
+    """Part → ms that it takes longer than alone."""
     if rows.empty or lone.empty:
         return {}
 
     def more(column: str) -> float:
         return float(rows[column].mean() - lone[column].mean())
 
+    late_ms = more("dispatch_lag_ms")
+    held_ms = late_ms if capped else 0.0  # until the server had answered others: its queue, kept elsewhere
     found = {
-        CLIENT: more("dispatch_lag_ms"),
-        QUEUE: more("queue_ms"),
+        CLIENT: late_ms - held_ms,
+        QUEUE: more("queue_ms") + held_ms,
         MODEL: more("model_ms"),
         LOOP: more("resume_ms") + more("outside_ms"),
         IO: more("io_ms"),
@@ -76,4 +82,7 @@ def _growth(rows: pd.DataFrame, lone: pd.DataFrame, loop_lag_ms: float) -> dict[
         del found[IO]
     elif loop_lag_ms >= LATE_LOOP * found[IO]:
         found[LOOP] += found.pop(IO)
-    return {name: value for name, value in found.items() if not math.isnan(value)}
+    known = {name: value for name, value in found.items() if not math.isnan(value)}
+    if len(known) < len(found):
+        known[SERVER] = more("latency_ms") - sum(known.values())
+    return known

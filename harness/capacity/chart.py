@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from harness import slo
+from harness.capacity import words
 from harness.charts import (
     _GREY,
     _MARK_COLOUR,
@@ -49,7 +50,7 @@ def capacity(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Ob
     fig = _page(
         "How much load each arm holds",
         f"{what} latency of each window against its Poisson rate; every panel has its own rates.",
-        f"Capacity: the highest rate that keeps {' and '.join(map(str, objectives))}, 95 % interval. "
+        f"Capacity: the highest rate that keeps {words.kept(arms, objectives)}, 95 % interval. "
         "Knee: most good answers a second per mean latency (Kleinrock's power).",
         height_in=lines * _PANEL_IN,
         handles=_legend(objective),

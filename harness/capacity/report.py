@@ -117,11 +117,13 @@ def _warnings(found: Evidence, arms: Sequence[Arm]) -> Iterator[str]:
         yield f"Left out by the plan's criteria: {evidence.each_block(found.excluded)}."
     for arm in arms:
         yield from _of_arm(arm, run.trials)
+        yield from _held_back(arm, run.record["plan"]["cap"])
     yield from machine.late_generator(run.record)
     yield from machine.idle_offenders(run.record)
 
 
 def _state(run: store.Run) -> Iterator[str]:
+    yield from (run.record.get("downstream") or {}).get("died", ())
     if run.record.get("state") not in ("finished", None):
         yield f"The run did not finish (it is marked {run.record['state']})."
     if run.record["capacity"]["searched"] is None:
@@ -140,4 +142,17 @@ def _of_arm(arm: Arm, trials: pd.DataFrame) -> Iterator[str]:
         yield (
             f"{arm.name} cannot be judged by {one}: that takes {one.fewest_requests} requests, and the "
             f"confirming windows have {int(confirming['requests'].sum())}. Make them longer (--window)."
+        )
+
+
+def _held_back(arm: Arm, cap: int) -> Iterator[str]:
+    """That the load generator lets fewer in flight than it takes to break the limit (Little's law)."""
+    if arm.crossing is None:
+        return
+    needed = math.exp(arm.crossing.log_rate) * slo.latency_limit_ms(arm.judged) / 1e3
+    if cap < needed < math.inf:
+        yield (
+            f"At its capacity and its limit {arm.name} has about {needed:.0f} requests in flight, and no "
+            f"more than {cap} are sent at once: the others wait before the server, where it can neither "
+            "batch nor refuse them. --cap allows more."
         )

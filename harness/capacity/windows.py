@@ -14,7 +14,7 @@ from harness.capacity import reading
 from harness.capacity.crossing import Window
 from harness.evidence import Evidence
 from harness.records import INVALID, PILOT_BLOCK
-from harness.slo import LATENCY, Objective
+from harness.slo import Objective
 
 COLUMNS = [
     "trial",
@@ -29,7 +29,7 @@ COLUMNS = [
     "good_per_s",
     "goodput_per_s",
     "gave_up",
-    "kept",
+    "kept",  # every objective that was asked for, also those that take more requests to be judged
 ]
 
 
@@ -51,23 +51,10 @@ def of(found: Evidence, objectives: Sequence[Objective]) -> pd.DataFrame:
 def _window_row(
     trial: Mapping[Any, Any], rows: pd.DataFrame, found: Evidence, objectives: Sequence[Objective]
 ) -> dict[str, Any]:
-    asked = found.run.record["capacity"]
-    confirms = asked["searched"] is not None and trial["block"] > asked["searched"]
-    window_s = asked["window_s"] if confirms else asked["search_s"]
+    window = _window(trial, rows, found, objectives)
     good = np.asarray(rows["ok"], dtype=bool)
-    window = reading.window(
-        block=int(trial["block"]),
-        rate_per_s=float(trial["rate_per_s"]),
-        confirms=bool(confirms),
-        latency_ms=np.asarray(rows["latency_ms"], dtype=np.float64),
-        io_ms=np.asarray(rows["io_ms"], dtype=np.float64),
-        good=good,
-        objectives=objectives,
-        timeout_s=found.run.record["plan"]["timeout_s"],
-        gave_up=reading.gave_up(trial["window_start_ms"], trial["window_end_ms"], window_s),
-    )
+    within = good & (np.asarray(rows["latency_ms"]) < slo.latency_limit_ms(objectives))
     seconds = (trial["window_end_ms"] - trial["window_start_ms"]) / 1e3
-    within = good & (np.asarray(rows["latency_ms"]) < _latency_limit_ms(objectives))
     return {
         "trial": int(trial["trial"]),
         "arm": str(trial["arm"]),
@@ -87,8 +74,23 @@ def _window_row(
     }
 
 
-def _latency_limit_ms(objectives: Sequence[Objective]) -> float:
-    return min((one.limit for one in objectives if one.metric == LATENCY), default=math.inf)
+def _window(
+    trial: Mapping[Any, Any], rows: pd.DataFrame, found: Evidence, objectives: Sequence[Objective]
+) -> Window:
+    asked = found.run.record["capacity"]
+    confirms = asked["searched"] is not None and trial["block"] > asked["searched"]
+    window_s = asked["window_s"] if confirms else asked["search_s"]
+    return reading.window(
+        block=int(trial["block"]),
+        rate_per_s=float(trial["rate_per_s"]),
+        confirms=bool(confirms),
+        latency_ms=np.asarray(rows["latency_ms"], dtype=np.float64),
+        io_ms=np.asarray(rows["io_ms"], dtype=np.float64),
+        good=np.asarray(rows["ok"], dtype=bool),
+        objectives=objectives,
+        timeout_s=found.run.record["plan"]["timeout_s"],
+        gave_up=reading.gave_up(trial["window_start_ms"], trial["window_end_ms"], window_s),
+    )
 
 
 def _shown_latency(rows: pd.DataFrame, objectives: Sequence[Objective]) -> float:

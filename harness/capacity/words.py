@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from harness.capacity.arms import AT_LEAST, AT_MOST
+from harness.capacity.arms import AT_LEAST, AT_MOST, SEPARATOR
 from harness.slo import Objective
 
 
 def finding(table: pd.DataFrame, objectives: Sequence[Objective]) -> str:
+    """The highest promise, of the objectives that its arm was judged by."""
     told = table[table["promise_per_s"].notna()]
     wanted = " and ".join(map(str, objectives))
     if told.empty:
@@ -21,7 +22,20 @@ def finding(table: pd.DataFrame, objectives: Sequence[Objective]) -> str:
     if not best["promise_per_s"]:
         return f"No arm keeps {wanted} at any rate that was tried."
     with_ = f" with {best['arm']}" if len(table) > 1 else ""
-    return f"Promise {number(best['promise_per_s'])} requests/s{with_}: {wanted}."
+    return f"Promise {number(best['promise_per_s'])} requests/s{with_}: {kept([best], objectives)}."
+
+
+def kept(rows: Sequence[Mapping[Any, Any]], objectives: Sequence[Objective]) -> str:
+    """What these arms keep at their capacities, and what of it was not judged in one of them at least."""
+    missing = {one for row in rows for one in _not_judged(row)}
+    judged = " and ".join(one for one in map(str, objectives) if one not in missing)
+    unjudged = " and ".join(one for one in map(str, objectives) if one in missing)
+    return f"{judged} (not judged, as the requests were too few: {unjudged})" if unjudged else judged
+
+
+def _not_judged(row: Mapping[Any, Any]) -> list[str]:
+    said = row.get("not_judged")
+    return [] if _missing(said) or not said else str(said).split(SEPARATOR)
 
 
 def sentence(row: Mapping[Any, Any], reference: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from harness.plans import Plan
     from harness.records import Trial
     from harness.slo import Objective
-    from harness.store import Writer
 
 NAME = "capacity"
 
@@ -33,6 +32,14 @@ def capacity(
         ),
     ] = None,
     strategy: flags.Strategies = None,
+    url: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=URL", help="A server that runs already, as an arm; repeatable."),
+    ] = None,
+    asking: flags.Asking = flags.ASKING,
+    ping_path: Annotated[
+        str | None, typer.Option(metavar="PATH", help="--url: a route without model, asked beside the load.")
+    ] = None,
     reference: Annotated[
         str | None, typer.Option(metavar="ARM", help="Whom the arms are compared with (the first).")
     ] = None,
@@ -43,7 +50,10 @@ def capacity(
         float, typer.Option(min=0.5, max=flags.A_DAY_S, help="Seconds of a confirming window.")
     ] = 20.0,
     search_window: Annotated[
-        float, typer.Option(min=0.5, max=flags.A_DAY_S, help="Seconds of a window of the search.")
+        float,
+        typer.Option(
+            min=0.5, max=flags.A_DAY_S, help="Seconds of a window of the search; more for slow arms."
+        ),
     ] = 8.0,
     cap: flags.Cap = None,
     server: flags.Server = flags.SERVER,
@@ -65,6 +75,8 @@ def capacity(
     objectives = objectives_.parse(slo or ())
     said = flagged.Flags(
         strategies=tuple(strategy or ()),
+        urls=tuple(url or ()),
+        ask=asking.as_request(ping_path=ping_path),
         concurrency=(1,),
         blocks=blocks,
         reference=reference,
@@ -96,15 +108,24 @@ def _run(
         keep_what_is_finished(writer)
         raise
     show(writer.folder, as_json=as_json)
-    _refuse_broken(trials, writer)
-
-
-def _refuse_broken(trials: list[Trial], writer: Writer) -> None:
-    """A server that died is no overload: exit code 1, what others showed is kept."""
-    dead = [trial for trial in trials if trial.state == "failed" and not trial.measured]
-    if dead:
+    if died := died_of(trials, writer.record):
         raise HarnessError(
-            f"{len(dead)} of {len(trials)} trials failed, the first: {dead[0].error}",
+            died,
             stage="capacity",
-            hint=f"The others are kept and shown. Logs of the servers: {writer.folder / 'logs'}",
+            hint=f"What was measured before is kept and shown. Logs: {writer.folder / 'logs'}",
         )
+
+
+def died_of(trials: list[Trial], record: dict[str, Any]) -> str:
+    """What has died meanwhile, which is no overload, in a sentence; empty when nothing has.
+
+    A server has when it says so, or when nobody got a good answer in the last window of its arm.
+    """
+    from harness.records import got_nothing, server_ended
+
+    last = {trial.arm: trial for trial in trials}
+    dead = [
+        trial for trial in trials if server_ended(trial) or (trial is last[trial.arm] and got_nothing(trial))
+    ]
+    told = [f"{len(dead)} of {len(trials)} trials failed, the first: {dead[0].error}."] if dead else []
+    return " ".join([*told, *(record.get("downstream") or {}).get("died", ())])
