@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import psutil
 from pydantic import PositiveInt, TypeAdapter, ValidationError
 
-from harness import flagged, plans
+from harness import awaited, flagged, plans
 from harness.arrivals import Law
 from harness.errors import UsageError
 from harness.options import STRATEGY_OPTIONS, WorkloadOptions, checked_options, explain
@@ -31,10 +31,9 @@ _BESIDE_WINDOW_S = 0.5  # warm-up, and what lies between two trials
 _A_REQUEST_S = 0.01
 
 _COUNTS = ("workers", "server_processes")  # fields of an arm; any other axis is an option of one of its parts
-_OF_WORKLOAD = frozenset(WorkloadOptions.model_fields) - {
-    "name",
-    "payloads",
-}  # the texts are one load's for all
+_ONE_LOADS = {"name", "payloads"}  # the same texts for all
+_NOT_FOR_PEOPLE = {"io_address", "faults", "faulty_setup", "faulty_setup_file"}
+_OF_WORKLOAD = frozenset(WorkloadOptions.model_fields) - _ONE_LOADS - _NOT_FOR_PEOPLE
 NAMES = frozenset(_COUNTS) | STRATEGY_OPTIONS | _OF_WORKLOAD
 
 Axes = Mapping[str, tuple[Scalar, ...]]
@@ -99,7 +98,7 @@ def _typed(name: str, text: str) -> Scalar:
     if name in STRATEGY_OPTIONS:
         return cast(Scalar, checked_options({name: text})[name])
     value: Scalar = getattr(WorkloadOptions.model_validate({name: text}), name)
-    return value
+    return text if name == "io" else value  # how long it takes is in the word, and becomes the arm's
 
 
 # -- the plan ------------------------------------------------------------------------------------------
@@ -112,8 +111,8 @@ def plan(flags: flagged.Flags, over: Axes, *, allow_any_size: bool = False) -> P
     """
     if not over:
         raise _misunderstood("A sweep needs something to go through: --over OPTION=VALUE,VALUE.")
-    for name in over:
-        _refuse_fixed(name, flags)
+    for name, values in over.items():
+        _refuse_fixed(name, values, flags)
     asked_for = flags.strategies or ("process",)
     _refuse_beyond_counting(len(asked_for) * math.prod(map(len, over.values())))
     made = settings(asked_for, over)
@@ -202,15 +201,16 @@ def _name(arm: Arm, said: Mapping[str, Scalar]) -> str:
 # -- what is refused, and what does not fit ------------------------------------------------------------
 
 
-def _refuse_fixed(name: str, flags: flagged.Flags) -> None:
+def _refuse_fixed(name: str, values: tuple[Scalar, ...], flags: flagged.Flags) -> None:
     fixed = {**flags.options, **flags.workload}
     for text in flags.strategies:
         arm = flagged.arm_of(text)
         fixed |= {**arm.get("options", {}), **({"workers": arm["workers"]} if "workers" in arm else {})}
-    counts = [one for one in _COUNTS if getattr(flags, one) is not None]
-    if name in fixed or name in counts:
+    counts = {one for one in _COUNTS if getattr(flags, one) is not None}
+    swept = {key for value in values for key in awaited.spelt_out({name: value})}
+    if twice := sorted(swept & (fixed.keys() | counts)):
         raise UsageError(
-            f"{name} is both given and swept over.", stage="plan", hint="Leave one of them away."
+            f"{twice[0]} is both given and swept over.", stage="plan", hint="Leave one of them away."
         )
 
 

@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 import strategies
-from harness import arrivals, sending
+from harness import arrivals, awaited, sending
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 ARTICLE_SENTENCE = "How big is London"
@@ -98,7 +98,7 @@ class WorkloadOptions(Frozen):
     """A workload by name with its options. Travels to spawned workers as data, never as an object."""
 
     name: WorkloadName = "embed"  # or the user's own: package.module:attribute, path/to/file.py
-    io: str = "sleep"  # what a request awaits after the model: a kind of `harness.downstream`, or an address
+    io: str = "sleep"  # awaited after the model: a kind of `harness.downstream`, or an address; see `awaited`
     io_ms: NonNegativeFloat = 5.0  # sleep, socket: how long it takes
     io_dsn: Dsn | None = None  # pgvector: a database that exists; None: one of our own
     io_rows: Annotated[int, Field(ge=10, le=1_000_000)] = 10_000  # pgvector: texts in the table
@@ -122,6 +122,11 @@ class WorkloadOptions(Frozen):
         None  # results are vectors of so many numbers; None: the text in capitals
     )
     faults: bool = False  # items like fault:exit misbehave (`workloads._faulty`)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spells_out_its_io(cls, data: Any) -> Any:
+        return awaited.spelt_out(data) if isinstance(data, dict) else data
 
 
 class Inject(Frozen):

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 import strategies
-from harness import downstream, sending, workloads
+from harness import awaited, downstream, sending, workloads
 from harness.arrivals import closed
 from harness.errors import HarnessError, UsageError
 from harness.options import (
@@ -60,7 +60,7 @@ class Arm(Frozen):
     workers: PositiveInt | None = None  # None: the strategy's default
     options: StrategyOptions = Field(default_factory=dict)  # what else the strategy is told
     server_processes: PositiveInt = 1  # uvicorn's --workers
-    workload: dict[str, Any] = Field(
+    workload: Annotated[dict[str, Any], AfterValidator(awaited.spelt_out)] = Field(
         default_factory=dict
     )  # where this arm's differs from the plan's: backend, thread budget
     io_per_model: PositiveFloat | None = None  # I/O as a multiple of the model's time alone, seen in a pilot

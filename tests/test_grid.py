@@ -64,6 +64,14 @@ def test_a_strategy_may_come_with_options_that_stay() -> None:
     assert {(arm.workers, arm.options["over"]) for arm in made.arms} == {(2, "process")}
 
 
+def test_an_io_is_swept_with_the_time_that_is_in_its_word() -> None:
+    made = plan("io=sleep:5ms,socket:50ms", strategies=("thread",))
+    ios = [made.workload.model_copy(update=arm.workload) for arm in made.arms]
+    assert [(one.io, one.io_ms) for one in ios] == [("sleep", 5.0), ("socket", 50.0)]
+    assert [arm.name for arm in made.arms] == ["thread-io-sleep-5ms", "thread-io-socket-50ms"]
+    assert plans.restore(made.model_dump(mode="json")) == made
+
+
 def test_names_too_long_to_tell_settings_apart_are_numbers() -> None:
     names = [f"factory={','.join('module.of.mine.' * 5 + word for word in ('one', 'two'))}"]
     made = plan(*names, strategies=("executor",))
@@ -92,6 +100,21 @@ def test_names_too_long_to_tell_settings_apart_are_numbers() -> None:
         (["mode=sleep"], {"workload": {"name": "synthetic", "mode": "spin"}}, "mode is both given and swept"),
         (["max_batch=8,9"], {"strategies": ("batch:max_batch=2",)}, "max_batch is both given and swept"),
         (["model=a,b"], {}, "The workload 'synthetic' knows no option model"),
+        (
+            ["io=sleep:5ms,socket:fast"],
+            {},
+            "--over io=socket:fast will not do: 'socket:fast' is not understood",
+        ),
+        (
+            ["io=sleep:5ms"],
+            {"workload": {"name": "synthetic", "io_ms": 7.0}},
+            "io_ms is both given and swept",
+        ),
+        (["io=sleep:5ms", "io_ms=1"], {}, "both say how long the I/O takes"),
+        (["faults=true,false"], {}, "There is no option 'faults' to sweep over"),
+        (["faulty_setup=raise,exit"], {}, "There is no option 'faulty_setup' to sweep over"),
+        (["faulty_setup_file=a,b"], {}, "There is no option 'faulty_setup_file' to sweep over"),
+        (["io_address=1,2"], {}, "There is no option 'io_address' to sweep over"),
         (["strategy=thread,process"], {}, "--strategy, repeated"),
         (["workers=1,2"], {"strategies": ("thred",)}, "There is no strategy 'thred'. Did you mean 'thread'?"),
     ],

@@ -7,12 +7,12 @@ started by the run (`harness.downstream.service`), beside the servers.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
+from harness import awaited
 from harness.errors import UsageError
 from harness.options import WorkloadOptions
 from harness.records import DOWNSTREAM
@@ -60,7 +60,7 @@ class Kind(Protocol):
 
 def kind(options: WorkloadOptions) -> Kind:
     """The module of the I/O that `options` name; UsageError when there is none."""
-    name = _name(options.io)
+    name = awaited.kind(options.io)
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=1)
         hint = (
@@ -73,10 +73,6 @@ def kind(options: WorkloadOptions) -> Kind:
     return module
 
 
-def _name(io: str) -> str:
-    return "http" if io.startswith("https:") else io.partition(":")[0]
-
-
 def summaries() -> Iterator[tuple[str, str]]:
     """Every kind in a line."""
     for name in NAMES:
@@ -85,23 +81,15 @@ def summaries() -> Iterator[tuple[str, str]]:
 
 def parse(text: str) -> dict[str, Any]:
     """`--io` as workload options: sleep:5ms, socket:5ms, sleep, pgvector, http:URL."""
-    name, _, rest = text.partition(":")
-    if name in ("http", "https"):
-        return {"io": rest if rest.startswith(("http:", "https:")) else text}
-    if not rest:
-        return {"io": text}
-    if name not in ("sleep", "socket") or not (took := re.fullmatch(r"(\d+(?:\.\d+)?)(ms)?", rest)):
-        raise UsageError(
-            f"--io {text!r} is not understood.",
-            stage="plan",
-            hint="For example: sleep:5ms, socket:5ms, pgvector, http://127.0.0.1:9000/search",
-        )
-    return {"io": name, "io_ms": float(took[1])}
+    try:
+        return awaited.parse(text)
+    except ValueError as error:
+        raise UsageError(f"--io {error}.", stage="plan") from error
 
 
 def takes_ms(io: str) -> bool:
     """Whether this I/O can be told how long to take."""
-    return _name(io) in ("sleep", "socket")
+    return awaited.kind(io) in awaited.TIMED
 
 
 def check(options: WorkloadOptions) -> None:
