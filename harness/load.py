@@ -35,6 +35,7 @@ from harness.errors import HarnessError
 from harness.options import LoadOptions
 from harness.records import COOLDOWN, DOWNSTREAM, MEASURE, PING, WARMUP, Outcome, Shot, Timings
 from harness.server_timing import HEADER, decode
+from harness.unrepeated import no_retry
 
 PROGRESS_EVERY_S = 0.5
 PAUSE_WITHOUT_ANSWER_S = 0.05  # a user who got no answer does not hammer; a dead server costs no CPU
@@ -344,30 +345,11 @@ def open_client(options: LoadOptions) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, timeout=None, trust_env=False, cookies=no_cookies)  # noqa: S113
 
 
-class ConnectionDropped(aiohttp.ClientError):
-    """The server closed the connection instead of answering."""
-
-
-async def _no_retry(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keep aiohttp from silently sending an idempotent request again on a dropped connection.
-
-    It retries on these two errors; a different one reaches the caller, and becomes a row.
-    """
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise  # never connected: aiohttp does not retry that
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise ConnectionDropped(str(error)) from error
-
-
 def _session(connections: int) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections),
         cookie_jar=aiohttp.DummyCookieJar(),
-        middlewares=(_no_retry,),
+        middlewares=(no_retry,),
     )
 
 

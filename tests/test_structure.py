@@ -54,7 +54,7 @@ LIBRARIES = {
     # a request of ours may be answered by another service
     "httpx": CLIENT_SIDE | {"downstream.http"},
     "httpx_aiohttp": CLIENT_SIDE | {"downstream.http"},
-    "aiohttp": CLIENT_SIDE | {"downstream.http"},
+    "aiohttp": CLIENT_SIDE | {"downstream.http", "unrepeated"},
     "asyncpg": {"downstream.pgvector", "downstream.database", "downstream.embedded"},
     "pgvector": {"downstream.pgvector", "downstream.database"},
     "pandas": READING_SIDE | {"store"},

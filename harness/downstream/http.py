@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
+from harness import sending
 from harness.downstream import Ask, Broken, Found, Late
 from harness.errors import UsageError
 from harness.options import WorkloadOptions
@@ -22,18 +22,15 @@ _LONGEST_VALUE = 1000  # characters of its answer in ours
 
 
 def check(options: WorkloadOptions) -> None:
-    """UsageError for what is no address."""
+    """UsageError for what is no address, and for one with a password, which would be written down."""
     try:
-        parts = urlsplit(options.io)
-        is_address = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_address = False
-    if not is_address:
+        sending.checked_url(options.io)
+    except ValueError as error:
         raise UsageError(
-            f"--io {options.io!r} is not an http address.",
+            f"--io: {error}.",
             stage="plan",
-            hint="For example: --io http://127.0.0.1:9000/search",
-        )
+            hint="It is asked as it stands, without headers: --io http://127.0.0.1:9000/search",
+        ) from error
 
 
 @asynccontextmanager
@@ -43,9 +40,13 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
     import httpx
     from httpx_aiohttp import AiohttpTransport
 
+    from harness.unrepeated import no_retry
+
     def session() -> aiohttp.ClientSession:
         unlimited = aiohttp.TCPConnector(limit=0)  # or the 101st request would wait for another's connection
-        return aiohttp.ClientSession(connector=unlimited, cookie_jar=aiohttp.DummyCookieJar())
+        return aiohttp.ClientSession(
+            connector=unlimited, cookie_jar=aiohttp.DummyCookieJar(), middlewares=(no_retry,)
+        )
 
     transport = AiohttpTransport(client=session, verify=False)  # of a session it would make itself
     async with httpx.AsyncClient(transport=transport, timeout=None, trust_env=False) as client:  # noqa: S113
