@@ -252,23 +252,40 @@ def _spoilt(found: Inputs, arm: str, load: str) -> str:
 
 def _stalls(found: Inputs, arm: str, load: str) -> str:
     """How the arm keeps its event loop from everything else; "" where it does not, or nothing tells."""
-    io_ms = row_of(found.tables.summary, arm, load).get("io_p50_ms", math.nan)
-    alone_ms = _nominal_ms(found, arm)
-    if io_ms >= nominal.STALLED * alone_ms and io_ms - alone_ms >= nominal.WITHIN_MS:
-        return f"its I/O takes {io_ms:.1f} ms instead of {alone_ms:.1f}"
     at_load = found.tables.costs[found.tables.costs["load"] == load]
     pings = dict(zip(at_load["arm"].astype(str), at_load["ping_p50_ms"].astype(float), strict=True))
     mine, known = pings.get(arm, math.nan), [ping for ping in pings.values() if not math.isnan(ping)]
+    if said := _io_that_waits(found, arm, load, mine):
+        return said
     if known and mine >= max(STALLED_PING_MS, STALLED_PING_TIMES * min(known)):
         return f"a route without a model takes {mine:.0f} ms"
     return ""
 
 
-def _nominal_ms(found: Inputs, arm: str) -> float:
-    """The arm's I/O for a lone user; else what was asked for."""
+def _io_that_waits(found: Inputs, arm: str, load: str, ping_ms: float) -> str:
+    """How much longer the arm's I/O takes by the loop; "" where it does not, or something else explains it.
+
+    What the other side took itself is not the loop's. Of the rest neither is a wait for a connection, which a
+    route without I/O knows nothing of: a loop that is late is late for pings too.
+    """
+    row = row_of(found.tables.summary, arm, load)
+    io_ms, alone_ms = row.get("io_p50_ms", math.nan), _alone_ms(found, arm, "io_p50_ms")
+    own_ms = row.get("io_server_p50_ms", math.nan)
+    longer_ms, said = io_ms - alone_ms, f"its I/O takes {io_ms:.1f} ms instead of {alone_ms:.1f}"
+    if not math.isnan(own_ms):
+        longer_ms -= own_ms - _alone_ms(found, arm, "io_server_p50_ms")
+        said += f", of which the other side takes {own_ms:.1f}"
+        if nominal.TURNS * ping_ms < longer_ms / 2:  # a loop as late as a ping explains less than half
+            return ""
+    stalls = longer_ms >= max(nominal.WITHIN_MS, (nominal.STALLED - 1.0) * alone_ms)
+    return said if stalls else ""
+
+
+def _alone_ms(found: Inputs, arm: str, name: str) -> float:
+    """The arm's figure of the I/O for a lone user; else what was asked for."""
     summary = found.tables.summary
-    alone = summary.loc[(summary["arm"] == arm) & (summary["concurrency"] == 1), "io_p50_ms"].dropna()
-    if len(alone):
+    known = summary[(summary["arm"] == arm) & (summary["concurrency"] == 1)].get(name, pd.Series(dtype=float))
+    if len(alone := known.dropna()):
         return float(alone.iloc[0])
     asked = found.side.trials.loc[found.side.trials["arm"] == arm, "io_nominal_ms"].dropna()
     return float(asked.iloc[0]) if len(asked) else math.nan

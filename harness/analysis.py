@@ -94,7 +94,7 @@ def derive(requests: pd.DataFrame, trials: pd.DataFrame, *, pilot: bool = False)
     `model_plus_io_share` is (route_model + io) / service: how much of a call the article's parts explain.
     `model_share_ms` is the request's share of the call that it was in: model / batch size.
     Where the other side of the I/O tells its own time, `io_stall_ms` is what it did not take itself of the
-    wait: the wire, the driver, and the event loop's other work.
+    wait: the wire, the driver, the wait for a connection, and the event loop's other work.
     """
     first = PILOT_BLOCK if pilot else PILOT_BLOCK + 1
     finished = trials[trials["block"] >= first].rename(columns={"state": "trial_state"})

@@ -14,6 +14,7 @@ from harness import analysis
 WITHIN_MS = 2.0  # of nominal, at p99: beyond it the event loop, or the machine, has kept the I/O waiting
 
 STALLED = 1.5  # I/O so many times as long as alone is worth a word
+TURNS = 4  # of the event loop that the query of a database takes at least: each may come late
 
 COLUMNS = [
     "arm",

@@ -195,12 +195,12 @@ def told_apart(table: pd.DataFrame) -> Iterator[RenderableType]:
         "p95": "io_p95_ms",
         "its own": "io_server_p50_ms",
         "p95 ": "io_server_p95_ms",
-        "stall": "io_stall_p50_ms",
+        "rest": "io_stall_p50_ms",
         "p95  ": "io_stall_p95_ms",
     }
     title = (
         "The awaited I/O told apart, medians in ms. its own: what the other side took by\n"
-        "its clock; stall: the rest: wire, driver, and the event loop's other work"
+        "its clock; rest: wire, driver, wait for a connection, the loop's other work"
     )
     loads = {str(row["load"]): load_words(row) for row in table.to_dict("records")}
     yield _by_arm(title, table.assign(load=table["load"].astype(str).map(loads)), columns)

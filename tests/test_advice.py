@@ -116,6 +116,31 @@ def test_a_ping_that_waits_tells_of_the_loop_where_the_io_does_not() -> None:
     assert advice._stalls(found, "b", "closed(8)") == ""
 
 
+@pytest.mark.parametrize(
+    ("own_ms", "ping_ms", "said"),
+    [
+        (58.0, 40.0, ""),  # the database is slow
+        (4.0, 2.0, ""),  # a connection is waited for: a route without I/O is quick
+        (4.0, 8.0, "its I/O takes 60.0 ms instead of 5.0, of which the other side takes 4.0"),
+        (4.0, np.nan, "its I/O takes 60.0 ms instead of 5.0, of which the other side takes 4.0"),
+        (np.nan, 2.0, "its I/O takes 60.0 ms instead of 5.0"),
+    ],
+)
+def test_what_the_other_side_of_the_io_took_itself_is_not_the_loops(
+    own_ms: float, ping_ms: float, said: str
+) -> None:
+    loads = ["closed(1)", "closed(8)"]
+    costs = pd.DataFrame({"arm": "a", "load": loads, "ping_p50_ms": [1.0, ping_ms]})
+    io = {"io_p50_ms": [5.0, 60.0], "io_server_p50_ms": [4.0, own_ms]}
+    summary = pd.DataFrame({"arm": "a", "load": loads, "concurrency": [1, 8], **io})
+    side = report._side(report.evidence.of(closed(BATCHES)))
+    empty = pd.DataFrame()
+    found = advice.Inputs(
+        advice.ranking.Tables(empty, summary, empty, costs, empty), {}, "a", side, advice.Rules(), ""
+    )
+    assert advice._stalls(found, "a", "closed(8)") == said
+
+
 def test_of_equals_the_one_that_loses_least_under_other_loads_is_taken() -> None:
     world = {
         ("thread", 1): Point(),

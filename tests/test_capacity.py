@@ -190,12 +190,16 @@ def test_what_grew_most_broke_first(longer: dict[str, float], lag_ms: float, par
     assert f"{part}: 70 of the" in found.words
 
 
-def test_the_databases_own_time_is_told_from_the_loops_stall() -> None:
+def test_the_databases_own_time_is_told_from_the_loops_stall_and_from_a_wait_for_a_connection() -> None:
     (objective,) = slo.parse(["p99 < 50 ms"])
     lone = rows(io_server_ms=4.0)
     slow = breaking.broke(rows(io_ms=70.0, io_server_ms=70.0), lone, objective, 60.0)
-    stalled = breaking.broke(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, 1.0)
+    stalled = breaking.broke(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, 60.0)
+    queued = breaking.broke(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, 1.0)
+    unknown = breaking.broke(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, math.nan)
     assert (slow.part, stalled.part) == (breaking.DATABASE, breaking.LOOP)
+    assert (queued.part, unknown.part) == (breaking.IO, breaking.IO)
+    assert queued.words.startswith("I/O: 66 of the 70 ms")  # one late turn of the loop in each of four
 
 
 def test_what_the_cap_held_back_is_the_servers_queue_and_not_the_clients_lateness() -> None:

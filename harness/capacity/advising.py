@@ -25,7 +25,7 @@ _BREAKS = {
     QUEUE: "requests wait for the model, so a call that costs less (a faster backend, batches) or more cores",
     MODEL: "a call of the model takes longer under load, so more cores, or fewer calls at once",
     LOOP: "requests wait for the event loop, so an arm that keeps the model off it",
-    IO: "the awaited I/O takes longer under load, so whatever serves it",
+    IO: "the awaited I/O takes longer under load, so whatever serves it, or more connections to it",
     DATABASE: "the database itself takes longer under load, so a faster query, or more of it",
     CLIENT: "the load generator was late, so another machine to send from",
     SERVER: "the server takes longer, and its answers do not say where (harness/asgi.py makes them)",

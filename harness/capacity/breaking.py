@@ -1,9 +1,9 @@
 """What broke first: which part of a request grew most once the load was too high. Pure.
 
 The requests that broke the objective are held against those of a lone user. `loop` is what waits for the
-event loop: the way back, everything outside of the route, and the part of the awaited I/O that is no I/O –
-told by the server's own time of it where there is one, else by how late the loop was. `server` is the rest
-where a server does not tell every part.
+event loop: the way back, everything outside of the route, and of the awaited I/O what the loop's own lag
+explains. Where the I/O's server tells its own time, that is the database's; what neither explains (the wire,
+the driver, the wait for a connection) stays I/O. `server` is the rest where a server does not tell every part.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from harness import nominal
 from harness.slo import ERRORS, Objective
 
 QUEUE, MODEL, LOOP, IO, CLIENT = "queue", "model", "loop", "I/O", "client"
@@ -77,9 +78,9 @@ def _growth(rows: pd.DataFrame, lone: pd.DataFrame, loop_lag_ms: float, *, cappe
         IO: more("io_ms"),
     }
     if IO_SERVER in rows and not math.isnan(at_server := more(IO_SERVER)):
-        found[LOOP] += found[IO] - at_server
-        found[DATABASE] = at_server
-        del found[IO]
+        rest = found[IO] - at_server
+        of_loop = max(0.0, min(rest, nominal.TURNS * loop_lag_ms)) if loop_lag_ms > 0 else 0.0
+        found |= {DATABASE: at_server, LOOP: found[LOOP] + of_loop, IO: rest - of_loop}
     elif loop_lag_ms >= LATE_LOOP * found[IO]:
         found[LOOP] += found.pop(IO)
     known = {name: value for name, value in found.items() if not math.isnan(value)}

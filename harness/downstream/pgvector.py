@@ -23,7 +23,8 @@ SUMMARY = "the nearest of --io-rows texts, by PostgreSQL with pgvector (extra pg
 TAKES = frozenset({"io_dsn", "io_rows", "io_timeout_s"})
 SERVICE = "harness.downstream.database"
 
-CONNECTIONS = 10  # of each server, asyncpg's own default
+CONNECTIONS = 32  # of each server at most, made when they are needed: a request in excess waits for one
+CONNECTIONS_TO_YOURS = 10  # asyncpg's own default: a database that exists has others to serve
 NEAREST = 10
 
 # Its own time counts from when the server got the message to execute: the way there and back is not in it.
@@ -66,7 +67,7 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
     pool = asyncpg.create_pool(
         options.io_address,
         min_size=1,
-        max_size=CONNECTIONS,
+        max_size=CONNECTIONS_TO_YOURS if options.io_dsn else CONNECTIONS,
         max_inactive_connection_lifetime=0,  # an arm may be idle for long while others are measured
         init=set_up,
         server_settings={"enable_seqscan": "off"},  # by the index, however few the rows
