@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -105,7 +105,7 @@ def session(
         if client_limit_per_s is None:
             client_limit_per_s = _checked_itself(plan, tool, record, listener)
         _see_limits(plan, tool, writer, record, listener)
-        services = stack.enter_context(Services(writer.log, listener.stage))
+        services = stack.enter_context(Services(writer.log, listener.stage, record.note_left))
         arms = _Arms(plan, writer, supervisor, stack, record, tool.pins, services)
         trials = Trials(plan, writer, tool.loader, listener, arms, record, client_limit_per_s, before)
         _ready(plan, arms, trials, tool.loader, listener)
@@ -213,6 +213,20 @@ class _Record:
     def note_arm(self, arm: str, **facts: Any) -> None:
         known = self._data["arms"].get(arm, {})
         self.note(arms={**self._data["arms"], arm: {**known, **facts}})
+
+    def note_downstream(self, failed: Sequence[str], ended: Sequence[str]) -> None:
+        """Errors of requests by what they await, and what to say of services that ended badly."""
+        known = self["downstream"] or {"requests": 0, "first": "", "died": []}
+        found = {
+            "requests": known["requests"] + len(failed),
+            "first": known["first"] or next(iter(failed), ""),
+            "died": [*known["died"], *ended],
+        }
+        self.note(downstream=found)
+
+    def note_left(self, what: str) -> None:
+        """What a service could not tidy up."""
+        self.note_downstream([], [what])
 
     def keep_schedule(self, load: str, block: int, digest: str) -> None:
         """Is written with the next note."""
@@ -512,15 +526,8 @@ class Trials:
         """Requests that failed by what they await, and services that died: the run goes on, but tells."""
         failed = [sample.error for sample in samples if DOWNSTREAM in sample.error]
         died = self._arms.newly_dead_services()
-        if not failed and not died:
-            return
-        known = self._record["downstream"] or {"requests": 0, "first": "", "died": []}
-        found = {
-            "requests": known["requests"] + len(failed),
-            "first": known["first"] or next(iter(failed), ""),
-            "died": known["died"] + died,
-        }
-        self._record.note(downstream=found)
+        if failed or died:
+            self._record.note_downstream(failed, died)
 
     def _fire(self, cell: Cell, load: LoadOptions) -> tuple[Outcome, Noise, str]:
         """Send the load unless the server is dead already; say what is wrong with it afterwards."""

@@ -6,12 +6,13 @@ import asyncio
 import csv
 import json
 import os
+import shutil
 import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
@@ -85,6 +86,26 @@ def test_a_kind_is_said_in_a_word(text: str, said: dict[str, Any]) -> None:
     assert downstream.kind(WorkloadOptions.model_validate(said)).SUMMARY
 
 
+@pytest.mark.parametrize("io", ["sleep:20ms", "socket:20"])
+def test_the_word_means_the_same_in_a_plan_file(tmp_path: Path, io: str) -> None:
+    arms = (
+        '[{ name = "a", strategy = "inline" }, { name = "b", strategy = "inline", workload = { io = "IO" } }]'
+    )
+    text = f'name = "p"\nconcurrency = [1]\nrequests = 9\nworkload = {{ io = "sleep:7ms" }}\narms = {arms}'
+    (tmp_path / "plan.toml").write_text(text.replace("IO", io))
+    plan = plans.load(str(tmp_path / "plan.toml"))
+    assert (plan.workload.io, plan.workload.io_ms) == ("sleep", 7.0)
+    own = plan.arms[1].own_workload(plan.workload)
+    assert (own.io, own.io_ms) == (io.partition(":")[0], 20.0)
+    assert WorkloadOptions.model_validate_json(own.model_dump_json(exclude_unset=True)) == own
+
+
+@pytest.mark.parametrize("said", [{"io": "socket:fast"}, {"io": "sleep:"}, {"io": "sleep:5ms", "io_ms": 5.0}])
+def test_a_word_that_says_nothing_or_too_much_is_refused_wherever_it_stands(said: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"not understood; there are sleep:5ms|both say how long"):
+        WorkloadOptions.model_validate(said)
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [
@@ -92,6 +113,7 @@ def test_a_kind_is_said_in_a_word(text: str, said: dict[str, Any]) -> None:
         ("--io socket:fast", "'socket:fast' is not understood.*socket:5ms"),
         ("--io pgvector:5ms", "'pgvector:5ms' is not understood"),
         ("--io http:nowhere", "is not an http address"),
+        ("--io http://me:secret@127.0.0.1:1/x", "a user's name in it would be written down"),
         ("--io sleep:5ms --io-ms 6", "both say how long"),
         ("--io http://127.0.0.1:1/ --io-ms 6", "knows no option io_ms"),
         ("--io socket:5ms --io-dsn postgresql://localhost/x", "knows no option io_dsn"),
@@ -195,6 +217,36 @@ def test_another_service_is_asked_by_each_request_and_its_own_time_is_read(tmp_p
     assert 60.0 <= median(io_of(outcome)) < 110.0  # eight in turn would be 480
 
 
+async def drop_the_second(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers the first request on a connection and closes it at the next."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    with suppress(asyncio.IncompleteReadError):
+        await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+
+
+def test_a_dropped_connection_is_a_failure_and_nothing_is_asked_again_in_silence() -> None:
+    connections = 0
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await drop_the_second(reader, writer)
+
+    async def ask_twice() -> None:
+        async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            options = synthetic(0.0, io=url)
+            async with downstream.opened(workloads.create(options), options) as asked:
+                assert (await asked("")).value == "ok"
+                with pytest.raises(downstream.Broken):
+                    await asked("")
+
+    asyncio.run(ask_twice())
+    assert connections == 1
+
+
 def test_a_service_that_refuses_or_is_gone_is_a_row_with_the_reason(tmp_path: Path) -> None:
     with neighbour() as url:
         refused = fired(tmp_path / "log", synthetic(0.0, io=f"{url}/"), requests=3)
@@ -254,6 +306,32 @@ def test_so_it_is_with_the_real_model_whose_vectors_are_kept_and_whose_index_is_
         wait_for(lambda: fetched(str(options.io_address), scans) == [1])
     (kept,) = (tmp_path / "vectors").iterdir()
     assert kept.stat().st_size > 1000 * 384 * 4
+
+
+BACKENDS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND backend_start > $1"
+)
+
+
+@pytest.mark.parametrize(("io_dsn", "most"), [(None, 24), ("postgresql://somebodys/database", 10)])
+def test_requests_do_not_wait_for_each_others_connection_unless_the_database_is_somebodys(
+    services: Services, io_dsn: str | None, most: int
+) -> None:
+    options = services.connected(vectors()).model_copy(update={"io_dsn": io_dsn})
+    workload = workloads.create(options)
+    (result,) = workload.predict(workload.load(), ["a text"])
+
+    async def connections() -> int:
+        watching = await asyncpg.connect(options.io_address)
+        began = await watching.fetchval("SELECT clock_timestamp()")
+        async with downstream.opened(workload, options) as asked:
+            await asyncio.gather(*(asked(result) for _ in range(24)))
+            found = await watching.fetchval(BACKENDS, began)
+        await watching.close()
+        await asyncio.sleep(0)  # the pool's sockets close in the next turn of the loop
+        return int(found)
+
+    assert asyncio.run(connections()) == most
 
 
 def test_a_stall_of_the_loop_grows_the_wait_and_leaves_the_databases_own_time_alone(
@@ -391,6 +469,38 @@ def test_a_run_that_is_killed_takes_the_database_along_also_one_that_hangs(
     database.assert_gone()
 
 
+def test_when_its_keeper_is_killed_postgresql_ends_and_the_run_does_not_wait_for_ever(tmp_path: Path) -> None:
+    """Killed while it makes the table: the run reads what it says meanwhile."""
+    postmasters: list[psutil.Process] = []
+    folders: list[Path] = []
+    before = set(psutil.Process().children())
+
+    def kill_while_it_indexes(stage: str) -> None:
+        if stage.startswith("indexing"):
+            (keeper,) = set(psutil.Process().children()) - before
+            (postmaster,) = keeper.children()
+            postmasters.append(postmaster)
+            folders.append(Path(postmaster.cmdline()[postmaster.cmdline().index("-D") + 1]).parent)
+            keeper.kill()
+
+    log = tmp_path / "log"
+    with (
+        Services(lambda name: log, kill_while_it_indexes) as services,
+        pytest.raises(HarnessError, match=r"has ended \(exit code -9\)"),
+    ):
+        services.connected(vectors(io_rows=ROWS + 1))
+    wait_for(lambda: not is_at_work(postmasters[0]), 10.0)
+    shutil.rmtree(folders[0], ignore_errors=True)
+
+
+def is_at_work(process: psutil.Process) -> bool:
+    """Not even as a zombie that nobody has asked for yet."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_a_run_that_is_killed_takes_its_socket_child_along(execbench: Execbench) -> None:
     words = ("--workload", "synthetic", "--strategy", "thread", "--io", "socket:5ms", "--no-self-check")
     process = execbench.start("run", *words, "--out", "out")
@@ -468,6 +578,21 @@ def test_an_existing_database_gets_a_schema_that_is_dropped_and_keeps_all_else(
         assert fetched(dsn, "SELECT mine FROM texts") == ["mine"]
         assert fetched(dsn, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == ["texts"]
         execbench.assert_nothing_is_left()
+
+
+def test_a_schema_that_cannot_be_dropped_is_named_at_the_end(
+    execbench: Execbench, start: Callable[..., Any], tmp_path: Path
+) -> None:
+    with existing(tmp_path) as dsn:
+        process = start(f'io_dsn = "{dsn}"')
+        (schema,) = fetched(dsn, SCHEMAS)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    said = " ".join(errors.split())
+    assert f"The schema {schema} could not be dropped (The database cannot be reached" in said
+    assert f"DROP SCHEMA {schema} CASCADE;" in said
+    record = json.loads((execbench.folder / "out" / "run.json").read_text())
+    assert schema in record["downstream"]["died"][0]
 
 
 def refusal(log: Path, dsn: str) -> HarnessError:

@@ -1,7 +1,8 @@
 """`python -m harness.downstream.database`: the table that pgvector searches, for as long as a run lasts.
 
 It lies in a PostgreSQL of its own, started here and gone with its data; or, with `io_dsn`, in a schema of its
-own in a database that exists: that schema is dropped at the end, and nothing else is touched.
+own in a database that exists: that schema is dropped at the end, or named where that fails; nothing else is
+touched.
 """
 
 from __future__ import annotations
@@ -61,12 +62,26 @@ async def _own_schema(dsn: str) -> AsyncIterator[str]:
     try:
         yield _with_search_path(dsn, f"{name},{extension}")
     finally:
-        await asyncio.wait_for(_drop(dsn, name), DROPS_WITHIN_S)
+        if why := await _drop(dsn, name):
+            service.say(
+                left=f"The schema {name} could not be dropped ({why}). Drop it: DROP SCHEMA {name} CASCADE;"
+            )
 
 
-async def _drop(dsn: str, name: str) -> None:
-    async with _connected(dsn) as connection:
-        await connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+async def _drop(dsn: str, name: str) -> str:
+    """Why it could not be dropped; "" when it was. Never raises: the reason to leave comes first."""
+    import asyncpg
+
+    try:
+        async with asyncio.timeout(DROPS_WITHIN_S), _connected(dsn) as connection:
+            await connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+    except TimeoutError:
+        return f"no answer within {DROPS_WITHIN_S:g} s"
+    except HarnessError as error:
+        return error.what.removesuffix(".")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return _in_a_line(error)
+    return ""
 
 
 async def _vector_extension(connection: asyncpg.Connection) -> str:
@@ -100,10 +115,14 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 def _refused(what: str, error: Exception) -> HarnessError:
     return HarnessError(
-        f"The database {what}: {' '.join(f'{type(error).__name__}: {error}'.split())}.",
+        f"The database {what}: {_in_a_line(error)}.",
         stage="io",
         hint="--io-dsn has the form postgresql://user@host:5432/database; the password goes into PGPASSWORD.",
     )
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 # -- the table -----------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ ROOTS_STAND_IN = "nobody"  # PostgreSQL refuses to run as root
 # nothing is worth keeping, and nothing shall run beside what is measured
 _SETTINGS = {
     "listen_addresses": "",
-    "max_connections": "500",
+    "max_connections": "1000",  # of thirty servers at once, each with a full pool
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -67,6 +67,8 @@ async def running() -> AsyncIterator[Postgres]:
         settings = [f"-c{key}={value}" for key, value in _SETTINGS.items()]
         process = await asyncio.create_subprocess_exec(
             *(str(programs / "postgres"), "-D", str(data), "-k", str(folder), *settings),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,  # ours is the pipe to the run, which shall end when we do
             cwd=folder,
             **as_whom,
         )

@@ -1,8 +1,8 @@
 """A child process that requests ask, as the run sees it and as the child itself does.
 
 It gets its order as a line of JSON on stdin, and says on stdout what it does (`stage`), where it can be asked
-(`address`), or what went wrong (`error`). It ends, and takes along all it has started, when its stdin closes:
-that is when the run ends, and also when the run dies of SIGKILL.
+(`address`), what went wrong (`error`), or what it could not tidy up (`left`). It ends, and takes along all it
+has started, when its stdin closes: that is when the run ends, and also when the run dies of SIGKILL.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -32,7 +32,14 @@ class Service:
     """Context manager: started and ready inside, gone with all it has made outside."""
 
     def __init__(
-        self, kind: str, module: str, order: WorkloadOptions, *, log: Path, listen: Callable[[str], None]
+        self,
+        kind: str,
+        module: str,
+        order: WorkloadOptions,
+        *,
+        log: Path,
+        listen: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
         self.kind = kind
         self.address = ""
@@ -40,6 +47,7 @@ class Service:
         self._order = order
         self._log = log
         self._listen = listen
+        self._warn = warn
 
     def __enter__(self) -> Service:
         with self._log.open("ab") as stream:
@@ -71,7 +79,10 @@ class Service:
                 raise HarnessError(**said["error"])
             if "address" in said:
                 return str(said["address"])
-            self._listen(said["stage"])
+            if "left" in said:
+                self._warn(said["left"])
+            else:
+                self._listen(said["stage"])
         raise self._ended()
 
     def why_dead(self) -> str:
@@ -98,8 +109,25 @@ class Service:
             self._process.wait(ENDS_WITHIN_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+        self._stop_what_is_left(self._process.wait())
+        self._tell_last_words(stdout)
         stdout.close()
+
+    def _stop_what_is_left(self, code: int) -> None:
+        """Killed, it has tidied up nothing; but what it had started is of its process group."""
+        if code >= 0:
+            return
+        if self._order.io_dsn is not None:
+            self._warn(f"The service {self.kind} was killed before it had dropped its schema: {self.address}")
+        for number in (signal.SIGQUIT, signal.SIGCONT):  # at once, as PostgreSQL has it, and also if stopped
+            with suppress(ProcessLookupError, PermissionError):  # the latter of those that have ended already
+                os.killpg(self._process.pid, number)
+
+    def _tell_last_words(self, stdout: IO[str]) -> None:
+        """What it could not tidy up. A line without an end is of one that was killed meanwhile."""
+        for line in stdout:
+            if line.endswith("\n") and (left := json.loads(line).get("left")):
+                self._warn(left)
 
     def _pipes(self) -> tuple[IO[str], IO[str]]:
         assert self._process.stdin is not None
@@ -111,11 +139,20 @@ _DIFFERS_ALONE = {"io_ms", "io_timeout_s", "backend", "torch_threads", "onnx_thr
 
 
 class Services:
-    """Context manager over the services of a run: each is started when the first arm needs it."""
+    """Context manager over the services of a run: each is started when the first arm needs it.
 
-    def __init__(self, log: Callable[[str], Path], listen: Callable[[str], None]) -> None:
+    `listen` hears what they do, `warn` (or `listen` too) what they could not tidy up, which shows on leaving.
+    """
+
+    def __init__(
+        self,
+        log: Callable[[str], Path],
+        listen: Callable[[str], None],
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
         self._log = log
         self._listen = listen
+        self._warn = warn or listen
         self._started: dict[str, Service] = {}
         self._told: set[str] = set()
 
@@ -136,7 +173,7 @@ class Services:
             self._listen(f"starting {options.io}")
             log = self._log(f"io-{options.io}")
             self._started[key] = self._stack.enter_context(
-                Service(options.io, module, options, log=log, listen=self._listen)
+                Service(options.io, module, options, log=log, listen=self._listen, warn=self._warn)
             )
         return options.model_copy(update={"io_address": self._started[key].address})
 
