@@ -78,7 +78,9 @@ def test_the_run_says_what_was_asked_and_its_rows_are_those_of_any_run(run: Path
     assert found.record["state"] == "finished"
 
 
-def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(execbench: Execbench) -> None:
+def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
+    execbench: Execbench, here: Here
+) -> None:
     process = execbench.start(
         "capacity", "--slo", "p50 < 1 s", "--strategy", "thread", *SYNTHETIC, *SHORT[2:4], "--out", "run"
     )
@@ -89,7 +91,7 @@ def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(execben
     assert process.returncode == 130
     assert "`execbench report run` shows them." in said
     execbench.assert_nothing_is_left()
-    done = execbench("report", "run")
+    done = here("report", "run")
     assert done.returncode == 0, done.stderr
     assert "there is no capacity yet" in " ".join(done.stdout.split())
     with pytest.raises(HarnessError, match="run is a capacity run"):

@@ -376,7 +376,9 @@ def test_one_worker_of_20_ms_shared_by_four_users_is_told_from_its_queue(
     assert set(rows["batch_size"]) == {1}
 
 
-def test_servers_with_and_without_the_middleware_are_arms(execbench: Execbench, serve: Serve) -> None:
+def test_servers_with_and_without_the_middleware_are_arms(
+    execbench: Execbench, here: Here, serve: Serve
+) -> None:
     timed_, plain = serve(SEARCH), serve(PLAIN)
     command = RUN.replace("http://127.0.0.1:8000", timed_.url).replace("http://127.0.0.1:8001", plain.url)
     words = shlex.split(command.replace("--blocks 6", "--blocks 2"))
@@ -396,7 +398,7 @@ def test_servers_with_and_without_the_middleware_are_arms(execbench: Execbench, 
     assert {trial["strategy"] for trial in trials} == {"url"}
     assert all(float(trial["server_cpu_ms"]) > 0 for trial in trials)
     assert all(trial["foreign_cpu"] and not trial["server_lag_p99_ms"] for trial in trials)
-    assert "timed" in execbench("compare", "run", "--json").stdout
+    assert "timed" in here("compare", "run", "--json").stdout
     assert timed_.process.poll() is None
 
 
@@ -578,7 +580,7 @@ def test_a_server_that_dies_in_mid_run_has_failed_trials_and_the_others_go_on(
 
 
 def test_an_interrupted_run_goes_on_and_asks_for_a_secret_that_it_did_not_keep(
-    execbench: Execbench, serve: Serve
+    execbench: Execbench, here: Here, serve: Serve
 ) -> None:
     url = f"a={serve(PICKY).url}/"
     words = ("--url", url, "--no-self-check", "--requests", "30", "--blocks", "12", "-c", "1", *ASKED)
@@ -589,7 +591,7 @@ def test_an_interrupted_run_goes_on_and_asks_for_a_secret_that_it_did_not_keep(
     process.communicate()
     assert process.returncode == 130
     assert "s3cret" not in (execbench.folder / "run" / "run.json").read_text()
-    refused = execbench("run", "--resume", "run")
+    refused = here("run", "--resume", "run")
     assert refused.returncode == 2
     assert "what the header Authorization held was not kept" in refused.stderr
     done = execbench("run", *words, "--resume", "run")

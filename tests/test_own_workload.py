@@ -58,7 +58,7 @@ def _no_module_stays() -> Iterator[None]:
     modules, path = set(sys.modules), list(sys.path)
     yield
     for name in set(sys.modules) - modules:
-        if name.startswith("own_"):
+        if name.startswith(("own_", "my_workload", "wrong")):
             del sys.modules[name]
     sys.path[:] = path
 
@@ -232,9 +232,12 @@ SHOWN = (Path(__file__).parent.parent / "docs" / "own-workload.md").read_text()
     ],
     ids=["missing function", "wrong arity", "raises on load"],
 )
-def test_three_wrong_ones_are_told_as_the_page_shows(execbench: Execbench, code: str, exit_code: int) -> None:
+def test_three_wrong_ones_are_told_as_the_page_shows(
+    execbench: Execbench, here: Here, code: str, exit_code: int
+) -> None:
     (execbench.folder / "my_workload.py").write_text(code)
-    done = execbench("run", "--workload", "my_workload.py", "--strategy", "process", *SHORT)
+    run = here if exit_code == 2 else execbench  # refused before anything starts
+    done = run("run", "--workload", "my_workload.py", "--strategy", "process", *SHORT)
     assert done.returncode == exit_code
     assert done.stderr.removeprefix("starting servers …\n") in SHOWN
     assert "Error (workload)" in done.stderr
@@ -251,11 +254,12 @@ def test_three_wrong_ones_are_told_as_the_page_shows(execbench: Execbench, code:
     ],
 )
 def test_a_wrong_workload_is_one_message_and_nothing_is_left(
-    execbench: Execbench, code: str, said: str, exit_code: int
+    execbench: Execbench, here: Here, code: str, said: str, exit_code: int
 ) -> None:
     (execbench.folder / "wrong.py").write_text(code)
     wanted = ("--strategy", "supervised", "--strategy", "inline", "--out", "run")
-    done = execbench("run", "--workload", "wrong.py", *wanted, *SHORT)
+    run = here if exit_code == 2 else execbench  # refused before anything starts
+    done = run("run", "--workload", "wrong.py", *wanted, *SHORT)
     assert done.returncode == exit_code
     assert "Error (workload)" in done.stderr
     assert said in done.stderr

@@ -157,8 +157,8 @@ def test_two_sleeping_workers_answer_twice_as_much_and_an_idle_option_does_nothi
     assert (known / "charts" / "sweep.png").stat().st_size > 0
 
 
-def test_report_shows_the_sweep_again_and_json_has_it(shared: Execbench, known: Path) -> None:
-    done = shared("report", str(known), "--json")
+def test_report_shows_the_sweep_again_and_json_has_it(here: Here, known: Path) -> None:
+    done = here("report", str(known), "--json")
     data = json.loads(done.stdout)
     assert data["sweep"]["load"] == "closed(4)"
     assert len(data["sweep"]["settings"]) == 4
