@@ -365,28 +365,27 @@ def test_one_worker_of_20_ms_shared_by_four_users_is_told_from_its_queue(
     done = execbench(*words[1:], "--out", "loaded")
     assert done.returncode == 0, done.stderr
     found = medians(execbench.folder / "loaded")["server", 4]
-    assert 20 <= found["model_p50_ms"] < 40  # two calls in a row
-    assert 10 <= found["io_p50_ms"] < 30
-    # three others at most, of whom an answer's I/O hides some
-    assert 40 <= found["queue_p50_ms"] < 4 * found["model_p50_ms"]
-    assert found["failed"] == 0
     rows = store.read(execbench.folder / "loaded").requests
+    assert found["model_p50_ms"] >= 20 > rows["model_ms"].min() - 10  # the least: other work only adds
+    assert found["io_p50_ms"] >= 10 > rows["io_ms"].min() - 10
+    # three others at most, of whom an answer's I/O hides some
+    assert 40 <= found["queue_p50_ms"] < 5 * found["model_p50_ms"]
+    assert found["failed"] == 0
     assert rows["worker_pid"].nunique() == 1
     assert serve(SEARCH).process.pid not in set(rows["worker_pid"])
     assert set(rows["batch_size"]) == {1}
 
 
-def test_servers_with_and_without_the_middleware_are_arms(
-    execbench: Execbench, here: Here, serve: Serve
-) -> None:
+def test_servers_with_and_without_the_middleware_are_arms(execbench: Execbench, serve: Serve) -> None:
     timed_, plain = serve(SEARCH), serve(PLAIN)
     command = RUN.replace("http://127.0.0.1:8000", timed_.url).replace("http://127.0.0.1:8001", plain.url)
     words = shlex.split(command.replace("--blocks 6", "--blocks 2"))
     done = execbench(*words[1:], "--no-self-check", "--requests", "12", "--twin", "--out", "run")
     assert done.returncode == 0, done.stderr
     found = medians(execbench.folder / "run")
-    assert 20 <= found["timed", 1]["model_p50_ms"] < 40
-    assert 10 <= found["timed", 1]["io_p50_ms"] < 30
+    rows = store.read(execbench.folder / "run").requests
+    assert found["timed", 1]["model_p50_ms"] >= 20 > rows["model_ms"].min() - 10
+    assert found["timed", 1]["io_p50_ms"] >= 10 > rows["io_ms"].min() - 10
     assert found["timed", 4]["queue_p50_ms"] > 30
     assert found["timed", 1]["queue_p50_ms"] < found["timed", 4]["queue_p50_ms"] / 3
     assert found["plain", 4]["model_p50_ms"] != found["plain", 4]["model_p50_ms"]  # NaN: it tells nothing
@@ -398,7 +397,7 @@ def test_servers_with_and_without_the_middleware_are_arms(
     assert {trial["strategy"] for trial in trials} == {"url"}
     assert all(float(trial["server_cpu_ms"]) > 0 for trial in trials)
     assert all(trial["foreign_cpu"] and not trial["server_lag_p99_ms"] for trial in trials)
-    assert "timed" in here("compare", "run", "--json").stdout
+    assert "timed" in execbench("compare", "run", "--json").stdout
     assert timed_.process.poll() is None
 
 
@@ -416,11 +415,12 @@ def test_a_def_route_tells_the_model_as_a_whole_or_split(execbench: Execbench, s
     assert float(line[titles.index("Model")]) >= 20
     found = medians(execbench.folder / "run")
     whole, split = found["whole", 4], found["split", 4]
-    assert 20 <= whole["route_model_p50_ms"] < 40
-    assert 10 <= whole["io_p50_ms"] < 30
-    assert 20 <= split["model_p50_ms"] < 40
-    assert split["queue_p50_ms"] < split["model_p50_ms"] / 2  # nobody waits for a call of another
+    least = report.of(execbench.folder / "run").derived.min(numeric_only=True)
+    assert whole["route_model_p50_ms"] >= 20 > least["route_model_ms"] - 10
+    assert whole["io_p50_ms"] >= 10 > least["io_ms"] - 10
+    assert split["model_p50_ms"] >= 20 > least["model_ms"] - 10
     rows = store.read(execbench.folder / "run").requests
+    assert split["queue_p50_ms"] < split["model_p50_ms"] / 2  # nobody waits for a call of another
     assert rows.loc[rows["arm"] == "whole", "queue_ms"].isna().all()
     assert set(rows.loc[rows["phase"] == "ping", "status"]) == {200}
     idle = json.loads((execbench.folder / "run" / "run.json").read_text())["idle"]
@@ -580,7 +580,7 @@ def test_a_server_that_dies_in_mid_run_has_failed_trials_and_the_others_go_on(
 
 
 def test_an_interrupted_run_goes_on_and_asks_for_a_secret_that_it_did_not_keep(
-    execbench: Execbench, here: Here, serve: Serve
+    execbench: Execbench, serve: Serve
 ) -> None:
     url = f"a={serve(PICKY).url}/"
     words = ("--url", url, "--no-self-check", "--requests", "30", "--blocks", "12", "-c", "1", *ASKED)
@@ -591,7 +591,7 @@ def test_an_interrupted_run_goes_on_and_asks_for_a_secret_that_it_did_not_keep(
     process.communicate()
     assert process.returncode == 130
     assert "s3cret" not in (execbench.folder / "run" / "run.json").read_text()
-    refused = here("run", "--resume", "run")
+    refused = execbench("run", "--resume", "run")
     assert refused.returncode == 2
     assert "what the header Authorization held was not kept" in refused.stderr
     done = execbench("run", *words, "--resume", "run")
