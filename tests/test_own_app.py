@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from harness import asgi, comparable, flagged, noise, plans, report, store
 from harness.asgi import ServerTiming, stage, timed
 from harness.server_timing import HEADER, decode
 from harness.standing import is_here, listener
+from harness.workloads._texts import draw, read
 
 DOC = (CHECKOUT / "docs" / "own-app.md").read_text()
 MIDDLEWARE = CHECKOUT / "harness" / "asgi.py"
@@ -487,6 +489,17 @@ def test_a_body_that_is_no_json_is_sent_as_it_stands(execbench: Execbench, serve
     assert done.returncode == 0, done.stderr
     asked = {(one[2]["content-type"], one[3]) for one in picky.asked() if one[1] == "/plain"}
     assert asked == {("text/plain", 'say "yes"')}
+
+
+def test_the_seed_0_draws_texts_of_its_own(execbench: Execbench, serve: Serve) -> None:
+    picky = serve(PICKY)
+    (execbench.folder / "texts.txt").write_text("\n".join(map(str, range(1000))))
+    words = ("--body", "{text}", "--payloads", "texts.txt", "--seed", "0", "-c", "1", "--requests", "4")
+    done = execbench("load", f"{picky.url}/seed", *words, *ASKED, "--out", "loaded")
+    assert done.returncode == 0, done.stderr
+    asked = [one[3] for one in picky.asked() if one[1] == "/seed"]
+    own, other = (list(islice(draw(read(str(execbench.folder / "texts.txt")), seed), 4)) for seed in (0, 1))
+    assert asked[:4] == own != other
 
 
 @pytest.mark.parametrize(

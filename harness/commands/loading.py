@@ -82,7 +82,7 @@ def _asked(said: dict[str, Any], payloads: str | None, seed: int | None) -> dict
     workloads.check(workload)
     try:
         request = options.Request.model_validate(said)
-        asked = request.load(workload, seed or 1)
+        asked = request.load(workload, 1 if seed is None else seed)
     except ValidationError as error:
         raise UsageError(f"What is asked: {options.explain(error)}.", stage="load") from error
     except ValueError as error:
