@@ -96,7 +96,7 @@ async def _within(timeout_s: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise Late("pgvector", f"no answer within {timeout_s:g} s") from None
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise Broken("pgvector", f"{type(error).__name__}: {error}") from error
 
 
