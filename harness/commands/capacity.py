@@ -32,14 +32,9 @@ def capacity(
         ),
     ] = None,
     strategy: flags.Strategies = None,
-    url: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=URL", help="A server that runs already, as an arm; repeatable."),
-    ] = None,
+    url: flags.Urls = None,
     asking: flags.Asking = flags.ASKING,
-    ping_path: Annotated[
-        str | None, typer.Option(metavar="PATH", help="--url: a route without model, asked beside the load.")
-    ] = None,
+    ping_path: flags.PingPath = None,
     reference: Annotated[
         str | None, typer.Option(metavar="ARM", help="Whom the arms are compared with (the first).")
     ] = None,

@@ -23,6 +23,13 @@ Strategies = Annotated[
         help="NAME or NAME:key=value,…; repeatable; see `execbench list`. With PLAN: keep the arms of these.",
     ),
 ]
+Urls = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=URL", help="A server that runs already, as an arm; repeatable."),
+]
+PingPath = Annotated[
+    str | None, typer.Option(metavar="PATH", help="--url: a route without model, asked beside the load.")
+]
 Concurrency = Annotated[
     list[int] | None,
     typer.Option("--concurrency", "-c", min=1, help="Closed loop: users; repeatable."),

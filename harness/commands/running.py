@@ -23,14 +23,9 @@ def run(
         str | None, typer.Argument(help="A plan's name or TOML file; else flags make one.")
     ] = None,
     strategy: flags.Strategies = None,
-    url: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=URL", help="A server that runs already, as an arm; repeatable."),
-    ] = None,
+    url: flags.Urls = None,
     asking: flags.Asking = flags.ASKING,
-    ping_path: Annotated[
-        str | None, typer.Option(metavar="PATH", help="--url: a route without model, asked beside the load.")
-    ] = None,
+    ping_path: flags.PingPath = None,
     measuring: flags.Measuring = flags.MEASURING,
     server: flags.Server = flags.SERVER,
     resume: flags.Resume = None,
