@@ -21,10 +21,11 @@ from harness.supervisor import Supervisor
 CONCURRENCY = 8
 # inline, answers come in bursts of eight: fewer requests would leave too much to where the window is cut
 REQUESTS = {"inline": 240, "thread": 96, "process": 160}
-SERVICE_MS, IO_MS = 20.0, 5.0
+SERVICE_MS, IO_MS = 40.0, 5.0  # long beside what a slow machine adds to a request of its own
 STRATEGIES = ("inline", "thread", "process")
 
-INJECTED_MS = 20.0
+INJECTED_MS = 60.0
+WITHIN_MS = 0.05 * INJECTED_MS
 STRETCHES = ("queue", "model", "resume", "io")
 COLUMNS = (*STRETCHES, "outside")
 MICROSECOND = 0.0011  # stamps leave the server with three decimals
@@ -80,7 +81,7 @@ def test_a_delay_moves_its_own_column_by_itself_and_no_other(
 ) -> None:
     """Short windows in turn, with and without each delay, so that all of them meet the same machine.
 
-    Sleeps wake late, by some 0.1 ms here, never early: hence 20 ms come out as a little more.
+    Sleeps wake late, never early: by some 0.1 ms on a quiet machine, by 1.5 ms on one busy with others.
     """
     workload = running.synthetic(5, 5)
     arms = {"none": ServerOptions(strategy=strategy, workload=workload)}
@@ -100,15 +101,15 @@ def test_a_delay_moves_its_own_column_by_itself_and_no_other(
     }
     for stretch in STRETCHES:
         moved = {what: medians[stretch, what] - medians["none", what] for what in COLUMNS}
-        assert moved.pop(stretch) == pytest.approx(INJECTED_MS, abs=1), stretch
-        assert all(abs(shift) < 1 for shift in moved.values()), (stretch, moved)
+        assert moved.pop(stretch) == pytest.approx(INJECTED_MS, abs=WITHIN_MS), stretch
+        assert all(abs(shift) < WITHIN_MS for shift in moved.values()), (stretch, moved)
 
 
 # -- eight users: laws that must hold ------------------------------------------------------------------
 
 
 class Run:
-    """One trial of each strategy, 20 ms of model and 5 ms of I/O, eight users: as shots and as frames."""
+    """One trial of each strategy, 40 ms of model and 5 ms of I/O, eight users: as shots and as frames."""
 
     def __init__(self, outcomes: dict[str, Outcome]) -> None:
         self.outcomes = outcomes
@@ -195,7 +196,11 @@ def test_one_worker_of_known_service_is_never_faster_than_that(run: Run, strateg
 def test_the_servers_stamps_lie_between_sent_and_done_and_the_parts_fill_the_handler(
     run: Run, strategy: str
 ) -> None:
-    """Of every request, whatever its phase; two processes and one clock."""
+    """Of every request, whatever its phase; two processes and one clock.
+
+    What no part accounts for is the handler's own work: a moment, and longer where the machine was away.
+    """
+    left_over, handlers = [], []
     for shot in run.outcomes[strategy].shots:
         entered, handler = shot.timings.entered_ms, shot.timings.handler_ms
         assert entered is not None
@@ -205,7 +210,11 @@ def test_the_servers_stamps_lie_between_sent_and_done_and_the_parts_fill_the_han
         assert outside_ms(shot) >= 0
         parts = [column(shot, what) for what in STRETCHES]
         assert min(parts) >= 0
-        assert 0 <= handler - sum(parts) + 5 * MICROSECOND < 2
+        left_over.append(handler - sum(parts) + 5 * MICROSECOND)
+        handlers.append(handler)
+    assert min(left_over) >= 0
+    assert statistics.median(left_over) < 1
+    assert sum(left_over) < 0.01 * sum(handlers)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
