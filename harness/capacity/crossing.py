@@ -26,7 +26,7 @@ from harness.stats import Effect
 Floats = npt.NDArray[np.float64]
 
 NEAR = 0.3  # of ln rate: windows of the search that far from the middle still tell the slope
-BEYOND = 0.06  # of ln rate: so far beyond the rates tried the line is believed
+BEYOND = 0.06  # of ln rate: an estimate so far beyond the rates tried is not one
 HALVINGS = 30
 # few blocks of bursts cover less than they say, so what is said at one level is read at another; of ratios at
 # one that is nearer, as the bursts are in both arms. How often they hold the truth: docs/studies/search.md
@@ -69,12 +69,15 @@ class Crossing:
     binding: int  # the objective that is crossed first
     crossings: tuple[float, ...]  # of every objective, infinite where it was never in danger
     tried: tuple[float, float]  # the lowest and the highest rate
-    low_draws: Floats  # as far as the line is believed; above that the highest rate tried, below it -inf
-    high_draws: Floats  # as far as the line is believed; below that the lowest rate tried, above it inf
+    low_draws: Floats  # never above the highest rate tried; where it was `at_most`, -inf below the lowest
+    high_draws: Floats  # never below the lowest rate tried; where it was `at_least`, inf above the highest
     by_block: Floats  # what each block says, to the first order
 
     def interval(self) -> tuple[float, float]:
-        """Requests a second, at 95 %: 0 or infinite for an end beyond the rates tried, NaN of one block."""
+        """Requests a second, at 95 %: NaN of one block.
+
+        The upper end is infinite, or the lower 0, where no rate tried broke, or none held: nothing bounds it.
+        """
         low, high = _ends(self.low_draws, self.high_draws, len(self.blocks), READ_AT)
         lowest, highest = map(math.exp, self.tried)
         return min(low, highest), max(high, lowest)
@@ -99,17 +102,19 @@ def cross(
     drawn = np.min([fit.log_rates(weights) for fit in fits], axis=0)
     tried = np.log([window.rate_per_s for window in windows])
     lowest, highest = float(tried.min()), float(tried.max())
-    below, above = drawn < lowest - BEYOND, drawn > highest + BEYOND
+    at_least, at_most = crossings[binding] > highest + BEYOND, crossings[binding] < lowest - BEYOND
+    below = -math.inf if at_most else drawn
+    above = math.inf if at_least else drawn
     return Crossing(
         blocks=blocks,
         log_rate=float(np.clip(crossings[binding], lowest, highest)),
-        at_least=crossings[binding] > highest + BEYOND,
-        at_most=crossings[binding] < lowest - BEYOND,
+        at_least=at_least,
+        at_most=at_most,
         binding=binding,
         crossings=crossings,
         tried=(lowest, highest),
-        low_draws=np.where(below, -math.inf, np.where(above, highest, drawn)),
-        high_draws=np.where(above, math.inf, np.where(below, lowest, drawn)),
+        low_draws=np.where(drawn < lowest - BEYOND, below, np.fmin(drawn, highest)),
+        high_draws=np.where(drawn > highest + BEYOND, above, np.fmax(drawn, lowest)),
         by_block=fits[binding].by_block(place, len(blocks)),
     )
 

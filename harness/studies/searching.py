@@ -168,6 +168,7 @@ def _summary(text: str, rows: pd.DataFrame) -> dict[str, object]:
         "covers": rows["truth"].between(rows["low"], rows["high"]).mean(),
         "overpromised": (rows["low"] > rows["truth"]).mean(),
         "width": (rows["high"] / rows["low"] - 1).median(),
+        "unbounded": np.isinf(rows["high"]).mean(),
         "ratio_bias": np.log(rows["ratio"] / rows["true_ratio"]).mean(),
         "ratio_covers": rows["true_ratio"].between(rows["ratio_low"], rows["ratio_high"]).mean(),
         "ratio_width": (rows["ratio_high"] / rows["ratio_low"] - 1).median(),
@@ -192,7 +193,7 @@ def _judge(row: Mapping[Any, Any]) -> Result:
 
 def show(found: pd.DataFrame) -> str:
     """A line per objective."""
-    heads = ["objective", "truth", "sessions", "bias", "spread", "covers", "width"]
+    heads = ["objective", "truth", "sessions", "bias", "spread", "covers", "width", "unbounded"]
     heads += ["ratio: bias", "covers", "width"]
     return table(
         heads,
@@ -205,6 +206,7 @@ def show(found: pd.DataFrame) -> str:
                 percent(row["spread"]),
                 percent(row["covers"]),
                 percent(row["width"]),
+                percent(row["unbounded"]),
                 f"{100 * row['ratio_bias']:+.2f} %",
                 percent(row["ratio_covers"]),
                 percent(row["ratio_width"]),
@@ -225,7 +227,7 @@ def say(found: pd.DataFrame) -> str:
         f"session spreads by {_range(rows['spread'])}, which is chance in the arrivals. An interval of 95 % "
         f"holds the truth in {_range(rows['covers'])} of the sessions, that of the ratio in "
         f"{_range(rows['ratio_covers'])}; the promise, its lower end, is more than the truth in "
-        f"{_range(rows['overpromised'])}."
+        f"{_range(rows['overpromised'])}; an upper end is not found in {_range(rows['unbounded'])}."
     )
 
 
