@@ -212,6 +212,12 @@ def test_what_the_cap_held_back_is_the_servers_queue_and_not_the_clients_latenes
     assert "100 of the 100 ms" in found.words
 
 
+def test_a_part_grew_by_no_more_than_the_whole_though_another_was_shorter_than_alone() -> None:
+    (objective,) = slo.parse(["p99 < 50 ms"])
+    found = breaking.broke(rows(queue_ms=70.0, model_ms=-10.0), rows(), objective, 1.0)
+    assert found == (breaking.QUEUE, "queue: 60 of the 60 ms that late requests took longer than alone")
+
+
 def test_a_server_that_tells_no_parts_is_named_as_a_whole() -> None:
     (objective,) = slo.parse(["p99 < 50 ms"])
     told = {"latency_ms": 29.0, "dispatch_lag_ms": 0.1}

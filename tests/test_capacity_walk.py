@@ -174,6 +174,21 @@ def test_an_arm_that_broke_at_every_rate_holds_less_than_the_lowest() -> None:
     assert found.interval()[0] == 0.0
 
 
+def test_few_bursts_leave_the_interval_wide_and_not_open() -> None:
+    """Draws that miss most bursts cross beyond every rate tried: the line is believed there."""
+    bursts = [9.0 if block % 4 == 0 else 0.3 for block in range(12)]  # one at each rate
+    windows = [
+        Window(block, rate, True, (4.0 * burst * (rate / 30.0) ** 10,), (1000.0,))
+        for block, (rate, burst) in enumerate(zip([28.0, 30.0, 32.0] * 4, bursts, strict=True), 1)
+    ]
+    found = crossing(windows)
+    low, high = found.interval()
+    assert not found.at_least
+    assert 28.0 < math.exp(found.log_rate) < 32.0
+    assert 1.06 * 32.0 < high < math.inf
+    assert 0 < low <= math.exp(found.log_rate)
+
+
 def test_the_lowest_crossing_of_several_objectives_binds() -> None:
     objectives = slo.parse(["p99 < 100 ms", "errors < 1 %"])
     windows = [
