@@ -419,12 +419,13 @@ class Trials:
     def see_own_throughputs(self) -> None:
         """What each arm answers in closed loop, unless it is known from before; its rows are block 0."""
         law = closed(self._plan.own_users)
+        window_s = min(PILOT_CLOSED_S, self._plan.open_duration_s)  # who asks for a quick look gets one
         windows = [(arm, number) for number in range(PILOT_WINDOWS) for arm in self._plan.every_arm]
         seen: dict[str, list[float]] = {}
         for arm, number in windows:
             if arm.name not in self.own_per_s:
                 cell = Cell(PILOT_BLOCK, number, arm, law)
-                samples = self.run_one(cell, duration_s=PILOT_CLOSED_S)
+                samples = self.run_one(cell, duration_s=window_s)
                 seen.setdefault(arm.name, []).append(_closed_throughput(samples, self._plan.own_users))
         known = {arm: statistics.median(found) for arm, found in seen.items()}
         for name, found_per_s in known.items():

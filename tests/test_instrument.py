@@ -92,7 +92,7 @@ def test_a_delay_moves_its_own_column_by_itself_and_no_other(
     with resident(tmp_path, arms) as servers:
         for _ in range(3):
             for name, child in servers.items():
-                outcome = fire(loader, child.url, concurrency=1, warmup_requests=2, requests=8)
+                outcome = fire(loader, child.url, concurrency=1, warmup_requests=1, requests=5)
                 shots[name] += running.measured(outcome)
     medians = {
         (name, what): statistics.median(column(shot, what) for shot in shots[name])
