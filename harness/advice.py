@@ -452,8 +452,10 @@ def _by_median(found: Inputs, chosen: _Chosen) -> str:
 
 
 def _medians(found: Inputs, chosen: _Chosen, arm: str, load: str) -> str:
-    rows = (row_of(found.tables.summary, one, load) for one in (arm, chosen.take))
-    mine, theirs = (short(row["latency_p50_ms"]) for row in rows)
+    values = [row_of(found.tables.summary, one, load)["latency_p50_ms"] for one in (arm, chosen.take)]
+    mine, theirs = map(short, values)
+    if mine == theirs:
+        mine, theirs = (f"{value:.1f}" for value in values)
     return f"(median {mine} against {theirs} ms)"
 
 

@@ -159,6 +159,11 @@ def test_another_load_that_changes_the_order_is_told() -> None:
     assert "at c = 1 batch is slower than thread" in text(said)
 
 
+def test_medians_that_differ_are_not_written_alike() -> None:
+    said = of({**BATCHES, ("thread", 1): Point(model_ms=10.0), ("batch", 1): Point(model_ms=10.4)})
+    assert "(median 16.0 against 16.4 ms)" in text(said)
+
+
 def test_open_loads_are_judged_by_the_median_latency() -> None:
     trials = []
     for number in range(16):

@@ -1,0 +1,44 @@
+"""The committed run with a real vector search: tables from rows, the README's quote, and what it shows."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from committed import CHECKOUT, execbench, quoted, run_of, squeezed
+
+DERIVED = ("summary.csv", "comparisons.csv", "costs.csv", "advice.txt")
+PLAN = "article-pgvector"
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A copy of the run whose tables were made again from its packed rows, and what was printed."""
+    folder = tmp_path_factory.mktemp("pgvector") / "run"
+    shutil.copytree(run_of(PLAN), folder)
+    for name in DERIVED:
+        (folder / name).unlink()
+    return folder, squeezed(execbench("report", str(folder)))
+
+
+def test_every_table_is_made_again_from_the_packed_rows_byte_by_byte(reported: tuple[Path, str]) -> None:
+    folder, _ = reported
+    assert not (folder / "requests.csv").exists()
+    for name in DERIVED:
+        assert (folder / name).read_bytes() == (run_of(PLAN) / name).read_bytes(), name
+
+
+def test_what_the_readme_quotes_is_what_report_prints(reported: tuple[Path, str]) -> None:
+    assert quoted(CHECKOUT / "README.md", "pgvector") in reported[1]
+    assert run_of(PLAN).name in (CHECKOUT / "README.md").read_text()
+
+
+def test_inline_the_wait_grows_with_the_load_and_the_databases_own_time_does_not() -> None:
+    rows = pd.read_csv(
+        run_of(PLAN) / "requests.csv.gz", usecols=["arm", "load", "phase", "io_ms", "io_server_ms"]
+    )
+    medians = rows[rows["phase"] == "measure"].groupby(["arm", "load"])[["io_ms", "io_server_ms"]].median()
+    assert medians["io_server_ms"].between(0.5, 1.0).all()
+    inline = medians.loc["inline", "io_ms"]
+    assert inline["closed(8)"] / inline["closed(1)"] > 20
+    assert medians.loc["process", "io_ms"].between(1.0, 2.0).all()
