@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parent.parent
@@ -41,3 +43,19 @@ def quoted(page: Path, mark: str) -> str:
     found = re.search(rf"<!-- {re.escape(mark)} -->\n```text\n(.*?)```", page.read_text(), re.S)
     assert found is not None, mark
     return squeezed(found[1])
+
+
+def made_again(plan: str, derived: Iterable[str], parent: Path) -> tuple[Path, str]:
+    """A copy of the run whose tables were made again from its packed rows, and what was printed."""
+    folder = parent / "run"
+    shutil.copytree(run_of(plan), folder)
+    for name in derived:
+        (folder / name).unlink()
+    return folder, squeezed(execbench("report", str(folder)))
+
+
+def assert_equal_to_the_committed(plan: str, derived: Iterable[str], folder: Path) -> None:
+    """Byte by byte, and from rows that stayed packed."""
+    assert not (folder / "requests.csv").exists()
+    for name in derived:
+        assert (folder / name).read_bytes() == (run_of(plan) / name).read_bytes(), name

@@ -1,11 +1,10 @@
 """The committed run of `beyond`: its tables follow from its rows, and what the documents quote is in them."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
-from committed import CHECKOUT, execbench, quoted, run_of, squeezed
+from committed import CHECKOUT, assert_equal_to_the_committed, execbench, made_again, quoted, run_of, squeezed
 
 DERIVED = ("summary.csv", "comparisons.csv", "costs.csv", "limits.csv", "io.csv", "ranking.csv", "advice.txt")
 PAGE = CHECKOUT / "docs" / "beyond.md"
@@ -13,19 +12,11 @@ PAGE = CHECKOUT / "docs" / "beyond.md"
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A copy of the run whose tables were made again from its packed rows, and what was printed."""
-    folder = tmp_path_factory.mktemp("beyond") / "run"
-    shutil.copytree(run_of("beyond"), folder)
-    for name in DERIVED:
-        (folder / name).unlink()
-    return folder, squeezed(execbench("report", str(folder)))
+    return made_again("beyond", DERIVED, tmp_path_factory.mktemp("beyond"))
 
 
 def test_every_table_is_made_again_from_the_packed_rows_byte_by_byte(reported: tuple[Path, str]) -> None:
-    folder, _ = reported
-    assert not (folder / "requests.csv").exists()
-    for name in DERIVED:
-        assert (folder / name).read_bytes() == (run_of("beyond") / name).read_bytes(), name
+    assert_equal_to_the_committed("beyond", DERIVED, reported[0])
 
 
 @pytest.mark.parametrize("mark", ["ranked", "why", "limits", "io", "machine"])

@@ -1,30 +1,21 @@
 """The committed capacity run on the real model: its tables follow from its rows, and the README quotes it."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from committed import CHECKOUT, execbench, quoted, run_of, squeezed
+from committed import CHECKOUT, assert_equal_to_the_committed, made_again, quoted, run_of
 
 DERIVED = ("capacity.csv", "windows.csv", "advice.txt")
 
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A copy of the run whose tables were made again from its packed rows, and what was printed."""
-    folder = tmp_path_factory.mktemp("capacity") / "run"
-    shutil.copytree(run_of("capacity"), folder)
-    for name in DERIVED:
-        (folder / name).unlink()
-    return folder, squeezed(execbench("report", str(folder)))
+    return made_again("capacity", DERIVED, tmp_path_factory.mktemp("capacity"))
 
 
 def test_every_table_is_made_again_from_the_packed_rows_byte_by_byte(reported: tuple[Path, str]) -> None:
-    folder, _ = reported
-    assert not (folder / "requests.csv").exists()
-    for name in DERIVED:
-        assert (folder / name).read_bytes() == (run_of("capacity") / name).read_bytes(), name
+    assert_equal_to_the_committed("capacity", DERIVED, reported[0])
 
 
 def test_it_has_the_articles_three_and_batch_with_a_verdict_each_and_a_chart() -> None:

@@ -1,11 +1,10 @@
 """The committed run with a real vector search: tables from rows, the README's quote, and what it shows."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from committed import CHECKOUT, execbench, quoted, run_of, squeezed
+from committed import CHECKOUT, assert_equal_to_the_committed, made_again, quoted, run_of
 
 DERIVED = ("summary.csv", "comparisons.csv", "costs.csv", "advice.txt")
 PLAN = "article-pgvector"
@@ -13,19 +12,11 @@ PLAN = "article-pgvector"
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A copy of the run whose tables were made again from its packed rows, and what was printed."""
-    folder = tmp_path_factory.mktemp("pgvector") / "run"
-    shutil.copytree(run_of(PLAN), folder)
-    for name in DERIVED:
-        (folder / name).unlink()
-    return folder, squeezed(execbench("report", str(folder)))
+    return made_again(PLAN, DERIVED, tmp_path_factory.mktemp("pgvector"))
 
 
 def test_every_table_is_made_again_from_the_packed_rows_byte_by_byte(reported: tuple[Path, str]) -> None:
-    folder, _ = reported
-    assert not (folder / "requests.csv").exists()
-    for name in DERIVED:
-        assert (folder / name).read_bytes() == (run_of(PLAN) / name).read_bytes(), name
+    assert_equal_to_the_committed(PLAN, DERIVED, reported[0])
 
 
 def test_what_the_readme_quotes_is_what_report_prints(reported: tuple[Path, str]) -> None:
