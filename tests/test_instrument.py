@@ -24,8 +24,8 @@ REQUESTS = {"inline": 240, "thread": 96, "process": 160}
 SERVICE_MS, IO_MS = 40.0, 5.0  # long beside what a slow machine adds to a request of its own
 STRATEGIES = ("inline", "thread", "process")
 
-INJECTED_MS = 60.0
-WITHIN_MS = 0.05 * INJECTED_MS
+INJECTED_MS = 20.0
+ROUNDS = 5
 STRETCHES = ("queue", "model", "resume", "io")
 COLUMNS = (*STRETCHES, "outside")
 MICROSECOND = 0.0011  # stamps leave the server with three decimals
@@ -81,28 +81,27 @@ def test_a_delay_moves_its_own_column_by_itself_and_no_other(
 ) -> None:
     """Short windows in turn, with and without each delay, so that all of them meet the same machine.
 
-    Sleeps wake late, never early: by some 0.1 ms on a quiet machine, by 1.5 ms on one busy with others.
+    Sleeps wake late, never early, and what a busy machine adds is never less than nothing: so the quietest
+    round of each is the nearest to what was put in.
     """
     workload = running.synthetic(5, 5)
     arms = {"none": ServerOptions(strategy=strategy, workload=workload)}
     for stretch in STRETCHES:
         inject = Inject.model_validate({f"{stretch}_ms": INJECTED_MS})
         arms[stretch] = ServerOptions(strategy=strategy, workload=workload, inject=inject)
-    shots: dict[str, list[Shot]] = {name: [] for name in arms}
+    rounds: dict[tuple[str, str], list[float]] = {}
     with resident(tmp_path, arms) as servers:
-        for _ in range(3):
+        for _ in range(ROUNDS):
             for name, child in servers.items():
-                outcome = fire(loader, child.url, concurrency=1, warmup_requests=1, requests=5)
-                shots[name] += running.measured(outcome)
-    medians = {
-        (name, what): statistics.median(column(shot, what) for shot in shots[name])
-        for name in arms
-        for what in COLUMNS
-    }
+                outcome = fire(loader, child.url, concurrency=1, warmup_requests=2, requests=8)
+                for what in COLUMNS:
+                    its = [column(shot, what) for shot in running.measured(outcome)]
+                    rounds.setdefault((name, what), []).append(statistics.median(its))
+    quietest = {key: min(medians) for key, medians in rounds.items()}
     for stretch in STRETCHES:
-        moved = {what: medians[stretch, what] - medians["none", what] for what in COLUMNS}
-        assert moved.pop(stretch) == pytest.approx(INJECTED_MS, abs=WITHIN_MS), stretch
-        assert all(abs(shift) < WITHIN_MS for shift in moved.values()), (stretch, moved)
+        moved = {what: quietest[stretch, what] - quietest["none", what] for what in COLUMNS}
+        assert moved.pop(stretch) == pytest.approx(INJECTED_MS, abs=1), stretch
+        assert all(abs(shift) < 1 for shift in moved.values()), (stretch, moved)
 
 
 # -- eight users: laws that must hold ------------------------------------------------------------------
@@ -198,7 +197,8 @@ def test_the_servers_stamps_lie_between_sent_and_done_and_the_parts_fill_the_han
 ) -> None:
     """Of every request, whatever its phase; two processes and one clock.
 
-    What no part accounts for is the handler's own work: a moment, and longer where the machine was away.
+    What no part accounts for is the handler's own work: below 2 ms, but for one request in a hundred, from
+    which a busy machine takes the processor just then.
     """
     left_over, handlers = [], []
     for shot in run.outcomes[strategy].shots:
@@ -213,7 +213,8 @@ def test_the_servers_stamps_lie_between_sent_and_done_and_the_parts_fill_the_han
         left_over.append(handler - sum(parts) + 5 * MICROSECOND)
         handlers.append(handler)
     assert min(left_over) >= 0
-    assert statistics.median(left_over) < 1
+    assert sum(one >= 2 for one in left_over) <= 0.01 * len(left_over)
+    assert statistics.median(left_over) < 0.5
     assert sum(left_over) < 0.01 * sum(handlers)
 
 
