@@ -14,64 +14,15 @@ from typing import Any
 
 import psutil
 import pytest
-import whole_job as whole_jobs
-from whole_job import WholeJob
 
 from harness import cli
+
+pytest_plugins = ["groups", "durations"]
 
 CHECKOUT = Path(__file__).parent.parent
 MARK = "EXECBENCH_TEST"  # in the environment, so every descendant has it, whoever its parent is by then
 ENDS_WITHIN_S = 60.0
 GONE_WITHIN_S = 5.0
-
-
-# files that only compute: nothing in them is timed, or is late when something else runs
-COMPUTING = {
-    f"test_{name}"
-    for name in (
-        *(
-            "advice",
-            "again",
-            "analysis",
-            "arrivals",
-            "best",
-            "charts",
-            "claims",
-            "compare_command",
-            "comparison",
-            "coverage",
-        ),
-        *(
-            "environment",
-            "forest",
-            "grid",
-            "machine",
-            "plans",
-            "reference",
-            "report",
-            "stats",
-            "store",
-            "tables",
-        ),
-    )
-}
-WHOLE_JOB = "test_end_to_end"
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The whole job begins first, beside what only computes; whatever measures comes when it has ended."""
-    if any(item.path.stem == WHOLE_JOB for item in items):
-        items.sort(key=lambda item: (item.path.stem not in COMPUTING, item.path.stem != WHOLE_JOB))
-        items[0].fixturenames.insert(0, "whole_job")  # type: ignore[attr-defined]
-
-
-@pytest.fixture(scope="session")
-def whole_job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeJob]:
-    job = whole_jobs.begin(tmp_path_factory.mktemp("whole-job"))
-    yield job
-    job.process.terminate()
-    job.process.wait()
 
 
 class Execbench:

@@ -12,6 +12,8 @@ import strategy_calls as calls
 import strategies
 from strategies import Options
 
+pytestmark = pytest.mark.integration
+
 Submit = Callable[[object], Awaitable[calls.Ran]]
 
 
@@ -47,6 +49,7 @@ async def ask_again_and_again(submit: Submit, users: int, times: int, think_s: f
     return [one for of_user in answers for one in of_user]
 
 
+@pytest.mark.timed
 def test_eight_users_who_wait_for_their_answers_become_one_batch_of_eight():
     users = partial(ask_again_and_again, users=8, times=12, think_s=0.005)
     found = sizes(serve(partial(calls.run_for, 0.02), users))
@@ -54,6 +57,7 @@ def test_eight_users_who_wait_for_their_answers_become_one_batch_of_eight():
     assert settled.count(8) >= 0.7 * len(settled), found
 
 
+@pytest.mark.timed
 def test_a_lone_user_never_waits_for_company():
     users = partial(ask_again_and_again, users=1, times=20, think_s=0.005)
     began = time.monotonic()
@@ -62,6 +66,7 @@ def test_a_lone_user_never_waits_for_company():
     assert time.monotonic() - began < 0.8  # one wait would take a second
 
 
+@pytest.mark.timed
 def test_a_user_who_is_alone_after_a_crowd_waits_once_at_most():
     async def crowd_then_one(submit: Submit) -> list[float]:
         await ask_again_and_again(submit, users=8, times=4, think_s=0.005)
@@ -76,6 +81,7 @@ def test_a_user_who_is_alone_after_a_crowd_waits_once_at_most():
     assert sum(wait > 0.02 for wait in waits) <= 1, waits
 
 
+@pytest.mark.timed
 def test_where_arrivals_do_not_depend_on_answers_waiting_for_company_is_given_up():
     """Half loaded: an item that finds the worker free should begin at once, but for the rare attempt."""
     draw = random.Random(1)
@@ -102,6 +108,7 @@ def test_where_arrivals_do_not_depend_on_answers_waiting_for_company_is_given_up
     assert sum(wait > 0.004 for wait in waited) < 0.35 * len(waited), sorted(waited)[-20:]
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(("workers", "max_batch"), [(1, 4), (2, 32), (3, 2)])
 def test_no_batch_is_larger_than_allowed_or_than_a_workers_share(workers, max_batch):
     users = partial(ask_again_and_again, users=12, times=8, think_s=0.002)
@@ -111,6 +118,7 @@ def test_no_batch_is_larger_than_allowed_or_than_a_workers_share(workers, max_ba
     assert len({(one.pid, one.thread) for one in ran}) == workers
 
 
+@pytest.mark.timed
 def test_an_item_that_fails_harms_no_other_of_its_batch():
     async def mixed(submit: Submit) -> list[object]:
         first = asyncio.create_task(submit("first"))  # so that the others wait, and go together
@@ -123,6 +131,7 @@ def test_an_item_that_fails_harms_no_other_of_its_batch():
     assert isinstance(poison, calls.Refused)
 
 
+@pytest.mark.timed
 def test_items_of_clients_that_left_are_not_in_the_batch(tmp_path):
     async def leave_early(submit: Submit) -> None:
         busy = asyncio.create_task(submit("busy"))

@@ -8,6 +8,8 @@ import pytest
 
 from harness.beat import EVERY_MS, Beat, Lag, lag_of
 
+pytestmark = pytest.mark.timed
+
 Life = Callable[[], Awaitable[object]]
 
 
@@ -81,6 +83,7 @@ def test_a_stall_that_lasts_until_the_stop_is_seen() -> None:
     assert lag.max_ms > 190
 
 
+@pytest.mark.quick
 def test_a_beat_never_started_can_be_stopped_and_has_nothing_to_say() -> None:
     assert asyncio.run(Beat().stop()) == Lag(0, None, None)
 
@@ -115,6 +118,7 @@ def test_after_the_stop_nothing_beats_on_and_nothing_is_told_twice() -> None:
     assert second == Lag(0, None, None)
 
 
+@pytest.mark.quick
 def test_the_p99_of_200_beats_is_the_third_latest() -> None:
     """Nearest rank: 198 of 200 are at most as late."""
     assert lag_of([float(number) for number in range(1, 201)]) == Lag(200, 198.0, 200.0)

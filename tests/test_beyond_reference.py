@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from committed import CHECKOUT, assert_equal_to_the_committed, execbench, made_again, quoted, run_of, squeezed
 
+pytestmark = pytest.mark.integration
+
 DERIVED = ("summary.csv", "comparisons.csv", "costs.csv", "limits.csv", "io.csv", "ranking.csv", "advice.txt")
 PAGE = CHECKOUT / "docs" / "beyond.md"
 

@@ -39,6 +39,7 @@ def run(shared: Execbench) -> Path:
     return shared.folder / "run"
 
 
+@pytest.mark.timed
 def test_a_worker_of_12_ms_holds_about_what_it_can_do(run: Path) -> None:
     (row,) = csv.DictReader((run / "capacity.csv").read_text().splitlines())
     assert 17 < float(row["capacity_per_s"]) < 133  # windows of 1 s are too short for a queue
@@ -46,6 +47,7 @@ def test_a_worker_of_12_ms_holds_about_what_it_can_do(run: Path) -> None:
     assert row["verdict"] == "reference"
 
 
+@pytest.mark.timed
 def test_the_json_is_one_document_with_the_promise_and_the_windows(run: Path) -> None:
     document = json.loads((run.parent / "run.out").read_text())
     assert document["objectives"] == ["mean latency < 100 ms", "errors < 50 %"]
@@ -55,6 +57,7 @@ def test_the_json_is_one_document_with_the_promise_and_the_windows(run: Path) ->
     assert arm["arm"] in document["sentences"][0]
 
 
+@pytest.mark.timed
 def test_report_makes_the_same_again_from_the_rows(run: Path, shared: Execbench) -> None:
     made = {
         name: (run / name).read_bytes() for name in ("capacity.csv", "windows.csv", "charts/capacity.svg")
@@ -68,6 +71,7 @@ def test_report_makes_the_same_again_from_the_rows(run: Path, shared: Execbench)
     assert "thread holds" in done.stdout
 
 
+@pytest.mark.timed
 def test_the_run_says_what_was_asked_and_its_rows_are_those_of_any_run(run: Path) -> None:
     found = store.read(run)
     asked = found.record["capacity"]
@@ -78,6 +82,7 @@ def test_the_run_says_what_was_asked_and_its_rows_are_those_of_any_run(run: Path
     assert found.record["state"] == "finished"
 
 
+@pytest.mark.integration
 def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
     execbench: Execbench, here: Here
 ) -> None:
@@ -98,6 +103,7 @@ def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
         resume.reopen(execbench.folder / "run")
 
 
+@pytest.mark.timed
 def test_a_server_that_runs_already_is_asked_how_much_it_holds(execbench: Execbench) -> None:
     with running.serving(execbench.folder / "log", workload=running.synthetic(12.0, 0.0)) as child:
         asked = (
@@ -138,6 +144,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_starts(
     assert why in done.stderr
 
 
+@pytest.mark.integration
 def test_a_hopeless_window_is_given_up_and_known_by_its_length(tmp_path: Path) -> None:
     """A worker of 50 ms and 100 requests/s: a tenth of a second into the window ten of it are in flight."""
     hopeless = {"arrivals": Law("poisson", 100.0), "duration_s": 20.0, "settle_s": 0.5}
@@ -334,6 +341,7 @@ def test_an_empty_window_and_a_hopeless_rate_are_no_death() -> None:
     assert died_of([failed(NONE_GOOD, 20), good], {}) == ""
 
 
+@pytest.mark.timed
 def test_what_the_servers_ask_may_have_died(run: Path) -> None:
     gone = {
         "downstream": {"requests": 3, "first": "pgvector: gone", "died": ["The service pgvector has ended."]}

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from committed import CHECKOUT, assert_equal_to_the_committed, made_again, quoted, run_of
 
+pytestmark = pytest.mark.integration
+
 DERIVED = ("capacity.csv", "windows.csv", "advice.txt")
 
 
@@ -18,6 +20,7 @@ def test_every_table_is_made_again_from_the_packed_rows_byte_by_byte(reported: t
     assert_equal_to_the_committed("capacity", DERIVED, reported[0])
 
 
+@pytest.mark.quick
 def test_it_has_the_articles_three_and_batch_with_a_verdict_each_and_a_chart() -> None:
     table = pd.read_csv(run_of("capacity") / "capacity.csv").set_index("arm")
     assert set(table.index) == {"inline", "thread", "process", "batch"}

@@ -383,6 +383,7 @@ def test_neither_the_frame_nor_global_settings_are_changed():
     assert settings() == before
 
 
+@pytest.mark.integration
 def test_pyplot_is_never_loaded():
     script = (
         "import sys, io, pandas; from harness import charts; "

@@ -147,12 +147,14 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return numbers.small_run(tmp_path_factory.mktemp("check") / "run")
 
 
+@pytest.mark.integration
 def test_the_numbers_of_a_real_run_are_those_of_its_csv(small_run: Path) -> None:
     found = numbers.reported_numbers(small_run, numbers.report_of)
     assert found.passed, found
     assert int(found.measured.split()[0]) > 200
 
 
+@pytest.mark.integration
 def test_every_single_reported_number_is_compared(small_run: Path) -> None:
     """Each of them changed by a millionth turns the check red."""
     sound = numbers.report_of(small_run)
@@ -164,6 +166,7 @@ def test_every_single_reported_number_is_compared(small_run: Path) -> None:
             assert name in found.note
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "change",
     [
@@ -178,6 +181,7 @@ def test_a_number_too_many_or_too_few_is_found(small_run: Path, change: Any) -> 
     assert not numbers.reported_numbers(small_run, lambda folder: reported).passed
 
 
+@pytest.mark.integration
 def test_a_cell_that_is_not_reported_is_found(small_run: Path) -> None:
     reported = numbers.report_of(small_run)
     reported.popitem()
@@ -185,6 +189,7 @@ def test_a_cell_that_is_not_reported_is_found(small_run: Path) -> None:
     assert not numbers.reported_numbers(small_run, lambda folder: {}).passed
 
 
+@pytest.mark.integration
 def test_a_csv_that_was_changed_after_the_report_is_found(small_run: Path, tmp_path: Path) -> None:
     reported = numbers.report_of(small_run)
     lines = (small_run / "requests.csv").read_text().splitlines(keepends=True)
@@ -278,6 +283,7 @@ def lag_of(loader: Late) -> Result:
         return quick.dispatch_lag(lambda: roofline.quick(bench.supervisor, loader, "aiohttp"))
 
 
+@pytest.mark.integration
 def test_requests_that_are_sent_late_are_found() -> None:
     assert lag_of(Late(lambda number: 0.5)).passed
     assert not lag_of(Late(lambda number: 1.5)).passed
@@ -350,6 +356,7 @@ def test_a_client_that_drops_its_timeouts_is_found() -> None:
     assert not quick.timeouts(dropping, quiet).passed
 
 
+@pytest.mark.integration
 def test_the_silent_server_counts_whom_it_keeps_waiting() -> None:
     with Bench() as bench, silent_server(late_s=0.01) as server:
         outcome = bench.fire(server.url, arrivals="closed(1)", requests=30)
@@ -535,6 +542,7 @@ def test_the_quick_checks_take_less_than_three_minutes_and_have_names_of_their_o
     assert len({check.name for check in quick.CHECKS}) == len(quick.CHECKS)
 
 
+@pytest.mark.integration
 def test_the_command_prints_a_table_of_what_it_measured(execbench: Any) -> None:
     done = execbench("check", "--only", "quantiles", "--only", "arrivals")
     assert done.returncode == 0, done.stderr
@@ -543,6 +551,7 @@ def test_the_command_prints_a_table_of_what_it_measured(execbench: Any) -> None:
     assert "check 2/2" in done.stderr
 
 
+@pytest.mark.integration
 def test_a_failed_check_is_exit_code_1_and_stands_in_the_table(execbench: Any) -> None:
     """A wrk that does not work was there to be compared with, which is no pass."""
     broken = execbench.folder / "bin" / "wrk"
@@ -556,6 +565,7 @@ def test_a_failed_check_is_exit_code_1_and_stands_in_the_table(execbench: Any) -
     assert "1 of 2 checks failed" in done.stderr
 
 
+@pytest.mark.integration
 def test_an_interrupted_check_prints_what_it_has_measured(execbench: Any) -> None:
     process = execbench.start("check", "--only", "quantiles", "--only", "rate")
     said = ""
@@ -570,6 +580,7 @@ def test_an_interrupted_check_prints_what_it_has_measured(execbench: Any) -> Non
     assert "pass" in printed
 
 
+@pytest.mark.integration
 def test_json_is_one_document(execbench: Any) -> None:
     done = execbench("check", "--only", "arrivals", "--json")
     assert [found["passed"] for found in json.loads(done.stdout)["checks"]] == [True, True]

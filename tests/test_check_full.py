@@ -129,6 +129,7 @@ def states(parent: psutil.Process) -> list[str]:
     return [process.status() for process in (parent, *parent.children(recursive=True))]
 
 
+@pytest.mark.integration
 def test_the_server_and_its_workers_stand_still_and_go_on(family: psutil.Process) -> None:
     took: list[float] = []
     freezing = threading.Thread(target=lambda: took.append(freeze.stand_still(family.pid, 0.5)))
@@ -143,6 +144,7 @@ class Interrupted(BaseException):
     """As Ctrl-C is, at an awkward moment."""
 
 
+@pytest.mark.integration
 def test_whatever_happens_nobody_is_left_standing(family: psutil.Process) -> None:
     """A stopped process could not even be asked to end."""
 
@@ -184,6 +186,7 @@ def test_the_freeze_begins_while_the_load_is_on() -> None:
     assert (outcome, took) == (NOTHING, 1.0)
 
 
+@pytest.mark.integration
 def test_a_real_server_that_never_stands_still_turns_the_check_red() -> None:
     """The whole measurement, short, with a freeze that only claims to be one."""
     asked: list[int] = []

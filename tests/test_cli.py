@@ -79,6 +79,7 @@ def run_folder(shared: Execbench, ran: Done) -> Path:
     return shared.folder / "run"
 
 
+@pytest.mark.integration
 def test_a_run_leaves_its_rows_tables_charts_and_logs_in_the_folder_asked_for(run_folder: Path) -> None:
     names = set(digests(run_folder))
     assert names >= {"run.json", "trials.csv", "requests.csv", "summary.csv"}
@@ -88,6 +89,7 @@ def test_a_run_leaves_its_rows_tables_charts_and_logs_in_the_folder_asked_for(ru
     assert json.loads((run_folder / "run.json").read_text())["state"] == "finished"
 
 
+@pytest.mark.integration
 def test_a_run_without_plan_has_every_strategy_at_every_load_in_every_block(run_folder: Path) -> None:
     trials = rows(run_folder / "trials.csv")
     cells = [(row["strategy"], int(row["concurrency"]), int(row["block"])) for row in trials]
@@ -95,6 +97,7 @@ def test_a_run_without_plan_has_every_strategy_at_every_load_in_every_block(run_
     assert sorted(cells) == sorted(itertools.product(flagged.ARTICLES, CONCURRENCIES, blocks))
 
 
+@pytest.mark.integration
 def test_every_trial_measures_as_many_requests_as_asked_for(run_folder: Path) -> None:
     requests = rows(run_folder / "requests.csv")
     counts = Counter(row["trial"] for row in requests if row["phase"] == "measure")
@@ -102,22 +105,26 @@ def test_every_trial_measures_as_many_requests_as_asked_for(run_folder: Path) ->
     assert len(counts) == len(flagged.ARTICLES) * len(CONCURRENCIES) * BLOCKS
 
 
+@pytest.mark.integration
 def test_what_a_run_says_begins_with_the_finding_in_one_sentence(ran: Done) -> None:
     first = ran.stdout.splitlines()[0]
     assert re.fullmatch(r"At c = 2, \w+ answers in [\d.]+ ms \(median\), \d+ requests/s.*\.", first)
     assert ". " not in first
 
 
+@pytest.mark.integration
 def test_what_a_run_says_names_every_arm_and_where_the_rest_lies(ran: Done) -> None:
     for name in flagged.ARTICLES:
         assert f"\n{name} " in ran.stdout
     assert "Rows, tables and charts: run" in ran.stdout
 
 
+@pytest.mark.integration
 def test_piped_it_fits_80_columns_whatever_the_environment_says(ran: Done) -> None:
     assert_fits(ran.stdout)
 
 
+@pytest.mark.integration
 def test_without_a_terminal_progress_is_plain_lines_on_stderr_only(ran: Done) -> None:
     assert "starting servers" in ran.stderr
     assert re.search(rf"^trial 1/{len(flagged.ARTICLES) * 4}, block 1: \w+, closed\(\d\)", ran.stderr, re.M)
@@ -155,6 +162,7 @@ def plan(execbench: Execbench) -> str:
     return "mine.toml"
 
 
+@pytest.mark.integration
 def test_a_plan_file_is_run_with_the_arms_of_the_strategy_asked_for_and_no_name_is_cut(
     execbench: Execbench, plan: str
 ) -> None:
@@ -182,6 +190,7 @@ def copy(execbench: Execbench, run_folder: Path) -> Path:
     return Path(shutil.copytree(run_folder, execbench.folder / "copy"))
 
 
+@pytest.mark.integration
 def test_report_rebuilds_tables_and_charts_byte_for_byte(execbench: Execbench, copy: Path, ran: Done) -> None:
     before = digests(copy)
     (copy / "summary.csv").unlink()
@@ -192,6 +201,7 @@ def test_report_rebuilds_tables_and_charts_byte_for_byte(execbench: Execbench, c
     assert done.stdout.replace("charts: copy", "charts: run") == ran.stdout
 
 
+@pytest.mark.integration
 def test_one_changed_row_changes_what_report_makes_of_it(execbench: Execbench, copy: Path) -> None:
     before = digests(copy)
     lines = (copy / "requests.csv").read_text().splitlines(keepends=True)
@@ -207,6 +217,7 @@ def test_one_changed_row_changes_what_report_makes_of_it(execbench: Execbench, c
     assert changed_files >= {"requests.csv", "summary.csv", "charts/split.png", "charts/split.svg"}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
@@ -232,6 +243,7 @@ def test_a_foreign_or_damaged_file_is_refused_and_nothing_is_overwritten(
     assert digests(copy) == before
 
 
+@pytest.mark.integration
 def test_a_folder_that_is_not_there_is_refused(execbench: Execbench) -> None:
     done = execbench("report", "nothing")
     assert_refused(done, 1, r"Error \(results\): There is no run folder nothing\.\nRuns lie in results/")
@@ -328,6 +340,7 @@ def test_bad_input_is_one_clear_message_and_leaves_nothing(
     assert set(littered.folder.rglob("*")) == before
 
 
+@pytest.mark.integration
 def test_results_are_one_json_document_where_that_is_asked_for(shared: Execbench, run_folder: Path) -> None:
     for words in (("list",), ("compare", "run")):
         done = shared(*words, "--json")
@@ -337,6 +350,7 @@ def test_results_are_one_json_document_where_that_is_asked_for(shared: Execbench
     assert {row["arm"] for row in said["summary"]} == set(flagged.ARTICLES)
 
 
+@pytest.mark.integration
 def test_an_open_loop_is_reported_with_latency_service_time_and_dispatch_lag(execbench: Execbench) -> None:
     plan = """
         name = "opened"
@@ -374,6 +388,7 @@ def test_a_model_that_cannot_be_loaded_leaves_no_folder_in_the_way_of_the_next_a
     assert not list(execbench.folder.iterdir())
 
 
+@pytest.mark.integration
 def test_a_port_in_use_is_refused(execbench: Execbench) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -381,6 +396,7 @@ def test_a_port_in_use_is_refused(execbench: Execbench) -> None:
     assert_refused(done, 1, rf"Error \(server\): Port {port} of 127\.0\.0\.1 cannot be used: .*\n.*--port")
 
 
+@pytest.mark.integration
 def test_a_server_that_takes_the_connection_and_says_nothing_does_not_answer(execbench: Execbench) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
@@ -389,6 +405,7 @@ def test_a_server_that_takes_the_connection_and_says_nothing_does_not_answer(exe
     assert not list(execbench.folder.iterdir())
 
 
+@pytest.mark.integration
 def test_debug_adds_the_traceback_and_keeps_message_and_exit_code(execbench: Execbench) -> None:
     done = execbench("--debug", "run", "--strategy", "tread")
     assert done.returncode == 2
@@ -399,6 +416,7 @@ def test_debug_adds_the_traceback_and_keeps_message_and_exit_code(execbench: Exe
 # -- list, help, version ---------------------------------------------------------------------------------
 
 
+@pytest.mark.integration
 def test_list_names_every_strategy_workload_and_plan_with_its_summary(execbench: Execbench) -> None:
     done = execbench("list")
     assert done.returncode == 0, done.stderr
@@ -407,10 +425,12 @@ def test_list_names_every_strategy_workload_and_plan_with_its_summary(execbench:
     assert_fits(done.stdout.replace("\n… ", "\n"))
 
 
+@pytest.mark.integration
 def test_version_is_the_packages(execbench: Execbench) -> None:
     assert execbench("--version").stdout == f"execbench {__version__}\n"
 
 
+@pytest.mark.integration
 def test_without_arguments_the_help_is_shown(execbench: Execbench) -> None:
     bare, asked = execbench(), execbench("--help")
     assert bare.returncode == asked.returncode == 0
@@ -436,12 +456,14 @@ def served(shared: Execbench) -> Iterator[str]:
     process.communicate()
 
 
+@pytest.mark.integration
 def test_serve_says_where_it_is_and_answers_there_with_the_split(served: str) -> None:
     answer = httpx.get(served)
     assert answer.status_code == 200
     assert "queue" in answer.headers["Server-Timing"]
 
 
+@pytest.mark.integration
 def test_load_shows_the_split_of_a_server_that_tells_it(execbench: Execbench, served: str) -> None:
     done = execbench("load", served, "--requests", "20", "--concurrency", "2", "--out", "loaded")
     assert done.returncode == 0, done.stderr
@@ -456,6 +478,7 @@ def test_load_shows_the_split_of_a_server_that_tells_it(execbench: Execbench, se
     assert_refused(refused, 1, r"Error \(results\): The folder loaded exists already")
 
 
+@pytest.mark.integration
 def test_load_posts_the_texts_of_the_seed_for_as_long_as_asked(execbench: Execbench) -> None:
     with plain_server() as (url, seen):
         measured = ("--duration", "0.3", "--concurrency", "1", "--transport", "httpx")
@@ -469,6 +492,7 @@ def test_load_posts_the_texts_of_the_seed_for_as_long_as_asked(execbench: Execbe
     assert trial["failed"] == "0"
 
 
+@pytest.mark.integration
 def test_load_measures_a_server_that_knows_nothing_of_us(execbench: Execbench) -> None:
     with plain_server() as (url, seen):
         done = execbench("load", url, "--requests", "10", "--concurrency", "2", "--out", "loaded")
@@ -482,6 +506,7 @@ def test_load_measures_a_server_that_knows_nothing_of_us(execbench: Execbench) -
     assert run.requests["model_ms"].isna().all()
 
 
+@pytest.mark.integration
 def test_load_fails_when_no_request_gets_a_good_answer_and_says_why(execbench: Execbench) -> None:
     with plain_server() as (url, _):
         done = execbench("load", f"{url}missing", "--requests", "10", "--out", "loaded")
@@ -558,6 +583,7 @@ def read_terminal(terminal: int) -> bytes:
         return b""
 
 
+@pytest.mark.integration
 def test_on_a_terminal_progress_is_one_live_line(terminal: tuple[str, str]) -> None:
     shown, _ = terminal
     frames = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame) for frame in re.split(r"[\r\n]", shown)]
@@ -568,6 +594,7 @@ def test_on_a_terminal_progress_is_one_live_line(terminal: tuple[str, str]) -> N
     assert "\x1b[1A" not in until_it_is_wiped, "it went back up over more than one line"
 
 
+@pytest.mark.integration
 def test_stdout_is_the_report_alone_when_a_terminal_shows_the_progress(terminal: tuple[str, str]) -> None:
     _, stdout = terminal
     assert stdout.startswith("At c = 8, ")
@@ -575,6 +602,7 @@ def test_stdout_is_the_report_alone_when_a_terminal_shows_the_progress(terminal:
     assert "\x1b" not in stdout
 
 
+@pytest.mark.integration
 def test_strategies_can_be_chosen_without_a_plan_and_the_record_says_what_was_asked_for(
     shared: Execbench, terminal: tuple[str, str]
 ) -> None:

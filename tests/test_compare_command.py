@@ -394,6 +394,7 @@ def test_help_tells_the_exit_codes(execbench: InProcess) -> None:
         assert code in said
 
 
+@pytest.mark.integration
 def test_a_failed_gate_is_the_exit_code_of_the_process(shared: Execbench) -> None:
     run = save(shared.folder / "slow", world(32.0))
     assert shared("compare", run, "--fail-on", "slower").returncode == GATE_FAILED

@@ -18,7 +18,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import asyncpg
 import psutil
 import pytest
 from conftest import Execbench, Here, wait_for
@@ -139,6 +138,7 @@ def test_without_its_packages_a_database_is_refused_with_the_way_to_them(
     assert "make setup EXTRAS=pg" in caught.value.hint
 
 
+@pytest.mark.integration
 def test_a_password_is_not_kept_with_the_results(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGPASSWORD", raising=False)
     with pytest.raises(ValueError, match="PGPASSWORD"):
@@ -168,6 +168,7 @@ def test_the_texts_of_a_table_are_all_different_and_always_the_same() -> None:
 # -- the contract of the kinds ---------------------------------------------------------------------------
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("io", ["sleep", "socket"])
 def test_it_takes_what_was_asked_for_and_requests_do_not_wait_for_each_other(
     services: Services, tmp_path: Path, io: str
@@ -209,6 +210,7 @@ def neighbour() -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.timed
 def test_another_service_is_asked_by_each_request_and_its_own_time_is_read(tmp_path: Path) -> None:
     with neighbour() as url:
         workload = synthetic(service_ms=0.0, io=f"{url}/slow")
@@ -226,6 +228,7 @@ async def drop_the_second(reader: asyncio.StreamReader, writer: asyncio.StreamWr
     writer.close()
 
 
+@pytest.mark.integration
 def test_a_dropped_connection_is_a_failure_and_nothing_is_asked_again_in_silence() -> None:
     connections = 0
 
@@ -247,6 +250,7 @@ def test_a_dropped_connection_is_a_failure_and_nothing_is_asked_again_in_silence
     assert connections == 1
 
 
+@pytest.mark.integration
 def test_a_service_that_refuses_or_is_gone_is_a_row_with_the_reason(tmp_path: Path) -> None:
     with neighbour() as url:
         refused = fired(tmp_path / "log", synthetic(0.0, io=f"{url}/"), requests=3)
@@ -255,6 +259,7 @@ def test_a_service_that_refuses_or_is_gone_is_a_row_with_the_reason(tmp_path: Pa
     assert all(shot.error.startswith("HTTP 502: downstream http: ") for shot in measured(gone))
 
 
+@pytest.mark.integration
 def test_one_that_does_not_answer_in_time_is_504(services: Services, tmp_path: Path) -> None:
     workload = services.connected(synthetic(0.0, io="socket", io_ms=300.0))
     impatient = workload.model_copy(update={"io_timeout_s": 0.05})
@@ -279,6 +284,7 @@ def ask(options: WorkloadOptions, text: str) -> downstream.Found:
     return asyncio.run(once())
 
 
+@pytest.mark.integration
 def test_the_nearest_neighbour_of_a_stored_text_is_that_text(services: Services) -> None:
     options = services.connected(vectors())
     for text in list(texts.distinct(1, ROWS))[:5]:
@@ -313,6 +319,7 @@ BACKENDS = (
 )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("io_dsn", "most"), [(None, 24), ("postgresql://somebodys/database", 10)])
 def test_requests_do_not_wait_for_each_others_connection_unless_the_database_is_somebodys(
     services: Services, io_dsn: str | None, most: int
@@ -322,6 +329,8 @@ def test_requests_do_not_wait_for_each_others_connection_unless_the_database_is_
     (result,) = workload.predict(workload.load(), ["a text"])
 
     async def connections() -> int:
+        import asyncpg
+
         watching = await asyncpg.connect(options.io_address)
         began = await watching.fetchval("SELECT clock_timestamp()")
         async with downstream.opened(workload, options) as asked:
@@ -334,6 +343,7 @@ def test_requests_do_not_wait_for_each_others_connection_unless_the_database_is_
     assert asyncio.run(connections()) == most
 
 
+@pytest.mark.timed
 def test_a_stall_of_the_loop_grows_the_wait_and_leaves_the_databases_own_time_alone(
     services: Services, tmp_path: Path
 ) -> None:
@@ -345,6 +355,7 @@ def test_a_stall_of_the_loop_grows_the_wait_and_leaves_the_databases_own_time_al
     assert len(server_of(busy)) == len(io_of(busy)) == 40
 
 
+@pytest.mark.integration
 def test_a_delay_injected_into_the_wait_is_none_of_the_databases(services: Services, tmp_path: Path) -> None:
     options = services.connected(vectors())
     late = fired(tmp_path / "log", options, inject=Inject(io_ms=30.0), requests=20)
@@ -408,6 +419,7 @@ class Postgres:
             return False
 
 
+@pytest.mark.integration
 def test_a_database_that_is_killed_is_survived_and_named(
     execbench: Execbench, start: Callable[..., Any]
 ) -> None:
@@ -431,6 +443,7 @@ def test_a_database_that_is_killed_is_survived_and_named(
     database.assert_gone()
 
 
+@pytest.mark.integration
 def test_a_database_that_hangs_for_a_while_gives_rows_of_504_and_the_run_goes_on(
     execbench: Execbench, start: Callable[..., Any]
 ) -> None:
@@ -447,6 +460,7 @@ def test_a_database_that_hangs_for_a_while_gives_rows_of_504_and_the_run_goes_on
     database.assert_gone()
 
 
+@pytest.mark.integration
 def test_a_run_that_is_interrupted_takes_the_database_along(
     execbench: Execbench, start: Callable[..., Any]
 ) -> None:
@@ -458,6 +472,7 @@ def test_a_run_that_is_interrupted_takes_the_database_along(
     database.assert_gone()
 
 
+@pytest.mark.integration
 def test_a_run_that_is_killed_takes_the_database_along_also_one_that_hangs(
     execbench: Execbench, start: Callable[..., Any]
 ) -> None:
@@ -469,6 +484,7 @@ def test_a_run_that_is_killed_takes_the_database_along_also_one_that_hangs(
     database.assert_gone()
 
 
+@pytest.mark.integration
 def test_when_its_keeper_is_killed_postgresql_ends_and_the_run_does_not_wait_for_ever(tmp_path: Path) -> None:
     """Killed while it makes the table: the run reads what it says meanwhile."""
     postmasters: list[psutil.Process] = []
@@ -501,6 +517,7 @@ def is_at_work(process: psutil.Process) -> bool:
         return False
 
 
+@pytest.mark.integration
 def test_a_run_that_is_killed_takes_its_socket_child_along(execbench: Execbench) -> None:
     words = ("--workload", "synthetic", "--strategy", "thread", "--io", "socket:5ms", "--no-self-check")
     process = execbench.start("run", *words, "--out", "out")
@@ -541,6 +558,8 @@ def existing(tmp_path: Path, *, with_vector: bool = True) -> Iterator[str]:
 
 
 async def execute(dsn: str, statement: str) -> None:
+    import asyncpg
+
     connection = await asyncpg.connect(dsn)
     await connection.execute(statement)
     await connection.close()
@@ -548,6 +567,8 @@ async def execute(dsn: str, statement: str) -> None:
 
 def fetched(dsn: str, query: str) -> list[Any]:
     async def fetch() -> list[Any]:
+        import asyncpg
+
         connection = await asyncpg.connect(dsn)
         rows: list[Any] = [row[0] for row in await connection.fetch(query)]
         await connection.close()
@@ -559,6 +580,7 @@ def fetched(dsn: str, query: str) -> list[Any]:
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'execbench%'"
 
 
+@pytest.mark.integration
 @pytest.mark.timeout(120)
 def test_an_existing_database_gets_a_schema_that_is_dropped_and_keeps_all_else(
     execbench: Execbench, start: Callable[..., Any], tmp_path: Path
@@ -580,6 +602,7 @@ def test_an_existing_database_gets_a_schema_that_is_dropped_and_keeps_all_else(
         execbench.assert_nothing_is_left()
 
 
+@pytest.mark.integration
 def test_a_schema_that_cannot_be_dropped_is_named_at_the_end(
     execbench: Execbench, start: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -604,6 +627,7 @@ def refusal(log: Path, dsn: str) -> HarnessError:
     return caught.value
 
 
+@pytest.mark.integration
 def test_an_address_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     for dsn in ("postgresql://me@127.0.0.1:1/x", "nonsense"):
         error = refusal(tmp_path / "log", dsn)
@@ -612,6 +636,7 @@ def test_an_address_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         assert "postgresql://user@host" in error.hint
 
 
+@pytest.mark.integration
 def test_a_database_without_the_extension_is_told_apart(tmp_path: Path) -> None:
     with existing(tmp_path, with_vector=False) as dsn:
         error = refusal(tmp_path / "log", dsn)
@@ -635,12 +660,14 @@ def own(tmp_path: Path, code: str, **options: Any) -> WorkloadOptions:
     return WorkloadOptions.model_validate({"name": str(path), "io": "pgvector", "io_rows": 20, **options})
 
 
+@pytest.mark.integration
 def test_a_workload_of_the_users_own_that_gives_lists_is_searched_by_them(tmp_path: Path) -> None:
     with Services(lambda name: tmp_path / f"{name}.log", lambda stage: None) as services:
         found = ask(services.connected(own(tmp_path, OWN)), "How big is London")
     assert len(found.value) == 10
 
 
+@pytest.mark.integration
 def test_one_whose_results_are_no_vectors_is_told_so_when_the_table_is_made(tmp_path: Path) -> None:
     with Services(lambda name: tmp_path / f"{name}.log", lambda stage: None) as services:
         words = own(tmp_path, OWN.replace("[float(len(item)), float(len(item) % model), 1.0]", "item"))

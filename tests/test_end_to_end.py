@@ -3,21 +3,28 @@
 import csv
 import json
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from whole_job import BLOCKS, CONCURRENCIES, REQUESTS, WholeJob
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
 
 ARMS = 7  # the article's four, two with scaled I/O, the twin
+CONCURRENCIES = (1, 4)
+BLOCKS = 2
+REQUESTS = 6
 
 
 @pytest.fixture(scope="module")
-def run(whole_job: WholeJob) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """Its folder and what it said, once it has ended."""
-    return whole_job.folder, whole_job.wait()
+    folder = tmp_path_factory.mktemp("whole-job") / "run"
+    loads = [word for c in CONCURRENCIES for word in ("--concurrency", str(c))]
+    small = ["--blocks", str(BLOCKS), "--requests", str(REQUESTS), "--out", str(folder)]
+    command = [sys.executable, "-m", "harness.cli", "run", "article", "--no-self-check", *loads, *small]
+    return folder, subprocess.run(command, capture_output=True, text=True)
 
 
 def rows(folder: Path, name: str) -> list[dict[str, str]]:

@@ -25,6 +25,8 @@ from harness.faults.records import OUTCOMES, Found, Seen, Tally, seen, unmet
 from harness.faults.site import Pace
 from harness.options import WorkloadOptions
 
+pytestmark = pytest.mark.timed
+
 AT_ONCE = 4
 HURRIED = Pace(recovers_within_s=4.0, ends_within_s=2.0, overload_s=1.5, storm_s=4.2, storm_every_s=1.3)
 PATIENT = Pace(recovers_within_s=15.0, overload_s=1.5, storm_s=4.2, storm_every_s=1.3)
@@ -220,6 +222,7 @@ ROWS = [
 HOW = page.Made("execbench faults", "2026-01-01", "a machine", "some code")
 
 
+@pytest.mark.quick
 def test_a_cell_says_what_came_of_it_and_whom_it_hit() -> None:
     assert [page.cell(row) for row in ROWS] == [
         "recovered 1.2 s, 1 refused, 2 failed",
@@ -228,6 +231,7 @@ def test_a_cell_says_what_came_of_it_and_whom_it_hit() -> None:
     ]
 
 
+@pytest.mark.quick
 def test_the_page_says_how_it_was_made_and_names_who_was_not_there() -> None:
     text = page.render(HOW, ROWS, "faults")
     assert "Made by `execbench faults` on 2026-01-01" in text
@@ -237,6 +241,7 @@ def test_the_page_says_how_it_was_made_and_names_who_was_not_there() -> None:
     assert "piles up" not in text
 
 
+@pytest.mark.quick
 def test_the_csv_has_a_column_for_every_field(tmp_path: Path) -> None:
     page.write(tmp_path / "deep" / "x.md", "text", ROWS)
     lines = (tmp_path / "deep" / "x.csv").read_text().splitlines()
@@ -244,12 +249,14 @@ def test_the_csv_has_a_column_for_every_field(tmp_path: Path) -> None:
     assert len(lines) == 1 + len(ROWS)
 
 
+@pytest.mark.quick
 def test_a_page_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(HarnessError, match="cannot be written"):
         page.write(tmp_path / "file" / "x.md", "text", ROWS)
 
 
+@pytest.mark.quick
 def test_every_strategy_there_is_has_an_arm_or_is_named_with_the_reason() -> None:
     import strategies
 
@@ -266,6 +273,7 @@ def execbench() -> Callable[..., Any]:
     return lambda words: CliRunner().invoke(app, words.split())
 
 
+@pytest.mark.integration
 def test_the_command_writes_what_it_shows(execbench: Callable[..., Any], tmp_path: Path) -> None:
     out = tmp_path / "faults.md"
     done = execbench(f"--strategy supervised --fault raise --json --out {out}")
@@ -277,6 +285,7 @@ def test_the_command_writes_what_it_shows(execbench: Callable[..., Any], tmp_pat
     assert out.with_suffix(".csv").exists()
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -292,6 +301,7 @@ def test_what_there_is_not_is_refused(execbench: Callable[..., Any], words: str,
     assert said in error.what
 
 
+@pytest.mark.quick
 def test_the_list_shows_every_fault(execbench: Callable[..., Any]) -> None:
     assert json.loads(execbench("--list --json").stdout) == {
         name: fault.summary for name, fault in FAULTS.items()

@@ -17,6 +17,8 @@ from harness import workloads
 from harness.errors import HarnessError
 from harness.workloads import _faulty
 
+pytestmark = pytest.mark.integration
+
 
 def ask(item: str, **options: Any) -> str:
     workload = workloads.create(running.synthetic(0, 0, **{"faults": True, **options}))
@@ -59,6 +61,7 @@ def test_an_item_sleeps_as_long_as_it_says_and_leaves_a_line_that_tells_it_from_
     assert f"{_faulty.begins('fault:sleep=0.1 first')} {os.getpid()}\n" in capfd.readouterr().err
 
 
+@pytest.mark.quick
 def test_a_result_that_cannot_be_pickled_is_a_text_all_the_same() -> None:
     result = _faulty.misbehave("fault:unpicklable")
     assert isinstance(result, str)
@@ -66,6 +69,7 @@ def test_a_result_that_cannot_be_pickled_is_a_text_all_the_same() -> None:
         pickle.dumps(result)
 
 
+@pytest.mark.quick
 def test_an_exception_of_each_kind_fails_where_it_should() -> None:
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(_faulty.UnpicklableError("x"))

@@ -18,6 +18,8 @@ from harness.options import Inject, LoadOptions, ServerOptions
 from harness.records import Identity, Outcome, Shot, to_rows
 from harness.supervisor import Supervisor
 
+pytestmark = pytest.mark.timed
+
 CONCURRENCY = 8
 # inline, answers come in bursts of eight: fewer requests would leave too much to where the window is cut
 REQUESTS = {"inline": 240, "thread": 96, "process": 160}

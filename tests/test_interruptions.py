@@ -16,6 +16,8 @@ from conftest import Execbench, wait_for
 from harness import server, store
 from harness.plans import Plan
 
+pytestmark = pytest.mark.integration
+
 QUICK = ("--workload", "synthetic", "--service-ms", "2", "--io-ms", "1", "--concurrency", "2")
 STUCK = ("--workload", "synthetic", "--service-ms", "60000")
 ENDLESS = ("--requests", "20", "--blocks", "1000", "--out", "run")
@@ -88,6 +90,7 @@ def test_ctrl_c_before_the_first_trial_leaves_no_folder_behind(execbench: Execbe
     assert not list(execbench.folder.iterdir())
 
 
+@pytest.mark.timed
 def test_a_second_ctrl_c_leaves_nothing_either(execbench: Execbench) -> None:
     process = execbench.start("run", "--no-self-check", *STUCK, "--strategy", "process", *ENDLESS)
     wait_for(lambda: "spawn_main" in str([p.cmdline() for p in execbench.processes()]))
@@ -98,6 +101,7 @@ def test_a_second_ctrl_c_leaves_nothing_either(execbench: Execbench) -> None:
     assert ending(process)[0] == 130
 
 
+@pytest.mark.timed
 def test_killed_with_a_worker_in_a_c_call_it_takes_all_its_processes_along(execbench: Execbench) -> None:
     """The worker holds its interpreter's lock, so nothing in it can notice that its parent has gone.
 
@@ -162,6 +166,7 @@ HELD = """
     """
 
 
+@pytest.mark.timed
 def test_a_server_that_dies_fails_its_own_trials_and_the_others_are_run_to_the_end(
     execbench: Execbench,
 ) -> None:

@@ -8,6 +8,8 @@ import httpx
 import pytest
 import running
 
+pytestmark = pytest.mark.timed
+
 
 def ask_and_leave(url: str, after_s: float) -> None:
     """Send a whole request, and close the connection without waiting for the answer."""

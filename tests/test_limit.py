@@ -29,6 +29,7 @@ def test_all_batch_sizes_take_turns_and_no_call_gets_the_texts_of_another() -> N
     assert len(set(asked)) == len(asked)
 
 
+@pytest.mark.timed
 def test_a_size_is_called_for_as_long_as_asked_for_and_its_median_is_told() -> None:
     calls: list[list[str]] = []
     found = limit.call_times_ms(calls.append, texts(), each_s=0.02)
@@ -56,6 +57,7 @@ def test_in_the_loop_the_library_chooses_its_threads() -> None:
     }
 
 
+@pytest.mark.integration
 def test_what_goes_wrong_in_the_child_is_an_error_here_with_the_way_out(tmp_path: Path) -> None:
     asked = Asked(workload=WorkloadOptions(name="embd"), each_s=0.0, seed=1)
     with Supervisor() as supervisor, pytest.raises(HarnessError, match="no workload 'embd'") as caught:
@@ -81,6 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+@pytest.mark.timed
 def test_a_run_records_what_the_bare_model_takes_and_which_arms_run_it(folder: Path) -> None:
     (found,) = record(folder)["limits"]
     assert found["arms"] == ["a", "b"]
@@ -90,10 +93,12 @@ def test_a_run_records_what_the_bare_model_takes_and_which_arms_run_it(folder: P
     assert all(4.0 <= took_ms < 8.0 for took_ms in found["batches"].values())
 
 
+@pytest.mark.timed
 def test_a_request_with_nothing_to_do_takes_less_than_one_with_a_model(folder: Path) -> None:
     assert 0.1 < record(folder)["null_ms"] < 4.0
 
 
+@pytest.mark.timed
 def test_a_run_records_what_a_dead_worker_means_in_the_words_of_what_runs_the_batches(folder: Path) -> None:
     arms = record(folder)["arms"]
     assert {arms[name]["when_worker_dies"] for name in "ab"} == {"it is the server itself that dies"}

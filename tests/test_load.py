@@ -35,6 +35,8 @@ from harness.options import LoadOptions, Texts
 from harness.records import COOLDOWN, MEASURE, WARMUP, Outcome, Shot
 from harness.supervisor import Supervisor
 
+pytestmark = pytest.mark.integration
+
 TRANSPORTS = ("aiohttp", "httpx")
 both_transports = pytest.mark.parametrize("transport", TRANSPORTS)
 
@@ -249,6 +251,7 @@ def test_the_phases_follow_each_other_and_bound_the_window(loader: Loader) -> No
     assert outcome.window_end_ms == max(shot.done_ms for shot in measured)
 
 
+@pytest.mark.timed
 def test_all_users_have_a_request_under_way_from_the_first_measured_to_the_last(loader: Loader) -> None:
     """Also in the last tenth of the window: the cooldown is there so that the end is not easier."""
     with answering(uneven) as server:
@@ -265,6 +268,7 @@ def test_all_users_have_a_request_under_way_from_the_first_measured_to_the_last(
         assert server.mean_in_flight(start, start + (end - start) / 10) > 6.8
 
 
+@pytest.mark.timed
 @both_transports
 def test_a_users_next_request_is_due_when_his_last_answer_is_done(loader: Loader, transport: str) -> None:
     with answering(uneven) as server:
@@ -301,6 +305,7 @@ def test_a_slow_server_does_not_stretch_the_window(loader: Loader) -> None:
     assert min(shot.done_ms for shot in outcome.shots) > outcome.window_end_ms
 
 
+@pytest.mark.timed
 def test_warm_up_lasts_as_long_as_it_takes_to_settle(loader: Loader) -> None:
     with answering(after(10)) as server:
         outcome = fire(loader, server.url, concurrency=2, warmup_requests=1, settle_s=0.4, requests=4)
@@ -341,6 +346,7 @@ def test_without_texts_a_request_has_no_body(loader: Loader, transport: str) -> 
 # -- what is measured ----------------------------------------------------------------------------------
 
 
+@pytest.mark.timed
 @both_transports
 @pytest.mark.parametrize("delay_ms", [5, 20, 100])
 def test_a_server_of_known_delay_is_measured_right(loader: Loader, transport: str, delay_ms: int) -> None:
@@ -357,6 +363,7 @@ def test_a_server_of_known_delay_is_measured_right(loader: Loader, transport: st
     assert statistics.median(extra[:requests]) < 3.8 + statistics.median(extra[requests:])
 
 
+@pytest.mark.timed
 @both_transports
 def test_both_transports_make_the_same_rows(loader: Loader, transport: str) -> None:
     """Good, refused, dropped, late, truncated: the words of an error may differ, nothing else."""
@@ -418,6 +425,7 @@ def test_without_a_limit_of_ours_aiohttp_would_open_a_hundred() -> None:
     assert server.most_at_once == 100
 
 
+@pytest.mark.timed
 def test_progress_is_told_about_twice_a_second(loader: Loader) -> None:
     heard: list[tuple[int, float]] = []
     with answering(after(20)) as server:
@@ -456,6 +464,7 @@ def test_the_stamp_of_a_server_that_may_be_another_host_is_dropped(loader: Loade
     assert [(s.timings.entered_ms, s.timings.handler_ms) for s in outcome.shots] == [(None, 1.0)] * 3
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("url", "ours"),
     [
@@ -490,6 +499,7 @@ async def head_only(arrival: Arrival) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nthis is"
 
 
+@pytest.mark.timed
 @both_transports
 @pytest.mark.parametrize("silence", [never, head_only])
 def test_a_timeout_is_a_row_without_status_after_the_timeout_and_not_much_later(
@@ -505,6 +515,7 @@ def test_a_timeout_is_a_row_without_status_after_the_timeout_and_not_much_later(
     assert len(server.arrivals) == len(outcome.shots)
 
 
+@pytest.mark.timed
 @both_transports
 def test_an_answer_that_trickles_in_for_ever_times_out_as_a_whole(loader: Loader, transport: str) -> None:
     """Each byte comes in time; a timeout on reads alone would never end this."""
@@ -627,6 +638,7 @@ def test_without_the_guard_aiohttp_asks_again_and_nobody_hears_of_it(reset: bool
         assert len(server.arrivals) == 2
 
 
+@pytest.mark.timed
 @both_transports
 def test_a_refused_connection_is_a_row_and_the_client_does_not_spin(loader: Loader, transport: str) -> None:
     url = f"http://127.0.0.1:{closed_port()}/"

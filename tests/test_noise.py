@@ -22,6 +22,8 @@ from harness.beat import Lag
 from harness.noise import Meter, memory_uss_bytes, trial_lags_behind
 from harness.records import Noise
 
+pytestmark = pytest.mark.timed
+
 SPIN = "while True: pass"
 SLEEP = "import time; time.sleep(600)"
 PARENT_OF_SPINNER = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SPIN!r}])"
@@ -181,6 +183,7 @@ def test_a_machine_that_is_taken_away_is_steal(monkeypatch: pytest.MonkeyPatch) 
     assert known(meter.end().steal_share) == pytest.approx(0.5, abs=0.2)
 
 
+@pytest.mark.quick
 def test_the_lag_of_the_servers_loop_is_handed_through() -> None:
     meter = Meter({}, [])
     meter.begin("arm")
@@ -226,6 +229,7 @@ def test_memory_is_what_the_processes_of_an_arm_have_for_themselves() -> None:
     assert memory_uss_bytes(server.pid) is None
 
 
+@pytest.mark.quick
 def test_a_trial_whose_client_is_late_half_of_the_time_is_invalid() -> None:
     assert trial_lags_behind([0.1] * 51 + [50.0] * 49) == ""
     assert trial_lags_behind([0.1] * 49 + [50.0] * 51) == (

@@ -19,6 +19,8 @@ from harness.load import Window
 from harness.options import LoadOptions
 from harness.records import COOLDOWN, MEASURE, PING, WARMUP, Shot
 
+pytestmark = pytest.mark.integration
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -72,6 +74,7 @@ def lag_ms(shot: Shot) -> float:
     return shot.sent_ms - shot.due_ms
 
 
+@pytest.mark.timed
 def test_requests_are_due_as_the_schedule_says_and_never_sent_before(fire: Fire) -> None:
     with answering(lambda number: 0.002) as url:
         outcome = fire(url, arrivals=parse("constant(100)"), duration_s=1.0)
@@ -92,6 +95,7 @@ def test_two_trials_of_one_seed_are_due_at_the_same_times(fire: Fire) -> None:
     assert all(200 <= moment < 700 for moment in due[0])
 
 
+@pytest.mark.timed
 def test_a_stalled_server_does_not_hold_the_schedule_back_and_latency_counts_from_due(fire: Fire) -> None:
     """One answer takes 0.5 s; a closed loop of one user would send nothing meanwhile."""
     with answering(lambda number: 0.5 if number == 10 else 0.001) as url:
@@ -102,6 +106,7 @@ def test_a_stalled_server_does_not_hold_the_schedule_back_and_latency_counts_fro
     assert [shot.due_ms for shot in slow] == [200.0]
 
 
+@pytest.mark.timed
 def test_more_requests_than_the_cap_wait_and_are_counted(fire: Fire) -> None:
     with answering(lambda number: 0.1) as url:
         outcome = fire(url, arrivals=parse("constant(100)"), cap=4, duration_s=1.0)
@@ -149,6 +154,7 @@ def test_a_replay_ends_with_its_file(fire: Fire, tmp_path: Path) -> None:
     assert outcome.window_end_ms < 5_000
 
 
+@pytest.mark.timed
 def test_pings_are_rows_of_their_own_and_run_only_within_the_window(fire: Fire) -> None:
     with answering(lambda number: 0.01) as url:
         outcome = fire(url, concurrency=2, settle_s=0.2, duration_s=0.6, ping_url=url, ping_per_s=50.0)
@@ -160,6 +166,7 @@ def test_pings_are_rows_of_their_own_and_run_only_within_the_window(fire: Fire) 
     assert sorted(shot.seq for shot in outcome.shots) == list(range(len(outcome.shots)))
 
 
+@pytest.mark.timed
 def test_a_closed_window_with_both_ends_lasts_until_the_later_one(fire: Fire) -> None:
     with answering(lambda number: 0.01) as url:
         by_clock = fire(url, concurrency=2, requests=4, duration_s=0.4)
@@ -171,6 +178,7 @@ def test_a_closed_window_with_both_ends_lasts_until_the_later_one(fire: Fire) ->
     assert by_count.window_end_ms == last
 
 
+@pytest.mark.quick
 def test_the_window_of_a_schedule_that_ends_in_its_warm_up_is_empty() -> None:
     window = Window(LoadOptions(url="", arrivals=parse("constant(10)"), settle_s=9, duration_s=1))
     assert window.next_phase(0.0) == WARMUP
@@ -189,6 +197,7 @@ def test_the_clients_own_loop_is_watched(fire: Fire) -> None:
     assert unwatched.client_lag_p99_ms is None
 
 
+@pytest.mark.timed
 def test_a_rate_that_is_delivered_is_the_rate_that_was_asked_for(fire: Fire) -> None:
     began = time.monotonic()
     with answering(lambda number: 0.001) as url:

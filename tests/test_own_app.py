@@ -152,6 +152,7 @@ def test_the_middleware_needs_the_standard_library_alone() -> None:
     assert {name.split(".")[0] for name in modules} <= set(sys.stdlib_module_names)
 
 
+@pytest.mark.integration
 def test_it_works_copied_alone_into_an_empty_folder(tmp_path: Path) -> None:
     shutil.copy(MIDDLEWARE, tmp_path / "server_timing.py")
     script = """
@@ -176,6 +177,7 @@ print(sorted({"harness", "starlette", "fastapi"} & set(sys.modules)))
     assert loaded == "[]"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("app", [SEARCH, ROUTES, STARLETTE], ids=["search", "routes", "starlette"])
 def test_the_pages_services_have_no_lint_and_are_short(app: str) -> None:
     ruff = [sys.executable, "-m", "ruff"]
@@ -222,6 +224,7 @@ async def nap(stretch: str, seconds: float = 0.02) -> None:
         await asyncio.sleep(seconds)
 
 
+@pytest.mark.timed
 def test_a_stage_entered_twice_adds_up_and_a_strange_name_travels_and_is_passed_over() -> None:
     async def work() -> None:
         await nap("io")
@@ -236,6 +239,7 @@ def test_a_stage_entered_twice_adds_up_and_a_strange_name_travels_and_is_passed_
     assert decode(values[0]).model_ms is None
 
 
+@pytest.mark.timed
 def test_requests_at_once_do_not_mix() -> None:
     async def one(seconds: float) -> float:
         seen: list[str] = []
@@ -311,6 +315,7 @@ def test_every_message_passes_when_it_is_sent() -> None:
     assert order == [f"{what} {number}" for number in range(3) for what in ("got", "sent")]
 
 
+@pytest.mark.integration
 def test_a_mounted_app_with_its_own_middleware_is_told_once() -> None:
     async def work() -> None:
         await nap("io")
@@ -359,6 +364,7 @@ def test_its_clock_is_that_of_the_load_generator() -> None:
 # -- its services --------------------------------------------------------------------------------------
 
 
+@pytest.mark.timed
 def test_one_worker_of_20_ms_shared_by_four_users_is_told_from_its_queue(
     execbench: Execbench, serve: Serve
 ) -> None:
@@ -378,6 +384,7 @@ def test_one_worker_of_20_ms_shared_by_four_users_is_told_from_its_queue(
     assert set(rows["batch_size"]) == {1}
 
 
+@pytest.mark.timed
 def test_servers_with_and_without_the_middleware_are_arms(execbench: Execbench, serve: Serve) -> None:
     timed_, plain = serve(SEARCH), serve(PLAIN)
     command = RUN.replace("http://127.0.0.1:8000", timed_.url).replace("http://127.0.0.1:8001", plain.url)
@@ -403,6 +410,7 @@ def test_servers_with_and_without_the_middleware_are_arms(execbench: Execbench, 
     assert timed_.process.poll() is None
 
 
+@pytest.mark.timed
 def test_a_def_route_tells_the_model_as_a_whole_or_split(execbench: Execbench, serve: Serve) -> None:
     url = serve(ROUTES).url
     words = ("--url", f"whole={url}/whole", "--url", f"split={url}/split", "--ping-path", "/openapi.json")
@@ -429,6 +437,7 @@ def test_a_def_route_tells_the_model_as_a_whole_or_split(execbench: Execbench, s
     assert all(arm["cpu_ms"] == 0 for arm in idle.values())  # two routes of one server: neither is ever idle
 
 
+@pytest.mark.timed
 def test_starlette_alone_streams_fails_and_lacks_a_page_as_it_would_without(serve: Serve) -> None:
     url = serve(STARLETTE).url
     split = decode(httpx.get(f"{url}/ask").headers[HEADER])
@@ -446,6 +455,7 @@ def test_starlette_alone_streams_fails_and_lacks_a_page_as_it_would_without(serv
     wait_for(lambda: "RuntimeError: the model failed" in log.read_text())
 
 
+@pytest.mark.timed
 def test_load_measures_starlette_and_counts_its_failures(execbench: Execbench, serve: Serve) -> None:
     url = serve(STARLETTE).url
     done = execbench("load", f"{url}/ask", "--requests", "20", "-c", "2", "--out", "loaded")
@@ -459,6 +469,7 @@ def test_load_measures_starlette_and_counts_its_failures(execbench: Execbench, s
 # -- what is asked -------------------------------------------------------------------------------------
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("place", ['"{text}"', "{text}"], ids=["quoted", "bare"])
 def test_a_request_is_sent_as_it_is_said_and_its_secret_not_written_down(
     execbench: Execbench, serve: Serve, place: str
@@ -481,6 +492,7 @@ def test_a_request_is_sent_as_it_is_said_and_its_secret_not_written_down(
     assert "X-Tenant" in (execbench.folder / "loaded" / "run.json").read_text()
 
 
+@pytest.mark.integration
 def test_a_body_that_is_no_json_is_sent_as_it_stands(execbench: Execbench, serve: Serve) -> None:
     picky = serve(PICKY)
     (execbench.folder / "texts.txt").write_text('say "yes"\n')
@@ -491,6 +503,7 @@ def test_a_body_that_is_no_json_is_sent_as_it_stands(execbench: Execbench, serve
     assert asked == {("text/plain", 'say "yes"')}
 
 
+@pytest.mark.integration
 def test_the_seed_0_draws_texts_of_its_own(execbench: Execbench, serve: Serve) -> None:
     picky = serve(PICKY)
     (execbench.folder / "texts.txt").write_text("\n".join(map(str, range(100_000))))
@@ -562,6 +575,7 @@ def test_strategies_beside_running_servers_are_refused_in_a_plan_too() -> None:
 # -- runs that do not go well --------------------------------------------------------------------------
 
 
+@pytest.mark.integration
 def test_a_server_that_answers_something_else_is_refused_before_the_first_trial(
     execbench: Execbench, serve: Serve
 ) -> None:
@@ -576,6 +590,7 @@ def test_a_server_that_answers_something_else_is_refused_before_the_first_trial(
     assert not (execbench.folder / "run").exists()
 
 
+@pytest.mark.integration
 def test_a_server_that_dies_in_mid_run_has_failed_trials_and_the_others_go_on(
     execbench: Execbench, serve: Serve, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -593,6 +608,7 @@ def test_a_server_that_dies_in_mid_run_has_failed_trials_and_the_others_go_on(
     assert states["dies"] == ["ok", "ok", "ok", "failed"]  # 1 + 3 x 10 requests; it ended at the 31st
 
 
+@pytest.mark.integration
 def test_an_interrupted_run_goes_on_and_asks_for_a_secret_that_it_did_not_keep(
     execbench: Execbench, serve: Serve
 ) -> None:
@@ -651,6 +667,7 @@ def test_running_servers_are_compared_where_they_were_asked_the_same() -> None:
     assert comparable.obstacles(told(), ours) == ["server: somebody else's and of the run"]
 
 
+@pytest.mark.integration
 def test_who_listens_on_a_port_is_known_and_which_addresses_are_here(serve: Serve) -> None:
     service = serve(PICKY)
     assert listener(service.port) == service.process.pid

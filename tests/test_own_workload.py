@@ -104,6 +104,7 @@ def ran(shared: Execbench) -> store.Run:
     return store.read(shared.folder / "run")
 
 
+@pytest.mark.integration
 def test_what_init_writes_runs_without_an_edit(ran: store.Run) -> None:
     assert set(ran.trials["arm"]) == {"thread", "process"}
     assert list(ran.trials["state"]) == ["ok", "ok"]
@@ -111,12 +112,14 @@ def test_what_init_writes_runs_without_an_edit(ran: store.Run) -> None:
     assert ran.requests["error"].fillna("").eq("").all()
 
 
+@pytest.mark.integration
 def test_its_io_is_awaited_and_its_model_computes(ran: store.Run) -> None:
     assert ran.requests["io_ms"].min() >= 5.0
     assert ran.requests["model_cpu_ms"].median() > 1.0
     assert ran.trials["io_nominal_ms"].isna().all()
 
 
+@pytest.mark.integration
 def test_the_record_says_which_code_it_was(ran: store.Run, shared: Execbench) -> None:
     about = ran.record["arms"]["process"]["about"]
     assert about["model"] == "my_workload.py"
@@ -126,6 +129,7 @@ def test_the_record_says_which_code_it_was(ran: store.Run, shared: Execbench) ->
     assert ran.record["plan"]["workload"]["name"] == str(shared.folder / "my_workload.py")
 
 
+@pytest.mark.integration
 def test_init_never_writes_over_a_file(ran: store.Run, shared: Execbench) -> None:
     before = (shared.folder / "my_workload.py").read_text()
     done = shared("init", "my_workload.py")
@@ -223,6 +227,7 @@ def test_a_file_named_without_its_suffix_is_guessed(here: Here, execbench: Execb
 SHOWN = (Path(__file__).parent.parent / "docs" / "own-workload.md").read_text()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("code", "exit_code"),
     [
@@ -244,6 +249,7 @@ def test_three_wrong_ones_are_told_as_the_page_shows(
     assert not list(execbench.folder.glob("results/*"))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("code", "said", "exit_code"),
     [
@@ -267,6 +273,7 @@ def test_a_wrong_workload_is_one_message_and_nothing_is_left(
     assert not (execbench.folder / "run").exists()
 
 
+@pytest.mark.integration
 def test_with_debug_their_own_traceback_is_shown(execbench: Execbench) -> None:
     (execbench.folder / "wrong.py").write_text(
         "def load():\n    raise OSError  # here\ndef predict(m, i): ..."
@@ -299,6 +306,7 @@ ELSEWHERE: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("how", ELSEWHERE, ids=str)
 def test_results_of_their_own_class_come_back_from_other_processes(
     write: Write, tmp_path: Path, how: dict[str, Any]
@@ -309,6 +317,7 @@ def test_results_of_their_own_class_come_back_from_other_processes(
         assert asked(child.url, "hello") == (200, {"said": "HELLO"})
 
 
+@pytest.mark.integration
 def test_a_class_in_a_package_beside_is_found_and_may_print_what_it_likes(
     execbench: Execbench,
 ) -> None:
@@ -333,6 +342,7 @@ def test_a_class_in_a_package_beside_is_found_and_may_print_what_it_likes(
     assert set(found.trials["io_nominal_ms"]) == {1.0}
 
 
+@pytest.mark.integration
 def test_a_wrong_number_of_results_fails_and_never_answers_with_anothers(
     write: Write, tmp_path: Path
 ) -> None:
@@ -402,6 +412,7 @@ def test_a_plans_io_gives_way_to_theirs_but_cannot_be_scaled(write: Write) -> No
         flagged.override(plans.load("article"), flagged.Flags(workload={"name": str(with_io)}))
 
 
+@pytest.mark.integration
 def test_a_thread_budget_stands_before_their_code_is_imported(write: Write, tmp_path: Path) -> None:
     code = "import os\nSEEN = os.environ.get('OMP_NUM_THREADS')\n"
     path = write(f"{code}def load(): ...\ndef predict(model, items): return [SEEN for _ in items]\n")
@@ -475,6 +486,7 @@ def loaded_with(path: Path, url: str, **load: Any) -> Outcome:
     return running.fire(f"{url}/predict", method="POST", texts=chosen, requests=12, **load)
 
 
+@pytest.mark.integration
 def test_what_their_code_prints_does_not_get_between_load_generator_and_run(
     write: Write, tmp_path: Path
 ) -> None:
@@ -487,6 +499,7 @@ def test_what_their_code_prints_does_not_get_between_load_generator_and_run(
         }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("load", [{"concurrency": 2}, {"arrivals": arrivals.parse("constant(50)")}], ids=str)
 def test_texts_that_fail_in_mid_run_end_it_with_one_message(
     write: Write, tmp_path: Path, load: dict[str, Any]

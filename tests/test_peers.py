@@ -225,6 +225,7 @@ def test_a_program_that_is_missing_is_named_with_the_way_to_get_it() -> None:
     assert missing.value.hint == "Install it: apt-get install hey"
 
 
+@pytest.mark.integration
 def test_a_program_that_fails_is_no_comparison(tmp_path: Path) -> None:
     broken = tmp_path / "wrk"
     broken.write_text("#!/bin/sh\necho unable to connect >&2\nexit 1\n")
@@ -274,6 +275,7 @@ def test_a_client_of_ours_that_is_right_passes() -> None:
     assert [result.passed for result in found] == [True]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("program", peers.PROGRAMS)
 @pytest.mark.timeout(60)
 def test_the_real_programs_print_what_is_read(tmp_path: Path, program: str) -> None:

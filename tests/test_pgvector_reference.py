@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from committed import CHECKOUT, assert_equal_to_the_committed, made_again, quoted, run_of
 
+pytestmark = pytest.mark.integration
+
 DERIVED = ("summary.csv", "comparisons.csv", "costs.csv", "advice.txt")
 PLAN = "article-pgvector"
 
@@ -24,6 +26,7 @@ def test_what_the_readme_quotes_is_what_report_prints(reported: tuple[Path, str]
     assert run_of(PLAN).name in (CHECKOUT / "README.md").read_text()
 
 
+@pytest.mark.quick
 def test_inline_the_wait_grows_with_the_load_and_the_databases_own_time_does_not() -> None:
     rows = pd.read_csv(
         run_of(PLAN) / "requests.csv.gz", usecols=["arm", "load", "phase", "io_ms", "io_server_ms"]

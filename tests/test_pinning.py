@@ -19,7 +19,7 @@ from harness.options import ServerOptions
 from harness.supervisor import Supervisor
 
 # elsewhere a process cannot choose its CPUs, and `pinning.split` refuses
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux pins")
+pytestmark = [pytest.mark.integration, pytest.mark.skipif(sys.platform != "linux", reason="only Linux pins")]
 
 FAMILY = """
 import subprocess, sys, threading, time
@@ -67,6 +67,7 @@ def two_cpus() -> None:
         )  # with one there is nothing to split; the refusal is tested below
 
 
+@pytest.mark.quick
 @pytest.mark.usefixtures("two_cpus")
 def test_the_client_gets_one_cpu_and_the_servers_all_others() -> None:
     client, servers = pinning.split()

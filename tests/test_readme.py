@@ -17,6 +17,8 @@ from conftest import CHECKOUT, Execbench, wait_for
 
 from harness import store
 
+pytestmark = pytest.mark.integration
+
 SECTION = (CHECKOUT / "README.md").read_text().split("## Your own service\n")[1].split("\n## ")[0]
 (APP,) = re.findall(r"^```python\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
 LINES = [
@@ -131,6 +133,7 @@ def test_a_command_of_the_readme_does_what_it_says(
         assert (run.requests["error"] == "").all()
 
 
+@pytest.mark.quick
 def test_the_section_has_every_way_of_bringing_something_of_ones_own() -> None:
     every = " ".join(COMMANDS)
     for word in ("init", "--workload", "--payloads", "--io socket", "--io pgvector", "load", "--url"):

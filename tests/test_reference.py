@@ -82,6 +82,7 @@ def test_the_reference_run_is_whole_and_small_enough_for_git() -> None:
     assert {row["state"] for row in trials} == {"ok"}
 
 
+@pytest.mark.integration
 def test_report_rebuilds_summary_claims_and_charts_with_equal_figures(reports: dict[str, Reported]) -> None:
     made = reports["same"]
     assert derived(made.copy) == derived(made.run)
@@ -90,11 +91,13 @@ def test_report_rebuilds_summary_claims_and_charts_with_equal_figures(reports: d
     }
 
 
+@pytest.mark.integration
 def test_with_one_row_changed_the_figures_change(reports: dict[str, Reported]) -> None:
     made = reports["changed"]
     assert derived(made.copy)["summary.csv"] != derived(made.run)["summary.csv"]
 
 
+@pytest.mark.integration
 def test_the_readmes_tables_are_what_report_prints_of_the_reference_run(
     reports: dict[str, Reported],
 ) -> None:
@@ -119,6 +122,7 @@ def test_the_readmes_verdicts_and_figures_are_those_of_the_reference_run() -> No
                 assert "{:.2f} [{:.2f}, {:.2f}]".format(*figures) in said[1]
 
 
+@pytest.mark.integration
 @pytest.mark.timeout(300)
 def test_the_notebook_runs_on_the_committed_run() -> None:
     path = CHECKOUT / "notebooks" / "article.ipynb"

@@ -19,6 +19,8 @@ from harness.plans import Cell, Plan
 from harness.precision import FEWEST_BLOCKS, Precision
 from harness.records import PING, Trial
 
+pytestmark = pytest.mark.integration
+
 
 class Quiet:
     """Listens, and can interrupt after so many trials."""
@@ -69,6 +71,7 @@ def test_each_trial_has_what_the_machine_did_meanwhile(tmp_path: Path) -> None:
     assert kept["arms"]["a"]["about"]["threadpools"] is not None
 
 
+@pytest.mark.timed
 def test_pings_stand_beside_the_load_in_every_trial(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run.run(plan(duration_s=0.5), store.Writer(folder), Quiet())
@@ -84,6 +87,7 @@ def test_without_probes_and_pings_none_of_their_readings_is_there(tmp_path: Path
     assert not (store.read(folder).requests["phase"] == PING).any()
 
 
+@pytest.mark.timed
 def test_a_load_that_is_a_share_of_what_the_arm_can_do_follows_the_arm(tmp_path: Path) -> None:
     """One worker of 20 ms answers 50 a second at most, a batch of two calls on it twice as many."""
     folder = tmp_path / "run"
@@ -265,15 +269,18 @@ def precision_of(blocks: int, spread: float) -> Precision:
     return found
 
 
+@pytest.mark.quick
 def test_the_half_width_is_that_of_the_t_interval() -> None:
     assert precision_of(16, 0.04).half_width() == pytest.approx(0.0223, rel=0.02)  # 2.131 x 0.0413 / 4
 
 
+@pytest.mark.quick
 def test_few_blocks_are_never_precise_enough_however_alike_they_are() -> None:
     assert precision_of(FEWEST_BLOCKS - 1, 0.0001).half_width() == math.inf
     assert precision_of(FEWEST_BLOCKS, 0.0001).half_width() < 0.001
 
 
+@pytest.mark.quick
 def test_precision_that_can_never_be_had_is_refused() -> None:
     one = [{"name": "a", "strategy": "thread"}]
     for changes in ({"arms": one, "blocks": 30}, {"blocks": FEWEST_BLOCKS - 1}):

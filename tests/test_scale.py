@@ -33,6 +33,8 @@ WITHIN_BYTES = 1.5e9
 # A small process in between: a child's peak counts from the size of whoever started it, and pytest is large.
 WATCH = """
 import json, resource, subprocess, sys, time
+
+pytestmark = pytest.mark.timed
 began = time.perf_counter()
 child = subprocess.run(sys.argv[1:], capture_output=True, text=True)
 wall_s = time.perf_counter() - began

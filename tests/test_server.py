@@ -23,6 +23,8 @@ from harness.options import ServerOptions, WorkloadOptions
 from harness.server_timing import decode
 from harness.supervisor import Supervisor
 
+pytestmark = pytest.mark.integration
+
 SERVED = strategies.available()
 NO_MODEL = WorkloadOptions(model="no-such-model")
 ONE_THREAD = WorkloadOptions(name="embed", torch_threads=1)
@@ -46,6 +48,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]:
         yield child
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("strategy", SERVED)
 def test_every_strategy_answers_with_the_split_of_the_time(log: Path, strategy: str) -> None:
     workload = running.synthetic(20, 10)
@@ -161,6 +164,7 @@ def test_a_server_says_which_thread_pools_its_worker_really_has(loaded: dict[str
     assert about["torch_threads"] == 1
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("instrumented", [True, False])
 def test_a_ping_is_answered_without_the_model(log: Path, instrumented: bool) -> None:
     workload = running.synthetic(400, 0)
@@ -186,6 +190,7 @@ def test_without_instruments_the_answer_is_the_same_and_the_timings_are_missing(
 # -- the lag of the loop -------------------------------------------------------------------------------
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(("strategy", "stalls"), [("inline", True), ("thread", False)])
 def test_a_watched_server_tells_how_long_the_model_stalled_its_loop(
     log: Path, strategy: str, stalls: bool
@@ -205,6 +210,7 @@ def test_a_server_that_was_never_watched_has_no_beats(log: Path) -> None:
         assert child.unwatch() == Lag(0, None, None)
 
 
+@pytest.mark.timed
 def test_between_two_watches_nobody_looks(log: Path) -> None:
     """An idle arm must cost nothing; and what happens to it then is not the next trial's."""
     with running.serving(log, "inline", workload=running.synthetic(300, 0)) as child:

@@ -21,6 +21,8 @@ import strategy_calls as calls
 import strategies
 from strategies import Options
 
+pytestmark = pytest.mark.integration
+
 PACKAGE = Path(strategies.__file__).parent
 
 # those whose package is not installed are told apart by name: CI installs every extra
@@ -143,6 +145,7 @@ def test_a_setup_that_kills_its_process_breaks_the_pool_and_leaves_nothing_behin
     asyncio.run(fail_to_open())
 
 
+@pytest.mark.timed
 @every_strategy
 def test_an_opening_that_is_cancelled_leaves_nothing_behind(name):
     before = threads_and_children(name)
@@ -174,6 +177,7 @@ def test_a_setup_that_cannot_travel_to_a_process_reaches_the_opener_and_leaves_n
     asyncio.run(fail_to_open())
 
 
+@pytest.mark.timed
 @every_strategy
 def test_leaving_that_is_cancelled_still_leaves_nothing_behind(name):
     before = threads_and_children(name)
@@ -193,6 +197,7 @@ def test_leaving_that_is_cancelled_still_leaves_nothing_behind(name):
     asyncio.run(cancel_twice())
 
 
+@pytest.mark.timed
 def test_an_opening_of_default_pool_that_is_cancelled_while_others_use_its_threads_does_not_hang():
     async def stay_open() -> None:
         async with strategies.get("default_pool").open(calls.ready, calls.double, Options()):
@@ -225,6 +230,7 @@ def test_leaving_by_an_exception_leaves_no_thread_and_no_child(name, workers):
     asyncio.run(use_and_fail())
 
 
+@pytest.mark.timed
 @every_strategy
 def test_leaving_waits_for_calls_that_run_and_cancels_those_that_wait(name):
     strategy, options, call = strategies.get(name), told(name), partial(calls.run_for, 0.1)
@@ -246,6 +252,7 @@ def test_leaving_waits_for_calls_that_run_and_cancels_those_that_wait(name):
         assert ends[asyncio.CancelledError] == too_many - ends[calls.Ran] > 0
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "name", [name for name in strategies.available() if name != "inline"]
 )  # which never leaves it
@@ -269,6 +276,7 @@ def test_the_loop_runs_on_while_a_strategy_that_leaves_it_is_closing(name):
     assert len(ticks) >= 5
 
 
+@pytest.mark.timed
 @every_strategy
 @one_and_three_workers
 def test_it_runs_as_many_calls_at_once_as_it_says_and_no_more(name, workers):
@@ -297,6 +305,7 @@ def test_below_its_bound_nothing_is_refused_and_first_in_is_first_out(name):
         assert sorted(ran, key=lambda one: one.start) == ran
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("name", [name for name in strategies.available() if name in BOUNDED])
 def test_beyond_its_bound_an_item_is_refused_at_once_and_told_when_to_try_again(name):
     async def overload() -> list[calls.Ran | strategies.Full]:
@@ -312,6 +321,7 @@ def test_beyond_its_bound_an_item_is_refused_at_once_and_told_when_to_try_again(
     assert "try again" in str(refused[0])
 
 
+@pytest.mark.timed
 # inline has nobody wait, and pebble has given its workers what it was given, however many that are
 @pytest.mark.parametrize("name", [n for n in strategies.available() if n not in {"inline", "pebble"}])
 def test_an_item_that_is_cancelled_while_it_waits_is_not_run(name, tmp_path):
@@ -343,6 +353,7 @@ def test_an_open_strategy_says_that_it_is_able(name):
     assert asyncio.run(ask())
 
 
+@pytest.mark.quick
 def test_what_cannot_work_here_says_why_and_the_way_out():
     reasons = {name: strategies.get(name).why_not() for name in strategies.NAMES}
     assert "interpreters" in reasons
@@ -352,6 +363,7 @@ def test_what_cannot_work_here_says_why_and_the_way_out():
     assert "3.14" in reasons["interpreters"] or "NumPy" in reasons["interpreters"]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -395,6 +407,7 @@ def test_workers_of_a_fork_server_share_what_it_has_imported():
     assert asyncio.run(imported_already())
 
 
+@pytest.mark.quick
 def test_the_switch_interval_is_set_while_threads_run_and_given_back_afterwards():
     before = sys.getswitchinterval()
 
@@ -406,6 +419,7 @@ def test_the_switch_interval_is_set_while_threads_run_and_given_back_afterwards(
     assert sys.getswitchinterval() == before
 
 
+@pytest.mark.quick
 def test_an_executor_that_cannot_be_made_is_a_clear_error():
     async def fail(factory: str) -> None:
         options = Options(factory=factory)
@@ -454,6 +468,7 @@ asyncio.run(main())
     worker.wait(timeout=5)
 
 
+@pytest.mark.quick
 @every_strategy
 def test_each_strategy_describes_itself_in_one_line_and_names_the_options_it_takes(name):
     strategy = strategies.get(name)
@@ -466,6 +481,7 @@ def test_each_strategy_describes_itself_in_one_line_and_names_the_options_it_tak
     assert set(Options.__dataclass_fields__) >= strategy.TAKES
 
 
+@pytest.mark.quick
 def test_names_are_unique_and_each_is_a_file():
     assert len(set(strategies.NAMES)) == len(strategies.NAMES)
     assert set(strategies.NAMES) == {
@@ -473,6 +489,7 @@ def test_names_are_unique_and_each_is_a_file():
     }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("unknown", "nearest"), [("proces", "process"), ("threads", "thread"), ("quantum", None)]
 )
@@ -483,6 +500,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(unknown, nearest):
     assert str(pickle.loads(pickle.dumps(refusal.value))) == str(refusal.value)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("file", sorted(PACKAGE.glob("*.py")), ids=lambda file: file.name)
 def test_strategies_import_nothing_but_themselves_and_the_standard_library(file):
     imported = set()

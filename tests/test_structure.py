@@ -1,6 +1,7 @@
 """The rooms of the house: who may import whom, and what must not be loaded."""
 
 import ast
+import functools
 import subprocess
 import sys
 import time
@@ -74,7 +75,8 @@ def modules(package: str) -> dict[str, Path]:
     }
 
 
-def imported(path: Path, *, at_import_only: bool = False) -> set[str]:
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
     """Dotted names that a file imports, `if TYPE_CHECKING` left out."""
     tree = ast.parse(path.read_text())
     hidden = {
@@ -83,16 +85,15 @@ def imported(path: Path, *, at_import_only: bool = False) -> set[str]:
         if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
         for node in ast.walk(branch)
     }
-    nodes = tree.body if at_import_only else list(ast.walk(tree))
-    names = set()
-    for node in nodes:
+    names: set[str] = set()
+    for node in ast.walk(tree):
         if node in hidden:
             continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def test_both_packages_load_from_this_checkout() -> None:
@@ -158,6 +159,7 @@ def loaded_after(statement: str) -> set[str]:
     return {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
 
 
+@pytest.mark.integration
 def test_help_loads_neither_torch_nor_pandas_nor_fastapi_nor_matplotlib() -> None:
     lines = (
         "from typer.testing import CliRunner",
@@ -167,15 +169,18 @@ def test_help_loads_neither_torch_nor_pandas_nor_fastapi_nor_matplotlib() -> Non
     assert not loaded_after("\n".join(lines)) & {"torch", "pandas", "fastapi", "matplotlib", "httpx", "numpy"}
 
 
+@pytest.mark.integration
 def test_the_load_generator_never_loads_torch_or_pandas() -> None:
     assert not loaded_after("import harness.load") & {"torch", "pandas", "fastapi", "sentence_transformers"}
 
 
+@pytest.mark.integration
 def test_a_spawned_worker_does_not_load_fastapi() -> None:
     """It imports `harness.serve` again as its main module, and the worker."""
     assert not loaded_after("import harness.serve, harness.worker") & {"fastapi", "uvicorn", "torch"}
 
 
+@pytest.mark.timed
 def test_help_answers_at_once() -> None:
     """The goal is 0.4 s on a quiet machine; the best of five is held against three times that."""
     took = []

@@ -123,6 +123,7 @@ class Told:
         self.stages.append(text)
 
 
+@pytest.mark.integration
 def test_sessions_run_for_real_and_leave_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     told = Told()
@@ -209,6 +210,7 @@ def test_the_busy_worker_tells_its_service_time_with_the_hand_over() -> None:
     assert queueing.busy_service_ms(busy) == pytest.approx(SERVICE_MS)
 
 
+@pytest.mark.timed
 def test_a_real_worker_is_followed_request_by_request() -> None:
     (row,) = queueing.each([0.5], seconds=2.0, settle_s=1.0)
     assert row.service_ms > SERVICE_MS

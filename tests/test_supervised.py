@@ -16,6 +16,8 @@ import strategy_calls as calls
 import strategies
 from strategies import Full, Options
 
+pytestmark = pytest.mark.integration
+
 
 def serving(setup: Any, call: Any, *, name: str = "supervised", **options: Any) -> Any:
     return strategies.get(name).open(setup, call, Options(**options))
@@ -45,6 +47,7 @@ def test_a_worker_whose_set_up_raises_in_a_rebuild_is_started_again(tmp_path: Pa
     assert len(list(tmp_path.iterdir())) == 3  # set-ups
 
 
+@pytest.mark.timed
 def test_leaving_does_not_wait_for_a_worker_that_is_being_set_up(tmp_path: Path) -> None:
     """A rebuild may take long, and what it is for will not come."""
 
@@ -60,6 +63,7 @@ def test_leaving_does_not_wait_for_a_worker_that_is_being_set_up(tmp_path: Path)
     assert len(list(tmp_path.iterdir())) == 2  # set-ups begun
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("name", ["supervised", "batch"])
 def test_items_whose_clients_have_left_do_not_fill_the_queue(name: str) -> None:
     async def scenario() -> None:

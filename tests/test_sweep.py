@@ -146,6 +146,7 @@ def known(shared: Execbench) -> Path:
     return shared.folder / "known"
 
 
+@pytest.mark.timed
 def test_two_sleeping_workers_answer_twice_as_much_and_an_idle_option_does_nothing(known: Path) -> None:
     with (known / "sweep_effects.csv").open() as stream:
         rows = {row["axis"]: row for row in csv.DictReader(stream) if row["metric"] == "throughput_per_s"}
@@ -157,6 +158,7 @@ def test_two_sleeping_workers_answer_twice_as_much_and_an_idle_option_does_nothi
     assert (known / "charts" / "sweep.png").stat().st_size > 0
 
 
+@pytest.mark.timed
 def test_report_shows_the_sweep_again_and_json_has_it(here: Here, known: Path) -> None:
     done = here("report", str(known), "--json")
     data = json.loads(done.stdout)
@@ -166,6 +168,7 @@ def test_report_shows_the_sweep_again_and_json_has_it(here: Here, known: Path) -
     assert math.isclose(data["sweep"]["effects"][0]["ratio"], 2.0, rel_tol=0.1)
 
 
+@pytest.mark.integration
 def test_an_interrupted_sweep_goes_on_where_it_was(execbench: Execbench) -> None:
     words = ("sweep", *KNOWN, *SHORT, "--strategy", "thread", "--over", "workers=1,2", "--out", "run")
     process = execbench.start(*words)

@@ -22,6 +22,8 @@ from harness import analysis, stats
 from harness.arrivals import closed, parse
 from harness.records import OK, Identity, Outcome, Sample, Trial, to_rows
 
+pytestmark = pytest.mark.timed
+
 SLOW_MS, USUAL_MS = 5000.0, 5.0
 RATE, WINDOW_S = 100, 3.5
 

@@ -84,6 +84,7 @@ def test_the_same_seed_asks_the_same_and_another_asks_something_else(options: Wo
     assert all(isinstance(text, str) and text for text in texts(options, seed=1))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("options", ALL)
 def test_one_result_per_item_in_order_and_an_answer_that_json_can_say(
     options: WorkloadOptions, request: pytest.FixtureRequest
@@ -101,6 +102,7 @@ def test_one_result_per_item_in_order_and_an_answer_that_json_can_say(
     assert len(json.dumps(workload.answer(results[0]))) < 200
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("options", ALL)
 def test_the_awaited_io_takes_its_nominal_time_and_lets_others_run(options: WorkloadOptions) -> None:
     workload = workloads.create(options)
@@ -114,6 +116,7 @@ def test_the_awaited_io_takes_its_nominal_time_and_lets_others_run(options: Work
     assert 30 <= min(asyncio.run(ten_at_once()) for _ in range(3)) < 60
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("options", ALL)
 def test_what_it_says_about_its_model_fits_the_runs_record(options: WorkloadOptions) -> None:
     workload = workloads.create(options)
@@ -227,12 +230,14 @@ def pace_beside(mode: str, service_ms: float) -> float:
     return statistics.median(shares)
 
 
+@pytest.mark.timed
 def test_the_synthetic_model_answers_in_capitals_at_one_price_for_all_items() -> None:
     call = synthetic_call("sleep", 20)
     assert call() == ["A", "B"]
     assert min(Cost(call).wall_ms for _ in range(5)) < 30
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("mode", ["sleep", "hold"])
 @pytest.mark.parametrize("service_ms", [5, 40])
 def test_sleep_and_hold_take_their_wall_time_and_no_cpu(mode: str, service_ms: float) -> None:
@@ -248,6 +253,7 @@ def test_sleep_and_hold_take_their_wall_time_and_no_cpu(mode: str, service_ms: f
         assert more - statistics.median(getattr(cost, what) for cost in bare) < bound, what
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("mode", ["spin", "release"])
 @pytest.mark.parametrize("service_ms", [5, 40])
 def test_spin_and_release_cost_their_cpu_time_whatever_the_wall_clock_says(
@@ -258,6 +264,7 @@ def test_spin_and_release_cost_their_cpu_time_whatever_the_wall_clock_says(
     assert statistics.median(cost.cpu_ms for cost in costs) < service_ms + 1
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("mode", ["spin", "release"])
 def test_the_cpu_time_is_the_same_beside_a_busy_thread(mode: str) -> None:
     with counting():
@@ -265,6 +272,7 @@ def test_the_cpu_time_is_the_same_beside_a_busy_thread(mode: str) -> None:
     assert all(5 <= cost.cpu_ms < 7 for cost in costs)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("service_ms", [300, 1200])
 def test_beside_hold_no_other_thread_runs(service_ms: float) -> None:
     """But just before, just after, and once a second, when the C call ends: a turn of 5 ms each.
@@ -281,6 +289,7 @@ def test_beside_hold_no_other_thread_runs(service_ms: float) -> None:
     assert ran_ms < 40
 
 
+@pytest.mark.timed
 def test_beside_spin_another_thread_gets_a_share_of_the_lock_and_both_are_slower() -> None:
     assert 0.1 < pace_beside("spin", 50) < 0.8
     with counting():
@@ -288,6 +297,7 @@ def test_beside_spin_another_thread_gets_a_share_of_the_lock_and_both_are_slower
     assert min(walls) > 65
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("mode", ["sleep", "release"])
 def test_beside_sleep_and_release_another_thread_runs_on(mode: str) -> None:
     assert pace_beside(mode, 10) > 0.6

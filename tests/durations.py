@@ -1,0 +1,135 @@
+"""Where the tests' time goes: a pytest plugin that writes it down, and the page made of that.
+
+`pytest --durations-csv FILE` writes a row for each test function and each fixture; `python tests/durations.py
+BEFORE AFTER` prints docs/test-durations.md. `make test-durations` does both.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+DEAREST = 20
+FIXTURE = "fixture"
+TEARDOWN = "teardown"
+
+
+class Row(NamedTuple):
+    """What one test function, with all its parameters, or one fixture took in all."""
+
+    kind: str  # test, fixture (its set-up) or teardown (all of them)
+    name: str
+    count: int  # how often it ran
+    seconds: float
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--durations-csv", metavar="FILE", help="write what each test and fixture took")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--durations-csv"):
+        config.pluginmanager.register(Durations(config))
+
+
+class Durations:
+    """Measures fixtures where they are set up, and adds up what all workers report."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._item: pytest.Item | None = None
+        self._spent: dict[tuple[str, str], list[float]] = defaultdict(list)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        self._item = item
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[Any]:
+        began = time.perf_counter()
+        try:
+            return (yield)
+        finally:
+            if self._item is not None:
+                name = f"{fixturedef.baseid}::{fixturedef.argname}"
+                self._item.user_properties.append((FIXTURE, (name, time.perf_counter() - began)))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call":
+            self._spent["test", report.nodeid.split("[")[0].split("@")[0]].append(report.duration)
+        if report.when == "teardown":
+            self._spent[TEARDOWN, "all"].append(report.duration)
+            for kind, (name, seconds) in (one for one in report.user_properties if one[0] == FIXTURE):
+                self._spent[kind, name].append(seconds)
+
+    def pytest_sessionfinish(self) -> None:
+        if not hasattr(self._config, "workerinput"):
+            rows = [Row(*key, len(spent), round(sum(spent), 3)) for key, spent in self._spent.items()]
+            write(Path(self._config.getoption("--durations-csv")), rows)
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    with path.open("w", newline="") as stream:
+        lines = csv.writer(stream, lineterminator="\n")
+        lines.writerow(Row._fields)
+        lines.writerows(sorted(rows, key=lambda row: (-row.seconds, row.name)))
+
+
+def read(path: Path) -> list[Row]:
+    with path.open(newline="") as stream:
+        return [
+            Row(row["kind"], row["name"], int(row["count"]), float(row["seconds"]))
+            for row in csv.DictReader(stream)
+        ]
+
+
+# -- the page ------------------------------------------------------------------------------------------
+
+
+def page(before: list[Row], after: list[Row]) -> str:
+    """Totals of both, then the dearest of each."""
+    return "\n".join(
+        [
+            "# Where the tests' time goes",
+            "",
+            "Made by `make test-durations`. Seconds are added up over all workers: what runs side by side counts",
+            "in full. A test counts with all its parameters, a fixture with its set-up, wherever it is used.",
+            "",
+            *totals(before, after),
+            "",
+            f"## The {DEAREST} dearest, before",
+            "",
+            *dearest(before),
+            "",
+            f"## The {DEAREST} dearest, after",
+            "",
+            *dearest(after),
+        ]
+    )
+
+
+def totals(before: list[Row], after: list[Row]) -> Iterator[str]:
+    yield "| | before, s | after, s |"
+    yield "|---|---:|---:|"
+    for kind, said in (("test", "tests"), (FIXTURE, "set-up of fixtures"), (TEARDOWN, "teardown")):
+        spent = [sum(row.seconds for row in rows if row.kind == kind) for rows in (before, after)]
+        yield f"| {said} | {spent[0]:.0f} | {spent[1]:.0f} |"
+
+
+def dearest(rows: list[Row]) -> Iterator[str]:
+    yield "| seconds | times | | test or fixture |"
+    yield "|---:|---:|---|---|"
+    known = [row for row in rows if row.kind != TEARDOWN]
+    for row in sorted(known, key=lambda row: -row.seconds)[:DEAREST]:
+        yield f"| {row.seconds:.1f} | {row.count} | {row.kind} | `{row.name.removeprefix('tests/')}` |"
+
+
+if __name__ == "__main__":
+    print(page(*(read(Path(name)) for name in sys.argv[1:3])))

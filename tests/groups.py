@@ -1,0 +1,187 @@
+"""Which tests run beside which: a pytest plugin, so that every test says in one word what it needs.
+
+- `quick`, and unmarked: it only computes, and needs no torch. It fails when it starts a process, opens a
+  connection or sleeps.
+- `integration`: it starts processes or servers, loads a model, or waits. Others may run beside it.
+- `timed`: it is judged by the clock. No other test of this checkout runs meanwhile.
+
+With pytest-xdist, the tests of one file and one group go to one worker, the timed ones last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import functools
+import json
+import multiprocessing.process
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MARKS = {
+    "quick": "only computes: no process, no connection, no sleep, no torch",
+    "integration": "starts processes or servers, loads a model, or waits; others may run beside it",
+    "timed": "is judged by the clock: no other test runs meanwhile",
+    "model": "loads the real embedding model; also `integration`",
+}
+WAY_OUT = "Mark the test `integration`, or let it compute only."
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, meaning in MARKS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def group_of(item: pytest.Item) -> str:
+    """What the test is marked, or else its class or module; `timed` where it is that too."""
+    for node in reversed(item.listchain()):
+        own = {marker.name for marker in node.own_markers}
+        for group in ("timed", "integration", "quick"):
+            if group in own:
+                return group
+        if "model" in own:
+            return "integration"
+    return "quick"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Integration first, as its files differ most in length; timed last, when the others have ended."""
+    order = ("integration", "quick", "timed")
+    items.sort(key=lambda item: order.index(group_of(item)))
+    for item in items:
+        item.add_marker(group_of(item))  # so that -m finds it
+
+
+# -- pytest-xdist: what goes to one worker -------------------------------------------------------------
+
+SCOPES = "scopes"  # where a worker leaves its file for the controller, who collects nothing itself
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if worker := getattr(session.config, "workerinput", None):
+        scopes = {item.nodeid: scope_of(item) for item in session.items}
+        Path(worker[SCOPES], worker["workerid"]).write_text(json.dumps(scopes))
+
+
+def scope_of(item: pytest.Item) -> str:
+    """Tests of one scope share a worker, and so the fixtures of their module."""
+    group = group_of(item)
+    return group if group == "timed" else f"{group} {item.path.name}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Not its `--dist loadgroup`, which does nothing beside pytest 9.2 (a node's id is derived there)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByScope(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return scopes()[nodeid]
+
+    @functools.cache
+    def scopes() -> dict[str, str]:
+        left = next(Path(config.stash[FOLDER].name).iterdir())
+        found: dict[str, str] = json.loads(left.read_text())
+        return found
+
+    config.option.loadscopereorder = False  # in the order of collection
+    return ByScope(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    if FOLDER not in node.config.stash:
+        folder = tempfile.TemporaryDirectory()
+        node.config.stash[FOLDER] = folder
+        node.config.add_cleanup(folder.cleanup)
+    node.workerinput[SCOPES] = node.config.stash[FOLDER].name
+
+
+FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+# -- timed: alone --------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Outermost, so that a test's timeout begins when its turn does."""
+    with turn(item.config.rootpath, alone=group_of(item) == "timed"):
+        return (yield)
+
+
+@contextmanager
+def turn(checkout: Path, *, alone: bool) -> Iterator[None]:
+    """Among all processes that run tests of this checkout: one alone, or any number of the others."""
+    folder = os.open(checkout, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        fcntl.flock(folder, fcntl.LOCK_UN)  # explicitly: a child that was forked may have it open still
+        os.close(folder)
+
+
+# -- unmarked: computes only ---------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with guarded(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with guarded(item):
+        return (yield)
+
+
+@contextmanager
+def guarded(item: pytest.Item) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if group_of(item) == "quick":
+            refuse_all(patch)
+        yield
+
+
+def refuse_all(patch: pytest.MonkeyPatch) -> None:
+    """Whatever a test that only computes has no need of; git may be asked which files there are."""
+    refuse(patch, subprocess.Popen, "__init__", "starts a process", unless=_is_git)
+    refuse(patch, multiprocessing.process.BaseProcess, "start", "starts a process")
+    refuse(patch, socket.socket, "bind", "opens a port")
+    refuse(patch, socket.socket, "connect", "opens a connection")
+    refuse(patch, time, "sleep", "sleeps")
+    refuse(patch, asyncio, "sleep", "sleeps", unless=lambda seconds, *rest: not seconds)
+
+
+def refuse(
+    patch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    what: str,
+    *,
+    unless: Callable[..., bool] = lambda *given, **named: False,
+) -> None:
+    allowed = getattr(owner, name)
+
+    def refused(*given: Any, **named: Any) -> Any:
+        if unless(*given, **named):
+            return allowed(*given, **named)
+        pytest.fail(f"It {what}, and is not marked so. {WAY_OUT}")
+
+    patch.setattr(owner, name, refused)
+
+
+def _is_git(self: object, words: Any, *rest: Any, **named: Any) -> bool:
+    return not isinstance(words, str) and words[0] == "git"
