@@ -11,7 +11,16 @@ space := $(empty) $(empty)
 WANTED := $(strip dev $(subst $(comma),$(space),$(EXTRAS)))
 READY := .venv/ready-$(subst $(space),-,$(WANTED))
 
-.PHONY: help setup bench beyond instrument bench-client smoke test check notebooks clean
+# how many tests run side by side; those judged by the clock run alone all the same
+WORKERS ?= 3
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
+# the tests that need no torch have an environment for each Python
+QUICK_ENV = .venv-quick/$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+# every test starts processes of this code, which would each compile it again
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup bench beyond instrument bench-client smoke quick test test-durations check notebooks clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -42,18 +51,31 @@ bench-client: setup ## what the load generator itself costs, against a server th
 smoke: setup ## all strategies on a synthetic model, in seconds
 	$(BIN)/execbench run smoke
 
-test: setup ## run the tests
-	$(BIN)/python -m pytest
+quick: $(QUICK_ENV)/ready ## run the tests that only compute, without torch (PYTHON=python3.13: on that one)
+	$(QUICK_ENV)/bin/python -m pytest -n 2 -m quick
+
+$(QUICK_ENV)/ready: pyproject.toml constraints.txt tests/quick_requirements.py
+	$(PYTHON) -m venv --clear $(QUICK_ENV)
+	$(QUICK_ENV)/bin/python tests/quick_requirements.py > $(QUICK_ENV)/requirements.txt
+	$(QUICK_ENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $(QUICK_ENV)/requirements.txt
+	@touch $@
+
+test: setup ## run all tests, side by side where they may (WORKERS=3)
+	$(PYTEST)
+
+test-durations: setup ## run all tests and write down where their time goes (docs/test-durations.md)
+	$(PYTEST) --durations-csv docs/test-durations-after.csv
+	$(BIN)/python tests/durations.py docs/test-durations-before.csv docs/test-durations-after.csv > docs/test-durations.md
 
 check: setup ## format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 notebooks: setup ## execute the notebooks in place, on the committed reference run
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 clean: ## remove .venv and caches; results stay
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-quick build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from prefork import Prefork
 
 from harness import cli
 
@@ -28,26 +29,21 @@ GONE_WITHIN_S = 5.0
 class Execbench:
     """Runs `execbench` in `folder`, which is empty at first."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefork: Prefork) -> None:
         self.folder = folder
+        self._prefork = prefork
         self._mark = uuid.uuid4().hex
         self._started: list[subprocess.Popen[str]] = []
 
     def __call__(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end, its output piped."""
-        return subprocess.run(
-            _command(words),
-            cwd=self.folder,
-            env=self._environment() | environment,
-            capture_output=True,
-            text=True,
-            timeout=ENDS_WITHIN_S,
-        )
+        return self._prefork.run(words, self.folder, self._environment() | environment, ENDS_WITHIN_S)
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """Start it and return at once; `options` are those of Popen, by default its output is piped."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-        process = subprocess.Popen(_command(words), cwd=self.folder, env=self._environment(), **options)
+        command = [sys.executable, "-m", "harness.cli", *words]
+        process = subprocess.Popen(command, cwd=self.folder, env=self._environment(), **options)
         self._started.append(process)
         return process
 
@@ -78,10 +74,18 @@ def wait_for(condition: Callable[[], object], within_s: float = 30.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture(scope="session")
+def prefork() -> Iterator[Prefork]:
+    """Begins to import when a command is first asked for."""
+    started = Prefork()
+    yield started
+    started.close()
+
+
 @pytest.fixture
-def execbench(tmp_path: Path) -> Iterator[Execbench]:
+def execbench(tmp_path: Path, prefork: Prefork) -> Iterator[Execbench]:
     """After the test everything that it has started must have ended by itself."""
-    with _watched(tmp_path) as commands:
+    with _watched(tmp_path, prefork) as commands:
         yield commands
 
 
@@ -105,24 +109,20 @@ def here(execbench: Execbench, capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Execbench]:
+def shared(tmp_path_factory: pytest.TempPathFactory, prefork: Prefork) -> Iterator[Execbench]:
     """As `execbench`, for what several tests of a module look at."""
-    with _watched(tmp_path_factory.mktemp("shared")) as commands:
+    with _watched(tmp_path_factory.mktemp("shared"), prefork) as commands:
         yield commands
 
 
 @contextmanager
-def _watched(folder: Path) -> Iterator[Execbench]:
-    commands = Execbench(folder)
+def _watched(folder: Path, prefork: Prefork) -> Iterator[Execbench]:
+    commands = Execbench(folder, prefork)
     try:
         yield commands
         commands.assert_nothing_is_left()
     finally:
         commands.close()
-
-
-def _command(words: tuple[str, ...]) -> list[str]:
-    return [sys.executable, "-m", "harness.cli", *words]
 
 
 def _has(process: psutil.Process, mark: str) -> bool:

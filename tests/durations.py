@@ -99,8 +99,8 @@ def page(before: list[Row], after: list[Row]) -> str:
         [
             "# Where the tests' time goes",
             "",
-            "Made by `make test-durations`. Seconds are added up over all workers: what runs side by side counts",
-            "in full. A test counts with all its parameters, a fixture with its set-up, wherever it is used.",
+            "Made by `make test-durations`. Seconds are added up over all workers: what runs side by side",
+            "counts in full. A test counts with all its parameters, a fixture by its set-up.",
             "",
             *totals(before, after),
             "",
@@ -132,4 +132,4 @@ def dearest(rows: list[Row]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(page(*(read(Path(name)) for name in sys.argv[1:3])))
+    sys.stdout.write(page(*(read(Path(name)) for name in sys.argv[1:3])) + "\n")

@@ -2,16 +2,16 @@
 
 - `quick`, and unmarked: it only computes, and needs no torch. It fails when it starts a process, opens a
   connection or sleeps.
-- `integration`: it starts processes or servers, loads a model, or waits. Others may run beside it.
-- `timed`: it is judged by the clock. No other test of this checkout runs meanwhile.
+- `integration`: it starts processes or servers, loads a model, or takes long. Others may run beside it.
+- `timed`: it is judged by the clock, so it comes first on the processors.
 
-With pytest-xdist, the tests of one file and one group go to one worker, the timed ones last.
+With pytest-xdist one worker runs the timed tests, one after the other. All other workers, and whatever they
+start, get what these leave of the processors, and are taken off them at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import functools
 import json
 import multiprocessing.process
@@ -29,16 +29,30 @@ import pytest
 
 MARKS = {
     "quick": "only computes: no process, no connection, no sleep, no torch",
-    "integration": "starts processes or servers, loads a model, or waits; others may run beside it",
-    "timed": "is judged by the clock: no other test runs meanwhile",
+    "integration": "starts processes or servers, loads a model, or takes long",
+    "timed": "is judged by the clock: other tests get what it leaves of the processors",
     "model": "loads the real embedding model; also `integration`",
 }
-WAY_OUT = "Mark the test `integration`, or let it compute only."
+WAY_OUT = "Mark the test `integration`, or let it only compute."
+
+
+TIMED_WORKER = "gw0"  # as pytest-xdist calls its first one
 
 
 def pytest_configure(config: pytest.Config) -> None:
     for name, meaning in MARKS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
+    worker = getattr(config, "workerinput", None)
+    if worker and worker["workerid"] != TIMED_WORKER:
+        yield_to_others()
+
+
+def yield_to_others() -> None:
+    """This process, and all that it will start, run only where nobody else wants to."""
+    if hasattr(os, "SCHED_IDLE"):  # Linux, where it is also taken off a processor as soon as it is wanted
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(19)
 
 
 def group_of(item: pytest.Item) -> str:
@@ -55,8 +69,8 @@ def group_of(item: pytest.Item) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Integration first, as its files differ most in length; timed last, when the others have ended."""
-    order = ("integration", "quick", "timed")
+    """Integration before quick, as its files differ most in length."""
+    order = ("timed", "integration", "quick")
     items.sort(key=lambda item: order.index(group_of(item)))
     for item in items:
         item.add_marker(group_of(item))  # so that -m finds it
@@ -88,6 +102,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             return scopes()[nodeid]
 
+        def _assign_work_unit(self, node: Any) -> None:
+            if "timed" in self.workqueue:
+                self.workqueue.move_to_end("timed", last=node.gateway.id != TIMED_WORKER)
+            super()._assign_work_unit(node)
+
     @functools.cache
     def scopes() -> dict[str, str]:
         left = next(Path(config.stash[FOLDER].name).iterdir())
@@ -108,28 +127,6 @@ def pytest_configure_node(node: Any) -> None:
 
 
 FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
-
-
-# -- timed: alone --------------------------------------------------------------------------------------
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Outermost, so that a test's timeout begins when its turn does."""
-    with turn(item.config.rootpath, alone=group_of(item) == "timed"):
-        return (yield)
-
-
-@contextmanager
-def turn(checkout: Path, *, alone: bool) -> Iterator[None]:
-    """Among all processes that run tests of this checkout: one alone, or any number of the others."""
-    folder = os.open(checkout, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
-    finally:
-        fcntl.flock(folder, fcntl.LOCK_UN)  # explicitly: a child that was forked may have it open still
-        os.close(folder)
 
 
 # -- unmarked: computes only ---------------------------------------------------------------------------

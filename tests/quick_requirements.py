@@ -1,4 +1,4 @@
-"""Prints what `make quick` installs: the project and what its tests need, without torch and what needs torch."""
+"""Prints what `make quick` installs: what the project and its tests need, but torch and what needs it."""
 
 import re
 import sys

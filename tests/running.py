@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,19 @@ def serving(log: Path, strategy: str = "thread", **options: Any) -> Iterator[ser
     with Supervisor() as supervisor, server.start(strategy, chosen, supervisor, log=log) as child:
         child.wait_ready(READY_WITHIN_S)
         yield child
+
+
+@contextmanager
+def resident(folder: Path, arms: dict[str, ServerOptions]) -> Iterator[dict[str, server.Server]]:
+    """All servers up at once, ready; begun together, as each imports for a second first."""
+    with Supervisor() as supervisor, ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(server.start(name, options, supervisor, log=folder / f"{name}.log"))
+            for name, options in arms.items()
+        }
+        for child in servers.values():
+            child.wait_ready(READY_WITHIN_S)
+        yield servers
 
 
 @contextmanager

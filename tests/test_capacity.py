@@ -58,13 +58,13 @@ def test_the_json_is_one_document_with_the_promise_and_the_windows(run: Path) ->
 
 
 @pytest.mark.timed
-def test_report_makes_the_same_again_from_the_rows(run: Path, shared: Execbench) -> None:
+def test_report_makes_the_same_again_from_the_rows(run: Path, here: Here) -> None:
     made = {
         name: (run / name).read_bytes() for name in ("capacity.csv", "windows.csv", "charts/capacity.svg")
     }
     for name in made:
         (run / name).unlink()
-    done = shared("report", "run")
+    done = here("report", str(run))
     assert done.returncode == 0, done.stderr
     assert {name: (run / name).read_bytes() for name in made} == made
     assert "Requests a second, Poisson" in done.stdout
@@ -87,7 +87,7 @@ def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
     execbench: Execbench, here: Here
 ) -> None:
     process = execbench.start(
-        "capacity", "--slo", "p50 < 1 s", "--strategy", "thread", *SYNTHETIC, *SHORT[2:4], "--out", "run"
+        "capacity", "--slo", "p50 < 1 s", "--strategy", "thread", *SYNTHETIC, *SHORT[:4], "--out", "run"
     )
     trials = execbench.folder / "run" / "trials.csv"
     wait_for(lambda: trials.exists() and "poisson" in trials.read_text())

@@ -543,8 +543,8 @@ def test_the_quick_checks_take_less_than_three_minutes_and_have_names_of_their_o
 
 
 @pytest.mark.integration
-def test_the_command_prints_a_table_of_what_it_measured(execbench: Any) -> None:
-    done = execbench("check", "--only", "quantiles", "--only", "arrivals")
+def test_the_command_prints_a_table_of_what_it_measured(here: Here) -> None:
+    done = here("check", "--only", "quantiles", "--only", "arrivals")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("pass") == 3
     assert max(map(len, done.stdout.splitlines())) <= 80
@@ -552,13 +552,16 @@ def test_the_command_prints_a_table_of_what_it_measured(execbench: Any) -> None:
 
 
 @pytest.mark.integration
-def test_a_failed_check_is_exit_code_1_and_stands_in_the_table(execbench: Any) -> None:
+def test_a_failed_check_is_exit_code_1_and_stands_in_the_table(
+    tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A wrk that does not work was there to be compared with, which is no pass."""
-    broken = execbench.folder / "bin" / "wrk"
+    broken = tmp_path / "bin" / "wrk"
     broken.parent.mkdir()
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
-    done = execbench("check", "--only", "peers", "--only", "quantiles", PATH=str(broken.parent))
+    monkeypatch.setenv("PATH", str(broken.parent))
+    done = here("check", "--only", "peers", "--only", "quantiles")
     assert done.returncode == 1
     assert "FAIL" in done.stdout
     assert "pass" in done.stdout
@@ -581,8 +584,8 @@ def test_an_interrupted_check_prints_what_it_has_measured(execbench: Any) -> Non
 
 
 @pytest.mark.integration
-def test_json_is_one_document(execbench: Any) -> None:
-    done = execbench("check", "--only", "arrivals", "--json")
+def test_json_is_one_document(here: Here) -> None:
+    done = here("check", "--only", "arrivals", "--json")
     assert [found["passed"] for found in json.loads(done.stdout)["checks"]] == [True, True]
 
 

@@ -26,7 +26,6 @@ from conftest import Execbench, Here
 
 import strategies
 from harness import __version__, flagged, plans, store, workloads
-from harness.errors import UsageError
 from harness.options import WorkloadOptions
 
 QUICK = ("--workload", "synthetic", "--service-ms", "2", "--io-ms", "1")
@@ -191,18 +190,18 @@ def copy(execbench: Execbench, run_folder: Path) -> Path:
 
 
 @pytest.mark.integration
-def test_report_rebuilds_tables_and_charts_byte_for_byte(execbench: Execbench, copy: Path, ran: Done) -> None:
+def test_report_rebuilds_tables_and_charts_byte_for_byte(here: Here, copy: Path, ran: Done) -> None:
     before = digests(copy)
     (copy / "summary.csv").unlink()
     shutil.rmtree(copy / "charts")
-    done = execbench("report", "copy")
+    done = here("report", "copy")
     assert done.returncode == 0, done.stderr
     assert digests(copy) == before
     assert done.stdout.replace("charts: copy", "charts: run") == ran.stdout
 
 
 @pytest.mark.integration
-def test_one_changed_row_changes_what_report_makes_of_it(execbench: Execbench, copy: Path) -> None:
+def test_one_changed_row_changes_what_report_makes_of_it(here: Here, copy: Path) -> None:
     before = digests(copy)
     lines = (copy / "requests.csv").read_text().splitlines(keepends=True)
     names = lines[0].strip().split(",")
@@ -211,7 +210,7 @@ def test_one_changed_row_changes_what_report_makes_of_it(execbench: Execbench, c
     cells[names.index("io_ms")] = "4321.000"
     lines[changed] = ",".join(cells)
     (copy / "requests.csv").write_text("".join(lines))
-    assert execbench("report", "copy").returncode == 0
+    assert here("report", "copy").returncode == 0
     after = digests(copy)
     changed_files = {name for name in before if before[name] != after[name]}
     assert changed_files >= {"requests.csv", "summary.csv", "charts/split.png", "charts/split.svg"}
@@ -243,9 +242,8 @@ def test_a_foreign_or_damaged_file_is_refused_and_nothing_is_overwritten(
     assert digests(copy) == before
 
 
-@pytest.mark.integration
-def test_a_folder_that_is_not_there_is_refused(execbench: Execbench) -> None:
-    done = execbench("report", "nothing")
+def test_a_folder_that_is_not_there_is_refused(here: Here) -> None:
+    done = here("report", "nothing")
     assert_refused(done, 1, r"Error \(results\): There is no run folder nothing\.\nRuns lie in results/")
 
 
@@ -320,7 +318,6 @@ PLAN, RESULTS, LOAD = (rf"Error \({stage}\): .*" for stage in ("plan", "results"
         ("bench", 2, "No such command 'bench'"),
         (f"{ONE_ARM} --out there", 1, RESULTS + r"folder there exists already.*\n.*--out"),
         (f"{ONE_ARM} --out file/run", 1, RESULTS + r"file/run cannot be written.*\n.*--out"),
-        (f"load {NOWHERE}", 1, LOAD + r"does not answer .*\n.*execbench serve"),
         (f"load {NOWHERE} --requests 0", 2, "(?s)--requests.*greater than"),
         (f"load {NOWHERE} --requests 5 --duration 1", 2, "either --requests or --duration"),
         ("load nonsense", 2, LOAD + r"'nonsense' is not an http address\.\n.*http://127"),
@@ -333,24 +330,30 @@ PLAN, RESULTS, LOAD = (rf"Error \({stage}\): .*" for stage in ("plan", "results"
 def test_bad_input_is_one_clear_message_and_leaves_nothing(
     littered: Execbench, here: Here, words: str, code: int, said: str
 ) -> None:
-    """What is refused unread (2) starts no process, and needs none of its own to be refused in."""
+    """It starts no process, and needs none of its own to be refused in."""
     before = set(littered.folder.rglob("*"))
-    ask = here if code == UsageError.exit_code else littered
-    assert_refused(ask(*words.split()), code, said)
+    assert_refused(here(*words.split()), code, said)
     assert set(littered.folder.rglob("*")) == before
 
 
 @pytest.mark.integration
-def test_results_are_one_json_document_where_that_is_asked_for(shared: Execbench, run_folder: Path) -> None:
-    for words in (("list",), ("compare", "run")):
-        done = shared(*words, "--json")
+def test_where_nobody_listens_there_is_nothing_to_load(littered: Execbench, here: Here) -> None:
+    before = set(littered.folder.rglob("*"))
+    assert_refused(here("load", NOWHERE), 1, LOAD + r"does not answer .*\n.*execbench serve")
+    assert set(littered.folder.rglob("*")) == before
+
+
+@pytest.mark.integration
+def test_results_are_one_json_document_where_that_is_asked_for(here: Here, run_folder: Path) -> None:
+    for words in (("list",), ("compare", str(run_folder))):
+        done = here(*words, "--json")
         assert isinstance(json.loads(done.stdout), dict), words
-    said = json.loads(shared("report", str(run_folder), "--json").stdout)
+    said = json.loads(here("report", str(run_folder), "--json").stdout)
     assert said["finding"].startswith("At c = ")
     assert {row["arm"] for row in said["summary"]} == set(flagged.ARTICLES)
 
 
-@pytest.mark.integration
+@pytest.mark.timed
 def test_an_open_loop_is_reported_with_latency_service_time_and_dispatch_lag(execbench: Execbench) -> None:
     plan = """
         name = "opened"
@@ -389,25 +392,26 @@ def test_a_model_that_cannot_be_loaded_leaves_no_folder_in_the_way_of_the_next_a
 
 
 @pytest.mark.integration
-def test_a_port_in_use_is_refused(execbench: Execbench) -> None:
+def test_a_port_in_use_is_refused(here: Here) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = execbench("serve", "inline", *QUICK, "--port", port)
+        done = here("serve", "inline", *QUICK, "--port", port)
     assert_refused(done, 1, rf"Error \(server\): Port {port} of 127\.0\.0\.1 cannot be used: .*\n.*--port")
 
 
 @pytest.mark.integration
-def test_a_server_that_takes_the_connection_and_says_nothing_does_not_answer(execbench: Execbench) -> None:
+def test_a_server_that_takes_the_connection_and_says_nothing_does_not_answer(
+    execbench: Execbench, here: Here
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        done = execbench("load", url, "--timeout", "0.3")
+        done = here("load", url, "--timeout", "0.3")
     assert_refused(done, 1, rf"Error \(load\): {url} does not answer \(timeout after 0\.3 s\)")
     assert not list(execbench.folder.iterdir())
 
 
-@pytest.mark.integration
-def test_debug_adds_the_traceback_and_keeps_message_and_exit_code(execbench: Execbench) -> None:
-    done = execbench("--debug", "run", "--strategy", "tread")
+def test_debug_adds_the_traceback_and_keeps_message_and_exit_code(here: Here) -> None:
+    done = here("--debug", "run", "--strategy", "tread")
     assert done.returncode == 2
     assert "Traceback (most recent call last)" in done.stderr
     assert "Error (plan): There is no strategy 'tread'." in done.stderr
@@ -416,23 +420,20 @@ def test_debug_adds_the_traceback_and_keeps_message_and_exit_code(execbench: Exe
 # -- list, help, version ---------------------------------------------------------------------------------
 
 
-@pytest.mark.integration
-def test_list_names_every_strategy_workload_and_plan_with_its_summary(execbench: Execbench) -> None:
-    done = execbench("list")
+def test_list_names_every_strategy_workload_and_plan_with_its_summary(here: Here) -> None:
+    done = here("list")
     assert done.returncode == 0, done.stderr
     for name in (*strategies.NAMES, *workloads.NAMES, *plans.names()):
         assert re.search(rf"^{name} +\S+ ", done.stdout, re.M)
     assert_fits(done.stdout.replace("\n… ", "\n"))
 
 
-@pytest.mark.integration
-def test_version_is_the_packages(execbench: Execbench) -> None:
-    assert execbench("--version").stdout == f"execbench {__version__}\n"
+def test_version_is_the_packages(here: Here) -> None:
+    assert here("--version").stdout == f"execbench {__version__}\n"
 
 
-@pytest.mark.integration
-def test_without_arguments_the_help_is_shown(execbench: Execbench) -> None:
-    bare, asked = execbench(), execbench("--help")
+def test_without_arguments_the_help_is_shown(here: Here) -> None:
+    bare, asked = here(), here("--help")
     assert bare.returncode == asked.returncode == 0
     for command in ("run", "serve", "load", "report", "list"):
         assert re.search(rf"│ {command} ", asked.stdout)
@@ -464,7 +465,9 @@ def test_serve_says_where_it_is_and_answers_there_with_the_split(served: str) ->
 
 
 @pytest.mark.integration
-def test_load_shows_the_split_of_a_server_that_tells_it(execbench: Execbench, served: str) -> None:
+def test_load_shows_the_split_of_a_server_that_tells_it(
+    execbench: Execbench, here: Here, served: str
+) -> None:
     done = execbench("load", served, "--requests", "20", "--concurrency", "2", "--out", "loaded")
     assert done.returncode == 0, done.stderr
     assert re.match(r"At c = 2, server answers in [\d.]+ ms", done.stdout)
@@ -473,8 +476,8 @@ def test_load_shows_the_split_of_a_server_that_tells_it(execbench: Execbench, se
     titles = next(line.split() for line in done.stdout.splitlines() if line.startswith("arm "))
     assert 2 <= float(line[titles.index("worker")]) < 20
     assert line[titles.index("fail")] == "0"
-    assert execbench("report", "loaded").stdout == done.stdout
-    refused = execbench("load", served, "--out", "loaded")
+    assert here("report", "loaded").stdout == done.stdout
+    refused = here("load", served, "--out", "loaded")
     assert_refused(refused, 1, r"Error \(results\): The folder loaded exists already")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import made_up
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 import running
 
-from harness import analysis, server
+from harness import analysis
 from harness.loader import Loader
 from harness.options import Inject, LoadOptions, ServerOptions
 from harness.records import Identity, Outcome, Shot, to_rows
@@ -48,19 +47,6 @@ def mean(shots: list[Shot], name: str) -> float:
     return statistics.fmean(column(shot, name) for shot in shots)
 
 
-@contextmanager
-def resident(folder: Path, arms: dict[str, ServerOptions]) -> Iterator[dict[str, server.Server]]:
-    """All servers up at once, ready."""
-    with Supervisor() as supervisor, ExitStack() as stack:
-        servers = {
-            name: stack.enter_context(server.start(name, options, supervisor, log=folder / f"{name}.log"))
-            for name, options in arms.items()
-        }
-        for child in servers.values():
-            child.wait_ready(running.READY_WITHIN_S)
-        yield servers
-
-
 @pytest.fixture(scope="module")
 def loader() -> Iterator[Loader]:
     with Supervisor() as supervisor, Loader(supervisor) as child:
@@ -92,7 +78,7 @@ def test_a_delay_moves_its_own_column_by_itself_and_no_other(
         inject = Inject.model_validate({f"{stretch}_ms": INJECTED_MS})
         arms[stretch] = ServerOptions(strategy=strategy, workload=workload, inject=inject)
     rounds: dict[tuple[str, str], list[float]] = {}
-    with resident(tmp_path, arms) as servers:
+    with running.resident(tmp_path, arms) as servers:
         for _ in range(ROUNDS):
             for name, child in servers.items():
                 outcome = fire(loader, child.url, concurrency=1, warmup_requests=2, requests=8)
@@ -136,7 +122,7 @@ def run(loader: Loader, tmp_path_factory: pytest.TempPathFactory) -> Run:
     workload = running.synthetic(SERVICE_MS, IO_MS)
     arms = {name: ServerOptions(strategy=name, workload=workload) for name in STRATEGIES}
     load = {"concurrency": CONCURRENCY, "warmup_requests": 4 * CONCURRENCY}
-    with resident(tmp_path_factory.mktemp("logs"), arms) as servers:
+    with running.resident(tmp_path_factory.mktemp("logs"), arms) as servers:
         return Run(
             {
                 name: fire(loader, child.url, requests=REQUESTS[name], **load)

@@ -364,7 +364,7 @@ def test_its_clock_is_that_of_the_load_generator() -> None:
 # -- its services --------------------------------------------------------------------------------------
 
 
-@pytest.mark.timed
+@pytest.mark.integration
 def test_one_worker_of_20_ms_shared_by_four_users_is_told_from_its_queue(
     execbench: Execbench, serve: Serve
 ) -> None:
@@ -384,7 +384,7 @@ def test_one_worker_of_20_ms_shared_by_four_users_is_told_from_its_queue(
     assert set(rows["batch_size"]) == {1}
 
 
-@pytest.mark.timed
+@pytest.mark.integration
 def test_servers_with_and_without_the_middleware_are_arms(execbench: Execbench, serve: Serve) -> None:
     timed_, plain = serve(SEARCH), serve(PLAIN)
     command = RUN.replace("http://127.0.0.1:8000", timed_.url).replace("http://127.0.0.1:8001", plain.url)
@@ -410,7 +410,7 @@ def test_servers_with_and_without_the_middleware_are_arms(execbench: Execbench, 
     assert timed_.process.poll() is None
 
 
-@pytest.mark.timed
+@pytest.mark.integration
 def test_a_def_route_tells_the_model_as_a_whole_or_split(execbench: Execbench, serve: Serve) -> None:
     url = serve(ROUTES).url
     words = ("--url", f"whole={url}/whole", "--url", f"split={url}/split", "--ping-path", "/openapi.json")

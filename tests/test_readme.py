@@ -36,15 +36,14 @@ SHORTER = {
     "run": ONE_BLOCK,
     "load": ["--requests", "20"],
     "sweep": ONE_BLOCK,
-    "capacity": ["--blocks", "2", "--window", "0.5", "--search-window", "0.5", "--no-self-check"],
+    "capacity": ["--blocks", "2", "--window", "0.3", "--search-window", "0.3", "--no-self-check"],
 }
-# the real model, loaded twice in place of four times, with few vectors; one torch thread, as other tests may
-# run beside
+# the real model, loaded for the vectors and for one arm in place of five, with few vectors; one torch thread,
+# as other tests run beside
 SHORTER_ON_THE_MODEL = [
     "--strategy",
-    "inline",
-    "--strategy",
     "thread",
+    "--no-twin",
     "--blocks",
     "1",
     "--requests",

@@ -4,66 +4,25 @@ import csv
 import re
 import shutil
 import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import nbformat
 import pytest
-from committed import CHECKOUT, run_of
+from committed import CHECKOUT, execbench, quoted, run_of, squeezed
 from nbclient import NotebookClient
 
 DERIVED = ("summary.csv", "claims.csv", "comparisons.csv", "costs.csv", "advice.txt")
 LARGEST_BYTES = 12_000_000
 
 
-class Reported(NamedTuple):
-    """The reference run, and a copy of it with what `report` has made and said of that."""
-
-    run: Path
-    copy: Path
-    stdout: str
-
-
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reported]:
-    """Of the rows as they are, and with one of them changed; both at once, as each takes seconds."""
-    parent = tmp_path_factory.mktemp("reports")
-    folders = {name: Path(shutil.copytree(run_of("article"), parent / name)) for name in ("same", "changed")}
-    for folder in folders.values():
-        shutil.rmtree(folder / "charts")
-        for name in DERIVED:
-            (folder / name).unlink()
-    change_one_row(folders["changed"])
-    with ThreadPoolExecutor() as at_once:
-        printed = at_once.map(report, folders.values())
-    return {
-        name: Reported(run_of("article"), folder, stdout)
-        for (name, folder), stdout in zip(folders.items(), printed, strict=True)
-    }
-
-
-def report(folder: Path) -> str:
-    """What it prints."""
-    command = [sys.executable, "-m", "harness.cli", "report", str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def change_one_row(folder: Path) -> None:
-    """One measured request of the first block waits 4.3 s for its I/O."""
-    path = folder / "requests.csv"
-    with path.open() as stream:
-        lines = list(csv.reader(stream))
-    header = lines[0]
-    row = next(
-        line
-        for line in lines
-        if line[header.index("phase")] == "measure" and line[header.index("block")] == "1"
-    )
-    row[header.index("io_ms")] = "4321.000"
-    with path.open("w", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows(lines)
+def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A copy of the run whose tables and charts `report` has made again, and what it printed."""
+    folder = Path(shutil.copytree(run_of("article"), tmp_path_factory.mktemp("article") / "run"))
+    shutil.rmtree(folder / "charts")
+    for name in DERIVED:
+        (folder / name).unlink()
+    return folder, squeezed(execbench("report", str(folder)))
 
 
 def derived(folder: Path) -> dict[str, str]:
@@ -83,30 +42,18 @@ def test_the_reference_run_is_whole_and_small_enough_for_git() -> None:
 
 
 @pytest.mark.integration
-def test_report_rebuilds_summary_claims_and_charts_with_equal_figures(reports: dict[str, Reported]) -> None:
-    made = reports["same"]
-    assert derived(made.copy) == derived(made.run)
-    assert {path.name for path in (made.copy / "charts").iterdir()} == {
-        path.name for path in (made.run / "charts").iterdir()
+def test_report_rebuilds_summary_claims_and_charts_with_equal_figures(reported: tuple[Path, str]) -> None:
+    folder, run = reported[0], run_of("article")
+    assert derived(folder) == derived(run)
+    assert {path.name for path in (folder / "charts").iterdir()} == {
+        path.name for path in (run / "charts").iterdir()
     }
 
 
 @pytest.mark.integration
-def test_with_one_row_changed_the_figures_change(reports: dict[str, Reported]) -> None:
-    made = reports["changed"]
-    assert derived(made.copy)["summary.csv"] != derived(made.run)["summary.csv"]
-
-
-@pytest.mark.integration
-def test_the_readmes_tables_are_what_report_prints_of_the_reference_run(
-    reports: dict[str, Reported],
-) -> None:
-    readme = (CHECKOUT / "README.md").read_text()
-    printed = re.search(r"<!-- reference run -->\n```text\n(.*?)```", readme, re.S)
-    assert printed is not None
-    squeezed = re.sub(r"\s+", " ", reports["same"].stdout)
-    assert re.sub(r"\s+", " ", printed[1]).strip() in squeezed
-    assert run_of("article").name in readme
+def test_the_readmes_tables_are_what_report_prints_of_the_reference_run(reported: tuple[Path, str]) -> None:
+    assert quoted(CHECKOUT / "README.md", "reference run") in reported[1]
+    assert run_of("article").name in (CHECKOUT / "README.md").read_text()
 
 
 def test_the_readmes_verdicts_and_figures_are_those_of_the_reference_run() -> None:

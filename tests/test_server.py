@@ -48,12 +48,30 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]:
         yield child
 
 
+def every_strategy(workload: WorkloadOptions, **workers: int) -> dict[str, ServerOptions]:
+    return {
+        name: ServerOptions(
+            strategy=name, workload=workload, options=options_of(name), workers=workers.get(name)
+        )
+        for name in SERVED
+    }
+
+
+@pytest.fixture(scope="module")
+def resident(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, server.Server]]:
+    """A server of each strategy, whose model takes 20 ms and whose I/O 10; who is not asked is idle."""
+    arms = every_strategy(running.synthetic(20, 10))
+    with running.resident(tmp_path_factory.mktemp("resident"), arms) as servers:
+        yield servers
+
+
 @pytest.mark.timed
 @pytest.mark.parametrize("strategy", SERVED)
-def test_every_strategy_answers_with_the_split_of_the_time(log: Path, strategy: str) -> None:
-    workload = running.synthetic(20, 10)
-    with running.serving(log, strategy, workload=workload, options=options_of(strategy)) as child:
-        answers = [httpx.get(f"{child.url}/") for _ in range(5)]
+def test_every_strategy_answers_with_the_split_of_the_time(
+    resident: dict[str, server.Server], strategy: str
+) -> None:
+    child = resident[strategy]
+    answers = [httpx.get(f"{child.url}/") for _ in range(5)]
     assert {answer.status_code for answer in answers} == {200}
     # the typical one is held against the truth: the machine may well pause in a single one of them
     answer = sorted(answers, key=lambda answer: decode(answer.headers["Server-Timing"]).handler_ms or 0)[2]
@@ -297,13 +315,25 @@ def test_a_server_that_is_late_is_given_up_at_the_deadline(log: Path) -> None:
         child.wait_ready(within_s=1.0)
 
 
-@pytest.mark.parametrize("strategy", SERVED)
-def test_stopping_leaves_no_process_even_with_a_model_in_a_c_call(log: Path, strategy: str) -> None:
-    workload = running.synthetic(300, 0, mode="hold")
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[psutil.Process]]:
+    """Each strategy's server and its processes, after a stop with the model in a C call."""
     # held one after the other, anyio's 40 workers would take 12 s to warm up
-    few = {"workers": 2} if strategy == "anyio_limiter" else {}
-    with running.serving(log, strategy, workload=workload, options=options_of(strategy), **few) as child:
-        family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
-        with pytest.raises(httpx.TimeoutException):
-            httpx.get(f"{child.url}/", timeout=0.1)
+    arms = every_strategy(running.synthetic(300, 0, mode="hold"), anyio_limiter=2)
+    families = {}
+    with running.resident(tmp_path_factory.mktemp("stopped"), arms) as servers:
+        for name, child in servers.items():
+            family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
+            with pytest.raises(httpx.TimeoutException):
+                httpx.get(f"{child.url}/", timeout=0.1)
+            child.stop()
+            families[name] = family
+    return families
+
+
+@pytest.mark.parametrize("strategy", SERVED)
+def test_stopping_leaves_no_process_even_with_a_model_in_a_c_call(
+    stopped: dict[str, list[psutil.Process]], strategy: str
+) -> None:
+    family = stopped[strategy]
     assert not [process for process in family if process.is_running() and process.status() != "zombie"]

@@ -60,6 +60,7 @@ class Workload:
         """
         if self._options.backend == "onnx":
             refuse_missing(_ONNX_PACKAGES)
+        _refuse_absent(self._options)
         import torch
 
         if self._options.torch_threads is not None:
@@ -138,6 +139,28 @@ def _refuse_contradictions(options: WorkloadOptions) -> None:
             stage="plan",
             hint="Leave --device out, or --backend.",
         )
+
+
+def _refuse_absent(options: WorkloadOptions) -> None:
+    """HarnessError at once for a model that is not on this disk; importing the libraries takes ten seconds.
+
+    Offline it can only be the default, a folder, or in the hub's cache, there also under the library's own name.
+    """
+    if options.online or options.model == DEFAULT_MODEL or Path(options.model).exists():
+        return
+    if not any(map(_is_cached, (options.model, f"sentence-transformers/{options.model}"))):
+        raise _cannot_load(options, FileNotFoundError("it is neither a folder nor in the hub's cache"))
+
+
+def _is_cached(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = (try_to_load_from_cache(name, file) for file in ("modules.json", "config.json"))
+        return any(isinstance(path, str) for path in found)
+    except HFValidationError:  # no name that a hub could have
+        return False
 
 
 def _source(model: str) -> str:
