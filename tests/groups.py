@@ -18,6 +18,7 @@ import multiprocessing.process
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -158,7 +159,7 @@ def refuse_all(patch: pytest.MonkeyPatch) -> None:
     refuse(patch, multiprocessing.process.BaseProcess, "start", "starts a process")
     refuse(patch, socket.socket, "bind", "opens a port")
     refuse(patch, socket.socket, "connect", "opens a connection")
-    refuse(patch, time, "sleep", "sleeps")
+    refuse(patch, time, "sleep", "sleeps", unless=_waits_for_a_process)
     refuse(patch, asyncio, "sleep", "sleeps", unless=lambda seconds, *rest: not seconds)
 
 
@@ -178,6 +179,10 @@ def refuse(
         pytest.fail(f"It {what}, and is not marked so. {WAY_OUT}")
 
     patch.setattr(owner, name, refused)
+
+
+def _waits_for_a_process(seconds: float) -> bool:
+    return bool(sys._getframe(2).f_globals["__name__"] == subprocess.__name__)
 
 
 def _is_git(self: object, words: Any, *rest: Any, **named: Any) -> bool:

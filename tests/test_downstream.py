@@ -297,23 +297,6 @@ def test_the_nearest_neighbour_of_a_stored_text_is_that_text(services: Services)
         assert 0.0 < found.server_ms < 1000.0
 
 
-@pytest.mark.model
-def test_so_it_is_with_the_real_model_whose_vectors_are_kept_and_whose_index_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EXECBENCH_CACHE", str(tmp_path))
-    asked = WorkloadOptions(io="pgvector", io_rows=1000, torch_threads=1)
-    with Services(lambda name: tmp_path / f"{name}.log", lambda stage: None) as services:
-        options = services.connected(asked)
-        text = next(texts.distinct(1, 1000))
-        assert ask(options, text).value[0]["text"] == text
-        assert options.io_address is not None
-        scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE relname = 'texts'"
-        wait_for(lambda: fetched(str(options.io_address), scans) == [1])
-    (kept,) = (tmp_path / "vectors").iterdir()
-    assert kept.stat().st_size > 1000 * 384 * 4
-
-
 BACKENDS = (
     "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND backend_start > $1"
 )

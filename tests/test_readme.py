@@ -36,7 +36,7 @@ SHORTER = {
     "run": ONE_BLOCK,
     "load": ["--requests", "20"],
     "sweep": ONE_BLOCK,
-    "capacity": ["--blocks", "2", "--window", "0.3", "--search-window", "0.3", "--no-self-check"],
+    "capacity": ["--blocks", "2", "--window", "0.5", "--search-window", "0.5", "--no-self-check"],
 }
 # the real model, loaded for the vectors and for one arm in place of five, with few vectors; one torch thread,
 # as other tests run beside

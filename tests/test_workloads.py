@@ -24,8 +24,12 @@ from typing import Any
 import numpy as np
 import pytest
 import running
+from conftest import wait_for
+from test_downstream import ask, fetched
 
 from harness import downstream, workloads
+from harness.downstream.service import Services
+from harness.downstream.texts import distinct
 from harness.errors import HarnessError, UsageError
 from harness.options import WorkloadOptions
 from harness.workloads.embed import refuse_missing
@@ -451,6 +455,23 @@ def test_a_model_can_be_given_by_path(model: Any, tmp_path: Path) -> None:
     assert workload.about(mine)["weights_sha256"] == embed().about(model)["weights_sha256"]
     item = ["How big is London"]
     assert workload.predict(mine, item)[0] == pytest.approx(embed().predict(model, item)[0], abs=1e-5)
+
+
+@pytest.mark.model
+def test_a_database_finds_the_stored_text_by_its_index_and_the_vectors_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXECBENCH_CACHE", str(tmp_path))
+    asked = WorkloadOptions(io="pgvector", io_rows=1000, torch_threads=1)
+    with Services(lambda name: tmp_path / f"{name}.log", lambda stage: None) as services:
+        options = services.connected(asked)
+        text = next(distinct(1, 1000))
+        assert ask(options, text).value[0]["text"] == text
+        assert options.io_address is not None
+        scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE relname = 'texts'"
+        wait_for(lambda: fetched(str(options.io_address), scans) == [1])
+    (kept,) = (tmp_path / "vectors").iterdir()
+    assert kept.stat().st_size > 1000 * 384 * 4
 
 
 @pytest.mark.model
