@@ -240,8 +240,7 @@ def _arms(found: Inputs, load: str) -> list[str]:
 def _spoilt(found: Inputs, arm: str, load: str) -> str:
     """Why the arm may not be advised; "" when it may."""
     row = row_of(found.tables.summary, arm, load)
-    cell = found.side.cell(arm, load)
-    if cell.invalid:
+    if found.side.invalid.get((arm, load)):
         return f"the figures of {arm} are invalid"
     if row["failed_trials"]:
         return f"{arm} lost {row['failed_trials']} of its trials"

@@ -169,8 +169,8 @@ def _costs(tables: Tables, arm: str, load: str) -> dict[str, float]:
 
 def row_of(table: pd.DataFrame, arm: str, load: str) -> dict[str, Any]:
     """The row of an arm and load; empty where there is none."""
-    found = table[(table["arm"] == arm) & (table["load"] == load)].to_dict("records")
-    return {str(name): value for name, value in found[0].items()} if found else {}
+    found = table[(table["arm"] == arm) & (table["load"] == load)]
+    return {str(name): values[0] for name, values in found.to_dict("list").items()} if len(found) else {}
 
 
 def _told(record: Mapping[str, Any], arm: str) -> Mapping[str, Any]:

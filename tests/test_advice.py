@@ -314,6 +314,7 @@ def test_servers_that_tell_no_parts_and_have_no_strategy_of_ours_are_advised_by_
 # -- how it is shown
 
 
+@pytest.mark.integration  # takes long
 def test_it_never_takes_more_than_eight_lines_and_ends_the_report_in_terminal_json_and_folder(
     tmp_path: Path,
 ) -> None:

@@ -13,6 +13,8 @@ from conftest import Here
 from harness import again, plans
 from harness.plans import Plan
 
+NEEDS_PG = pytest.mark.integration  # its packages are an extra, which make quick has not
+
 Asked = Callable[[str], Any]
 
 
@@ -40,7 +42,7 @@ def record(plan: Plan, **more: Any) -> dict[str, Any]:
     "line",
     [
         "run article",
-        "run article --io pgvector -c 32 --workers 2",
+        pytest.param("run article --io pgvector -c 32 --workers 2", marks=NEEDS_PG),
         "run article --io socket:7ms --blocks 8 --torch-threads 1",
         "run article --strategy thread --strategy process --no-twin --reference process --seed 0",
         "run thrash --precision 3% --duration 3 --arrivals 'own(0.8)' --pin --no-self-check",

@@ -61,6 +61,7 @@ def test_of_one_block_there_is_a_best_without_interval() -> None:
     assert math.isnan(found.gain.low)
 
 
+@pytest.mark.integration  # takes long
 @pytest.mark.parametrize("blocks", [8, 16])
 @pytest.mark.parametrize("truth", [[0.0] * 8, [-0.1, *[0.0] * 7], [0.0, 0.1, 0.09, *[0.0] * 5]])
 def test_what_remains_holds_the_truly_best_and_the_interval_the_gain_of_the_choice(

@@ -57,6 +57,7 @@ def test_the_truth_is_what_md1_says() -> None:
     assert md1_share_beyond(100.0, 0.8, 20.0) == pytest.approx((waits > 100.0).mean(), rel=0.1)
 
 
+@pytest.mark.integration  # takes long
 def test_simulated_sessions_find_the_true_capacity_without_bias(sessions: pd.DataFrame) -> None:
     found = searching.summary(sessions)
     assert (found["bias"].abs() < 0.025).all()
@@ -64,6 +65,7 @@ def test_simulated_sessions_find_the_true_capacity_without_bias(sessions: pd.Dat
     assert (found["ratio_bias"].abs() < 0.02).all()
 
 
+@pytest.mark.integration  # takes long
 def test_most_intervals_hold_the_truth_and_few_promises_are_too_high(sessions: pd.DataFrame) -> None:
     found = searching.summary(sessions)
     assert (found["covers"] >= 0.75).all()  # of 30, where nine in ten do
@@ -71,6 +73,7 @@ def test_most_intervals_hold_the_truth_and_few_promises_are_too_high(sessions: p
     assert found["overpromised"].mean() < 0.2
 
 
+@pytest.mark.integration  # takes long
 def test_the_study_judges_by_bias_and_coverage(sessions: pd.DataFrame) -> None:
     whole = sessions.assign(estimate=sessions["truth"], low=0.0, high=1e3, ratio_low=0.0, ratio_high=9.0)
     assert all(result.passed for result in searching.judge(whole))

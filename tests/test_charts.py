@@ -354,6 +354,7 @@ def test_an_open_loop_is_named_by_its_law(chart):
     assert "poisson(40/s)" in words(fig)
 
 
+@pytest.mark.integration  # takes long
 @pytest.mark.parametrize("chart", CHARTS_OF_A_RUN)
 def test_eight_arms_and_20_000_requests_make_a_png_and_an_svg_below_300_kb(chart):
     fig = chart(many_requests())

@@ -150,6 +150,7 @@ def test_one_odd_block_of_ten_never_refutes(claim: str) -> None:
     assert verdicts(false_in(claim, {2}))[claim] in {claims.CONFIRMED, claims.INCONCLUSIVE}
 
 
+@pytest.mark.integration  # takes long
 @pytest.mark.parametrize("claim", sorted(FALSE.keys() - {"C3b"}))  # its true ratio is 2 % from its bound
 def test_one_odd_block_of_forty_changes_no_verdict(claim: str) -> None:
     assert verdicts(false_in(claim, {2}), blocks=40)[claim] == claims.CONFIRMED

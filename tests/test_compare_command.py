@@ -126,6 +126,7 @@ def test_what_people_compare_is_a_note_and_no_obstacle(execbench: InProcess, qui
     assert "Python: was 3.11.7, is 3.13.0" in done.stdout
 
 
+@pytest.mark.integration  # takes long
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
@@ -205,6 +206,7 @@ def test_the_gate_does_not_fail_on_too_few_blocks_however_slow(execbench: InProc
     assert "only 5 blocks" in done.stderr
 
 
+@pytest.mark.integration  # takes long
 def test_the_gate_does_not_pass_what_only_one_run_has_unless_it_is_narrowed(
     execbench: InProcess, quiet: str
 ) -> None:

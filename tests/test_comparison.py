@@ -371,6 +371,7 @@ def test_a_reason_from_outside_withholds_the_verdicts_of_two_runs() -> None:
     assert comparison.noisy(table) == "The session was noisy."
 
 
+@pytest.mark.integration  # takes long
 def test_welchs_interval_covers_the_truth_and_its_p_is_fair() -> None:
     rng = np.random.default_rng(7)
     pairs = [(rng.normal(0.0, 0.1, 8), rng.normal(0.0, 0.3, 16)) for _ in range(120)]

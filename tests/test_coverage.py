@@ -112,6 +112,7 @@ def test_the_study_tries_the_very_interval_that_an_effect_has() -> None:
     assert row.drift_fires == found.drifts
 
 
+@pytest.mark.integration  # takes long
 def test_the_used_tail_interval_covers_more_than_the_plain_and_the_corrected_bootstrap() -> None:
     rows = coverage._tail_rows("blocks differ more than requests", 95, 10, 150, np.random.default_rng(1))
     covered = {row.method: row.coverage for row in rows}

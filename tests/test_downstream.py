@@ -30,6 +30,7 @@ from harness.errors import HarnessError, UsageError
 from harness.options import Inject, WorkloadOptions
 from harness.records import Outcome
 
+NEEDS_PG = pytest.mark.integration  # its packages are an extra, which make quick has not
 ROWS = 200
 SIZE = 8
 
@@ -118,7 +119,7 @@ def test_a_word_that_says_nothing_or_too_much_is_refused_wherever_it_stands(said
         ("--io socket:5ms --io-dsn postgresql://localhost/x", "knows no option io_dsn"),
         ("--io-rows 100", "'sleep' knows no option io_rows"),
         ("--io socket:5000 --io-timeout 2", "would never be answered within 2 s"),
-        ("--io pgvector --workload synthetic", "no vectors to search by.*socket"),
+        pytest.param("--io pgvector --workload synthetic", "no vectors to search by.*socket", marks=NEEDS_PG),
     ],
 )
 def test_what_contradicts_itself_is_refused_before_anything_starts(here: Here, words: str, what: str) -> None:
@@ -149,6 +150,7 @@ def test_a_password_is_not_kept_with_the_results(here: Here, monkeypatch: pytest
     assert "s%20t" not in done.stderr
 
 
+@NEEDS_PG
 def test_arms_that_scale_their_io_are_left_out_with_a_note_and_claims_are_not_judged() -> None:
     plan = flagged.override(plans.load("article"), flagged.Flags(workload={"io": "pgvector"}))
     assert [arm.name for arm in plan.arms] == ["inline", "thread", "process", "default_pool"]

@@ -95,6 +95,7 @@ def test_an_open_load_has_no_efficiency() -> None:
     assert report.build(run).limits.empty
 
 
+@pytest.mark.integration  # takes long
 def test_a_run_without_limits_is_reported_as_ever(tmp_path: Path) -> None:
     built = report.build(closed(WORLD, folder=tmp_path))
     report.write(built)
@@ -103,6 +104,7 @@ def test_a_run_without_limits_is_reported_as_ever(tmp_path: Path) -> None:
     assert not {path.name for path in tmp_path.iterdir()} & {"limits.csv", "ranking.csv"}
 
 
+@pytest.mark.integration  # takes long
 def test_limits_are_written_beside_the_summary_and_told_as_json(tmp_path: Path) -> None:
     built = report.build(with_limits(closed(WORLD, folder=tmp_path), "thread", null_ms=None))
     report.write(built)

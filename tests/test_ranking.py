@@ -211,6 +211,7 @@ def test_nothing_answered_is_nothing_to_conclude() -> None:
 # -- files
 
 
+@pytest.mark.integration  # takes long
 def test_the_ranking_is_written_and_told_as_json(tmp_path: Path) -> None:
     found = built(ranked(folder=tmp_path))
     report.write(found)

@@ -413,6 +413,7 @@ def test_a_run_without_a_plan_has_a_report() -> None:
     assert built.finding.startswith("At c = 8, external answers")
 
 
+@pytest.mark.integration  # takes long
 def test_writing_leaves_every_table_and_the_forest(tmp_path: Path) -> None:
     built = report.build(closed(WORLD, folder=tmp_path, claims="article"))
     report.write(built)

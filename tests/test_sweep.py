@@ -106,6 +106,7 @@ def test_a_run_that_is_no_sweep_has_none() -> None:
     assert report.build(closed({("thread", 8): Point()})).swept is None
 
 
+@pytest.mark.integration  # takes long
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_every_number_of_axes_has_a_chart(axes: int) -> None:
     names = ("workers", "kind", "size")[:axes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 
 import made_up
@@ -30,6 +31,16 @@ ARTICLE: made_up.World = {
 }
 
 
+@functools.cache
+def usual() -> report.Report:
+    return report.build(closed(WORLD))
+
+
+@functools.cache
+def article() -> report.Report:
+    return report.build(closed(ARTICLE, blocks=8, claims="article"))
+
+
 def shown(built: report.Report) -> str:
     """As piped: tables at 80 columns, a sentence on one line."""
     stream = io.StringIO()
@@ -54,18 +65,22 @@ def with_readings(run: report.store.Run) -> report.store.Run:
     return run._replace(trials=trials, requests=requests)
 
 
-RUNS = {
-    "closed": lambda: closed(ARTICLE, blocks=8, claims="article"),
-    "with readings": lambda: with_readings(closed(ARTICLE, blocks=8, claims="article")),
-    "with limits": lambda: with_limits(closed(ARTICLE, blocks=8), "inline", "thread", LONG),
-    "ranking": lambda: with_own_load(with_limits(with_readings(ranked(ARTICLE)), "thread", LONG), LONG),
-    "open": lambda: with_readings(opened(*(open_trial(n, arm=LONG, service_ms=25.0) for n in range(1, 9)))),
+REPORTS = {
+    "closed": article,
+    "with readings": lambda: report.build(with_readings(closed(ARTICLE, blocks=8, claims="article"))),
+    "with limits": lambda: report.build(with_limits(closed(ARTICLE, blocks=8), "inline", "thread", LONG)),
+    "ranking": lambda: report.build(
+        with_own_load(with_limits(with_readings(ranked(ARTICLE)), "thread", LONG), LONG)
+    ),
+    "open": lambda: report.build(
+        with_readings(opened(*(open_trial(n, arm=LONG, service_ms=25.0) for n in range(1, 9))))
+    ),
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", REPORTS)
 def test_tables_keep_to_80_columns_and_cut_nothing_off(name: str) -> None:
-    built = report.build(RUNS[name]())
+    built = REPORTS[name]()
     lines = set(shown(built).splitlines()) - sentences(built)
     assert max(map(len, lines)) <= WIDTH
     ours = "\n".join(line for line in lines if "T2" not in line and "C3b" not in line and "C4b" not in line)
@@ -73,7 +88,7 @@ def test_tables_keep_to_80_columns_and_cut_nothing_off(name: str) -> None:
 
 
 def test_the_finding_comes_first_and_then_how_good_the_machine_was() -> None:
-    built = report.build(closed(WORLD))
+    built = usual()
     first, second = shown(built).splitlines()[:2]
     assert first == built.finding
     assert second == built.machine
@@ -81,7 +96,7 @@ def test_the_finding_comes_first_and_then_how_good_the_machine_was() -> None:
 
 
 def test_each_load_has_every_arm_with_ratio_interval_difference_and_verdict() -> None:
-    text = shown(report.build(closed(WORLD)))
+    text = shown(usual())
     assert "Against inline, block by block: ratio [95 % interval]" in text
     lines = [line.split() for line in text.splitlines()]
     assert ["closed(8)"] in lines
@@ -99,13 +114,13 @@ def test_users_are_whole_numbers_beside_open_loads_too() -> None:
             "share_within_20pct": [1.0],
         }
     )
-    built = dataclasses.replace(report.build(closed(WORLD)), staircase=law)
+    built = dataclasses.replace(usual(), staircase=law)
     assert "inline c = 8: +10.0%" in " ".join(shown(built).split())
     assert report._law_rows(law)[0]["condition"] == "c = 8, 9 requests"
 
 
 def test_a_run_that_stopped_early_says_so_below_the_machine() -> None:
-    built = dataclasses.replace(report.build(closed(WORLD)), notes=("Stopped after block 12: so.",))
+    built = dataclasses.replace(usual(), notes=("Stopped after block 12: so.",))
     assert "Stopped after block 12: so." in shown(built).split("Medians")[0]
 
 
@@ -144,7 +159,7 @@ def test_the_ranking_ends_the_report_with_who_why_and_a_sentence() -> None:
 
 
 def test_a_plan_that_asks_for_no_ranking_gets_none() -> None:
-    assert "Ranked" not in shown(report.build(closed(WORLD)))
+    assert "Ranked" not in shown(usual())
 
 
 def test_an_open_load_is_named_and_marked_where_it_is_saturated() -> None:
@@ -161,7 +176,7 @@ def test_an_open_load_is_named_and_marked_where_it_is_saturated() -> None:
 
 
 def test_a_claim_stands_with_its_ratio_interval_rule_print_and_verdict() -> None:
-    text = " ".join(shown(report.build(closed(ARTICLE, claims="article"))).split())
+    text = " ".join(shown(article()).split())
     assert "ratio [interval over 8 blocks]" in text
     assert "model inside the worker, thread over process: 0.94 [0.94, 0.94], rule ≥ 4, article 4." in text
     assert "(refuted) slower at all inside the worker, thread over process" in text
@@ -169,7 +184,7 @@ def test_a_claim_stands_with_its_ratio_interval_rule_print_and_verdict() -> None
 
 def test_the_time_in_the_worker_and_the_model_as_printed_stand_side_by_side() -> None:
     """C3b compares a wait with no wait: the reader has to see both readings."""
-    text = " ".join(shown(report.build(closed(ARTICLE, claims="article"))).split())
+    text = " ".join(shown(article()).split())
     claim = text[text.index("C3b refuted") :]
     inside, printed = claim.index("model inside the worker"), claim.index("as printed: Model of the route")
     assert inside < printed < claim.index("C4a")

