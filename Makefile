@@ -64,7 +64,7 @@ test: setup ## run all tests, side by side where they may (WORKERS=3)
 	$(PYTEST)
 
 test-durations: setup ## run all tests and write down where their time goes (docs/test-durations.md)
-	$(PYTEST) --durations-csv docs/test-durations-after.csv
+	$(PYTEST) --durations-csv=docs/test-durations-after.csv
 	$(BIN)/python tests/durations.py docs/test-durations-before.csv docs/test-durations-after.csv > docs/test-durations.md
 
 check: setup ## format, lint, types, tests

@@ -371,6 +371,7 @@ def test_a_run_that_stopped_early_says_after_which_block_and_why() -> None:
     assert report.as_json(built)["notes"] == list(built.notes)
 
 
+@pytest.mark.integration  # takes long
 @pytest.mark.parametrize(
     ("p50", "p99", "late"), [(0.9, 7.9, False), (1.1, 2.0, True), (0.2, 8.1, True), (None, None, False)]
 )

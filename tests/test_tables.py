@@ -78,6 +78,7 @@ REPORTS = {
 }
 
 
+@pytest.mark.integration  # takes long
 @pytest.mark.parametrize("name", REPORTS)
 def test_tables_keep_to_80_columns_and_cut_nothing_off(name: str) -> None:
     built = REPORTS[name]()

@@ -144,7 +144,7 @@ def _refuse_contradictions(options: WorkloadOptions) -> None:
 def _refuse_absent(options: WorkloadOptions) -> None:
     """HarnessError at once for a model that is not on this disk; importing the libraries takes ten seconds.
 
-    Offline it can only be the default, a folder, or in the hub's cache, there also under the library's own name.
+    Offline it is the default, a folder, or in the hub's cache, where the library's own name may precede it.
     """
     if options.online or options.model == DEFAULT_MODEL or Path(options.model).exists():
         return
