@@ -126,6 +126,8 @@ def test_a_command_of_the_readme_does_what_it_says(
     assert process.returncode == 0, said + complaint
     (new,) = _runs(shared.folder) - before or {None}
     assert (new is None) == (words[0] == "init")
+    if words[0] == "init":
+        make_cheaper(shared.folder / "my_workload.py")
     if new is not None:
         assert "What to do" in said
         run = store.read(new)
@@ -138,6 +140,13 @@ def test_the_section_has_every_way_of_bringing_something_of_ones_own() -> None:
     for word in ("init", "--workload", "--payloads", "--io socket", "--io pgvector", "load", "--url"):
         assert word in every
     assert {command.split()[0] for command in COMMANDS} == set(SHORTER)
+
+
+def make_cheaper(workload: Path) -> None:
+    """Compares with an eighth of the sentences: what the file costs as it is, test_own_workload pays."""
+    text = workload.read_text()
+    assert "itertools.product(_WHO, " in text
+    workload.write_text(text.replace("itertools.product(_WHO, ", "itertools.product(_WHO[:1], "))
 
 
 def _runs(folder: Path) -> set[Path | None]:
