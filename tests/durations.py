@@ -99,8 +99,9 @@ def page(before: list[Row], after: list[Row]) -> str:
         [
             "# Where the tests' time goes",
             "",
-            "Made by `make test-durations`. Seconds are added up over all workers: what runs side by side",
-            "counts in full. A test counts with all its parameters, a fixture by its set-up.",
+            "Made by `make test-durations`. Seconds on the clock, added up over all workers: what runs beside",
+            "others counts in full, and so does its wait for a processor that a timed test has. A test counts",
+            "with all its parameters, a fixture by its set-up. How long a whole run takes: [here](testing.md).",
             "",
             *totals(before, after),
             "",

@@ -35,8 +35,6 @@ MARKS = {
     "model": "loads the real embedding model; also `integration`",
 }
 WAY_OUT = "Mark the test `integration`, or let it only compute."
-
-
 TIMED_WORKER = "gw0"  # as pytest-xdist calls its first one
 
 
@@ -70,9 +68,10 @@ def group_of(item: pytest.Item) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Integration before quick, as its files differ most in length."""
+    """What takes longest begins first, so that no worker ends long after the others."""
     order = ("timed", "integration", "quick")
-    items.sort(key=lambda item: order.index(group_of(item)))
+    long = {item.path for item in items if item.get_closest_marker("model")}
+    items.sort(key=lambda item: (order.index(group_of(item)), item.path not in long))
     for item in items:
         item.add_marker(group_of(item))  # so that -m finds it
 
