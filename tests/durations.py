@@ -93,16 +93,20 @@ def read(path: Path) -> list[Row]:
 # -- the page ------------------------------------------------------------------------------------------
 
 
+HEAD = """\
+# Where the tests' time goes
+
+Made by `make test-durations`. Seconds on the clock, added up over all workers: what runs beside others counts in
+full, and so does its wait for a processor that a timed test has. A test counts with all its parameters, a
+fixture by its set-up. How long a whole run takes: [here](testing.md).
+"""
+
+
 def page(before: list[Row], after: list[Row]) -> str:
     """Totals of both, then the dearest of each."""
     return "\n".join(
         [
-            "# Where the tests' time goes",
-            "",
-            "Made by `make test-durations`. Seconds on the clock, added up over all workers: what runs beside",
-            "others counts in full, and so does its wait for a processor that a timed test has. A test counts",
-            "with all its parameters, a fixture by its set-up. How long a whole run takes: [here](testing.md).",
-            "",
+            HEAD,
             *totals(before, after),
             "",
             f"## The {DEAREST} dearest, before",
