@@ -96,9 +96,9 @@ def read(path: Path) -> list[Row]:
 HEAD = """\
 # Where the tests' time goes
 
-Made by `make test-durations`. Seconds on the clock, added up over all workers: what runs beside others counts in
-full, and so does its wait for a processor that a timed test has. A test counts with all its parameters, a
-fixture by its set-up. How long a whole run takes: [here](testing.md).
+Made by `make test-durations`. Seconds on the clock, added up over all workers: what runs beside others counts
+in full, and so does its wait for a processor that a timed test has. A test counts with all its parameters,
+a fixture by its set-up. How long a whole run takes: [here](testing.md).
 """
 
 
