@@ -479,10 +479,27 @@ def test_a_database_finds_the_stored_text_by_its_index_and_the_vectors_are_kept(
 def test_a_model_that_is_not_here_is_an_error_at_once(another_process: dict[str, Any], name: str) -> None:
     error = another_process["refused"][name]
     assert f"Cannot load the model {name!r}" in error["what"]
+    assert "it is neither a folder nor in the hub's cache" in error["what"]
     assert "\n" not in error["what"]
     assert error["stage"] == "model"
     assert "--model" in error["hint"]
     assert error["took_s"] < 3
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(("asked", "cached"), [("own/it", "own/it"), ("it", "sentence-transformers/it")])
+def test_a_model_in_the_hubs_cache_is_not_taken_for_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, cached: str
+) -> None:
+    """This one has an empty configuration, so that it is found and cannot be loaded."""
+    folder = tmp_path / f"models--{cached.replace('/', '--')}"
+    for name, text in (("refs/main", "1"), ("snapshots/1/config.json", "{}")):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(text)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(HarnessError, match="Cannot load the model") as caught:
+        embed(model=asked).load()
+    assert "nor in the hub's cache" not in caught.value.what
 
 
 @pytest.mark.model
