@@ -186,7 +186,7 @@ def test_the_freeze_begins_while_the_load_is_on() -> None:
     assert (outcome, took) == (NOTHING, 1.0)
 
 
-@pytest.mark.integration
+@pytest.mark.timed  # a server that others keep waiting stands still indeed
 def test_a_real_server_that_never_stands_still_turns_the_check_red() -> None:
     """The whole measurement, short, with a freeze that only claims to be one."""
     asked: list[int] = []
