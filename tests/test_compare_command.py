@@ -17,6 +17,8 @@ from tests import made_up
 from tests.conftest import Execbench
 from tests.made_up import Point
 
+pytestmark = pytest.mark.integration  # a whole report each: it takes long
+
 World = dict[made_up.Place, Point | Callable[[int], Point]]
 
 FINE, FAILURE, USAGE, GATE_FAILED, INVALID = 0, 1, 2, 3, 4
@@ -126,7 +128,6 @@ def test_what_people_compare_is_a_note_and_no_obstacle(execbench: InProcess, qui
     assert "Python: was 3.11.7, is 3.13.0" in done.stdout
 
 
-@pytest.mark.integration  # takes long
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
@@ -206,7 +207,6 @@ def test_the_gate_does_not_fail_on_too_few_blocks_however_slow(execbench: InProc
     assert "only 5 blocks" in done.stderr
 
 
-@pytest.mark.integration  # takes long
 def test_the_gate_does_not_pass_what_only_one_run_has_unless_it_is_narrowed(
     execbench: InProcess, quiet: str
 ) -> None:
@@ -396,7 +396,6 @@ def test_help_tells_the_exit_codes(execbench: InProcess) -> None:
         assert code in said
 
 
-@pytest.mark.integration
 def test_a_failed_gate_is_the_exit_code_of_the_process(shared: Execbench) -> None:
     run = save(shared.folder / "slow", world(32.0))
     assert shared("compare", run, "--fail-on", "slower").returncode == GATE_FAILED

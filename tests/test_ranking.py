@@ -16,6 +16,8 @@ from test_report import ARM, closed, open_trial, opened, run_of
 
 from harness import ranking, report, store
 
+pytestmark = pytest.mark.integration  # a whole report each: it takes long
+
 DIES = "its item fails and another is started"
 WORLD: made_up.World = {
     ("thread", 1): Point(model_ms=10.0),
@@ -211,7 +213,6 @@ def test_nothing_answered_is_nothing_to_conclude() -> None:
 # -- files
 
 
-@pytest.mark.integration  # takes long
 def test_the_ranking_is_written_and_told_as_json(tmp_path: Path) -> None:
     found = built(ranked(folder=tmp_path))
     report.write(found)
