@@ -16,6 +16,7 @@ import functools
 import json
 import multiprocessing.process
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -41,6 +42,10 @@ TIMED_WORKER = "gw0"  # as pytest-xdist calls its first one
 def pytest_configure(config: pytest.Config) -> None:
     for name, meaning in MARKS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # as in the background of a script; children inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = getattr(config, "workerinput", None)
     if worker and worker["workerid"] != TIMED_WORKER:
         yield_to_others()
