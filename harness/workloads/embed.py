@@ -142,7 +142,7 @@ def _refuse_contradictions(options: WorkloadOptions) -> None:
 
 
 def _refuse_absent(options: WorkloadOptions) -> None:
-    """HarnessError at once for a model that is not on this disk; importing the libraries takes ten seconds.
+    """HarnessError at once for a model that is not on this disk; importing the libraries takes seconds.
 
     Offline it is the default, a folder, or in the hub's cache, where the library's own name may precede it.
     """
