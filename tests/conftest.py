@@ -35,9 +35,11 @@ class Execbench:
         self._mark = uuid.uuid4().hex
         self._started: list[subprocess.Popen[str]] = []
 
-    def __call__(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *words: str, within_s: float = ENDS_WITHIN_S, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run it to its end, its output piped."""
-        return self._prefork.run(words, self.folder, self._environment() | environment, ENDS_WITHIN_S)
+        return self._prefork.run(words, self.folder, self._environment() | environment, within_s)
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """Start it and return at once; `options` are those of Popen, by default its output is piped."""

@@ -121,15 +121,14 @@ def test_a_command_of_the_readme_does_what_it_says(
     words = shlex.split(re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda found: ports[found[0]], command))
     before = _runs(shared.folder)
     shorter = SHORTER_ON_THE_MODEL if "article" in words else SHORTER[words[0]]
-    process = shared.start(*words, *shorter)
-    said, complaint = process.communicate(timeout=ENDS_WITHIN_S)
-    assert process.returncode == 0, said + complaint
+    done = shared(*words, *shorter, within_s=ENDS_WITHIN_S)
+    assert done.returncode == 0, done.stdout + done.stderr
     (new,) = _runs(shared.folder) - before or {None}
     assert (new is None) == (words[0] == "init")
     if words[0] == "init":
         make_cheaper(shared.folder / "my_workload.py")
     if new is not None:
-        assert "What to do" in said
+        assert "What to do" in done.stdout
         run = store.read(new)
         assert (run.requests["error"] == "").all()
 
