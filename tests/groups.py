@@ -86,6 +86,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 SCOPES = "scopes"  # where a worker leaves its file for the controller, who collects nothing itself
 
 
+@pytest.hookimpl(tryfirst=True)  # before the controller is told, who reads it then
 def pytest_collection_finish(session: pytest.Session) -> None:
     if worker := getattr(session.config, "workerinput", None):
         scopes = {item.nodeid: scope_of(item) for item in session.items}
