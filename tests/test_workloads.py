@@ -245,7 +245,10 @@ def test_the_synthetic_model_answers_in_capitals_at_one_price_for_all_items() ->
 @pytest.mark.parametrize("mode", ["sleep", "hold"])
 @pytest.mark.parametrize("service_ms", [5, 40])
 def test_sleep_and_hold_take_their_wall_time_and_no_cpu(mode: str, service_ms: float) -> None:
-    """Beside a bare sleep of that length, in turn: how late this machine wakes, and what that costs it."""
+    """Beside a bare sleep of that length, in turn: how late this machine wakes, and what that costs it.
+
+    By the lower quartiles: a neighbour with a rhythm of its own meets the one oftener than the other.
+    """
     call = synthetic_call(mode, service_ms)
     costs, bare = [], []
     for _ in range(9):
@@ -253,8 +256,8 @@ def test_sleep_and_hold_take_their_wall_time_and_no_cpu(mode: str, service_ms: f
         bare.append(Cost(lambda: time.sleep(service_ms / 1e3)))
     assert min(cost.wall_ms for cost in costs) >= service_ms - 0.01
     for what, bound in (("wall_ms", 1.9), ("cpu_ms", 0.45)):
-        more = statistics.median(getattr(cost, what) for cost in costs)
-        assert more - statistics.median(getattr(cost, what) for cost in bare) < bound, what
+        more, usual = (sorted(getattr(cost, what) for cost in side)[2] for side in (costs, bare))
+        assert more - usual < bound, what
 
 
 @pytest.mark.timed
