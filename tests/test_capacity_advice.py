@@ -121,3 +121,9 @@ def test_withheld_verdicts_bear_no_advice_and_no_promise_none_at_all() -> None:
     nothing = row("thread", math.nan, promise_per_s=0.0, bound=AT_MOST)
     assert "No rate can be promised" in advise(nothing).lines[0]
     assert "No rate can be promised" in advise(row("thread", math.nan, promise_per_s=math.nan)).lines[0]
+
+
+def test_an_arm_that_broke_at_a_higher_rate_is_not_said_to_have_been_in_no_danger() -> None:
+    said = advise(row("thread", 40.0, bound=AT_LEAST, high_per_s=math.inf, broke_at_per_s=45.5))
+    assert "may hold more" not in " ".join(said.lines)
+    assert "wait for the model" in said.lines[-1]

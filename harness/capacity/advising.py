@@ -95,7 +95,7 @@ def _beside(row: Row) -> Iterator[str]:
             f"Do not plan with the {number(row['closed_per_s'])} requests/s that its closed loop answers: "
             "users who do not wait for each other come in bursts."
         )
-    if row["bound"] == AT_LEAST:
+    if row["bound"] == AT_LEAST and math.isnan(row["broke_at_per_s"]):
         yield "It was in danger at no rate that was tried, so it may hold more."
     elif str(row["broke_first"]) in _BREAKS:
         yield f"What would raise it: beyond it {_BREAKS[str(row['broke_first'])]}."

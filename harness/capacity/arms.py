@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +26,7 @@ COLUMNS = [
     "capacity_per_s",  # the highest Poisson rate that keeps every objective
     "low_per_s",  # its 95 % interval; 0 or infinite where an end lies beyond the rates tried
     "high_per_s",
-    "bound",  # "at least": the highest rate tried still held; "at most": the lowest one did not
+    "bound",  # "at least": nothing bounds it from above; "at most": the lowest rate tried did not hold
     "blocks",  # confirming ones that count
     "requests",  # in them
     "binds",  # the objective that is crossed first
@@ -40,13 +41,14 @@ COLUMNS = [
     "goodput_per_s",  # at the capacity: good answers within the latency objective
     "closed_per_s",  # what the arm did in closed loop
     "lone_ms",  # mean latency of a lone user
-    "broke_at_per_s",  # the lowest rate from the capacity on that broke an objective
+    "broke_at_per_s",  # the lowest rate from the capacity on that broke an objective, or the nearest below
     "broke_first",
     "how_it_broke",
 ]
 AT_LEAST, AT_MOST = "at least", "at most"
 SEPARATOR = "; "  # of objectives in a cell
 SURE_DIGITS = 3
+ROUNDING = 1e-9  # of a rate that went through its logarithm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,25 +122,26 @@ def _nothing_held(arm: Arm) -> dict[str, Any]:
 
 def _held(arm: Arm, crossing: Crossing) -> dict[str, Any]:
     low, high = crossing.interval()
-    rate = math.exp(crossing.log_rate)
     return {
         "promise_per_s": rounded_down(low),
-        "capacity_per_s": rate,
+        "capacity_per_s": crossing.rate_per_s,
         "low_per_s": low,
         "high_per_s": high,
         "bound": AT_LEAST if crossing.at_least else AT_MOST if crossing.at_most else "",
         "binds": "" if crossing.at_least else str(arm.judged[crossing.binding]),
         "not_judged": SEPARATOR.join(map(str, arm.unjudged)),
-        "goodput_per_s": _goodput(arm.trials, rate),
+        "goodput_per_s": _goodput(arm.trials, crossing.rate_per_s),
     }
 
 
 def rounded_down(rate_per_s: float) -> float:
-    """To a few digits: nobody promises 37.9142 requests a second."""
+    """To a few digits: nobody promises 37.9142 requests a second. A rate that has no more stays as it is."""
     if not 0 < rate_per_s < math.inf:
         return rate_per_s
-    step = 10.0 ** (math.floor(math.log10(rate_per_s)) - SURE_DIGITS + 1)
-    return math.floor(rate_per_s / step) * step
+    rate_per_s *= 1 + ROUNDING
+    decimals = SURE_DIGITS - 1 - math.floor(math.log10(rate_per_s))
+    step = decimal.Decimal(1).scaleb(-decimals)
+    return float(decimal.Decimal(rate_per_s).quantize(step, decimal.ROUND_FLOOR))
 
 
 def _goodput(trials: pd.DataFrame, rate_per_s: float) -> float:
@@ -202,14 +205,10 @@ def _lone(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
 
 
 def _broken(arm: Arm, lone: pd.DataFrame, derived: pd.DataFrame, found: Evidence) -> dict[str, Any]:
-    """The lowest rate from the capacity on that broke a judged objective, and what grew most there."""
-    assert arm.crossing is not None
-    rows = arm.trials[[not window.keeps(arm.judged) for window in arm.windows]]
-    beyond = rows[rows["rate_per_s"] >= math.exp(arm.crossing.log_rate)]
-    rows = beyond if len(beyond) else rows
-    if rows.empty:
+    """The window that broke first, and what grew most there."""
+    first = _first_that_broke(arm)
+    if first is None:
         return {}
-    first = rows.sort_values("rate_per_s").iloc[0]
     trials = found.run.trials.set_index("trial")
     its = analysis.measured(derived[derived["trial"] == first["trial"]])
     seen = broke(
@@ -220,6 +219,19 @@ def _broken(arm: Arm, lone: pd.DataFrame, derived: pd.DataFrame, found: Evidence
         capped=bool(trials["capped"].get(first["trial"], 0)),
     )
     return {"broke_at_per_s": first["rate_per_s"], "broke_first": seen.part, "how_it_broke": seen.words}
+
+
+def _first_that_broke(arm: Arm) -> pd.Series[Any] | None:
+    """Of the windows that broke a judged objective that with the lowest rate from the capacity on.
+
+    Without any from there on: the nearest below it. None where no window broke.
+    """
+    assert arm.crossing is not None
+    rows = arm.trials[[not window.keeps(arm.judged) for window in arm.windows]].sort_values("rate_per_s")
+    beyond = rows[rows["rate_per_s"] >= arm.crossing.rate_per_s]
+    if len(beyond):
+        return beyond.iloc[0]
+    return rows.iloc[-1] if len(rows) else None
 
 
 def _missed(arm: Arm, block: int) -> Objective:

@@ -149,7 +149,7 @@ def _held_back(arm: Arm, cap: int) -> Iterator[str]:
     """That the load generator lets fewer in flight than it takes to break the limit (Little's law)."""
     if arm.crossing is None:
         return
-    needed = math.exp(arm.crossing.log_rate) * slo.latency_limit_ms(arm.judged) / 1e3
+    needed = arm.crossing.rate_per_s * slo.latency_limit_ms(arm.judged) / 1e3
     if cap < needed < math.inf:
         yield (
             f"At its capacity and its limit {arm.name} has about {needed:.0f} requests in flight, and no "

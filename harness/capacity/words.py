@@ -55,7 +55,9 @@ def _capacity_words(row: Mapping[Any, Any]) -> str:
         return f"Of {arm} nothing can be said"
     rate = number(row["capacity_per_s"])
     if row["bound"] == AT_LEAST:
-        return f"{arm} holds at least {rate} requests/s, the highest rate tried: it was never in danger there"
+        unbroken = _missing(row["broke_at_per_s"])
+        which = "tried: it was never in danger there" if unbroken else "that held"
+        return f"{arm} holds at least {rate} requests/s, the highest rate {which}"
     if row["bound"] == AT_MOST:
         return f"{arm} holds less than {rate} requests/s, the lowest rate tried"
     low, high = _end(row["low_per_s"]), _end(row["high_per_s"])
