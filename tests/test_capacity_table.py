@@ -135,6 +135,31 @@ def test_nothing_is_promised_where_no_window_held() -> None:
     assert found.interval()[0] == 0.0
 
 
+# -- good answers at the capacity ----------------------------------------------------------------------
+
+
+def test_good_answers_are_those_of_windows_at_or_below_the_capacity() -> None:
+    """A tenth is late at 40.8, which is 2 % above the capacity of 40."""
+    trials = arm_of([window(1, 38.0, 0.02), window(2, 40.0, 0.04), window(3, 40.8, 0.1)]).trials
+    assert arms._goodput(trials, 40.0) == pytest.approx(40.0 * (38.0 * 0.98 + 40.0 * 0.96) / 78.0)
+
+
+def test_no_good_answers_are_shown_where_every_confirming_window_is_above_the_capacity() -> None:
+    """Their share is that of an overload: at a capacity of 481 it once made 271 good answers a second."""
+    low = held_in_the_search(1, 450.0)
+    trials = arm_of([low, window(2, 600.0, 0.4), window(3, 630.0, 0.5)]).trials
+    assert math.isnan(arms._goodput(trials, 481.0))
+
+
+def test_no_good_answers_are_shown_where_the_capacity_is_below_every_rate_tried() -> None:
+    row = row_of([window(block, rate, 0.9) for block, rate in enumerate([30.0, 31.0] * 3, 1)])
+    assert (row["bound"], row["capacity_per_s"]) == (arms.AT_MOST, 30.0)
+    assert math.isnan(row["goodput_per_s"])
+
+
+# -- what is promised ----------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("scale", [0.1, 1, 10, 100])
 def test_a_rate_of_three_digits_is_promised_as_it_is(scale: float) -> None:
     """Also after its logarithm, and though 45.3 / 0.1 is 452.99999999999994."""

@@ -38,7 +38,7 @@ COLUMNS = [
     "p",
     "verdict",
     "knee_per_s",
-    "goodput_per_s",  # at the capacity: good answers within the latency objective
+    "goodput_per_s",  # at the capacity: good answers within the latency objective; of windows not above it
     "closed_per_s",  # what the arm did in closed loop
     "lone_ms",  # mean latency of a lone user
     "broke_at_per_s",  # the lowest rate from the capacity on that broke an objective, or the nearest below
@@ -130,7 +130,7 @@ def _held(arm: Arm, crossing: Crossing) -> dict[str, Any]:
         "bound": AT_LEAST if crossing.at_least else AT_MOST if crossing.at_most else "",
         "binds": "" if crossing.at_least else str(arm.judged[crossing.binding]),
         "not_judged": SEPARATOR.join(map(str, arm.unjudged)),
-        "goodput_per_s": _goodput(arm.trials, crossing.rate_per_s),
+        "goodput_per_s": math.nan if crossing.at_most else _goodput(arm.trials, crossing.rate_per_s),
     }
 
 
@@ -145,11 +145,13 @@ def rounded_down(rate_per_s: float) -> float:
 
 
 def _goodput(trials: pd.DataFrame, rate_per_s: float) -> float:
-    """At this rate: the share of good answers within the latency objective, of the confirming windows."""
-    near = trials[trials["confirms"].astype(bool) & (trials["rate_per_s"] <= 1.02 * rate_per_s)]
-    near = near if len(near) else trials[trials["confirms"].astype(bool)]
-    offered = (near["rate_per_s"]).sum()
-    return float(rate_per_s * near["goodput_per_s"].sum() / offered) if offered else math.nan
+    """This rate times the share of good answers in the confirming windows that are not above it.
+
+    NaN without such windows: those above it say nothing of what the arm answers at its capacity.
+    """
+    held = trials[trials["confirms"].astype(bool) & (trials["rate_per_s"] <= rate_per_s)]
+    offered = held["rate_per_s"].sum()
+    return float(rate_per_s * held["goodput_per_s"].sum() / offered) if offered else math.nan
 
 
 def _versus(arm: Arm, reference: Arm, found: Evidence) -> dict[str, Any]:
