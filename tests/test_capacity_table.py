@@ -10,13 +10,16 @@ from typing import Any, cast
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from harness import slo
 from harness.capacity import arms, words
 from harness.capacity.arms import Arm
 from harness.capacity.crossing import BEYOND, Window, cross
+from harness.commands import capacity_view
 from harness.evidence import Evidence
 
+console = Console(width=100)
 P95 = slo.parse(["p95 < 100 ms"])
 
 
@@ -158,6 +161,90 @@ def test_no_good_answers_are_shown_where_the_capacity_is_below_every_rate_tried(
 
 
 # -- what is promised ----------------------------------------------------------------------------------
+
+
+def steep(blocks: int) -> list[Window]:
+    """Windows at 40 to 46 requests a second that cross near 43, and tell it well."""
+    rates = [40.0, 42.0, 44.0, 46.0] * 3
+    return [window(block, rate, 0.05 * (rate / 43.0) ** 10) for block, rate in enumerate(rates[:blocks], 1)]
+
+
+def bursts() -> list[Window]:
+    """One block in four has a burst, as with a p99: many draws see no late request."""
+    shares = [0.18, 0.0, 0.01, 0.0] * 3
+    return [window(block, 43.0 + block % 4, share) for block, share in enumerate(shares, 1)]
+
+
+def table_of(**arms_windows: Sequence[Window]) -> pd.DataFrame:
+    known = {"reference": "thread", "verdict": "inconclusive", "ratio": math.nan}
+    rows = [row_of(its) | known | {"arm": arm, "blocks": len(its)} for arm, its in arms_windows.items()]
+    return pd.DataFrame(rows, columns=arms.COLUMNS)
+
+
+def printed(table: pd.DataFrame) -> str:
+    with console.capture() as seen:
+        console.print(capacity_view._rates(table.to_dict("records"), "thread"))
+    return seen.get()
+
+
+@pytest.mark.parametrize(
+    ("windows", "doubt", "why"),
+    [
+        (steep(1), arms.TOO_FEW, "1 confirming block is too few for a promise, which takes at least 6"),
+        (steep(4), arms.TOO_FEW, "4 confirming blocks are too few for a promise, which takes at least 6"),
+        (bursts(), arms.TOO_WIDE, "is too wide for a promise"),
+    ],
+)
+def test_a_promise_that_says_nothing_is_told_so_in_plain_words(
+    windows: list[Window], doubt: str, why: str
+) -> None:
+    table = table_of(thread=windows)
+    (row,) = table.to_dict("records")
+    assert row["doubt"] == doubt
+    assert why in words.doubt(row)
+    assert words.notes(table) == [f"thread: {words.doubt(row)}"]
+    assert words.finding(table, P95).startswith("No rate can be promised yet. The estimate is ")
+    assert words.finding(table, P95).endswith(f"requests/s with thread, but {words.doubt(row)}.")
+    assert f"({doubt})" in printed(table)
+
+
+def test_the_sentence_of_an_arm_says_not_to_plan_with_such_a_promise() -> None:
+    (row,) = table_of(thread=steep(4)).to_dict("records")
+    assert "; do not plan with 4" in words.sentence(row, "thread")
+    assert words.doubt(row) in words.sentence(row, "thread")
+
+
+def test_twice_the_lower_end_is_the_widest_interval_of_a_promise() -> None:
+    arm = arm_of(steep(12))
+    assert arm.crossing is not None
+    assert arms._doubt(arm.crossing, 50.0, 100.0) == ""
+    assert (
+        arms._doubt(arm.crossing, 50.0, 101.0) == arms._doubt(arm.crossing, 50.0, math.inf) == arms.TOO_WIDE
+    )
+
+
+def test_enough_blocks_and_a_narrow_interval_bear_a_promise() -> None:
+    table = table_of(thread=steep(12))
+    assert table["doubt"].tolist() == [""]
+    assert words.notes(table) == []
+    assert words.finding(table, P95).startswith("Promise 4")
+    assert "(" not in printed(table).splitlines()[-1].split("[")[0]
+
+
+def test_an_arm_that_was_never_in_danger_may_be_planned_with_though_its_interval_has_no_end() -> None:
+    row = row_of([window(block, rate, 0.0) for block, rate in enumerate([38.0, 40.0] * 3, 1)])
+    assert (row["bound"], row["doubt"], row["high_per_s"]) == (arms.AT_LEAST, "", math.inf)
+
+
+def test_nothing_is_in_doubt_where_nothing_is_promised() -> None:
+    row = row_of([window(block, 30.0, 0.9) for block in (1, 2)])
+    assert (row["promise_per_s"], row["doubt"]) == (0.0, "")
+
+
+def test_the_promise_of_an_arm_in_doubt_is_not_the_headline() -> None:
+    table = table_of(thread=steep(12), batch=[*bursts(), window(13, 90.0, 0.0)])
+    assert set(table["doubt"]) == {"", arms.TOO_WIDE}
+    assert "with thread" in words.finding(table, P95)
 
 
 @pytest.mark.parametrize("scale", [0.1, 1, 10, 100])

@@ -23,6 +23,7 @@ COLUMNS = [
     "arm",
     "strategy",
     "promise_per_s",  # the lower end of the interval: what may be told to others
+    "doubt",  # why not to plan with the promise: `TOO_FEW` or `TOO_WIDE`; empty where there is no reason
     "capacity_per_s",  # the highest Poisson rate that keeps every objective
     "low_per_s",  # its 95 % interval; 0 or infinite where an end lies beyond the rates tried
     "high_per_s",
@@ -46,6 +47,8 @@ COLUMNS = [
     "how_it_broke",
 ]
 AT_LEAST, AT_MOST = "at least", "at most"
+TOO_FEW, TOO_WIDE = "too few blocks", "too wide"
+WIDEST = 2.0  # upper end of an interval over its lower end: beyond it the lower end says next to nothing
 SEPARATOR = "; "  # of objectives in a cell
 SURE_DIGITS = 3
 ROUNDING = 1e-9  # of a rate that went through its logarithm
@@ -124,6 +127,7 @@ def _held(arm: Arm, crossing: Crossing) -> dict[str, Any]:
     low, high = crossing.interval()
     return {
         "promise_per_s": rounded_down(low),
+        "doubt": _doubt(crossing, low, high),
         "capacity_per_s": crossing.rate_per_s,
         "low_per_s": low,
         "high_per_s": high,
@@ -132,6 +136,18 @@ def _held(arm: Arm, crossing: Crossing) -> dict[str, Any]:
         "not_judged": SEPARATOR.join(map(str, arm.unjudged)),
         "goodput_per_s": math.nan if crossing.at_most else _goodput(arm.trials, crossing.rate_per_s),
     }
+
+
+def _doubt(crossing: Crossing, low_per_s: float, high_per_s: float) -> str:
+    """Why nobody should plan with the lower end.
+
+    An arm that was never in danger has no upper end. That is no reason: its lower end is a rate that held.
+    """
+    if low_per_s == 0:
+        return ""  # it promises nothing
+    if len(crossing.blocks) < stats.FEWEST_BLOCKS:
+        return TOO_FEW
+    return TOO_WIDE if high_per_s > WIDEST * low_per_s and not crossing.at_least else ""
 
 
 def rounded_down(rate_per_s: float) -> float:
