@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.advice import Advice
 from harness.capacity import advising
-from harness.capacity.arms import AT_LEAST, AT_MOST, COLUMNS
+from harness.capacity.arms import AT_LEAST, AT_MOST, COLUMNS, TOO_FEW, TOO_WIDE
 
 RECORD: dict[str, Any] = {
     "capacity": {"objectives": ["p99 latency < 100 ms"], "blocks": 12},
@@ -121,3 +121,69 @@ def test_withheld_verdicts_bear_no_advice_and_no_promise_none_at_all() -> None:
     nothing = row("thread", math.nan, promise_per_s=0.0, bound=AT_MOST)
     assert "No rate can be promised" in advise(nothing).lines[0]
     assert "No rate can be promised" in advise(row("thread", math.nan, promise_per_s=math.nan)).lines[0]
+
+
+def test_an_arm_that_broke_at_a_higher_rate_is_not_said_to_have_been_in_no_danger() -> None:
+    said = advise(row("thread", 40.0, bound=AT_LEAST, high_per_s=math.inf, broke_at_per_s=45.5))
+    assert "may hold more" not in " ".join(said.lines)
+    assert "wait for the model" in said.lines[-1]
+
+
+def few(arm: str, capacity: float, **more: Any) -> dict[str, Any]:
+    return row(arm, capacity, doubt=TOO_FEW, blocks=4, **more)
+
+
+def wide(arm: str, capacity: float, **more: Any) -> dict[str, Any]:
+    ends = {"low_per_s": 0.5 * capacity, "promise_per_s": 0.5 * capacity, "high_per_s": 1.6 * capacity}
+    return row(arm, capacity, doubt=TOO_WIDE, **(ends | more))
+
+
+def test_nothing_is_advised_on_promises_that_say_nothing() -> None:
+    for doubted in (few("thread", 40.0), wide("thread", 40.0), few("thread", 40.0, promise_per_s=math.nan)):
+        said = advise(doubted)
+        assert (said.take, said.metric) == ("", "")
+        assert said.lines[0].startswith("No rate and no strategy are advised yet")
+        assert said.lines[1].startswith("Do not plan with thread yet: ")
+        assert len(said.lines) == 2
+        assert said.command
+
+
+def test_a_better_arm_whose_promise_says_nothing_is_not_taken() -> None:
+    ratio = {"ratio": 2.0, "ratio_low": 1.4, "ratio_high": 2.9, "verdict": "faster"}
+    said = advise(row("thread", 40.0), wide("two", 80.0, **ratio))
+    assert said.take == "thread"
+    assert said.lines[0].startswith("Stay with thread for now: promise 38.0 requests/s.")
+    assert "No arm is told apart" not in " ".join(said.lines)
+    assert said.lines[-1] == (
+        "Do not plan with two yet: "
+        "an interval whose upper end is 3.2 times the lower is too wide for a promise."
+    )
+    assert said.command
+
+
+def test_arms_in_doubt_for_the_same_reason_share_a_line() -> None:
+    said = advise(few("thread", 40.0), few("process", 40.0), few("batch", 50.0), wide("two", 80.0))
+    assert said.lines[1:] == (
+        "Do not plan with thread, process or batch yet: "
+        "4 confirming blocks are too few for a promise, which takes at least 6.",
+        "Do not plan with two yet: "
+        "an interval whose upper end is 3.2 times the lower is too wide for a promise.",
+    )
+
+
+def test_a_better_arm_is_taken_though_the_promise_of_the_reference_says_nothing() -> None:
+    said = advise(wide("thread", 40.0), better())
+    assert said.take == "two"
+    assert said.lines[-1].startswith("Do not plan with thread yet")
+
+
+def test_no_change_is_advised_from_a_reference_in_doubt_to_an_arm_that_may_be_no_better() -> None:
+    said = advise(wide("thread", 40.0), better("inconclusive"))
+    assert said.take == ""
+    assert said.lines[0] == "No strategy is advised yet: none is told apart from thread as better."
+
+
+def test_after_a_short_run_the_usual_number_of_blocks_is_what_to_run_next() -> None:
+    short = RECORD | {"capacity": RECORD["capacity"] | {"blocks": 4}}
+    table = pd.DataFrame([few("thread", 40.0)], columns=COLUMNS)
+    assert advising.of(table, short, "thread", "").command.endswith("--blocks 12")

@@ -6,6 +6,9 @@ import pandas as pd
 import pytest
 from committed import CHECKOUT, assert_equal_to_the_committed, made_again, quoted, run_of
 
+from harness import store
+from harness.capacity import report
+
 pytestmark = pytest.mark.integration
 
 DERIVED = ("capacity.csv", "windows.csv", "advice.txt")
@@ -18,6 +21,19 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_every_table_is_made_again_from_the_packed_rows_byte_by_byte(reported: tuple[Path, str]) -> None:
     assert_equal_to_the_committed("capacity", DERIVED, reported[0])
+
+
+def test_its_first_four_blocks_alone_promise_nothing_and_bear_no_advice() -> None:
+    run = store.read(run_of("capacity"))
+    trials = run.trials[run.trials["block"] <= run.record["capacity"]["searched"] + 4]
+    requests = run.requests[run.requests["trial"].isin(trials["trial"])]
+    found = report.build(run._replace(trials=trials, requests=requests)).as_json()
+    assert found["finding"].startswith("No rate can be promised yet. The highest estimate is ")
+    why = "4 confirming blocks are too few for a promise, which takes at least 6"
+    assert found["notes"] == [f"{row['arm']}: {why}" for row in found["capacity"]]
+    assert all(why in sentence for sentence in found["sentences"])
+    assert found["advised"]["take"] == ""
+    assert found["advised"]["command"].endswith("--blocks 24")  # the plan had 12
 
 
 @pytest.mark.quick

@@ -12,7 +12,8 @@ from harness import again
 from harness.advice import Advice
 from harness.capacity.arms import AT_LEAST
 from harness.capacity.breaking import CLIENT, DATABASE, IO, LOOP, MODEL, QUEUE, SERVER
-from harness.capacity.words import number
+from harness.capacity.walk import Ways
+from harness.capacity.words import doubt, number
 from harness.stats import Verdict
 
 WIDE = 0.2  # of the capacity, from one end of its interval to the other: more blocks are worth their time
@@ -35,20 +36,20 @@ _BREAKS = {
 def of(table: pd.DataFrame, record: Mapping[str, Any], reference: str, withheld: str) -> Advice:
     """Which arm to take, what it promises and against what, what would raise it, and what to run next."""
     rows = {str(row["arm"]): row for row in table.to_dict("records")}
-    judged = {arm: row for arm, row in rows.items() if row["promise_per_s"] > 0}
-    if not judged:
-        return Advice(
-            ("No rate can be promised with any arm: see the sentences above.",), reference=reference
-        )
+    doubts = [*_doubts(rows)]
+    sure = {arm: row for arm, row in rows.items() if row["promise_per_s"] > 0 and not doubt(row)}
+    if not sure and not doubts:
+        words = "No rate can be promised with any arm: see the sentences above."
+        return Advice((words,), reference=reference)
     if withheld:
         words = "No strategy is advised: this session cannot tell a faster one from a luckier one."
         return _with_next(Advice((words,), reference=reference), record)
-    taken = _take(judged, reference)
-    row = judged[taken]
-    lines = [_what(row, rows, reference, record), *_beside(row)]
+    row = _taken(sure, rows, reference)
+    if row is None:
+        return _with_next(Advice((_none(sure, reference), *doubts), reference=reference), record)
     advice = Advice(
-        tuple(lines),
-        take=taken,
+        (_what(row, rows, reference, record), *_beside(row), *doubts),
+        take=str(row["arm"]),
         reference=reference,
         load="poisson",
         metric="capacity_per_s",
@@ -56,15 +57,38 @@ def of(table: pd.DataFrame, record: Mapping[str, Any], reference: str, withheld:
         low=row["ratio_low"],
         high=row["ratio_high"],
     )
-    return _with_next(advice, record) if _is_wide(row) else advice
+    return _with_next(advice, record) if doubts or _is_wide(row) else advice
 
 
-def _take(judged: Mapping[str, Row], reference: str) -> str:
-    """The highest promise of those told apart from the reference as better; a change costs something."""
-    better = [arm for arm, row in judged.items() if str(row["verdict"]).startswith(Verdict.FASTER)]
-    if not better and reference in judged:
-        return reference
-    return max(better or judged, key=lambda arm: float(judged[arm]["promise_per_s"]))
+def _taken(sure: Mapping[str, Row], rows: Mapping[str, Row], reference: str) -> Row | None:
+    """The highest promise of those told apart from the reference as better; a change costs something.
+
+    `sure` has the arms whose promise one can plan with. None without any, or where the reference is in doubt
+    and no other is told apart from it.
+    """
+    better = [row for row in sure.values() if _is_better(row)]
+    if not better and reference in sure:
+        return sure[reference]
+    if not better and doubt(rows[reference]):
+        return None
+    return max(better or sure.values(), key=lambda row: float(row["promise_per_s"]), default=None)
+
+
+def _doubts(rows: Mapping[str, Row]) -> Iterator[str]:
+    """One line for each reason, which names every arm that has it."""
+    for why in dict.fromkeys(filter(None, map(doubt, rows.values()))):
+        its = [arm for arm, row in rows.items() if doubt(row) == why]
+        yield f"Do not plan with {' or '.join(filter(None, [', '.join(its[:-1]), its[-1]]))} yet: {why}."
+
+
+def _is_better(row: Row) -> bool:
+    return str(row["verdict"]).startswith(Verdict.FASTER)
+
+
+def _none(sure: Mapping[str, Row], reference: str) -> str:
+    if not sure:
+        return "No rate and no strategy are advised yet: no arm has a promise that one can plan with."
+    return f"No strategy is advised yet: none is told apart from {reference} as better."
 
 
 def _what(row: Row, rows: Mapping[str, Row], reference: str, record: Mapping[str, Any]) -> str:
@@ -74,6 +98,10 @@ def _what(row: Row, rows: Mapping[str, Row], reference: str, record: Mapping[str
             f"With {reference}, {promised}. Only it was tried, so nothing here says which strategy is best."
         )
     if row["arm"] == reference:
+        better = [str(other["arm"]) for other in rows.values() if _is_better(other)]
+        if better:
+            unsure = " and ".join(better)
+            return f"Stay with {reference} for now: {promised}. What {unsure} can promise is not known yet."
         return f"Stay with {reference}: {promised}. No arm is told apart from it as better."
     said = f"Take {row['arm']}{_setting(record, str(row['arm']))}: {promised}"
     if math.isnan(row["ratio"]):
@@ -95,7 +123,7 @@ def _beside(row: Row) -> Iterator[str]:
             f"Do not plan with the {number(row['closed_per_s'])} requests/s that its closed loop answers: "
             "users who do not wait for each other come in bursts."
         )
-    if row["bound"] == AT_LEAST:
+    if row["bound"] == AT_LEAST and math.isnan(row["broke_at_per_s"]):
         yield "It was in danger at no rate that was tried, so it may hold more."
     elif str(row["broke_first"]) in _BREAKS:
         yield f"What would raise it: beyond it {_BREAKS[str(row['broke_first'])]}."
@@ -109,6 +137,6 @@ def _is_wide(row: Row) -> bool:
 
 
 def _with_next(advice: Advice, record: Mapping[str, Any]) -> Advice:
-    """The command that makes the intervals narrower."""
-    blocks = TIMES_AS_MANY * int(record["capacity"]["blocks"])
+    """The command that makes the intervals narrower: the usual number of blocks at least."""
+    blocks = max(TIMES_AS_MANY * int(record["capacity"]["blocks"]), Ways().blocks)
     return Advice(**{**vars(advice), "command": again.capacity(record, blocks=blocks)})

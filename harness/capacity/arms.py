@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -22,10 +23,11 @@ COLUMNS = [
     "arm",
     "strategy",
     "promise_per_s",  # the lower end of the interval: what may be told to others
+    "doubt",  # why not to plan with the promise: `TOO_FEW` or `TOO_WIDE`; empty where there is no reason
     "capacity_per_s",  # the highest Poisson rate that keeps every objective
     "low_per_s",  # its 95 % interval; 0 or infinite where an end lies beyond the rates tried
     "high_per_s",
-    "bound",  # "at least": the highest rate tried still held; "at most": the lowest one did not
+    "bound",  # "at least": nothing bounds it from above; "at most": the lowest rate tried did not hold
     "blocks",  # confirming ones that count
     "requests",  # in them
     "binds",  # the objective that is crossed first
@@ -37,16 +39,19 @@ COLUMNS = [
     "p",
     "verdict",
     "knee_per_s",
-    "goodput_per_s",  # at the capacity: good answers within the latency objective
+    "goodput_per_s",  # at the capacity: good answers within the latency objective; of windows not above it
     "closed_per_s",  # what the arm did in closed loop
     "lone_ms",  # mean latency of a lone user
-    "broke_at_per_s",  # the lowest rate from the capacity on that broke an objective
+    "broke_at_per_s",  # the lowest rate from the capacity on that broke an objective, or the nearest below
     "broke_first",
     "how_it_broke",
 ]
 AT_LEAST, AT_MOST = "at least", "at most"
+TOO_FEW, TOO_WIDE = "too few blocks", "too wide"
+WIDEST = 2.0  # upper end of an interval over its lower end: beyond it the lower end says next to nothing
 SEPARATOR = "; "  # of objectives in a cell
 SURE_DIGITS = 3
+ROUNDING = 1e-9  # of a rate that went through its logarithm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,33 +125,49 @@ def _nothing_held(arm: Arm) -> dict[str, Any]:
 
 def _held(arm: Arm, crossing: Crossing) -> dict[str, Any]:
     low, high = crossing.interval()
-    rate = math.exp(crossing.log_rate)
     return {
         "promise_per_s": rounded_down(low),
-        "capacity_per_s": rate,
+        "doubt": _doubt(crossing, low, high),
+        "capacity_per_s": crossing.rate_per_s,
         "low_per_s": low,
         "high_per_s": high,
         "bound": AT_LEAST if crossing.at_least else AT_MOST if crossing.at_most else "",
         "binds": "" if crossing.at_least else str(arm.judged[crossing.binding]),
         "not_judged": SEPARATOR.join(map(str, arm.unjudged)),
-        "goodput_per_s": _goodput(arm.trials, rate),
+        "goodput_per_s": math.nan if crossing.at_most else _goodput(arm.trials, crossing.rate_per_s),
     }
 
 
+def _doubt(crossing: Crossing, low_per_s: float, high_per_s: float) -> str:
+    """Why nobody should plan with the lower end.
+
+    An arm that was never in danger has no upper end. That is no reason: its lower end is a rate that held.
+    """
+    if low_per_s == 0:
+        return ""  # it promises nothing
+    if len(crossing.blocks) < stats.FEWEST_BLOCKS:
+        return TOO_FEW
+    return TOO_WIDE if high_per_s > WIDEST * low_per_s and not crossing.at_least else ""
+
+
 def rounded_down(rate_per_s: float) -> float:
-    """To a few digits: nobody promises 37.9142 requests a second."""
+    """To a few digits: nobody promises 37.9142 requests a second. A rate that has no more stays as it is."""
     if not 0 < rate_per_s < math.inf:
         return rate_per_s
-    step = 10.0 ** (math.floor(math.log10(rate_per_s)) - SURE_DIGITS + 1)
-    return math.floor(rate_per_s / step) * step
+    rate_per_s *= 1 + ROUNDING
+    decimals = SURE_DIGITS - 1 - math.floor(math.log10(rate_per_s))
+    step = decimal.Decimal(1).scaleb(-decimals)
+    return float(decimal.Decimal(rate_per_s).quantize(step, decimal.ROUND_FLOOR))
 
 
 def _goodput(trials: pd.DataFrame, rate_per_s: float) -> float:
-    """At this rate: the share of good answers within the latency objective, of the confirming windows."""
-    near = trials[trials["confirms"].astype(bool) & (trials["rate_per_s"] <= 1.02 * rate_per_s)]
-    near = near if len(near) else trials[trials["confirms"].astype(bool)]
-    offered = (near["rate_per_s"]).sum()
-    return float(rate_per_s * near["goodput_per_s"].sum() / offered) if offered else math.nan
+    """This rate times the share of good answers in the confirming windows that are not above it.
+
+    NaN without such windows: those above it say nothing of what the arm answers at its capacity.
+    """
+    held = trials[trials["confirms"].astype(bool) & (trials["rate_per_s"] <= rate_per_s)]
+    offered = held["rate_per_s"].sum()
+    return float(rate_per_s * held["goodput_per_s"].sum() / offered) if offered else math.nan
 
 
 def _versus(arm: Arm, reference: Arm, found: Evidence) -> dict[str, Any]:
@@ -202,14 +223,10 @@ def _lone(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
 
 
 def _broken(arm: Arm, lone: pd.DataFrame, derived: pd.DataFrame, found: Evidence) -> dict[str, Any]:
-    """The lowest rate from the capacity on that broke a judged objective, and what grew most there."""
-    assert arm.crossing is not None
-    rows = arm.trials[[not window.keeps(arm.judged) for window in arm.windows]]
-    beyond = rows[rows["rate_per_s"] >= math.exp(arm.crossing.log_rate)]
-    rows = beyond if len(beyond) else rows
-    if rows.empty:
+    """The window that broke first, and what grew most there."""
+    first = _first_that_broke(arm)
+    if first is None:
         return {}
-    first = rows.sort_values("rate_per_s").iloc[0]
     trials = found.run.trials.set_index("trial")
     its = analysis.measured(derived[derived["trial"] == first["trial"]])
     seen = broke(
@@ -220,6 +237,19 @@ def _broken(arm: Arm, lone: pd.DataFrame, derived: pd.DataFrame, found: Evidence
         capped=bool(trials["capped"].get(first["trial"], 0)),
     )
     return {"broke_at_per_s": first["rate_per_s"], "broke_first": seen.part, "how_it_broke": seen.words}
+
+
+def _first_that_broke(arm: Arm) -> pd.Series[Any] | None:
+    """Of the windows that broke a judged objective that with the lowest rate from the capacity on.
+
+    Without any from there on: the nearest below it. None where no window broke.
+    """
+    assert arm.crossing is not None
+    rows = arm.trials[[not window.keeps(arm.judged) for window in arm.windows]].sort_values("rate_per_s")
+    beyond = rows[rows["rate_per_s"] >= arm.crossing.rate_per_s]
+    if len(beyond):
+        return beyond.iloc[0]
+    return rows.iloc[-1] if len(rows) else None
 
 
 def _missed(arm: Arm, block: int) -> Objective:

@@ -1,13 +1,14 @@
 """Latency against rate, an arm a panel. Pure: DataFrames go in, a matplotlib `Figure` comes out.
 
 What carries meaning differs in shape or in words: a filled dot confirmed, a hollow one was of the search, a
-cross gave up; the dashed line is the objective, the band the capacity's interval.
+cross gave up; the dashed line is the objective, the band the capacity's interval as the table has it, and an
+arrow points to an end that was not found. `_marks` says what a panel shows, and the legend names the same.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from matplotlib.patches import Patch
 
 from harness import slo
 from harness.capacity import words
+from harness.capacity.arms import AT_MOST
 from harness.charts import (
     _GREY,
     _MARK_COLOUR,
@@ -35,6 +37,30 @@ from harness.slo import Objective
 
 _INK, _BAND = "#00324F", "#CFE3F0"
 _PANEL_IN = 2.7
+_ROOM = 1.05  # to the right of the highest rate or end
+_ARROW_HEIGHT = 0.93  # of the panel
+_MOST_MARKS = 7  # of which the names have room beside each other
+
+OBJECTIVE, SEARCH, GIVEN_UP, CONFIRMING = "objective", "search", "given up", "confirming"
+CAPACITY, INTERVAL, OPEN_END, KNEE = "capacity", "interval", "no end", "knee"
+
+
+def _dot(face: str) -> dict[str, Any]:
+    ink = {"markerfacecolor": face, "markeredgecolor": _INK, "markeredgewidth": 1.2}
+    return {"marker": "o", "linestyle": "", "markersize": 6, **ink}
+
+
+# in the order of the legend
+_LOOKS: dict[str, dict[str, Any]] = {
+    OBJECTIVE: {"color": _MARK_COLOUR, "linewidth": 1.4, "linestyle": "--"},
+    SEARCH: _dot("white"),
+    GIVEN_UP: {"marker": "x", "color": _INK, "linestyle": ""},
+    CONFIRMING: _dot(_INK),
+    CAPACITY: {"color": _INK, "linewidth": 2},
+    INTERVAL: {"color": _BAND, "linewidth": 0},
+    OPEN_END: {"marker": ">", "color": _INK, "markersize": 8, "linestyle": ""},
+    KNEE: {"marker": "^", "color": "#E69F00", "markeredgecolor": "black", "markersize": 9, "linestyle": ""},
+}
 
 
 def capacity(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Objective]) -> Figure:
@@ -46,6 +72,7 @@ def capacity(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Ob
     arms = [row for row in table.to_dict("records") if (drawn["arm"] == row["arm"]).any()]
     columns = min(2, len(arms))
     lines = math.ceil(len(arms) / columns)
+    marks = [_marks(drawn[drawn["arm"] == row["arm"]], row, objective) for row in arms]
     what = "mean" if objective.percent is None else f"p{objective.percent:g}"
     fig = _page(
         "How much load each arm holds",
@@ -53,11 +80,14 @@ def capacity(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Ob
         f"Capacity: the highest rate that keeps {words.kept(arms, objectives)}, 95 % interval. "
         "Knee: most good answers a second per mean latency (Kleinrock's power).",
         height_in=lines * _PANEL_IN,
-        handles=_legend(objective),
+        handles=_legend({name for one in marks for name in one}),
     )
+    _fit_legend(fig)
     panels = fig.subplots(lines, columns, squeeze=False).ravel()
-    for panel, row in zip(panels, arms, strict=False):
-        _draw(panel, drawn[drawn["arm"] == row["arm"]], row, objective)
+    for panel, row, its in zip(panels, arms, marks, strict=False):
+        _draw(panel, its)
+        _name_panel(panel, str(row["arm"]))
+        panel.set_title(_said(row), loc="right", fontsize=_SMALL_PT, color=_GREY)
         _log_axis(panel, "y", _latencies(drawn, objective))
         panel.set_ylabel(f"{what} (ms)", fontsize=_TEXT_PT)
     for panel in panels[max(0, len(arms) - columns) : len(arms)]:
@@ -72,62 +102,81 @@ def _latencies(drawn: pd.DataFrame, objective: Objective) -> Any:
     return np.append(values, objective.limit) if math.isfinite(objective.limit) else values
 
 
-def _draw(ax: Axes, windows: pd.DataFrame, row: Mapping[Any, Any], objective: Objective) -> None:
+def _marks(windows: pd.DataFrame, row: Mapping[Any, Any], objective: Objective) -> dict[str, Any]:
+    """What one panel shows: points as (rates, latencies), ends as (low, high), all else as one number."""
     confirms, gave_up = windows["confirms"].astype(bool), windows["gave_up"].astype(bool)
-    low, high = _ends(row, windows)
+    points = {
+        SEARCH: windows[~confirms & ~gave_up],
+        GIVEN_UP: windows[~confirms & gave_up],
+        CONFIRMING: windows[confirms],
+    }
+    low, high = float(row["low_per_s"]), float(row["high_per_s"])
+    numbers = {OBJECTIVE: objective.limit, CAPACITY: row["capacity_per_s"], KNEE: row["knee_per_s"]}
+    marks: dict[str, Any] = {
+        name: (rows["rate_per_s"], rows["latency_ms"]) for name, rows in points.items() if len(rows)
+    }
+    marks |= {name: number for name, number in numbers.items() if math.isfinite(number)}
     if low < high:
-        ax.axvspan(low, high, color=_BAND, linewidth=0, zorder=1)
-    if math.isfinite(row["capacity_per_s"]):
-        ax.axvline(row["capacity_per_s"], color=_INK, linewidth=2, zorder=2)
-    if math.isfinite(objective.limit):
-        ax.axhline(objective.limit, color=_MARK_COLOUR, linewidth=1.4, linestyle="--", zorder=2)
-    for rows, style in (
-        (windows[~confirms & ~gave_up], _dot("white")),
-        (windows[confirms], _dot(_INK)),
-        (windows[gave_up], {"marker": "x", "color": _INK, "linestyle": ""}),
-    ):
-        ax.plot(rows["rate_per_s"], rows["latency_ms"], zorder=4, **style)
-    if math.isfinite(row["knee_per_s"]):
-        ax.plot(row["knee_per_s"], 0.03, transform=ax.get_xaxis_transform(), zorder=5, **_knee())
+        marks[INTERVAL] = low, high
+    if low < high and (low == 0 or math.isinf(high)):
+        marks[OPEN_END] = low, high
+    return marks
+
+
+def _draw(ax: Axes, marks: Mapping[str, Any]) -> None:
+    right = _right_edge(marks)
+    ax.set_xlim(0, right)
+    for name in (name for name in (SEARCH, GIVEN_UP, CONFIRMING) if name in marks):
+        ax.plot(*marks[name], zorder=4, label=name, **_LOOKS[name])
+    if INTERVAL in marks:
+        low, high = marks[INTERVAL]
+        ax.axvspan(low, min(high, right), zorder=1, label=INTERVAL, **_LOOKS[INTERVAL])
+    if CAPACITY in marks:
+        ax.axvline(marks[CAPACITY], zorder=2, label=CAPACITY, **_LOOKS[CAPACITY])
+    if OBJECTIVE in marks:
+        ax.axhline(marks[OBJECTIVE], zorder=2, label=OBJECTIVE, **_LOOKS[OBJECTIVE])
+    if KNEE in marks:
+        foot = ax.get_xaxis_transform()
+        ax.plot(marks[KNEE], 0.03, transform=foot, zorder=5, label=KNEE, **_LOOKS[KNEE])
+    _draw_open_ends(ax, *marks.get(OPEN_END, (math.nan, math.nan)))
     _tidy(ax, grid="y")
-    ax.set_xlim(left=0)
-    _name_panel(ax, str(row["arm"]))
-    ax.set_title(_said(row), loc="right", fontsize=_SMALL_PT, color=_GREY)
 
 
-def _ends(row: Mapping[Any, Any], windows: pd.DataFrame) -> tuple[float, float]:
-    """The interval, as far as rates were tried; an empty one where there is none."""
-    low, high = row["low_per_s"], row["high_per_s"]
-    if math.isnan(low) or math.isnan(high) or math.isnan(row["capacity_per_s"]):
-        return math.nan, math.nan
-    return max(low, windows["rate_per_s"].min()), min(high, windows["rate_per_s"].max())
+def _draw_open_ends(ax: Axes, low: float, high: float) -> None:
+    """An arrow at the left edge where no rate held, at the right one where nothing bounds the capacity."""
+    for is_open, place, marker in ((low == 0, 0.0, "<"), (math.isinf(high), 1.0, ">")):
+        if is_open:
+            look = _LOOKS[OPEN_END] | {"marker": marker, "transform": ax.transAxes, "clip_on": False}
+            ax.plot(place, _ARROW_HEIGHT, zorder=6, label=OPEN_END, **look)
+
+
+def _right_edge(marks: Mapping[str, Any]) -> float:
+    """Beyond every rate that was tried, the capacity, and the interval's end where it has one."""
+    rates = [rate for name in (SEARCH, GIVEN_UP, CONFIRMING) if name in marks for rate in marks[name][0]]
+    ends = [*marks.get(INTERVAL, ()), marks.get(CAPACITY, math.nan)]
+    return _ROOM * float(max(*rates, *(end for end in ends if math.isfinite(end))))
 
 
 def _said(row: Mapping[Any, Any]) -> str:
     if math.isnan(row["capacity_per_s"]):
-        return "no capacity"
+        return f"below {row['high_per_s']:.3g}/s" if row["bound"] == AT_MOST else "no capacity"
     bound = f"{row['bound']} " if row["bound"] else ""
     return f"{bound}{row['capacity_per_s']:.3g}/s"
 
 
-def _dot(face: str) -> dict[str, Any]:
-    ink = {"markerfacecolor": face, "markeredgecolor": _INK, "markeredgewidth": 1.2}
-    return {"marker": "o", "linestyle": "", "markersize": 6, **ink}
+def _fit_legend(fig: Figure) -> None:
+    """In smaller letters where all marks are drawn, so that they stay on one line."""
+    for legend in fig.legends:
+        if len(legend.get_texts()) > _MOST_MARKS:
+            for text in legend.get_texts():
+                text.set_fontsize(_SMALL_PT)
 
 
-def _knee() -> dict[str, Any]:
-    return {"marker": "^", "color": "#E69F00", "markeredgecolor": "black", "markersize": 9, "linestyle": ""}
-
-
-def _legend(objective: Objective) -> list[Artist]:
-    handles: list[Artist] = [
-        Line2D([], [], label="search", **_dot("white")),
-        Line2D([], [], label="confirming", **_dot(_INK)),
-        Line2D([], [], color=_INK, linewidth=2, label="capacity"),
-        Patch(color=_BAND, label="its interval"),
-        Line2D([], [], label="knee", **_knee()),
+def _legend(names: Iterable[str]) -> list[Artist]:
+    """Of the marks that are drawn."""
+    shown = set(names)
+    return [
+        Patch(label=name, **look) if name == INTERVAL else Line2D([], [], label=name, **look)
+        for name, look in _LOOKS.items()
+        if name in shown
     ]
-    if math.isfinite(objective.limit):
-        line = Line2D([], [], color=_MARK_COLOUR, linestyle="--", linewidth=1.4, label="objective")
-        handles.insert(0, line)
-    return handles

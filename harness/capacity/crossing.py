@@ -60,27 +60,33 @@ class Window:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Crossing:
-    """One arm's capacity. Logs of requests a second; draws are of resampled blocks, alike in all arms."""
+    """One arm's capacity. Draws are logs of requests a second of resampled blocks, alike in all arms."""
 
     blocks: tuple[int, ...]
-    log_rate: float  # within the rates tried
-    at_least: bool  # the highest rate tried still held
+    rate_per_s: float  # where the estimate lies beyond the rates tried it is one of them, to the last bit
+    at_least: bool  # the estimate is beyond every rate tried, so that it is the highest that held
     at_most: bool  # the lowest one did not
     binding: int  # the objective that is crossed first
-    crossings: tuple[float, ...]  # of every objective, infinite where it was never in danger
-    tried: tuple[float, float]  # the lowest and the highest rate
+    crossings: tuple[float, ...]  # ln rate of every objective, infinite where it was never in danger
+    tried_per_s: tuple[float, float]  # the lowest and the highest rate
+    held_per_s: float  # the highest rate at which a window kept every objective; 0 where none did
     low_draws: Floats  # never above the highest rate tried; where it was `at_most`, -inf below the lowest
     high_draws: Floats  # never below the lowest rate tried; where it was `at_least`, inf above the highest
     by_block: Floats  # what each block says, to the first order
+
+    @property
+    def log_rate(self) -> float:
+        """ln of the capacity. Its exponential is not always the rate itself: compare rates."""
+        return math.log(self.rate_per_s)
 
     def interval(self) -> tuple[float, float]:
         """Requests a second, at 95 %: NaN of one block.
 
         The upper end is infinite, or the lower 0, where no rate tried broke, or none held: nothing bounds it.
+        The lower end is never above the highest rate that held, as it is what can be promised.
         """
         low, high = _ends(self.low_draws, self.high_draws, len(self.blocks), READ_AT)
-        lowest, highest = map(math.exp, self.tried)
-        return min(low, highest), max(high, lowest)
+        return min(low, self.held_per_s), max(high, self.tried_per_s[0])
 
 
 def cross(
@@ -100,20 +106,24 @@ def cross(
     place = np.array([blocks.index(window.block) for window in confirming])
     weights = _draws(len(blocks), seed)[:, place]
     drawn = np.min([fit.log_rates(weights) for fit in fits], axis=0)
-    tried = np.log([window.rate_per_s for window in windows])
-    lowest, highest = float(tried.min()), float(tried.max())
-    at_least, at_most = crossings[binding] > highest + BEYOND, crossings[binding] < lowest - BEYOND
+    rates = [window.rate_per_s for window in windows]
+    tried, held = (min(rates), max(rates)), _highest_held(windows, objectives)
+    lowest, highest = map(math.log, tried)
+    at_least = held > 0 and crossings[binding] > highest + BEYOND
+    at_most = crossings[binding] < lowest - BEYOND
+    top = held if at_least else tried[1]
     below = -math.inf if at_most else drawn
     above = math.inf if at_least else drawn
     return Crossing(
         blocks=blocks,
-        log_rate=float(np.clip(crossings[binding], lowest, highest)),
+        rate_per_s=_within(crossings[binding], tried[0], top),
         at_least=at_least,
         at_most=at_most,
         binding=binding,
         crossings=crossings,
-        tried=(lowest, highest),
-        low_draws=np.where(drawn < lowest - BEYOND, below, np.fmin(drawn, highest)),
+        tried_per_s=tried,
+        held_per_s=held,
+        low_draws=np.where(drawn < lowest - BEYOND, below, np.fmin(drawn, math.log(top))),
         high_draws=np.where(drawn > highest + BEYOND, above, np.fmax(drawn, lowest)),
         by_block=fits[binding].by_block(place, len(blocks)),
     )
@@ -229,8 +239,7 @@ class _Fit:
 
 
 def _fits(windows: Sequence[Window], objectives: Sequence[Objective], own_per_s: float) -> list[_Fit]:
-    held = max((window.rate_per_s for window in windows if window.keeps(objectives)), default=0.0)
-    most = max(own_per_s, LEAST_ROOM * held)
+    most = max(own_per_s, LEAST_ROOM * _highest_held(windows, objectives))
     scales = [_Scale(SHARE_SLOPES) if one.is_share else _Scale(MEAN_SLOPES, most) for one in objectives]
     confirming = [window for window in windows if window.confirms]
     middle = float(np.mean(np.log([window.rate_per_s for window in confirming])))
@@ -260,6 +269,18 @@ def _fit(
         others=len(near),
         target=target,
     )
+
+
+def _highest_held(windows: Sequence[Window], objectives: Sequence[Objective]) -> float:
+    """The highest rate at which a window kept every objective; 0 where none did."""
+    return max((one.rate_per_s for one in windows if one.keeps(objectives)), default=0.0)
+
+
+def _within(log_rate: float, lowest_per_s: float, highest_per_s: float) -> float:
+    """The rate, or the end that it lies beyond, to the last bit: exp(log(45.52)) is 45.52000000000001."""
+    if log_rate >= math.log(highest_per_s):
+        return highest_per_s
+    return max(math.exp(log_rate), lowest_per_s)
 
 
 def _tell(windows: Sequence[Window]) -> bool:

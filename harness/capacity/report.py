@@ -41,6 +41,7 @@ class Report:
             "finding": self.finding,
             "machine": self.machine,
             "warnings": self.warnings,
+            "notes": words.notes(self.table),
             "objectives": [str(one) for one in self.objectives],
             "capacity": [_plain(row) for row in self.table.to_dict("records")],
             "windows": [_plain(row) for row in self.windows.to_dict("records")],
@@ -136,7 +137,8 @@ def _of_arm(arm: Arm, trials: pd.DataFrame) -> Iterator[str]:
     for state, rows in bad.groupby("state", observed=True):
         yield f"{len(rows)} of {len(its)} windows of {arm.name} are {state}: {rows['error'].iloc[0]}"
     if arm.crossing is not None and len(arm.crossing.blocks) < stats.FEWEST_BLOCKS:
-        yield f"{arm.name} has {len(arm.crossing.blocks)} confirming blocks: too few for a verdict."
+        blocks = len(arm.crossing.blocks)
+        yield f"{arm.name} has {blocks} confirming blocks: too few for a promise or a verdict."
     confirming = arm.trials[arm.trials["confirms"].astype(bool)]
     for one in arm.unjudged if len(confirming) else ():
         yield (
@@ -149,7 +151,7 @@ def _held_back(arm: Arm, cap: int) -> Iterator[str]:
     """That the load generator lets fewer in flight than it takes to break the limit (Little's law)."""
     if arm.crossing is None:
         return
-    needed = math.exp(arm.crossing.log_rate) * slo.latency_limit_ms(arm.judged) / 1e3
+    needed = arm.crossing.rate_per_s * slo.latency_limit_ms(arm.judged) / 1e3
     if cap < needed < math.inf:
         yield (
             f"At its capacity and its limit {arm.name} has about {needed:.0f} requests in flight, and no "

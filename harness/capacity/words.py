@@ -8,21 +8,54 @@ from typing import Any
 
 import pandas as pd
 
-from harness.capacity.arms import AT_LEAST, AT_MOST, SEPARATOR
+from harness import stats
+from harness.capacity.arms import AT_LEAST, AT_MOST, SEPARATOR, TOO_FEW, TOO_WIDE
 from harness.slo import Objective
 
 
 def finding(table: pd.DataFrame, objectives: Sequence[Objective]) -> str:
-    """The highest promise, of the objectives that its arm was judged by."""
-    told = table[table["promise_per_s"].notna()]
-    wanted = " and ".join(map(str, objectives))
-    if told.empty:
-        return f"No arm was judged by {wanted}: see the warnings."
-    best = max(told.to_dict("records"), key=lambda row: float(row["promise_per_s"]))
-    if not best["promise_per_s"]:
-        return f"No arm keeps {wanted} at any rate that was tried."
+    """The highest promise to plan with, of the objectives that its arm was judged by."""
+    rows = table.to_dict("records")
+    promised = [row for row in rows if row["promise_per_s"] > 0 and not doubt(row)]
+    if not promised:
+        return _no_promise(rows, " and ".join(map(str, objectives)))
+    best = max(promised, key=lambda row: float(row["promise_per_s"]))
     with_ = f" with {best['arm']}" if len(table) > 1 else ""
     return f"Promise {number(best['promise_per_s'])} requests/s{with_}: {kept([best], objectives)}."
+
+
+def _no_promise(rows: Sequence[Mapping[Any, Any]], wanted: str) -> str:
+    doubted = [row for row in rows if doubt(row)]
+    if doubted:
+        best = max(doubted, key=lambda row: float(row["capacity_per_s"]))
+        which = "The highest estimate" if len(rows) > 1 else "The estimate"
+        estimate = f"{number(best['capacity_per_s'])} requests/s with {best['arm']}"
+        return f"No rate can be promised yet. {which} is {estimate}, but {doubt(best)}."
+    if all(_missing(row["promise_per_s"]) for row in rows):
+        return f"No arm was judged by {wanted}: see the warnings."
+    return f"No arm keeps {wanted} at any rate that was tried."
+
+
+def doubt(row: Mapping[Any, Any]) -> str:
+    """Why nobody should plan with an arm's promise; empty without a reason."""
+    if row.get("doubt") == TOO_FEW:
+        number_of = int(row["blocks"])
+        blocks = "1 confirming block is" if number_of == 1 else f"{number_of} confirming blocks are"
+        return f"{blocks} too few for a promise, which takes at least {stats.FEWEST_BLOCKS}"
+    if row.get("doubt") == TOO_WIDE:
+        return f"an interval {_width(row)} is too wide for a promise"
+    return ""
+
+
+def _width(row: Mapping[Any, Any]) -> str:
+    if math.isinf(row["high_per_s"]):
+        return "without an upper end"
+    return f"whose upper end is {row['high_per_s'] / row['low_per_s']:.1f} times the lower"
+
+
+def notes(table: pd.DataFrame) -> list[str]:
+    """Why not to plan with a promise, arm by arm; empty where every promise can be planned with."""
+    return [f"{row['arm']}: {doubt(row)}" for row in table.to_dict("records") if doubt(row)]
 
 
 def kept(rows: Sequence[Mapping[Any, Any]], objectives: Sequence[Objective]) -> str:
@@ -55,14 +88,20 @@ def _capacity_words(row: Mapping[Any, Any]) -> str:
         return f"Of {arm} nothing can be said"
     rate = number(row["capacity_per_s"])
     if row["bound"] == AT_LEAST:
-        return f"{arm} holds at least {rate} requests/s, the highest rate tried: it was never in danger there"
+        unbroken = _missing(row["broke_at_per_s"])
+        which = "tried: it was never in danger there" if unbroken else "that held"
+        doubted = f"; do not plan with it: {doubt(row)}" if doubt(row) else ""
+        return f"{arm} holds at least {rate} requests/s, the highest rate {which}{doubted}"
     if row["bound"] == AT_MOST:
         return f"{arm} holds less than {rate} requests/s, the lowest rate tried"
     low, high = _end(row["low_per_s"]), _end(row["high_per_s"])
     held = f"{arm} holds {rate} requests/s (95 % interval {low} to {high}) before {row['binds']} breaks"
     if _missing(row["promise_per_s"]):
         return f"{arm} holds about {rate} requests/s; one block gives no interval, so nothing to promise"
-    return f"{held}: promise {number(row['promise_per_s'])}, the lower end"
+    promise = number(row["promise_per_s"])
+    if doubt(row):
+        return f"{held}; do not plan with {promise}, the lower end: {doubt(row)}"
+    return f"{held}: promise {promise}, the lower end"
 
 
 def _ratio_words(row: Mapping[Any, Any], reference: str) -> str:

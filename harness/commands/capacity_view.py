@@ -52,9 +52,7 @@ def _rates(rows: list[dict[Any, Any]], reference: str) -> Table:
         table.add_column(head, justify="right")
     table.add_column("verdict")
     for row in rows:
-        table.add_row(
-            row["arm"], _rate(row["promise_per_s"]), _capacity(row), _ratio(row), str(row["verdict"])
-        )
+        table.add_row(row["arm"], _promise(row), _capacity(row), _ratio(row), str(row["verdict"]))
     return table
 
 
@@ -75,6 +73,11 @@ def _how(rows: list[dict[Any, Any]]) -> Table:
             _rate(row["lone_ms"]),
         )
     return table
+
+
+def _promise(row: Mapping[Any, Any]) -> str:
+    doubt = row["doubt"]
+    return _rate(row["promise_per_s"]) + (f" ({doubt})" if isinstance(doubt, str) and doubt else "")
 
 
 def _capacity(row: Mapping[Any, Any]) -> str:
