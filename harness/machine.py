@@ -23,9 +23,10 @@ Floats = npt.NDArray[np.float64]
 # CPU is judged as a share of the usable cores. Quiet: what moves a figure by less than the 3 % within which
 # two throughputs count as equal; a client less late than one beat. Usable: a convention, since pairing evens
 # out what lasts longer than a block; the client's lag as the method bounds it. Pressure is shown and not
-# judged: an arm with more workers than cores makes it by itself.
-QUIET = {"steal": 0.005, "foreign": 0.02, "client_lag_ms": 5.0, "excluded": 0.0}
-USABLE = {"steal": 0.03, "foreign": 0.10, "client_lag_ms": 10.0, "excluded": 0.25}
+# judged: an arm with more workers than cores makes it by itself. A quota that holds back the run is judged as
+# steal is: it stops the load generator too.
+QUIET = {"steal": 0.005, "throttled": 0.005, "foreign": 0.02, "client_lag_ms": 5.0, "excluded": 0.0}
+USABLE = {"steal": 0.03, "throttled": 0.03, "foreign": 0.10, "client_lag_ms": 10.0, "excluded": 0.25}
 
 IDLE_SHARE = 0.01  # an idle arm that burns more takes it from the one that is measured
 
@@ -66,6 +67,7 @@ def sentence(trials: pd.DataFrame, record: Mapping[str, Any], excluded: Mapping[
     lag_ms = float(trials["client_lag_p99_ms"].median())
     found = {
         "steal": _mean(trials, "steal_share"),
+        "throttled": _mean(trials, "throttled_share"),
         "foreign": _mean(trials, "foreign_cpu") / (environment.get("usable_cores") or 1),
         "client_lag_ms": lag_ms,
     }
@@ -97,6 +99,9 @@ def _noise_figures(trials: pd.DataFrame) -> Iterator[str]:
         value = _mean(trials, column)
         if not math.isnan(value):
             yield f"{name} {show(value).replace('%', ' %')}"
+    throttled = _mean(trials, "throttled_share")
+    if throttled > 0:  # most machines have no quota, and no word for it
+        yield f"throttled {throttled:.1%}".replace("%", " %")
 
 
 def _worst(trials: pd.DataFrame) -> str:

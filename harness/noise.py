@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import psutil
 
+from harness import cgroups
 from harness.beat import Lag
 from harness.clock import now_ms
 from harness.records import Noise
@@ -77,6 +78,7 @@ class Meter:
             idle_cpu_ms=sum(others.values()),
             server_lag_p99_ms=None if lag is None else lag.p99_ms,
             server_lag_max_ms=None if lag is None else lag.max_ms,
+            throttled_share=_throttled_share(before, after),
         )
 
     def idle_record(self) -> dict[str, dict[str, float]]:
@@ -143,6 +145,7 @@ class _Reading(NamedTuple):
     load: float
     machine: _Machine
     pressure: _Pressure
+    throttled_ms: dict[str, float]  # control group → core time that its quota took
     trees: dict[str, set[int]]  # arm → the pids of its server and workers
     cpu_ms: dict[int, float]  # of each process of the run, since it began
 
@@ -155,6 +158,7 @@ def _read(servers: Mapping[str, int], own: Iterable[int]) -> _Reading:
     return _Reading(
         load=os.getloadavg()[0],
         pressure=_pressure(),
+        throttled_ms=cgroups.throttled_ms(),
         trees=trees,
         at_ms=now_ms(),
         machine=_machine(),
@@ -229,3 +233,10 @@ def _busy_ms(before: _Reading, after: _Reading) -> float:
 
 def _share(before_ms: float | None, after_ms: float | None, of_ms: float) -> float | None:
     return None if before_ms is None or after_ms is None else (after_ms - before_ms) / of_ms
+
+
+def _throttled_share(before: _Reading, after: _Reading) -> float | None:
+    """Of all cores' time, what the tightest group's quota took: one that holds back the others too."""
+    both = before.throttled_ms.keys() & after.throttled_ms.keys()
+    took_ms = [after.throttled_ms[group] - before.throttled_ms[group] for group in both]
+    return max(took_ms) / ((after.at_ms - before.at_ms) * _cores()) if took_ms else None

@@ -17,7 +17,7 @@ import conftest
 import psutil
 import pytest
 
-from harness import noise
+from harness import cgroups, noise
 from harness.beat import Lag
 from harness.noise import Meter, memory_uss_bytes, trial_lags_behind
 from harness.records import Noise
@@ -181,6 +181,18 @@ def test_a_machine_that_is_taken_away_is_steal(monkeypatch: pytest.MonkeyPatch) 
     stolen_s = 0.1 * noise._cores()
     monkeypatch.setattr(psutil, "cpu_times", lambda: real()._replace(steal=real().steal + stolen_s))
     assert known(meter.end().steal_share) == pytest.approx(0.5, abs=0.2)
+
+
+def test_a_machine_that_a_quota_takes_away_is_throttled(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = Meter({}, [])
+    monkeypatch.setattr(cgroups, "throttled_ms", lambda: {"/job": 1000.0, "/": 7.0})
+    meter.begin("arm")
+    time.sleep(0.2)
+    took_ms = 100.0 * noise._cores()
+    monkeypatch.setattr(cgroups, "throttled_ms", lambda: {"/job": 1000.0 + took_ms, "/": 7.0})
+    assert known(meter.end().throttled_share) == pytest.approx(0.5, abs=0.2)
+    monkeypatch.setattr(cgroups, "throttled_ms", dict)
+    assert trial(meter).throttled_share is None
 
 
 @pytest.mark.quick
