@@ -19,6 +19,7 @@ import pytest
 
 from harness import cgroups, noise
 from harness.beat import Lag
+from harness.burnt import process_cpu_ms
 from harness.noise import Meter, memory_uss_bytes, trial_lags_behind
 from harness.records import Noise
 
@@ -207,8 +208,8 @@ def test_the_clock_of_a_process_agrees_with_psutil_and_of_a_dead_one_there_is_no
     with running(SPIN_A_WHILE) as process:
         time.sleep(0.5)
         by_ticks = sum(process.cpu_times()[:2]) * 1e3
-        assert known(noise._process_cpu_ms(process.pid)) == pytest.approx(by_ticks, abs=30)
-    assert noise._process_cpu_ms(process.pid) is None
+        assert known(process_cpu_ms(process.pid)) == pytest.approx(by_ticks, abs=30)
+    assert process_cpu_ms(process.pid) is None
 
 
 def test_a_system_without_such_clocks_is_read_in_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
