@@ -6,6 +6,7 @@ Pure: frames of `trials.csv` and `requests.csv` and the dict of `run.json` go in
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ Floats = npt.NDArray[np.float64]
 # steal is: it stops the load generator too.
 QUIET = {"steal": 0.005, "throttled": 0.005, "foreign": 0.02, "client_lag_ms": 5.0, "excluded": 0.0}
 USABLE = {"steal": 0.03, "throttled": 0.03, "foreign": 0.10, "client_lag_ms": 10.0, "excluded": 0.25}
+
+KINDS_TOLD = 4  # commands that are named of an arm's processes
 
 IDLE_SHARE = 0.01  # an idle arm that burns more takes it from the one that is measured
 
@@ -121,6 +124,28 @@ def idle_offenders(record: Mapping[str, Any]) -> list[str]:
         for arm, idle in (record.get("idle") or {}).items()
         if idle["wall_ms"] and idle["cpu_ms"] / idle["wall_ms"] > IDLE_SHARE
     ]
+
+
+def whose_cpu(record: Mapping[str, Any]) -> Iterator[str]:
+    """Says which processes were counted as an arm's, where its server ran before."""
+    counted = {
+        arm: [process["command"] for process in about["processes"]]
+        for arm, about in (record.get("arms") or {}).items()
+        if about.get("processes")
+    }
+    each = [f"of {arm}: {_number_of(commands)}" for arm, commands in counted.items()]
+    if each:
+        yield f"CPU {'; '.join(each)}."
+
+
+def _number_of(commands: list[str]) -> str:
+    """4 processes (python server.py, 3 × python -c)."""
+    kinds = Counter(commands).most_common()
+    told = [command if times == 1 else f"{times} × {command}" for command, times in kinds[:KINDS_TOLD]]
+    more = sum(times for _, times in kinds[KINDS_TOLD:])
+    told += [f"{more} more"] if more else []
+    noun = "process" if len(commands) == 1 else "processes"
+    return f"{len(commands)} {noun} ({', '.join(told)})"
 
 
 def late_generator(record: Mapping[str, Any]) -> list[str]:
