@@ -59,7 +59,7 @@ class Burnt:
         return sum(self._itself_ms(pid) + self._ended_ms(pid) for pid in known)
 
     def _itself_ms(self, pid: int) -> float:
-        """Since the first reading, or since its birth. What was nobody's then has only been read in ticks."""
+        """Since the first reading, or since its birth; what was not counted then is known in ticks."""
         was_ms = self._cpu_before_ms(pid) if self._is_in_both(pid) else 0.0
         return max(0.0, self._after.ms[pid] - was_ms)
 
@@ -67,7 +67,7 @@ class Burnt:
         """What its children that have ended burnt since the first reading.
 
         A parent learns of all that a child has burnt when it waits for it: what the child had burnt at the
-        first reading is taken off. Of a child that nobody waited for nothing is known, and nothing counts.
+        first reading is taken off. A child that nobody waited for does not count.
         """
         known_ms = self._before.table[pid].ended_ms if self._is_in_both(pid) else 0.0
         learnt_ms = self._after.table[pid].ended_ms - known_ms

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness.errors import HarnessError
-from harness.records import MEASURE, OK, PILOT_BLOCK, PING
+from harness.records import MEASURE, MOST_PROCESSES, OK, PILOT_BLOCK, PING
 from harness.stats import FEWEST_REQUESTS, percentile
 
 Floats = npt.NDArray[np.float64]
@@ -144,8 +144,9 @@ def _number_of(commands: list[str]) -> str:
     told = [command if times == 1 else f"{times} × {command}" for command, times in kinds[:KINDS_TOLD]]
     more = sum(times for _, times in kinds[KINDS_TOLD:])
     told += [f"{more} more"] if more else []
-    noun = "process" if len(commands) == 1 else "processes"
-    return f"{len(commands)} {noun} ({', '.join(told)})"
+    number = "1 process" if len(commands) == 1 else f"{len(commands)} processes"
+    number += " or more" if len(commands) >= MOST_PROCESSES else ""
+    return f"{number} ({', '.join(told)})"
 
 
 def late_generator(record: Mapping[str, Any]) -> list[str]:

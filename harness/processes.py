@@ -1,8 +1,8 @@
 """Whose process is whose: which processes belong to the server of an arm, from one reading to the next.
 
-A server that the run has started is its process with all descendants. One that ran before may have begun
-further up, in a launcher that started the listening process and its workers side by side; and its processes
-get other parents when theirs end. See docs/decisions/0019-whose-cpu.md.
+A server that the run has started is its process with all descendants. One that ran before may have a launcher
+that started the listening process and its workers side by side, and its processes get other parents when
+theirs end. See docs/decisions/0019-whose-cpu.md.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import psutil
 
 from harness import cgroups
+from harness.records import MOST_PROCESSES
 
 INIT = 1
 SERVICE_MANAGERS = {"systemd", "init", "launchd"}  # process 1 is one; so is each user's `systemd --user`
@@ -36,7 +37,7 @@ Table = Mapping[int, Process]  # pid → process
 class System(NamedTuple):
     """What the table does not hold, and is asked for a few processes only."""
 
-    starts_others: Callable[[int, int], bool]  # parent and child: is the parent a shell or a service manager?
+    starts_others: Callable[[int, int], bool]  # parent and child: does the parent start other things as well?
     group_of: Callable[[int], str | None]  # the path of its control group
     command_of: Callable[[int], str]  # its name for people
 
@@ -74,7 +75,7 @@ class Families:
         return families
 
     def commands(self) -> dict[str, dict[int, str]]:
-        """Arm → pid → what ran there, for each process that was ever counted; of servers that ran before."""
+        """Arm → pid → what ran there, of the first `MOST_PROCESSES`; for servers that ran before."""
         return self._commands
 
     def _roots(self, arm: str, servers: Mapping[str, int], table: Table) -> set[int]:
@@ -90,7 +91,7 @@ class Families:
         return roots | named | self._members(self._groups.get(arm), table)
 
     def _root(self, arm: str, server: int, servers: Mapping[str, int], table: Table) -> int:
-        """Looked for once: later its parents may have ended, and it hangs below a stranger."""
+        """Looked for once: when its parents have ended, its new parent may be any process."""
         others = self._of_others(arm, servers)
         apart = set[int]().union(*({pid, *ancestors(pid, table)} for pid in (*self._own, *others)))
         root = root_of(server, table, apart, self._system.starts_others)
@@ -115,7 +116,8 @@ class Families:
         seen.update((pid, table[pid].created) for pid in new)
         if arm in self._running:
             told = self._commands.setdefault(arm, {})
-            told.update((pid, self._system.command_of(pid)) for pid in sorted(new))
+            named = sorted(new)[: MOST_PROCESSES - len(told)]
+            told.update((pid, self._system.command_of(pid)) for pid in named)
 
 
 # -- the rule --------------------------------------------------------------------------------------------
@@ -124,7 +126,7 @@ class Families:
 def root_of(
     server: int, table: Table, apart: Container[int], starts_others: Callable[[int, int], bool]
 ) -> int:
-    """The highest ancestor that is none of `apart`, and below any that starts other things as well."""
+    """The highest ancestor below `apart`, and below every process that starts other things too."""
     root = server
     for parent in ancestors(server, table):
         if parent in apart or parent == INIT or starts_others(parent, root):
@@ -202,19 +204,25 @@ def _each_process() -> Iterator[tuple[int, Process]]:
 
 
 def starts_others(parent: int, child: int) -> bool:
-    """Whether the parent is a service manager, or a shell at a terminal, of which the child is one job.
-
-    Such a shell leads its session, and puts each job into a process group of its own.
-    """
+    """Whether the parent starts other things as well: a service manager, a terminal, or a shell at one."""
     try:
-        if psutil.Process(parent).name() in SERVICE_MANAGERS:
-            return True
-        at_terminal = psutil.Process(parent).terminal() is not None
-        session = os.getsid(parent)
-        is_job = os.getsid(child) == session and os.getpgid(child) != os.getpgid(parent)
+        return (
+            psutil.Process(parent).name() in SERVICE_MANAGERS
+            or _leads_at_terminal(child)  # so the parent is tmux, sshd, the window of a terminal …
+            or (_leads_at_terminal(parent) and _is_job(child, parent))
+        )
     except (psutil.Error, OSError):
         return False
-    return at_terminal and session == parent and is_job
+
+
+def _leads_at_terminal(pid: int) -> bool:
+    """Whether it is the first process of a session at a terminal, as a shell is for its user."""
+    return os.getsid(pid) == pid and psutil.Process(pid).terminal() is not None
+
+
+def _is_job(child: int, shell: int) -> bool:
+    """A shell at a terminal puts each job into a process group of its own; other programs seldom do."""
+    return os.getsid(child) == shell and os.getpgid(child) != os.getpgid(shell)
 
 
 def command_of(pid: int) -> str:

@@ -23,6 +23,7 @@ COOLDOWN = "cooldown"
 PING = "ping"  # asks a route without model beside the load: what the strategy does to other routes
 
 TWIN_SUFFIX = "-twin"  # of the name of the reference arm that is run a second time
+MOST_PROCESSES = 100  # that run.json names of an arm; a server may start one for each request
 PILOT_BLOCK = 0  # sizes the run; not analysed
 
 Row = TypeVar("Row", bound="Sample | Trial")

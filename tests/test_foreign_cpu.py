@@ -1,4 +1,4 @@
-"""Servers whose work is done in processes that are not below the one that listens; and a real stranger."""
+"""Servers whose work is done in processes that are not below the one that listens, and another program."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.noise import Meter
 from harness.standing import check_processes
 
 BURNS_MS = 10.0
-CORES = 0.1  # less than a worker burns here, so that one which is taken for a stranger costs the block
+CORES = 0.1  # less than a worker burns here, so that one which counts as foreign excludes the block
 MARK = "EXECBENCH_FOREIGN_CPU"  # in the environment of all that the script starts, orphans too
 
 # burns CPU for whoever connects
@@ -61,8 +61,8 @@ http.server.ThreadingHTTPServer(("127.0.0.1", port), Answer).serve_forever()
 """
 
 # Two launchers that end at once: one server has its worker below the listener, of the other both are orphans.
-# Then two runs of execbench, the second beside a stranger. Other tests run beside this one, so the machine is
-# taken to be what the script has started.
+# Then two runs of execbench, the second while another program burns a core. Other tests run
+# beside this one, so the machine is taken to be what the script has started.
 SCRIPT = """
 import json, os, socket, subprocess, sys, time
 import psutil
@@ -113,12 +113,12 @@ def run(folder):
 while not all(map(answers, ports)):
     time.sleep(0.02)
 run("quiet")
-stranger = subprocess.Popen([python, "-c", "while True: pass"])
+other = subprocess.Popen([python, "-c", "while True: pass"])
 try:
-    run("beside-a-stranger")
+    run("disturbed")
 finally:
-    stranger.kill()
-    stranger.wait()
+    other.kill()
+    other.wait()
 """.replace("MARK", MARK)
 
 
@@ -126,7 +126,7 @@ class Done(NamedTuple):
     """What the script's two runs came to."""
 
     quiet: Path
-    stranger: Path
+    disturbed: Path
     pids: dict[str, list[int]]  # arm → its orphans, the listener first
     said: str
 
@@ -169,7 +169,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
         )
         assert ran.returncode == 0, ran.stderr
         pids = dict(zip(("below", "beside"), json.loads((folder / "pids.json").read_text()), strict=True))
-        yield Done(folder / "quiet", folder / "beside-a-stranger", pids, ran.stdout)
+        yield Done(folder / "quiet", folder / "disturbed", pids, ran.stdout)
 
 
 def trials(folder: Path) -> list[dict[str, str]]:
@@ -190,7 +190,7 @@ def counted(folder: Path) -> dict[str, dict[int, str]]:
 
 
 @pytest.mark.timed
-def test_each_arms_cpu_is_its_own_and_costs_no_block(done: Done) -> None:
+def test_each_arms_cpu_is_its_own_and_excludes_no_block(done: Done) -> None:
     for trial in trials(done.quiet):
         assert BURNS_MS <= float(trial["server_cpu_ms"]) / int(trial["requests"]) < 3 * BURNS_MS
         assert float(trial["idle_cpu_ms"]) < 50
@@ -198,18 +198,18 @@ def test_each_arms_cpu_is_its_own_and_costs_no_block(done: Done) -> None:
 
 
 @pytest.mark.timed
-def test_a_stranger_that_burns_a_core_excludes_every_block(done: Done) -> None:
-    spoilt = evidence.of(store.read(done.stranger)).spoilt
+def test_another_program_that_burns_a_core_excludes_every_block(done: Done) -> None:
+    spoilt = evidence.of(store.read(done.disturbed)).spoilt
     assert spoilt.keys() == {1, 2}
     assert all(re.search(r"foreign_cpu [\d.]+ \(at most 0.1\)", why) for why in spoilt.values())
-    for trial in trials(done.stranger):
+    for trial in trials(done.disturbed):
         assert BURNS_MS <= float(trial["server_cpu_ms"]) / int(trial["requests"]) < 3 * BURNS_MS
 
 
 @pytest.mark.timed
 def test_the_report_says_whose_cpu_it_was(done: Done) -> None:
     servers = {"python listener.py", "python worker.py"}
-    for folder in (done.quiet, done.stranger):
+    for folder in (done.quiet, done.disturbed):
         found = counted(folder)
         assert {arm: set(told.values()) for arm, told in found.items()} == dict.fromkeys(done.pids, servers)
         assert all(set(pids) <= found[arm].keys() for arm, pids in done.pids.items())
@@ -310,6 +310,7 @@ def test_a_shell_at_a_terminal_is_known_by_the_jobs_that_it_makes(group: str, is
         assert started.stdout is not None
         leader, child = map(int, started.stdout.readline().split())
         assert processes.starts_others(leader, child) is is_shell
+        assert processes.starts_others(started.pid, leader)  # it is the terminal
         assert not processes.starts_others(os.getpid(), started.pid)
         assert not processes.starts_others(2**30, child)
 
@@ -369,7 +370,7 @@ def test_a_flag_sets_the_bound_and_leaves_the_other_criteria() -> None:
     assert (changed.exclude.steal_share, changed.exclude.foreign_cpu) == (0.2, 0.7)
 
 
-def test_many_processes_are_told_in_a_line() -> None:
+def test_many_processes_are_shown_in_a_line() -> None:
     commands = ["gunicorn", *["python worker.py"] * 5, "a", "b", "c", "d"]
     about = {"processes": [{"pid": pid, "command": command} for pid, command in enumerate(commands)]}
     one = {"processes": [{"pid": 1, "command": "mosec"}]}
@@ -377,4 +378,8 @@ def test_many_processes_are_told_in_a_line() -> None:
     assert line == (
         "CPU of many: 10 processes (5 × python worker.py, gunicorn, a, b, 2 more); of one: 1 process (mosec)."
     )
+    hundred = {"processes": [{"pid": pid, "command": "mosec"} for pid in range(100)]}
+    assert list(machine.whose_cpu({"arms": {"a": hundred}})) == [
+        "CPU of a: 100 processes or more (100 × mosec)."
+    ]
     assert not list(machine.whose_cpu({"arms": {"ours": {"options": {}}}}))

@@ -174,6 +174,13 @@ def test_what_was_counted_is_kept_for_servers_that_ran_before() -> None:
     assert families.commands() == {"a": {50: "command 50", 51: "command 51", 52: "command 52"}}
 
 
+def test_of_a_server_that_starts_ever_new_processes_the_first_are_named() -> None:
+    families = Families(OWN, {"a": ()}, system())
+    for turn in range(3):
+        families.of({"a": 50}, table({50: 1, **dict.fromkeys(range(100 + 40 * turn, 140 + 40 * turn), 50)}))
+    assert list(families.commands()["a"]) == [50, *range(100, 199)]
+
+
 @pytest.mark.parametrize(
     ("name", "words", "said"),
     [
