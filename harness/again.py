@@ -153,6 +153,7 @@ def _of_flags(
     for arm in arms:
         text = strategy(arm)
         yield from ("--strategy", text) if text else ("--url", f"{arm['name']}={arm['url']}")
+        yield from (word for pid in arm.get("pid", ()) for word in ("--url-pid", f"{arm['name']}={pid}"))
     yield from (word for text in others if text not in names.values() for word in ("--strategy", text))
     yield from _reference(plan, None, names)
     yield from _for_all([(_whole(arm), was) for arm, was in zip(arms, made, strict=True)])
@@ -184,7 +185,7 @@ def _names(arms: Iterable[Data]) -> list[str]:
 def _made(arm: Data) -> Data:
     """What the flags make that say the arm."""
     if arm.get("url"):
-        return _whole({"name": arm["name"], "url": arm["url"]})
+        return _whole({"name": arm["name"], "url": arm["url"], "pid": arm.get("pid", ())})
     return _whole(flagged.arm_of(strategy(arm)))
 
 
@@ -257,7 +258,7 @@ _SWITCHES = {
 }
 _LOADS = ("concurrency", "arrivals")
 _WINDOW = ("requests", "requests_per_user", "duration_s", "open_duration_s")
-_BY_THEMSELVES = {"arms", "reference", "sweep", "ask", "workload", "blocks"}
+_BY_THEMSELVES = {"arms", "reference", "sweep", "ask", "exclude", "workload", "blocks"}
 _FOR_READERS = {"name", "summary", "notes", "claims"}  # they follow from the rest
 _SAYABLE = {*_VALUES, *_SWITCHES, *_LOADS, *_WINDOW, *_BY_THEMSELVES, *_FOR_READERS}
 
@@ -285,6 +286,7 @@ def _differing(plan: Data, base: Data) -> Iterator[str]:
     yield from _window([plan[key] for key in _WINDOW], [base[key] for key in _WINDOW])
     yield from (words[not plan[key]] for key, words in _SWITCHES.items() if key in changed)
     yield from _values(plan, base)
+    yield from _excluding(plan["exclude"], base["exclude"])
     yield from _workload(plan["workload"] or {}, base["workload"])
     yield from _asking(plan["ask"] or {}, texts=bool((plan["workload"] or {}).get("payloads")))
     if "blocks" in changed:
@@ -297,6 +299,15 @@ def _values(plan: Data, base: Data) -> Iterator[str]:
             if plan[key] is None:
                 raise _Unsayable
             yield from (flag, _text(plan[key]))
+
+
+def _excluding(asked: Data, usual: Data) -> Iterator[str]:
+    """Of the criteria, flags say one."""
+    changed = {key for key in usual if asked.get(key) != usual[key]}
+    if changed - {"foreign_cpu"}:
+        raise _Unsayable
+    if changed:
+        yield from ("--exclude-foreign-cpu", _text(asked["foreign_cpu"]))
 
 
 def _window(asked: list[Any], usual: list[Any]) -> tuple[str, ...]:

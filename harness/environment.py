@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from harness import noise
+from harness.cgroups import cpu_quota, words_of
 from harness.options import EVENT_LOOP, HTTP_PARSER
 
 _PACKAGES = (
@@ -166,57 +167,15 @@ def _say(fact: Any) -> str:
 # -- machine -------------------------------------------------------------------------------------------
 
 
-def cpu_quota(
-    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> float | None:
-    """How many cores' time this process's control groups allow it; None: no limit.
-
-    The tightest of its group and the groups above it counts, in version 1 as in version 2.
-    """
-    if not membership.exists():
-        return None
-    quotas = [
-        quota
-        for line in membership.read_text().splitlines()
-        for group in _groups(root, line)
-        for quota in (_quota_v2(group), _quota_v1(group))
-        if quota is not None
-    ]
-    return min(quotas, default=None)
-
-
-def _groups(root: Path, line: str) -> Iterator[Path]:
-    """The folders that may hold a limit, for a line such as `0::/a/b` (v2) or `4:cpu,cpuacct:/a/b` (v1)."""
-    _, controllers, path = line.split(":", 2)
-    if controllers and "cpu" not in controllers.split(","):
-        return
-    mount = root / controllers
-    group = mount / path.lstrip("/")
-    while group != mount and group.is_relative_to(mount):
-        yield group
-        group = group.parent
-    yield mount
-
-
-def _quota_v2(group: Path) -> float | None:
-    words = _words(group / "cpu.max")  # "150000 100000", or "max 100000"
-    return int(words[0]) / int(words[1]) if words and words[0] != "max" else None
-
-
-def _quota_v1(group: Path) -> float | None:
-    quota, period = _words(group / "cpu.cfs_quota_us"), _words(group / "cpu.cfs_period_us")
-    return int(quota[0]) / int(period[0]) if quota and period and quota[0] != "-1" else None
-
-
 def _governor() -> str | None:
     """How the cores choose their clock; several, if they differ. A virtual machine does not tell."""
-    found = {" ".join(_words(path)) for path in _CPUS.glob("cpu[0-9]*/cpufreq/scaling_governor")}
+    found = {" ".join(words_of(path)) for path in _CPUS.glob("cpu[0-9]*/cpufreq/scaling_governor")}
     return ", ".join(sorted(found)) or None
 
 
 def _smt() -> bool | None:
     """Whether two of the cores may be one, as far as this system knows."""
-    words = _words(_CPUS / "smt" / "active")
+    words = words_of(_CPUS / "smt" / "active")
     return words == ["1"] if words else None
 
 
@@ -242,11 +201,3 @@ def _cpuinfo(key: str) -> str | None:
             if line.startswith(key):
                 return line.split(":", 1)[1].strip()
     return None
-
-
-def _words(path: Path) -> list[str]:
-    """What a file of the kernel holds; nothing when it cannot be read."""
-    try:
-        return path.read_text().split()
-    except OSError:
-        return []

@@ -20,6 +20,7 @@ class Flags(Frozen):
 
     strategies: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()  # NAME=URL
+    url_pids: tuple[str, ...] = ()  # NAME=PID
     concurrency: tuple[int, ...] = ()
     requests: int | None = None
     duration_s: float | None = None
@@ -42,6 +43,7 @@ class Flags(Frozen):
     workload: dict[str, Any] = Field(default_factory=dict)
     inject: dict[str, float] = Field(default_factory=dict)
     ask: dict[str, Any] = Field(default_factory=dict)
+    exclude: dict[str, float] = Field(default_factory=dict)
 
 
 _ANOTHER_SCENARIO = frozenset({"name", "payloads", "backend", "service_ms", "mode"}) | workloads.IO_OPTIONS
@@ -88,6 +90,21 @@ def _named_url(text: str) -> tuple[str, str]:
             hint="The name stands in tables, as in --url mine=http://127.0.0.1:8000/embed",
         )
     return name, url
+
+
+def _with_pids(arms: list[dict[str, Any]], texts: Iterable[str]) -> list[dict[str, Any]]:
+    """The arms with the processes of NAME=PID …; UsageError for what is no such pair, or names no arm."""
+    named: dict[str, list[int]] = {}
+    for text in texts:
+        name, _, pid = text.partition("=")
+        if name not in [arm["name"] for arm in arms] or not pid.isdecimal():
+            raise UsageError(
+                f"--url-pid {text!r} is not understood.",
+                stage="plan",
+                hint=f"It names an arm and a process, as in --url-pid {arms[0]['name']}=4711",
+            )
+        named.setdefault(name, []).append(int(pid))
+    return [arm | {"pid": named[arm["name"]]} if arm["name"] in named else arm for arm in arms]
 
 
 ARTICLES = ("inline", "thread", "process", "default_pool")
@@ -177,17 +194,19 @@ def _without_scaled(data: dict[str, Any], io: str) -> dict[str, Any]:
     return {**data, "arms": kept, "notes": (*data.get("notes", ()), note)}
 
 
-_FOR_ARMS = {"strategies", "urls", "ask", "workers", "options", "server_processes", "workload", "inject"}
+_FOR_ARMS = {"strategies", "urls", "url_pids", "workers", "options", "server_processes", "inject"}
+_FOR_GROUPS = {"ask", "exclude", "workload"}  # of which each key has its own flag
 
 
 def _with_flags(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
-    plain = flags.model_dump(exclude=_FOR_ARMS)
+    plain = flags.model_dump(exclude=_FOR_ARMS | _FOR_GROUPS)
     data = data | {key: value for key, value in plain.items() if value not in (None, ())}
     data = _with_loads(data, flags)
     workload = _with_workload(data.get("workload", {}), flags.workload)
-    if flags.ask:
-        data = data | {"ask": data.get("ask", {}) | flags.ask}
-    arms = [with_arm_flags(arm, flags) for arm in data["arms"]]
+    for group, said in (("ask", flags.ask), ("exclude", flags.exclude)):
+        if said:
+            data = data | {group: data.get(group, {}) | said}
+    arms = [with_arm_flags(arm, flags) for arm in _with_pids(data["arms"], flags.url_pids)]
     for name in _said_of_strategies(flags):
         refuse_unheard(name, data["arms"])
     return {**data, "workload": workload, "arms": arms}

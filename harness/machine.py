@@ -6,6 +6,7 @@ Pure: frames of `trials.csv` and `requests.csv` and the dict of `run.json` go in
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness.errors import HarnessError
-from harness.records import MEASURE, OK, PILOT_BLOCK, PING
+from harness.records import MEASURE, MOST_PROCESSES, OK, PILOT_BLOCK, PING
 from harness.stats import FEWEST_REQUESTS, percentile
 
 Floats = npt.NDArray[np.float64]
@@ -23,9 +24,12 @@ Floats = npt.NDArray[np.float64]
 # CPU is judged as a share of the usable cores. Quiet: what moves a figure by less than the 3 % within which
 # two throughputs count as equal; a client less late than one beat. Usable: a convention, since pairing evens
 # out what lasts longer than a block; the client's lag as the method bounds it. Pressure is shown and not
-# judged: an arm with more workers than cores makes it by itself.
-QUIET = {"steal": 0.005, "foreign": 0.02, "client_lag_ms": 5.0, "excluded": 0.0}
-USABLE = {"steal": 0.03, "foreign": 0.10, "client_lag_ms": 10.0, "excluded": 0.25}
+# judged: an arm with more workers than cores makes it by itself. A quota that holds back the run is judged as
+# steal is: it stops the load generator too.
+QUIET = {"steal": 0.005, "throttled": 0.005, "foreign": 0.02, "client_lag_ms": 5.0, "excluded": 0.0}
+USABLE = {"steal": 0.03, "throttled": 0.03, "foreign": 0.10, "client_lag_ms": 10.0, "excluded": 0.25}
+
+KINDS_TOLD = 4  # commands that are named of an arm's processes
 
 IDLE_SHARE = 0.01  # an idle arm that burns more takes it from the one that is measured
 
@@ -66,6 +70,7 @@ def sentence(trials: pd.DataFrame, record: Mapping[str, Any], excluded: Mapping[
     lag_ms = float(trials["client_lag_p99_ms"].median())
     found = {
         "steal": _mean(trials, "steal_share"),
+        "throttled": _mean(trials, "throttled_share"),
         "foreign": _mean(trials, "foreign_cpu") / (environment.get("usable_cores") or 1),
         "client_lag_ms": lag_ms,
     }
@@ -97,6 +102,9 @@ def _noise_figures(trials: pd.DataFrame) -> Iterator[str]:
         value = _mean(trials, column)
         if not math.isnan(value):
             yield f"{name} {show(value).replace('%', ' %')}"
+    throttled = _mean(trials, "throttled_share")
+    if throttled > 0:  # most machines have no quota, and no word for it
+        yield f"throttled {throttled:.1%}".replace("%", " %")
 
 
 def _worst(trials: pd.DataFrame) -> str:
@@ -116,6 +124,29 @@ def idle_offenders(record: Mapping[str, Any]) -> list[str]:
         for arm, idle in (record.get("idle") or {}).items()
         if idle["wall_ms"] and idle["cpu_ms"] / idle["wall_ms"] > IDLE_SHARE
     ]
+
+
+def whose_cpu(record: Mapping[str, Any]) -> Iterator[str]:
+    """Says which processes were counted as an arm's, where its server ran before."""
+    counted = {
+        arm: [process["command"] for process in about["processes"]]
+        for arm, about in (record.get("arms") or {}).items()
+        if about.get("processes")
+    }
+    each = [f"of {arm}: {_number_of(commands)}" for arm, commands in counted.items()]
+    if each:
+        yield f"CPU {'; '.join(each)}."
+
+
+def _number_of(commands: list[str]) -> str:
+    """4 processes (python server.py, 3 × python -c)."""
+    kinds = Counter(commands).most_common()
+    told = [command if times == 1 else f"{times} × {command}" for command, times in kinds[:KINDS_TOLD]]
+    more = sum(times for _, times in kinds[KINDS_TOLD:])
+    told += [f"{more} more"] if more else []
+    number = "1 process" if len(commands) == 1 else f"{len(commands)} processes"
+    number += " or more" if len(commands) >= MOST_PROCESSES else ""
+    return f"{number} ({', '.join(told)})"
 
 
 def late_generator(record: Mapping[str, Any]) -> list[str]:

@@ -1,31 +1,30 @@
 """What the machine does beside a trial: who burns CPU, and whether somebody takes it away.
 
-CPU of the run's own processes is read from their CPU clocks (nanoseconds; 1 µs a reading), where the system
-has such, and else from psutil (ticks of 10 ms). CPU of the whole machine is its time less its idle time, in
-ticks of 10 ms a core: a single short trial carries an error of that size, sums over trials do not.
+CPU of the whole machine is its time less its idle time, in ticks of 10 ms a core: a single short trial
+carries an error of that size, sums over trials do not. What is not of the run's own processes is foreign.
 """
 
 from __future__ import annotations
 
 import os
 import statistics
-import sys
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
+from harness import cgroups
 from harness.beat import Lag
+from harness.burnt import Burnt, Clocks, read_clocks
 from harness.clock import now_ms
+from harness.processes import Families, below, children_of, read_table
 from harness.records import Noise
 
 LATE_TRIAL_P50_MS = 3.0  # a client that is late half of the time does not follow its schedule
 PRESSURE = Path("/proc/pressure/cpu")
-_CPUCLOCK_SCHED = 2  # the kernel's name for a process's run time, as clock_getcpuclockid(3) composes it
 
 
 @dataclass
@@ -40,13 +39,20 @@ class Meter:
     """Reads the machine at a trial's two ends; each reading takes some milliseconds, outside of the window.
 
     servers: arm → pid of its server, read anew each time, so that servers may come and go. own: the pids of
-    the run's other processes. Everybody's descendants count with them. A process that ends within the trial
-    takes what it has burnt in it along, and what it burnt then looks foreign.
+    the run's other processes. Everybody's descendants count with them. running: arm → what else is of its
+    server, for servers that ran before: see `processes.Families`. A process that ends within the trial
+    counts where its parent waited for it; else what it burnt looks foreign.
     """
 
-    def __init__(self, servers: Mapping[str, int], own: Iterable[int]) -> None:
+    def __init__(
+        self,
+        servers: Mapping[str, int],
+        own: Iterable[int],
+        running: Mapping[str, Collection[int]] | None = None,
+    ) -> None:
         self._servers = servers
         self._own = tuple(own)
+        self._families = Families(self._own, running)
         self._arm = ""
         self._before: _Reading | None = None
         self.idle: dict[str, IdleCpu] = {}
@@ -54,34 +60,57 @@ class Meter:
     def begin(self, arm: str) -> None:
         """A trial of `arm` begins; its server runs already."""
         self._arm = arm
-        self._before = _read(self._servers, self._own)
+        self._before = self._read()
 
     def end(self, lag: Lag | None = None) -> Noise:
         """It is over; `lag` is that of the server's loop. What the machine did meanwhile."""
         assert self._before is not None, "end without begin"
-        before, after = self._before, _read(self._servers, self._own)
+        before, after = self._before, self._read()
         self._before = None
         wall_ms = after.at_ms - before.at_ms
-        burnt = {arm: _burnt_ms(before, after, pids) for arm, pids in after.trees.items()}
-        same = after.trees.get(self._arm)  # two arms may be routes of one server
-        others = {arm: cpu_ms for arm, cpu_ms in burnt.items() if after.trees[arm] != same}
+        burnt = Burnt(before.cpu, after.cpu)
+        own = after.families.get(self._arm, set())
+        # two arms may be routes of one server
+        others = {arm: burnt.ms(pids - own) for arm, pids in after.families.items() if pids - own}
         self._count_idle(others, wall_ms)
-        all_own_ms = _burnt_ms(before, after, after.cpu_ms.keys())
         return Noise(
             load_before=before.load,
             pressure_before=before.pressure.recent_share,
             steal_share=_share(before.machine.stolen_ms, after.machine.stolen_ms, wall_ms * _cores()),
             pressure_share=_share(before.pressure.waited_ms, after.pressure.waited_ms, wall_ms),
-            foreign_cpu=max(0.0, (_busy_ms(before, after) - all_own_ms) / wall_ms),
-            server_cpu_ms=burnt.get(self._arm),
+            foreign_cpu=max(0.0, (_busy_ms(before, after) - burnt.ms(after.cpu.ms)) / wall_ms),
+            server_cpu_ms=burnt.ms(own) if self._arm in after.families else None,
             idle_cpu_ms=sum(others.values()),
             server_lag_p99_ms=None if lag is None else lag.p99_ms,
             server_lag_max_ms=None if lag is None else lag.max_ms,
+            throttled_share=_throttled_share(before, after),
         )
 
     def idle_record(self) -> dict[str, dict[str, float]]:
         """Arm → `cpu_ms` it burnt during `wall_ms` of other arms' trials; JSON-able."""
         return {arm: asdict(idle) for arm, idle in self.idle.items()}
+
+    def counted(self) -> dict[str, list[dict[str, Any]]]:
+        """Arm → `pid` and `command` of each process that was counted as its; of servers that ran before."""
+        return {
+            arm: [{"pid": pid, "command": command} for pid, command in sorted(found.items())]
+            for arm, found in self._families.commands().items()
+        }
+
+    def _read(self) -> _Reading:
+        """Finding the processes is slow, so it comes first: the clocks are read within a millisecond."""
+        table = read_table()
+        families = self._families.of(self._servers, table)
+        pids = below(self._own, children_of(table)).union(*families.values())
+        return _Reading(
+            load=os.getloadavg()[0],
+            pressure=_pressure(),
+            throttled_ms=cgroups.throttled_ms(),
+            families=families,
+            at_ms=now_ms(),
+            machine=_machine(),
+            cpu=read_clocks(table, pids),
+        )
 
     def _count_idle(self, others: Mapping[str, float], wall_ms: float) -> None:
         for arm, cpu_ms in others.items():
@@ -143,55 +172,9 @@ class _Reading(NamedTuple):
     load: float
     machine: _Machine
     pressure: _Pressure
-    trees: dict[str, set[int]]  # arm → the pids of its server and workers
-    cpu_ms: dict[int, float]  # of each process of the run, since it began
-
-
-def _read(servers: Mapping[str, int], own: Iterable[int]) -> _Reading:
-    """The slow part, finding the processes, comes first: the clocks are then read within a millisecond."""
-    children = _children()
-    trees = {arm: _tree(pid, children) for arm, pid in servers.items()}
-    pids = set().union(*trees.values(), *(_tree(pid, children) for pid in own))
-    return _Reading(
-        load=os.getloadavg()[0],
-        pressure=_pressure(),
-        trees=trees,
-        at_ms=now_ms(),
-        machine=_machine(),
-        cpu_ms={pid: cpu for pid in pids if (cpu := _process_cpu_ms(pid)) is not None},
-    )
-
-
-def _children() -> dict[int, list[int]]:
-    """Parent → children, of the whole machine in one pass (psutil's own way takes one pass for each arm)."""
-    children: dict[int, list[int]] = {}
-    for process in psutil.process_iter(["ppid"]):
-        children.setdefault(process.info["ppid"], []).append(process.pid)
-    return children
-
-
-def _tree(root: int, children: Mapping[int, list[int]]) -> set[int]:
-    found, left = set[int](), [root]
-    while left:
-        pid = left.pop()
-        if pid not in found:
-            found.add(pid)
-            left += children.get(pid, [])
-    return found
-
-
-def _process_cpu_ms(pid: int) -> float | None:
-    """CPU time of a process since it began, ended threads included; None when it has ended itself."""
-    if sys.platform == "linux":
-        try:
-            return time.clock_gettime_ns((~pid << 3) | _CPUCLOCK_SCHED) / 1e6
-        except OSError:
-            pass  # ended, or a sandbox without such clocks
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return None
-    return float(times.user + times.system) * 1e3
+    throttled_ms: dict[str, float]  # control group → core time that its quota took
+    families: dict[str, set[int]]  # arm → the pids of its server and workers
+    cpu: Clocks  # of each process of the run
 
 
 def _machine() -> _Machine:
@@ -215,12 +198,6 @@ def _pressure() -> _Pressure:
 # -- between two ---------------------------------------------------------------------------------------
 
 
-def _burnt_ms(before: _Reading, after: _Reading, pids: Iterable[int]) -> float:
-    """CPU time of these processes between two readings; one that is new began at 0."""
-    now = {pid: after.cpu_ms[pid] for pid in pids if pid in after.cpu_ms}
-    return sum(max(0.0, cpu_ms - before.cpu_ms.get(pid, 0.0)) for pid, cpu_ms in now.items())
-
-
 def _busy_ms(before: _Reading, after: _Reading) -> float:
     """CPU time of everybody on the machine between two readings, sum over cores."""
     whole = (after.at_ms - before.at_ms) * _cores()
@@ -229,3 +206,10 @@ def _busy_ms(before: _Reading, after: _Reading) -> float:
 
 def _share(before_ms: float | None, after_ms: float | None, of_ms: float) -> float | None:
     return None if before_ms is None or after_ms is None else (after_ms - before_ms) / of_ms
+
+
+def _throttled_share(before: _Reading, after: _Reading) -> float | None:
+    """Of all cores' time, what the tightest group's quota took: one that holds back the others too."""
+    both = before.throttled_ms.keys() & after.throttled_ms.keys()
+    took_ms = [after.throttled_ms[group] - before.throttled_ms[group] for group in both]
+    return max(took_ms) / ((after.at_ms - before.at_ms) * _cores()) if took_ms else None

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     PositiveFloat,
@@ -48,6 +49,10 @@ _SEEDS_PER_RUN = 1_000_000  # block seeds of two run seeds must not meet
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
 
 
+Pids = Annotated[
+    tuple[PositiveInt, ...], BeforeValidator(lambda given: (given,) if isinstance(given, int) else given)
+]  # in a plan file one may stand without brackets
+
 ELSEWHERE = "url"  # what the column `strategy` holds of an arm that runs already
 
 
@@ -57,6 +62,7 @@ class Arm(Frozen):
     name: Name
     strategy: str
     url: Annotated[str, AfterValidator(sending.checked_url)] | None = None  # of a server that runs already
+    pid: Pids = ()  # url: processes of that server which cannot be found from the one that listens
     workers: PositiveInt | None = None  # None: the strategy's default
     options: StrategyOptions = Field(default_factory=dict)  # what else the strategy is told
     server_processes: PositiveInt = 1  # uvicorn's --workers
@@ -75,10 +81,12 @@ class Arm(Frozen):
 
     @model_validator(mode="after")
     def _is_told_nothing_where_it_runs_already(self) -> Self:
-        said = self.model_dump(exclude_defaults=True).keys() - {"name", "strategy", "url"}
+        said = self.model_dump(exclude_defaults=True).keys() - {"name", "strategy", "url", "pid"}
         said |= {"strategy"} if self.strategy != ELSEWHERE else set()
         if self.url is not None and said:
             raise ValueError(f"a server that runs already cannot be told {', '.join(sorted(said))}")
+        if self.url is None and self.pid:
+            raise ValueError("pid names processes of a server that runs already, so it needs url")
         return self
 
     @model_validator(mode="before")

@@ -12,8 +12,8 @@ import types
 import typing
 from typing import Any, NamedTuple, TypeVar
 
-SCHEMA_VERSION = 3
-NEW_COLUMNS = {3: ("io_server_ms",)}  # layout → columns of Sample that the layouts before it lack
+SCHEMA_VERSION = 4
+NEW_COLUMNS = {3: ("io_server_ms",), 4: ("throttled_share",)}  # layout → columns that those before it lack
 
 DOWNSTREAM = "downstream "  # begins the reason why what a request awaits after the model gave no answer
 
@@ -23,6 +23,7 @@ COOLDOWN = "cooldown"
 PING = "ping"  # asks a route without model beside the load: what the strategy does to other routes
 
 TWIN_SUFFIX = "-twin"  # of the name of the reference arm that is run a second time
+MOST_PROCESSES = 100  # that run.json names of an arm; a server may start one for each request
 PILOT_BLOCK = 0  # sizes the run; not analysed
 
 Row = TypeVar("Row", bound="Sample | Trial")
@@ -89,6 +90,7 @@ class Noise(NamedTuple):
     idle_cpu_ms: float | None = None  # of all the other arms' servers and workers meanwhile
     server_lag_p99_ms: float | None = None  # lateness of the server's event loop, by a beat of 5 ms
     server_lag_max_ms: float | None = None
+    throttled_share: float | None = None  # of all cores' time, held back by the quota of our control group
 
 
 UNKNOWN = Noise()
@@ -158,6 +160,7 @@ class Trial:
     idle_cpu_ms: float | None
     server_lag_p99_ms: float | None
     server_lag_max_ms: float | None
+    throttled_share: float | None
     started_at: str  # UTC, ISO 8601
     state: str  # ok, failed, or invalid (the instrument was the bottleneck)
     error: str  # why it is not ok

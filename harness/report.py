@@ -145,7 +145,7 @@ def build(run: store.Run) -> Report:
         limits=efficiency.of(summary, run.record),
         io=nominal.of(found.derived),
         staircase=_staircase(found.derived),
-        notes=(*_notes(run.record), *_unsplit(found.derived)),
+        notes=(*_notes(run.record), *machine.whose_cpu(run.record), *_unsplit(found.derived)),
     )
     name = (run.record.get("plan") or {}).get("claims")
     if name is not None:

@@ -27,7 +27,7 @@ def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer
         raise HarnessError(f"{folder} was not made from a plan, so it cannot be resumed.", stage="resume")
     plan = plans.restore(run.record["plan"])
     _refuse_another_plan(plan, wanted, folder)
-    plan = wanted or plan  # they differ at most in headers that were not written down
+    plan = wanted or plan  # they differ at most in headers that were not written down, and in pids
     _refuse_unsendable(plan)
     _refuse_differences(run)
     _refuse_strangers(plan, run)
@@ -65,7 +65,8 @@ def _refuse_capacity(run: store.Run) -> None:
 def _refuse_another_plan(plan: Plan, wanted: Plan | None, folder: Path) -> None:
     if wanted is None:
         return
-    had, has = plan.model_dump(mode="json"), wanted.model_dump(mode="json")
+    pids = {"arms": {"__all__": {"pid"}}}  # a server that was started anew has others
+    had, has = (one.model_dump(mode="json", exclude=pids) for one in (plan, wanted))
     found = [f"{key} {has[key]} instead of {had[key]}" for key in had if had[key] != has[key]]
     if found:
         raise HarnessError(

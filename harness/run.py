@@ -29,7 +29,7 @@ from harness.records import (
     Trial,
     to_rows,
 )
-from harness.standing import Standing
+from harness.standing import Standing, check_processes
 from harness.store import Writer
 from harness.supervisor import Supervisor
 
@@ -314,6 +314,7 @@ class _Arms:
         """Servers that run already: HarnessError when one does not answer as expected."""
         for arm in self._plan.every_arm:
             assert arm.url is not None
+            check_processes(arm.name, arm.pid)
             load = self._plan.load_options("", closed(1), PILOT_BLOCK).at(arm.url)
             whose = f"The server of arm {arm.name!r}, {arm.url},"
             first = first_answer(loader, load, listener, whose=whose)
@@ -403,7 +404,8 @@ class Trials:
         self._arms = arms
         self._record = record
         self.client_limit_per_s = client_limit_per_s
-        self._meter = noise.Meter(arms.pids, [loader.pid, os.getpid()])
+        named = {arm.name: arm.pid for arm in plan.every_arm if arm.url is not None}
+        self._meter = noise.Meter(arms.pids, [loader.pid, os.getpid()], named)
         self._finished = before.done if before else frozenset()
         self._number = before.trials if before else 0
         self._precision = before.precision if before else Precision.of(plan)
@@ -465,6 +467,13 @@ class Trials:
             now = idle.setdefault(arm, dict.fromkeys(before, 0.0))
             idle[arm] = {key: now[key] + before[key] for key in before}
         self._record.note(idle=idle)
+        self._note_processes()
+
+    def _note_processes(self) -> None:
+        """Which processes' CPU was counted as an arm's, of servers that ran before."""
+        for arm, processes in self._meter.counted().items():
+            if processes != self._record["arms"].get(arm, {}).get("processes"):
+                self._record.note_arm(arm, processes=processes)
 
     def _is_precise(self) -> bool:
         wanted = self._plan.precision
@@ -551,7 +560,7 @@ class Trials:
             child.watch()
         outcome = self._loader.run(load.at(child.url), self._listener.progress)
         readings = self._meter.end(child.unwatch() if self._plan.probes else None)
-        if isinstance(child, Standing) and child.is_here and child.pid is None:
+        if isinstance(child, Standing) and child.is_here and child.pid is None and not cell.arm.pid:
             readings = readings._replace(foreign_cpu=None)  # the server's own is in it
         if any(shot.status is None for shot in outcome.shots):
             self._drain(load.at(child.url))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import psutil
 
 from harness.beat import Lag
+from harness.errors import HarnessError
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -35,6 +37,17 @@ class Standing:
 
     def unwatch(self) -> Lag | None:
         return None
+
+
+def check_processes(arm: str, pids: Iterable[int]) -> None:
+    """HarnessError when a process that the user named for this arm does not run."""
+    for pid in pids:
+        if not psutil.pid_exists(pid):
+            raise HarnessError(
+                f"There is no process {pid}, which --url-pid names for arm {arm!r}.",
+                stage="load",
+                hint="A server that was started anew has other processes: name those that run now.",
+            )
 
 
 def is_here(url: str) -> bool:

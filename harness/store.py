@@ -173,8 +173,9 @@ def read(folder: Path) -> Run:
     """Read a run, also one that was killed. Raises HarnessError for what is no run, or a damaged one."""
     record = _read_record(folder)
     warnings: list[str] = []
-    trials = _read_csv(folder / "trials.csv", Trial, warnings)
-    requests = _read_requests(_plain_or_packed(folder / "requests.csv"), record["schema"], warnings)
+    trials = _read_rows(folder / "trials.csv", Trial, record["schema"], warnings)
+    packed = _plain_or_packed(folder / "requests.csv")
+    requests = _read_rows(packed, Sample, record["schema"], warnings)
     finished = requests["trial"].isin(trials["trial"])
     if not finished.all():
         warnings.append(f"{(~finished).sum()} requests of an unfinished trial were left out.")
@@ -235,14 +236,15 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _read_requests(path: Path, layout: int, warnings: list[str]) -> pd.DataFrame:
-    """The requests; what an older layout does not tell of them is NaN."""
-    added = [name for since, names in NEW_COLUMNS.items() if since > layout for name in names]
+def _read_rows(path: Path, row_type: type[Sample | Trial], layout: int, warnings: list[str]) -> pd.DataFrame:
+    """The rows of a CSV; the columns that an older layout lacks are NaN."""
+    columns = header(row_type)
+    added = {name for since, names in NEW_COLUMNS.items() if since > layout for name in names} & set(columns)
     if not added:
-        return _read_csv(path, Sample, warnings)
-    fields = [(field.name, field.type) for field in dataclasses.fields(Sample) if field.name not in added]
-    older: Any = dataclasses.make_dataclass("Sample", fields)
-    return _read_csv(path, older, warnings).assign(**dict.fromkeys(added, math.nan))
+        return _read_csv(path, row_type, warnings)
+    kept = [(field.name, field.type) for field in dataclasses.fields(row_type) if field.name not in added]
+    older: Any = dataclasses.make_dataclass(row_type.__name__, kept)
+    return _read_csv(path, older, warnings).assign(**dict.fromkeys(added, math.nan))[columns]
 
 
 def _plain_or_packed(path: Path) -> Path:
@@ -297,7 +299,7 @@ def _parse(whole: bytes, row_type: type[Sample | Trial]) -> pd.DataFrame:
             skip_blank_lines=False,
             index_col=False,
         )
-    if row_type is not Trial:
+    if row_type.__name__ == Sample.__name__:  # also that of an older layout
         frame = _with_categories(frame)
     if whole.count(b",") != (len(frame) + 1) * (len(frame.columns) - 1) + _commas_in_texts(frame):
         raise ValueError("a line is too short")  # which pandas fills up in silence

@@ -52,6 +52,7 @@ def record(plan: Plan, **more: Any) -> dict[str, Any]:
         "run --strategy thread --option switch_interval_ms=0.5 --workload synthetic --service-ms 0",
         "run --rate 30 --arrivals 'burst(20, 0.5)' --cap 50 --transport httpx --fresh --payloads texts.txt",
         "run --url a=http://127.0.0.1:1/ --url b=http://127.0.0.1:2/ --method put --expect-status 201"
+        " --url-pid b=11 --url-pid b=12 --exclude-foreign-cpu 0.5"
         " --header 'X-Tenant: a b' --body '{\"q\": \"{text}\"}' --payloads texts.txt --ping-path /ping",
         "sweep --strategy thread --over workers=1,2 --over setup_ms=0,0.5 --workload synthetic --resident",
         "sweep --strategy batch:max_batch=4 --over over=thread,process --workers 2 --fresh --requests 20",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness import environment
-from harness.environment import code, cpu_quota, differences
+from harness.environment import code, differences
 
 HERE = environment.collect()
 
@@ -35,50 +35,6 @@ def test_it_has_the_versions_that_the_figures_depend_on() -> None:
 
 def test_it_knows_how_many_cores_may_be_used() -> None:
     assert 1 <= HERE["usable_cores"] <= HERE["cores"]
-
-
-# -- quota ---------------------------------------------------------------------------------------------
-
-
-def groups(tmp_path: Path, membership: str, **files: str) -> tuple[Path, Path]:
-    """A made-up /sys/fs/cgroup and /proc/self/cgroup; `files` maps paths, with __ for /, to contents."""
-    root = tmp_path / "cgroup"
-    for name, content in files.items():
-        path = root / name.replace("__", "/").replace("_max", ".max").replace("cpu_cfs", "cpu.cfs")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    (tmp_path / "self").write_text(membership)
-    return root, tmp_path / "self"
-
-
-def test_a_quota_of_version_2_is_told_in_cores(tmp_path: Path) -> None:
-    assert cpu_quota(*groups(tmp_path, "0::/job\n", job__cpu_max="150000 100000\n")) == 1.5
-
-
-def test_the_tightest_of_the_groups_above_counts(tmp_path: Path) -> None:
-    root, membership = groups(
-        tmp_path, "0::/pod/job\n", pod__job__cpu_max="200000 100000\n", pod__cpu_max="50000 100000\n"
-    )
-    assert cpu_quota(root, membership) == 0.5
-
-
-def test_in_a_container_the_group_is_the_root_of_what_is_mounted(tmp_path: Path) -> None:
-    assert cpu_quota(*groups(tmp_path, "0::/\n", cpu_max="200000 100000")) == 2.0
-
-
-def test_a_quota_of_version_1_is_told_in_cores(tmp_path: Path) -> None:
-    files = {"cpu__job__cpu_cfs_quota_us": "250000\n", "cpu__job__cpu_cfs_period_us": "100000\n"}
-    assert cpu_quota(*groups(tmp_path, "3:memory:/x\n1:cpu:/job\n", **files)) == 2.5
-
-
-def test_without_a_limit_there_is_no_quota(tmp_path: Path) -> None:
-    files = {
-        "cpu__cpu_cfs_quota_us": "-1\n",
-        "cpu__cpu_cfs_period_us": "100000\n",
-        "job__cpu_max": "max 100000",
-    }
-    assert cpu_quota(*groups(tmp_path, "1:cpu:/\n0::/job\n", **files)) is None
-    assert cpu_quota(tmp_path / "none", tmp_path / "no such file") is None
 
 
 # -- code ----------------------------------------------------------------------------------------------

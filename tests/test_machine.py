@@ -44,6 +44,7 @@ def test_one_line_says_how_good_the_machine_was() -> None:
     ("usable", "noisy"),
     [
         ({"steal_share": 0.01}, {"steal_share": 0.05}),
+        ({"throttled_share": 0.01}, {"throttled_share": 0.05}),
         ({"foreign_cpu": 0.1}, {"foreign_cpu": 0.5}),
         ({"client_lag_p99_ms": 8.0}, {"client_lag_p99_ms": 15.0}),
     ],
@@ -53,6 +54,12 @@ def test_each_figure_alone_can_make_the_machine_usable_or_noisy(
 ) -> None:
     assert say({**QUIET, **usable}).startswith("Machine: usable – ")
     assert say({**QUIET, **noisy}).startswith("Machine: noisy – ")
+
+
+def test_throttling_is_shown_where_there_was_any() -> None:
+    assert "pressure 3 %, throttled 4.0 %; " in say({**QUIET, "throttled_share": 0.04})
+    assert "throttled" not in say({**QUIET, "throttled_share": 0.0})
+    assert "throttled" not in say({**QUIET, "throttled_share": None})
 
 
 def test_excluded_blocks_are_counted_named_and_judged() -> None:

@@ -17,8 +17,9 @@ import conftest
 import psutil
 import pytest
 
-from harness import noise
+from harness import cgroups, noise
 from harness.beat import Lag
+from harness.burnt import process_cpu_ms
 from harness.noise import Meter, memory_uss_bytes, trial_lags_behind
 from harness.records import Noise
 
@@ -183,6 +184,18 @@ def test_a_machine_that_is_taken_away_is_steal(monkeypatch: pytest.MonkeyPatch) 
     assert known(meter.end().steal_share) == pytest.approx(0.5, abs=0.2)
 
 
+def test_a_machine_that_a_quota_takes_away_is_throttled(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = Meter({}, [])
+    monkeypatch.setattr(cgroups, "throttled_ms", lambda: {"/job": 1000.0, "/": 7.0})
+    meter.begin("arm")
+    time.sleep(0.2)
+    took_ms = 100.0 * noise._cores()
+    monkeypatch.setattr(cgroups, "throttled_ms", lambda: {"/job": 1000.0 + took_ms, "/": 7.0})
+    assert known(meter.end().throttled_share) == pytest.approx(0.5, abs=0.2)
+    monkeypatch.setattr(cgroups, "throttled_ms", dict)
+    assert trial(meter).throttled_share is None
+
+
 @pytest.mark.quick
 def test_the_lag_of_the_servers_loop_is_handed_through() -> None:
     meter = Meter({}, [])
@@ -195,8 +208,8 @@ def test_the_clock_of_a_process_agrees_with_psutil_and_of_a_dead_one_there_is_no
     with running(SPIN_A_WHILE) as process:
         time.sleep(0.5)
         by_ticks = sum(process.cpu_times()[:2]) * 1e3
-        assert known(noise._process_cpu_ms(process.pid)) == pytest.approx(by_ticks, abs=30)
-    assert noise._process_cpu_ms(process.pid) is None
+        assert known(process_cpu_ms(process.pid)) == pytest.approx(by_ticks, abs=30)
+    assert process_cpu_ms(process.pid) is None
 
 
 def test_a_system_without_such_clocks_is_read_in_ticks(monkeypatch: pytest.MonkeyPatch) -> None:

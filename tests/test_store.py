@@ -12,7 +12,7 @@ import pytest
 
 from harness import store
 from harness.errors import HarnessError
-from harness.records import Sample, Trial, header
+from harness.records import NEW_COLUMNS, Sample, Trial, header
 
 
 def rows(number: int, count: int = 3) -> tuple[Trial, list[Sample]]:
@@ -114,19 +114,27 @@ def test_a_run_of_another_layout_is_refused(folder: Path) -> None:
         store.read(folder)
 
 
-def test_a_run_of_the_layout_before_is_read_and_what_it_does_not_tell_is_missing(folder: Path) -> None:
-    path = folder / "requests.csv"
-    lines = [line.rpartition(",")[0] for line in path.read_text().splitlines()]
-    assert header(Sample)[-1] == "io_server_ms"
-    path.write_text("".join(f"{line}\n" for line in lines))
-    with pytest.raises(HarnessError, match="it lacks io_server_ms"):
+@pytest.mark.parametrize(
+    ("layout", "name", "added"), [(2, "requests", "io_server_ms"), (3, "trials", "throttled_share")]
+)
+def test_a_run_of_an_older_layout_is_read_and_what_it_does_not_tell_is_missing(
+    folder: Path, layout: int, name: str, added: str
+) -> None:
+    now = store.read(folder)
+    unknown = {column for since, columns in NEW_COLUMNS.items() if since > layout for column in columns}
+    for path in folder.glob("*.csv"):
+        cells = pd.read_csv(path, dtype=str, keep_default_na=False)
+        cells.drop(columns=list(unknown & set(cells))).to_csv(path, index=False)
+    with pytest.raises(HarnessError, match="it lacks throttled_share"):
         store.read(folder)
     record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**record, "schema": 2}))
-    requests = store.read(folder).requests
-    assert list(requests.columns) == header(Sample)
-    assert requests["io_server_ms"].isna().all()
-    assert len(requests) == len(lines) - 1
+    (folder / "run.json").write_text(json.dumps({**record, "schema": layout}))
+    older = store.read(folder)
+    rows = getattr(older, name)
+    assert rows[added].isna().all()
+    pd.testing.assert_frame_equal(rows.drop(columns=added), getattr(now, name).drop(columns=added))
+    assert list(older.requests.columns) == header(Sample)
+    assert list(older.trials.columns) == header(Trial)
 
 
 def test_a_folder_that_does_not_exist_is_a_clear_error(tmp_path: Path) -> None:

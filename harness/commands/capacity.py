@@ -33,6 +33,7 @@ def capacity(
     ] = None,
     strategy: flags.Strategies = None,
     url: flags.Urls = None,
+    url_pid: flags.UrlPids = None,
     asking: flags.Asking = flags.ASKING,
     ping_path: flags.PingPath = None,
     reference: Annotated[
@@ -56,6 +57,7 @@ def capacity(
     transport: flags.Transport = None,
     timeout: flags.Timeout = None,
     seed: flags.Seed = None,
+    exclude_foreign_cpu: flags.ExcludeForeignCpu = None,
     self_check: Annotated[
         bool | None,
         typer.Option("--self-check/--no-self-check", help="See first what the load generator can do (4 s)."),
@@ -72,6 +74,7 @@ def capacity(
     said = flagged.Flags(
         strategies=tuple(strategy or ()),
         urls=tuple(url or ()),
+        url_pids=tuple(url_pid or ()),
         ask=asking.as_request(ping_path=ping_path),
         concurrency=(1,),
         blocks=blocks,
@@ -82,6 +85,7 @@ def capacity(
         transport=transport,
         timeout_s=timeout,
         seed=seed,
+        exclude=flags.exclude(exclude_foreign_cpu),
         **server.as_plan_flags(),
     )
     plan = flagged.from_flags(said).model_copy(update={"name": NAME, "open_duration_s": window})

@@ -27,6 +27,14 @@ Urls = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=URL", help="A server that runs already, as an arm; repeatable."),
 ]
+UrlPids = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--url-pid",
+        metavar="NAME=PID",
+        help="--url: a process of that server too, where its CPU counts as foreign; repeatable.",
+    ),
+]
 PingPath = Annotated[
     str | None, typer.Option(metavar="PATH", help="--url: a route without model, asked beside the load.")
 ]
@@ -183,6 +191,12 @@ Limit = Annotated[
     bool | None,
     typer.Option("--limit/--no-limit", help="See first what the bare model can do, alone (8 s a model)."),
 ]
+ExcludeForeignCpu = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001, metavar="CORES", help="Leave out blocks in which other programs used more CPU (0.33)."
+    ),
+]
 Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a killed run, to its own plan.")]
 
 
@@ -313,6 +327,7 @@ class Measuring(NamedTuple):
     seed: Seed = None
     self_check: SelfCheck = None
     limit: Limit = None
+    exclude_foreign_cpu: ExcludeForeignCpu = None
 
     def as_plan_flags(self) -> dict[str, Any]:
         """The keys of `flagged.Flags` that these are about; UsageError for what contradicts itself."""
@@ -325,6 +340,7 @@ class Measuring(NamedTuple):
             "duration_s": self.duration,
             "precision": share(self.precision, "--precision"),
             "timeout_s": self.timeout,
+            "exclude": exclude(self.exclude_foreign_cpu),
         }
 
 
@@ -405,6 +421,11 @@ def refuse_both(requests: int | None, duration: float | None, *, stage: str) -> 
     """UsageError when a window is given twice."""
     if requests is not None and duration is not None:
         raise UsageError("Give either --requests or --duration, not both.", stage=stage)
+
+
+def exclude(foreign_cpu: float | None) -> dict[str, float]:
+    """The keys of `plans.Exclusion` that were said."""
+    return {} if foreign_cpu is None else {"foreign_cpu": foreign_cpu}
 
 
 def inject(pairs: list[str] | None) -> dict[str, float]:

@@ -24,6 +24,7 @@ def run(
     ] = None,
     strategy: flags.Strategies = None,
     url: flags.Urls = None,
+    url_pid: flags.UrlPids = None,
     asking: flags.Asking = flags.ASKING,
     ping_path: flags.PingPath = None,
     measuring: flags.Measuring = flags.MEASURING,
@@ -38,6 +39,7 @@ def run(
     said = flagged.Flags(
         strategies=tuple(strategy or ()),
         urls=tuple(url or ()),
+        url_pids=tuple(url_pid or ()),
         ask=asking.as_request(ping_path=ping_path),
         **measuring.as_plan_flags(),
         **server.as_plan_flags(),
