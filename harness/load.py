@@ -131,7 +131,8 @@ class Window:
 async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], None]) -> Outcome:
     """Run one trial; call `on_progress(requests answered, their median latency in ms)` at times.
 
-    Every request becomes a Shot, also one without an answer. Raises nothing on account of the server.
+    Pings are not counted there. Every request becomes a Shot, also one without an answer. Raises nothing on
+    account of the server.
     """
     trial = _Trial(options)
     beat = Beat()
@@ -170,7 +171,8 @@ class _Trial:
         self._bodies = _bodies(options)
         self._headers = _headers(options)
         self._same_host = is_loopback(options.url)
-        self._shots: list[Shot] = []
+        self._shots: list[Shot] = []  # pings left out: they are no part of the load
+        self._pinged: list[Shot] = []
         self._sent = 0
         self._in_flight = 0
         self._in_flight_max = 0
@@ -290,9 +292,10 @@ class _Trial:
         seq, self._sent = self._sent, self._sent + 1
         sent = self._now()
         status, error, _ = await _ask(client, one, None, self._headers)
-        self._shots.append(Shot(seq, PING, due, sent, self._now(), Timings(), status, error))
+        self._pinged.append(Shot(seq, PING, due, sent, self._now(), Timings(), status, error))
 
     async def report(self, on_progress: Callable[[int, float], None]) -> None:
+        """Tell how the load gets on, at times; a ping has no model, and would make it look quicker."""
         while True:
             await asyncio.sleep(PROGRESS_EVERY_S)
             if self._shots:
@@ -305,7 +308,7 @@ class _Trial:
         assert window.start_ms is not None
         assert window.end_ms is not None
         return Outcome(
-            sorted(self._shots, key=lambda shot: shot.seq),
+            sorted([*self._shots, *self._pinged], key=lambda shot: shot.seq),
             window.start_ms,
             window.end_ms,
             cpu_ms,
