@@ -31,7 +31,7 @@ from harness import (
 )
 from harness.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED, WITHHELD
 from harness.evidence import Evidence
-from harness.records import FAILED, MEASURE, OK, PILOT_BLOCK
+from harness.records import FAILED, MEASURE, OK, PILOT_BLOCK, in_words
 
 NO_ADVICE = advice.Advice(())
 
@@ -509,10 +509,10 @@ def _failures(run: store.Run) -> Iterator[str]:
         yield f"{len(rows)} of {(trials['arm'] == arm).sum()} trials of {arm} {what}: {rows['error'].iloc[0]}"
     failed = int(trials["failed"].sum())
     if failed:
-        commonest = run.requests.loc[_bad(run.requests), "error"].mode().iloc[0]
+        commonest = str(run.requests.loc[_bad(run.requests), "error"].mode().iloc[0])
         yield (
             f"{failed} of {int(trials['measured'].sum())} measured requests got no good answer, "
-            f"most often: {commonest}"
+            f"most often: {in_words(commonest, run.record.get('bad_answers') or {})}"
         )
     yield from (run.record.get("downstream") or {}).get("died", ())
     if run.record.get("state") not in ("finished", None):

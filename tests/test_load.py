@@ -562,6 +562,20 @@ def test_answers_of_500_and_503_are_rows_with_status_and_error(loader: Loader, t
     assert {(shot.timings.model_ms, shot.timings.worker_pid) for shot in outcome.shots} == {(4.0, 7)}
 
 
+@both_transports
+def test_what_an_unexpected_answer_says_is_kept_once_for_each_status(loader: Loader, transport: str) -> None:
+    """Bodies differ from request to request; rows with the same error can be counted all the same."""
+
+    async def refuse(arrival: Arrival) -> bytes:
+        status = 503 if arrival.number % 2 else 422
+        return reply(status, body=json.dumps({"detail": f"no.\x1b[1m {arrival.number}"}).encode())
+
+    with answering(refuse) as server:
+        outcome = fire(loader, server.url, concurrency=1, requests=6, transport=transport)
+    assert {shot.error for shot in outcome.shots} == {"HTTP 422", "HTTP 503"}
+    assert outcome.bad_answers == {"HTTP 422": "no. [1m 0", "HTTP 503": "no. [1m 1"}
+
+
 def test_the_status_that_is_expected_is_no_error_and_any_other_is(loader: Loader) -> None:
     async def alternate(arrival: Arrival) -> bytes:
         return reply(200 if arrival.number % 2 else 422)
