@@ -173,7 +173,7 @@ def _ranked(tables: ranking.Tables, found: Evidence) -> dict[str, Any]:
     if not (found.run.record.get("plan") or {}).get("ranking"):
         return {}
     reference = found.facts.reference
-    ranked = ranking.of(tables, found.run.record, reference)
+    ranked = ranking.marked(ranking.of(tables, found.run.record, reference), found.invalid)
     return {"ranking": ranked, "conclusion": ranking.sentence(ranked, reference)}
 
 
