@@ -145,7 +145,7 @@ def build(run: store.Run) -> Report:
         limits=efficiency.of(summary, run.record),
         io=nominal.of(found.derived),
         staircase=_staircase(found.derived),
-        notes=(*_notes(run.record), *_unsplit(found.derived)),
+        notes=(*_notes(run.record), *nominal.absence(run.record), *_unsplit(found.derived)),
     )
     name = (run.record.get("plan") or {}).get("claims")
     if name is not None:
@@ -377,7 +377,9 @@ def _by_how_much(top: pd.DataFrame, comparisons: pd.DataFrame) -> str:
 def _stall(summary: pd.DataFrame, best: pd.Series[Any]) -> str:
     """The price of being first, where there is one: an event loop that keeps everything else waiting."""
     lone = summary[(summary["arm"] == best["arm"]) & (summary["concurrency"] == 1)]["io_p50_ms"]
-    if lone.empty or not best["io_p50_ms"] >= nominal.STALLED * lone.iloc[0]:
+    if lone.empty or not lone.iloc[0] >= nominal.LEAST_MS:
+        return ""
+    if not best["io_p50_ms"] >= nominal.STALLED * lone.iloc[0]:
         return ""
     return f", but its I/O takes {best['io_p50_ms']:.1f} ms instead of {lone.iloc[0]:.1f}"
 
