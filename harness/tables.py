@@ -59,8 +59,9 @@ def _opening(report: Report) -> Iterator[RenderableType]:
 
 
 def _claimed(report: Report) -> Iterator[RenderableType]:
-    if report.published is not None:
-        yield published(report.published)
+    if report.published is None:  # the law of T2 is the article's as well
+        return
+    yield published(report.published)
     if len(report.staircase):
         yield Text(f"\n{_law(report.staircase)}")
     if report.evaluated is not None and report.verdicts is not None:
