@@ -26,6 +26,7 @@ from harness.analysis import THROUGHPUT
 from harness.best import Best
 from harness.comparison import Metric, Rules, Side
 from harness.ranking import row_of, short, users
+from harness.records import has_logs
 
 MOST_LINES = 8
 MOST_FAILED = 0.01  # of an arm's requests, to be advised
@@ -86,13 +87,20 @@ def of(found: Inputs) -> Advice:
     """What to do after this run."""
     answered = _answered(found.tables.summary)
     if answered.empty:
-        return Advice(("No advice: no trial got good answers. The servers' logs are in the run's folder.",))
+        return Advice((f"No advice: no trial got good answers. {_where_to_look(found.record)}",))
     if found.withheld:
         return _withheld(found)
     load, metric = best.decisive(answered)
     if answered["arm"].nunique() == 1:
         return _of_one(found, str(answered["arm"].iloc[0]), load)
     return _of_many(found, load, metric)
+
+
+def _where_to_look(record: Mapping[str, Any]) -> str:
+    """Why nothing was answered: we have the log of a server only where we have started it."""
+    if has_logs(record):
+        return "The servers' logs are in the run's folder."
+    return "The warnings say what the server answered; its own log may say why."
 
 
 def _answered(summary: pd.DataFrame) -> pd.DataFrame:

@@ -66,10 +66,15 @@ def strategy(arm: Record) -> str:
 
 
 def _plan(record: Record, blocks: int | None = None) -> Data:
-    """Without its blocks where others are asked for: the line ends with those."""
+    """Without its blocks where others are asked for: the line ends with those.
+
+    Without any option of I/O where the workload has I/O of its own: flags could not repeat those.
+    """
     plan = dict(record.get("plan") or {})
     if not plan.get("arms"):
         raise _Unsayable
+    if any((arm.get("about") or {}).get("own_io") for arm in (record.get("arms") or {}).values()):
+        plan["workload"] = {key: plan["workload"][key] for key in plan["workload"] if key not in IO_OPTIONS}
     return plan if blocks is None else {key: plan[key] for key in plan if key != "blocks"}
 
 
@@ -271,7 +276,9 @@ def _flags() -> Data:
 
 
 def _dump(plan: Plan) -> Data:
-    return plan.model_dump(mode="json")
+    """Of its workload what it says alone: the rest are defaults, which differ between workloads."""
+    said = plan.workload.model_dump(mode="json", exclude_unset=True)
+    return plan.model_dump(mode="json") | {"workload": said}
 
 
 def _differing(plan: Data, base: Data) -> Iterator[str]:
@@ -324,10 +331,13 @@ def _window(asked: list[Any], usual: list[Any]) -> tuple[str, ...]:
 
 def _workload(asked: Data, usual: Data) -> Iterator[str]:
     """Another workload than the plan's starts from its own defaults, but keeps the texts and the I/O."""
+    before = usual.get("name", WorkloadOptions().name)
+    name = str(asked.get("name", before))
+    if name != before:
+        usual = {key: usual[key] for key in ("payloads", *IO_OPTIONS) if key in usual} | {"name": name}
+        yield from ("--workload", name)
+    usual = WorkloadOptions.model_validate(usual).model_dump(mode="json")
     asked = usual | asked
-    if asked["name"] != usual["name"]:
-        kept = {key: usual[key] for key in ("name", "payloads", *IO_OPTIONS)}
-        usual = WorkloadOptions().model_dump(mode="json") | kept
     changed = {key for key in usual if asked[key] != usual[key]}
     if any(key not in _OF_WORKLOAD or asked[key] is None or asked[key] is False for key in changed):
         raise _Unsayable
@@ -337,7 +347,6 @@ def _workload(asked: Data, usual: Data) -> Iterator[str]:
 
 
 _OF_WORKLOAD = {
-    "name": "--workload",
     "payloads": "--payloads",
     "model": "--model",
     "backend": "--backend",

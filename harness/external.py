@@ -42,7 +42,8 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
             invalid=sent_late(options, outcome),
         )
         writer.append(trial, samples)
-        writer.write_record({**record, "ended_at": utc_now(), "state": "finished"})
+        ended = {"ended_at": utc_now(), "state": "finished", "bad_answers": dict(outcome.bad_answers)}
+        writer.write_record({**record, **ended})
         writer.close()
     return trial
 

@@ -18,16 +18,15 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from harness import sending, stdout, workloads
+from harness import reasons, sending, stdout, workloads
 from harness.arrivals import due_times_s
 from harness.beat import Beat, Lag
 from harness.clock import now_ms
@@ -41,7 +40,6 @@ PROGRESS_EVERY_S = 0.5
 PAUSE_WITHOUT_ANSWER_S = 0.05  # a user who got no answer does not hammer; a dead server costs no CPU
 SHORT_SLEEP_MS = 6.0
 PINGS_IN_FLIGHT = 100  # ten seconds of hanging at the usual rate, then pings stop: sockets are limited
-_LONGEST_ERROR = 200
 
 
 class Window:
@@ -131,7 +129,8 @@ class Window:
 async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], None]) -> Outcome:
     """Run one trial; call `on_progress(requests answered, their median latency in ms)` at times.
 
-    Every request becomes a Shot, also one without an answer. Raises nothing on account of the server.
+    Pings are not counted there. Every request becomes a Shot, also one without an answer. Raises nothing on
+    account of the server.
     """
     trial = _Trial(options)
     beat = Beat()
@@ -169,8 +168,11 @@ class _Trial:
         self._window = Window(options)
         self._bodies = _bodies(options)
         self._headers = _headers(options)
+        self._secrets = sending.secrets(options.headers, self._headers)
+        self._bad_answers: dict[str, str] = {}
         self._same_host = is_loopback(options.url)
-        self._shots: list[Shot] = []
+        self._shots: list[Shot] = []  # pings left out: they are no part of the load
+        self._pinged: list[Shot] = []
         self._sent = 0
         self._in_flight = 0
         self._in_flight_max = 0
@@ -261,14 +263,20 @@ class _Trial:
         self._in_flight += 1
         self._in_flight_max = max(self._in_flight_max, self._in_flight)
         sent = self._now() if sent is None else sent
-        status, error, header = await _ask(client, self._options, body, self._headers)
+        answer = await _ask(client, self._options, body, self._headers)
         done = self._now()  # before the header is read, which takes as long as a small request's HTTP
-        timings = decode(header)
+        timings = decode(answer.header)
         self._in_flight -= 1
-        shot = Shot(seq, phase, due, sent, done, self._localise(timings), status, error)
+        self._note_what_it_says(answer)
+        shot = Shot(seq, phase, due, sent, done, self._localise(timings), answer.status, answer.error)
         self._shots.append(shot)
         self._window.answered(phase, done)
         return shot
+
+    def _note_what_it_says(self, answer: _Answer) -> None:
+        """Of a bad answer, once for each error: bodies may differ, and there may be very many."""
+        if answer.bad_body and answer.error not in self._bad_answers and DOWNSTREAM not in answer.error:
+            self._bad_answers[answer.error] = reasons.excerpt(answer.bad_body, self._secrets)
 
     async def ping(self, client: httpx.AsyncClient) -> None:
         """Within the window, ask the other route at a steady rate, whether or not it has answered."""
@@ -289,10 +297,12 @@ class _Trial:
         one = self._options.model_copy(update={"url": url, "method": "GET", "expected_status": 200})
         seq, self._sent = self._sent, self._sent + 1
         sent = self._now()
-        status, error, _ = await _ask(client, one, None, self._headers)
-        self._shots.append(Shot(seq, PING, due, sent, self._now(), Timings(), status, error))
+        answer = await _ask(client, one, None, self._headers)
+        shot = Shot(seq, PING, due, sent, self._now(), Timings(), answer.status, answer.error)
+        self._pinged.append(shot)
 
     async def report(self, on_progress: Callable[[int, float], None]) -> None:
+        """Tell how the load gets on, at times; a ping has no model, and would make it look quicker."""
         while True:
             await asyncio.sleep(PROGRESS_EVERY_S)
             if self._shots:
@@ -305,7 +315,7 @@ class _Trial:
         assert window.start_ms is not None
         assert window.end_ms is not None
         return Outcome(
-            sorted(self._shots, key=lambda shot: shot.seq),
+            sorted([*self._shots, *self._pinged], key=lambda shot: shot.seq),
             window.start_ms,
             window.end_ms,
             cpu_ms,
@@ -313,6 +323,7 @@ class _Trial:
             capped=self._capped,
             client_lag_p99_ms=lag.p99_ms,
             client_lag_max_ms=lag.max_ms,
+            bad_answers=self._bad_answers,
         )
 
     def _now(self) -> float:
@@ -353,37 +364,30 @@ def _session(connections: int) -> aiohttp.ClientSession:
     )
 
 
+class _Answer(NamedTuple):
+    """What came of one request."""
+
+    status: int | None  # None: there was no answer
+    error: str  # empty of a good one
+    header: str = ""  # Server-Timing
+    bad_body: bytes = b""  # where the status is not the expected one
+
+
 async def _ask(
     client: httpx.AsyncClient, options: LoadOptions, body: bytes | None, headers: list[sending.Header]
-) -> tuple[int | None, str, str]:
-    """Send one request and read its whole answer: status (None without one), error, Server-Timing header."""
+) -> _Answer:
+    """Send one request and read its whole answer."""
     try:
         async with asyncio.timeout(options.timeout_s):
             answer = await client.request(options.method, options.url, content=body, headers=headers)
     except TimeoutError:
-        return None, f"timeout after {options.timeout_s:g} s", ""
+        return _Answer(None, f"timeout after {options.timeout_s:g} s")
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-        return None, _reason(error), ""
-    header = answer.headers.get(HEADER, "")
-    error_text = "" if answer.status_code == options.expected_status else _bad(answer)
-    return answer.status_code, error_text, header
-
-
-def _bad(answer: httpx.Response) -> str:
-    """The status, and the reason where our own app names what it awaits after the model."""
-    why = ""
-    if DOWNSTREAM in answer.text:
-        with suppress(ValueError, KeyError, TypeError):
-            why = f": {answer.json()['detail']}"
-    return " ".join(f"HTTP {answer.status_code}{why}".split())[:_LONGEST_ERROR]
-
-
-def _reason(error: BaseException) -> str:
-    """The error's root cause in one line: httpx's own names are too coarse (a drop reads "connect")."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text.removesuffix(":")[:_LONGEST_ERROR]
+        return _Answer(None, reasons.of_exception(error))
+    status, header = answer.status_code, answer.headers.get(HEADER, "")
+    if status == options.expected_status:
+        return _Answer(status, "", header)
+    return _Answer(status, reasons.of_answer(status, answer.content), header, answer.content)
 
 
 def _bodies(options: LoadOptions) -> Iterator[bytes | None]:

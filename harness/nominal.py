@@ -1,11 +1,14 @@
 """Does the awaited I/O stay what it is alone while the arm is busy? Pure: derived rows in, a table out.
 
-Nominal is what the same arm's I/O takes for a lone user, not what was asked for: timers are late anywhere.
+And is there any I/O? Nominal is what the same arm's takes for a lone user, not what was asked for: timers are
+late anywhere.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +16,7 @@ from harness import analysis
 
 WITHIN_MS = 2.0  # of nominal, at p99: beyond it the event loop, or the machine, has kept the I/O waiting
 
+LEAST_MS = 1.0  # alone; of a shorter I/O nothing is said, as there is next to none
 STALLED = 1.5  # I/O so many times as long as alone is worth a word
 TURNS = 4  # of the event loop that the query of a database takes at least: each may come late
 
@@ -53,6 +57,23 @@ def sentence(table: pd.DataFrame) -> str:
         f"{row['arm']} at {row['load']} (+{row['excess_ms']:.1f})" for row in failing.to_dict("records")
     )
     return f"The awaited I/O is more than {WITHIN_MS:g} ms above nominal at p99 in: {named}."
+
+
+def absence(record: Mapping[str, Any]) -> Iterator[str]:
+    """That nothing is awaited after a model of the user's own, where that is so."""
+    arms = list((record.get("arms") or {}).values())
+    if arms and all(_awaits_nothing(arm) for arm in arms):
+        model = arms[0]["about"].get("model")
+        yield (
+            f"No I/O is awaited after the model: {model} has none, and none was asked for "
+            "(for example, with --io sleep:5ms)."
+        )
+
+
+def _awaits_nothing(arm: Mapping[str, Any]) -> bool:
+    workload = (arm.get("options") or {}).get("workload") or {}
+    own_io = (arm.get("about") or {}).get("own_io")  # None: the workload is built in
+    return own_io is False and workload.get("io") == "sleep" and workload.get("io_ms") == 0
 
 
 def _row(arm: str, load: str, nominal_ms: float, cell: pd.DataFrame) -> dict[str, object]:

@@ -75,6 +75,11 @@ def _absolute(path: str) -> str:
 _FILE_OF_WORKLOAD = re.compile(r"(?P<path>.+\.py)(?P<attribute>:[\w.]*)?")
 
 
+def is_own(name: str) -> bool:
+    """Whether this names a workload of the user's own rather than one that is built in."""
+    return any(sign in name for sign in ":/.")
+
+
 def _located(name: str) -> str:
     """The name of a workload; where it is a file of the user's own, with an absolute path."""
     file = _FILE_OF_WORKLOAD.fullmatch(name)
@@ -99,7 +104,7 @@ class WorkloadOptions(Frozen):
 
     name: WorkloadName = "embed"  # or the user's own: package.module:attribute, path/to/file.py
     io: str = "sleep"  # awaited after the model: a kind of `harness.downstream`, or an address; see `awaited`
-    io_ms: NonNegativeFloat = 5.0  # sleep, socket: how long it takes
+    io_ms: NonNegativeFloat = 5.0  # sleep, socket: how long it takes; see `_awaits_nothing_unasked`
     io_dsn: Dsn | None = None  # pgvector: a database that exists; None: one of our own
     io_rows: Annotated[int, Field(ge=10, le=1_000_000)] = 10_000  # pgvector: texts in the table
     io_timeout_s: PositiveFloat = 10.0  # all but sleep: a call that takes longer has failed
@@ -127,6 +132,13 @@ class WorkloadOptions(Frozen):
     @classmethod
     def _spells_out_its_io(cls, data: Any) -> Any:
         return awaited.spelt_out(data) if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _awaits_nothing_unasked(self) -> Self:
+        """One of the user's own gets no I/O that nobody asked for; the built-in ones have the article's."""
+        if is_own(self.name) and not self.model_fields_set & {"io", "io_ms"}:
+            self.__dict__["io_ms"] = 0.0  # frozen; and it stays unsaid, as any default
+        return self
 
 
 class Inject(Frozen):

@@ -41,7 +41,9 @@ COLUMNS = [
     "memory_uss_mb",
     "cpu_ms_per_request",
     "when_worker_dies",
+    "invalid",  # which of these loads say more of the load generator than of the arm (`marked`)
 ]
+LOADS = ("load", "lone_load", "own_load")  # the columns that name one
 REFERENCE = "reference"
 DIFFERENT = (Verdict.FASTER, Verdict.SLOWER)  # and, as verdicts begin, those of uncertain size
 
@@ -92,6 +94,15 @@ def of(tables: Tables, record: Mapping[str, Any], reference: str) -> pd.DataFram
         for rank, (arm, row) in enumerate(at_top.items(), 1)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def marked(table: pd.DataFrame, invalid: Mapping[tuple[str, str], str]) -> pd.DataFrame:
+    """The same ranking with its column `invalid`; `invalid` is that of `evidence.Evidence`."""
+    bad = [
+        ", ".join(row[name] for name in LOADS if (row["arm"], row[name]) in invalid)
+        for row in table.to_dict("records")
+    ]
+    return table.assign(invalid=bad)
 
 
 def sentence(table: pd.DataFrame, reference: str) -> str:

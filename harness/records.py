@@ -10,6 +10,7 @@ import dataclasses
 import statistics
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 SCHEMA_VERSION = 4
@@ -73,6 +74,10 @@ class Outcome(NamedTuple):
     capped: int = 0  # requests that were due while the cap was in flight, and so were sent late
     client_lag_p99_ms: float | None = None  # the client's own event loop, by a beat of 5 ms
     client_lag_max_ms: float | None = None
+    bad_answers: Mapping[str, str] = types.MappingProxyType({})  # error → what the first such answer says
+
+
+_NOT_OF_A_TRIAL = ("shots", "bad_answers")  # of an Outcome
 
 
 class Noise(NamedTuple):
@@ -202,13 +207,13 @@ def to_rows(
     reason `invalid`. In any case its rows are kept.
     """
     measured = [shot for shot in outcome.shots if shot.phase == MEASURE]
-    error = error or _hopeless(measured)
+    error = error or _hopeless(measured, outcome.bad_answers)
     trial = Trial(
         **dataclasses.asdict(identity),
         requests=len(outcome.shots),
         measured=len(measured),
         failed=sum(bool(shot.error) for shot in measured),
-        **{name: value for name, value in outcome._asdict().items() if name != "shots"},
+        **{name: value for name, value in outcome._asdict().items() if name not in _NOT_OF_A_TRIAL},
         **noise._asdict(),
         started_at=started_at,
         state=FAILED if error else INVALID if invalid else OK,
@@ -231,14 +236,26 @@ def got_nothing(trial: Trial) -> bool:
     return trial.state == FAILED and trial.error.startswith(_NO_GOOD_ANSWER)
 
 
-def _hopeless(measured: list[Shot]) -> str:
+def in_words(error: str, bad_answers: Mapping[str, str]) -> str:
+    """An error, and where it is known what the answer says: `HTTP 422: body.text: Field required`."""
+    said = bad_answers.get(error, "")
+    return f"{error}: {said}" if said else error
+
+
+def has_logs(record: Mapping[str, Any]) -> bool:
+    """Whether the run of this run.json has started its servers: of others there is no log in its folder."""
+    plan = record.get("plan")  # `execbench load` has none
+    return plan is not None and not any(arm.get("url") for arm in plan["arms"])
+
+
+def _hopeless(measured: list[Shot], bad_answers: Mapping[str, str]) -> str:
     """Why a trial says nothing about speed: the commonest error, if there is nothing else."""
     if not measured:
         return _NOTHING_MEASURED
     if any(not shot.error for shot in measured):
         return ""
     commonest = statistics.mode(shot.error for shot in measured)
-    return f"{_NO_GOOD_ANSWER}{len(measured)} requests got a good answer ({commonest})"
+    return f"{_NO_GOOD_ANSWER}{len(measured)} requests got a good answer ({in_words(commonest, bad_answers)})"
 
 
 def _to_sample(identity: Identity, shot: Shot) -> Sample:

@@ -14,7 +14,9 @@ import pandas as pd
 from harness import (
     advice,
     analysis,
+    best,
     charts,
+    choice,
     claims,
     comparable,
     comparison,
@@ -31,7 +33,7 @@ from harness import (
 )
 from harness.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED, WITHHELD
 from harness.evidence import Evidence
-from harness.records import FAILED, MEASURE, OK, PILOT_BLOCK
+from harness.records import FAILED, MEASURE, OK, PILOT_BLOCK, in_words
 
 NO_ADVICE = advice.Advice(())
 
@@ -123,13 +125,17 @@ def of(folder: Path | str) -> Report:
     return build(store.read(Path(folder)))
 
 
-def build(run: store.Run) -> Report:
-    """Compute everything that is shown of `run`; writes nothing."""
-    found = evidence.of(run)
+def build(run: store.Run, reference: str | None = None) -> Report:
+    """Compute everything that is shown of `run`, against its plan's reference or another arm.
+
+    Writes nothing. Raises UsageError when the run has no such arm.
+    """
+    found = evidence.of(run) if reference is None else evidence.against(run, reference)
+    run = found.run
     kept = run.trials[~run.trials["block"].isin(list(found.excluded))]
     comparisons = _compare(found)
     overrun = saturation.per_cell(found.derived, kept)
-    summary = _with_open_loads(_summarise(found, kept), found, overrun)
+    summary = _with_marks(_summarise(found, kept), found, overrun)
     report = Report(
         folder=run.folder,
         finding="",
@@ -145,16 +151,25 @@ def build(run: store.Run) -> Report:
         limits=efficiency.of(summary, run.record),
         io=nominal.of(found.derived),
         staircase=_staircase(found.derived),
-        notes=(*_notes(run.record), *machine.whose_cpu(run.record), *_unsplit(found.derived)),
+        notes=(
+            *_notes(run.record),
+            *nominal.absence(run.record),
+            *machine.whose_cpu(run.record),
+            *_unsplit(found.derived),
+        ),
     )
     name = (run.record.get("plan") or {}).get("claims")
     if name is not None:
         report = _judge(report, claims.load(name), found)
-    said = find(_contestants(report.summary, found), comparisons, report.verdicts)
-    report = dataclasses.replace(report, finding=said)
-    tables = _of_the_same_work(report, found)
+    inputs = _inputs(report, found)
+    chosen = choice.of(inputs)
+    said = advice.of(inputs, chosen)
     return dataclasses.replace(
-        report, **_ranked(tables, found), swept=_sweep(report, found), said=_advise(report, tables, found)
+        report,
+        **_ranked(inputs, chosen),
+        finding=find(_contestants(report.summary, found), said, report.verdicts),
+        swept=_sweep(report, found),
+        said=said,
     )
 
 
@@ -168,37 +183,30 @@ def _of_the_same_work(report: Report, found: Evidence) -> ranking.Tables:
     return ranking.Tables(report.derived, summary, report.comparisons, report.costs, report.limits)
 
 
-def _ranked(tables: ranking.Tables, found: Evidence) -> dict[str, Any]:
-    """The arms in order and the first of them in words, if the plan asks for it."""
-    if not (found.run.record.get("plan") or {}).get("ranking"):
+def _ranked(found: choice.Inputs, chosen: choice.Choice) -> dict[str, Any]:
+    """The arms in order and the one that is taken in words, if the plan asks for it."""
+    if not (found.record.get("plan") or {}).get("ranking"):
         return {}
-    reference = found.facts.reference
-    ranked = ranking.of(tables, found.run.record, reference)
-    return {"ranking": ranked, "conclusion": ranking.sentence(ranked, reference)}
+    ranked = ranking.marked(ranking.of(found.tables, found.record, found.reference), found.side.invalid)
+    return {"ranking": ranked, "conclusion": ranking.sentence(ranked, found.reference, chosen.take)}
 
 
-def _advise(report: Report, tables: ranking.Tables, found: Evidence) -> advice.Advice:
-    return advice.of(
-        advice.Inputs(
-            tables=tables,
-            record=report.record,
-            reference=found.facts.reference,
-            side=_side(found),
-            rules=found.facts.rules,
-            withheld=found.withheld or comparison.noisy(report.comparisons),
-        )
+def _inputs(report: Report, found: Evidence) -> choice.Inputs:
+    return choice.Inputs(
+        tables=_of_the_same_work(report, found),
+        record=report.record,
+        reference=found.facts.reference,
+        side=found.side,
+        rules=found.facts.rules,
+        withheld=found.withheld or comparison.noisy(report.comparisons),
     )
-
-
-def _side(found: Evidence) -> comparison.Side:
-    return comparison.Side(found.derived, found.run.trials, "", found.excluded, found.invalid)
 
 
 def _sweep(report: Report, found: Evidence) -> sweep.Swept | None:
     """What the sweep found, if the plan is one."""
     return sweep.of(
         sweep.Inputs(
-            side=_side(found),
+            side=found.side,
             summary=report.summary,
             costs=report.costs,
             record=report.record,
@@ -214,13 +222,10 @@ def _compare(found: Evidence) -> pd.DataFrame:
     arms = set(evidence.arms_of(found.run))
     apart = comparable.other_work(found.run.record, reference, arms - {reference})
     return comparison.arms(
-        found.derived,
-        found.run.trials,
+        found.side,
         reference=reference,
         twin=twin,
         rules=found.facts.rules,
-        excluded=found.excluded,
-        invalid=found.invalid,
         only=arms - apart.keys(),
         withheld=found.withheld,
     )
@@ -334,52 +339,34 @@ def _plain_value(value: Any) -> Any:
 # -- the finding ---------------------------------------------------------------------------------------
 
 
-def find(summary: pd.DataFrame, comparisons: pd.DataFrame, verdicts: pd.DataFrame | None = None) -> str:
-    """The finding in one sentence: who answers soonest under the highest load, by how much; the claims.
-
-    By how much: as compared with the reference, or, where that is the soonest, the next one with it. The
-    highest load is that of the most users, or without a closed loop that of the highest rate.
-    """
-    if summary.empty or not (summary["latency_p50_ms"] < math.inf).any():
-        return "No trial got good answers, so there is nothing to compare."
-    whole = summary[summary["failed_trials"] == 0]  # an arm that died early has only its best rows to show
-    answered = whole if (whole["latency_p50_ms"] < math.inf).any() else summary
-    answered = answered[answered["latency_p50_ms"] < math.inf]
-    top = _at_highest_load(answered).sort_values("latency_p50_ms", kind="stable")
-    best = top.iloc[0]
-    sentence = (
-        f"At {load_words(best)}, {best['arm']} answers in {best['latency_p50_ms']:.1f} ms (median), "
-        f"{best['throughput_per_s']:.0f} requests/s"
-    )
-    parts = [sentence + _stall(answered, best), _by_how_much(top, comparisons)]
+def find(summary: pd.DataFrame, said: advice.Advice, verdicts: pd.DataFrame | None = None) -> str:
+    """The finding in one sentence: which arm to take, or else what was seen; then the claims."""
+    parts = [said.headline or _seen(summary)]
     if verdicts is not None:
         parts.append(f"of the article's {len(verdicts)} claims, {_tally(verdicts)}")
-    return f"{'; '.join(filter(None, parts))}."
+    return f"{'; '.join(parts)}."
+
+
+def _seen(summary: pd.DataFrame) -> str:
+    """The best figures at the load that decides, where no arm is taken."""
+    answered = choice.answered_of(summary)
+    if answered.empty:
+        return "No trial got good answers, so there is nothing to compare"
+    load, metric = best.decisive(answered)
+    name = "latency_p50_ms" if metric.lower_is_better else analysis.THROUGHPUT
+    rows = answered[answered["load"] == load].sort_values(
+        name, ascending=metric.lower_is_better, kind="stable"
+    )
+    row = rows.iloc[0]
+    return (
+        f"At {load_words(row)}, {row['arm']} answers in {row['latency_p50_ms']:.1f} ms (median), "
+        f"{row['throughput_per_s']:.0f} requests/s"
+    )
 
 
 def load_words(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
     """A row's load for people: the users of a closed loop, or else the law."""
     return str(row["load"]) if math.isnan(row["concurrency"]) else f"c = {row['concurrency']:.0f}"
-
-
-def _at_highest_load(summary: pd.DataFrame) -> pd.DataFrame:
-    height = "rate_per_s" if summary["concurrency"].isna().all() else "concurrency"
-    return summary[summary[height] == summary[height].max()] if summary[height].notna().any() else summary
-
-
-def _by_how_much(top: pd.DataFrame, comparisons: pd.DataFrame) -> str:
-    """The sentence of the comparison that holds the soonest arm, by the next best; empty without any."""
-    here = comparisons[comparisons["primary"].astype(bool) & comparisons["load"].isin(top["load"])]
-    told = {str(row["arm"]): str(row["sentence"]) for row in here.to_dict("records")}
-    return next((told[arm] for arm in top["arm"].astype(str) if arm in told), "").removesuffix(".")
-
-
-def _stall(summary: pd.DataFrame, best: pd.Series[Any]) -> str:
-    """The price of being first, where there is one: an event loop that keeps everything else waiting."""
-    lone = summary[(summary["arm"] == best["arm"]) & (summary["concurrency"] == 1)]["io_p50_ms"]
-    if lone.empty or not best["io_p50_ms"] >= nominal.STALLED * lone.iloc[0]:
-        return ""
-    return f", but its I/O takes {best['io_p50_ms']:.1f} ms instead of {lone.iloc[0]:.1f}"
 
 
 def _tally(verdicts: pd.DataFrame) -> str:
@@ -394,7 +381,7 @@ def _judge(report: Report, published: claims.Claims, found: Evidence) -> Report:
         report.derived,
         report.trials,
         excluded=found.excluded,
-        invalid=found.invalid,
+        invalid=found.invalid | found.limited,
         noisy=found.withheld or comparison.noisy(report.comparisons),
     )
     return dataclasses.replace(
@@ -421,8 +408,8 @@ def _summarise(found: Evidence, kept: pd.DataFrame) -> pd.DataFrame:
     return _in_plan_order(analysis.summarise(found.derived, kept), found.run)
 
 
-def _with_open_loads(summary: pd.DataFrame, found: Evidence, overrun: pd.DataFrame) -> pd.DataFrame:
-    """Adds what an open load needs beside its latency: rate_per_s, dispatch_lag_p99_ms and saturated."""
+def _with_marks(summary: pd.DataFrame, found: Evidence, overrun: pd.DataFrame) -> pd.DataFrame:
+    """Adds what a figure has to be read with: rate_per_s, dispatch_lag_p99_ms, saturated, client_limited."""
     if summary.empty:
         return summary
     cells = analysis.Cells(found.derived)
@@ -431,7 +418,12 @@ def _with_open_loads(summary: pd.DataFrame, found: Evidence, overrun: pd.DataFra
         rows = analysis.measured(cells.of((row.arm, row.load), ["phase", "ok", "dispatch_lag_ms"]))
         lags.append(analysis.pooled_percentile(rows, "dispatch_lag_ms", 99))
     table = summary.merge(overrun[["arm", "load", "rate_per_s", "saturated"]], on=["arm", "load"], how="left")
-    return table.assign(dispatch_lag_p99_ms=lags, saturated=table["saturated"].fillna(False).astype(bool))
+    limited = [(str(row.arm), str(row.load)) in found.limited for row in table.itertuples()]
+    return table.assign(
+        dispatch_lag_p99_ms=lags,
+        saturated=table["saturated"].fillna(False).astype(bool),
+        client_limited=limited,
+    )
 
 
 def _in_plan_order(summary: pd.DataFrame, run: store.Run) -> pd.DataFrame:
@@ -469,6 +461,9 @@ def _warnings(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame)
     if found.invalid:
         told = [f"{arm} at {load}, as {why}" for (arm, load), why in found.invalid.items()]
         yield f"Invalid: {evidence.abridged(told)}."
+    if found.limited:
+        told = [f"{arm} at {load}, as {why}" for (arm, load), why in found.limited.items()]
+        yield f"Limited by the client: {evidence.abridged(told)}. Such figures are bounds: more is possible."
     yield from _exclusions(found)
     saturated = list(saturation.warnings(overrun))
     yield from saturated[: evidence.TOLD]
@@ -509,10 +504,10 @@ def _failures(run: store.Run) -> Iterator[str]:
         yield f"{len(rows)} of {(trials['arm'] == arm).sum()} trials of {arm} {what}: {rows['error'].iloc[0]}"
     failed = int(trials["failed"].sum())
     if failed:
-        commonest = run.requests.loc[_bad(run.requests), "error"].mode().iloc[0]
+        commonest = str(run.requests.loc[_bad(run.requests), "error"].mode().iloc[0])
         yield (
             f"{failed} of {int(trials['measured'].sum())} measured requests got no good answer, "
-            f"most often: {commonest}"
+            f"most often: {in_words(commonest, run.record.get('bad_answers') or {})}"
         )
     yield from (run.record.get("downstream") or {}).get("died", ())
     if run.record.get("state") not in ("finished", None):

@@ -25,7 +25,6 @@ from harness.records import (
     Noise,
     Outcome,
     Sample,
-    Shot,
     Trial,
     to_rows,
 )
@@ -318,9 +317,11 @@ class _Arms:
             load = self._plan.load_options("", closed(1), PILOT_BLOCK).at(arm.url)
             whose = f"The server of arm {arm.name!r}, {arm.url},"
             first = first_answer(loader, load, listener, whose=whose)
-            if first.error:
+            if error := first.shots[0].error:
+                said = first.bad_answers.get(error)
                 raise HarnessError(
-                    f"{whose} answers {load.method} with {first.error}, not with {load.expected_status}.",
+                    f"{whose} answers {load.method} with {error}, not with {load.expected_status}."
+                    + (f" It says: {said}" if said else ""),
                     stage="load",
                     hint="--method, --header and --body say what is asked, --expect-status what is right.",
                 )
@@ -435,7 +436,7 @@ class Trials:
                 raise HarnessError(
                     f"The pilot got no good answer of arm {name!r}.",
                     stage="pilot",
-                    hint="See trials.csv and logs/.",
+                    hint="See trials.csv." if self._plan.runs_elsewhere else "See trials.csv and logs/.",
                 )
         self.own_per_s |= known
         self._record.note(own_per_s=self.own_per_s)
@@ -512,6 +513,7 @@ class Trials:
         )
         self._writer.append(trial, samples)
         self._note_downstream(samples)
+        self._note_bad_answers(outcome)
         self._precision.note(trial, samples)
         self.done.append(trial)
         return samples
@@ -538,6 +540,12 @@ class Trials:
         died = self._arms.newly_dead_services()
         if failed or died:
             self._record.note_downstream(failed, died)
+
+    def _note_bad_answers(self, outcome: Outcome) -> None:
+        """What the first answer with each error says, of the whole run."""
+        known = self._record["bad_answers"] or {}
+        if new := {error: said for error, said in outcome.bad_answers.items() if error not in known}:
+            self._record.note(bad_answers=known | new)
 
     def _fire(self, cell: Cell, load: LoadOptions) -> tuple[Outcome, Noise, str]:
         """Send the load unless the server is dead already; say what is wrong with it afterwards."""
@@ -592,13 +600,13 @@ class Trials:
         return sent_late(load, outcome)
 
 
-def first_answer(loader: Loader, load: LoadOptions, listener: Listener, *, whose: str) -> Shot:
+def first_answer(loader: Loader, load: LoadOptions, listener: Listener, *, whose: str) -> Outcome:
     """Ask a server of somebody else once; HarnessError when there is no answer at all."""
     one = {"arrivals": closed(1), "requests": 1, "duration_s": None, "warmup_requests": 0, "settle_s": 0.0}
-    first = loader.run(load.model_copy(update=one | {"ping_url": None}), listener.progress).shots[0]
-    if first.status is None:
+    first = loader.run(load.model_copy(update=one | {"ping_url": None}), listener.progress)
+    if first.shots[0].status is None:
         raise HarnessError(
-            f"{whose} does not answer ({first.error}).",
+            f"{whose} does not answer ({first.shots[0].error}).",
             stage="load",
             hint="Is the server running, and is that its port? `execbench serve STRATEGY` starts one.",
         )

@@ -62,6 +62,21 @@ def expanded(headers: Iterable[Header], environment: Mapping[str, str] = os.envi
     return [checked_header((name, _filled(name, value, environment))) for name, value in headers]
 
 
+def secrets(headers: Iterable[Header], filled: Iterable[Header]) -> list[str]:
+    """What no page may show of the headers as they are sent (`filled`), the longest first.
+
+    What was read from the environment, and the value of a header whose name sounds secret; of `Bearer abc`
+    the last word as well, which a server may repeat alone.
+    """
+    hidden = [
+        value
+        for (name, template), (_, value) in zip(headers, filled, strict=False)  # what we add comes last
+        if _SECRET.search(name) or _REFERENCE.search(template)
+    ]
+    last_words = [value.split()[-1] for value in hidden if value.split()]
+    return sorted({*hidden, *last_words} - {""}, key=len, reverse=True)
+
+
 def _filled(name: str, value: str, environment: Mapping[str, str]) -> str:
     if value == HIDDEN:
         raise ValueError(f"what the header {name} held was not kept")

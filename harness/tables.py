@@ -16,6 +16,7 @@ from harness import nominal, sweep
 from harness.advice import Advice
 from harness.analysis import LATENCY, THROUGHPUT
 from harness.ranking import REFERENCE, users
+from harness.records import INVALID
 from harness.report import Report, load_words
 from harness.stats import LEVEL
 
@@ -58,8 +59,9 @@ def _opening(report: Report) -> Iterator[RenderableType]:
 
 
 def _claimed(report: Report) -> Iterator[RenderableType]:
-    if report.published is not None:
-        yield published(report.published)
+    if report.published is None:  # the law of T2 is the article's as well
+        return
+    yield published(report.published)
     if len(report.staircase):
         yield Text(f"\n{_law(report.staircase)}")
     if report.evaluated is not None and report.verdicts is not None:
@@ -296,7 +298,7 @@ def ranked(table: pd.DataFrame) -> RenderableType:
         title += f"; {first['own_load']}: {'p99' if 'p99' in own else 'median'}"
         shown.add_column(str(first["own_load"]), justify="right", no_wrap=True)
     for row in table.to_dict("records"):
-        shown.add_row(*_ranked(row), *([_cell(row[own])] if own else []))
+        shown.add_row(*_ranked(row), *([_valid(row, "own_load", _cell(row[own]))] if own else []))
     return Group(Text(f"\n{title}", style="bold"), shown)
 
 
@@ -304,11 +306,16 @@ def _ranked(row: dict[Any, Any]) -> list[str]:
     return [
         str(row["rank"]),
         str(row["arm"]),
-        _cell(row["throughput_per_s"]),
+        _valid(row, "load", _cell(row["throughput_per_s"])),
         _interval(row["ratio"], row["low"], row["high"]),
         str(row["verdict"]),
-        f"{_cell(row['lone_latency_ms'])} ({_cell(row['lone_ratio'], digits=2)})",
+        _valid(row, "lone_load", f"{_cell(row['lone_latency_ms'])} ({_cell(row['lone_ratio'], digits=2)})"),
     ]
+
+
+def _valid(row: dict[Any, Any], load: str, figure: str) -> str:
+    """The figure under that load; where it is invalid, that word, and a warning above says why."""
+    return INVALID if row[load] in row["invalid"].split(", ") else figure
 
 
 def _own_column(table: pd.DataFrame) -> str:

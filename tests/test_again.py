@@ -34,6 +34,16 @@ def asked(here: Here, monkeypatch: pytest.MonkeyPatch) -> Asked:
     return ask
 
 
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Workloads of the user's own; in one folder, as Python keeps a module by its name."""
+    folder = tmp_path_factory.mktemp("own")
+    needed = "def load(): ...\ndef predict(model, items): return items\n"
+    (folder / "own_again.py").write_text(needed)
+    (folder / "own_io_again.py").write_text(needed + "async def io(result): ...\n")
+    return folder
+
+
 def record(plan: Plan, **more: Any) -> dict[str, Any]:
     return {"plan": plan.model_dump(mode="json"), **more}
 
@@ -50,6 +60,11 @@ def record(plan: Plan, **more: Any) -> dict[str, Any]:
         "run smoke --workload embed --resident --limit",
         "run --strategy thread --strategy batch:over=process -c 1 -c 16 --duration 2 --timeout 3 --twin",
         "run --strategy thread --option switch_interval_ms=0.5 --workload synthetic --service-ms 0",
+        "run --strategy thread --workload {own} -c 4",
+        "run --strategy thread --workload {own} -c 4 --io-ms 5",
+        "run --strategy thread --workload {own} -c 4 --io socket",
+        "run smoke --workload {own} --io-ms 0",
+        "run smoke --workload {own}",
         "run --rate 30 --arrivals 'burst(20, 0.5)' --cap 50 --transport httpx --fresh --payloads texts.txt",
         "run --url a=http://127.0.0.1:1/ --url b=http://127.0.0.1:2/ --method put --expect-status 201"
         " --url-pid b=11 --url-pid b=12 --exclude-foreign-cpu 0.5"
@@ -58,14 +73,25 @@ def record(plan: Plan, **more: Any) -> dict[str, Any]:
         "sweep --strategy batch:max_batch=4 --over over=thread,process --workers 2 --fresh --requests 20",
     ],
 )
-def test_it_asks_for_the_plan_that_was_run(line: str, asked: Asked) -> None:
-    plan, _ = asked(line)
+def test_it_asks_for_the_plan_that_was_run(line: str, asked: Asked, own: Path) -> None:
+    plan, _ = asked(line.replace("{own}", str(own / "own_again.py")))
     same, _ = asked(again.command(record(plan)))
     more, _ = asked(again.command(record(plan), blocks=77))
     if not line.startswith("run --strategy thread --option"):  # what an arm is called says its options then
         assert same == plan
     assert [arm.chosen for arm in same.arms] == [arm.chosen for arm in plan.arms]
     assert more == same.model_copy(update={"blocks": 77})
+
+
+@pytest.mark.parametrize("plan", ["smoke", "--strategy thread -c 4"])
+def test_of_a_workload_with_io_of_its_own_no_option_of_io_is_repeated(
+    plan: str, asked: Asked, own: Path
+) -> None:
+    """It would be refused: nobody could obey it."""
+    wanted, _ = asked(f"run {plan} --workload {own / 'own_io_again.py'}")
+    arms = {arm.name: {"about": {"own_io": True}} for arm in wanted.arms}
+    same, _ = asked(again.command(record(wanted, arms=arms)))
+    assert same == wanted
 
 
 def test_arms_that_flags_have_changed_are_written_out_with_what_makes_them(asked: Asked) -> None:

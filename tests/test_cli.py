@@ -512,15 +512,28 @@ def test_load_measures_a_server_that_knows_nothing_of_us(execbench: Execbench) -
 @pytest.mark.integration
 def test_load_fails_when_no_request_gets_a_good_answer_and_says_why(execbench: Execbench) -> None:
     with plain_server() as (url, _):
-        done = execbench("load", f"{url}missing", "--requests", "10", "--out", "loaded")
+        done = execbench("load", f"{url}unfit", "--requests", "10", "--out", "loaded")
     assert done.returncode == 1
-    assert "none of 10 requests got a good answer (HTTP 404)" in done.stderr
-    assert set(store.read(execbench.folder / "loaded").requests["status"]) == {404}
+    reason = "HTTP 422: body.text: Field required"
+    assert f"none of 10 requests got a good answer ({reason})" in done.stderr
+    assert f"10 of 10 measured requests got no good answer, most often: {reason}" in done.stdout
+    requests = store.read(execbench.folder / "loaded").requests
+    assert set(zip(requests["status"], requests["error"], strict=True)) == {(422, "HTTP 422")}
+
+
+@pytest.mark.integration
+def test_nobody_is_sent_to_the_log_of_a_server_that_we_did_not_start(execbench: Execbench) -> None:
+    with plain_server() as (url, _):
+        said = execbench("load", f"{url}unfit", "--requests", "3", "--out", "loaded")
+    assert not list((execbench.folder / "loaded" / "logs").iterdir())
+    assert not re.search(r"\blogs\b", said.stdout + said.stderr)
+    assert "its own log may say why" in said.stdout
 
 
 @contextmanager
 def plain_server() -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """The standard library's server, which knows all but /missing: its url, and what it is asked."""
+    """The standard library's server, to which /unfit is never right: its url, and what it is asked."""
+    unfit = b'{"detail":[{"type":"missing","loc":["body","text"],"msg":"Field required","input":{}}]}'
     seen: list[tuple[str, str]] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -529,10 +542,12 @@ def plain_server() -> Iterator[tuple[str, list[tuple[str, str]]]]:
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
             seen.append((self.command, body))
-            self.send_response(404 if self.path == "/missing" else 200)
-            self.send_header("Content-Length", "2")
+            good = self.path != "/unfit"
+            said = b"ok" if good else unfit
+            self.send_response(200 if good else 422)
+            self.send_header("Content-Length", str(len(said)))
             self.end_headers()
-            self.wfile.write(b"ok")
+            self.wfile.write(said)
 
         do_POST = do_GET
 

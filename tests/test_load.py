@@ -32,7 +32,7 @@ from harness.errors import HarnessError
 from harness.load import PAUSE_WITHOUT_ANSWER_S, is_loopback, open_client, run_trial
 from harness.loader import Loader
 from harness.options import LoadOptions, Texts
-from harness.records import COOLDOWN, MEASURE, WARMUP, Outcome, Shot
+from harness.records import COOLDOWN, MEASURE, PING, WARMUP, Outcome, Shot
 from harness.supervisor import Supervisor
 
 pytestmark = pytest.mark.integration
@@ -562,6 +562,20 @@ def test_answers_of_500_and_503_are_rows_with_status_and_error(loader: Loader, t
     assert {(shot.timings.model_ms, shot.timings.worker_pid) for shot in outcome.shots} == {(4.0, 7)}
 
 
+@both_transports
+def test_what_an_unexpected_answer_says_is_kept_once_for_each_status(loader: Loader, transport: str) -> None:
+    """Bodies differ from request to request; rows with the same error can be counted all the same."""
+
+    async def refuse(arrival: Arrival) -> bytes:
+        status = 503 if arrival.number % 2 else 422
+        return reply(status, body=json.dumps({"detail": f"no.\x1b[1m {arrival.number}"}).encode())
+
+    with answering(refuse) as server:
+        outcome = fire(loader, server.url, concurrency=1, requests=6, transport=transport)
+    assert {shot.error for shot in outcome.shots} == {"HTTP 422", "HTTP 503"}
+    assert outcome.bad_answers == {"HTTP 422": "no. [1m 0", "HTTP 503": "no. [1m 1"}
+
+
 def test_the_status_that_is_expected_is_no_error_and_any_other_is(loader: Loader) -> None:
     async def alternate(arrival: Arrival) -> bytes:
         return reply(200 if arrival.number % 2 else 422)
@@ -718,6 +732,24 @@ def test_after_a_trial_the_garbage_collector_is_back_and_nothing_is_left(transpo
         assert gc.isenabled()
         assert left == set()
         gc.collect()  # a connection left open would warn, and warnings are errors
+
+
+def test_progress_tells_of_the_requests_of_the_load_and_not_of_the_pings_beside_it(loader: Loader) -> None:
+    """A route without model answers at once and is asked often: in a median of both it would be the half."""
+
+    async def quick_ping(arrival: Arrival) -> bytes:
+        await asyncio.sleep(0.0 if "/ping" in arrival.head else 0.06)
+        return reply()
+
+    told: list[tuple[int, float]] = []
+    with answering(quick_ping) as server:
+        pinged = {"ping_url": f"{server.url}ping", "ping_per_s": 100.0}
+        options = load_options(server.url, concurrency=1, duration_s=0.8, **pinged)
+        outcome = loader.run(options, lambda answered, median_ms: told.append((answered, median_ms)))
+    assert phases(outcome)[PING] > 2 * phases(outcome)[MEASURE]
+    assert told
+    assert all(answered <= phases(outcome)[MEASURE] for answered, _ in told)
+    assert all(median_ms > 55 for _, median_ms in told)
 
 
 def test_during_a_trial_the_garbage_collector_rests_and_an_abandoned_trial_brings_it_back() -> None:

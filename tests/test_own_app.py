@@ -463,7 +463,8 @@ def test_load_measures_starlette_and_counts_its_failures(execbench: Execbench, s
     assert 20 <= medians(execbench.folder / "loaded")["server", 2]["route_model_p50_ms"] < 40
     done = execbench("load", f"{url}/fail", "--requests", "5", "-c", "1", "--out", "failed")
     assert done.returncode == 1
-    assert "none of 5 requests got a good answer (HTTP 500)" in done.stderr
+    said = "HTTP 500: Internal Server Error"
+    assert f"none of 5 requests got a good answer ({said})" in done.stderr
 
 
 # -- what is asked -------------------------------------------------------------------------------------
@@ -584,6 +585,7 @@ def test_a_server_that_answers_something_else_is_refused_before_the_first_trial(
     done = execbench("run", "--url", f"good={good}", "--url", f"bad={bad}", *SHORT, "--out", "run")
     assert done.returncode == 1
     assert f"The server of arm 'bad', {bad}, answers GET with HTTP 404, not with 200." in done.stderr
+    assert "It says: Not Found\n" in done.stderr
     done = execbench("run", "--url", "gone=http://127.0.0.1:1/", *SHORT, "--out", "run")
     assert done.returncode == 1
     assert "The server of arm 'gone', http://127.0.0.1:1/, does not answer (" in done.stderr

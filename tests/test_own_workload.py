@@ -396,6 +396,43 @@ def test_their_io_is_awaited_and_its_value_is_the_answer(write: Write) -> None:
     assert asyncio.run(found()) == {"said": "X"}
 
 
+def test_without_io_of_its_own_or_a_flag_nothing_is_awaited(write: Write) -> None:
+    chosen = options(write(PREDICTS))
+    assert (chosen.io, chosen.io_ms) == ("sleep", 0.0)
+    assert "io_ms" not in chosen.model_fields_set
+    assert WorkloadOptions.model_validate_json(chosen.model_dump_json()) == chosen
+    assert WorkloadOptions(name="package.module:Model").io_ms == 0.0
+
+    async def others_had_their_turn() -> bool:
+        turns: list[bool] = []
+        async with downstream.opened(workloads.create(chosen), chosen) as ask:
+            asyncio.get_running_loop().call_soon(turns.append, True)
+            await ask("a result")
+        return bool(turns)
+
+    assert not asyncio.run(others_had_their_turn())
+
+
+@pytest.mark.parametrize(
+    "asked_for", [{"io_ms": 5.0}, {"io": "sleep"}, {"io": "sleep:5ms"}, {"io": "socket"}]
+)
+def test_io_that_was_asked_for_is_awaited(write: Write, asked_for: dict[str, Any]) -> None:
+    assert options(write(PREDICTS), **asked_for).io_ms == 5.0
+
+
+@pytest.mark.parametrize("name", workloads.NAMES)
+def test_the_built_in_workloads_keep_the_articles_io(name: str) -> None:
+    assert WorkloadOptions(name=name).io_ms == 5.0
+
+
+def test_a_plan_lends_its_io_to_a_workload_of_ones_own_and_flags_alone_lend_none(write: Write) -> None:
+    said = flagged.Flags(workload={"name": str(write(PREDICTS))})
+    assert flagged.from_flags(said).workload.io_ms == 0.0
+    assert flagged.override(plans.load("article"), said).workload.io_ms == 5.0
+    arm = flagged.from_flags(said).arms[0].model_copy(update={"workload": {"torch_threads": 1}})
+    assert arm.own_workload(flagged.from_flags(said).workload).io_ms == 0.0
+
+
 def test_an_io_that_would_not_be_awaited_is_refused(write: Write) -> None:
     with pytest.raises(UsageError, match="has an io of its own, so io_ms would say nothing"):
         workloads.check(options(write(GOOD), io_ms=3.0))

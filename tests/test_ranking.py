@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import made_up
 import pandas as pd
 import pytest
 from made_up import Point
+from rich.console import Console, RenderableType
 from test_efficiency import with_limits
 from test_report import ARM, closed, open_trial, opened, run_of
 
-from harness import ranking, report, store
+from harness import ranking, report, store, tables
 
 pytestmark = pytest.mark.integration  # a whole report each: it takes long
 
@@ -93,6 +95,29 @@ def test_the_latency_at_the_highest_load_of_its_own_stands_beside_it() -> None:
 
 def test_without_such_a_load_there_is_no_figure_for_it() -> None:
     assert set(table()["own_load"]) == {""}
+
+
+def test_a_figure_under_an_invalid_load_is_not_printed_but_the_word() -> None:
+    """What the client sent late says little of the arm; the rest of the arm's figures stand."""
+    run = with_own_load(with_own_load(ranked(), "thread"), "batch")
+    late = (run.requests["arm"] == "batch") & (run.requests["load"] == "own(0.8)")
+    run.requests.loc[late, "due_ms"] = run.requests.loc[late, "sent_ms"] - 40.0
+    report_of_it = built(run)
+    assert report_of_it.ranking is not None
+    found = report_of_it.ranking.set_index("arm")
+    assert dict(found["invalid"]) == {"batch": "own(0.8)", "thread": "", "process": ""}
+    lines = {line.split()[1]: line for line in printed(tables.ranked(report_of_it.ranking)) if "(" in line}
+    assert lines["batch"].endswith(" invalid")
+    assert "296.3" in lines["batch"]
+    assert lines["thread"].endswith(" 10.0")
+    assert all("invalid" not in lines[arm] for arm in ("thread", "process"))
+
+
+def printed(part: RenderableType) -> list[str]:
+    console = Console(file=io.StringIO(), width=80)
+    with console.capture() as captured:
+        console.print(part)
+    return [line.rstrip() for line in captured.get().splitlines()]
 
 
 def test_an_arm_that_lost_trials_comes_after_all_that_lost_none_and_says_so() -> None:

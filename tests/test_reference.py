@@ -1,16 +1,23 @@
 """What is committed: the reference run, the README's figures, the notebook. None may drift from the rows."""
 
+import ast
 import csv
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from committed import CHECKOUT, execbench, quoted, run_of, squeezed
 from nbclient import NotebookClient
+from test_report import WORLD, closed
 
+from harness import report
+
+NOTEBOOK = CHECKOUT / "notebooks" / "article.ipynb"
 DERIVED = ("summary.csv", "claims.csv", "comparisons.csv", "costs.csv", "advice.txt")
 LARGEST_BYTES = 12_000_000
 
@@ -72,13 +79,46 @@ def test_the_readmes_verdicts_and_figures_are_those_of_the_reference_run() -> No
 @pytest.mark.integration
 @pytest.mark.timeout(300)
 def test_the_notebook_runs_on_the_committed_run() -> None:
-    path = CHECKOUT / "notebooks" / "article.ipynb"
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert any(cell.get("outputs") for cell in notebook.cells if cell.cell_type == "code"), (
         "commit its outputs"
     )
-    client = NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(path.parent)}})
+    client = NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(NOTEBOOK.parent)}})
     client.execute()
+
+
+@pytest.mark.integration  # its charts take long
+def test_on_a_run_without_claims_each_cell_of_the_notebook_works_or_says_why_it_shows_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = report.build(closed(WORLD))
+    assert own.published is None
+    shown: list[Any] = []
+    monkeypatch.setattr("harness.report.of", lambda folder: own)
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    namespace: dict[str, Any] = {}
+    for cell in code_cells():
+        shown.append(last_value_of(cell, namespace))
+    said = [one for one in shown if one is namespace["NOT_JUDGED"]]
+    assert len(said) == 6  # the law, the tables and their chart, the claims, their checks and their chart
+    assert "judges no claims of the article" in namespace["NOT_JUDGED"].data
+
+
+def code_cells() -> Iterator[str]:
+    """Each without its magics."""
+    for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
+        if cell.cell_type == "code":
+            yield "\n".join(line for line in cell.source.splitlines() if not line.startswith("%"))
+
+
+def last_value_of(cell: str, namespace: dict[str, Any]) -> Any:
+    """Of the cell's last expression, as a notebook shows it."""
+    tree = ast.parse(cell)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, "<cell>", "exec"), namespace)
+    if isinstance(last, ast.Expr):
+        return eval(compile(ast.Expression(last.value), "<cell>", "eval"), namespace)
+    return None
 
 
 def test_every_relative_link_in_the_documents_leads_somewhere() -> None:

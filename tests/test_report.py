@@ -71,6 +71,14 @@ def test_it_says_what_being_quickest_costs_where_the_loop_stalls() -> None:
     assert "but its I/O takes 40.0 ms instead of 5.0" in finding(WORLD)
 
 
+@pytest.mark.parametrize("io_ms", [0.0, 0.01, 0.9])
+def test_nothing_is_said_of_an_io_that_takes_next_to_no_time_alone(io_ms: float) -> None:
+    world = {place: Point(io_ms=io_ms) for place in WORLD} | {("inline", 8): Point(io_ms=1.1)}
+    world[("thread", 8)] = Point(queue_ms=60.0, io_ms=io_ms)
+    assert finding(world).startswith("At c = 8, inline answers")
+    assert "its I/O" not in finding(world)
+
+
 def test_an_arm_whose_trials_failed_does_not_win_by_its_first_good_minutes() -> None:
     died = {**WORLD, ("inline", 8): lambda block: Point(io_ms=40.0, state="ok" if block == 1 else "failed")}
     assert finding(died).startswith("At c = 8, thread answers")
@@ -471,6 +479,20 @@ def rendered(told: report.Report) -> str:
         terminal.print(part)
     assert isinstance(terminal.file, io.StringIO)
     return terminal.file.getvalue()
+
+
+def test_a_model_of_ones_own_after_which_nothing_is_awaited_is_noted() -> None:
+    run = closed(WORLD)
+    about = {"model": "my_workload.py", "own_io": False}
+    options = {"workload": {"io": "sleep", "io_ms": 0.0}}
+    run.record["arms"] = {arm: {"about": about, "options": options} for arm in ("inline", "thread")}
+    note = "No I/O is awaited after the model: my_workload.py has none"
+    assert any(said.startswith(note) for said in report.build(run).notes)
+    asked = {"options": {"workload": {"io": "sleep", "io_ms": 5.0}}}
+    own_io = {"about": {"own_io": True}}
+    for other in (asked, own_io, {"about": {"model": "synthetic"}}):
+        run.record["arms"]["thread"] = {"about": about, "options": options} | other
+        assert report.build(run).notes == ()
 
 
 def test_what_a_plan_notes_and_a_database_that_died_are_told() -> None:

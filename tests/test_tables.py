@@ -115,9 +115,15 @@ def test_users_are_whole_numbers_beside_open_loads_too() -> None:
             "share_within_20pct": [1.0],
         }
     )
-    built = dataclasses.replace(usual(), staircase=law)
+    built = dataclasses.replace(article(), staircase=law)
     assert "inline c = 8: +10.0%" in " ".join(shown(built).split())
     assert report._law_rows(law)[0]["condition"] == "c = 8, 9 requests"
+
+
+def test_the_articles_law_is_told_only_where_its_claims_are_judged() -> None:
+    assert len(usual().staircase)
+    assert "The law of T2" not in shown(usual())
+    assert "The law of T2" in shown(article())
 
 
 def test_a_run_that_stopped_early_says_so_below_the_machine() -> None:

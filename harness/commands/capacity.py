@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands import flags
-from harness.commands.running import keep_what_is_finished
+from harness.commands.running import keep_what_is_finished, where_to_look
 from harness.errors import HarnessError
 from harness.terminal import console
 
@@ -113,7 +113,7 @@ def _run(
         raise HarnessError(
             died,
             stage="capacity",
-            hint=f"What was measured before is kept and shown. Logs: {writer.folder / 'logs'}",
+            hint=f"What was measured before is kept and shown. {where_to_look(writer)}",
         )
 
 

@@ -126,7 +126,10 @@ Io = Annotated[
         metavar="KIND", help="Awaited after the model: sleep:5ms, socket:5ms, pgvector or http:URL."
     ),
 ]
-IoMs = Annotated[float | None, typer.Option(min=0, help="sleep, socket: how long that takes (5).")]
+IoMs = Annotated[
+    float | None,
+    typer.Option(min=0, help="sleep, socket: how long that takes (5; of your own workload: none)."),
+]
 IoDsn = Annotated[
     str | None,
     typer.Option(metavar="DSN", help="pgvector: a database that exists (postgresql://…); it gets a schema."),

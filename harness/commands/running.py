@@ -89,10 +89,10 @@ def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: boo
         raise HarnessError(
             f"{len(spoilt)} of {len(trials)} trials {kinds}, the first: {spoilt[0].error}",
             stage="run",
-            hint=broken or f"The others are kept and shown. Logs of the servers: {writer.folder / 'logs'}",
+            hint=broken or f"The others are kept and shown. {where_to_look(writer)}",
         )
     if broken:
-        raise HarnessError(broken, stage="io", hint=f"Every row is kept. Logs: {writer.folder / 'logs'}")
+        raise HarnessError(broken, stage="io", hint=f"Every row is kept. {where_to_look(writer)}")
 
 
 def _broken_downstream(writer: Writer) -> str:
@@ -102,6 +102,15 @@ def _broken_downstream(writer: Writer) -> str:
         return ""
     failed = f"{found['requests']} requests failed by what they await, the first: {found['first']}."
     return " ".join([*([failed] if found["requests"] else []), *found["died"]])
+
+
+def where_to_look(writer: Writer) -> str:
+    """Where more is said of what went wrong."""
+    from harness.records import has_logs
+
+    if has_logs(writer.record):
+        return f"Logs of the servers: {writer.folder / 'logs'}"
+    return f"Each request's error: {writer.folder / 'requests.csv'}"
 
 
 def keep_what_is_finished(writer: Writer, *, resumable: bool = False) -> None:

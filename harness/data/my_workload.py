@@ -46,7 +46,7 @@ async def io(result: Match) -> dict[str, Any]:
     """What the request awaits once the model is done; what it returns is the answer's body (JSON).
 
     Here a database that takes 5 ms. Yours may be a query, or a call of another service. Without this function
-    the flags say what is awaited: --io-ms 5.
+    a flag says what is awaited (--io sleep:5ms), and without such a flag nothing is.
     """
     await asyncio.sleep(0.005)
     return {"nearest": result.sentence, "similarity": round(result.similarity, 3)}

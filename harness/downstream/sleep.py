@@ -22,10 +22,14 @@ def check(options: WorkloadOptions) -> None:
 
 @asynccontextmanager
 async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[Ask]:
-    """Takes `io_ms`, rounded up to the timer's whole milliseconds."""
+    """Takes `io_ms`, rounded up to the timer's whole milliseconds; of none, nothing is awaited.
+
+    Even a sleep of 0 s lets the loop run all that is ready first, so it would wait for the models of others.
+    """
 
     async def ask(result: Any) -> Found:
-        await asyncio.sleep(options.io_ms / 1e3)
+        if options.io_ms:
+            await asyncio.sleep(options.io_ms / 1e3)
         return Found(workload.answer(result))
 
     yield ask

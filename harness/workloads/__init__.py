@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.errors import UsageError
-from harness.options import WorkloadOptions
+from harness.options import WorkloadOptions, is_own
 from harness.workloads import _code, _own, _texts
 
 NAMES = ("embed", "synthetic")
@@ -74,7 +74,7 @@ def create(options: WorkloadOptions) -> Workload:
 
 
 def _module(name: str) -> Any:
-    return _own if _code.is_own(name) else import_module(f"harness.workloads.{name}")
+    return _own if is_own(name) else import_module(f"harness.workloads.{name}")
 
 
 def texts(options: WorkloadOptions, seed: int) -> Iterator[str]:
@@ -86,12 +86,12 @@ def texts(options: WorkloadOptions, seed: int) -> Iterator[str]:
 
 def source_sha256(options: WorkloadOptions) -> str | None:
     """Of the user's own code, as it is now; None for a workload that is built in."""
-    return _own.Workload(options).source_sha256 if _code.is_own(options.name) else None
+    return _own.Workload(options).source_sha256 if is_own(options.name) else None
 
 
 def has_io(name: str) -> bool:
     """Whether a workload of the user's own awaits I/O of its own: then nothing else is awaited."""
-    return _code.is_own(name) and _code.of(name).io is not None
+    return is_own(name) and _code.of(name).io is not None
 
 
 def nominal_io_ms(options: WorkloadOptions) -> float | None:
@@ -121,13 +121,13 @@ def check(options: WorkloadOptions) -> None:
     if options.payloads is not None:
         _texts.read(options.payloads)
     create(options)
-    if _code.is_own(options.name):
+    if is_own(options.name):
         _own.check(options, idle_with_io=IO_OPTIONS)
 
 
 def check_name(name: str) -> None:
     """Raise UsageError, with the nearest name, unless `name` is a workload, or may be the user's own."""
-    if name in NAMES or _code.is_own(name):
+    if name in NAMES or is_own(name):
         return
     near = difflib.get_close_matches(name, NAMES, n=1)
     if Path(f"{name}.py").is_file():

@@ -69,11 +69,6 @@ _SHAPES = {
 }
 
 
-def is_own(name: str) -> bool:
-    """Whether this names a user's code rather than a workload that is built in."""
-    return any(sign in name for sign in ":/.")
-
-
 @functools.cache  # an exception is not kept
 def of(name: str) -> Code:
     """The code of that name, imported and checked. UsageError, with the way out, for whatever is wrong."""
