@@ -26,7 +26,8 @@ from harness.records import MEASURE, PILOT_BLOCK, PING
 Floats = npt.NDArray[np.float64]
 
 LATENCY = "latency_ms"
-THROUGHPUT = "throughput_per_s"
+THROUGHPUT = "throughput_per_s"  # good answers
+ANSWERED = "answered_per_s"  # the failed ones too
 
 METRICS = (
     LATENCY,
@@ -64,6 +65,7 @@ THROUGHPUT_COLUMNS = [
     "phase",
     "ok",
     LATENCY,
+    "due_ms",
     "done_ms",
     "window_start_ms",
     "window_end_ms",
@@ -206,12 +208,23 @@ def _reduce(values: Floats, stat: str) -> float:
 def throughput(derived: pd.DataFrame) -> pd.Series[float]:
     """Good answers a second, indexed by trial; failed trials are absent.
 
-    Closed loop: users / mean latency of the measured requests x the share of good ones (Little's law, since a
-    user is always in a request). Counting answers in a short window instead depends on where it is cut when
+    Closed loop: users / mean latency of the measured requests x the share of the window that the users spend
+    in requests (Little's law) x the share of good ones. A user who got no answer pauses, so that share is
+    below 1 when connections drop. Counting answers in a short window instead depends on where it is cut when
     answers come in bursts: inline at c = 8 and 40 requests read 7 % too high. Any other load: good answers,
     whatever their phase, within the trial's window (start, end], over its length.
     """
-    rows = derived[derived["trial_state"] == "ok"]
+    return _answers_per_s(derived, derived["ok"])
+
+
+def answered_per_s(derived: pd.DataFrame) -> pd.Series[float]:
+    """As `throughput`, but of all requests, the failed ones too."""
+    return _answers_per_s(derived, pd.Series(True, index=derived.index))
+
+
+def _answers_per_s(derived: pd.DataFrame, counts: pd.Series[bool]) -> pd.Series[float]:
+    sound = derived["trial_state"] == "ok"
+    rows = derived[sound].assign(counts=counts[sound])
     closed = _is_closed(rows["load"])
     return pd.concat([_by_latency(rows[closed]), _by_window(rows[~closed])]).rename(THROUGHPUT)
 
@@ -224,11 +237,22 @@ def _is_closed(loads: pd.Series[str]) -> npt.NDArray[np.bool_]:
 
 def _by_latency(rows: pd.DataFrame) -> pd.Series[float]:
     trials = measured(rows).groupby("trial")
-    return trials["ok"].sum() * trials["concurrency"].first() / trials["latency_ms"].sum() * 1000.0
+    rates = trials["counts"].sum() * trials["concurrency"].first() / trials["latency_ms"].sum() * 1000.0
+    return rates * _share_in_requests(rows)
+
+
+def _share_in_requests(rows: pd.DataFrame) -> pd.Series[float]:
+    """Of each closed trial, the share of its users' window that they spend in requests of any phase."""
+    begin_ms = rows["due_ms"].clip(lower=rows["window_start_ms"])
+    end_ms = rows["done_ms"].clip(upper=rows["window_end_ms"])
+    spent_ms = (end_ms - begin_ms).clip(lower=0.0).groupby(rows["trial"]).sum()
+    trials = rows.groupby("trial")[["concurrency", "window_start_ms", "window_end_ms"]].first()
+    windows_ms = trials["window_end_ms"] - trials["window_start_ms"]
+    return spent_ms / (trials["concurrency"] * windows_ms)
 
 
 def _by_window(rows: pd.DataFrame) -> pd.Series[float]:
-    inside = rows["ok"] & rows["done_ms"].between(
+    inside = rows["counts"] & rows["done_ms"].between(
         rows["window_start_ms"], rows["window_end_ms"], inclusive="right"
     )
     answers = inside.groupby(rows["trial"]).sum()
@@ -287,7 +311,8 @@ def summarise(derived: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """One row per arm and load, pooled over blocks: arms as they first appear in trials, concurrency rising.
 
     Columns: arm, strategy, load, concurrency, blocks (with a trial that did not fail), failed_trials,
-    requests and failed (measured ones), throughput_per_s (median over trials), and of every metric
+    requests and failed (measured ones), window_s, throughput_per_s (good answers) and answered_per_s (medians
+    over trials), and of every metric
     `<name>_mean_ms`, `_p5_ms`, `_p50_ms`, `_p95_ms`; of latency and I/O also `_p90_ms` and `_p99_ms`.
     The metrics of `IO_TOLD_APART` have columns only where some request has a value.
     NaN below the floors: p5, p90 and p95 need 64 requests, p99 needs 662.
@@ -321,9 +346,16 @@ def _summary_row(
         "failed_trials": int((its_trials["state"] != "ok").sum()),
         "requests": len(in_window),
         "failed": int((~in_window["ok"]).sum()),
+        "window_s": _windows_s(its_trials).median(),
         THROUGHPUT: throughput(rows).median(),
+        ANSWERED: answered_per_s(rows).median(),
         **_metric_figures(in_window, metrics),
     }
+
+
+def _windows_s(trials: pd.DataFrame) -> pd.Series[float]:
+    good = trials[trials["state"] == "ok"]
+    return (good["window_end_ms"] - good["window_start_ms"]) / 1e3
 
 
 def _of_case(frame: pd.DataFrame, case: dict[str, object]) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -149,16 +150,73 @@ def test_the_summary_has_a_mean_and_percentiles_of_every_metric() -> None:
 
 
 def test_throughput_of_a_closed_loop_is_users_over_mean_latency_times_the_good_share() -> None:
+    """Of users who are always in a request; the last one was never answered well."""
     rows = [
         sample(seq=0, phase="warmup", done_ms=500.0),
-        sample(seq=1, done_ms=100.0),
-        sample(seq=2, done_ms=300.0),
-        sample(seq=3, done_ms=100.0),
-        sample(seq=4, done_ms=300.0, error="status 503"),
+        *(
+            sample(
+                seq=turn, due_ms=500.0 + 200 * turn, done_ms=700.0 + 200 * turn, error="" if turn else "503"
+            )
+            for turn in range(4)
+        ),
     ]
-    trials = trials_frame([trial(concurrency=8)])
-    found = analysis.throughput(analysis.derive(requests_frame(rows), trials)).loc[1]
-    assert found == pytest.approx(8 / 0.2 * 3 / 4)
+    trials = trials_frame([trial(concurrency=1, window_start_ms=500.0, window_end_ms=1300.0)])
+    derived = analysis.derive(requests_frame(rows), trials)
+    assert analysis.throughput(derived).loc[1] == pytest.approx(1 / 0.2 * 3 / 4)
+    assert analysis.answered_per_s(derived).loc[1] == pytest.approx(1 / 0.2)
+
+
+def closed_loop(
+    *, users: int, window_ms: float, next_one: Callable[[np.random.Generator], tuple[float, float, str]]
+) -> pd.DataFrame:
+    """A closed loop as the load generator makes it; `next_one` gives latency, pause after it, and error."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for user in range(users):
+        due = 0.7 * user
+        while due < 100.0 + window_ms:
+            latency, pause, error = next_one(rng)
+            phase = "warmup" if due < 100.0 else "measure"
+            rows.append(sample(phase=phase, due_ms=due, sent_ms=due, done_ms=due + latency, error=error))
+            due += latency + pause
+    window = {"window_start_ms": 100.0, "window_end_ms": 100.0 + window_ms}
+    trials = trials_frame([trial(concurrency=users, **window)])
+    return analysis.derive(requests_frame(rows), trials)
+
+
+PAUSE_MS = 50.0  # after an answer that did not come
+
+
+@pytest.mark.parametrize(
+    "next_one",
+    [
+        pytest.param(
+            lambda rng: (6.0, PAUSE_MS, "drop") if rng.random() < 0.3 else (6.0 * rng.gamma(4) / 4, 0.0, ""),
+            id="drops",
+        ),
+        pytest.param(
+            lambda rng: (
+                (200.0, PAUSE_MS, "timeout") if rng.random() < 0.02 else (5.0 + rng.random(), 0.0, "")
+            ),
+            id="time-outs",
+        ),
+        pytest.param(
+            lambda rng: (0.4, PAUSE_MS, "refused") if rng.random() < 0.1 else (6.0, 0.0, ""), id="refusals"
+        ),
+        pytest.param(lambda rng: (6.0, 20.0 * rng.random(), ""), id="think time"),
+        pytest.param(
+            lambda rng: (0.5, 0.0, "503") if rng.random() < 0.5 else (6.0, 0.0, ""), id="fast errors"
+        ),
+    ],
+)
+def test_throughput_of_a_closed_loop_is_what_counting_answers_in_a_long_window_gives(
+    next_one: Callable[[np.random.Generator], tuple[float, float, str]],
+) -> None:
+    derived = closed_loop(users=8, window_ms=30_000.0, next_one=next_one)
+    inside = derived["done_ms"].between(100.0, 30_100.0, inclusive="right")
+    good = int((inside & derived["ok"]).sum()) / 30.0
+    assert analysis.throughput(derived).loc[1] == pytest.approx(good, rel=0.02)
+    assert analysis.answered_per_s(derived).loc[1] == pytest.approx(int(inside.sum()) / 30.0, rel=0.02)
 
 
 def test_any_other_throughput_counts_good_answers_of_any_phase_inside_the_window() -> None:

@@ -94,7 +94,7 @@ def report_of(folder: Path) -> dict[recount.Cell, recount.Figures]:
     return figures
 
 
-NO_NUMBERS = {"arm", "strategy", "load", "concurrency", "saturated"}
+NO_NUMBERS = {"arm", "strategy", "load", "concurrency", "saturated", "client_limited"}
 Row = dict[str, Any]
 
 

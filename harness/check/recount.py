@@ -7,7 +7,6 @@ written down anew. Of a run that lost no block to the plan's criteria: those are
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import math
 import statistics
@@ -26,6 +25,7 @@ Figures = dict[str, float]
 FEWEST = {5: 64, 50: 1, 90: 64, 95: 64, 99: 662}  # requests below which a percentile is not shown
 PERCENTS = {"latency": (5, 50, 90, 95, 99), "io": (5, 50, 90, 95, 99), "dispatch_lag": (5, 50, 95, 99)}
 USUAL_PERCENTS = (5, 50, 95)
+FLAT = 1e-12  # log ratios nearer to each other than this differ by rounding only
 
 
 class Comparison(NamedTuple):
@@ -96,31 +96,55 @@ def _figures_of(cell: Cell, trials: list[Line], requests: list[Line]) -> Figures
         "failed_trials": len(its_trials) - len(sound),
         "requests": len(rows),
         "failed": sum(row["error"] != "" for row in rows),
+        "window_s": _median([(_end(trial) - _begin(trial)) / 1e3 for trial in sound]),
         "throughput_per_s": _throughput(sound, its_requests),
+        "answered_per_s": _throughput(sound, its_requests, failed_too=True),
         "rate_per_s": float(sound[0]["rate_per_s"] or "nan") if sound else math.nan,
         **{name: value for metric in _METRICS for name, value in _metric_figures(metric, rows).items()},
     }
 
 
-def _throughput(trials: list[Line], requests: list[Line]) -> float:
+def _throughput(trials: list[Line], requests: list[Line], *, failed_too: bool = False) -> float:
     """The median over trials."""
-    each = [
-        _throughput_of(trial, [request for request in requests if request["trial"] == trial["trial"]])
-        for trial in trials
-    ]
-    return statistics.median(each) if each else math.nan
+    return _median(
+        [
+            _throughput_of(
+                trial, [row for row in requests if row["trial"] == trial["trial"]], failed_too=failed_too
+            )
+            for trial in trials
+        ]
+    )
 
 
-def _throughput_of(trial: Line, requests: list[Line]) -> float:
-    """Good answers a second. Closed loop: by Little's law; open loop: those within the window."""
-    good = [request for request in requests if request["error"] == ""]
+def _median(values: list[float]) -> float:
+    return statistics.median(values) if values else math.nan
+
+
+def _begin(trial: Line) -> float:
+    return float(trial["window_start_ms"])
+
+
+def _end(trial: Line) -> float:
+    return float(trial["window_end_ms"])
+
+
+def _throughput_of(trial: Line, requests: list[Line], *, failed_too: bool = False) -> float:
+    """Good answers a second. Closed loop: by Little's law, of the users' time in requests; open loop: those
+    within the window."""
+    counted = [request for request in requests if failed_too or request["error"] == ""]
+    begin, end = _begin(trial), _end(trial)
     if trial["load"].startswith("closed("):
         rows = [request for request in requests if request["phase"] == "measure"]
         in_flight_ms = math.fsum(_latency(row) for row in rows)
-        good_ones = sum(row["phase"] == "measure" for row in good)
-        return good_ones * int(trial["concurrency"]) / in_flight_ms * 1e3
-    begin, end = float(trial["window_start_ms"]), float(trial["window_end_ms"])
-    return sum(begin < float(request["done_ms"]) <= end for request in good) / (end - begin) * 1e3
+        ones = sum(row["phase"] == "measure" for row in counted)
+        users_in_requests = math.fsum(_inside(row, begin, end) for row in requests) / (end - begin)
+        return ones * users_in_requests / in_flight_ms * 1e3
+    return sum(begin < float(request["done_ms"]) <= end for request in counted) / (end - begin) * 1e3
+
+
+def _inside(request: Line, begin: float, end: float) -> float:
+    """Milliseconds of the request that lie within the window."""
+    return max(0.0, min(float(request["done_ms"]), end) - max(float(request["due_ms"]), begin))
 
 
 def _metric_figures(metric: str, rows: list[Line]) -> Figures:
@@ -189,13 +213,13 @@ def _by_block(cell: Cell, trials: list[Line], requests: list[Line]) -> dict[str,
 
 
 def _effect(arm: list[float], reference: list[float]) -> Figures:
-    """Geometric means and the ratio of them, its t interval over blocks, and the sign-flip test."""
+    """Geometric means and the ratio of them, its t interval and t test over blocks."""
     if not arm:
         return dict.fromkeys(EFFECT_FIGURES, math.nan) | {"blocks": 0.0}
     logs = [[_log(value) for value in side] for side in (arm, reference)]
     ratios = [one - other for one, other in zip(*logs, strict=True)]
     means = (sum(values) / len(values) for values in (*logs, ratios))  # fmean refuses inf - inf
-    values = (float(len(arm)), *map(_exp, means), *_interval(ratios), _sign_flip_p(ratios))
+    values = (float(len(arm)), *map(_exp, means), *_interval(ratios), _t_test_p(ratios))
     return dict(zip(EFFECT_FIGURES, values, strict=True))
 
 
@@ -215,15 +239,13 @@ def _interval(ratios: list[float]) -> tuple[float, float]:
     return _exp(float(low)), _exp(float(high))
 
 
-def _sign_flip_p(ratios: list[float]) -> float:
-    """The share of all choices of signs that give a sum at least as large; the run has few blocks."""
-    if not all(map(math.isfinite, ratios)):
+def _t_test_p(ratios: list[float]) -> float:
+    """Of figures that differ by rounding only: 1 where they are 0, else 0."""
+    if len(ratios) < 2 or not all(map(math.isfinite, ratios)):
         return math.nan
-    flips = [
-        math.fsum(sign * ratio for sign, ratio in zip(signs, ratios, strict=True))
-        for signs in itertools.product((1, -1), repeat=len(ratios))
-    ]
-    return statistics.fmean(abs(total) >= abs(math.fsum(ratios)) * (1 - 1e-12) for total in flips)
+    if max(ratios) - min(ratios) <= FLAT:
+        return float(abs(statistics.fmean(ratios)) <= FLAT)
+    return float(stats.ttest_1samp(ratios, 0.0).pvalue)
 
 
 # -- metrics -------------------------------------------------------------------------------------------
