@@ -28,10 +28,8 @@ NORMAL = NormalDist()
 LEVEL = 0.95
 TOST_LEVEL = 0.90  # two one-sided tests at 5 % are one 90 % interval
 RESAMPLES = 1999
-EXACT_FLIPS = 16  # blocks whose sign flips are all tried: 65,536
-RANDOM_FLIPS = 100_000
 ALPHA = 0.05
-FEWEST_BLOCKS = 6  # for a verdict: a sign-flip test's floor, 2/2^n, cannot reach 0.05 with fewer
+FEWEST_BLOCKS = 6  # for a verdict: with fewer the interval hangs on each block's spread alone
 FEWEST_FOR_DRIFT = 4  # with three blocks the autocorrelation cannot reach its bound
 FLAT = 1e-12  # log ratios nearer to each other than this differ by rounding only
 # MLPerf's early stopping: below this many requests the percentile is chance
@@ -50,7 +48,7 @@ class Effect:
     level: float
     blocks: int
     spread: float  # standard deviation of the per-block log ratios; of a tail: what one block adds, see there
-    p: float  # sign-flip permutation over blocks, two-sided
+    p: float  # two-sided t test over blocks
     lag1: float  # autocorrelation of the log ratios, in block order
     drifts: bool  # lag1 is so large that the interval is too narrow
 
@@ -64,6 +62,7 @@ class Verdict(enum.StrEnum):
     FASTER_SIZE_UNCERTAIN = "faster, size uncertain"
     SLOWER_SIZE_UNCERTAIN = "slower, size uncertain"
     INCONCLUSIVE = "inconclusive"
+    CLIENT_LIMITED = "limited by the client"
 
 
 # -- effects -------------------------------------------------------------------------------------------
@@ -114,12 +113,12 @@ def tail_effect(
     with np.errstate(invalid="ignore"):
         spread = float(draws.std(ddof=1) * math.sqrt(blocks))
     bounds = (*tail_interval(draws, blocks, level=level), *tail_interval(draws, blocks, level=TOST_LEVEL))
-    p = math.nan if math.isnan(centre) else sign_flip_p(_bounded(own))
+    p = math.nan if math.isnan(centre) else float(t_test_p(_bounded(own)))
     return dataclasses.replace(_effect(centre, bounds, level, spread, own), p=p)
 
 
 def _bounded(log_ratios: Floats) -> Floats:
-    """Infinite ones as the largest of all, unknown ones 0: odd in each, so a sign-flip test of them holds."""
+    """Infinite ones as the largest of all, unknown ones 0, so that a test of them has numbers."""
     sizes = np.abs(log_ratios[np.isfinite(log_ratios)])
     most = 1.0 + 2.0 * float(sizes.max(initial=0.0))
     return np.nan_to_num(log_ratios, nan=0.0, posinf=most, neginf=-most)
@@ -140,7 +139,7 @@ def _effect(
         level=level,
         blocks=len(per_block),
         spread=spread,
-        p=sign_flip_p(per_block),
+        p=float(t_test_p(per_block)),
         lag1=lag1,
         drifts=lag1 > drift_bound(len(per_block)),
     )
@@ -358,38 +357,25 @@ def drift_bound(blocks: int, *, level: float = LEVEL) -> float:
 # -- tests ---------------------------------------------------------------------------------------------
 
 
-def sign_flip_p(log_ratios: npt.ArrayLike, *, seed: int = 1) -> float:
-    """Two-sided sign-flip permutation p: exact to 16 blocks, else 100,000 random flips.
+def t_test_p(log_ratios: npt.ArrayLike) -> Floats:
+    """Two-sided p of Student's t test that the mean over the last axis is 0.
 
-    Never below 2/2^n, or 1/100,001. NaN of nothing and when a log ratio is not finite.
+    Of values that differ by rounding only: 1 where they are 0, else 0. NaN below two blocks and when a log
+    ratio is not finite. A test of sign flips was used before: with 6 blocks its p cannot fall below 0.031,
+    so that after Holm's correction no figure could differ (`harness/studies/verdicts.py`).
     """
+    from scipy import special
+
     values = np.asarray(log_ratios, dtype=np.float64)
-    if values.size == 0 or not np.isfinite(values).all():
-        return math.nan
-    # a flip that gives the same sum but for rounding counts as a tie
-    observed = abs(float(values.sum())) - 1e-12 * float(np.abs(values).sum())
-    if values.size <= EXACT_FLIPS:
-        return float(np.mean(np.abs(_flipped_sums(values)) >= observed))
-    parts = np.array_split(values, math.ceil(values.size / EXACT_FLIPS))
-    chosen = _random_flips(tuple(len(part) for part in parts), seed)
-    sums = np.sum([_flipped_sums(part)[flips] for part, flips in zip(parts, chosen, strict=True)], axis=0)
-    # the observed signs are one of the flips, so that p is never 0
-    return (1 + int(np.count_nonzero(np.abs(sums) >= observed))) / (1 + RANDOM_FLIPS)
-
-
-@functools.lru_cache(maxsize=2)
-def _random_flips(sizes: tuple[int, ...], seed: int) -> list[Counts]:
-    """For each part of so many blocks, which of its 2^n choices of signs every random flip takes."""
-    rng = np.random.default_rng(seed)
-    return [rng.integers(2**size, size=RANDOM_FLIPS) for size in sizes]
-
-
-def _flipped_sums(values: Floats) -> Floats:
-    """The sum under each of the 2^n choices of signs."""
-    sums = np.zeros(1)
-    for value in values:
-        sums = np.concatenate([sums + value, sums - value])
-    return sums
+    blocks = values.shape[-1]
+    if blocks < 2:
+        return np.full(values.shape[:-1], math.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean, spread = values.mean(axis=-1), values.std(axis=-1, ddof=1)
+        t = np.abs(mean) / (spread / math.sqrt(blocks))
+        alike = np.where(np.abs(mean) <= FLAT, 1.0, 0.0)
+        p = np.where(np.ptp(values, axis=-1) <= FLAT, alike, 2 * special.stdtr(blocks - 1, -t))
+    return np.asarray(np.where(np.isfinite(values).all(axis=-1), p, math.nan))
 
 
 def holm(ps: npt.ArrayLike) -> Floats:
@@ -450,17 +436,20 @@ def blocks_needed(spread: float, half_width: float, *, level: float = LEVEL) -> 
     return blocks
 
 
-def blocks_to_decide(found: Effect, delta: float) -> int:
-    """Blocks, in all, that an inconclusive effect would take if its ratio and spread stayed what they are.
+def blocks_for_width(
+    found: Effect, half_width: float, *, counted: float = 1.0, level: float = LEVEL
+) -> tuple[int, int]:
+    """Blocks to run until the 95 % interval is as narrow as ± `half_width`: at least and at most so many.
 
-    Whichever comes first: the interval leaves 1 out, or the 90 % interval fits inside the margin. At least
-    `FEWEST_BLOCKS`. 0: cannot be said.
+    The spread over blocks is only estimated: of its own 90 % interval (chi-square) either end gives one of
+    the two. `counted` is the share of blocks that are not excluded. (0, 0): cannot be said, or is narrow now.
     """
-    middle = abs(math.log(found.ratio)) if 0 < found.ratio < math.inf else math.nan
-    room = math.log1p(delta) - middle
-    ways = (
-        blocks_needed(found.spread, math.expm1(middle), level=found.level),
-        blocks_needed(found.spread, math.expm1(room), level=TOST_LEVEL),
-    )
-    possible = [blocks for blocks in ways if blocks]
-    return max(min(possible), found.blocks + 1, FEWEST_BLOCKS) if possible else 0
+    from scipy import special
+
+    if found.blocks < FEWEST_BLOCKS or not math.isfinite(found.spread) or counted <= 0:
+        return 0, 0
+    freedom = found.blocks - 1
+    spreads = (found.spread * math.sqrt(freedom / special.chdtri(freedom, tail)) for tail in (0.05, 0.95))
+    least, most = (math.ceil(blocks_needed(one, half_width, level=level) / counted) for one in spreads)
+    run = math.ceil(found.blocks / counted)
+    return (max(least, run + 1), most) if most > run else (0, 0)

@@ -151,39 +151,33 @@ def test_three_blocks_are_too_few_to_see_drift() -> None:
     assert not stats.effect([0.0, 0.1, 0.2]).drifts
 
 
-# -- the sign-flip test
+# -- the t test
 
 
-@pytest.mark.parametrize("blocks", [2, 5, 9])
-def test_the_sign_flip_p_is_scipys_exact_permutation_p(blocks: int) -> None:
+@pytest.mark.parametrize("blocks", [2, 6, 30])
+def test_the_p_is_scipys_and_agrees_with_the_interval(blocks: int) -> None:
     values = normal(blocks, seed=blocks) + 0.05
-    # scipy's two-sided p doubles the smaller tail, which is ours: sign flips are symmetric
-    expected = scipy_stats.permutation_test(
-        (values,), np.sum, permutation_type="samples", n_resamples=np.inf, vectorized=False
-    )
-    assert stats.sign_flip_p(values) == pytest.approx(expected.pvalue)
+    expected = scipy_stats.ttest_1samp(values, 0.0).pvalue
+    assert stats.t_test_p(values) == pytest.approx(expected)
+    assert stats.t_test_p(-values) == pytest.approx(expected)
+    low, high = stats.mean_interval(values)
+    assert (stats.t_test_p(values) < stats.ALPHA) == bool(low > 0 or high < 0)
 
 
-@pytest.mark.parametrize("blocks", [1, 4, 6, 16])
-def test_the_sign_flip_p_never_falls_below_two_in_all_flips(blocks: int) -> None:
-    assert stats.sign_flip_p(np.linspace(1, 2, blocks)) == 2 / 2**blocks
+def test_the_p_of_values_that_are_all_alike_is_one_or_zero() -> None:
+    assert stats.t_test_p(np.zeros(6)) == 1
+    assert stats.t_test_p([0.1 + 0.2, 0.3]) == 0
 
 
-def test_flips_that_tie_but_for_rounding_count_as_ties() -> None:
-    # of 16 flips 2 sum to 0.4 and 8 to 0.2, some of these to 0.19999999999999998
-    assert stats.sign_flip_p([0.1, 0.1, 0.1, -0.1]) == 10 / 16
-    assert stats.sign_flip_p([0.0] * 5) == 1
+@pytest.mark.parametrize("values", [[], [0.1], [0.1, math.inf], [math.nan, 0.1, 0.2]])
+def test_there_is_no_p_of_fewer_than_two_values_or_of_one_that_is_not_finite(values: list[float]) -> None:
+    assert math.isnan(stats.t_test_p(values))
 
 
-def test_beyond_16_blocks_random_flips_come_near_the_exact_p_and_repeat() -> None:
-    values = normal(20, seed=4) + 0.03
-    exact = float(np.mean(np.abs(stats._flipped_sums(values)) >= abs(values.sum()) - 1e-12))
-    assert stats.sign_flip_p(values) == pytest.approx(exact, abs=0.005)
-    assert stats.sign_flip_p(values) == stats.sign_flip_p(values)
-
-
-def test_a_random_sign_flip_p_is_never_zero() -> None:
-    assert stats.sign_flip_p(np.ones(40)) == 1 / 100_001
+def test_six_blocks_are_enough_for_a_p_that_many_comparisons_leave_small() -> None:
+    """Sign flips of six blocks give 2/64 at the least."""
+    values = normal(6, seed=1, spread=0.02) + 0.4
+    assert stats.holm([float(stats.t_test_p(values)), *[0.9] * 20])[0] < 0.001
 
 
 # -- Holm
@@ -215,8 +209,6 @@ def test_fewer_than_six_blocks_have_no_verdict_however_sure_their_interval() -> 
     assert stats.verdict(five, 0.05, lower_is_better=True) == Verdict.INCONCLUSIVE
     assert stats.verdict(six, 0.05, lower_is_better=True) == Verdict.SLOWER
     assert stats.verdict(five, 0.05, lower_is_better=True, noisy=True) == Verdict.NOISY
-    assert stats.blocks_to_decide(five, 0.05) >= stats.FEWEST_BLOCKS
-    assert stats.sign_flip_p(np.ones(5)) > stats.ALPHA > stats.sign_flip_p(np.ones(6))
 
 
 @pytest.mark.parametrize(
@@ -280,25 +272,17 @@ def test_no_spread_needs_two_blocks() -> None:
     assert stats.blocks_needed(0.0, 0.05) == 2
 
 
-@pytest.mark.parametrize("middle", [0.0, 0.01, 0.03, 0.05])
-def test_so_many_blocks_as_said_do_settle_an_inconclusive_effect(middle: float) -> None:
-    few = stats.effect(middle + 0.1 * np.array([-1.2, 1.2, -0.6, 0.6, 0.0]))
-    assert stats.verdict(few, 0.05, lower_is_better=True) == Verdict.INCONCLUSIVE
-    blocks = stats.blocks_to_decide(few, 0.05)
-    pattern = np.resize([-1.0, 1.0], blocks + blocks % 2)  # mean 0
-    more = stats.effect(middle + few.spread * pattern / pattern.std(ddof=1))
-    assert blocks > 5
-    assert stats.verdict(more, 0.05, lower_is_better=True) != Verdict.INCONCLUSIVE
+def test_the_forecast_holds_the_blocks_that_the_true_spread_takes_nine_times_in_ten() -> None:
+    rng = np.random.default_rng(1)
+    truth = stats.blocks_needed(0.1, 0.03)
+    forecasts = [stats.blocks_for_width(stats.effect(rng.normal(0, 0.1, 12)), 0.03) for _ in range(400)]
+    assert sum(least <= truth <= most for least, most in forecasts) >= 340
 
 
-def test_what_is_still_inconclusive_takes_at_least_one_block_more() -> None:
-    # a tail's interval can be wider than its spread says
-    assert stats.blocks_to_decide(known(0.9, 1.1, spread=0.001), 0.05) == 13
-
-
-def test_an_effect_without_spread_cannot_say_how_many_blocks() -> None:
-    assert stats.blocks_to_decide(stats.effect([0.1]), 0.05) == 0
-    assert stats.blocks_to_decide(stats.effect([0.1, math.inf]), 0.05) == 0
+def test_an_interval_that_is_narrow_already_or_has_no_spread_has_no_forecast() -> None:
+    assert stats.blocks_for_width(known(0.9, 1.1, spread=0.001), 0.05) == (0, 0)
+    assert stats.blocks_for_width(stats.effect([0.1]), 0.05) == (0, 0)
+    assert stats.blocks_for_width(stats.effect([0.1, math.inf] * 6), 0.05) == (0, 0)
 
 
 # -- percentiles

@@ -158,7 +158,7 @@ def effect(arm: Crossing, reference: Crossing) -> Effect:
         level=stats.LEVEL,
         blocks=blocks,
         spread=spread,
-        p=stats.sign_flip_p(own),
+        p=float(stats.t_test_p(own)),
         lag1=lag1,
         drifts=lag1 > stats.drift_bound(blocks),
     )

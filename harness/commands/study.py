@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from harness.studies.catalogue import Study, Wanted
     from harness.studies.page import Made
 
-Name = Literal["coverage", "twins", "power", "windows", "queue", "search", "capacity"]
+Name = Literal["coverage", "verdicts", "twins", "power", "windows", "queue", "search", "capacity"]
 
 
 def study(
-    name: Annotated[
-        Name, typer.Argument(help="Which: coverage, twins, power, windows, queue, search or capacity.")
-    ],
+    name: Annotated[Name, typer.Argument(help=f"Which: {', '.join(get_args(Name))}.")],
     out: Annotated[Path, typer.Option(help="Where <study>.md and .csv go; older ones are replaced.")] = Path(
         "docs/studies"
     ),
     sessions: Annotated[
         int | None,
-        typer.Option(min=1, help="twins, search (200), power (50); coverage: simulated data sets (2000)."),
+        typer.Option(
+            min=1, help="twins, search (200), power (50); coverage, verdicts: simulated ones (2000)."
+        ),
     ] = None,
     seconds: Annotated[
         float | None,

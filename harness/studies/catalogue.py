@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from harness.check import Listener, Result
-from harness.studies import capacity, coverage, queueing, searching, sessions
+from harness.studies import capacity, coverage, queueing, searching, sessions, verdicts
 from harness.studies.markdown import percent
 
 
@@ -40,13 +40,15 @@ class Study(NamedTuple):
         return self.defaults._replace(**chosen)
 
 
-def _coverage_rows(wanted: Wanted, listener: Listener) -> Iterator[Any]:
-    """All at once: a simulation that is stopped keeps nothing, and takes a minute or two to repeat."""
-    found = coverage.run(
-        wanted.sessions or 0, progress=lambda done, total: listener.stage(f"cell {done}/{total}")
-    )
-    for row in found.itertuples(index=False, name=None):
-        yield dict(zip(found.columns, row, strict=True))
+def _simulated(run: Callable[..., pd.DataFrame]) -> Callable[[Wanted, Listener], Iterator[Any]]:
+    """All rows at once: a simulation that is stopped keeps nothing, and takes a minute or two to repeat."""
+
+    def rows(wanted: Wanted, listener: Listener) -> Iterator[Any]:
+        found = run(wanted.sessions or 0, progress=lambda done, total: listener.stage(f"cell {done}/{total}"))
+        for row in found.itertuples(index=False, name=None):
+            yield dict(zip(found.columns, row, strict=True))
+
+    return rows
 
 
 def _say_coverage(found: pd.DataFrame) -> str:
@@ -75,11 +77,20 @@ STUDIES: dict[str, Study] = {
     "coverage": Study(
         "Coverage: how often the intervals hold the truth, simulated",
         Wanted(sessions=2000),
-        _coverage_rows,
+        _simulated(coverage.run),
         pd.DataFrame,
         coverage.table,
         _say_coverage,
         coverage.judge,
+    ),
+    "verdicts": Study(
+        "Verdicts: which test decides with few blocks, simulated",
+        Wanted(sessions=2000),
+        _simulated(verdicts.run),
+        pd.DataFrame,
+        verdicts.table,
+        verdicts.say,
+        verdicts.judge,
     ),
     "twins": Study(
         "Twins: the same code against itself",

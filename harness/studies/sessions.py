@@ -169,7 +169,8 @@ def run_session(number: int, plan: Plan) -> Session:
         found = store.read(folder)
     declared = comparison.facts(found.record)
     derived = analysis.derive(found.requests, found.trials)
-    compared = comparison.arms(derived, found.trials, reference=declared.reference, rules=declared.rules)
+    side = comparison.Side(derived, found.trials)
+    compared = comparison.arms(side, reference=declared.reference, rules=declared.rules)
     (primary,) = compared[compared["primary"].astype(bool)].to_dict("records")
     lengths_ms = found.trials["window_end_ms"] - found.trials["window_start_ms"]
     return Session(
