@@ -2,54 +2,32 @@
 
 Pure: the report's tables and the dict of `run.json` go in, sentences come out. Every line follows from
 figures of the run; where they bear no advice, it says so and which command would. Never more than
-`MOST_LINES`.
-
-The arm is chosen by `harness.best` under the load that decides: of those that lost no trial, kept their
-errors below `MOST_FAILED`, and do the reference's work. Of arms that cannot be told apart the reference
-stays, or else the one that loses at fewest other loads is taken. The quickest is not advised where it holds
-the event loop and an arm that leaves it free is nearly as quick.
+`MOST_LINES`. Which arm to take is decided in `harness.choice`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from harness import again, best, nominal, ranking, stats
+from harness import again, best, choice, ranking, stats
 from harness.analysis import THROUGHPUT
-from harness.best import Best
-from harness.comparison import Metric, Rules, Side
+from harness.choice import Choice, Inputs, Why
 from harness.ranking import row_of, short, users
 from harness.records import has_logs
 
 MOST_LINES = 8
-MOST_FAILED = 0.01  # of an arm's requests, to be advised
-WORTH_A_FREE_LOOP = 0.10  # throughput (or latency) given up for an event loop that answers everything else
-STALLED_PING_MS = 10.0  # a route without a model that takes longer, and …
-STALLED_PING_TIMES = 3.0  # … so many times what it takes in the arm where it is quickest, waits for the loop
 FULL = 0.85  # of the usable cores, server and client together
 LARGEST = 0.5  # a part that is as much of a request dominates it
 WORTH_SAYING = 1.25  # times as much memory
+WORTH_SAYING_LUCK = 0.01  # of a figure
 BLOCKS_AT_LEAST = 24
-MOST_BLOCKS = 400  # arms that take more to be told apart are as good as equal
+MOST_BLOCKS = 400  # a run of more is not proposed
 COMPARED = ("inline", "thread", "process")
-
-
-class Inputs(NamedTuple):
-    """What a report has found of the run."""
-
-    tables: ranking.Tables  # of the arms that do the reference's work, without the twin
-    record: Mapping[str, Any]
-    reference: str
-    side: Side
-    rules: Rules
-    withheld: str  # why no verdict is given; "" when they are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,21 +35,24 @@ class Advice:
     """`lines` for people; the rest says the same to programs, empty or NaN where nothing is advised."""
 
     lines: tuple[str, ...]
+    headline: str = ""  # the choice in a few words
     take: str = ""  # the arm
     reference: str = ""
     load: str = ""  # that decides
     metric: str = ""  # by which
-    gain: float = math.nan  # over the reference, above 1 is better; what the choice flatters it with is off
+    ratio: float = math.nan  # over the reference, as in the comparisons: the mean of the blocks' log ratios
     low: float = math.nan
     high: float = math.nan
-    rivals: tuple[str, ...] = ()  # not told apart from the best
+    unsettled: tuple[str, ...] = ()  # neither told apart from the arm nor equivalent to it
+    equivalent: tuple[str, ...] = ()
+    fastest: str = ""  # by the figures alone; another arm than `take` where it holds the event loop
     command: str = ""  # what to run next
 
 
 def as_json(advice: Advice) -> dict[str, Any]:
     """What programs need of it, the lines left out; NaN, no JSON, is null."""
     fields = {name: list(one) if isinstance(one, tuple) else one for name, one in vars(advice).items()}
-    del fields["lines"]
+    del fields["lines"], fields["headline"]
     return {
         name: None if isinstance(one, float) and not math.isfinite(one) else one
         for name, one in fields.items()
@@ -83,17 +64,20 @@ def told(advice: Advice) -> list[str]:
     return [*advice.lines, *([f"Next: {advice.command}"] if advice.command else [])]
 
 
-def of(found: Inputs) -> Advice:
-    """What to do after this run."""
-    answered = _answered(found.tables.summary)
-    if answered.empty:
+def of(found: Inputs, chosen: Choice) -> Advice:
+    """What to do after this run, whose choice is `chosen`."""
+    if chosen.why == Why.CHOSEN:
+        return _of_choice(found, chosen)
+    if chosen.why == Why.NO_ANSWERS:
         return Advice((f"No advice: no trial got good answers. {_where_to_look(found.record)}",))
-    if found.withheld:
+    if chosen.why == Why.WITHHELD:
         return _withheld(found)
-    load, metric = best.decisive(answered)
-    if answered["arm"].nunique() == 1:
-        return _of_one(found, str(answered["arm"].iloc[0]), load)
-    return _of_many(found, load, metric)
+    if chosen.why == Why.ONE_ARM:
+        arm = str(choice.answered_of(found.tables.summary)["arm"].iloc[0])
+        return _of_one(found, arm, chosen.load)
+    if chosen.why == Why.TOO_FEW_BLOCKS:
+        return _too_few(found, chosen.blocks)
+    return _none_whole(found, chosen.load)
 
 
 def _where_to_look(record: Mapping[str, Any]) -> str:
@@ -101,10 +85,6 @@ def _where_to_look(record: Mapping[str, Any]) -> str:
     if has_logs(record):
         return "The servers' logs are in the run's folder."
     return "The warnings say what the server answered; its own log may say why."
-
-
-def _answered(summary: pd.DataFrame) -> pd.DataFrame:
-    return summary if summary.empty else summary[summary["latency_p50_ms"] < math.inf]
 
 
 # -- nothing to choose from ------------------------------------------------------------------------------
@@ -154,194 +134,131 @@ def _with_next(advice: Advice, command: str) -> Advice:
 # -- the choice ------------------------------------------------------------------------------------------
 
 
-class _Chosen(NamedTuple):
-    """What is advised at the load that decides, and what it was chosen from."""
-
-    take: str
-    best: Best  # by the figures alone
-    logs: pd.DataFrame  # blocks x arms, the higher the better
-    stalls: dict[str, str]  # arm → how its event loop waits
-    load: str
-    metric: Metric
-
-
-def _of_many(found: Inputs, load: str, metric: Metric) -> Advice:
-    arms = [arm for arm in _arms(found, load) if not _spoilt(found, arm, load)]
-    logs = best.figures(found.side, arms, load, metric) if arms else pd.DataFrame()
-    if len(logs) and np.isfinite(logs).all().all() and len(logs) < stats.FEWEST_BLOCKS:
-        return _too_few(found, len(logs))
-    first = best.of(logs, found.reference) if len(logs.columns) else None
-    if first is None:
-        return _none_whole(found, load)
-    stalls = {arm: said for arm in first.judged if (said := _stalls(found, arm, load))}
-    chosen = _Chosen(_take(found, first, logs, stalls, load), first, logs, stalls, load, metric)
-    gain = _gain(found, chosen)
+def _of_choice(found: Inputs, chosen: Choice) -> Advice:
     lines = [
-        _what(found, chosen, gain),
+        _what(found, chosen),
+        _fastest(chosen),
         _why(found, chosen),
-        _loop(chosen),
         _rivals(found, chosen),
         _costs(found, chosen),
         _elsewhere(found, chosen),
-        _left_out(found, load),
-        _would_change(found, chosen.take, load),
+        _left_out(found, chosen.load),
+        _would_change(found, chosen.take, chosen.load),
     ]
+    effect = chosen.over(chosen.take, found.reference)
     told = Advice(
         lines=tuple(filter(None, lines)),
+        headline=_headline(found, chosen),
         take=chosen.take,
         reference=found.reference,
-        load=load,
-        metric=metric.name,
-        gain=gain.ratio,
-        low=gain.low,
-        high=gain.high,
-        rivals=first.rivals,
+        load=chosen.load,
+        metric=chosen.metric.name,
+        unsettled=chosen.unsettled,
+        equivalent=chosen.equivalent,
+        fastest=chosen.fastest,
     )
+    if effect is not None:
+        told = dataclasses.replace(told, ratio=effect.ratio, low=effect.low, high=effect.high)
     return _with_next(told, _next(found, chosen))
-
-
-def _take(found: Inputs, first: Best, logs: pd.DataFrame, stalls: Mapping[str, str], load: str) -> str:
-    """Whom to advise: see the head of this module."""
-    may_be = [first.arm, *first.rivals]
-    if found.reference in may_be and found.reference not in stalls:
-        return found.reference
-    if free := [arm for arm in may_be if arm not in stalls]:
-        lost = _lost_elsewhere(found, free, load) if len(free) > 1 else Counter()
-        return min(free, key=lambda arm: (lost[arm], free.index(arm)))
-    near = _nearest(first, logs, stalls)
-    given_up = 1.0 - math.exp(float((logs[near] - logs[first.arm]).mean())) if near else math.inf
-    return near if given_up <= WORTH_A_FREE_LOOP else first.arm
-
-
-def _nearest(first: Best, logs: pd.DataFrame, stalls: Mapping[str, str]) -> str:
-    """The quickest of those that leave the loop free; "" where none does."""
-    means = {str(arm): float(mean) for arm, mean in logs.mean().items()}
-    free = [arm for arm in first.judged if arm in means and arm not in stalls]
-    return max(free, key=lambda arm: means[arm], default="")
-
-
-def _lost_elsewhere(found: Inputs, arms: list[str], load: str) -> Counter[str]:
-    """Arm → under how many other loads another of these arms is better."""
-    bests = _at_others(found, arms, load)
-    return Counter(arm for _, first in bests for arm in arms if _loses(arm, first))
-
-
-def _gain(found: Inputs, chosen: _Chosen) -> best.Gain:
-    """Over the reference; of an arm that was not chosen as the best, the plain figure."""
-    if chosen.take == chosen.best.arm:
-        return chosen.best.gain
-    return _over(chosen.logs, chosen.take, found.reference)
-
-
-def _over(logs: pd.DataFrame, arm: str, other: str) -> best.Gain:
-    if other not in logs.columns:
-        return best.UNKNOWN
-    effect = stats.effect((logs[arm] - logs[other]).dropna())
-    return best.Gain(effect.ratio, effect.low, effect.high)
-
-
-def _arms(found: Inputs, load: str) -> list[str]:
-    summary = found.tables.summary
-    return list(summary.loc[summary["load"] == load, "arm"].astype(str))
-
-
-def _spoilt(found: Inputs, arm: str, load: str) -> str:
-    """Why the arm may not be advised; "" when it may."""
-    row = row_of(found.tables.summary, arm, load)
-    if found.side.invalid.get((arm, load)):
-        return f"the figures of {arm} are invalid"
-    if row["failed_trials"]:
-        return f"{arm} lost {row['failed_trials']} of its trials"
-    if row["failed"] > MOST_FAILED * row["requests"]:
-        return f"{100 * row['failed'] / row['requests']:.0f} % of the requests to {arm} failed"
-    return ""
-
-
-def _stalls(found: Inputs, arm: str, load: str) -> str:
-    """How the arm keeps its event loop from everything else; "" where it does not, or nothing tells."""
-    at_load = found.tables.costs[found.tables.costs["load"] == load]
-    pings = dict(zip(at_load["arm"].astype(str), at_load["ping_p50_ms"].astype(float), strict=True))
-    mine, known = pings.get(arm, math.nan), [ping for ping in pings.values() if not math.isnan(ping)]
-    if said := _io_that_waits(found, arm, load, mine):
-        return said
-    if known and mine >= max(STALLED_PING_MS, STALLED_PING_TIMES * min(known)):
-        return f"a route without a model takes {mine:.0f} ms"
-    return ""
-
-
-def _io_that_waits(found: Inputs, arm: str, load: str, ping_ms: float) -> str:
-    """How much longer the arm's I/O takes by the loop; "" where it does not, or something else explains it.
-
-    What the other side took itself is not the loop's. Of the rest neither is a wait for a connection, which a
-    route without I/O knows nothing of: a loop that is late is late for pings too.
-    """
-    row = row_of(found.tables.summary, arm, load)
-    io_ms, alone_ms = row.get("io_p50_ms", math.nan), _alone_ms(found, arm, "io_p50_ms")
-    own_ms = row.get("io_server_p50_ms", math.nan)
-    longer_ms, said = io_ms - alone_ms, f"its I/O takes {io_ms:.1f} ms instead of {alone_ms:.1f}"
-    if not math.isnan(own_ms):
-        longer_ms -= own_ms - _alone_ms(found, arm, "io_server_p50_ms")
-        said += f", of which the other side takes {own_ms:.1f}"
-        if nominal.TURNS * ping_ms < longer_ms / 2:  # a loop as late as a ping explains less than half
-            return ""
-    stalls = longer_ms >= max(nominal.WITHIN_MS, (nominal.STALLED - 1.0) * alone_ms)
-    return said if stalls else ""
-
-
-def _alone_ms(found: Inputs, arm: str, name: str) -> float:
-    """The arm's figure of the I/O for a lone user; else what was asked for."""
-    summary = found.tables.summary
-    known = summary[(summary["arm"] == arm) & (summary["concurrency"] == 1)].get(name, pd.Series(dtype=float))
-    if len(alone := known.dropna()):
-        return float(alone.iloc[0])
-    asked = found.side.trials.loc[found.side.trials["arm"] == arm, "io_nominal_ms"].dropna()
-    return float(asked.iloc[0]) if len(asked) else math.nan
 
 
 # -- the sentences ---------------------------------------------------------------------------------------
 
 
-def _what(found: Inputs, chosen: _Chosen, gain: best.Gain) -> str:
+def _headline(found: Inputs, chosen: Choice) -> str:
+    """The choice as the report's first line."""
+    take, reference = chosen.take, found.reference
+    figure = _figure(found, chosen, take)
+    if take == reference:
+        return f"At {users(chosen.load)}, stay with {take}: {figure}; {_no_better(found, chosen)}"
+    effect = chosen.over(take, reference)
+    if effect is None:
+        return f"At {users(chosen.load)}, take {take}: {figure}"
+    said = f"At {users(chosen.load)}, take {take}: {figure}, {_times(chosen, take, reference)} {reference}"
+    if reference in chosen.stalls and take not in chosen.stalls:
+        return f"{said}, which holds the event loop ({chosen.stalls[reference]})"
+    return said
+
+
+def _what(found: Inputs, chosen: Choice) -> str:
     """The arm, its setting, and what it is expected to give."""
     take, reference = chosen.take, found.reference
+    at = f"at {users(chosen.load)}"
     if take == reference:
-        return _stay(found, chosen)
-    setting, at = _setting(found.record, take), users(chosen.load)
-    said = f"Take {take}{setting}: at {at} expect {_figure(found, chosen, take)}"
-    if math.isnan(gain.ratio):
+        said = f"Stay with {take}: {at} it gives {_figure(found, chosen, take)}; {_no_better(found, chosen)}."
+        return said + _luck(chosen)
+    said = f"Take {take}{_setting(found.record, take)}: {at} expect {_figure(found, chosen, take)}"
+    if chosen.over(take, reference) is None:
         return f"{said} ({reference}, the reference, has no whole figures to compare with)."
-    frees = reference in chosen.stalls and take not in chosen.stalls
-    free = ", with an event loop that stays free" if frees else ""
-    return f"{said}, {_times(gain, chosen.metric)} {reference} ({_figure(found, chosen, reference)}){free}."
+    free = reference in chosen.stalls and take not in chosen.stalls
+    frees = ", with an event loop that stays free" if free else ""
+    ratio = f"{_times(chosen, take, reference)} {reference} ({_figure(found, chosen, reference)})"
+    return f"{said}, {ratio}{frees}.{_levels(found, chosen)}{_luck(chosen)}"
 
 
-def _stay(found: Inputs, chosen: _Chosen) -> str:
-    take, at = chosen.take, f"at {users(chosen.load)}"
-    own = _figure(found, chosen, take)
-    if chosen.best.arm == take:
-        others = [arm for arm in chosen.best.judged if arm != take]
-        said = f"Stay with {take}: {at} it gives {own}"
-        if not others:
-            return f"{said}; no other arm has whole figures."
-        near = _nearest(chosen.best, chosen.logs[others], {})
-        much = _times(_over(chosen.logs, near, take), chosen.metric)
-        return f"{said}, and no arm gives more; the next, {near}, gives {much} it."
-    if chosen.best.arm in chosen.stalls:
-        return f"Stay with {take}: {at} it gives {own}, and leaves the event loop free."
-    apart = "no arm is told apart from it"
-    return f"Stay with {take}: {at} it gives {own}, and {apart} as better in {chosen.best.blocks} blocks."
+def _no_better(found: Inputs, chosen: Choice) -> str:
+    """Why the reference stays."""
+    others = [arm for arm in chosen.judged if arm != chosen.take and arm not in chosen.stalls]
+    if not others:
+        return "no other arm that leaves the event loop free has whole figures"
+    if chosen.unsettled:
+        return f"no arm is told apart from it as better in {chosen.blocks} blocks"
+    if chosen.equivalent:
+        delta = 100 * found.rules.delta(chosen.metric.name)
+        return f"{_listed(chosen.equivalent)} {_are(chosen.equivalent)} equivalent within {delta:g} %"
+    next_best = str(chosen.logs[others].mean().idxmax())
+    return f"no arm gives more; the next, {next_best}, gives {_times(chosen, next_best, chosen.take)} it"
 
 
-def _figure(found: Inputs, chosen: _Chosen, arm: str) -> str:
+def _are(arms: tuple[str, ...]) -> str:
+    return "is" if len(arms) == 1 else "are"
+
+
+def _listed(arms: tuple[str, ...]) -> str:
+    """The first three, and how many more."""
+    return ", ".join(arms[:3]) + (f" and {len(arms) - 3} more" if len(arms) > 3 else "")
+
+
+def _figure(found: Inputs, chosen: Choice, arm: str) -> str:
     row = row_of(found.tables.summary, arm, chosen.load)
-    return f"{short(row[THROUGHPUT])} requests/s and a median of {short(row['latency_p50_ms'])} ms"
+    least, most = ("at least ", "at most ") if arm in chosen.limited else ("", "")
+    rate = f"{least}{short(row[THROUGHPUT])} {'good answers/s' if row['failed'] else 'requests/s'}"
+    return f"{rate} and a median of {most}{short(row['latency_p50_ms'])} ms"
 
 
-def _times(gain: best.Gain, metric: Metric) -> str:
-    known = math.isfinite(gain.low + gain.high)
-    interval = f" [{gain.low:.2f}, {gain.high:.2f}]" if known else ""
-    how = "as quick as" if metric.lower_is_better else "the requests/s of"
-    return f"{gain.ratio:.2f} times{interval} {how}"
+def _times(chosen: Choice, arm: str, other: str) -> str:
+    """Such as "1.59 times [1.56, 1.63] the requests/s of"."""
+    effect = chosen.over(arm, other)
+    assert effect is not None, "both have figures"
+    bound = _bound(chosen, arm, other)
+    what = "the median latency of" if chosen.metric.lower_is_better else "the requests/s of"
+    return f"{bound}{ranking.ratio_words(effect.ratio, effect.low, effect.high)} {what}"
+
+
+def _bound(chosen: Choice, arm: str, other: str) -> str:
+    """A client that could do more might make the ratio larger or smaller: of throughput, whose is limited."""
+    mine, theirs = arm in chosen.limited, other in chosen.limited
+    if mine == theirs:
+        return "(limited by the client) " if mine else ""
+    return "at least " if mine != chosen.metric.lower_is_better else "at most "
+
+
+def _levels(found: Inputs, chosen: Choice) -> str:
+    """That the figures' quotient is not the ratio, where it is not."""
+    effect = chosen.over(chosen.take, found.reference)
+    name = "latency_p50_ms" if chosen.metric.lower_is_better else THROUGHPUT
+    mine, theirs = (
+        float(row_of(found.tables.summary, arm, chosen.load)[name]) for arm in (chosen.take, found.reference)
+    )
+    if effect is None or not theirs or f"{mine / theirs:.2f}" == f"{effect.ratio:.2f}":
+        return ""
+    return " (The figures are medians; the ratio is the mean over blocks.)"
+
+
+def _luck(chosen: Choice) -> str:
+    if chosen.luck < WORTH_SAYING_LUCK:
+        return ""
+    return f" About {100 * chosen.luck:.0f} % of its figure is the luck of being the best of many."
 
 
 def _setting(record: Mapping[str, Any], arm: str) -> str:
@@ -360,7 +277,7 @@ def _planned(record: Mapping[str, Any], arm: str) -> Mapping[str, Any]:
     return next((one for one in arms if one["name"] == arm), {})
 
 
-def _why(found: Inputs, chosen: _Chosen) -> str:
+def _why(found: Inputs, chosen: Choice) -> str:
     """Which part of a request shrinks."""
     take, reference = chosen.take, found.reference
     mine, theirs = (row_of(found.tables.summary, arm, chosen.load) for arm in (take, reference))
@@ -370,48 +287,53 @@ def _why(found: Inputs, chosen: _Chosen) -> str:
     return f"There a request {told}." if take == reference else f"Against {reference}, a request {told}."
 
 
-def _loop(chosen: _Chosen) -> str:
-    """Who holds the event loop, where it matters for the choice."""
-    first, take = chosen.best.arm, chosen.take
+def _fastest(chosen: Choice) -> str:
+    """Who holds the event loop, and at which price it is quicker."""
+    take, fastest = chosen.take, chosen.fastest
     if take in chosen.stalls:
-        near = _nearest(chosen.best, chosen.logs, chosen.stalls)
-        said = (
-            f"{take} holds the event loop: {chosen.stalls[take]}, and all else that the service awaits waits"
+        return (
+            f"{take} holds the event loop ({chosen.stalls[take]}): whatever else the service awaits, waits."
         )
-        if not near:
-            return f"{said}."
-        price = _times(_over(chosen.logs, near, take), chosen.metric)
-        return f"{said}; where that matters take {near}, {price} it."
-    if first == take or first not in chosen.stalls:
+    if fastest not in chosen.stalls:
         return ""
-    gain = _times(_over(chosen.logs, first, take), chosen.metric)
     return (
-        f"{first} gives {gain} {take}, but holds the event loop ({chosen.stalls[first]}): "
-        "only for a service that does nothing beside."
+        f"{fastest} gives {_times(chosen, fastest, take)} {take}, but holds the event loop "
+        f"({chosen.stalls[fastest]}): take it only if this route is all that the service does."
     )
 
 
-def _rivals(found: Inputs, chosen: _Chosen) -> str:
+def _rivals(found: Inputs, chosen: Choice) -> str:
     """Who could be the best as well, and which of them is cheaper."""
-    may_be = [arm for arm in (chosen.best.arm, *chosen.best.rivals) if arm != chosen.take]
-    if not may_be or chosen.take not in (chosen.best.arm, *chosen.best.rivals):
-        return ""
-    named = ", ".join(may_be[:3]) + (f" and {len(may_be) - 3} more" if len(may_be) > 3 else "")
-    said = f"Not told apart in {chosen.best.blocks} blocks: {named}"
+    delta = f"{100 * found.rules.delta(chosen.metric.name):g} %"
+    said = []
+    if chosen.equivalent and chosen.take != found.reference:
+        said.append(f"Equivalent within {delta}: {_listed(chosen.equivalent)}")
+    if chosen.unsettled:
+        said.append(f"Not told apart in {chosen.blocks} blocks: {_listed(chosen.unsettled)}")
+    if cheaper := _cheaper_rival(found, chosen):
+        said.append(cheaper)
+    least, most = _blocks(found, chosen)
+    if most:
+        blocks = str(least) if least == most else f"{least} to {most}"
+        said.append(f"an interval of ±{delta} would take {blocks} blocks")
+    return f"{'; '.join(said)}." if said else ""
+
+
+def _cheaper_rival(found: Inputs, chosen: Choice) -> str:
+    may_be = [*chosen.equivalent, *chosen.unsettled]
     memory = {arm: _memory_mb(found, arm, chosen.load) for arm in (chosen.take, *may_be)}
     known = {arm: size for arm, size in memory.items() if not math.isnan(size)}
     least = min(known, key=lambda arm: known[arm], default="")
-    if least and least != chosen.take and known.get(chosen.take, 0.0) >= WORTH_SAYING * known[least]:
-        said += f"; {least} takes {short(known[least])} MB of memory instead of {short(known[chosen.take])}"
-    blocks = _blocks_to_tell(found, chosen)
-    return f"{said}; about {blocks} blocks would tell it from {_rival(chosen)}." if blocks else f"{said}."
+    if not least or least == chosen.take or known.get(chosen.take, 0.0) < WORTH_SAYING * known[least]:
+        return ""
+    return f"{least} takes {short(known[least])} MB of memory instead of {short(known[chosen.take])}"
 
 
 def _memory_mb(found: Inputs, arm: str, load: str) -> float:
     return float(row_of(found.tables.costs, arm, load).get("memory_uss_mb", math.nan))
 
 
-def _costs(found: Inputs, chosen: _Chosen) -> str:
+def _costs(found: Inputs, chosen: Choice) -> str:
     """What it takes, beside what the reference takes."""
     if chosen.take == found.reference:
         return ""
@@ -434,10 +356,11 @@ def _beside(value: float, other: float, reference: str) -> str:
     return f" (as {reference})" if alike else f" ({reference}: {short(other)})"
 
 
-def _elsewhere(found: Inputs, chosen: _Chosen) -> str:
+def _elsewhere(found: Inputs, chosen: Choice) -> str:
     """Under which other load that was measured another arm is better, and where the advised one is a loss."""
-    bests = _at_others(found, list(chosen.best.judged), chosen.load)
-    worse = [(load, first.arm) for load, first in bests if _loses(chosen.take, first)]
+    free = [arm for arm in chosen.judged if arm not in chosen.stalls or chosen.take in chosen.stalls]
+    bests = choice.at_others(found, free, chosen.load)
+    worse = [(load, first.arm) for load, first in bests if choice.loses(chosen.take, first)]
     told = [
         f"at {users(load)} {arm} is better {_medians(found, chosen, arm, load)}" for load, arm in worse[:2]
     ]
@@ -445,20 +368,19 @@ def _elsewhere(found: Inputs, chosen: _Chosen) -> str:
     if slower:
         told.append(f"at {', '.join(slower)} {chosen.take} is slower than {found.reference}")
     changes = f"Another load changes this: {'; '.join(told)}." if told else ""
-    return " ".join(filter(None, [_by_median(found, chosen), changes]))
+    return " ".join(filter(None, [_by_median(found, chosen, free), changes]))
 
 
-def _by_median(found: Inputs, chosen: _Chosen) -> str:
+def _by_median(found: Inputs, chosen: Choice, arms: list[str]) -> str:
     """Who is better by the median latency, where the arm was chosen by throughput."""
-    arms = [arm for arm in chosen.best.judged if arm not in chosen.stalls or chosen.take in chosen.stalls]
     first = best.of(best.figures(found.side, arms, chosen.load, best.LATENCIES))
-    if chosen.metric.lower_is_better or first is None or not _loses(chosen.take, first):
+    if chosen.metric.lower_is_better or first is None or not choice.loses(chosen.take, first):
         return ""
     medians = _medians(found, chosen, first.arm, chosen.load)
     return f"By the median alone {first.arm} is better at {users(chosen.load)} {medians}."
 
 
-def _medians(found: Inputs, chosen: _Chosen, arm: str, load: str) -> str:
+def _medians(found: Inputs, chosen: Choice, arm: str, load: str) -> str:
     values = [row_of(found.tables.summary, one, load)["latency_p50_ms"] for one in (arm, chosen.take)]
     mine, theirs = map(short, values)
     if mine == theirs:
@@ -474,24 +396,8 @@ def _slower_at(found: Inputs, arm: str) -> list[str]:
     return [load for load in mine.loc[slower, "load"].astype(str) if not load.startswith("own(")]
 
 
-def _at_others(found: Inputs, arms: list[str], load: str) -> Iterator[tuple[str, Best]]:
-    """The best of these arms under every other load that is the same for all, the fewest users first."""
-    summary = found.tables.summary.sort_values("concurrency", kind="stable")
-    for other in dict.fromkeys(summary["load"].astype(str)):
-        whole = [arm for arm in _arms(found, other) if arm in arms and not _spoilt(found, arm, other)]
-        if other == load or other.startswith("own(") or not whole:
-            continue
-        first = best.of(best.figures(found.side, whole, other, best.LATENCIES))
-        if first is not None:
-            yield other, first
-
-
-def _loses(arm: str, first: Best) -> bool:
-    return arm in first.judged and arm not in (first.arm, *first.rivals)
-
-
 def _left_out(found: Inputs, load: str) -> str:
-    told = [said for arm in _arms(found, load) if (said := _spoilt(found, arm, load))]
+    told = [said for arm in choice.arms_at(found, load) if (said := choice.spoilt(found, arm, load))]
     more = [f"{len(told) - 2} more"] if len(told) > 2 else []
     return f"Not considered: {'; '.join([*told[:2], *more])}." if told else ""
 
@@ -518,7 +424,7 @@ def _would_change(found: Inputs, arm: str, load: str) -> str:
         "model": f"a faster model call, which is {share} now{_longer_io(row)}",
         "queue": f"more calls at once or {_quicker(found)}, as {share} is waiting for a worker",
     }
-    stalls = part == "io" and _stalls(found, arm, load)
+    stalls = part == "io" and choice.stalls(found, arm, load)
     return f"What would change this: {ways[part]}." if part in ways and not stalls else ""
 
 
@@ -555,27 +461,23 @@ def _longer_io(row: Mapping[str, Any]) -> str:
 # -- what to run next ------------------------------------------------------------------------------------
 
 
-def _next(found: Inputs, chosen: _Chosen) -> str:
-    """More blocks of the two that cannot be told apart, where those would tell."""
-    blocks = _blocks_to_tell(found, chosen)
-    return again.command(found.record, arms=(chosen.take, _rival(chosen)), blocks=blocks) if blocks else ""
+def _next(found: Inputs, chosen: Choice) -> str:
+    """More blocks of the two that are not settled, where so many can be run."""
+    _, most = _blocks(found, chosen)
+    if not most:
+        return ""
+    return again.command(found.record, arms=(chosen.take, chosen.unsettled[0]), blocks=most)
 
 
-def _rival(chosen: _Chosen) -> str:
-    """The first of those that could be taken instead; "" where there is none."""
-    may_be = [arm for arm in (chosen.best.arm, *chosen.best.rivals) if arm != chosen.take]
-    free = [arm for arm in may_be if arm not in chosen.stalls or chosen.take in chosen.stalls]
-    return free[0] if free else ""
-
-
-def _blocks_to_tell(found: Inputs, chosen: _Chosen) -> int:
-    """How many blocks would tell the advised arm from its rival; 0 where none, or too many, would."""
-    rival = _rival(chosen)
-    if not rival:
-        return 0
-    effect = stats.effect((chosen.logs[rival] - chosen.logs[chosen.take]).dropna())
-    needed = stats.blocks_to_decide(effect, found.rules.delta(chosen.metric.name))
-    return needed if chosen.best.blocks < needed <= MOST_BLOCKS else 0
+def _blocks(found: Inputs, chosen: Choice) -> tuple[int, int]:
+    """How many blocks an interval as narrow as δ would take, at least and at most; (0, 0): no forecast."""
+    first = next((arm for arm in chosen.unsettled if arm not in chosen.limited), "")
+    effect = chosen.over(first, chosen.take) if first and chosen.take not in chosen.limited else None
+    if effect is None:
+        return 0, 0
+    delta = found.rules.delta(chosen.metric.name)
+    least, most = stats.blocks_for_width(effect, delta, counted=found.side.counted, level=found.rules.level)
+    return (least, most) if most <= MOST_BLOCKS else (0, 0)
 
 
 def _too_few(found: Inputs, blocks: int) -> Advice:

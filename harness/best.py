@@ -7,10 +7,10 @@ The best of many is partly the luckiest of many: its own figures are too good. T
   the same comparisons as Hsu 1984, Ann. Statist. 12:1136). What remains holds the truly best arm at the
   level, however many arms there are, so no further correction is needed. Blocks are paired; the largest t is
   held against that of sign flips of whole blocks, which keep how the arms' figures hang together.
-* *what it gives*: blocks are resampled with the choice inside; by how much the choice looks better in its own
-  resample than in all blocks is its optimism (Efron 1983, J. Am. Stat. Assoc. 78:316), which is taken off.
-  The interval is Student's t over blocks, its lower end lower by the optimism. Where the choice is clear,
-  nothing changes. `tests/test_best.py` simulates how often it covers the truth.
+* *how lucky it is*: blocks are resampled with the choice inside; by how much the choice looks better in its
+  own resample than in all blocks is its optimism (Efron 1983, J. Am. Stat. Assoc. 78:316). It is stated
+  beside the figure, which stays that of the tables. Where the choice is clear, it is 0. `tests/test_best.py`
+  simulates how often the interval covers the truth when its lower end is lower by the optimism.
 """
 
 from __future__ import annotations
@@ -37,24 +37,12 @@ _RESAMPLES = 999
 _TINY = 1e-24  # a variance below it is rounding
 
 
-class Gain(NamedTuple):
-    """What choosing gives, as a value or as a ratio, with its 95 % interval. NaN where it is not known."""
-
-    ratio: float
-    low: float
-    high: float
-
-
-UNKNOWN = Gain(math.nan, math.nan, math.nan)
-
-
 class Best(NamedTuple):
-    """The arm with the best mean; above 1 is better."""
+    """The arm with the best mean."""
 
     arm: str
     rivals: tuple[str, ...]  # not told apart from it, the best first
-    value: Gain  # the best's own figure
-    gain: Gain  # over the reference's
+    optimism: float  # by how much, on the log scale, being chosen as the best flatters its figure
     judged: tuple[str, ...]  # all that could be, in the order given
     blocks: int
 
@@ -84,7 +72,7 @@ def figures(side: Side, arms: list[str], load: str, metric: Metric) -> pd.DataFr
         return pd.DataFrame({arm: sign * np.log(cell.by_block(metric)) for arm, cell in whole.items()})
 
 
-def of(logs: pd.DataFrame, reference: str | None = None) -> Best | None:
+def of(logs: pd.DataFrame) -> Best | None:
     """The best of the columns (arms); rows are blocks, cells logs, the higher the better.
 
     Blocks that an arm lacks do not count, nor an arm that has a figure nowhere. None where nothing is left.
@@ -97,36 +85,26 @@ def of(logs: pd.DataFrame, reference: str | None = None) -> Best | None:
     order = np.argsort(-values.mean(axis=0), kind="stable")
     names = [str(name) for name in finite.columns]
     beaten = _beaten(values)
-    gain = UNKNOWN
-    if reference in names:
-        gain = _judged(values, values - values[:, [names.index(reference)]], int(order[0]))
     return Best(
         arm=names[order[0]],
         rivals=tuple(names[place] for place in order[1:] if not beaten[place]),
-        value=_judged(values, values, int(order[0])),
-        gain=gain,
+        optimism=_optimism(values),
         judged=tuple(names),
         blocks=len(values),
     )
 
 
-def _judged(values: Floats, figures: Floats, best: int) -> Gain:
-    """The best's mean figure without what the choice by `values` flatters it with."""
-    plain, flattered = float(figures[:, best].mean()), _optimism(values, figures)
-    low, high = (float(end) for end in stats.mean_interval(figures[:, best]))
-    return Gain(*(math.exp(log) for log in (plain - flattered, low - flattered, high)))
-
-
-def _optimism(values: Floats, figures: Floats) -> float:
+def _optimism(values: Floats) -> float:
     """How much better the arm chosen in a resample of blocks looks there than in all blocks, on the mean."""
     blocks = len(values)
     if blocks < 2:
         return 0.0
+    values = values - values.mean(axis=1, keepdims=True)  # what all arms of a block share chooses none
     weights = stats.resamples(blocks, _RESAMPLES, np.random.default_rng(1)) / blocks
     chosen = (weights @ values).argmax(axis=1)
-    there = np.einsum("rb,br->r", weights, figures[:, chosen])
+    there = np.einsum("rb,br->r", weights, values[:, chosen])
     # a resample varies less than new blocks would, by (n - 1) / n
-    return float((there - figures.mean(axis=0)[chosen]).mean() * math.sqrt(blocks / (blocks - 1)))
+    return float((there - values.mean(axis=0)[chosen]).mean() * math.sqrt(blocks / (blocks - 1)))
 
 
 def _beaten(values: Floats) -> list[bool]:

@@ -49,14 +49,21 @@ class _Run(NamedTuple):
         return self.found.run.record
 
 
-def compare(first: str, second: str | None, *, force: bool) -> Comparison:
-    """RUN alone: its arms with its reference. RUN:A and RUN:B, or two runs: the second with the first.
+def compare(first: str, second: str | None, *, force: bool, all_pairs: bool = False) -> Comparison:
+    """RUN alone: its arms with its reference, or `all_pairs`. RUN:A and RUN:B, or two runs: the second with
+    the first.
 
     Raises UsageError for arms that are not there, NotComparable when machine, model or load differ (unless
     `force`) or nothing is left, and HarnessError when a folder is no run.
     """
     old_folder, old_arm = _split(first)
     old = _read(old_folder)
+    if all_pairs and (second is not None or old_arm is not None):
+        raise UsageError(
+            "--all-pairs compares the arms of one run.", stage=STAGE, hint="Give the run's folder alone."
+        )
+    if all_pairs:
+        return _all_pairs(old, force=force)
     if second is None:
         return _against_reference(old, old_arm, force=force)
     new_folder, new_arm = _split(second)
@@ -76,7 +83,7 @@ def _split(text: str) -> tuple[Path, str | None]:
 def _read(folder: Path) -> _Run:
     run = store.read(folder)
     found = evidence.of(run)
-    return _Run(folder, found, Side(found.derived, run.trials, "", found.excluded, found.invalid))
+    return _Run(folder, found, found.side)
 
 
 def _against_reference(run: _Run, arm: str | None, *, force: bool) -> Comparison:
@@ -101,6 +108,26 @@ def _against_reference(run: _Run, arm: str | None, *, force: bool) -> Comparison
         )
     missing = [*left_out, *_not_run(run, reference, [name for name in others if name not in apart])]
     return Comparison(table, run.facts.rules, [*_known(run, table), *left_out], missing)
+
+
+def _all_pairs(run: _Run, *, force: bool) -> Comparison:
+    """Every arm with every one before it in the plan, if they do the same work; the twin is no arm."""
+    _refuse_no_arms(run)
+    arms = [arm for arm in run.facts.arms if arm in run.side.arms()]
+    twins = _twins(run)
+    tables = []
+    for number, reference in enumerate(arms[:-1], start=1):
+        others = arms[number:]
+        apart = {} if force else comparable.other_work(run.record, reference, others)
+        only = set(others) - set(apart)
+        tables.append(_arms(run, reference, only=only, withheld=comparison.noisy(twins)))
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        raise NotComparable(f"{run.folder} has no two arms that do the same work.", stage=STAGE)
+    table = pd.concat(tables, ignore_index=True)
+    pairs = len(table[["arm", "reference"]].drop_duplicates())
+    note = f"{pairs} pairs, each judged by itself: of many that are alike some differ by chance."
+    return Comparison(table, run.facts.rules, [note, *_known(run, twins)], [])
 
 
 def _two_arms(run: _Run, reference: str | None, arm: str | None, *, force: bool) -> Comparison:
@@ -162,13 +189,10 @@ def _other_work(old: _Run, new: _Run, pairs: list[tuple[str, str]]) -> dict[tupl
 
 def _arms(run: _Run, reference: str, *, only: set[str], withheld: str = "") -> pd.DataFrame:
     return comparison.arms(
-        run.side.derived,
-        run.side.trials,
+        run.side,
         reference=reference,
         twin=run.facts.twin,
         rules=run.facts.rules,
-        excluded=run.side.excluded,
-        invalid=run.side.invalid,
         only=only,
         withheld=run.found.withheld or withheld,
     )

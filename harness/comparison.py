@@ -19,7 +19,7 @@ import pandas as pd
 from harness import analysis, saturation, stats, unpaired
 from harness.analysis import LATENCY, THROUGHPUT
 from harness.records import OK, PILOT_BLOCK, TWIN_SUFFIX
-from harness.stats import ALPHA, Effect, Pool, Verdict
+from harness.stats import ALPHA, FEWEST_BLOCKS, Effect, Pool, Verdict
 
 Invalid = Mapping[tuple[str, str], str]  # (arm, load) → why the instrument was not fit there
 
@@ -46,9 +46,11 @@ COLUMNS = [
     "p_holm",
     "lag1",
     "drifts",
-    "blocks_needed",  # in all, for a verdict; of inconclusive rows only
+    "blocks_least",  # to run, until the interval is as narrow as δ; of inconclusive rows only
+    "blocks_most",
     "verdict",
-    "reason",
+    "why",  # of inconclusive verdicts and of uncertain sizes
+    "reason",  # what else has to be known
     "sentence",
 ]
 
@@ -122,6 +124,11 @@ class Metric(NamedTuple):
         return self.name in (LATENCY, "service_ms", "queue_ms")
 
     @property
+    def is_seen_by_client(self) -> bool:
+        """The load generator's own work is in it."""
+        return self.name in (LATENCY, "service_ms", THROUGHPUT)
+
+    @property
     def tail(self) -> int | None:
         """95 or 99; None of what is compared by one figure a block."""
         return int(self.stat[1:]) if self.stat.startswith("p") else None
@@ -169,6 +176,7 @@ class Side:
     label: str = ""
     excluded: Collection[int] = ()  # blocks left out by criteria fixed before the run
     invalid: Invalid = dataclasses.field(default_factory=dict)
+    limited: Invalid = dataclasses.field(default_factory=dict)  # … why the client could do no more
 
     def arms(self) -> list[str]:
         """Those that have a trial, in the order of ordered categories, else as they appear."""
@@ -189,7 +197,14 @@ class Side:
         its = self._counted()
         trials = its[(its["arm"] == arm) & (its["load"] == load) & ~its["block"].isin(list(self.excluded))]
         name = f"{self.label}:{arm}" if self.label else arm
-        return _Cell(name, rows, trials, self.invalid.get((arm, load), ""))
+        invalid, limited = (known.get((arm, load), "") for known in (self.invalid, self.limited))
+        return _Cell(name, rows, trials, invalid, limited)
+
+    @property
+    def counted(self) -> float:
+        """The share of the blocks that are not excluded; 1 where there is none."""
+        blocks = set(self._counted()["block"])
+        return len(blocks - set(self.excluded)) / len(blocks) if blocks else 1.0
 
     @cached_property
     def _cells(self) -> analysis.Cells:
@@ -200,14 +215,11 @@ class Side:
 
 
 def arms(
-    derived: pd.DataFrame,
-    trials: pd.DataFrame,
+    side: Side,
     *,
     reference: str,
     twin: str | None = None,
     rules: Rules = Rules(),
-    excluded: Collection[int] = (),
-    invalid: Invalid | None = None,
     only: Collection[str] | None = None,
     withheld: str = "",
 ) -> pd.DataFrame:
@@ -216,13 +228,14 @@ def arms(
     Returns `COLUMNS`, in the order of loads within arms. Blocks are paired: the unit is the log ratio of a
     block's two figures. p_holm: of one arm's rows that are not primary, all loads together, one family; a
     primary row is a claim of its own and keeps its p, but the twin's primary rows are one family over loads.
-    A row that is not primary is faster or slower only where p_holm < 0.05, and else inconclusive: its reason
-    says so. Equivalence stays. An open load that either side could not take is called saturated.
+    A row that is not primary is faster or slower only where p_holm < 0.05, and else inconclusive, as its
+    "why" says so. Equivalence stays. Where the client could do no more, the arm is at least as good as it
+    looks: a verdict that this could turn is "limited by the client". An open load that either side could not
+    take is called saturated.
     When the twin differs (primary effect beyond δ and p_holm < 0.05 at any load), or `withheld` gives a
     reason, every verdict but "invalid" is "noisy session". No arm and load is dropped silently: without
     a common block its rows say so and are "invalid".
     """
-    side = Side(derived, trials, "", excluded, invalid or {})
     others = [arm for arm in side.arms() if arm != reference and (only is None or arm in only)]
     references = {load: side.cell(reference, load) for load in side.loads(reference)}
     pairs = (
@@ -231,7 +244,7 @@ def arms(
         for load in side.loads(arm)
         if load in references
     )
-    return _table(pairs, rules, withheld)
+    return _table(pairs, rules, withheld, side.counted)
 
 
 def runs(
@@ -259,6 +272,7 @@ def runs(
         ],
         rules,
         withheld,
+        min(before.counted, after.counted),
     )
 
 
@@ -289,18 +303,13 @@ def twin_doubt(table: pd.DataFrame, twin: str | None) -> str:
     told = seen[np.isfinite(seen["ratio"].astype(float)) & seen["p"].notna()]
     if told.empty:
         return f"The twin could not tell: {twin} has no comparison with a finite ratio."
-    if min(_least_p(int(blocks)) for blocks in told["blocks"]) * len(told) < ALPHA:
+    most = int(told["blocks"].max())
+    if most >= FEWEST_BLOCKS:
         return ""
     return (
-        f"The twin could not tell: of {_counted(int(told['blocks'].max()), 'block')} and "
-        f"{_counted(len(told), 'load')} no p can fall below {ALPHA:g} (2/2^blocks x loads, by Holm), "
+        f"The twin could not tell: it has {_counted(most, 'block')}, and a difference takes {FEWEST_BLOCKS}, "
         "so a noisy session would look quiet. Run more blocks (--blocks)."
     )
-
-
-def _least_p(blocks: int) -> float:
-    """What a sign-flip test of so many blocks can give at the least."""
-    return max(2.0 / 2.0**blocks, 1 / (1 + stats.RANDOM_FLIPS))
 
 
 # -- one row -------------------------------------------------------------------------------------------
@@ -314,6 +323,7 @@ class _Cell:
     rows: pd.DataFrame  # requests of the ok trials, every phase
     trials: pd.DataFrame  # all of them
     invalid: str
+    limited: str  # why its throughput is a lower bound, and its latency an upper one
     _figures: dict[Metric, pd.Series[float]] = dataclasses.field(default_factory=dict)
     _pools: dict[frozenset[int], Pool] = dataclasses.field(default_factory=dict)
 
@@ -414,11 +424,14 @@ class _Found(NamedTuple):
     trouble: str = ""  # why there is no finite ratio
 
 
-def _table(pairs: Iterable[_Pair], rules: Rules, withheld: str) -> pd.DataFrame:
+def _table(pairs: Iterable[_Pair], rules: Rules, withheld: str, counted: float) -> pd.DataFrame:
+    """`counted`: the share of the blocks that are not excluded."""
     rows = [row for pair in pairs for row in _rows(pair, rules)]
     _adjust(rows)
     _let_holm_decide(rows)
     _withhold(rows, withheld or _twin_differs(rows, rules))
+    for row in rows:
+        row |= {"why": _why(row, rules), **_forecast(row, rules, counted)}
     return pd.DataFrame([row | {"sentence": _sentence(row, rules)} for row in rows], columns=COLUMNS)
 
 
@@ -439,6 +452,8 @@ def _row(pair: _Pair, metric: Metric, found: _Found, invalid: str, rules: Rules)
     verdict = stats.verdict(
         effect, delta, lower_is_better=metric.lower_is_better, invalid=bool(invalid), noisy=False
     )
+    if _may_be_the_clients(verdict, pair, metric):
+        verdict = Verdict.CLIENT_LIMITED
     known = [invalid] if invalid else [cell.lost for cell in pair.sides]
     return {
         "load": pair.load,
@@ -459,13 +474,26 @@ def _row(pair: _Pair, metric: Metric, found: _Found, invalid: str, rules: Rules)
         "p": math.nan if invalid else effect.p,  # what is invalid belongs to no family of tests
         "lag1": effect.lag1,
         "drifts": effect.drifts,
-        "blocks_needed": _needed(effect, delta) if verdict == Verdict.INCONCLUSIVE else math.nan,
         "verdict": verdict,
         "reason": "; ".join(filter(None, [*known, found.trouble, _drift(effect), saturated])),
         "_metric": metric,
         "_found": found,
         "_saturated": saturated,
+        "_limited": "; ".join(f"{cell.name}: {cell.limited}" for cell in pair.sides if cell.limited),
     }
+
+
+_FASTER = (Verdict.FASTER, Verdict.FASTER_SIZE_UNCERTAIN)
+_SLOWER = (Verdict.SLOWER, Verdict.SLOWER_SIZE_UNCERTAIN)
+
+
+def _may_be_the_clients(verdict: Verdict, pair: _Pair, metric: Metric) -> bool:
+    """Whether a client that could do more might turn the verdict: it can only make its arm look worse."""
+    arm, reference = (bool(cell.limited) for cell in pair.sides)
+    if verdict == Verdict.INVALID or not metric.is_seen_by_client or not (arm or reference):
+        return False
+    safe = () if arm and reference else _FASTER if arm else _SLOWER
+    return verdict not in safe
 
 
 def _find(pair: _Pair, counted: list[frozenset[int]], metric: Metric, level: float) -> _Found | None:
@@ -529,10 +557,6 @@ def _difference(arm: float, reference: float) -> float:
     return math.nan if math.isinf(arm) and math.isinf(reference) else arm - reference
 
 
-def _needed(effect: Effect, delta: float) -> float:
-    return float(stats.blocks_to_decide(effect, delta) or math.nan)
-
-
 def _drift(effect: Effect) -> str:
     if not effect.drifts:
         return ""
@@ -554,29 +578,56 @@ def _adjust(rows: list[dict[str, Any]]) -> None:
     """Holm, in each family apart: see `arms`."""
     families: dict[tuple[str, bool], list[dict[str, Any]]] = {}
     for row in rows:
-        row["p_holm"] = row["p"]
+        row |= {"p_holm": row["p"], "_family": 1}
         if row["twin"] or not row["primary"]:
             families.setdefault((row["arm"], row["primary"]), []).append(row)
     for family in families.values():
+        known = sum(not math.isnan(row["p"]) for row in family)
         for row, adjusted in zip(family, stats.holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = float(adjusted)
+            row |= {"p_holm": float(adjusted), "_family": known}
 
 
 def _let_holm_decide(rows: list[dict[str, Any]]) -> None:
     """Rows that are not primary are many, so an interval without 1 is not enough: see `arms`."""
     for row in rows:
-        if row["primary"] or row["verdict"] not in DIFFERENT or row["p_holm"] < ALPHA:
-            continue
-        p = "there is no p" if math.isnan(row["p_holm"]) else f"p = {row['p_holm']:.2g}"
-        why = f"{p} by Holm's correction, and faster or slower takes p < {ALPHA:g}"
-        reason = "; ".join(filter(None, [row["reason"], why]))
-        row |= {"verdict": Verdict.INCONCLUSIVE, "reason": reason}
+        if row["verdict"] in DIFFERENT and not (row["primary"] or row["p_holm"] < ALPHA):
+            row["verdict"] = Verdict.INCONCLUSIVE
+
+
+def _why(row: dict[str, Any], rules: Rules) -> str:
+    """What keeps a row from a verdict, or from the size of its difference; "" where nothing does."""
+    margin = f"{100 * rules.delta(row['metric']):g} %"
+    if row["verdict"] in (Verdict.FASTER_SIZE_UNCERTAIN, Verdict.SLOWER_SIZE_UNCERTAIN):
+        return f"the interval touches {margin}"
+    if row["verdict"] == Verdict.CLIENT_LIMITED:
+        return str(row["_limited"])
+    if row["verdict"] != Verdict.INCONCLUSIVE:
+        return ""
+    if row["blocks"] < FEWEST_BLOCKS:
+        return f"{_counted(row['blocks'], 'block')}, and a verdict takes {FEWEST_BLOCKS}"
+    if math.isnan(row["low"]) or math.isnan(row["high"]):
+        return "there is no interval"
+    if row["low"] <= 1 <= row["high"]:
+        return f"the interval holds 1 and exceeds ±{margin}"
+    if math.isnan(row["p_holm"]):
+        return "there is no p"
+    return f"p = {row['p_holm']:.2g} after correction for {_counted(row['_family'], 'comparison')}"
+
+
+def _forecast(row: dict[str, Any], rules: Rules, counted: float) -> dict[str, float]:
+    """Blocks to run until the interval is as narrow as δ; NaN beside every verdict, and where not known."""
+    least = most = 0
+    if row["verdict"] == Verdict.INCONCLUSIVE:
+        found, delta = row["_found"].effect, rules.delta(row["metric"])
+        least, most = stats.blocks_for_width(found, delta, counted=counted, level=rules.level)
+    return {"blocks_least": float(least or math.nan), "blocks_most": float(most or math.nan)}
 
 
 def _twin_differs(rows: list[dict[str, Any]], rules: Rules) -> str:
     """The sentence that says so, of the load where it differs most; "" when the session was quiet."""
     seen = [row for row in rows if row["twin"] and row["primary"]]
-    beyond = [row for row in seen if _size(row["ratio"]) > rules.delta_latency and row["p_holm"] < ALPHA]
+    judged = [row for row in seen if row["blocks"] >= FEWEST_BLOCKS and row["p_holm"] < ALPHA]
+    beyond = [row for row in judged if _size(row["ratio"]) > rules.delta_latency]
     if not beyond:
         return ""
     worst = max(beyond, key=lambda row: float(_size(row["ratio"])))
@@ -593,7 +644,7 @@ def _twin_differs(rows: list[dict[str, Any]], rules: Rules) -> str:
 def _withhold(rows: list[dict[str, Any]], why: str) -> None:
     for row in rows:
         if why and row["verdict"] != Verdict.INVALID:
-            row |= {"verdict": Verdict.NOISY, "reason": why, "blocks_needed": math.nan}
+            row |= {"verdict": Verdict.NOISY, "reason": why}
 
 
 def _twins(table: pd.DataFrame) -> pd.DataFrame:
@@ -649,9 +700,17 @@ def _ending(row: dict[str, Any], rules: Rules) -> str:
         return f"equivalent within {delta:g} % ({inside})"
     if verdict == Verdict.NOISY:
         return "noisy session, no verdict"
-    if verdict == Verdict.INCONCLUSIVE and not math.isnan(row["blocks_needed"]):
-        return f"inconclusive, a verdict would take about {row['blocks_needed']:.0f} blocks"
-    return str(verdict)
+    said = f"{verdict}: {row['why']}" if row["why"] else str(verdict)
+    if math.isnan(row["blocks_most"]):
+        return said
+    delta = 100 * rules.delta(row["metric"])
+    return f"{said}; an interval of ±{delta:g} % would take {_range(row)} blocks"
+
+
+def _range(row: dict[str, Any]) -> str:
+    """Such as "14 to 35"."""
+    least, most = int(row["blocks_least"]), int(row["blocks_most"])
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def _ratio(value: float) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 import pandas as pd
 
 from harness import analysis, comparison, machine, store
+from harness.errors import UsageError
 from harness.records import OK, PILOT_BLOCK
 
 TOLD = 3  # of many alike a warning names so many
@@ -24,6 +25,46 @@ class Evidence:
     excluded: dict[int, str]  # those, unless no other is left: then all are shown, and verdicts withheld
     withheld: str  # why nothing may be judged; empty when it may
     invalid: dict[tuple[str, str], str]  # (arm, load) → why the instrument was not fit there
+    limited: dict[tuple[str, str], str]  # (arm, load) → why its figures are bounds: the client can do no more
+
+    @property
+    def side(self) -> comparison.Side:
+        """What of the run is compared."""
+        return comparison.Side(self.derived, self.run.trials, "", self.excluded, self.invalid, self.limited)
+
+
+def against(run: store.Run, reference: str) -> Evidence:
+    """As `of`, with another arm as the reference; UsageError when the run has no such arm.
+
+    The twin is the plan's reference run again. It says how quiet the session was, and is left out.
+    """
+    planned = of(run)
+    twin = planned.facts.twin
+    arms = [arm for arm in planned.side.arms() if arm != twin]
+    if reference not in arms:
+        raise UsageError(
+            f"{run.folder} has no trial of an arm {reference!r}.",
+            stage="report",
+            hint=f"It has: {', '.join(arms) or 'none'}.",
+        )
+    if reference == planned.facts.reference:
+        return planned
+    noisy = ""
+    if twin is not None:
+        rules, only = planned.facts.rules, {twin}
+        noisy = comparison.noisy(
+            comparison.arms(
+                planned.side, reference=planned.facts.reference, twin=twin, rules=rules, only=only
+            )
+        )
+    plan = {**(run.record.get("plan") or {}), "reference": reference, "twin": False}
+    shown = run._replace(
+        record={**run.record, "plan": plan},
+        requests=run.requests[run.requests["arm"] != twin],
+        trials=run.trials[run.trials["arm"] != twin],
+    )
+    found = of(shown)
+    return dataclasses.replace(found, withheld=found.withheld or noisy)
 
 
 def of(run: store.Run) -> Evidence:
@@ -46,7 +87,11 @@ def of(run: store.Run) -> Evidence:
         requests = requests[~requests["block"].isin(list(excluded))]
     derived = analysis.derive(requests, run.trials)
     derived["arm"] = pd.Categorical(derived["arm"], categories=arms_of(run), ordered=True)
-    return Evidence(run, facts, derived, spoilt, excluded, withheld, _invalid(derived, run.trials))
+    invalid, limited = (
+        _invalid(derived, run.trials),
+        machine.limited_by_client(run.trials, run.requests, run.record),
+    )
+    return Evidence(run, facts, derived, spoilt, excluded, withheld, invalid, limited)
 
 
 def _interrupted(run: store.Run) -> dict[int, str]:

@@ -37,6 +37,10 @@ IDLE_SHARE = 0.01  # an idle arm that burns more takes it from the one that is m
 LATE_CELL_P99_MS = 10.0
 LATE_CELL_SHARE = 0.05  # of the p50 latency: what two arms may differ by and still be called equivalent
 
+# where the load generator is the bottleneck: beyond that its own queue is in every latency
+MOST_OF_CLIENT_LIMIT = 0.5  # of the requests a second that it can send
+MOST_OF_A_CORE = 0.5  # of the one core that it has: as much, where nobody has seen what it can send
+
 LATE_SELF_CHECK_P50_MS = 1.0  # of the method: dispatch lag at half the roofline
 LATE_SELF_CHECK_P99_MS = 8.0
 
@@ -162,6 +166,45 @@ def late_generator(record: Mapping[str, Any]) -> list[str]:
         for p50, p99 in late
         if p50 > LATE_SELF_CHECK_P50_MS or p99 > LATE_SELF_CHECK_P99_MS
     ]
+
+
+def limited_by_client(
+    trials: pd.DataFrame, requests: pd.DataFrame, record: Mapping[str, Any]
+) -> dict[tuple[str, str], str]:
+    """(arm, load) → why the load generator was the bottleneck there, in most of its good trials.
+
+    A throughput is then a lower bound of what the arm can do, a latency an upper bound.
+    """
+    good = trials[(trials["block"] > PILOT_BLOCK) & (trials["state"] == OK)]
+    sent = requests.groupby("trial")["done_ms"].agg(["size", "max"])
+    good = good.merge(sent, left_on="trial", right_index=True)
+    good = good[good["max"] > 0]
+    busy = pd.to_numeric(good["client_cpu_ms"]) / good["max"]
+    good = good.assign(sent_per_s=good["size"] / good["max"] * 1e3, busy=busy)
+    limit_per_s = client_limit_per_s(record)
+    cells = good.groupby(["arm", "load"], sort=False, observed=True)[["sent_per_s", "busy"]].median()
+    told = {
+        (str(cell["arm"]), str(cell["load"])): _client_limit(cell["sent_per_s"], cell["busy"], limit_per_s)
+        for cell in cells.reset_index().to_dict("records")
+    }
+    return {cell: why for cell, why in told.items() if why}
+
+
+def client_limit_per_s(record: Mapping[str, Any]) -> float:
+    """What the load generator could send at most when the run began; NaN where nobody looked."""
+    told = record.get("self_check") or []
+    rates = [found.get("requests_per_s") for found in ([told] if isinstance(told, Mapping) else told)]
+    return min((float(rate) for rate in rates if rate), default=math.nan)
+
+
+def _client_limit(sent_per_s: float, busy: float, limit_per_s: float) -> str:
+    if sent_per_s > MOST_OF_CLIENT_LIMIT * limit_per_s:
+        return (
+            f"the load generator sent {sent_per_s:.0f} of the {limit_per_s:.0f} requests/s that it can send"
+        )
+    if busy > MOST_OF_A_CORE:
+        return f"the load generator kept {100 * busy:.0f} % of its core busy"
+    return ""
 
 
 # -- blocks --------------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 Pure: frames of the report and the dict of `run.json` go in; a frame and a sentence come out. The order is
 that of the requests a second at the most users, a point estimate: whether an arm differs from the reference
-is said by the verdict beside it, which comes with its interval from the comparisons. The twin, and arms that
-do other work, have no place in it.
+is said by the verdict beside it, which comes with its interval from the comparisons, and which arm to take by
+`harness.choice`. The twin, and arms that do other work, have no place in it.
 """
 
 from __future__ import annotations
@@ -105,15 +105,28 @@ def marked(table: pd.DataFrame, invalid: Mapping[tuple[str, str], str]) -> pd.Da
     return table.assign(invalid=bad)
 
 
-def sentence(table: pd.DataFrame, reference: str) -> str:
-    """The first of the ranking in words: how much, why, and what it costs; "" where there is none."""
-    if table.empty or not table[THROUGHPUT].iloc[0] > 0:
+def sentence(table: pd.DataFrame, reference: str, take: str) -> str:
+    """The arm that is taken, in words: how much, why, and what it costs; "" where there is none."""
+    rows = table[table["arm"] == take]
+    if rows.empty:
         return ""
-    best = table.iloc[0]
-    said = f"{best['arm']} answers {best[THROUGHPUT]:.0f} requests/s at {users(best['load'])}"
-    said += f"{_how_much(best, reference)}{_because(best)}"
-    parts = [said, _efficiency(best), _costs_words(best), _when_a_worker_dies(best)]
+    taken = rows.iloc[0]
+    said = f"{take} answers {taken[THROUGHPUT]:.0f} requests/s at {users(taken['load'])}"
+    said += f"{_how_much(taken, reference)}{_because(taken)}"
+    parts = [said, _efficiency(taken), _costs_words(taken), _when_a_worker_dies(taken)]
     return f"{'; '.join(filter(None, parts))}."
+
+
+def ratio_words(ratio: float, low: float, high: float) -> str:
+    """Such as "1.59 times [1.56, 1.63]"."""
+    known = math.isfinite(low + high)
+    interval = f" [{ratio_number(low)}, {ratio_number(high)}]" if known else ""
+    return f"{ratio_number(ratio)} times{interval}"
+
+
+def ratio_number(value: float) -> str:
+    """A ratio in a table or a sentence."""
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
 
 
 def users(load: object) -> str:
@@ -254,13 +267,10 @@ def short(value: float) -> str:
 
 
 def _how_much(best: pd.Series[Any], reference: str) -> str:
-    if best["verdict"] == REFERENCE:
-        return ", as the reference, and no other arm more"
-    if math.isnan(best["ratio"]):
+    if best["verdict"] == REFERENCE or math.isnan(best["ratio"]):
         return ""
-    known = math.isfinite(best["low"] + best["high"])
-    interval = f" ({best['low']:.2f}–{best['high']:.2f})" if known else ""
-    return f", {best['ratio']:.2f}{interval} times {reference} ({best['verdict']})"
+    times = ratio_words(best["ratio"], best["low"], best["high"])
+    return f", {times} {reference} ({best['verdict']})"
 
 
 def _because(best: pd.Series[Any]) -> str:

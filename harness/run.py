@@ -38,7 +38,6 @@ PILOT_WINDOWS = 3
 PILOT_REQUESTS = 40
 PILOT_CLOSED_S = 2.0
 DRAINS_WITHIN_S = 30.0
-MOST_OF_ROOFLINE = 0.5  # beyond it the load generator's own queue is in every latency
 
 
 class Listener(Protocol):
@@ -509,7 +508,7 @@ class Trials:
             started_at=started_at,
             noise=readings,
             error=error,
-            invalid=self._why_invalid(load, outcome),
+            invalid=sent_late(load, outcome),
         )
         self._writer.append(trial, samples)
         self._note_downstream(samples)
@@ -588,16 +587,6 @@ class Trials:
         }
         quiet = {"ping_url": None, "beat": False, "timeout_s": DRAINS_WITHIN_S}
         self._loader.run(load.model_copy(update=one | quiet), lambda answered, median_ms: None)  # noqa: ARG005
-
-    def _why_invalid(self, load: LoadOptions, outcome: Outcome) -> str:
-        """Why the trial says more of the load generator than of the server; empty when it does not."""
-        if not outcome.shots:
-            return ""
-        took_s = max(shot.done_ms for shot in outcome.shots) / 1e3
-        limit, rate = self.client_limit_per_s, len(outcome.shots) / took_s
-        if limit is not None and rate > MOST_OF_ROOFLINE * limit:
-            return f"the load generator was the bottleneck: {rate:.0f} requests/s, it can do {limit:.0f}"
-        return sent_late(load, outcome)
 
 
 def first_answer(loader: Loader, load: LoadOptions, listener: Listener, *, whose: str) -> Outcome:

@@ -17,11 +17,12 @@ import pandas as pd
 from harness import best, comparable, stats
 from harness.best import LATENCIES, RATES
 from harness.comparison import Metric, Rules, Side
-from harness.ranking import users
-from harness.stats import ALPHA, Verdict
+from harness.ranking import ratio_words, users
+from harness.stats import ALPHA, Effect, Verdict
 
 BEST, RIVAL, BEATEN, LEFT_OUT, WITHHELD = "best", "not told apart", "beaten", "left out", "withheld"
 STRATEGY = "strategy"
+WORTH_SAYING_LUCK = 0.01  # of a figure
 
 FIGURES = [
     f"{name}{end}"
@@ -128,6 +129,15 @@ class _Choice(NamedTuple):
     arms: list[str]
     best: best.Best | None
     reference: str  # the first of them
+    logs: pd.DataFrame  # blocks x arms, higher is better
+    limited: frozenset[str]  # by the client: their figures are bounds, so they may be as good as the best
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """What may be the best as well."""
+        assert self.best is not None
+        unknown = [arm for arm in self.best.judged if arm in self.limited and arm != self.best.arm]
+        return tuple(dict.fromkeys([*self.best.rivals, *unknown]))
 
 
 def _choices(found: Inputs, arms: list[str], load: str, metric: Metric) -> list[_Choice]:
@@ -146,17 +156,19 @@ def _choices(found: Inputs, arms: list[str], load: str, metric: Metric) -> list[
 def _choice(found: Inputs, arms: list[str], load: str, metric: Metric) -> _Choice:
     planned = (found.record.get("plan") or {}).get("reference")
     reference = planned if planned in arms else arms[0]
-    return _Choice(arms, best.of(best.figures(found.side, arms, load, metric), reference), reference)
+    logs = best.figures(found.side, arms, load, metric)
+    limited = frozenset(arm for arm in arms if found.side.limited.get((arm, load)))
+    return _Choice(arms, best.of(logs), reference, logs, limited)
 
 
 def _places(found: Inputs, settings: Mapping[str, Any], choices: list[_Choice]) -> dict[str, str]:
     if found.withheld:
         return dict.fromkeys(settings, WITHHELD)
     places = dict.fromkeys(settings, LEFT_OUT)
-    for arms, chosen, _ in choices:
-        if chosen is not None:
-            places |= {arm: BEATEN for arm in arms if arm in chosen.judged}
-            places |= dict.fromkeys(chosen.rivals, RIVAL) | {chosen.arm: BEST}
+    for choice in choices:
+        if choice.best is not None:
+            places |= dict.fromkeys(choice.best.judged, BEATEN)
+            places |= dict.fromkeys(choice.rivals, RIVAL) | {choice.best.arm: BEST}
     return places
 
 
@@ -176,39 +188,57 @@ def _sentence(
         return (
             f"No setting is called the best, as the session is noisy; the highest figure is that of {name}."
         )
-    value, gain = _natural(chosen.value, metric), chosen.gain
+    value = _value(choice, metric)
     unit = "requests/s" if metric is RATES else "ms (median)"
-    said = f"Best: {name}: {_number(value.ratio)} {unit}{_interval(value, _number)} at {users(load)}"
-    parts = [said, _gain(gain, chosen.arm, words(settings[choice.reference], axes), choice, metric)]
-    parts.append(_not_told_apart(chosen, settings, axes))
+    bound = ("at least " if metric is RATES else "at most ") if chosen.arm in choice.limited else ""
+    said = f"Best: {name}: {bound}{_number(value.ratio)} {unit}{_interval(value, _number)} at {users(load)}"
+    parts = [said, _gain(choice, words(settings[choice.reference], axes), metric)]
+    parts += [_not_told_apart(choice, settings, axes), _luck(chosen), _limit(choice)]
     return f"{'; '.join(filter(None, parts))}."
 
 
-def _natural(value: best.Gain, metric: Metric) -> best.Gain:
-    """As the metric is counted: of a latency, 1 / the figure in which higher is better."""
-    if not metric.lower_is_better:
-        return value
-    return best.Gain(1 / value.ratio, 1 / value.high, 1 / value.low)
+def _value(choice: _Choice, metric: Metric) -> Effect:
+    """The best's own figure over blocks, as the table has it."""
+    assert choice.best is not None
+    sign = -1.0 if metric.lower_is_better else 1.0
+    return stats.effect(sign * choice.logs[choice.best.arm].dropna())
 
 
-def _gain(gain: best.Gain, arm: str, reference: str, choice: _Choice, metric: Metric) -> str:
-    if arm == choice.reference:
+def _gain(choice: _Choice, reference: str, metric: Metric) -> str:
+    """Over the first setting: the mean of the blocks' log ratios, as in the comparisons."""
+    assert choice.best is not None
+    if choice.best.arm == choice.reference:
         return "that is the setting the others are compared with" if len(choice.arms) > 1 else ""
-    if math.isnan(gain.ratio):
+    if choice.reference not in choice.logs:
         return ""
-    how_much = f"{gain.ratio:.2f} times{_interval(gain, '{:.2f}'.format)}"
-    return f"{how_much} {'that of' if metric is RATES else 'as quick as'} {reference}"
+    sign = -1.0 if metric.lower_is_better else 1.0
+    effect = stats.effect(sign * (choice.logs[choice.best.arm] - choice.logs[choice.reference]).dropna())
+    times = ratio_words(effect.ratio, effect.low, effect.high)
+    return f"{times} that of {reference}"
 
 
-def _not_told_apart(
-    chosen: best.Best, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]
-) -> str:
-    if not chosen.rivals:
-        return "told apart from all others" if len(chosen.judged) > 1 else ""
-    named = [words(settings[arm], axes) for arm in chosen.rivals[:3]]
-    more = len(chosen.rivals) - len(named)
+def _luck(chosen: best.Best) -> str:
+    luck = math.expm1(chosen.optimism)
+    if luck < WORTH_SAYING_LUCK:
+        return ""
+    return f"about {100 * luck:.0f} % of its figure is the luck of being the best of {len(chosen.judged)}"
+
+
+def _limit(choice: _Choice) -> str:
+    if not choice.limited:
+        return ""
+    return f"limited by the client, so their figures are bounds: {len(choice.limited)} settings"
+
+
+def _not_told_apart(choice: _Choice, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> str:
+    assert choice.best is not None
+    rivals = choice.rivals
+    if not rivals:
+        return "told apart from all others" if len(choice.best.judged) > 1 else ""
+    named = [words(settings[arm], axes) for arm in rivals[:3]]
+    more = len(rivals) - len(named)
     tail = f" and {more} more" if more else ""
-    return f"not told apart in {chosen.blocks} blocks from: {' / '.join(named)}{tail}"
+    return f"not told apart in {choice.best.blocks} blocks from: {' / '.join(named)}{tail}"
 
 
 # -- the settings --------------------------------------------------------------------------------------
@@ -358,5 +388,5 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def _interval(of: best.Gain, show: Any) -> str:
+def _interval(of: Effect, show: Any) -> str:
     return f" [{show(of.low)}, {show(of.high)}]" if math.isfinite(of.low + of.high) else ""

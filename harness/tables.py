@@ -14,8 +14,8 @@ from rich.text import Text
 
 from harness import nominal, sweep
 from harness.advice import Advice
-from harness.analysis import LATENCY, THROUGHPUT
-from harness.ranking import REFERENCE, users
+from harness.analysis import ANSWERED, LATENCY, THROUGHPUT
+from harness.ranking import REFERENCE, ratio_number, users
 from harness.records import INVALID
 from harness.report import Report, load_words
 from harness.stats import LEVEL
@@ -30,7 +30,7 @@ _COLOURS = {
 
 
 def render(report: Report) -> Iterator[RenderableType]:
-    """The finding, how good the machine was, then the tables, the claims, and where the rest lies."""
+    """The finding, how good the machine was, then the tables, the claims, and what to do."""
     yield from _opening(report)
     yield from summaries(report.summary)
     if len(report.comparisons):
@@ -47,7 +47,6 @@ def render(report: Report) -> Iterator[RenderableType]:
     if report.swept is not None:
         yield from swept(report.swept)
     yield from advised(report.said)
-    yield Text(f"\nRows, tables and charts: {report.folder}")
 
 
 def _opening(report: Report) -> Iterator[RenderableType]:
@@ -72,54 +71,95 @@ def _claimed(report: Report) -> Iterator[RenderableType]:
 
 
 def summaries(table: pd.DataFrame) -> Iterator[RenderableType]:
-    """One table of the closed loops and one of the open ones, where there are any."""
+    """The closed loops, then the open ones, where there are any."""
     if table.empty:
         return
     is_open = table["concurrency"].isna()
     if not is_open.all():
-        yield closed(table[~is_open])
+        yield from closed(table[~is_open])
     if is_open.any():
-        yield opened(table[is_open])
+        yield from opened(table[is_open])
 
 
-def closed(table: pd.DataFrame) -> RenderableType:
-    """One line per arm and number of users: medians of the whole and of its parts."""
-    columns = {
-        "c": "concurrency",
-        "req/s": "throughput_per_s",
-        "latency": "latency_p50_ms",
+def closed(table: pd.DataFrame) -> Iterator[RenderableType]:
+    """One line per arm and number of users: what users get, then where the time goes."""
+    table = table.astype({"concurrency": int})
+    yield _by_arm(
+        "Closed loops; c: users; latency in ms" + _remarks(table),
+        _marked(table),
+        {"c": "concurrency", **_rates(table), **_LATENCIES, **_COUNTS},
+    )
+    unsplit = table["queue_p50_ms"].isna() & table["resume_p50_ms"].isna()  # what is told is Model
+    parts = {
         "Model": "route_model_p50_ms",
         "queue": "queue_p50_ms",
         "worker": "model_p50_ms",
         "back": "resume_p50_ms",
         "I/O": "io_p50_ms",
-        "outs.": "outside_p50_ms",
-        "fail": "failed",
+        "outside": "outside_p50_ms",
     }
-    title = "Medians in ms; c: users. Model: queue + worker + way back; outs.: outside"
-    unsplit = table["queue_p50_ms"].isna() & table["resume_p50_ms"].isna()  # what is told is Model
-    worker = table["model_p50_ms"].mask(unsplit)
-    return _by_arm(title, table.astype({"concurrency": int}).assign(model_p50_ms=worker), columns)
+    if table[list(parts.values())].notna().any(axis=None):
+        yield _by_arm(
+            "Where the time goes, medians in ms. Model: queue + worker + way back",
+            table.assign(model_p50_ms=table["model_p50_ms"].mask(unsplit)),
+            {"c": "concurrency", "latency": "latency_p50_ms", **parts},
+        )
 
 
-def opened(table: pd.DataFrame) -> RenderableType:
+def opened(table: pd.DataFrame) -> Iterator[RenderableType]:
     """One line per arm and open load: latency counts from when a request was due, service from when sent."""
+    starred = table.assign(load=table["load"].astype(str) + table["saturated"].map({True: "*", False: ""}))
+    title = "Open loads; latency in ms, due to done" + _remarks(table)
+    if table["saturated"].any():
+        title += "\n* saturated: the rate was not held, latencies grow with the window's length"
+    yield _by_arm(title, _marked(starred), {"load": "load", **_rates(table), **_LATENCIES, **_COUNTS})
     columns = {
         "load": "load",
-        "req/s": "throughput_per_s",
-        "latency": "latency_p50_ms",
-        "p99": "latency_p99_ms",
         "service": "service_p50_ms",
         "lag p99": "dispatch_lag_p99_ms",
         "queue": "queue_p50_ms",
         "I/O": "io_p50_ms",
-        "fail": "failed",
     }
-    starred = table.assign(load=table["load"].astype(str) + table["saturated"].map({True: "*", False: ""}))
-    title = "Open loads, in ms. latency: due to done; service: sent to done; lag: due to sent"
-    if table["saturated"].any():
-        title += "\n* saturated: the rate was not held, latencies grow with the window's length"
-    return _by_arm(title, starred, columns)
+    yield _by_arm("service: sent to done; lag: due to sent; medians in ms", starred, columns)
+
+
+_LATENCIES = {"p50": "latency_p50_ms", "p95": "latency_p95_ms", "p99": "latency_p99_ms"}
+_COUNTS = {"requests": "requests", "window s": "window_s", "failed": "failed"}
+
+
+def _rates(table: pd.DataFrame) -> dict[str, str]:
+    """Requests a second, and good answers beside them where some failed."""
+    both = {"req/s": ANSWERED, "good/s": THROUGHPUT}
+    return both if table["failed"].any() else {"req/s": THROUGHPUT}
+
+
+def _remarks(table: pd.DataFrame) -> str:
+    remarks = []
+    if table["failed"].any():
+        remarks.append("req/s: requests that ended; good/s: good answers")
+    if _limited(table).any():
+        remarks.append("≥ ≤: limited by the client")
+    return "".join(f"\n{one}" for one in remarks)
+
+
+def _limited(table: pd.DataFrame) -> pd.Series[bool]:
+    return table["client_limited"].astype(bool)
+
+
+def _marked(table: pd.DataFrame) -> pd.DataFrame:
+    """Figures that the client limits become words with their mark."""
+    if not _limited(table).any():
+        return table
+    marks = {THROUGHPUT: "≥", ANSWERED: "≥", **dict.fromkeys(_LATENCIES.values(), "≤")}
+    return table.assign(
+        **{
+            name: [
+                f"{mark}{_cell(value)}" if limited else value
+                for value, limited in zip(table[name], _limited(table), strict=True)
+            ]
+            for name, mark in marks.items()
+        }
+    )
 
 
 def _by_arm(title: str, table: pd.DataFrame, columns: Mapping[str, str]) -> RenderableType:
@@ -162,7 +202,7 @@ def _compared(row: dict[Any, Any]) -> list[str]:
         "latency" if latency else "req/s",
         _interval(row["ratio"], row["low"], row["high"]),
         "-" if math.isnan(row["difference"]) else f"{row['difference']:+.1f}",
-        str(row["verdict"]),
+        f"{row['verdict']}: {row['why']}" if row["why"] else str(row["verdict"]),
     ]
 
 
@@ -425,7 +465,7 @@ def effects(found: sweep.Swept) -> RenderableType:
     }
     for rate, latency in zip(rows[THROUGHPUT], rows[LATENCY], strict=True):
         what = f"{rate['value']} / {rate['against']}"
-        each = f"{_ratio(rate['least'])}-{_ratio(rate['most'])}" if rate["settings"] > 1 else ""
+        each = f"{ratio_number(rate['least'])}-{ratio_number(rate['most'])}" if rate["settings"] > 1 else ""
         ratios = [_interval(row["ratio"], row["low"], row["high"]) for row in (rate, latency)]
         shown.add_row(str(rate["axis"]), what, ratios[0], each, str(rate["verdict"]), ratios[1])
     return Group(Text(f"\n{title}", style="bold"), shown)
@@ -480,11 +520,9 @@ def _verdict(verdict: object) -> Text:
 def _interval(ratio: float, low: float, high: float) -> str:
     if math.isnan(ratio):
         return "-"
-    return _ratio(ratio) + (f" [{_ratio(low)}, {_ratio(high)}]" if math.isfinite(low + high) else "")
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+    return ratio_number(ratio) + (
+        f" [{ratio_number(low)}, {ratio_number(high)}]" if math.isfinite(low + high) else ""
+    )
 
 
 def _share(value: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from made_up import Point
 from rich.console import Console
 from test_report import closed, open_trial, opened
 
-from harness import advice, report, store, tables
+from harness import advice, choice, report, store, tables
 from harness.advice import Advice
 
 THREAD = Point(model_ms=10.0, queue_ms=70.0)
@@ -50,7 +51,7 @@ def text(said: Advice) -> str:
 # -- whom to take
 
 
-def test_it_names_the_arm_the_gain_with_interval_the_load_the_part_that_shrinks_and_the_price() -> None:
+def test_it_names_the_arm_the_ratio_with_interval_the_load_the_part_that_shrinks_and_the_price() -> None:
     run = closed(BATCHES, name="article")
     run.record["plan"]["arms"][1] |= {"strategy": "batch", "workers": 2, "options": {"over": "process"}}
     run.record["arms"] = {"thread": {"uss_bytes": 300e6}, "batch": {"uss_bytes": 450e6}}
@@ -65,55 +66,93 @@ def test_it_names_the_arm_the_gain_with_interval_the_load_the_part_that_shrinks_
         == "Against thread, a request waits 70 ms less in the queue, but spends 10 ms more in the model."
     )
     assert "It costs 450 MB of memory (thread: 300)." in said.lines
-    assert (said.load, said.metric, said.rivals) == ("closed(8)", "throughput_per_s", ())
-    assert (said.gain, said.low, said.high) == pytest.approx((86 / 29,) * 3)
+    assert (said.load, said.metric) == ("closed(8)", "throughput_per_s")
+    assert (said.unsettled, said.equivalent, said.fastest) == ((), (), "batch")
+    assert (said.ratio, said.low, said.high) == pytest.approx((86 / 29,) * 3)
 
 
-def test_of_arms_that_cannot_be_told_apart_the_reference_stays_and_how_many_blocks_would_tell() -> None:
+def test_of_arms_that_cannot_be_told_apart_the_reference_stays_and_how_many_blocks_it_would_take() -> None:
     world = {("thread", 8): jittered(Point(), 1), ("process", 8): jittered(Point(model_ms=5.9), 2)}
     said = of(world, blocks=8, name="article")
     assert said.take == "thread"
     assert said.lines[0].startswith("Stay with thread: at c = 8 it gives")
-    assert "Not told apart in 8 blocks: process; about" in text(said)
-    assert said.command.startswith("execbench run article --strategy thread --strategy process --blocks ")
+    assert "no arm is told apart from it as better in 8 blocks" in said.lines[0]
+    forecast = re.search(
+        r"Not told apart in 8 blocks: process; an interval of ±3 % would take (\d+) to (\d+) blocks\.",
+        text(said),
+    )
+    assert forecast is not None
+    run = "execbench run article --strategy thread --strategy process"
+    assert said.command == f"{run} --blocks {forecast[2]}"
+
+
+def test_an_arm_that_is_equivalent_is_said_to_be_and_no_blocks_would_tell_it() -> None:
+    said = of({("thread", 8): Point(), ("process", 8): Point(model_ms=5.9), ("slow", 8): THREAD})
+    assert said.take == "thread"
+    assert (said.equivalent, said.unsettled, said.command) == (("process",), (), "")
+    assert said.lines[0].endswith("process is equivalent within 3 %.")
+    assert "blocks" not in text(said)
 
 
 def test_the_reference_stays_where_it_is_the_best_and_the_next_one_is_told() -> None:
     said = of(BATCHES, reference="batch")
     assert said.take == "batch"
     assert (
-        "and no arm gives more; the next, thread, gives 0.34 times [0.34, 0.34] the requests/s of it."
-        in said.lines[0]
+        "no arm gives more; the next, thread, gives 0.34 times [0.34, 0.34] the requests/s of it."
+        in (said.lines[0])
     )
 
 
-def test_an_arm_that_leaves_the_loop_free_is_advised_where_it_costs_little() -> None:
-    world = {("inline", 1): Point(), ("inline", 8): Point(io_ms=60.0), ("thread", 8): Point(queue_ms=57.0)}
-    said = of(world)
-    assert said.take == "thread"
-    assert "with an event loop that stays free" in said.lines[0]
-    assert "its I/O takes 60.0 ms instead of 5.0" in text(said)
-    assert "only for a service that does nothing beside" in text(said)
-
-
-def test_where_it_costs_much_the_quickest_is_advised_and_what_it_does_to_the_loop_is_said() -> None:
+@pytest.mark.parametrize("reference", ["inline", "thread"])
+def test_the_best_arm_that_leaves_the_loop_free_leads_and_the_quicker_one_has_its_price(
+    reference: str,
+) -> None:
     world = {("inline", 1): Point(), ("inline", 8): Point(io_ms=20.0), ("thread", 8): Point(queue_ms=60.0)}
-    said = of(world, reference="thread")
-    assert said.take == "inline"
-    assert "inline holds the event loop: its I/O takes 20.0 ms instead of 5.0" in text(said)
-    assert "where that matters take thread, 0.38 times" in text(said)
+    said = of(world, reference=reference)
+    assert (said.take, said.fastest) == ("thread", "inline")
+    assert ("with an event loop that stays free" in said.lines[0]) == (reference == "inline")
+    assert said.lines[1] == (
+        "inline gives 2.67 times [2.67, 2.67] the requests/s of thread, but holds the event loop (its I/O "
+        "takes 20.0 ms instead of 5.0): take it only if this route is all that the service does."
+    )
+
+
+def test_where_every_arm_holds_the_loop_the_best_is_taken_and_that_is_said() -> None:
+    world = {(arm, users): Point(io_ms=io) for arm in "ab" for users, io in ((1, 5.0), (8, 60.0))}
+    said = of(world)
+    assert said.take == "a"
+    assert "a holds the event loop (its I/O takes 60.0 ms instead of 5.0)" in text(said)
+
+
+def test_an_arm_that_the_client_limits_is_taken_with_its_figures_as_bounds() -> None:
+    run = closed(BATCHES)
+    run.record["self_check"] = {"requests_per_s": 500.0}  # batch sends 276 of them, thread 93
+    said = advised(run)
+    assert said.take == "batch"
+    assert "at c = 8 expect at least 276 requests/s and a median of at most 29 ms" in said.lines[0]
+    assert "at least 2.97 times [2.97, 2.97] the requests/s of thread" in said.lines[0]
+    other = closed({**BATCHES, ("other", 8): Point(model_ms=21.0, outside_ms=4.0)})
+    other.record["self_check"] = {"requests_per_s": 500.0}
+    assert advised(other).unsettled == ("other",)
+
+
+def test_figures_that_are_medians_and_a_ratio_that_is_a_mean_are_said_to_be() -> None:
+    uneven = {("thread", 8): THREAD, ("batch", 8): lambda block: Point(model_ms=20.0 if block < 5 else 29.0)}
+    run = closed(uneven)
+    assert "(The figures are medians; the ratio is the mean over blocks.)" in advised(run).lines[0]
+    assert "(The figures are medians" not in of(BATCHES).lines[0]
 
 
 def test_a_ping_that_waits_tells_of_the_loop_where_the_io_does_not() -> None:
     costs = pd.DataFrame({"arm": ["a", "b"], "load": "closed(8)", "ping_p50_ms": [80.0, 2.0]})
     summary = pd.DataFrame({"arm": ["a", "b"], "load": "closed(8)", "concurrency": 8, "io_p50_ms": np.nan})
-    side = report._side(report.evidence.of(closed(BATCHES)))
+    side = report.evidence.of(closed(BATCHES)).side
     empty = pd.DataFrame()
-    found = advice.Inputs(
-        advice.ranking.Tables(empty, summary, empty, costs, empty), {}, "a", side, advice.Rules(), ""
+    found = choice.Inputs(
+        choice.ranking.Tables(empty, summary, empty, costs, empty), {}, "a", side, choice.Rules(), ""
     )
-    assert advice._stalls(found, "a", "closed(8)") == "a route without a model takes 80 ms"
-    assert advice._stalls(found, "b", "closed(8)") == ""
+    assert choice.stalls(found, "a", "closed(8)") == "a route without a model takes 80 ms"
+    assert choice.stalls(found, "b", "closed(8)") == ""
 
 
 @pytest.mark.parametrize(
@@ -133,12 +172,12 @@ def test_what_the_other_side_of_the_io_took_itself_is_not_the_loops(
     costs = pd.DataFrame({"arm": "a", "load": loads, "ping_p50_ms": [1.0, ping_ms]})
     io = {"io_p50_ms": [5.0, 60.0], "io_server_p50_ms": [4.0, own_ms]}
     summary = pd.DataFrame({"arm": "a", "load": loads, "concurrency": [1, 8], **io})
-    side = report._side(report.evidence.of(closed(BATCHES)))
+    side = report.evidence.of(closed(BATCHES)).side
     empty = pd.DataFrame()
-    found = advice.Inputs(
-        advice.ranking.Tables(empty, summary, empty, costs, empty), {}, "a", side, advice.Rules(), ""
+    found = choice.Inputs(
+        choice.ranking.Tables(empty, summary, empty, costs, empty), {}, "a", side, choice.Rules(), ""
     )
-    assert advice._stalls(found, "a", "closed(8)") == said
+    assert choice.stalls(found, "a", "closed(8)") == said
 
 
 def test_of_equals_the_one_that_loses_least_under_other_loads_is_taken() -> None:

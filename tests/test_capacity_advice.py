@@ -50,12 +50,12 @@ def better(verdict: str = "faster", **more: Any) -> dict[str, Any]:
     return row("two", 80.0, **(ratio | more))
 
 
-def test_an_arm_that_holds_more_for_sure_is_taken_with_its_setting_and_its_gain() -> None:
+def test_an_arm_that_holds_more_for_sure_is_taken_with_its_setting_and_its_ratio() -> None:
     said = advise(row("thread", 40.0), better())
     assert said.take == "two"
     assert "Take two (--strategy batch:workers=2,over=process): promise 76.0 requests/s." in said.lines[0]
     assert "2.00 times [1.80, 2.20] what thread holds" in said.lines[0]
-    assert (said.gain, said.low, said.high) == (2.0, 1.8, 2.2)
+    assert (said.ratio, said.low, said.high) == (2.0, 1.8, 2.2)
     assert said.command == ""
 
 

@@ -265,12 +265,25 @@ def test_a_quiet_twin_is_told(execbench: InProcess) -> None:
 # -- what is shown -------------------------------------------------------------------------------------
 
 
+def test_all_pairs_of_a_runs_arms_are_compared_the_later_with_the_earlier(execbench: InProcess) -> None:
+    world = {(arm, 8): Point(model_ms=ms) for arm, ms in (("a", 10.0), ("b", 20.0), ("c", 40.0))}
+    save(execbench.folder / "three", world)
+    done = execbench("compare", "three", "--all-pairs", "--metric", "latency", "--json")
+    assert done.returncode == FINE, done.stderr
+    rows = [row for row in json.loads(done.stdout)["rows"] if row["primary"]]
+    assert [(row["arm"], row["reference"]) for row in rows] == [("b", "a"), ("c", "a"), ("c", "b")]
+    assert {row["verdict"] for row in rows} == {"slower"}
+    refused = execbench("compare", "three:a", "--all-pairs")
+    assert refused.returncode == 2
+    assert "--all-pairs compares the arms of one run." in refused.stderr
+
+
 def test_json_is_one_document_with_every_row(execbench: InProcess, slow: str) -> None:
     done = execbench("compare", slow, "--json")
     found = json.loads(done.stdout)
     latency = found["rows"][0]
     assert (latency["arm"], latency["metric"], latency["verdict"]) == ("thread", "latency_ms", "slower")
-    assert latency["blocks_needed"] is None
+    assert (latency["blocks_most"], latency["why"]) == (None, "")
     assert latency["low"] < latency["ratio"] < latency["high"]
 
 

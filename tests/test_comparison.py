@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,9 @@ def about(model_ms: float, *, spread: float = 0.02, seed: int = 1, **fixed: Any)
 
 def compared(world: made_up.World, *, blocks: int = BLOCKS, **options: Any) -> pd.DataFrame:
     requests, trials = made_up.run(world, blocks=blocks)
-    return comparison.arms(analysis.derive(requests, trials), trials, **({"reference": "inline"} | options))
+    known = {name: options.pop(name) for name in ("excluded", "invalid", "limited") if name in options}
+    both = Side(analysis.derive(requests, trials), trials, **known)
+    return comparison.arms(both, **({"reference": "inline"} | options))
 
 
 def side(world: made_up.World, *, blocks: int = BLOCKS, label: str = "") -> Side:
@@ -76,15 +79,56 @@ def test_equal_arms_are_equivalent_and_the_sentence_says_within_what() -> None:
     found = row(table)
     assert found["verdict"] == Verdict.EQUIVALENT
     assert ": equivalent within 5 % (90 % interval " in found["sentence"]
-    assert math.isnan(found["blocks_needed"])
+    assert math.isnan(found["blocks_most"])
+    assert found["why"] == ""
 
 
-def test_an_inconclusive_arm_is_told_how_many_blocks_a_verdict_would_take() -> None:
-    table = compared({("inline", 1): about(20, spread=0.2), ("thread", 1): about(20, spread=0.2, seed=2)})
-    found = row(table)
+def test_an_inconclusive_arm_is_told_why_and_how_many_blocks_a_narrow_interval_would_take() -> None:
+    world = {("inline", 1): about(20, spread=0.2), ("thread", 1): about(20, spread=0.2, seed=2)}
+    found = row(compared(world))
     assert found["verdict"] == Verdict.INCONCLUSIVE
-    assert found["blocks_needed"] > BLOCKS
-    assert f"a verdict would take about {found['blocks_needed']:.0f} blocks." in found["sentence"]
+    assert found["why"] == "the interval holds 1 and exceeds ±5 %"
+    assert BLOCKS < found["blocks_least"] < found["blocks_most"]
+    least, most = int(found["blocks_least"]), int(found["blocks_most"])
+    assert f"; an interval of ±5 % would take {least} to {most} blocks." in found["sentence"]
+    fewer = row(compared(world, excluded=[1, 2, 3]))
+    assert fewer["blocks"] == BLOCKS - 3
+    effect = stats.Effect(1.0, 0.9, 1.1, 0.9, 1.1, 0.95, 9, 0.3, 0.5, 0.0, drifts=False)
+    all_counted = stats.blocks_for_width(effect, 0.05)
+    assert stats.blocks_for_width(effect, 0.05, counted=0.75) == pytest.approx(
+        [blocks / 0.75 for blocks in all_counted], abs=1
+    )
+
+
+def test_why_a_size_is_uncertain_and_why_few_blocks_have_no_verdict() -> None:
+    world = {("inline", 1): about(20, spread=0.02), ("thread", 1): about(21.5, spread=0.02, seed=2)}
+    found = row(compared(world))
+    assert (found["verdict"], found["why"]) == (
+        Verdict.SLOWER_SIZE_UNCERTAIN,
+        "the interval touches 5 %",
+    )
+    assert found["sentence"].endswith("slower, size uncertain: the interval touches 5 %.")
+    few = row(compared(world, blocks=5))
+    assert (few["verdict"], few["why"]) == (Verdict.INCONCLUSIVE, "5 blocks, and a verdict takes 6")
+
+
+def test_an_arm_that_the_client_limits_is_at_least_as_good_as_it_looks() -> None:
+    world = {(arm, 1): about(ms, seed=int(ms)) for arm, ms in (("inline", 20), ("quick", 10), ("slow", 40))}
+    limits = {arm: {(arm, "closed(1)"): "busy"} for arm in ("inline", "quick", "slow")}
+
+    def verdicts(limited: dict[tuple[str, str], str]) -> dict[str, str]:
+        table = compared(world, limited=limited)
+        rates = table[table["metric"] == "throughput_per_s"]
+        return dict(zip(rates["arm"], rates["verdict"], strict=True))
+
+    assert verdicts(limits["quick"]) == {"quick": Verdict.FASTER, "slow": Verdict.SLOWER}
+    assert verdicts(limits["slow"]) == {"quick": Verdict.FASTER, "slow": Verdict.CLIENT_LIMITED}
+    assert verdicts(limits["inline"]) == {"quick": Verdict.CLIENT_LIMITED, "slow": Verdict.SLOWER}
+    both = limits["inline"] | limits["quick"]
+    assert verdicts(both) == {"quick": Verdict.CLIENT_LIMITED, "slow": Verdict.SLOWER}
+    table = compared(world, limited=both)
+    assert row(table, arm="quick")["why"] == "quick: busy; inline: busy"
+    assert row(table, "model_ms", arm="quick")["verdict"] == Verdict.FASTER
 
 
 def test_the_values_are_those_whose_quotient_is_the_ratio() -> None:
@@ -185,10 +229,10 @@ def test_parts_are_compared_where_they_are_told_and_not_zero() -> None:
 
 def test_service_time_is_a_row_of_its_own_only_in_open_loop() -> None:
     requests, trials = made_up.run({("inline", 1): Point(), ("thread", 1): Point()}, blocks=BLOCKS)
-    closed = comparison.arms(analysis.derive(requests, trials), trials, reference="inline")
+    closed = comparison.arms(Side(analysis.derive(requests, trials), trials), reference="inline")
     assert "service_ms" not in set(closed["metric"])
     opened = [frame.assign(load="poisson(25)") for frame in (requests, trials)]
-    table = comparison.arms(analysis.derive(*opened), opened[1], reference="inline")
+    table = comparison.arms(Side(analysis.derive(*opened), opened[1]), reference="inline")
     assert row(table, "service_ms")["load"] == "poisson(25)"
 
 
@@ -210,16 +254,18 @@ def test_holm_goes_over_one_arms_rows_that_are_not_primary() -> None:
 
 
 def test_holm_takes_faster_and_slower_from_rows_that_are_not_primary_and_says_why() -> None:
-    world = {("inline", 1): Point(model_ms=14.0), ("thread", 1): Point(model_ms=24.0)}
-    table = compared(world, blocks=6)  # p is 0.031 at the least: enough for one row, not for four
-    assert row(table)["verdict"] == Verdict.SLOWER
-    throughput = row(table, "throughput_per_s", "rate")
+    world = {("inline", 1): about(14, spread=0.1), ("thread", 1): about(17, spread=0.1, seed=5)}
+    throughput = row(compared(world, blocks=8), "throughput_per_s", "rate")
     assert throughput["high"] < 1
     assert throughput["p"] < 0.05 < throughput["p_holm"]
     assert throughput["verdict"] == Verdict.INCONCLUSIVE
-    assert "by Holm's correction, and faster or slower takes p < 0.05" in throughput["reason"]
-    assert throughput["sentence"].endswith("inconclusive.")
-    assert row(table, "io_ms")["verdict"] == Verdict.EQUIVALENT
+    assert re.fullmatch(r"p = 0\.\d+ after correction for \d+ comparisons", throughput["why"])
+    assert f"inconclusive: {throughput['why']}" in throughput["sentence"]
+
+
+def test_six_blocks_are_enough_for_a_clear_difference_in_throughput() -> None:
+    world = {("inline", 1): about(14), ("thread", 1): about(24, seed=2)}
+    assert row(compared(world, blocks=6), "throughput_per_s", "rate")["verdict"] == Verdict.SLOWER
 
 
 def noisy_world(twin_ms: float) -> dict[made_up.Place, Point | Callable[[int], Point]]:
@@ -281,18 +327,14 @@ def test_a_twin_that_differs_by_chance_is_quiet() -> None:
     assert comparison.noisy(table) == ""
 
 
-@pytest.mark.parametrize(
-    ("blocks", "loads", "tells"), [(6, 1, True), (5, 1, False), (6, 2, False), (7, 2, True)]
-)
-def test_a_twin_that_no_p_below_005_can_come_of_is_told_and_withholds_nothing(
-    blocks: int, loads: int, tells: bool
-) -> None:
+@pytest.mark.parametrize(("blocks", "loads", "tells"), [(6, 1, True), (5, 1, False), (6, 2, True)])
+def test_a_twin_of_too_few_blocks_is_told_and_withholds_nothing(blocks: int, loads: int, tells: bool) -> None:
     arms = ("inline", "inline-twin", "thread")
     world = {(arm, users): about(20, seed=users) for arm in arms for users in range(1, loads + 1)}
     table = compared(world, blocks=blocks, twin="inline-twin")
     said = comparison.twin_doubt(table, "inline-twin")
     assert (said == "") == tells
-    assert tells or said.startswith(f"The twin could not tell: of {blocks} blocks and {loads} load")
+    assert tells or said.startswith(f"The twin could not tell: it has {blocks} blocks")
     assert Verdict.NOISY not in set(table["verdict"])
 
 
@@ -467,7 +509,8 @@ def test_a_gate_looks_neither_at_tails_nor_at_the_twin() -> None:
 def test_a_gate_does_not_fail_on_five_blocks() -> None:
     world = {("inline", 1): Point(model_ms=14.0), ("thread", 1): Point(model_ms=24.0)}
     assert gate.slower(compared(world, blocks=5), Floors(), Rules()).empty
-    assert list(gate.slower(compared(world, blocks=6), Floors(), Rules())["metric"]) == ["latency_ms"]
+    six = gate.slower(compared(world, blocks=6), Floors(), Rules())
+    assert list(six["metric"]) == ["latency_ms", "throughput_per_s"]
 
 
 def test_a_gate_fails_on_throughput_only_when_holm_leaves_it_sure() -> None:

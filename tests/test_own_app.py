@@ -399,7 +399,7 @@ def test_servers_with_and_without_the_middleware_are_arms(execbench: Execbench, 
     assert found["timed", 1]["queue_p50_ms"] < found["timed", 4]["queue_p50_ms"] / 3
     assert found["plain", 4]["model_p50_ms"] != found["plain", 4]["model_p50_ms"]  # NaN: it tells nothing
     assert found["plain", 4]["latency_p50_ms"] == pytest.approx(found["timed", 4]["latency_p50_ms"], rel=0.5)
-    assert "timed takes" in done.stdout
+    assert "Against plain, block by block" in done.stdout
     with (execbench.folder / "run" / "trials.csv").open() as file:
         trials = list(csv.DictReader(file))
     assert {trial["arm"] for trial in trials} == {"plain", "plain-twin", "timed"}
@@ -417,9 +417,9 @@ def test_a_def_route_tells_the_model_as_a_whole_or_split(execbench: Execbench, s
     done = execbench("run", *words, *SHORT, "--concurrency", "4", "--out", "run")
     assert done.returncode == 0, done.stderr
     assert "Of whole only Model as a whole is told: the wait for a worker is in it." in done.stdout
+    parts = done.stdout.split("Where the time goes")[1].splitlines()
     titles, line = (
-        next(line.split() for line in done.stdout.splitlines() if line.startswith(word))
-        for word in ("arm ", "whole ")
+        next(line.split() for line in parts if line.startswith(word)) for word in ("arm ", "whole ")
     )
     assert line[titles.index("worker")] == "-"
     assert float(line[titles.index("Model")]) >= 20

@@ -52,43 +52,47 @@ def finding(world: made_up.World, **said: Any) -> str:
 # -- the finding
 
 
-def test_it_names_the_quickest_under_the_highest_load_and_how_the_next_compares_with_it() -> None:
+def test_it_is_the_choice_at_the_highest_load_with_its_ratio() -> None:
     said = finding(WORLD)
-    assert said.startswith("At c = 8, inline answers in 47.0 ms (median), 170 requests/s")
-    assert "thread takes 1.53x as long as inline to answer at closed(8): 72.0 against 47.0 ms" in said
-    assert "95 % interval of the ratio 1.53 to 1.53, n = 8 blocks: slower" in said
-    assert said.endswith(".")
-    assert ". " not in said
+    assert said == (
+        "At c = 8, take thread: 111 requests/s and a median of 72 ms, 0.65 times [0.65, 0.65] the requests/s "
+        "of inline, which holds the event loop (its I/O takes 40.0 ms instead of 5.0)."
+    )
 
 
-def test_it_compares_the_quickest_with_the_reference_where_that_is_another() -> None:
-    said = finding(WORLD, reference="thread")
-    assert said.startswith("At c = 8, inline answers")
-    assert "inline takes 0.65x as long as thread to answer" in said
+def test_first_line_ranking_advice_and_json_state_one_choice_with_one_ratio() -> None:
+    built = report.build(closed(WORLD, ranking=True))
+    ratio = "0.65 times [0.65, 0.65]"
+    data = report.as_json(built)
+    assert built.said.take == data["advised"]["take"] == "thread"
+    assert all(ratio in one for one in (built.finding, built.said.lines[0], built.conclusion))
+    assert data["advised"]["ratio"] == pytest.approx(0.653, abs=0.001)
+    assert built.conclusion.startswith("thread answers")
 
 
-def test_it_says_what_being_quickest_costs_where_the_loop_stalls() -> None:
-    assert "but its I/O takes 40.0 ms instead of 5.0" in finding(WORLD)
+def test_it_stays_with_the_reference_that_leaves_the_loop_free() -> None:
+    assert finding(WORLD, reference="thread").startswith("At c = 8, stay with thread: 111 requests/s")
+
+
+def test_an_arm_whose_trials_failed_is_not_taken_for_its_first_good_minutes() -> None:
+    died = {**WORLD, ("inline", 8): lambda block: Point(io_ms=6.0, state="ok" if block == 1 else "failed")}
+    assert finding(died).startswith("At c = 8, take thread")
 
 
 @pytest.mark.parametrize("io_ms", [0.0, 0.01, 0.9])
 def test_nothing_is_said_of_an_io_that_takes_next_to_no_time_alone(io_ms: float) -> None:
-    world = {place: Point(io_ms=io_ms) for place in WORLD} | {("inline", 8): Point(io_ms=1.1)}
+    world = {place: Point(io_ms=io_ms) for place in WORLD} | {("inline", 8): Point(io_ms=3.1)}
     world[("thread", 8)] = Point(queue_ms=60.0, io_ms=io_ms)
-    assert finding(world).startswith("At c = 8, inline answers")
-    assert "its I/O" not in finding(world)
+    said = finding(world)
+    assert said.startswith("At c = 8, stay with inline")
+    assert "its I/O" not in said
 
 
-def test_an_arm_whose_trials_failed_does_not_win_by_its_first_good_minutes() -> None:
-    died = {**WORLD, ("inline", 8): lambda block: Point(io_ms=40.0, state="ok" if block == 1 else "failed")}
-    assert finding(died).startswith("At c = 8, thread answers")
-
-
-def test_the_twin_and_arms_that_do_other_work_do_not_win() -> None:
+def test_the_twin_and_arms_that_do_other_work_are_not_taken() -> None:
     world = {**WORLD, ("inline-twin", 8): Point(io_ms=39.0), ("scaled", 8): Point(io_ms=1.0)}
     run = closed(world, reference="inline", twin=True)
     run.record["plan"]["arms"][-1]["io_per_model"] = 0.8
-    assert report.build(run).finding.startswith("At c = 8, inline answers")
+    assert report.build(run).finding.startswith("At c = 8, take thread")
 
 
 def test_without_another_arm_there_is_nothing_to_compare_it_with() -> None:
@@ -320,7 +324,7 @@ def test_closed_and_open_loads_live_in_one_run_and_the_finding_is_of_the_closed_
     )
     mixed.requests.loc[mixed.requests["block"] > 100, "block"] -= 100
     built = report.build(mixed)
-    assert built.finding.startswith("At c = 8, inline answers")
+    assert built.finding.startswith("At c = 8, take thread")
     assert set(built.summary["load"]) == {"closed(1)", "closed(8)", "poisson(50)"}
 
 

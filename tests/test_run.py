@@ -13,7 +13,7 @@ import pytest
 import running
 from made_up import trial
 
-from harness import plans, resume, run, store
+from harness import plans, report, resume, run, store
 from harness.errors import HarnessError, UsageError
 from harness.plans import Cell, Plan
 from harness.precision import FEWEST_BLOCKS, Precision
@@ -299,13 +299,17 @@ def test_a_run_stops_when_its_intervals_are_narrow_enough_and_says_at_which_bloc
 # -- validity ----------------------------------------------------------------------------------------------
 
 
-def test_a_trial_in_which_the_client_was_the_bottleneck_is_invalid_and_kept(tmp_path: Path) -> None:
+def test_an_arm_that_the_client_limits_keeps_its_trials_and_its_figures_are_bounds(tmp_path: Path) -> None:
     """By a limit that is far below what is sent: as if the client could do no more."""
     chosen = plan(blocks=1, workload={"name": "synthetic", "service_ms": 0.0, "io_ms": 0.0})
     trials = run.run(chosen, store.Writer(tmp_path / "run"), Quiet(), client_limit_per_s=10.0)
-    assert {t.state for t in trials} == {"invalid"}
-    assert "the load generator was the bottleneck" in trials[0].error
-    assert len(store.read(tmp_path / "run").requests) > 12
+    assert {t.state for t in trials} == {"ok"}
+    found = store.read(tmp_path / "run")
+    found.record["self_check"] = {"requests_per_s": 10.0}
+    built = report.build(found)
+    assert built.summary["client_limited"].all()
+    (warning,) = [said for said in built.warnings if said.startswith("Limited by the client")]
+    assert "of the 10 requests/s that it can send" in warning
 
 
 def test_an_open_window_into_which_no_request_fell_is_a_failed_trial(tmp_path: Path) -> None:

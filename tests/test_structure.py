@@ -28,6 +28,7 @@ READING_SIDE = {
     "capacity.windows",
     "capacity.words",
     "charts",
+    "choice",
     "claims",
     "commands.compare_view",
     "comparing",

@@ -53,7 +53,7 @@ def of(table: pd.DataFrame, record: Mapping[str, Any], reference: str, withheld:
         reference=reference,
         load="poisson",
         metric="capacity_per_s",
-        gain=row["ratio"],
+        ratio=row["ratio"],
         low=row["ratio_low"],
         high=row["ratio_high"],
     )

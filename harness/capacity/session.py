@@ -12,9 +12,10 @@ from harness.arrivals import Law, closed
 from harness.capacity import reading
 from harness.capacity.crossing import Window
 from harness.capacity.walk import Asked, Start, Ways, walk, windows_of_search
+from harness.machine import MOST_OF_CLIENT_LIMIT
 from harness.plans import Arm, Cell, Plan
 from harness.records import PILOT_BLOCK, Trial
-from harness.run import MOST_OF_ROOFLINE, Listener, Trials
+from harness.run import Listener, Trials
 from harness.slo import Objective
 from harness.store import Writer
 
@@ -79,7 +80,7 @@ class _Walk:
 
     def _starts(self) -> dict[str, Start]:
         limit = self._trials.client_limit_per_s
-        most = math.inf if limit is None else BELOW_ROOFLINE * MOST_OF_ROOFLINE * limit
+        most = math.inf if limit is None else BELOW_ROOFLINE * MOST_OF_CLIENT_LIMIT * limit
         return {arm: Start(own, most) for arm, own in self._trials.own_per_s.items()}
 
     def _note_searched(self, blocks: int) -> None:

@@ -31,6 +31,9 @@ def compare(
         str | None,
         typer.Argument(metavar="RUN[:ARM]", help="What is compared with the first; else the run's arms."),
     ] = None,
+    all_pairs: Annotated[
+        bool, typer.Option("--all-pairs", help="Compare every arm of the run with every other.")
+    ] = False,
     metric: Annotated[
         list[str] | None,
         typer.Option("--metric", help="Only latency, throughput, service, queue, model or io; repeatable."),
@@ -62,7 +65,8 @@ def compare(
 ) -> None:
     """Compare a run's arms with its reference, two arms, or two runs.
 
-    RUN alone: every arm against the run's reference. RUN:A RUN:B: B against A.
+    RUN alone: every arm against the run's reference, or with --all-pairs
+    against every other. RUN:A RUN:B: B against A.
     OLD NEW: the arms that both runs have, the new ones against the old.
 
     A gate (--fail-on slower) looks at the median latency and the throughput.
@@ -85,7 +89,7 @@ def compare(
     from harness.gate import Floors
 
     floors = Floors(ms=floor_ms, per_s=floor_per_s, share=flags.share(min_effect, "--min-effect"))
-    found = _pick(comparing.compare(first, second, force=force), metric, load)
+    found = _pick(comparing.compare(first, second, force=force, all_pairs=all_pairs), metric, load)
     if fail_on:
         _refuse_nothing_to_gate(found)
     _show(found, as_json=as_json, markdown=markdown)

@@ -74,6 +74,8 @@ def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: boo
     from harness.commands.reporting import show
     from harness.progress import Progress
 
+    if few := _out_of_reach(plan):
+        console(stderr=True).print(few, markup=False, soft_wrap=True)
     try:
         with Progress(console(stderr=True)) as progress:
             trials = running.run(plan, writer, progress, before)
@@ -93,6 +95,18 @@ def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: boo
         )
     if broken:
         raise HarnessError(broken, stage="io", hint=f"Every row is kept. {where_to_look(writer)}")
+
+
+def _out_of_reach(plan: Plan) -> str:
+    """That the plan's blocks are too few for any verdict, in a sentence; empty when they are not."""
+    from harness.stats import FEWEST_BLOCKS
+
+    if plan.blocks >= FEWEST_BLOCKS or len(plan.arms) < 2:
+        return ""
+    return (
+        f"No verdict can come of {plan.blocks} block{'s' * (plan.blocks > 1)}: it takes {FEWEST_BLOCKS} "
+        f"(--blocks {FEWEST_BLOCKS})."
+    )
 
 
 def _broken_downstream(writer: Writer) -> str:
