@@ -214,50 +214,38 @@ def throughput(derived: pd.DataFrame) -> pd.Series[float]:
     answers come in bursts: inline at c = 8 and 40 requests read 7 % too high. Any other load: good answers,
     whatever their phase, within the trial's window (start, end], over its length.
     """
-    return _answers_per_s(derived, derived["ok"])
+    return _answers_per_s(derived, good_only=True)
 
 
 def answered_per_s(derived: pd.DataFrame) -> pd.Series[float]:
     """As `throughput`, but of all requests, the failed ones too."""
-    return _answers_per_s(derived, pd.Series(True, index=derived.index))
+    return _answers_per_s(derived, good_only=False)
 
 
-def _answers_per_s(derived: pd.DataFrame, counts: pd.Series[bool]) -> pd.Series[float]:
-    sound = derived["trial_state"] == "ok"
-    rows = derived[sound].assign(counts=counts[sound])
-    closed = _is_closed(rows["load"])
-    return pd.concat([_by_latency(rows[closed]), _by_window(rows[~closed])]).rename(THROUGHPUT)
+def _answers_per_s(derived: pd.DataFrame, *, good_only: bool) -> pd.Series[float]:
+    sound = np.flatnonzero(derived["trial_state"] == "ok")
+    rows = {name: derived[name].array.take(sound) for name in THROUGHPUT_COLUMNS}
+    trials, first, codes = np.unique(np.asarray(rows["trial"]), return_index=True, return_inverse=True)
+    done = np.asarray(rows["done_ms"], dtype=np.float64)
+    begins, ends = (np.asarray(rows[f"window_{end}_ms"], dtype=np.float64) for end in ("start", "end"))
+    counts = np.asarray(rows["ok"], dtype=bool) | (not good_only)
+    windows_ms = (ends - begins)[first]
 
+    def sums(values: npt.NDArray[Any]) -> Floats:
+        return np.asarray(np.bincount(codes, weights=values, minlength=len(trials)), dtype=np.float64)
 
-def _is_closed(loads: pd.Series[str]) -> npt.NDArray[np.bool_]:
-    """Asked of each load once: there are a handful of them, and perhaps millions of rows."""
-    which, names = pd.factorize(loads)
-    return np.array([str(name).startswith("closed(") for name in names], dtype=bool)[which]
-
-
-def _by_latency(rows: pd.DataFrame) -> pd.Series[float]:
-    trials = measured(rows).groupby("trial")
-    rates = trials["counts"].sum() * trials["concurrency"].first() / trials["latency_ms"].sum() * 1000.0
-    return rates * _share_in_requests(rows)
-
-
-def _share_in_requests(rows: pd.DataFrame) -> pd.Series[float]:
-    """Of each closed trial, the share of its users' window that they spend in requests of any phase."""
-    begin_ms = rows["due_ms"].clip(lower=rows["window_start_ms"])
-    end_ms = rows["done_ms"].clip(upper=rows["window_end_ms"])
-    spent_ms = (end_ms - begin_ms).clip(lower=0.0).groupby(rows["trial"]).sum()
-    trials = rows.groupby("trial")[["concurrency", "window_start_ms", "window_end_ms"]].first()
-    windows_ms = trials["window_end_ms"] - trials["window_start_ms"]
-    return spent_ms / (trials["concurrency"] * windows_ms)
-
-
-def _by_window(rows: pd.DataFrame) -> pd.Series[float]:
-    inside = rows["counts"] & rows["done_ms"].between(
-        rows["window_start_ms"], rows["window_end_ms"], inclusive="right"
+    in_window = np.asarray(rows["phase"] == MEASURE)
+    latency_ms = sums(np.where(in_window, np.asarray(rows[LATENCY], dtype=np.float64), 0.0))
+    # the time that users spend in requests, of any phase, within the window
+    begun = np.maximum(np.asarray(rows["due_ms"], dtype=np.float64), begins)
+    users = sums(np.maximum(np.minimum(done, ends) - begun, 0.0)) / windows_ms
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_latency = sums(counts & in_window) * users / latency_ms * 1000.0
+    by_window = sums(counts & (begins < done) & (done <= ends)) / windows_ms * 1000.0
+    closed = [str(rows["load"][place]).startswith("closed(") for place in first]
+    return pd.Series(
+        np.where(closed, by_latency, by_window), index=pd.Index(trials, name="trial"), name=THROUGHPUT
     )
-    answers = inside.groupby(rows["trial"]).sum()
-    windows_ms = (rows["window_end_ms"] - rows["window_start_ms"]).groupby(rows["trial"]).first()
-    return answers / windows_ms * 1000.0
 
 
 def per_block(

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from harness import analysis
@@ -193,8 +194,11 @@ def _costs(tables: Tables, arm: str, load: str) -> dict[str, float]:
 
 def row_of(table: pd.DataFrame, arm: str, load: str) -> dict[str, Any]:
     """The row of an arm and load; empty where there is none."""
-    found = table[(table["arm"] == arm) & (table["load"] == load)]
-    return {str(name): values[0] for name, values in found.to_dict("list").items()} if len(found) else {}
+    places = np.flatnonzero((table["arm"] == arm) & (table["load"] == load))
+    if not len(places):
+        return {}
+    cells = {str(name): table[name].array[places[0]] for name in table.columns}
+    return {name: cell.item() if isinstance(cell, np.generic) else cell for name, cell in cells.items()}
 
 
 def _told(record: Mapping[str, Any], arm: str) -> Mapping[str, Any]:

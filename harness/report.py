@@ -168,7 +168,7 @@ def build(run: store.Run, reference: str | None = None) -> Report:
         report,
         **_ranked(inputs, chosen),
         finding=find(_contestants(report.summary, found), said, report.verdicts),
-        swept=_sweep(report, found),
+        swept=_sweep(report, inputs, chosen),
         said=said,
     )
 
@@ -202,17 +202,20 @@ def _inputs(report: Report, found: Evidence) -> choice.Inputs:
     )
 
 
-def _sweep(report: Report, found: Evidence) -> sweep.Swept | None:
+def _sweep(report: Report, found: choice.Inputs, chosen: choice.Choice) -> sweep.Swept | None:
     """What the sweep found, if the plan is one."""
     return sweep.of(
         sweep.Inputs(
             side=found.side,
+            tables=found.tables,
             summary=report.summary,
             costs=report.costs,
-            record=report.record,
-            rules=found.facts.rules,
-            withheld=found.withheld or comparison.noisy(report.comparisons),
-        )
+            record=found.record,
+            reference=found.reference,
+            rules=found.rules,
+            withheld=found.withheld,
+        ),
+        chosen,
     )
 
 

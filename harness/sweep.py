@@ -1,7 +1,7 @@
 """What a sweep found: its settings, the best first, and what each axis does on average over the others.
 
 Pure: frames in, frames and sentences out, no disk. The unit is the block; every setting is in every block.
-What the best of many settings is worth, and which cannot be told from it: `harness.best`.
+Which setting is the best, and which cannot be told from it: `harness.choice`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from harness import best, comparable, stats
+from harness import best, choice, comparable, ranking, stats
 from harness.best import LATENCIES, RATES
+from harness.choice import Choice, Why
 from harness.comparison import Metric, Rules, Side
 from harness.ranking import ratio_words, users
 from harness.stats import ALPHA, Effect, Verdict
 
 BEST, RIVAL, BEATEN, LEFT_OUT, WITHHELD = "best", "not told apart", "beaten", "left out", "withheld"
+STALLS = "holds the event loop"  # whatever its figure
 STRATEGY = "strategy"
 WORTH_SAYING_LUCK = 0.01  # of a figure
 
@@ -51,9 +53,11 @@ class Inputs(NamedTuple):
     """What a report has found of the run."""
 
     side: Side
-    summary: pd.DataFrame
+    tables: ranking.Tables
+    summary: pd.DataFrame  # of all arms: those of other work too
     costs: pd.DataFrame
     record: Mapping[str, Any]
+    reference: str
     rules: Rules
     withheld: str  # why nothing may be judged; "" when it may
 
@@ -65,15 +69,17 @@ class Swept:
     axes: tuple[str, ...]  # the columns of `table` that say a setting
     load: str  # under which the best is chosen
     metric: Metric  # by which
-    table: (
-        pd.DataFrame
-    )  # place, arm, the axes, load, `FIGURES`, cpu_ms_per_request, memory_uss_mb, failed_trials
+    # place, arm, the axes, load, `FIGURES`, client_limited, cpu_ms_per_request, memory_uss_mb, failed_trials
+    table: pd.DataFrame
     effects: pd.DataFrame  # EFFECTS
     sentences: tuple[str, ...]  # the best, of each kind of work
 
 
-def of(found: Inputs) -> Swept | None:
-    """What the sweep in `record` found; None when there was none, or nothing of it was measured."""
+def of(found: Inputs, chosen: Choice) -> Swept | None:
+    """What the sweep in `record` found; None when there was none, or nothing of it was measured.
+
+    `chosen` is the report's choice.
+    """
     swept = (found.record.get("plan") or {}).get("sweep")
     if not swept or found.summary.empty:
         return None
@@ -83,8 +89,8 @@ def of(found: Inputs) -> Swept | None:
         return None
     axes = tuple(name for name in (STRATEGY, *swept["axes"]) if name != STRATEGY or _several(settings))
     load, metric = best.decisive(summary)
-    choices = _choices(found, list(settings), load, metric)
-    table = _table(found, summary, settings, axes, _places(found, settings, choices))
+    groups = _groups(found, list(settings), chosen)
+    table = _table(found, summary, settings, axes, _places(found, settings, groups))
     order = {arm: place for place, arm in enumerate(_by_figure(table, load, metric))}
     table = table.sort_values(
         ["load", "arm"],
@@ -98,8 +104,7 @@ def of(found: Inputs) -> Swept | None:
         table=table.reset_index(drop=True),
         effects=_effects(found, settings, axes, load),
         sentences=tuple(
-            _sentence(found, choice, settings, axes, load, metric)
-            for choice in (choices[:1] if found.withheld else choices)
+            _sentence(found, group, settings, axes) for group in (groups[:1] if found.withheld else groups)
         ),
     )
 
@@ -123,25 +128,19 @@ def _several(settings: Mapping[str, Mapping[str, Any]]) -> bool:
 # -- the best ------------------------------------------------------------------------------------------
 
 
-class _Choice(NamedTuple):
-    """Settings that do the same work, and the best of them."""
+class _Group(NamedTuple):
+    """Settings that do the same work, and the choice among them."""
 
     arms: list[str]
-    best: best.Best | None
-    reference: str  # the first of them
-    logs: pd.DataFrame  # blocks x arms, higher is better
-    limited: frozenset[str]  # by the client: their figures are bounds, so they may be as good as the best
-
-    @property
-    def rivals(self) -> tuple[str, ...]:
-        """What may be the best as well."""
-        assert self.best is not None
-        unknown = [arm for arm in self.best.judged if arm in self.limited and arm != self.best.arm]
-        return tuple(dict.fromkeys([*self.best.rivals, *unknown]))
+    reference: str  # the plan's, or the first of them
+    choice: Choice
 
 
-def _choices(found: Inputs, arms: list[str], load: str, metric: Metric) -> list[_Choice]:
-    """The best of each kind of work: that a model of half the size is faster is no merit of a setting."""
+def _groups(found: Inputs, arms: list[str], chosen: Choice) -> list[_Group]:
+    """The choice of each kind of work: that a model of half the size is faster is no merit of a setting.
+
+    The report's own choice is that of the kind that its reference belongs to.
+    """
     groups: list[list[str]] = []
     for arm in arms:
         same = (group for group in groups if not comparable.other_work(found.record, group[0], [arm]))
@@ -150,95 +149,103 @@ def _choices(found: Inputs, arms: list[str], load: str, metric: Metric) -> list[
             groups.append([arm])
         else:
             group.append(arm)
-    return [_choice(found, group, load, metric) for group in groups]
+    return [_group(found, group, chosen) for group in groups]
 
 
-def _choice(found: Inputs, arms: list[str], load: str, metric: Metric) -> _Choice:
-    planned = (found.record.get("plan") or {}).get("reference")
-    reference = planned if planned in arms else arms[0]
-    logs = best.figures(found.side, arms, load, metric)
-    limited = frozenset(arm for arm in arms if found.side.limited.get((arm, load)))
-    return _Choice(arms, best.of(logs), reference, logs, limited)
+def _group(found: Inputs, arms: list[str], chosen: Choice) -> _Group:
+    if found.reference in arms:
+        return _Group(arms, found.reference, chosen)
+    tables = found.tables._replace(summary=found.summary[found.summary["arm"].isin(arms)])
+    inputs = choice.Inputs(tables, found.record, arms[0], found.side, found.rules, found.withheld)
+    return _Group(arms, arms[0], choice.of(inputs))
 
 
-def _places(found: Inputs, settings: Mapping[str, Any], choices: list[_Choice]) -> dict[str, str]:
+def _places(found: Inputs, settings: Mapping[str, Any], groups: list[_Group]) -> dict[str, str]:
     if found.withheld:
         return dict.fromkeys(settings, WITHHELD)
     places = dict.fromkeys(settings, LEFT_OUT)
-    for choice in choices:
-        if choice.best is not None:
-            places |= dict.fromkeys(choice.best.judged, BEATEN)
-            places |= dict.fromkeys(choice.rivals, RIVAL) | {choice.best.arm: BEST}
+    for chosen in (group.choice for group in groups):
+        places |= dict.fromkeys(chosen.judged, BEATEN)
+        if chosen.take not in chosen.stalls:
+            places |= dict.fromkeys(chosen.stalls, STALLS)
+        places |= dict.fromkeys([*chosen.unsettled, *chosen.equivalent], RIVAL)
+        places |= {chosen.take: BEST} if chosen.take else {}
     return places
 
 
 def _sentence(
-    found: Inputs,
-    choice: _Choice,
-    settings: Mapping[str, Mapping[str, Any]],
-    axes: tuple[str, ...],
-    load: str,
-    metric: Metric,
+    found: Inputs, group: _Group, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]
 ) -> str:
-    chosen = choice.best
-    if chosen is None:
-        return f"No setting gave good answers in every block at {users(load)}, so none is the best."
-    name = words(settings[chosen.arm], axes)
+    chosen = group.choice
     if found.withheld:
-        return (
-            f"No setting is called the best, as the session is noisy; the highest figure is that of {name}."
-        )
-    value = _value(choice, metric)
+        return "No setting is called the best, as the session is noisy."
+    if not chosen.take:
+        return _none(group, settings, axes)
+    name, metric = words(settings[chosen.take], axes), chosen.metric
+    value = _value(chosen, chosen.take)
     unit = "requests/s" if metric is RATES else "ms (median)"
-    bound = ("at least " if metric is RATES else "at most ") if chosen.arm in choice.limited else ""
-    said = f"Best: {name}: {bound}{_number(value.ratio)} {unit}{_interval(value, _number)} at {users(load)}"
-    parts = [said, _gain(choice, words(settings[choice.reference], axes), metric)]
-    parts += [_not_told_apart(choice, settings, axes), _luck(chosen), _limit(choice)]
+    bound = ("at least " if metric is RATES else "at most ") if chosen.take in chosen.limited else ""
+    shown = f"{bound}{_number(value.ratio)} {unit}{_interval(value, _number)}"
+    parts = [
+        f"Best: {name}: {shown} at {users(chosen.load)}",
+        _gain(group, words(settings[group.reference], axes)),
+        _not_told_apart(chosen, settings, axes),
+        _luck(chosen),
+        _limit(chosen),
+    ]
     return f"{'; '.join(filter(None, parts))}."
 
 
-def _value(choice: _Choice, metric: Metric) -> Effect:
-    """The best's own figure over blocks, as the table has it."""
-    assert choice.best is not None
-    sign = -1.0 if metric.lower_is_better else 1.0
-    return stats.effect(sign * choice.logs[choice.best.arm].dropna())
+def _none(group: _Group, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> str:
+    """Why no setting of a kind is the best."""
+    if group.choice.why is Why.ONE_ARM:
+        return f"Nothing is compared with {words(settings[group.arms[0]], axes)}: it alone does its work."
+    if group.choice.why is Why.TOO_FEW_BLOCKS:
+        return f"No setting is called the best: {group.choice.blocks} blocks are too few to tell."
+    at = f" at {users(group.choice.load)}" if group.choice.load else ""
+    return f"No setting gave good answers in every block{at}, so none is the best."
 
 
-def _gain(choice: _Choice, reference: str, metric: Metric) -> str:
+def _value(chosen: Choice, arm: str) -> Effect:
+    """The arm's own figure over blocks, as the table has it."""
+    sign = -1.0 if chosen.metric.lower_is_better else 1.0
+    return stats.effect(sign * chosen.logs[arm].dropna())
+
+
+def _gain(group: _Group, reference: str) -> str:
     """Over the first setting: the mean of the blocks' log ratios, as in the comparisons."""
-    assert choice.best is not None
-    if choice.best.arm == choice.reference:
-        return "that is the setting the others are compared with" if len(choice.arms) > 1 else ""
-    if choice.reference not in choice.logs:
+    chosen = group.choice
+    if chosen.take == group.reference:
+        return "that is the setting the others are compared with" if len(group.arms) > 1 else ""
+    effect = chosen.over(chosen.take, group.reference)
+    if effect is None:
         return ""
-    sign = -1.0 if metric.lower_is_better else 1.0
-    effect = stats.effect(sign * (choice.logs[choice.best.arm] - choice.logs[choice.reference]).dropna())
-    times = ratio_words(effect.ratio, effect.low, effect.high)
-    return f"{times} that of {reference}"
+    return f"{ratio_words(effect.ratio, effect.low, effect.high)} that of {reference}"
 
 
-def _luck(chosen: best.Best) -> str:
-    luck = math.expm1(chosen.optimism)
-    if luck < WORTH_SAYING_LUCK:
+def _luck(chosen: Choice) -> str:
+    if chosen.luck < WORTH_SAYING_LUCK:
         return ""
-    return f"about {100 * luck:.0f} % of its figure is the luck of being the best of {len(chosen.judged)}"
+    return (
+        f"about {100 * chosen.luck:.0f} % of its figure is the luck of being the best of {len(chosen.judged)}"
+    )
 
 
-def _limit(choice: _Choice) -> str:
-    if not choice.limited:
+def _limit(chosen: Choice) -> str:
+    if not chosen.limited:
         return ""
-    return f"limited by the client, so their figures are bounds: {len(choice.limited)} settings"
+    settings = "setting" if len(chosen.limited) == 1 else "settings"
+    return f"the client limits {len(chosen.limited)} {settings}, whose figures are bounds"
 
 
-def _not_told_apart(choice: _Choice, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> str:
-    assert choice.best is not None
-    rivals = choice.rivals
+def _not_told_apart(chosen: Choice, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> str:
+    rivals = [*chosen.unsettled, *chosen.equivalent]
     if not rivals:
-        return "told apart from all others" if len(choice.best.judged) > 1 else ""
+        return "told apart from all others" if len(chosen.judged) > 1 else ""
     named = [words(settings[arm], axes) for arm in rivals[:3]]
     more = len(rivals) - len(named)
     tail = f" and {more} more" if more else ""
-    return f"not told apart in {choice.best.blocks} blocks from: {' / '.join(named)}{tail}"
+    return f"not told apart in {chosen.blocks} blocks from: {' / '.join(named)}{tail}"
 
 
 # -- the settings --------------------------------------------------------------------------------------
@@ -260,11 +267,12 @@ def _table(
             **{axis: settings[str(row["arm"])].get(axis, "") for axis in axes},
             "load": row["load"],
             **_figures(found, str(row["arm"]), str(row["load"])),
+            "client_limited": (str(row["arm"]), str(row["load"])) in found.side.limited,
             **{name: row[name] for name in kept},
         }
         for row in told
     ]
-    return pd.DataFrame(rows, columns=["place", "arm", *axes, "load", *FIGURES, *kept])
+    return pd.DataFrame(rows, columns=["place", "arm", *axes, "load", *FIGURES, "client_limited", *kept])
 
 
 def _figures(found: Inputs, arm: str, load: str) -> dict[str, float]:

@@ -405,7 +405,7 @@ def advised(said: Advice) -> Iterator[RenderableType]:
 
 # -- the sweep -----------------------------------------------------------------------------------------
 
-_PLACES = {sweep.BEST: "*", sweep.RIVAL: "=", sweep.LEFT_OUT: "x"}
+_PLACES = {sweep.BEST: "*", sweep.RIVAL: "=", sweep.LEFT_OUT: "x", sweep.STALLS: "!"}
 
 
 def swept(found: sweep.Swept) -> Iterator[RenderableType]:
@@ -424,6 +424,10 @@ def settings(found: sweep.Swept) -> RenderableType:
         f"Settings at {users(found.load)}: [95 % interval over blocks]; latency: median in ms\n"
         "*: the best; =: not told apart from it; x: left out, as it lost trials"
     )
+    if here["place"].eq(sweep.STALLS).any():
+        title += "; !: holds the event loop"
+    if _limited(here).any():
+        title += "\n≥ ≤: limited by the client"
     costs = {"MB": "memory_uss_mb", "CPU/req": "cpu_ms_per_request"}
     known = {name: key for name, key in costs.items() if here[key].notna().any()}
     shown = _table()
@@ -433,9 +437,10 @@ def settings(found: sweep.Swept) -> RenderableType:
     for name in ("req/s", "latency", "p99", *known):
         shown.add_column(name, justify="left" if name in ("req/s", "latency") else "right", no_wrap=True)
     for row in here.to_dict("records"):
+        least, most = ("≥", "≤") if row["client_limited"] else ("", "")
         figures = [
-            _within(row, "throughput_per_s"),
-            _within(row, "latency_p50_ms"),
+            least + _within(row, "throughput_per_s"),
+            most + _within(row, "latency_p50_ms"),
             _cell(row["latency_p99_ms"]),
         ]
         axes = [str(row[axis]) for axis in found.axes]

@@ -369,7 +369,8 @@ def test_an_open_loop_is_reported_with_latency_service_time_and_dispatch_lag(exe
     done = execbench("run", "opened.toml", "--twin", "--pin", "--out", "run")
     assert done.returncode == 0, done.stderr
     assert_fits(done.stdout)
-    assert "latency: due to done; service: sent to done; lag: due to sent" in done.stdout
+    assert "Open loads; latency in ms, due to done" in done.stdout
+    assert "service: sent to done; lag: due to sent; medians in ms" in done.stdout
     assert "Against thread, block by block" in done.stdout
     trials = rows(execbench.folder / "run" / "trials.csv")
     assert {row["arm"] for row in trials} == {"thread", "inline", "thread-twin"}

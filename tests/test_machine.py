@@ -281,3 +281,40 @@ def test_warm_up_is_not_judged_and_failures_do_not_excuse_the_client() -> None:
     assert machine.cell_lags_behind(requests(*late(5, 200, phase=WARMUP))) == ""
     assert machine.cell_lags_behind(requests(*late(5, 200, error="timeout", done_ms=30_000.0))) != ""
     assert machine.cell_lags_behind(requests()) == ""
+
+
+# -- where the load generator is the limit -------------------------------------------------------------
+
+
+def limited(*, busy_ms: float = 100.0, sent: int = 100, limit_per_s: float | None = None) -> str:
+    """Why the client was the limit of one arm, whose trials take a second each."""
+    about = {"client_cpu_ms": busy_ms, "arm": "inline", "load": "closed(1)"}
+    frame = trials(*({**about, "block": block} for block in (1, 2, 3)))
+    rows = [
+        made_up.sample(trial=trial, seq=seq, done_ms=1000.0 * (seq + 1) / sent)
+        for trial in (1, 2, 3)
+        for seq in range(sent)
+    ]
+    record = {} if limit_per_s is None else {"self_check": {"requests_per_s": limit_per_s}}
+    found = machine.limited_by_client(frame, requests(*rows), record)
+    assert set(found) <= {("inline", "closed(1)")}
+    return found.get(("inline", "closed(1)"), "")
+
+
+def test_more_than_half_of_what_the_client_can_send_is_its_limit() -> None:
+    assert limited(limit_per_s=210.0) == ""
+    assert limited(limit_per_s=190.0) == (
+        "the load generator sent 100 of the 190 requests/s that it can send"
+    )
+
+
+def test_a_core_that_is_more_than_half_busy_is_the_clients_limit_where_nobody_saw_what_it_can_send() -> None:
+    """As in `execbench load`, which has no check before it."""
+    assert limited(busy_ms=490.0) == ""
+    assert limited(busy_ms=990.0) == "the load generator kept 99 % of its core busy"
+
+
+def test_of_several_checks_the_lowest_limit_counts() -> None:
+    checks = [{"requests_per_s": 400.0}, {"requests_per_s": 190.0}]
+    assert machine.client_limit_per_s({"self_check": checks}) == 190.0
+    assert math.isnan(machine.client_limit_per_s({}))

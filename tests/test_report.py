@@ -17,6 +17,7 @@ from made_up import Point
 from rich.console import Console
 
 from harness import analysis, claims, evidence, report, saturation, store, tables
+from harness.errors import UsageError
 from harness.records import COOLDOWN, MEASURE, PING, Sample, Trial
 
 WORLD: made_up.World = {
@@ -171,6 +172,36 @@ def test_a_client_that_was_late_makes_an_arm_and_load_invalid_in_comparisons_and
     notes = built.evaluated.loc[built.evaluated["claim"] == "C3b", "note"]
     assert notes.str.startswith("thread c = 8 is invalid: the client sent").any()
     assert [said for said in built.warnings if said.startswith("Invalid: thread at closed(8), as the client")]
+
+
+# -- another reference
+
+
+def test_a_run_is_shown_against_another_arm_without_its_twin() -> None:
+    world = {**WORLD, ("inline-twin", 8): Point(io_ms=40.0), ("process", 8): Point(queue_ms=65.0)}
+    run = closed(world, reference="inline", twin=True)
+    built = report.build(run, "process")
+    assert set(built.comparisons["reference"]) == {"process"}
+    assert set(built.comparisons["arm"]) == {"inline", "thread"}
+    assert built.said.reference == "process"
+    assert run.record["plan"]["reference"] == "inline"
+    pd.testing.assert_frame_equal(
+        report.build(run, "inline").comparisons, report.build(run).comparisons, check_like=True
+    )
+
+
+def test_a_session_whose_twin_differs_is_noisy_against_any_reference() -> None:
+    world = {**WORLD, ("inline-twin", 8): Point(io_ms=50.0)}
+    built = report.build(closed(world, reference="inline", twin=True), "thread")
+    assert set(built.comparisons["verdict"]) == {"noisy session"}
+
+
+@pytest.mark.parametrize("name", ["nobody", "inline-twin"])
+def test_a_reference_that_is_no_arm_is_refused_with_those_there_are(name: str) -> None:
+    world = {**WORLD, ("inline-twin", 8): Point(io_ms=40.0)}
+    with pytest.raises(UsageError, match=f"no trial of an arm '{name}'") as refused:
+        report.build(closed(world, reference="inline", twin=True), name)
+    assert refused.value.hint == "It has: inline, thread."
 
 
 # -- open loads

@@ -66,6 +66,29 @@ def test_the_best_comes_first_with_what_cannot_be_told_from_it() -> None:
     assert "that of workers=1, kind=a; not told apart in 12 blocks from: workers=2, kind=" in said
 
 
+def test_the_best_setting_is_the_arm_that_is_advised() -> None:
+    alike = {arm: (setting, wobbly(40.0, seed)) for seed, (arm, (setting, _)) in enumerate(GRID.items())}
+    for figures in (GRID, alike):
+        built = report.build(made(figures, blocks=12))
+        assert built.swept is not None
+        (best,) = built.swept.table.loc[built.swept.table["place"] == "best", "arm"]
+        assert built.said.take == best
+
+
+def test_settings_that_the_client_limits_are_bounds_and_the_best_is_one_of_them() -> None:
+    run = made(GRID, blocks=12)
+    run.record["self_check"] = {"requests_per_s": 400.0}  # the quick two send some 340
+    built = report.build(run)
+    assert built.swept is not None
+    places = dict(zip(built.swept.table["arm"], built.swept.table["place"], strict=True))
+    assert {places["two-a"], places["two-b"]} == {"best", "not told apart"}
+    assert {places["one-a"], places["one-b"]} == {"beaten"}
+    (said,) = built.swept.sentences
+    assert "at least" in said
+    assert "the client limits 2 settings, whose figures are bounds" in said
+    assert "expect at least" in built.said.lines[0]
+
+
 def test_an_axis_that_doubles_and_one_that_does_nothing_are_told_as_such() -> None:
     effects = swept(made(GRID, blocks=40)).effects
     rates = effects[effects["metric"] == "throughput_per_s"].set_index("axis")

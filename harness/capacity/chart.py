@@ -154,7 +154,7 @@ def _right_edge(marks: Mapping[str, Any]) -> float:
     """Beyond every rate that was tried, the capacity, and the interval's end where it has one."""
     rates = [rate for name in (SEARCH, GIVEN_UP, CONFIRMING) if name in marks for rate in marks[name][0]]
     ends = [*marks.get(INTERVAL, ()), marks.get(CAPACITY, math.nan)]
-    return _ROOM * float(max(*rates, *(end for end in ends if math.isfinite(end))))
+    return _ROOM * float(max([*rates, *(end for end in ends if math.isfinite(end))]))
 
 
 def _said(row: Mapping[Any, Any]) -> str:

@@ -35,7 +35,7 @@ def markdown(table: pd.DataFrame, notes: Sequence[str]) -> str:
             f"{_figure(row['arm_value'])} / {_figure(row['reference_value'])} {_unit(row)}",
             f"{_figure(row['ratio'])} ({_bounds(row)})",
             str(row["blocks"]),
-            f"**{row['verdict']}**",
+            f"**{row['verdict']}**{_in_words(row)}",
         ]
         for row in table.to_dict("records")
     ]
@@ -83,8 +83,13 @@ def _as_table(rows: pd.DataFrame) -> Table:
     for row in rows.to_dict("records"):
         values = (_figure(row[key]) for key in ("arm_value", "reference_value", "ratio"))
         metric = _label(row).removeprefix("median ")
-        shown.add_row(str(row["load"]), metric, *values, _bounds(row), str(row["verdict"]))
+        shown.add_row(str(row["load"]), metric, *values, _bounds(row), f"{row['verdict']}{_in_words(row)}")
     return shown
+
+
+def _in_words(row: dict[Any, Any]) -> str:
+    """What keeps the row from a verdict, or from the size of its difference."""
+    return f": {row['why']}" if row["why"] else ""
 
 
 def _plain(value: Any) -> Any:
