@@ -240,7 +240,12 @@ def spoilt(found: Inputs, arm: str, load: str) -> str:
 
 
 def stalls(found: Inputs, arm: str, load: str) -> str:
-    """How the arm keeps its event loop from everything else; "" where it does not, or nothing tells."""
+    """How the arm keeps its event loop from everything else; "" where it does not, or nothing tells.
+
+    Where the client is the limit, pings wait for the client.
+    """
+    if (arm, load) in found.side.limited:
+        return ""
     at_load = found.tables.costs[found.tables.costs["load"] == load]
     pings = dict(zip(at_load["arm"].astype(str), at_load["ping_p50_ms"].astype(float), strict=True))
     mine, known = pings.get(arm, math.nan), [ping for ping in pings.values() if not math.isnan(ping)]

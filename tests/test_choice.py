@@ -91,7 +91,8 @@ def inputs(arms: Mapping[str, Arm], reference: str) -> Inputs:
     limited = {(arm, load): "it was busy" for arm, one in arms.items() if one.limited for load in LOADS}
     side = MadeUp(pd.DataFrame(), trials, limited=limited).use(arms)
     summary = pd.DataFrame([_summary(arm, one, load) for arm, one in arms.items() for load in LOADS])
-    costs = summary[["arm", "load"]].assign(ping_p50_ms=1.0, memory_uss_mb=100.0, cpu_ms_per_request=1.0)
+    pings = [30.0 if arms[arm].limited else 1.0 for arm in summary["arm"]]  # they wait for the client
+    costs = summary[["arm", "load"]].assign(ping_p50_ms=pings, memory_uss_mb=100.0, cpu_ms_per_request=1.0)
     tables = ranking.Tables(
         pd.DataFrame({"arm": [], "load": [], "phase": [], "ok": [], "batch_size": []}).astype({"ok": bool}),
         summary,
@@ -163,7 +164,7 @@ def _agrees(arms: Mapping[str, Arm], found: Inputs, chosen: Choice, said: advice
     assert advice.as_json(said)["take"] == take
 
     sound = [arm for arm, one in arms.items() if one.failed <= 10 and not one.lost]
-    free = [arm for arm in sound if arms[arm].io_ms < 40.0] or sound
+    free = [arm for arm in sound if arms[arm].io_ms < 40.0 or arms[arm].limited] or sound
     assert take in free
     assert all(arm in chosen.judged for arm in sound if arms[arm].limited)  # not dropped for being too fast
 
