@@ -42,7 +42,6 @@ class Best(NamedTuple):
 
     arm: str
     rivals: tuple[str, ...]  # not told apart from it, the best first
-    optimism: float  # by how much, on the log scale, being chosen as the best flatters its figure
     judged: tuple[str, ...]  # all that could be, in the order given
     blocks: int
 
@@ -78,7 +77,7 @@ def of(logs: pd.DataFrame) -> Best | None:
     Blocks that an arm lacks do not count, nor an arm that has a figure nowhere. None where nothing is left.
     With fewer than `FEWEST_BLOCKS` blocks no arm is told apart.
     """
-    finite = logs.where(np.isfinite(logs)).dropna(axis="columns", how="all").dropna(axis="index")
+    finite = _finite(logs)
     if finite.empty:
         return None
     values = finite.to_numpy(dtype=np.float64)
@@ -88,14 +87,17 @@ def of(logs: pd.DataFrame) -> Best | None:
     return Best(
         arm=names[order[0]],
         rivals=tuple(names[place] for place in order[1:] if not beaten[place]),
-        optimism=_optimism(values),
         judged=tuple(names),
         blocks=len(values),
     )
 
 
-def _optimism(values: Floats) -> float:
-    """How much better the arm chosen in a resample of blocks looks there than in all blocks, on the mean."""
+def optimism(logs: pd.DataFrame) -> float:
+    """By how much, on the log scale, being chosen as the best of these arms flatters the best one's figure.
+
+    How much better the arm chosen in a resample of blocks looks there than in all blocks, on the mean.
+    """
+    values = _finite(logs).to_numpy(dtype=np.float64)
     blocks = len(values)
     if blocks < 2:
         return 0.0
@@ -105,6 +107,11 @@ def _optimism(values: Floats) -> float:
     there = np.einsum("rb,br->r", weights, values[:, chosen])
     # a resample varies less than new blocks would, by (n - 1) / n
     return float((there - values.mean(axis=0)[chosen]).mean() * math.sqrt(blocks / (blocks - 1)))
+
+
+def _finite(logs: pd.DataFrame) -> pd.DataFrame:
+    """Without the arms that have a figure nowhere, and the blocks that one of the others lacks."""
+    return logs.where(np.isfinite(logs)).dropna(axis="columns", how="all").dropna(axis="index")
 
 
 def _beaten(values: Floats) -> list[bool]:

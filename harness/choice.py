@@ -69,7 +69,7 @@ class Choice:
     metric: Metric = best.LATENCIES
     take: str = ""
     fastest: str = ""  # by the figures alone: it may hold the event loop
-    luck: float = 0.0  # of being the best of many, as a share of the figure
+    luck: float = 0.0  # of being chosen as the best of many, as a share of the figure
     unsettled: tuple[str, ...] = ()  # neither told apart from `take` nor equivalent to it, the best first
     equivalent: tuple[str, ...] = ()  # to `take`, within δ
     judged: tuple[str, ...] = ()
@@ -126,7 +126,6 @@ def _of_many(found: Inputs, none: Choice) -> Choice:
         none,
         why=Why.CHOSEN,
         fastest=whole.arm,
-        luck=math.expm1(first.optimism),
         judged=whole.judged,
         blocks=whole.blocks,
         stalls=stalling,
@@ -134,9 +133,9 @@ def _of_many(found: Inputs, none: Choice) -> Choice:
         logs=logs,
     )
     may_be = _may_be(found, first, chosen)
-    return _with_rivals(
-        found, dataclasses.replace(chosen, take=_take(found, first, may_be, load, metric)), may_be
-    )
+    take = _take(found, first, may_be, load, metric)
+    luck = math.expm1(best.optimism(logs[free])) if take == first.arm else 0.0
+    return _with_rivals(found, dataclasses.replace(chosen, take=take, luck=luck), may_be)
 
 
 # -- whom to take ----------------------------------------------------------------------------------------

@@ -212,7 +212,7 @@ PAUSE_MS = 50.0  # after an answer that did not come
 def test_throughput_of_a_closed_loop_is_what_counting_answers_in_a_long_window_gives(
     next_one: Callable[[np.random.Generator], tuple[float, float, str]],
 ) -> None:
-    derived = closed_loop(users=8, window_ms=30_000.0, next_one=next_one)
+    derived = closed_loop(users=4, window_ms=30_000.0, next_one=next_one)
     inside = derived["done_ms"].between(100.0, 30_100.0, inclusive="right")
     good = int((inside & derived["ok"]).sum()) / 30.0
     assert analysis.throughput(derived).loc[1] == pytest.approx(good, rel=0.02)

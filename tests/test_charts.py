@@ -19,6 +19,8 @@ from matplotlib.patches import PathPatch
 
 from harness import charts
 
+pytestmark = pytest.mark.integration  # drawing takes long
+
 ON_SERVER = ["queue_ms", "model_ms", "resume_ms", "io_ms"]
 SERVER_COLUMNS = [*ON_SERVER, "entered_ms", "handler_ms", "outside_ms"]
 CHARTS_OF_A_RUN = [charts.timeline, charts.split, charts.io_distribution]

@@ -72,7 +72,7 @@ class MadeUp(Side):
 def drawn(seed: int) -> dict[str, Arm]:
     """Arms of any kind: alike, far apart, noisy, failing, stalling, limited by the client."""
     rng, luck = np.random.default_rng(seed), random.Random(seed)
-    blocks, spread = luck.choice([6, 8, 12]), luck.choice([0.01, 0.05, 0.2])
+    blocks, spread = luck.choice([6, 8, 10]), luck.choice([0.01, 0.05, 0.2])
     levels = [100 * luck.choice([1.0, 1.0, 1.02, 1.1, 1.5, 4.0]) for _ in range(luck.choice([2, 3, 5]))]
     return {
         f"arm-{number}": Arm(

@@ -15,6 +15,8 @@ from test_report import closed, open_trial, opened
 
 from harness import efficiency, report, store
 
+pytestmark = pytest.mark.integration  # a whole report each: it takes long
+
 # a call costs 10 ms, and 1 ms for each item: batches pay
 BATCHES = {str(size): 10.0 + size for size in (1, 2, 4, 8, 16, 32, 64)}
 WORLD: made_up.World = {

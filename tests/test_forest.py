@@ -15,6 +15,8 @@ from test_claims import ARTICLE, EVERY_BLOCK, TRUE_WORLD, checks, false_in
 
 from harness import claims, forest
 
+pytestmark = pytest.mark.integration  # drawing takes long
+
 
 @pytest.fixture(scope="module")
 def evaluated() -> pd.DataFrame:

@@ -18,6 +18,8 @@ from test_report import closed
 from harness import report, store, sweep_chart
 from harness.sweep import Swept
 
+pytestmark = pytest.mark.integration  # a whole report each: it takes long
+
 KNOWN = ("--workload", "synthetic", "--service-ms", "20", "--io-ms", "0", "--no-self-check", "--resident")
 SHORT = ("-c", "4", "--duration", "0.2", "--blocks", "6")
 

@@ -18,6 +18,8 @@ from test_report import WORLD, closed, open_trial, opened
 
 from harness import report, tables
 
+pytestmark = pytest.mark.integration  # a whole report each: it takes long
+
 WIDTH = 80
 LONG = "inline-with-a-name-of-forty-letters-in-all"[:40]
 
