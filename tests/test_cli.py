@@ -168,6 +168,7 @@ def test_a_plan_file_is_run_with_the_arms_of_the_strategy_asked_for_and_no_name_
     words = ("--strategy", "thread", "--duration", "0.3", "--concurrency", "3", "--blocks", "2")
     done = execbench("run", plan, "--no-self-check", *words)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("No verdict can come of 2 blocks: it takes 6 (--blocks 6).")
     (folder,) = (execbench.folder / "results").iterdir()
     assert re.fullmatch(r"\d{8}-\d{6}-mine", folder.name)
     trials = rows(folder / "trials.csv")

@@ -11,7 +11,6 @@ from rich.text import Text
 
 from harness.capacity import words
 from harness.tables import advised
-from harness.terminal import console, print_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,18 +18,8 @@ if TYPE_CHECKING:
     from harness.capacity.report import Report
 
 
-def show(report: Report, *, as_json: bool) -> None:
-    """Print it."""
-    if as_json:
-        print_json(report.as_json())
-        return
-    terminal = console()
-    for part in render(report):
-        terminal.print(part, soft_wrap=isinstance(part, Text))  # tables fit; a sentence stays one line
-
-
 def render(report: Report) -> Iterator[RenderableType]:
-    """The promise, how good the machine was, the arms, each in a sentence, and where the rest lies."""
+    """The promise, how good the machine was, the arms, each in a sentence, and what to do."""
     yield Text(report.finding, style="bold")
     yield Text(report.machine)
     for warning in report.warnings:
@@ -41,7 +30,6 @@ def render(report: Report) -> Iterator[RenderableType]:
     yield Text()
     yield from map(Text, report.sentences)
     yield from advised(report.said)
-    yield Text(f"\nRows, tables and charts: {report.folder}")
 
 
 def _rates(rows: list[dict[Any, Any]], reference: str) -> Table:
