@@ -43,7 +43,6 @@ WITHHELD = "withheld"
 
 TAILS = frozenset(analysis.STATS) - {"mean", "median", "p50"}  # read off the pooled blocks
 DRIFTS = "the ratio drifts over the blocks, so its interval is too narrow"
-MOST_BLOCKS = 10_000  # beyond this a tie is called one
 
 CHECK_COLUMNS = [
     "claim",
