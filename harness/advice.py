@@ -17,7 +17,7 @@ import numpy as np
 from harness import again, best, choice, ranking, stats
 from harness.analysis import THROUGHPUT
 from harness.choice import Choice, Inputs, Why
-from harness.ranking import row_of, short, users
+from harness.ranking import short, users
 from harness.records import has_logs
 
 MOST_LINES = 8
@@ -101,7 +101,7 @@ def _withheld(found: Inputs) -> Advice:
 
 
 def _of_one(found: Inputs, arm: str, load: str) -> Advice:
-    row = row_of(found.tables.summary, arm, load)
+    row = found.tables.figures(arm, load)
     lines = [
         f"Only {arm} was run, so nothing here says which strategy is best.",
         _dominates(row, load),
@@ -198,16 +198,22 @@ def _what(found: Inputs, chosen: Choice) -> str:
 
 def _no_better(found: Inputs, chosen: Choice) -> str:
     """Why the reference stays."""
-    others = [arm for arm in chosen.judged if arm != chosen.take and arm not in chosen.stalls]
+    others = [arm for arm in _open_to(chosen) if arm != chosen.take]
     if not others:
-        return "no other arm that leaves the event loop free has whole figures"
+        free = " that leaves the event loop free" if chosen.stalls else ""
+        return f"no other arm{free} has whole figures"
     if chosen.unsettled:
         return f"no arm is told apart from it as better in {chosen.blocks} blocks"
     if chosen.equivalent:
         delta = 100 * found.rules.delta(chosen.metric.name)
         return f"{_listed(chosen.equivalent)} {_are(chosen.equivalent)} equivalent within {delta:g} %"
-    next_best = str(chosen.logs[others].mean().idxmax())
-    return f"no arm gives more; the next, {next_best}, gives {_times(chosen, next_best, chosen.take)} it"
+    rest = str(chosen.logs[others].mean().idxmax())
+    return f"no arm is better; the next, {rest}, has {_times(chosen, rest, chosen.take)} {chosen.take}"
+
+
+def _open_to(chosen: Choice) -> list[str]:
+    """The arms that were chosen from: those that leave the event loop free, or all where none does."""
+    return [arm for arm in chosen.judged if arm not in chosen.stalls or chosen.take in chosen.stalls]
 
 
 def _are(arms: tuple[str, ...]) -> str:
@@ -220,7 +226,7 @@ def _listed(arms: tuple[str, ...]) -> str:
 
 
 def _figure(found: Inputs, chosen: Choice, arm: str) -> str:
-    row = row_of(found.tables.summary, arm, chosen.load)
+    row = found.tables.figures(arm, chosen.load)
     least, most = ("at least ", "at most ") if arm in chosen.limited else ("", "")
     rate = f"{least}{short(row[THROUGHPUT])} {'good answers/s' if row['failed'] else 'requests/s'}"
     return f"{rate} and a median of {most}{short(row['latency_p50_ms'])} ms"
@@ -230,17 +236,9 @@ def _times(chosen: Choice, arm: str, other: str) -> str:
     """Such as "1.59 times [1.56, 1.63] the requests/s of"."""
     effect = chosen.over(arm, other)
     assert effect is not None, "both have figures"
-    bound = _bound(chosen, arm, other)
     what = "the median latency of" if chosen.metric.lower_is_better else "the requests/s of"
-    return f"{bound}{ranking.ratio_words(effect.ratio, effect.low, effect.high)} {what}"
-
-
-def _bound(chosen: Choice, arm: str, other: str) -> str:
-    """A client that could do more might make the ratio larger or smaller: of throughput, whose is limited."""
-    mine, theirs = arm in chosen.limited, other in chosen.limited
-    if mine == theirs:
-        return "(limited by the client) " if mine else ""
-    return "at least " if mine != chosen.metric.lower_is_better else "at most "
+    times = ranking.ratio_words(effect.ratio, effect.low, effect.high)
+    return f"{chosen.bound(arm, other)}{times} {what}"
 
 
 def _levels(found: Inputs, chosen: Choice) -> str:
@@ -248,7 +246,7 @@ def _levels(found: Inputs, chosen: Choice) -> str:
     effect = chosen.over(chosen.take, found.reference)
     name = "latency_p50_ms" if chosen.metric.lower_is_better else THROUGHPUT
     mine, theirs = (
-        float(row_of(found.tables.summary, arm, chosen.load)[name]) for arm in (chosen.take, found.reference)
+        float(found.tables.figures(arm, chosen.load)[name]) for arm in (chosen.take, found.reference)
     )
     if effect is None or not theirs or f"{mine / theirs:.2f}" == f"{effect.ratio:.2f}":
         return ""
@@ -280,7 +278,7 @@ def _planned(record: Mapping[str, Any], arm: str) -> Mapping[str, Any]:
 def _why(found: Inputs, chosen: Choice) -> str:
     """Which part of a request shrinks."""
     take, reference = chosen.take, found.reference
-    mine, theirs = (row_of(found.tables.summary, arm, chosen.load) for arm in (take, reference))
+    mine, theirs = (found.tables.figures(arm, chosen.load) for arm in (take, reference))
     told = str(ranking.why(found.tables, take, mine, theirs or None, reference)["because"])
     if not told:
         return ""
@@ -297,7 +295,7 @@ def _fastest(chosen: Choice) -> str:
     if fastest not in chosen.stalls:
         return ""
     return (
-        f"{fastest} gives {_times(chosen, fastest, take)} {take}, but holds the event loop "
+        f"{fastest} has {_times(chosen, fastest, take)} {take}, but holds the event loop "
         f"({chosen.stalls[fastest]}): take it only if this route is all that the service does."
     )
 
@@ -315,7 +313,7 @@ def _rivals(found: Inputs, chosen: Choice) -> str:
     least, most = _blocks(found, chosen)
     if most:
         blocks = str(least) if least == most else f"{least} to {most}"
-        said.append(f"an interval of ±{delta} would take {blocks} blocks")
+        said.append(f"an interval of ±{delta} against {_to_settle(chosen)} would take {blocks} blocks")
     return f"{'; '.join(said)}." if said else ""
 
 
@@ -330,21 +328,21 @@ def _cheaper_rival(found: Inputs, chosen: Choice) -> str:
 
 
 def _memory_mb(found: Inputs, arm: str, load: str) -> float:
-    return float(row_of(found.tables.costs, arm, load).get("memory_uss_mb", math.nan))
+    return float(found.tables.cost(arm, load).get("memory_uss_mb", math.nan))
 
 
 def _costs(found: Inputs, chosen: Choice) -> str:
     """What it takes, beside what the reference takes."""
     if chosen.take == found.reference:
         return ""
-    mine, theirs = (row_of(found.tables.costs, arm, chosen.load) for arm in (chosen.take, found.reference))
+    mine, theirs = (found.tables.cost(arm, chosen.load) for arm in (chosen.take, found.reference))
     figures = (("memory_uss_mb", "MB of memory"), ("cpu_ms_per_request", "ms of CPU a request"))
     told = [
         f"{short(mine[name])} {unit}{_beside(mine[name], theirs.get(name, math.nan), found.reference)}"
         for name, unit in figures
         if not math.isnan(mine.get(name, math.nan))
     ]
-    failed = int(row_of(found.tables.summary, chosen.take, chosen.load)["failed"])
+    failed = int(found.tables.figures(chosen.take, chosen.load)["failed"])
     told += [f"{failed} failed requests"] if failed else []
     return f"It costs {' and '.join(told)}." if told else ""
 
@@ -358,9 +356,9 @@ def _beside(value: float, other: float, reference: str) -> str:
 
 def _elsewhere(found: Inputs, chosen: Choice) -> str:
     """Under which other load that was measured another arm is better, and where the advised one is a loss."""
-    free = [arm for arm in chosen.judged if arm not in chosen.stalls or chosen.take in chosen.stalls]
+    free = _open_to(chosen)
     bests = choice.at_others(found, free, chosen.load)
-    worse = [(load, first.arm) for load, first in bests if choice.loses(chosen.take, first)]
+    worse = [(load, first.arm) for load, first in bests if choice.loses(found, chosen.take, first, load)]
     told = [
         f"at {users(load)} {arm} is better {_medians(found, chosen, arm, load)}" for load, arm in worse[:2]
     ]
@@ -374,14 +372,16 @@ def _elsewhere(found: Inputs, chosen: Choice) -> str:
 def _by_median(found: Inputs, chosen: Choice, arms: list[str]) -> str:
     """Who is better by the median latency, where the arm was chosen by throughput."""
     first = best.of(best.figures(found.side, arms, chosen.load, best.LATENCIES))
-    if chosen.metric.lower_is_better or first is None or not choice.loses(chosen.take, first):
+    if chosen.metric.lower_is_better or first is None:
+        return ""
+    if not choice.loses(found, chosen.take, first, chosen.load):
         return ""
     medians = _medians(found, chosen, first.arm, chosen.load)
     return f"By the median alone {first.arm} is better at {users(chosen.load)} {medians}."
 
 
 def _medians(found: Inputs, chosen: Choice, arm: str, load: str) -> str:
-    values = [row_of(found.tables.summary, one, load)["latency_p50_ms"] for one in (arm, chosen.take)]
+    values = [found.tables.figures(one, load)["latency_p50_ms"] for one in (arm, chosen.take)]
     mine, theirs = map(short, values)
     if mine == theirs:
         mine, theirs = (f"{value:.1f}" for value in values)
@@ -407,7 +407,7 @@ def _left_out(found: Inputs, load: str) -> str:
 
 def _would_change(found: Inputs, arm: str, load: str) -> str:
     """What would change the advice, by where the arm's requests and the machine's cores spend their time."""
-    row = row_of(found.tables.summary, arm, load)
+    row = found.tables.figures(arm, load)
     busy, cores = _busy_cores(found, row, arm, load)
     if cores and busy >= FULL * cores:
         return (
@@ -430,7 +430,7 @@ def _would_change(found: Inputs, arm: str, load: str) -> str:
 
 def _busy_cores(found: Inputs, row: Mapping[str, Any], arm: str, load: str) -> tuple[float, float]:
     """Cores that server and client keep busy, and those there are (0: not known)."""
-    costs = row_of(found.tables.costs, arm, load)
+    costs = found.tables.cost(arm, load)
     spent = [costs.get(name, math.nan) for name in ("cpu_ms_per_request", "client_cpu_ms_per_request")]
     cores = float((found.record.get("environment") or {}).get("usable_cores") or 0)
     return float(np.nansum(spent)) * float(row[THROUGHPUT]) / 1000.0, cores
@@ -466,13 +466,19 @@ def _next(found: Inputs, chosen: Choice) -> str:
     _, most = _blocks(found, chosen)
     if not most:
         return ""
-    return again.command(found.record, arms=(chosen.take, chosen.unsettled[0]), blocks=most)
+    return again.command(found.record, arms=(chosen.take, _to_settle(chosen)), blocks=most)
+
+
+def _to_settle(chosen: Choice) -> str:
+    """The arm that more blocks may tell from the one taken; "" where it is the client that hides it."""
+    arms = (arm for arm in chosen.unsettled if arm not in chosen.limited)
+    return next(arms, "") if chosen.take not in chosen.limited else ""
 
 
 def _blocks(found: Inputs, chosen: Choice) -> tuple[int, int]:
     """How many blocks an interval as narrow as δ would take, at least and at most; (0, 0): no forecast."""
-    first = next((arm for arm in chosen.unsettled if arm not in chosen.limited), "")
-    effect = chosen.over(first, chosen.take) if first and chosen.take not in chosen.limited else None
+    rival = _to_settle(chosen)
+    effect = chosen.over(rival, chosen.take) if rival else None
     if effect is None:
         return 0, 0
     delta = found.rules.delta(chosen.metric.name)

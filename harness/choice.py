@@ -20,13 +20,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from harness import best, nominal, ranking, stats
 from harness.best import Best
 from harness.comparison import Metric, Rules, Side
-from harness.ranking import row_of
 from harness.stats import Effect, Verdict
 
 MOST_FAILED = 0.01  # of an arm's requests, to be taken
@@ -78,6 +76,11 @@ class Choice:
     limited: Mapping[str, str] = dataclasses.field(default_factory=dict)  # arm → why the client did no more
     logs: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)  # blocks x arms, higher is better
 
+    def bound(self, arm: str, other: str) -> str:
+        """What a client that could do more would make of their ratio: "at least ", "at most " or ""."""
+        sides = arm in self.limited, other in self.limited
+        return ranking.bound(*(sides if not self.metric.lower_is_better else reversed(sides)))
+
     def over(self, arm: str, other: str) -> Effect | None:
         """`arm` over `other` by the metric: the mean of the blocks' log ratios, as in the comparisons.
 
@@ -98,7 +101,7 @@ def of(found: Inputs) -> Choice:
     none = Choice(Why.WITHHELD, found.reference, load, metric)
     if found.withheld:
         return none
-    if answered["arm"].nunique() == 1:
+    if found.tables.summary["arm"].nunique() == 1:
         return dataclasses.replace(none, why=Why.ONE_ARM)
     return _of_many(found, none)
 
@@ -112,11 +115,11 @@ def _of_many(found: Inputs, none: Choice) -> Choice:
     load, metric = none.load, none.metric
     arms = [arm for arm in arms_at(found, load) if not spoilt(found, arm, load)]
     logs = best.figures(found.side, arms, load, metric) if arms else pd.DataFrame()
-    if len(logs) and np.isfinite(logs).all().all() and len(logs) < stats.FEWEST_BLOCKS:
-        return dataclasses.replace(none, why=Why.TOO_FEW_BLOCKS, blocks=len(logs))
     whole = best.of(logs) if len(logs.columns) else None
     if whole is None:
         return dataclasses.replace(none, why=Why.NONE_WHOLE)
+    if whole.blocks < stats.FEWEST_BLOCKS:
+        return dataclasses.replace(none, why=Why.TOO_FEW_BLOCKS, blocks=whole.blocks)
     stalling = {arm: said for arm in whole.judged if (said := stalls(found, arm, load))}
     free = [arm for arm in whole.judged if arm not in stalling] or list(whole.judged)
     first = best.of(logs[free])
@@ -162,7 +165,8 @@ def _take(found: Inputs, first: Best, may_be: list[str], load: str, metric: Metr
     called_faster = [arm for arm in first.judged if verdicts.get(arm) in FASTER]
     may_be = [arm for arm in may_be if verdicts.get(arm) not in SLOWER]
     if called_faster:
-        may_be = [arm for arm in may_be if arm != found.reference]
+        bounds = [arm for arm in may_be if (arm, load) in found.side.limited and arm != found.reference]
+        may_be = [arm for arm in may_be if arm in called_faster or arm in bounds]
     if found.reference in may_be:
         return found.reference
     may_be = may_be or called_faster or [first.arm]
@@ -185,7 +189,9 @@ def _with_rivals(found: Inputs, chosen: Choice, may_be: list[str]) -> Choice:
     """What of those that may be the best is equivalent to the one taken, and what is not settled."""
     verdicts = {arm: _verdict(found, chosen, arm, chosen.take) for arm in may_be if arm != chosen.take}
     equivalent = [
-        arm for arm, one in verdicts.items() if one == Verdict.EQUIVALENT and arm not in chosen.limited
+        arm
+        for arm, one in verdicts.items()
+        if one == Verdict.EQUIVALENT and not {arm, chosen.take} & chosen.limited.keys()
     ]
     return dataclasses.replace(
         chosen,
@@ -197,7 +203,7 @@ def _with_rivals(found: Inputs, chosen: Choice, may_be: list[str]) -> Choice:
 def _lost_elsewhere(found: Inputs, arms: list[str], load: str) -> Counter[str]:
     """Arm → under how many other loads another of these arms is better."""
     bests = at_others(found, arms, load)
-    return Counter(arm for _, first in bests for arm in arms if loses(arm, first))
+    return Counter(arm for other, first in bests for arm in arms if loses(found, arm, first, other))
 
 
 def at_others(found: Inputs, arms: list[str], load: str) -> Iterator[tuple[str, Best]]:
@@ -212,9 +218,10 @@ def at_others(found: Inputs, arms: list[str], load: str) -> Iterator[tuple[str, 
             yield other, first
 
 
-def loses(arm: str, first: Best) -> bool:
-    """Whether the arm was judged and told apart from the best."""
-    return arm in first.judged and arm not in (first.arm, *first.rivals)
+def loses(found: Inputs, arm: str, first: Best, load: str) -> bool:
+    """Whether the arm was judged and told apart from the best; what the client limits never loses."""
+    told_apart = arm in first.judged and arm not in (first.arm, *first.rivals)
+    return told_apart and (arm, load) not in found.side.limited
 
 
 # -- who may be taken ------------------------------------------------------------------------------------
@@ -228,7 +235,7 @@ def arms_at(found: Inputs, load: str) -> list[str]:
 
 def spoilt(found: Inputs, arm: str, load: str) -> str:
     """Why the arm may not be taken; "" when it may."""
-    row = row_of(found.tables.summary, arm, load)
+    row = found.tables.figures(arm, load)
     if found.side.invalid.get((arm, load)):
         return f"the figures of {arm} are invalid"
     if row["failed_trials"]:
@@ -262,7 +269,7 @@ def _io_that_waits(found: Inputs, arm: str, load: str, ping_ms: float) -> str:
     What the other side took itself is not the loop's. Of the rest neither is a wait for a connection, which a
     route without I/O knows nothing of: a loop that is late is late for pings too.
     """
-    row = row_of(found.tables.summary, arm, load)
+    row = found.tables.figures(arm, load)
     io_ms, alone_ms = row.get("io_p50_ms", math.nan), _alone_ms(found, arm, "io_p50_ms")
     own_ms = row.get("io_server_p50_ms", math.nan)
     if alone_ms < nominal.LEAST_MS:

@@ -115,11 +115,14 @@ def _all_pairs(run: _Run, *, force: bool) -> Comparison:
     _refuse_no_arms(run)
     arms = [arm for arm in run.facts.arms if arm in run.side.arms()]
     twins = _twins(run)
-    tables = []
+    tables, missing = [], [f"{arm} has no trial." for arm in run.facts.arms if arm not in arms]
     for number, reference in enumerate(arms[:-1], start=1):
         others = arms[number:]
         apart = {} if force else comparable.other_work(run.record, reference, others)
         only = set(others) - set(apart)
+        missing += [
+            f"{name} is not compared with {reference}: it does other work ({w})." for name, w in apart.items()
+        ]
         tables.append(_arms(run, reference, only=only, withheld=comparison.noisy(twins)))
     tables = [table for table in tables if len(table)]
     if not tables:
@@ -127,7 +130,7 @@ def _all_pairs(run: _Run, *, force: bool) -> Comparison:
     table = pd.concat(tables, ignore_index=True)
     pairs = len(table[["arm", "reference"]].drop_duplicates())
     note = f"{pairs} pairs, each judged by itself: of many that are alike some differ by chance."
-    return Comparison(table, run.facts.rules, [note, *_known(run, twins)], [])
+    return Comparison(table, run.facts.rules, [note, *_known(run, twins), *missing], missing)
 
 
 def _two_arms(run: _Run, reference: str | None, arm: str | None, *, force: bool) -> Comparison:

@@ -47,7 +47,7 @@ def against(run: store.Run, reference: str) -> Evidence:
             stage="report",
             hint=f"It has: {', '.join(arms) or 'none'}.",
         )
-    if reference == planned.facts.reference:
+    if reference == planned.facts.reference or not run.record.get("plan"):
         return planned
     noisy = ""
     if twin is not None:
@@ -57,14 +57,19 @@ def against(run: store.Run, reference: str) -> Evidence:
                 planned.side, reference=planned.facts.reference, twin=twin, rules=rules, only=only
             )
         )
-    plan = {**(run.record.get("plan") or {}), "reference": reference, "twin": False}
-    shown = run._replace(
-        record={**run.record, "plan": plan},
-        requests=run.requests[run.requests["arm"] != twin],
-        trials=run.trials[run.trials["arm"] != twin],
+    plan = {**run.record["plan"], "reference": reference, "twin": False}
+    kept = planned.derived[planned.derived["arm"] != twin]
+    return dataclasses.replace(
+        planned,
+        run=run._replace(
+            record={**run.record, "plan": plan},
+            requests=run.requests[run.requests["arm"] != twin],
+            trials=run.trials[run.trials["arm"] != twin],
+        ),
+        facts=comparison.facts({**run.record, "plan": plan}),
+        derived=kept.assign(arm=kept["arm"].cat.remove_unused_categories()),
+        withheld=planned.withheld or noisy,
     )
-    found = of(shown)
-    return dataclasses.replace(found, withheld=found.withheld or noisy)
 
 
 def of(run: store.Run) -> Evidence:

@@ -18,6 +18,8 @@ from harness.analysis import THROUGHPUT
 from harness.comparison import LOST, Rules, label
 from harness.stats import ALPHA, FEWEST_BLOCKS, Verdict
 
+WITHHELD = (Verdict.INVALID, Verdict.NOISY, Verdict.CLIENT_LIMITED)  # a level that is none passes no gate
+
 
 @dataclasses.dataclass(frozen=True)
 class Floors:
@@ -35,7 +37,7 @@ def gated(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def slower(table: pd.DataFrame, floors: Floors, rules: Rules) -> pd.DataFrame:
-    """The gated rows that fail. Withheld, invalid or of too few blocks it never does: see `doubts`."""
+    """The gated rows that fail. One that is in doubt never does: see `doubts`."""
     rows = gated(table)
     return rows[np.array([_fails(row, floors, rules) for row in rows.to_dict("records")], dtype=bool)]
 
@@ -43,14 +45,15 @@ def slower(table: pd.DataFrame, floors: Floors, rules: Rules) -> pd.DataFrame:
 def doubts(table: pd.DataFrame) -> list[str]:
     """Why a gate cannot pass these rows honestly; empty when it can.
 
-    A withheld or invalid verdict, blocks lost to trials that are not ok, no ratio at all, or fewer than 6
-    blocks: each can hide what the gate is there to find. An inconclusive row of enough blocks is no doubt.
+    A verdict that is withheld, invalid or limited by the client, blocks lost to trials that are not ok, no
+    ratio at all, or fewer than 6 blocks: each can hide what the gate is there to find. An inconclusive row of
+    enough blocks is no doubt.
     """
     return [said for row in gated(table).to_dict("records") if (said := _doubt(row))]
 
 
 def _fails(row: dict[Any, Any], floors: Floors, rules: Rules) -> bool:
-    if row["verdict"] in (Verdict.INVALID, Verdict.NOISY) or row["blocks"] < FEWEST_BLOCKS:
+    if row["verdict"] in WITHHELD or row["blocks"] < FEWEST_BLOCKS:
         return False
     if not (row["primary"] or row["p_holm"] < ALPHA):
         return False
@@ -63,9 +66,9 @@ def _fails(row: dict[Any, Any], floors: Floors, rules: Rules) -> bool:
 
 def _doubt(row: dict[Any, Any]) -> str:
     where = f"{row['arm']} at {row['load']}, {label(row['metric'], row['stat'])}"
-    withheld = row["verdict"] in (Verdict.INVALID, Verdict.NOISY)
+    withheld = row["verdict"] in WITHHELD
     if withheld or LOST in row["reason"] or not 0 < row["ratio"] < math.inf:
-        return f"{where}: {row['reason'] or row['verdict']}"
+        return f"{where}: {row['reason'] or row['why'] or row['verdict']}"
     if row["blocks"] < FEWEST_BLOCKS:
         return f"{where}: only {row['blocks']} blocks, and a verdict takes {FEWEST_BLOCKS}"
     return ""

@@ -8,12 +8,13 @@ is said by the verdict beside it, which comes with its interval from the compari
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from harness import analysis
@@ -43,6 +44,7 @@ COLUMNS = [
     "cpu_ms_per_request",
     "when_worker_dies",
     "invalid",  # which of these loads say more of the load generator than of the arm (`marked`)
+    "client_limited",  # under `load`: the figures are bounds (`marked`)
 ]
 LOADS = ("load", "lone_load", "own_load")  # the columns that name one
 REFERENCE = "reference"
@@ -60,7 +62,12 @@ WORTH_A_WORD = 0.05  # of the reference's mean latency; smaller changes of a par
 WORTH_CALLING_A_BATCH = 1.05
 
 
-class Tables(NamedTuple):
+Marks = Mapping[tuple[str, str], str]  # (arm, load) → why
+Row = Mapping[str, Any]  # plain numbers and words by column; empty where a table has no such row
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tables:
     """What a report has found."""
 
     derived: pd.DataFrame
@@ -69,13 +76,45 @@ class Tables(NamedTuple):
     costs: pd.DataFrame
     limits: pd.DataFrame
 
+    def figures(self, arm: str, load: str) -> Row:
+        """The row of the summary."""
+        return self._summary.get((arm, load), {})
 
-def of(tables: Tables, record: Mapping[str, Any], reference: str) -> pd.DataFrame:
-    """One row (`COLUMNS`) per arm, the best first; none where no closed loop was run."""
+    def cost(self, arm: str, load: str) -> Row:
+        """The row of the costs."""
+        return self._costs.get((arm, load), {})
+
+    def limit(self, arm: str, load: str) -> Row:
+        """The row of the limits."""
+        return self._limits.get((arm, load), {})
+
+    @cached_property
+    def _summary(self) -> dict[tuple[str, str], Row]:
+        return _by_cell(self.summary)
+
+    @cached_property
+    def _costs(self) -> dict[tuple[str, str], Row]:
+        return _by_cell(self.costs)
+
+    @cached_property
+    def _limits(self) -> dict[tuple[str, str], Row]:
+        return _by_cell(self.limits)
+
+
+def _by_cell(table: pd.DataFrame) -> dict[tuple[str, str], Row]:
+    rows = ({str(name): value for name, value in row.items()} for row in table.to_dict("records"))
+    return {(str(row["arm"]), str(row["load"])): row for row in rows}
+
+
+def of(tables: Tables, record: Mapping[str, Any], reference: str, load: str = "") -> pd.DataFrame:
+    """One row (`COLUMNS`) per arm, the best first; none where no closed loop was run.
+
+    `load`: the closed loop that the choice is of; else that of most users.
+    """
     summary = tables.summary
     if summary.empty or summary["concurrency"].isna().all():
         return pd.DataFrame(columns=COLUMNS)
-    load = _load(summary, heaviest=True)
+    load = load if load.startswith("closed(") else _load(summary, heaviest=True)
     top = summary[summary["load"] == load].assign(lost=lambda rows: rows["failed_trials"] > 0)
     top = top.sort_values(["lost", THROUGHPUT], ascending=[True, False], kind="stable")
     at_top = {str(row["arm"]): row for row in top.to_dict("records")}
@@ -87,33 +126,38 @@ def of(tables: Tables, record: Mapping[str, Any], reference: str) -> pd.DataFram
             THROUGHPUT: row[THROUGHPUT],
             **compared(tables.comparisons, arm, load, THROUGHPUT, reference),
             **_alone(tables, arm, reference),
-            **_at_own_load(summary, arm),
+            **_at_own_load(tables, arm),
             **why(tables, arm, row, at_top.get(reference), reference),
             **_costs(tables, arm, load),
             "when_worker_dies": _told(record, arm).get("when_worker_dies") or "",
+            "invalid": "",
+            "client_limited": False,
         }
         for rank, (arm, row) in enumerate(at_top.items(), 1)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def marked(table: pd.DataFrame, invalid: Mapping[tuple[str, str], str]) -> pd.DataFrame:
-    """The same ranking with its column `invalid`; `invalid` is that of `evidence.Evidence`."""
+def marked(table: pd.DataFrame, invalid: Marks, limited: Marks) -> pd.DataFrame:
+    """The ranking with its columns `invalid` and `client_limited`, by the marks of `evidence.Evidence`."""
     bad = [
         ", ".join(row[name] for name in LOADS if (row["arm"], row[name]) in invalid)
         for row in table.to_dict("records")
     ]
-    return table.assign(invalid=bad)
+    bounds = [(row["arm"], row["load"]) in limited for row in table.to_dict("records")]
+    return table.assign(invalid=bad, client_limited=bounds)
 
 
 def sentence(table: pd.DataFrame, reference: str, take: str) -> str:
     """The arm that is taken, in words: how much, why, and what it costs; "" where there is none."""
     rows = table[table["arm"] == take]
-    if rows.empty:
+    if rows.empty or not rows[THROUGHPUT].iloc[0] > 0:
         return ""
     taken = rows.iloc[0]
-    said = f"{take} answers {taken[THROUGHPUT]:.0f} requests/s at {users(taken['load'])}"
-    said += f"{_how_much(taken, reference)}{_because(taken)}"
+    least = "at least " if taken["client_limited"] else ""
+    said = f"{take} answers {least}{taken[THROUGHPUT]:.0f} requests/s at {users(taken['load'])}"
+    theirs = bool(table.loc[table["arm"] == reference, "client_limited"].any())
+    said += f"{_how_much(taken, reference, theirs=theirs)}{_because(taken)}"
     parts = [said, _efficiency(taken), _costs_words(taken), _when_a_worker_dies(taken)]
     return f"{'; '.join(filter(None, parts))}."
 
@@ -163,7 +207,7 @@ def compared(
 
 def _alone(tables: Tables, arm: str, reference: str) -> dict[str, float | str]:
     load = _load(tables.summary, heaviest=False)
-    row = row_of(tables.summary, arm, load)
+    row = tables.figures(arm, load)
     against = compared(tables.comparisons, arm, load, LATENCY, reference)
     return {
         "lone_load": load,
@@ -173,32 +217,24 @@ def _alone(tables: Tables, arm: str, reference: str) -> dict[str, float | str]:
     }
 
 
-def _at_own_load(summary: pd.DataFrame, arm: str) -> dict[str, float | str]:
+def _at_own_load(tables: Tables, arm: str) -> dict[str, float | str]:
+    summary = tables.summary
     shares = summary["load"].astype(str).str.extract(r"^own\((.+)\)$")[0].astype(float)
     if shares.isna().all():
         return {"own_load": "", "own_latency_p50_ms": math.nan, "own_latency_p99_ms": math.nan}
     load = str(summary["load"].iloc[int(shares.argmax())])
-    row = row_of(summary, arm, load)
+    row = tables.figures(arm, load)
     figures = {f"own_{name}": row.get(name, math.nan) for name in ("latency_p50_ms", "latency_p99_ms")}
     return {"own_load": load, **figures}
 
 
 def _costs(tables: Tables, arm: str, load: str) -> dict[str, float]:
-    costs, limits = row_of(tables.costs, arm, load), row_of(tables.limits, arm, load)
+    costs, limits = tables.cost(arm, load), tables.limit(arm, load)
     return {
         "efficiency": limits.get("efficiency", math.nan),
         "memory_uss_mb": costs.get("memory_uss_mb", math.nan),
         "cpu_ms_per_request": costs.get("cpu_ms_per_request", math.nan),
     }
-
-
-def row_of(table: pd.DataFrame, arm: str, load: str) -> dict[str, Any]:
-    """The row of an arm and load; empty where there is none."""
-    places = np.flatnonzero((table["arm"] == arm) & (table["load"] == load))
-    if not len(places):
-        return {}
-    cells = {str(name): table[name].array[places[0]] for name in table.columns}
-    return {name: cell.item() if isinstance(cell, np.generic) else cell for name, cell in cells.items()}
 
 
 def _told(record: Mapping[str, Any], arm: str) -> Mapping[str, Any]:
@@ -270,11 +306,19 @@ def short(value: float) -> str:
 # -- the sentence --------------------------------------------------------------------------------------
 
 
-def _how_much(best: pd.Series[Any], reference: str) -> str:
+def _how_much(best: pd.Series[Any], reference: str, *, theirs: bool) -> str:
+    """`theirs`: whether the client limits the reference."""
     if best["verdict"] == REFERENCE or math.isnan(best["ratio"]):
         return ""
     times = ratio_words(best["ratio"], best["low"], best["high"])
-    return f", {times} {reference} ({best['verdict']})"
+    return f", {bound(bool(best['client_limited']), theirs)}{times} {reference} ({best['verdict']})"
+
+
+def bound(mine: bool, theirs: bool) -> str:
+    """What a client that could do more would make of a ratio of rates, by whose is limited."""
+    if mine == theirs:
+        return "(limited by the client) " if mine else ""
+    return "at least " if mine else "at most "
 
 
 def _because(best: pd.Series[Any]) -> str:

@@ -167,7 +167,7 @@ class Trial:
     server_lag_max_ms: float | None
     throttled_share: float | None
     started_at: str  # UTC, ISO 8601
-    state: str  # ok, failed, or invalid (the instrument was the bottleneck)
+    state: str  # ok, failed, or invalid (the client sent late)
     error: str  # why it is not ok
 
 

@@ -100,7 +100,7 @@ class Report:
     evaluated: pd.DataFrame | None = None
     verdicts: pd.DataFrame | None = None
     ranking: pd.DataFrame | None = None  # ranking.COLUMNS
-    conclusion: str = ""  # the first of the ranking, in a sentence
+    conclusion: str = ""  # the arm that is taken, as the ranking has it
     swept: sweep.Swept | None = None  # of a plan that is a sweep
     said: advice.Advice = NO_ADVICE  # what to do
 
@@ -187,7 +187,8 @@ def _ranked(found: choice.Inputs, chosen: choice.Choice) -> dict[str, Any]:
     """The arms in order and the one that is taken in words, if the plan asks for it."""
     if not (found.record.get("plan") or {}).get("ranking"):
         return {}
-    ranked = ranking.marked(ranking.of(found.tables, found.record, found.reference), found.side.invalid)
+    ranked = ranking.of(found.tables, found.record, found.reference, chosen.load)
+    ranked = ranking.marked(ranked, found.side.invalid, found.side.limited)
     return {"ranking": ranked, "conclusion": ranking.sentence(ranked, found.reference, chosen.take)}
 
 
@@ -357,14 +358,16 @@ def _seen(summary: pd.DataFrame) -> str:
         return "No trial got good answers, so there is nothing to compare"
     load, metric = best.decisive(answered)
     name = "latency_p50_ms" if metric.lower_is_better else analysis.THROUGHPUT
-    rows = answered[answered["load"] == load].sort_values(
-        name, ascending=metric.lower_is_better, kind="stable"
-    )
-    row = rows.iloc[0]
-    return (
-        f"At {load_words(row)}, {row['arm']} answers in {row['latency_p50_ms']:.1f} ms (median), "
-        f"{row['throughput_per_s']:.0f} requests/s"
-    )
+    here = answered[answered["load"] == load]
+    whole = here[here["failed_trials"] == 0]  # an arm that died early has only its best rows to show
+    rows = whole if len(whole) else here
+    row = rows.sort_values(name, ascending=metric.lower_is_better, kind="stable").iloc[0]
+    least, most = ("at least ", "at most ") if row["client_limited"] else ("", "")
+    said = f"At {load_words(row)}, {row['arm']} answers in {most}{row['latency_p50_ms']:.1f} ms (median)"
+    if not row[analysis.THROUGHPUT] > 0:
+        return said
+    what = "good answers/s" if row["failed"] else "requests/s"
+    return f"{said}, {least}{row[analysis.THROUGHPUT]:.0f} {what}"
 
 
 def load_words(row: Mapping[Any, Any] | pd.Series[Any]) -> str:

@@ -23,6 +23,7 @@ from harness.stats import ALPHA, Effect, Verdict
 
 BEST, RIVAL, BEATEN, LEFT_OUT, WITHHELD = "best", "not told apart", "beaten", "left out", "withheld"
 STALLS = "holds the event loop"  # whatever its figure
+UNJUDGED = "not judged"  # alone in its work, or of too few blocks
 STRATEGY = "strategy"
 WORTH_SAYING_LUCK = 0.01  # of a figure
 
@@ -88,7 +89,7 @@ def of(found: Inputs, chosen: Choice) -> Swept | None:
     if summary.empty:
         return None
     axes = tuple(name for name in (STRATEGY, *swept["axes"]) if name != STRATEGY or _several(settings))
-    load, metric = best.decisive(summary)
+    load, metric = (chosen.load, chosen.metric) if chosen.load else best.decisive(summary)
     groups = _groups(found, list(settings), chosen)
     table = _table(found, summary, settings, axes, _places(found, settings, groups))
     order = {arm: place for place, arm in enumerate(_by_figure(table, load, metric))}
@@ -155,7 +156,7 @@ def _groups(found: Inputs, arms: list[str], chosen: Choice) -> list[_Group]:
 def _group(found: Inputs, arms: list[str], chosen: Choice) -> _Group:
     if found.reference in arms:
         return _Group(arms, found.reference, chosen)
-    tables = found.tables._replace(summary=found.summary[found.summary["arm"].isin(arms)])
+    tables = dataclasses.replace(found.tables, summary=found.summary[found.summary["arm"].isin(arms)])
     inputs = choice.Inputs(tables, found.record, arms[0], found.side, found.rules, found.withheld)
     return _Group(arms, arms[0], choice.of(inputs))
 
@@ -164,7 +165,10 @@ def _places(found: Inputs, settings: Mapping[str, Any], groups: list[_Group]) ->
     if found.withheld:
         return dict.fromkeys(settings, WITHHELD)
     places = dict.fromkeys(settings, LEFT_OUT)
-    for chosen in (group.choice for group in groups):
+    for group in groups:
+        chosen = group.choice
+        if chosen.why in (Why.ONE_ARM, Why.TOO_FEW_BLOCKS):
+            places |= dict.fromkeys(group.arms, UNJUDGED)
         places |= dict.fromkeys(chosen.judged, BEATEN)
         if chosen.take not in chosen.stalls:
             places |= dict.fromkeys(chosen.stalls, STALLS)
@@ -220,7 +224,8 @@ def _gain(group: _Group, reference: str) -> str:
     effect = chosen.over(chosen.take, group.reference)
     if effect is None:
         return ""
-    return f"{ratio_words(effect.ratio, effect.low, effect.high)} that of {reference}"
+    times = ratio_words(effect.ratio, effect.low, effect.high)
+    return f"{chosen.bound(chosen.take, group.reference)}{times} that of {reference}"
 
 
 def _luck(chosen: Choice) -> str:
@@ -240,6 +245,8 @@ def _limit(chosen: Choice) -> str:
 
 def _not_told_apart(chosen: Choice, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> str:
     rivals = [*chosen.unsettled, *chosen.equivalent]
+    if not rivals and chosen.fastest in chosen.stalls and chosen.take not in chosen.stalls:
+        return f"{words(settings[chosen.fastest], axes)} is quicker, but holds the event loop"
     if not rivals:
         return "told apart from all others" if len(chosen.judged) > 1 else ""
     named = [words(settings[arm], axes) for arm in rivals[:3]]
@@ -320,13 +327,13 @@ def _effects(
 def _of_metric(
     found: Inputs, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...], load: str, metric: Metric
 ) -> list[dict[str, Any]]:
-    figures = best.figures(found.side, list(settings), load, metric)
-    logs = figures.replace([math.inf, -math.inf], math.nan).dropna() * (
-        -1.0 if metric.lower_is_better else 1.0
-    )
+    sound = [arm for arm in settings if _is_sound(found, arm, load)]
+    figures = best.figures(found.side, sound, load, metric)
+    sign = -1.0 if metric.lower_is_better else 1.0
+    logs = figures.replace([math.inf, -math.inf], math.nan).dropna() * sign
     known = {arm: said for arm, said in settings.items() if arm in logs.columns and len(logs)}
     rows = [
-        _effect(found, logs, axis, value, first, pairs, metric) | {"load": load, "metric": metric.name}
+        _effect(found, logs, axis, value, first, pairs, load, metric) | {"load": load, "metric": metric.name}
         for axis in axes
         for first, value in _steps(known, axis)
         if (pairs := _pairs(known, axis, first, value))
@@ -336,6 +343,12 @@ def _of_metric(
         if str(row["verdict"]).startswith((Verdict.FASTER, Verdict.SLOWER)) and not p < ALPHA:
             row["verdict"] = Verdict.INCONCLUSIVE
     return rows
+
+
+def _is_sound(found: Inputs, arm: str, load: str) -> bool:
+    """Whether some request of the setting's median block was answered well."""
+    rows = found.summary[(found.summary["arm"] == arm) & (found.summary["load"] == load)]
+    return len(rows) > 0 and bool((rows["latency_p50_ms"] < math.inf).all())
 
 
 def _steps(settings: Mapping[str, Mapping[str, Any]], axis: str) -> list[tuple[Any, Any]]:
@@ -365,6 +378,7 @@ def _effect(
     value: Any,
     first: Any,
     pairs: list[tuple[str, str]],
+    load: str,
     metric: Metric,
 ) -> dict[str, Any]:
     gaps = np.stack([(logs[arm] - logs[base]).to_numpy(dtype=np.float64) for base, arm in pairs])
@@ -375,6 +389,8 @@ def _effect(
         lower_is_better=metric.lower_is_better,
         noisy=bool(found.withheld),
     )
+    if any((arm, load) in found.side.limited for pair in pairs for arm in pair):
+        verdict = verdict if verdict == Verdict.NOISY else Verdict.CLIENT_LIMITED
     each = np.exp(gaps.mean(axis=1))
     return {
         "axis": axis,

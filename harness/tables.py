@@ -85,7 +85,7 @@ def closed(table: pd.DataFrame) -> Iterator[RenderableType]:
     """One line per arm and number of users: what users get, then where the time goes."""
     table = table.astype({"concurrency": int})
     yield _by_arm(
-        "Closed loops; c: users; latency in ms" + _remarks(table),
+        "Closed loops; c: users; latency in ms; s: window" + _remarks(table),
         _marked(table),
         {"c": "concurrency", **_rates(table), **_LATENCIES, **_COUNTS},
     )
@@ -109,7 +109,7 @@ def closed(table: pd.DataFrame) -> Iterator[RenderableType]:
 def opened(table: pd.DataFrame) -> Iterator[RenderableType]:
     """One line per arm and open load: latency counts from when a request was due, service from when sent."""
     starred = table.assign(load=table["load"].astype(str) + table["saturated"].map({True: "*", False: ""}))
-    title = "Open loads; latency in ms, due to done" + _remarks(table)
+    title = "Open loads; latency in ms, due to done; s: window" + _remarks(table)
     if table["saturated"].any():
         title += "\n* saturated: the rate was not held, latencies grow with the window's length"
     yield _by_arm(title, _marked(starred), {"load": "load", **_rates(table), **_LATENCIES, **_COUNTS})
@@ -124,7 +124,7 @@ def opened(table: pd.DataFrame) -> Iterator[RenderableType]:
 
 
 _LATENCIES = {"p50": "latency_p50_ms", "p95": "latency_p95_ms", "p99": "latency_p99_ms"}
-_COUNTS = {"requests": "requests", "window s": "window_s", "failed": "failed"}
+_COUNTS = {"requests": "requests", "s": "window_s", "fail": "failed"}
 
 
 def _rates(table: pd.DataFrame) -> dict[str, str]:
@@ -167,7 +167,8 @@ def _by_arm(title: str, table: pd.DataFrame, columns: Mapping[str, str]) -> Rend
     shown = _table()
     shown.add_column("arm", overflow="fold")
     for name in columns:
-        shown.add_column(name, justify="left" if name == "load" else "right", no_wrap=name != "load")
+        is_load = name == "load"
+        shown.add_column(name, justify="left" if is_load else "right", no_wrap=not is_load, overflow="fold")
     last = None
     for row in table.to_dict("records"):
         arm = str(row["arm"])
@@ -310,7 +311,7 @@ def claims(verdicts: pd.DataFrame, evaluated: pd.DataFrame) -> RenderableType:
 
 
 def ranking(report: Report) -> Iterator[RenderableType]:
-    """Who and how much; why, and what it costs; and the first of them in a sentence."""
+    """Who and how much; why, and what it costs; and the one that is taken in a sentence."""
     if report.ranking is None or report.ranking.empty:
         return
     yield ranked(report.ranking)
@@ -346,7 +347,7 @@ def _ranked(row: dict[Any, Any]) -> list[str]:
     return [
         str(row["rank"]),
         str(row["arm"]),
-        _valid(row, "load", _cell(row["throughput_per_s"])),
+        _valid(row, "load", f"{'≥' if row['client_limited'] else ''}{_cell(row['throughput_per_s'])}"),
         _interval(row["ratio"], row["low"], row["high"]),
         str(row["verdict"]),
         _valid(row, "lone_load", f"{_cell(row['lone_latency_ms'])} ({_cell(row['lone_ratio'], digits=2)})"),
@@ -405,6 +406,7 @@ def advised(said: Advice) -> Iterator[RenderableType]:
 
 # -- the sweep -----------------------------------------------------------------------------------------
 
+_UNKNOWN = dict.fromkeys(("ratio", "low", "high"), math.nan)
 _PLACES = {sweep.BEST: "*", sweep.RIVAL: "=", sweep.LEFT_OUT: "x", sweep.STALLS: "!"}
 
 
@@ -422,7 +424,7 @@ def settings(found: sweep.Swept) -> RenderableType:
     here = found.table[found.table["load"] == found.load]
     title = (
         f"Settings at {users(found.load)}: [95 % interval over blocks]; latency: median in ms\n"
-        "*: the best; =: not told apart from it; x: left out, as it lost trials"
+        "*: the best; =: not told apart from it; x: left out: trials lost, requests failed, or invalid"
     )
     if here["place"].eq(sweep.STALLS).any():
         title += "; !: holds the event loop"
@@ -468,7 +470,9 @@ def effects(found: sweep.Swept) -> RenderableType:
         metric: found.effects[found.effects["metric"] == metric].to_dict("records")
         for metric in (THROUGHPUT, LATENCY)
     }
-    for rate, latency in zip(rows[THROUGHPUT], rows[LATENCY], strict=True):
+    latencies = {(row["axis"], row["value"]): row for row in rows[LATENCY]}
+    for rate in rows[THROUGHPUT]:
+        latency = latencies.get((rate["axis"], rate["value"]), _UNKNOWN)
         what = f"{rate['value']} / {rate['against']}"
         each = f"{ratio_number(rate['least'])}-{ratio_number(rate['most'])}" if rate["settings"] > 1 else ""
         ratios = [_interval(row["ratio"], row["low"], row["high"]) for row in (rate, latency)]

@@ -78,7 +78,8 @@ def test_of_arms_that_cannot_be_told_apart_the_reference_stays_and_how_many_bloc
     assert said.lines[0].startswith("Stay with thread: at c = 8 it gives")
     assert "no arm is told apart from it as better in 8 blocks" in said.lines[0]
     forecast = re.search(
-        r"Not told apart in 8 blocks: process; an interval of ±3 % would take (\d+) to (\d+) blocks\.",
+        r"Not told apart in 8 blocks: process; "
+        r"an interval of ±3 % against process would take (\d+) to (\d+) blocks\.",
         text(said),
     )
     assert forecast is not None
@@ -98,7 +99,7 @@ def test_the_reference_stays_where_it_is_the_best_and_the_next_one_is_told() -> 
     said = of(BATCHES, reference="batch")
     assert said.take == "batch"
     assert (
-        "no arm gives more; the next, thread, gives 0.34 times [0.34, 0.34] the requests/s of it."
+        "no arm is better; the next, thread, has 0.34 times [0.34, 0.34] the requests/s of batch."
         in (said.lines[0])
     )
 
@@ -112,7 +113,7 @@ def test_the_best_arm_that_leaves_the_loop_free_leads_and_the_quicker_one_has_it
     assert (said.take, said.fastest) == ("thread", "inline")
     assert ("with an event loop that stays free" in said.lines[0]) == (reference == "inline")
     assert said.lines[1] == (
-        "inline gives 2.67 times [2.67, 2.67] the requests/s of thread, but holds the event loop (its I/O "
+        "inline has 2.67 times [2.67, 2.67] the requests/s of thread, but holds the event loop (its I/O "
         "takes 20.0 ms instead of 5.0): take it only if this route is all that the service does."
     )
 

@@ -268,3 +268,60 @@ def test_the_comparisons_ratio_is_the_same() -> None:
     rates = built.comparisons[built.comparisons["metric"] == "throughput_per_s"]
     assert built.said.ratio == pytest.approx(float(rates["ratio"].iloc[0]), rel=1e-12)
     assert comparison.noisy(built.comparisons) == ""
+
+
+# -- what a reviewer found -----------------------------------------------------------------------------
+
+
+def test_an_arm_that_never_answered_was_run_all_the_same() -> None:
+    built = report.build(closed({("a", 8): Point(failed=32), ("b", 8): Point()}, blocks=8))
+    assert built.said.take == "b"
+    assert "Only" not in built.said.lines[0]
+    assert any(
+        line.startswith("Not considered: 100 % of the requests to a failed") for line in built.said.lines
+    )
+
+
+def test_a_run_that_was_killed_early_bears_no_choice_where_one_arm_has_a_block_more() -> None:
+    run = closed({("a", 8): Point(), ("b", 8): Point(model_ms=3.0)}, blocks=3)
+    last = (run.trials["arm"] == "b") & (run.trials["block"] == 3)
+    numbers = run.trials.loc[last, "trial"]
+    killed = run._replace(
+        trials=run.trials[~last], requests=run.requests[~run.requests["trial"].isin(numbers)]
+    )
+    assert report.build(killed).said.take == ""
+
+
+def test_of_arms_that_may_be_the_best_one_that_the_comparisons_call_faster_is_taken() -> None:
+    arms = steady(a=100, b=106, c=104)
+    wild = np.exp(np.array([0.12, -0.1, 0.1, -0.12, 0.14, -0.1, 0.08, -0.08]))
+    lone = {"closed(1)": 300.0, "closed(8)": 103.0}
+    arms["c"] = dataclasses.replace(arms["c"], rates={load: level * wild for load, level in lone.items()})
+    found = chosen_of(arms)
+    assert (found.take, found.unsettled) == ("b", ("c",))
+
+
+def test_nothing_is_equivalent_to_an_arm_that_the_client_limits() -> None:
+    arms = steady(a=100, b=99.5)
+    found = chosen_of(arms | {"a": dataclasses.replace(arms["a"], limited=True)})
+    assert (found.take, found.equivalent, found.unsettled) == ("a", (), ("b",))
+
+
+def test_an_arm_that_the_client_limits_loses_under_no_load() -> None:
+    arms = steady(a=100, b=300)
+    limited = dataclasses.replace(arms["b"], limited=True)
+    text = "\n".join(_said(arms | {"b": limited}).lines)
+    assert "Another load changes this" not in text
+    assert "By the median alone" not in text
+
+
+def _said(arms: Mapping[str, Arm]) -> advice.Advice:
+    found = inputs(arms, "a")
+    return advice.of(found, choice.of(found))
+
+
+def test_where_the_heaviest_load_was_never_answered_all_speak_of_the_heaviest_that_was() -> None:
+    world = {(arm, users): Point(failed=4 * users if users == 8 else 0) for arm in "ab" for users in (1, 8)}
+    built = report.build(closed(world, blocks=8, ranking=True))
+    assert built.finding.startswith("At c = 1, ")
+    assert "nan" not in f"{built.conclusion} {built.finding}"

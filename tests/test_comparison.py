@@ -496,6 +496,14 @@ def test_a_throughput_gate_fails_on_less_and_never_on_more() -> None:
     assert gate.slower(quicker, Floors(), Rules()).empty
 
 
+def test_a_figure_that_the_client_limits_passes_no_gate_and_fails_none() -> None:
+    world = {("inline", 1): about(14), ("thread", 1): about(24, seed=2)}
+    table = compared(world, limited={("thread", "closed(1)"): "the load generator was busy"})
+    assert set(table.loc[table["metric"] == "latency_ms", "verdict"]) == {Verdict.CLIENT_LIMITED}
+    assert gate.slower(table, Floors(), Rules()).empty
+    assert "the load generator was busy" in gate.doubts(table)[0]
+
+
 def test_a_gate_looks_neither_at_tails_nor_at_the_twin() -> None:
     table = compared(noisy_world(20), twin="inline-twin")
     rows = gate.gated(table)

@@ -196,6 +196,15 @@ def test_a_session_whose_twin_differs_is_noisy_against_any_reference() -> None:
     assert set(built.comparisons["verdict"]) == {"noisy session"}
 
 
+def test_the_blocks_that_do_not_count_are_the_same_against_any_reference() -> None:
+    """Also where it was the twin's trial that spoilt one."""
+    world = {**WORLD, ("inline-twin", 8): Point(io_ms=40.0)}
+    run = closed(world, reference="inline", twin=True, exclude={"foreign_cpu": 0.3})
+    noisy = (run.trials["arm"] == "inline-twin") & (run.trials["block"] == 3)
+    run = run._replace(trials=run.trials.assign(foreign_cpu=noisy * 9.0))
+    assert list(report.build(run).excluded) == list(report.build(run, "thread").excluded) == [3]
+
+
 @pytest.mark.parametrize("name", ["nobody", "inline-twin"])
 def test_a_reference_that_is_no_arm_is_refused_with_those_there_are(name: str) -> None:
     world = {**WORLD, ("inline-twin", 8): Point(io_ms=40.0)}

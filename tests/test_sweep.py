@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import signal
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 from conftest import Execbench, Here, wait_for
 from made_up import Point
+from rich.console import Console
 from test_report import closed
 
-from harness import report, store, sweep_chart
+from harness import report, store, sweep_chart, tables
 from harness.sweep import Swept
 
 pytestmark = pytest.mark.integration  # a whole report each: it takes long
@@ -213,3 +215,20 @@ def test_going_on_takes_no_other_flags_and_a_bad_axis_starts_nothing(here: Here)
     assert (both.returncode, "Leave the other flags away" in both.stderr) == (2, True)
     bad = here("sweep", "--over", "wrkers=1,2")
     assert (bad.returncode, "Did you mean 'workers'?" in bad.stderr) == (2, True)
+
+
+def test_a_setting_whose_median_request_fails_is_left_out_and_the_others_are_shown() -> None:
+    failing = GRID | {"two-b": ({"workers": 2, "kind": "b"}, Point(failed=20))}
+    built = report.build(made(failing, blocks=8))
+    assert built.swept is not None
+    assert "two-b" in set(built.swept.table.loc[built.swept.table["place"] == "left out", "arm"])
+    console = Console(width=80, record=True, file=io.StringIO())
+    for part in tables.render(built):
+        console.print(part)
+    assert "What each axis does" in console.export_text()
+
+
+def test_settings_of_too_few_blocks_are_not_said_to_have_lost_trials() -> None:
+    found = swept(made(GRID, blocks=4))
+    assert set(found.table["place"]) == {"not judged"}
+    assert found.sentences == ("No setting is called the best: 4 blocks are too few to tell.",)

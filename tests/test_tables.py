@@ -181,7 +181,7 @@ def test_an_open_load_is_named_and_marked_where_it_is_saturated() -> None:
     assert "* saturated: the rate was not held" in lost
     assert "nan" not in (held + lost).lower()
     headings = " ".join(line for line in held.splitlines() if line.startswith("arm"))
-    assert all(name in headings for name in ("p50", "p95", "p99", "requests", "window", "service", "lag p99"))
+    assert all(name in headings for name in ("p50", "p95", "p99", "requests", "fail", "service", "lag p99"))
 
 
 def test_a_claim_stands_with_its_ratio_interval_rule_print_and_verdict() -> None:

@@ -85,6 +85,12 @@ def compare(
     """
     if as_json and markdown:
         raise UsageError("Give either --json or --markdown, not both.", stage=STAGE)
+    if all_pairs and fail_on:
+        raise UsageError(
+            "--fail-on looks at arms against a reference, --all-pairs at every pair.",
+            stage=STAGE,
+            hint="Leave one of them out.",
+        )
     from harness import comparing
     from harness.gate import Floors
 
