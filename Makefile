@@ -12,7 +12,7 @@ WANTED := $(strip dev $(subst $(comma),$(space),$(EXTRAS)))
 READY := .venv/ready-$(subst $(space),-,$(WANTED))
 
 # how many tests run side by side; those judged by the clock run alone all the same
-WORKERS ?= 3
+WORKERS ?= 4
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
 # the tests that need no torch have an environment for each Python
 QUICK_ENV = .venv-quick/$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -60,7 +60,7 @@ $(QUICK_ENV)/ready: pyproject.toml constraints.txt tests/quick_requirements.py
 	$(QUICK_ENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $(QUICK_ENV)/requirements.txt
 	@touch $@
 
-test: setup ## run all tests, side by side where they may (WORKERS=3)
+test: setup ## run all tests, side by side where they may (WORKERS=4)
 	$(PYTEST)
 
 test-durations: setup ## run all tests and write down where their time goes (docs/test-durations.md)
