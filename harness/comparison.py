@@ -500,6 +500,8 @@ def _find(pair: _Pair, counted: list[frozenset[int]], metric: Metric, level: flo
     """None where the metric does not apply, or where a side has too little for it."""
     if not all(counted) or (metric.open_only and pair.load.startswith("closed(")):
         return None
+    if metric.name == THROUGHPUT and pair.load.startswith("own("):
+        return None  # each arm is asked for a share of what it can do itself
     if metric.tail is not None:
         return _find_tail(pair, counted, metric.tail, level)
     return _find_middle(pair, [cell.by_block(metric) for cell in pair.sides], metric, level)

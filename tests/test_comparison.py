@@ -236,6 +236,15 @@ def test_service_time_is_a_row_of_its_own_only_in_open_loop() -> None:
     assert row(table, "service_ms")["load"] == "poisson(25)"
 
 
+def test_under_a_load_of_its_own_an_arms_throughput_is_what_it_was_asked_for() -> None:
+    """So it is compared with no other's."""
+    requests, trials = made_up.run({("inline", 1): Point(), ("thread", 1): Point()}, blocks=BLOCKS)
+    opened = [frame.assign(load="own(0.5)") for frame in (requests, trials)]
+    table = comparison.arms(Side(analysis.derive(*opened), opened[1]), reference="inline")
+    assert "throughput_per_s" not in set(table["metric"])
+    assert row(table)["load"] == "own(0.5)"
+
+
 # -- families of tests ---------------------------------------------------------------------------------
 
 
