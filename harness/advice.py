@@ -24,7 +24,6 @@ MOST_LINES = 8
 FULL = 0.85  # of the usable cores, server and client together
 LARGEST = 0.5  # a part that is as much of a request dominates it
 WORTH_SAYING = 1.25  # times as much memory
-WORTH_SAYING_LUCK = 0.01  # of a figure
 BLOCKS_AT_LEAST = 24
 MOST_BLOCKS = 400  # a run of more is not proposed
 COMPARED = ("inline", "thread", "process")
@@ -254,7 +253,7 @@ def _levels(found: Inputs, chosen: Choice) -> str:
 
 
 def _luck(chosen: Choice) -> str:
-    if chosen.luck < WORTH_SAYING_LUCK:
+    if chosen.luck < choice.WORTH_SAYING_LUCK:
         return ""
     return f" About {100 * chosen.luck:.0f} % of its figure is the luck of being the best of many."
 

@@ -24,15 +24,13 @@ import pandas as pd
 
 from harness import best, nominal, ranking, stats
 from harness.best import Best
-from harness.comparison import Metric, Rules, Side
+from harness.comparison import FASTER, SLOWER, Metric, Rules, Side
 from harness.stats import Effect, Verdict
 
 MOST_FAILED = 0.01  # of an arm's requests, to be taken
 STALLED_PING_MS = 10.0  # a route without a model that takes longer, and …
 STALLED_PING_TIMES = 3.0  # … so many times what it takes in the arm where it is quickest, waits for the loop
-
-FASTER = (Verdict.FASTER, Verdict.FASTER_SIZE_UNCERTAIN)
-SLOWER = (Verdict.SLOWER, Verdict.SLOWER_SIZE_UNCERTAIN)
+WORTH_SAYING_LUCK = 0.01  # of a figure
 
 
 class Inputs(NamedTuple):
@@ -62,7 +60,6 @@ class Choice:
     """What is taken at the load that decides, and what it was chosen from; `take` is "" where nothing is."""
 
     why: Why
-    reference: str = ""
     load: str = ""
     metric: Metric = best.LATENCIES
     take: str = ""
@@ -96,9 +93,9 @@ def of(found: Inputs) -> Choice:
     """The choice of this run."""
     answered = answered_of(found.tables.summary)
     if answered.empty:
-        return Choice(Why.NO_ANSWERS, found.reference)
+        return Choice(Why.NO_ANSWERS)
     load, metric = best.decisive(answered)
-    none = Choice(Why.WITHHELD, found.reference, load, metric)
+    none = Choice(Why.WITHHELD, load, metric)
     if found.withheld:
         return none
     if found.tables.summary["arm"].nunique() == 1:

@@ -23,7 +23,9 @@ from harness.stats import ALPHA, FEWEST_BLOCKS, Effect, Pool, Verdict
 
 Invalid = Mapping[tuple[str, str], str]  # (arm, load) → why the instrument was not fit there
 
-DIFFERENT = (Verdict.FASTER, Verdict.SLOWER, Verdict.FASTER_SIZE_UNCERTAIN, Verdict.SLOWER_SIZE_UNCERTAIN)
+FASTER = (Verdict.FASTER, Verdict.FASTER_SIZE_UNCERTAIN)
+SLOWER = (Verdict.SLOWER, Verdict.SLOWER_SIZE_UNCERTAIN)
+DIFFERENT = (*FASTER, *SLOWER)
 LOST = "trials do not count"  # in a reason: so many of an arm's trials failed or were invalid
 
 COLUMNS = [
@@ -483,16 +485,12 @@ def _row(pair: _Pair, metric: Metric, found: _Found, invalid: str, rules: Rules)
     }
 
 
-_FASTER = (Verdict.FASTER, Verdict.FASTER_SIZE_UNCERTAIN)
-_SLOWER = (Verdict.SLOWER, Verdict.SLOWER_SIZE_UNCERTAIN)
-
-
 def _may_be_the_clients(verdict: Verdict, pair: _Pair, metric: Metric) -> bool:
     """Whether a client that could do more might turn the verdict: it can only make its arm look worse."""
     arm, reference = (bool(cell.limited) for cell in pair.sides)
     if verdict == Verdict.INVALID or not metric.is_seen_by_client or not (arm or reference):
         return False
-    safe = () if arm and reference else _FASTER if arm else _SLOWER
+    safe = () if arm and reference else FASTER if arm else SLOWER
     return verdict not in safe
 
 

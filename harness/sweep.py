@@ -25,7 +25,6 @@ BEST, RIVAL, BEATEN, LEFT_OUT, WITHHELD = "best", "not told apart", "beaten", "l
 STALLS = "holds the event loop"  # whatever its figure
 UNJUDGED = "not judged"  # alone in its work, or of too few blocks
 STRATEGY = "strategy"
-WORTH_SAYING_LUCK = 0.01  # of a figure
 
 FIGURES = [
     f"{name}{end}"
@@ -229,7 +228,7 @@ def _gain(group: _Group, reference: str) -> str:
 
 
 def _luck(chosen: Choice) -> str:
-    if chosen.luck < WORTH_SAYING_LUCK:
+    if chosen.luck < choice.WORTH_SAYING_LUCK:
         return ""
     return (
         f"about {100 * chosen.luck:.0f} % of its figure is the luck of being the best of {len(chosen.judged)}"

@@ -171,9 +171,9 @@ def _agrees(arms: Mapping[str, Arm], found: Inputs, chosen: Choice, said: advice
     rows = found.tables.comparisons
     here = rows[(rows["load"] == "closed(8)") & (rows["metric"] == "throughput_per_s")].set_index("arm")
     if take != "arm-0" and "arm-0" in free:
-        assert here.loc[take, "verdict"] not in choice.SLOWER
+        assert here.loc[take, "verdict"] not in comparison.SLOWER
     if take == "arm-0":
-        assert not any(here.loc[arm, "verdict"] in choice.FASTER for arm in free if arm != take)
+        assert not any(here.loc[arm, "verdict"] in comparison.FASTER for arm in free if arm != take)
     elif "arm-0" in sound:
         _ratio_is_told_once(here.loc[take], said, ranking.of(found.tables, {}, "arm-0"), take)
 
