@@ -210,7 +210,6 @@ def _sweep(report: Report, found: choice.Inputs, chosen: choice.Choice) -> sweep
             side=found.side,
             tables=found.tables,
             summary=report.summary,
-            costs=report.costs,
             record=found.record,
             reference=found.reference,
             rules=found.rules,

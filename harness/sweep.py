@@ -55,7 +55,6 @@ class Inputs(NamedTuple):
     side: Side
     tables: ranking.Tables
     summary: pd.DataFrame  # of all arms: those of other work too
-    costs: pd.DataFrame
     record: Mapping[str, Any]
     reference: str
     rules: Rules
@@ -264,7 +263,7 @@ def _table(
     axes: tuple[str, ...],
     places: Mapping[str, str],
 ) -> pd.DataFrame:
-    told = summary.merge(found.costs, on=["arm", "load"], how="left").to_dict("records")
+    told = summary.merge(found.tables.costs, on=["arm", "load"], how="left").to_dict("records")
     kept = ["cpu_ms_per_request", "memory_uss_mb", "failed_trials"]
     rows = [
         {

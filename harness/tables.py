@@ -89,7 +89,7 @@ def closed(table: pd.DataFrame) -> Iterator[RenderableType]:
         _marked(table),
         {"c": "concurrency", **_rates(table), **_LATENCIES, **_COUNTS},
     )
-    unsplit = table["queue_p50_ms"].isna() & table["resume_p50_ms"].isna()  # what is told is Model
+    unsplit = table["queue_p50_ms"].isna() & table["resume_p50_ms"].isna()  # only the whole, Model, is known
     parts = {
         "Model": "route_model_p50_ms",
         "queue": "queue_p50_ms",

@@ -1,4 +1,4 @@
-"""How much processes burnt between two made-up readings: each millisecond once, whoever has ended."""
+"""CPU time between two made-up readings: each millisecond counts once, also of processes that have ended."""
 
 from __future__ import annotations
 

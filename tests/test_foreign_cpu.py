@@ -27,7 +27,7 @@ BURNS_MS = 10.0
 CORES = 0.1  # less than a worker burns here, so that one which counts as foreign excludes the block
 MARK = "EXECBENCH_FOREIGN_CPU"  # in the environment of all that the script starts, orphans too
 
-# burns CPU for whoever connects
+# uses a core while a client is connected
 WORKER = f"""
 import socket, sys, time
 listening = socket.create_server(("127.0.0.1", int(sys.argv[1])))

@@ -400,6 +400,7 @@ def test_servers_with_and_without_the_middleware_are_arms(execbench: Execbench, 
     assert found["plain", 4]["model_p50_ms"] != found["plain", 4]["model_p50_ms"]  # NaN: it tells nothing
     assert found["plain", 4]["latency_p50_ms"] == pytest.approx(found["timed", 4]["latency_p50_ms"], rel=0.5)
     assert "Against plain, block by block" in done.stdout
+    assert re.search(r"^  timed +latency ", done.stdout, re.MULTILINE)
     with (execbench.folder / "run" / "trials.csv").open() as file:
         trials = list(csv.DictReader(file))
     assert {trial["arm"] for trial in trials} == {"plain", "plain-twin", "timed"}

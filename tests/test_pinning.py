@@ -62,9 +62,8 @@ def affinities(process: psutil.Process) -> set[tuple[int, ...]]:
 @pytest.fixture
 def two_cpus() -> None:
     if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip(
-            "needs two usable CPUs"
-        )  # with one there is nothing to split; the refusal is tested below
+        # with one there is nothing to split; the refusal is tested below
+        pytest.skip("needs two usable CPUs")
 
 
 @pytest.mark.quick

@@ -115,7 +115,7 @@ def test_a_named_process_that_has_ended_is_not_taken_for_the_next_of_that_number
 # -- as time goes by ---------------------------------------------------------------------------------------
 
 
-def test_a_process_that_was_seen_once_stays_whoever_its_parent_is_by_then() -> None:
+def test_a_process_that_was_seen_once_stays_when_its_parent_changes() -> None:
     families = Families(OWN, {"a": ()}, system())
     servers = {"a": 51}
     assert families.of(servers, table({50: 1, 51: 50, 52: 51, 53: 50}))["a"] == {50, 51, 52, 53}
