@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from harness import __version__
 from harness.commands.capacity import capacity
@@ -25,7 +26,7 @@ from harness.commands.running import run
 from harness.commands.serving import serve
 from harness.commands.study import study
 from harness.commands.sweeping import sweep
-from harness.errors import INTERRUPTED, HarnessError
+from harness.errors import INTERRUPTED, HarnessError, known
 from harness.terminal import console
 
 
@@ -35,14 +36,17 @@ class Guarded(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except HarnessError as error:
-            if ctx.params.get("debug"):
-                traceback.print_exception(error)
-            _complain(error)
-            raise typer.Exit(error.exit_code) from None
+        except (typer.Exit, typer.Abort, TyperException):
+            raise  # typer shows these itself
         except KeyboardInterrupt:
             console(stderr=True).print("Interrupted.")
             raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:  # noqa: BLE001 - the last handler: no user meets a traceback unasked
+            if ctx.params.get("debug"):
+                traceback.print_exception(error)
+            told = known(error)
+            _complain(told)
+            raise typer.Exit(told.exit_code) from None
 
 
 app = typer.Typer(

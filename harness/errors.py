@@ -1,8 +1,14 @@
 """The errors a user meets: what happened, at which stage, and what to do next."""
 
+from __future__ import annotations
+
+import traceback
+
 USAGE = 2
 FAILURE = 1
 INTERRUPTED = 130
+
+_LONGEST_TEXT = 500  # characters of an error that is not ours
 
 
 class HarnessError(Exception):
@@ -28,6 +34,39 @@ class UsageError(HarnessError):
     """A wrong flag value, plan or name: exit code 2."""
 
     exit_code = USAGE
+
+
+def one_line(error: BaseException) -> str:
+    """Type and text of any error in one line of bounded length, also where `str` of it raises."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - it may be a class of the user's own
+        text = "its text cannot be shown"
+    return f"{type(error).__name__}: {text[:_LONGEST_TEXT]}".removesuffix(": ")
+
+
+def known(
+    error: BaseException, *, failed: str = "This is a fault of execbench", stage: str = "internal"
+) -> HarnessError:
+    """The error as a user can read it: as it is, or, if nobody foresaw it, after the words `failed`."""
+    if isinstance(error, HarnessError):
+        return error
+    return HarnessError(f"{failed}: {one_line(error)}; --debug shows where.", stage=stage)
+
+
+def to_parent(error: BaseException, **words: str) -> dict[str, str]:
+    """What a child process reports of an error, for JSON; `words` are those of `known`."""
+    told = known(error, **words)
+    trace = "" if told is error else "".join(traceback.format_exception(error))
+    return {"what": told.what, "stage": told.stage, "hint": told.hint, "trace": trace}
+
+
+def from_child(reported: dict[str, str], kind: type[HarnessError] = HarnessError) -> HarnessError:
+    """The error that a child process has reported; the child's traceback is a note, which --debug shows."""
+    error = kind(reported["what"], stage=reported["stage"], hint=reported["hint"])
+    if reported["trace"]:
+        error.add_note(f"In the child process:\n{reported['trace']}")
+    return error
 
 
 def _rebuild(kind: type[HarnessError], what: str, stage: str, hint: str) -> HarnessError:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import pinning, server, stdout, workloads
 from harness.arrivals import closed
-from harness.errors import HarnessError
+from harness.errors import HarnessError, from_child, to_parent
 from harness.options import Frozen, LoadOptions, ServerOptions, WorkloadOptions
 from harness.records import MEASURE, PILOT_BLOCK
 
@@ -105,7 +105,7 @@ def _answer(said: str, code: int, log: Path) -> dict[str, Any]:
         raise HarnessError(f"The bare loop ended (exit code {code}).", stage="limit", hint=f"See {log}.")
     answer: dict[str, Any] = json.loads(lines[-1])
     if "error" in answer:
-        raise HarnessError(**answer["error"])
+        raise from_child(answer["error"])
     return answer
 
 
@@ -145,11 +145,10 @@ def _unseen(answered: int, median_ms: float) -> None:
 def main() -> None:
     """Answer what stands on stdin."""
     answers = stdout.kept_for_answers()
-    asked = Asked.model_validate_json(sys.stdin.read())
     try:
-        answer = _measure(asked)
-    except HarnessError as error:
-        answer = {"error": {"what": error.what, "stage": error.stage, "hint": error.hint}}
+        answer = _measure(Asked.model_validate_json(sys.stdin.read()))
+    except Exception as error:  # noqa: BLE001 - the parent shows it
+        answer = {"error": to_parent(error, failed="The bare model cannot be measured", stage="limit")}
     answers.write(f"{json.dumps(answer)}\n")
     answers.close()
 

@@ -30,7 +30,7 @@ from harness import reasons, sending, stdout, workloads
 from harness.arrivals import due_times_s
 from harness.beat import Beat, Lag
 from harness.clock import now_ms
-from harness.errors import HarnessError
+from harness.errors import to_parent
 from harness.options import LoadOptions
 from harness.records import COOLDOWN, DOWNSTREAM, MEASURE, PING, WARMUP, Outcome, Shot, Timings
 from harness.server_timing import HEADER, decode
@@ -421,11 +421,11 @@ def main() -> None:
     answers = stdout.kept_for_answers()
     say = functools.partial(_say, answers)
     for line in sys.stdin:
-        options = LoadOptions.model_validate_json(line)
         try:
+            options = LoadOptions.model_validate_json(line)
             outcome = asyncio.run(run_trial(options, lambda done, p50: say({"done": done, "p50_ms": p50})))
-        except HarnessError as error:  # of the texts: nothing on account of the server is one
-            say({"error": {"what": error.what, "stage": error.stage, "hint": error.hint}})
+        except Exception as error:  # noqa: BLE001 - the parent shows it; this child serves the next trial
+            say({"error": to_parent(error)})
         else:
             say({"outcome": _as_json(outcome)})
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, from_child
 from harness.options import REVEALED, LoadOptions
 from harness.records import Outcome, Shot, Timings
 from harness.supervisor import Supervisor
@@ -52,7 +52,7 @@ class Loader:
             if "outcome" in message:
                 return _outcome(message["outcome"])
             if "error" in message:
-                raise HarnessError(**message["error"])
+                raise from_child(message["error"])
             on_progress(message["done"], message["p50_ms"])
         raise self._died()
 

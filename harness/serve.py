@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from harness.options import ServerOptions
 
+UNSTARTED = 3  # exit code, as uvicorn has it
 ERROR_MARK = "EXECBENCH-ERROR "  # the parent turns such a line of the log back into a HarnessError
 KEEP_ALIVE_S = 300  # longer than any pause between two windows of a resident arm
 
@@ -30,13 +31,17 @@ def main() -> None:
     """Serve on the listening socket FD until TERM; exit code 3 when the strategy could not be opened."""
     from harness.options import ServerOptions
 
-    listening = socket.socket(fileno=int(sys.argv[1]))
-    options = ServerOptions.model_validate_json(sys.stdin.read())
-    _set_environment(options)
-    if options.server_processes > 1:
-        _serve_in_many(listening, options)
-    else:
-        _serve(listening, options)
+    try:
+        listening = socket.socket(fileno=int(sys.argv[1]))
+        options = ServerOptions.model_validate_json(sys.stdin.read())
+        _set_environment(options)
+        if options.server_processes > 1:
+            _serve_in_many(listening, options)
+        else:
+            _serve(listening, options)
+    except Exception as error:  # noqa: BLE001 - the parent shows it
+        _report(error)
+        sys.exit(UNSTARTED)
 
 
 def _set_environment(options: ServerOptions) -> None:
@@ -92,15 +97,10 @@ def _config(app: FastAPI | str, **more: Any) -> uvicorn.Config:
 
 
 def _report(error: Exception) -> None:
-    from harness.errors import HarnessError
+    from harness.errors import to_parent
 
-    if not isinstance(error, HarnessError):
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        error = HarnessError(
-            f"The server ended with {why}", stage="server", hint="With --debug its log is shown."
-        )
-    record = {"what": error.what, "stage": error.stage, "hint": error.hint}
-    sys.stderr.write(f"{ERROR_MARK}{json.dumps(record)}\n")
+    reported = to_parent(error, failed="The server cannot start", stage="server")
+    sys.stderr.write(f"{ERROR_MARK}{json.dumps(reported)}\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import psutil
 
 from harness import pinning
 from harness.beat import Lag
-from harness.errors import HarnessError
+from harness.errors import HarnessError, from_child
 from harness.options import ServerOptions
 from harness.serve import ERROR_MARK
 from harness.supervisor import Supervisor
@@ -148,7 +148,7 @@ class Server:
         for line in lines:
             if line.startswith(ERROR_MARK):
                 told = json.loads(line.removeprefix(ERROR_MARK))
-                error = (ServerEnded if told["stage"] == "server" else HarnessError)(**told)
+                error = from_child(told, ServerEnded if told["stage"] == "server" else HarnessError)
                 error.add_note("\n".join([f"The log of the server of arm {self.name!r}:", *lines]))
                 return error
         return None

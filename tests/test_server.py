@@ -279,7 +279,10 @@ def test_a_worker_that_dies_in_its_set_up_is_one_clear_line(log: Path) -> None:
         pytest.raises(server.ServerEnded) as caught,
     ):
         child.wait_ready(running.READY_WITHIN_S)
-    assert caught.value.what == "The server ended with EOFError: a worker died before it was warm"
+    assert (
+        caught.value.what
+        == "The server cannot start: EOFError: a worker died before it was warm; --debug shows where."
+    )
     assert "Traceback" in "".join(caught.value.__notes__)
 
 

@@ -15,12 +15,12 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from harness.downstream import embedded, service, texts
 from harness.downstream.pgvector import EXTENSION_SCHEMA
-from harness.errors import HarnessError
+from harness.errors import HarnessError, from_child
 from harness.options import WorkloadOptions
 
 if TYPE_CHECKING:
@@ -173,8 +173,7 @@ async def _embeddings(order: WorkloadOptions) -> npt.NDArray[np.float32]:
 def _no_embeddings(said: bytes, code: int) -> HarnessError:
     lines = said.splitlines()
     if lines:
-        told: dict[str, Any] = json.loads(lines[-1])
-        return HarnessError(**told)
+        return from_child(json.loads(lines[-1]))
     return HarnessError(f"The texts could not be embedded (exit code {code}).", stage="io")
 
 

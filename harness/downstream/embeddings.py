@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import cache, stdout, workloads
 from harness.downstream import texts
-from harness.errors import HarnessError
+from harness.errors import HarnessError, to_parent
 from harness.options import WorkloadOptions
 
 if TYPE_CHECKING:
@@ -33,17 +33,11 @@ def main() -> None:
     try:
         vectors = _vectors(options, list(texts.distinct(asked["seed"], options.io_rows)))
     except Exception as error:  # noqa: BLE001 - whatever a model raises is told
-        answers.write(json.dumps(_told(error)))
+        failed = "The texts for the table cannot be embedded"
+        answers.write(json.dumps(to_parent(error, failed=failed, stage="io")))
         answers.close()
         sys.exit(1)
     _save(Path(sys.argv[1]), vectors)
-
-
-def _told(error: Exception) -> dict[str, str]:
-    if isinstance(error, HarnessError):
-        return {"what": error.what, "stage": error.stage, "hint": error.hint}
-    why = " ".join(f"{type(error).__name__}: {error}".split())
-    return {"what": f"The texts for the table cannot be embedded: {why}", "stage": "io", "hint": ""}
 
 
 def _vectors(options: WorkloadOptions, items: list[str]) -> npt.NDArray[np.float32]:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from harness import downstream
-from harness.errors import HarnessError
+from harness.errors import HarnessError, from_child, to_parent
 from harness.options import WorkloadOptions
 
 ENDS_WITHIN_S = 20.0
@@ -76,7 +76,7 @@ class Service:
         for line in stdout:
             said = json.loads(line)
             if "error" in said:
-                raise HarnessError(**said["error"])
+                raise from_child(said["error"])
             if "address" in said:
                 return str(said["address"])
             if "left" in said:
@@ -214,8 +214,8 @@ async def _until_the_pipe_closes(work: Awaitable[None]) -> int:
         await task
     except asyncio.CancelledError:
         return 0
-    except HarnessError as error:
-        say(error={"what": error.what, "stage": error.stage, "hint": error.hint})
+    except Exception as error:  # noqa: BLE001 - the parent shows it
+        say(error=to_parent(error))
     return 1
 
 

@@ -23,7 +23,7 @@ import torch
 from filelock import FileLock
 
 from harness import cache
-from harness.errors import HarnessError
+from harness.errors import HarnessError, from_child, to_parent
 from harness.options import ARTICLE_SENTENCE, WorkloadOptions
 from harness.workloads import embed
 
@@ -173,7 +173,7 @@ def _exported(path: Path, options: WorkloadOptions) -> Entry:
 def _said(output: str) -> HarnessError | None:
     """The error that the exporting process reports, in the last line that it wrote."""
     last = output.strip().rpartition("\n")[2]
-    return HarnessError(**json.loads(last)) if last.startswith('{"what"') else None
+    return from_child(json.loads(last)) if last.startswith('{"what"') else None
 
 
 def _cannot_export(reason: str) -> HarnessError:
@@ -191,9 +191,9 @@ def main() -> int:
     try:
         make(embed.Workload(options).load(), Path(sys.argv[1]))
     except HarnessError as error:
-        sys.stdout.write(json.dumps(vars(error)))
+        sys.stdout.write(json.dumps(to_parent(error)))
     except Exception as error:  # noqa: BLE001 - whatever an exporter raises, the user gets a sentence
-        sys.stdout.write(json.dumps(vars(_cannot_export(_reason(error)))))
+        sys.stdout.write(json.dumps(to_parent(_cannot_export(_reason(error)))))
     else:
         return 0
     return 1
