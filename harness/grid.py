@@ -49,9 +49,13 @@ class Size(NamedTuple):
 
     def __str__(self) -> str:
         """For people."""
+        return f"{self.settings} settings, {self.trials} trials, about {self.long}"
+
+    @property
+    def long(self) -> str:
+        """How long it takes, for people."""
         minutes = self.seconds / 60
-        long = f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{max(1, math.ceil(minutes))} min"
-        return f"{self.settings} settings, {self.trials} trials, about {long}"
+        return f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{max(1, math.ceil(minutes))} min"
 
 
 def axes(texts: Iterable[str]) -> dict[str, tuple[Scalar, ...]]:
@@ -149,7 +153,8 @@ def size(plan: Plan, settings: int | None = None) -> Size:
 def _trial_s(plan: Plan, law: Law) -> float:
     if law.is_open:
         return plan.open_settle_s + plan.open_duration_s + _BESIDE_WINDOW_S
-    window_s = plan.duration_s or (plan.requests or 0) * _A_REQUEST_S
+    requests = max(plan.requests or 0, (plan.requests_per_user or 0) * (law.users or 1))
+    window_s = max(plan.duration_s or 0.0, requests * _A_REQUEST_S)
     return plan.settle_s + window_s + _BESIDE_WINDOW_S
 
 

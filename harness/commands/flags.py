@@ -200,6 +200,9 @@ ExcludeForeignCpu = Annotated[
         min=0.001, metavar="CORES", help="Leave out blocks in which other programs used more CPU (0.33)."
     ),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would run and for how long; start nothing.")
+]
 Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a killed run, to its own plan.")]
 
 
@@ -424,6 +427,12 @@ def refuse_both(requests: int | None, duration: float | None, *, stage: str) -> 
     """UsageError when a window is given twice."""
     if requests is not None and duration is not None:
         raise UsageError("Give either --requests or --duration, not both.", stage=stage)
+
+
+def refuse_resume(resume: Path | None) -> None:
+    """UsageError when --resume stands beside --dry-run: what is left of a run is known only by running it."""
+    if resume is not None:
+        raise UsageError("Give one of --dry-run and --resume.", stage="resume")
 
 
 def exclude(foreign_cpu: float | None) -> dict[str, float]:

@@ -29,6 +29,7 @@ def run(
     ping_path: flags.PingPath = None,
     measuring: flags.Measuring = flags.MEASURING,
     server: flags.Server = flags.SERVER,
+    dry_run: flags.DryRun = False,
     resume: flags.Resume = None,
     out: flags.Out = None,
     as_json: flags.AsJson = False,
@@ -46,10 +47,21 @@ def run(
     )
     said_something = plan is not None or said != flagged.Flags()
     chosen = flagged.from_flags(said) if plan is None else flagged.override(plans.load(plan), said)
-    if resume is not None:
+    if dry_run:
+        flags.refuse_resume(resume)
+        preview(chosen, as_json=as_json)
+    elif resume is not None:
         go_on(resume, chosen if said_something else None, out, as_json=as_json)
     else:
         run_new(chosen, out, as_json=as_json)
+
+
+def preview(plan: Plan, *, as_json: bool) -> None:
+    """Show what the plan would do, and start nothing."""
+    from harness.commands import dry_run
+
+    _warn_of_few_blocks(plan)
+    dry_run.show(plan, as_json=as_json)
 
 
 def run_new(plan: Plan, out: Path | None, *, as_json: bool) -> None:
@@ -74,8 +86,7 @@ def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: boo
     from harness.commands.reporting import show
     from harness.progress import Progress
 
-    if few := _out_of_reach(plan):
-        console(stderr=True).print(few, markup=False, soft_wrap=True)
+    _warn_of_few_blocks(plan)
     try:
         with Progress(console(stderr=True)) as progress:
             trials = running.run(plan, writer, progress, before)
@@ -97,16 +108,17 @@ def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: boo
         raise HarnessError(broken, stage="io", hint=f"Every row is kept. {where_to_look(writer)}")
 
 
-def _out_of_reach(plan: Plan) -> str:
-    """That the plan's blocks are too few for any verdict, in a sentence; empty when they are not."""
+def _warn_of_few_blocks(plan: Plan) -> None:
+    """Say on stderr when no verdict can come of the plan's blocks."""
     from harness.stats import FEWEST_BLOCKS
 
     if plan.blocks >= FEWEST_BLOCKS or len(plan.arms) < 2:
-        return ""
-    return (
+        return
+    said = (
         f"No verdict can come of {plan.blocks} block{'s' * (plan.blocks > 1)}: it takes {FEWEST_BLOCKS} "
         f"(--blocks {FEWEST_BLOCKS})."
     )
+    console(stderr=True).print(said, markup=False, soft_wrap=True)
 
 
 def _broken_downstream(writer: Writer) -> str:

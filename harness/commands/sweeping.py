@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands import flags
-from harness.commands.running import go_on, run_new
+from harness.commands.running import go_on, preview, run_new
 from harness.errors import UsageError
 from harness.terminal import console
 
@@ -32,6 +32,7 @@ def sweep(
     measuring: flags.Measuring = flags.MEASURING,
     server: flags.Server = flags.SERVER,
     any_size: Annotated[bool, typer.Option("--any-size", help="Run it however long it takes.")] = False,
+    dry_run: flags.DryRun = False,
     resume: flags.Resume = None,
     out: flags.Out = None,
     as_json: flags.AsJson = False,
@@ -42,13 +43,18 @@ def sweep(
     said = flagged.Flags(
         strategies=tuple(strategy or ()), **measuring.as_plan_flags(), **server.as_plan_flags()
     )
+    if dry_run:
+        flags.refuse_resume(resume)
     if resume is not None:
         _refuse_more(said != flagged.Flags() or bool(over))
         go_on(resume, None, out, as_json=as_json)
         return
     chosen = grid.plan(said, grid.axes(over or ()), allow_any_size=any_size)
     _announce(chosen, asked_for=said.fresh)
-    run_new(chosen, out, as_json=as_json)
+    if dry_run:
+        preview(chosen, as_json=as_json)
+    else:
+        run_new(chosen, out, as_json=as_json)
 
 
 def _refuse_more(said_more: bool) -> None:
