@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from harness import __version__
+from harness import __version__, streams
 from harness.commands.capacity import capacity
 from harness.commands.checking import check
 from harness.commands.compare import compare
@@ -83,6 +83,7 @@ def root(
 
 def main() -> None:
     """The console script `execbench`."""
+    streams.prepare()
     app()
 
 

@@ -37,6 +37,7 @@ READING_SIDE = {
     "evidence",
     "forest",
     "gate",
+    "literal_page",
     "machine",
     "nominal",
     "ranking",
@@ -45,6 +46,7 @@ READING_SIDE = {
     "sweep",
     "sweep_chart",
     "tables",
+    "written",
 }
 COMMANDS = {f"commands.{path.stem}" for path in (CHECKOUT / "harness" / "commands").glob("[a-z]*.py")}
 LIBRARIES = {
@@ -60,9 +62,9 @@ LIBRARIES = {
     "asyncpg": {"downstream.pgvector", "downstream.database", "downstream.embedded"},
     "pgvector": {"downstream.pgvector", "downstream.database"},
     "pandas": READING_SIDE | {"store"},
-    "matplotlib": READING_SIDE | {"store"},
+    "matplotlib": READING_SIDE | {"plotting"},
     "typer": {"cli"} | COMMANDS,
-    "rich": {"terminal", "progress", "tables"} | COMMANDS,
+    "rich": {"screen", "progress", "tables"} | COMMANDS,
 }
 # evidence about the instrument: drives the other side as a user would, and reads what came of it
 EVIDENCE = ("check.", "faults.", "studies.")
@@ -122,6 +124,26 @@ def test_the_three_islands_do_not_import_each_other(side: set[str]) -> None:
     for name in side:
         found = {what.removeprefix("harness.") for what in imported(modules("harness")[name])}
         assert not found & others, name
+
+
+def calls(path: Path, name: str) -> bool:
+    """Whether a file calls something of that name."""
+    return any(
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
+        for node in ast.walk(ast.parse(path.read_text()))
+    )
+
+
+@pytest.mark.parametrize("name", ["Console", "Figure", "print"])
+def test_texts_from_outside_have_one_way_to_the_screen_and_into_charts(name: str) -> None:
+    """`screen.Screen` and `literal_page.Page` show them as they are; their libraries' own classes do not."""
+    assert not [module for module, path in modules("harness").items() if calls(path, name)]
+
+
+def test_that_way_is_looked_for_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "shows.py").write_text("from rich.console import Console\nConsole(stderr=True).print('x')\n")
+    assert calls(tmp_path / "shows.py", "Console")
+    assert not calls(tmp_path / "shows.py", "Figure")
 
 
 def test_only_serve_imports_the_app_and_server_never_does() -> None:
