@@ -26,6 +26,8 @@ def prepare() -> None:
 class Stderr(io.TextIOWrapper):
     """Drops what cannot be written, from then on all."""
 
+    _beneath: TextIO
+
     @classmethod
     def over(cls, stream: TextIO | None) -> TextIO:
         """Takes the place of `stream`; what has no stream goes nowhere."""
@@ -34,13 +36,15 @@ class Stderr(io.TextIOWrapper):
         if not isinstance(stream, io.TextIOWrapper):
             return stream
         stream.flush()
-        return cls(
+        found = cls(
             stream.buffer,
             encoding=stream.encoding,
             errors="replace",
             line_buffering=stream.line_buffering,
             write_through=stream.write_through,
         )
+        found._beneath = stream  # which closes the buffer when it is collected
+        return found
 
     def write(self, text: str, /) -> int:
         """As of any stream."""

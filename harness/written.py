@@ -73,7 +73,7 @@ def _told(folder: Path, stage: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise HarnessError(
-            f"Nothing can be written to {folder}: {error.strerror or error}.",
+            f"Nothing was written to {folder}: {error.strerror or error}.",
             stage=stage,
             hint="Give a folder that can be written with --out.",
         ) from error
