@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 from harness.terminal import one_line
 
-LONGEST_LABEL = 60  # characters
+LONGEST_LABEL = 80  # characters
 
 
 def label(text: str, longest: int = LONGEST_LABEL) -> str:

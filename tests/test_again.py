@@ -198,21 +198,16 @@ def test_a_shell_reads_back_the_words_or_there_is_no_line(words: list[str]) -> N
     assert line == "" or shlex.split(line) == words
 
 
-@pytest.mark.parametrize("body", ["-x", "--help", "$(touch x)", "a b;c", "`x`", "!!", "~", "'\"'", ""])
+@pytest.mark.parametrize("body", ["--help", "$(touch x) `y` !! ~ a;b '\""])
 def test_no_value_becomes_an_option_or_another_command(body: str, asked: Asked) -> None:
-    line = f"run --url a=http://127.0.0.1:1/ --url b=http://127.0.0.1:2/ -c 4 --body {shlex.quote(body)}"
-    plan, _ = asked(line)
+    plan, _ = asked(f"run --url a=http://127.0.0.1:1/ -c 4 --body {shlex.quote(body)}")
     same, _ = asked(again.command(record(plan)))
     assert same.ask.body == body
 
 
-@pytest.mark.parametrize("body", ["a\nrm -r x", "\x1b[31m", "a\u202eb", "\t"])
-def test_there_is_no_command_for_what_cannot_be_pasted(body: str, asked: Asked) -> None:
-    plan, _ = asked("run --url a=http://127.0.0.1:1/ --url b=http://127.0.0.1:2/ -c 4 --body x")
-    kept = record(plan)
-    assert again.command(kept)
-    kept["plan"]["ask"]["body"] = body
-    assert again.command(kept) == ""
+@pytest.mark.parametrize("word", ["a\nrm -r x", "\x1b[31m", "a\u202eb", "\t", "\ud800"])
+def test_there_is_no_command_for_what_cannot_be_pasted(word: str) -> None:
+    assert again.shell_line(["execbench", word]) == ""
 
 
 def test_an_address_that_would_be_an_option_makes_no_command() -> None:

@@ -79,17 +79,21 @@ def modules(package: str) -> dict[str, Path]:
 
 
 @functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+@functools.cache
 def imported(path: Path) -> frozenset[str]:
     """Dotted names that a file imports, `if TYPE_CHECKING` left out."""
-    tree = ast.parse(path.read_text())
     hidden = {
         node
-        for branch in ast.walk(tree)
+        for branch in nodes(path)
         if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
         for node in ast.walk(branch)
     }
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if node in hidden:
             continue
         if isinstance(node, ast.Import):
@@ -128,8 +132,8 @@ def test_the_three_islands_do_not_import_each_other(side: set[str]) -> None:
 
 def called(path: Path) -> set[str]:
     """The plain names that a file calls."""
-    tree = ast.walk(ast.parse(path.read_text()))
-    return {node.func.id for node in tree if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    calls = (node.func for node in nodes(path) if isinstance(node, ast.Call))
+    return {what.id for what in calls if isinstance(what, ast.Name)}
 
 
 def test_texts_from_outside_have_one_way_to_the_screen_and_into_charts() -> None:
