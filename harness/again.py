@@ -17,6 +17,7 @@ from harness.capacity.walk import Ways
 from harness.errors import UsageError
 from harness.options import LoadOptions, WorkloadOptions
 from harness.plans import Arm, Plan
+from harness.terminal import one_line
 from harness.workloads import IO_OPTIONS
 
 Record = Mapping[str, Any]
@@ -49,7 +50,7 @@ def capacity(record: Record, *, blocks: int) -> str:
 
 def load(record: Record, url: str, *, users: int) -> str:
     """`execbench load` on `url` with so many users, who ask what the run has asked; "" as in `command`."""
-    return _line(lambda: ["load", url, "-c", str(users), *_loading(record)])
+    return _line(lambda: ["load", _address(url), "-c", str(users), *_loading(record)])
 
 
 def strategy(arm: Record) -> str:
@@ -83,7 +84,13 @@ def _line(words: Callable[[], Iterable[str]], blocks: int | None = None) -> str:
         said = list(words())
     except (_Unsayable, UsageError, ValidationError):
         return ""
-    return shlex.join(["execbench", *said, *([] if blocks is None else ["--blocks", str(blocks)])])
+    return shell_line(["execbench", *said, *([] if blocks is None else ["--blocks", str(blocks)])])
+
+
+def shell_line(words: Iterable[object]) -> str:
+    """A command for a POSIX shell; "" where a word has a line end or a hidden character."""
+    said = [str(word) for word in words]
+    return "" if any(one_line(word) != word for word in said) else shlex.join(said)
 
 
 # -- which plan ------------------------------------------------------------------------------------------
@@ -362,6 +369,12 @@ _OF_WORKLOAD = {
     "io_rows": "--io-rows",
     "io_timeout_s": "--io-timeout",
 }
+
+
+def _address(url: str) -> str:
+    if str(url).startswith("-"):  # it would be an option
+        raise _Unsayable
+    return url
 
 
 def _loading(record: Record) -> Iterator[str]:

@@ -26,6 +26,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from harness.analysis import FEWEST_REQUESTS
+from harness.literal_page import Page, label
 from harness.records import MEASURE
 
 Floats = npt.NDArray[np.float64]
@@ -58,7 +59,9 @@ _MAX_BARS_IN_ALL = 360  # of all arms together, which keeps the SVG below 300 kB
 _HATCHED_BARS = 24  # of one arm; a longer burst's are thin: no gaps, no hatch, lightness alone
 _MAX_DOTS = 120  # of one arm in the I/O distribution: evenly spaced quantiles, the extremes included
 
+_LONGEST_TITLE, _LONGEST_CAPTION = 90, 1200  # characters
 _WIDTH_IN = 10.0
+_HIGHEST_IN = 500.0  # matplotlib draws no picture higher than 65,535 pixels
 _TITLE_PT, _TEXT_PT, _SMALL_PT = 16.0, 12.0, 10.0
 _GREY = "#555555"
 _DOTS_COLOUR = "#56B4E9"
@@ -80,6 +83,8 @@ def timeline(derived: pd.DataFrame) -> Figure:
     if good.empty:
         return _sorry("No time-line: no good measured request.")
     arms = _arms(good)
+    if len(arms) > _MAX_BARS_IN_ALL:
+        return _sorry("No time-line: more arms than a page has room for.")
     size = min(_burst_size(good), _MAX_BARS_IN_ALL // len(arms))
     bursts = {arm: _burst(good[good["arm"] == arm], size) for arm in arms}
     split = [_is_split(burst, _ON_SERVER) for burst in bursts.values()]
@@ -481,7 +486,7 @@ def _table_name(row: dict[Any, Any]) -> str:
     lines = [str(row["table"])]
     for words in (row["arm"], f"there: {row['load_text']}", f"here: c = {row['concurrency']}"):
         lines += textwrap.wrap(words, 17)
-    return "\n".join(lines)
+    return "\n".join(label(line) for line in lines)
 
 
 # --- drawing ---------------------------------------------------------------------------------------------
@@ -491,15 +496,23 @@ def _page(
     title: str, subtitle: str, caption: str, *, height_in: float, handles: Sequence[Artist] = ()
 ) -> Figure:
     """A figure with its writing at fixed places; the panels share the `height_in` that is left."""
-    caption = textwrap.fill(caption.strip(), 120)
+    caption = textwrap.fill(label(caption.strip(), _LONGEST_CAPTION), 120)
     above = 0.5 + 0.22 * (subtitle.count("\n") + 1) + (0.42 if handles else 0.1)
     below = 0.2 + 0.17 * (caption.count("\n") + 1)
+    height_in = min(height_in, _HIGHEST_IN)
     height = height_in + above + below
-    fig = Figure(figsize=(_WIDTH_IN, height), facecolor="white")
+    fig = Page(figsize=(_WIDTH_IN, height), facecolor="white")
     fig.set_layout_engine(
         "constrained", rect=(0.008, below / height, 0.984, height_in / height), h_pad=0.06, w_pad=0.08
     )
-    fig.text(0.015, 1 - 0.12 / height, title, va="top", fontsize=_TITLE_PT, fontweight="bold")
+    fig.text(
+        0.015,
+        1 - 0.12 / height,
+        label(title, _LONGEST_TITLE),
+        va="top",
+        fontsize=_TITLE_PT,
+        fontweight="bold",
+    )
     fig.text(0.015, 1 - 0.47 / height, subtitle, va="top", fontsize=_TEXT_PT - 1, color=_GREY)
     fig.text(0.015, 0.1 / height, caption, va="bottom", fontsize=_SMALL_PT, color=_GREY)
     if handles:
@@ -518,7 +531,7 @@ def _page(
 
 
 def _sorry(why: str) -> Figure:
-    fig = Figure(figsize=(_WIDTH_IN, 1.6), facecolor="white")
+    fig = Page(figsize=(_WIDTH_IN, 1.6), facecolor="white")
     fig.text(0.5, 0.5, why, ha="center", va="center", fontsize=_TEXT_PT)
     return fig
 
@@ -543,7 +556,7 @@ def _look(part: Stretch) -> dict[str, Any]:
 
 
 def _name_panel(ax: Axes, name: str) -> None:
-    ax.set_title(name, loc="left", fontsize=_TEXT_PT, fontweight="bold")
+    ax.set_title(label(name), loc="left", fontsize=_TEXT_PT, fontweight="bold")
 
 
 def _tidy(ax: Axes, grid: str) -> None:
@@ -554,7 +567,7 @@ def _tidy(ax: Axes, grid: str) -> None:
 
 
 def _arm_rows(ax: Axes, arms: list[str]) -> None:
-    ax.set_yticks(range(len(arms)), arms)
+    ax.set_yticks(range(len(arms)), [label(arm) for arm in arms])
     ax.set_ylim(len(arms) - 0.45, -0.55)
     _tidy(ax, grid="x")
     ax.tick_params(axis="y", length=0)

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from harness import __version__
+from harness import __version__, streams
 from harness.commands.capacity import capacity
 from harness.commands.checking import check
 from harness.commands.compare import compare
@@ -87,6 +87,7 @@ def root(
 
 def main() -> None:
     """The console script `execbench`."""
+    streams.prepare()
     app()
 
 

@@ -31,6 +31,7 @@ from harness.charts import (
     _positive,
     _sorry,
 )
+from harness.literal_page import label
 
 _INK = "#00324F"
 _BAND = "#E4E4E4"
@@ -227,7 +228,14 @@ def _number(value: float) -> str:
 def _write(ax: Axes, page_x: float, y: float, said: str, **style: Any) -> None:
     """Words at a place of the page's width, at a height of the axis."""
     style = {"fontsize": _SMALL_PT, "va": "center", "linespacing": 1.15, "zorder": 7, **style}
-    ax.text(_across(page_x), y, said, transform=ax.get_yaxis_transform(), clip_on=False, **style)
+    ax.text(
+        _across(page_x),
+        y,
+        "\n".join(label(line, _TEXT_CHARS) for line in said.split("\n")),
+        transform=ax.get_yaxis_transform(),
+        clip_on=False,
+        **style,
+    )
 
 
 def _across(page_x: float) -> float:

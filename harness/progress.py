@@ -11,6 +11,7 @@ from rich.text import Text
 
 from harness.plans import Cell
 from harness.records import Trial
+from harness.terminal import one_line
 
 PLAIN_EVERY_S = 10.0
 SPINNER_WIDTH = 2
@@ -58,17 +59,17 @@ class Progress:
 
     def trial_ends(self, trial: Trial) -> None:
         if trial.state != "ok":
-            self._console.print(f"trial {trial.trial} failed: {trial.error}", markup=False, soft_wrap=True)
+            self._console.print(one_line(f"trial {trial.trial} failed: {trial.error}"), soft_wrap=True)
 
     def _show(self, text: str, *, always: bool = False) -> None:
         """Update the live line; without one, print, but not more often than every 10 s."""
         if self._live is not None:
-            line = Text(text)  # whatever it holds is no markup
+            line = Text(one_line(text))
             line.truncate(self._console.width - SPINNER_WIDTH, overflow="ellipsis")
             self._live.update(line)
         elif always or time.monotonic() - self._last_plain >= PLAIN_EVERY_S:
             self._last_plain = time.monotonic()
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(one_line(text), soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:

@@ -30,6 +30,7 @@ from harness import (
     store,
     sweep,
     sweep_chart,
+    written,
 )
 from harness.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED, WITHHELD
 from harness.evidence import Evidence
@@ -260,37 +261,43 @@ def _unsplit(derived: pd.DataFrame) -> Iterator[str]:
 
 
 def write(report: Report) -> None:
-    """Write the tables and charts/ into the run's folder, replacing older ones.
+    """Write the tables and charts/ into the run's folder, replacing older ones: all, or HarnessError."""
+    with written.replacing(report.folder) as new:
+        write_into(new, report)
+
+
+def write_into(folder: Path, report: Report) -> None:
+    """Write the tables and charts/ into `folder`.
 
     summary.csv, comparisons.csv, costs.csv; limits.csv, io.csv, claims.csv, ranking.csv, sweep.csv and
     sweep_effects.csv where there are any; advice.txt.
     """
-    store.write_text(report.folder, "advice.txt", "".join(f"{line}\n" for line in advice.told(report.said)))
-    store.write_table(report.folder, "summary.csv", report.summary)
-    store.write_table(report.folder, "comparisons.csv", report.comparisons)
-    store.write_table(report.folder, "costs.csv", report.costs)
+    written.write_text(folder, "advice.txt", "".join(f"{line}\n" for line in advice.told(report.said)))
+    written.write_table(folder, "summary.csv", report.summary)
+    written.write_table(folder, "comparisons.csv", report.comparisons)
+    written.write_table(folder, "costs.csv", report.costs)
     if len(report.limits):
-        store.write_table(report.folder, "limits.csv", report.limits)
+        written.write_table(folder, "limits.csv", report.limits)
     if len(report.io):
-        store.write_table(report.folder, "io.csv", report.io)
+        written.write_table(folder, "io.csv", report.io)
     if report.published is not None:
-        store.write_table(report.folder, "claims.csv", report.claim_rows())
+        written.write_table(folder, "claims.csv", report.claim_rows())
     if report.ranking is not None:
-        store.write_table(report.folder, "ranking.csv", report.ranking)
+        written.write_table(folder, "ranking.csv", report.ranking)
     if report.swept is not None:
-        store.write_table(report.folder, "sweep.csv", report.swept.table)
-        store.write_table(report.folder, "sweep_effects.csv", report.swept.effects)
-        store.write_chart(report.folder, "sweep", sweep_chart.chart(report.swept))
+        written.write_table(folder, "sweep.csv", report.swept.table)
+        written.write_table(folder, "sweep_effects.csv", report.swept.effects)
+        written.write_chart(folder, "sweep", sweep_chart.chart(report.swept))
     if report.derived.empty:
         return
     drawn = report.derived[CHARTED]  # each chart copies its good rows
-    store.write_chart(report.folder, "timeline", charts.timeline(drawn))
+    written.write_chart(folder, "timeline", charts.timeline(drawn))
     parts = drawn.drop(columns=["trial", "due_ms", "sent_ms", "done_ms", analysis.LATENCY])
-    store.write_chart(report.folder, "split", charts.split(parts))
-    store.write_chart(report.folder, "io", charts.io_distribution(drawn[[*CHARTED_CELL, *CHARTED_IO]]))
+    written.write_chart(folder, "split", charts.split(parts))
+    written.write_chart(folder, "io", charts.io_distribution(drawn[[*CHARTED_CELL, *CHARTED_IO]]))
     if report.published is not None and report.evaluated is not None:
-        store.write_chart(report.folder, "published", charts.published(report.published))
-        store.write_chart(report.folder, "claims", forest.forest(report.evaluated))
+        written.write_chart(folder, "published", charts.published(report.published))
+        written.write_chart(folder, "claims", forest.forest(report.evaluated))
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A run on disk; the only reader and writer of `results/`. Writing needs no pandas.
+"""A run on disk: the only reader and writer of its rows and its record. Writing needs no pandas.
 
 A trial's requests are appended and synced first, then its row in `trials.csv`: that row is the commit mark.
 Whatever a killed run left behind it is a torn tail, which reading drops with a warning.
@@ -28,7 +28,6 @@ from harness.records import NEW_COLUMNS, SCHEMA_VERSION, Sample, Trial, column_t
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 RESULTS = Path("results")
 READABLE = range(min(NEW_COLUMNS) - 1, SCHEMA_VERSION + 1)  # layouts of run.json and the CSVs
@@ -182,36 +181,6 @@ def read(folder: Path) -> Run:
         requests = requests[finished].reset_index(drop=True)
     _refuse_missing_rows(folder, requests, trials)
     return Run(folder, record, requests, trials, warnings)
-
-
-def write_table(folder: Path, name: str, table: pd.DataFrame) -> None:
-    """Write a derived table beside the raw rows, replacing an older one. NaN is an empty cell."""
-    try:
-        table.to_csv(folder / name, index=False, float_format="%.6g")
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-def write_text(folder: Path, name: str, text: str) -> None:
-    """Write derived words beside the raw rows, replacing older ones."""
-    try:
-        (folder / name).write_text(text)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-def write_chart(folder: Path, name: str, figure: Figure) -> None:
-    """Write charts/<name>.png and .svg, replacing older ones; the same figure gives the same bytes."""
-    import matplotlib
-
-    charts = folder / "charts"
-    try:
-        charts.mkdir(exist_ok=True)
-        figure.savefig(charts / f"{name}.png", dpi=110, metadata={"Software": None})
-        with matplotlib.rc_context({"svg.hashsalt": name}):
-            figure.savefig(charts / f"{name}.svg", metadata={"Date": None})
-    except OSError as error:
-        raise _unwritable(folder, error) from error
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from harness.charts import (
     _sorry,
     _tidy,
 )
+from harness.literal_page import label
 from harness.ranking import users
 from harness.sweep import BEST, RIVAL, Swept, words
 
@@ -64,7 +65,7 @@ def _lines(swept: Swept, here: pd.DataFrame) -> Figure:
     along, *others = sorted(swept.axes, key=lambda axis: (axis == "strategy", -here[axis].nunique()))
     lines = list(dict.fromkeys(here[others[0]])) if others else [None]
     handles: list[Artist] = [
-        Line2D([], [], label=f"{others[0]} = {value}", markersize=8, **_look(number))
+        Line2D([], [], label=label(f"{others[0]} = {value}"), markersize=8, **_look(number))
         for number, value in enumerate(lines)
         if value is not None
     ]
@@ -74,11 +75,11 @@ def _lines(swept: Swept, here: pd.DataFrame) -> Figure:
     for number, value in enumerate(lines):
         mine = here if value is None else here[here[others[0]] == value]
         _draw_line(ax, mine.set_index(along), ticks, number, len(lines))
-    ax.set_xticks(range(len(ticks)), [str(tick) for tick in ticks])
+    ax.set_xticks(range(len(ticks)), [label(str(tick)) for tick in ticks])
     ax.set_xlim(-0.5, len(ticks) - 0.5)
     ax.set_ylim(0, 1.08 * float(_positive(here[["at", "high"]].to_numpy(dtype=float)).max()))
     _tidy(ax, grid="y")
-    ax.set_xlabel(along, fontsize=_TEXT_PT)
+    ax.set_xlabel(label(along), fontsize=_TEXT_PT)
     ax.set_ylabel(_unit(swept), fontsize=_TEXT_PT)
     return fig
 

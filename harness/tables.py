@@ -19,6 +19,7 @@ from harness.ranking import REFERENCE, ratio_number, users
 from harness.records import INVALID
 from harness.report import Report, load_words
 from harness.stats import LEVEL
+from harness.terminal import one_line
 
 _COLOURS = {
     "confirmed": "green",
@@ -50,11 +51,11 @@ def render(report: Report) -> Iterator[RenderableType]:
 
 
 def _opening(report: Report) -> Iterator[RenderableType]:
-    yield Text(report.finding, style="bold")
-    yield Text(report.machine)
-    yield from map(Text, report.notes)
+    yield Text(one_line(report.finding), style="bold")
+    yield Text(one_line(report.machine))
+    yield from (Text(one_line(note)) for note in report.notes)
     for warning in report.warnings:
-        yield Text(f"Warning: {warning}", style="yellow")
+        yield Text(one_line(f"Warning: {warning}"), style="yellow")
 
 
 def _claimed(report: Report) -> Iterator[RenderableType]:
@@ -171,7 +172,7 @@ def _by_arm(title: str, table: pd.DataFrame, columns: Mapping[str, str]) -> Rend
         shown.add_column(name, justify="left" if is_load else "right", no_wrap=not is_load, overflow="fold")
     last = None
     for row in table.to_dict("records"):
-        arm = str(row["arm"])
+        arm = one_line(str(row["arm"]))
         shown.add_row("" if arm == last else arm, *(_cell(row[key]) for key in columns.values()))
         last = arm
     return Group(Text(f"\n{title}", style="bold"), shown)
@@ -317,7 +318,7 @@ def ranking(report: Report) -> Iterator[RenderableType]:
     yield ranked(report.ranking)
     yield explained(report.ranking)
     if report.conclusion:
-        yield Text(f"\n{report.conclusion}", style="bold")
+        yield Text(f"\n{one_line(report.conclusion)}", style="bold")
 
 
 def ranked(table: pd.DataFrame) -> RenderableType:
@@ -398,7 +399,7 @@ def advised(said: Advice) -> Iterator[RenderableType]:
     shown.add_column("")
     shown.add_column("", overflow="fold")
     for line in said.lines:
-        shown.add_row("-", line)
+        shown.add_row("-", one_line(line))
     yield Group(Text("\nWhat to do", style="bold"), shown)
     if said.command:
         yield Text(f"Next: {said.command}")
@@ -416,7 +417,7 @@ def swept(found: sweep.Swept) -> Iterator[RenderableType]:
     if len(found.effects):
         yield effects(found)
     for sentence in found.sentences:
-        yield Text(f"\n{sentence}", style="bold")
+        yield Text(f"\n{one_line(sentence)}", style="bold")
 
 
 def settings(found: sweep.Swept) -> RenderableType:

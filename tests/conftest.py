@@ -45,7 +45,8 @@ class Execbench:
         """Start it and return at once; `options` are those of Popen, by default its output is piped."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
         command = [sys.executable, "-m", "harness.cli", *words]
-        process = subprocess.Popen(command, cwd=self.folder, env=self._environment(), **options)
+        environment = self._environment() | options.pop("environment", {})
+        process = subprocess.Popen(command, cwd=self.folder, env=environment, **options)
         self._started.append(process)
         return process
 

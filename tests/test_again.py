@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 from conftest import Here
+from hypothesis import given
+from hypothesis import strategies as st
+from outside import TEXTS, often
 
 from harness import again, plans
 from harness.plans import Plan
+from harness.terminal import one_line
 
 NEEDS_PG = pytest.mark.integration  # its packages are an extra, which make quick has not
 
@@ -184,3 +188,28 @@ def test_a_load_is_repeated_with_more_users_and_with_what_it_asked() -> None:
     ]
     hidden = {"url": "http://x/", "headers": [["Authorization", "(kept secret)"]]}
     assert again.load({"plan": None, "load": hidden}, "http://x/", users=16) == ""
+
+
+@often
+@given(st.lists(TEXTS, min_size=1))
+def test_a_shell_reads_back_the_words_or_there_is_no_line(words: list[str]) -> None:
+    line = again.shell_line(words)
+    assert line == one_line(line)
+    assert line == "" or shlex.split(line) == words
+
+
+@pytest.mark.parametrize("body", ["--help", "$(touch x) `y` !! ~ a;b '\""])
+def test_no_value_becomes_an_option_or_another_command(body: str, asked: Asked) -> None:
+    plan, _ = asked(f"run --url a=http://127.0.0.1:1/ -c 4 --body {shlex.quote(body)}")
+    same, _ = asked(again.command(record(plan)))
+    assert same.ask.body == body
+
+
+@pytest.mark.parametrize("word", ["a\nrm -r x", "\x1b[31m", "a\u202eb", "\t", "\ud800"])
+def test_there_is_no_command_for_what_cannot_be_pasted(word: str) -> None:
+    assert again.shell_line(["execbench", word]) == ""
+
+
+def test_an_address_that_would_be_an_option_makes_no_command() -> None:
+    assert again.load({}, "http://a.example/", users=2) == "execbench load http://a.example/ -c 2"
+    assert again.load({}, "--out=x", users=2) == ""

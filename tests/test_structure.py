@@ -37,6 +37,7 @@ READING_SIDE = {
     "evidence",
     "forest",
     "gate",
+    "literal_page",
     "machine",
     "nominal",
     "ranking",
@@ -45,6 +46,7 @@ READING_SIDE = {
     "sweep",
     "sweep_chart",
     "tables",
+    "written",
 }
 COMMANDS = {f"commands.{path.stem}" for path in (CHECKOUT / "harness" / "commands").glob("[a-z]*.py")}
 LIBRARIES = {
@@ -60,9 +62,9 @@ LIBRARIES = {
     "asyncpg": {"downstream.pgvector", "downstream.database", "downstream.embedded"},
     "pgvector": {"downstream.pgvector", "downstream.database"},
     "pandas": READING_SIDE | {"store"},
-    "matplotlib": READING_SIDE | {"store"},
+    "matplotlib": READING_SIDE | {"plotting"},
     "typer": {"cli"} | COMMANDS,
-    "rich": {"terminal", "progress", "tables"} | COMMANDS,
+    "rich": {"screen", "progress", "tables"} | COMMANDS,
 }
 # evidence about the instrument: drives the other side as a user would, and reads what came of it
 EVIDENCE = ("check.", "faults.", "studies.")
@@ -77,17 +79,21 @@ def modules(package: str) -> dict[str, Path]:
 
 
 @functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+@functools.cache
 def imported(path: Path) -> frozenset[str]:
     """Dotted names that a file imports, `if TYPE_CHECKING` left out."""
-    tree = ast.parse(path.read_text())
     hidden = {
         node
-        for branch in ast.walk(tree)
+        for branch in nodes(path)
         if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
         for node in ast.walk(branch)
     }
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if node in hidden:
             continue
         if isinstance(node, ast.Import):
@@ -122,6 +128,23 @@ def test_the_three_islands_do_not_import_each_other(side: set[str]) -> None:
     for name in side:
         found = {what.removeprefix("harness.") for what in imported(modules("harness")[name])}
         assert not found & others, name
+
+
+def called(path: Path) -> set[str]:
+    """The plain names that a file calls."""
+    calls = (node.func for node in nodes(path) if isinstance(node, ast.Call))
+    return {what.id for what in calls if isinstance(what, ast.Name)}
+
+
+def test_texts_from_outside_have_one_way_to_the_screen_and_into_charts() -> None:
+    """`screen.Screen` and `literal_page.Page` show them as they are; their libraries' own classes do not."""
+    others = {"Console", "Figure", "print"}
+    assert not [name for name, path in modules("harness").items() if called(path) & others]
+
+
+def test_that_way_is_watched(tmp_path: Path) -> None:
+    (tmp_path / "shows.py").write_text("from rich.console import Console\nConsole(stderr=True).print('x')\n")
+    assert called(tmp_path / "shows.py") == {"Console"}
 
 
 def test_only_serve_imports_the_app_and_server_never_does() -> None:

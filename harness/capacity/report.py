@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import advice, analysis, evidence, machine, slo, stats, store
+from harness import advice, analysis, evidence, machine, slo, stats, store, written
 from harness.capacity import advising, arms, chart, windows, words
 from harness.capacity.arms import Arm
 from harness.evidence import Evidence
@@ -85,13 +85,13 @@ def build(run: store.Run) -> Report:
     )
 
 
-def write(report: Report) -> None:
-    """Write capacity.csv, windows.csv, advice.txt and charts/capacity, replacing older ones."""
-    store.write_table(report.folder, "capacity.csv", report.table)
-    store.write_table(report.folder, "windows.csv", report.windows)
-    store.write_text(report.folder, "advice.txt", "".join(f"{line}\n" for line in advice.told(report.said)))
+def write_into(folder: Path, report: Report) -> None:
+    """Write capacity.csv, windows.csv, advice.txt and charts/capacity into `folder`."""
+    written.write_table(folder, "capacity.csv", report.table)
+    written.write_table(folder, "windows.csv", report.windows)
+    written.write_text(folder, "advice.txt", "".join(f"{line}\n" for line in advice.told(report.said)))
     figure = chart.capacity(report.windows, report.table, report.objectives)
-    store.write_chart(report.folder, "capacity", figure)
+    written.write_chart(folder, "capacity", figure)
 
 
 def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from harness.capacity import words
 from harness.tables import advised
+from harness.terminal import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
 
 def render(report: Report) -> Iterator[RenderableType]:
     """The promise, how good the machine was, the arms, each in a sentence, and what to do."""
-    yield Text(report.finding, style="bold")
-    yield Text(report.machine)
+    yield Text(one_line(report.finding), style="bold")
+    yield Text(one_line(report.machine))
     for warning in report.warnings:
-        yield Text(f"Warning: {warning}", style="yellow")
+        yield Text(one_line(f"Warning: {warning}"), style="yellow")
     rows = report.table.to_dict("records")
     yield _rates(rows, report.reference)
     yield _how(rows)
     yield Text()
-    yield from map(Text, report.sentences)
+    yield from (Text(one_line(sentence)) for sentence in report.sentences)
     yield from advised(report.said)
 
 

@@ -8,6 +8,7 @@ import typer
 
 from harness.commands import flags
 from harness.errors import HarnessError, UsageError
+from harness.plotting import import_matplotlib
 from harness.terminal import console, print_json
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def check(
     as_json: flags.AsJson = False,
 ) -> None:
     """Does the instrument measure right on this machine? Known truth in, numbers out; under 3 minutes."""
+    import_matplotlib()
     programs = _programs(with_ or [], asked_for=full or bool(only))
     if list_:
         _show_checks(as_json=as_json)

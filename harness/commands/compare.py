@@ -148,7 +148,7 @@ def _show(found: Comparison, *, as_json: bool, markdown: bool) -> None:
     if as_json:
         print_json(compare_view.data(found.table, found.notes))
     elif markdown:
-        typer.echo(compare_view.markdown(found.table, found.notes))
+        console().print(compare_view.markdown(found.table, found.notes), soft_wrap=True)
     else:
         terminal = console()
         for part in compare_view.render(found.table, found.notes):

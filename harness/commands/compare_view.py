@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import comparison
+from harness.studies.markdown import line, literal
+from harness.terminal import one_line
 
 
 def data(table: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:
@@ -29,34 +31,33 @@ def markdown(table: pd.DataFrame, notes: Sequence[str]) -> str:
     heading = ["load", "arms", "metric", "values", "ratio (interval)", "blocks", "verdict"]
     rows = [
         [
-            row["load"],
-            f"{row['arm']} / {row['reference']}",
+            literal(row["load"]),
+            literal(f"{row['arm']} / {row['reference']}"),
             _label(row),
             f"{_figure(row['arm_value'])} / {_figure(row['reference_value'])} {_unit(row)}",
             f"{_figure(row['ratio'])} ({_bounds(row)})",
             str(row["blocks"]),
-            f"**{row['verdict']}**{_in_words(row)}",
+            f"**{literal(row['verdict'])}**{literal(_in_words(row))}",
         ]
         for row in table.to_dict("records")
     ]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (heading, *rows)]
-    lines.insert(1, "|" + " --- |" * len(heading))
-    told = [f"_{note}_\n" for note in (comparison.noisy(table), *notes) if note]
-    return "\n".join([*(f"- {said}" for said in _leading(table)), "", *lines, "", *told]).rstrip()
+    lines = [line(heading), "|" + " --- |" * len(heading), *map(line, rows)]
+    told = [f"_{literal(note)}_\n" for note in (comparison.noisy(table), *notes) if note]
+    return "\n".join([*(f"- {literal(said)}" for said in _leading(table)), "", *lines, "", *told]).rstrip()
 
 
 def render(table: pd.DataFrame, notes: Sequence[str]) -> Iterator[Text | Table]:
     """The notes; then of each arm the sentences it is judged by, and its rows as a table."""
     for note in notes:
-        yield Text(note)
+        yield Text(one_line(note))
     if noisy := comparison.noisy(table):
         yield Text(noisy, style="bold yellow")
     for _, rows in table.groupby(["arm", "reference"], sort=False):
         yield Text()
         for said in _leading(rows):
-            yield Text(said, style="bold")
+            yield Text(one_line(said), style="bold")
         for reason in _reasons(rows):
-            yield Text(reason, style="yellow")
+            yield Text(one_line(reason), style="yellow")
         yield _as_table(rows)
 
 

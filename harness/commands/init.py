@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from harness.errors import HarnessError, UsageError
+from harness.terminal import console
 
 _TEMPLATE = files("harness") / "data" / "my_workload.py"
 
@@ -21,9 +22,17 @@ def init(
     _refuse_no_module(path)
     _write(path, _TEMPLATE.read_text())
     quoted = shlex.quote(str(path))
-    typer.echo(f"{path} is written: a stand-in for a model, and what to change. It runs as it is:")
-    typer.echo(f"  execbench run --workload {quoted}           # where should it run? A minute and a half")
-    typer.echo(f"  execbench serve thread --workload {quoted}  # the service alone, for curl")
+    terminal = console()
+    terminal.print(
+        f"{path} is written: a stand-in for a model, and what to change. It runs as it is:", soft_wrap=True
+    )
+    terminal.print(
+        f"  execbench run --workload {quoted}           # where should it run? A minute and a half",
+        soft_wrap=True,
+    )
+    terminal.print(
+        f"  execbench serve thread --workload {quoted}  # the service alone, for curl", soft_wrap=True
+    )
 
 
 def _refuse_no_module(path: Path) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from harness.commands import flags
-from harness.errors import UsageError
-from harness.terminal import console, print_json
+from harness.errors import HarnessError, UsageError
+from harness.plotting import import_matplotlib
+from harness.terminal import PIPED_WIDTH, console, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -35,36 +36,39 @@ def report(
 def show(folder: Path, *, as_json: bool, reference: str | None = None) -> None:
     """Compute everything that is shown of the run, print it, and write it into its folder.
 
+    Where its files cannot be written, a line on stderr says so.
     Against another reference than the plan's nothing is written: the folder keeps what its run decided.
     """
+    import_matplotlib()
     from harness import store
     from harness.capacity.report import is_capacity
 
     run = store.read(folder)
     made = _of_capacity(run, reference) if is_capacity(run.record) else _of_arms(run, reference)
-    if reference is None:
-        store.write_text(folder, PRINTED, as_text(made.parts))
+    unwritten = _write(folder, made) if reference is None else ""
     if as_json:
         print_json(made.data)
-        return
-    _print(console(), made.parts)
-    console().print(f"\nRows, tables and charts: {folder}", markup=False, soft_wrap=True)
+    else:
+        _print(console(), made.parts)
+        lies_there = "Rows" if unwritten else "Rows, tables and charts"
+        console().print(f"\n{lies_there}: {folder}", soft_wrap=True)
+    if unwritten:
+        console(stderr=True).print(unwritten, style="yellow", soft_wrap=True)
 
 
 class _Made(NamedTuple):
-    """A report as the terminal and as programs want it."""
+    """A report as the terminal and as programs want it, and what writes its files into a folder."""
 
     parts: list[RenderableType]
     data: dict[str, Any]
+    write_into: Callable[[Path], None]
 
 
 def _of_arms(run: Run, reference: str | None) -> _Made:
     from harness import report, tables
 
     found = report.build(run, reference)
-    if reference is None:
-        report.write(found)
-    return _Made([*tables.render(found)], report.as_json(found))
+    return _Made([*tables.render(found)], report.as_json(found), lambda new: report.write_into(new, found))
 
 
 def _of_capacity(run: Run, reference: str | None) -> _Made:
@@ -74,18 +78,30 @@ def _of_capacity(run: Run, reference: str | None) -> _Made:
     if reference is not None:
         raise UsageError("--reference is for runs of arms; this one looked for capacities.", stage="report")
     found = report.build(run)
-    report.write(found)
-    return _Made([*capacity_view.render(found)], found.as_json())
+    return _Made([*capacity_view.render(found)], found.as_json(), lambda new: report.write_into(new, found))
+
+
+def _write(folder: Path, made: _Made) -> str:
+    """Why nothing was written, in a sentence; "" when all was."""
+    from harness import written
+
+    try:
+        with written.replacing(folder) as new:
+            made.write_into(new)
+            written.write_text(new, PRINTED, as_text(made.parts))
+    except HarnessError as error:
+        return error.what
+    return ""
 
 
 def as_text(parts: Iterable[RenderableType]) -> str:
     """The parts as printed, 80 columns wide, without colours."""
     from io import StringIO
 
-    from rich.console import Console
+    from harness.screen import Screen
 
     written = StringIO()
-    _print(Console(file=written, width=80, color_system=None, highlight=False), parts)
+    _print(Screen(file=written, width=PIPED_WIDTH, color_system=None), parts)
     return "".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines())
 
 

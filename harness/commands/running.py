@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -144,6 +145,7 @@ def keep_what_is_finished(writer: Writer, *, resumable: bool = False) -> None:
     if not writer.trials:
         writer.discard()
         return
-    said = f"Finished trials are kept; `execbench report {writer.folder}` shows them"
-    said += f", `execbench run --resume {writer.folder}` goes on." if resumable else "."
+    folder = shlex.quote(str(writer.folder))
+    said = f"Finished trials are kept; `execbench report {folder}` shows them"
+    said += f", `execbench run --resume {folder}` goes on." if resumable else "."
     console(stderr=True).print(said, markup=False, soft_wrap=True)

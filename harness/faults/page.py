@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from harness import environment, store
+from harness import environment, written
 from harness.clock import utc_now
-from harness.errors import HarnessError
 from harness.faults.catalogue import FAULTS
 from harness.faults.records import OUTCOMES, Seen
 from harness.studies import markdown
@@ -61,8 +60,8 @@ def render(how: Made, rows: Sequence[Seen], name: str, *, partial: bool = False)
         "# Faults: what each strategy makes of each",
         "",
         *(["**Partial: stopped before its end.**", ""] if partial else []),
-        f"Made by `{how.command}` on {how.on}; do not edit.  ",
-        f"Machine: {how.machine}.  ",
+        f"Made by {markdown.code(how.command)} on {how.on}; do not edit.  ",
+        f"Machine: {markdown.literal(how.machine)}.  ",
         f"Code: {how.code}.  ",
         f"Raw rows: [{name}.csv]({name}.csv).",
         "",
@@ -85,16 +84,9 @@ def as_json(how: Made, rows: Sequence[Seen], *, partial: bool) -> dict[str, Any]
 
 def write(page: Path, text: str, rows: Sequence[Seen]) -> None:
     """Write the page and a CSV beside it, replacing older ones; HarnessError when that cannot be done."""
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(text)
-    except OSError as error:
-        raise HarnessError(
-            f"The page cannot be written to {page}: {error.strerror or error}.",
-            stage="faults",
-            hint="Give a file that can be written with --out.",
-        ) from error
-    store.write_table(page.parent, f"{page.stem}.csv", frame(rows))
+    with written.making(page.parent, stage="faults") as new:
+        written.write_text(new, page.name, text)
+        written.write_table(new, f"{page.stem}.csv", frame(rows))
 
 
 def cell(row: Seen) -> str:
@@ -128,7 +120,8 @@ def _matrix(rows: Sequence[Seen]) -> str:
     cells = {(row.arm, row.fault): cell(row) for row in rows}
     arms = _in_order(row.arm for row in rows)
     return markdown.table(
-        ["fault", *arms], ([fault, *(cells.get((arm, fault), "") for arm in arms)] for fault in faults)
+        ["fault", *map(markdown.literal, arms)],
+        ([fault, *(markdown.literal(cells.get((arm, fault), "")) for arm in arms)] for fault in faults),
     )
 
 
@@ -139,7 +132,8 @@ def _legend(rows: Sequence[Seen]) -> str:
 
 def _details(fault: str, rows: Sequence[Seen]) -> str:
     met = [(row.arm, details(row)) for row in rows if row.fault == fault]
-    return markdown.table(["arm", *met[0][1]], ([arm, *told.values()] for arm, told in met))
+    lines = (map(markdown.literal, [arm, *told.values()]) for arm, told in met)
+    return markdown.table(["arm", *met[0][1]], [[*line] for line in lines])
 
 
 def what_else(row: Seen) -> str:
@@ -165,8 +159,7 @@ def _number(value: float | None, unit: str, digits: int) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Fit for a cell of a table."""
-    return " ".join(text.split()).replace("|", "/")
+    return " ".join(text.split())
 
 
 def _summary(fault: str) -> str:

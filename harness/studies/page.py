@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from harness import environment, store
+from harness import environment, written
 from harness.check import Result
 from harness.clock import utc_now
-from harness.errors import HarnessError
+from harness.studies import markdown
 from harness.studies.catalogue import Study, Wanted
 
 
@@ -45,9 +45,9 @@ def render(name: str, study: Study, how: Made, found: pd.DataFrame, *, partial: 
     lines = [f"# {study.title}", ""]
     if partial:
         lines += [f"**Partial: stopped after {len(found)} rows, so this is not the study.**", ""]
-    lines += [f"Made by `{how.command}` on {how.on}; do not edit.  "]
+    lines += [f"Made by {markdown.code(how.command)} on {how.on}; do not edit.  "]
     lines += [
-        f"Machine: {how.machine}.  ",
+        f"Machine: {markdown.literal(how.machine)}.  ",
         f"Code: {how.code}.  ",
         f"Raw rows: [{name}.csv]({name}.csv).",
         "",
@@ -71,16 +71,9 @@ def as_json(name: str, study: Study, how: Made, found: pd.DataFrame, *, partial:
 
 def write(folder: Path, name: str, text: str, found: pd.DataFrame) -> None:
     """Write <name>.md and <name>.csv, replacing older ones; HarnessError when that cannot be done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.md").write_text(text)
-    except OSError as error:
-        raise HarnessError(
-            f"The study cannot be written to {folder}: {error.strerror or error}.",
-            stage="study",
-            hint="Give a folder that can be written with --out.",
-        ) from error
-    store.write_table(folder, f"{name}.csv", found)
+    with written.making(folder, stage="study") as new:
+        written.write_text(new, f"{name}.md", text)
+        written.write_table(new, f"{name}.csv", found)
 
 
 def _verdict(result: Result) -> str:
