@@ -24,6 +24,14 @@ class HarnessError(Exception):
         return _rebuild, (type(self), self.what, self.stage, self.hint)
 
 
+LONGEST_QUOTE = 80
+
+
+def shortened(text: str) -> str:
+    """The text as a message quotes it: of a long one the beginning."""
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
+
+
 class UsageError(HarnessError):
     """A wrong flag value, plan or name: exit code 2."""
 
