@@ -64,6 +64,13 @@ def decoded(data: bytes) -> str:
     return data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
 
 
+def in_utf8(data: bytes) -> bytes:
+    """The same text in UTF-8, without byte order mark. What is no UTF-16 is not looked into."""
+    if data.startswith(_UTF_16):
+        return data.decode("utf-16").encode()
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
 def _size(count: int) -> str:
     """Bytes for people."""
     return f"{count / 2**20:,.0f} MiB" if count >= 2**20 else f"{count / 2**10:,.0f} KiB"
