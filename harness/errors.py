@@ -27,9 +27,9 @@ class HarnessError(Exception):
 LONGEST_QUOTE = 80
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, most: int = LONGEST_QUOTE) -> str:
     """The text as a message quotes it: of a long one the beginning."""
-    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 class UsageError(HarnessError):

@@ -26,7 +26,22 @@ from warnings import catch_warnings, simplefilter
 
 from harness import bounds, recorded, text_files
 from harness.errors import HarnessError, UsageError, shortened
-from harness.records import NEW_COLUMNS, SCHEMA_VERSION, Sample, Trial, column_types, header, to_cells
+from harness.records import (
+    COOLDOWN,
+    FAILED,
+    INVALID,
+    MEASURE,
+    NEW_COLUMNS,
+    OK,
+    PING,
+    SCHEMA_VERSION,
+    WARMUP,
+    Sample,
+    Trial,
+    column_types,
+    header,
+    to_cells,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -369,13 +384,20 @@ def _parse(whole: bytes, row_type: type[Sample | Trial]) -> pd.DataFrame:
         frame = _with_categories(frame)
     if whole.count(b",") != (len(frame) + 1) * (len(frame.columns) - 1) + _commas_in_texts(frame):
         raise ValueError("a line is too short")  # which pandas fills up in silence
+    _refuse_unsound_cells(frame, row_type)
+    return _with_whole_numbers(frame, row_type)
+
+
+def _refuse_unsound_cells(frame: pd.DataFrame, row_type: type[Sample | Trial]) -> None:
     for name in _required(row_type):
         if frame[name].isna().any():
             raise ValueError(f"column {name} has an empty cell")
     for name, kind in column_types(row_type).items():
         if kind is not str and not frame[name].dropna().between(*_bounds_of(name)).all():
             raise ValueError(f"column {name} has a number that is out of bounds")
-    return _with_whole_numbers(frame, row_type)
+    for name, known in _WORDS.items():
+        if name in frame and not frame[name].isin(known).all():
+            raise ValueError(f"column {name} has a word that is none of {', '.join(known)}")
 
 
 def _bounds_of(name: str) -> tuple[float, float]:
@@ -473,6 +495,7 @@ def _refuse_missing_rows(folder: Path, requests: pd.DataFrame, trials: pd.DataFr
         )
 
 
+_WORDS = {"phase": (WARMUP, MEASURE, COOLDOWN, PING), "state": (OK, FAILED, INVALID)}
 _IDENTITY = ("arm", "strategy", "load", "block")  # stands in both files
 
 
