@@ -386,7 +386,7 @@ def _loading(record: Record) -> Iterator[str]:
     yield from _asking(asked, texts=bool(payloads or texts))
     if payloads:
         yield from ("--payloads", str(payloads))
-    if texts and texts["seed"] != 1:
+    if texts and texts.get("seed", 1) != 1:
         yield from ("--seed", str(texts["seed"]))
     usual = {name: LoadOptions.model_fields[name].default for name in ("transport", "timeout_s")}
     yield from _values({key: value for key, value in (plan or told).items() if key in usual}, usual)

@@ -11,16 +11,17 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from struct import pack
 from typing import NamedTuple
 
+from harness import bounds
+from harness.errors import shortened
+
 CLOSED = "closed"
 OWN = "own"
 DIGITS_OF_HASH = 12
-FASTEST_PER_S = 100_000.0  # a typing error, not a load
 
 
 class Law(NamedTuple):
@@ -42,7 +43,7 @@ class Law(NamedTuple):
 
     def for_arm(self, throughput_per_s: float) -> Law:
         """The law for an arm that can do so much; itself unless the rate depends on the arm."""
-        return Law("poisson", self.first * throughput_per_s) if self.is_own else self
+        return Law("poisson", min(self.first * throughput_per_s, bounds.PER_S)) if self.is_own else self
 
     @property
     def users(self) -> int | None:
@@ -71,15 +72,27 @@ def closed(users: int) -> Law:
     return Law(CLOSED, float(users))
 
 
+def refuse_too_many(law: Law, seconds: float) -> None:
+    """ValueError where so many seconds of the law ask for more than a trial can hold."""
+    rate_per_s = None if law.file else law.rate_per_s  # of a replay, its file has a size
+    if rate_per_s is not None and rate_per_s * seconds > bounds.REQUESTS:
+        raise ValueError(
+            f"{seconds:g} s of {law} are {rate_per_s * seconds:.3g} requests; a trial has at most "
+            f"{bounds.REQUESTS:,}"
+        )
+
+
 def parse(text: str) -> Law:
     """The law that `text` names; ValueError says what is wrong with it."""
-    found = re.fullmatch(r"\s*([a-z]+)\s*\(\s*(.*?)\s*\)\s*", text)
-    if not found or found[1] not in _READERS:
-        raise ValueError(f"{text!r} is no arrival law; there are {', '.join(EXAMPLES)}")
+    name, opened, rest = text.strip().partition("(")
+    read = _READERS.get(name.strip())
+    if read is None or not opened or not rest.endswith(")"):
+        raise ValueError(f"{shortened(text)!r} is no arrival law; there are {', '.join(EXAMPLES)}")
     try:
-        return _READERS[found[1]](found[2])
+        law = read(rest[:-1].strip())
     except (ValueError, OSError) as error:
-        raise ValueError(f"{text!r} is no arrival law: {error}") from error
+        raise ValueError(f"{shortened(text)!r} is no arrival law: {error}") from error
+    return law
 
 
 EXAMPLES = ("closed(8)", "constant(50)", "poisson(50)", "burst(10, 0.5)", "replay(FILE)", "own(0.8)")
@@ -155,7 +168,7 @@ def _read_users(text: str) -> Law:
 
 
 def _read_rate(name: str) -> Callable[[str], Law]:
-    return lambda text: Law(name, _number(text, "the rate", least=1e-3, most=FASTEST_PER_S))
+    return lambda text: Law(name, _number(text, "the rate", least=1e-3, most=bounds.PER_S))
 
 
 def _read_share(text: str) -> Law:
@@ -164,9 +177,11 @@ def _read_share(text: str) -> Law:
 
 def _read_burst(text: str) -> Law:
     size, _, every = text.partition(",")
-    return Law(
+    law = Law(
         "burst", _whole(size, "the size of a burst"), _number(every, "the seconds between bursts", least=1e-3)
     )
+    _refuse_outside(law.first / law.every_s, "the rate", least=0.0, most=bounds.PER_S)
+    return law
 
 
 def _read_replay(text: str) -> Law:
@@ -185,9 +200,9 @@ _READERS: dict[str, Callable[[str], Law]] = {
 
 
 def _whole(text: str, what: str) -> float:
-    number = _number(text, what, least=1, most=100_000)
+    number = _number(text, what, least=1, most=bounds.USERS)
     if number != int(number):
-        raise ValueError(f"{what} is a whole number, not {text!r}")
+        raise ValueError(f"{what} is a whole number, not {shortened(text)!r}")
     return number
 
 
@@ -195,7 +210,11 @@ def _number(text: str, what: str, *, least: float, most: float = 1e6) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise ValueError(f"{what} is a number, not {text!r}") from None
-    if not least <= number <= most:
-        raise ValueError(f"{what} is from {least:g} to {most:g}, not {text}")
+        raise ValueError(f"{what} is a number, not {shortened(text)!r}") from None
+    _refuse_outside(number, what, least=least, most=most)
     return number
+
+
+def _refuse_outside(number: float, what: str, *, least: float, most: float) -> None:
+    if not least <= number <= most:
+        raise ValueError(f"{what} is from {least:g} to {most:g}, not {number:g}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from harness.errors import shortened
+
 TIMED = ("sleep", "socket")  # can be told how long to take
-_TOOK = re.compile(r"(\d+(?:\.\d+)?)(ms)?")
+_TOOK = re.compile(r"(\d+(?:\.\d+)?)(ms)?", re.ASCII)
 _EXAMPLES = "sleep:5ms, socket:5ms, pgvector, http://127.0.0.1:9000/search"
 
 
@@ -19,7 +21,7 @@ def parse(text: str) -> dict[str, Any]:
         return {"io": text}
     took = _TOOK.fullmatch(rest)
     if name not in TIMED or took is None:
-        raise ValueError(f"{text!r} is not understood; there are {_EXAMPLES}")
+        raise ValueError(f"{shortened(text)!r} is not understood; there are {_EXAMPLES}")
     return {"io": name, "io_ms": float(took[1])}
 
 

@@ -9,9 +9,7 @@ refuted at a level that allows for their number. A noisy session withholds every
 from __future__ import annotations
 
 import dataclasses
-import importlib.resources
 import math
-import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated
@@ -28,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from harness import analysis, stats
+from harness import analysis, claims_files, stats, toml
 from harness.errors import UsageError
 from harness.options import Frozen, explain
 from harness.records import OK
@@ -200,21 +198,13 @@ class Claims(Frozen):
 
 def load(name: str) -> Claims:
     """The packaged claims file of this name; UsageError when there is none or a key in it is wrong."""
-    folder = importlib.resources.files("harness") / "data" / "claims"
-    known = sorted(
-        file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml")
-    )
-    if name not in known:
-        raise UsageError(f"no claims called '{name}'", stage="claims", hint=f"there are: {', '.join(known)}")
-    return parse((folder / f"{name}.toml").read_text(encoding="utf-8"), origin=f"{name}.toml")
+    return parse(claims_files.read(name), origin=f"{name}.toml")
 
 
 def parse(text: str, *, origin: str) -> Claims:
     """Claims from TOML; UsageError names `origin` and the key that is wrong."""
     try:
-        return Claims.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{origin} is not TOML: {error}", stage="claims") from error
+        return Claims.model_validate(toml.parse(text, origin, "claims"))
     except ValidationError as error:
         raise UsageError(f"{origin}: {explain(error)}", stage="claims") from error
 

@@ -512,6 +512,8 @@ def _find_middle(pair: _Pair, sides: list[pd.Series[float]], metric: Metric, lev
         sides = [side.loc[common] for side in sides]
     if metric.optional and not all(len(side) and (side > 0).all() for side in sides):
         return None  # a server of somebody else may tell no parts, and a wait that is zero has no ratio
+    if not all(map(len, sides)):
+        return None
     with np.errstate(divide="ignore", invalid="ignore"):
         arm, reference = (np.log(np.asarray(side, dtype=np.float64)) for side in sides)
         effect = (

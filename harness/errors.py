@@ -30,6 +30,14 @@ class HarnessError(Exception):
         return _rebuild, (type(self), self.what, self.stage, self.hint)
 
 
+LONGEST_QUOTE = 80
+
+
+def shortened(text: str, most: int = LONGEST_QUOTE) -> str:
+    """The text as a message quotes it: of a long one the beginning."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 class UsageError(HarnessError):
     """A wrong flag value, plan or name: exit code 2."""
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 import strategies
 from harness import downstream, plans, workloads
-from harness.errors import UsageError
+from harness.errors import UsageError, shortened
 from harness.options import REVEALED, Frozen
 from harness.plans import Plan
 
@@ -46,6 +46,7 @@ class Flags(Frozen):
     exclude: dict[str, float] = Field(default_factory=dict)
 
 
+_PID = re.compile(r"\d{1,9}", re.ASCII)
 _ANOTHER_SCENARIO = frozenset({"name", "payloads", "backend", "service_ms", "mode"}) | workloads.IO_OPTIONS
 _OF_ANY_WORKLOAD = workloads.IO_OPTIONS | {"payloads"}
 
@@ -85,7 +86,7 @@ def _named_url(text: str) -> tuple[str, str]:
     name, _, url = text.partition("=")
     if not url or "/" in name:
         raise UsageError(
-            f"--url {text!r} has no name.",
+            f"--url {shortened(text)!r} has no name.",
             stage="plan",
             hint="The name stands in tables, as in --url mine=http://127.0.0.1:8000/embed",
         )
@@ -97,9 +98,9 @@ def _with_pids(arms: list[dict[str, Any]], texts: Iterable[str]) -> list[dict[st
     named: dict[str, list[int]] = {}
     for text in texts:
         name, _, pid = text.partition("=")
-        if name not in [arm["name"] for arm in arms] or not pid.isdecimal():
+        if name not in [arm["name"] for arm in arms] or not _PID.fullmatch(pid):
             raise UsageError(
-                f"--url-pid {text!r} is not understood.",
+                f"--url-pid {shortened(text)!r} is not understood.",
                 stage="plan",
                 hint=f"It names an arm and a process, as in --url-pid {arms[0]['name']}=4711",
             )
@@ -132,7 +133,9 @@ def pairs(texts: Iterable[str], flag: str) -> dict[str, str]:
     for key, _, value in found:
         if not key or not value:
             raise UsageError(
-                f"{flag} {key!r} is not understood.", stage="plan", hint="For example: max_batch=16"
+                f"{flag} {shortened(key)!r} is not understood.",
+                stage="plan",
+                hint="For example: max_batch=16",
             )
     return {key.strip().replace("-", "_"): value.strip() for key, _, value in found}
 
@@ -279,7 +282,7 @@ def _refuse_absent(name: str, plan: Plan) -> None:
     if name not in have and name not in [arm.name for arm in plan.arms]:
         plans.find_strategy(name)
         raise UsageError(
-            f"The plan {plan.name!r} has no arm with the strategy {name!r}.",
+            f"The plan {plan.name!r} has no arm with the strategy {shortened(name)!r}.",
             stage="plan",
             hint=f"It has: {', '.join(have)}. Without a plan, --strategy makes one.",
         )

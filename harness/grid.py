@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 import psutil
-from pydantic import PositiveInt, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from harness import awaited, flagged, plans
 from harness.arrivals import Law
-from harness.errors import UsageError
-from harness.options import STRATEGY_OPTIONS, WorkloadOptions, checked_options, explain
+from harness.errors import UsageError, shortened
+from harness.options import STRATEGY_OPTIONS, Processes, Workers, WorkloadOptions, checked_options, explain
 from harness.plans import Plan, Scalar
 
 BLOCKS = 12  # settings are many: enough to tell those apart that differ by a tenth
@@ -30,7 +30,11 @@ _STARTS_S = 5.0
 _BESIDE_WINDOW_S = 0.5  # warm-up, and what lies between two trials
 _A_REQUEST_S = 0.01
 
-_COUNTS = ("workers", "server_processes")  # fields of an arm; any other axis is an option of one of its parts
+# fields of an arm; any other axis is an option of one of its parts
+_COUNTS: dict[str, TypeAdapter[int]] = {
+    "workers": TypeAdapter(Workers),
+    "server_processes": TypeAdapter(Processes),
+}
 _ONE_LOADS = {"name", "payloads"}  # the same texts for all
 _NOT_FOR_PEOPLE = {"io_address", "faults", "faulty_setup", "faulty_setup_file"}
 _OF_WORKLOAD = frozenset(WorkloadOptions.model_fields) - _ONE_LOADS - _NOT_FOR_PEOPLE
@@ -66,11 +70,11 @@ def axes(texts: Iterable[str]) -> dict[str, tuple[Scalar, ...]]:
         name = name.strip().replace("-", "_")
         values = [value.strip() for value in said.split(",")]
         if not name or not all(values):
-            raise _misunderstood(f"--over {text!r} is not understood.")
+            raise _misunderstood(f"--over {shortened(text)!r} is not understood.")
         if name not in NAMES:
             raise _unknown(name)
         if name in found or len(set(values)) < len(values):
-            raise _misunderstood(f"--over {text!r}: each axis and each value stands there once.")
+            raise _misunderstood(f"--over {shortened(text)!r}: each axis and each value stands there once.")
         found[name] = tuple(_value(name, value) for value in values)
     return found
 
@@ -81,7 +85,7 @@ def _unknown(name: str) -> UsageError:
         return UsageError(f"--over cannot go through {name!r}.", stage="plan", hint=hint)
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(sorted(NAMES))}."
-    return UsageError(f"There is no option {name!r} to sweep over.", stage="plan", hint=hint)
+    return UsageError(f"There is no option {shortened(name)!r} to sweep over.", stage="plan", hint=hint)
 
 
 def _misunderstood(what: str) -> UsageError:
@@ -93,12 +97,12 @@ def _value(name: str, text: str) -> Scalar:
         return _typed(name, text)
     except ValidationError as error:
         said = explain(error).removeprefix("as a whole: ").removeprefix(f"{name}: ")
-        raise UsageError(f"--over {name}={text} will not do: {said}.", stage="plan") from error
+        raise UsageError(f"--over {name}={shortened(text)} will not do: {said}.", stage="plan") from error
 
 
 def _typed(name: str, text: str) -> Scalar:
     if name in _COUNTS:
-        return TypeAdapter(PositiveInt).validate_python(text)
+        return cast(Scalar, _COUNTS[name].validate_python(text))
     if name in STRATEGY_OPTIONS:
         return cast(Scalar, checked_options({name: text})[name])
     value: Scalar = getattr(WorkloadOptions.model_validate({name: text}), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -15,11 +16,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeFloat,
     PlainSerializer,
     PlainValidator,
-    PositiveFloat,
-    PositiveInt,
     SerializationInfo,
     TypeAdapter,
     ValidationError,
@@ -27,7 +25,8 @@ from pydantic import (
 )
 
 import strategies
-from harness import arrivals, awaited, sending
+from harness import arrivals, awaited, bounds, sending
+from harness.errors import shortened
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 ARTICLE_SENTENCE = "How big is London"
@@ -43,6 +42,17 @@ Mode = Literal["sleep", "hold", "spin", "release"]
 Backend = Literal["torch", "onnx"]
 Route = Literal["GET /", "POST /predict"]
 
+Seconds = Annotated[float, Field(gt=0, le=bounds.A_DAY_S)]
+SecondsOrNone = Annotated[float, Field(ge=0, le=bounds.A_DAY_S)]  # 0: there is none
+Milliseconds = Annotated[float, Field(ge=0, le=bounds.A_DAY_MS)]
+Users = Annotated[int, Field(gt=0, le=bounds.USERS)]
+Requests = Annotated[int, Field(gt=0, le=bounds.REQUESTS)]
+PerSecond = Annotated[float, Field(gt=0, le=bounds.PER_S)]
+Seed = Annotated[int, Field(ge=0, le=bounds.SEED)]
+Workers = Annotated[int, Field(gt=0, le=strategies.MOST_WORKERS)]
+Processes = Annotated[int, Field(gt=0, le=bounds.PROCESSES)]
+Threads = Annotated[int, Field(gt=0, le=bounds.THREADS)]
+
 
 class Frozen(BaseModel):
     """Immutable. An unknown key is an error (a typo in a plan must not be ignored); so is an infinite number.
@@ -53,12 +63,18 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+PROBLEMS_TOLD = 5
+
+
 def explain(error: ValidationError) -> str:
     """What is wrong with which key, in one line."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in problem['loc']) or 'as a whole'}: {_plain(problem)}"
-        for problem in error.errors()
-    )
+    problems = error.errors(include_url=False, include_input=False)
+    told = [
+        f"{'.'.join(shortened(str(part)) for part in problem['loc']) or 'as a whole'}: {_plain(problem)}"
+        for problem in problems[:PROBLEMS_TOLD]
+    ]
+    more = len(problems) - len(told)
+    return "; ".join([*told, *([f"and {more} more"] if more else [])])
 
 
 def _plain(problem: Any) -> str:
@@ -69,7 +85,16 @@ def _plain(problem: Any) -> str:
 
 def _absolute(path: str) -> str:
     """As every process finds it, whatever folder it runs in."""
-    return str(Path(path).expanduser().absolute())
+    try:
+        found = str(Path(path).expanduser().absolute())
+        os.fsencode(found)
+    except RuntimeError as error:  # ~nobody
+        raise ValueError(f"{shortened(path)!r} begins with ~ and no user of this machine") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{shortened(path)!r} cannot be the path of a file") from error
+    if "\0" in found:
+        raise ValueError(f"{shortened(path)!r} cannot be the path of a file: it holds a NUL")
+    return found
 
 
 _FILE_OF_WORKLOAD = re.compile(r"(?P<path>.+\.py)(?P<attribute>:[\w.]*)?")
@@ -104,26 +129,26 @@ class WorkloadOptions(Frozen):
 
     name: WorkloadName = "embed"  # or the user's own: package.module:attribute, path/to/file.py
     io: str = "sleep"  # awaited after the model: a kind of `harness.downstream`, or an address; see `awaited`
-    io_ms: NonNegativeFloat = 5.0  # sleep, socket: how long it takes; see `_awaits_nothing_unasked`
+    io_ms: Milliseconds = 5.0  # sleep, socket: how long it takes; see `_awaits_nothing_unasked`
     io_dsn: Dsn | None = None  # pgvector: a database that exists; None: one of our own
     io_rows: Annotated[int, Field(ge=10, le=1_000_000)] = 10_000  # pgvector: texts in the table
-    io_timeout_s: PositiveFloat = 10.0  # all but sleep: a call that takes longer has failed
+    io_timeout_s: Seconds = 10.0  # all but sleep: a call that takes longer has failed
     io_address: str | None = None  # where the run has started what is asked; not for people
     payloads: File | None = None  # a file of texts to ask, in place of the workload's own
     # embed
     model: str = DEFAULT_MODEL  # a name or the path of a sentence-transformers folder
     backend: Backend = "torch"  # what computes the transformer; onnx: ONNX Runtime
     device: str = "cpu"
-    torch_threads: PositiveInt | None = None  # None: torch's own choice, which is recorded
-    onnx_threads: PositiveInt | None = None  # backend onnx; None: as many as torch has
+    torch_threads: Threads | None = None  # None: torch's own choice, which is recorded
+    onnx_threads: Threads | None = None  # backend onnx; None: as many as torch has
     online: bool = False  # may a model hub be asked?
     # synthetic
-    service_ms: NonNegativeFloat = 20.0
+    service_ms: Milliseconds = 20.0
     mode: Mode = "sleep"
-    setup_ms: NonNegativeFloat = 0.0  # what loading takes
+    setup_ms: Milliseconds = 0.0  # what loading takes
     faulty_setup: Literal["raise", "exit"] | None = None  # what loading comes to
     faulty_setup_file: str | None = None  # a path: faulty only while a file is there
-    dimensions: PositiveInt | None = (
+    dimensions: Annotated[int, Field(gt=0, le=bounds.DIMENSIONS)] | None = (
         None  # results are vectors of so many numbers; None: the text in capitals
     )
     faults: bool = False  # items like fault:exit misbehave (`workloads._faulty`)
@@ -144,10 +169,10 @@ class WorkloadOptions(Frozen):
 class Inject(Frozen):
     """Known delays added to one stretch of every request: how the instrument is checked against truth."""
 
-    queue_ms: NonNegativeFloat = 0.0
-    model_ms: NonNegativeFloat = 0.0
-    resume_ms: NonNegativeFloat = 0.0
-    io_ms: NonNegativeFloat = 0.0
+    queue_ms: Milliseconds = 0.0
+    model_ms: Milliseconds = 0.0
+    resume_ms: Milliseconds = 0.0
+    io_ms: Milliseconds = 0.0
 
 
 def _law(value: Any) -> arrivals.Law:
@@ -164,7 +189,9 @@ def checked_options(options: dict[str, Any]) -> dict[str, Any]:
     """Those that were given, with their types; ValueError for what `strategies.Options` does not take."""
     for name in sorted(options.keys() - STRATEGY_OPTIONS):
         near = difflib.get_close_matches(name, STRATEGY_OPTIONS, n=1)
-        raise ValueError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise ValueError(
+            f"there is no option {shortened(name)!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        )
     checked = TypeAdapter(strategies.Options).validate_python(options)
     return {name: getattr(checked, name) for name in options}
 
@@ -176,9 +203,9 @@ class ServerOptions(Frozen):
     """Everything one child server needs to know."""
 
     strategy: str
-    workers: PositiveInt | None = None  # None: the strategy's own default
+    workers: Workers | None = None  # None: the strategy's own default
     options: StrategyOptions = Field(default_factory=dict)  # further fields of `strategies.Options`
-    server_processes: PositiveInt = 1  # uvicorn's own: so many copies of all this behind one port
+    server_processes: Processes = 1  # uvicorn's own: so many copies of all this behind one port
     workload: WorkloadOptions = WorkloadOptions()
     inject: Inject = Inject()
     instrumented: bool = True  # False: no stamps, no Server-Timing: to see what those cost
@@ -188,7 +215,7 @@ class Texts(Frozen):
     """Which texts the load generator sends: those of a workload, drawn by a seed."""
 
     workload: WorkloadOptions
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
 
 
 REVEALED = {"headers": "revealed"}  # serialised with this as context, headers keep what is secret
@@ -253,19 +280,17 @@ class LoadOptions(Frozen):
     )
     arrivals: Law
     seed: int = 1  # of the arrivals; not of the texts
-    cap: PositiveInt = IN_FLIGHT_CAP  # open loop: at most so many in flight, later ones are sent late
-    give_up_in_flight: PositiveInt | None = (
-        None  # open loop: once so many are in flight, nothing more is sent
-    )
-    requests: PositiveInt | None = None
-    duration_s: PositiveFloat | None = None
-    warmup_requests: Annotated[int, Field(ge=0)] = 0
-    settle_s: NonNegativeFloat = 0.0  # warm up at least this long
-    timeout_s: PositiveFloat = 30.0
+    cap: Users = IN_FLIGHT_CAP  # open loop: at most so many in flight, later ones are sent late
+    give_up_in_flight: Requests | None = None  # open loop: once so many are in flight, nothing more is sent
+    requests: Requests | None = None
+    duration_s: Seconds | None = None
+    warmup_requests: Annotated[int, Field(ge=0, le=bounds.REQUESTS)] = 0
+    settle_s: SecondsOrNone = 0.0  # warm up at least this long
+    timeout_s: Seconds = 30.0
     transport: Transport = "aiohttp"
     expected_status: int = 200
     ping_url: str | None = None  # asked beside the load, at a steady rate
-    ping_per_s: PositiveFloat = 10.0
+    ping_per_s: PerSecond = 10.0
     beat: bool = True  # watch the client's own event loop
 
     @model_validator(mode="after")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 import random
-import tomllib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
@@ -14,7 +15,6 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -22,21 +22,28 @@ from pydantic import (
 )
 
 import strategies
-from harness import awaited, downstream, sending, workloads
+from harness import arrivals, awaited, bounds, claims_files, downstream, sending, text_files, toml, workloads
 from harness.arrivals import closed
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, shortened
 from harness.options import (
     IN_FLIGHT_CAP,
     Frozen,
     Inject,
     Law,
     LoadOptions,
+    Processes,
     Request,
+    Requests,
     Route,
+    Seconds,
+    SecondsOrNone,
+    Seed,
     ServerOptions,
     StrategyOptions,
     Texts,
     Transport,
+    Users,
+    Workers,
     WorkloadOptions,
     explain,
 )
@@ -50,8 +57,11 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
 
 
 Pids = Annotated[
-    tuple[PositiveInt, ...], BeforeValidator(lambda given: (given,) if isinstance(given, int) else given)
+    tuple[Annotated[int, Field(gt=0, le=bounds.PID)], ...],
+    BeforeValidator(lambda given: (given,) if isinstance(given, int) else given),
 ]  # in a plan file one may stand without brackets
+
+Times = Annotated[float, Field(gt=0, le=1_000)]
 
 ELSEWHERE = "url"  # what the column `strategy` holds of an arm that runs already
 
@@ -63,13 +73,13 @@ class Arm(Frozen):
     strategy: str
     url: Annotated[str, AfterValidator(sending.checked_url)] | None = None  # of a server that runs already
     pid: Pids = ()  # url: processes of that server which cannot be found from the one that listens
-    workers: PositiveInt | None = None  # None: the strategy's default
+    workers: Workers | None = None  # None: the strategy's default
     options: StrategyOptions = Field(default_factory=dict)  # what else the strategy is told
-    server_processes: PositiveInt = 1  # uvicorn's --workers
+    server_processes: Processes = 1  # uvicorn's --workers
     workload: Annotated[dict[str, Any], AfterValidator(awaited.spelt_out)] = Field(
         default_factory=dict
     )  # where this arm's differs from the plan's: backend, thread budget
-    io_per_model: PositiveFloat | None = None  # I/O as a multiple of the model's time alone, seen in a pilot
+    io_per_model: Times | None = None  # I/O as a multiple of the model's time alone, seen in a pilot
     inject: Inject = Inject()
     instrumented: bool = True
 
@@ -186,25 +196,25 @@ class Plan(Frozen):
     name: Name
     summary: str = ""
     workload: WorkloadOptions = WorkloadOptions()
-    arms: tuple[Arm, ...] = Field(min_length=1)
-    concurrency: tuple[PositiveInt, ...] = ()  # closed loop: users
+    arms: tuple[Arm, ...] = Field(min_length=1, max_length=bounds.TRIALS)
+    concurrency: tuple[Users, ...] = ()  # closed loop: users
     arrivals: tuple[Law, ...] = ()  # open loop
-    requests: PositiveInt | None = None
-    requests_per_user: PositiveInt | None = None
-    duration_s: PositiveFloat | None = None
-    open_duration_s: PositiveFloat = 20.0  # from empty, the wait at load 0.8 is 15 % too low after 2 s
-    open_settle_s: NonNegativeFloat = 3.0
+    requests: Requests | None = None
+    requests_per_user: Requests | None = None
+    duration_s: Seconds | None = None
+    open_duration_s: Seconds = 20.0  # from empty, the wait at load 0.8 is 15 % too low after 2 s
+    open_settle_s: SecondsOrNone = 3.0
     open_every: PositiveInt = 1  # open loads in every so many blocks only: their windows are long
-    own_users: PositiveInt = 32  # users of the closed loop in which own(0.8) sees what the arm can do
-    cap: PositiveInt = IN_FLIGHT_CAP
-    blocks: PositiveInt = BLOCKS
+    own_users: Users = 32  # users of the closed loop in which own(0.8) sees what the arm can do
+    cap: Users = IN_FLIGHT_CAP
+    blocks: Annotated[int, Field(gt=0, le=bounds.BLOCKS)] = BLOCKS
     precision: Annotated[float, Field(gt=0, lt=1)] | None = None  # stop early at this half width of interval
-    warmup_per_client: Annotated[int, Field(ge=0)] = 2
-    settle_s: NonNegativeFloat = 0.0
-    timeout_s: PositiveFloat = 30.0
+    warmup_per_client: Annotated[int, Field(ge=0, le=bounds.REQUESTS)] = 2
+    settle_s: SecondsOrNone = 0.0
+    timeout_s: Seconds = 30.0
     transport: Transport = "aiohttp"
     route: Route = "POST /predict"
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Seed = 1
     fresh: bool = False  # a new server for each trial, instead of all resident
     pin: bool = False  # client and servers on CPUs of their own
     reference: Name | None = None  # the arm that others are compared with; None: the first
@@ -212,11 +222,12 @@ class Plan(Frozen):
     delta_latency: PositiveFloat = 0.05  # smallest difference worth a word, as a share
     delta_throughput: PositiveFloat = 0.03
     exclude: Exclusion = Exclusion()
-    ping_per_s: NonNegativeFloat = 10.0  # probes of a route without model beside the load; 0: none
+    # probes of a route without model beside the load; 0: none
+    ping_per_s: Annotated[float, Field(ge=0, le=bounds.PER_S)] = 10.0
     self_check: bool = True  # see before the first trial what the load generator can do
     probes: bool = True  # watch the event loops
     limit: bool = False  # see before the first trial what the bare model can do, alone
-    limit_s: PositiveFloat = 1.0  # … for so long with each size of batch
+    limit_s: Seconds = 1.0  # … for so long with each size of batch
     ranking: bool = False  # end the report with the arms in order: how much, why, and what it costs
     notes: tuple[str, ...] = ()  # what a reader of the results must know of it
     claims: str | None = None  # the file of published claims to judge, by name
@@ -237,10 +248,22 @@ class Plan(Frozen):
             raise ValueError(f"reference: there is no arm {self.reference!r}")
         if self.precision is not None and (len(self.every_arm) < 2 or self.blocks < FEWEST_BLOCKS):
             raise ValueError(f"precision needs two arms (or a twin) and at least {FEWEST_BLOCKS} blocks")
+        self._has_a_size()
         self._do_one_kind_of_work()
         if all(arm.io_per_model is not None for arm in self.arms):
             raise ValueError("every arm scales its I/O to the model, so none is left for the pilot")
         return self
+
+    def _has_a_size(self) -> None:
+        """ValueError for more trials, or more requests in one of them, than anybody means."""
+        trials = len(self.every_arm) * len(self.laws) * self.blocks
+        if trials > bounds.TRIALS:
+            raise ValueError(f"arms, loads and blocks make {trials:,} trials; at most {bounds.TRIALS:,}")
+        per_user = self.warmup_per_client + (self.requests_per_user or 0)
+        if per_user * max(self.concurrency, default=0) > bounds.REQUESTS:
+            raise ValueError(f"a closed trial has at most {bounds.REQUESTS:,} requests of all its users")
+        for law in self.arrivals:
+            arrivals.refuse_too_many(law, self.open_settle_s + self.open_duration_s)
 
     @property
     def laws(self) -> tuple[Law, ...]:
@@ -357,7 +380,7 @@ def names() -> list[str]:
 
 def load(name_or_path: str) -> Plan:
     """A built-in plan by name, or a TOML file by path. Raises UsageError that says which key is wrong."""
-    return make(_parse(_read(name_or_path), name_or_path), source=f"plan {name_or_path!r}")
+    return make(_parse(_read(name_or_path), name_or_path), source=f"plan {shortened(name_or_path)!r}")
 
 
 def make(data: dict[str, Any], *, source: str) -> Plan:
@@ -366,6 +389,8 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
         plan = Plan.model_validate(data)
     except ValidationError as error:
         raise UsageError(f"The {source} is not valid: {explain(error)}", stage="plan") from error
+    if plan.claims is not None:
+        claims_files.check(plan.claims)
     workloads.check(plan.workload)
     if plan.runs_elsewhere:
         check_headers(plan.ask, stage="plan")
@@ -421,7 +446,7 @@ def find_strategy(name: str) -> strategies.Strategy:
         return strategies.get(name)
     except strategies.UnknownStrategy as error:
         near = f"Did you mean {error.nearest!r}?" if error.nearest else "`execbench list` shows them."
-        raise UsageError(f"There is no strategy {name!r}.", stage="plan", hint=near) from error
+        raise UsageError(f"There is no strategy {shortened(name)!r}.", stage="plan", hint=near) from error
 
 
 def _check_strategy(arm: Arm) -> None:
@@ -496,30 +521,25 @@ def _check_workload(arm: Arm, workload: WorkloadOptions) -> None:
 
 
 def _read(name_or_path: str) -> str:
-    built_in = _BUILT_IN / f"{name_or_path}.toml"
-    if built_in.is_file():
-        return built_in.read_text()
+    if name_or_path in names():
+        return (_BUILT_IN / f"{name_or_path}.toml").read_text(encoding="utf-8")
     path = Path(name_or_path)
-    if path.suffix != ".toml" and not path.exists():
+    if path.suffix != ".toml" and not os.path.lexists(path):
         near = difflib.get_close_matches(name_or_path, names(), n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(names())}."
         raise UsageError(
-            f"There is no plan {name_or_path!r}.", stage="plan", hint=f"{hint} A TOML file works too."
+            f"There is no plan {shortened(name_or_path)!r}.",
+            stage="plan",
+            hint=f"{hint} A TOML file works too.",
         )
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The plan file {name_or_path} cannot be read: {error}.", stage="plan") from error
+    return text_files.read_text(path, "plan", toml.MOST_BYTES)
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"The plan {source!r} is not TOML: {error}.", stage="plan") from error
+    return toml.parse(text, f"The plan {shortened(source)!r}", "plan")
 
 
-def _refuse_twice(what: str, values: list[Any]) -> None:
-    twice = sorted({value for value in values if values.count(value) > 1})
+def _refuse_twice(what: str, values: Sequence[str]) -> None:
+    twice = sorted(value for value, times in Counter(values).items() if times > 1)
     if twice:
         raise ValueError(f"{what} {twice[0]} stands there twice")

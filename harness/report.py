@@ -412,7 +412,7 @@ def _contestants(summary: pd.DataFrame, found: Evidence) -> pd.DataFrame:
     if summary.empty:
         return summary
     planned = (found.run.record.get("plan") or {}).get("arms", [])
-    apart = [found.facts.twin, *(arm["name"] for arm in planned if arm["io_per_model"])]
+    apart = [found.facts.twin, *(arm["name"] for arm in planned if arm.get("io_per_model"))]
     return summary[~summary["arm"].isin(apart)]
 
 

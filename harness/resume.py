@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness import analysis, environment, plans, store, workloads
+from harness import analysis, environment, plans, recorded, store, workloads
 from harness.errors import HarnessError
 from harness.plans import Plan
 from harness.precision import Precision
@@ -25,6 +25,8 @@ def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer
         raise HarnessError(f"{folder} has an older layout: it can be read, not resumed.", stage="resume")
     if not run.record.get("plan"):
         raise HarnessError(f"{folder} was not made from a plan, so it cannot be resumed.", stage="resume")
+    if said := recorded.fault(run.record, recorded.Resumable):
+        raise HarnessError(f"{folder} cannot be resumed: run.json is damaged: {said}.", stage="resume")
     plan = plans.restore(run.record["plan"])
     _refuse_another_plan(plan, wanted, folder)
     plan = wanted or plan  # they differ at most in headers that were not written down, and in pids

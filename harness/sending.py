@@ -138,7 +138,7 @@ def _whole(text: str) -> str:
 def _fits(template: str, put: Callable[[str], str]) -> bool:
     try:
         json.loads(template.replace(TEXT, put('a "text"')))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import UsageError
+from harness import bounds
+from harness.errors import UsageError, shortened
 from harness.stats import FEWEST_REQUESTS
 
 Floats = npt.NDArray[np.float64]
@@ -24,11 +25,14 @@ Bools = npt.NDArray[np.bool_]
 LATENCY, IO, ERRORS = "latency", "io", "errors"
 PERCENTILES = (50, 90, 95, 99, 99.9)
 EXAMPLE = '--slo "p99 < 100 ms" --slo "errors < 0.1 %"'
+LEAST_MS = 0.001
+LEAST_ERRORS_PERCENT = 0.0001  # to see fewer takes more requests than a trial can hold
 RULE_OF_THREE = 3.0  # no failure among n requests bounds their share by 3 / n, at 95 %
 
 _WRITTEN = re.compile(
-    r"(?:(?P<percentile>p\d+(?:\.\d+)?)(?:\s+(?P<of>latency|io))?|mean\s+(?P<mean_of>latency|io)|errors)"
-    r"\s*<\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|%)"
+    r"(?:(?P<percentile>p\d+(?:\.\d+)?)(?: (?P<of>latency|io))?|mean (?P<mean_of>latency|io)|errors)"
+    r" ?< ?(?P<number>\d+(?:\.\d+)?) ?(?P<unit>ms|s|%)",
+    re.ASCII,
 )
 
 
@@ -77,9 +81,9 @@ class Objective:
 
     def __str__(self) -> str:
         if self.metric == ERRORS:
-            return f"errors < {100 * self.limit:g} %"
+            return f"errors < {100 * self.limit:.15g} %"
         which = "mean" if self.percent is None else f"p{self.percent:g}"
-        return f"{which} {self.metric} < {self.limit:g} ms"
+        return f"{which} {self.metric} < {self.limit:.15g} ms"
 
 
 def parse(texts: Iterable[str]) -> tuple[Objective, ...]:
@@ -131,12 +135,8 @@ def _parse(text: str) -> Objective:
     if number <= 0:
         raise _refusal(text, "can never be kept")
     if text.lower().lstrip().startswith("errors"):
-        if unit != "%" or number >= 100:
-            raise _refusal(text, "is no share: errors are limited in %, below 100")
-        return Objective(ERRORS, None, number / 100)
-    if unit == "%":
-        raise _refusal(text, "is no time: it is limited in ms or s")
-    limit_ms = number * (1e3 if unit == "s" else 1.0)
+        return Objective(ERRORS, None, _percent(text, number, unit) / 100)
+    limit_ms = _milliseconds(text, number, unit)
     if written["mean_of"]:
         return Objective(written["mean_of"], None, limit_ms)
     percent = float(written["percentile"][1:])
@@ -146,8 +146,25 @@ def _parse(text: str) -> Objective:
     return Objective(written["of"] or LATENCY, percent, limit_ms)
 
 
+def _percent(text: str, number: float, unit: str) -> float:
+    if unit != "%" or number >= 100:
+        raise _refusal(text, "is no share: errors are limited in %, below 100")
+    if number < LEAST_ERRORS_PERCENT:
+        raise _refusal(text, f"can never be judged: errors are limited to {LEAST_ERRORS_PERCENT} % or more")
+    return number
+
+
+def _milliseconds(text: str, number: float, unit: str) -> float:
+    if unit == "%":
+        raise _refusal(text, "is no time: it is limited in ms or s")
+    limit_ms = number * (1e3 if unit == "s" else 1.0)
+    if not LEAST_MS <= limit_ms <= bounds.A_DAY_MS:
+        raise _refusal(text, "is out of bounds: a limit is from 0.001 ms to a day")
+    return limit_ms
+
+
 def _refusal(text: str, why: str) -> UsageError:
-    return UsageError(f"--slo {text!r} {why}.", stage="slo", hint=f"For example: {EXAMPLE}")
+    return UsageError(f"--slo {shortened(text)!r} {why}.", stage="slo", hint=f"For example: {EXAMPLE}")
 
 
 def _same(found: Sequence[Objective], one: Objective) -> str:

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import weakref
 import zlib
 from collections.abc import Collection, Iterable, Sequence
@@ -23,8 +24,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 from warnings import catch_warnings, simplefilter
 
-from harness.errors import HarnessError
-from harness.records import NEW_COLUMNS, SCHEMA_VERSION, Sample, Trial, column_types, header, to_cells
+from harness import bounds, recorded, text_files
+from harness.errors import HarnessError, UsageError, shortened
+from harness.records import (
+    COOLDOWN,
+    FAILED,
+    INVALID,
+    MEASURE,
+    NEW_COLUMNS,
+    OK,
+    PING,
+    SCHEMA_VERSION,
+    WARMUP,
+    Sample,
+    Trial,
+    column_types,
+    header,
+    to_cells,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +49,11 @@ if TYPE_CHECKING:
 RESULTS = Path("results")
 READABLE = range(min(NEW_COLUMNS) - 1, SCHEMA_VERSION + 1)  # layouts of run.json and the CSVs
 PACKED = ".gz"
+MOST_BYTES_OF_RECORD = 64 * 2**20
+MOST_BYTES_OF_ROWS = 2 * 2**30  # ten million requests
+LARGEST_NUMBER = 1e12  # in a cell: 30 years in ms; sums of squares of it are numbers still
+MOST_OF = {"concurrency": bounds.USERS, "rate_per_s": 1e6, "block": bounds.TRIALS}
+_STAMPS = {"due_ms", "sent_ms", "done_ms", "entered_ms", "window_start_ms", "window_end_ms"}
 LONGEST_HEADER = 10_000  # bytes; what is longer is no CSV of ours, and need not be read to say so
 
 
@@ -147,7 +169,8 @@ class Writer:
         place, kept = columns.index("trial"), set(map(str, finished))
         new = self.folder / f"{name}.new"
         try:
-            with (self.folder / name).open(newline="") as old, new.open("w", newline="") as stream:
+            old = io.TextIOWrapper(io.BytesIO(_read_bytes(self.folder / name)), encoding="utf-8", newline="")
+            with new.open("w", newline="") as stream:
                 lines = csv.writer(stream, lineterminator="\n")
                 for number, cells in enumerate(csv.reader(old)):
                     if number == 0 or (len(cells) == len(columns) and cells[place] in kept):
@@ -180,29 +203,69 @@ def read(folder: Path) -> Run:
         warnings.append(f"{(~finished).sum()} requests of an unfinished trial were left out.")
         requests = requests[finished].reset_index(drop=True)
     _refuse_missing_rows(folder, requests, trials)
+    _refuse_other_trials(folder, requests, trials)
     return Run(folder, record, requests, trials, warnings)
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
+    if not _is_folder(folder):
         raise HarnessError(
-            f"There is no run folder {folder}.", stage="results", hint="Runs lie in results/<time>-<plan>."
-        )
-    try:
-        record: dict[str, Any] = json.loads((folder / "run.json").read_text())
-        schema = record["schema"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HarnessError(
-            f"{folder} is not a run of execbench: its run.json is bad ({type(error).__name__}: {error}).",
+            f"There is no run folder {shortened(str(folder))}.",
             stage="results",
-        ) from error
+            hint="Runs lie in results/<time>-<plan>.",
+        )
+    path = folder / "run.json"
+    record = _parse_record(folder, path)
+    schema = record.get("schema")
+    if type(schema) is not int:
+        raise _no_run(folder, f"{path} does not say its layout.")
     if schema not in READABLE:
         raise HarnessError(
             f"{folder} has the layout {schema}; this execbench reads layout {READABLE[0]} to {READABLE[-1]}.",
             stage="results",
             hint="Read it with the version that its run.json names under packages.",
         )
+    if said := recorded.fault(record):
+        raise HarnessError(
+            f"{path} is damaged: {said}.", stage="results", hint="Restore it, or run the plan again."
+        )
     return record
+
+
+def _parse_record(folder: Path, path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(text_files.read_text(path, "results", MOST_BYTES_OF_RECORD))
+    except UsageError as error:
+        raise _no_run(folder, error.what) from error
+    except RecursionError as error:
+        raise _no_run(folder, f"{path} is nested too deep.") from error
+    except json.JSONDecodeError as error:
+        raise _no_run(folder, f"{path} is not JSON: {error}.") from error
+    except ValueError as error:
+        raise _no_run(folder, f"A number in {path} has too many digits.") from error
+    return record if isinstance(record, dict) else {}
+
+
+def _is_folder(path: Path) -> bool:
+    """HarnessError where nobody can tell: it may not be looked into, or its name is too long."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise HarnessError(
+            f"The run folder {shortened(str(path))} cannot be read: {error.strerror}.", stage="results"
+        ) from error
+    except ValueError:  # NUL, or what the file system cannot encode
+        return False
+
+
+def _no_run(folder: Path, why: str) -> HarnessError:
+    return HarnessError(
+        f"{folder} is not a run of execbench: {why}",
+        stage="results",
+        hint="Give the folder that a run has written, such as results/<time>-<plan>.",
+    )
 
 
 def _read_rows(path: Path, row_type: type[Sample | Trial], layout: int, warnings: list[str]) -> pd.DataFrame:
@@ -224,10 +287,7 @@ def _plain_or_packed(path: Path) -> Path:
 
 def _read_csv(path: Path, row_type: type[Sample | Trial], warnings: list[str]) -> pd.DataFrame:
     """The rows of a CSV, typed: see `_parse`. A torn last line is left out with a warning."""
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == PACKED else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise HarnessError(f"{path} cannot be read: {error}.", stage="results") from error
+    data = _read_bytes(path)
     whole = data[: data.rfind(b"\n") + 1]
     if len(whole) < len(data):
         warnings.append(f"The last line of {path.name} was torn off in mid-write and was left out.")
@@ -239,6 +299,27 @@ def _read_csv(path: Path, row_type: type[Sample | Trial], warnings: list[str]) -
         raise HarnessError(
             f"{path} is damaged: {fault}.", stage="results", hint="Restore it, or run the plan again."
         ) from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    """A CSV's text in UTF-8 without byte order mark, whatever program has saved it."""
+    try:
+        data = text_files.read_bytes(path, "results", MOST_BYTES_OF_ROWS)
+        if path.suffix == PACKED:
+            data = _unpacked(data)
+        return text_files.in_utf8(data)
+    except UsageError as error:
+        raise HarnessError(error.what, stage="results", hint=error.hint) from error
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise HarnessError(f"{path} cannot be read: {error}.", stage="results") from error
+
+
+def _unpacked(data: bytes) -> bytes:
+    with gzip.open(io.BytesIO(data)) as stream:
+        found = stream.read(MOST_BYTES_OF_ROWS + 1)
+    if len(found) > MOST_BYTES_OF_ROWS:
+        raise OSError("it is larger than any run's once it is unpacked")
+    return found
 
 
 def _refuse_foreign_columns(path: Path, whole: bytes, expected: list[str]) -> None:
@@ -272,10 +353,26 @@ def _parse(whole: bytes, row_type: type[Sample | Trial]) -> pd.DataFrame:
         frame = _with_categories(frame)
     if whole.count(b",") != (len(frame) + 1) * (len(frame.columns) - 1) + _commas_in_texts(frame):
         raise ValueError("a line is too short")  # which pandas fills up in silence
+    _refuse_unsound_cells(frame, row_type)
+    return _with_whole_numbers(frame, row_type)
+
+
+def _refuse_unsound_cells(frame: pd.DataFrame, row_type: type[Sample | Trial]) -> None:
     for name in _required(row_type):
         if frame[name].isna().any():
             raise ValueError(f"column {name} has an empty cell")
-    return _with_whole_numbers(frame, row_type)
+    for name, kind in column_types(row_type).items():
+        if kind is not str and not frame[name].dropna().between(*_bounds_of(name)).all():
+            raise ValueError(f"column {name} has a number that is out of bounds")
+    for name, known in _WORDS.items():
+        if name in frame and not frame[name].isin(known).all():
+            raise ValueError(f"column {name} has a word that is none of {', '.join(known)}")
+
+
+def _bounds_of(name: str) -> tuple[float, float]:
+    """Counts, numbers and durations have none below zero; a stamp of a server may lie before its trial."""
+    least = -LARGEST_NUMBER if name in _STAMPS else 0.0
+    return least, MOST_OF.get(name, LARGEST_NUMBER)
 
 
 def _dtypes(row_type: type[Sample | Trial]) -> dict[str, str]:
@@ -326,7 +423,7 @@ def _find_fault(whole: bytes, row_type: type[Sample | Trial]) -> str | None:
             if lines.line_num == 1:
                 continue
             for (name, kind), cell in zip(kinds, cells, strict=True):
-                fault = _fault_of(cell, kind, required=name in required)
+                fault = _fault_of(cell, kind, _bounds_of(name), required=name in required)
                 if fault:
                     return f"column {name}: line {lines.line_num} {fault}"
     except (UnicodeDecodeError, csv.Error) as error:
@@ -334,15 +431,18 @@ def _find_fault(whole: bytes, row_type: type[Sample | Trial]) -> str | None:
     return None
 
 
-def _fault_of(cell: str, kind: type, *, required: bool) -> str | None:
+def _fault_of(cell: str, kind: type, bounds_: tuple[float, float], *, required: bool) -> str | None:
+    least, most = bounds_
     if not cell:
         return "is empty" if required and kind is not str else None
     try:
         number = 0.0 if kind is str else float(cell)
     except ValueError:
-        return f"is no number: {cell!r}"
+        return f"is no number: {shortened(cell)!r}"
     if math.isnan(number):
-        return f"is no number: {cell!r}" if required else None
+        return f"is no number: {shortened(cell)!r}" if required else None
+    if kind is not str and not least <= number <= most:
+        return f"is out of bounds: {shortened(cell)}"
     return f"is no whole number: {cell!r}" if kind is int and number % 1 else None
 
 
@@ -362,6 +462,28 @@ def _refuse_missing_rows(folder: Path, requests: pd.DataFrame, trials: pd.DataFr
             stage="results",
             hint="Restore the file, or run the plan again.",
         )
+
+
+_WORDS = {"phase": (WARMUP, MEASURE, COOLDOWN, PING), "state": (OK, FAILED, INVALID)}
+_IDENTITY = ("arm", "strategy", "load", "block")  # stands in both files
+
+
+def _refuse_other_trials(folder: Path, requests: pd.DataFrame, trials: pd.DataFrame) -> None:
+    """The rows of a trial say of it what its own row says."""
+    for name in _IDENTITY:
+        told, own = requests[name], trials[name]
+        if name != "block":  # texts are compared by number: there are a million of a handful
+            own = own.map({text: code for code, text in enumerate(told.cat.categories)})
+            told = told.cat.codes
+        own.index = trials["trial"]
+        differs = requests["trial"].map(own).ne(told)
+        if differs.any():
+            trial = int(requests["trial"][differs].iloc[0])
+            raise HarnessError(
+                f"{folder} is damaged: requests.csv and trials.csv name another {name} for trial {trial}.",
+                stage="results",
+                hint="Restore the files, or run the plan again.",
+            )
 
 
 def _sync(stream: io.TextIOWrapper | Any) -> None:

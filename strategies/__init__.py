@@ -53,6 +53,10 @@ NAMES = (  # in the order of reports
     "interpreters",
 )
 START_METHODS = ("spawn", "forkserver")
+MOST_WORKERS = 1_000
+MOST_ITEMS = 1_000_000  # in a batch, or in a queue
+LONGEST_S = 86_400.0
+SHORTEST_SWITCH_MS = 1e-3  # Python takes whole microseconds, and no zero
 
 
 @dataclass(frozen=True)
@@ -75,26 +79,24 @@ class Options:
     spares: int = 0  # warm workers beyond `workers`, to step in for one that dies
 
     def __post_init__(self) -> None:
-        for name, least in (("workers", 1), ("max_batch", 1), ("max_queue", 1), ("spares", 0)):
-            _refuse_below(name, getattr(self, name), least)
-        for name in ("switch_interval_ms", "timeout_s"):
-            _refuse_none_of_time(name, getattr(self, name))
-        if self.max_wait_ms < 0:
-            raise ValueError("max_wait_ms cannot be negative")
+        _refuse_outside("workers", self.workers, 1, MOST_WORKERS)
+        _refuse_outside("spares", self.spares, 0, MOST_WORKERS)
+        _refuse_outside("max_batch", self.max_batch, 1, MOST_ITEMS)
+        _refuse_outside("max_queue", self.max_queue, 1, MOST_ITEMS)
+        _refuse_outside("max_wait_ms", self.max_wait_ms, 0, LONGEST_S * 1e3)
+        _refuse_outside("switch_interval_ms", self.switch_interval_ms, SHORTEST_SWITCH_MS, LONGEST_S * 1e3)
+        _refuse_outside("timeout_s", self.timeout_s, 1e-3, LONGEST_S)
         if self.start_method not in START_METHODS:
             raise ValueError(f"start_method is one of {', '.join(START_METHODS)}")
         if self.over == "batch" or self.over not in NAMES:
             raise ValueError(f"over is the strategy that runs the batches, and there is no {self.over!r}")
 
 
-def _refuse_below(name: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
-        raise ValueError(f"{name} must be at least {least}")
-
-
-def _refuse_none_of_time(name: str, value: float | None) -> None:
-    if value is not None and not 0 < value < float("inf"):
-        raise ValueError(f"{name} must be a positive, finite number")
+def _refuse_outside(name: str, value: float | None, least: float, most: float) -> None:
+    if value is None or least <= value <= most:
+        return
+    bound = f"at most {most:g}" if value > most else f"at least {least:g}"
+    raise ValueError(f"{name} must be {bound}")
 
 
 class Submit(Protocol):

@@ -47,7 +47,7 @@ def test_the_article_plan_is_the_articles_scenario() -> None:
         ({"requests": 0}, "requests: Input should be greater than 0"),
         ({"concurrency": []}, "give concurrency .closed loop. or arrivals .open loop., or both"),
         ({"arrivals": ["poison(5)"]}, r"arrivals\.0: 'poison\(5\)' is no arrival law"),
-        ({"arrivals": ["poisson(-5)"]}, r"arrivals\.0: .*the rate is from 0\.001 to 100000, not -5"),
+        ({"arrivals": ["poisson(-5)"]}, r"arrivals\.0: .*the rate is from 0\.001 to 20000, not -5"),
         ({"arrivals": ["closed(5)"]}, "a closed loop is asked for with concurrency"),
         ({"arrivals": ["poisson(5)", "poisson(5.0)"]}, r"load poisson\(5\) stands there twice"),
         ({"reference": "b"}, "reference: there is no arm 'b'"),

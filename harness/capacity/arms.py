@@ -254,7 +254,7 @@ def _first_that_broke(arm: Arm) -> pd.Series[Any] | None:
 
 def _missed(arm: Arm, block: int) -> Objective:
     """The objective that the arm's window in this block missed by most."""
-    (own,) = [one for one in arm.windows if one.block == block]
+    own = next(one for one in arm.windows if one.block == block)
     missed = [
         total / count / one.target if count else 0.0
         for one, total, count in zip(arm.judged, own.sums, own.counts, strict=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Sequence
 from typing import Any
 
+from harness import bounds, slo
 from harness import run as running
-from harness import slo
 from harness.arrivals import Law, closed
 from harness.capacity import reading
 from harness.capacity.crossing import Window
@@ -80,7 +79,9 @@ class _Walk:
 
     def _starts(self) -> dict[str, Start]:
         limit = self._trials.client_limit_per_s
-        most = math.inf if limit is None else BELOW_ROOFLINE * MOST_OF_CLIENT_LIMIT * limit
+        most = bounds.PER_S
+        if limit is not None:
+            most = min(most, BELOW_ROOFLINE * MOST_OF_CLIENT_LIMIT * limit)
         return {arm: Start(own, most) for arm, own in self._trials.own_per_s.items()}
 
     def _note_searched(self, blocks: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness import bounds
 from harness.commands import flags
 from harness.commands.running import keep_what_is_finished, where_to_look
 from harness.errors import HarnessError
@@ -43,12 +44,12 @@ def capacity(
         int, typer.Option(min=1, help="Confirming windows of each arm, at other rates and arrivals.")
     ] = 12,
     window: Annotated[
-        float, typer.Option(min=0.5, max=flags.A_DAY_S, help="Seconds of a confirming window.")
+        float, typer.Option(min=0.5, max=bounds.A_DAY_S, help="Seconds of a confirming window.")
     ] = 20.0,
     search_window: Annotated[
         float,
         typer.Option(
-            min=0.5, max=flags.A_DAY_S, help="Seconds of a window of the search; more for slow arms."
+            min=0.5, max=bounds.A_DAY_S, help="Seconds of a window of the search; more for slow arms."
         ),
     ] = 8.0,
     cap: flags.Cap = None,

@@ -12,9 +12,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import typer
 
-from harness.errors import UsageError
-
-A_DAY_S = 86_400.0
+from harness import bounds
+from harness.errors import UsageError, shortened
 
 Strategies = Annotated[
     list[str] | None,
@@ -58,7 +57,9 @@ Cap = Annotated[int | None, typer.Option(min=1, help="Open loop: most requests i
 Requests = Annotated[int | None, typer.Option(min=1, help="Closed loop: measured requests per trial.")]
 Duration = Annotated[
     float | None,
-    typer.Option(min=0.05, max=A_DAY_S, help="Seconds measured per trial (closed loop: or --requests)."),
+    typer.Option(
+        min=0.05, max=bounds.A_DAY_S, help="Seconds measured per trial (closed loop: or --requests)."
+    ),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Workers of the strategy.")]
 StrategyOptions = Annotated[
@@ -77,7 +78,9 @@ Transport = Annotated[
     Literal["aiohttp", "httpx"] | None,
     typer.Option(help="What carries httpx's requests: aiohttp (cheap) or httpx's own."),
 ]
-Timeout = Annotated[float | None, typer.Option(min=0.001, max=A_DAY_S, help="Seconds a request may take.")]
+Timeout = Annotated[
+    float | None, typer.Option(min=0.001, max=bounds.A_DAY_S, help="Seconds a request may take.")
+]
 Seed = Annotated[int | None, typer.Option(min=0, help="Of the order of trials, the texts and the arrivals.")]
 WorkloadName = Annotated[
     str | None,
@@ -136,7 +139,7 @@ IoDsn = Annotated[
 ]
 IoRows = Annotated[int | None, typer.Option(min=10, help="pgvector: texts in the table (10,000).")]
 IoTimeout = Annotated[
-    float | None, typer.Option(min=0.001, max=A_DAY_S, help="All but sleep: seconds it may take (10).")
+    float | None, typer.Option(min=0.001, max=bounds.A_DAY_S, help="All but sleep: seconds it may take (10).")
 ]
 Injected = Annotated[
     list[str] | None,
@@ -447,7 +450,9 @@ def inject(pairs: list[str] | None) -> dict[str, float]:
         part, _, delay = pair.partition("=")
         if part not in ("queue", "model", "resume", "io") or not _is_delay(delay):
             raise UsageError(
-                f"--inject {pair!r} is not understood.", stage="plan", hint="For example: --inject queue=20"
+                f"--inject {shortened(pair)!r} is not understood.",
+                stage="plan",
+                hint="For example: --inject queue=20",
             )
         injected[f"{part}_ms"] = float(delay)
     return injected
@@ -478,7 +483,9 @@ def share(text: str | None, flag: str) -> float | None:
     except ValueError:
         number = math.nan
     if not 0 < number < 1:
-        raise UsageError(f"{flag} {text!r} is not understood.", stage="plan", hint=f"For example: {flag} 3%")
+        raise UsageError(
+            f"{flag} {shortened(text)!r} is not understood.", stage="plan", hint=f"For example: {flag} 3%"
+        )
     return number
 
 

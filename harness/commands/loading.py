@@ -47,8 +47,6 @@ def load(
     as_json: flags.AsJson = False,
 ) -> None:
     """Send our load to a server that runs already; shows the split if it answers with Server-Timing."""
-    from harness.options import LoadOptions
-
     _check_url(url)
     flags.refuse_both(requests, duration, stage="load")
     law = _law(concurrency, rate, arrivals)
@@ -67,7 +65,24 @@ def load(
         said |= {"requests": REQUESTS} if users else {"duration_s": SECONDS}
     said |= _asked(asking.as_request(), payloads, seed)
     given = {key: value for key, value in said.items() if value is not None}
-    _load(LoadOptions(url=url, **given), out, as_json=as_json)
+    _load(_checked(url, given), out, as_json=as_json)
+
+
+def _checked(url: str, given: dict[str, Any]) -> LoadOptions:
+    """UsageError for a number that is out of bounds."""
+    from pydantic import ValidationError
+
+    from harness import arrivals
+    from harness.options import LoadOptions, explain
+
+    try:
+        load = LoadOptions(url=url, **given)
+        arrivals.refuse_too_many(load.arrivals, load.settle_s + (load.duration_s or 0.0))
+    except ValidationError as error:
+        raise UsageError(f"This load is not valid: {explain(error)}.", stage="load") from error
+    except ValueError as error:
+        raise UsageError(f"This load is not valid: {error}.", stage="load") from error
+    return load
 
 
 def _asked(said: dict[str, Any], payloads: str | None, seed: int | None) -> dict[str, Any]:

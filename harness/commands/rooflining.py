@@ -6,13 +6,18 @@ from typing import Annotated
 
 import typer
 
+from harness import bounds
 from harness.commands import flags
 from harness.terminal import console, print_json
 
 
 def roofline(
-    concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, help="Connections.")] = 32,
-    requests: Annotated[int, typer.Option(min=100, help="Requests per transport.")] = 6000,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", "-c", min=1, max=bounds.USERS, help="Connections.")
+    ] = 32,
+    requests: Annotated[
+        int, typer.Option(min=100, max=bounds.REQUESTS, help="Requests per transport.")
+    ] = 6000,
     as_json: flags.AsJson = False,
 ) -> None:
     """What our load generator itself costs: CPU and requests/s against a server that does nothing."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
+from harness import bounds
 from harness.commands import flags
 from harness.errors import HarnessError, UsageError
 from harness.terminal import console, print_json
@@ -33,7 +34,7 @@ def study(
         float | None,
         typer.Option(
             min=1,
-            max=flags.A_DAY_S,
+            max=bounds.A_DAY_S,
             help="windows: measured each way (48); queue: at load 0.5 (600); capacity (400).",
         ),
     ] = None,

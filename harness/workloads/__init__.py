@@ -9,12 +9,12 @@ importing this package, or a workload's module, must not import the model's libr
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Protocol
 
-from harness.errors import UsageError
+from harness.errors import UsageError, shortened
 from harness.options import WorkloadOptions, is_own
 from harness.workloads import _code, _own, _texts
 
@@ -130,8 +130,8 @@ def check_name(name: str) -> None:
     if name in NAMES or is_own(name):
         return
     near = difflib.get_close_matches(name, NAMES, n=1)
-    if Path(f"{name}.py").is_file():
+    if os.path.lexists(f"{name}.py"):
         near = [f"{name}.py"]
     every = f"Choose from: {', '.join(NAMES)}; or your own: FILE.py, package.module:attribute."
     hint = f"Did you mean {near[0]!r}?" if near else every
-    raise UsageError(f"There is no workload {name!r}.", stage="plan", hint=hint)
+    raise UsageError(f"There is no workload {shortened(name)!r}.", stage="plan", hint=hint)

@@ -11,6 +11,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import sysconfig
 import traceback
@@ -22,9 +23,12 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import harness
-from harness.errors import UsageError
+from harness import text_files
+from harness.errors import UsageError, shortened
 
 STAGE = "workload"
+LONGEST_REASON = 500
+MOST_BYTES = 16 * 2**20  # of a file of Python
 
 _INIT = "`execbench init` writes a file that has all of them."
 WITH_TRACEBACK = "`execbench --debug …` shows the traceback."
@@ -93,9 +97,9 @@ def texts(code: Code, seed: int) -> Iterator[str]:
     """
     try:
         yield from _again_and_again(code, seed)
-    except UsageError:
+    except (UsageError, KeyboardInterrupt, GeneratorExit):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise UsageError(
             f"payloads in {code.label} raised {told(error)}.", stage=STAGE, hint=WITH_TRACEBACK
         ) from error
@@ -103,7 +107,12 @@ def texts(code: Code, seed: int) -> Iterator[str]:
 
 def told(error: BaseException) -> str:
     """An exception of the user's code in a line, and where in their code it came from."""
-    what = f"{type(error).__name__}: {error}".strip().split("\n", 1)[0].rstrip(": .")
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - theirs as well
+        text = ""
+    what = f"{type(error).__name__}: {text}".strip().split("\n", 1)[0].rstrip(": .")
+    what = shortened(what, LONGEST_REASON)
     where = _where(error)
     return f"{what} ({where})" if where else what
 
@@ -120,7 +129,7 @@ def _parse(name: str) -> _Name:
         return _of_file(Path(target).absolute(), attribute)
     if "/" in target or not all(part.isidentifier() for part in target.split(".")):
         raise UsageError(
-            f"{name!r} names no workload of your own: it is neither a Python file nor a module.",
+            f"{shortened(name)!r} names no workload of your own: it is neither a Python file nor a module.",
             stage=STAGE,
             hint="Say path/to/file.py, file.py:attribute or package.module:attribute.",
         )
@@ -128,12 +137,13 @@ def _parse(name: str) -> _Name:
 
 
 def _of_file(path: Path, attribute: str) -> _Name:
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise UsageError(
-            f"There is no file {path}.",
+            f"There is no file {shortened(str(path))}.",
             stage=STAGE,
-            hint=f"`execbench init {path.name}` writes one to begin with.",
+            hint=f"`execbench init {shortened(path.name)}` writes one to begin with.",
         )
+    text_files.read_bytes(path, STAGE, MOST_BYTES)
     if "." in path.stem:
         raise UsageError(
             f"The file {path.name} cannot be imported: its name has a dot in it.",
@@ -150,7 +160,9 @@ def _import(name: _Name) -> ModuleType:
     try:
         with redirect_stdout(sys.stderr):  # stdout may be a pipe, or one JSON document
             return importlib.import_module(name.module)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # of whatever kind their code raises
         raise _cannot_import(name, error) from error
 
 
@@ -195,10 +207,21 @@ def _holder(module: ModuleType, name: _Name) -> Any:
     """What has the functions: the module, or what the attribute names; of a class, an object."""
     holder: Any = module
     for part in name.attribute.split(".") if name.attribute else ():
-        if not hasattr(holder, part):
+        found = _attribute(holder, part, name.label)
+        if found is None:
             raise _no_attribute(holder, part, name)
-        holder = getattr(holder, part)
+        holder = found
     return _made(holder, name.label) if inspect.isclass(holder) else holder
+
+
+def _attribute(holder: Any, name: str, label: str) -> Any:
+    """None where there is none; UsageError where asking for it raises something else."""
+    try:
+        return getattr(holder, name, None)
+    except Exception as error:
+        raise UsageError(
+            f"{name} of {label} cannot be read: it raised {told(error)}.", stage=STAGE, hint=WITH_TRACEBACK
+        ) from error
 
 
 def _no_attribute(holder: Any, part: str, name: _Name) -> UsageError:
@@ -210,8 +233,11 @@ def _no_attribute(holder: Any, part: str, name: _Name) -> UsageError:
 
 def _made(kind: Callable[[], Any], label: str) -> Any:
     try:
-        return kind()
-    except Exception as error:
+        with redirect_stdout(sys.stderr):
+            return kind()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UsageError(
             f"The class {label} cannot be made: {told(error)}.",
             stage=STAGE,
@@ -222,7 +248,7 @@ def _made(kind: Callable[[], Any], label: str) -> Any:
 def _function(holder: Any, name: str, label: str) -> Any:
     """The function of that name, which can be called as it will be; None for one that is left out."""
     shape = _SHAPES[name]
-    function = getattr(holder, name, None)
+    function = _attribute(holder, name, label)
     if isinstance(function, ModuleType):  # `import io`
         function = None
     if function is None and not shape.is_needed:

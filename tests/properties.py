@@ -1,0 +1,26 @@
+"""How many examples the property tests take: a few hundred in CI, many by hand.
+
+`HYPOTHESIS_PROFILE=by-hand pytest tests/test_parsers.py tests/test_mutated_runs.py` tries others each time.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
+
+BY_HAND = "by-hand"
+
+_common = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("ci", settings(derandomize=True, **_common))  # type: ignore[arg-type]
+settings.register_profile(BY_HAND, settings(print_blob=True, **_common))  # type: ignore[arg-type]
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis-of-execbench")
+
+
+def examples(in_ci: int, by_hand: int) -> settings:
+    """The settings of one property."""
+    return settings(max_examples=by_hand if os.environ.get("HYPOTHESIS_PROFILE") == BY_HAND else in_ci)
