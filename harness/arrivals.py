@@ -13,14 +13,17 @@ import itertools
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from struct import pack
 from typing import NamedTuple
+
+from harness import text_files
+from harness.errors import UsageError
 
 CLOSED = "closed"
 OWN = "own"
 DIGITS_OF_HASH = 12
 FASTEST_PER_S = 100_000.0  # a typing error, not a load
+MOST_BYTES = 100_000_000  # of a file to replay
 
 
 class Law(NamedTuple):
@@ -78,7 +81,7 @@ def parse(text: str) -> Law:
         raise ValueError(f"{text!r} is no arrival law; there are {', '.join(EXAMPLES)}")
     try:
         return _READERS[found[1]](found[2])
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise ValueError(f"{text!r} is no arrival law: {error}") from error
 
 
@@ -104,9 +107,13 @@ def digest_of_first(law: Law, seed: int, count: int) -> str:
 
 
 def recorded(file: str) -> list[float]:
-    """The due times of a replay, in seconds, sorted; ValueError or OSError when it cannot be used."""
+    """The due times of a replay, in seconds, sorted; ValueError when it cannot be used."""
     times = []
-    for number, line in enumerate(Path(file).read_text().splitlines(), 1):
+    try:
+        text = text_files.read_text(file, "load", MOST_BYTES)
+    except UsageError as error:
+        raise ValueError(error.what.removesuffix(".")) from error
+    for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.startswith("#"):
             times.append(_number(line.strip(), f"line {number} of {file}", least=0.0, most=1e7))
     if len(times) < 2:
