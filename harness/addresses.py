@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
 from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
@@ -149,12 +148,11 @@ def _in_ascii(host: str, url: str) -> str:
 
 
 def _ipv4(name: str, url: str) -> str:
-    """A name that ends in a number is an address: so the lookup sees it."""
+    """A name that ends in a number is an address. aiohttp sends to no short forms such as 127.1."""
     try:
-        socket.inet_aton(name)
-    except OSError:
+        return str(ipaddress.IPv4Address(name))
+    except ValueError:
         raise ValueError(f"{shown(url)} has no valid IP address: {shown(name)}") from None
-    return name
 
 
 def _ipv6(host: str, url: str) -> str:

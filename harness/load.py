@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import httpx
 
-from harness import addresses, reasons, sending, stdout, workloads
+from harness import addresses, own_limits, reasons, sending, stdout, workloads
 from harness.arrivals import due_times_s
 from harness.beat import Beat, Lag
 from harness.clock import now_ms
@@ -341,13 +341,21 @@ def open_client(options: LoadOptions) -> httpx.AsyncClient:
     are set around the whole request by the caller, as the aiohttp transport knows only some of httpx's.
     """
     connections = options.connections + (PINGS_IN_FLIGHT if options.ping_url else 0)
+    own_limits.make_room(connections)
     good = frozenset({options.expected_status, 200})  # pings expect 200
     transport: httpx.AsyncBaseTransport
     if options.transport == "aiohttp":
         transport = OverAiohttp(connections, good.__contains__)
     else:
         verify = urlsplit(options.url).scheme == "https"  # a TLS context takes 20 ms to make
-        transport = OverHttpx(connections, good.__contains__, verify=verify)
+        try:
+            transport = OverHttpx(connections, good.__contains__, verify=verify)
+        except OSError as error:
+            raise HarnessError(
+                f"The certificates to trust cannot be read: {error.strerror or error}.",
+                stage="load",
+                hint="Is SSL_CERT_FILE (or SSL_CERT_DIR) a path that is there?",
+            ) from error
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # users would share them
     return httpx.AsyncClient(transport=transport, timeout=None, trust_env=False, cookies=no_cookies)  # noqa: S113
 
@@ -388,7 +396,7 @@ async def _ask(
     except TimeoutError:
         return _Answer(None, f"timeout after {options.timeout_s:g} s")
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-        return _Answer(None, reasons.of_exception(error))
+        return _Answer(None, own_limits.met_by(error) or reasons.of_exception(error))
     status, header = answer.status_code, answer.headers.get(HEADER, "")
     if status == options.expected_status:
         return _Answer(status, "", header)

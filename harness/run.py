@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Protocol
 
-from harness import downstream, environment, limit, noise, pinning, roofline, server, workloads
+from harness import downstream, environment, limit, no_answer, noise, pinning, roofline, server, workloads
 from harness.arrivals import closed
 from harness.clock import utc_now
 from harness.downstream.service import Services
@@ -597,7 +597,7 @@ def first_answer(loader: Loader, load: LoadOptions, listener: Listener, *, whose
         raise HarnessError(
             f"{whose} does not answer ({first.shots[0].error}).",
             stage="load",
-            hint="Is the server running, and is that its port? `execbench serve STRATEGY` starts one.",
+            hint=no_answer.way_out(first.shots[0].error),
         )
     return first
 

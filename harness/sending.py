@@ -37,6 +37,8 @@ _HARMLESS = frozenset(
         "origin",
         "pragma",
         "user-agent",
+        "x-request-id",
+        "x-tenant",
     }
 )  # only what these hold is written down
 _SHORTEST_SECRET = 4  # characters; less is found in every text
@@ -87,10 +89,10 @@ def redacted(header: Header) -> Header:
 
 
 def asked_again(header: Header) -> Header:
-    """As a command may say it: a value that was not kept is read from the environment."""
-    name, value = header
+    """As a command may say it: a value that is not written down is read from the environment."""
+    name, value = redacted(header)
     if value != HIDDEN:
-        return header
+        return name, value
     variable = re.sub(r"[^A-Z0-9]", "_", f"HEADER_{name.upper()}")
     return name, f"${{{variable}}}"
 

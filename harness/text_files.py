@@ -37,7 +37,7 @@ def read_bytes(path: str, stage: str, at_most_bytes: int) -> bytes:
             data = stream.read(at_most_bytes + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         why = getattr(error, "strerror", None) or error
-        raise UsageError(f"{path!r} cannot be read: {why}.", stage=stage, hint="Is that its path?") from error
+        raise UsageError(f"{path} cannot be read: {why}.", stage=stage, hint="Is that its path?") from error
     if len(data) > at_most_bytes:
         raise too_large(path, stage, at_most_bytes)
     return data

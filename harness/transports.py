@@ -57,8 +57,8 @@ def _as_given(request: httpx.Request) -> URL:
     """Path and query stand together in the path, which nothing looks into."""
     url = request.url
     target = request.extensions.get("target", url.raw_path)
-    host = url.raw_host.decode()
-    return URL.build(scheme=url.scheme, host=host, port=url.port, path=target.decode(), encoded=True)
+    authority = url.netloc.decode()  # as bytes it is ASCII
+    return URL.build(scheme=url.scheme, authority=authority, path=target.decode(), encoded=True)
 
 
 class OverHttpx(httpx.AsyncHTTPTransport):
