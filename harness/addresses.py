@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
@@ -118,9 +119,7 @@ def _refuse_braces(url: str) -> None:
     if _ENCODED_TEXT.search(url):
         raise ValueError(f"{shown(url)} holds {TEXT} percent-encoded: write it as {TEXT}")
     if {"{", "}"} & set(url.replace(TEXT, "")):
-        raise ValueError(
-            f"{shown(url)} holds a brace: only {TEXT} is replaced; write others as %7B and %7D"
-        )
+        raise ValueError(f"{shown(url)} holds a brace: only {TEXT} is replaced; write others as %7B and %7D")
 
 
 def _sendable_host(host: str, url: str) -> str:
@@ -148,10 +147,10 @@ def _in_ascii(host: str, url: str) -> str:
 
 
 def _ipv4(name: str, url: str) -> str:
-    """A name that ends in a number is an address. aiohttp sends to no short forms such as 127.1."""
+    """A name that ends in a number is an address. Of short forms aiohttp takes 0x7f000001, but not 127.1."""
     try:
-        return str(ipaddress.IPv4Address(name))
-    except ValueError:
+        return name if socket.inet_aton(name) and "x" in name.lower() else str(ipaddress.IPv4Address(name))
+    except (OSError, ValueError):
         raise ValueError(f"{shown(url)} has no valid IP address: {shown(name)}") from None
 
 

@@ -38,6 +38,7 @@ from harness.transports import OverAiohttp, OverHttpx
 PROGRESS_EVERY_S = 0.5
 PAUSE_WITHOUT_ANSWER_S = 0.05  # a user who got no answer does not hammer; a dead server costs no CPU
 SHORT_SLEEP_MS = 6.0
+ENDS_WITHIN_S = 0.1  # a connection that is open so long after an answer is taken for one to use again
 PINGS_IN_FLIGHT = 100  # ten seconds of hanging at the usual rate, then pings stop: sockets are limited
 
 
@@ -137,7 +138,8 @@ async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], No
     gc.collect()
     gc.disable()
     try:
-        async with open_client(options) as client:
+        transport = _transport(options)
+        async with _client_over(transport) as client:
             beside = [asyncio.create_task(trial.report(on_progress)), asyncio.create_task(trial.ping(client))]
             if options.beat:
                 beat.start()
@@ -145,9 +147,16 @@ async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], No
             lag = await beat.stop()
             await _end(beside)
             await asyncio.gather(*trial.pings)  # under way: the slowest are the last to answer
+            ended = options.watches_end and await _is_ended(transport)
     finally:
         gc.enable()
-    return trial.outcome((time.process_time() - cpu) * 1e3, lag)
+    return trial.outcome((time.process_time() - cpu) * 1e3, lag)._replace(ended=ended)
+
+
+async def _is_ended(transport: OverAiohttp | OverHttpx) -> bool:
+    """Whether the server ends its connections soon after an answer, without saying so."""
+    await asyncio.sleep(ENDS_WITHIN_S)
+    return transport.has_ended_one()
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
@@ -340,24 +349,29 @@ def open_client(options: LoadOptions) -> httpx.AsyncClient:
     Neither retries, redirects, proxies nor cookies: a request is sent once, to the address given. Timeouts
     are set around the whole request by the caller, as the aiohttp transport knows only some of httpx's.
     """
-    connections = options.connections + (PINGS_IN_FLIGHT if options.ping_url else 0)
-    own_limits.make_room(connections)
-    good = frozenset({options.expected_status, 200})  # pings expect 200
-    transport: httpx.AsyncBaseTransport
-    if options.transport == "aiohttp":
-        transport = OverAiohttp(connections, good.__contains__)
-    else:
-        verify = urlsplit(options.url).scheme == "https"  # a TLS context takes 20 ms to make
-        try:
-            transport = OverHttpx(connections, good.__contains__, verify=verify)
-        except OSError as error:
-            raise HarnessError(
-                f"The certificates to trust cannot be read: {error.strerror or error}.",
-                stage="load",
-                hint="Is SSL_CERT_FILE (or SSL_CERT_DIR) a path that is there?",
-            ) from error
+    return _client_over(_transport(options))
+
+
+def _client_over(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # users would share them
     return httpx.AsyncClient(transport=transport, timeout=None, trust_env=False, cookies=no_cookies)  # noqa: S113
+
+
+def _transport(options: LoadOptions) -> OverAiohttp | OverHttpx:
+    connections = options.connections + (PINGS_IN_FLIGHT if options.ping_url else 0)
+    own_limits.make_room(connections)
+    good = {options.expected_status, 200} if options.keep_alive else set()  # pings expect 200
+    if options.transport == "aiohttp":
+        return OverAiohttp(connections, good.__contains__)
+    verify = urlsplit(options.url).scheme == "https"  # a TLS context takes 20 ms to make
+    try:
+        return OverHttpx(connections, good.__contains__, verify=verify)
+    except OSError as error:
+        raise HarnessError(
+            f"The certificates to trust cannot be read: {error.strerror or error}.",
+            stage="load",
+            hint="Is SSL_CERT_FILE (or SSL_CERT_DIR) a path that is there?",
+        ) from error
 
 
 class _Request(NamedTuple):

@@ -281,6 +281,8 @@ class LoadOptions(Frozen):
     ping_url: str | None = None  # asked beside the load, at a steady rate
     ping_per_s: PositiveFloat = 10.0
     beat: bool = True  # watch the client's own event loop
+    keep_alive: bool = True  # False: each request has a connection of its own
+    watches_end: bool = False  # see afterwards whether the server has ended a connection
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:

@@ -77,9 +77,10 @@ class Outcome(NamedTuple):
     client_lag_p99_ms: float | None = None  # the client's own event loop, by a beat of 5 ms
     client_lag_max_ms: float | None = None
     bad_answers: Mapping[str, str] = types.MappingProxyType({})  # error → what the first such answer says
+    ended: bool = False  # the server had ended a connection; see `LoadOptions.watches_end`
 
 
-_NOT_OF_A_TRIAL = ("shots", "bad_answers")  # of an Outcome
+_NOT_OF_A_TRIAL = ("shots", "bad_answers", "ended")  # of an Outcome
 
 
 class Noise(NamedTuple):

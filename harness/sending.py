@@ -1,4 +1,4 @@
-"""What is sent to a server of somebody else: headers, bodies and targets, from the words of flags and plans."""
+"""What a server that runs already is sent: headers and bodies, from the words of flags and plans."""
 
 from __future__ import annotations
 
@@ -159,7 +159,9 @@ def check_body(template: str, called: str) -> None:
     if ("json" in called or begins_so) and not is_json(template):
         raise ValueError("the body is no JSON (what else it is, a header Content-Type can say)")
     if TEXT in template and "multipart/" in called:
-        raise ValueError(f"a multipart body has no place for {TEXT}; send JSON or a form (x-www-form-urlencoded)")
+        raise ValueError(
+            f"a multipart body has no place for {TEXT}; send JSON or a form (x-www-form-urlencoded)"
+        )
     charset = _CHARSET.search(called)
     if charset and charset[1] not in ("utf-8", "utf8"):
         raise ValueError(f"a body is sent in UTF-8, and its Content-Type says {charset[1]}")

@@ -32,7 +32,9 @@ def read_bytes(path: str, stage: str, at_most_bytes: int) -> bytes:
         with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise UsageError(
-                    f"{path} cannot be read: it is not a regular file.", stage=stage, hint="Save it as a file."
+                    f"{path} cannot be read: it is not a regular file.",
+                    stage=stage,
+                    hint="Save it as a file.",
                 )
             data = stream.read(at_most_bytes + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

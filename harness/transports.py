@@ -6,7 +6,8 @@ Neither uses a connection again after a bad answer: `unrepeated` says why.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import httpx
@@ -14,20 +15,22 @@ from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exception
 from yarl import URL
 
 from harness import unrepeated
+from harness.unrepeated import Keeps
 
 
 class OverAiohttp(httpx.AsyncBaseTransport):
     """httpx-aiohttp's own transport lets yarl write the address anew; this one does not."""
 
-    def __init__(self, connections: int, is_good: Callable[[int], bool]) -> None:
-        self._connections = connections
-        self._is_good = is_good
+    def __init__(self, connections: int, keeps: Keeps) -> None:
+        self._connections = connections  # at most; 0: any number
+        self._keeps = keeps
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send it and return the head of the answer; its body is read from the stream."""
         if self._session is None:  # not earlier: it wants a running loop
-            self._session = unrepeated.session(self._connections, self._is_good)
+            self._connector = unrepeated.Connector(limit=self._connections)
+            self._session = unrepeated.session(self._connector, self._keeps)
         with map_aiohttp_exceptions():
             response = await self._session.request(
                 request.method,
@@ -47,6 +50,10 @@ class OverAiohttp(httpx.AsyncBaseTransport):
             extensions={"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode()},
         )
 
+    def has_ended_one(self) -> bool:
+        """Whether a connection is not open any more; asked after a request."""
+        return self._connector.has_ended_one()
+
     async def aclose(self) -> None:
         """Close all connections."""
         if self._session is not None:
@@ -64,17 +71,23 @@ def _as_given(request: httpx.Request) -> URL:
 class OverHttpx(httpx.AsyncHTTPTransport):
     """httpx's own transport."""
 
-    def __init__(self, connections: int, is_good: Callable[[int], bool], *, verify: bool) -> None:
+    def __init__(self, connections: int, keeps: Keeps, *, verify: bool) -> None:
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         super().__init__(limits=limits, verify=verify)
-        self._is_good = is_good
+        self._keeps = keeps
+        self._connection: Any = None  # the latest
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send it and return the head of the answer; its body is read from the stream."""
         response = await super().handle_async_request(request)
-        if not self._is_good(response.status_code):
+        self._connection = response.extensions["network_stream"]
+        if not self._keeps(response.status_code):
             response.stream = _Last(response)
         return response
+
+    def has_ended_one(self) -> bool:
+        """Whether the latest connection is not open any more; asked after a request."""
+        return self._connection is not None and bool(self._connection.get_extra_info("is_readable"))
 
 
 class _Last(httpx.AsyncByteStream):

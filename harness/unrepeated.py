@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
 
 
@@ -32,20 +33,20 @@ async def no_retry(
         raise ConnectionDropped(str(error)) from error
 
 
-def session(connections: int, is_good: Callable[[int], bool]) -> aiohttp.ClientSession:
-    """A session of at most so many connections (0: any number) that sends each request once.
+Keeps = Callable[[int], bool]  # the status of an answer → whether its connection may be used again
 
-    `is_good` judges a status: see `_Response`.
-    """
+
+def session(connector: Connector, keeps: Keeps) -> aiohttp.ClientSession:
+    """A session that sends each request once. What `keeps` is for says `_Response`."""
     return aiohttp.ClientSession(
-        connector=_Connector(limit=connections),
+        connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         middlewares=(no_retry,),
-        response_class=type("_Response", (_Response,), {"is_good": staticmethod(is_good)}),
+        response_class=type("_Response", (_Response,), {"keeps": staticmethod(keeps)}),
     )
 
 
-class _Connector(aiohttp.TCPConnector):
+class Connector(aiohttp.TCPConnector):
     """Does not use a connection again that the server has closed.
 
     aiohttp learns of the end only when its event loop reads the socket, which may be after the next request
@@ -54,15 +55,20 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._used: weakref.WeakSet[object] = weakref.WeakSet()
+        self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
 
     async def connect(self, *request: Any, **options: Any) -> Connection:
         connection = await super().connect(*request, **options)
         while connection.protocol in self._used and _is_readable(connection):
             connection.close()
             connection = await super().connect(*request, **options)
+        assert connection.protocol is not None
         self._used.add(connection.protocol)
         return connection
+
+    def has_ended_one(self) -> bool:
+        """Whether a connection is not open any more."""
+        return any(not protocol.is_connected() for protocol in self._used)
 
 
 def _is_readable(connection: Connection) -> bool:
@@ -77,18 +83,18 @@ def _is_readable(connection: Connection) -> bool:
 
 
 class _Response(aiohttp.ClientResponse):
-    """Ends its connection after a bad answer.
+    """Ends its connection after an answer that is not to keep it, which a bad one is not.
 
     Servers close it then without saying so, uvicorn after every exception of an app. The next request may
     already be on its way, and its loss would look like one more failure of the server.
     """
 
-    is_good: Callable[[int], bool]
+    keeps: Keeps
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         protocol = connection.protocol
         answer = await super().start(connection)
-        if protocol is not None and not self.is_good(self.status):
+        if protocol is not None and not self.keeps(self.status):
             protocol.force_close()  # once the body is read
             if self.connection is None:  # it is, and the connection in the pool
                 protocol.close()

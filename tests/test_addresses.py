@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from conftest import Here
 from hypothesis import given, settings
@@ -30,6 +32,7 @@ BAD = {
     "http://256.1.1.1/": "no valid IP address",
     "http://127.1/": "no valid IP address",
     "http://0x7f.0.0.1.0x1/": "no valid IP address",
+    "http://2130706433/": "no valid IP address",
     "http://[::1": "not an http address",
     "http://[::g]/": "not an http address",
     "http://[fe80::1%25eth0]/": "names a zone",
@@ -51,10 +54,9 @@ BAD = {
 
 @pytest.mark.parametrize("url", BAD)
 def test_an_address_that_cannot_be_sent_is_refused_in_one_line(url: str) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=re.escape(BAD[url])) as caught:
         addresses.checked(url)
     said = str(caught.value)
-    assert BAD[url] in said
     assert said.isprintable()
     assert len(said) < 400
     assert "secret" not in said
@@ -140,12 +142,11 @@ def test_a_name_that_is_not_ascii_is_asked_for_as_the_dns_has_it() -> None:
 def test_any_text_is_an_address_or_refused(url: str) -> None:
     try:
         origin, target = addresses.parse(url)
-    except ValueError as error:
-        assert str(error).isprintable()
-    else:
-        assert origin.isascii()
-        assert target.startswith("/")
-        assert addresses.filler(target)("ü").isascii()
+    except ValueError:
+        return
+    assert origin.isascii()
+    assert target.startswith("/")
+    assert addresses.filler(target)("ü").isascii()
 
 
 def test_texts_need_a_place_in_each_address() -> None:

@@ -81,7 +81,7 @@ def test_json_that_is_called_plain_lines_is_refused(tmp_path: Path, name: str, c
 
 def test_a_packed_file_is_unpacked_to_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_texts, "MOST_BYTES", 10_000)
-    with pytest.raises(UsageError, match="larger than 0.01 MB"):
+    with pytest.raises(UsageError, match=r"larger than 0\.01 MB"):
         _texts.read(written(tmp_path, "bomb.txt.gz", gzip.compress(b"a\n" * 10_000)))
     with pytest.raises(UsageError, match="cannot be unpacked"):
         _texts.read(written(tmp_path, "torn.gz", gzip.compress(b"a\n" * 1_000)[:-9]))

@@ -112,6 +112,22 @@ def test_a_connection_that_has_ended_meanwhile_is_not_used_again(transport: str)
     assert len(server.arrivals) == server.connections == 5
 
 
+@pytest.mark.integration
+@both_transports
+def test_a_server_that_ends_every_connection_is_known_after_one_request(transport: str) -> None:
+    def asked_once(server: KnownServer) -> bool:
+        return fire(server.url, transport=transport, watches_end=True).ended
+
+    with answering(after(0)) as server:
+        assert not asked_once(server)
+    with answering(after(0), kind=Brief) as server:
+        assert asked_once(server)
+        options = {"arrivals": closed(4), "requests": 60, "keep_alive": False}
+        outcome = fire(server.url, transport=transport, **options)
+        assert {shot.error for shot in outcome.shots} == {""}
+        assert len(server.arrivals) == server.connections == len(outcome.shots) + 1
+
+
 class Brief(KnownServer):
     """One answer on each connection, which does not say so."""
 

@@ -42,9 +42,7 @@ def read(path: str) -> tuple[str, ...]:
     text = text_files.decoded(_unpacked(path), path, _STAGE)
     texts = tuple(_READERS.get(_kind(path), _of_lines)(text, path))
     if not texts:
-        raise UsageError(
-            f"The file {path} has no texts: it is empty.", stage=_STAGE, hint="One text a line."
-        )
+        raise UsageError(f"The file {path} has no texts: it is empty.", stage=_STAGE, hint="One text a line.")
     return texts
 
 
