@@ -392,10 +392,12 @@ def check_headers(request: Request, *, stage: str) -> None:
             hint=f"Set it: export {error.args[0]}=…",
         ) from error
     except ValueError as error:
+        again = "Give all flags again; or from the environment, as 'Authorization: Bearer ${TOKEN}'"
+        was_kept = sending.HIDDEN not in dict(request.headers).values()
         raise UsageError(
             f"This cannot be sent: {error}.",
             stage=stage,
-            hint="Give all flags again; or from the environment, as 'Authorization: Bearer ${TOKEN}'",
+            hint="Look at the variable that it is read from." if was_kept else again,
         ) from error
 
 

@@ -101,7 +101,8 @@ def test_a_connection_that_has_ended_meanwhile_is_not_used_again(transport: str)
 
     async def ask(server: KnownServer) -> list[int]:
         statuses = []
-        async with open_client(LoadOptions(url=server.url, arrivals=closed(1), requests=1)) as client:
+        load = LoadOptions(url=server.url, arrivals=closed(1), requests=1, transport=transport)
+        async with open_client(load) as client:
             for _ in range(5):
                 statuses.append((await client.get(server.url)).status_code)
                 time.sleep(0.01)  # noqa: ASYNC251 - nothing may run meanwhile
