@@ -393,13 +393,11 @@ def _loading(record: Record) -> Iterator[str]:
 
 
 def _asking(asked: Data, *, texts: bool) -> Iterator[str]:
-    """What servers that run already are asked; what was kept secret cannot be said."""
+    """What servers that run already are asked; what was kept secret is read from the environment."""
     body, method = asked.get("body"), asked.get("method")
     if method not in (None, "GET") or (method and (texts or body is not None)):
         yield from ("--method", str(method))
-    for name, value in asked.get("headers") or ():
-        if value == sending.HIDDEN:
-            raise _Unsayable
+    for name, value in map(sending.asked_again, asked.get("headers") or ()):
         yield from ("--header", f"{name}: {value}")
     if body is not None:
         yield from ("--body", body)

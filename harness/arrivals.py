@@ -12,16 +12,16 @@ import hashlib
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from struct import pack
 from typing import NamedTuple
 
-from harness import bounds
-from harness.errors import shortened
+from harness import bounds, text_files
+from harness.errors import UsageError, shortened
 
 CLOSED = "closed"
 OWN = "own"
 DIGITS_OF_HASH = 12
+MOST_BYTES = 100_000_000  # of a file to replay
 
 
 class Law(NamedTuple):
@@ -90,7 +90,7 @@ def parse(text: str) -> Law:
         raise ValueError(f"{shortened(text)!r} is no arrival law; there are {', '.join(EXAMPLES)}")
     try:
         law = read(rest[:-1].strip())
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise ValueError(f"{shortened(text)!r} is no arrival law: {error}") from error
     return law
 
@@ -117,9 +117,13 @@ def digest_of_first(law: Law, seed: int, count: int) -> str:
 
 
 def recorded(file: str) -> list[float]:
-    """The due times of a replay, in seconds, sorted; ValueError or OSError when it cannot be used."""
+    """The due times of a replay, in seconds, sorted; ValueError when it cannot be used."""
     times = []
-    for number, line in enumerate(Path(file).read_text().splitlines(), 1):
+    try:
+        text = text_files.read_text(file, "load", MOST_BYTES)
+    except UsageError as error:
+        raise ValueError(error.what.removesuffix(".")) from error
+    for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.startswith("#"):
             times.append(_number(line.strip(), f"line {number} of {file}", least=0.0, most=1e7))
     if len(times) < 2:

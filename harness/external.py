@@ -23,7 +23,8 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
     """
     with Supervisor() as supervisor, Loader(supervisor) as loader:
         listener.stage("asking once")
-        first_answer(loader, options, listener, whose=options.url)
+        first = first_answer(loader, options, listener, whose=options.url)
+        options = options.model_copy(update={"keep_alive": not first.ended})
         texts = options.texts
         record: dict[str, Any] = {
             "plan": None,

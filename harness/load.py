@@ -24,21 +24,21 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
-from harness import reasons, sending, stdout, workloads
+from harness import addresses, own_limits, reasons, sending, stdout, workloads
 from harness.arrivals import due_times_s
 from harness.beat import Beat, Lag
 from harness.clock import now_ms
-from harness.errors import to_parent
+from harness.errors import HarnessError, to_parent
 from harness.options import LoadOptions
 from harness.records import COOLDOWN, DOWNSTREAM, MEASURE, PING, WARMUP, Outcome, Shot, Timings
 from harness.server_timing import HEADER, decode
-from harness.unrepeated import no_retry
+from harness.transports import OverAiohttp, OverHttpx
 
 PROGRESS_EVERY_S = 0.5
 PAUSE_WITHOUT_ANSWER_S = 0.05  # a user who got no answer does not hammer; a dead server costs no CPU
 SHORT_SLEEP_MS = 6.0
+ENDS_WITHIN_S = 0.1  # a connection that is open so long after an answer is taken for one to use again
 PINGS_IN_FLIGHT = 100  # ten seconds of hanging at the usual rate, then pings stop: sockets are limited
 
 
@@ -138,7 +138,8 @@ async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], No
     gc.collect()
     gc.disable()
     try:
-        async with open_client(options) as client:
+        transport = _transport(options)
+        async with _client_over(transport) as client:
             beside = [asyncio.create_task(trial.report(on_progress)), asyncio.create_task(trial.ping(client))]
             if options.beat:
                 beat.start()
@@ -146,9 +147,16 @@ async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], No
             lag = await beat.stop()
             await _end(beside)
             await asyncio.gather(*trial.pings)  # under way: the slowest are the last to answer
+            ended = options.watches_end and await _is_ended(transport)
     finally:
         gc.enable()
-    return trial.outcome((time.process_time() - cpu) * 1e3, lag)
+    return trial.outcome((time.process_time() - cpu) * 1e3, lag)._replace(ended=ended)
+
+
+async def _is_ended(transport: OverAiohttp | OverHttpx) -> bool:
+    """Whether the server ends its connections soon after an answer, without saying so."""
+    await asyncio.sleep(ENDS_WITHIN_S)
+    return transport.has_ended_one()
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
@@ -166,7 +174,7 @@ class _Trial:
     def __init__(self, options: LoadOptions) -> None:
         self._options = options
         self._window = Window(options)
-        self._bodies = _bodies(options)
+        self._requests = _requests(options)
         self._headers = _headers(options)
         self._secrets = sending.secrets(options.headers, self._headers)
         self._bad_answers: dict[str, str] = {}
@@ -193,9 +201,9 @@ class _Trial:
         """One user of the closed loop: the next request is due when the last answer is done."""
         due = self._now()
         while not self._window.over:
-            body = next(self._bodies)
+            said = next(self._requests)
             sent = self._now()
-            shot = await self._ask_at(client, due, self._window.next_phase(sent), body, sent)
+            shot = await self._ask_at(client, due, self._window.next_phase(sent), said, sent)
             due = shot.done_ms
             if shot.status is None:
                 await asyncio.sleep(PAUSE_WITHOUT_ANSWER_S)
@@ -217,7 +225,7 @@ class _Trial:
             else:
                 await free.acquire()
             self._capped += due < held_until
-            task = asyncio.create_task(self._ask_at(client, due, phase, next(self._bodies)))
+            task = asyncio.create_task(self._ask_at(client, due, phase, next(self._requests)))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
             task.add_done_callback(lambda _: free.release())
@@ -253,7 +261,7 @@ class _Trial:
         client: httpx.AsyncClient,
         due: float,
         phase: str,
-        body: bytes | None,
+        said: _Request,
         sent: float | None = None,
     ) -> Shot:
         """Send one request now that was due then; `sent` is now, where the caller has looked already."""
@@ -263,7 +271,7 @@ class _Trial:
         self._in_flight += 1
         self._in_flight_max = max(self._in_flight_max, self._in_flight)
         sent = self._now() if sent is None else sent
-        answer = await _ask(client, self._options, body, self._headers)
+        answer = await _ask(client, self._options, said, self._headers)
         done = self._now()  # before the header is read, which takes as long as a small request's HTTP
         timings = decode(answer.header)
         self._in_flight -= 1
@@ -280,24 +288,22 @@ class _Trial:
 
     async def ping(self, client: httpx.AsyncClient) -> None:
         """Within the window, ask the other route at a steady rate, whether or not it has answered."""
-        if self._options.ping_url is None:
-            return
         await self._begun.wait()
         start = self._now()
-        for number in itertools.count():
+        for number, said in enumerate(_ping(self._options)):
             due = start + number * 1e3 / self._options.ping_per_s
             if not await self._comes(due) or self._window.end_ms is not None:
                 return
             if len(self.pings) < PINGS_IN_FLIGHT:
-                task = asyncio.create_task(self._ping_once(client, self._options.ping_url, due))
+                task = asyncio.create_task(self._ping_once(client, said, due))
                 self.pings.add(task)
                 task.add_done_callback(self.pings.discard)
 
-    async def _ping_once(self, client: httpx.AsyncClient, url: str, due: float) -> None:
-        one = self._options.model_copy(update={"url": url, "method": "GET", "expected_status": 200})
+    async def _ping_once(self, client: httpx.AsyncClient, said: _Request, due: float) -> None:
+        one = self._options.model_copy(update={"method": "GET", "expected_status": 200})
         seq, self._sent = self._sent, self._sent + 1
         sent = self._now()
-        answer = await _ask(client, one, None, self._headers)
+        answer = await _ask(client, one, said, self._headers)
         shot = Shot(seq, PING, due, sent, self._now(), Timings(), answer.status, answer.error)
         self._pinged.append(shot)
 
@@ -343,25 +349,37 @@ def open_client(options: LoadOptions) -> httpx.AsyncClient:
     Neither retries, redirects, proxies nor cookies: a request is sent once, to the address given. Timeouts
     are set around the whole request by the caller, as the aiohttp transport knows only some of httpx's.
     """
-    connections = options.connections + (PINGS_IN_FLIGHT if options.ping_url else 0)
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    transport: httpx.AsyncBaseTransport
-    if options.transport == "aiohttp":
-        # verify concerns a session that the transport would make itself; ours verifies by aiohttp's default
-        transport = AiohttpTransport(client=lambda: _session(connections), verify=False)
-    else:
-        verify = urlsplit(options.url).scheme == "https"  # a TLS context takes 20 ms to make
-        transport = httpx.AsyncHTTPTransport(limits=limits, verify=verify)
+    return _client_over(_transport(options))
+
+
+def _client_over(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # users would share them
     return httpx.AsyncClient(transport=transport, timeout=None, trust_env=False, cookies=no_cookies)  # noqa: S113
 
 
-def _session(connections: int) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        middlewares=(no_retry,),
-    )
+def _transport(options: LoadOptions) -> OverAiohttp | OverHttpx:
+    connections = options.connections + (PINGS_IN_FLIGHT if options.ping_url else 0)
+    own_limits.make_room(connections)
+    good = {options.expected_status, 200} if options.keep_alive else set()  # pings expect 200
+    if options.transport == "aiohttp":
+        return OverAiohttp(connections, good.__contains__)
+    verify = urlsplit(options.url).scheme == "https"  # a TLS context takes 20 ms to make
+    try:
+        return OverHttpx(connections, good.__contains__, verify=verify)
+    except OSError as error:
+        raise HarnessError(
+            f"The certificates to trust cannot be read: {error.strerror or error}.",
+            stage="load",
+            hint="Is SSL_CERT_FILE (or SSL_CERT_DIR) a path that is there?",
+        ) from error
+
+
+class _Request(NamedTuple):
+    """What one request says beside its headers."""
+
+    server: httpx.URL
+    target: bytes  # path and query
+    body: bytes | None
 
 
 class _Answer(NamedTuple):
@@ -374,34 +392,65 @@ class _Answer(NamedTuple):
 
 
 async def _ask(
-    client: httpx.AsyncClient, options: LoadOptions, body: bytes | None, headers: list[sending.Header]
+    client: httpx.AsyncClient,
+    options: LoadOptions,
+    said: _Request,
+    headers: list[sending.Header],
 ) -> _Answer:
     """Send one request and read its whole answer."""
     try:
         async with asyncio.timeout(options.timeout_s):
-            answer = await client.request(options.method, options.url, content=body, headers=headers)
+            answer = await client.request(
+                options.method,
+                said.server,
+                content=said.body,
+                headers=headers,
+                extensions={"target": said.target},
+            )
     except TimeoutError:
         return _Answer(None, f"timeout after {options.timeout_s:g} s")
     except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-        return _Answer(None, reasons.of_exception(error))
+        return _Answer(None, own_limits.met_by(error) or reasons.of_exception(error))
     status, header = answer.status_code, answer.headers.get(HEADER, "")
     if status == options.expected_status:
         return _Answer(status, "", header)
     return _Answer(status, reasons.of_answer(status, answer.content), header, answer.content)
 
 
-def _bodies(options: LoadOptions) -> Iterator[bytes | None]:
-    """Endless: what each request carries."""
+def _requests(options: LoadOptions) -> Iterator[_Request]:
+    """Endless: what is sent, one after the other."""
+    address = addresses.parse(options.url)
+    server, target = httpx.URL(address.origin), addresses.filler(address.target)
+    template = _template(options)
     if options.texts is None:
-        return itertools.repeat(None if options.body is None else options.body.encode())
-    fill = sending.filler(options.body or sending.USUAL_BODY, sending.content_type(options.headers))
-    return map(fill, workloads.texts(options.texts.workload, options.texts.seed))
+        body = None if template is None else template.encode()
+        return itertools.repeat(_Request(server, target(""), body))
+    texts = workloads.texts(options.texts.workload, options.texts.seed)
+    if template is None:
+        return (_Request(server, target(text), None) for text in texts)
+    fill = sending.filler(template, sending.content_type(options.headers))
+    return (_Request(server, target(text), fill(text)) for text in texts)
+
+
+def _ping(options: LoadOptions) -> Iterator[_Request]:
+    """Endless: the other route; nothing where there is none."""
+    if options.ping_url is None:
+        return iter(())
+    address = addresses.parse(options.ping_url)
+    return itertools.repeat(_Request(httpx.URL(address.origin), addresses.filler(address.target)(""), None))
+
+
+def _template(options: LoadOptions) -> str | None:
+    """The body, with a place for the text where texts are sent in it; None: there is none."""
+    if options.body is not None or options.texts is None:
+        return options.body
+    return None if addresses.TEXT in options.url else sending.USUAL_BODY
 
 
 def _headers(options: LoadOptions) -> list[sending.Header]:
     """As they are sent: filled from the environment; a JSON body is called so unless they say what it is."""
     headers = sending.expanded(options.headers)
-    body = options.body if options.texts is None else options.body or sending.USUAL_BODY
+    body = _template(options)
     if body is None or sending.content_type(headers) or not sending.is_json(body):
         return headers
     return [*headers, ("Content-Type", "application/json")]

@@ -6,9 +6,10 @@ import dataclasses
 import difflib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -25,7 +26,7 @@ from pydantic import (
 )
 
 import strategies
-from harness import arrivals, awaited, bounds, sending
+from harness import addresses, arrivals, awaited, bounds, sending
 from harness.errors import shortened
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
@@ -115,8 +116,15 @@ File = Annotated[str, AfterValidator(_absolute)]
 WorkloadName = Annotated[str, AfterValidator(_located)]
 
 
+_PASSWORD = re.compile(r"\b(ssl)?password\s*=", re.IGNORECASE)
+
+
 def _without_password(dsn: str) -> str:
-    if urlsplit(dsn).password is not None or "password=" in urlsplit(dsn).query:
+    """Whatever its form; parameters may be percent-encoded."""
+    plain = dsn
+    while (once := unquote(plain)) != plain:
+        plain = once
+    if urlsplit(dsn).password is not None or _PASSWORD.search(plain):
         raise ValueError("it holds a password, which would be kept with the results; set PGPASSWORD instead")
     return dsn
 
@@ -243,7 +251,8 @@ class Request(Frozen):
     headers: Headers = ()  # `${NAME}` in a value is read from the environment when it is sent
     body: str | None = None  # `{text}` in it is where a text stands
     expect_status: Annotated[int, Field(ge=100, le=599)] = 200
-    ping_path: Annotated[str, Field(pattern="^/")] | None = None  # without model: asked beside the load
+    # a route without model: asked beside the load
+    ping_path: Annotated[str, AfterValidator(addresses.checked_path)] | None = None
 
     @model_validator(mode="after")
     def _has_a_body_that_can_be_sent(self) -> Self:
@@ -251,16 +260,21 @@ class Request(Frozen):
             sending.check_body(self.body, sending.content_type(self.headers))
         return self
 
-    def load(self, workload: WorkloadOptions, seed: int) -> dict[str, Any]:
+    def load(self, workload: WorkloadOptions, seed: int, urls: Iterable[str]) -> dict[str, Any]:
         """What `LoadOptions` has to say of it. Texts, where they are asked, are the workload's, by `seed`.
 
-        ValueError for a file of texts that the body has no place for.
+        `urls`: where it is sent. ValueError for texts that have no place in an address or the body.
         """
-        asks_texts = workload.payloads is not None or sending.TEXT in (self.body or "")
-        if asks_texts and sending.TEXT not in (self.body or sending.USUAL_BODY):
-            raise ValueError(f"the body has no {sending.TEXT}, the place of a payload's text")
+        in_urls = {addresses.TEXT in url for url in urls}
+        in_body = addresses.TEXT in (self.body or "")
+        asks_texts = workload.payloads is not None or in_body or True in in_urls
+        usual_body = self.body is None and True not in in_urls
+        if asks_texts and not in_body and not usual_body and in_urls != {True}:
+            where = "one of the addresses" if True in in_urls else "the body"
+            raise ValueError(f"{where} has no {addresses.TEXT}, the place of a payload's text")
+        posts = self.body is not None or (asks_texts and usual_body)
         return {
-            "method": self.method or ("POST" if asks_texts or self.body is not None else "GET"),
+            "method": self.method or ("POST" if posts else "GET"),
             "headers": self.headers,
             "body": self.body,
             "texts": Texts(workload=workload, seed=seed) if asks_texts else None,
@@ -292,6 +306,8 @@ class LoadOptions(Frozen):
     ping_url: str | None = None  # asked beside the load, at a steady rate
     ping_per_s: PerSecond = 10.0
     beat: bool = True  # watch the client's own event loop
+    keep_alive: bool = True  # False: each request has a connection of its own
+    watches_end: bool = False  # see afterwards whether the server has ended a connection
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:
@@ -304,7 +320,7 @@ class LoadOptions(Frozen):
 
         An address may have a path, to which `url` is added; the ping's is counted from the root.
         """
-        ping = None if self.ping_url is None else urljoin(server, self.ping_url)
+        ping = None if self.ping_url is None else addresses.parse(server).origin + self.ping_url
         return self.model_copy(update={"url": server + self.url, "ping_url": ping})
 
     @property

@@ -22,7 +22,18 @@ from pydantic import (
 )
 
 import strategies
-from harness import arrivals, awaited, bounds, claims_files, downstream, sending, text_files, toml, workloads
+from harness import (
+    addresses,
+    arrivals,
+    awaited,
+    bounds,
+    claims_files,
+    downstream,
+    sending,
+    text_files,
+    toml,
+    workloads,
+)
 from harness.arrivals import closed
 from harness.errors import HarnessError, UsageError, shortened
 from harness.options import (
@@ -71,7 +82,7 @@ class Arm(Frozen):
 
     name: Name
     strategy: str
-    url: Annotated[str, AfterValidator(sending.checked_url)] | None = None  # of a server that runs already
+    url: Annotated[str, AfterValidator(addresses.checked)] | None = None  # of a server that runs already
     pid: Pids = ()  # url: processes of that server which cannot be found from the one that listens
     workers: Workers | None = None  # None: the strategy's default
     options: StrategyOptions = Field(default_factory=dict)  # what else the strategy is told
@@ -287,7 +298,7 @@ class Plan(Frozen):
         ours = self.model_dump(include=_OF_OUR_SERVERS, exclude=texts, exclude_defaults=True)
         if told := [key for key, value in ours.items() if value != {}]:
             raise ValueError(f"servers that run already cannot be told {', '.join(told)}")
-        self.ask.load(self.workload, self.seed)
+        self._ask(self.seed)
 
     @property
     def reference_arm(self) -> Arm:
@@ -353,10 +364,14 @@ class Plan(Frozen):
     def _asked(self, seed: int) -> tuple[str, str | None, dict[str, Any]]:
         """Path, path of the ping, and what `LoadOptions` says of a request."""
         if self.runs_elsewhere:
-            return "", self.ask.ping_path, self.ask.load(self.workload, seed)
+            return "", self.ask.ping_path, self._ask(seed)
         method, path = self.route.split(" ")
         texts = Texts(workload=self.workload, seed=seed) if method == "POST" else None
         return path, "/ping", {"method": method, "texts": texts}
+
+    def _ask(self, seed: int) -> dict[str, Any]:
+        """What servers that run already are asked."""
+        return self.ask.load(self.workload, seed, [arm.url or "" for arm in self.arms])
 
     def _open_window(self) -> dict[str, Any]:
         return {"duration_s": self.open_duration_s, "settle_s": self.open_settle_s}
@@ -413,10 +428,12 @@ def check_headers(request: Request, *, stage: str) -> None:
             hint=f"Set it: export {error.args[0]}=…",
         ) from error
     except ValueError as error:
+        again = "Give all flags again; or from the environment, as 'Authorization: Bearer ${TOKEN}'"
+        was_kept = sending.HIDDEN not in dict(request.headers).values()
         raise UsageError(
             f"This cannot be sent: {error}.",
             stage=stage,
-            hint="Give all flags again; or from the environment, as 'Authorization: Bearer ${TOKEN}'",
+            hint="Look at the variable that it is read from." if was_kept else again,
         ) from error
 
 

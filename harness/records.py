@@ -13,6 +13,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
+from harness import own_limits
+
 SCHEMA_VERSION = 4
 NEW_COLUMNS = {3: ("io_server_ms",), 4: ("throttled_share",)}  # layout → columns that those before it lack
 
@@ -75,9 +77,10 @@ class Outcome(NamedTuple):
     client_lag_p99_ms: float | None = None  # the client's own event loop, by a beat of 5 ms
     client_lag_max_ms: float | None = None
     bad_answers: Mapping[str, str] = types.MappingProxyType({})  # error → what the first such answer says
+    ended: bool = False  # the server had ended a connection; see `LoadOptions.watches_end`
 
 
-_NOT_OF_A_TRIAL = ("shots", "bad_answers")  # of an Outcome
+_NOT_OF_A_TRIAL = ("shots", "bad_answers", "ended")  # of an Outcome
 
 
 class Noise(NamedTuple):
@@ -167,7 +170,7 @@ class Trial:
     server_lag_max_ms: float | None
     throttled_share: float | None
     started_at: str  # UTC, ISO 8601
-    state: str  # ok, failed, or invalid (the client sent late)
+    state: str  # ok, failed, or invalid (the client sent late, or not at all)
     error: str  # why it is not ok
 
 
@@ -204,10 +207,12 @@ def to_rows(
     """A trial's row and its requests' rows.
 
     The trial is marked failed by an `error`, or when no measured request got a good answer; invalid by the
-    reason `invalid`. In any case its rows are kept.
+    reason `invalid`, or when the load generator met a limit of its own. In any case its rows are kept.
     """
     measured = [shot for shot in outcome.shots if shot.phase == MEASURE]
-    error = error or _hopeless(measured, outcome.bad_answers)
+    ours = own_limits.why_invalid(shot.error for shot in outcome.shots)
+    invalid = ours or invalid
+    error = error or ("" if ours else _hopeless(measured, outcome.bad_answers))
     trial = Trial(
         **dataclasses.asdict(identity),
         requests=len(outcome.shots),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Protocol
 
-from harness import downstream, environment, limit, noise, pinning, roofline, server, workloads
+from harness import downstream, environment, limit, no_answer, noise, pinning, roofline, server, workloads
 from harness.arrivals import closed
 from harness.clock import utc_now
 from harness.downstream.service import Services
@@ -324,7 +324,7 @@ class _Arms:
                     stage="load",
                     hint="--method, --header and --body say what is asked, --expect-status what is right.",
                 )
-            self._standing[arm.name] = standing = Standing(arm.url)
+            self._standing[arm.name] = standing = Standing(arm.url, keeps_connections=not first.ended)
             self._record.note_arm(arm.name, url=arm.url, is_here=standing.is_here, about={})
             self._found(arm.name)
 
@@ -565,12 +565,13 @@ class Trials:
         self._meter.begin(cell.arm.name)
         if self._plan.probes:
             child.watch()
-        outcome = self._loader.run(load.at(child.url), self._listener.progress)
+        load = load.at(child.url).model_copy(update={"keep_alive": child.keeps_connections})
+        outcome = self._loader.run(load, self._listener.progress)
         readings = self._meter.end(child.unwatch() if self._plan.probes else None)
         if isinstance(child, Standing) and child.is_here and child.pid is None and not cell.arm.pid:
             readings = readings._replace(foreign_cpu=None)  # the server's own is in it
         if any(shot.status is None for shot in outcome.shots):
-            self._drain(load.at(child.url))
+            self._drain(load)
         return outcome, readings
 
     def _drain(self, load: LoadOptions) -> None:
@@ -590,16 +591,22 @@ class Trials:
 
 
 def first_answer(loader: Loader, load: LoadOptions, listener: Listener, *, whose: str) -> Outcome:
-    """Ask a server of somebody else once; HarnessError when there is no answer at all."""
+    """Ask a server that runs already once; HarnessError when there is no answer at all.
+
+    `ended` of the outcome says whether the server ends its connection after a good answer. Such a server
+    should get a connection for each request: on one that is about to end, requests are lost.
+    """
     one = {"arrivals": closed(1), "requests": 1, "duration_s": None, "warmup_requests": 0, "settle_s": 0.0}
-    first = loader.run(load.model_copy(update=one | {"ping_url": None}), listener.progress)
+    first = loader.run(
+        load.model_copy(update=one | {"ping_url": None, "watches_end": True}), listener.progress
+    )
     if first.shots[0].status is None:
         raise HarnessError(
             f"{whose} does not answer ({first.shots[0].error}).",
             stage="load",
-            hint="Is the server running, and is that its port? `execbench serve STRATEGY` starts one.",
+            hint=no_answer.way_out(first.shots[0].error),
         )
-    return first
+    return first._replace(ended=first.ended and not first.shots[0].error)
 
 
 def _closed_throughput(samples: list[Sample], users: int) -> float:

@@ -1,4 +1,4 @@
-"""What is sent to a server of somebody else: header lines and bodies, from the words of flags and plans."""
+"""What a server that runs already is sent: headers and bodies, from the words of flags and plans."""
 
 from __future__ import annotations
 
@@ -7,19 +7,42 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus
+from xml.sax.saxutils import escape
+
+from harness.addresses import TEXT
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 HIDDEN = "(kept secret)"  # stands in run.json for what a secret header held
-TEXT = "{text}"  # in a body: the place of a payload's text
 USUAL_BODY = '{"text":{text}}'
 
 Header = tuple[str, str]
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
-_ONLY_REFERENCE = re.compile(r"([\w-]+ )?\$\{\w+\}")  # such as "Bearer ${TOKEN}": nothing in it is secret
-_SECRET = re.compile(r"auth|cookie|key|token|secret|passw|session|credential|signature", re.IGNORECASE)
+# nothing in such a value is secret: "${TOKEN}", "Bearer ${TOKEN}"
+_ONLY_REFERENCE = re.compile(r"((bearer|basic|digest|token|api-?key) +)?\$\{\w+\}", re.IGNORECASE)
+_TEXT_ALONE = re.compile(r"(?<!\$)\{text\}")  # and not a reference to the variable `text`
+_HARMLESS = frozenset(
+    {
+        "accept",
+        "accept-charset",
+        "accept-encoding",
+        "accept-language",
+        "cache-control",
+        "content-encoding",
+        "content-language",
+        "content-type",
+        "host",
+        "origin",
+        "pragma",
+        "user-agent",
+        "x-request-id",
+        "x-tenant",
+    }
+)  # only what these hold is written down
+_SHORTEST_SECRET = 4  # characters; less is found in every text
+_CHARSET = re.compile(r"charset=[\"']?([\w-]+)")
 _OWN = ("content-length", "transfer-encoding", "connection")
 
 
@@ -31,7 +54,7 @@ def parse_header(line: str) -> Header:
     name, colon, value = line.partition(":")
     if not colon:
         raise ValueError("a header is a line as in 'X-Tenant: a', and one has no colon")
-    return checked_header((name.strip(), value.strip()))
+    return checked_header((name.strip(" \t"), value.strip(" \t")))
 
 
 def checked_header(header: Header) -> Header:
@@ -39,19 +62,39 @@ def checked_header(header: Header) -> Header:
     name, value = header
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a header")
-    if not (value.isascii() and value.isprintable()):
-        raise ValueError(f"the value of the header {name} is not plain ASCII")
+    if fault := _fault_of(value):
+        raise ValueError(f"the value of the header {name} holds {fault}")
+    if _TEXT_ALONE.search(value):
+        raise ValueError(f"the value of the header {name} holds {TEXT}, which is replaced in bodies only")
     if name.lower() in _OWN:
         raise ValueError(f"the header {name} is the load generator's own")
     return header
 
 
+def _fault_of(value: str) -> str:
+    """What a value holds that no header can; "" for a good one. Does not name the value: it may be secret."""
+    if "\r" in value or "\n" in value:
+        return "a line break"
+    if not value.isprintable():
+        return "a character that cannot be printed"
+    return "" if value.isascii() else "a character that is not ASCII"
+
+
 def redacted(header: Header) -> Header:
-    """As it may be written down: of a header whose name sounds secret only references to the environment."""
+    """As it may be written down: known harmless headers, and of others only references to the environment."""
     name, value = header
-    if not _SECRET.search(name) or _ONLY_REFERENCE.fullmatch(value):
+    if name.lower() in _HARMLESS or _ONLY_REFERENCE.fullmatch(value):
         return header
     return name, HIDDEN
+
+
+def asked_again(header: Header) -> Header:
+    """As a command may say it: a value that is not written down is read from the environment."""
+    name, value = redacted(header)
+    if value != HIDDEN:
+        return name, value
+    variable = re.sub(r"[^A-Z0-9]", "_", f"HEADER_{name.upper()}")
+    return name, f"${{{variable}}}"
 
 
 def expanded(headers: Iterable[Header], environment: Mapping[str, str] = os.environ) -> list[Header]:
@@ -65,16 +108,17 @@ def expanded(headers: Iterable[Header], environment: Mapping[str, str] = os.envi
 def secrets(headers: Iterable[Header], filled: Iterable[Header]) -> list[str]:
     """What no page may show of the headers as they are sent (`filled`), the longest first.
 
-    What was read from the environment, and the value of a header whose name sounds secret; of `Bearer abc`
-    the last word as well, which a server may repeat alone.
+    What was read from the environment, and the value of a header that is not known to be harmless; of
+    `Bearer abc` the last word as well, which a server may repeat alone.
     """
     hidden = [
         value
         for (name, template), (_, value) in zip(headers, filled, strict=False)  # what we add comes last
-        if _SECRET.search(name) or _REFERENCE.search(template)
+        if name.lower() not in _HARMLESS or _REFERENCE.search(template)
     ]
     last_words = [value.split()[-1] for value in hidden if value.split()]
-    return sorted({*hidden, *last_words} - {""}, key=len, reverse=True)
+    found = {text for text in (*hidden, *last_words) if len(text) >= _SHORTEST_SECRET}
+    return sorted(found, key=len, reverse=True)
 
 
 def _filled(name: str, value: str, environment: Mapping[str, str]) -> str:
@@ -114,17 +158,35 @@ def check_body(template: str, called: str) -> None:
     begins_so = not called and template.lstrip().startswith(("{", "[")) and not template.startswith(TEXT)
     if ("json" in called or begins_so) and not is_json(template):
         raise ValueError("the body is no JSON (what else it is, a header Content-Type can say)")
+    if TEXT in template and "multipart/" in called:
+        raise ValueError(
+            f"a multipart body has no place for {TEXT}; send JSON or a form (x-www-form-urlencoded)"
+        )
+    charset = _CHARSET.search(called)
+    if charset and charset[1] not in ("utf-8", "utf8"):
+        raise ValueError(f"a body is sent in UTF-8, and its Content-Type says {charset[1]}")
 
 
 def filler(template: str, called: str = "") -> Callable[[str], bytes]:
     """Text → the body with the text at `{text}`: within JSON's quotes escaped, without them quoted as well.
 
-    A body that is no JSON, or is `called` something else, takes the text as it is.
+    A form takes it percent-encoded, XML escaped. Any other body takes the text as it is.
     """
     ways = (_inside, _whole) if not called or "json" in called else ()
-    put = next((way for way in ways if _fits(template, way)), str)
+    put = next((way for way in ways if _fits(template, way)), _as_called(called))
     parts = template.split(TEXT)
     return lambda text: put(text).join(parts).encode()
+
+
+def _as_called(called: str) -> Callable[[str], str]:
+    """How a text is written into a body that is no JSON."""
+    if "x-www-form-urlencoded" in called:
+        return quote_plus
+    return _in_xml if "xml" in called else str
+
+
+def _in_xml(text: str) -> str:
+    return escape(text, {'"': "&quot;", "'": "&apos;"})
 
 
 def _inside(text: str) -> str:
@@ -141,22 +203,3 @@ def _fits(template: str, put: Callable[[str], str]) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-# -- addresses -----------------------------------------------------------------------------------------
-
-
-def checked_url(url: str) -> str:
-    """The address again; ValueError where it is no http address, or holds a password."""
-    try:
-        parts = urlsplit(url)
-        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that do not match, a port that is none
-        fine = False
-    if not fine:
-        raise ValueError(f"{url!r} is not an http address")
-    if parts.username is not None:
-        raise ValueError(
-            "an address with a user's name in it would be written down; say who asks in a header"
-        )
-    return url

@@ -37,6 +37,8 @@ class ServerEnded(HarnessError):
 class Server:
     """A running child. `name` is how messages call it (the arm)."""
 
+    keeps_connections = True  # after an answer, for the next request
+
     def __init__(
         self,
         name: str,

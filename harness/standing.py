@@ -17,8 +17,9 @@ _PORTS = {"http": 80, "https": 443}
 class Standing:
     """As `server.Server`, for what a trial asks of one; what only ours can be asked is not known."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, keeps_connections: bool = True) -> None:
         self.url = url
+        self.keeps_connections = keeps_connections  # after an answer, for the next request
         self.is_here = is_here(url)
         self._pid: int | None = None
 

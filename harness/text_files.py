@@ -10,31 +10,25 @@ from typing import BinaryIO
 
 from harness.errors import UsageError
 
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# the longer first: UTF-32 begins as UTF-16 does
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
-def read_text(path: Path, stage: str, at_most_bytes: int) -> str:
-    """The text of a file in UTF-8, with or without byte order mark, or in UTF-16 with one.
+def read_text(path: Path | str, stage: str, at_most_bytes: int) -> str:
+    """The file's text: UTF-8 with or without a byte order mark, or UTF-16 with one.
 
-    UsageError for what cannot be read, is no regular file, is larger, or is no text.
+    UsageError for a file that cannot be read, is not a regular file, is larger, or holds no text.
     """
-    try:
-        text = decoded(read_bytes(path, stage, at_most_bytes))
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"The file {path} is not UTF-8 (byte {error.start}).", stage=stage, hint="Save it as UTF-8."
-        ) from error
-    if "\0" in text:
-        raise UsageError(
-            f"The file {path} holds a NUL character, so it is no text file.",
-            stage=stage,
-            hint="Save it as UTF-8.",
-        )
-    return text
+    return decoded(read_bytes(path, stage, at_most_bytes), path, stage)
 
 
-def read_bytes(path: Path, stage: str, at_most_bytes: int) -> bytes:
-    """What the file holds; UsageError for what cannot be read, is no regular file, or is larger."""
+def read_bytes(path: Path | str, stage: str, at_most_bytes: int) -> bytes:
+    """The bytes of a regular file of at most so many; UsageError for any other."""
     try:
         with _opened(path, stage) as stream:
             size = os.fstat(stream.fileno()).st_size
@@ -44,33 +38,50 @@ def read_bytes(path: Path, stage: str, at_most_bytes: int) -> bytes:
     except ValueError as error:  # NUL, or what the file system cannot encode
         raise UsageError(f"{str(path)!r} cannot be the path of a file: {error}.", stage=stage) from error
     if max(size, len(data)) > at_most_bytes:
-        raise UsageError(f"The file {path} is larger than {_size(at_most_bytes)}.", stage=stage)
+        raise too_large(path, stage, at_most_bytes)
     return data
 
 
-def _opened(path: Path, stage: str) -> BinaryIO:
-    """Without blocking, where a FIFO would wait for somebody who writes to it."""
+def decoded(data: bytes, path: Path | str, stage: str) -> str:
+    """The text of these bytes of a file; UsageError where they are none."""
+    try:
+        text = data.decode(_encoding(data))
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"The file {path} is not UTF-8 (byte {error.start}).", stage=stage, hint="Save it as UTF-8."
+        ) from error
+    if "\0" in text:
+        raise UsageError(
+            f"The file {path} is not a text file: it holds a NUL.", stage=stage, hint="Save it as UTF-8."
+        )
+    return text
+
+
+def in_utf8(data: bytes) -> bytes:
+    """The same text in UTF-8 without a byte order mark; without a mark the bytes are not looked into."""
+    encoding = _encoding(data)
+    return data.removeprefix(codecs.BOM_UTF8) if encoding == "utf-8-sig" else data.decode(encoding).encode()
+
+
+def too_large(path: Path | str, stage: str, at_most_bytes: int) -> UsageError:
+    """The refusal of a file that is larger, packed or unpacked."""
+    return UsageError(
+        f"The file {path} is larger than {at_most_bytes / 1e6:g} MB.", stage=stage, hint="Take a part of it."
+    )
+
+
+def _encoding(data: bytes) -> str:
+    return next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8-sig")
+
+
+def _opened(path: Path | str, stage: str) -> BinaryIO:
+    """Without blocking, where a FIFO would wait until another process writes to it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UsageError(
-            f"{path} is not a regular file.", stage=stage, hint="Give the path of a file on a disk."
+            f"{path} cannot be read: it is not a regular file.",
+            stage=stage,
+            hint="Give the path of a file on a disk.",
         )
     return os.fdopen(descriptor, "rb")
-
-
-def decoded(data: bytes) -> str:
-    """UTF-16 where the data begin with its byte order mark, else UTF-8; without the mark."""
-    return data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
-
-
-def in_utf8(data: bytes) -> bytes:
-    """The same text in UTF-8, without byte order mark. What is no UTF-16 is not looked into."""
-    if data.startswith(_UTF_16):
-        return data.decode("utf-16").encode()
-    return data.removeprefix(codecs.BOM_UTF8)
-
-
-def _size(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 2**20:,.0f} MiB" if count >= 2**20 else f"{count / 2**10:,.0f} KiB"

@@ -116,3 +116,10 @@ def test_every_example_that_is_shown_is_a_law() -> None:
         "own",
     }
     assert Law("constant", 50).is_open
+
+
+def test_a_replay_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    for number, encoding in enumerate(("utf-8-sig", "utf-16")):
+        path = tmp_path / f"{number}.txt"
+        path.write_text("0.0\r\n0.1\r\n0.2\r\n", encoding=encoding)
+        assert arrivals.recorded(str(path)) == [0.0, 0.1, 0.2]

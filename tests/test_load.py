@@ -166,8 +166,10 @@ class KnownServer:
 
 
 @contextmanager
-def answering(answer: Answer, *, reset: bool = False) -> Iterator[KnownServer]:
-    server = KnownServer(answer, reset=reset)
+def answering(
+    answer: Answer, *, reset: bool = False, kind: type[KnownServer] = KnownServer
+) -> Iterator[KnownServer]:
+    server = kind(answer, reset=reset)
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from conftest import Here
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness import comparable, flagged, plans, workloads
 from harness.errors import UsageError
@@ -43,6 +48,65 @@ def test_json_lines_are_strings_or_objects_with_a_text(tmp_path: Path) -> None:
     assert _texts.read(written(tmp_path, "texts.jsonl", "\n".join(lines))) == ("a\nb", "c\u2028d")
 
 
+FIRST_AND_SECOND = {
+    "q.ndjson": b'{"text": "one"}\n{"text": "two"}\n',
+    "Q.JSONL": b'{"text": "one"}\n"two"\n',
+    "one.json": b'["one", "two"]',
+    "lines.json": b'{"text": "one"}\n{"text": "two"}\n',
+    "pretty.json": b'[\n  {\n    "text": "one"\n  },\n  {\n    "text": "two"\n  }\n]',
+    "a.csv": b"id,Text\r\n1,one\r\n2,two\r\n3,\r\n",
+    "semicolons.csv": b'\xef\xbb\xbftext;id\n"one";1\ntwo;2\n',
+    "a.tsv": b"id\ttext\n1\tone\n2\ttwo\n",
+    "utf16.txt": "one\r\ntwo\r\n".encode("utf-16"),
+    "utf32.txt": "one\ntwo\n".encode("utf-32"),
+    "bom.jsonl": b'\xef\xbb\xbf"one"\n"two"\n',
+    "a.txt.gz": gzip.compress(b"one\ntwo\n"),
+    "a.jsonl.GZ": gzip.compress(b'"one"\n"two"\n'),
+    "packed.csv": gzip.compress(b"text\none\ntwo\n"),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_AND_SECOND)
+def test_the_texts_are_read_whatever_the_file_is_called_or_saved_by(tmp_path: Path, name: str) -> None:
+    assert _texts.read(written(tmp_path, name, FIRST_AND_SECOND[name])) == ("one", "two")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.log"])
+@pytest.mark.parametrize("content", ['{"text": "one"}\n{"text": "two"}\n', '"one"\n', '[\n"one"\n]'])
+def test_json_that_is_called_plain_lines_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    with pytest.raises(UsageError, match="holds JSON") as caught:
+        _texts.read(written(tmp_path, name, content))
+    assert ".jsonl" in caught.value.hint
+
+
+def test_a_packed_file_is_unpacked_to_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_texts, "MOST_BYTES", 10_000)
+    with pytest.raises(UsageError, match=r"larger than 0\.01 MB"):
+        _texts.read(written(tmp_path, "bomb.txt.gz", gzip.compress(b"a\n" * 10_000)))
+    with pytest.raises(UsageError, match="cannot be unpacked"):
+        _texts.read(written(tmp_path, "torn.gz", gzip.compress(b"a\n" * 1_000)[:-9]))
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "/dev/zero"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    os.mkfifo(path) if kind == "fifo" else path.mkdir()
+    with pytest.raises(UsageError, match=r"cannot be read: (it is not a regular file|Is a directory)"):
+        _texts.read(kind if kind.startswith("/") else str(path))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(["a.txt", "a.json", "a.jsonl", "a.csv", "a.gz"]), st.binary(max_size=200))
+def test_any_bytes_are_texts_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(content)
+    _texts.read.cache_clear()
+    with suppress(UsageError):
+        assert all(isinstance(text, str) for text in _texts.read(str(path)))
+
+
 def test_the_same_seed_draws_the_same_texts_with_replacement_and_another_draws_others(tmp_path: Path) -> None:
     path = written(tmp_path, "texts.txt", "a\nb\nc\nd\n")
     assert asked(path, seed=1) == asked(path, seed=1)
@@ -59,6 +123,11 @@ def test_the_same_seed_draws_the_same_texts_with_replacement_and_another_draws_o
         ("a.jsonl", '"fine"\nnot so\n', "a.jsonl, line 2 is not JSON"),
         ("a.jsonl", '{"question": "?"}', "a.jsonl, line 1 has no text"),
         ("a.jsonl", r'"\ud800"', "a.jsonl, line 1 has no text"),
+        ("a.json", '["one", 2]', "a.json, text 2 has no text"),
+        ("a.json", "[" * 100_000, "a.json, line 1 is not JSON"),
+        ("a.csv", "question\nwhy\n", "a.csv has no column `text`"),
+        ("a.csv", "text\n\n", "a.csv has no texts"),
+        ("a.xlsx", b"PK\3\4\0\0", "a.xlsx is not a text file"),
     ],
 )
 def test_a_file_that_is_none_of_texts_is_refused_with_its_line(

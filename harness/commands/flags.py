@@ -95,7 +95,7 @@ Payloads = Annotated[
     typer.Option(
         "--payloads",
         metavar="FILE",
-        help='Texts to ask, drawn by the seed: one a line, or JSON lines (.jsonl: "…" or {"text": "…"}).',
+        help="Texts to ask, drawn by the seed: one a line, .jsonl, .json or .csv (column text); also .gz.",
     ),
 ]
 Model = Annotated[
@@ -160,7 +160,10 @@ HeaderLines = Annotated[
 Method = Annotated[str | None, typer.Option(help="GET; POST where there is a body or a text; or another.")]
 Body = Annotated[
     str | None,
-    typer.Option(metavar="TEXT", help='What is sent; {text} in it is a text\'s place: {"query": "{text}"}.'),
+    typer.Option(
+        metavar="TEXT",
+        help='What is sent; {text} is replaced by a text, as in the address: {"query": "{text}"}.',
+    ),
 ]
 ExpectStatus = Annotated[
     int | None, typer.Option(min=100, max=599, help="The HTTP status of a good answer (200).")

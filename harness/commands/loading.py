@@ -63,7 +63,7 @@ def load(
     }
     if requests is None and duration is None:
         said |= {"requests": REQUESTS} if users else {"duration_s": SECONDS}
-    said |= _asked(asking.as_request(), payloads, seed)
+    said |= _asked(url, asking.as_request(), payloads, seed)
     given = {key: value for key, value in said.items() if value is not None}
     _load(_checked(url, given), out, as_json=as_json)
 
@@ -85,19 +85,19 @@ def _checked(url: str, given: dict[str, Any]) -> LoadOptions:
     return load
 
 
-def _asked(said: dict[str, Any], payloads: str | None, seed: int | None) -> dict[str, Any]:
+def _asked(url: str, said: dict[str, Any], payloads: str | None, seed: int | None) -> dict[str, Any]:
     """What `LoadOptions` says of a request; UsageError for one that cannot be sent."""
     from pydantic import ValidationError
 
-    from harness import options, plans, sending, workloads
+    from harness import addresses, options, plans, sending, workloads
 
-    if seed is not None and said.keys() <= {"headers", "expect_status"}:
+    if seed is not None and addresses.TEXT not in url and said.keys() <= {"headers", "expect_status"}:
         said = said | {"body": sending.USUAL_BODY}
     workload = options.WorkloadOptions(**({} if payloads is None else {"payloads": payloads}))
     workloads.check(workload)
     try:
         request = options.Request.model_validate(said)
-        asked = request.load(workload, 1 if seed is None else seed)
+        asked = request.load(workload, 1 if seed is None else seed, [url])
     except ValidationError as error:
         raise UsageError(f"What is asked: {options.explain(error)}.", stage="load") from error
     except ValueError as error:
@@ -135,9 +135,9 @@ def _load(options: LoadOptions, out: Path | None, *, as_json: bool) -> None:
 
 
 def _check_url(url: str) -> None:
-    from harness import sending
+    from harness import addresses
 
     try:
-        sending.checked_url(url)
+        addresses.checked(url)
     except ValueError as error:
         raise UsageError(f"{error}.", stage="load", hint="For example: http://127.0.0.1:8000/") from error

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from harness import sending
+from harness import addresses
 from harness.downstream import Ask, Broken, Found, Late
 from harness.errors import UsageError
 from harness.options import WorkloadOptions
@@ -24,7 +24,7 @@ _LONGEST_VALUE = 1000  # characters of its answer in ours
 def check(options: WorkloadOptions) -> None:
     """UsageError for what is no address, and for one with a password, which would be written down."""
     try:
-        sending.checked_url(options.io)
+        addresses.checked_without_text(options.io)
     except ValueError as error:
         raise UsageError(
             f"--io: {error}.",
@@ -38,23 +38,19 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
     """Any status but 2xx is a failure. Its own time is the longest of its `Server-Timing`, if any."""
     import aiohttp
     import httpx
-    from httpx_aiohttp import AiohttpTransport
 
-    from harness.unrepeated import no_retry
+    from harness.transports import OverAiohttp
 
-    def session() -> aiohttp.ClientSession:
-        unlimited = aiohttp.TCPConnector(limit=0)  # or the 101st request would wait for another's connection
-        return aiohttp.ClientSession(
-            connector=unlimited, cookie_jar=aiohttp.DummyCookieJar(), middlewares=(no_retry,)
-        )
-
-    transport = AiohttpTransport(client=session, verify=False)  # of a session it would make itself
+    address = addresses.parse(options.io)
+    server, target = httpx.URL(address.origin), addresses.filler(address.target)("")
+    # no limit, or the 101st request would wait for another's connection
+    transport = OverAiohttp(0, httpx.codes.is_success)
     async with httpx.AsyncClient(transport=transport, timeout=None, trust_env=False) as client:  # noqa: S113
 
         async def ask(result: Any) -> Found:  # noqa: ARG001 - the service is asked the same every time
             try:
                 async with asyncio.timeout(options.io_timeout_s):
-                    answer = await client.get(options.io)
+                    answer = await client.get(server, extensions={"target": target})
             except TimeoutError:
                 raise Late("http", f"no answer within {options.io_timeout_s:g} s") from None
             except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import functools
+import gzip
 import hashlib
+import io
 import json
 import random
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import text_files
 from harness.errors import UsageError
 
 _SHAPE = 'A line is a JSON string, or an object with a "text": {"text": "How big is London"}'
+_LIST = 'It holds a list: ["How big is London", …] or [{"text": "How big is London"}, …]'
+_COLUMN = "Name the column of the texts `text` in the first line."
+MOST_BYTES = 100_000_000  # packed, and unpacked
 
 _SUBJECTS = ("the harbour", "this river", "a night train", "the old bridge", "my bicycle", "the library")
 _QUESTIONS = (
@@ -26,17 +34,15 @@ _QUESTIONS = (
 
 @functools.lru_cache(maxsize=4)  # a load generator asks again for each trial: one run, one set of texts
 def read(path: str) -> tuple[str, ...]:
-    """The texts of a file: `.jsonl` holds JSON lines, any other one text a line; empty lines are none.
+    """The texts of a file, by its name: JSON lines, a JSON list, a CSV, or else one text a line.
 
-    UsageError, with the line, for what is no such file.
+    Each may be packed with gzip. UsageError, with the line, for a file without texts, and for one whose
+    name says plain lines while each of them is JSON: it would be sent with the JSON around it.
     """
-    lines = [(number, line.strip()) for number, line in enumerate(_lines(path), 1)]
-    one = _of_json if Path(path).suffix == ".jsonl" else _as_it_stands
-    texts = tuple(one(line, f"{path}, line {number}") for number, line in lines if line)
+    text = text_files.decoded(_unpacked(path), path, _STAGE)
+    texts = tuple(_READERS.get(_kind(path), _of_lines)(text, path))
     if not texts:
-        raise UsageError(
-            f"The file {path} has no texts: it is empty.", stage="texts", hint="One text a line."
-        )
+        raise UsageError(f"The file {path} has no texts: it is empty.", stage=_STAGE, hint="One text a line.")
     return texts
 
 
@@ -59,39 +65,115 @@ def sha256(path: str) -> str:
     return hashlib.sha256(_bytes(path)).hexdigest()
 
 
-def _lines(path: str) -> list[str]:
-    """Only a newline ends a line: JSON strings may hold the others that `splitlines` knows."""
-    try:
-        return _bytes(path).decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"The file {path} is not UTF-8 (byte {error.start}).", stage="texts", hint="Save it as UTF-8."
-        ) from error
+def _kind(path: str) -> str:
+    """The name's ending in small letters, without what says that it is packed."""
+    name = Path(path).name.lower()
+    return Path(name.removesuffix(".gz")).suffix
 
 
 def _bytes(path: str) -> bytes:
+    return text_files.read_bytes(path, _STAGE, MOST_BYTES)
+
+
+def _unpacked(path: str) -> bytes:
+    data = _bytes(path)
+    if not data.startswith(_GZIP):
+        return data
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
+        data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"The file {path} cannot be unpacked: {error}.", stage=_STAGE) from error
+    if len(data) > MOST_BYTES:
+        raise text_files.too_large(path, _STAGE, MOST_BYTES)
+    return data
+
+
+def _lines(text: str, path: str) -> Iterator[tuple[str, str]]:
+    """Line and place of those that are not empty.
+
+    Only a newline ends a line: JSON strings may hold the others that `splitlines` knows.
+    """
+    for number, line in enumerate(text.split("\n"), 1):
+        if stripped := line.strip():
+            yield stripped, f"{path}, line {number}"
+
+
+def _of_lines(text: str, path: str) -> list[str]:
+    lines = [line for line, _ in _lines(text, path)]
+    if lines and (all(map(_is_json_text, lines)) or _is_json_list(text)):
         raise UsageError(
-            f"The file of texts {path} cannot be read: {error.strerror}.",
-            stage="texts",
-            hint="Is that its path? It holds one text a line, or JSON lines (.jsonl).",
-        ) from error
+            f"The file {path} holds JSON, and its name says plain lines.",
+            stage=_STAGE,
+            hint="Call it .jsonl (one JSON text a line) or .json (a list), so that the texts in it are sent.",
+        )
+    return lines
 
 
-def _as_it_stands(line: str, where: str) -> str:  # noqa: ARG001 - the other kind needs it
-    return line
+def _of_json_lines(text: str, path: str) -> list[str]:
+    return [_text_of(_parsed(line, where), where, _SHAPE) for line, where in _lines(text, path)]
 
 
-def _of_json(line: str, where: str) -> str:
+def _of_json(text: str, path: str) -> list[str]:
+    """A list; or JSON lines, which some programs call .json too."""
+    if not _is_json_list(text):
+        return _of_json_lines(text, path)
+    found = _parsed(text, path)
+    return [_text_of(one, f"{path}, text {number}", _LIST) for number, one in enumerate(found, 1)]
+
+
+def _of_table(text: str, path: str) -> list[str]:
+    """The column `text` of a CSV, whatever separates its cells."""
+    first = text.lstrip().partition("\n")[0]
+    separator = max(",;\t", key=first.count)
     try:
-        found: Any = json.loads(line)
-    except ValueError as error:
-        raise UsageError(f"{where} is not JSON: {error}.", stage="texts", hint=_SHAPE) from error
+        rows = list(csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=separator))
+    except csv.Error as error:
+        raise UsageError(f"The file {path} is not CSV: {error}.", stage=_STAGE) from error
+    names = [name.strip().lower() for name in rows[0]] if rows else []
+    if "text" not in names:
+        raise UsageError(f"The file {path} has no column `text`.", stage=_STAGE, hint=_COLUMN)
+    place = names.index("text")
+    return [row[place] for row in rows[1:] if len(row) > place and row[place].strip()]
+
+
+_STAGE = "texts"
+_GZIP = b"\x1f\x8b"
+_READERS: dict[str, Callable[[str, str], list[str]]] = {
+    ".jsonl": _of_json_lines,
+    ".ndjson": _of_json_lines,
+    ".json": _of_json,
+    ".csv": _of_table,
+    ".tsv": _of_table,
+}
+
+
+def _is_json_list(text: str) -> bool:
+    return text.lstrip().startswith("[") and isinstance(_json(text), list)
+
+
+def _is_json_text(line: str) -> bool:
+    return line.startswith(("{", '"')) and isinstance(_json(line), (dict, str))
+
+
+def _json(text: str) -> Any:
+    """What the JSON says; None where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _parsed(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where} is not JSON: {error}.", stage=_STAGE, hint=_SHAPE) from error
+
+
+def _text_of(found: Any, where: str, shape: str) -> str:
     text = found.get("text") if isinstance(found, dict) else found
     if not isinstance(text, str) or not _can_be_sent(text):
-        raise UsageError(f"{where} has no text.", stage="texts", hint=_SHAPE)
+        raise UsageError(f"{where} has no text.", stage=_STAGE, hint=shape)
     return text
 
 

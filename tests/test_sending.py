@@ -1,0 +1,91 @@
+"""Headers and bodies: what is refused, what is written down, and how a text gets into a body."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from urllib.parse import parse_qs
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import options, sending
+from harness.options import WorkloadOptions
+
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize("kept", ["abc\r", "abc\nX: y", "a\0c", "naïve-s3cret"])
+def test_a_value_from_the_environment_is_refused_by_what_is_wrong_and_not_printed(kept: str) -> None:
+    with pytest.raises(ValueError, match="Authorization holds") as caught:
+        sending.expanded([("Authorization", "Bearer ${T}")], {"T": kept})
+    assert ("line break" in str(caught.value)) == ("\r" in kept or "\n" in kept)
+    assert kept not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["X-Pwd", "X-Bearer", "X-JWT", "X-PAT", "Cookie", "Proxy-Authorization", "X-Anything"]
+)
+def test_only_values_of_harmless_headers_are_written_down(name: str) -> None:
+    assert sending.redacted((name, "s3cret")) == (name, sending.HIDDEN)
+    assert sending.redacted((name, "s3cret ${X}")) == (name, sending.HIDDEN)
+    assert sending.redacted((name, "Basic s3cret ${X}")) == (name, sending.HIDDEN)
+    assert sending.redacted((name, "Bearer ${X}")) == (name, "Bearer ${X}")
+    assert sending.secrets([(name, "s3cret")], [(name, "s3cret")]) == ["s3cret"]
+    assert sending.redacted(("Accept", "text/plain")) == ("Accept", "text/plain")
+
+
+def test_a_command_reads_from_the_environment_what_was_not_kept() -> None:
+    for value in ("s3cret", sending.HIDDEN):  # an older run.json may hold it in clear
+        assert sending.asked_again(("X-Pwd", value)) == ("X-Pwd", "${HEADER_X_PWD}")
+    assert sending.asked_again(("Accept", "a/b")) == ("Accept", "a/b")
+
+
+def test_a_text_has_no_place_in_a_header_but_a_variable_of_that_name_has() -> None:
+    with pytest.raises(ValueError, match="bodies"):
+        sending.parse_header("X-Tenant: {text}")
+    assert sending.parse_header("X-Tenant: ${text}") == ("X-Tenant", "${text}")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_text_arrives_whole_in_a_form_and_in_json(text: str) -> None:
+    form = sending.filler("text={text}&lang=en", FORM)(text)
+    assert parse_qs(form.decode(), keep_blank_values=True) == {"text": [text], "lang": ["en"]}
+    assert json.loads(sending.filler('{"q": ["{text}"]}')(text)) == {"q": [text]}
+
+
+def test_a_text_arrives_whole_in_xml() -> None:
+    body = sending.filler('<q a="{text}">{text}</q>', "application/soap+xml")("<a & 'b' \"c\">")
+    found = ET.fromstring(body)
+    assert (found.text, found.get("a")) == ("<a & 'b' \"c\">", "<a & 'b' \"c\">")
+
+
+@pytest.mark.parametrize(
+    ("called", "said"),
+    [("multipart/form-data; boundary=x", "multipart"), ("text/plain; charset=iso-8859-1", "in UTF-8")],
+)
+def test_a_body_that_could_not_be_right_is_refused(called: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        sending.check_body("a {text}", called)
+    sending.check_body("a {text}", "text/plain; charset=UTF-8".lower())
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:p@h/db",
+        "postgresql://h/db?password=x",
+        "postgresql://h/db?pass%77ord=x",
+        "postgresql://h/db?a=b&PASSWORD=x",
+        "postgresql://h/db?pass%2577ord=x",
+        "postgresql://h/db?sslpassword=x",
+        "host=h password=x",
+        "host=h password = x",
+    ],
+)
+def test_a_password_in_a_dsn_is_refused_in_every_form(dsn: str) -> None:
+    with pytest.raises(ValueError, match="PGPASSWORD"):
+        WorkloadOptions(io_dsn=dsn)
+    assert options.WorkloadOptions(io_dsn="postgresql://h/passwords?passfile=/x").io_dsn
