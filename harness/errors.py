@@ -4,6 +4,8 @@ USAGE = 2
 FAILURE = 1
 INTERRUPTED = 130
 
+_LONGEST_LINE = 2_000
+
 
 class HarnessError(Exception):
     """Something the user can act on. `cli.main` is the one place that prints it and exits.
@@ -28,6 +30,16 @@ class UsageError(HarnessError):
     """A wrong flag value, plan or name: exit code 2."""
 
     exit_code = USAGE
+
+
+def in_a_line(error: BaseException) -> str:
+    """``TypeName: message`` in one printable line, whatever the exception's class does."""
+    try:
+        said = str(error)
+    except BaseException as another:  # noqa: BLE001  a `__str__` of the user's may raise anything
+        said = f"(its message cannot be shown: {type(another).__name__})"
+    text = f"{type(error).__name__}: {said}"[:_LONGEST_LINE]
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split()).removesuffix(":")
 
 
 def _rebuild(kind: type[HarnessError], what: str, stage: str, hint: str) -> HarnessError:

@@ -92,15 +92,15 @@ def _config(app: FastAPI | str, **more: Any) -> uvicorn.Config:
 
 
 def _report(error: Exception) -> None:
-    from harness.errors import HarnessError
+    from harness.errors import HarnessError, in_a_line
 
     if not isinstance(error, HarnessError):
-        why = " ".join(f"{type(error).__name__}: {error}".split())
         error = HarnessError(
-            f"The server ended with {why}", stage="server", hint="With --debug its log is shown."
+            f"The server ended with {in_a_line(error)}", stage="server", hint="With --debug its log is shown."
         )
     record = {"what": error.what, "stage": error.stage, "hint": error.hint}
-    sys.stderr.write(f"{ERROR_MARK}{json.dumps(record)}\n")
+    # on a line of its own: what was printed before may have ended without a newline
+    sys.stderr.write(f"\n{ERROR_MARK}{json.dumps(record)}\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from harness.stdout import document
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -21,4 +23,6 @@ def console(*, stderr: bool = False) -> Console:
 
 def print_json(data: Any) -> None:
     """One JSON document on stdout, and nothing else there. NaN and infinity are no JSON: give null."""
-    console().print(json.dumps(data, indent=1, allow_nan=False), markup=False, soft_wrap=True)
+    stream = document()
+    stream.write(json.dumps(data, indent=1, allow_nan=False) + "\n")
+    stream.flush()

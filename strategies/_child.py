@@ -64,9 +64,9 @@ def _kill(pids: list[int]) -> None:
 
 
 def _descendants(pid: int | None) -> list[int]:
-    """All processes below this one, without resource trackers, which end by themselves when they have cleaned up.
+    """All processes below this one. None are found where there is no /proc.
 
-    None are found where there is no /proc.
+    Resource trackers are left out: they clean up, and then end by themselves.
     """
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):

@@ -1,4 +1,4 @@
-"""Calls that raise and return what does not travel well: at module level, so that a worker can import them."""
+"""Calls that raise and return what does not travel well. Workers import them from here."""
 
 import asyncio
 import concurrent.futures
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import NoReturn
 
 READY = "warm-up"
@@ -156,7 +157,6 @@ def hang_with_a_child(items: list) -> list:
     if items == [READY]:
         return items
     sleeper = subprocess.Popen(["sleep", "600"])
-    with open(items[0], "w") as file:
-        file.write(str(sleeper.pid))
+    Path(items[0]).write_text(str(sleeper.pid))
     threading.Event().wait()
     return items

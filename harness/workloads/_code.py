@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import harness
-from harness.errors import UsageError
+from harness.errors import UsageError, in_a_line
 
 STAGE = "workload"
 
@@ -103,7 +103,7 @@ def texts(code: Code, seed: int) -> Iterator[str]:
 
 def told(error: BaseException) -> str:
     """An exception of the user's code in a line, and where in their code it came from."""
-    what = f"{type(error).__name__}: {error}".strip().split("\n", 1)[0].rstrip(": .")
+    what = in_a_line(error).rstrip(": .")
     where = _where(error)
     return f"{what} ({where})" if where else what
 
@@ -273,11 +273,11 @@ def _again_and_again(code: Code, seed: int) -> Iterator[str]:
     while True:
         given = code.payloads(seed)
         if isinstance(given, str) or not isinstance(given, Iterable):
-            raise _no_texts(code, f"gives {given!r:.40}")
+            raise _no_texts(code, f"gives {shown(given)}")
         is_empty = True
         for text in given:
             if not isinstance(text, str):
-                raise _no_texts(code, f"gives {text!r:.40} as a text")
+                raise _no_texts(code, f"gives {shown(text)} as a text")
             is_empty = False
             yield text
         if is_empty:
@@ -290,6 +290,14 @@ def _no_texts(code: Code, what: str) -> UsageError:
         stage=STAGE,
         hint="It should be: def payloads(seed) -> an iterator of texts (str).",
     )
+
+
+def shown(value: Any) -> str:
+    """The beginning of its repr, which may raise."""
+    try:
+        return f"{value!r:.40}"
+    except Exception as error:  # noqa: BLE001  a class of the user's may raise anything
+        return f"(its repr raises {type(error).__name__})"
 
 
 def _where(error: BaseException) -> str:
