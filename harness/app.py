@@ -138,9 +138,9 @@ class Handler:
     async def answer(self, item: str, request: Request) -> Response:
         """200 with the I/O's value.
 
-        500 when the model or the user's I/O raised, or killed its workers; 503 when the strategy can take no more, now (with
-        Retry-After) or ever; 502 when the I/O gave no good answer; 504 when the call, or the I/O, took too
-        long. A client that leaves takes its item along.
+        500 when the model or the user's I/O raised, or the model killed its workers; 503 when the strategy
+        can take no more, now (with Retry-After) or ever; 502 when the I/O gave no good answer; 504 when the
+        call, or the I/O, took too long. A client that leaves takes its item along.
         """
         entered = self._stamp()
         await _delay(self._inject.queue_ms)
