@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
@@ -148,7 +148,8 @@ def _import(name: _Name) -> ModuleType:
     if name.path is not None:
         _refuse_another_of_that_name(name.path)
     try:
-        with redirect_stdout(sys.stderr):  # stdout may be a pipe, or one JSON document
+        # stdout may be a pipe, or one JSON document; what the code puts in the place of either is taken back
+        with redirect_stdout(sys.stderr), redirect_stderr(sys.stderr):
             return importlib.import_module(name.module)
     except (Exception, SystemExit) as error:
         raise _cannot_import(name, error) from error
