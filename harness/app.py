@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import math
 import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import BrokenExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -17,15 +16,14 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 import strategies
-from harness import downstream, worker, workloads
+from harness import answers, downstream, worker, workloads
 from harness.beat import Beat
 from harness.clock import now_ms
+from harness.errors import HarnessError, one_line
 from harness.leaving import CLIENT_LEFT, ClientLeft, unless_the_client_leaves
 from harness.options import ServerOptions
 from harness.records import Timings
 from harness.server_timing import HEADER, encode
-
-log = logging.getLogger("harness.app")
 
 WATCH = "/-/watch"
 
@@ -57,6 +55,10 @@ def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) 
                 app.state.handler = Handler(submit, ask, options)
                 app.state.about = about
                 yield
+        except strategies.Lost as error:
+            failure = _lost(error)
+            on_failure(failure)
+            raise failure from error
         except Exception as error:
             on_failure(error)
             raise
@@ -136,9 +138,9 @@ class Handler:
     async def answer(self, item: str, request: Request) -> Response:
         """200 with the I/O's value.
 
-        500 when the model raised, or killed its workers; 503 when the strategy can take no more, now (with
-        Retry-After) or ever; 502 when the I/O gave no good answer; 504 when the call, or the I/O, took too
-        long. A client that leaves takes its item along.
+        500 when the model or the user's I/O raised, or the model killed its workers; 503 when the strategy
+        can take no more, now (with Retry-After) or ever; 502 when the I/O gave no good answer; 504 when the
+        call, or the I/O, took too long. A client that leaves takes its item along.
         """
         entered = self._stamp()
         await _delay(self._inject.queue_ms)
@@ -153,11 +155,11 @@ class Handler:
         await _delay(self._inject.io_ms)
         try:
             found = await self._ask(reply.value)
-        except downstream.Broken as error:
+        except Exception as error:  # noqa: BLE001 - as above: the I/O may be the user's
             return _failed(error)
         io_done = self._stamp()
         headers = self._headers(reply, entered, resumed, io_done, found.server_ms)
-        return JSONResponse({"answer": found.value}, headers=headers)
+        return Response(answers.body(found.value), media_type="application/json", headers=headers)
 
     def _headers(
         self, reply: worker.Reply, entered: float, resumed: float, io_done: float, io_server_ms: float | None
@@ -203,9 +205,23 @@ def _failed(error: Exception) -> JSONResponse:
     headers = {}
     if isinstance(error, downstream.Broken):  # by the thousand when it is gone, and the client keeps them
         return JSONResponse({"detail": str(error)}, status_code=status)
+    said = one_line(error)
     if isinstance(error, strategies.Full):  # by the thousand when overloaded: not worth a line each
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     else:
-        log.error("answered %d: %s: %s", status, type(error).__name__, error)
-    content = {"detail": f"{type(error).__name__}: {error}"}
-    return JSONResponse(content, status_code=status, headers=headers)
+        _log(f"answered {status}: {said}")
+    return JSONResponse({"detail": said}, status_code=status, headers=headers)
+
+
+def _log(line: str) -> None:
+    """To the server's log itself: the user's code may have turned `logging` off, or replaced sys.stderr."""
+    with suppress(OSError):
+        os.write(2, f"{line}\n".encode(errors="replace"))
+
+
+def _lost(error: strategies.Lost) -> HarnessError:
+    return HarnessError(
+        f"predict() was called for the first time, and {error}.",
+        stage="workload",
+        hint="Return plain values, or results of a class that the server's process can import as well.",
+    )

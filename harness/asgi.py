@@ -17,6 +17,8 @@ Stamps are of the host's monotonic clock, which its processes share.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import re
 import time
@@ -47,54 +49,73 @@ class Done(NamedTuple):
 class timed:
     """`func` as an executor may be given it: it returns a `Done`, which `stage.take` unpacks.
 
-    Can be pickled if `func` can. What `func` raises is raised.
+    Can be pickled if `func` can. What `func` raises is raised. Stages inside of `func` count for the request
+    in which `timed(func)` was made, also in an executor's thread; in another process they do nothing.
+
+    TypeError for what has not run yet when it returns: async functions, generators, and functions that return
+    an awaitable. Put `with stage("model"):` around the `await` of those.
     """
 
     def __init__(self, func: Callable[..., Any]) -> None:
+        if _runs_later(func):
+            raise _cannot_be_timed(func)
         self.func = func
+        self._request = _current.get()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return timed, (self.func,)  # a request cannot travel
 
     def __call__(self, *args: Any, **kwargs: Any) -> Done:
-        started, cpu_ns = _now_ms(), time.thread_time_ns()
-        value = self.func(*args, **kwargs)
-        cpu_ms = (time.thread_time_ns() - cpu_ns) / 1e6
-        return Done(value, started, _now_ms(), cpu_ms, os.getpid())
+        token = _current.set(_current.get() or self._request)
+        try:
+            started, cpu_ns = _now_ms(), time.thread_time_ns()
+            value = self.func(*args, **kwargs)
+            cpu_ms = (time.thread_time_ns() - cpu_ns) / 1e6
+            done = Done(value, started, _now_ms(), cpu_ms, os.getpid())
+        finally:
+            _current.reset(token)
+        if _is_pending(value):
+            if inspect.iscoroutine(value):
+                value.close()  # nobody will await it
+            raise _cannot_be_timed(self.func)
+        return done
 
 
 class stage:
     """Context manager around a stretch of a request: `with stage("io"): …`, also around an `await`.
 
     Works in `async def` and in `def` routes; outside of a request it does nothing. Stretches of one name add
-    up. ValueError for a name that no header can hold.
+    up. One object may serve many requests, but within a request it cannot be entered again before it is
+    left: RuntimeError. ValueError for a name that no header can hold.
     """
 
     def __init__(self, name: str) -> None:
         if not _NAME.fullmatch(name) or name == _WHOLE:
             raise ValueError(f"{name!r} cannot be a stage's name: letters, digits, _ . - and not {_WHOLE!r}")
         self.name = name
-        self._taken: list[tuple[Done, float, int]] = []
 
     def __enter__(self) -> stage:
-        self._entered_ms = _now_ms()
+        request = _current.get()
+        if request is not None:
+            request.enter(self)
         return self
 
     def take(self, done: Done, batch: int = 1) -> Any:
         """The value in what `timed(func)` returned; its stamps split a stage called "model".
 
-        `batch`: requests that shared the call.
+        `batch`: requests that shared the call. Before the stage is entered this only unpacks.
         """
         if not isinstance(done, Done):
             raise TypeError(f"take() unpacks what timed(func) returns, not {type(done).__name__}")
-        self._taken.append((done, _now_ms(), batch))
+        request = _current.get()
+        if request is not None:
+            request.take(self, done, batch)
         return done.value
 
     def __exit__(self, *_: object) -> None:
         request = _current.get()
-        if request is None:
-            return
-        if self._taken and self.name == _MODEL:
-            request.add_split(self._entered_ms, self._taken)
-        else:
-            request.add(self.name, _now_ms() - self._entered_ms)
+        if request is not None:
+            request.leave(self)
 
 
 class ServerTiming:
@@ -126,25 +147,66 @@ class ServerTiming:
             _current.reset(token)
 
 
+class _Taken(NamedTuple):
+    done: Done
+    at_ms: float
+    batch: int
+
+
+class _Use(NamedTuple):
+    """One stretch between a stage's entry and its exit."""
+
+    entered_ms: float
+    taken: list[_Taken]
+
+
 class _Request:
     """What is known of one request. Threads may add to it: appending is atomic, sums are made at the end."""
 
     def __init__(self) -> None:
         self._entered_ms = _now_ms()
         self._spans: list[tuple[str, float]] = []
-        self._calls: list[tuple[Done, int]] = []
+        self._calls: dict[tuple[Any, ...], _Taken] = {}  # by the stamps: a call counts once
+        self._open: dict[stage, _Use] = {}
 
-    def add(self, name: str, duration_ms: float) -> None:
-        self._spans.append((name, duration_ms))
+    def enter(self, which: stage) -> None:
+        """RuntimeError for a stage that is open: its two stretches could not be told apart."""
+        use = _Use(_now_ms(), [])
+        if self._open.setdefault(which, use) is not use:
+            raise RuntimeError(
+                f"the stage {which.name!r} is open already in this request: "
+                f"make another for each `with stage({which.name!r}):`"
+            )
 
-    def add_split(self, entered_ms: float, taken: list[tuple[Done, float, int]]) -> None:
-        """Several calls in one stage count from the first one's start to the last one's end."""
-        started = min(done.started_ms for done, _, _ in taken)
-        ended = max(done.ended_ms for done, _, _ in taken)
-        self.add("queue", started - entered_ms)
-        self.add(_MODEL, ended - started)
-        self.add("resume", max(at_ms for _, at_ms, _ in taken) - ended)
-        self._calls += [(done, batch) for done, _, batch in taken]
+    def take(self, which: stage, done: Done, batch: int) -> None:
+        if which in self._open:
+            self._open[which].taken.append(_Taken(done, _now_ms(), batch))
+
+    def leave(self, which: stage) -> None:
+        use = self._open.pop(which, None)
+        if use is None:  # it was entered outside of this request
+            return
+        new = [taken for taken in use.taken if taken.done[1:] not in self._calls]
+        if new and which.name == _MODEL:
+            self._add_split(use.entered_ms, new)
+        else:
+            self._add(which.name, _now_ms() - use.entered_ms)
+
+    def _add(self, name: str, duration_ms: float) -> None:
+        self._spans.append((name, max(0.0, duration_ms)))
+
+    def _add_split(self, entered_ms: float, taken: list[_Taken]) -> None:
+        """Several calls in one stage count from the first one's start to the last one's end.
+
+        A call may have run before the stage was entered: then there was no queue, and the way back begins
+        with the stage.
+        """
+        started = min(one.done.started_ms for one in taken)
+        ended = max(one.done.ended_ms for one in taken)
+        self._add("queue", started - entered_ms)
+        self._add(_MODEL, ended - started)
+        self._add("resume", max(one.at_ms for one in taken) - max(ended, entered_ms))
+        self._calls |= {one.done[1:]: one for one in taken}
 
     def header(self) -> bytes:
         """The header's value so far."""
@@ -159,11 +221,34 @@ class _Request:
         ).encode()
 
     def _worker(self) -> str:
-        if not self._calls:
+        calls = list(self._calls.values())
+        if not calls:
             return ""
-        last, batch = self._calls[-1]
-        cpu_ms = sum(done.cpu_ms for done, _ in self._calls)
-        return f"cpu={cpu_ms:.3f} batch={batch} pid={last.pid}"
+        cpu_ms = sum(max(0.0, call.done.cpu_ms) for call in calls)
+        return f"cpu={cpu_ms:.3f} batch={calls[-1].batch} pid={calls[-1].done.pid}"
+
+
+def _runs_later(func: Callable[..., Any]) -> bool:
+    """Whether a call of it returns before its work is done, as far as can be seen without calling it."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    return any(
+        looks(candidate)
+        for candidate in (func, getattr(type(func), "__call__", None))  # noqa: B004  a callable object
+        for looks in (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+    )
+
+
+def _is_pending(value: Any) -> bool:
+    return inspect.isawaitable(value) or inspect.isasyncgen(value) or inspect.isgenerator(value)
+
+
+def _cannot_be_timed(func: Callable[..., Any]) -> TypeError:
+    name = getattr(func, "__qualname__", type(func).__name__)
+    return TypeError(
+        f"timed() measures a call that returns when its work is done, and {name} is async or a generator: "
+        f'use `with stage("model"):` around the await or the loop instead'
+    )
 
 
 _current: ContextVar[_Request | None] = ContextVar("request being timed", default=None)

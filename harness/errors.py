@@ -8,7 +8,7 @@ USAGE = 2
 FAILURE = 1
 INTERRUPTED = 130
 
-_LONGEST_TEXT = 500  # characters of an error that is not ours
+_LONGEST_LINE = 500  # characters of an error that is not ours
 
 
 class HarnessError(Exception):
@@ -45,12 +45,13 @@ class UsageError(HarnessError):
 
 
 def one_line(error: BaseException) -> str:
-    """Type and text of any error in one line of bounded length, also where `str` of it raises."""
+    """Type and text of any error in one printable line of bounded length, whatever its class does."""
     try:
-        text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 - it may be a class of the user's own
-        text = "its text cannot be shown"
-    return f"{type(error).__name__}: {text[:_LONGEST_TEXT]}".removesuffix(": ")
+        said = str(error)
+    except BaseException as another:  # noqa: BLE001 - the `__str__` of a user's class may raise anything
+        said = f"(its message cannot be shown: {type(another).__name__})"
+    text = f"{type(error).__name__}: {said}"[:_LONGEST_LINE]
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split()).removesuffix(":")
 
 
 def known(

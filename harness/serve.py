@@ -100,7 +100,8 @@ def _report(error: Exception) -> None:
     from harness.errors import to_parent
 
     reported = to_parent(error, failed="The server cannot start", stage="server")
-    sys.stderr.write(f"{ERROR_MARK}{json.dumps(reported)}\n")
+    # on a line of its own: what was printed before may have ended without a newline
+    sys.stderr.write(f"\n{ERROR_MARK}{json.dumps(reported)}\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from harness.stdout import document
+
 if TYPE_CHECKING:
     from harness.screen import Screen
 
@@ -46,7 +48,9 @@ def console(*, stderr: bool = False) -> Screen:
 
 def print_json(data: Any) -> None:
     """Print one JSON document on stdout, in ASCII, and nothing else there. NaN and infinity become null."""
-    console().print(json.dumps(_finite(data), indent=1, allow_nan=False), soft_wrap=True)
+    stream = document()
+    stream.write(json.dumps(_finite(data), indent=1, allow_nan=False) + "\n")
+    stream.flush()
 
 
 def _finite(data: Any) -> Any:

@@ -12,16 +12,22 @@ threads at once.
 Every strategy promises:
 
 * when it has opened, every worker has finished ``setup`` and the warm-up ``call([setup()])``, once each;
-* what ``setup`` raises reaches whoever opens, what ``call`` raises reaches whoever submits, as it was raised;
+* what ``setup`` raises reaches whoever opens, what ``call`` raises reaches whoever submits, at once and as it
+  was raised. Words in a RuntimeError replace what cannot be pickled and unpickled on its way, and what no
+  task may raise: StopIteration, StopAsyncIteration, and what is no `Exception` (SystemExit, CancelledError);
+* a result that cannot be pickled and unpickled on its way is `Lost`; that of the warm-up fails the opening;
+* none of this harms another call, nor a later one;
 * ``submit(item)`` answers with the result that ``call([item])`` would give;
 * it really runs ``worker_count(options)`` calls at once, and ``WHEN_FULL`` says what becomes of one more:
   it waits, or `Full` is raised at once;
 * ``submit.is_able()`` is false from at most a second after nothing can be served any more, as far as the
   strategy can know: a call that hangs is a call that runs;
 * leaving, also by an exception or a cancellation and also when opening failed, waits for the calls that run,
-  cancels those that wait, and leaves no thread and no child process behind. Exempt: the event loop's own
-  threads under `default_pool`, anyio's idle ones under `anyio_limiter`, multiprocessing's resource tracker
-  and fork server where there are child processes.
+  cancels those that wait, and leaves no thread and no child process behind, nor what a worker has started.
+  Exempt: the event loop's own threads under `default_pool`, anyio's idle ones under `anyio_limiter`,
+  multiprocessing's resource tracker and fork server where there are child processes.
+
+A call may start processes of its own, in every strategy.
 
 A strategy is not aware of models, HTTP, time or measurements.
 A new one is one file here and its name in `NAMES`.
@@ -145,6 +151,10 @@ class Poisoned(Exception):
 
 class TimedOut(Exception):
     """The call took longer than it may; its worker was killed."""
+
+
+class Lost(Exception):
+    """The call returned, but its result could not be brought back from the worker."""
 
 
 class UnknownStrategy(LookupError):

@@ -14,9 +14,11 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from strategies import Call, Item, Result, Setup, Submit
+from strategies._outcome import Outcome, attempt
 from strategies._pool import close
 
 PATIENCE_S = 600.0  # from the first warm worker to the last
@@ -89,7 +91,8 @@ class _Adapted:
         self.warm_ups: list[Future[Any]] = []
 
     async def __call__(self, item: Item) -> Result:
-        (result,) = await asyncio.wrap_future(self._submit(run, self._work, [item]))
+        outcome = await asyncio.wrap_future(self._submit(run, self._work, [item]))
+        (result,) = outcome.get()
         return result
 
     def is_able(self) -> bool:
@@ -99,7 +102,7 @@ class _Adapted:
             return False
         return True
 
-    def warm_up(self, hold_s: float) -> "Future[tuple[int, int]]":
+    def warm_up(self, hold_s: float) -> "Future[Outcome]":
         future = self.pool.submit(meet, self._work, hold_s)
         self.warm_ups.append(future)
         return future
@@ -127,7 +130,8 @@ async def _meet_all(submit: _Adapted, workers: int) -> None:
         for answer in await asyncio.shield(asyncio.gather(*round_, return_exceptions=True)):
             if isinstance(answer, BaseException):
                 raise answer
-            met.add(answer)
+            ((_, worker),) = answer.get()
+            met.add(worker)
         hold_s = min(2 * hold_s, _LONGEST_HOLD_S)
 
 
@@ -140,23 +144,36 @@ def _nothing() -> None:
 _ready = threading.local()  # what this very worker, be it a thread or a process, has set up
 
 
-def run(work: Work, items: list[Item]) -> list[Result]:
+def run(work: Work, items: list[Item]) -> Outcome:
     """The call, after the set-up where that has not been done yet."""
+    return attempt(partial(_call, work), items)
+
+
+def _call(work: Work, items: list[Item]) -> list[Result]:
     _set_up(work)
     return work.call(items)
 
 
-def meet(work: Work, hold_s: float) -> tuple[int, int]:
-    """Set up, stay a while so that the others get a warm-up of their own, and say who this is."""
-    _set_up(work)
+def meet(work: Work, hold_s: float) -> Outcome:
+    """Set up, stay a while so that the others get a warm-up of their own, and say who this is.
+
+    The result of the warm-up comes back, so that one that cannot is known before the first item.
+    """
+    return attempt(partial(_stay, work, hold_s), [None])
+
+
+def _stay(work: Work, hold_s: float, _: list[Item]) -> list[tuple[list[Result], tuple[int, int]]]:
+    results = _set_up(work)
     time.sleep(hold_s)
-    return os.getpid(), threading.get_ident()
+    return [(results, (os.getpid(), threading.get_ident()))]
 
 
-def _set_up(work: Work) -> None:
+def _set_up(work: Work) -> list[Result]:
+    """The results of the warm-up; none where it was done before."""
     if getattr(_ready, "key", None) == work.key:
-        return
+        return []
     if work.begin is not None:
         work.begin()
-    work.call([work.setup()])
+    results = work.call([work.setup()])
     _ready.key = work.key
+    return results

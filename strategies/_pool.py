@@ -10,6 +10,7 @@ from threading import Barrier, Thread
 from typing import Any
 
 from strategies import Call, Item, Result, Setup, Submit
+from strategies._outcome import Outcome, attempt
 
 
 class PoolSubmit:
@@ -20,7 +21,8 @@ class PoolSubmit:
         self._call = call
 
     async def __call__(self, item: Item) -> Result:
-        (result,) = await asyncio.wrap_future(self._pool.submit(self._call, [item]))
+        outcome = await asyncio.wrap_future(self._pool.submit(attempt, self._call, [item]))
+        (result,) = outcome.get()
         return result
 
     def is_able(self) -> bool:
@@ -34,35 +36,40 @@ class PoolSubmit:
 
 @asynccontextmanager
 async def serving(
-    pool: Executor, warm_up: Callable[[], None], everyone: Barrier, submit: Submit
+    pool: Executor, warm_up: Callable[[], Outcome], everyone: Barrier, submit: Submit
 ) -> AsyncIterator[Submit]:
     """Run ``warm_up`` once in each worker of ``pool``, then give its submit; on leaving, close ``pool``.
 
-    Before it returns or raises, ``warm_up`` must meet the others at ``everyone``, a barrier with one party
+    Before it returns, ``warm_up`` must meet the others at ``everyone``, a barrier with one party
     per worker: pools start workers lazily, and one that is held there cannot do another's warm-up.
     """
-    warm_ups: list[Future[None]] = []
+    warm_ups: list[Future[Outcome]] = []
     try:
         warm_ups += _start(pool, warm_up, everyone)
         # shielded: cancelling the warm-up of one worker would leave the others at the barrier
-        await asyncio.shield(asyncio.gather(*map(asyncio.wrap_future, warm_ups)))
+        for outcome in await asyncio.shield(asyncio.gather(*map(asyncio.wrap_future, warm_ups))):
+            outcome.get()
         yield submit
     finally:
         await close(pool, warm_ups)
 
 
-def warm_up_thread(setup: Setup, call: Call, everyone: Barrier) -> None:
+def warm_up(setup: Setup, call: Call) -> Outcome:
+    """Set up and call once. The result comes back, so that one that cannot is known before the first item."""
+    return attempt(lambda _: call([setup()]), [None])
+
+
+def warm_up_thread(setup: Setup, call: Call, everyone: Barrier) -> Outcome:
     """The warm-up where workers are threads. One that fails meets the others all the same.
 
     Were it to break the barrier, the opener could hear of that first, and not of the failure.
     """
-    try:
-        call([setup()])
-    finally:
-        everyone.wait()
+    outcome = warm_up(setup, call)
+    everyone.wait()
+    return outcome
 
 
-def _start(pool: Executor, warm_up: Callable[[], None], everyone: Barrier) -> list[Future[None]]:
+def _start(pool: Executor, warm_up: Callable[[], Outcome], everyone: Barrier) -> list[Future[Outcome]]:
     """One warm-up for each worker; nobody is left at the barrier if they cannot all be started.
 
     And then one call of nothing: a process pool lists the workers it watches when a submit wakes it, and only
@@ -77,8 +84,9 @@ def _start(pool: Executor, warm_up: Callable[[], None], everyone: Barrier) -> li
         raise
 
 
-def _nothing() -> None:
+def _nothing() -> Outcome:
     """Do nothing."""
+    return Outcome()
 
 
 async def close(pool: Executor, warm_ups: list[Future[Any]]) -> None:

@@ -9,7 +9,8 @@ has waited for ``max_wait_ms``; and only while such waiting pays. A lone user is
 waits; eight users who each wait for their answer are a batch of eight, not two batches of four that take
 turns; and where arrivals do not depend on answers, waiting fails, and soon is hardly tried any more.
 
-An exception of a batch says nothing about which item it was: each is then tried alone.
+An exception of a batch says nothing about which item it was, and neither does a result that is `Lost`: each
+item is then tried alone.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from typing import NamedTuple
 
 import strategies
 from strategies import Call, Full, Item, Options, Result, Setup, Submit
+from strategies._outcome import counted
 
 SUMMARY = "as one call on all that wait, in a thread or wherever over says: dynamic micro-batches"
 WHEN_FULL = (
@@ -72,7 +74,7 @@ def _one_batch(setup: Setup) -> list[Item]:
 
 def _call_each(call: Call, batches: list[list[Item]]) -> list[list[Result]]:
     """What runs in the worker: to the strategy that runs it, a batch is one item."""
-    return [call(batch) for batch in batches]
+    return [counted(call, batch) for batch in batches]
 
 
 class _Job(NamedTuple):

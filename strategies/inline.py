@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from strategies import Call, Item, Options, Result, Setup, Submit
+from strategies._outcome import attempt
+from strategies._pool import warm_up
 
 SUMMARY = "on the event loop itself: no hand-over, and nothing else runs meanwhile"
 WHEN_FULL = (
@@ -26,7 +28,7 @@ def worker_count(options: Options) -> int:  # noqa: ARG001  there is one event l
 @asynccontextmanager
 async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:  # noqa: ARG001  it takes none
     """See the contract in `strategies`. Setup, too, stops the loop."""
-    call([setup()])
+    warm_up(setup, call).get()
     yield _Inline(call)
 
 
@@ -35,7 +37,7 @@ class _Inline:
         self._call = call
 
     async def __call__(self, item: Item) -> Result:
-        (result,) = self._call([item])
+        (result,) = attempt(self._call, [item]).get()
         return result
 
     def is_able(self) -> bool:

@@ -16,7 +16,8 @@ from threading import Barrier
 
 from strategies import Call, Options, Setup, Submit
 from strategies._child import follow_parent
-from strategies._pool import PoolSubmit, serving
+from strategies._outcome import Outcome
+from strategies._pool import PoolSubmit, serving, warm_up
 
 SUMMARY = "in a pool of child processes, each with its own interpreter and its own model"
 WHEN_FULL = (
@@ -52,22 +53,21 @@ async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Subm
 # The rest runs in the worker. A barrier cannot be pickled into a task, only handed to a process that is being
 # started; so the initializer leaves it here for the warm-up to find.
 _everyone: Barrier
-_failure: BaseException | None = None
+_outcome: Outcome
 
 
 def _begin(setup: Setup, call: Call, everyone: Barrier) -> None:
-    """Initialize a worker: tie its life to its parent's, then load and warm up."""
-    global _everyone, _failure
+    """Initialize a worker: tie its life to its parent's, then load and warm up.
+
+    What goes wrong is kept: out of an initializer it would only be "BrokenProcessPool".
+    """
+    global _everyone, _outcome
     follow_parent()
     _everyone = everyone
-    try:
-        call([setup()])
-    except BaseException as failure:  # noqa: BLE001  out of an initializer it would only be "BrokenProcessPool"
-        _failure = failure
+    _outcome = warm_up(setup, call)
 
 
-def _warm_up() -> None:
-    """Meet the other workers; raise what went wrong when this one began."""
+def _warm_up() -> Outcome:
+    """Meet the other workers; what came of it when this one began."""
     _everyone.wait()
-    if _failure:
-        raise _failure
+    return _outcome

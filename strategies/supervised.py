@@ -23,8 +23,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from strategies import Call, Full, Item, Options, Poisoned, Result, Setup, Submit, TimedOut
-from strategies._child import follow_parent
-from strategies._pool import beside_the_loop
+from strategies._child import follow_parent, kill_tree
+from strategies._outcome import Outcome, attempt
+from strategies._pool import beside_the_loop, warm_up
 
 SUMMARY = "in child processes that are replaced when they die or hang, behind a bounded queue"
 WHEN_FULL = (
@@ -210,7 +211,7 @@ class _Worker:
         self._timer: asyncio.TimerHandle | None = None
         self._began = 0.0
         self.job: _Job | None = None
-        self.warm: asyncio.Future[None] = loop.create_future()
+        self.warm: asyncio.Future[Any] = loop.create_future()
         self.warm.add_done_callback(lambda warm: warm.cancelled() or warm.exception())  # nobody need ask
         loop.add_reader(pipe.fileno(), self._hear)
 
@@ -234,28 +235,29 @@ class _Worker:
         self._loop.remove_reader(self._pipe.fileno())
         self._stop_timer()
         if not self.is_warm:
-            self._process.kill()  # a set-up may take long, and what it was for will not come
+            kill_tree(self._process)  # a set-up may take long, and what it was for will not come
         self.warm.cancel()
         return self._process, self._pipe
 
     def _hear(self) -> None:
         try:
-            is_good, value = pickle.loads(self._pipe.recv_bytes())  # noqa: S301  our own child wrote it
+            received = self._pipe.recv_bytes()
         except (EOFError, OSError):
             self._die()
-        except Exception as error:  # noqa: BLE001  a result that cannot be unpickled here
-            self._settle(is_good=False, value=error)
         else:
-            self._settle(is_good=is_good, value=value)
+            self._settle(pickle.loads(received))  # noqa: S301  our own child wrote it
 
-    def _settle(self, *, is_good: bool, value: Any) -> None:
+    def _settle(self, outcome: Outcome) -> None:
         self._stop_timer()
         job, self.job = self.job, None
         if job is not None:
             self._crew.took(self._loop.time() - self._began)
         answer = self.warm if job is None else job.answer
         if not answer.done():
-            answer.set_result(value) if is_good else answer.set_exception(value)
+            try:
+                answer.set_result(outcome.get()[0])
+            except Exception as error:  # noqa: BLE001  it belongs to whoever submitted
+                answer.set_exception(error)
         if self.is_warm:
             self._crew.is_ready(self)
         else:  # its set-up has raised: it will never be of use, and another may fare better
@@ -264,7 +266,6 @@ class _Worker:
     def _take_too_long(self, timeout_s: float) -> None:
         if self.job is not None and not self.job.answer.done():
             self.job.answer.set_exception(TimedOut(f"the call took longer than {timeout_s:g} s"))
-        self._process.kill()
         self._die()
 
     def _die(self) -> None:
@@ -273,7 +274,7 @@ class _Worker:
         pipe.close()
         self._stop_timer()
         job, self.job = self.job, None
-        process.kill()  # it may live and only have closed its pipe
+        kill_tree(process)  # it may live and only have closed its pipe
         process.join()
         process.close()
         self._crew.has_died(self, job)
@@ -292,7 +293,7 @@ def _end(workers: list[tuple[BaseProcess, Connection]]) -> None:
         pipe.close()
     for process, _ in workers:
         process.join(ENDS_WITHIN_S)
-        process.kill()
+        kill_tree(process)
         process.join()
         process.close()
 
@@ -304,34 +305,11 @@ def _serve(pipe: Connection, setup: Setup, call: Call) -> None:
     """Warm up, then answer items until the pipe is closed."""
     follow_parent()
     with suppress(EOFError, BrokenPipeError):  # that is how it is told to end
-        _answer(pipe, partial(_warm_up, setup, call))
+        pipe.send_bytes(pickle.dumps(warm_up(setup, call)))
         while True:
-            _answer(pipe, partial(_call_one, call, pipe.recv_bytes()))
+            payload = pipe.recv_bytes()
+            pipe.send_bytes(pickle.dumps(attempt(partial(_call, call), [payload])))
 
 
-def _warm_up(setup: Setup, call: Call) -> None:
-    call([setup()])
-
-
-def _call_one(call: Call, payload: bytes) -> Result:
-    (result,) = call([pickle.loads(payload)])  # noqa: S301  our own parent wrote it
-    return result
-
-
-def _answer(pipe: Connection, work: Any) -> None:
-    """Send what came of it; what cannot be pickled is an answer, too."""
-    try:
-        answer = pickle.dumps((True, work()))
-    except BaseException as error:  # noqa: BLE001  it belongs to whoever submitted
-        answer = _told(error)
-    pipe.send_bytes(answer)
-
-
-def _told(error: BaseException) -> bytes:
-    """The exception itself, if it can travel and a task can raise it without stopping the parent's loop."""
-    if isinstance(error, Exception) and not isinstance(error, StopIteration):
-        with suppress(Exception):  # some can be pickled, but not back again
-            answer = pickle.dumps((False, error))
-            pickle.loads(answer)  # noqa: S301  our own
-            return answer
-    return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
+def _call(call: Call, payloads: list[bytes]) -> list[Result]:
+    return call([pickle.loads(payload) for payload in payloads])  # noqa: S301  our own parent wrote it

@@ -370,7 +370,7 @@ def test_a_flag_sets_the_bound_and_leaves_the_other_criteria() -> None:
     assert (changed.exclude.steal_share, changed.exclude.foreign_cpu) == (0.2, 0.7)
 
 
-def test_many_processes_are_shown_in_a_line() -> None:
+def test_many_processes_are_shown_one_line() -> None:
     commands = ["gunicorn", *["python worker.py"] * 5, "a", "b", "c", "d"]
     about = {"processes": [{"pid": pid, "command": command} for pid, command in enumerate(commands)]}
     one = {"processes": [{"pid": 1, "command": "mosec"}]}

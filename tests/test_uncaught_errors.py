@@ -65,7 +65,7 @@ class Unprintable(Exception):
     [
         (ValueError("two\nlines"), "ValueError: two lines"),
         (ValueError(), "ValueError"),
-        (Unprintable(), "Unprintable: its text cannot be shown"),
+        (Unprintable(), "Unprintable: (its message cannot be shown: ValueError)"),
         (ExceptionGroup("several", [ValueError("a")]), "ExceptionGroup: several (1 sub-exception)"),
     ],
 )
@@ -116,6 +116,6 @@ def test_a_server_reports_an_uncaught_error_of_its_start() -> None:
     )
 
     assert done.returncode == 3
-    (line,) = done.stderr.splitlines()
+    (line,) = done.stderr.strip().splitlines()
     told = json.loads(line.removeprefix("EXECBENCH-ERROR "))
     assert told["what"].startswith("The server cannot start: OSError: ")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import typer
 
-from harness import bounds
+from harness import bounds, stdout
 from harness.errors import UsageError, shortened
 
 Strategies = Annotated[
@@ -172,7 +172,19 @@ Out = Annotated[
     Path | None,
     typer.Option(help="The run's folder (default: results/<time>-<plan>); must not exist."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the results as one JSON document.")]
+
+
+def _keep_stdout(as_json: bool) -> bool:
+    """Before anything of the user's is imported."""
+    if as_json:
+        stdout.keep_for_document()
+    return as_json
+
+
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", callback=_keep_stdout, help="Print the results as one JSON document."),
+]
 
 
 Blocks = Annotated[

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from harness.server import Server
 
 
+_SHOWN_AT_ONCE = 65_536  # bytes
+
+
 @flags.spread
 def serve(
     strategy: Annotated[str, typer.Argument(help="Where the model runs; see `execbench list`.")],
@@ -52,12 +55,15 @@ def _serve(plan: Plan, port: int) -> None:
 
 
 def _follow(child: Server, io: Services, log: Path) -> None:
-    """Show the server's log as it grows, until the server ends."""
+    """Show the server's log as it grows, until the server ends. It may hold any bytes: users' code prints."""
+    import codecs
     import time
 
-    with log.open() as stream:
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    with log.open("rb") as stream:
         while True:
-            sys.stderr.write(stream.read())
+            while some := stream.read(_SHOWN_AT_ONCE):
+                sys.stderr.write(decoder.decode(some))
             child.check_alive(stage="serving")
             for died in io.newly_dead():
                 typer.echo(died, err=True)

@@ -80,7 +80,7 @@ async def _drop(dsn: str, name: str) -> str:
     except HarnessError as error:
         return error.what.removesuffix(".")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        return _in_a_line(error)
+        return _one_line(error)
     return ""
 
 
@@ -115,13 +115,13 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 def _refused(what: str, error: Exception) -> HarnessError:
     return HarnessError(
-        f"The database {what}: {_in_a_line(error)}.",
+        f"The database {what}: {_one_line(error)}.",
         stage="io",
         hint="--io-dsn has the form postgresql://user@host:5432/database; the password goes into PGPASSWORD.",
     )
 
 
-def _in_a_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 

@@ -16,7 +16,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import harness
 from harness import text_files
-from harness.errors import UsageError, shortened
+from harness.errors import UsageError, one_line, shortened
 
 STAGE = "workload"
 LONGEST_REASON = 500
@@ -107,12 +107,7 @@ def texts(code: Code, seed: int) -> Iterator[str]:
 
 def told(error: BaseException) -> str:
     """An exception of the user's code in a line, and where in their code it came from."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - theirs as well
-        text = ""
-    what = f"{type(error).__name__}: {text}".strip().split("\n", 1)[0].rstrip(": .")
-    what = shortened(what, LONGEST_REASON)
+    what = shortened(one_line(error).rstrip(": ."))
     where = _where(error)
     return f"{what} ({where})" if where else what
 
@@ -158,7 +153,8 @@ def _import(name: _Name) -> ModuleType:
     if name.path is not None:
         _refuse_another_of_that_name(name.path)
     try:
-        with redirect_stdout(sys.stderr):  # stdout may be a pipe, or one JSON document
+        # stdout may be a pipe, or one JSON document; what the code puts in the place of either is taken back
+        with redirect_stdout(sys.stderr), redirect_stderr(sys.stderr):
             return importlib.import_module(name.module)
     except KeyboardInterrupt:
         raise
@@ -299,11 +295,11 @@ def _again_and_again(code: Code, seed: int) -> Iterator[str]:
     while True:
         given = code.payloads(seed)
         if isinstance(given, str) or not isinstance(given, Iterable):
-            raise _no_texts(code, f"gives {given!r:.40}")
+            raise _no_texts(code, f"gives {shown(given)}")
         is_empty = True
         for text in given:
             if not isinstance(text, str):
-                raise _no_texts(code, f"gives {text!r:.40} as a text")
+                raise _no_texts(code, f"gives {shown(text)} as a text")
             is_empty = False
             yield text
         if is_empty:
@@ -316,6 +312,14 @@ def _no_texts(code: Code, what: str) -> UsageError:
         stage=STAGE,
         hint="It should be: def payloads(seed) -> an iterator of texts (str).",
     )
+
+
+def shown(value: Any) -> str:
+    """The beginning of its repr, which may raise."""
+    try:
+        return f"{value!r:.40}"
+    except Exception as error:  # noqa: BLE001  a class of the user's may raise anything
+        return f"(its repr raises {type(error).__name__})"
 
 
 def _where(error: BaseException) -> str:

@@ -8,11 +8,12 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Set, Sized
 from contextlib import contextmanager, redirect_stdout
 from itertools import islice
 from typing import Any
 
+from harness import answers
 from harness.errors import HarnessError, UsageError
 from harness.options import ARTICLE_SENTENCE, WorkloadOptions
 from harness.workloads import _code, _texts
@@ -70,12 +71,13 @@ class Workload:
 
     def predict(self, model: Any, items: list[str]) -> list[Any]:
         """HarnessError for another number of results than items: they cannot be told apart any more."""
-        given = self._code.predict(model, items)
+        given = self._code.predict(model, list(items))  # it may use up its list
         if isinstance(given, str | bytes | Mapping | Set) or not hasattr(given, "__iter__"):
-            raise self._no_results(f"gave {type(given).__name__} {given!r:.40}", items)
-        results = list(given)
+            raise self._no_results(f"gave {type(given).__name__} {_code.shown(given)}", items)
+        results = list(islice(given, len(items) + 1))  # a generator may never end
         if len(results) != len(items):
-            raise self._no_results(f"gave {len(results)} results", items)
+            count = "too many" if len(results) > len(items) else len(results)
+            raise self._no_results(f"gave {len(given) if isinstance(given, Sized) else count} results", items)
         return results
 
     def _no_results(self, what: str, items: list[str]) -> HarnessError:
@@ -86,8 +88,9 @@ class Workload:
         )
 
     def answer(self, result: Any) -> Any:
-        """The result itself if JSON can say it in short."""
-        return result if _is_short_json(result) else "ok"
+        """What JSON says of the result, if it can in short."""
+        said = answers.as_json(result, _LONGEST_ANSWER)
+        return answers.UNSAID if said is None else json.loads(said)
 
     def payloads(self, seed: int) -> Iterator[str]:
         """The user's; without any, questions as they are asked of the built-in model."""
@@ -139,16 +142,3 @@ def _blaming(what: str) -> Iterator[None]:
         raise HarnessError(
             f"{what} raised {_code.told(error)}.", stage=_code.STAGE, hint=_code.WITH_TRACEBACK
         ) from error
-
-
-def _is_short_json(result: Any) -> bool:
-    """Stops as soon as it is too long: this runs on the event loop, for every request."""
-    length = 0
-    try:
-        for piece in json.JSONEncoder(allow_nan=False).iterencode(result):
-            length += len(piece)
-            if length > _LONGEST_ANSWER:
-                return False
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return True

@@ -1,0 +1,119 @@
+"""The outcome of a call. Every strategy runs its calls through `attempt`, wherever they run.
+
+A call may raise anything and return anything. Much of that cannot pass through a future, a task or a pipe:
+asyncio's futures refuse StopIteration, SystemExit stops the event loop, CancelledError looks like a client
+that left, and an exception that cannot be unpickled breaks a whole pool. An `Outcome` can always be passed
+on. It raises in the task of whoever submitted.
+"""
+
+import pickle
+import traceback
+from contextlib import suppress
+from typing import Any
+
+from strategies import Call, Item, Lost, Result
+
+
+class WorkerTraceback(Exception):
+    """The ``__cause__`` of an exception from another process: where it was raised there."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+class Outcome:
+    """The result of a call, or what it raised. Pickling and unpickling it never fail."""
+
+    def __init__(self, result: Any = None, error: BaseException | None = None) -> None:
+        self._result = result
+        self._error = error
+
+    def get(self) -> Any:
+        """The result. Raises what the call raised, or a RuntimeError that says it in words.
+
+        Words replace what no task may raise: StopIteration, and what is no `Exception`.
+        """
+        if self._error is None:
+            return self._result
+        if _can_be_raised(self._error):
+            raise self._error
+        raise RuntimeError(in_words(self._error)) from self._error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._error is not None:
+            return _unpickle_error, (_pickle_error(self._error), in_words(self._error), _trace(self._error))
+        try:
+            return _unpickle_result, (pickle.dumps(self._result, pickle.HIGHEST_PROTOCOL),)
+        except BaseException as error:  # noqa: BLE001  a result's own methods may raise anything
+            return _lost, (f"the result cannot be pickled: {in_words(error)}",)
+
+
+def attempt(call: Call, items: list[Item]) -> Outcome:
+    """Call, and keep what came of it. Runs in the worker."""
+    try:
+        return Outcome(counted(call, items))
+    except BaseException as error:  # noqa: BLE001  it belongs to whoever submitted
+        return Outcome(error=error)
+
+
+def counted(call: Call, items: list[Item]) -> list[Result]:
+    """The results, one for each item. Raises ValueError for another number."""
+    count = len(items)  # before the call, which may change its list
+    results = call(items)
+    if len(results) != count:
+        raise ValueError(f"the call gave {len(results)} results for {count} items")
+    return results
+
+
+def in_words(error: BaseException) -> str:
+    """``TypeName: message``, also of an exception whose ``__str__`` raises."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except BaseException as another:  # noqa: BLE001  as it may
+        return f"{name} (its message cannot be shown: {type(another).__name__})"
+
+
+def _can_be_raised(error: BaseException) -> bool:
+    """Whether a task can raise it without being mistaken for one that has ended, or stopping the loop."""
+    return isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration)
+
+
+def _pickle_error(error: BaseException) -> bytes:
+    """Empty for an exception that cannot be pickled, or should not be raised anyway."""
+    if _can_be_raised(error):
+        with suppress(BaseException):
+            return pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
+    return b""
+
+
+def _trace(error: BaseException) -> str:
+    """Empty where it cannot be shown."""
+    with suppress(BaseException):
+        return "".join(traceback.format_exception(error))
+    return ""
+
+
+# -- where the outcome arrives -------------------------------------------------------------------------
+
+
+def _unpickle_result(payload: bytes) -> Outcome:
+    try:
+        return Outcome(pickle.loads(payload))  # noqa: S301  our own worker wrote it
+    except BaseException as error:  # noqa: BLE001  a result's own methods may raise anything
+        return _lost(f"the result cannot be unpickled where it was asked for: {in_words(error)}")
+
+
+def _unpickle_error(payload: bytes, words: str, trace: str) -> Outcome:
+    error: Any = None
+    with suppress(BaseException):  # many exceptions can be pickled and not unpickled
+        error = pickle.loads(payload)  # noqa: S301  as above
+    if not isinstance(error, Exception) or not _can_be_raised(error):
+        error = RuntimeError(words)
+    with suppress(BaseException):
+        error.__cause__ = WorkerTraceback(trace)
+    return Outcome(error=error)
+
+
+def _lost(why: str) -> Outcome:
+    return Outcome(error=Lost(why))
