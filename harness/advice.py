@@ -83,7 +83,7 @@ def _where_to_look(record: Mapping[str, Any]) -> str:
     """Why nothing was answered: we have the log of a server only where we have started it."""
     if has_logs(record):
         return "The servers' logs are in the run's folder."
-    return "The warnings say what the server answered; its own log may say why."
+    return "The warnings say why; the server's own log may say more."
 
 
 # -- nothing to choose from ------------------------------------------------------------------------------

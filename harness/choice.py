@@ -104,8 +104,9 @@ def of(found: Inputs) -> Choice:
 
 
 def answered_of(summary: pd.DataFrame) -> pd.DataFrame:
-    """The rows of arms and loads whose median request got a good answer."""
-    return summary if summary.empty else summary[summary["latency_p50_ms"] < math.inf]
+    """The rows of arms and loads that have a sound trial, and whose median request got a good answer."""
+    sound = summary if summary.empty else summary[summary["blocks"] > 0]
+    return sound if sound.empty else sound[sound["latency_p50_ms"] < math.inf]
 
 
 def _of_many(found: Inputs, none: Choice) -> Choice:

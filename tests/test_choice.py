@@ -113,6 +113,7 @@ def _summary(arm: str, one: Arm, load: str) -> dict[str, Any]:
         "rate_per_s": math.nan,
         "throughput_per_s": rate,
         "latency_p50_ms": users / rate * 1e3,
+        "blocks": 24,
         "latency_mean_ms": users / rate * 1e3,
         "requests": 1000,
         "failed": one.failed,
