@@ -8,7 +8,9 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from harness.errors import UsageError
+from harness.errors import UsageError, shortened
+
+LONGEST_PATH = 300  # that a message repeats
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -22,11 +24,13 @@ def read_text(path: Path, stage: str, at_most_bytes: int) -> str:
         text = decoded(read_bytes(path, stage, at_most_bytes))
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"The file {path} is not UTF-8 (byte {error.start}).", stage=stage, hint="Save it as UTF-8."
+            f"The file {_named(path)} is not UTF-8 (byte {error.start}).",
+            stage=stage,
+            hint="Save it as UTF-8.",
         ) from error
     if "\0" in text:
         raise UsageError(
-            f"The file {path} holds a NUL character, so it is no text file.",
+            f"The file {_named(path)} holds a NUL character, so it is no text file.",
             stage=stage,
             hint="Save it as UTF-8.",
         )
@@ -40,11 +44,11 @@ def read_bytes(path: Path, stage: str, at_most_bytes: int) -> bytes:
             size = os.fstat(stream.fileno()).st_size
             data = b"" if size > at_most_bytes else stream.read(at_most_bytes + 1)
     except OSError as error:
-        raise UsageError(f"The file {path} cannot be read: {error.strerror}.", stage=stage) from error
+        raise UsageError(f"The file {_named(path)} cannot be read: {error.strerror}.", stage=stage) from error
     except ValueError as error:  # NUL, or what the file system cannot encode
-        raise UsageError(f"{str(path)!r} cannot be the path of a file: {error}.", stage=stage) from error
+        raise UsageError(f"{_named(path)} cannot be the path of a file: {error}.", stage=stage) from error
     if max(size, len(data)) > at_most_bytes:
-        raise UsageError(f"The file {path} is larger than {_size(at_most_bytes)}.", stage=stage)
+        raise UsageError(f"The file {_named(path)} is larger than {_size(at_most_bytes)}.", stage=stage)
     return data
 
 
@@ -54,7 +58,7 @@ def _opened(path: Path, stage: str) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UsageError(
-            f"{path} is not a regular file.", stage=stage, hint="Give the path of a file on a disk."
+            f"{_named(path)} is not a regular file.", stage=stage, hint="Give the path of a file on a disk."
         )
     return os.fdopen(descriptor, "rb")
 
@@ -69,6 +73,10 @@ def in_utf8(data: bytes) -> bytes:
     if data.startswith(_UTF_16):
         return data.decode("utf-16").encode()
     return data.removeprefix(codecs.BOM_UTF8)
+
+
+def _named(path: Path) -> str:
+    return shortened(str(path), LONGEST_PATH)
 
 
 def _size(count: int) -> str:
