@@ -11,6 +11,7 @@ REQUESTS = 10_000_000  # of one trial: they are kept in memory until it ends
 BLOCKS = 10_000
 TRIALS = 100_000  # of a run: arms times loads times blocks
 SEED = 10**12  # a run's; each of its blocks has a seed of its own, a million times as large
+BLOCK_SEED = 10**18 + 10**6
 PROCESSES = 256  # uvicorn's workers
 THREADS = 1_024  # of torch, or of ONNX Runtime
 DIMENSIONS = 100_000

@@ -75,7 +75,7 @@ def compare(first: str, second: str | None, *, force: bool, all_pairs: bool = Fa
 def _split(text: str) -> tuple[Path, str | None]:
     """RUN or RUN:ARM; a folder may have a colon in its name."""
     folder, colon, arm = text.rpartition(":")
-    if not colon or Path(text).is_dir():
+    if not colon or store.is_folder(Path(text)):
         return Path(text), None
     return Path(folder), arm
 

@@ -34,8 +34,9 @@ LONGEST_QUOTE = 80
 
 
 def shortened(text: str, most: int = LONGEST_QUOTE) -> str:
-    """The text as a message quotes it: of a long one the beginning."""
-    return text if len(text) <= most else f"{text[:most]}…"
+    """The text as a message quotes it: of a long one the beginning, and nothing that no terminal can show."""
+    text = text if len(text) <= most else f"{text[:most]}…"
+    return text.encode(errors="backslashreplace").decode()
 
 
 class UsageError(HarnessError):

@@ -50,6 +50,7 @@ Users = Annotated[int, Field(gt=0, le=bounds.USERS)]
 Requests = Annotated[int, Field(gt=0, le=bounds.REQUESTS)]
 PerSecond = Annotated[float, Field(gt=0, le=bounds.PER_S)]
 Seed = Annotated[int, Field(ge=0, le=bounds.SEED)]
+BlockSeed = Annotated[int, Field(ge=0, le=bounds.BLOCK_SEED)]
 Workers = Annotated[int, Field(gt=0, le=strategies.MOST_WORKERS)]
 Processes = Annotated[int, Field(gt=0, le=bounds.PROCESSES)]
 Threads = Annotated[int, Field(gt=0, le=bounds.THREADS)]
@@ -69,7 +70,11 @@ PROBLEMS_TOLD = 5
 
 def explain(error: ValidationError) -> str:
     """What is wrong with which key, in one line."""
-    problems = error.errors(include_url=False, include_input=False)
+    problems = [
+        problem
+        for problem in error.errors(include_url=False, include_input=False)
+        if problem["type"] != "too_short" or error.error_count() == 1  # what has a wrong item counts as empty
+    ]
     told = [
         f"{'.'.join(shortened(str(part)) for part in problem['loc']) or 'as a whole'}: {_plain(problem)}"
         for problem in problems[:PROBLEMS_TOLD]
@@ -223,7 +228,7 @@ class Texts(Frozen):
     """Which texts the load generator sends: those of a workload, drawn by a seed."""
 
     workload: WorkloadOptions
-    seed: Annotated[int, Field(ge=0)]
+    seed: BlockSeed
 
 
 REVEALED = {"headers": "revealed"}  # serialised with this as context, headers keep what is secret
@@ -293,7 +298,7 @@ class LoadOptions(Frozen):
         None  # `{text}` in it is where the text stands; None: {"text": …}, or no body without texts
     )
     arrivals: Law
-    seed: int = 1  # of the arrivals; not of the texts
+    seed: BlockSeed = 1  # of the arrivals; not of the texts
     cap: Users = IN_FLIGHT_CAP  # open loop: at most so many in flight, later ones are sent late
     give_up_in_flight: Requests | None = None  # open loop: once so many are in flight, nothing more is sent
     requests: Requests | None = None

@@ -208,7 +208,7 @@ def read(folder: Path) -> Run:
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    if not _is_folder(folder):
+    if not is_folder(folder):
         raise HarnessError(
             f"There is no run folder {shortened(str(folder))}.",
             stage="results",
@@ -246,8 +246,8 @@ def _parse_record(folder: Path, path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _is_folder(path: Path) -> bool:
-    """HarnessError where nobody can tell: it may not be looked into, or its name is too long."""
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; HarnessError where nobody can tell, as its name is too long for example."""
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):

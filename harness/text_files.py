@@ -8,7 +8,9 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from harness.errors import UsageError
+from harness.errors import UsageError, shortened
+
+LONGEST_PATH = 300  # characters that a message repeats
 
 # the longer first: UTF-32 begins as UTF-16 does
 _MARKS = (
@@ -34,9 +36,9 @@ def read_bytes(path: Path | str, stage: str, at_most_bytes: int) -> bytes:
             size = os.fstat(stream.fileno()).st_size
             data = b"" if size > at_most_bytes else stream.read(at_most_bytes + 1)
     except OSError as error:
-        raise UsageError(f"The file {path} cannot be read: {error.strerror}.", stage=stage) from error
+        raise UsageError(f"The file {_named(path)} cannot be read: {error.strerror}.", stage=stage) from error
     except ValueError as error:  # NUL, or what the file system cannot encode
-        raise UsageError(f"{str(path)!r} cannot be the path of a file: {error}.", stage=stage) from error
+        raise UsageError(f"{_named(path)} cannot be the path of a file: {error}.", stage=stage) from error
     if max(size, len(data)) > at_most_bytes:
         raise too_large(path, stage, at_most_bytes)
     return data
@@ -48,11 +50,15 @@ def decoded(data: bytes, path: Path | str, stage: str) -> str:
         text = data.decode(_encoding(data))
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"The file {path} is not UTF-8 (byte {error.start}).", stage=stage, hint="Save it as UTF-8."
+            f"The file {_named(path)} is not UTF-8 (byte {error.start}).",
+            stage=stage,
+            hint="Save it as UTF-8.",
         ) from error
     if "\0" in text:
         raise UsageError(
-            f"The file {path} is not a text file: it holds a NUL.", stage=stage, hint="Save it as UTF-8."
+            f"The file {_named(path)} is not a text file: it holds a NUL.",
+            stage=stage,
+            hint="Save it as UTF-8.",
         )
     return text
 
@@ -66,8 +72,14 @@ def in_utf8(data: bytes) -> bytes:
 def too_large(path: Path | str, stage: str, at_most_bytes: int) -> UsageError:
     """The refusal of a file that is larger, packed or unpacked."""
     return UsageError(
-        f"The file {path} is larger than {at_most_bytes / 1e6:g} MB.", stage=stage, hint="Take a part of it."
+        f"The file {_named(path)} is larger than {at_most_bytes / 1e6:g} MB.",
+        stage=stage,
+        hint="Take a part of it.",
     )
+
+
+def _named(path: Path | str) -> str:
+    return shortened(str(path), LONGEST_PATH)
 
 
 def _encoding(data: bytes) -> str:
@@ -80,7 +92,7 @@ def _opened(path: Path | str, stage: str) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UsageError(
-            f"{path} cannot be read: it is not a regular file.",
+            f"{_named(path)} cannot be read: it is not a regular file.",
             stage=stage,
             hint="Give the path of a file on a disk.",
         )

@@ -240,7 +240,8 @@ def test_a_text_stays_a_text_whatever_it_reads_like(tmp_path: Path, names: tuple
     writer.write_record({})
     for number, name in enumerate(names):
         writer.append(
-            made_up.trial(trial=number, arm=name), [made_up.sample(trial=number, arm=name, load=name)]
+            made_up.trial(trial=number, arm=name, load=name),
+            [made_up.sample(trial=number, arm=name, load=name)],
         )
     run = store.read(writer.folder)
     for column in (run.requests["arm"], run.requests["load"], run.trials["arm"]):
