@@ -5,13 +5,16 @@ Commands import what they need inside: `execbench --help` must not load pandas, 
 
 from __future__ import annotations
 
+from harness import early  # noqa: F401 - before the others, which take a while to import
+
+# isort: split
 import traceback
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from harness import __version__
+from harness import __version__, signals
 from harness.commands.capacity import capacity
 from harness.commands.checking import check
 from harness.commands.compare import compare
@@ -25,7 +28,7 @@ from harness.commands.running import run
 from harness.commands.serving import serve
 from harness.commands.study import study
 from harness.commands.sweeping import sweep
-from harness.errors import INTERRUPTED, HarnessError
+from harness.errors import HarnessError
 from harness.terminal import console
 
 
@@ -33,6 +36,7 @@ class Guarded(TyperGroup):
     """Turns what a command raises into one message and an exit code, in one place."""
 
     def invoke(self, ctx: Any) -> Any:
+        signals.tidy_up()
         try:
             return super().invoke(ctx)
         except HarnessError as error:
@@ -40,9 +44,9 @@ class Guarded(TyperGroup):
                 traceback.print_exception(error)
             _complain(error)
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            console(stderr=True).print("Interrupted.")
-            raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as interrupt:
+            console(stderr=True).print(signals.INTERRUPTED)
+            raise typer.Exit(signals.exit_code(interrupt)) from None
 
 
 app = typer.Typer(
@@ -83,7 +87,11 @@ def root(
 
 def main() -> None:
     """The console script `execbench`."""
-    app()
+    signals.leave_at_once()
+    try:
+        app()
+    finally:
+        signals.leave_at_once()
 
 
 def _complain(error: HarnessError) -> None:

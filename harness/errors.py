@@ -2,7 +2,6 @@
 
 USAGE = 2
 FAILURE = 1
-INTERRUPTED = 130
 
 
 class HarnessError(Exception):

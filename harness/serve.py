@@ -30,6 +30,7 @@ def main() -> None:
     """Serve on the listening socket FD until TERM; exit code 3 when the strategy could not be opened."""
     from harness.options import ServerOptions
 
+    sys.path.append(os.getcwd())  # noqa: PTH109 - last, for the user's own executor; workers get it too
     listening = socket.socket(fileno=int(sys.argv[1]))
     options = ServerOptions.model_validate_json(sys.stdin.read())
     _set_environment(options)
