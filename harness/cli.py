@@ -5,6 +5,9 @@ Commands import what they need inside: `execbench --help` must not load pandas, 
 
 from __future__ import annotations
 
+from harness import early  # noqa: F401 - before the others, which take a while to import
+
+# isort: split
 import traceback
 from typing import Annotated, Any
 
@@ -12,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from harness import __version__, streams
+from harness import __version__, signals, streams
 from harness.commands.capacity import capacity
 from harness.commands.checking import check
 from harness.commands.compare import compare
@@ -26,7 +29,7 @@ from harness.commands.running import run
 from harness.commands.serving import serve
 from harness.commands.study import study
 from harness.commands.sweeping import sweep
-from harness.errors import INTERRUPTED, HarnessError, known
+from harness.errors import HarnessError, known
 from harness.terminal import console
 
 
@@ -34,13 +37,14 @@ class Guarded(TyperGroup):
     """Turns what a command raises into one message and an exit code, in one place."""
 
     def invoke(self, ctx: Any) -> Any:
+        signals.tidy_up()
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, TyperException):
             raise  # typer shows these itself
-        except KeyboardInterrupt:
-            console(stderr=True).print("Interrupted.")
-            raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as interrupt:
+            console(stderr=True).print(signals.INTERRUPTED)
+            raise typer.Exit(signals.exit_code(interrupt)) from None
         except Exception as error:  # noqa: BLE001 - the last handler: no user meets a traceback unasked
             if ctx.params.get("debug"):
                 traceback.print_exception(error)
@@ -87,8 +91,12 @@ def root(
 
 def main() -> None:
     """The console script `execbench`."""
+    signals.leave_at_once()
     streams.prepare()
-    app()
+    try:
+        app()
+    finally:
+        signals.leave_at_once()
 
 
 def _complain(error: HarnessError) -> None:

@@ -6,7 +6,6 @@ import traceback
 
 USAGE = 2
 FAILURE = 1
-INTERRUPTED = 130
 
 _LONGEST_LINE = 500  # characters of an error that is not ours
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from harness import environment, workloads
 from harness.clock import utc_now
+from harness.errors import HarnessError
 from harness.loader import Loader
 from harness.options import LoadOptions
-from harness.records import Identity, Trial, to_rows
+from harness.records import MEASURE, Identity, Outcome, Trial, to_rows
 from harness.run import Listener, first_answer, sent_late
 from harness.store import Writer
 from harness.supervisor import Supervisor
@@ -19,7 +20,8 @@ ARM = "server"
 def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
     """Ask once, then run one trial of `options` and save it.
 
-    Raises HarnessError when the first request gets no answer at all.
+    Raises HarnessError when the first request gets no answer at all, or the load generator dies. On
+    KeyboardInterrupt saves what was measured, if anything was, and raises it again.
     """
     with Supervisor() as supervisor, Loader(supervisor) as loader:
         listener.stage("asking once")
@@ -35,7 +37,11 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
         }
         writer.write_record({**record, "state": "running"})
         listener.stage(f"load on {options.url}")
-        outcome = loader.run(options, listener.progress)
+        try:
+            outcome, interrupt = _measured(loader, options, listener)
+        except HarnessError as error:
+            writer.write_record({**record, "ended_at": utc_now(), "state": "failed", "error": error.what})
+            raise
         trial, samples = to_rows(
             _identity(options),
             outcome,
@@ -43,10 +49,26 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
             invalid=sent_late(options, outcome),
         )
         writer.append(trial, samples)
-        ended = {"ended_at": utc_now(), "state": "finished", "bad_answers": dict(outcome.bad_answers)}
+        state = "finished" if interrupt is None else "interrupted"
+        ended = {"ended_at": utc_now(), "state": state, "bad_answers": dict(outcome.bad_answers)}
         writer.write_record({**record, **ended})
         writer.close()
+    if interrupt is not None:
+        raise interrupt
     return trial
+
+
+def _measured(
+    loader: Loader, options: LoadOptions, listener: Listener
+) -> tuple[Outcome, KeyboardInterrupt | None]:
+    """What was measured, and what has cut it short."""
+    try:
+        return loader.run(options, listener.progress), None
+    except KeyboardInterrupt as interrupt:
+        outcome = loader.hand_over()
+        if outcome is None or not any(shot.phase == MEASURE for shot in outcome.shots):
+            raise
+        return outcome, interrupt
 
 
 def _identity(options: LoadOptions) -> Identity:

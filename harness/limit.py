@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import pinning, server, stdout, workloads
+from harness import children, pinning, server, stdout, workloads
 from harness.arrivals import closed
 from harness.errors import HarnessError, from_child, to_parent
 from harness.options import Frozen, LoadOptions, ServerOptions, WorkloadOptions
@@ -85,7 +85,7 @@ def bare_workloads(plan: Plan) -> list[tuple[WorkloadOptions, list[str]]]:
 
 def ask(asked: Asked, supervisor: Supervisor, *, log: Path, cpus: tuple[int, ...] = ()) -> dict[str, Any]:
     """`batches` and `about` from a child of its own; HarnessError when the model cannot be loaded or run."""
-    with log.open("ab") as stream:
+    with children.open_log(log) as stream:
         process = supervisor.spawn(
             "harness.limit", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True
         )

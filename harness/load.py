@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import httpx
 
-from harness import addresses, own_limits, reasons, sending, stdout, workloads
+from harness import addresses, handing_over, own_limits, reasons, sending, stdout, workloads
 from harness.arrivals import due_times_s
 from harness.beat import Beat, Lag
 from harness.clock import now_ms
@@ -100,6 +100,11 @@ class Window:
         self._closed = True
         self._end_when_over(at_ms)
 
+    def interrupted(self, at_ms: float) -> None:
+        """The load has ended early: what is under way is given up, and the window ends."""
+        self._measured = self._answered
+        self.nothing_more_is_due(at_ms)
+
     def _warm(self, at_ms: float) -> bool:
         return self._warmups >= self._options.warmup_requests and at_ms >= self._options.settle_s * 1e3
 
@@ -143,7 +148,7 @@ async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], No
             beside = [asyncio.create_task(trial.report(on_progress)), asyncio.create_task(trial.ping(client))]
             if options.beat:
                 beat.start()
-            await trial.load(client)
+            await _load(trial, client)
             lag = await beat.stop()
             await _end(beside)
             await asyncio.gather(*trial.pings)  # under way: the slowest are the last to answer
@@ -157,6 +162,20 @@ async def _is_ended(transport: OverAiohttp | OverHttpx) -> bool:
     """Whether the server ends its connections soon after an answer, without saying so."""
     await asyncio.sleep(ENDS_WITHIN_S)
     return transport.has_ended_one()
+
+
+async def _load(trial: _Trial, client: httpx.AsyncClient) -> None:
+    """Send all that the arrival law asks for, or less when the parent asks for what there is."""
+    sending_all = asyncio.create_task(trial.load(client))
+    with handing_over.ends_when_asked(sending_all):
+        try:
+            await sending_all
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            trial.interrupted()
+            await _end([*trial.pings])
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
@@ -212,6 +231,16 @@ class _Trial:
     async def _walk(self, client: httpx.AsyncClient) -> None:
         """Open loop: send at the due times whatever the answers do, but never more than the cap at once."""
         under_way: set[asyncio.Task[Shot]] = set()
+        try:
+            await self._send_all(client, under_way)
+            await asyncio.gather(*under_way)
+        except asyncio.CancelledError:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+            raise
+
+    async def _send_all(self, client: httpx.AsyncClient, under_way: set[asyncio.Task[Shot]]) -> None:
         free = asyncio.Semaphore(self._options.cap)
         held_until = -math.inf  # when the cap last gave way: what was due before it is sent late
         for due_s in due_times_s(self._options.arrivals, self._options.seed):
@@ -234,7 +263,10 @@ class _Trial:
                 break
         else:
             self._window.nothing_more_is_due(self._now())
-        await asyncio.gather(*under_way)
+
+    def interrupted(self) -> None:
+        """Nothing more is sent; what is under way has been cancelled."""
+        self._window.interrupted(self._now())
 
     def _is_lost(self) -> bool:
         """Whether so many of the window are in flight that the rest of it would be waste.
@@ -467,6 +499,7 @@ def is_loopback(url: str) -> bool:
 
 def main() -> None:
     """For each line of JSON on stdin (LoadOptions) run a trial; answer with lines of JSON on stdout."""
+    handing_over.ignore()
     answers = stdout.kept_for_answers()
     say = functools.partial(_say, answers)
     for line in sys.stdin:

@@ -231,9 +231,14 @@ class _Record:
         self._data["schedules"].setdefault(load, {})[str(block)] = digest
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        state = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
-        self.note(state=state, ended_at=utc_now())
+        self.note(state=_how_it_ended(kind), ended_at=utc_now())
         self._writer.close()
+
+
+def _how_it_ended(kind: type[BaseException] | None) -> str:
+    if kind is None:
+        return "finished"
+    return "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
 
 
 def _broken_block(plan: Plan, before: Before) -> int | None:

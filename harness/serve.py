@@ -32,6 +32,7 @@ def main() -> None:
     from harness.options import ServerOptions
 
     try:
+        sys.path.append(os.getcwd())  # noqa: PTH109 - last, for the user's own executor; workers get it too
         listening = socket.socket(fileno=int(sys.argv[1]))
         options = ServerOptions.model_validate_json(sys.stdin.read())
         _set_environment(options)

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from harness import pinning
+from harness import children, pinning
 from harness.beat import Lag
 from harness.errors import HarnessError, from_child
 from harness.options import ServerOptions
@@ -160,9 +160,12 @@ class Server:
         return "".join(f"\n  | {line}" for line in ["The end of its log:", *lines]) if lines else ""
 
     def _lines(self) -> list[str]:
-        with self._log.open("rb") as stream:
-            stream.seek(self._log_from)
-            return stream.read().decode(errors="replace").splitlines()
+        try:
+            with self._log.open("rb") as stream:
+                stream.seek(self._log_from)
+                return stream.read().decode(errors="replace").splitlines()
+        except FileNotFoundError:
+            return []  # the run's folder was removed meanwhile
 
 
 @contextmanager
@@ -181,7 +184,7 @@ def start(
     Both output streams of the child are appended to `log`. With `cpus` it and its workers run on these only;
     it waits for its options until they are set, so that the model's library counts no others.
     """
-    with bind(port) as listening, log.open("ab") as stream:
+    with bind(port) as listening, children.open_log(log) as stream:
         log_from = stream.tell()
         process = supervisor.spawn(
             "harness.serve",

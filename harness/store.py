@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import fcntl
 import gzip
 import io
@@ -19,12 +20,14 @@ import stat
 import weakref
 import zlib
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 from warnings import catch_warnings, simplefilter
 
-from harness import bounds, recorded, text_files
+from harness import bounds, recorded, signals, text_files
 from harness.errors import HarnessError, UsageError, shortened
 from harness.records import (
     COOLDOWN,
@@ -79,22 +82,21 @@ class Writer:
         """Make the folder; it must not exist."""
         self.folder = folder
         self.trials = 0  # saved so far
+        self.measured = 0  # requests of these in the measured window
         self.record: dict[str, Any] = {}  # run.json as written last
-        self._made_parent = not folder.parent.exists()
+        self._made_parents = _make(folder)
         try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            raise HarnessError(
-                f"The folder {folder} exists already; a run is never overwritten.",
-                stage="results",
-                hint="Give another folder with --out, or leave the flag out for a new one.",
-            ) from None
+            self._lock()
+            self._make_logs()
+            for name, columns in (("requests.csv", header(Sample)), ("trials.csv", header(Trial))):
+                (folder / name).touch(exist_ok=False)
+                self._append(name, [columns])
         except OSError as error:
+            self.discard()
             raise _unwritable(folder, error) from error
-        self._lock()
-        self._make_logs()
-        self._append("requests.csv", [header(Sample)])
-        self._append("trials.csv", [header(Trial)])
+        except HarnessError:
+            self.discard()
+            raise
 
     @classmethod
     def reopen(cls, folder: Path, finished: Collection[int]) -> Writer:
@@ -102,8 +104,9 @@ class Writer:
         writer = cls.__new__(cls)
         writer.folder = folder
         writer.trials = len(finished)
+        writer.measured = 0
         writer.record = {}
-        writer._made_parent = False
+        writer._made_parents = []
         writer._lock()
         writer._make_logs()
         writer._cut("trials.csv", header(Trial), finished)
@@ -129,26 +132,36 @@ class Writer:
                 _sync(stream)
             new.replace(self.folder / "run.json")
         except OSError as error:
-            raise _unwritable(self.folder, error) from error
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
+            raise self._failed(error) from error
 
     def append(self, trial: Trial, samples: Sequence[Sample]) -> None:
-        """Save one finished trial; when this returns it is on the disk."""
-        self._append("requests.csv", map(to_cells, samples))
-        self._append("trials.csv", [to_cells(trial)])
-        self.trials += 1
+        """Save one finished trial; when this returns it is on the disk. Ctrl-C waits until then."""
+        with signals.deferred():
+            self._append("requests.csv", map(to_cells, samples))
+            self._append("trials.csv", [to_cells(trial)])
+            self.trials += 1
+            self.measured += trial.measured
 
     def discard(self) -> None:
-        """Remove the folder again; for a run that ended before its first trial did."""
+        """Remove what this run has made; for one that ended before its first trial did.
+
+        Whatever else lies there by now stays, also other runs in a parent folder made for this one.
+        """
         assert not self.trials, "finished trials are never removed"
-        shutil.rmtree(self.folder)
-        if self._made_parent:
-            self.folder.parent.rmdir()
+        shutil.rmtree(self.folder / "logs", ignore_errors=True)
+        with suppress(OSError):
+            for name in ("requests.csv", "trials.csv", "run.json"):
+                (self.folder / name).unlink(missing_ok=True)
+            for folder in (self.folder, *self._made_parents):
+                folder.rmdir()
 
     def _lock(self) -> None:
         """A killed run and one that is still running look alike in run.json; the kernel knows."""
-        folder = os.open(self.folder, os.O_RDONLY)
-        self._unlock = weakref.finalize(self, os.close, folder)
         try:
+            folder = os.open(self.folder, os.O_RDONLY)
+            self._unlock = weakref.finalize(self, os.close, folder)
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.close()
@@ -157,12 +170,14 @@ class Writer:
                 stage="results",
                 hint="Wait for its end, or stop it, before the run is resumed.",
             ) from None
+        except OSError as error:
+            raise self._failed(error) from error
 
     def _make_logs(self) -> None:
         try:
             (self.folder / "logs").mkdir(exist_ok=True)
         except OSError as error:
-            raise _unwritable(self.folder, error) from error
+            raise self._failed(error) from error
 
     def _cut(self, name: str, columns: list[str], finished: Collection[int]) -> None:
         """Drop the torn tail: a line that is not whole, and the rows of a trial that was not finished."""
@@ -178,17 +193,27 @@ class Writer:
                 _sync(stream)
             new.replace(self.folder / name)
         except OSError as error:
-            raise _unwritable(self.folder, error) from error
+            raise self._failed(error) from error
 
     def _append(self, name: str, rows: Iterable[list[str]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         try:
-            with (self.folder / name).open("a") as stream:
+            with (self.folder / name).open("r+") as stream:  # a file that was removed is not made again
+                stream.seek(0, os.SEEK_END)
                 stream.write(text.getvalue())
                 _sync(stream)
         except OSError as error:
-            raise _unwritable(self.folder, error) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> HarnessError:
+        if error.errno == errno.ENOENT and not os.path.lexists(self.folder):
+            return HarnessError(
+                f"The run's folder {self.folder} was removed or renamed while it was written.",
+                stage="results",
+                hint="Leave it in place until the run has ended.",
+            )
+        return _unwritable(self.folder, error)
 
 
 def read(folder: Path) -> Run:
@@ -491,9 +516,37 @@ def _sync(stream: io.TextIOWrapper | Any) -> None:
     os.fsync(stream.fileno())
 
 
-def _unwritable(folder: Path, error: OSError) -> HarnessError:
+def _make(folder: Path) -> list[Path]:
+    """Make the folder and its parents; those that were made, the innermost first."""
+    try:
+        missing = list(takewhile(lambda parent: not parent.exists(), folder.parents))
+        folder.mkdir(parents=True)
+    except (OSError, ValueError) as error:
+        if isinstance(error, FileExistsError) and os.path.lexists(folder):
+            raise _exists_already(folder) from None
+        raise _unwritable(folder, error) from error
+    return missing
+
+
+def _exists_already(folder: Path) -> HarnessError:
     return HarnessError(
-        f"The results in {folder} cannot be written: {error.strerror or error}.",
+        f"The {'folder' if folder.is_dir() else 'file'} {folder} exists already; a run is never overwritten.",
         stage="results",
-        hint="Give a folder that can be written with --out.",
+        hint="Give another folder with --out, or leave the flag out for a new one.",
+    )
+
+
+_WAYS_OUT = {
+    errno.ENOSPC: "Free some space on that disk, or give a folder on another one with --out.",
+    errno.EDQUOT: "Free some space of your quota, or give a folder on another disk with --out.",
+    errno.EMFILE: "Raise the limit of open files: ulimit -n 1024",
+}
+
+
+def _unwritable(folder: Path, error: OSError | ValueError) -> HarnessError:
+    number, why = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
+    return HarnessError(
+        f"The results in {folder} cannot be written: {why or error}.",
+        stage="results",
+        hint=_WAYS_OUT.get(number or 0, "Give a folder that can be written with --out."),
     )

@@ -1,7 +1,8 @@
-"""A tiny parent over every process of a run: when its pipe closes, it kills the whole group.
+"""Tiny parents over every process of a run: when their pipe closes, they kill the whole group.
 
 The pipe closes when the run ends, and also when the CLI dies of SIGKILL: the kernel closes it then. Every
-process of a run joins the supervisor's process group; so do their children, unless they ask otherwise.
+process of a run joins the supervisors' process group; so do their children, unless they ask otherwise.
+There are two, so that one is left when the CLI and the other are killed.
 """
 
 from __future__ import annotations
@@ -9,21 +10,31 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import IO, Any
+
+from harness import children
+
+KEEPERS = 2
 
 
 class Supervisor:
     """Context manager: what `spawn` starts does not outlive it, nor this process. POSIX only."""
 
     def __enter__(self) -> Supervisor:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.supervisor"],
-            stdin=subprocess.PIPE,
-            process_group=0,
-        )
+        children.check_files()
+        self._group = 0  # 0: the first keeper makes one
+        self._keepers: list[subprocess.Popen[bytes]] = []
+        with ExitStack() as stack:
+            stack.callback(self._end)
+            for _ in range(KEEPERS):
+                keeper = children.start(
+                    children.python("harness.supervisor"), stdin=subprocess.PIPE, process_group=self._group
+                )
+                self._keepers.append(keeper)
+                self._group = self._keepers[0].pid
+            stack.pop_all()
         return self
 
     def spawn(self, module: str, *arguments: str, stderr: IO[bytes] | int | None, **options: Any) -> Any:
@@ -31,15 +42,24 @@ class Supervisor:
 
         In a group of its own it does not get the terminal's Ctrl-C: the CLI stops things in order.
         """
-        command: Sequence[str] = [sys.executable, "-m", module, *arguments]
-        return subprocess.Popen(command, process_group=self._process.pid, stderr=stderr, **options)
+        command = children.python(module, *arguments)
+        return children.start(command, process_group=self._group, stderr=stderr, **options)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._end()
+
+    def _end(self) -> None:
+        """Kill the group: a keeper may have been stopped or killed, and would not do it.
+
+        The number cannot be another group's by now: nobody has waited for the first keeper yet.
+        """
+        if self._keepers:
+            with suppress(ProcessLookupError, PermissionError):  # the latter on macOS, of zombies
+                os.killpg(self._group, signal.SIGKILL)
+        for keeper in self._keepers:
+            keeper.communicate()
 
 
 def main() -> None:

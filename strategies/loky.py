@@ -4,6 +4,7 @@ loky notices a worker's death and breaks that pool, as the standard library does
 and so does this strategy. What was in the broken one is lost.
 """
 
+import sys
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -46,7 +47,9 @@ class _Loky(Foreign):
         from loky import ProcessPoolExecutor
 
         super().__init__()
-        self._pool = ProcessPoolExecutor(workers, timeout=None)  # its workers would leave when idle
+        # its workers would leave when idle, and are started without the flag -P of this process
+        safe_path = {"PYTHONSAFEPATH": "1"} if sys.flags.safe_path else None
+        self._pool = ProcessPoolExecutor(workers, timeout=None, env=safe_path)
 
     def _send(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Future[Any]:
         future: Future[Any] = self._pool.submit(fn, *args, **kwargs)

@@ -102,7 +102,7 @@ def report_once() -> None:
 def become(asked: dict[str, Any]) -> None:
     """Take on the command's folder, environment and streams."""
     os.chdir(asked["folder"])
-    sys.path[0] = asked["folder"]  # as with `python -m`
+    sys.path.pop(0)  # of this script; `execbench` does without the current folder, too
     os.environ.clear()
     os.environ.update(asked["environment"])
     written = os.O_CREAT | os.O_WRONLY

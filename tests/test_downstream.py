@@ -385,7 +385,7 @@ class Postgres:
 
     def __init__(self, execbench: Execbench) -> None:
         (keeper,) = execbench.processes("harness.downstream.database")
-        (self.postmaster,) = keeper.children()
+        self.postmaster = postmaster_of(keeper)
         self.folder = Path(self.postmaster.cmdline()[self.postmaster.cmdline().index("-D") + 1]).parent
 
     def send(self, number: signal.Signals) -> None:
@@ -479,7 +479,7 @@ def test_when_its_keeper_is_killed_postgresql_ends_and_the_run_does_not_wait_for
     def kill_while_it_indexes(stage: str) -> None:
         if stage.startswith("indexing"):
             (keeper,) = set(psutil.Process().children()) - before
-            (postmaster,) = keeper.children()
+            postmaster = postmaster_of(keeper)
             postmasters.append(postmaster)
             folders.append(Path(postmaster.cmdline()[postmaster.cmdline().index("-D") + 1]).parent)
             keeper.kill()
@@ -492,6 +492,11 @@ def test_when_its_keeper_is_killed_postgresql_ends_and_the_run_does_not_wait_for
         services.connected(vectors(io_rows=ROWS + 1))
     wait_for(lambda: not is_at_work(postmasters[0]), 10.0)
     shutil.rmtree(folders[0], ignore_errors=True)
+
+
+def postmaster_of(service: psutil.Process) -> psutil.Process:
+    (found,) = [child for child in service.children() if child.name() == "postgres"]
+    return found
 
 
 def is_at_work(process: psutil.Process) -> bool:

@@ -3,17 +3,22 @@
 import csv
 import json
 import re
+import resource
 import signal
 import socketserver
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 from conftest import Execbench, wait_for
 
-from harness import server, store
+from harness import loader, server, store
+from harness.commands import reporting, running
 from harness.plans import Plan
 
 pytestmark = pytest.mark.integration
@@ -115,16 +120,20 @@ def test_killed_with_a_worker_in_a_c_call_it_takes_all_its_processes_along(execb
     }
     wait_for(lambda: all(trials(execbench, number.name) for number in kills))
     time.sleep(0.3)  # into the next call, which lasts longer than we wait for the end
-    for number, process in runs.items():
+    for number in kills:
         assert len(trials(execbench, number.name)) == 1
-        process.send_signal(number)
-    execbench.assert_nothing_is_left(within_s=2.0)
+    killed = psutil.Process(runs[signal.SIGKILL].pid).children(recursive=True)
     for number, process in runs.items():
-        assert process.wait() == -number
+        process.send_signal(number)
+    psutil.wait_procs(killed, timeout=2.0)
+    assert not [process for process in killed if process.is_running() and process.status() != "zombie"]
+    execbench.assert_nothing_is_left(within_s=2 * server.STOP_WITHIN_S)  # TERM ends it in order
+    ends = {signal.SIGTERM: (143, "interrupted"), signal.SIGKILL: (-9, "running")}
+    for number, process in runs.items():
         run = store.read(execbench.folder / number.name)
+        assert (process.wait(), run.record["state"]) == ends[number]
         assert list(run.trials["state"]) == ["ok"]
         assert run.warnings == []
-        assert run.record["state"] == "running"
 
 
 def test_a_killed_run_is_resumed_to_its_own_plan_and_nothing_stands_there_twice(execbench: Execbench) -> None:
@@ -262,9 +271,12 @@ def test_a_folder_of_a_run_killed_before_its_first_trial_is_reported_as_empty(
 # -- serve -----------------------------------------------------------------------------------------------
 
 
-def serve(execbench: Execbench) -> subprocess.Popen[str]:
+def serve(execbench: Execbench, **environment: str) -> subprocess.Popen[str]:
     """`execbench serve process`, once it has said that it is ready."""
-    process = execbench.start("serve", "process", *QUICK[:-2], "--port", "0")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        process = execbench.start("serve", "process", *QUICK[:-2], "--port", "0")
     assert process.stdout is not None
     assert "http://" in process.stdout.readline()
     return process
@@ -279,17 +291,131 @@ class Answering(socketserver.StreamRequestHandler):
         self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 
 
-def test_ctrl_c_ends_load_and_leaves_no_empty_folder_behind(execbench: Execbench) -> None:
+@contextmanager
+def answering() -> Iterator[str]:
+    """The address of a server that runs already."""
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answering) as known:
         threading.Thread(target=known.serve_forever, args=(0.05,), daemon=True).start()
-        url = f"http://127.0.0.1:{known.server_address[1]}/"
-        process = execbench.start("load", url, "--duration", "60", "-c", "1", "--out", "loaded")
-        wait_for(lambda: (execbench.folder / "loaded" / "run.json").exists())
-        process.send_signal(signal.SIGINT)
-        code, _ = ending(process)
+        yield f"http://127.0.0.1:{known.server_address[1]}/"
         known.shutdown()
+
+
+ENDLESS_LOAD = ("--duration", "60", "-c", "2", "--out", "loaded")
+
+
+def loaded(execbench: Execbench) -> Path:
+    return execbench.folder / "loaded"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_load_that_is_interrupted_keeps_and_shows_what_was_measured(
+    execbench: Execbench, number: signal.Signals, code: int
+) -> None:
+    with answering() as url:
+        process = execbench.start("load", url, *ENDLESS_LOAD)
+        wait_for(lambda: (loaded(execbench) / "run.json").exists())
+        time.sleep(1.5)  # warm-up takes four answers
+        process.send_signal(number)
+        shown, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    run = store.read(loaded(execbench))
+    assert run.record["state"] == "interrupted"
+    measured = int(run.trials["measured"].sum())
+    assert measured == (run.requests["phase"] == "measure").sum() > 0
+    assert shown.startswith("At c = 2, server answers in")
+    assert f"The load was interrupted: {measured} requests were measured." in said
+    assert "Every row is kept in loaded." in said
+
+
+def test_load_that_is_interrupted_before_it_has_measured_leaves_no_folder(execbench: Execbench) -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), Answering) as silent:  # nobody accepts: it hangs
+        url = f"http://127.0.0.1:{silent.server_address[1]}/"
+        process = execbench.start("load", url, *ENDLESS_LOAD)
+        wait_for(lambda: "asking once" in process.stderr.readline())  # type: ignore[union-attr]
+        process.send_signal(signal.SIGINT)
+        assert ending(process)[0] == 130
+    assert not loaded(execbench).exists()
+
+
+def test_load_whose_generator_dies_says_that_the_rows_are_lost_and_keeps_the_record(
+    execbench: Execbench,
+) -> None:
+    with answering() as url:
+        process = execbench.start("load", url, *ENDLESS_LOAD)
+        wait_for(lambda: (loaded(execbench) / "run.json").exists())
+        (generator,) = execbench.processes("harness.load")
+        generator.kill()
+        code, said = ending(process)
+    assert code == 1
+    assert "The rows of this trial are lost." in said
+    assert "is kept" in said
+    assert "measured before" not in said
+    record = json.loads((loaded(execbench) / "run.json").read_text())
+    assert (record["state"], record["error"]) == (
+        "failed",
+        "The load generator ended in mid-run (exit code -9).",
+    )
+
+
+def test_ctrl_c_while_the_report_is_made_says_where_the_rows_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reporting, "show", interrupted)
+    writer = store.Writer(tmp_path / "a run")
+    with pytest.raises(KeyboardInterrupt):
+        running.show_all(writer, as_json=False)
+    said = capsys.readouterr().err
+    assert f"Every row is kept in {writer.folder}" in said
+    assert f"`execbench report '{writer.folder}'` makes the report." in said
+
+
+@pytest.mark.timed
+def test_a_stopped_supervisor_and_a_stopped_generator_do_not_keep_a_run_from_ending(
+    execbench: Execbench,
+) -> None:
+    with answering() as url:
+        process = execbench.start("load", url, *ENDLESS_LOAD)
+        wait_for(lambda: (loaded(execbench) / "run.json").exists())
+        for module in ("harness.supervisor", "harness.load"):
+            for stopped in execbench.processes(module):
+                stopped.suspend()
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        code, _ = ending(process)
     assert code == 130
-    assert not (execbench.folder / "loaded").exists()
+    assert time.monotonic() - began < loader.HANDS_OVER_WITHIN_S + 5.0
+
+
+@pytest.mark.parametrize("after_s", [0.03, 0.06, 0.1, 0.15])
+def test_ctrl_c_while_the_command_line_is_imported_leaves_no_traceback(
+    execbench: Execbench, after_s: float
+) -> None:
+    process = execbench.start("load", "http://127.0.0.1:1/", "--out", "loaded")
+    wait_for(lambda: takes_ctrl_c(process.pid))  # before that it is Python's own start
+    time.sleep(after_s - 0.03)
+    process.send_signal(signal.SIGINT)
+    code, said = ending(process)
+    assert (code, said) == (130, "Interrupted.\n")
+
+
+def takes_ctrl_c(pid: int) -> bool:
+    """Whether its handler of TERM is there, which is set together with that of Ctrl-C."""
+    (caught,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def test_a_limit_of_eight_open_files_is_one_clear_message(execbench: Execbench) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))
+
+    process = execbench.start("load", "http://127.0.0.1:1/", "--out", "loaded", preexec_fn=limit)
+    code, said = ending(process)
+    assert code == 1
+    assert said.startswith("Error (start): Only 8 files may be open at once; a run needs 64.")
+    assert len(said.splitlines()) == 2
 
 
 def test_ctrl_c_ends_serve(execbench: Execbench) -> None:
@@ -301,12 +427,19 @@ def test_ctrl_c_ends_serve(execbench: Execbench) -> None:
     assert "Interrupted" in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_serve_killed_takes_all_its_processes_along(execbench: Execbench, number: signal.Signals) -> None:
-    process = serve(execbench)
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)]
+)
+def test_serve_killed_takes_all_its_processes_along_and_its_folder_where_it_can(
+    execbench: Execbench, number: signal.Signals, code: int
+) -> None:
+    temporary = execbench.folder / "temporary"
+    temporary.mkdir()
+    process = serve(execbench, TMPDIR=str(temporary))
     process.send_signal(number)
-    execbench.assert_nothing_is_left()
-    assert process.wait() == -number
+    execbench.assert_nothing_is_left(within_s=2 * server.STOP_WITHIN_S)
+    assert process.wait() == code
+    assert bool(list(temporary.iterdir())) == (number == signal.SIGKILL)
 
 
 def test_serve_says_so_when_its_server_dies(execbench: Execbench) -> None:

@@ -3,7 +3,10 @@
 import gzip
 import json
 import re
+import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import made_up
 import numpy as np
@@ -277,3 +280,97 @@ def test_what_could_not_be_measured_is_missing_not_damage(tmp_path: Path) -> Non
     run = store.read(writer.folder)
     assert run.requests["model_ms"].isna().all()
     assert run.trials["io_nominal_ms"].isna().all()
+
+
+# -- folders that cannot be had, and those that go away ---------------------------------------------------
+
+
+def written(folder: Path) -> store.Writer:
+    """A run with its record and one trial."""
+    writer = store.Writer(folder)
+    writer.write_record({"state": "running"})
+    writer.append(*rows(1))
+    return writer
+
+
+def test_a_folder_that_cannot_be_made_is_one_message_each(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at-all")
+    for place, said in (
+        ("file", "The file .* exists already"),
+        ("folder", "The folder .* exists already"),
+        ("file/run", "Not a directory"),
+        ("file/deeper/run", "Not a directory"),
+        ("x" * 300, "File name too long"),
+        (f"{'x' * 300}/run", "File name too long"),
+        ("dangling", "exists already"),
+        ("dangling/run", "cannot be written"),
+        ("nul\0/run", "null"),
+    ):
+        with pytest.raises(HarnessError, match=said):
+            store.Writer(tmp_path / place)
+    with pytest.raises(HarnessError, match="cannot be written"):
+        store.Writer(Path("/proc/run"))  # read-only even for root
+
+
+def test_a_full_disk_is_told_and_the_finished_trials_stay(tmp_path: Path) -> None:
+    writer = written(tmp_path / "run")
+    (writer.folder / "requests.csv").rename(tmp_path / "kept.csv")
+    (writer.folder / "requests.csv").symlink_to("/dev/full")
+    with pytest.raises(HarnessError, match="No space left on device") as full:
+        writer.append(*rows(2))
+    assert "Free some space" in full.value.hint
+    assert writer.trials == 1
+
+
+def test_a_folder_removed_in_mid_run_is_told_as_such(tmp_path: Path) -> None:
+    writer = written(tmp_path / "run")
+    shutil.rmtree(writer.folder)
+    for write in (lambda: writer.append(*rows(2)), lambda: writer.write_record({})):
+        with pytest.raises(HarnessError, match="was removed or renamed while it was written"):
+            write()
+    assert not writer.folder.exists()
+
+
+def test_a_table_removed_in_mid_run_is_not_begun_again_without_its_header(tmp_path: Path) -> None:
+    writer = written(tmp_path / "run")
+    (writer.folder / "requests.csv").unlink()
+    with pytest.raises(HarnessError, match="cannot be written: No such file"):
+        writer.append(*rows(2))
+    assert not (writer.folder / "requests.csv").exists()
+
+
+def test_of_two_runs_in_a_new_parent_folder_one_is_discarded_and_the_other_stays(tmp_path: Path) -> None:
+    first, second = store.Writer(tmp_path / "new" / "a"), store.Writer(tmp_path / "new" / "b")
+    first.discard()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["b"]
+    second.discard()
+    second.discard()  # nor does it matter that it is gone
+    store.Writer(tmp_path / "newer" / "still" / "a").discard()
+    assert not (tmp_path / "newer").exists()
+
+
+def test_what_others_put_into_the_folder_is_not_removed_with_it(tmp_path: Path) -> None:
+    writer = store.Writer(tmp_path / "run")
+    (writer.folder / "notes.txt").write_text("mine")
+    writer.discard()
+    assert [path.name for path in writer.folder.iterdir()] == ["notes.txt"]
+
+
+def test_ctrl_c_while_a_trial_is_saved_waits_until_it_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = store.Writer(tmp_path / "run")
+    writer.write_record({})
+    sync = store._sync
+
+    def interrupted(stream: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        sync(stream)
+
+    monkeypatch.setattr(store, "_sync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        writer.append(*rows(1))
+    monkeypatch.undo()
+    assert len(store.read(writer.folder).requests) == 3

@@ -9,7 +9,7 @@ import typer
 
 from harness import bounds
 from harness.commands import flags
-from harness.commands.running import keep_what_is_finished, where_to_look
+from harness.commands.running import keep_what_is_finished, show_all, where_to_look
 from harness.errors import HarnessError
 from harness.terminal import console
 
@@ -99,7 +99,6 @@ def _run(
 ) -> None:
     from harness import store
     from harness.capacity import session
-    from harness.commands.reporting import show
     from harness.progress import Progress
 
     writer = store.Writer(out or store.default_folder(NAME))
@@ -109,7 +108,7 @@ def _run(
     except (KeyboardInterrupt, HarnessError):
         keep_what_is_finished(writer)
         raise
-    show(writer.folder, as_json=as_json)
+    show_all(writer, as_json=as_json)
     if died := died_of(trials, writer.record):
         raise HarnessError(
             died,

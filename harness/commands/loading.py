@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands import flags
-from harness.commands.running import keep_what_is_finished
+from harness.commands.running import show_all
 from harness.errors import HarnessError, UsageError
 from harness.terminal import console
 
 if TYPE_CHECKING:
     from harness.options import LoadOptions
+    from harness.store import Writer
 
 REQUESTS = 200
 SECONDS = 20.0
@@ -118,20 +119,42 @@ def _law(concurrency: int | None, rate: float | None, arrivals: str | None) -> s
 
 def _load(options: LoadOptions, out: Path | None, *, as_json: bool) -> None:
     from harness import external, store
-    from harness.commands.reporting import show
     from harness.progress import Progress
 
     writer = store.Writer(out or store.default_folder("load"))
     try:
         with Progress(console(stderr=True)) as progress:
             trial = external.load(options, writer, progress)
-    except (KeyboardInterrupt, HarnessError):
-        keep_what_is_finished(writer)
+    except KeyboardInterrupt:
+        _show_what_there_is(writer, as_json=as_json)
         raise
-    show(writer.folder, as_json=as_json)
+    except HarnessError:
+        _keep_record(writer)
+        raise
+    show_all(writer, as_json=as_json)
     if trial.state != "ok":
         rows = writer.folder / "requests.csv"
         raise HarnessError(trial.error, stage="load", hint=f"Its rows are kept: {rows}")
+
+
+def _show_what_there_is(writer: Writer, *, as_json: bool) -> None:
+    """Of a load that was interrupted; a folder without a measured request is removed."""
+    if not writer.trials:
+        writer.discard()
+        return
+    show_all(writer, as_json=as_json)
+    measured = writer.measured
+    said = f"The load was interrupted: {measured} request{'s were' if measured > 1 else ' was'} measured."
+    console(stderr=True).print(f"{said} Every row is kept in {writer.folder}.", markup=False, soft_wrap=True)
+
+
+def _keep_record(writer: Writer) -> None:
+    """Of a load that has begun and failed, with the reason in run.json."""
+    if not writer.record:
+        writer.discard()
+    elif writer.folder.exists():
+        said = f"What was asked is kept in {writer.folder / 'run.json'}."
+        console(stderr=True).print(said, markup=False, soft_wrap=True)
 
 
 def _check_url(url: str) -> None:

@@ -84,7 +84,6 @@ def go_on(folder: Path, wanted: Plan | None, out: Path | None, *, as_json: bool)
 
 def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: bool) -> None:
     from harness import run as running
-    from harness.commands.reporting import show
     from harness.progress import Progress
 
     _warn_of_few_blocks(plan)
@@ -94,7 +93,7 @@ def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: boo
     except (KeyboardInterrupt, HarnessError):
         keep_what_is_finished(writer, resumable=True)
         raise
-    show(writer.folder, as_json=as_json)
+    show_all(writer, as_json=as_json)
     broken = _broken_downstream(writer)
     spoilt = [trial for trial in trials if trial.state != "ok"]
     if spoilt:
@@ -140,12 +139,29 @@ def where_to_look(writer: Writer) -> str:
     return f"Each request's error: {writer.folder / 'requests.csv'}"
 
 
+def show_all(writer: Writer, *, as_json: bool) -> None:
+    """Make and show the report; if that is interrupted, say where the rows are."""
+    from harness.commands.reporting import show
+
+    try:
+        show(writer.folder, as_json=as_json)
+    except KeyboardInterrupt:
+        said = f"Every row is kept in {writer.folder}; `{_report(writer)}` makes the report."
+        console(stderr=True).print(said, markup=False, soft_wrap=True)
+        raise
+
+
 def keep_what_is_finished(writer: Writer, *, resumable: bool = False) -> None:
     """And say where it is; a folder without any trial would only be in the way of the next attempt."""
     if not writer.trials:
         writer.discard()
         return
-    folder = shlex.quote(str(writer.folder))
-    said = f"Finished trials are kept; `execbench report {folder}` shows them"
-    said += f", `execbench run --resume {folder}` goes on." if resumable else "."
+    if not writer.folder.exists():
+        return
+    said = f"Finished trials are kept; `{_report(writer)}` shows them"
+    said += f", `execbench run --resume {shlex.quote(str(writer.folder))}` goes on." if resumable else "."
     console(stderr=True).print(said, markup=False, soft_wrap=True)
+
+
+def _report(writer: Writer) -> str:
+    return f"execbench report {shlex.quote(str(writer.folder))}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from harness import children
 from harness.downstream import embedded, service, texts
 from harness.downstream.pgvector import EXTENSION_SCHEMA
 from harness.errors import HarnessError, from_child
@@ -104,7 +104,7 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     import asyncpg
 
     try:
-        connection = await asyncpg.connect(dsn, timeout=CONNECTS_WITHIN_S)
+        connection = await asyncpg.connect(dsn, password=embedded.password(dsn), timeout=CONNECTS_WITHIN_S)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise _refused("cannot be reached", error) from error
     try:
@@ -153,7 +153,7 @@ async def _embeddings(order: WorkloadOptions) -> npt.NDArray[np.float32]:
     with tempfile.TemporaryDirectory(prefix="execbench-") as folder:
         path = Path(folder) / "vectors.npy"
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "harness.downstream.embeddings", str(path)),
+            *children.python("harness.downstream.embeddings", str(path)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import tempfile
@@ -18,7 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import psutil
 
@@ -27,6 +28,9 @@ from harness.errors import HarnessError
 STARTS_WITHIN_S = 60.0
 ENDS_WITHIN_S = 5.0
 ROOTS_STAND_IN = "nobody"  # PostgreSQL refuses to run as root
+
+PASSFILE = "execbench-pgpass"
+_ANY_DATABASE = "*:*:*:postgres:"
 
 # nothing is worth keeping, and nothing shall run beside what is measured
 _SETTINGS = {
@@ -55,15 +59,30 @@ class Postgres(NamedTuple):
         raise _failed(f"has ended (exit code {await self.process.wait()})")
 
 
+def password(dsn: str | None) -> str | None:
+    """The password for a server that `running` has started; None for any other.
+
+    The driver would read the file itself, but not where PGPASSWORD is set.
+    """
+    (passfile,) = parse_qs(urlsplit(dsn or "").query).get("passfile", [""])[:1]
+    if Path(passfile).name != PASSFILE:
+        return None
+    return Path(passfile).read_text().rstrip().removeprefix(_ANY_DATABASE)
+
+
 @asynccontextmanager
 async def running() -> AsyncIterator[Postgres]:
-    """A server that answers on a socket in a folder of its own; on leaving both are gone."""
+    """A server that answers on a socket in a folder of its own; on leaving both are gone.
+
+    It asks for a password, which only a file of ours has: the dsn, which goes on record, names that file.
+    """
     folder = Path(tempfile.mkdtemp(prefix="execbench-pg-"))
     try:
         as_whom = _as_whom(folder)
         programs = await _programs(folder, as_whom)
         data = folder / "data"
-        await _initialise(programs, data, as_whom)
+        secret = secrets.token_urlsafe(24)
+        await _initialise(programs, data, secret, as_whom)
         settings = [f"-c{key}={value}" for key, value in _SETTINGS.items()]
         process = await asyncio.create_subprocess_exec(
             *(str(programs / "postgres"), "-D", str(data), "-k", str(folder), *settings),
@@ -73,7 +92,8 @@ async def running() -> AsyncIterator[Postgres]:
             **as_whom,
         )
         try:
-            dsn = f"postgresql://postgres@/postgres?host={quote(str(folder))}"
+            passfile = _private(folder / PASSFILE, f"{_ANY_DATABASE}{secret}\n")
+            dsn = f"postgresql://postgres@/postgres?host={quote(str(folder))}&passfile={quote(str(passfile))}"
             await _answers(dsn, process)
             yield Postgres(dsn, process)
         finally:
@@ -115,11 +135,22 @@ def _installed() -> Path:
     return found[-1]
 
 
-async def _initialise(programs: Path, data: Path, as_whom: dict[str, Any]) -> None:
-    words = ("-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
-    code, said = await _run(programs / "initdb", *words, as_whom=as_whom, cwd=data.parent)
+async def _initialise(programs: Path, data: Path, secret: str, as_whom: dict[str, Any]) -> None:
+    passwords = _private(data.with_name("password"), f"{secret}\n", as_whom.get("user", -1))
+    words = ("-D", str(data), "-U", "postgres", "--encoding=UTF8", "--no-locale", "--no-sync")
+    asking = ("--auth=scram-sha-256", f"--pwfile={passwords}")
+    code, said = await _run(programs / "initdb", *words, *asking, as_whom=as_whom, cwd=data.parent)
     if code:
         raise _failed(f"could not be set up (exit code {code}): {' '.join(said.split())[-300:]}")
+    passwords.unlink()
+
+
+def _private(path: Path, text: str, owner: int = -1) -> Path:
+    """A new file that only its owner can read."""
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as stream:
+        os.fchown(stream.fileno(), owner, -1)
+        stream.write(text)
+    return path
 
 
 async def _run(program: Path, *words: str, as_whom: dict[str, Any], cwd: Path) -> tuple[int, str]:
@@ -150,7 +181,7 @@ async def _answers(dsn: str, process: Process) -> None:
         if process.returncode is not None:
             raise _failed(f"did not start (exit code {process.returncode})")
         with suppress(OSError, asyncpg.PostgresError):
-            connection = await asyncpg.connect(dsn, timeout=STARTS_WITHIN_S)
+            connection = await asyncpg.connect(dsn, password=password(dsn), timeout=STARTS_WITHIN_S)
             connection.terminate()
             return
         await asyncio.sleep(0.05)

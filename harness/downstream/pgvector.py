@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from harness.downstream import Ask, Broken, Found, Late
+from harness.downstream import Ask, Broken, Found, Late, embedded
 from harness.errors import HarnessError, UsageError
 from harness.options import WorkloadOptions
 from harness.workloads import Workload, create
@@ -66,6 +66,7 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
 
     pool = asyncpg.create_pool(
         options.io_address,
+        password=embedded.password(options.io_address),
         min_size=1,
         max_size=CONNECTIONS_TO_YOURS if options.io_dsn else CONNECTIONS,
         max_inactive_connection_lifetime=0,  # an arm may be idle for long while others are measured

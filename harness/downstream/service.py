@@ -14,12 +14,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from harness import downstream
+from harness import children, downstream
+from harness.downstream import keeper
 from harness.errors import HarnessError, from_child, to_parent
 from harness.options import WorkloadOptions
 
@@ -50,9 +51,9 @@ class Service:
         self._warn = warn
 
     def __enter__(self) -> Service:
-        with self._log.open("ab") as stream:
-            self._process: subprocess.Popen[str] = subprocess.Popen(
-                [sys.executable, "-m", self._module],
+        with children.open_log(self._log) as stream:
+            self._process: subprocess.Popen[str] = children.start(
+                children.python(self._module),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
@@ -119,9 +120,7 @@ class Service:
             return
         if self._order.io_dsn is not None:
             self._warn(f"The service {self.kind} was killed before it had dropped its schema: {self.address}")
-        for number in (signal.SIGQUIT, signal.SIGCONT):  # at once, as PostgreSQL has it, and also if stopped
-            with suppress(ProcessLookupError, PermissionError):  # the latter of those that have ended already
-                os.killpg(self._process.pid, number)
+        keeper.end(self._process.pid)
 
     def _tell_last_words(self, stdout: IO[str]) -> None:
         """What it could not tidy up. A line without an end is of one that was killed meanwhile."""
@@ -196,8 +195,11 @@ def main(keep: Keep) -> None:
     """Run `keep` until stdin closes; what it raises is told, and ends this process with code 1."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)  # only the end of the pipe counts: then nothing is left behind
+    watching = keeper.start()
     order = WorkloadOptions.model_validate_json(sys.stdin.readline())
-    sys.exit(asyncio.run(_until_the_pipe_closes(keep(order, _ready))))
+    code = asyncio.run(_until_the_pipe_closes(keep(order, _ready)))
+    watching.end()
+    sys.exit(code)
 
 
 async def _until_the_pipe_closes(work: Awaitable[None]) -> int:

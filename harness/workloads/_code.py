@@ -150,7 +150,9 @@ def _of_file(path: Path, attribute: str) -> _Name:
 
 def _import(name: _Name) -> ModuleType:
     _make_findable(name)
-    if name.path is not None:
+    if name.path is None:
+        _refuse_another_module(name)
+    else:
         _refuse_another_of_that_name(name.path)
     try:
         # stdout may be a pipe, or one JSON document; what the code puts in the place of either is taken back
@@ -163,27 +165,46 @@ def _import(name: _Name) -> ModuleType:
 
 
 def _make_findable(name: _Name) -> None:
-    """Every process of a run has the current folder first; a file's comes last, where it hides nothing."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    if name.path is not None and str(name.path.parent) not in sys.path:
-        sys.path.append(str(name.path.parent))
+    """The folder of a file, or else the current one, comes last: a queue.py there hides none of Python's."""
+    folder = Path.cwd() if name.path is None else name.path.parent
+    for place in dict.fromkeys((str(folder), str(Path.cwd()))):
+        if place not in sys.path:
+            sys.path.append(place)
     importlib.invalidate_caches()
+
+
+def _refuse_another_module(name: _Name) -> None:
+    """Of a module in the current folder whose name Python finds elsewhere first."""
+    top = name.module.partition(".")[0]
+    here = next((path for path in (Path(top, "__init__.py"), Path(f"{top}.py")) if path.is_file()), None)
+    found = _origin(top)
+    if here is not None and found is not None and here.resolve() != Path(found).resolve():
+        raise UsageError(
+            f"There is {here} in the current folder, but Python finds {found} first.",
+            stage=STAGE,
+            hint="Give it a name of its own, or put its folder into PYTHONPATH.",
+        )
 
 
 def _refuse_another_of_that_name(path: Path) -> None:
     """A file is imported by its name, which Python may know as something else."""
-    try:
-        spec = importlib.util.find_spec(path.stem)
-    except ValueError:  # __main__
-        spec = None
-    if spec is None or spec.origin is None or Path(spec.origin).resolve() != path.resolve():
-        other = "" if spec is None or spec.origin is None else f", which is {spec.origin}"
+    found = _origin(path.stem)
+    if found is None or Path(found).resolve() != path.resolve():
+        other = "" if found is None else f", which is {found}"
         raise UsageError(
             f"The file {path.name} is called like the module {path.stem!r} that Python finds first{other}.",
             stage=STAGE,
             hint="Give it a name of its own, such as my_workload.py.",
         )
+
+
+def _origin(module: str) -> str | None:
+    """Where Python finds that module first; None when it finds none, or one without a file."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ValueError:  # __main__
+        return None
+    return None if spec is None else spec.origin
 
 
 def _cannot_import(name: _Name, error: BaseException) -> UsageError:

@@ -22,7 +22,7 @@ import onnxruntime
 import torch
 from filelock import FileLock
 
-from harness import cache
+from harness import cache, children
 from harness.errors import HarnessError, from_child, to_parent
 from harness.options import ARTICLE_SENTENCE, WorkloadOptions
 from harness.workloads import embed
@@ -159,7 +159,7 @@ def kept(path: Path) -> Entry | None:
 
 def _exported(path: Path, options: WorkloadOptions) -> Entry:
     done = subprocess.run(
-        [sys.executable, "-m", "harness.workloads._onnx", str(path)],
+        children.python("harness.workloads._onnx", str(path)),
         input=options.model_copy(update={"backend": "torch", "onnx_threads": None}).model_dump_json(),
         capture_output=True,  # the exporter's warnings are nobody's concern unless it fails
         text=True,
