@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from harness import charts, forest, store, sweep_chart
+from harness import charts, forest, store, sweep_chart, written
 from harness.capacity import chart
 from harness.cli import app
 from tests import made_up
@@ -277,7 +277,7 @@ def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, drawn in vars(module).items():
             if inspect.isfunction(drawn) and drawn.__module__ == module.__name__ and name[0] != "_":
                 monkeypatch.setattr(module, name, lambda *_: None)
-    monkeypatch.setattr(store, "write_chart", lambda *_: None)
+    monkeypatch.setattr(written, "write_chart", lambda *_: None)
 
 
 def answer(*words: str) -> None:

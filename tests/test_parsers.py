@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import arrivals, awaited, flagged, grid, sending, server_timing, slo, toml
+from harness import addresses, arrivals, awaited, flagged, grid, sending, server_timing, slo, toml
 from harness.commands import flags
 from harness.errors import UsageError
 from harness.options import WorkloadOptions, checked_options
@@ -28,7 +28,9 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "body": lambda text: sending.check_body(text, ""),
     "filled body": lambda text: sending.filler(text)('a "text"'),
     "json body": lambda text: sending.check_body(text, "application/json"),
-    "address": sending.checked_url,
+    "address": addresses.checked,
+    "path": addresses.checked_path,
+    "target": lambda text: addresses.filler(addresses.parse(f"http://127.0.0.1/{text}").target)("a & b"),
     "method": sending.checked_method,
     "share": lambda text: flags.share(text, "--precision"),
     "delay": lambda text: flags.inject([text]),
