@@ -1,4 +1,4 @@
-"""The code a strategy executes, wherever it puts it. The only module-level state of the harness."""
+"""The code a strategy executes, wherever it puts it. It keeps the loaded model in its module."""
 
 from __future__ import annotations
 
