@@ -1,12 +1,13 @@
 """What lies in the current folder is neither run nor imported, except for the user's own workload."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import running
-from conftest import Execbench
+from conftest import CHECKOUT, Execbench
 
 from harness import children
 from harness.errors import UsageError
@@ -36,9 +37,8 @@ def write_traps(folder: Path) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("strategy", ["process", "loky"])
 def test_files_named_as_modules_neither_run_nor_hide_them_and_a_workload_finds_its_neighbours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_traps(tmp_path)
     mine = tmp_path / "mine"
@@ -47,10 +47,31 @@ def test_files_named_as_modules_neither_run_nor_hide_them_and_a_workload_finds_i
     (mine / "my_workload.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
     workload = WorkloadOptions(name="mine/my_workload.py")
-    with running.serving(tmp_path / "log", strategy, workload=workload) as child:
+    with running.serving(tmp_path / "log", "process", workload=workload) as child:
         outcome = running.fire(child.url, concurrency=1, requests=2)
     assert [shot.error for shot in outcome.shots if shot.error] == []
     assert "lurking" not in (tmp_path / "log").read_text()
+
+
+LOKY = """
+import asyncio, strategies, strategy_calls as calls
+async def ask():
+    async with strategies.get("loky").open(calls.ready, calls.double, strategies.Options()) as submit:
+        return await submit(21)
+if __name__ == "__main__":
+    print(asyncio.run(ask()))
+"""
+
+
+@pytest.mark.integration
+def test_lokys_workers_which_it_starts_its_own_way_do_not_run_them_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_traps(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "tests")]))
+    command = [sys.executable, "-P", "-c", LOKY]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "42\n", done.stderr
 
 
 @pytest.mark.integration

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import threading
 import time
 from collections import Counter
@@ -467,6 +468,37 @@ def test_a_run_that_is_killed_takes_the_database_along_also_one_that_hangs(
     process.kill()
     execbench.assert_nothing_is_left(10.0)
     database.assert_gone()
+
+
+@pytest.mark.integration
+def test_the_database_asks_for_a_password_that_only_a_private_file_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import asyncpg
+
+    monkeypatch.setenv("PGPASSWORD", "of another database")
+
+    async def ask() -> None:
+        async with embedded.running() as server:
+            secret = embedded.password(server.dsn)
+            assert secret
+            assert secret not in server.dsn
+            connection = await asyncpg.connect(server.dsn, password=secret)
+            connection.terminate()
+            with pytest.raises(asyncpg.InvalidPasswordError):
+                await asyncpg.connect(server.dsn)
+            folder = Path(server.dsn.rpartition("passfile=")[2]).parent
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
+            assert modes[folder.name] == 0o700
+            assert modes[embedded.PASSFILE] == 0o600
+            assert "password" not in modes  # which initdb was given
+
+    asyncio.run(ask())
+
+
+def test_the_password_of_any_other_database_is_left_to_the_driver() -> None:
+    assert embedded.password("postgresql://me@db/x?passfile=/home/me/.pgpass") is None
+    assert embedded.password("nonsense") is None
 
 
 @pytest.mark.integration

@@ -18,8 +18,12 @@ import pytest
 from conftest import Execbench, wait_for
 
 from harness import loader, server, store
+from harness.arrivals import closed
 from harness.commands import reporting, running
+from harness.errors import HarnessError
+from harness.options import LoadOptions
 from harness.plans import Plan
+from harness.supervisor import Supervisor
 
 pytestmark = pytest.mark.integration
 
@@ -307,17 +311,14 @@ def loaded(execbench: Execbench) -> Path:
     return execbench.folder / "loaded"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_load_that_is_interrupted_keeps_and_shows_what_was_measured(
-    execbench: Execbench, number: signal.Signals, code: int
-) -> None:
+def test_load_that_is_interrupted_keeps_and_shows_what_was_measured(execbench: Execbench) -> None:
     with answering() as url:
         process = execbench.start("load", url, *ENDLESS_LOAD)
         wait_for(lambda: (loaded(execbench) / "run.json").exists())
         time.sleep(1.5)  # warm-up takes four answers
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         shown, said = process.communicate(timeout=60)
-    assert process.returncode == code
+    assert process.returncode == 130
     run = store.read(loaded(execbench))
     assert run.record["state"] == "interrupted"
     measured = int(run.trials["measured"].sum())
@@ -372,21 +373,30 @@ def test_ctrl_c_while_the_report_is_made_says_where_the_rows_are(
     assert f"`execbench report '{writer.folder}'` makes the report." in said
 
 
-@pytest.mark.timed
-def test_a_stopped_supervisor_and_a_stopped_generator_do_not_keep_a_run_from_ending(
-    execbench: Execbench,
+def test_stopped_supervisors_and_a_stopped_generator_are_killed_in_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with answering() as url:
-        process = execbench.start("load", url, *ENDLESS_LOAD)
-        wait_for(lambda: (loaded(execbench) / "run.json").exists())
-        for module in ("harness.supervisor", "harness.load"):
-            for stopped in execbench.processes(module):
-                stopped.suspend()
-        process.send_signal(signal.SIGINT)
+    monkeypatch.setattr(loader, "HANDS_OVER_WITHIN_S", 0.3)
+    children = set(psutil.Process().children())
+    with Supervisor() as supervisor, loader.Loader(supervisor) as generator:
+        started = set(psutil.Process().children()) - children
+        assert len(started) == 3
+        for process in started:
+            process.suspend()
         began = time.monotonic()
-        code, _ = ending(process)
-    assert code == 130
-    assert time.monotonic() - began < loader.HANDS_OVER_WITHIN_S + 5.0
+        assert generator.hand_over() is None
+    assert time.monotonic() - began < 5.0
+    assert not set(psutil.Process().children()) - children
+
+
+def test_a_generator_that_stays_stopped_ends_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "LOOKS_EVERY_S", 0.2)
+    with Supervisor() as supervisor, loader.Loader(supervisor) as generator:
+        psutil.Process(generator.pid).suspend()
+        with pytest.raises(HarnessError, match="was stopped by a signal and does not go on"):
+            generator.run(
+                LoadOptions(url="http://127.0.0.1:1/", arrivals=closed(1), requests=1), lambda *_: None
+            )
 
 
 @pytest.mark.parametrize("after_s", [0.03, 0.06, 0.1, 0.15])
@@ -427,9 +437,7 @@ def test_ctrl_c_ends_serve(execbench: Execbench) -> None:
     assert "Interrupted" in said
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGKILL, -9)])
 def test_serve_killed_takes_all_its_processes_along_and_its_folder_where_it_can(
     execbench: Execbench, number: signal.Signals, code: int
 ) -> None:
