@@ -59,7 +59,7 @@ LIBRARIES = {
     "aiohttp": CLIENT_SIDE | {"downstream.http", "unrepeated"},
     "asyncpg": {"downstream.pgvector", "downstream.database", "downstream.embedded"},
     "pgvector": {"downstream.pgvector", "downstream.database"},
-    "pandas": READING_SIDE | {"store"},
+    "pandas": READING_SIDE | {"store", "rows"},
     "matplotlib": READING_SIDE | {"store"},
     "typer": {"cli"} | COMMANDS,
     "rich": {"terminal", "progress", "tables"} | COMMANDS,
