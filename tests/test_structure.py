@@ -61,7 +61,7 @@ LIBRARIES = {
     "aiohttp": CLIENT_SIDE | {"downstream.http", "transports", "unrepeated"},
     "asyncpg": {"downstream.pgvector", "downstream.database", "downstream.embedded"},
     "pgvector": {"downstream.pgvector", "downstream.database"},
-    "pandas": READING_SIDE | {"store"},
+    "pandas": READING_SIDE | {"store", "rows"},
     "matplotlib": READING_SIDE | {"plotting"},
     "typer": {"cli"} | COMMANDS,
     "rich": {"screen", "progress", "tables"} | COMMANDS,
