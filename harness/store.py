@@ -7,7 +7,6 @@ Whatever a killed run left behind it is a torn tail, which reading drops with a 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import errno
 import fcntl
 import io
