@@ -1,0 +1,83 @@
+"""Read an answer up to a bound. A server may send without an end, and what it packs may unpack to anything."""
+
+from __future__ import annotations
+
+import zlib
+from http.client import REQUEST_HEADER_FIELDS_TOO_LARGE
+from http.cookiejar import CookieJar
+from typing import Any
+
+import httpx
+
+from harness import reasons
+
+MOST_HEAD = 64 * 2**10  # bytes of all headers together
+MOST_BODY = 16 * 2**20  # bytes of a body as it is sent; at most the first few KB of one are held
+
+_PACKED = ("gzip", "x-gzip", "deflate")
+_ZLIB_OR_GZIP = 47
+
+
+class TooLong(Exception):
+    """The answer is longer than a bound. Its text is the error of the row, the same for all such answers."""
+
+
+HEAD_TOO_LONG = f"answer too long: over {MOST_HEAD // 2**10} KiB of headers"
+BODY_TOO_LONG = f"answer too long: over {MOST_BODY // 2**20} MiB of body"
+
+
+async def read(answer: httpx.Response, keep: int) -> bytes:
+    """Read a streamed answer to its end; return the first `keep` bytes of its body, as they were sent.
+
+    TooLong beyond `MOST_HEAD` or `MOST_BODY`. How long it may take is the caller's to bound.
+    """
+    head = sum(len(name) + len(value) for name, value in answer.headers.raw)
+    if head + len(answer.extensions.get("reason_phrase", b"")) > MOST_HEAD:
+        raise TooLong(HEAD_TOO_LONG)
+    size, kept = 0, bytearray()
+    async for chunk in answer.aiter_raw():
+        size += len(chunk)
+        if size > MOST_BODY:
+            raise TooLong(BODY_TOO_LONG)
+        kept += chunk[: keep - len(kept)]
+    return bytes(kept)
+
+
+def unpacked(body: bytes, encoding: str, most: int) -> bytes:
+    """The first `most` bytes of what the beginning of a body says; empty for a packing not known here.
+
+    Never unpacks more than that, and never twice: some ten gzips in one another unpack to petabytes.
+    """
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body[:most]
+    try:
+        return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(body, most) if encoding in _PACKED else b""
+    except zlib.error:
+        return b""
+
+
+def why_none(error: Exception) -> str:
+    """The error of a row that has no answer; a head that is too long reads the same with every transport."""
+    cause = reasons.root(error)
+    if isinstance(cause, TooLong):
+        return str(cause)
+    if getattr(cause, "error_status_hint", None) == REQUEST_HEADER_FIELDS_TOO_LARGE:  # h11's bound, 100 KB
+        return HEAD_TOO_LONG
+    return reasons.of_exception(cause)
+
+
+async def stay(answer: httpx.Response) -> None:
+    """An httpx response hook: forget where a redirect leads, as httpx fails on an address that is none."""
+    if answer.is_redirect:
+        answer.headers.pop("location", None)
+
+
+class NoCookies(CookieJar):
+    """Keeps none. All users share one client, and a server would take them for one person."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Leave the Set-Cookie lines unread: there may be thousands."""
+
+    def add_cookie_header(self, request: Any) -> None:
+        """Add nothing."""
