@@ -1,9 +1,9 @@
-"""Read an answer up to a bound. A server may send without an end, and what it packs may unpack to anything."""
+"""Read an answer up to a bound: a server may send without an end, and a little may unpack to a lot."""
 
 from __future__ import annotations
 
 import zlib
-from http.client import REQUEST_HEADER_FIELDS_TOO_LARGE
+from http import HTTPStatus
 from http.cookiejar import CookieJar
 from typing import Any
 
@@ -62,9 +62,13 @@ def why_none(error: Exception) -> str:
     cause = reasons.root(error)
     if isinstance(cause, TooLong):
         return str(cause)
-    if getattr(cause, "error_status_hint", None) == REQUEST_HEADER_FIELDS_TOO_LARGE:  # h11's bound, 100 KB
-        return HEAD_TOO_LONG
-    return reasons.of_exception(cause)
+    return HEAD_TOO_LONG if _is_h11s_bound(cause) else reasons.of_exception(cause)
+
+
+def _is_h11s_bound(error: BaseException) -> bool:
+    """Whether h11 has read 100 KB without an end; httpcore's exception holds the one of h11."""
+    hints = (getattr(one, "error_status_hint", None) for one in (error, *error.args))
+    return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE in hints
 
 
 async def stay(answer: httpx.Response) -> None:

@@ -21,7 +21,7 @@ _BUFFER = 2**16  # bytes of a body that wait for us; the usual 256 KiB times 500
 def connector(limit: int) -> aiohttp.TCPConnector:
     """A connector whose connections end when a server sends what is no body, and too much of it."""
     made = aiohttp.TCPConnector(limit=limit)
-    made._factory = functools.partial(_Connection, loop=asyncio.get_running_loop())
+    made._factory = functools.partial[ResponseHandler](_Connection, loop=asyncio.get_running_loop())
     return made
 
 
@@ -45,7 +45,7 @@ class _Connection(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come. Those that nobody asked for would pass for the next request's answer."""
-        if not self._awaits_head and (self._payload is None or self._payload.is_eof()):
+        if data and self._is_idle():
             self.close()
             return
         before = self._body_bytes()
@@ -54,6 +54,9 @@ class _Connection(ResponseHandler):
             self._idle_bytes = 0
         else:
             self._count(len(data))
+
+    def _is_idle(self) -> bool:
+        return not self._awaits_head and (self._payload is None or self._payload.is_eof())
 
     def _count(self, size: int) -> None:
         self._idle_bytes += size

@@ -268,14 +268,14 @@ class _Trial:
         timings = decode(answer.header)
         self._in_flight -= 1
         self._note_what_it_says(answer)
-        shot = Shot(seq, phase, due, sent, done, self._localise(timings, sent, done), answer.status, answer.error)
+        shot = Shot(
+            seq, phase, due, sent, done, self._localise(timings, sent, done), answer.status, answer.error
+        )
         self._shots.append(shot)
         self._window.answered(phase, done)
         return shot
 
-    async def _answer(
-        self, client: httpx.AsyncClient, options: LoadOptions, body: bytes | None
-    ) -> _Answer:
+    async def _answer(self, client: httpx.AsyncClient, options: LoadOptions, body: bytes | None) -> _Answer:
         answer = await _ask(client, options, body, self._headers)
         return answer._replace(error=reasons.hidden(answer.error, self._secrets)) if answer.error else answer
 
@@ -364,9 +364,8 @@ def open_client(options: LoadOptions) -> httpx.AsyncClient:
     else:
         verify = urlsplit(options.url).scheme == "https"  # a TLS context takes 20 ms to make
         transport = httpx.AsyncHTTPTransport(limits=limits, verify=verify)
-    client = httpx.AsyncClient(  # noqa: S113
-        transport=transport, timeout=None, trust_env=False, cookies=answers.NoCookies()
-    )
+    client = httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)  # noqa: S113
+    client.cookies.jar = answers.NoCookies()
     client.event_hooks["response"].append(answers.stay)
     return client
 

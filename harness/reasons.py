@@ -52,7 +52,7 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
 
 
 def _decoded(body: bytes) -> str:
-    """The beginning of a body as UTF-8, whatever its header calls it: the name of a charset is a claim too."""
+    """The beginning of a body as UTF-8, whatever charset its header names: that may be any text."""
     return body[:LOOKED_AT].decode("utf-8-sig", errors="replace")
 
 

@@ -1,4 +1,4 @@
-"""A server that plays a trick on whoever asks it: one path for each. `python hostile_server.py` prints its port."""
+"""A server that plays a trick on its client, one for each path. As a program it prints its address."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ GOOD_ANSWERS = {
     "encoding-x-gzip": whole(head="Content-Encoding: x-gzip\r\n", body=gzip.compress(b"ok")),
     "encoding-1000": whole(head="Content-Encoding: " + ", ".join(["gzip"] * 1_000) + "\r\n"),
     "charset-undefined": says(200, b"ok", "text/plain; charset=undefined"),
-    "timing-1e308": timed('model;dur=1e308, io;dur=-5, queue;dur=nan, handler;dur=1e308;desc="entered=1e308"'),
+    "timing-1e308": timed(
+        'model;dur=1e308, io;dur=-5, queue;dur=nan, handler;dur=1e308;desc="entered=1e308"'
+    ),
     "timing-hex": timed('model;dur=0x10;desc="batch=1e300 pid=-1 cpu=inf", io;dur=' + "9" * 400),
     "timing-60k": timed("model;dur=1," * 5_000),
     "timing-quotes": timed('"' * 30_001 + "\\" * 30_001),
@@ -173,6 +175,8 @@ ENDLESS = {
     "body-slow": over_and_over(length(9_999), b".", every_s=0.05),
     "chunks-slow": over_and_over(_CHUNKED, b"1\r\n.\r\n", every_s=0.05),
     "head-slow": over_and_over(OK + b"X: ", b".", every_s=0.05),
+}
+FLOODS = {
     "early-hints-endless": over_and_over(b"", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 100),
     "continue-endless": over_and_over(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
 }
@@ -195,6 +199,7 @@ TRICKS: dict[str, Trick] = {
     "upgrade": _sent(b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n\x81\x02ok"),
     **TOO_LONG,
     **ENDLESS,
+    **FLOODS,
     **OTHERS,
 }
 
@@ -232,7 +237,8 @@ class HostileServer:
 
 async def main() -> None:
     server = HostileServer()
-    print(server.url, flush=True)
+    sys.stdout.write(server.url + "\n")
+    sys.stdout.flush()
     await server.serve(functools.partial(asyncio.to_thread, sys.stdin.read))
 
 

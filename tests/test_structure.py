@@ -54,9 +54,9 @@ LIBRARIES = {
     "onnxruntime": {"workloads._onnx"},
     "sentence_transformers": {"workloads.embed"},
     # a request of ours may be answered by another service
-    "httpx": CLIENT_SIDE | {"downstream.http"},
+    "httpx": CLIENT_SIDE | {"answers", "downstream.http"},
     "httpx_aiohttp": CLIENT_SIDE | {"downstream.http"},
-    "aiohttp": CLIENT_SIDE | {"downstream.http", "unrepeated"},
+    "aiohttp": CLIENT_SIDE | {"downstream.http", "unrepeated", "bounded"},
     "asyncpg": {"downstream.pgvector", "downstream.database", "downstream.embedded"},
     "pgvector": {"downstream.pgvector", "downstream.database"},
     "pandas": READING_SIDE | {"store"},
