@@ -1,42 +1,94 @@
-"""Answers as JSON in UTF-8. The user's code may return anything, and much of that JSON cannot say."""
+"""Read an answer up to a bound: a server may send without an end, and a little may unpack to a lot."""
 
 from __future__ import annotations
 
-import json
-import math
+import zlib
+from http import HTTPStatus
+from http.cookiejar import CookieJar
 from typing import Any
 
-UNSAID = "ok"  # stands for a value that JSON cannot say
-_ENDLESS = math.inf
+import httpx
+
+from harness import reasons
+
+MOST_HEAD = 64 * 2**10  # bytes of all headers together
+MOST_BODY = 16 * 2**20  # bytes of a body as it is sent; at most the first few KB of one are held
+
+_NOTHING = httpx.ByteStream(b"")
+_PACKED = ("gzip", "x-gzip", "deflate")
+_ZLIB_OR_GZIP = 47
 
 
-def body(value: Any) -> bytes:
-    """The body of an answer of 200: the value, or "ok" where JSON cannot say it."""
-    said = as_json(value)
-    return b'{"answer":' + (f'"{UNSAID}"'.encode() if said is None else said) + b"}"
+class TooLong(Exception):
+    """The answer is longer than a bound. Its text is the error of the row, the same for all such answers."""
 
 
-def as_json(value: Any, longest: float = _ENDLESS) -> bytes | None:
-    """The value as JSON, arrays as lists; None if JSON cannot say it in `longest` characters.
+HEAD_TOO_LONG = f"answer too long: over {MOST_HEAD // 2**10} KiB of headers"
+BODY_TOO_LONG = f"answer too long: over {MOST_BODY // 2**20} MiB of body"
 
-    Stops as soon as it is too long: this runs on the event loop, for every request.
+
+async def read(answer: httpx.Response, keep: int) -> bytes:
+    """Read a streamed answer to its end and close it; return the first `keep` bytes of its body, as sent.
+
+    TooLong beyond `MOST_HEAD` or `MOST_BODY`. How long it may take is the caller's to bound.
     """
-
-    def plain(found: Any) -> Any:
-        """NumPy's scalars and arrays, torch's tensors and the like. Raises for anything else."""
-        if math.prod(found.shape) > longest:
-            raise ValueError("too long")
-        return found.tolist()
-
-    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain)
-    pieces: list[str] = []
-    length = 0
     try:
-        for piece in encoder.iterencode(value):
-            length += len(piece)
-            if length > longest:
-                return None
-            pieces.append(piece)
-        return "".join(pieces).encode()
-    except BaseException:  # noqa: BLE001  a class of the user's may raise anything when it is looked into
-        return None
+        head = sum(len(name) + len(value) for name, value in answer.headers.raw)
+        if head + len(answer.extensions.get("reason_phrase", b"")) > MOST_HEAD:
+            raise TooLong(HEAD_TOO_LONG)
+        size, kept = 0, bytearray()
+        async for chunk in answer.aiter_raw():
+            size += len(chunk)
+            if size > MOST_BODY:
+                raise TooLong(BODY_TOO_LONG)
+            kept += chunk[: keep - len(kept)]
+        return bytes(kept)
+    finally:
+        await answer.aclose()
+        answer.stream = (
+            _NOTHING  # httpx has it refer to the answer, and within a trial no garbage is collected
+        )
+
+
+def unpacked(body: bytes, encoding: str, most: int) -> bytes:
+    """The first `most` bytes of what the beginning of a body says; empty for a packing not known here.
+
+    Never unpacks more than that, and never twice: some ten gzips in one another unpack to petabytes.
+    """
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body[:most]
+    try:
+        return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(body, most) if encoding in _PACKED else b""
+    except zlib.error:
+        return b""
+
+
+def why_none(error: Exception) -> str:
+    """The error of a row that has no answer; a head that is too long reads the same with every transport."""
+    cause = reasons.root(error)
+    if isinstance(cause, TooLong):
+        return str(cause)
+    return HEAD_TOO_LONG if _is_h11s_bound(cause) else reasons.of_exception(cause)
+
+
+def _is_h11s_bound(error: BaseException) -> bool:
+    """Whether h11 has read 100 KB without an end; httpcore's exception holds the one of h11."""
+    hints = (getattr(one, "error_status_hint", None) for one in (error, *error.args))
+    return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE in hints
+
+
+async def stay(answer: httpx.Response) -> None:
+    """An httpx response hook: forget where a redirect leads, as httpx fails on an address that is none."""
+    if answer.is_redirect:
+        answer.headers.pop("location", None)
+
+
+class NoCookies(CookieJar):
+    """Keeps none. All users share one client, and a server would take them for one person."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Leave the Set-Cookie lines unread: there may be thousands."""
+
+    def add_cookie_header(self, request: Any) -> None:
+        """Add nothing."""

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 import strategies
-from harness import answers, downstream, worker, workloads
+from harness import downstream, json_bodies, worker, workloads
 from harness.beat import Beat
 from harness.clock import now_ms
 from harness.errors import HarnessError, one_line
@@ -159,7 +159,7 @@ class Handler:
             return _failed(error)
         io_done = self._stamp()
         headers = self._headers(reply, entered, resumed, io_done, found.server_ms)
-        return Response(answers.body(found.value), media_type="application/json", headers=headers)
+        return Response(json_bodies.body(found.value), media_type="application/json", headers=headers)
 
     def _headers(
         self, reply: worker.Reply, entered: float, resumed: float, io_done: float, io_server_ms: float | None

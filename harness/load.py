@@ -18,14 +18,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, NamedTuple, TextIO
 from urllib.parse import urlsplit
 
-import aiohttp
 import httpx
 
-from harness import addresses, handing_over, own_limits, reasons, sending, stdout, workloads
+from harness import addresses, answers, handing_over, own_limits, reasons, sending, stdout, workloads
 from harness.arrivals import due_times_s
 from harness.beat import Beat, Lag
 from harness.clock import now_ms
@@ -39,6 +37,7 @@ PROGRESS_EVERY_S = 0.5
 PAUSE_WITHOUT_ANSWER_S = 0.05  # a user who got no answer does not hammer; a dead server costs no CPU
 SHORT_SLEEP_MS = 6.0
 ENDS_WITHIN_S = 0.1  # a connection that is open so long after an answer is taken for one to use again
+STAMP_ROUNDING_MS = 0.002  # a stamp has three decimals
 PINGS_IN_FLIGHT = 100  # ten seconds of hanging at the usual rate, then pings stop: sockets are limited
 
 
@@ -303,15 +302,21 @@ class _Trial:
         self._in_flight += 1
         self._in_flight_max = max(self._in_flight_max, self._in_flight)
         sent = self._now() if sent is None else sent
-        answer = await _ask(client, self._options, said, self._headers)
+        answer = await self._answer(client, self._options, said)
         done = self._now()  # before the header is read, which takes as long as a small request's HTTP
         timings = decode(answer.header)
         self._in_flight -= 1
         self._note_what_it_says(answer)
-        shot = Shot(seq, phase, due, sent, done, self._localise(timings), answer.status, answer.error)
+        shot = Shot(
+            seq, phase, due, sent, done, self._localise(timings, sent, done), answer.status, answer.error
+        )
         self._shots.append(shot)
         self._window.answered(phase, done)
         return shot
+
+    async def _answer(self, client: httpx.AsyncClient, options: LoadOptions, said: _Request) -> _Answer:
+        answer = await _ask(client, options, said, self._headers)
+        return answer._replace(error=reasons.hidden(answer.error, self._secrets)) if answer.error else answer
 
     def _note_what_it_says(self, answer: _Answer) -> None:
         """Of a bad answer, once for each error: bodies may differ, and there may be very many."""
@@ -335,7 +340,7 @@ class _Trial:
         one = self._options.model_copy(update={"method": "GET", "expected_status": 200})
         seq, self._sent = self._sent, self._sent + 1
         sent = self._now()
-        answer = await _ask(client, one, said, self._headers)
+        answer = await self._answer(client, one, said)
         shot = Shot(seq, PING, due, sent, self._now(), Timings(), answer.status, answer.error)
         self._pinged.append(shot)
 
@@ -367,12 +372,18 @@ class _Trial:
     def _now(self) -> float:
         return now_ms() - self._origin
 
-    def _localise(self, timings: Timings) -> Timings:
-        """The server's stamp counted from the trial's start; without meaning when the clocks differ."""
+    def _localise(self, timings: Timings, sent: float, done: float) -> Timings:
+        """The server's stamp counted from the trial's start, where it can be of our clock.
+
+        A forwarded port has a local address and another host's clock, which hardly ever falls into the time
+        that the request was under way.
+        """
         if timings.entered_ms is None:
             return timings
-        entered = timings.entered_ms - self._origin if self._same_host else None
-        return dataclasses.replace(timings, entered_ms=entered)
+        entered = timings.entered_ms - self._origin
+        if self._same_host and sent - STAMP_ROUNDING_MS <= entered <= done + STAMP_ROUNDING_MS:
+            return dataclasses.replace(timings, entered_ms=min(max(entered, sent), done))
+        return dataclasses.replace(timings, entered_ms=None)
 
 
 def open_client(options: LoadOptions) -> httpx.AsyncClient:
@@ -385,8 +396,10 @@ def open_client(options: LoadOptions) -> httpx.AsyncClient:
 
 
 def _client_over(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # users would share them
-    return httpx.AsyncClient(transport=transport, timeout=None, trust_env=False, cookies=no_cookies)  # noqa: S113
+    client = httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)  # noqa: S113
+    client.cookies.jar = answers.NoCookies()
+    client.event_hooks["response"].append(answers.stay)
+    return client
 
 
 def _transport(options: LoadOptions) -> OverAiohttp | OverHttpx:
@@ -420,7 +433,7 @@ class _Answer(NamedTuple):
     status: int | None  # None: there was no answer
     error: str  # empty of a good one
     header: str = ""  # Server-Timing
-    bad_body: bytes = b""  # where the status is not the expected one
+    bad_body: bytes = b""  # its beginning, where the status is not the expected one
 
 
 async def _ask(
@@ -429,24 +442,28 @@ async def _ask(
     said: _Request,
     headers: list[sending.Header],
 ) -> _Answer:
-    """Send one request and read its whole answer."""
+    """Send one request and read its whole answer. Whatever a server does comes back as an `_Answer`."""
     try:
+        request = client.build_request(
+            options.method,
+            said.server,
+            content=said.body,
+            headers=headers,
+            extensions={"target": said.target},
+        )
         async with asyncio.timeout(options.timeout_s):
-            answer = await client.request(
-                options.method,
-                said.server,
-                content=said.body,
-                headers=headers,
-                extensions={"target": said.target},
-            )
+            answer = await client.send(request, stream=True)
+            good = answer.status_code == options.expected_status
+            start = await answers.read(answer, 0 if good else reasons.LOOKED_AT)
     except TimeoutError:
         return _Answer(None, f"timeout after {options.timeout_s:g} s")
-    except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-        return _Answer(None, own_limits.met_by(error) or reasons.of_exception(error))
+    except Exception as error:  # noqa: BLE001 - a library may raise anything on account of a server
+        return _Answer(None, own_limits.met_by(error) or answers.why_none(error))
     status, header = answer.status_code, answer.headers.get(HEADER, "")
-    if status == options.expected_status:
+    if good:
         return _Answer(status, "", header)
-    return _Answer(status, reasons.of_answer(status, answer.content), header, answer.content)
+    start = answers.unpacked(start, answer.headers.get("content-encoding", ""), reasons.LOOKED_AT)
+    return _Answer(status, reasons.of_answer(status, start), header, start)
 
 
 def _requests(options: LoadOptions) -> Iterator[_Request]:

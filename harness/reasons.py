@@ -14,19 +14,25 @@ from harness import sending
 from harness.records import DOWNSTREAM
 
 LONGEST = 200  # characters
-_LOOKED_AT = 10_000  # bytes of a body; an error page may be of any size
+LOOKED_AT = 10_000  # bytes of a body; an error page may be of any size
+
+
+def root(error: BaseException) -> BaseException:
+    """What an error was first: httpx's own names are too coarse (a drop reads "connect")."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def of_exception(error: BaseException) -> str:
-    """The error's root cause: httpx's own names are too coarse (a drop reads "connect")."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    """The error's root cause, in a line."""
+    error = root(error)
     return _line(f"{type(error).__name__}: {error}").removesuffix(":")
 
 
 def of_answer(status: int, body: bytes) -> str:
     """The status; where our own app names what it awaits after the model, the reason as well."""
-    why = _detail(body) if DOWNSTREAM.encode() in body[:_LOOKED_AT] else ""
+    why = _detail(body) if DOWNSTREAM.encode() in body[:LOOKED_AT] else ""
     return _line(f"HTTP {status}: {why}" if why else f"HTTP {status}")
 
 
@@ -35,10 +41,19 @@ def excerpt(body: bytes, secrets: Iterable[str] = ()) -> str:
 
     None of `secrets` is in it: a server may repeat what it was sent, and this is written down.
     """
-    text = _detail(body) or body[:_LOOKED_AT].decode(errors="replace")
+    return _line(hidden(_detail(body) or _decoded(body), secrets))
+
+
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """The text without any of `secrets`."""
     for secret in secrets:
         text = text.replace(secret, sending.HIDDEN)
-    return _line(text)
+    return text
+
+
+def _decoded(body: bytes) -> str:
+    """The beginning of a body as UTF-8, whatever charset its header names: that may be any text."""
+    return body[:LOOKED_AT].decode("utf-8-sig", errors="replace")
 
 
 def _line(text: str) -> str:
@@ -51,12 +66,12 @@ def _line(text: str) -> str:
 def _detail(body: bytes) -> str:
     """The words of `{"detail": …}`, FastAPI's form of an error; "" for a body of another form."""
     try:
-        said = json.loads(body[:_LOOKED_AT])
-    except (ValueError, RecursionError):
+        said = json.loads(_decoded(body))
+        detail = said.get("detail") if isinstance(said, dict) else None
+        if isinstance(detail, list):
+            return "; ".join(map(_problem, detail))
+    except (ValueError, RecursionError):  # what is nested deeply may be read and not be written again
         return ""
-    detail = said.get("detail") if isinstance(said, dict) else None
-    if isinstance(detail, list):
-        return "; ".join(map(_problem, detail))
     return detail if isinstance(detail, str) else ""
 
 

@@ -27,6 +27,7 @@ STOP_WITHIN_S = 5.0
 ORPHANS_END_WITHIN_S = 1.0
 HEALTH_WITHIN_S = 2.0
 WATCH_WITHIN_S = 10.0  # an inline server answers when its model lets it
+_LONGEST_ANSWER = 2**20  # bytes of what /health says
 _TAIL_LINES = 40
 
 
@@ -137,12 +138,12 @@ class Server:
         try:
             connection.request(method, path)
             answer = connection.getresponse()
-            body: dict[str, Any] = json.loads(answer.read())
-        except (OSError, http.client.HTTPException, ValueError):
+            body = json.loads(answer.read(_LONGEST_ANSWER))
+        except (OSError, http.client.HTTPException, ValueError, RecursionError):
             return None  # not listening to us yet, or no more
         finally:
             connection.close()
-        return body if answer.status == 200 else None
+        return body if answer.status == 200 and isinstance(body, dict) else None
 
     def _reported(self) -> HarnessError | None:
         """The error that the child reported, with its whole log as a note: a traceback shows that."""

@@ -6,6 +6,14 @@
 `dur` is in milliseconds. The description of `io` holds `server=`, what the other side of the I/O says it
 took itself; that of `handler` holds `entered=`, the route's entry on the host's monotonic clock, which is of
 use to a client on the same host only.
+
+A header is what a server claims, so it is read as follows:
+
+* The first `dur` of an entry counts, whatever it holds (W3C). Entries of one name add up.
+* A duration lies between 0 and `LONGEST_MS`. A name with an impossible one has no duration at all, as the sum
+  would lack a part. The same holds for `cpu=` and `server=`.
+* `batch=` and `pid=` are whole numbers from 1 to `MOST`; the last call of the model says them.
+* A header beyond `LONGEST` characters is not read.
 """
 
 from __future__ import annotations
@@ -13,17 +21,33 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from harness.records import Timings
 
 HEADER = "Server-Timing"
 
+LONGEST = 16 * 2**10  # characters of a header
+LONGEST_MS = 3_600_000.0  # an hour
+MOST = 2**31 - 1  # a batch, or the id of a process
+
 _STRETCHES = ("queue", "model", "resume", "io", "handler")
 # What stands between separators, where a quoted string may hold them; one without an end takes the rest.
 # Nothing follows that could fail, so they never backtrack: a hostile header costs no more than its length.
 _QUOTED = r'"(?:[^"\\]+|\\.?)*"?'
-_ENTRY = re.compile(rf'(?:[^,"]+|{_QUOTED})+')
-_PART = re.compile(rf'(?:[^;"]+|{_QUOTED})+')
+_ENTRY = re.compile(rf'(?:[^,"]+|{_QUOTED})+', re.DOTALL)
+_PART = re.compile(rf'(?:[^;"]+|{_QUOTED})+', re.DOTALL)
+_STRING = re.compile(_QUOTED, re.DOTALL)
+_ESCAPED = re.compile(r"\\(.?)", re.DOTALL)
+
+_IMPOSSIBLE = math.nan  # a sum with it is none
+
+# what a description says: durations, which add up, and whole numbers, of which the last counts
+_DESCRIBED: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "model": ({"cpu": "model_cpu_ms"}, {"batch": "batch_size", "pid": "worker_pid"}),
+    "io": ({"server": "io_server_ms"}, {}),
+    "handler": ({}, {}),
+}
 
 
 def encode(timings: Timings) -> str:
@@ -46,33 +70,24 @@ def encode(timings: Timings) -> str:
 
 
 def decode(value: str) -> Timings:
-    """What can be read of a header, ours or a stranger's. Unknown or malformed parts are passed over."""
-    entries = {name: parameters for name, parameters in _entries(value) if name in _STRETCHES}
-    notes = dict(
-        pair.split("=", 1)
-        for parameters in entries.values()
-        for pair in parameters.get("desc", "").split()
-        if "=" in pair
-    )
-    durations = {name: _number(parameters.get("dur")) for name, parameters in entries.items()}
-    return Timings(
-        entered_ms=_number(notes.get("entered")),
-        queue_ms=durations.get("queue"),
-        model_ms=durations.get("model"),
-        model_cpu_ms=_number(notes.get("cpu")),
-        resume_ms=durations.get("resume"),
-        io_ms=durations.get("io"),
-        io_server_ms=_number(notes.get("server")),
-        handler_ms=durations.get("handler"),
-        batch_size=_whole(notes.get("batch")),
-        worker_pid=_whole(notes.get("pid")),
-    )
+    """What a header says; unknown, malformed and impossible parts are left out."""
+    said: dict[str, Any] = {}
+    for name, parameters in _entries(value):
+        if name in _STRETCHES:
+            if "dur" in parameters:
+                _add(said, f"{name}_ms", parameters["dur"])
+            if name in _DESCRIBED:
+                _note(said, name, parameters.get("desc", ""))
+    return Timings(**{field: value for field, value in said.items() if value == value})
 
 
 def longest_ms(value: str) -> float | None:
     """The longest duration in anybody's header: the whole holds its parts. None where there is none."""
-    found = (_number(parameters.get("dur")) for _, parameters in _entries(value))
-    return max((duration for duration in found if duration is not None), default=None)
+    said: dict[str, float] = {}
+    for name, parameters in _entries(value):
+        if "dur" in parameters:
+            _add(said, name, parameters["dur"])
+    return max((duration for duration in said.values() if duration == duration), default=None)
 
 
 def _describe(notes: dict[str, float | int | None]) -> str:
@@ -85,20 +100,61 @@ def _plain(value: float | int) -> str:
 
 
 def _entries(value: str) -> Iterator[tuple[str, dict[str, str]]]:
-    for entry in _ENTRY.findall(value):
-        name, *parameters = _PART.findall(entry) or [""]
-        pairs = (parameter.partition("=") for parameter in parameters)
-        yield name.strip().lower(), {key.strip().lower(): text.strip().strip('"') for key, _, text in pairs}
+    """Each entry's name and parameters; the first of a name counts."""
+    if len(value) > LONGEST:
+        return
+    for entry in _split(value, ",", _ENTRY):
+        name, *rest = _split(entry, ";", _PART) or [""]
+        parameters: dict[str, str] = {}
+        for parameter in rest:
+            key, _, text = parameter.partition("=")
+            parameters.setdefault(key.strip().lower(), text.strip())
+        yield name.strip().lower(), parameters
 
 
-def _number(text: str | None) -> float | None:
+def _split(text: str, separator: str, between: re.Pattern[str]) -> list[str]:
+    return between.findall(text) if '"' in text else text.split(separator)
+
+
+def _note(said: dict[str, Any], name: str, description: str) -> None:
+    """What the description of an entry adds."""
+    notes = dict(pair.split("=", 1) for pair in _unquoted(description).split() if "=" in pair)
+    durations, numbers = _DESCRIBED[name]
+    for key, field in durations.items():
+        _add(said, field, notes.get(key, ""))
+    for key, field in numbers.items():
+        if (number := _whole(notes.get(key, ""))) is not None:
+            said[field] = number
+    if name == "handler" and (stamp := _number(notes.get("entered", ""))) is not None:
+        said["entered_ms"] = stamp
+
+
+def _unquoted(text: str) -> str:
+    """What a quoted string holds; what follows it is ignored (W3C)."""
+    if not text.startswith('"'):
+        return text
+    quoted = _STRING.match(text)
+    assert quoted is not None
+    inside = quoted[0][1:].removesuffix('"')
+    return _ESCAPED.sub(r"\1", inside) if "\\" in inside else inside
+
+
+def _add(said: dict[str, Any], field: str, text: str) -> None:
+    """Add a duration to the sum; one that is missing or cannot be makes the sum impossible."""
+    number = _number(_unquoted(text))
+    total = said.get(field, 0.0) + (_IMPOSSIBLE if number is None or number < 0 else number)
+    said[field] = total if total <= LONGEST_MS else _IMPOSSIBLE
+
+
+def _number(text: str) -> float | None:
+    """A decimal number; None for anything else that Python reads as one, such as `nan` and `1_000`."""
     try:
-        number = float(text or "")
+        number = float(text)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return number if math.isfinite(number) and "_" not in text and text.isascii() else None
 
 
-def _whole(text: str | None) -> int | None:
+def _whole(text: str) -> int | None:
     number = _number(text)
-    return None if number is None else int(number)
+    return int(number) if number is not None and 1 <= number <= MOST and number == int(number) else None

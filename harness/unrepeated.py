@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import select
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+
+from harness import bounded
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
@@ -42,6 +46,7 @@ def session(connector: Connector, keeps: Keeps) -> aiohttp.ClientSession:
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         middlewares=(no_retry,),
+        **bounded.LIMITS,
         response_class=type("_Response", (_Response,), {"keeps": staticmethod(keeps)}),
     )
 
@@ -55,6 +60,8 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        handler: type[ResponseHandler] = bounded.Connection
+        self._factory = functools.partial(handler, loop=asyncio.get_running_loop())
         self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
 
     async def connect(self, *request: Any, **options: Any) -> Connection:
@@ -94,6 +101,7 @@ class _Response(aiohttp.ClientResponse):
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         protocol = connection.protocol
         answer = await super().start(connection)
+        self.reason = (self.reason or "").encode("ascii", "replace").decode()  # httpx takes nothing else
         if protocol is not None and not self.keeps(self.status):
             protocol.force_close()  # once the body is read
             if self.connection is None:  # it is, and the connection in the pool

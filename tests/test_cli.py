@@ -531,7 +531,7 @@ def test_nobody_is_sent_to_the_log_of_a_server_that_we_did_not_start(execbench: 
         said = execbench("load", f"{url}unfit", "--requests", "3", "--out", "loaded")
     assert not list((execbench.folder / "loaded" / "logs").iterdir())
     assert not re.search(r"\blogs\b", said.stdout + said.stderr)
-    assert "its own log may say why" in said.stdout
+    assert "own log may say more" in " ".join(said.stdout.split())
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from harness.records import Timings
-from harness.server_timing import decode, encode, longest_ms
+from harness.server_timing import LONGEST, LONGEST_MS, MOST, decode, encode, longest_ms
 
 NOTHING = Timings()
 DURATIONS = (
@@ -23,7 +23,7 @@ GARBAGE = (
 
 def drawn(draw: random.Random) -> Timings:
     """Timings as a server might send them, each stamp of a size of its own."""
-    stamps = {name: draw.uniform(0, 10 ** draw.randint(0, 9)) for name in DURATIONS}
+    stamps = {name: draw.uniform(0, 10 ** draw.randint(0, 6)) for name in DURATIONS}
     return Timings(**stamps, batch_size=draw.randint(1, 64), worker_pid=draw.randint(1, 4_194_304))
 
 
@@ -37,10 +37,66 @@ def test_every_part_comes_back_to_the_microsecond() -> None:
         assert (got.batch_size, got.worker_pid) == (sent.batch_size, sent.worker_pid)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.0004, -0.25, 1e12])
-def test_a_tiny_negative_or_huge_stamp_survives(value: float) -> None:
-    """A clock read twice within a microsecond gives zero; a broken one gives less, and that must be seen."""
+@pytest.mark.parametrize("value", [0.0, 0.0004, 1.0, LONGEST_MS])
+def test_a_duration_from_zero_to_an_hour_survives(value: float) -> None:
+    """A clock read twice within a microsecond gives zero."""
     assert decode(encode(Timings(queue_ms=value))).queue_ms == pytest.approx(value, abs=0.00051)
+
+
+@pytest.mark.parametrize("text", ["-0.25", "-5", "3600000.1", "1e12", "1e308", "9" * 400, "-1e308"])
+def test_a_duration_below_zero_or_over_an_hour_is_left_out(text: str) -> None:
+    header = f'queue;dur={text}, model;dur=8;desc="cpu={text}", io;dur=5;desc="server={text}"'
+    assert decode(header) == Timings(model_ms=8.0, io_ms=5.0)
+    assert longest_ms(f"db;dur={text}, total;dur=7") == 7.0
+
+
+def test_minus_zero_is_zero() -> None:
+    assert str(decode("queue;dur=-0.0").queue_ms) == "0.0"
+
+
+@pytest.mark.parametrize(
+    ("header", "model_ms"),
+    [
+        ("model;dur=5;dur=9", 5.0),
+        ("model;DUR=5;dur=9", 5.0),
+        ("model;dur=;dur=9", None),
+        ("model;dur;dur=9", None),
+        ("model;dur=fast;dur=9", None),
+        ('model;dur="5"9;dur=9', 5.0),
+        (r'model;dur="\5";desc="x"', 5.0),
+    ],
+)
+def test_the_first_dur_of_an_entry_counts_whatever_it_holds(header: str, model_ms: float | None) -> None:
+    assert decode(header).model_ms == model_ms
+
+
+def test_entries_of_one_name_add_up() -> None:
+    header = 'io;dur=4;desc="a", IO;dur=5;desc="b", io;desc="no dur", model;dur=1, handler;dur=12'
+    assert decode(header) == Timings(io_ms=9.0, model_ms=1.0, handler_ms=12.0)
+    assert longest_ms("db;dur=4, cache;dur=6, db;dur=5") == 9.0
+
+
+def test_what_the_descriptions_of_one_name_say_adds_up_and_the_last_call_names_the_worker() -> None:
+    header = 'model;dur=4;desc="cpu=3 batch=2 pid=7", model;dur=5;desc="cpu=4 batch=8 pid=9"'
+    assert decode(header) == Timings(model_ms=9.0, model_cpu_ms=7.0, batch_size=8, worker_pid=9)
+
+
+def test_a_sum_that_would_lack_a_part_is_left_out() -> None:
+    assert decode("io;dur=4, io;dur=-5, model;dur=1") == Timings(model_ms=1.0)
+    assert decode('io;dur=4;desc="server=3", io;dur=5') == Timings(io_ms=9.0)
+    assert decode("io;dur=3000000, io;dur=3000000") == NOTHING
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "2.5", str(MOST + 1), "1e300", "9" * 400, "nan", "0x10", "1_0"])
+def test_a_batch_or_a_process_that_cannot_be_is_left_out(text: str) -> None:
+    assert decode(f'model;dur=8;desc="batch={text} pid={text}"') == Timings(model_ms=8.0)
+
+
+def test_a_header_beyond_its_bound_is_not_read() -> None:
+    padding = "x;dur=1," * (LONGEST // 8)
+    assert decode(padding[:-16] + "model;dur=8").model_ms == 8.0
+    assert decode(padding + "model;dur=8") == NOTHING
+    assert longest_ms(padding + "model;dur=8") is None
 
 
 @pytest.mark.parametrize(
@@ -105,7 +161,24 @@ def test_case_blanks_order_and_quotes_do_not_matter(header: str) -> None:
     assert decode(header) == Timings(model_ms=8.5, model_cpu_ms=8.0, batch_size=2, worker_pid=9)
 
 
-@pytest.mark.parametrize("number", ["fast", "", "12ms", "0x10", "1.2.3", "nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        "fast",
+        "",
+        "12ms",
+        "0x10",
+        "1.2.3",
+        "nan",
+        "inf",
+        "-inf",
+        "1e999",
+        "1_000",
+        "\u0661",
+        "infinity",
+        "- 1",
+    ],
+)
 def test_what_is_no_finite_number_reads_as_none(number: str) -> None:
     header = f'queue;dur={number}, model;dur=8;desc="cpu={number} batch={number} pid={number}", io;dur=5'
     assert decode(header) == Timings(model_ms=8.0, io_ms=5.0)

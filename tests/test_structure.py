@@ -56,9 +56,9 @@ LIBRARIES = {
     "onnxruntime": {"workloads._onnx"},
     "sentence_transformers": {"workloads.embed"},
     # a request of ours may be answered by another service
-    "httpx": CLIENT_SIDE | {"downstream.http", "transports"},
+    "httpx": CLIENT_SIDE | {"answers", "downstream.http", "transports"},
     "httpx_aiohttp": {"transports"},
-    "aiohttp": CLIENT_SIDE | {"downstream.http", "transports", "unrepeated"},
+    "aiohttp": CLIENT_SIDE | {"bounded", "downstream.http", "transports", "unrepeated"},
     "asyncpg": {"downstream.pgvector", "downstream.database", "downstream.embedded"},
     "pgvector": {"downstream.pgvector", "downstream.database"},
     "pandas": READING_SIDE | {"store", "rows"},

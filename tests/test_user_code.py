@@ -15,7 +15,7 @@ import running
 from conftest import Execbench, wait_for
 from test_own_workload import asked, options
 
-from harness import answers, stdout, workloads
+from harness import json_bodies, stdout, workloads
 from harness.errors import HarnessError, one_line
 from harness.terminal import print_json
 
@@ -85,7 +85,7 @@ UNSAYABLE: list[Any] = [
 
 @pytest.mark.parametrize("value", UNSAYABLE, ids=lambda value: type(value).__name__)
 def test_what_json_cannot_say_is_answered_with_ok(value: Any, write: Write) -> None:
-    assert json.loads(answers.body(value)) == {"answer": "ok"}
+    assert json.loads(json_bodies.body(value)) == {"answer": "ok"}
     workload = workloads.create(options(write("def load(): ...\ndef predict(model, items): return items\n")))
     assert workload.answer(value) == "ok"
 
@@ -102,17 +102,17 @@ def test_what_json_cannot_say_is_answered_with_ok(value: Any, write: Write) -> N
     ids=["text", "keys", "long", "scalar", "array"],
 )
 def test_what_json_can_say_is_the_answer_and_arrays_are_lists(value: Any, said: Any) -> None:
-    assert json.loads(answers.body(value)) == {"answer": said}
+    assert json.loads(json_bodies.body(value)) == {"answer": said}
 
 
 def test_numpys_values_are_answered_as_numbers_and_lists(write: Write) -> None:
     numpy = pytest.importorskip("numpy")
     said = {"p": numpy.float32(0.5), "n": numpy.int64(3), "is": numpy.bool_(True), "v": numpy.arange(3)}
-    assert json.loads(answers.body(said))["answer"] == {"p": 0.5, "n": 3, "is": True, "v": [0, 1, 2]}
+    assert json.loads(json_bodies.body(said))["answer"] == {"p": 0.5, "n": 3, "is": True, "v": [0, 1, 2]}
 
 
 def test_a_large_array_is_not_turned_into_a_list_for_a_short_answer() -> None:
-    assert answers.as_json(ArrayLike((10**9,), None), longest=1_000) is None
+    assert json_bodies.as_json(ArrayLike((10**9,), None), longest=1_000) is None
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ TAKES = frozenset({"io_timeout_s"})
 SERVICE = None
 
 _LONGEST_VALUE = 1000  # characters of its answer in ours
+_LOOKED_AT = 4 * _LONGEST_VALUE  # bytes, of which a character takes four at most
 
 
 def check(options: WorkloadOptions) -> None:
@@ -35,10 +36,13 @@ def check(options: WorkloadOptions) -> None:
 
 @asynccontextmanager
 async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[Ask]:  # noqa: ARG001 - contract
-    """Any status but 2xx is a failure. Its own time is the longest of its `Server-Timing`, if any."""
-    import aiohttp
+    """Any status but 2xx is a failure. Its own time is the longest of its `Server-Timing`, if any.
+
+    The service is not ours: an answer beyond the bounds of `harness.answers` is a failure.
+    """
     import httpx
 
+    from harness import answers
     from harness.transports import OverAiohttp
 
     address = addresses.parse(options.io)
@@ -46,17 +50,23 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
     # no limit, or the 101st request would wait for another's connection
     transport = OverAiohttp(0, httpx.codes.is_success)
     async with httpx.AsyncClient(transport=transport, timeout=None, trust_env=False) as client:  # noqa: S113
+        client.cookies.jar = answers.NoCookies()
+        client.event_hooks["response"].append(answers.stay)
 
         async def ask(result: Any) -> Found:  # noqa: ARG001 - the service is asked the same every time
             try:
                 async with asyncio.timeout(options.io_timeout_s):
-                    answer = await client.get(server, extensions={"target": target})
+                    request = client.build_request("GET", server, extensions={"target": target})
+                    answer = await client.send(request, stream=True)
+                    body = await answers.read(answer, _LOOKED_AT)
             except TimeoutError:
                 raise Late("http", f"no answer within {options.io_timeout_s:g} s") from None
-            except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-                raise Broken("http", f"{type(error).__name__}: {error}") from error
+            except Exception as error:  # a library may raise anything on account of a server
+                raise Broken("http", answers.why_none(error)) from error
             if not answer.is_success:
                 raise Broken("http", f"it answered {answer.status_code}")
-            return Found(answer.text[:_LONGEST_VALUE], longest_ms(answer.headers.get(HEADER, "")))
+            said = answers.unpacked(body, answer.headers.get("content-encoding", ""), _LOOKED_AT)
+            text = said.decode(errors="replace")[:_LONGEST_VALUE]
+            return Found(text, longest_ms(answer.headers.get(HEADER, "")))
 
         yield ask

@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stdout
 from itertools import islice
 from typing import Any
 
-from harness import answers
+from harness import json_bodies
 from harness.errors import HarnessError, UsageError
 from harness.options import ARTICLE_SENTENCE, WorkloadOptions
 from harness.workloads import _code, _texts
@@ -89,8 +89,8 @@ class Workload:
 
     def answer(self, result: Any) -> Any:
         """What JSON says of the result, if it can in short."""
-        said = answers.as_json(result, _LONGEST_ANSWER)
-        return answers.UNSAID if said is None else json.loads(said)
+        said = json_bodies.as_json(result, _LONGEST_ANSWER)
+        return json_bodies.UNSAID if said is None else json.loads(said)
 
     def payloads(self, seed: int) -> Iterator[str]:
         """The user's; without any, questions as they are asked of the built-in model."""
