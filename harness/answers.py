@@ -14,6 +14,7 @@ from harness import reasons
 MOST_HEAD = 64 * 2**10  # bytes of all headers together
 MOST_BODY = 16 * 2**20  # bytes of a body as it is sent; at most the first few KB of one are held
 
+_NOTHING = httpx.ByteStream(b"")
 _PACKED = ("gzip", "x-gzip", "deflate")
 _ZLIB_OR_GZIP = 47
 
@@ -27,20 +28,26 @@ BODY_TOO_LONG = f"answer too long: over {MOST_BODY // 2**20} MiB of body"
 
 
 async def read(answer: httpx.Response, keep: int) -> bytes:
-    """Read a streamed answer to its end; return the first `keep` bytes of its body, as they were sent.
+    """Read a streamed answer to its end and close it; return the first `keep` bytes of its body, as sent.
 
     TooLong beyond `MOST_HEAD` or `MOST_BODY`. How long it may take is the caller's to bound.
     """
-    head = sum(len(name) + len(value) for name, value in answer.headers.raw)
-    if head + len(answer.extensions.get("reason_phrase", b"")) > MOST_HEAD:
-        raise TooLong(HEAD_TOO_LONG)
-    size, kept = 0, bytearray()
-    async for chunk in answer.aiter_raw():
-        size += len(chunk)
-        if size > MOST_BODY:
-            raise TooLong(BODY_TOO_LONG)
-        kept += chunk[: keep - len(kept)]
-    return bytes(kept)
+    try:
+        head = sum(len(name) + len(value) for name, value in answer.headers.raw)
+        if head + len(answer.extensions.get("reason_phrase", b"")) > MOST_HEAD:
+            raise TooLong(HEAD_TOO_LONG)
+        size, kept = 0, bytearray()
+        async for chunk in answer.aiter_raw():
+            size += len(chunk)
+            if size > MOST_BODY:
+                raise TooLong(BODY_TOO_LONG)
+            kept += chunk[: keep - len(kept)]
+        return bytes(kept)
+    finally:
+        await answer.aclose()
+        answer.stream = (
+            _NOTHING  # httpx has it refer to the answer, and within a trial no garbage is collected
+        )
 
 
 def unpacked(body: bytes, encoding: str, most: int) -> bytes:

@@ -21,7 +21,8 @@ _BUFFER = 2**16  # bytes of a body that wait for us; the usual 256 KiB times 500
 def connector(limit: int) -> aiohttp.TCPConnector:
     """A connector whose connections end when a server sends what is no body, and too much of it."""
     made = aiohttp.TCPConnector(limit=limit)
-    made._factory = functools.partial[ResponseHandler](_Connection, loop=asyncio.get_running_loop())
+    handler: type[ResponseHandler] = _Connection
+    made._factory = functools.partial(handler, loop=asyncio.get_running_loop())
     return made
 
 

@@ -393,10 +393,9 @@ async def _ask(
 ) -> _Answer:
     """Send one request and read its whole answer. Whatever a server does comes back as an `_Answer`."""
     try:
-        async with (
-            asyncio.timeout(options.timeout_s),
-            client.stream(options.method, options.url, content=body, headers=headers) as answer,
-        ):
+        request = client.build_request(options.method, options.url, content=body, headers=headers)
+        async with asyncio.timeout(options.timeout_s):
+            answer = await client.send(request, stream=True)
             good = answer.status_code == options.expected_status
             start = await answers.read(answer, 0 if good else reasons.LOOKED_AT)
     except TimeoutError:

@@ -62,10 +62,8 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
 
         async def ask(result: Any) -> Found:  # noqa: ARG001 - the service is asked the same every time
             try:
-                async with (
-                    asyncio.timeout(options.io_timeout_s),
-                    client.stream("GET", options.io) as answer,
-                ):
+                async with asyncio.timeout(options.io_timeout_s):
+                    answer = await client.send(client.build_request("GET", options.io), stream=True)
                     body = await answers.read(answer, _LOOKED_AT)
             except TimeoutError:
                 raise Late("http", f"no answer within {options.io_timeout_s:g} s") from None
