@@ -6,10 +6,12 @@ import asyncio
 import dataclasses
 import gc
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import hostile_server
+import httpx
 import pytest
 from conftest import Execbench
 from hostile_server import (
@@ -25,7 +27,7 @@ from hostile_server import (
 
 from harness import answers, store
 from harness.arrivals import closed
-from harness.load import run_trial
+from harness.load import open_client, run_trial
 from harness.loader import Loader
 from harness.options import LoadOptions
 from harness.records import MEASURE, Outcome
@@ -201,3 +203,20 @@ def test_load_keeps_a_row_for_each_request_of_a_hostile_server(
     rows = store.read(execbench.folder / "out").requests
     assert Counter(rows["phase"])[MEASURE] == 20
     assert Counter(rows["status"]) == {500: len(rows)}
+
+
+@both_transports
+def test_an_answer_is_gone_when_it_is_read(hostile: HostileServer, transport: str) -> None:
+    """No garbage is collected within a trial: what refers to itself would stay, headers and all."""
+
+    async def ask() -> weakref.ref[httpx.Response]:
+        async with open_client(asked(hostile.url, "good", transport)) as client:
+            answer = await client.send(client.build_request("GET", f"{hostile.url}/good"), stream=True)
+            await answers.read(answer, 0)
+            return weakref.ref(answer)
+
+    gc.disable()
+    try:
+        assert asyncio.run(ask())() is None
+    finally:
+        gc.enable()
