@@ -31,7 +31,8 @@ DOC = CHECKOUT / "docs" / "recipes.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", DOC.read_text(), re.MULTILINE | re.DOTALL)
 BATCHES, SUPERVISED, ONNX = APPS = [block for block in BLOCKS if "FastAPI(" in block]
 (EXPORT,) = [block for block in BLOCKS if "FastAPI(" not in block]
-COPIED = ("__init__.py", "supervised.py", "_outcome.py", "_pool.py", "_child.py")  # of strategies/, as the recipe says
+# of strategies/, as the recipe says
+COPIED = ("__init__.py", "supervised.py", "_outcome.py", "_pool.py", "_child.py")
 NAMES = ["batches", "supervised", "onnx"]
 ONE_CORE = {"OMP_NUM_THREADS": "1"}  # several of torch's threads on a core that others use get nowhere
 
