@@ -109,16 +109,14 @@ class Site:
         return False
 
     def family(self) -> list[psutil.Process]:
-        """Every process of the server that runs, but for itself."""
-        return [
-            process
-            for process in psutil.process_iter()
-            if process.pid not in (self._group, self.server.pid) and self._is_ours(process)
-        ]
+        """Every process that the server has started, or one of those, and that runs."""
+        return [process for process in psutil.process_iter() if self._is_of_the_family(process)]
 
-    def _is_ours(self, process: psutil.Process) -> bool:
+    def _is_of_the_family(self, process: psutil.Process) -> bool:
+        """Whether it is in the group of the run; the supervisors and the server itself are our children."""
         try:
-            return os.getpgid(process.pid) == self._group and process.status() != psutil.STATUS_ZOMBIE
+            is_in_group = os.getpgid(process.pid) == self._group
+            return is_in_group and process.ppid() != os.getpid() and process.status() != psutil.STATUS_ZOMBIE
         except (ProcessLookupError, psutil.NoSuchProcess):
             return False
 
