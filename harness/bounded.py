@@ -1,6 +1,6 @@
 """For aiohttp's sessions, of the load and of `--io http`: what a server sends never fills the memory.
 
-aiohttp bounds each header and their number, so that either many pass or few; neither bounds all together.
+aiohttp bounds each header and their number, which is no bound of all of them together.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-from harness.answers import HEAD_TOO_LONG, MOST_HEAD, TooLong
+from harness.answers import HEAD_TOO_LONG, MOST_HEAD, MOST_HEADERS, TooLong
 
 _NEVER = 2**30  # bounds of aiohttp's that ours come before
 _BUFFER = 2**16  # bytes of a body that wait for us; the usual 256 KiB times 500 connections are too many
@@ -39,9 +39,10 @@ class _Connection(ResponseHandler):
         super().set_response_params(**params)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """A head has ended; one of 1xx is followed by another."""
-        self._awaits_head = 100 <= data[0].code < 200 and data[0].code != 101
-        self._idle_bytes = -1
+        """A head has ended; one of 1xx is followed by another, and brings the answer no further."""
+        if not 100 <= data[0].code < 200 or data[0].code == 101:
+            self._awaits_head = False
+            self._idle_bytes = -1
         super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
@@ -87,5 +88,5 @@ SESSION: dict[str, Any] = {
     "read_bufsize": _BUFFER,
     "max_line_size": _NEVER,
     "max_field_size": _NEVER,
-    "max_headers": _NEVER,
+    "max_headers": MOST_HEADERS,
 }
