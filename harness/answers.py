@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import zlib
 from http import HTTPStatus
 from http.cookiejar import CookieJar
@@ -73,9 +74,17 @@ def unpacked(body: bytes, encoding: str, most: int) -> bytes:
 def why_none(error: Exception) -> str:
     """The error of a row that has no answer; a head that is too long reads the same with every transport."""
     cause = reasons.root(error)
+    _clear_frames(error)
     if isinstance(cause, TooLong):
         return str(cause)
     return HEAD_TOO_LONG if _is_a_librarys_bound(cause) else reasons.of_exception(cause)
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Free what was read: frames refer to the error and to it, and within a trial no garbage is collected."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__
 
 
 def _is_a_librarys_bound(error: BaseException) -> bool:

@@ -39,11 +39,11 @@ class _Connection(ResponseHandler):
         super().set_response_params(**params)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """A head has ended; one of 1xx is followed by another, and brings the answer no further."""
-        if not 100 <= data[0].code < 200 or data[0].code == 101:
+        """A head has ended. One of 1xx is followed by another; nobody waits for it, so it is not kept."""
+        if data[0].code >= 200 or data[0].code == 101:
             self._awaits_head = False
             self._idle_bytes = -1
-        super().feed_data(data, size)
+            super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come. Those that nobody asked for would pass for the next request's answer."""
