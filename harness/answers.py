@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import zlib
 from http import HTTPStatus
 from http.cookiejar import CookieJar
@@ -12,6 +13,7 @@ import httpx
 from harness import reasons
 
 MOST_HEAD = 64 * 2**10  # bytes of all headers together
+MOST_HEADERS = 1_024  # each costs time and memory, however short it is
 MOST_BODY = 16 * 2**20  # bytes of a body as it is sent; at most the first few KB of one are held
 
 _NOTHING = httpx.ByteStream(b"")
@@ -23,7 +25,7 @@ class TooLong(Exception):
     """The answer is longer than a bound. Its text is the error of the row, the same for all such answers."""
 
 
-HEAD_TOO_LONG = f"answer too long: over {MOST_HEAD // 2**10} KiB of headers"
+HEAD_TOO_LONG = f"answer too long: over {MOST_HEAD // 2**10} KiB or {MOST_HEADERS:,} lines of headers"
 BODY_TOO_LONG = f"answer too long: over {MOST_BODY // 2**20} MiB of body"
 
 
@@ -33,8 +35,7 @@ async def read(answer: httpx.Response, keep: int) -> bytes:
     TooLong beyond `MOST_HEAD` or `MOST_BODY`. How long it may take is the caller's to bound.
     """
     try:
-        head = sum(len(name) + len(value) for name, value in answer.headers.raw)
-        if head + len(answer.extensions.get("reason_phrase", b"")) > MOST_HEAD:
+        if _has_a_long_head(answer):
             raise TooLong(HEAD_TOO_LONG)
         size, kept = 0, bytearray()
         async for chunk in answer.aiter_raw():
@@ -48,6 +49,12 @@ async def read(answer: httpx.Response, keep: int) -> bytes:
         answer.stream = (
             _NOTHING  # httpx has it refer to the answer, and within a trial no garbage is collected
         )
+
+
+def _has_a_long_head(answer: httpx.Response) -> bool:
+    headers = answer.headers.raw
+    size = sum(len(name) + len(value) for name, value in headers)
+    return len(headers) > MOST_HEADERS or size + len(answer.extensions.get("reason_phrase", b"")) > MOST_HEAD
 
 
 def unpacked(body: bytes, encoding: str, most: int) -> bytes:
@@ -67,15 +74,23 @@ def unpacked(body: bytes, encoding: str, most: int) -> bytes:
 def why_none(error: Exception) -> str:
     """The error of a row that has no answer; a head that is too long reads the same with every transport."""
     cause = reasons.root(error)
+    _clear_frames(error)
     if isinstance(cause, TooLong):
         return str(cause)
-    return HEAD_TOO_LONG if _is_h11s_bound(cause) else reasons.of_exception(cause)
+    return HEAD_TOO_LONG if _is_a_librarys_bound(cause) else reasons.of_exception(cause)
 
 
-def _is_h11s_bound(error: BaseException) -> bool:
-    """Whether h11 has read 100 KB without an end; httpcore's exception holds the one of h11."""
+def _clear_frames(error: BaseException | None) -> None:
+    """Free what was read: frames refer to the error and to it, and within a trial no garbage is collected."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__
+
+
+def _is_a_librarys_bound(error: BaseException) -> bool:
+    """Whether aiohttp met too many headers, or h11 100 KB without an end; httpcore's error holds h11's."""
     hints = (getattr(one, "error_status_hint", None) for one in (error, *error.args))
-    return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE in hints
+    return "Too many headers received" in str(error) or HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE in hints
 
 
 async def stay(answer: httpx.Response) -> None:

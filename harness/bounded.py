@@ -1,6 +1,6 @@
 """For aiohttp's sessions, of the load and of `--io http`: what a server sends never fills the memory.
 
-aiohttp bounds each header and their number, so that either many pass or few; neither bounds all together.
+aiohttp bounds each header and their number, which is no bound of all of them together.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp.client_proto import ResponseHandler
 
-from harness.answers import HEAD_TOO_LONG, MOST_HEAD, TooLong
+from harness.answers import HEAD_TOO_LONG, MOST_HEAD, MOST_HEADERS, TooLong
 
 _NEVER = 2**30  # bounds of aiohttp's that ours come before
 _BUFFER = 2**16  # bytes of a body that wait for us; the usual 256 KiB times 500 connections are too many
@@ -28,10 +28,11 @@ class Connection(ResponseHandler):
         super().set_response_params(**params)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """A head has ended; one of 1xx is followed by another."""
-        self._awaits_head = 100 <= data[0].code < 200 and data[0].code != 101
-        self._idle_bytes = -1
-        super().feed_data(data, size)
+        """A head has ended. One of 1xx is followed by another; nobody waits for it, so it is not kept."""
+        if data[0].code >= 200 or data[0].code == 101:
+            self._awaits_head = False
+            self._idle_bytes = -1
+            super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come. Those that nobody asked for would pass for the next request's answer."""
@@ -66,5 +67,5 @@ LIMITS: dict[str, Any] = {  # for a session
     "read_bufsize": _BUFFER,
     "max_line_size": _NEVER,
     "max_field_size": _NEVER,
-    "max_headers": _NEVER,
+    "max_headers": MOST_HEADERS,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import gzip
 import itertools
 import json
 import signal
@@ -459,6 +460,21 @@ def test_the_servers_stamp_is_counted_from_the_trials_start(loader: Loader, tran
         assert shot.timings.handler_ms == 1
 
 
+@pytest.mark.parametrize("off_ms", [86_400_000.0, -86_400_000.0, -1_000.0, 1_000.0, 1e300])
+def test_a_stamp_outside_of_its_request_is_dropped(loader: Loader, off_ms: float) -> None:
+    """A forwarded port has a local address and the clock of another host."""
+
+    async def forwarded(arrival: Arrival) -> bytes:
+        stamp = f"entered={arrival.arrived_ms + off_ms:.3f}"
+        return reply(headers=f'Server-Timing: queue;dur=1, handler;dur=2;desc="{stamp}"\r\n')
+
+    with answering(forwarded) as server:
+        outcome = fire(loader, server.url, concurrency=2, requests=6)
+    assert {(s.timings.entered_ms, s.timings.queue_ms, s.timings.handler_ms) for s in outcome.shots} == {
+        (None, 1.0, 2.0)
+    }
+
+
 def test_the_stamp_of_a_server_that_may_be_another_host_is_dropped(loader: Loader) -> None:
     """Its clock is not ours; the durations remain. 0x7f000001 is 127.0.0.1, but does not read so."""
     with answering(uneven) as server:
@@ -562,6 +578,27 @@ def test_answers_of_500_and_503_are_rows_with_status_and_error(loader: Loader, t
     seen = [(shot.status, shot.error) for shot in outcome.shots]
     assert seen == [(503, "HTTP 503"), (500, "HTTP 500")] * 3
     assert {(shot.timings.model_ms, shot.timings.worker_pid) for shot in outcome.shots} == {(4.0, 7)}
+
+
+@both_transports
+def test_what_a_packed_bad_answer_says_is_unpacked(loader: Loader, transport: str) -> None:
+    body = gzip.compress(json.dumps({"detail": "no " * 1000}).encode())
+    with answering(after(1, reply(500, "Content-Encoding: gzip\r\n", body))) as server:
+        outcome = fire(loader, server.url, concurrency=1, requests=2, transport=transport)
+    assert outcome.bad_answers["HTTP 500"].startswith("no no no")
+
+
+@both_transports
+def test_an_error_does_not_repeat_a_secret_that_the_server_has_sent_back(
+    loader: Loader, transport: str
+) -> None:
+    async def echo(arrival: Arrival) -> bytes:
+        return b"HTTP/1.1 s3cret-token OK\r\n\r\n"
+
+    with answering(echo) as server:
+        said = {"headers": (("X-Token", "s3cret-token"),), "timeout_s": 0.2}
+        outcome = fire(loader, server.url, concurrency=1, requests=2, transport=transport, **said)
+    assert all(shot.error and "s3cret" not in shot.error for shot in outcome.shots)
 
 
 @both_transports

@@ -85,6 +85,30 @@ def test_a_trial_without_a_good_answer_says_what_the_commonest_bad_one_said() ->
     assert [sample.error for sample in samples] == ["HTTP 503", "HTTP 422", "HTTP 422"]
 
 
+@pytest.mark.parametrize("depth", [*range(880, 1000, 4), 3_000])
+def test_no_depth_of_nested_json_is_an_error(depth: int) -> None:
+    """Some depths can be read and not be written again."""
+    for said in (b"[" * depth + b"]" * depth, b'{"msg": ' + b"[" * depth + b"]" * depth + b"}"):
+        assert reasons.excerpt(b'{"detail": [' + said + b"]}")
+    assert reasons.of_answer(502, DOWNSTREAM.encode() + b"[" * depth) == "HTTP 502"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b'{"detail": "a\\ud800b"}', b'{"detail": [{"msg": "a", "loc": ["\\udc80", "b"]}]}', b"a\xed\xa0\x80b"],
+)
+def test_half_a_surrogate_pair_is_not_passed_on(said: bytes) -> None:
+    words = reasons.excerpt(said)
+    assert words.encode()
+    assert words[0] in "a."
+    assert words[-1] in "ab"
+
+
+def test_a_body_is_read_as_utf_8_and_a_byte_order_mark_is_no_part_of_it() -> None:
+    assert reasons.excerpt(b'\xef\xbb\xbf{"detail": "no"}') == "no"
+    assert reasons.excerpt("{}".encode("utf-16-le")) == "{ }"
+
+
 @pytest.mark.parametrize(
     ("plan", "has"),
     [(None, False), ({"arms": [{"url": "http://x/"}]}, False), ({"arms": [{"name": "thread"}]}, True)],
