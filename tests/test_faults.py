@@ -162,7 +162,6 @@ WORSE = {
     ("setup-fails-later", "loky"): "recovered",
     ("hang", "thread"): "stuck",
     ("poison", "thread"): "server died",
-    ("one-way-exception", "process"): "broken",
     ("client-leaves-queued", "process"): "run all the same",
     ("server-kill", "executor"): "orphans",
     ("health", "loky"): "green",
