@@ -126,9 +126,10 @@ def _sendable_host(host: str, url: str) -> str:
     """In ASCII, with brackets where it is IPv6; ValueError for a name that no client can look up."""
     if "\\" in url.partition("//")[2].partition("/")[0]:
         raise ValueError(f"{shown(url)} is not an http address: a backslash is no /")
-    if ":" in host:
+    if "[" in url.partition("//")[2].partition("/")[0]:
         return f"[{_ipv6(host, url)}]"
-    name = host if host.isascii() else _in_ascii(host, url)
+    is_plain = host.isascii() and "xn--" not in host
+    name = host if is_plain else _in_ascii(host, url)
     labels = name.removesuffix(".").split(".")
     if _NUMBER.fullmatch(labels[-1]):
         return _ipv4(name, url)

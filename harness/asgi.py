@@ -23,6 +23,7 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ class timed:
     in which `timed(func)` was made, also in an executor's thread; in another process they do nothing.
 
     TypeError for what has not run yet when it returns: async functions, generators, and functions that return
-    an awaitable. Put `with stage("model"):` around the `await` of those.
+    an awaitable or a `concurrent.futures.Future`. Put `with stage("model"):` around the `await` of those.
     """
 
     def __init__(self, func: Callable[..., Any]) -> None:
@@ -240,7 +241,8 @@ def _runs_later(func: Callable[..., Any]) -> bool:
 
 
 def _is_pending(value: Any) -> bool:
-    return inspect.isawaitable(value) or inspect.isasyncgen(value) or inspect.isgenerator(value)
+    later = inspect.isawaitable(value) or inspect.isasyncgen(value) or inspect.isgenerator(value)
+    return later or isinstance(value, Future)
 
 
 def _cannot_be_timed(func: Callable[..., Any]) -> TypeError:

@@ -7,6 +7,7 @@ import traceback
 USAGE = 2
 FAILURE = 1
 
+LONGEST_QUOTE = 80  # characters that a message repeats
 _LONGEST_LINE = 500  # characters of an error that is not ours
 
 
@@ -29,19 +30,16 @@ class HarnessError(Exception):
         return _rebuild, (type(self), self.what, self.stage, self.hint)
 
 
-LONGEST_QUOTE = 80
+class UsageError(HarnessError):
+    """A wrong flag value, plan or name: exit code 2."""
+
+    exit_code = USAGE
 
 
 def shortened(text: str, most: int = LONGEST_QUOTE) -> str:
     """The text as a message quotes it: of a long one the beginning, and nothing that no terminal can show."""
     text = text if len(text) <= most else f"{text[:most]}…"
     return text.encode(errors="backslashreplace").decode()
-
-
-class UsageError(HarnessError):
-    """A wrong flag value, plan or name: exit code 2."""
-
-    exit_code = USAGE
 
 
 def one_line(error: BaseException) -> str:

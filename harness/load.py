@@ -13,6 +13,7 @@ import gc
 import ipaddress
 import itertools
 import json
+import logging
 import math
 import statistics
 import sys
@@ -192,8 +193,8 @@ class _Trial:
     def __init__(self, options: LoadOptions) -> None:
         self._options = options
         self._window = Window(options)
-        self._requests = _requests(options)
         self._headers = _headers(options)
+        self._requests = _requests(options, self._headers)
         self._secrets = sending.secrets(options.headers, self._headers)
         self._bad_answers: dict[str, str] = {}
         self._same_host = is_loopback(options.url)
@@ -466,7 +467,7 @@ async def _ask(
     return _Answer(status, reasons.of_answer(status, start), header, start)
 
 
-def _requests(options: LoadOptions) -> Iterator[_Request]:
+def _requests(options: LoadOptions, headers: list[sending.Header]) -> Iterator[_Request]:
     """Endless: what is sent, one after the other."""
     address = addresses.parse(options.url)
     server, target = httpx.URL(address.origin), addresses.filler(address.target)
@@ -477,7 +478,7 @@ def _requests(options: LoadOptions) -> Iterator[_Request]:
     texts = workloads.texts(options.texts.workload, options.texts.seed)
     if template is None:
         return (_Request(server, target(text), None) for text in texts)
-    fill = sending.filler(template, sending.content_type(options.headers))
+    fill = sending.filler(template, sending.content_type(headers))
     return (_Request(server, target(text), fill(text)) for text in texts)
 
 
@@ -517,8 +518,8 @@ def is_loopback(url: str) -> bool:
 def main() -> None:
     """For each line of JSON on stdin (LoadOptions) run a trial; answer with lines of JSON on stdout."""
     handing_over.ignore()
-    answers = stdout.kept_for_answers()
-    say = functools.partial(_say, answers)
+    keep_quiet()
+    say = functools.partial(_say, stdout.kept_for_answers())
     for line in sys.stdin:
         try:
             options = LoadOptions.model_validate_json(line)
@@ -529,14 +530,20 @@ def main() -> None:
             say({"outcome": _as_json(outcome)})
 
 
+def keep_quiet() -> None:
+    """Log no request, whatever the user's code, which is imported here for its texts, does to `logging`."""
+    for library in ("httpx", "httpcore", "aiohttp", "asyncio"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+
+
 def _as_json(outcome: Outcome) -> dict[str, Any]:
     shots = [{**shot._asdict(), "timings": dataclasses.asdict(shot.timings)} for shot in outcome.shots]
     return {**outcome._asdict(), "shots": shots}
 
 
-def _say(answers: TextIO, message: dict[str, Any]) -> None:
-    answers.write(json.dumps(message) + "\n")
-    answers.flush()
+def _say(pipe: TextIO, message: dict[str, Any]) -> None:
+    pipe.write(json.dumps(message) + "\n")
+    pipe.flush()
 
 
 if __name__ == "__main__":

@@ -121,16 +121,26 @@ File = Annotated[str, AfterValidator(_absolute)]
 WorkloadName = Annotated[str, AfterValidator(_located)]
 
 
-_PASSWORD = re.compile(r"\b(ssl)?password\s*=", re.IGNORECASE)
+_PASSWORD = re.compile(r"password\s*=", re.IGNORECASE)  # also sslpassword, PGPASSWORD
+_DATABASE = re.compile(r"postgres(ql)?://[^/?#]*(/[^@#]*|\?[^@#]*)?")
 
 
 def _without_password(dsn: str) -> str:
-    """Whatever its form; parameters may be percent-encoded."""
+    """The address again; ValueError, without it, where it holds a password or is not understood.
+
+    Its parameters may be percent-encoded. In an address of another form nobody knows where a password is:
+    one with a / in it ends the host's part, for example.
+    """
     plain = dsn
     while (once := unquote(plain)) != plain:
         plain = once
-    if urlsplit(dsn).password is not None or _PASSWORD.search(plain):
+    passwords = (urlsplit(dsn).password, urlsplit(plain).password)
+    if passwords != (None, None) or _PASSWORD.search(plain):
         raise ValueError("it holds a password, which would be kept with the results; set PGPASSWORD instead")
+    if not _DATABASE.fullmatch(dsn):
+        raise ValueError(
+            "it is not of the form postgresql://user@host:5432/database; percent-encode @, / and # in names"
+        )
     return dsn
 
 

@@ -42,8 +42,9 @@ _HARMLESS = frozenset(
     }
 )  # only what these hold is written down
 _SHORTEST_SECRET = 4  # characters; less is found in every text
+_PARTS = re.compile(r"[^\s;,=:\"]{8,}")  # of a value, between its separators
 _CHARSET = re.compile(r"charset=[\"']?([\w-]+)")
-_OWN = ("content-length", "transfer-encoding", "connection")
+_OWN = ("content-length", "transfer-encoding", "connection", "expect")
 
 
 # -- headers -------------------------------------------------------------------------------------------
@@ -105,20 +106,23 @@ def expanded(headers: Iterable[Header], environment: Mapping[str, str] = os.envi
     return [checked_header((name, _filled(name, value, environment))) for name, value in headers]
 
 
-def secrets(headers: Iterable[Header], filled: Iterable[Header]) -> list[str]:
+def secrets(
+    headers: Iterable[Header],
+    filled: Iterable[Header],
+    environment: Mapping[str, str] = os.environ,
+) -> list[str]:
     """What no page may show of the headers as they are sent (`filled`), the longest first.
 
-    What was read from the environment, and the value of a header that is not known to be harmless; of
-    `Bearer abc` the last word as well, which a server may repeat alone.
+    Each value that was read from the environment, and each value of a header that is not known to be
+    harmless. Of the latter also the parts that a server may repeat alone: the last word of `Bearer abc`, and
+    those of `session=abcdefgh; user=…` that have some length.
     """
-    hidden = [
-        value
-        for (name, template), (_, value) in zip(headers, filled, strict=False)  # what we add comes last
-        if name.lower() not in _HARMLESS or _REFERENCE.search(template)
-    ]
-    last_words = [value.split()[-1] for value in hidden if value.split()]
-    found = {text for text in (*hidden, *last_words) if len(text) >= _SHORTEST_SECRET}
-    return sorted(found, key=len, reverse=True)
+    found: set[str] = set()
+    for (name, template), (_, value) in zip(headers, filled, strict=False):  # what we add comes last
+        if name.lower() not in _HARMLESS or _REFERENCE.search(template):
+            found |= {value, *value.split()[-1:], *_PARTS.findall(value)}
+        found |= {environment.get(variable, "") for variable in _REFERENCE.findall(template)}
+    return sorted((text for text in found if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 
 def _filled(name: str, value: str, environment: Mapping[str, str]) -> str:
@@ -162,6 +166,8 @@ def check_body(template: str, called: str) -> None:
         raise ValueError(
             f"a multipart body has no place for {TEXT}; send JSON or a form (x-www-form-urlencoded)"
         )
+    if not template.isascii() and template.encode(errors="replace").decode() != template:
+        raise ValueError("the body holds bytes that are not UTF-8")
     charset = _CHARSET.search(called)
     if charset and charset[1] not in ("utf-8", "utf8"):
         raise ValueError(f"a body is sent in UTF-8, and its Content-Type says {charset[1]}")

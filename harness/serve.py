@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -101,8 +102,10 @@ def _report(error: Exception) -> None:
     from harness.errors import to_parent
 
     reported = to_parent(error, failed="The server cannot start", stage="server")
-    # on a line of its own: what was printed before may have ended without a newline
-    sys.stderr.write(f"\n{ERROR_MARK}{json.dumps(reported)}\n")
+    # on a line of its own: what was printed before may have ended without a newline. Not through sys.stderr,
+    # which the user's code may have replaced.
+    with suppress(OSError):
+        os.write(2, f"\n{ERROR_MARK}{json.dumps(reported)}\n".encode())
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ class OverAiohttp(httpx.AsyncBaseTransport):
                 _as_given(request),
                 headers=request.headers,
                 data=request.content or None,
+                skip_auto_headers=("Content-Type",),
                 allow_redirects=False,
                 auto_decompress=False,
                 compress=False,

@@ -29,6 +29,8 @@ BAD = {
     f"http://{'a.' * 130}b/": "no valid host name",
     "http://{text}/": "no valid host name",
     "http://h\\x/": "a backslash",
+    "http://xn--a/": "no valid host name",
+    "http://[v1.x]/": "no valid IP address",
     "http://256.1.1.1/": "no valid IP address",
     "http://127.1/": "no valid IP address",
     "http://0x7f.0.0.1.0x1/": "no valid IP address",

@@ -8,7 +8,7 @@ import pickle
 import re
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -86,8 +86,8 @@ def test_what_returns_before_its_work_is_done_cannot_be_timed(func: Callable[...
         timed(func)
 
 
-@pytest.mark.parametrize("func", [lambda: answer(), lambda: stream(), lambda: lines()])
-def test_a_plain_function_that_returns_an_awaitable_is_refused_when_it_is_called(
+@pytest.mark.parametrize("func", [lambda: answer(), lambda: stream(), lambda: lines(), Future])
+def test_a_plain_function_that_returns_what_is_not_done_is_refused_when_it_is_called(
     func: Callable[..., Any],
 ) -> None:
     with warnings.catch_warnings():

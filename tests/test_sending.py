@@ -9,8 +9,9 @@ from urllib.parse import parse_qs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from harness import options, sending
+from harness import options, reasons, sending
 from harness.options import WorkloadOptions
 
 FORM = "application/x-www-form-urlencoded"
@@ -48,6 +49,12 @@ def test_a_text_has_no_place_in_a_header_but_a_variable_of_that_name_has() -> No
     assert sending.parse_header("X-Tenant: ${text}") == ("X-Tenant", "${text}")
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "Transfer-Encoding", "connection", "Expect"])
+def test_a_header_that_is_about_the_connection_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="the load generator's own"):
+        sending.parse_header(f"{name}: 100-continue")
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_text_arrives_whole_in_a_form_and_in_json(text: str) -> None:
@@ -83,9 +90,46 @@ def test_a_body_that_could_not_be_right_is_refused(called: str, said: str) -> No
         "postgresql://h/db?sslpassword=x",
         "host=h password=x",
         "host=h password = x",
+        "postgresql://u%3As3cret@h/db",
+        "postgresql://h/db?PGPASSWORD=x",
     ],
 )
 def test_a_password_in_a_dsn_is_refused_in_every_form(dsn: str) -> None:
     with pytest.raises(ValueError, match="PGPASSWORD"):
         WorkloadOptions(io_dsn=dsn)
     assert options.WorkloadOptions(io_dsn="postgresql://h/passwords?passfile=/x").io_dsn
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:s3/cret@h/db",
+        "postgresql://u:s3?cret@h/db",
+        "postgresql://u:s3#cret@h/db",
+        "u:s3cret@h/db",
+        "//u:s3cret@h/db",
+        "postgresql:/u:s3cret@h/db",
+        "mysql://h/db",
+    ],
+)
+def test_a_dsn_that_could_hide_a_password_is_refused_and_not_repeated(dsn: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        WorkloadOptions(io_dsn=dsn)
+    assert "cret" not in options.explain(caught.value)
+
+
+def test_whatever_a_server_repeats_of_a_secret_is_hidden() -> None:
+    known = {"SESSION": "s3ss10n", "KEY": "k3y/abc"}
+    headers = [("Cookie", "session=${SESSION}; theme=dark"), ("Authorization", "Key id=me, key=${KEY}")]
+    headers += [("X-Login", "user=me;pw=l1teral-s3cret"), ("Accept", "${KEY}")]
+    found = sending.secrets(headers, sending.expanded(headers, known), known)
+    for said in ("no session s3ss10n", "bad key: k3y/abc", "pw l1teral-s3cret"):
+        hidden = reasons.hidden(said, found)
+        assert hidden.endswith(sending.HIDDEN), hidden
+    assert reasons.hidden("dark", found) == "dark"
+
+
+def test_a_body_of_bytes_that_are_no_utf_8_is_refused() -> None:
+    with pytest.raises(ValueError, match="not UTF-8"):
+        sending.check_body("caf\udce9", "text/plain")
+    sending.check_body("café ☃", "text/plain")

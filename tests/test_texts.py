@@ -72,7 +72,18 @@ def test_the_texts_are_read_whatever_the_file_is_called_or_saved_by(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a", "a.log"])
-@pytest.mark.parametrize("content", ['{"text": "one"}\n{"text": "two"}\n', '"one"\n', '[\n"one"\n]'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"text": "one"}\n{"text": "two"}\n',
+        '"one"\n',
+        '[\n"one"\n]',
+        '{"texts":\n ["one"]}\n',
+        '{\n "text": "one"\n}\n',
+        '{"text": "one"},\n{"text": "two"}\n',
+        '# two texts\n{"text": "one"}\n{"text": "two"}\n',
+    ],
+)
 def test_json_that_is_called_plain_lines_is_refused(tmp_path: Path, name: str, content: str) -> None:
     with pytest.raises(UsageError, match="holds JSON") as caught:
         _texts.read(written(tmp_path, name, content))
@@ -127,6 +138,7 @@ def test_the_same_seed_draws_the_same_texts_with_replacement_and_another_draws_o
         ("a.json", "[" * 100_000, "a.json, line 1 is not JSON"),
         ("a.csv", "question\nwhy\n", "a.csv has no column `text`"),
         ("a.csv", "text\n\n", "a.csv has no texts"),
+        ("a.csv", 'text,id\n"never closed,1\n', "a.csv is not CSV"),
         ("a.xlsx", b"PK\3\4\0\0", "a.xlsx is not a text file"),
     ],
 )

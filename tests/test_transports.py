@@ -50,16 +50,23 @@ def test_the_server_is_asked_for_the_bytes_that_were_given(transport: str) -> No
 
 @pytest.mark.integration
 @both_transports
-def test_texts_are_sent_in_address_and_form(transport: str, tmp_path: Path) -> None:
+def test_texts_are_sent_in_address_and_form(
+    transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "texts.txt").write_text("a & b=c+d%20\n")
     texts = Texts(workload=WorkloadOptions(name="synthetic", payloads=str(tmp_path / "texts.txt")), seed=1)
     with answering(after(0)) as server:
         fire(f"{server.url}s?q={{text}}", texts=texts, transport=transport)
         form = {"method": "POST", "headers": (FORM,), "body": "text={text}&lang=en"}
         fire(server.url, texts=texts, transport=transport, **form)
-    assert targets(server) == ["/s?q=a%20%26%20b%3Dc%2Bd%2520", "/"]
+        monkeypatch.setenv("KIND", FORM[1])
+        fire(
+            server.url, texts=texts, transport=transport, **form | {"headers": (("Content-Type", "${KIND}"),)}
+        )
+    assert targets(server) == ["/s?q=a%20%26%20b%3Dc%2Bd%2520", "/", "/"]
     assert server.arrivals[0].body == b""
-    assert server.arrivals[1].body == b"text=a+%26+b%3Dc%2Bd%2520&lang=en"
+    for arrival in server.arrivals[1:]:
+        assert arrival.body == b"text=a+%26+b%3Dc%2Bd%2520&lang=en"
 
 
 class Abrupt(KnownServer):
@@ -137,6 +144,15 @@ class Brief(KnownServer):
         with suppress(asyncio.IncompleteReadError, asyncio.CancelledError):
             writer.write(await self._answer(await self._receive(reader, 1)) or b"")
         writer.close()
+
+
+@pytest.mark.integration
+@both_transports
+def test_a_body_that_nobody_has_called_anything_has_no_content_type(transport: str) -> None:
+    with answering(after(0)) as server:
+        fire(server.url, transport=transport, method="POST", body="hello")
+    assert server.arrivals[0].body == b"hello"
+    assert "content-type" not in server.arrivals[0].head.lower()
 
 
 @pytest.mark.integration
@@ -221,7 +237,7 @@ from harness.options import LoadOptions
 
 def errors(transport):
     load = LoadOptions(
-        url=sys.argv[1], arrivals=closed(100), requests=100, transport=transport, timeout_s=5, beat=False
+        url=sys.argv[1], arrivals=closed(100), requests=100, transport=transport, timeout_s=60, beat=False
     )
     outcome = asyncio.run(run_trial(load, lambda *told: None))
     return sorted({shot.error for shot in outcome.shots})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
+import logging
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,8 +18,8 @@ import running
 from conftest import Execbench, wait_for
 from test_own_workload import asked, options
 
-from harness import json_bodies, stdout, workloads
-from harness.errors import HarnessError, one_line
+from harness import json_bodies, load, stdout, workloads
+from harness.errors import HarnessError, UsageError, one_line
 from harness.terminal import print_json
 
 Write = Callable[[str], Path]
@@ -156,7 +159,7 @@ def test_any_exception_is_one_line_that_can_be_printed(error: Exception, line: s
 
 # silences logging in every way it knows, and prints what is no UTF-8
 DIFFICULT = """
-import logging, logging.config, os, sys
+import asyncio, logging, logging.config, os, sys
 logging.config.dictConfig({"version": 1, "handlers": {"c": {"class": "logging.NullHandler"}},
                            "root": {"level": "CRITICAL", "handlers": ["c"]}})
 logging.disable()
@@ -179,6 +182,8 @@ def predict(model, items):
 
 async def io(result):
     if result == "io": raise KeyError("no such row")
+    if result == "io-exit": raise SystemExit("no more rows")
+    if result == "io-cancelled": raise asyncio.CancelledError("gave up")
     return {"text": "\\udcff"} if result == "surrogate" else result
 """
 
@@ -193,9 +198,35 @@ def test_a_server_answers_and_says_why_whatever_the_users_code_does(write: Write
         assert asked(child.url, "mute") == (500, "Mute: (its message cannot be shown: ZeroDivisionError)")
         assert asked(child.url, "stop") == (500, "RuntimeError: StopIteration")
         assert asked(child.url, "io") == (500, "KeyError: 'no such row'")
+        assert asked(child.url, "io-exit") == (500, "RuntimeError: SystemExit: no more rows")
+        assert asked(child.url, "io-cancelled") == (500, "RuntimeError: CancelledError: gave up")
+        assert asked(child.url, "good") == (200, "good")
     said = log.read_text(errors="replace")
     assert "answered 500: RuntimeError: tokenizer gave up\n" in said
     assert "answered 500: KeyError: 'no such row'\n" in said
+
+
+@pytest.mark.integration
+def test_why_a_server_cannot_start_is_told_when_stderr_was_replaced(write: Write, tmp_path: Path) -> None:
+    path = write(
+        "import os, sys\n"
+        "def load():\n    sys.stderr = open(os.devnull, 'w')\n    raise OSError('no weights')\n"
+        "def predict(model, items): return items\n"
+    )
+    with (
+        pytest.raises(HarnessError, match="raised OSError: no weights"),
+        running.serving(tmp_path / "log", "inline", workload=options(path)),
+    ):
+        pytest.fail("it is ready")
+
+
+def test_a_text_that_utf_8_cannot_say_is_refused(write: Write) -> None:
+    code = "def load(): ...\ndef predict(model, items): return items\n"
+    path = write(code + "def payloads(seed): yield from ['a', 'caf\\udce9']\n")
+    texts = workloads.create(options(path)).payloads(1)
+    assert next(texts) == "a"
+    with pytest.raises(UsageError, match=r"gives 'caf\\udce9' as a text, which UTF-8 cannot say"):
+        next(texts)
 
 
 LATER = """
@@ -275,6 +306,32 @@ def test_a_stdout_that_is_not_the_processs_own_is_left_alone(capsys: pytest.Capt
     stdout.keep_for_document()
     print_json({"a": 1})
     assert json.loads(capsys.readouterr().out) == {"a": 1}
+
+
+def test_a_root_logger_of_the_users_hears_nothing_of_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries = [logging.getLogger(name) for name in ("httpx", "httpcore", "aiohttp", "asyncio")]
+    before = [library.level for library in libraries]
+    monkeypatch.setattr(logging.root, "level", logging.DEBUG)
+    try:
+        load.keep_quiet()
+        assert not any(library.isEnabledFor(logging.INFO) for library in libraries)
+        assert not logging.getLogger("httpcore.connection").isEnabledFor(logging.DEBUG)
+    finally:
+        for library, level in zip(libraries, before, strict=True):
+            library.setLevel(level)
+
+
+def test_streams_that_the_users_import_wraps_stay_open(write: Write) -> None:
+    path = write(
+        "import io, sys\n"
+        "sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')\n"
+        "sys.stderr = io.TextIOWrapper(sys.stderr.buffer, encoding='utf-8')\n"
+        "def load(): ...\ndef predict(model, items): return items\n"
+    )
+    workloads.create(options(path)).load()
+    gc.collect()
+    sys.stderr.write("still open\n")
+    assert not sys.stderr.buffer.closed
 
 
 @pytest.mark.integration

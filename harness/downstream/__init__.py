@@ -6,6 +6,7 @@ started by the run (`harness.downstream.service`), beside the servers.
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,7 +14,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
 from harness import awaited
-from harness.errors import UsageError
+from harness.errors import UsageError, one_line
 from harness.options import WorkloadOptions
 from harness.records import DOWNSTREAM
 from harness.workloads import IO_OPTIONS, Workload
@@ -120,6 +121,19 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
 
 def _own(io: Callable[[Any], Awaitable[Any]]) -> Ask:
     async def ask(result: Any) -> Found:
-        return Found(await io(result))
+        try:
+            return Found(await io(result))
+        except Exception:
+            raise
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
+            raise RuntimeError(one_line(error)) from error  # SystemExit would end the server
 
     return ask
+
+
+def _is_cancelled() -> bool:
+    """Whether this task should end; else the user's code has raised the CancelledError."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -16,7 +16,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 import harness
 from harness import text_files
 from harness.errors import UsageError, one_line, shortened
+from harness.workloads import _texts
 
 STAGE = "workload"
-LONGEST_REASON = 500
 MOST_BYTES = 16 * 2**20  # of a file of Python
 
 _INIT = "`execbench init` writes a file that has all of them."
@@ -156,12 +156,24 @@ def _import(name: _Name) -> ModuleType:
         _refuse_another_of_that_name(name.path)
     try:
         # stdout may be a pipe, or one JSON document; what the code puts in the place of either is taken back
-        with redirect_stdout(sys.stderr), redirect_stderr(sys.stderr):
+        with redirect_stdout(sys.stderr), redirect_stderr(sys.stderr), _kept_streams():
             return importlib.import_module(name.module)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # of whatever kind their code raises
         raise _cannot_import(name, error) from error
+
+
+@contextmanager
+def _kept_streams() -> Iterator[None]:
+    """A `sys.stdout = TextIOWrapper(sys.stdout.buffer)` closes the buffer, which is ours, when collected."""
+    try:
+        yield
+    finally:
+        _streams.append((sys.stdout, sys.stderr))
+
+
+_streams: list[object] = []  # never collected
 
 
 def _make_findable(name: _Name) -> None:
@@ -321,6 +333,8 @@ def _again_and_again(code: Code, seed: int) -> Iterator[str]:
         for text in given:
             if not isinstance(text, str):
                 raise _no_texts(code, f"gives {shown(text)} as a text")
+            if not _texts.can_be_sent(text):
+                raise _no_texts(code, f"gives {shown(text)} as a text, which UTF-8 cannot say")
             is_empty = False
             yield text
         if is_empty:

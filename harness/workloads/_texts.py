@@ -20,6 +20,7 @@ from harness.errors import UsageError
 _SHAPE = 'A line is a JSON string, or an object with a "text": {"text": "How big is London"}'
 _LIST = 'It holds a list: ["How big is London", …] or [{"text": "How big is London"}, …]'
 _COLUMN = "Name the column of the texts `text` in the first line."
+_QUOTES = "A text with separators stands in double quotes, and a double quote in it is doubled."
 MOST_BYTES = 100_000_000  # packed, and unpacked
 
 _SUBJECTS = ("the harbour", "this river", "a night train", "the old bridge", "my bicycle", "the library")
@@ -36,8 +37,8 @@ _QUESTIONS = (
 def read(path: str) -> tuple[str, ...]:
     """The texts of a file, by its name: JSON lines, a JSON list, a CSV, or else one text a line.
 
-    Each may be packed with gzip. UsageError, with the line, for a file without texts, and for one whose
-    name says plain lines while each of them is JSON: it would be sent with the JSON around it.
+    Each may be packed with gzip. UsageError, with the line, for a file without texts, and for one that
+    holds JSON while its name says plain lines: its texts would be sent with the JSON around them.
     """
     text = text_files.decoded(_unpacked(path), path, _STAGE)
     texts = tuple(_READERS.get(_kind(path), _of_lines)(text, path))
@@ -100,7 +101,7 @@ def _lines(text: str, path: str) -> Iterator[tuple[str, str]]:
 
 def _of_lines(text: str, path: str) -> list[str]:
     lines = [line for line, _ in _lines(text, path)]
-    if lines and (all(map(_is_json_text, lines)) or _is_json_list(text)):
+    if lines and (all(map(_is_json_text, lines)) or any(map(_has_a_text, lines)) or _is_one_json(text)):
         raise UsageError(
             f"The file {path} holds JSON, and its name says plain lines.",
             stage=_STAGE,
@@ -126,9 +127,9 @@ def _of_table(text: str, path: str) -> list[str]:
     first = text.lstrip().partition("\n")[0]
     separator = max(",;\t", key=first.count)
     try:
-        rows = list(csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=separator))
+        rows = list(csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=separator, strict=True))
     except csv.Error as error:
-        raise UsageError(f"The file {path} is not CSV: {error}.", stage=_STAGE) from error
+        raise UsageError(f"The file {path} is not CSV: {error}.", stage=_STAGE, hint=_QUOTES) from error
     names = [name.strip().lower() for name in rows[0]] if rows else []
     if "text" not in names:
         raise UsageError(f"The file {path} has no column `text`.", stage=_STAGE, hint=_COLUMN)
@@ -149,6 +150,15 @@ _READERS: dict[str, Callable[[str, str], list[str]]] = {
 
 def _is_json_list(text: str) -> bool:
     return text.lstrip().startswith("[") and isinstance(_json(text), list)
+
+
+def _is_one_json(text: str) -> bool:
+    return text.lstrip().startswith(("[", "{")) and isinstance(_json(text), (list, dict))
+
+
+def _has_a_text(line: str) -> bool:
+    found = _json(line.removesuffix(",")) if line.startswith("{") else None
+    return isinstance(found, dict) and isinstance(found.get("text"), str)
 
 
 def _is_json_text(line: str) -> bool:
@@ -172,11 +182,11 @@ def _parsed(line: str, where: str) -> Any:
 
 def _text_of(found: Any, where: str, shape: str) -> str:
     text = found.get("text") if isinstance(found, dict) else found
-    if not isinstance(text, str) or not _can_be_sent(text):
+    if not isinstance(text, str) or not can_be_sent(text):
         raise UsageError(f"{where} has no text.", stage=_STAGE, hint=shape)
     return text
 
 
-def _can_be_sent(text: str) -> bool:
-    """Half a surrogate pair is legal in JSON, and has no UTF-8."""
+def can_be_sent(text: str) -> bool:
+    """False for half a surrogate pair: it is legal in JSON, and has no UTF-8."""
     return text.encode(errors="replace").decode() == text
