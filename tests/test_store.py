@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import shutil
 import signal
@@ -374,3 +375,27 @@ def test_ctrl_c_while_a_trial_is_saved_waits_until_it_is_saved(
         writer.append(*rows(1))
     monkeypatch.undo()
     assert len(store.read(writer.folder).requests) == 3
+
+
+OPENED = ["logs/inline.log", "run.json.new", "trials.csv.new", "requests.csv.new"]
+
+
+@pytest.mark.parametrize("name", ["logs", *OPENED])
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_run_that_is_resumed_writes_to_nothing_outside_its_folder(
+    folder: Path, tmp_path: Path, name: str, link: Any
+) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("kept")
+    shutil.rmtree(folder / "logs") if name == "logs" else None
+    link(folder / name, outside)
+    with pytest.raises(HarnessError):
+        store.Writer.reopen(folder, {1, 2})
+    assert outside.read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", OPENED)
+def test_a_run_that_is_resumed_waits_for_no_fifo(folder: Path, name: str) -> None:
+    os.mkfifo(folder / name)
+    with pytest.raises(HarnessError, match=f"{name} is a link or no regular file"):
+        store.Writer.reopen(folder, {1, 2})
