@@ -252,6 +252,17 @@ def test_a_text_stays_a_text_whatever_it_reads_like(tmp_path: Path, names: tuple
         assert tuple(column) == names
 
 
+def test_a_text_with_a_line_end_is_read_on_one_line(tmp_path: Path) -> None:
+    """It could pass for a line of the report: `::error::` means something to GitHub's logs."""
+    writer = store.Writer(tmp_path / "run")
+    writer.write_record({})
+    arm = "x\n::error::forged"
+    writer.append(made_up.trial(arm=arm, error="a\r\nb"), [made_up.sample(arm=arm, error="a\nb")])
+    run = store.read(writer.folder)
+    assert list(run.requests["arm"]) == list(run.trials["arm"]) == ["x␊::error::forged"]
+    assert (run.requests["error"][0], run.trials["error"][0]) == ("a␊b", "a␍␊b")
+
+
 def test_whole_numbers_are_whole_unless_a_cell_is_empty(tmp_path: Path) -> None:
     writer = store.Writer(tmp_path / "run")
     writer.write_record({})
