@@ -173,10 +173,13 @@ def _commas_in_texts(frame: pd.DataFrame) -> int:
 
 def _with_texts_of_one_line(frame: pd.DataFrame) -> pd.DataFrame:
     """Ours have no line end; with one, a name could pass for another line of a report or of a log."""
+    import pandas as pd
+
     for name in frame.select_dtypes(exclude="number"):
         texts = frame[name].unique()
         if changed := {text: one_line(text) for text in texts if "\n" in text or "\r" in text}:
-            frame[name] = frame[name].astype(object).replace(changed).astype(frame[name].dtype.name)
+            cells = pd.Series([changed.get(text, text) for text in frame[name]], dtype="str")
+            frame[name] = cells.astype("category") if frame[name].dtype == "category" else cells
     return frame
 
 

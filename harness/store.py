@@ -246,7 +246,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
         raise _no_run(folder, f"{path} does not say its layout.")
     if schema not in READABLE:
         raise HarnessError(
-            f"{folder} has the layout {shortened(str(schema), 20)}; this execbench reads layout {READABLE[0]} to {READABLE[-1]}.",
+            f"{folder} has the layout {shortened(str(schema), 20)}; "
+            f"this execbench reads layout {READABLE[0]} to {READABLE[-1]}.",
             stage="results",
             hint="Read it with the version that its run.json names under packages.",
         )
