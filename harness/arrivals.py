@@ -189,6 +189,8 @@ def _read_burst(text: str) -> Law:
 
 
 def _read_replay(text: str) -> Law:
+    if any("\ud800" <= char <= "\udfff" or char in "\n\r" for char in text):  # it names the load in a CSV
+        raise ValueError("the name of its file holds a line end, or bytes that are not UTF-8")
     recorded(text)
     return Law("replay", file=text)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from harness.terminal import one_line
+
 Record = Mapping[str, Any]  # run.json
 
 _MACHINE = ("system", "machine", "cpu", "usable_cores", "cpu_quota")
@@ -87,7 +89,7 @@ def _io(workload: Mapping[str, Any]) -> dict[str, Any]:
 def _differing(one: Record | None, other: Record | None, keys: Iterable[str]) -> list[str]:
     one, other = one or {}, other or {}
     return [
-        f"{key}: {one[key]} and {other[key]}"
+        one_line(f"{key}: {one[key]} and {other[key]}")
         for key in keys
         if key in one and key in other and one[key] != other[key]
     ]

@@ -17,6 +17,7 @@ import psutil
 from harness import noise
 from harness.cgroups import cpu_quota, words_of
 from harness.options import EVENT_LOOP, HTTP_PARSER
+from harness.terminal import one_line
 
 _PACKAGES = (
     "executor-bench",
@@ -161,7 +162,7 @@ def _code_name(environment: Mapping[str, Any]) -> str | None:
 
 
 def _say(fact: Any) -> str:
-    return "none" if fact is None else str(fact)
+    return "none" if fact is None else one_line(str(fact))
 
 
 # -- machine -------------------------------------------------------------------------------------------

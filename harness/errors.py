@@ -37,8 +37,8 @@ class UsageError(HarnessError):
 
 
 def shortened(text: str, most: int = LONGEST_QUOTE) -> str:
-    """The text as a message quotes it: of a long one the beginning, and nothing that no terminal can show."""
-    text = text if len(text) <= most else f"{text[:most]}…"
+    """The text as a message quotes it: on one line, shortened, and only what a terminal can show."""
+    text = (text if len(text) <= most else f"{text[:most]}…").replace("\n", "␊")
     return text.encode(errors="backslashreplace").decode()
 
 

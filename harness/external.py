@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness import environment, workloads
+from harness import environment, signals, workloads
 from harness.clock import utc_now
 from harness.errors import HarnessError
 from harness.loader import Loader
@@ -42,16 +42,17 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
         except HarnessError as error:
             writer.write_record({**record, "ended_at": utc_now(), "state": "failed", "error": error.what})
             raise
-        trial, samples = to_rows(
-            _identity(options),
-            outcome,
-            started_at=record["started_at"],
-            invalid=sent_late(options, outcome),
-        )
-        writer.append(trial, samples)
-        state = "finished" if interrupt is None else "interrupted"
-        ended = {"ended_at": utc_now(), "state": state, "bad_answers": dict(outcome.bad_answers)}
-        writer.write_record({**record, **ended})
+        with signals.deferred():  # what was measured is on the disk before Ctrl-C ends the command
+            trial, samples = to_rows(
+                _identity(options),
+                outcome,
+                started_at=record["started_at"],
+                invalid=sent_late(options, outcome),
+            )
+            writer.append(trial, samples)
+            state = "finished" if interrupt is None else "interrupted"
+            ended = {"ended_at": utc_now(), "state": state, "bad_answers": dict(outcome.bad_answers)}
+            writer.write_record({**record, **ended})
         writer.close()
     if interrupt is not None:
         raise interrupt

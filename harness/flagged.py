@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 import strategies
 from harness import downstream, plans, workloads
@@ -16,7 +16,12 @@ from harness.plans import Plan
 
 
 class Flags(Frozen):
-    """What the command line says about a plan. None and empty: as the plan has it, or the default."""
+    """What the command line says about a plan. None and empty: as the plan has it, or the default.
+
+    The plan that is made of them checks the texts.
+    """
+
+    model_config = ConfigDict(str_max_length=None)
 
     strategies: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()  # NAME=URL

@@ -56,13 +56,19 @@ Processes = Annotated[int, Field(gt=0, le=bounds.PROCESSES)]
 Threads = Annotated[int, Field(gt=0, le=bounds.THREADS)]
 
 
+LONGEST_TEXT = 2**20  # characters
+
+
 class Frozen(BaseModel):
     """Immutable. An unknown key is an error (a typo in a plan must not be ignored); so is an infinite number.
 
-    Infinity and NaN do not survive JSON, through which these objects reach the child processes.
+    Infinity, NaN and half a surrogate pair (a byte of an argument that is not UTF-8) do not survive JSON,
+    through which these objects reach the child processes.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(  # with a bound, pydantic looks into texts, and refuses the surrogates
+        frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=LONGEST_TEXT
+    )
 
 
 PROBLEMS_TOLD = 5
@@ -86,6 +92,8 @@ def explain(error: ValidationError) -> str:
 def _plain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return "there is no such key"
+    if problem["type"] == "string_unicode":
+        return "it holds bytes that are not UTF-8"
     return str(problem["msg"]).removeprefix("Value error, ")
 
 

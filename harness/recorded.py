@@ -30,13 +30,13 @@ Header = Annotated[list[Text], Field(min_length=2, max_length=2)]
 
 
 class Part(BaseModel):
-    """Strict: "5" is no number, and 1 is no truth. Keys of other versions are let through."""
+    """Strict: "5" is not a number, 1 is not a boolean. Keys of other versions are accepted."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
 class Workload(Part):
-    """Of a plan, an arm, or a server."""
+    """The workload of a plan, an arm or a server."""
 
     name: Text | None = None
     io: Text = "sleep"
@@ -45,7 +45,7 @@ class Workload(Part):
 
 
 class PlannedArm(Part):
-    """An arm as its plan has it."""
+    """An arm as its plan describes it."""
 
     name: Text
     strategy: Text = ""
@@ -60,7 +60,7 @@ class PlannedArm(Part):
 
 
 class Sweep(Part):
-    """What the arms go through."""
+    """The options of a sweep and their values."""
 
     strategies: list[Text]
     axes: dict[Text, Annotated[list[Scalar], Field(min_length=1)]]
@@ -68,7 +68,7 @@ class Sweep(Part):
 
 
 class Asked(Part):
-    """What servers that run already are asked."""
+    """The request that servers get which run already."""
 
     method: Text | None = None
     headers: list[Header] = []
@@ -78,7 +78,7 @@ class Asked(Part):
 
 
 class Exclude(BaseModel):
-    """What blocks are left out for."""
+    """The limits beyond which a block is left out."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
     __pydantic_extra__: dict[str, Number]
@@ -124,7 +124,7 @@ class Plan(Part):
 
 
 class About(Part):
-    """A model as it was loaded."""
+    """Facts about the loaded model."""
 
     own_io: bool | None = None
     model: Text | None = None
@@ -132,19 +132,19 @@ class About(Part):
 
 
 class Process(Part):
-    """One whose CPU was counted as an arm's."""
+    """A process whose CPU was counted as an arm's."""
 
     command: Text
 
 
 class ServerOptions(Part):
-    """What the server of an arm was told."""
+    """The options of an arm's server."""
 
     workload: Workload | None = None
 
 
 class Arm(Part):
-    """An arm as it was run."""
+    """Facts about an arm in this run."""
 
     options: ServerOptions | None = None
     about: About | None = None
@@ -154,13 +154,13 @@ class Arm(Part):
 
 
 class Revision(Part):
-    """Where git stood."""
+    """The git revision of the code."""
 
     commit: Text | None = None
 
 
 class Environment(Part):
-    """Where the run was made."""
+    """The machine and the versions of the software."""
 
     cpu: Text | None = None
     usable_cores: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
@@ -171,7 +171,7 @@ class Environment(Part):
 
 
 class SelfCheck(Part):
-    """What the load generator could do."""
+    """The limits of the load generator, as the self-check saw them."""
 
     requests_per_s: NotNegative | None = None
     dispatch_lag_p50_ms: NotNegative | None = None
@@ -179,14 +179,14 @@ class SelfCheck(Part):
 
 
 class Idle(Part):
-    """What an arm burnt while others were measured."""
+    """The CPU time that an arm used while others were measured."""
 
     cpu_ms: NotNegative
     wall_ms: NotNegative
 
 
 class Limit(Part):
-    """What the bare model could do."""
+    """The times of the bare model, in ms for each size of batch."""
 
     arms: list[Text]
     batches: Annotated[dict[Size, Annotated[float, Field(gt=0, le=bounds.A_DAY_MS)]], Field(min_length=1)]
@@ -199,7 +199,7 @@ class Resumed(Part):
 
 
 class Downstream(Part):
-    """What became of the services that requests await."""
+    """The failures of services that requests await."""
 
     requests: Whole = 0
     first: Text = ""
@@ -207,14 +207,14 @@ class Downstream(Part):
 
 
 class LoadTexts(Part):
-    """Which texts `execbench load` has asked."""
+    """The texts that `execbench load` has sent."""
 
     workload: Workload | None = None
     seed: Whole = 1
 
 
 class Load(Asked):
-    """What `execbench load` was told."""
+    """The options of `execbench load`."""
 
     url: Text | None = None
     texts: LoadTexts | None = None
@@ -224,7 +224,7 @@ class Load(Asked):
 
 
 class Capacity(Part):
-    """What a capacity run was asked, and how many blocks its search had."""
+    """The options of a capacity run, and the number of blocks in its search."""
 
     objectives: Annotated[list[Text], Field(min_length=1)]
     searched: Whole | None
@@ -267,7 +267,7 @@ class Record(Part):
 
 
 class Resumable(Record):
-    """What a run needs beside that to go on."""
+    """A record with all that resuming the run needs."""
 
     plan: Plan
     environment: Environment
@@ -277,7 +277,7 @@ class Resumable(Record):
 
 
 def fault(data: Any, kind: type[Record] = Record) -> str:
-    """What is wrong with a record; empty when nothing is."""
+    """Say what is wrong with a record; empty when nothing is."""
     try:
         kind.model_validate(data)
         json.dumps(data, ensure_ascii=False).encode()

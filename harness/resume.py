@@ -132,7 +132,7 @@ def _refuse_other_code(plan: Plan, run: store.Run) -> None:
     """The plan names the user's own code; it must be the same as well."""
     code = workloads.source_sha256(plan.workload)
     for arm in (run.record.get("arms") or {}).values():
-        if arm.get("about", {}).get("source_sha256", code) != code:
+        if (arm.get("about") or {}).get("source_sha256", code) != code:
             raise HarnessError(
                 f"The workload {plan.workload.name} is not what it was in {run.folder}.",
                 stage="resume",

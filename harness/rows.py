@@ -31,6 +31,7 @@ from harness.records import (
     column_types,
     header,
 )
+from harness.terminal import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,6 +130,7 @@ def _parse(whole: bytes, row_type: type[Sample | Trial]) -> pd.DataFrame:
     if whole.count(b",") != (len(frame) + 1) * (len(frame.columns) - 1) + _commas_in_texts(frame):
         raise ValueError("a line is too short")  # which pandas fills up in silence
     _refuse_unsound_cells(frame, row_type)
+    frame = _with_texts_of_one_line(frame)
     return _with_whole_numbers(frame, row_type)
 
 
@@ -167,6 +169,18 @@ def _commas_in_texts(frame: pd.DataFrame) -> int:
     """Commas inside quoted cells: the others separate cells, and their number tells of a short line."""
     counts = [frame[name].value_counts() for name in frame.select_dtypes(exclude="number")]
     return sum(str(text).count(",") * int(times) for count in counts for text, times in count.items())
+
+
+def _with_texts_of_one_line(frame: pd.DataFrame) -> pd.DataFrame:
+    """Ours have no line end; with one, a name could pass for another line of a report or of a log."""
+    import pandas as pd
+
+    for name in frame.select_dtypes(exclude="number"):
+        texts = frame[name].unique()
+        if changed := {text: one_line(text) for text in texts if "\n" in text or "\r" in text}:
+            cells = pd.Series([changed.get(text, text) for text in frame[name]], dtype="str")
+            frame[name] = cells.astype("category") if frame[name].dtype == "category" else cells
+    return frame
 
 
 def _with_whole_numbers(frame: pd.DataFrame, row_type: type[Sample | Trial]) -> pd.DataFrame:

@@ -33,9 +33,13 @@ def main() -> None:
     from harness.options import ServerOptions
 
     try:
-        sys.path.append(os.getcwd())  # noqa: PTH109 - last, for the user's own executor; workers get it too
         listening = socket.socket(fileno=int(sys.argv[1]))
         options = ServerOptions.model_validate_json(sys.stdin.read())
+        if "executor" in (
+            options.strategy,
+            options.options.get("over"),
+        ):  # the user's own; workers get it too
+            sys.path.append(os.getcwd())  # noqa: PTH109 - last: what lies there hides nothing
         _set_environment(options)
         if options.server_processes > 1:
             _serve_in_many(listening, options)

@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TextIO
 
+from harness.streams import Stdout
+
 
 def kept_for_answers() -> TextIO:
     """What stdout was. Whatever prints from now on, in Python, in C or in a child, prints to stderr."""
@@ -26,7 +28,7 @@ def keep_for_document() -> None:
     global _document
     if _document is None and _is_our_own(sys.stdout):
         sys.stdout.flush()
-        _document = kept_for_answers()
+        _document = Stdout.over(kept_for_answers())
 
 
 def document() -> TextIO:

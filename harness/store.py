@@ -89,6 +89,7 @@ class Writer:
         writer.record = {}
         writer._made_parents = []
         writer._lock()
+        writer._refuse_links()
         writer._make_logs()
         writer._cut("trials.csv", header(Trial), finished)
         writer._cut("requests.csv", header(Sample), finished)
@@ -107,7 +108,7 @@ class Writer:
         self.record = record
         new = self.folder / "run.json.new"
         try:
-            with new.open("w") as stream:
+            with new.open("w", encoding="utf-8") as stream:
                 json.dump({"schema": SCHEMA_VERSION, **record}, stream, indent=1)
                 stream.write("\n")
                 _sync(stream)
@@ -154,6 +155,21 @@ class Writer:
         except OSError as error:
             raise self._failed(error) from error
 
+    def _refuse_links(self) -> None:
+        """A folder may come from elsewhere: nothing outside it is written to, and nothing that blocks."""
+        logs = self.folder / "logs"
+        try:
+            bad = [logs] if logs.is_symlink() else []
+            bad += [path for path in (*logs.glob("*"), *self.folder.glob("*.new")) if not _is_plain(path)]
+        except OSError as error:
+            raise self._failed(error) from error
+        if bad:
+            raise HarnessError(
+                f"{bad[0]} is a link or no regular file, and a resumed run would write to it.",
+                stage="results",
+                hint="Remove it.",
+            )
+
     def _make_logs(self) -> None:
         try:
             (self.folder / "logs").mkdir(exist_ok=True)
@@ -168,7 +184,7 @@ class Writer:
             old = io.TextIOWrapper(
                 io.BytesIO(rows.read_bytes(self.folder / name)), encoding="utf-8", newline=""
             )
-            with new.open("w", newline="") as stream:
+            with new.open("w", encoding="utf-8", newline="") as stream:
                 lines = csv.writer(stream, lineterminator="\n")
                 for number, cells in enumerate(csv.reader(old)):
                     if number == 0 or (len(cells) == len(columns) and cells[place] in kept):
@@ -182,7 +198,8 @@ class Writer:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         try:
-            with (self.folder / name).open("r+") as stream:  # a file that was removed is not made again
+            path = self.folder / name
+            with path.open("r+", encoding="utf-8") as stream:  # a file that was removed is not made again
                 stream.seek(0, os.SEEK_END)
                 stream.write(text.getvalue())
                 _sync(stream)
@@ -229,7 +246,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
         raise _no_run(folder, f"{path} does not say its layout.")
     if schema not in READABLE:
         raise HarnessError(
-            f"{folder} has the layout {schema}; this execbench reads layout {READABLE[0]} to {READABLE[-1]}.",
+            f"{folder} has the layout {shortened(str(schema), 20)}; "
+            f"this execbench reads layout {READABLE[0]} to {READABLE[-1]}.",
             stage="results",
             hint="Read it with the version that its run.json names under packages.",
         )
@@ -274,6 +292,12 @@ def _no_run(folder: Path, why: str) -> HarnessError:
         stage="results",
         hint="Give the folder that a run has written, such as results/<time>-<plan>.",
     )
+
+
+def _is_plain(path: Path) -> bool:
+    """A regular file that has no other name."""
+    found = path.lstat()
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
 def _sync(stream: io.TextIOWrapper | Any) -> None:

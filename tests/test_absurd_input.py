@@ -289,6 +289,33 @@ def test_user_code_whose_attribute_cannot_be_had_is_named(
     refused(here, 2, said, "run", "--workload", f"{name}:W")
 
 
+NOT_UTF8 = "x\udcff"  # how Python gives a byte of the command line that is none
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["load", "http://x/", "--body", NOT_UTF8],
+        ["load", "http://x/", "--payloads", NOT_UTF8],
+        ["load", "http://x/", "--arrivals", f"replay({NOT_UTF8})"],
+        ["run", "--model", NOT_UTF8],
+        ["run", "--workload", f"{NOT_UTF8}.py"],
+        ["run", "--reference", NOT_UTF8],
+        ["run", "--io", "pgvector", "--io-dsn", f"postgresql://u@h/{NOT_UTF8}"],
+        ["sweep", "--over", f"device={NOT_UTF8},cpu"],
+    ],
+)
+def test_bytes_that_are_not_utf8_are_refused_where_they_would_be_kept(
+    here: Here, tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / NOT_UTF8).write_text("0\n1\n")
+    refused(here, 2, "bytes that are not UTF-8", *words)
+
+
+def test_a_home_folder_that_is_not_there_is_refused_for_payloads_too(here: Here) -> None:
+    refused(here, 2, "no user of this machine", "load", "http://x/", "--payloads", "~nobody-of-this-name/x")
+
+
 # -- run folders -----------------------------------------------------------------------------------------
 
 

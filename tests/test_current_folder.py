@@ -17,6 +17,12 @@ from harness.workloads import _code
 LURKING = (
     *("strategies/__init__.py", "random.py", "queue.py", "logging.py", "json.py", "asyncio.py"),
     *("uvicorn.py", "multiprocessing.py", "sitecustomize.py", "usercustomize.py"),
+    *(
+        "email_validator.py",
+        "watchfiles.py",
+        "ujson.py",
+        "orjson.py",
+    ),  # which libraries take if they are there
 )
 TRAP = "print('lurking', flush=True)\nraise SystemExit(9)\n"
 MINE = """
@@ -37,8 +43,9 @@ def write_traps(folder: Path) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("workload_name", ["mine/my_workload.py", "synthetic"])
 def test_files_named_as_modules_neither_run_nor_hide_them_and_a_workload_finds_its_neighbours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workload_name: str
 ) -> None:
     write_traps(tmp_path)
     mine = tmp_path / "mine"
@@ -46,7 +53,7 @@ def test_files_named_as_modules_neither_run_nor_hide_them_and_a_workload_finds_i
     (mine / "helper.py").write_text("NAME = 'a neighbour'\n")
     (mine / "my_workload.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
-    workload = WorkloadOptions(name="mine/my_workload.py")
+    workload = WorkloadOptions(name=workload_name)
     with running.serving(tmp_path / "log", "process", workload=workload) as child:
         outcome = running.fire(child.url, concurrency=1, requests=2)
     assert [shot.error for shot in outcome.shots if shot.error] == []

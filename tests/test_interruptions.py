@@ -12,18 +12,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from conftest import Execbench, wait_for
 
-from harness import loader, server, store
+from harness import external, loader, server, store
 from harness.arrivals import closed
 from harness.commands import reporting, running
 from harness.errors import HarnessError
 from harness.options import LoadOptions
 from harness.plans import Plan
+from harness.progress import Progress
 from harness.supervisor import Supervisor
+from harness.terminal import console
 
 pytestmark = pytest.mark.integration
 
@@ -326,6 +329,24 @@ def test_load_that_is_interrupted_keeps_and_shows_what_was_measured(execbench: E
     assert shown.startswith("At c = 2, server answers in")
     assert f"The load was interrupted: {measured} requests were measured." in said
     assert "Every row is kept in loaded." in said
+
+
+def test_load_that_is_interrupted_after_its_last_answer_saves_its_rows_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = external.to_rows
+
+    def interrupted(*words: Any, **more: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return made(*words, **more)
+
+    monkeypatch.setattr(external, "to_rows", interrupted)
+    writer = store.Writer(tmp_path / "run")
+    with answering() as url, Progress(console(stderr=True)) as progress:
+        options = LoadOptions(url=url, arrivals=closed(1), requests=2)
+        with pytest.raises(KeyboardInterrupt):
+            external.load(options, writer, progress)
+    assert store.read(writer.folder).record["state"] == "finished"
 
 
 def test_load_that_is_interrupted_before_it_has_measured_leaves_no_folder(execbench: Execbench) -> None:

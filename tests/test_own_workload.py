@@ -20,6 +20,7 @@ from conftest import Execbench, Here
 
 import strategies
 from harness import arrivals, comparable, downstream, environment, flagged, plans, store, workloads
+from harness.commands import init
 from harness.errors import HarnessError, UsageError
 from harness.options import Texts, WorkloadOptions
 from harness.records import Outcome
@@ -142,6 +143,12 @@ def test_init_never_writes_over_a_file(ran: store.Run, shared: Execbench) -> Non
 def test_init_refuses_what_could_not_be_run_or_written(here: Here, execbench: Execbench, name: str) -> None:
     assert here("init", name).returncode in (1, 2)
     assert not list(execbench.folder.iterdir())
+
+
+def test_init_leaves_no_half_a_file_where_it_cannot_write_all(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        init._write(tmp_path / "mine.py", "half \ud800")
+    assert not list(tmp_path.iterdir())
 
 
 def test_init_says_what_to_try(here: Here) -> None:

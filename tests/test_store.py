@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import shutil
 import signal
@@ -251,6 +252,17 @@ def test_a_text_stays_a_text_whatever_it_reads_like(tmp_path: Path, names: tuple
         assert tuple(column) == names
 
 
+def test_a_text_with_a_line_end_is_read_on_one_line(tmp_path: Path) -> None:
+    """It could pass for a line of the report: `::error::` means something to GitHub's logs."""
+    writer = store.Writer(tmp_path / "run")
+    writer.write_record({})
+    arm = "x\n::error::forged"
+    writer.append(made_up.trial(arm=arm, error="a\r\nb"), [made_up.sample(arm=arm, error="a\nb")])
+    run = store.read(writer.folder)
+    assert list(run.requests["arm"]) == list(run.trials["arm"]) == ["x␊::error::forged"]
+    assert (run.requests["error"][0], run.trials["error"][0]) == ("a␊b", "a␍␊b")
+
+
 def test_whole_numbers_are_whole_unless_a_cell_is_empty(tmp_path: Path) -> None:
     writer = store.Writer(tmp_path / "run")
     writer.write_record({})
@@ -374,3 +386,27 @@ def test_ctrl_c_while_a_trial_is_saved_waits_until_it_is_saved(
         writer.append(*rows(1))
     monkeypatch.undo()
     assert len(store.read(writer.folder).requests) == 3
+
+
+OPENED = ["logs/inline.log", "run.json.new", "trials.csv.new", "requests.csv.new"]
+
+
+@pytest.mark.parametrize("name", ["logs", *OPENED])
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_run_that_is_resumed_writes_to_nothing_outside_its_folder(
+    folder: Path, tmp_path: Path, name: str, link: Any
+) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("kept")
+    shutil.rmtree(folder / "logs") if name == "logs" else None
+    link(folder / name, outside)
+    with pytest.raises(HarnessError):
+        store.Writer.reopen(folder, {1, 2})
+    assert outside.read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", OPENED)
+def test_a_run_that_is_resumed_waits_for_no_fifo(folder: Path, name: str) -> None:
+    os.mkfifo(folder / name)
+    with pytest.raises(HarnessError, match=f"{name} is a link or no regular file"):
+        store.Writer.reopen(folder, {1, 2})

@@ -71,14 +71,19 @@ def test_what_has_no_stream_goes_nowhere() -> None:
 @pytest.mark.parametrize(
     ("shell", "code", "said"),
     [
-        ("> /dev/full", 1, "Error (output): stdout cannot be written: No space left on device.\n"),
-        ("<&- >&- 2>&-", 0, ""),
+        ("--version > /dev/full", 1, "Error (output): stdout cannot be written: No space left on device.\n"),
+        (
+            "list --json > /dev/full",
+            1,
+            "Error (output): stdout cannot be written: No space left on device.\n",
+        ),
+        ("--version <&- >&- 2>&-", 0, ""),
     ],
 )
 def test_the_command_line_ends_without_a_traceback(
     execbench: Execbench, shell: str, code: int, said: str
 ) -> None:
-    line = f'exec "{sys.executable}" -m harness.cli --version {shell}'
+    line = f'exec "{sys.executable}" -m harness.cli {shell}'
     done = run(line, execbench)
     assert (done.returncode, done.stderr) == (code, said)
 

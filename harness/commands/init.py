@@ -20,7 +20,7 @@ def init(
 ) -> None:
     """Write a workload of your own to begin with: it runs as it is, and says what to change."""
     _refuse_no_module(path)
-    _write(path, _TEMPLATE.read_text())
+    _write(path, _TEMPLATE.read_text(encoding="utf-8"))
     quoted = shlex.quote(str(path))
     terminal = console()
     terminal.print(
@@ -45,8 +45,13 @@ def _refuse_no_module(path: Path) -> None:
 def _write(path: Path, text: str) -> None:
     """Whole, and never over a file that is there."""
     try:
-        with path.open("x") as stream:
-            stream.write(text)
+        with path.open("x", encoding="utf-8") as stream:
+            try:
+                stream.write(text)
+                stream.flush()
+            except BaseException:
+                path.unlink()
+                raise
     except FileExistsError as error:
         raise UsageError(
             f"{path} is there already, and is left as it is.",

@@ -94,9 +94,9 @@ def _asked(url: str, said: dict[str, Any], payloads: str | None, seed: int | Non
 
     if seed is not None and addresses.TEXT not in url and said.keys() <= {"headers", "expect_status"}:
         said = said | {"body": sending.USUAL_BODY}
-    workload = options.WorkloadOptions(**({} if payloads is None else {"payloads": payloads}))
-    workloads.check(workload)
     try:
+        workload = options.WorkloadOptions(**({} if payloads is None else {"payloads": payloads}))
+        workloads.check(workload)
         request = options.Request.model_validate(said)
         asked = request.load(workload, 1 if seed is None else seed, [url])
     except ValidationError as error:
