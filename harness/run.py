@@ -214,7 +214,7 @@ class _Record:
 
     def note_downstream(self, failed: Sequence[str], ended: Sequence[str]) -> None:
         """Errors of requests by what they await, and what to say of services that ended badly."""
-        known = {"requests": 0, "first": "", "died": []} | (self["downstream"] or {})
+        known: dict[str, Any] = {"requests": 0, "first": "", "died": [], **(self["downstream"] or {})}
         found = {
             "requests": known["requests"] + len(failed),
             "first": known["first"] or next(iter(failed), ""),
