@@ -214,7 +214,7 @@ class _Record:
 
     def note_downstream(self, failed: Sequence[str], ended: Sequence[str]) -> None:
         """Errors of requests by what they await, and what to say of services that ended badly."""
-        known = self["downstream"] or {"requests": 0, "first": "", "died": []}
+        known: dict[str, Any] = {"requests": 0, "first": "", "died": [], **(self["downstream"] or {})}
         found = {
             "requests": known["requests"] + len(failed),
             "first": known["first"] or next(iter(failed), ""),
@@ -469,8 +469,8 @@ class Trials:
         """What each arm burnt while others were measured, earlier sittings of a resumed run included."""
         idle = self._meter.idle_record()
         for arm, before in self._idle_before.items():
-            now = idle.setdefault(arm, dict.fromkeys(before, 0.0))
-            idle[arm] = {key: now[key] + before[key] for key in before}
+            now = idle.get(arm, {"cpu_ms": 0.0, "wall_ms": 0.0})
+            idle[arm] = {key: now[key] + before[key] for key in now}
         self._record.note(idle=idle)
         self._note_processes()
 
