@@ -56,7 +56,7 @@ Processes = Annotated[int, Field(gt=0, le=bounds.PROCESSES)]
 Threads = Annotated[int, Field(gt=0, le=bounds.THREADS)]
 
 
-LONGEST_TEXT = 2**20  # characters
+LONGEST_TEXT = 16 * 2**20  # characters
 
 
 class Frozen(BaseModel):

@@ -30,16 +30,16 @@ HEALTHY_WITHIN_S = 20
 
 def main() -> None:
     """Serve on the listening socket FD until TERM; exit code 3 when the strategy could not be opened."""
+    from pathlib import Path
+
+    from harness import import_path
     from harness.options import ServerOptions
 
     try:
         listening = socket.socket(fileno=int(sys.argv[1]))
         options = ServerOptions.model_validate_json(sys.stdin.read())
-        if "executor" in (
-            options.strategy,
-            options.options.get("over"),
-        ):  # the user's own; workers get it too
-            sys.path.append(os.getcwd())  # noqa: PTH109 - last: what lies there hides nothing
+        if "executor" in (options.strategy, options.options.get("over")):  # the user's own
+            import_path.append(Path.cwd())
         _set_environment(options)
         if options.server_processes > 1:
             _serve_in_many(listening, options)

@@ -9,7 +9,7 @@ import pytest
 import running
 from conftest import CHECKOUT, Execbench
 
-from harness import children
+from harness import children, import_path
 from harness.errors import UsageError
 from harness.options import WorkloadOptions
 from harness.workloads import _code
@@ -17,12 +17,8 @@ from harness.workloads import _code
 LURKING = (
     *("strategies/__init__.py", "random.py", "queue.py", "logging.py", "json.py", "asyncio.py"),
     *("uvicorn.py", "multiprocessing.py", "sitecustomize.py", "usercustomize.py"),
-    *(
-        "email_validator.py",
-        "watchfiles.py",
-        "ujson.py",
-        "orjson.py",
-    ),  # which libraries take if they are there
+    # which libraries import if they find them
+    *("email_validator.py", "watchfiles.py", "ujson.py", "orjson.py"),
 )
 TRAP = "print('lurking', flush=True)\nraise SystemExit(9)\n"
 MINE = """
@@ -58,6 +54,13 @@ def test_files_named_as_modules_neither_run_nor_hide_them_and_a_workload_finds_i
         outcome = running.fire(child.url, concurrency=1, requests=2)
     assert [shot.error for shot in outcome.shots if shot.error] == []
     assert "lurking" not in (tmp_path / "log").read_text()
+
+
+def test_the_users_folders_come_after_this_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An editable install has no place on sys.path, and a strategies/ of the user's would hide ours in workers."""
+    monkeypatch.setattr(sys, "path", ["/usr/lib"])
+    import_path.append(tmp_path, tmp_path)
+    assert sys.path == ["/usr/lib", str(CHECKOUT), str(tmp_path)]
 
 
 LOKY = """

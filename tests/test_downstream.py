@@ -651,11 +651,10 @@ def refusal(log: Path, dsn: str) -> HarnessError:
 
 @pytest.mark.integration
 def test_an_address_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
-    for dsn in ("postgresql://me@127.0.0.1:1/x", "nonsense"):
-        error = refusal(tmp_path / "log", dsn)
-        assert error.stage == "io"
-        assert error.what.startswith("The database cannot be reached: ")
-        assert "postgresql://user@host" in error.hint
+    error = refusal(tmp_path / "log", "postgresql://me@127.0.0.1:1/x")
+    assert error.stage == "io"
+    assert error.what.startswith("The database cannot be reached: ")
+    assert "postgresql://user@host" in error.hint
 
 
 @pytest.mark.integration

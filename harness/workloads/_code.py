@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import harness
-from harness import text_files
+from harness import import_path, text_files
 from harness.errors import UsageError, one_line, shortened
 from harness.workloads import _texts
 
@@ -179,10 +179,7 @@ _streams: list[object] = []  # never collected
 def _make_findable(name: _Name) -> None:
     """The folder of a file, or else the current one, comes last: a queue.py there hides none of Python's."""
     folder = Path.cwd() if name.path is None else name.path.parent
-    for place in dict.fromkeys((str(folder), str(Path.cwd()))):
-        if place not in sys.path:
-            sys.path.append(place)
-    importlib.invalidate_caches()
+    import_path.append(folder, Path.cwd())
 
 
 def _refuse_another_module(name: _Name) -> None:
