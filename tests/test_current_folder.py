@@ -57,7 +57,7 @@ def test_files_named_as_modules_neither_run_nor_hide_them_and_a_workload_finds_i
 
 
 def test_the_users_folders_come_after_this_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An editable install has no place on sys.path, and a strategies/ of the user's would hide ours in workers."""
+    """Else a user's folder strategies/ would hide ours in workers, where the install is editable."""
     monkeypatch.setattr(sys, "path", ["/usr/lib"])
     import_path.append(tmp_path, tmp_path)
     assert sys.path == ["/usr/lib", str(CHECKOUT), str(tmp_path)]
