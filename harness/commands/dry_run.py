@@ -25,7 +25,7 @@ def show(plan: Plan, *, as_json: bool) -> None:
         f"Plan {plan.name}" + (f": {plan.summary}" if plan.summary else ""),
         f"Arms: {', '.join(arms)}",
         f"Loads: {', '.join(loads)}",
-        f"{plan.blocks} blocks, {size.trials} trials, about {size.long}.",
+        f"{plan.blocks} block{'s' * (plan.blocks != 1)}, {size.trials} trials, about {size.long}.",
         "Nothing was started.",
     )
     for line in lines:
