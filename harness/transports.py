@@ -11,10 +11,11 @@ from typing import Any
 
 import aiohttp
 import httpx
+from httpcore._async.http11 import AsyncHTTP11Connection
 from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
 from yarl import URL
 
-from harness import unrepeated
+from harness import answers, unrepeated
 from harness.unrepeated import Keeps
 
 
@@ -67,6 +68,11 @@ def _as_given(request: httpx.Request) -> URL:
     target = request.extensions.get("target", url.raw_path)
     authority = url.netloc.decode()  # as bytes it is ASCII
     return URL.build(scheme=url.scheme, authority=authority, path=target.decode(), encoded=True)
+
+
+# httpx offers no option for it: of 100 KB in short lines h11 would make thousands of headers
+AsyncHTTP11Connection.MAX_INCOMPLETE_EVENT_SIZE = answers.MOST_HEAD
+AsyncHTTP11Connection.READ_NUM_BYTES = answers.MOST_HEAD // 4  # the bound is looked at after each read
 
 
 class OverHttpx(httpx.AsyncHTTPTransport):
