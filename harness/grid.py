@@ -74,7 +74,7 @@ def axes(texts: Iterable[str]) -> dict[str, tuple[Scalar, ...]]:
         if name not in NAMES:
             raise _unknown(name)
         if name in found or len(set(values)) < len(values):
-            raise _misunderstood(f"--over {shortened(text)!r}: each axis and each value stands there once.")
+            raise _misunderstood(f"--over {shortened(text)!r}: give each axis and each value once.")
         found[name] = tuple(_value(name, value) for value in values)
     return found
 

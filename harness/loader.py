@@ -120,7 +120,7 @@ class Loader:
 
 
 class _Answers:
-    """The lines of a pipe. Whoever is interrupted while reading one finds it again."""
+    """The lines of a pipe. A read that is interrupted loses nothing: the next one returns the same line."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe

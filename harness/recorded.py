@@ -1,7 +1,7 @@
 """run.json as it is read: what reports, comparisons and `--resume` use of it has its type and its bounds.
 
-A run of another version may have other keys beside these, and may lack those that have a default. Whoever
-reads a record gets the plain data that were checked here, so nothing is converted.
+A run of another version may have other keys beside these, and may lack those that have a default. The
+check converts nothing: readers get the plain data.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _refuse_unsound_cells(frame: pd.DataFrame, row_type: type[Sample | Trial]) -
             raise ValueError(f"column {name} has a number that is out of bounds")
     for name, known in _WORDS.items():
         if name in frame and not frame[name].isin(known).all():
-            raise ValueError(f"column {name} has a word that is none of {', '.join(known)}")
+            raise ValueError(f"column {name} must be one of {', '.join(known)}")
 
 
 def _bounds_of(name: str) -> tuple[float, float]:
@@ -238,7 +238,7 @@ def _fault_of(cell: str, kind: type, bounds_: tuple[float, float], *, required: 
 def refuse_missing(folder: Path, requests: pd.DataFrame, trials: pd.DataFrame) -> None:
     if trials["trial"].duplicated().any():
         raise HarnessError(
-            f"{folder / 'trials.csv'} is damaged: a trial stands there twice.", stage="results"
+            f"{folder / 'trials.csv'} is damaged: it has the same trial twice.", stage="results"
         )
     found = requests.groupby("trial").size().reindex(trials["trial"], fill_value=0)
     wrong = trials["trial"][found.to_numpy() != trials["requests"].to_numpy()]

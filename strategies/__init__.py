@@ -12,8 +12,8 @@ threads at once.
 Every strategy promises:
 
 * when it has opened, every worker has finished ``setup`` and the warm-up ``call([setup()])``, once each;
-* what ``setup`` raises reaches whoever opens, what ``call`` raises reaches whoever submits, at once and as it
-  was raised. Words in a RuntimeError replace what cannot be pickled and unpickled on its way, and what no
+* opening raises what ``setup`` raises, and submitting raises what ``call`` raises, at once and as it was
+  raised. Words in a RuntimeError replace what cannot be pickled and unpickled on its way, and what no
   task may raise: StopIteration, StopAsyncIteration, and what is no `Exception` (SystemExit, CancelledError);
 * a result that cannot be pickled and unpickled on its way is `Lost`; that of the warm-up fails the opening;
 * none of this harms another call, nor a later one;

@@ -3,7 +3,7 @@
 A call may raise anything and return anything. Much of that cannot pass through a future, a task or a pipe:
 asyncio's futures refuse StopIteration, SystemExit stops the event loop, CancelledError looks like a client
 that left, and an exception that cannot be unpickled breaks a whole pool. An `Outcome` can always be passed
-on. It raises in the task of whoever submitted.
+on, and raises in the task that submitted the item.
 """
 
 import pickle

@@ -87,8 +87,8 @@ def test_names_too_long_to_tell_settings_apart_are_numbers() -> None:
         (["max_batch=0"], {"strategies": ("batch",)}, "max_batch must be at least 1"),
         (["workers"], {}, "--over 'workers' is not understood. For example"),
         (["workers=1,"], {}, "is not understood"),
-        (["workers=1,1"], {}, "each axis and each value stands there once"),
-        (["workers=1", "workers=2"], {}, "each axis and each value stands there once"),
+        (["workers=1,1"], {}, "give each axis and each value once"),
+        (["workers=1", "workers=2"], {}, "give each axis and each value once"),
         ([], {}, "A sweep needs something to go through"),
         (["workers=1,2"], {"strategies": ("inline",)}, "No strategy of this plan takes a number of workers"),
         (

@@ -177,7 +177,7 @@ def test_an_empty_cell_where_there_must_be_a_number_is_damage(folder: Path) -> N
 def test_a_trial_that_stands_there_twice_is_damage(folder: Path) -> None:
     lines = (folder / "trials.csv").read_text().splitlines(keepends=True)
     (folder / "trials.csv").write_text("".join([*lines, lines[-1]]))
-    with pytest.raises(HarnessError, match="a trial stands there twice"):
+    with pytest.raises(HarnessError, match="it has the same trial twice"):
         store.read(folder)
 
 

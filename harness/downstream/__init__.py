@@ -124,7 +124,7 @@ def _own(io: Callable[[Any], Awaitable[Any]]) -> Ask:
         try:
             return Found(await io(result))
         except Exception:
-            raise
+            raise  # the request's handler turns it into an answer; only what would end the server is changed
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise

@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 from harness import children
 from harness.downstream import embedded, service, texts
 from harness.downstream.pgvector import EXTENSION_SCHEMA
-from harness.errors import HarnessError, from_child
+from harness.errors import HarnessError, from_child, one_line
 from harness.options import WorkloadOptions
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ async def _drop(dsn: str, name: str) -> str:
     except HarnessError as error:
         return error.what.removesuffix(".")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        return _one_line(error)
+        return one_line(error)
     return ""
 
 
@@ -115,14 +115,10 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 def _refused(what: str, error: Exception) -> HarnessError:
     return HarnessError(
-        f"The database {what}: {_one_line(error)}.",
+        f"The database {what}: {one_line(error)}.",
         stage="io",
         hint="--io-dsn has the form postgresql://user@host:5432/database; the password goes into PGPASSWORD.",
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 # -- the table -----------------------------------------------------------------------------------------
