@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness import downstream, flagged, grid, plans, sending
+from harness import downstream, flagged, grid, plan_files, sending
 from harness.capacity.walk import Ways
 from harness.errors import UsageError
 from harness.options import LoadOptions, WorkloadOptions
@@ -100,7 +100,7 @@ def _run(plan: Data, wanted: tuple[str, ...]) -> Iterator[str]:
     if plan.get("sweep"):
         return _of_sweep(plan)
     kept = [name for name in _names(plan["arms"]) if not wanted or name in wanted]
-    base = plans.built_in(str(plan.get("name")))
+    base = plan_files.built_in(str(plan.get("name")))
     return _of_flags("run", plan, _flags(), kept) if base is None else _of_built_in(plan, base, kept)
 
 
@@ -108,7 +108,7 @@ def _run_beside(plan: Data, arm: str, others: tuple[str, ...]) -> Iterator[str]:
     """Beside an arm of a built-in plan stand those of its own that have these names, or all of it."""
     if plan.get("sweep"):
         raise _Unsayable
-    base = plans.built_in(str(plan.get("name")))
+    base = plan_files.built_in(str(plan.get("name")))
     if base is None:
         return _of_flags("run", plan, _flags(), [arm], others)
     own = [one.name for one in base.arms if one.name in others and one.name != arm]

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 import strategies
-from harness import downstream, plans, workloads
+from harness import downstream, plan_checks, plan_files, workloads
 from harness.errors import UsageError, shortened
 from harness.options import REVEALED, Frozen
 from harness.plans import Plan
@@ -73,7 +73,7 @@ def from_flags(flags: Flags, *, arms: list[dict[str, Any]] | None = None, **fiel
         arms = _elsewhere(flags) or [arm_of(text) for text in flags.strategies or ARTICLES]
     loads = {} if flags.arrivals or flags.concurrency else {"concurrency": [8]}
     data = {**WITHOUT_PLAN, **loads, **fields, "arms": arms}
-    return plans.make(_with_flags(data, flags), source="plan made of these flags")
+    return plan_files.make(_with_flags(data, flags), source="plan made of these flags")
 
 
 def _elsewhere(flags: Flags) -> list[dict[str, Any]]:
@@ -171,7 +171,7 @@ def override(plan: Plan, flags: Flags) -> Plan:
         or _ANOTHER_SCENARIO & flags.workload.keys()
     ):
         data["claims"] = None  # they are about this plan's workers, workload and I/O
-    return plans.make(_with_flags(data, flags), source=f"plan {plan.name!r} with these flags")
+    return plan_files.make(_with_flags(data, flags), source=f"plan {plan.name!r} with these flags")
 
 
 def _other_servers(plan: Plan, flags: Flags) -> list[dict[str, Any]]:
@@ -226,7 +226,7 @@ def _said_of_strategies(flags: Flags) -> list[str]:
 
 def refuse_unheard(option: str, arms: list[dict[str, Any]]) -> None:
     """UsageError when no arm obeys an option."""
-    if any(option in plans.obeyed_by(arm) for arm in arms):
+    if any(option in plan_checks.obeyed_by(arm) for arm in arms):
         return
     what = "a number of workers" if option == "workers" else f"an option {option!r}"
     takers = [name for name in strategies.NAMES if option in strategies.get(name).TAKES]
@@ -271,7 +271,7 @@ def _with_workload(base: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]
 
 
 def with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:
-    takes = plans.obeyed_by(arm)
+    takes = plan_checks.obeyed_by(arm)
     if flags.workers is not None and "workers" in takes:
         arm = arm | {"workers": flags.workers}
     heard = {key: value for key, value in flags.options.items() if key in takes}
@@ -285,7 +285,7 @@ def with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:
 def _refuse_absent(name: str, plan: Plan) -> None:
     have = dict.fromkeys(arm.strategy for arm in plan.arms)
     if name not in have and name not in [arm.name for arm in plan.arms]:
-        plans.find_strategy(name)
+        plan_checks.find_strategy(name)
         raise UsageError(
             f"The plan {plan.name!r} has no arm with the strategy {shortened(name)!r}.",
             stage="plan",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import psutil
 from pydantic import TypeAdapter, ValidationError
 
-from harness import awaited, flagged, plans
+from harness import awaited, flagged, plan_checks
 from harness.arrivals import Law
 from harness.errors import UsageError, shortened
 from harness.options import STRATEGY_OPTIONS, Processes, Workers, WorkloadOptions, checked_options, explain
@@ -41,7 +41,7 @@ _OF_WORKLOAD = frozenset(WorkloadOptions.model_fields) - _ONE_LOADS - _NOT_FOR_P
 NAMES = frozenset(_COUNTS) | STRATEGY_OPTIONS | _OF_WORKLOAD
 
 Axes = Mapping[str, tuple[Scalar, ...]]
-Arm = dict[str, Any]  # as `plans.make` takes it
+Arm = dict[str, Any]  # as `plan_files.make` takes it
 
 
 class Size(NamedTuple):
@@ -183,7 +183,7 @@ def _settings(arm: Arm, over: Axes) -> list[tuple[Arm, dict[str, Scalar]]]:
 
 
 def _takes(arm: Arm, name: str) -> bool:
-    return name == "server_processes" or name in _OF_WORKLOAD or name in plans.obeyed_by(arm)
+    return name == "server_processes" or name in _OF_WORKLOAD or name in plan_checks.obeyed_by(arm)
 
 
 def _with(arm: Arm, name: str, value: Scalar) -> Arm:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import (
@@ -17,7 +13,6 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
@@ -27,15 +22,8 @@ from harness import (
     arrivals,
     awaited,
     bounds,
-    claims_files,
-    downstream,
-    sending,
-    text_files,
-    toml,
-    workloads,
 )
 from harness.arrivals import closed
-from harness.errors import HarnessError, UsageError, shortened
 from harness.options import (
     IN_FLIGHT_CAP,
     Frozen,
@@ -56,12 +44,10 @@ from harness.options import (
     Users,
     Workers,
     WorkloadOptions,
-    explain,
 )
 from harness.precision import FEWEST_BLOCKS
 from harness.records import TWIN_SUFFIX
 
-_BUILT_IN = files("harness") / "data" / "plans"
 _SEEDS_PER_RUN = 1_000_000  # block seeds of two run seeds must not meet
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
@@ -384,176 +370,6 @@ class Plan(Frozen):
             "warmup_requests": self.warmup_per_client * users,
             "settle_s": self.settle_s,
         }
-
-
-def names() -> list[str]:
-    """The built-in plans."""
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in _BUILT_IN.iterdir() if entry.name.endswith(".toml")
-    )
-
-
-def load(name_or_path: str) -> Plan:
-    """A built-in plan by name, or a TOML file by path. Raises UsageError that says which key is wrong."""
-    return make(_parse(_read(name_or_path), name_or_path), source=f"plan {shortened(name_or_path)!r}")
-
-
-def make(data: dict[str, Any], *, source: str) -> Plan:
-    """A checked plan from plain data; `source` is how messages call it."""
-    try:
-        plan = Plan.model_validate(data)
-    except ValidationError as error:
-        raise UsageError(f"The {source} is not valid: {explain(error)}", stage="plan") from error
-    if plan.claims is not None:
-        claims_files.check(plan.claims)
-    workloads.check(plan.workload)
-    if plan.runs_elsewhere:
-        check_headers(plan.ask, stage="plan")
-        return plan
-    downstream.check(plan.workload)
-    for arm in plan.arms:
-        _check_strategy(arm)
-        _check_workload(arm, plan.workload)
-    return plan
-
-
-def check_headers(request: Request, *, stage: str) -> None:
-    """UsageError when one cannot be filled from the environment, or was not kept."""
-    try:
-        sending.expanded(request.headers)
-    except KeyError as error:
-        raise UsageError(
-            f"A header wants ${{{error.args[0]}}}, and the environment has no such variable.",
-            stage=stage,
-            hint=f"Set it: export {error.args[0]}=…",
-        ) from error
-    except ValueError as error:
-        again = "Give all flags again; or from the environment, as 'Authorization: Bearer ${TOKEN}'"
-        was_kept = sending.HIDDEN not in dict(request.headers).values()
-        raise UsageError(
-            f"This cannot be sent: {error}.",
-            stage=stage,
-            hint="Look at the variable that it is read from." if was_kept else again,
-        ) from error
-
-
-def built_in(name: str) -> Plan | None:
-    """The plan of that name as its file says it, whatever can work on this machine; None: there is none."""
-    return Plan.model_validate(_parse(_read(name), name)) if name in names() else None
-
-
-def restore(recorded: dict[str, Any]) -> Plan:
-    """The plan in a run.json; HarnessError when this version knows no such plan."""
-    try:
-        return Plan.model_validate(recorded)
-    except ValidationError as error:
-        raise HarnessError(f"The recorded plan cannot be read: {explain(error)}", stage="plan") from error
-
-
-def obeyed_by(arm: dict[str, Any]) -> frozenset[str]:
-    """The options that the strategy of an arm, given as plain data, obeys."""
-    if arm.get("url") is not None:
-        return frozenset()
-    return _obeyed(arm["strategy"].partition(":")[0], arm.get("options", {}))
-
-
-def find_strategy(name: str) -> strategies.Strategy:
-    """The strategy of that name; raises UsageError with the nearest name."""
-    try:
-        return strategies.get(name)
-    except strategies.UnknownStrategy as error:
-        near = f"Did you mean {error.nearest!r}?" if error.nearest else "`execbench list` shows them."
-        raise UsageError(f"There is no strategy {shortened(name)!r}.", stage="plan", hint=near) from error
-
-
-def _check_strategy(arm: Arm) -> None:
-    """UsageError unless the strategy can work here and obeys what the arm tells it."""
-    find_strategy(arm.strategy)
-    said = set(arm.options) | ({"workers"} if arm.workers is not None else set())
-    for idle in sorted(said - _obeyed(arm.strategy, arm.options)):
-        what = "number of workers" if idle == "workers" else f"option {idle!r}"
-        takes = ", ".join(sorted(_obeyed(arm.strategy, arm.options))) or "none"
-        raise UsageError(
-            f"The strategy {arm.strategy!r} (arm {arm.name!r}) takes no {what}.",
-            stage="plan",
-            hint=f"It takes: {takes}.",
-        )
-    for name in (arm.strategy, *([arm.chosen.over] if arm.strategy == "batch" else [])):
-        reason = find_strategy(name).why_not()
-        if reason is not None:
-            raise UsageError(f"The strategy {name!r} cannot work here: {reason}.", stage="plan", hint=_EXTRAS)
-    if arm.strategy == "executor" and not arm.chosen.factory:
-        raise UsageError(
-            f"The arm {arm.name!r} says no executor.",
-            stage="plan",
-            hint="Name what makes it: executor:package.module:function",
-        )
-
-
-_EXTRAS = "`execbench list` shows what can; extras are installed with `make setup EXTRAS=name`."
-
-
-def _obeyed(strategy: str, options: dict[str, Any]) -> frozenset[str]:
-    """The options that this strategy obeys; where it runs another one, those that the other obeys."""
-    takes = find_strategy(strategy).TAKES
-    if "over" not in takes:
-        return takes
-    inner = find_strategy(options.get("over", strategies.Options().over)).TAKES
-    own = {"over", "max_batch", "max_wait_ms", "max_queue"}
-    return takes & (own | inner)
-
-
-def _check_workload(arm: Arm, workload: WorkloadOptions) -> None:
-    """UsageError unless the arm's workload is the plan's with options that it obeys."""
-    try:
-        own = arm.own_workload(workload)
-    except ValidationError as error:
-        raise UsageError(f"The workload of arm {arm.name!r}: {explain(error)}", stage="plan") from error
-    if own.name != workload.name:
-        raise UsageError(
-            f"The arm {arm.name!r} has another workload than its plan.",
-            stage="plan",
-            hint="Arms are compared on one workload: an arm may only change its options.",
-        )
-    if arm.io_per_model is not None and workloads.has_io(workload.name):
-        raise UsageError(
-            f"The arm {arm.name!r} scales the awaited I/O, and the workload has I/O of its own.",
-            stage="plan",
-            hint="Take io out of the workload, or run it without this plan.",
-        )
-    if own.payloads != workload.payloads:
-        raise UsageError(
-            f"The arm {arm.name!r} has other texts than its plan.",
-            stage="plan",
-            hint="Arms are compared on the same texts: say payloads in the plan's workload.",
-        )
-    workloads.check(own)
-    downstream.check(own)
-    if arm.io_per_model is not None and not downstream.takes_ms(own.io):
-        raise UsageError(
-            f"The arm {arm.name!r} scales its I/O to the model, and {own.io} takes what it takes.",
-            stage="plan",
-            hint="Leave the arm out, or choose sleep or socket.",
-        )
-
-
-def _read(name_or_path: str) -> str:
-    if name_or_path in names():
-        return (_BUILT_IN / f"{name_or_path}.toml").read_text(encoding="utf-8")
-    path = Path(name_or_path)
-    if path.suffix != ".toml" and not os.path.lexists(path):
-        near = difflib.get_close_matches(name_or_path, names(), n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(names())}."
-        raise UsageError(
-            f"There is no plan {shortened(name_or_path)!r}.",
-            stage="plan",
-            hint=f"{hint} A TOML file works too.",
-        )
-    return text_files.read_text(path, "plan", toml.MOST_BYTES)
-
-
-def _parse(text: str, source: str) -> dict[str, Any]:
-    return toml.parse(text, f"The plan {shortened(source)!r}", "plan")
 
 
 def _refuse_twice(what: str, values: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness import analysis, environment, plans, recorded, store, workloads
+from harness import analysis, environment, plan_checks, plan_files, recorded, store, workloads
 from harness.errors import HarnessError
 from harness.plans import Plan
 from harness.precision import Precision
@@ -27,7 +27,7 @@ def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer
         raise HarnessError(f"{folder} was not made from a plan, so it cannot be resumed.", stage="resume")
     if said := recorded.fault(run.record, recorded.Resumable):
         raise HarnessError(f"{folder} cannot be resumed: run.json is damaged: {said}.", stage="resume")
-    plan = plans.restore(run.record["plan"])
+    plan = plan_files.restore(run.record["plan"])
     _refuse_another_plan(plan, wanted, folder)
     plan = wanted or plan  # they differ at most in headers that were not written down, and in pids
     _refuse_unsendable(plan)
@@ -80,7 +80,7 @@ def _refuse_another_plan(plan: Plan, wanted: Plan | None, folder: Path) -> None:
 
 def _refuse_unsendable(plan: Plan) -> None:
     if plan.runs_elsewhere:
-        plans.check_headers(plan.ask, stage="resume")
+        plan_checks.check_headers(plan.ask, stage="resume")
 
 
 def _refuse_differences(run: store.Run) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import bounds, claims_files, plans, store, text_files
+from harness import bounds, claims_files, plan_files, store, text_files
 from harness.errors import HarnessError, UsageError
 from tests import made_up
 from tests.conftest import Here
@@ -44,7 +44,7 @@ def refused(here: Here, code: int, said: str, *words: str) -> None:
 def test_a_plan_is_read_as_any_editor_saves_it(tmp_path: Path, encoding: str, ending: str) -> None:
     path = tmp_path / "p.toml"
     path.write_bytes(PLAN.replace("\n", ending).encode(encoding))
-    assert plans.load(str(path)).arms[0].name == "inline"
+    assert plan_files.load(str(path)).arms[0].name == "inline"
 
 
 def fifo(path: Path) -> None:
@@ -117,8 +117,8 @@ def test_a_plan_beyond_any_use_is_refused_in_one_message(
 
 
 def test_every_built_in_plan_has_claims_that_exist() -> None:
-    for name in plans.names():
-        plan = plans.built_in(name)
+    for name in plan_files.names():
+        plan = plan_files.built_in(name)
         assert plan is not None
         if plan.claims is not None:
             claims_files.check(plan.claims)
@@ -157,7 +157,7 @@ def test_a_plan_with_a_number_out_of_bounds_names_its_key(tmp_path: Path, line: 
     path = tmp_path / "p.toml"
     path.write_text(f"{line}\n{kept}")
     with pytest.raises(UsageError, match=rf"{key}|is not valid: .*at most") as caught:
-        plans.load(str(path))
+        plan_files.load(str(path))
     assert caught.value.stage == "plan"
 
 
@@ -165,7 +165,7 @@ def test_arms_loads_and_blocks_together_have_a_bound() -> None:
     arms = [{"name": f"a{number}", "strategy": "inline"} for number in range(1_000)]
     data = {"name": "p", "workload": {"name": "synthetic"}, "concurrency": [1], "requests": 1, "arms": arms}
     with pytest.raises(UsageError, match="make 1,000,000 trials; at most 100,000"):
-        plans.make(data | {"blocks": 1_000}, source="plan")
+        plan_files.make(data | {"blocks": 1_000}, source="plan")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from conftest import Here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import addresses, plans
+from harness import addresses, plan_files, plans
 from harness.options import LoadOptions, Request
 
 BAD = {
@@ -94,7 +94,7 @@ def test_a_path_that_might_name_another_server_is_refused_in_plans_too(path: str
         "ask": {"ping_path": path},
     }
     with pytest.raises(plans.UsageError, match="ping_path"):
-        plans.make(plan, source="plan")
+        plan_files.make(plan, source="plan")
 
 
 def test_a_ping_stays_on_the_arms_server() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from outside import TEXTS, often
 
-from harness import again, plans
+from harness import again, plan_files
 from harness.plans import Plan
 from harness.terminal import one_line
 
@@ -120,7 +120,7 @@ def test_two_arms_of_a_plan_are_named_and_a_reference_that_is_neither_is_not(ask
     [
         ("run --strategy thread --seed 4 -c 3 --duration 1", ["thread", "inline", "process"]),
         ("run article --strategy default_pool -c 3", ["default_pool", "inline", "thread", "process"]),
-        ("run thrash --strategy 2-workers-1 -c 3", [arm.name for arm in plans.load("thrash").arms]),
+        ("run thrash --strategy 2-workers-1 -c 3", [arm.name for arm in plan_files.load("thrash").arms]),
     ],
 )
 def test_strategies_beside_a_lone_one_are_run_as_it_was(line: str, names: list[str], asked: Asked) -> None:
@@ -151,9 +151,9 @@ def test_a_file_that_flags_cannot_say_has_no_command(said: dict[str, Any]) -> No
         "settle_s": 0.1,
         "arms": [{"name": "thread", "strategy": "thread"}],
     }
-    sayable = plans.make(mine, source="plan")
+    sayable = plan_files.make(mine, source="plan")
     assert again.command(record(sayable)) == "execbench run --strategy thread -c 2"
-    assert again.command(record(plans.make(mine | said, source="plan"))) == ""
+    assert again.command(record(plan_files.make(mine | said, source="plan"))) == ""
     assert again.command({"plan": None}) == ""
 
 

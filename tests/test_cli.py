@@ -25,7 +25,7 @@ import pytest
 from conftest import Execbench, Here
 
 import strategies
-from harness import __version__, flagged, plans, store, workloads
+from harness import __version__, flagged, plan_files, store, workloads
 from harness.options import WorkloadOptions
 
 QUICK = ("--workload", "synthetic", "--service-ms", "2", "--io-ms", "1")
@@ -425,7 +425,7 @@ def test_debug_adds_the_traceback_and_keeps_message_and_exit_code(here: Here) ->
 def test_list_names_every_strategy_workload_and_plan_with_its_summary(here: Here) -> None:
     done = here("list")
     assert done.returncode == 0, done.stderr
-    for name in (*strategies.NAMES, *workloads.NAMES, *plans.names()):
+    for name in (*strategies.NAMES, *workloads.NAMES, *plan_files.names()):
         assert re.search(rf"^{name} +\S+ ", done.stdout, re.M)
     assert_fits(done.stdout.replace("\n… ", "\n"))
 

@@ -24,7 +24,7 @@ import pytest
 from conftest import Execbench, Here, wait_for
 from running import fire, measured, serving, synthetic
 
-from harness import downstream, flagged, plans, workloads
+from harness import downstream, flagged, plan_files, workloads
 from harness.downstream import embedded, texts
 from harness.downstream.service import Services
 from harness.errors import HarnessError, UsageError
@@ -94,7 +94,7 @@ def test_the_word_means_the_same_in_a_plan_file(tmp_path: Path, io: str) -> None
     )
     text = f'name = "p"\nconcurrency = [1]\nrequests = 9\nworkload = {{ io = "sleep:7ms" }}\narms = {arms}'
     (tmp_path / "plan.toml").write_text(text.replace("IO", io))
-    plan = plans.load(str(tmp_path / "plan.toml"))
+    plan = plan_files.load(str(tmp_path / "plan.toml"))
     assert (plan.workload.io, plan.workload.io_ms) == ("sleep", 7.0)
     own = plan.arms[1].own_workload(plan.workload)
     assert (own.io, own.io_ms) == (io.partition(":")[0], 20.0)
@@ -153,12 +153,12 @@ def test_a_password_is_not_kept_with_the_results(here: Here, monkeypatch: pytest
 
 @NEEDS_PG
 def test_arms_that_scale_their_io_are_left_out_with_a_note_and_claims_are_not_judged() -> None:
-    plan = flagged.override(plans.load("article"), flagged.Flags(workload={"io": "pgvector"}))
+    plan = flagged.override(plan_files.load("article"), flagged.Flags(workload={"io": "pgvector"}))
     assert [arm.name for arm in plan.arms] == ["inline", "thread", "process", "default_pool"]
     assert plan.claims is None
     assert "inline-scaled-io, process-scaled-io" in plan.notes[0]
     assert plan.workload.model_fields_set == {"name", "io"}
-    socket = flagged.override(plans.load("article"), flagged.Flags(workload={"io": "socket"}))
+    socket = flagged.override(plan_files.load("article"), flagged.Flags(workload={"io": "socket"}))
     assert (socket.workload.io_ms, len(socket.arms)) == (5.0, 6)
 
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from conftest import CHECKOUT, Here
 
-from harness import evidence, flagged, machine, plans, processes, resume, store
+from harness import evidence, flagged, machine, plan_files, plans, processes, resume, store
 from harness.errors import HarnessError
 from harness.noise import Meter
 from harness.standing import check_processes
@@ -324,9 +324,9 @@ def test_a_named_process_is_its_arms_in_flags_and_in_a_plan_file() -> None:
     plan = flagged.from_flags(flagged.Flags(urls=URLS, url_pids=("b=11", "b=12")))
     assert [arm.pid for arm in plan.arms] == [(), (11, 12)]
     data = {"name": "mine", "concurrency": [1], "requests": 1}
-    told = plans.make({**data, "arms": [{"name": "a", "url": "http://x/", "pid": 7}]}, source="plan")
+    told = plan_files.make({**data, "arms": [{"name": "a", "url": "http://x/", "pid": 7}]}, source="plan")
     assert told.arms[0].pid == (7,)
-    assert plans.restore(told.model_dump(mode="json")) == told
+    assert plan_files.restore(told.model_dump(mode="json")) == told
     changed = flagged.override(told, flagged.Flags(url_pids=("a=8",)))
     assert changed.arms[0].pid == (8,)
 
@@ -365,7 +365,7 @@ def test_a_flag_sets_the_bound_and_leaves_the_other_criteria() -> None:
     plan = flagged.from_flags(flagged.Flags(exclude={"foreign_cpu": 0.7}))
     assert plan.exclude == usual.model_copy(update={"foreign_cpu": 0.7})
     data = {"name": "mine", "concurrency": [1], "requests": 1, "exclude": {"steal_share": 0.2}}
-    told = plans.make({**data, "arms": [{"name": "a", "url": "http://x/"}]}, source="plan")
+    told = plan_files.make({**data, "arms": [{"name": "a", "url": "http://x/"}]}, source="plan")
     changed = flagged.override(told, flagged.Flags(exclude={"foreign_cpu": 0.7}))
     assert (changed.exclude.steal_share, changed.exclude.foreign_cpu) == (0.2, 0.7)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness import flagged, grid, plans
+from harness import flagged, grid, plan_files, plans
 from harness.errors import UsageError
 
 
@@ -34,7 +34,7 @@ def test_every_combination_is_an_arm_whose_name_and_record_say_its_setting() -> 
     assert made.sweep is not None
     assert made.sweep.axes == {"workers": (1, 2), "service_ms": (5.0, 10.0)}
     assert made.sweep.settings["thread-workers-2-service_ms-5.0"] == {"workers": 2, "service_ms": 5.0}
-    assert plans.restore(made.model_dump(mode="json")) == made
+    assert plan_files.restore(made.model_dump(mode="json")) == made
 
 
 def test_options_of_strategies_and_processes_of_the_server_are_axes_too() -> None:
@@ -69,7 +69,7 @@ def test_an_io_is_swept_with_the_time_that_is_in_its_word() -> None:
     ios = [made.workload.model_copy(update=arm.workload) for arm in made.arms]
     assert [(one.io, one.io_ms) for one in ios] == [("sleep", 5.0), ("socket", 50.0)]
     assert [arm.name for arm in made.arms] == ["thread-io-sleep-5ms", "thread-io-socket-50ms"]
-    assert plans.restore(made.model_dump(mode="json")) == made
+    assert plan_files.restore(made.model_dump(mode="json")) == made
 
 
 def test_names_too_long_to_tell_settings_apart_are_numbers() -> None:

@@ -24,7 +24,7 @@ import httpx
 import pytest
 from conftest import CHECKOUT, Execbench, Here, wait_for
 
-from harness import asgi, comparable, flagged, noise, plans, report, store
+from harness import asgi, comparable, flagged, noise, plan_checks, plan_files, plans, report, store
 from harness.asgi import ServerTiming, stage, timed
 from harness.server_timing import HEADER, decode
 from harness.standing import is_here, listener
@@ -568,10 +568,10 @@ def test_strategies_beside_running_servers_are_refused_in_a_plan_too() -> None:
         "arms": [{"name": "a", "url": "http://x/"}, {"name": "b", "strategy": "thread"}],
     }
     with pytest.raises(plans.UsageError, match="different work: take two runs"):
-        plans.make(data, source="plan")
+        plan_files.make(data, source="plan")
     data["arms"] = [{"name": "a", "url": "http://x/", "workers": 2}]
     with pytest.raises(plans.UsageError, match="cannot be told workers"):
-        plans.make(data, source="plan")
+        plan_files.make(data, source="plan")
 
 
 # -- runs that do not go well --------------------------------------------------------------------------
@@ -638,13 +638,14 @@ def test_an_interrupted_run_goes_on_and_asks_for_a_secret_that_it_did_not_keep(
 def test_the_pages_plan_file_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "s3cret")
     (tmp_path / "mine.toml").write_text(PLAN)
-    plan = plans.load(str(tmp_path / "mine.toml"))
+    plan = plan_files.load(str(tmp_path / "mine.toml"))
     assert [(arm.name, arm.strategy) for arm in plan.arms] == [("before", "url"), ("after", "url")]
-    assert plans.restore(plan.model_dump(mode="json")) == plan
+    assert plan_files.restore(plan.model_dump(mode="json")) == plan
     other = flagged.override(plan, flagged.Flags(urls=("now=http://127.0.0.1:9/",), blocks=3))
     assert [(arm.name, arm.url) for arm in other.arms] == [("now", "http://127.0.0.1:9/")]
     assert other.ask == plan.ask
-    plans.check_headers(plans.restore(plan.model_dump(mode="json")).ask, stage="resume")  # nothing was lost
+    restored = plan_files.restore(plan.model_dump(mode="json"))
+    plan_checks.check_headers(restored.ask, stage="resume")  # nothing was lost
 
 
 def test_flags_keep_the_secret_that_a_plan_holds_in_clear() -> None:
@@ -655,7 +656,7 @@ def test_flags_keep_the_secret_that_a_plan_holds_in_clear() -> None:
         "ask": {"headers": {"Cookie": "id=7"}},
         "arms": [{"name": "a", "url": "http://x/"}],
     }
-    plan = flagged.override(plans.make(data, source="plan"), flagged.Flags(blocks=2))
+    plan = flagged.override(plan_files.make(data, source="plan"), flagged.Flags(blocks=2))
     assert plan.ask.headers == (("Cookie", "id=7"),)
     assert "id=7" not in plan.model_dump_json()
 

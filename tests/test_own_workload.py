@@ -19,7 +19,7 @@ import running
 from conftest import Execbench, Here
 
 import strategies
-from harness import arrivals, comparable, downstream, environment, flagged, plans, store, workloads
+from harness import arrivals, comparable, downstream, environment, flagged, plan_files, store, workloads
 from harness.commands import init
 from harness.errors import HarnessError, UsageError
 from harness.options import Texts, WorkloadOptions
@@ -435,7 +435,7 @@ def test_the_built_in_workloads_keep_the_articles_io(name: str) -> None:
 def test_a_plan_lends_its_io_to_a_workload_of_ones_own_and_flags_alone_lend_none(write: Write) -> None:
     said = flagged.Flags(workload={"name": str(write(PREDICTS))})
     assert flagged.from_flags(said).workload.io_ms == 0.0
-    assert flagged.override(plans.load("article"), said).workload.io_ms == 5.0
+    assert flagged.override(plan_files.load("article"), said).workload.io_ms == 5.0
     arm = flagged.from_flags(said).arms[0].model_copy(update={"workload": {"torch_threads": 1}})
     assert arm.own_workload(flagged.from_flags(said).workload).io_ms == 0.0
 
@@ -446,14 +446,14 @@ def test_an_io_that_would_not_be_awaited_is_refused(write: Write) -> None:
 
 
 def test_a_plans_io_gives_way_to_theirs_but_cannot_be_scaled(write: Write) -> None:
-    smoke = plans.load("smoke")
+    smoke = plan_files.load("smoke")
     with_io, without = write(GOOD), write(GOOD.replace("async def io", "async def no_io"))
     own = flagged.override(smoke, flagged.Flags(workload={"name": str(with_io)}))
     assert "io_ms" not in own.workload.model_fields_set
     kept = flagged.override(smoke, flagged.Flags(workload={"name": str(without)}))
     assert kept.workload.io_ms == smoke.workload.io_ms
     with pytest.raises(UsageError, match="scales the awaited I/O"):
-        flagged.override(plans.load("article"), flagged.Flags(workload={"name": str(with_io)}))
+        flagged.override(plan_files.load("article"), flagged.Flags(workload={"name": str(with_io)}))
 
 
 @pytest.mark.integration
@@ -469,7 +469,7 @@ def test_a_plan_of_their_own_can_name_it_and_is_not_resumed_with_other_code_or_t
 ) -> None:
     path, file = write(GOOD), tmp_path / "texts.txt"
     file.write_text("a\n")
-    plan = plans.make(
+    plan = plan_files.make(
         {
             "name": "mine",
             "concurrency": [1],

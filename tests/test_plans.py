@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import flagged, plans
+from harness import flagged, plan_files, plans
 from harness.arrivals import closed
 from harness.errors import UsageError
 from harness.flagged import Flags
@@ -18,18 +18,18 @@ def arm(strategy: str = "thread", **said: object) -> dict[str, object]:
 
 
 def make(**changes: object) -> plans.Plan:
-    return plans.make({**MINIMAL, **changes}, source="plan")
+    return plan_files.make({**MINIMAL, **changes}, source="plan")
 
 
-@pytest.mark.parametrize("name", plans.names())
+@pytest.mark.parametrize("name", plan_files.names())
 def test_every_built_in_plan_is_valid_and_says_what_it_is(name: str) -> None:
-    plan = plans.load(name)
+    plan = plan_files.load(name)
     assert plan.name == name
     assert plan.summary
 
 
 def test_the_article_plan_is_the_articles_scenario() -> None:
-    plan = plans.load("article")
+    plan = plan_files.load("article")
     assert {arm.strategy for arm in plan.arms} == {"inline", "thread", "process", "default_pool"}
     assert plan.concurrency == (1, 2, 4, 8)
     assert plan.blocks >= 10
@@ -92,7 +92,7 @@ def test_a_wrong_plan_is_refused_with_the_key_that_is_wrong(changes: dict[str, o
 
 def test_an_unknown_plan_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="no plan 'artcle'") as caught:
-        plans.load("artcle")
+        plan_files.load("artcle")
     assert "'article'" in caught.value.hint
 
 
@@ -100,7 +100,7 @@ def test_a_plan_file_that_is_not_toml_says_where(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('name = "x\n')
     with pytest.raises(UsageError, match=r"is not TOML: .*line 1"):
-        plans.load(str(path))
+        plan_files.load(str(path))
 
 
 def test_a_plan_file_of_the_users_own_is_read_like_a_built_in_one(tmp_path: Path) -> None:
@@ -108,11 +108,11 @@ def test_a_plan_file_of_the_users_own_is_read_like_a_built_in_one(tmp_path: Path
     path.write_text(
         'name = "mine"\nconcurrency = [3]\nduration_s = 1\n[[arms]]\nname = "t"\nstrategy = "thread"'
     )
-    assert plans.load(str(path)).concurrency == (3,)
+    assert plan_files.load(str(path)).concurrency == (3,)
 
 
 def test_each_block_has_every_arm_at_every_load_once_in_an_order_of_its_own() -> None:
-    plan = plans.load("article")
+    plan = plan_files.load("article")
     cells = list(plan.cells())
     orders = []
     for block in range(1, plan.blocks + 1):
@@ -123,7 +123,7 @@ def test_each_block_has_every_arm_at_every_load_once_in_an_order_of_its_own() ->
 
 
 def test_the_same_seed_gives_the_same_order_and_another_seed_another() -> None:
-    plan = plans.load("article")
+    plan = plan_files.load("article")
     other = flagged.override(plan, Flags(seed=2))
     assert list(plan.cells()) == list(plan.cells())
     assert list(plan.cells()) != list(other.cells())
@@ -145,7 +145,7 @@ def test_all_arms_of_a_block_have_the_same_arrivals_and_blocks_differ() -> None:
 
 
 def test_the_arms_that_are_compared_under_a_load_follow_each_other() -> None:
-    cells = [cell for cell in plans.load("article").cells() if cell.block == 1]
+    cells = [cell for cell in plan_files.load("article").cells() if cell.block == 1]
     laws = [law for law, _ in itertools.groupby(cell.law for cell in cells)]
     assert len(laws) == len(set(laws)) == 4
 
@@ -170,20 +170,20 @@ def test_open_loads_have_long_windows_and_closed_ones_short() -> None:
 
 
 def test_loads_that_are_asked_for_replace_those_of_the_plan() -> None:
-    article = plans.load("article")
+    article = plan_files.load("article")
     changed = flagged.override(article, Flags(arrivals=("poisson(30)",), duration_s=5))
     assert [str(law) for law in changed.laws] == ["poisson(30)"]
     assert changed.open_duration_s == 5
 
 
 def test_a_reference_that_was_filtered_away_is_the_first_arm_that_is_left() -> None:
-    left = flagged.override(plans.load("article"), Flags(strategies=("thread", "process")))
+    left = flagged.override(plan_files.load("article"), Flags(strategies=("thread", "process")))
     assert left.reference_arm.name == "thread"
 
 
 def test_a_plan_survives_the_way_through_json() -> None:
     plan = make(arrivals=["burst(3, 0.5)"], twin=True, precision=0.03)
-    assert plans.restore(plan.model_dump(mode="json")) == plan
+    assert plan_files.restore(plan.model_dump(mode="json")) == plan
 
 
 def test_without_a_plan_the_flags_make_one_of_the_four_strategies_at_c_8() -> None:
@@ -193,7 +193,7 @@ def test_without_a_plan_the_flags_make_one_of_the_four_strategies_at_c_8() -> No
 
 
 def test_flags_win_over_the_plan_and_leave_the_rest() -> None:
-    plan = plans.load("article")
+    plan = plan_files.load("article")
     changed = flagged.override(
         plan,
         Flags(strategies=("inline",), concurrency=(4,), requests=7, blocks=1, workload={"torch_threads": 1}),
@@ -205,12 +205,12 @@ def test_flags_win_over_the_plan_and_leave_the_rest() -> None:
 
 
 def test_a_duration_takes_the_place_of_the_plans_requests() -> None:
-    changed = flagged.override(plans.load("article"), Flags(duration_s=0.5))
+    changed = flagged.override(plan_files.load("article"), Flags(duration_s=0.5))
     assert (changed.requests, changed.duration_s) == (None, 0.5)
 
 
 def test_another_workload_starts_from_its_own_defaults_but_keeps_the_io() -> None:
-    changed = flagged.override(plans.load("smoke"), Flags(workload={"name": "embed"}))
+    changed = flagged.override(plan_files.load("smoke"), Flags(workload={"name": "embed"}))
     assert changed.workload.name == "embed"
     assert changed.workload.io_ms == 5.0
 
@@ -265,7 +265,7 @@ def test_an_arm_changes_options_of_the_workload_for_itself_alone() -> None:
 
 
 def test_arms_may_be_chosen_by_their_own_names() -> None:
-    chosen = flagged.override(plans.load("beyond"), Flags(strategies=("batch-onnx", "inline")))
+    chosen = flagged.override(plan_files.load("beyond"), Flags(strategies=("batch-onnx", "inline")))
     assert [arm.name for arm in chosen.arms] == ["inline", "batch-onnx"]
 
 
@@ -284,7 +284,7 @@ def test_a_strategy_that_the_plan_lacks_is_refused_with_those_it_has() -> None:
 
 
 def test_scaled_io_follows_the_models_time_alone() -> None:
-    plan = plans.load("article")
+    plan = plan_files.load("article")
     arm = next(arm for arm in plan.arms if arm.io_per_model)
     assert arm.server_options(plan.workload, lone_model_ms=12.2).workload.io_ms == 10.0
 
@@ -302,7 +302,7 @@ def test_scaled_io_follows_the_models_time_alone() -> None:
     ],
 )
 def test_the_articles_claims_are_not_judged_on_another_scenario(flags: Flags) -> None:
-    assert flagged.override(plans.load("article"), flags).claims is None
+    assert flagged.override(plan_files.load("article"), flags).claims is None
 
 
 def test_the_limit_and_the_ranking_are_only_there_when_asked_for() -> None:

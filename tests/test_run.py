@@ -13,7 +13,7 @@ import pytest
 import running
 from made_up import trial
 
-from harness import plans, report, resume, run, store
+from harness import plan_files, report, resume, run, store
 from harness.errors import HarnessError, UsageError
 from harness.plans import Cell, Plan
 from harness.precision import FEWEST_BLOCKS, Precision
@@ -49,7 +49,7 @@ def plan(**changes: Any) -> Plan:
         "blocks": 2,
         "self_check": False,
     }
-    return plans.make(data | changes, source="plan")
+    return plan_files.make(data | changes, source="plan")
 
 
 def record(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import plans, store
+from harness import plan_files, store
 from harness.records import COOLDOWN, MEASURE, WARMUP, Sample, header, to_cells
 from tests import made_up
 
@@ -65,7 +65,7 @@ class Likeness(NamedTuple):
 
 def folder_of_a_million(parent: Path) -> Path:
     """A finished run of the article plan, 25 blocks long, as `execbench run` leaves it."""
-    plan = plans.load("article")
+    plan = plan_files.load("article")
     places = [Place(arm.name, arm.strategy, users) for arm in plan.every_arm for users in plan.concurrency]
     rows = -(-ROWS // (len(places) * BLOCKS))
     random = np.random.default_rng(1)

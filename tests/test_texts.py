@@ -15,7 +15,7 @@ from conftest import Here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import comparable, flagged, plans, workloads
+from harness import comparable, flagged, plan_files, workloads
 from harness.errors import UsageError
 from harness.options import WorkloadOptions
 from harness.workloads import _texts
@@ -165,12 +165,12 @@ def test_the_path_is_made_absolute_where_it_is_given(tmp_path: Path, monkeypatch
 def test_an_arm_with_other_texts_than_its_plan_is_refused(tmp_path: Path) -> None:
     arm = {"name": "a", "strategy": "inline", "workload": {"payloads": written(tmp_path, "a.txt", "a")}}
     with pytest.raises(UsageError, match="other texts than its plan"):
-        plans.make({"name": "p", "concurrency": [1], "requests": 1, "arms": [arm]}, source="plan")
+        plan_files.make({"name": "p", "concurrency": [1], "requests": 1, "arms": [arm]}, source="plan")
 
 
 def test_a_plans_texts_are_kept_with_another_workload_but_its_claims_are_not(tmp_path: Path) -> None:
     path = written(tmp_path, "a.txt", "a")
-    article = plans.load("article")
+    article = plan_files.load("article")
     with_texts = flagged.override(article, flagged.Flags(workload={"payloads": path}))
     assert with_texts.claims is None
     other = flagged.override(with_texts, flagged.Flags(workload={"name": "synthetic"}))

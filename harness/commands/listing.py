@@ -12,7 +12,7 @@ from harness.terminal import console, print_json
 def list_(as_json: flags.AsJson = False) -> None:
     """Show strategies, workloads and plans, each in a line."""
     import strategies
-    from harness import downstream, environment, plans, workloads
+    from harness import downstream, environment, plan_files, workloads
 
     every = {name: strategies.get(name) for name in strategies.NAMES}
     refusals = {name: strategy.why_not() for name, strategy in every.items()}
@@ -27,7 +27,7 @@ def list_(as_json: flags.AsJson = False) -> None:
         "Python": [(platform.python_version(), _lock(with_lock=environment.has_interpreter_lock()))],
         "Workloads": [(name, workloads.summary(name)) for name in (*workloads.NAMES, "FILE.py")],
         "I/O (--io)": list(downstream.summaries()),
-        "Plans": [(name, plans.load(name).summary) for name in plans.names()],
+        "Plans": [(name, plan_files.load(name).summary) for name in plan_files.names()],
     }
     if as_json:
         print_json({title.strip("… "): dict(entries) for title, entries in said.items()})

@@ -90,7 +90,7 @@ def _asked(url: str, said: dict[str, Any], payloads: str | None, seed: int | Non
     """What `LoadOptions` says of a request; UsageError for one that cannot be sent."""
     from pydantic import ValidationError
 
-    from harness import addresses, options, plans, sending, workloads
+    from harness import addresses, options, plan_checks, sending, workloads
 
     if seed is not None and addresses.TEXT not in url and said.keys() <= {"headers", "expect_status"}:
         said = said | {"body": sending.USUAL_BODY}
@@ -103,7 +103,7 @@ def _asked(url: str, said: dict[str, Any], payloads: str | None, seed: int | Non
         raise UsageError(f"What is asked: {options.explain(error)}.", stage="load") from error
     except ValueError as error:
         raise UsageError(f"What is asked: {error}.", stage="load") from error
-    plans.check_headers(request, stage="load")
+    plan_checks.check_headers(request, stage="load")
     return asked | {"seed": seed}
 
 

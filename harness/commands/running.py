@@ -36,7 +36,7 @@ def run(
     as_json: flags.AsJson = False,
 ) -> None:
     """Run a plan: every strategy, or --url, under every load, in blocks of random order; then show it."""
-    from harness import flagged, plans
+    from harness import flagged, plan_files
 
     said = flagged.Flags(
         strategies=tuple(strategy or ()),
@@ -47,7 +47,7 @@ def run(
         **server.as_plan_flags(),
     )
     said_something = plan is not None or said != flagged.Flags()
-    chosen = flagged.from_flags(said) if plan is None else flagged.override(plans.load(plan), said)
+    chosen = flagged.from_flags(said) if plan is None else flagged.override(plan_files.load(plan), said)
     if dry_run:
         flags.refuse_resume(resume)
         preview(chosen, as_json=as_json)

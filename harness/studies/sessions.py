@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import special
 from scipy import stats as scipy_stats
 
-from harness import analysis, comparison, flagged, plans, store
+from harness import analysis, comparison, flagged, plan_files, store
 from harness import run as running
 from harness.check import Listener, Result, Unheard
 from harness.plans import Plan
@@ -136,7 +136,8 @@ def _plan(seed: int, blocks: int, *others: dict[str, Any], twin: bool = False) -
 
 
 def _made(**data: Any) -> Plan:
-    return plans.make({"name": "study", "self_check": False, "ping_per_s": 0, **data}, source="study's plan")
+    study = {"name": "study", "self_check": False, "ping_per_s": 0, **data}
+    return plan_files.make(study, source="study's plan")
 
 
 def _synthetic(service_ms: float) -> dict[str, Any]:
