@@ -5,7 +5,7 @@ Commands import what they need inside: `execbench --help` must not load pandas, 
 
 from __future__ import annotations
 
-from harness import early  # noqa: F401 - before the others, which take a while to import
+from harness.system import early  # noqa: F401 - before the others, which take a while to import
 
 # isort: split
 import traceback
@@ -15,22 +15,23 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from harness import __version__, signals, streams
+from harness import __version__
 from harness.commands.capacity import capacity
-from harness.commands.checking import check
+from harness.commands.check import check
 from harness.commands.compare import compare
 from harness.commands.faults import faults
 from harness.commands.init import init
-from harness.commands.listing import list_
-from harness.commands.loading import load
-from harness.commands.reporting import report
-from harness.commands.rooflining import roofline
-from harness.commands.running import run
-from harness.commands.serving import serve
+from harness.commands.list import list_
+from harness.commands.load import load
+from harness.commands.report import report
+from harness.commands.roofline import roofline
+from harness.commands.run import run
+from harness.commands.serve import serve
 from harness.commands.study import study
-from harness.commands.sweeping import sweep
+from harness.commands.sweep import sweep
+from harness.commands.terminal import console
 from harness.errors import HarnessError, known
-from harness.terminal import console
+from harness.system import signals, streams
 
 
 class Guarded(TyperGroup):

@@ -14,10 +14,10 @@ from typing import Any
 
 import psutil
 
-from harness import noise
-from harness.cgroups import cpu_quota, words_of
-from harness.options import EVENT_LOOP, HTTP_PARSER
-from harness.terminal import one_line
+from harness.system import pressure
+from harness.system.cgroups import cpu_quota, words_of
+from harness.system.printable import one_line
+from harness.wire.options import EVENT_LOOP, HTTP_PARSER
 
 _PACKAGES = (
     "executor-bench",
@@ -80,7 +80,7 @@ def collect() -> dict[str, Any]:
         "governor": _governor(),
         "smt": _smt(),
         "hypervisor": _hypervisor(),
-        "pressure": noise.knows_pressure(),
+        "pressure": pressure.is_known(),
         "memory_bytes": psutil.virtual_memory().total,
         "load_average": os.getloadavg(),
         "python": platform.python_version(),

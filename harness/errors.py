@@ -7,6 +7,8 @@ import traceback
 USAGE = 2
 FAILURE = 1
 
+ERROR_MARK = "EXECBENCH-ERROR "  # a server's log: its parent turns such a line back into a HarnessError
+
 LONGEST_QUOTE = 80  # characters that a message repeats
 _LONGEST_LINE = 500  # characters of an error that is not ours
 

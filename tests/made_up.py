@@ -11,7 +11,7 @@ from operator import attrgetter
 
 import pandas as pd
 
-from harness.records import COOLDOWN, MEASURE, WARMUP, Noise, Sample, Trial, header
+from harness.wire.records import COOLDOWN, MEASURE, WARMUP, Noise, Sample, Trial, header
 
 
 @dataclasses.dataclass(frozen=True)

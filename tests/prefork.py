@@ -16,14 +16,14 @@ from typing import Any
 
 CHECKOUT = Path(__file__).parent.parent
 PRELOADED = (
-    "report",
-    "run",
+    "report.report",
+    "run.session",
     "capacity.report",
     "capacity.session",
-    "comparing",
-    "sweep",
-    "flagged",
-    "loader",
+    "verdicts.compare_runs",
+    "report.sweep",
+    "plans.from_flags",
+    "run.load_generator",
 )
 
 
@@ -91,7 +91,8 @@ def report_once() -> None:
     """A process's first report takes twice as long as the next: parts of SciPy and matplotlib load late."""
     import made_up
 
-    from harness import report, store
+    from harness.report import report
+    from harness.results import store
 
     requests, trials = made_up.run({("inline", 2): made_up.Point(), ("thread", 2): made_up.Point()})
     with tempfile.TemporaryDirectory() as folder:

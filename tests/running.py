@@ -7,12 +7,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness import server
-from harness.arrivals import closed
-from harness.loader import Loader
-from harness.options import LoadOptions, ServerOptions, WorkloadOptions
-from harness.records import MEASURE, Outcome, Shot
-from harness.supervisor import Supervisor
+from harness.run import server_process
+from harness.run.load_generator import Loader
+from harness.run.supervisor import Supervisor
+from harness.wire.arrivals import closed
+from harness.wire.options import LoadOptions, ServerOptions, WorkloadOptions
+from harness.wire.records import MEASURE, Outcome, Shot
 
 READY_WITHIN_S = 60.0
 
@@ -26,21 +26,23 @@ def synthetic(service_ms: float = 5.0, io_ms: float = 5.0, **options: Any) -> Wo
 
 
 @contextmanager
-def serving(log: Path, strategy: str = "thread", **options: Any) -> Iterator[server.Server]:
+def serving(log: Path, strategy: str = "thread", **options: Any) -> Iterator[server_process.Server]:
     """A ready server of the synthetic workload unless told otherwise."""
     options.setdefault("workload", synthetic())
     chosen = ServerOptions(strategy=strategy, **options)
-    with Supervisor() as supervisor, server.start(strategy, chosen, supervisor, log=log) as child:
+    with Supervisor() as supervisor, server_process.start(strategy, chosen, supervisor, log=log) as child:
         child.wait_ready(READY_WITHIN_S)
         yield child
 
 
 @contextmanager
-def resident(folder: Path, arms: dict[str, ServerOptions]) -> Iterator[dict[str, server.Server]]:
+def resident(folder: Path, arms: dict[str, ServerOptions]) -> Iterator[dict[str, server_process.Server]]:
     """All servers up at once, ready; begun together, as each imports for a second first."""
     with Supervisor() as supervisor, ExitStack() as stack:
         servers = {
-            name: stack.enter_context(server.start(name, options, supervisor, log=folder / f"{name}.log"))
+            name: stack.enter_context(
+                server_process.start(name, options, supervisor, log=folder / f"{name}.log")
+            )
             for name, options in arms.items()
         }
         for child in servers.values():

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from conftest import CHECKOUT, Execbench, wait_for
 
-from harness import store
+from harness.results import store
 
 pytestmark = pytest.mark.integration
 

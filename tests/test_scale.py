@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import plan_files, store
-from harness.records import COOLDOWN, MEASURE, WARMUP, Sample, header, to_cells
+from harness.plans import plan_files
+from harness.results import store
+from harness.wire.records import COOLDOWN, MEASURE, WARMUP, Sample, header, to_cells
 from tests import made_up
 
 pytestmark = pytest.mark.timed

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import graphlib
 import subprocess
 import sys
 import time
@@ -14,60 +15,47 @@ import strategies
 
 CHECKOUT = Path(__file__).parent.parent
 
-SERVER_SIDE = {"app", "asgi", "serve", "worker", "null_app", "leaving"}
-CLIENT_SIDE = {"load"}
-READING_SIDE = {
-    "advice",
-    "analysis",
-    "best",
-    "capacity.advising",
-    "capacity.arms",
-    "capacity.breaking",
-    "capacity.chart",
-    "capacity.report",
-    "capacity.windows",
-    "capacity.words",
-    "charts",
-    "choice",
-    "claims",
-    "commands.compare_view",
-    "comparing",
-    "comparison",
-    "efficiency",
-    "evidence",
-    "forest",
-    "gate",
-    "literal_page",
-    "machine",
-    "nominal",
-    "ranking",
-    "report",
-    "saturation",
-    "sweep",
-    "sweep_chart",
-    "tables",
-    "written",
+# room → the rooms that it may import, lowest floor first; `errors` and `numbers` are for all
+ROOMS = {
+    "system": set(),
+    "wire": {"system", "strategies"},
+    "results": {"system", "wire"},
+    "workloads": {"system", "wire"},
+    "analysis": {"wire"},
+    "server": {"system", "wire", "workloads", "strategies"},
+    "client": {"system", "wire", "workloads"},
+    "plans": {"system", "wire", "workloads", "results", "strategies"},
+    "verdicts": {"system", "wire", "results", "analysis", "environment"},
+    "run": {"system", "wire", "workloads", "results", "analysis", "plans", "environment"},
+    "report": {"system", "wire", "results", "analysis", "plans", "verdicts", "environment"},
+    "capacity": {"system", "wire", "results", "analysis", "plans", "verdicts", "run", "report"},
 }
-COMMANDS = {f"commands.{path.stem}" for path in (CHECKOUT / "harness" / "commands").glob("[a-z]*.py")}
+BELOW = {*ROOMS, "environment", "strategies"} - {"server", "client"}
+ROOMS["evidence"] = BELOW
+ROOMS["commands"] = BELOW | {"evidence"}
+# the files beside the rooms
+ROOMS |= {"errors": set(), "numbers": set(), "environment": {"system", "wire"}, "cli": {"system", "commands"}}
+FOR_ALL = {"errors", "numbers", "harness"}
+STRATEGIES_KNOWN_BY = {"wire.options", "server.app", "plans.plan", "plans.plan_checks", "plans.from_flags"}
+
 LIBRARIES = {
-    "fastapi": SERVER_SIDE,
-    "uvicorn": SERVER_SIDE,
-    "torch": {"workloads.embed", "workloads._onnx"},
-    "onnxruntime": {"workloads._onnx"},
-    "sentence_transformers": {"workloads.embed"},
-    # a request of ours may be answered by another service
-    "httpx": CLIENT_SIDE | {"answers", "downstream.http", "transports"},
-    "httpx_aiohttp": {"transports"},
-    "aiohttp": CLIENT_SIDE | {"bounded", "downstream.http", "transports", "unrepeated"},
-    "asyncpg": {"downstream.pgvector", "downstream.database", "downstream.embedded"},
-    "pgvector": {"downstream.pgvector", "downstream.database"},
-    "pandas": READING_SIDE | {"store", "rows"},
-    "matplotlib": READING_SIDE | {"plotting"},
-    "typer": {"cli"} | COMMANDS,
-    "rich": {"screen", "progress", "tables"} | COMMANDS,
+    "fastapi": {"server"},
+    "uvicorn": {"server"},
+    "torch": {"workloads"},
+    "onnxruntime": {"workloads"},
+    "sentence_transformers": {"workloads"},
+    "httpx": {"client", "wire", "workloads"},  # a request of ours may be answered by another service
+    "httpx_aiohttp": {"wire"},
+    "aiohttp": {"client", "wire", "workloads"},
+    "asyncpg": {"workloads"},
+    "pgvector": {"workloads"},
+    "pandas": {"results", "analysis", "verdicts", "report", "capacity", "commands", "harness"},
+    "matplotlib": {"report", "capacity", "results"},
+    "typer": {"cli", "commands"},
+    "rich": {"commands"},
 }
-# evidence about the instrument: drives the other side as a user would, and reads what came of it
-EVIDENCE = ("check.", "faults.", "studies.")
+# proof about the instrument: drives the other side as a user would, and reads what came of it
+PROOF = "evidence"
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -103,31 +91,96 @@ def imported(path: Path) -> frozenset[str]:
     return frozenset(names)
 
 
+def room_of(module: str) -> str:
+    """The room, or the file beside the rooms, of a module that is imported as `module`."""
+    first, *rest = module.split(".")
+    known = rest and rest[0] in ROOMS
+    return rest[0] if first == "harness" and known else first
+
+
+def upward(path: Path, room: str) -> set[str]:
+    """What a file in `room` imports of rooms that are not below it."""
+    ours = {what for what in imported(path) if what.split(".")[0] in ("harness", "strategies")}
+    return {what for what in ours if room_of(what) not in ROOMS[room] | FOR_ALL | {room}}
+
+
+def in_rooms() -> dict[str, Path]:
+    """Each module of a room, by its name in `harness`; what is packaged for users is in none."""
+    return {name: path for name, path in modules("harness").items() if name.split(".")[0] in ROOMS}
+
+
 def test_both_packages_load_from_this_checkout() -> None:
     assert Path(harness.__file__).parent == CHECKOUT / "harness"
     assert Path(strategies.__file__).parent == CHECKOUT / "strategies"
 
 
+def test_every_module_is_in_a_room_or_beside_them() -> None:
+    assert (
+        modules("harness").keys() - in_rooms().keys()
+        == {"", "__init__", "data.my_workload"} & modules("harness").keys()
+    )
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_rooms_below_it(room: str) -> None:
+    found = {name: upward(path, room) for name, path in in_rooms().items() if name.split(".")[0] == room}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+def test_the_rooms_have_no_circle() -> None:
+    graphlib.TopologicalSorter(ROOMS).prepare()
+
+
+def test_an_import_upward_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "imports.py"
+    path.write_text("def late():\n    from harness.run import session\nfrom harness import errors\n")
+    assert upward(path, "analysis") == upward(path, "report") == {"harness.run", "harness.run.session"}
+    assert not upward(path, "capacity")
+
+
+def arrows(paths: dict[str, Path]) -> dict[str, set[str]]:
+    """Module → the modules that it imports; a package counts where a name of its own is taken from it."""
+    graph: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        taken = imported(path)
+        modules_taken = taken & paths.keys()
+        faces = {
+            what
+            for what in modules_taken
+            if any(other.startswith(f"{what}.") for other in taken - paths.keys())
+        }
+        leaves = {what for what in modules_taken if not any(other.startswith(f"{what}.") for other in paths)}
+        graph[name] = (faces | leaves) - {name}
+    return graph
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    graph = arrows({f"harness.{name}": path for name, path in in_rooms().items()})
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_a_circle_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("from harness.run import b\n")
+    (tmp_path / "b.py").write_text("def late():\n    from harness.run.a import name\n")
+    graph = arrows({f"harness.run.{name}": tmp_path / f"{name}.py" for name in "ab"})
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(graph).prepare()
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_library_is_imported_only_on_its_own_island(library: str) -> None:
+def test_a_library_is_imported_only_in_its_own_rooms(library: str) -> None:
     users = {
-        name
-        for name, path in modules("harness").items()
+        name.split(".")[0]
+        for name, path in in_rooms().items()
         if any(what.split(".")[0] == library for what in imported(path))
     }
-    assert {name for name in users if not name.startswith(EVIDENCE)} <= LIBRARIES[library]
+    assert users - {PROOF} <= LIBRARIES[library]
 
 
-@pytest.mark.parametrize(
-    "side", [SERVER_SIDE, CLIENT_SIDE, READING_SIDE], ids=["server", "client", "reading"]
-)
-def test_the_three_islands_do_not_import_each_other(side: set[str]) -> None:
-    others = (SERVER_SIDE | CLIENT_SIDE | READING_SIDE) - side
-    if side is CLIENT_SIDE:
-        others -= {"null_app"}
-    for name in side:
-        found = {what.removeprefix("harness.") for what in imported(modules("harness")[name])}
-        assert not found & others, name
+def test_a_room_says_what_it_is_for() -> None:
+    for room in ROOMS:
+        face = CHECKOUT / "harness" / room / "__init__.py"
+        assert not face.exists() or ast.get_docstring(ast.parse(face.read_text())), room
 
 
 def called(path: Path) -> set[str]:
@@ -147,9 +200,31 @@ def test_that_way_is_watched(tmp_path: Path) -> None:
     assert called(tmp_path / "shows.py") == {"Console"}
 
 
-def test_only_serve_imports_the_app_and_server_never_does() -> None:
-    users = {name for name, path in modules("harness").items() if "harness.app" in imported(path)}
-    assert users == {"serve"}
+def private_imports(path: Path) -> set[str]:
+    """Private names that a file takes from modules of ours."""
+    return {
+        f"{node.module}.{alias.name}"
+        for node in nodes(path)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("harness")
+        for alias in node.names
+        if alias.name.startswith("_") and not alias.name.endswith("__")
+    }
+
+
+def test_private_names_of_a_module_are_not_imported_by_others() -> None:
+    found = {name: private_imports(path) for name, path in modules("harness").items()}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+def test_such_an_import_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "takes.py").write_text("from harness.report.charts import _look, style\n")
+    assert private_imports(tmp_path / "takes.py") == {"harness.report.charts._look"}
+
+
+def test_only_serve_imports_the_app() -> None:
+    users = {name for name, path in modules("harness").items() if "harness.server.app" in imported(path)}
+    assert len(users) == 1
+    assert users.pop().startswith("server.")
 
 
 def test_only_the_app_and_the_plans_know_the_strategies() -> None:
@@ -158,21 +233,26 @@ def test_only_the_app_and_the_plans_know_the_strategies() -> None:
         for name, path in modules("harness").items()
         if any(what.split(".")[0] == "strategies" for what in imported(path))
     }
-    assert users <= {"app", "options", "plans", "flagged", "commands.listing", "faults.arms"}
+    assert users <= STRATEGIES_KNOWN_BY | {"commands.list", "evidence.faults.arms"}
 
 
 def test_analysis_and_charts_touch_no_disk() -> None:
-    for name in ("analysis", "charts"):
-        source = modules("harness")[name].read_text()
-        assert not any(word in source for word in ("open(", "read_csv", "to_csv", "savefig", "pathlib")), name
+    for name, path in modules("harness").items():
+        if name.startswith(("analysis.", "report.charts.")):
+            source = path.read_text()
+            assert not any(
+                word in source for word in ("open(", "read_csv", "to_csv", "savefig", "pathlib")
+            ), name
 
 
 def test_no_strategy_is_named_in_a_workload_and_no_workload_in_a_strategy_or_the_app() -> None:
-    workload_texts = [path.read_text() for name, path in modules("harness").items() if "workloads" in name]
+    workload_texts = [
+        path.read_text() for name, path in modules("harness").items() if name.startswith("workloads")
+    ]
     for strategy in ("default_pool", '"thread"', '"process"'):
         assert not any(strategy in text for text in workload_texts)
     texts = [path.read_text() for path in modules("strategies").values()]
-    texts.append(modules("harness")["app"].read_text())
+    texts.append(modules("harness")["server.app"].read_text())
     for workload in ("embed", "synthetic"):
         assert not any(workload in text for text in texts)
 
@@ -195,13 +275,15 @@ def test_help_loads_neither_torch_nor_pandas_nor_fastapi_nor_matplotlib() -> Non
 
 @pytest.mark.integration
 def test_the_load_generator_never_loads_torch_or_pandas() -> None:
-    assert not loaded_after("import harness.load") & {"torch", "pandas", "fastapi", "sentence_transformers"}
+    unwanted = {"torch", "pandas", "fastapi", "sentence_transformers"}
+    assert not loaded_after("import harness.client.load") & unwanted
 
 
 @pytest.mark.integration
 def test_a_spawned_worker_does_not_load_fastapi() -> None:
-    """It imports `harness.serve` again as its main module, and the worker."""
-    assert not loaded_after("import harness.serve, harness.worker") & {"fastapi", "uvicorn", "torch"}
+    """It imports `harness.server.serve` again as its main module, and the worker."""
+    worker = "import harness.server.serve, harness.server.worker"
+    assert not loaded_after(worker) & {"fastapi", "uvicorn", "torch"}
 
 
 @pytest.mark.timed

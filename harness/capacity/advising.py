@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from harness import again
-from harness.advice import Advice
+from harness.analysis.stats import Verdict
 from harness.capacity.arms import AT_LEAST
 from harness.capacity.breaking import CLIENT, DATABASE, IO, LOOP, MODEL, QUEUE, SERVER
 from harness.capacity.walk import Ways
 from harness.capacity.words import doubt, number
-from harness.stats import Verdict
+from harness.plans import again
+from harness.report.advice import Advice
 
 WIDE = 0.2  # of the capacity, from one end of its interval to the other: more blocks are worth their time
 TIMES_AS_MANY = 2  # blocks, where that is so
@@ -29,7 +29,7 @@ _BREAKS = {
     IO: "the awaited I/O takes longer under load, so whatever serves it, or more connections to it",
     DATABASE: "the database itself takes longer under load, so a faster query, or more of it",
     CLIENT: "the load generator was late, so another machine to send from",
-    SERVER: "the server takes longer, and its answers do not say where (harness/asgi.py makes them)",
+    SERVER: "the server takes longer, and its answers do not say where; server_timing.py makes them say it",
 }
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import analysis, stats
+from harness.analysis import stats, summaries
+from harness.analysis.slo import Objective
+from harness.analysis.stats import Effect, Verdict
 from harness.capacity import windows as readings
 from harness.capacity.breaking import broke
 from harness.capacity.crossing import Crossing, Window, cross, effect
-from harness.evidence import Evidence
-from harness.slo import Objective
-from harness.stats import Effect, Verdict
+from harness.verdicts.admissible import Evidence
 
 COLUMNS = [
     "arm",
@@ -104,7 +104,7 @@ def row(arm: Arm, reference: Arm, found: Evidence, derived: pd.DataFrame) -> dic
         "requests": int(confirming["requests"].sum()),
         "reference": reference.name,
         "closed_per_s": arm.own_per_s,
-        "lone_ms": analysis.statistic(lone, analysis.LATENCY, "mean"),
+        "lone_ms": summaries.statistic(lone, summaries.LATENCY, "mean"),
         "knee_per_s": knee_per_s(arm.trials),
     }
     if arm.crossing is None:
@@ -219,7 +219,7 @@ def knee_per_s(trials: pd.DataFrame) -> float:
 
 def _lone(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
     rows = derived[(derived["arm"] == arm) & (derived["load"] == "closed(1)")]
-    return analysis.measured(rows)
+    return summaries.measured(rows)
 
 
 def _broken(arm: Arm, lone: pd.DataFrame, derived: pd.DataFrame, found: Evidence) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def _broken(arm: Arm, lone: pd.DataFrame, derived: pd.DataFrame, found: Evidence
     if first is None:
         return {}
     trials = found.run.trials.set_index("trial")
-    its = analysis.measured(derived[derived["trial"] == first["trial"]])
+    its = summaries.measured(derived[derived["trial"] == first["trial"]])
     seen = broke(
         its,
         lone,

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from harness import nominal
-from harness.slo import ERRORS, Objective
+from harness.analysis import nominal
+from harness.analysis.slo import ERRORS, Objective
 
 QUEUE, MODEL, LOOP, IO, CLIENT = "queue", "model", "loop", "I/O", "client"
 DATABASE, SERVER = "database", "server"

@@ -19,10 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from harness import slo
+from harness.analysis import slo
+from harness.analysis.slo import Objective
 from harness.capacity import words
 from harness.capacity.arms import AT_MOST
-from harness.charts import (
+from harness.report.charts.charts import (
     _GREY,
     _MARK_COLOUR,
     _SMALL_PT,
@@ -33,7 +34,6 @@ from harness.charts import (
     _sorry,
     _tidy,
 )
-from harness.slo import Objective
 
 _INK, _BAND = "#00324F", "#CFE3F0"
 _PANEL_IN = 2.7

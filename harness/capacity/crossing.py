@@ -5,7 +5,7 @@ room that is left to the arm's throughput, as the mean wait of M/G/1 goes with 1
 beyond a limit ln rate. The fit is Poisson regression: windows without any score count, scores weigh with
 their requests, and nothing is averaged on the log scale. The capacity is where the line meets the target,
 the lowest of all objectives. Its interval resamples blocks and fits slope and level anew in each draw: see
-`harness/studies/searching.py` for how often it covers.
+`harness/evidence/studies/searching.py` for how often it covers.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harness import stats
-from harness.slo import Objective
-from harness.stats import Effect
+from harness.analysis import stats
+from harness.analysis.slo import Objective
+from harness.analysis.stats import Effect
 
 Floats = npt.NDArray[np.float64]
 

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import advice, analysis, evidence, machine, slo, stats, store, written
+from harness.analysis import machine, slo, stats, summaries
+from harness.analysis.slo import Objective
 from harness.capacity import advising, arms, chart, windows, words
 from harness.capacity.arms import Arm
-from harness.evidence import Evidence
-from harness.records import OK, PILOT_BLOCK
-from harness.slo import Objective
+from harness.report import advice
+from harness.results import store, written
+from harness.verdicts import admissible
+from harness.verdicts.admissible import Evidence
+from harness.wire.records import OK, PILOT_BLOCK
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +66,11 @@ def of(folder: Path | str) -> Report:
 
 def build(run: store.Run) -> Report:
     """Compute everything that is shown of `run`; writes nothing."""
-    found = evidence.of(run)
+    found = admissible.of(run)
     objectives = slo.parse(run.record["capacity"]["objectives"])
     tried = windows.of(found, objectives)
-    derived = analysis.derive(run.requests, run.trials, pilot=True)
-    each = [arms.of(name, found, tried, objectives) for name in evidence.arms_of(run)]
+    derived = summaries.derive(run.requests, run.trials, pilot=True)
+    each = [arms.of(name, found, tried, objectives) for name in admissible.arms_of(run)]
     reference = next(arm for arm in each if arm.name == found.facts.reference)
     rows = [arms.row(arm, reference, found, derived) for arm in each]
     table = pd.DataFrame(rows, columns=arms.COLUMNS)
@@ -115,7 +118,7 @@ def _warnings(found: Evidence, arms: Sequence[Arm]) -> Iterator[str]:
         yield found.withheld
     yield from _state(run)
     if found.excluded:
-        yield f"Left out by the plan's criteria: {evidence.each_block(found.excluded)}."
+        yield f"Left out by the plan's criteria: {admissible.each_block(found.excluded)}."
     for arm in arms:
         yield from _of_arm(arm, run.trials)
         yield from _held_back(arm, run.record["plan"]["cap"])

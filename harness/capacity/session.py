@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from harness import bounds, slo
-from harness import run as running
-from harness.arrivals import Law, closed
+from harness.analysis import slo
+from harness.analysis.machine import MOST_OF_CLIENT_LIMIT
+from harness.analysis.slo import Objective
 from harness.capacity import reading
 from harness.capacity.crossing import Window
 from harness.capacity.walk import Asked, Start, Ways, walk, windows_of_search
-from harness.machine import MOST_OF_CLIENT_LIMIT
-from harness.plans import Arm, Cell, Plan
-from harness.records import PILOT_BLOCK, Trial
-from harness.run import Listener, Trials
-from harness.slo import Objective
-from harness.store import Writer
+from harness.plans.plan import Arm, Cell, Plan
+from harness.results.store import Writer
+from harness.run import session as running
+from harness.run.session import Listener, Trials
+from harness.wire import bounds
+from harness.wire.arrivals import Law, closed
+from harness.wire.records import PILOT_BLOCK, Trial
 
 LONE_S = 3.0  # a lone user, to see what a request takes without a queue
 BELOW_ROOFLINE = 0.9  # of the rate at which the client counts as the bottleneck: chance has room

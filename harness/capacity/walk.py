@@ -14,8 +14,8 @@ import random
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from harness.analysis.slo import Objective
 from harness.capacity.crossing import Window, log_rates
-from harness.slo import Objective
 
 LADDER = (0.3, 0.6, 0.8, 1.0)  # of the closed loop's throughput; the low ones show the curve's foot
 UP, DOWN = 1.5, 2.0

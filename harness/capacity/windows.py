@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import analysis, slo, stats
+from harness.analysis import slo, stats, summaries
+from harness.analysis.slo import Objective
 from harness.capacity import reading
 from harness.capacity.crossing import Window
-from harness.evidence import Evidence
-from harness.records import INVALID, PILOT_BLOCK
-from harness.slo import Objective
+from harness.verdicts.admissible import Evidence
+from harness.wire.records import INVALID, PILOT_BLOCK
 
 COLUMNS = [
     "trial",
@@ -38,7 +38,7 @@ def of(found: Evidence, objectives: Sequence[Objective]) -> pd.DataFrame:
     trials = found.run.trials
     trials = trials[(trials["block"] > PILOT_BLOCK) & (trials["state"] != INVALID) & (trials["measured"] > 0)]
     trials = trials[~trials["block"].isin(list(found.excluded))]
-    cells = analysis.Cells(analysis.measured(found.derived), by=("trial",))
+    cells = summaries.Cells(summaries.measured(found.derived), by=("trial",))
     rows = [
         _window_row(trial, cells.of((trial["trial"],)), found, objectives)
         for trial in trials.to_dict("records")
@@ -63,7 +63,7 @@ def _window_row(
         "rate_per_s": window.rate_per_s,
         "requests": len(rows),
         "failed": int((~good).sum()),
-        "mean_ms": analysis.statistic(rows, analysis.LATENCY, "mean"),
+        "mean_ms": summaries.statistic(rows, summaries.LATENCY, "mean"),
         "latency_ms": _shown_latency(rows, objectives),
         "good_per_s": good.sum() / seconds if seconds else math.nan,
         "goodput_per_s": within.sum() / seconds if seconds else math.nan,
@@ -97,7 +97,7 @@ def _shown_latency(rows: pd.DataFrame, objectives: Sequence[Objective]) -> float
     """One window's figure of the objective's kind, for the chart: crude, so without a floor."""
     one = slo.shown(objectives)
     if one.percent is None:
-        return analysis.statistic(rows, analysis.LATENCY, "mean")
+        return summaries.statistic(rows, summaries.LATENCY, "mean")
     ranked = rows["latency_ms"].where(rows["ok"], math.inf)
     return stats.percentile(np.asarray(ranked, dtype=np.float64), one.percent)
 

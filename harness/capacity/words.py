@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from harness import stats
+from harness.analysis import stats
+from harness.analysis.slo import Objective
 from harness.capacity.arms import AT_LEAST, AT_MOST, SEPARATOR, TOO_FEW, TOO_WIDE
-from harness.slo import Objective
 
 
 def finding(table: pd.DataFrame, objectives: Sequence[Objective]) -> str:

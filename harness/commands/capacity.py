@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness import bounds
 from harness.commands import flags
-from harness.commands.running import keep_what_is_finished, show_all, where_to_look
+from harness.commands.run import keep_what_is_finished, show_all, where_to_look
+from harness.commands.terminal import console
 from harness.errors import HarnessError
-from harness.terminal import console
+from harness.wire import bounds
 
 if TYPE_CHECKING:
+    from harness.analysis.slo import Objective
     from harness.capacity.walk import Ways
-    from harness.plans import Plan
-    from harness.records import Trial
-    from harness.slo import Objective
+    from harness.plans.plan import Plan
+    from harness.wire.records import Trial
 
 NAME = "capacity"
 
@@ -67,12 +67,12 @@ def capacity(
     as_json: flags.AsJson = False,
 ) -> None:
     """How many requests a second can be promised: the highest Poisson rate that keeps every objective."""
-    from harness import flagged
-    from harness import slo as objectives_
+    from harness.analysis import slo as objectives_
     from harness.capacity.walk import Ways
+    from harness.plans import from_flags
 
     objectives = objectives_.parse(slo or ())
-    said = flagged.Flags(
+    said = from_flags.Flags(
         strategies=tuple(strategy or ()),
         urls=tuple(url or ()),
         url_pids=tuple(url_pid or ()),
@@ -89,7 +89,7 @@ def capacity(
         exclude=flags.exclude(exclude_foreign_cpu),
         **server.as_plan_flags(),
     )
-    plan = flagged.from_flags(said).model_copy(update={"name": NAME, "open_duration_s": window})
+    plan = from_flags.from_flags(said).model_copy(update={"name": NAME, "open_duration_s": window})
     ways = Ways(blocks=blocks, window_s=window, search_s=search_window, seed=plan.seed)
     _run(plan, objectives, ways, out, as_json=as_json)
 
@@ -97,9 +97,9 @@ def capacity(
 def _run(
     plan: Plan, objectives: tuple[Objective, ...], ways: Ways, out: Path | None, *, as_json: bool
 ) -> None:
-    from harness import store
     from harness.capacity import session
-    from harness.progress import Progress
+    from harness.commands.progress import Progress
+    from harness.results import store
 
     writer = store.Writer(out or store.default_folder(NAME))
     try:
@@ -122,7 +122,7 @@ def died_of(trials: list[Trial], record: dict[str, Any]) -> str:
 
     A server has when it says so, or when nobody got a good answer in the last window of its arm.
     """
-    from harness.records import got_nothing, server_ended
+    from harness.wire.records import got_nothing, server_ended
 
     last = {trial.arm: trial for trial in trials}
     dead = [

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.commands import flags
+from harness.commands.terminal import console, print_json
 from harness.errors import HarnessError, UsageError
-from harness.terminal import console, print_json
 
 if TYPE_CHECKING:
-    from harness.comparing import Comparison
-    from harness.gate import Floors
+    from harness.verdicts.compare_runs import Comparison
+    from harness.verdicts.gate import Floors
 
 STAGE = "compare"
 
@@ -91,11 +91,11 @@ def compare(
             stage=STAGE,
             hint="Leave one of them out.",
         )
-    from harness import comparing
-    from harness.gate import Floors
+    from harness.verdicts import compare_runs
+    from harness.verdicts.gate import Floors
 
     floors = Floors(ms=floor_ms, per_s=floor_per_s, share=flags.share(min_effect, "--min-effect"))
-    found = _pick(comparing.compare(first, second, force=force, all_pairs=all_pairs), metric, load)
+    found = _pick(compare_runs.compare(first, second, force=force, all_pairs=all_pairs), metric, load)
     if fail_on:
         _refuse_nothing_to_gate(found)
     _show(found, as_json=as_json, markdown=markdown)
@@ -117,7 +117,7 @@ def _pick(found: Comparison, metrics: list[str] | None, loads: list[str] | None)
 
 
 def _metrics() -> list[str]:
-    from harness import comparison
+    from harness.verdicts import comparison
 
     return list(dict.fromkeys(metric.name for metric in comparison.METRICS))
 
@@ -130,7 +130,7 @@ def _refuse_absent(flag: str, wanted: set[str], offered: Any, known: set[str]) -
 
 
 def _refuse_nothing_to_gate(found: Comparison) -> None:
-    from harness import gate
+    from harness.verdicts import gate
 
     if gate.gated(found.table).empty:
         raise UsageError(
@@ -143,15 +143,15 @@ def _refuse_nothing_to_gate(found: Comparison) -> None:
 def _show(found: Comparison, *, as_json: bool, markdown: bool) -> None:
     from rich.text import Text
 
-    from harness.commands import compare_view
+    from harness.commands import compare_tables
 
     if as_json:
-        print_json(compare_view.data(found.table, found.notes))
+        print_json(compare_tables.data(found.table, found.notes))
     elif markdown:
-        console().print(compare_view.markdown(found.table, found.notes), soft_wrap=True)
+        console().print(compare_tables.markdown(found.table, found.notes), soft_wrap=True)
     else:
         terminal = console()
-        for part in compare_view.render(found.table, found.notes):
+        for part in compare_tables.render(found.table, found.notes):
             terminal.print(part, soft_wrap=isinstance(part, Text))  # a sentence stays one line
 
 
@@ -160,8 +160,8 @@ def _show(found: Comparison, *, as_json: bool, markdown: bool) -> None:
 
 def _judge(found: Comparison, floors: Floors | None, missing: list[str]) -> None:
     """Nothing, or the error that the exit code stands for."""
-    from harness import comparison, gate
-    from harness.comparing import NotComparable
+    from harness.verdicts import comparison, gate
+    from harness.verdicts.compare_runs import NotComparable
 
     if noisy := comparison.noisy(found.table):
         raise NotComparable(noisy, stage=STAGE)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.terminal import console, print_json
+from harness.commands.terminal import console, print_json
 
 if TYPE_CHECKING:
-    from harness.plans import Plan
+    from harness.plans.plan import Plan
 
 
 def show(plan: Plan, *, as_json: bool) -> None:
     """Print the arms, the loads, the number of trials and a guess at the time. Starts nothing."""
-    from harness import grid
+    from harness.plans import grid
 
     size = grid.size(plan)
     arms = [arm.name for arm in plan.every_arm]

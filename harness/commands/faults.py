@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.commands import flags
+from harness.commands.terminal import console, print_json
 from harness.errors import UsageError
-from harness.terminal import console, print_json
 
 if TYPE_CHECKING:
-    from harness.faults.arms import Absent
-    from harness.faults.page import Made
-    from harness.faults.records import Seen
-    from harness.faults.site import Pace
-    from harness.options import WorkloadOptions
-    from harness.plans import Arm
+    from harness.evidence.faults.arms import Absent
+    from harness.evidence.faults.page import Made
+    from harness.evidence.faults.records import Seen
+    from harness.evidence.faults.site import Pace
+    from harness.plans.plan import Arm
+    from harness.wire.options import WorkloadOptions
 
 
 def faults(
@@ -44,7 +44,7 @@ def faults(
     as_json: flags.AsJson = False,
 ) -> None:
     """Kill, hang, poison, overload: what does each strategy make of it? Real processes; half an hour."""
-    from harness.faults import arms, page
+    from harness.evidence.faults import arms, page
 
     chosen = _chosen(fault or [], storm=storm, workload=workload)
     if list_:
@@ -63,7 +63,7 @@ def faults(
 
 def _chosen(asked: list[str], *, storm: bool, workload: str | None) -> list[str]:
     """Names of faults; UsageError for one that there is not, or that this workload cannot have."""
-    from harness.faults.catalogue import FAULTS, STORMS
+    from harness.evidence.faults.catalogue import FAULTS, STORMS
 
     able = [name for name, fault in FAULTS.items() if fault.any_workload or workload != "embed"]
     for name in asked:
@@ -84,8 +84,8 @@ def _refuse_unless(is_right: bool, what: str, hint: str) -> None:
 
 def _meet_all(names: list[str], here: list[Arm], workload: str) -> Iterator[Seen]:
     """One row after another."""
-    from harness.faults.meeting import meet
-    from harness.progress import Progress
+    from harness.commands.progress import Progress
+    from harness.evidence.faults.meeting import meet
 
     options, pace = _scene(workload)
     total = len(names) * len(here)
@@ -96,8 +96,8 @@ def _meet_all(names: list[str], here: list[Arm], workload: str) -> Iterator[Seen
 
 
 def _scene(workload: str) -> tuple[WorkloadOptions, Pace]:
-    from harness.faults.catalogue import EMBED, SYNTHETIC
-    from harness.faults.site import Pace
+    from harness.evidence.faults.catalogue import EMBED, SYNTHETIC
+    from harness.evidence.faults.site import Pace
 
     if workload == "embed":
         return EMBED, Pace(recovers_within_s=60.0, storm_s=60.0, storm_every_s=20.0)
@@ -105,7 +105,7 @@ def _scene(workload: str) -> tuple[WorkloadOptions, Pace]:
 
 
 def _unavailable(absent: list[Absent], names: list[str]) -> list[Seen]:
-    from harness.faults.records import unmet
+    from harness.evidence.faults.records import unmet
 
     return [unmet(name, one.name, "not available", one.why) for name in names for one in absent]
 
@@ -119,7 +119,7 @@ def _command(strategies: list[str], names: list[str], *, storm: bool, workload: 
 
 def _keep(how: Made, rows: list[Seen], out: Path | None, *, partial: bool, as_json: bool) -> None:
     """Write and show what there is; what was interrupted never replaces a whole page."""
-    from harness.faults import page
+    from harness.evidence.faults import page
 
     rows = page.sorted_by_fault(rows)
     if out is not None:
@@ -141,7 +141,7 @@ def _table(fault: str, rows: list[Seen]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from harness.faults import page
+    from harness.evidence.faults import page
 
     table = Table(title=f"\n{fault}", title_justify="left", title_style="bold", box=None, pad_edge=False)
     for heading in ("arm", "came of it", "what else"):
@@ -155,7 +155,7 @@ def _table(fault: str, rows: list[Seen]) -> Any:
 def _list(*, as_json: bool) -> None:
     from rich.table import Table
 
-    from harness.faults.catalogue import FAULTS
+    from harness.evidence.faults.catalogue import FAULTS
 
     if as_json:
         print_json({name: fault.summary for name, fault in FAULTS.items()})

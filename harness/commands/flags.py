@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import typer
 
-from harness import bounds, stdout
 from harness.errors import UsageError, shortened
+from harness.system import pipes
+from harness.wire import bounds
 
 Strategies = Annotated[
     list[str] | None,
@@ -177,7 +178,7 @@ Out = Annotated[
 def _keep_stdout(as_json: bool) -> bool:
     """Before anything of the user's is imported."""
     if as_json:
-        stdout.keep_for_document()
+        pipes.keep_for_document()
     return as_json
 
 
@@ -242,7 +243,7 @@ def loads(
 
 
 def _refuse_no_law(text: str, stage: str) -> None:
-    from harness import arrivals
+    from harness.wire import arrivals
 
     try:
         law = arrivals.parse(text)
@@ -284,11 +285,11 @@ class Server(NamedTuple):
 
     def as_plan_flags(self) -> dict[str, Any]:
         """The keys of `flagged.Flags` that these are about; UsageError for a pair that is none."""
-        from harness import flagged
+        from harness.plans import from_flags
 
         return {
             "workers": self.workers,
-            "options": flagged.pairs(self.option or (), "--option"),
+            "options": from_flags.pairs(self.option or (), "--option"),
             "server_processes": self.server_processes,
             "workload": self._workload(),
             "inject": inject(self.inject),
@@ -312,9 +313,9 @@ class Server(NamedTuple):
 
     def _io(self) -> dict[str, Any]:
         """What was said of the awaited I/O."""
-        from harness import downstream
+        from harness.workloads.io import kinds
 
-        parsed = {} if self.io is None else downstream.parse(self.io)
+        parsed = {} if self.io is None else kinds.parse(self.io)
         if self.io_ms is not None and "io_ms" in parsed:
             raise UsageError(
                 f"--io {self.io} and --io-ms both say how long the I/O takes: give one.", stage="plan"
@@ -395,7 +396,7 @@ ASKING = Asking()
 
 
 def _headers(lines: list[str] | None) -> list[tuple[str, str]]:
-    from harness import sending
+    from harness.wire import sending
 
     try:
         return [sending.parse_header(line) for line in lines or ()]

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from harness.commands.terminal import console
 from harness.errors import HarnessError, UsageError
-from harness.terminal import console
 
 _TEMPLATE = files("harness") / "data" / "my_workload.py"
 

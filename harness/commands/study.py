@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from harness import bounds
 from harness.commands import flags
+from harness.commands.terminal import console, print_json
 from harness.errors import HarnessError, UsageError
-from harness.terminal import console, print_json
+from harness.wire import bounds
 
 if TYPE_CHECKING:
-    from harness.studies.catalogue import Study, Wanted
-    from harness.studies.page import Made
+    from harness.evidence.studies.catalogue import Study, Wanted
+    from harness.evidence.studies.page import Made
 
 Name = Literal["coverage", "verdicts", "twins", "power", "windows", "queue", "search", "capacity"]
 
@@ -44,7 +44,7 @@ def study(
     as_json: flags.AsJson = False,
 ) -> None:
     """Make the evidence behind the method again: a table from real sessions, from minutes to an hour."""
-    from harness.studies.catalogue import STUDIES, Wanted
+    from harness.evidence.studies.catalogue import STUDIES, Wanted
 
     chosen = STUDIES[name]
     try:
@@ -56,8 +56,8 @@ def study(
 
 def _make(name: str, study: Study, wanted: Wanted, out: Path, *, as_json: bool) -> None:
     """Collect rows until the study or the user's patience ends; what is finished is kept in either case."""
-    from harness.progress import Progress
-    from harness.studies import page
+    from harness.commands.progress import Progress
+    from harness.evidence.studies import page
 
     how, rows = page.made(name, wanted), list[Any]()
     try:
@@ -75,7 +75,7 @@ def _make(name: str, study: Study, wanted: Wanted, out: Path, *, as_json: bool) 
 
 def _keep(name: str, study: Study, how: Made, rows: list[Any], out: Path, *, as_json: bool) -> None:
     """Write the page and the raw rows, and show them. An unfinished study never replaces a whole one."""
-    from harness.studies import page
+    from harness.evidence.studies import page
 
     found, partial = study.frame(rows), name.endswith("-partial")
     text = page.render(name, study, how, found, partial=partial)

@@ -15,11 +15,11 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from harness.errors import UsageError, shortened
-from harness.options import WorkloadOptions, is_own
-from harness.workloads import _code, _own, _texts
+from harness.wire.options import WorkloadOptions, is_own
+from harness.workloads import own, own_code, payload_texts
 
 NAMES = ("embed", "synthetic")
-# of what is awaited after the model (`harness.downstream`); idle where the user's own code awaits I/O
+# of what is awaited after the model (`harness.workloads.io.kinds`); idle where the user's own code awaits I/O
 IO_OPTIONS = frozenset({"io", "io_ms", "io_dsn", "io_rows", "io_timeout_s"})
 _ANY_TAKES = frozenset({"name", "payloads"}) | IO_OPTIONS
 
@@ -74,24 +74,24 @@ def create(options: WorkloadOptions) -> Workload:
 
 
 def _module(name: str) -> Any:
-    return _own if is_own(name) else import_module(f"harness.workloads.{name}")
+    return own if is_own(name) else import_module(f"harness.workloads.{name}")
 
 
 def texts(options: WorkloadOptions, seed: int) -> Iterator[str]:
     """Endless texts to ask: drawn from the user's file if there is one, else the workload's own."""
     if options.payloads is not None:
-        return _texts.draw(_texts.read(options.payloads), seed)
+        return payload_texts.draw(payload_texts.read(options.payloads), seed)
     return create(options).payloads(seed)
 
 
 def source_sha256(options: WorkloadOptions) -> str | None:
     """Of the user's own code, as it is now; None for a workload that is built in."""
-    return _own.Workload(options).source_sha256 if is_own(options.name) else None
+    return own.Workload(options).source_sha256 if is_own(options.name) else None
 
 
 def has_io(name: str) -> bool:
     """Whether a workload of the user's own awaits I/O of its own: then nothing else is awaited."""
-    return is_own(name) and _code.of(name).io is not None
+    return is_own(name) and own_code.of(name).io is not None
 
 
 def nominal_io_ms(options: WorkloadOptions) -> float | None:
@@ -101,7 +101,7 @@ def nominal_io_ms(options: WorkloadOptions) -> float | None:
 
 def payloads_sha256(options: WorkloadOptions) -> str | None:
     """Of the user's file of texts; None without one."""
-    return None if options.payloads is None else _texts.sha256(options.payloads)
+    return None if options.payloads is None else payload_texts.sha256(options.payloads)
 
 
 def check(options: WorkloadOptions) -> None:
@@ -119,10 +119,10 @@ def check(options: WorkloadOptions) -> None:
             hint=f"It takes: {', '.join(sorted(takes - {'name'}))}.",
         )
     if options.payloads is not None:
-        _texts.read(options.payloads)
+        payload_texts.read(options.payloads)
     create(options)
     if is_own(options.name):
-        _own.check(options, idle_with_io=IO_OPTIONS)
+        own.check(options, idle_with_io=IO_OPTIONS)
 
 
 def check_name(name: str) -> None:

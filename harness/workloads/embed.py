@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError
-from harness.options import ARTICLE_SENTENCE, DEFAULT_MODEL, WorkloadOptions
-from harness.workloads import _texts
+from harness.wire.options import ARTICLE_SENTENCE, DEFAULT_MODEL, WorkloadOptions
+from harness.workloads import payload_texts, weights
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -81,9 +80,9 @@ class Workload:
             local_files_only=not self._options.online,
         )
         if self._options.backend == "onnx":
-            from harness.workloads import _onnx
+            from harness.workloads import onnx_model
 
-            _onnx.take_over(model, self._options)
+            onnx_model.take_over(model, self._options)
         return model
 
     def predict(self, model: SentenceTransformer, items: list[str]) -> list[Any]:
@@ -93,7 +92,7 @@ class Workload:
         return "ok"
 
     def payloads(self, seed: int) -> Iterator[str]:
-        return _texts.questions(seed)
+        return payload_texts.questions(seed)
 
     def about(self, model: SentenceTransformer) -> dict[str, str | int | float | bool | None]:
         import torch
@@ -109,10 +108,14 @@ class Workload:
             "hub_offline": os.environ.get("HF_HUB_OFFLINE") == "1",
         }
         if self._options.backend == "onnx":
-            from harness.workloads import _onnx
+            from harness.workloads import onnx_model
 
-            return {**facts, **_onnx.about(model)}
-        return {**facts, "runtime": f"torch {torch.__version__}", "weights_sha256": weights_sha256(model)}
+            return {**facts, **onnx_model.about(model)}
+        return {
+            **facts,
+            "runtime": f"torch {torch.__version__}",
+            "weights_sha256": weights.weights_sha256(model),
+        }
 
 
 def refuse_missing(packages: Sequence[str]) -> None:
@@ -189,14 +192,3 @@ def _cannot_load(options: WorkloadOptions, error: Exception) -> HarnessError:
         stage="model",
         hint=hint,
     )
-
-
-def weights_sha256(model: SentenceTransformer) -> str:
-    """SHA-256 over names and bytes of the tensors in memory: the same weights, whatever the file format."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -9,8 +9,8 @@ import random
 import time
 from collections.abc import Callable, Iterator
 
-from harness.options import ARTICLE_SENTENCE, WorkloadOptions
-from harness.workloads import _faulty
+from harness.wire.options import ARTICLE_SENTENCE, WorkloadOptions
+from harness.workloads import faulty
 
 SUMMARY = "a call of known cost (--service-ms, --mode sleep|hold|spin|release), no torch"
 
@@ -44,7 +44,7 @@ class Workload:
         return {}
 
     def load(self) -> Callable[[float], None]:
-        _faulty.set_up(self._options)
+        faulty.set_up(self._options)
         return _MODES[self._options.mode]
 
     def predict(self, model: Callable[[float], None], items: list[str]) -> list[str | list[float]]:
@@ -52,8 +52,8 @@ class Workload:
         return [self._answer(item) for item in items]
 
     def _answer(self, item: str) -> str | list[float]:
-        if self._options.faults and _faulty.is_fault(item):
-            return _faulty.misbehave(item)
+        if self._options.faults and faulty.is_fault(item):
+            return faulty.misbehave(item)
         return (
             item.upper() if self._options.dimensions is None else self._vector(self._options.dimensions, item)
         )

@@ -1,0 +1,1 @@
+"""Rows to figures: summaries, statistics, noise. Imports `wire`."""

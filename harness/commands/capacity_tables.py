@@ -1,0 +1,91 @@
+"""A capacity report as the terminal shows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from harness.capacity import words
+from harness.commands.tables import advised
+from harness.system.printable import one_line
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from harness.capacity.report import Report
+
+
+def render(report: Report) -> Iterator[RenderableType]:
+    """The promise, how good the machine was, the arms, each in a sentence, and what to do."""
+    yield Text(one_line(report.finding), style="bold")
+    yield Text(one_line(report.machine))
+    for warning in report.warnings:
+        yield Text(one_line(f"Warning: {warning}"), style="yellow")
+    rows = report.table.to_dict("records")
+    yield _rates(rows, report.reference)
+    yield _how(rows)
+    yield Text()
+    yield from (Text(one_line(sentence)) for sentence in report.sentences)
+    yield from advised(report.said)
+
+
+def _rates(rows: list[dict[Any, Any]], reference: str) -> Table:
+    title = f"\nRequests a second, Poisson; x: times {reference} [95 % interval]"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("arm")
+    for head in ("promise", "capacity [95 %]", "x"):
+        table.add_column(head, justify="right")
+    table.add_column("verdict")
+    for row in rows:
+        table.add_row(row["arm"], _promise(row), _capacity(row), _ratio(row), str(row["verdict"]))
+    return table
+
+
+def _how(rows: list[dict[Any, Any]]) -> Table:
+    title = "\nHow it comes to its end (good: good answers in time, a second, at the capacity)"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("arm")
+    table.add_column("binds")
+    table.add_column("broke first")
+    for head in ("at", "knee", "good", "closed loop", "lone ms"):
+        table.add_column(head, justify="right")
+    for row in rows:
+        table.add_row(
+            row["arm"],
+            _text(row["binds"]),
+            _text(row["broke_first"]),
+            *(_rate(row[name]) for name in ("broke_at_per_s", "knee_per_s", "goodput_per_s", "closed_per_s")),
+            _rate(row["lone_ms"]),
+        )
+    return table
+
+
+def _promise(row: Mapping[Any, Any]) -> str:
+    doubt = row["doubt"]
+    return _rate(row["promise_per_s"]) + (f" ({doubt})" if isinstance(doubt, str) and doubt else "")
+
+
+def _capacity(row: Mapping[Any, Any]) -> str:
+    if math.isnan(row["capacity_per_s"]):
+        return f"below {_rate(row['high_per_s'])}" if row["bound"] == "at most" else "-"
+    bound = f"{row['bound']} " if row["bound"] else ""
+    ends = f" [{_rate(row['low_per_s'])}, {_rate(row['high_per_s'])}]"
+    return f"{bound}{_rate(row['capacity_per_s'])}{ends}"
+
+
+def _ratio(row: Mapping[Any, Any]) -> str:
+    if math.isnan(row["ratio"]):
+        return "-"
+    return f"{row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
+
+
+def _rate(value: float) -> str:
+    return "-" if math.isnan(value) else "inf" if math.isinf(value) else words.number(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) and value else "-"

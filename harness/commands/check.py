@@ -1,0 +1,151 @@
+"""`execbench check`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.commands import flags
+from harness.commands.terminal import console, print_json
+from harness.errors import HarnessError, UsageError
+from harness.report.charts.plotting import import_matplotlib
+
+if TYPE_CHECKING:
+    from harness.evidence.check import Check, Result
+
+
+def check(
+    full: Annotated[
+        bool, typer.Option("--full", help="Those too that take long (--list shows them).")
+    ] = False,
+    only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Repeatable.")] = None,
+    with_: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="wrk|hey", help="With --full: compare with it. Repeatable."),
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Show the checks and run none.")] = False,
+    as_json: flags.AsJson = False,
+) -> None:
+    """Does the instrument measure right on this machine? Known truth in, numbers out; under 3 minutes."""
+    import_matplotlib()
+    programs = _programs(with_ or [], asked_for=full or bool(only))
+    if list_:
+        _show_checks(as_json=as_json)
+        return
+    chosen = _chosen(full, only or [])
+    results = _carry_out(chosen, programs, as_json=as_json)
+    failed = [result.name for result in results if not result.passed]
+    if failed:
+        raise HarnessError(
+            f"{len(failed)} of {len(results)} checks failed: {', '.join(failed)}.",
+            stage="check",
+            hint="A busy machine fails the timing ones: wait, then repeat with --only NAME (see --list).",
+        )
+
+
+def _programs(wanted: list[str], *, asked_for: bool) -> tuple[str, ...]:
+    """The other load generators; UsageError for one that is unknown, not asked for, or not installed."""
+    if not wanted:
+        return ()
+    import shutil
+
+    from harness.evidence.check.peers import PROGRAMS
+
+    for name in wanted:
+        if name not in PROGRAMS:
+            raise UsageError(
+                f"--with {name!r} is unknown.", stage="check", hint=f"There are: {', '.join(PROGRAMS)}."
+            )
+        if not asked_for:
+            raise UsageError(f"--with {name} is for the full checks.", stage="check", hint="Add --full.")
+        if shutil.which(name) is None:
+            raise UsageError(
+                f"There is no program {name} here.",
+                stage="check",
+                hint=f"Install it with: apt-get install {name}",
+            )
+    return tuple(wanted)
+
+
+def _chosen(full: bool, only: list[str]) -> list[Check]:
+    """The quick checks, or all, or those named."""
+    from harness.evidence.check import full as longer
+    from harness.evidence.check import quick
+
+    every = {check.name: check for check in (*quick.CHECKS, *longer.CHECKS)}
+    for name in only:
+        if name not in every:
+            raise UsageError(
+                f"There is no check {name!r}.", stage="check", hint=f"There are: {', '.join(every)}."
+            )
+    if only:
+        return [check for name, check in every.items() if name in only]
+    return list(every.values()) if full else list(quick.CHECKS)
+
+
+def _carry_out(checks: list[Check], programs: tuple[str, ...], *, as_json: bool) -> list[Result]:
+    """Run them one after another; what is known is printed also when they are interrupted."""
+    from harness.commands.progress import Progress
+    from harness.evidence.check import Bench, carry_out
+    from harness.evidence.check.quick import facts
+
+    results: list[Result] = []
+    machine: dict[str, float] = {}
+    try:
+        with Progress(console(stderr=True)) as progress:
+            progress.stage("what sleeps take on this machine")
+            machine |= facts()
+            with Bench(progress, programs) as bench:
+                results.extend(carry_out(checks, bench))
+    finally:
+        _show(results, machine, as_json=as_json)
+    return results
+
+
+def _show(results: list[Result], machine: dict[str, float], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"checks": [result._asdict() for result in results], "machine_ms": machine})
+        return
+    terminal = console()
+    if results:
+        terminal.print(_table(results))
+    for result in results:
+        if result.note:
+            terminal.print(f"{result.name}: {result.note}", markup=False)
+    said = ", ".join(f"{asked} {took:.2f}" for asked, took in machine.items())
+    if said:
+        terminal.print(f"Sleeps take here, by the median, in ms: {said}.", markup=False)
+
+
+def _table(results: list[Result]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for heading, width in (("check", 18), ("goal", None), ("measured", None), ("", 4)):
+        table.add_column(heading, width=width)
+    for result in results:
+        verdict = Text("pass", style="green") if result.passed else Text("FAIL", style="bold red")
+        table.add_row(Text(result.name), Text(result.goal), Text(result.measured), verdict)
+    return table
+
+
+def _show_checks(*, as_json: bool) -> None:
+    from rich.table import Table
+
+    from harness.evidence.check import full as longer
+    from harness.evidence.check import quick
+
+    lists = {"quick": quick.CHECKS, "full": longer.CHECKS}
+    rows = [
+        (check.name, check.summary, check.seconds, kind) for kind, checks in lists.items() for check in checks
+    ]
+    if as_json:
+        names = ("name", "summary", "seconds", "kind")
+        print_json([dict(zip(names, row, strict=True)) for row in rows])
+        return
+    table = Table("name", "what is checked", "seconds", "", box=None, pad_edge=False)
+    for name, summary, seconds, kind in rows:
+        table.add_row(name, summary, f"{seconds:.0f}", kind if kind == "full" else "")
+    console().print(table)

@@ -1,0 +1,116 @@
+"""Rows of `comparison` as the terminal, a pull request and a program want them. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+from rich.text import Text
+
+from harness.evidence.studies.markdown import line, literal
+from harness.system.printable import one_line
+from harness.verdicts import comparison
+
+
+def data(table: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:
+    """JSON-able; what is not a finite number is null."""
+    rows = table.to_dict("records")
+    return {
+        "notes": list(notes),
+        "noisy": comparison.noisy(table),
+        "rows": [{str(name): _plain(value) for name, value in row.items()} for row in rows],
+    }
+
+
+def markdown(table: pd.DataFrame, notes: Sequence[str]) -> str:
+    """The sentences that arms are judged by, every row, and the notes: for a pull request."""
+    heading = ["load", "arms", "metric", "values", "ratio (interval)", "blocks", "verdict"]
+    rows = [
+        [
+            literal(row["load"]),
+            literal(f"{row['arm']} / {row['reference']}"),
+            _label(row),
+            f"{_figure(row['arm_value'])} / {_figure(row['reference_value'])} {_unit(row)}",
+            f"{_figure(row['ratio'])} ({_bounds(row)})",
+            str(row["blocks"]),
+            f"**{literal(row['verdict'])}**{literal(_in_words(row))}",
+        ]
+        for row in table.to_dict("records")
+    ]
+    lines = [line(heading), "|" + " --- |" * len(heading), *map(line, rows)]
+    told = [f"_{literal(note)}_\n" for note in (comparison.noisy(table), *notes) if note]
+    return "\n".join([*(f"- {literal(said)}" for said in _leading(table)), "", *lines, "", *told]).rstrip()
+
+
+def render(table: pd.DataFrame, notes: Sequence[str]) -> Iterator[Text | Table]:
+    """The notes; then of each arm the sentences it is judged by, and its rows as a table."""
+    for note in notes:
+        yield Text(one_line(note))
+    if noisy := comparison.noisy(table):
+        yield Text(noisy, style="bold yellow")
+    for _, rows in table.groupby(["arm", "reference"], sort=False):
+        yield Text()
+        for said in _leading(rows):
+            yield Text(one_line(said), style="bold")
+        for reason in _reasons(rows):
+            yield Text(one_line(reason), style="yellow")
+        yield _as_table(rows)
+
+
+def _leading(table: pd.DataFrame) -> list[str]:
+    """The sentences of the primary rows; of all where a filter left none of those."""
+    primary = table[table["primary"].astype(bool)]
+    return list((table if primary.empty else primary)["sentence"])
+
+
+def _reasons(rows: pd.DataFrame) -> list[str]:
+    """What a reader of the sentences and the table has to know beside them, once per load."""
+    told = " ".join([*_leading(rows), comparison.noisy(rows)])
+    weighty = rows[rows["primary"].astype(bool) | ~np.isfinite(rows["ratio"])]
+    new = [row for row in weighty.to_dict("records") if row["reason"] not in told]
+    return list(dict.fromkeys(f"At {row['load']}: {row['reason']}." for row in new))
+
+
+def _as_table(rows: pd.DataFrame) -> Table:
+    shown = Table(box=None, pad_edge=False, collapse_padding=True)
+    level = f"{100 * rows['level'].iloc[0]:g} %"
+    for name in ("load", "metric", "it", "against", "ratio", level, "verdict"):
+        words = name in ("load", "metric", "verdict")
+        shown.add_column(name, justify="left" if words else "right", overflow="fold")
+    for row in rows.to_dict("records"):
+        values = (_figure(row[key]) for key in ("arm_value", "reference_value", "ratio"))
+        metric = _label(row).removeprefix("median ")
+        shown.add_row(str(row["load"]), metric, *values, _bounds(row), f"{row['verdict']}{_in_words(row)}")
+    return shown
+
+
+def _in_words(row: dict[Any, Any]) -> str:
+    """What keeps the row from a verdict, or from the size of its difference."""
+    return f": {row['why']}" if row["why"] else ""
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _label(row: dict[Any, Any]) -> str:
+    return comparison.label(row["metric"], row["stat"])
+
+
+def _unit(row: dict[Any, Any]) -> str:
+    return comparison.unit(row["metric"])
+
+
+def _bounds(row: dict[Any, Any]) -> str:
+    return "-" if math.isnan(row["low"]) else f"{_figure(row['low'])}-{_figure(row['high'])}"
+
+
+def _figure(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1.1 else 3
+    return f"{value:.{digits}f}"

@@ -1,0 +1,38 @@
+"""A rich console that shows every text as it is: no markup, no emoji codes, no hidden characters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from harness.system.printable import visible
+
+
+class Screen(Console):
+    """Everything that commands print passes through one, so that nothing from outside steers the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A plain string, also as a cell or a title of a table."""
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Called for each part of what is printed."""
+        if isinstance(renderable, Text):
+            renderable = _visible(renderable)
+        return super().render(renderable, options)
+
+
+def _visible(text: Text) -> Text:
+    shown = visible(text.plain)
+    if shown == text.plain:
+        return text
+    copy = text.copy()
+    copy.plain = shown  # as long as before, so that styles keep their places
+    return copy

@@ -1,0 +1,37 @@
+"""The terminal, as every command uses it."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from harness.system.pipes import document
+
+if TYPE_CHECKING:
+    from harness.commands.screen import Screen
+
+PIPED_WIDTH = 80
+
+
+def console(*, stderr: bool = False) -> Screen:
+    """Piped, tables keep to 80 columns whatever the environment says; nothing is cut, it wraps."""
+    from harness.commands.screen import Screen
+
+    found = Screen(stderr=stderr)
+    return found if found.is_terminal else Screen(stderr=stderr, width=PIPED_WIDTH)
+
+
+def print_json(data: Any) -> None:
+    """Print one JSON document on stdout, in ASCII, and nothing else there. NaN and infinity become null."""
+    stream = document()
+    stream.write(json.dumps(_finite(data), indent=1, allow_nan=False) + "\n")
+    stream.flush()
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data

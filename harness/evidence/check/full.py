@@ -1,0 +1,188 @@
+"""The checks that `execbench check --full` adds: they take from a minute to half an hour each.
+
+As in `quick`, a function named `judge_…` is pure; the one named after the check measures, with what it is
+handed.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import numpy as np
+
+from harness.analysis import stats
+from harness.evidence.check import Bench, Check, Result, measured
+from harness.evidence.check.freeze import freeze
+from harness.evidence.check.peers import peers
+from harness.evidence.check.quick import delivered_rate
+from harness.run.server_process import Server
+from harness.wire.arrivals import closed
+from harness.wire.options import WorkloadOptions
+from harness.wire.records import Outcome
+
+Fire = Callable[..., Outcome]  # Bench.fire
+Serve = Callable[..., AbstractContextManager[Server]]  # Bench.server
+
+MOST_LOST = 0.02
+MOST_US = 50.0
+
+# -- what the instrument itself costs ------------------------------------------------------------------
+
+USERS = 8
+THROUGHPUT_BLOCKS, THROUGHPUT_S = 100, 0.6  # ±1 % where a block varies by 5 %
+REQUEST_BLOCKS, REQUEST_S = 120, 0.25
+ON, OFF = "on", "off"
+Block = dict[str, float]  # ON and OFF → what its window showed
+
+
+def cost(
+    fire: Fire,
+    serve: Serve,
+    *,
+    throughput_blocks: int = THROUGHPUT_BLOCKS,
+    request_blocks: int = REQUEST_BLOCKS,
+) -> list[Result]:
+    """On against off, in alternating windows of two resident servers.
+
+    What is paid by the second (the beats in server and client, the pings) is looked for in the throughput of
+    a model of 10 ms of CPU; what is paid by the request (stamps, header, reading it) in the time of a request
+    that does nothing else, where it would drown in the beats: they come every 5 ms, however short a request.
+    """
+    model = _workload(10.0, 5.0, "release")
+    nothing = _workload(0.0, 0.0, "sleep")
+    with _on_and_off(serve, "thread", workers=1, workload=model) as (on, off):
+        windows = {ON: lambda: with_probes(fire, on), OFF: lambda: without_probes(fire, off)}
+        rates = in_blocks(windows, throughput_blocks)
+    with _on_and_off(serve, "inline", workload=nothing) as (on, off):
+        windows = {ON: lambda: request_ms(fire, on), OFF: lambda: request_ms(fire, off)}
+        times = in_blocks(windows, request_blocks)
+    return [judge_throughput(rates), judge_request(times)]
+
+
+@contextmanager
+def _on_and_off(serve: Serve, strategy: str, **options: object) -> Iterator[tuple[Server, Server]]:
+    with serve(strategy, **options) as on, serve(strategy, **options, instrumented=False) as off:
+        yield on, off
+
+
+def with_probes(fire: Fire, server: Server) -> float:
+    """Requests a second as a run measures them: the loops of both sides are watched, another route pinged."""
+    server.watch()
+    try:
+        return _rate(fire, server, beat=True, ping_url=f"{server.url}/ping")
+    finally:
+        server.unwatch()
+
+
+def without_probes(fire: Fire, server: Server) -> float:
+    """Requests a second, and nothing beside them."""
+    return _rate(fire, server, beat=False)
+
+
+def _rate(fire: Fire, server: Server, **beside: object) -> float:
+    """By Little's law, as in the report: users / mean latency."""
+    load = {"arrivals": closed(USERS), "warmup_requests": 2 * USERS, "duration_s": THROUGHPUT_S}
+    shots = measured(fire(f"{server.url}/", **load, **beside))
+    return USERS / statistics.fmean(shot.done_ms - shot.due_ms for shot in shots) * 1e3
+
+
+def request_ms(fire: Fire, server: Server) -> float:
+    """The median service time of a lone user's requests, all of them stamped; no beat comes in between."""
+    load = {"arrivals": closed(1), "warmup_requests": 10, "duration_s": REQUEST_S, "beat": False}
+    shots = measured(fire(f"{server.url}/", **load))
+    return statistics.median(shot.done_ms - shot.sent_ms for shot in shots)
+
+
+def in_blocks(windows: Mapping[str, Callable[[], float]], blocks: int, seed: int = 1) -> list[Block]:
+    """Every window once a block, in random order."""
+    order = random.Random(seed)  # noqa: S311 - an order, not a secret
+    return [
+        {name: windows[name]() for name in order.sample(list(windows), len(windows))} for _ in range(blocks)
+    ]
+
+
+def judge_throughput(blocks: Sequence[Block]) -> Result:
+    """The ratio on / off with its interval; the ratio itself is judged."""
+    found = stats.effect(np.log([block[ON] / block[OFF] for block in blocks]))
+    return Result(
+        "instrument, throughput",
+        f"on against off: at most {MOST_LOST:.0%} less",
+        f"{found.ratio - 1:+.1%} (95 %: {found.low - 1:+.1%} to {found.high - 1:+.1%}), "
+        f"{found.blocks} blocks",
+        found.ratio >= 1 - MOST_LOST,
+        "Stamps, header, beats of both loops and pings; 10 ms of CPU in a thread, 8 users."
+        + _wide(found.high - found.low, 2 * MOST_LOST),
+    )
+
+
+def judge_request(blocks: Sequence[Block]) -> Result:
+    """The median over blocks of on − off, with the interval of a sign test over blocks."""
+    differences = [(block[ON] - block[OFF]) * 1e3 for block in blocks]
+    middle = statistics.median(differences)
+    low, high = stats.order_statistic_interval(differences, 50)
+    return Result(
+        "instrument, a request",
+        f"on against off: at most {MOST_US:.0f} µs more",
+        f"{middle:+.0f} µs (95 %: {low:+.0f} to {high:+.0f}), {len(blocks)} blocks",
+        middle <= MOST_US,
+        "Stamps and header, written and read; a lone user of a model that does nothing."
+        + _wide(high - low, 2 * MOST_US),
+    )
+
+
+def _wide(width: float, goal: float) -> str:
+    """Say so when chance alone could have decided."""
+    return "" if width <= goal else " The interval is wider than the goal: the machine was too busy to tell."
+
+
+def _workload(service_ms: float, io_ms: float, mode: str) -> WorkloadOptions:
+    return WorkloadOptions.model_validate(
+        {"name": "synthetic", "service_ms": service_ms, "io_ms": io_ms, "mode": mode}
+    )
+
+
+# -- studies: whole sessions, and queueing theory ------------------------------------------------------
+
+TWIN_SESSIONS = 200
+POWER_SESSIONS = 50
+QUEUE_LOAD, QUEUE_S = 0.5, 600.0
+
+
+def _queue(bench: Bench) -> list[Result]:
+    from harness.evidence.studies import queueing
+
+    return queueing.judge(queueing.run([QUEUE_LOAD], QUEUE_S, bench.listener))
+
+
+def _twins(bench: Bench) -> Result:
+    from harness.evidence.studies import sessions
+
+    return sessions.judge_twins(sessions.twins(TWIN_SESSIONS, bench.listener))
+
+
+def _power(bench: Bench) -> Result:
+    from harness.evidence.studies import sessions
+
+    return sessions.judge_power(sessions.power(POWER_SESSIONS, bench.listener))
+
+
+# -- all of them ---------------------------------------------------------------------------------------
+
+
+def _rate_over_a_minute(bench: Bench) -> Result:
+    with bench.null_server() as url:
+        return delivered_rate(bench.fire, url, seconds=60.0, within=0.005)
+
+
+CHECKS = (
+    Check("rate60", "the rate delivered over 60 s", 62, _rate_over_a_minute),
+    Check("freeze", "a server that stands still for 1 s", 75, lambda bench: freeze(bench.fire, bench.server)),
+    Check("peers", "against wrk and hey", 155, peers),
+    Check("cost", "what the instrument itself costs", 280, lambda bench: cost(bench.fire, bench.server)),
+    Check("queue", "the queue of one worker against M/D/1", 615, _queue),
+    Check("power", f"is a slow-down of 10 % found, {POWER_SESSIONS} sessions", 560, _power),
+    Check("twins", f"A/A: the same code twice, {TWIN_SESSIONS} sessions", 1100, _twins),
+)

@@ -1,0 +1,139 @@
+"""Checks of figures that no machine can disturb: percentiles, and a report against its run's CSVs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from harness.analysis import summaries
+from harness.analysis.stats import Pool, Verdict
+from harness.evidence.check import Result, Unheard, recount
+from harness.evidence.check.lindley import Floats
+from harness.plans.plan import Plan
+from harness.report import report
+from harness.results.store import Writer
+from harness.run import session as running
+
+EXACT = 1e-9  # relative
+
+
+def pooled(values: Floats, percent: float) -> float:
+    """The percentile as tails are compared by: of blocks that are pooled."""
+    return Pool(np.array_split(values, 3)).whole(percent)
+
+
+Percentile = Callable[[Floats, float], float]
+
+
+def quantiles(*ours: Percentile) -> Result:
+    """Our percentiles against numpy's and scipy's, on samples of many sizes, with ties and failures."""
+    errors = [
+        recount.relative_error(found, truth)
+        for values, percent in itertools.product(_samples(), (5, 50, 90, 95, 99, 99.9))
+        for found in [percentile(values, percent) for percentile in ours or (summaries.percentile, pooled)]
+        for truth in _true_percentiles(values, percent)
+    ]
+    return Result(
+        "quantiles",
+        "numpy's and scipy's, 1e-9 relative",
+        f"{len(errors)} compared, worst {max(errors):.0e}",
+        max(errors) <= EXACT,
+    )
+
+
+def _samples() -> Iterator[Floats]:
+    draw = np.random.default_rng(1)
+    for size in (*range(1, 30), 64, 100, 101, 662, 1000, 1001):
+        values = draw.exponential(20.0, size)
+        yield values
+        yield np.round(values)  # ties
+        yield np.where(draw.random(size) < 0.03, math.inf, values)  # failures
+
+
+def _true_percentiles(values: Floats, percent: float) -> list[float]:
+    truths = [recount.linear_percentile(values.tolist(), percent)]
+    if np.isfinite(values).all():
+        truths.append(float(stats.mstats.mquantiles(values, percent / 100, alphap=1, betap=1)[0]))
+    return truths
+
+
+Reported = Callable[[Path], dict[recount.Cell, recount.Figures]]
+
+
+def reported_numbers(folder: Path, reported: Reported) -> Result:
+    """What `reported` says of the run in `folder` against a count from its CSVs."""
+    found = recount.compare(reported(folder), recount.count(folder))
+    unknown = f"nobody recounts {', '.join(found.unknown)}" if found.unknown else ""
+    return Result(
+        "numbers from the CSV",
+        "summary and effects counted again, 1e-9 relative",
+        f"{found.compared} compared, worst {found.worst:.0e}",
+        found.compared > 0 and found.worst <= EXACT and not found.unknown,
+        unknown or (found.where if found.worst > EXACT else ""),
+    )
+
+
+def report_of(folder: Path) -> dict[recount.Cell, recount.Figures]:
+    """Every number of the summary, and of the comparisons those of median latency and throughput.
+
+    Not p where the report withholds it: a comparison that the instrument was not fit for has no test.
+    """
+    found = report.of(folder)
+    figures = {_cell(row): _numbers(row, row.keys() - NO_NUMBERS) for row in _rows(found.summary)}
+    for row in _rows(found.comparisons):
+        prefix = recount.EFFECTS.get((str(row["metric"]), str(row["stat"])))
+        if prefix is not None:
+            told = recount.EFFECT_FIGURES[: -1 if row["verdict"] == Verdict.INVALID else None]
+            figures[_cell(row)] |= {f"{prefix} {name}": value for name, value in _numbers(row, told).items()}
+    return figures
+
+
+NO_NUMBERS = {"arm", "strategy", "load", "concurrency", "saturated", "client_limited"}
+Row = dict[str, Any]
+
+
+def _rows(table: pd.DataFrame) -> list[Row]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _cell(row: Row) -> recount.Cell:
+    return str(row["arm"]), str(row["load"])
+
+
+def _numbers(row: Row, names: Iterable[str]) -> recount.Figures:
+    return {name: math.nan if row[name] is None else float(row[name]) for name in names}
+
+
+def small_run(folder: Path) -> Path:
+    """A run of some 10 s with closed and open loads, two arms, and requests that time out; its folder."""
+    running.run(SMALL, Writer(folder), Unheard())
+    return folder
+
+
+SMALL = Plan.model_validate(
+    {
+        "name": "check",
+        "workload": {"name": "synthetic", "service_ms": 4.0, "io_ms": 5.0},
+        "arms": [{"name": name, "strategy": name} for name in ("inline", "thread")],
+        "concurrency": [4],
+        "arrivals": ["burst(12, 0.3)"],  # at the end of a burst they wait too long: failures have a rank
+        "timeout_s": 0.045,
+        "requests": 70,
+        "blocks": 2,
+        "open_duration_s": 1.2,
+        "open_settle_s": 0.1,
+        "self_check": False,  # other checks look at that
+        "exclude": {
+            "steal_share": 1e6,
+            "foreign_cpu": 1e6,
+            "dispatch_lag_p99_ms": 1e6,
+        },  # nothing: see recount
+    }
+)

@@ -1,0 +1,414 @@
+"""The checks of `execbench check`: some two minutes. What takes longer is in `full`.
+
+A function named `judge_…` is pure; the one named after the check measures, with what it is handed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from harness.evidence.check import Bench, Check, Result, good, measured, recount
+from harness.evidence.check.lindley import Floats, step_errors_ms
+from harness.evidence.check.numbers import quantiles, report_of, reported_numbers, small_run
+from harness.evidence.check.silent import Silent, silent_server
+from harness.run import client_limit
+from harness.run.server_process import Server
+from harness.wire import arrivals
+from harness.wire.arrivals import Law, closed
+from harness.wire.loop_lag import Lag
+from harness.wire.options import Inject, WorkloadOptions
+from harness.wire.records import Outcome, Shot
+
+Fire = Callable[..., Outcome]  # Bench.fire
+Serve = Callable[..., AbstractContextManager[Server]]  # Bench.server
+
+BUSY = "The machine may be busy with something else: `uptime` tells; then repeat it."
+
+
+def synthetic(service_ms: float, *, io_ms: float = 0.0, mode: str = "sleep") -> WorkloadOptions:
+    """The model of known cost, without I/O unless told otherwise."""
+    return WorkloadOptions.model_validate(
+        {"name": "synthetic", "service_ms": service_ms, "io_ms": io_ms, "mode": mode}
+    )
+
+
+# -- arrivals ------------------------------------------------------------------------------------------
+
+DRAWS = 10_000
+Schedule = Callable[[Law, int], Iterable[float]]
+
+
+def poisson(schedule: Schedule = arrivals.due_times_s) -> Result:
+    """10,000 gaps of one seed: their mean, their coefficient of variation, and Kolmogorov-Smirnov."""
+    rate = 50.0
+    due = list(itertools.islice(schedule(Law("poisson", rate), 1), DRAWS))
+    return judge_gaps(np.diff(np.asarray([0.0, *due])) * rate)
+
+
+def judge_gaps(gaps: Floats) -> Result:
+    """Are these gaps, in units of the mean that was asked for, those of a Poisson process?"""
+    mean = float(gaps.mean())
+    variation = float(gaps.std(ddof=1)) / mean
+    chance = float(stats.kstest(gaps, "expon").pvalue)
+    return Result(
+        "Poisson, 10k draws",
+        "mean ±2 %, CV 1 ±0.03, KS p > 0.01",
+        f"mean {mean - 1:+.1%}, CV {variation:.3f}, p = {chance:.2f}",
+        abs(mean - 1) <= 0.02 and abs(variation - 1) <= 0.03 and chance > 0.01,
+    )
+
+
+def schedules(
+    schedule: Schedule = arrivals.due_times_s, digest: Callable[[Law, int, float], str] = arrivals.digest
+) -> Result:
+    """Constant and burst arrivals to the microsecond; schedules and their hashes follow the seed."""
+    laws = (Law("constant", 50), Law("burst", 10, 0.5), Law("poisson", 50))
+    constant, burst, _ = (list(itertools.islice(schedule(law, 1), 1000)) for law in laws)
+    drift_s = max(
+        *(abs(due - number / 50) for number, due in enumerate(constant)),
+        *(abs(due - number // 10 * 0.5) for number, due in enumerate(burst)),
+    )
+    same = [digest(law, 1, 10.0) == digest(law, 1, 10.0) for law in laws]
+    other = [digest(law, 1, 10.0) != digest(law, 2, 10.0) for law in laws]
+    return Result(
+        "schedules by seed",
+        "constant, burst to 1 µs; same seed, same hash; other seed, other Poisson",
+        f"off by {drift_s * 1e6:.3f} µs; {sum(same)} of 3 the same, {sum(other)} of 1 other",
+        drift_s <= 1e-6 and all(same) and other == [False, False, True],
+    )
+
+
+# -- the load generator --------------------------------------------------------------------------------
+
+
+def dispatch_lag(quick: Callable[[], client_limit.Quick]) -> Result:
+    """How late constant arrivals are sent at half of what the load generator can send."""
+    found = quick()
+    p50, p99 = found.dispatch_lag_p50_ms, found.dispatch_lag_p99_ms
+    passed = p50 <= 1.0 and p99 <= 8.0
+    return Result(
+        "dispatch lag",
+        "at half the limit p50 ≤ 1 ms, p99 ≤ 8 ms",
+        f"{p50:.2f} and {p99:.1f} ms at {found.requests_per_s / 2:.0f}/s",
+        passed,
+        why(passed, BUSY),
+    )
+
+
+def delivered_rate(fire: Fire, url: str, *, seconds: float = 15.0, within: float = 0.01) -> Result:
+    """Good answers a second within the window against the constant rate asked for."""
+    rate = 200.0
+    outcome = fire(url, arrivals=Law("constant", rate), settle_s=1.0, duration_s=seconds)
+    begin, end = outcome.window_start_ms, outcome.window_end_ms
+    answered = sum(begin < shot.done_ms <= end and not shot.error for shot in outcome.shots)
+    return judge_rate(answered / (end - begin) * 1e3, rate, seconds, within)
+
+
+def judge_rate(found_per_s: float, asked_per_s: float, seconds: float, within: float) -> Result:
+    """Is that the rate asked for?"""
+    off = found_per_s / asked_per_s - 1
+    return Result(
+        "delivered rate",
+        f"{asked_per_s:.0f}/s ±{within:.1%} over {seconds:.0f} s",
+        f"{found_per_s:.1f}/s ({off:+.2%})",
+        abs(off) <= within,
+        why(abs(off) <= within, BUSY),
+    )
+
+
+def generator(measure: Callable[[], client_limit.Roofline]) -> Result:
+    """CPU of the load generator for each request against a server that does nothing."""
+    found = measure()
+    return Result(
+        "load generator",
+        f"≤ 0.8 ms CPU a request at {found.concurrency} connections",
+        f"{found.cpu_ms_per_request:.2f} ms, limit {found.requests_per_s:.0f}/s",
+        found.cpu_ms_per_request <= 0.8,
+        "At least twice the fastest arm is wanted too: each run checks that for itself.",
+    )
+
+
+def timeouts(fire: Fire, serve: Callable[[float], AbstractContextManager[Silent]] = silent_server) -> Result:
+    """A server that leaves one request in ten waiting: is each of them a row that says so?"""
+    timeout_s = 0.4
+    with serve(5 * timeout_s) as server:
+        outcome = fire(
+            server.url, arrivals=Law("constant", 50.0), duration_s=2.0, timeout_s=timeout_s, cap=100
+        )
+        asked, waited = server.asked, server.kept_waiting
+    return judge_timeouts(outcome.shots, asked, waited, timeout_s)
+
+
+def judge_timeouts(shots: list[Shot], asked: int, kept_waiting: int, timeout_s: float) -> Result:
+    """A row for each request that the server has seen, an error on each that it left waiting, none else."""
+    late = [shot for shot in shots if shot.error.startswith("timeout")]
+    wrong = [shot for shot in shots if shot.error and shot not in late]
+    waits = [shot.done_ms - shot.due_ms for shot in late]
+    return Result(
+        "timeouts are rows",
+        f"all {asked} sent, {kept_waiting} of them timed out at {timeout_s:g} s or later",
+        f"{len(shots)} rows, {len(late)} timed out at {min(waits, default=math.nan) / 1e3:.3f} s or later",
+        len(shots) == asked
+        and len(late) == kept_waiting > 0
+        and min(waits, default=0.0) >= timeout_s * 1e3
+        and not wrong,
+        f"Other errors: {wrong[0].error}" if wrong else "",
+    )
+
+
+# -- known delays --------------------------------------------------------------------------------------
+
+# 662 requests in all, the fewest of which a p99 is shown, in 14 s
+KNOWN_DELAYS_MS = {5.0: 400, 20.0: 200, 100.0: 62}
+
+
+class Seen(NamedTuple):
+    """One request to a server of known delay."""
+
+    client_ms: float  # latency
+    truth_ms: float  # the delay, as it really was
+
+
+def known_delay(fire: Fire, serve: Serve) -> Result:
+    """A lone client of a server of known delay.
+
+    The truth is not the delay asked for but the stretch that the server's worker measured around its sleep:
+    what a kernel adds to a sleep (up to 2 ms on some) is the server's delay, not the client's error. So that
+    these stamps cannot hide an error, they must not be shorter than the delay asked for, nor longer than
+    what the client has seen.
+    """
+    seen = {}
+    for delay_ms, requests in KNOWN_DELAYS_MS.items():
+        with serve("thread", workers=1, workload=synthetic(delay_ms)) as server:
+            outcome = fire(server.url, arrivals=closed(1), warmup_requests=5, requests=requests)
+        seen[delay_ms] = [
+            Seen(shot.done_ms - shot.due_ms, timing(shot, "model")) for shot in measured(outcome)
+        ]
+    return judge_known_delay(seen)
+
+
+def judge_known_delay(seen: dict[float, list[Seen]]) -> Result:
+    """Client minus truth: the median of each delay, the p99 of all together."""
+    offsets = {delay: [one.client_ms - one.truth_ms for one in shots] for delay, shots in seen.items()}
+    medians = [statistics.median(those) for those in offsets.values()]
+    everything = [offset for those in offsets.values() for offset in those]
+    p99 = recount.linear_percentile(everything, 99)
+    is_true = all(one.truth_ms >= delay for delay, shots in seen.items() for one in shots)
+    passed = max(medians) <= 2.5 and p99 <= 8.0 and min(everything) >= 0 and is_true
+    truths = ", ".join(f"{statistics.median(one.truth_ms for one in shots):.2f}" for shots in seen.values())
+    return Result(
+        f"known delay {', '.join(f'{delay:g}' for delay in seen)} ms",
+        "client minus truth: p50 ≤ 2.5 ms, p99 ≤ 8 ms, never < 0",
+        f"{', '.join(f'{offset:+.2f}' for offset in medians)} ms, p99 {p99:.1f}, least {min(everything):.2f}",
+        passed,
+        f"Truth is the server's own stretch, by its median {truths} ms (a sleep ends late)."
+        + why(passed, f" {BUSY}"),
+    )
+
+
+STRETCHES = ("queue", "model", "resume", "io")
+COLUMNS = (*STRETCHES, "outside")
+INJECTED_MS = 20.0
+ROUNDS, REQUESTS_A_ROUND = 4, 8
+Medians = dict[str, dict[str, float]]  # injected into (or "nothing") → column → ms
+
+
+def injected(fire: Fire, serve: Serve, sleep_takes_ms: Callable[[float], float] | None = None) -> Result:
+    """Short windows in turn, with and without each delay, so that all of them meet the same machine."""
+    shots: dict[str, list[Shot]] = {name: [] for name in ("nothing", *STRETCHES)}
+    with ExitStack() as stack:
+        servers = {name: stack.enter_context(serve("thread", **_injecting(name))) for name in shots}
+        for _, (name, server) in itertools.product(range(ROUNDS), servers.items()):
+            outcome = fire(server.url, arrivals=closed(1), warmup_requests=2, requests=REQUESTS_A_ROUND)
+            shots[name] += measured(outcome)
+    medians = {
+        name: {column: statistics.median(timing(shot, column) for shot in those) for column in COLUMNS}
+        for name, those in shots.items()
+    }
+    return judge_injected(medians, (sleep_takes_ms or loop_sleep_ms)(INJECTED_MS))
+
+
+def _injecting(stretch: str) -> dict[str, object]:
+    delay = {} if stretch == "nothing" else {f"{stretch}_ms": INJECTED_MS}
+    return {"workers": 1, "workload": synthetic(5.0, io_ms=5.0), "inject": Inject.model_validate(delay)}
+
+
+def judge_injected(medians: Medians, takes_ms: float) -> Result:
+    """Each delay in its own column; `takes_ms` is what a sleep of it takes here."""
+    moved = {
+        name: {column: medians[name][column] - medians["nothing"][column] for column in COLUMNS}
+        for name in STRETCHES
+    }
+    own = {name: moved[name].pop(name) for name in STRETCHES}
+    stray = [abs(shift) for shifts in moved.values() for shift in shifts.values()]
+    upper = max(INJECTED_MS, takes_ms) + 1.0
+    passed = all(INJECTED_MS - 1.0 < shift < upper for shift in own.values())
+    passed = passed and all(shift < 1.0 for shift in stray)  # NaN is not
+    return Result(
+        "injected delay 20 ms",
+        f"its own column +{INJECTED_MS - 1:.0f} to +{upper:.1f} ms, every other < 1 ms",
+        ", ".join(f"{name} {shift:+.1f}" for name, shift in own.items()) + f"; others ≤ {max(stray):.2f} ms",
+        passed,
+        why(passed, BUSY),
+    )
+
+
+def lindley(fire: Fire, serve: Serve, *, seconds: float = 20.0) -> Result:
+    """One worker of 20 ms at load 0.7. Every request counts that it served, whatever its phase."""
+    with serve("thread", workers=1, workload=synthetic(20.0)) as server:
+        outcome = fire(server.url, arrivals=Law("poisson", 35.0), settle_s=0.5, duration_s=seconds)
+    shots = good(outcome.shots)
+    entered, queue, model = ([timing(shot, name) for shot in shots] for name in ("entered", "queue", "model"))
+    return judge_lindley(np.asarray(queue), step_errors_ms(entered, queue, model))
+
+
+def judge_lindley(queue_ms: Floats, errors_ms: Floats) -> Result:
+    """95 % of the waits follow; and some must have waited, or the law says only that 0 is 0."""
+    share = float((np.abs(errors_ms) <= 1.0).mean())
+    waited = float((queue_ms > 1.0).mean())
+    passed = share >= 0.95 and waited >= 0.3
+    return Result(
+        "Lindley, one worker",
+        "queue ±1 ms of one step of the recursion for ≥ 95 %",
+        f"{share:.1%} of {len(errors_ms)}; {waited:.0%} waited; median error {np.median(errors_ms):+.2f} ms",
+        passed,
+        why(passed, BUSY if waited >= 0.3 else "Too few requests had to wait: nothing was seen."),
+    )
+
+
+def timing(shot: Shot, name: str) -> float:
+    """A stretch of this request in ms, `outside` included; NaN when the server did not tell."""
+    if name == "outside":
+        return shot.done_ms - shot.sent_ms - timing(shot, "handler")
+    value = getattr(shot.timings, f"{name}_ms")
+    return math.nan if value is None else float(value)
+
+
+# -- the probe of the event loop -----------------------------------------------------------------------
+
+
+def loop_probe(fire: Fire, serve: Serve) -> Result:
+    """A model that holds the loop for 50 ms must be seen in its lateness, one that sleeps in a thread not."""
+    held = _lag(fire, serve, "inline", "hold")
+    free = _lag(fire, serve, "thread", "sleep")
+    return judge_loop_probe(held, free)
+
+
+def _lag(fire: Fire, serve: Serve, strategy: str, mode: str) -> Lag | None:
+    with serve(strategy, workload=synthetic(50.0, mode=mode)) as server:
+        server.watch()
+        fire(server.url, arrivals=closed(1), requests=25)
+        return server.unwatch()
+
+
+def judge_loop_probe(held: Lag | None, free: Lag | None) -> Result:
+    """Both must have been measured."""
+    most = math.nan if held is None or held.max_ms is None else held.max_ms
+    usual = math.nan if free is None or free.p99_ms is None else free.p99_ms
+    passed = most >= 45.0 and usual < 20.0
+    return Result(
+        "event-loop probe",
+        "holding the loop 50 ms: ≥ 45 ms late; in a thread: p99 < 20 ms",
+        f"{most:.0f} ms; {usual:.1f} ms",
+        passed,
+        why(passed, BUSY),
+    )
+
+
+# -- facts, without a verdict --------------------------------------------------------------------------
+
+SLEEPS = 20
+
+
+def sleep_ms(asked_ms: float) -> float:
+    """What `time.sleep` of so many ms takes here, by the median."""
+    return statistics.median(_timed(lambda: time.sleep(asked_ms / 1e3)) for _ in range(SLEEPS))
+
+
+def loop_sleep_ms(asked_ms: float) -> float:
+    """The same of `asyncio.sleep`, whose timers are rounded up: to whole ms, by some kernels to even ones."""
+
+    async def sleeps() -> list[float]:
+        took = []
+        for _ in range(SLEEPS):
+            began = time.perf_counter()
+            await asyncio.sleep(asked_ms / 1e3)
+            took.append((time.perf_counter() - began) * 1e3)
+        return took
+
+    return statistics.median(asyncio.run(sleeps()))
+
+
+def facts() -> dict[str, float]:
+    """What sleeps take on this machine, in ms by the median: asked → taken."""
+    kinds = {"time.sleep": sleep_ms, "asyncio.sleep": loop_sleep_ms}
+    return {f"{name}({asked:g} ms)": take(asked) for name, take in kinds.items() for asked in (5.0, 20.0)}
+
+
+def _timed(act: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    act()
+    return (time.perf_counter() - began) * 1e3
+
+
+def why(passed: bool, reason: str) -> str:
+    """The reason of a failure."""
+    return "" if passed else reason
+
+
+# -- all of them ---------------------------------------------------------------------------------------
+
+
+def _quantiles(_: Bench) -> Result:
+    return quantiles()
+
+
+def _arrivals(_: Bench) -> list[Result]:
+    return [poisson(), schedules()]
+
+
+def _numbers_of_a_small_run(bench: Bench) -> Result:
+    return reported_numbers(small_run(bench.folder / "run"), report_of)
+
+
+def _dispatch_lag(bench: Bench) -> Result:
+    return dispatch_lag(lambda: client_limit.quick(bench.supervisor, bench.loader, "aiohttp"))
+
+
+def _delivered_rate(bench: Bench) -> Result:
+    with bench.null_server() as url:
+        return delivered_rate(bench.fire, url)
+
+
+def _generator(bench: Bench) -> Result:
+    return generator(lambda: client_limit.measure(bench.supervisor, bench.loader, "aiohttp", 6000))
+
+
+CHECKS = (
+    Check("quantiles", "percentiles against numpy and scipy", 1, _quantiles),
+    Check("numbers", "every reported number again from the CSV", 12, _numbers_of_a_small_run),
+    Check("arrivals", "arrival laws", 1, _arrivals),
+    Check("dispatch", "dispatch lag at half the limit", 5, _dispatch_lag),
+    Check("rate", "the rate delivered over 15 s", 16, _delivered_rate),
+    Check("delay", "a server of known delay", 17, lambda bench: known_delay(bench.fire, bench.server)),
+    Check("inject", "delays put into one stretch", 15, lambda bench: injected(bench.fire, bench.server)),
+    Check(
+        "lindley",
+        "the queue of one worker, step by step",
+        22,
+        lambda bench: lindley(bench.fire, bench.server),
+    ),
+    Check("timeouts", "requests without an answer", 4, lambda bench: timeouts(bench.fire)),
+    Check("generator", "what a request costs the load generator", 5, _generator),
+    Check("probe", "the probe of the event loop", 6, lambda bench: loop_probe(bench.fire, bench.server)),
+)

@@ -1,0 +1,95 @@
+"""Requests, as one who watches a fault sends them: each answer kept, also the bad and the missing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import NamedTuple
+
+import aiohttp
+
+from harness.evidence.faults.records import Tally
+from harness.wire.timings import HEADER, decode
+
+_LONGEST_TEXT = 120
+
+
+class Answer(NamedTuple):
+    """What came of one request. Times in seconds on the host's monotonic clock."""
+
+    status: int | None  # None: no answer
+    text: str  # of an answer; why there is none
+    sent_s: float
+    done_s: float
+    in_time: bool = True  # False: given up
+    worker_pid: int | None = None  # where the model ran
+    retry_after: str | None = None
+
+    @property
+    def is_good(self) -> bool:
+        return self.status == 200
+
+    @property
+    def took_ms(self) -> float:
+        return (self.done_s - self.sent_s) * 1e3
+
+    def __str__(self) -> str:
+        if not self.in_time:
+            return "no answer"
+        return f"{self.status or 'dropped'}: {self.text}"[:_LONGEST_TEXT]
+
+
+class Client:
+    """Asks one server. A context manager; cancelling a question closes its connection, as a client does."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def __aenter__(self) -> Client:
+        # no limit, and no connection twice: one that the fault closes must not be taken for a new one
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def ask(self, text: str, within_s: float) -> Answer:
+        """Have the model answer `text`."""
+        return await self._send("POST", "/predict", within_s, {"text": text})
+
+    async def health(self, within_s: float) -> Answer:
+        """What /health says."""
+        return await self._send("GET", "/health", within_s)
+
+    async def _send(
+        self, method: str, path: str, within_s: float, body: dict[str, str] | None = None
+    ) -> Answer:
+        sent = time.monotonic()
+        try:
+            async with (
+                asyncio.timeout(within_s),
+                self._session.request(method, self._url + path, json=body) as response,
+            ):
+                text, status, headers = await response.text(), response.status, response.headers
+        except TimeoutError:
+            return Answer(None, "", sent, time.monotonic(), in_time=False)
+        except (aiohttp.ClientError, OSError) as error:
+            return Answer(None, type(error).__name__, sent, time.monotonic())
+        pid = decode(headers.get(HEADER, "")).worker_pid
+        return Answer(status, text, sent, time.monotonic(), True, pid, headers.get("Retry-After"))
+
+
+def tally(answers: Iterable[Answer]) -> Tally:
+    """How many fared how."""
+    kinds = [_kind(answer) for answer in answers]
+    return Tally(*(kinds.count(kind) for kind in Tally._fields))
+
+
+def _kind(answer: Answer) -> str:
+    if not answer.in_time:
+        return "unanswered"
+    return {200: "answered", 503: "refused"}.get(answer.status or 0, "failed")

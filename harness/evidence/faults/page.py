@@ -1,0 +1,172 @@
+"""What came of faults, as words in a table, as one document, and as a committed page with its raw rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from harness import environment
+from harness.evidence.faults.catalogue import FAULTS
+from harness.evidence.faults.records import OUTCOMES, Seen
+from harness.evidence.studies import markdown
+from harness.results import written
+from harness.wire.clock import utc_now
+
+BAD = {"broken", "stuck", "server died", "lost", "green", "orphans", "not measured"}
+
+
+class Made(NamedTuple):
+    """How it was made."""
+
+    command: str
+    on: str  # the day it began, UTC
+    machine: str  # as it was at the beginning
+    code: str
+
+
+def made(command: str) -> Made:
+    """Facts about now."""
+    facts = environment.collect()
+    commit = (facts["revision"] or {}).get("commit", "")[:12]
+    return Made(
+        command,
+        utc_now()[:10],
+        f"{facts['cpu']}, {facts['usable_cores']} cores, load {facts['load_average'][0]:.2f} before, "
+        f"{facts['system']} {facts['kernel']}, Python {facts['python']}",
+        f"{facts['code']}" + (f" (commit {commit})" if commit else ""),
+    )
+
+
+def frame(rows: Sequence[Seen]) -> pd.DataFrame:
+    """One row each, a column for every field."""
+    return pd.DataFrame(
+        [dataclasses.asdict(row) for row in rows], columns=[field.name for field in dataclasses.fields(Seen)]
+    )
+
+
+def sorted_by_fault(rows: Sequence[Seen]) -> list[Seen]:
+    """In the order of the catalogue, arms as they came."""
+    order = list(FAULTS)
+    return sorted(rows, key=lambda row: order.index(row.fault))
+
+
+def render(how: Made, rows: Sequence[Seen], name: str, *, partial: bool = False) -> str:
+    """The page. `partial`: it was stopped before its end."""
+    lines = [
+        "# Faults: what each strategy makes of each",
+        "",
+        *(["**Partial: stopped before its end.**", ""] if partial else []),
+        f"Made by {markdown.code(how.command)} on {how.on}; do not edit.  ",
+        f"Machine: {markdown.literal(how.machine)}.  ",
+        f"Code: {how.code}.  ",
+        f"Raw rows: [{name}.csv]({name}.csv).",
+        "",
+        "Every cell is a server of its own, with one worker where that can be said, asked over HTTP. In it:",
+        "what came of it, after how many seconds a later request was answered well, and how many innocent",
+        "requests were refused (503), failed, or got no answer. One run each: seconds are of this machine.",
+        "",
+        _matrix(rows),
+        _legend(rows),
+    ]
+    for fault in _in_order(row.fault for row in rows):
+        lines += [f"## {fault}", "", _summary(fault), "", _details(fault, rows)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def as_json(how: Made, rows: Sequence[Seen], *, partial: bool) -> dict[str, Any]:
+    """The same as one document; what is not a number is null."""
+    return {**how._asdict(), "partial": partial, "rows": json.loads(frame(rows).to_json(orient="records"))}
+
+
+def write(page: Path, text: str, rows: Sequence[Seen]) -> None:
+    """Write the page and a CSV beside it, replacing older ones; HarnessError when that cannot be done."""
+    with written.making(page.parent, stage="faults") as new:
+        written.write_text(new, page.name, text)
+        written.write_table(new, f"{page.stem}.csv", frame(rows))
+
+
+def cell(row: Seen) -> str:
+    """One row in a few words."""
+    words = [row.outcome]
+    if row.outcome == "recovered" and row.recovered_s is not None:
+        words[0] += f" {row.recovered_s:.1f} s"
+    counts = {"refused": row.refused, "failed": row.failed, "unanswered": row.unanswered}
+    words += [f"{count} {name}" for name, count in counts.items() if count]
+    if row.orphans:
+        words.append(f"{row.orphans} left")
+    return ", ".join(words)
+
+
+def details(row: Seen) -> dict[str, str]:
+    """One row in columns."""
+    return {
+        "": row.outcome,
+        "good after": _number(row.recovered_s, "s", 2),
+        "200": str(row.answered),
+        "503": str(row.refused),
+        "failed": str(row.failed),
+        "no answer": str(row.unanswered),
+        "longest": _number(row.longest_ms, "ms", 0),
+        "what else": what_else(row),
+    }
+
+
+def _matrix(rows: Sequence[Seen]) -> str:
+    faults = _in_order(row.fault for row in rows)
+    cells = {(row.arm, row.fault): cell(row) for row in rows}
+    arms = _in_order(row.arm for row in rows)
+    return markdown.table(
+        ["fault", *map(markdown.literal, arms)],
+        ([fault, *(markdown.literal(cells.get((arm, fault), "")) for arm in arms)] for fault in faults),
+    )
+
+
+def _legend(rows: Sequence[Seen]) -> str:
+    there = {row.outcome for row in rows}
+    return "".join(f"- **{word}**: {meaning}.\n" for word, meaning in OUTCOMES.items() if word in there)
+
+
+def _details(fault: str, rows: Sequence[Seen]) -> str:
+    met = [(row.arm, details(row)) for row in rows if row.fault == fault]
+    lines = (map(markdown.literal, [arm, *told.values()]) for arm, told in met)
+    return markdown.table(["arm", *met[0][1]], [[*line] for line in lines])
+
+
+def what_else(row: Seen) -> str:
+    """What there is to say beside the numbers."""
+    said = [
+        f"the item itself: {_one_line(row.item)}" if row.item else "",
+        _said("a 503 took", row.refused_p50_ms, "ms", 1),
+        _said("in flight at most", row.in_flight_max),
+        _said("/health red after", row.health_red_s, "s", 2),
+        _said("workers killed", row.kills),
+        f"{row.orphans} processes left" if row.orphans else "",
+        _one_line(row.notes),
+    ]
+    return "; ".join(part for part in said if part)
+
+
+def _said(what: str, value: float | None, unit: str = "", digits: int = 0) -> str:
+    return "" if value is None else f"{what} {_number(value, unit, digits)}".rstrip()
+
+
+def _number(value: float | None, unit: str, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f} {unit}".rstrip()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _summary(fault: str) -> str:
+    summary = FAULTS[fault].summary
+    return summary[0].upper() + summary[1:] + ("" if summary.endswith("?") else ".")
+
+
+def _in_order(names: Any) -> list[str]:
+    return list(dict.fromkeys(names))

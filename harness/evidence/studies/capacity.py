@@ -1,0 +1,167 @@
+"""One worker of 20 ms: is the capacity that `execbench capacity` finds the one that M/D/1 predicts?
+
+Two numbers are measured beside it: S, one over the throughput of a closed loop that never lets the worker
+idle, and the lone latency, of which all but S is overhead that no queue is in. The objective less that
+overhead is what M/D/1 may take: S + rho S / (2 (1 - rho)).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.analysis import slo
+from harness.capacity import report, session
+from harness.capacity.walk import Ways
+from harness.evidence.check import Listener, Result, Unheard
+from harness.evidence.studies.markdown import percent, table
+from harness.plans import from_flags
+from harness.plans.plan import Cell
+from harness.results import store
+from harness.wire.records import Trial
+
+SERVICE_MS = 20.0
+OBJECTIVE_MS = 60.0
+WITHIN = 0.05
+WINDOW_S = 20.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One session."""
+
+    seconds: float  # of confirming windows
+    blocks: int
+    service_ms: float  # S: 1 / closed-loop throughput
+    lone_ms: float
+    predicted_per_s: float
+    capacity_per_s: float
+    low_per_s: float
+    high_per_s: float
+    promise_per_s: float
+    ratio: float  # capacity / predicted
+    machine: str
+
+
+def each(seconds: float, listener: Listener | None = None) -> Iterator[Row]:
+    """One session with so many seconds of confirming windows."""
+    objective = f"mean latency < {OBJECTIVE_MS:g} ms"
+    flags = from_flags.Flags(
+        strategies=("thread",),
+        concurrency=(1,),
+        workload={"name": "synthetic", "mode": "sleep", "service_ms": SERVICE_MS, "io_ms": 0.0},
+    )
+    ways = Ways(blocks=max(1, round(seconds / WINDOW_S)), window_s=WINDOW_S)
+    plan = from_flags.from_flags(flags).model_copy(update={"name": "capacity", "blocks": ways.blocks})
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        session.run(plan, slo.parse([objective]), ways, store.Writer(run), _Told(listener or Unheard()))
+        yield row(report.of(run), seconds)
+
+
+def row(found: report.Report, seconds: float) -> Row:
+    """Prediction and measurement of a session with one arm."""
+    (arm,) = found.table.to_dict("records")
+    service_ms, lone_ms = 1e3 / arm["closed_per_s"], arm["lone_ms"]
+    predicted = predicted_per_s(service_ms, lone_ms, OBJECTIVE_MS)
+    return Row(
+        seconds=seconds,
+        blocks=int(arm["blocks"]),
+        service_ms=service_ms,
+        lone_ms=lone_ms,
+        predicted_per_s=predicted,
+        capacity_per_s=arm["capacity_per_s"],
+        low_per_s=arm["low_per_s"],
+        high_per_s=arm["high_per_s"],
+        promise_per_s=arm["promise_per_s"],
+        ratio=arm["capacity_per_s"] / predicted,
+        machine=found.machine,
+    )
+
+
+def predicted_per_s(service_ms: float, lone_ms: float, objective_ms: float) -> float:
+    """The rate at which M/D/1's mean sojourn is the objective less the lone request's overhead."""
+    wait_ms = objective_ms - lone_ms
+    load = 2 * wait_ms / (service_ms + 2 * wait_ms)
+    return load / service_ms * 1e3
+
+
+class _Told:
+    """A run's listener that tells a study's how far it is."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def stage(self, text: str) -> None:
+        self._listener.stage(text)
+
+    def trial_begins(self, cell: Cell, number: int, total: int) -> None:
+        self._listener.stage(f"window {number}/{total}: {cell.law}")
+
+    def progress(self, answered: int, median_ms: float) -> None:
+        """A window of some seconds is not worth a line."""
+
+    def trial_ends(self, trial: Trial) -> None:
+        """It is on the disk."""
+
+
+# -- judging and showing -------------------------------------------------------------------------------
+
+
+def frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """A row a session."""
+    columns = [field.name for field in dataclasses.fields(Row)]
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=columns)
+
+
+def judge(found: pd.DataFrame) -> list[Result]:
+    """The capacity against M/D/1; fails too when there is none."""
+    return [
+        Result(
+            name=f"capacity of one worker of {SERVICE_MS:g} ms, mean latency < {OBJECTIVE_MS:g} ms",
+            goal=f"within ±{percent(WITHIN, 0)} of M/D/1",
+            measured=f"{one['capacity_per_s']:.2f}/s, {one['ratio']:.3f} x M/D/1",
+            passed=bool(abs(one["ratio"] - 1) <= WITHIN),
+        )
+        for one in _rows(found)
+    ]
+
+
+def show(found: pd.DataFrame) -> str:
+    """A line a session."""
+    return table(
+        ["S", "lone latency", "M/D/1", "capacity", "95 % interval", "promise", "ratio"],
+        [
+            [
+                f"{one['service_ms']:.2f} ms",
+                f"{one['lone_ms']:.2f} ms",
+                f"{one['predicted_per_s']:.2f}/s",
+                f"{one['capacity_per_s']:.2f}/s",
+                f"{one['low_per_s']:.2f} to {one['high_per_s']:.2f}",
+                f"{one['promise_per_s']:g}/s",
+                f"{one['ratio']:.3f}",
+            ]
+            for one in _rows(found)
+        ],
+    )
+
+
+def say(found: pd.DataFrame) -> str:
+    """What the table says, in words."""
+    (one,) = _rows(found)
+    left_ms = OBJECTIVE_MS - one["lone_ms"] + one["service_ms"]
+    return (
+        f"A lone request takes {one['lone_ms']:.2f} ms, of which S is {one['service_ms']:.2f}: so M/D/1 may "
+        f"take {left_ms:.2f} of the {OBJECTIVE_MS:g} ms, which it does at {one['predicted_per_s']:.2f} "
+        f"requests/s. Found were {one['capacity_per_s']:.2f} from {one['blocks']} confirming windows of "
+        f"{WINDOW_S:g} s, {100 * (one['ratio'] - 1):+.1f} % beside it. {one['machine']}"
+    )
+
+
+def _rows(found: pd.DataFrame) -> list[dict[Any, Any]]:
+    return found.to_dict("records")

@@ -1,0 +1,356 @@
+"""How often the intervals of `harness.analysis.stats` cover the truth, simulated.
+
+Means over blocks: `stats.mean_interval` on block log ratios of spread 0.10 (as on this project's twin) and
+true ratio 1. Tails: `stats.tail_interval` on blocks of 40 requests a side, next to those it was chosen from.
+What no interval can mend shows too: drift (the warning has to), and a tail that a few bad blocks make.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+from scipy import stats as scipy_stats
+
+from harness.analysis import stats
+from harness.analysis.stats import Counts, Floats
+from harness.evidence.check import Result
+
+SPREAD = 0.10
+DELTA = 0.05
+PHI = 0.6
+BLOCKS = (10, 16, 24, 32)
+REQUESTS = 40  # of one block and arm
+STUDENTISED = 199  # resamples of the bootstrap t: each is resampled again, leaving one block out at a time
+TAIL_SHARE = 8  # a tail's data set costs 10 ms, a mean's microseconds: so many times fewer of them
+NORMAL = NormalDist()
+
+Interval = tuple[float, float]
+Progress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One generator, method and number of blocks."""
+
+    figure: str  # "mean", "p95", "p99"
+    generator: str
+    method: str  # of the interval
+    blocks: int
+    data_sets: int
+    coverage: float  # share of the 95 % intervals that hold the truth
+    coverage_low: float  # exact binomial 95 % bounds of the share
+    coverage_high: float
+    half_width: float  # median, as a share of the ratio
+    drift_fires: float  # share of data sets with the autocorrelation warning; NaN of tails
+    beyond: float  # share called faster or slower though the true ratio is 1; NaN where it is not 1
+
+
+def run(
+    data_sets: int = 2000, blocks: Sequence[int] = BLOCKS, seed: int = 1, progress: Progress | None = None
+) -> pd.DataFrame:
+    """One `Row` per generator, interval and number of blocks; same arguments, same frame.
+
+    Means get `data_sets` data sets each, tails an eighth. `progress` is told (cells done, cells in all).
+    """
+    rows: list[Row] = []
+    cells = list(_cells(data_sets, blocks))
+    for done, cell in enumerate(cells, start=1):
+        rows += cell(np.random.default_rng([seed, done]))
+        if progress:
+            progress(done, len(cells))
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows])
+
+
+def _cells(data_sets: int, blocks: Sequence[int]) -> Iterator[Callable[[np.random.Generator], list[Row]]]:
+    for name in MEANS:
+        for count in blocks:
+            yield functools.partial(_mean_rows, name, count, data_sets)
+    for percent in (95, 99):
+        for name in TAILS:
+            for count in blocks:
+                if count * REQUESTS >= stats.FEWEST_REQUESTS[percent]:
+                    yield functools.partial(_tail_rows, name, percent, count, max(1, data_sets // TAIL_SHARE))
+
+
+def table(frame: pd.DataFrame) -> str:
+    """The frame as two Markdown tables: means, then tails with the methods side by side."""
+    means, tails = frame[frame["figure"] == "mean"], frame[frame["figure"] != "mean"]
+    return "\n".join([*_mean_table(means), "", *_tail_table(tails)]) + "\n"
+
+
+# of the means, by how their blocks are drawn: the least and the most of the 95 % intervals that may cover
+COVERS = {"normal": (0.93, 0.97), "t, 3 degrees of freedom": (0.93, 0.97), "skewed: exponential": (0.88, 1.0)}
+DRIFT_SEEN_FROM = 24  # blocks; with fewer the warning misses many runs that drift
+DRIFT_SEEN = 0.5
+
+
+def judge(frame: pd.DataFrame) -> list[Result]:
+    """Of means: every number of blocks within its bounds, and drift seen more often than not from 24 on."""
+    means = frame[frame["figure"] == "mean"]
+    covered = [
+        _judge_coverage(name, means[means["generator"] == name], *bounds) for name, bounds in COVERS.items()
+    ]
+    drifting = means["generator"].str.startswith("drift") & (means["blocks"] >= DRIFT_SEEN_FROM)
+    return [*covered, _judge_drift(means[drifting])]
+
+
+def _judge_coverage(name: str, rows: pd.DataFrame, least: float, most: float) -> Result:
+    bounds = f"{least:.0%} to {most:.0%}" if most < 1 else f"{least:.0%} or more"
+    shown = ", ".join(f"{row.coverage:.1%} ({row.blocks})" for row in rows.itertuples())
+    return Result(
+        f"coverage, {name}",
+        f"the 95 % interval covers {bounds} at every number of blocks",
+        f"{shown} of (blocks)",
+        len(rows) > 0 and bool(rows["coverage"].between(least, most).all()),
+    )
+
+
+def _judge_drift(rows: pd.DataFrame) -> Result:
+    shown = ", ".join(f"{row.drift_fires:.1%} ({row.blocks})" for row in rows.itertuples())
+    return Result(
+        "drift warning",
+        f"fires on drifting blocks more often than not, from {DRIFT_SEEN_FROM} blocks on",
+        f"{shown} of (blocks)",
+        len(rows) > 0 and bool((rows["drift_fires"] > DRIFT_SEEN).all()),
+        "With fewer blocks its silence proves little.",
+    )
+
+
+def _mean_table(rows: pd.DataFrame) -> Iterator[str]:
+    yield "| block log ratios | blocks | 95 % covers | half width | drift warning | faster/slower, truth 1 |"
+    yield "|---|--:|--:|--:|--:|--:|"
+    for row in rows.itertuples(index=False):
+        shares = f"±{row.half_width:.1%} | {row.drift_fires:.1%} | {row.beyond:.1%}"
+        yield f"| {row.generator} | {row.blocks} | {_covers(row)} | {shares} |"
+
+
+def _tail_table(rows: pd.DataFrame) -> Iterator[str]:
+    used, *others = METHODS
+    yield f"| tail | blocks | {used} (used) | half width | {' | '.join(others)} |"
+    yield f"|---|--:|--:|--:|{'--:|' * len(others)}"
+    for _, cell in rows.groupby(["figure", "generator", "blocks"], sort=False):
+        found = {row.method: row for row in cell.itertuples(index=False)}
+        row = found[used]
+        shares = " | ".join(f"{found[method].coverage:.1%}" for method in others)
+        shown = f"{row.figure}, {row.generator} | {row.blocks} | {_covers(row)} | ±{row.half_width:.1%}"
+        yield f"| {shown} | {shares} |"
+
+
+def _covers(row: Any) -> str:
+    return f"{row.coverage:.1%} ({row.coverage_low:.1%}–{row.coverage_high:.1%})"
+
+
+# -- means ---------------------------------------------------------------------------------------------
+
+
+def _autoregressive(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
+    """Stationary AR(1) of variance 1 along the last axis."""
+    values = rng.normal(size=shape)
+    for at in range(1, shape[1]):
+        values[:, at] = PHI * values[:, at - 1] + math.sqrt(1 - PHI**2) * values[:, at]
+    return values
+
+
+# mean 0 and standard deviation 1 each; shape: (data sets, blocks)
+MEANS: dict[str, Callable[[np.random.Generator, tuple[int, int]], Floats]] = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "t, 3 degrees of freedom": lambda rng, shape: rng.standard_t(3, size=shape) / math.sqrt(3),
+    "skewed: exponential": lambda rng, shape: rng.exponential(size=shape) - 1,
+    f"drift: AR(1), phi {PHI}": _autoregressive,
+}
+
+
+def _mean_rows(name: str, blocks: int, data_sets: int, rng: np.random.Generator) -> list[Row]:
+    log_ratios = SPREAD * MEANS[name](rng, (data_sets, blocks))
+    low, high = stats.mean_interval(log_ratios)
+    fires = stats.lag1_autocorrelation(log_ratios) > stats.drift_bound(blocks)
+    return [_row("mean", name, "t over blocks", blocks, low, high, 0.0, drift_fires=float(fires.mean()))]
+
+
+def _row(
+    figure: str,
+    generator: str,
+    method: str,
+    blocks: int,
+    low: Floats,
+    high: Floats,
+    truth: float,
+    *,
+    drift_fires: float = math.nan,
+) -> Row:
+    """What log intervals, one a data set, come to against the true log ratio."""
+    covered = (low <= truth) & (truth <= high)
+    margin = math.log1p(DELTA)
+    bounds = scipy_stats.binomtest(int(covered.sum()), len(covered)).proportion_ci(0.95)
+    return Row(
+        figure=figure,
+        generator=generator,
+        method=method,
+        blocks=blocks,
+        data_sets=len(covered),
+        coverage=float(covered.mean()),
+        coverage_low=float(bounds.low),
+        coverage_high=float(bounds.high),
+        half_width=math.expm1(float(np.median(high - low)) / 2),
+        drift_fires=drift_fires,
+        beyond=float(np.mean((low > margin) | (high < -margin))) if truth == 0 else math.nan,
+    )
+
+
+# -- tails: data ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tail:
+    """Log latencies: one luck for the block, one for each arm in it, one for each request; all normal."""
+
+    arm: float  # standard deviation of a request's log latency
+    reference: float
+    luck: float = 0.10  # of an arm in a block
+    stalled: float = 0.0  # share of blocks of an arm in which every second request takes 3.3 times as long
+
+    def truth(self, percent: float) -> float:
+        """The true log ratio: all is normal, so pooled blocks are too. 0 for arms alike, stalls or not."""
+        if self.arm == self.reference:
+            return 0.0
+        arm, reference = (math.hypot(SHARED_LUCK, self.luck, own) for own in (self.arm, self.reference))
+        return NORMAL.inv_cdf(percent / 100) * (arm - reference)
+
+    def draw(self, rng: np.random.Generator, blocks: int) -> tuple[Floats, Floats]:
+        """Latencies of both arms, each (blocks, requests)."""
+        shared = rng.normal(0, SHARED_LUCK, (blocks, 1))
+        arm, reference = (shared + self._own(rng, blocks, spread) for spread in (self.arm, self.reference))
+        return np.exp(arm), np.exp(reference)
+
+    def _own(self, rng: np.random.Generator, blocks: int, spread: float) -> Floats:
+        stalls = (rng.random((blocks, 1)) < self.stalled) & (rng.random((blocks, REQUESTS)) < 0.5)
+        requests = rng.normal(0, spread, (blocks, REQUESTS))
+        return rng.normal(0, self.luck, (blocks, 1)) + requests + 1.2 * stalls
+
+
+SHARED_LUCK = 0.15
+TAILS = {
+    "same shape": Tail(arm=0.4, reference=0.4),
+    "arm with the heavier tail": Tail(arm=0.6, reference=0.25),
+    "blocks differ more than requests": Tail(arm=0.2, reference=0.2, luck=0.2),
+    "one block in seven stalls": Tail(arm=0.3, reference=0.3, stalled=0.15),
+}
+
+
+def _tail_rows(name: str, percent: int, blocks: int, data_sets: int, rng: np.random.Generator) -> list[Row]:
+    found: dict[str, list[Interval]] = {method: [] for method in METHODS}
+    for _ in range(data_sets):
+        sample = Sample.of(*TAILS[name].draw(rng, blocks), percent, rng)
+        for method, interval in METHODS.items():
+            found[method].append(interval(sample))
+    truth = TAILS[name].truth(percent)
+    rows = []
+    for method, intervals in found.items():
+        low, high = np.array(intervals).T
+        rows.append(_row(f"p{percent}", name, method, blocks, low, high, truth))
+    return rows
+
+
+# -- tails: the intervals compared ---------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sample:
+    """One data set and what the intervals are made of; log ratios of pooled percentiles."""
+
+    arm: Floats  # latencies, (blocks, requests)
+    reference: Floats
+    percent: int
+    weights: Counts  # of the resamples
+    centre: float
+    draws: Floats  # one a resample
+    left_out: Floats  # each block left out in turn
+
+    @classmethod
+    def of(cls, arm: Floats, reference: Floats, percent: int, rng: np.random.Generator) -> Sample:
+        blocks = len(arm)
+        once = np.ones((1, blocks), dtype=np.int64)
+        weights = stats.resamples(blocks, stats.RESAMPLES, rng)
+        each = np.concatenate([once, weights, once - np.eye(blocks, dtype=np.int64)])
+        logs = _pooled_log_ratios(arm, reference, percent, each)
+        return cls(arm, reference, percent, weights, logs[0], logs[1:-blocks], logs[-blocks:])
+
+    @property
+    def blocks(self) -> int:
+        return len(self.arm)
+
+
+def _pooled_log_ratios(arm: Floats, reference: Floats, percent: float, weights: Counts) -> Floats:
+    """ln of arm's over reference's pooled percentile, one a row of weights; the weights hold for both."""
+    own, other = (stats.pooled_percentiles(list(side), percent, weights) for side in (arm, reference))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.log(own / other), dtype=np.float64)
+
+
+def _expanded(sample: Sample) -> Interval:
+    return stats.tail_interval(sample.draws, sample.blocks)
+
+
+def _percentile(sample: Sample) -> Interval:
+    low, high = np.quantile(sample.draws, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _bca(sample: Sample) -> Interval:
+    """Bias-corrected and accelerated (Efron 1987)."""
+    gaps = sample.left_out.mean() - sample.left_out
+    acceleration = float((gaps**3).sum() / (6 * (gaps**2).sum() ** 1.5 + 1e-300))  # 0 of gaps all 0
+    below = float(np.mean(sample.draws < sample.centre) + np.mean(sample.draws <= sample.centre)) / 2
+    bias = NORMAL.inv_cdf(min(max(below, 1e-3), 1 - 1e-3))
+    moved = (bias + NORMAL.inv_cdf(share) for share in (0.025, 0.975))
+    shares = [NORMAL.cdf(bias + z / (1 - acceleration * z)) for z in moved]
+    low, high = np.quantile(sample.draws, shares)
+    return float(low), float(high)
+
+
+def _jackknife_t(sample: Sample) -> Interval:
+    half = float(special.stdtrit(sample.blocks - 1, 0.975)) * _jackknife_error(sample)
+    return sample.centre - half, sample.centre + half
+
+
+def _jackknife_error(sample: Sample) -> float:
+    return math.sqrt((sample.blocks - 1) * float(sample.left_out.var()))
+
+
+def _bootstrap_t(sample: Sample) -> Interval:
+    """Studentised by the jackknife within each resample."""
+    weights, draws = sample.weights[:STUDENTISED], sample.draws[:STUDENTISED]
+    errors = np.maximum(_resampled_errors(sample, weights), 1e-9)  # a resample of one block has none
+    low, high = np.quantile((draws - sample.centre) / errors, [0.025, 0.975])
+    error = _jackknife_error(sample)
+    return sample.centre - float(high) * error, sample.centre - float(low) * error
+
+
+def _resampled_errors(sample: Sample, weights: Counts) -> Floats:
+    """The jackknife error of each row of weights: a block that stands there twice is left out once, twice."""
+    resample, block = np.nonzero(weights)
+    less = weights[resample]
+    less[np.arange(len(block)), block] -= 1
+    logs = _pooled_log_ratios(sample.arm, sample.reference, sample.percent, less)
+    times = weights[resample, block]
+    mean = np.bincount(resample, times * logs) / sample.blocks
+    squares = np.bincount(resample, times * (logs - mean[resample]) ** 2)
+    return np.asarray(np.sqrt((sample.blocks - 1) / sample.blocks * squares))
+
+
+# the first is what `stats.tail_effect` uses
+METHODS: dict[str, Callable[[Sample], Interval]] = {
+    "expanded percentile": _expanded,
+    "percentile": _percentile,
+    "BCa": _bca,
+    "jackknife t": _jackknife_t,
+    "bootstrap t": _bootstrap_t,
+}

@@ -1,0 +1,268 @@
+"""One worker and Poisson arrivals: does the measured queue wait obey queueing theory?
+
+Three answers of rising generality. Each wait against one step of Lindley's recursion from the wait before it
+(nothing is left to chance). The mean wait against the recursion run on the *actual* arrivals (chance in the
+arrivals is in both). The mean wait against M/D/1, whose arrivals are ideal: chance is in one of them only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from harness.errors import HarnessError
+from harness.evidence.check import Bench, Listener, Result, Unheard
+from harness.evidence.check.lindley import step_errors_ms
+from harness.evidence.studies.markdown import percent, table
+from harness.wire.arrivals import Law, closed
+from harness.wire.options import Texts, WorkloadOptions
+from harness.wire.records import MEASURE, Outcome
+
+Floats = npt.NDArray[np.float64]
+
+LOADS = (0.5, 0.7, 0.8)
+SERVICE_MS = 20.0
+BUSY_USERS = 3  # always one at least who waits, so that the worker never idles
+NEAR_MS = 1.0
+LEAST_NEAR = 0.95
+IDEAL_LOAD = 0.5  # where one run of 10 minutes has few enough of chance
+IDEAL_WITHIN = 0.10
+SHORTER = 0.4  # of the time at the lightest load, for the others
+BATCHES = 20
+
+WORKLOAD = WorkloadOptions(name="synthetic", mode="sleep", service_ms=SERVICE_MS, io_ms=0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Served:
+    """Every request that the one worker served, in order of arrival."""
+
+    entered_ms: Floats
+    queue_ms: Floats
+    model_ms: Floats
+    measured: npt.NDArray[np.bool_]  # within the window
+    window_s: float
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Served:
+        """HarnessError when a request failed: the queue cannot be followed through a gap."""
+        failed = [shot.error for shot in outcome.shots if shot.error]
+        if failed:
+            raise HarnessError(
+                f"{len(failed)} of {len(outcome.shots)} requests failed: {failed[0]}.", stage="study"
+            )
+        stamps = [
+            (shot.timings.entered_ms, shot.timings.queue_ms, shot.timings.model_ms, shot.phase == MEASURE)
+            for shot in outcome.shots
+        ]
+        entered, queue, model, measured = np.array(sorted(stamps), dtype=np.float64).T
+        window_s = (outcome.window_end_ms - outcome.window_start_ms) / 1e3
+        return cls(entered, queue, model, measured > 0, window_s)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One load. Waits are those of the requests within the window."""
+
+    load: float  # asked for
+    service_ms: float  # S: between two starts of a worker that is always busy, its hand-over included
+    rate_per_s: float  # delivered
+    utilisation: float  # delivered rate x S
+    requests: int
+    near_share: float  # within 1 ms of one step of the recursion
+    error_p50_ms: float  # median absolute error of one step
+    wait_ms: float  # mean
+    wait_chance_ms: float  # standard error of that mean, by batch means
+    lindley_ms: float  # the recursion run on the actual arrivals with S constant
+    md1_ms: float  # rho S / 2 (1 - rho) at the delivered utilisation
+    ratio: float  # wait / M/D/1
+    seconds: float  # of the window
+
+
+def run(
+    loads: Sequence[float] = LOADS, seconds: float = 600, listener: Listener | None = None
+) -> pd.DataFrame:
+    """A row per load; `seconds` at load 0.5, 0.4 of it at the others, and 5 s of settling each."""
+    return frame(each(loads, seconds, listener))
+
+
+def frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """A row per load."""
+    columns = [field.name for field in dataclasses.fields(Row)]
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=columns)
+
+
+def each(
+    loads: Sequence[float] = LOADS,
+    seconds: float = 600,
+    listener: Listener | None = None,
+    *,
+    settle_s: float = 5.0,
+) -> Iterator[Row]:
+    """The rows of `run`, each as soon as it is measured."""
+    listener = listener or Unheard()
+    with Bench() as bench, bench.server("thread", workers=1, workload=WORKLOAD) as server:
+        url = f"{server.url}/predict"
+        listener.stage(f"the worker alone: {settle_s:g} s of a closed loop")
+        service_ms = busy_service_ms(_fire(bench, url, closed(BUSY_USERS), 1, settle_s, 1.0))
+        for number, load in enumerate(loads, start=1):
+            rate, lasts_s = load / service_ms * 1e3, seconds if load == IDEAL_LOAD else SHORTER * seconds
+            ends = time.strftime("%H:%M:%S", time.localtime(time.time() + settle_s + lasts_s))
+            listener.stage(f"load {load:g}: {rate:.1f} arrivals a second until {ends}")
+            served = _fire(bench, url, Law("poisson", rate), number, lasts_s, settle_s)
+            yield figures(load, service_ms, served)
+
+
+def _fire(bench: Bench, url: str, law: Law, seed: int, lasts_s: float, settle_s: float) -> Served:
+    return Served.of(
+        bench.fire(
+            url,
+            method="POST",
+            texts=Texts(workload=WORKLOAD, seed=seed),
+            arrivals=law,
+            seed=seed,
+            duration_s=lasts_s,
+            settle_s=settle_s,
+        )
+    )
+
+
+# -- figures -------------------------------------------------------------------------------------------
+
+
+def busy_service_ms(served: Served) -> float:
+    """Mean time between two starts of a worker that always has somebody waiting: 1 / throughput."""
+    starts = np.sort((served.entered_ms + served.queue_ms)[served.measured])
+    return float(np.diff(starts).mean())
+
+
+def figures(load: float, service_ms: float, served: Served) -> Row:
+    """One load's row of what was served."""
+    waits = served.queue_ms[served.measured]
+    # one error a request, but for the very first, which follows nobody
+    errors = step_errors_ms(served.entered_ms, served.queue_ms, served.model_ms)[served.measured[1:]]
+    rate = len(waits) / served.window_s
+    ideal = md1_wait_ms(rate * service_ms / 1e3, service_ms)
+    return Row(
+        load=load,
+        service_ms=service_ms,
+        rate_per_s=rate,
+        utilisation=rate * service_ms / 1e3,
+        requests=len(waits),
+        near_share=float((np.abs(errors) <= NEAR_MS).mean()),
+        error_p50_ms=float(np.median(np.abs(errors))),
+        wait_ms=float(waits.mean()),
+        wait_chance_ms=batch_error(waits),
+        lindley_ms=float(lindley_waits_ms(served.entered_ms, service_ms)[served.measured].mean()),
+        md1_ms=ideal,
+        ratio=float(waits.mean()) / ideal,
+        seconds=served.window_s,
+    )
+
+
+def lindley_waits_ms(arrivals_ms: Floats, service_ms: float) -> Floats:
+    """Every request's wait by W' = max(0, W + S − gap), from an empty queue on."""
+    walk = np.concatenate([[0.0], np.cumsum(service_ms - np.diff(arrivals_ms))])
+    return np.asarray(walk - np.minimum.accumulate(walk))
+
+
+def md1_wait_ms(utilisation: float, service_ms: float) -> float:
+    """Mean wait of Poisson arrivals at one worker of constant service time; infinite from 1 on."""
+    return utilisation * service_ms / (2 * (1 - utilisation)) if utilisation < 1 else math.inf
+
+
+def batch_error(waits: Floats, batches: int = BATCHES) -> float:
+    """Standard error of the mean of waits that resemble their neighbours: from means of long batches."""
+    if len(waits) < 2 * batches:
+        return math.nan
+    means = [part.mean() for part in np.array_split(waits, batches)]
+    return float(np.std(means, ddof=1) / math.sqrt(batches))
+
+
+# -- judging and showing -------------------------------------------------------------------------------
+
+
+def judge(found: pd.DataFrame) -> list[Result]:
+    """Each load against the recursion; load 0.5 against M/D/1, which fails too when it was not run."""
+    rows = found.to_dict("records")
+    steps = [
+        Result(
+            name=f"Lindley, load {row['load']:g}",
+            goal=f"at least {percent(LEAST_NEAR, 0)} of waits within {NEAR_MS:g} ms of one step",
+            measured=f"{percent(row['near_share'])} of {row['requests']}",
+            passed=bool(row["near_share"] >= LEAST_NEAR),
+        )
+        for row in rows
+    ]
+    ideal = [_judge_ideal(row["ratio"], row["wait_ms"]) for row in rows if row["load"] == IDEAL_LOAD]
+    return steps + (ideal or [_judge_ideal(math.nan, math.nan)])
+
+
+def _judge_ideal(ratio: float, wait_ms: float) -> Result:
+    known = not math.isnan(ratio)
+    return Result(
+        name=f"M/D/1, load {IDEAL_LOAD:g}",
+        goal=f"mean wait within ±{percent(IDEAL_WITHIN, 0)}",
+        measured=f"{wait_ms:.2f} ms, {ratio:.3f} x M/D/1" if known else "not measured",
+        passed=abs(ratio - 1) <= IDEAL_WITHIN,
+        note="" if known else f"load {IDEAL_LOAD:g} was not run",
+    )
+
+
+def queue_table(found: pd.DataFrame) -> str:
+    """A line per load; ± is one standard error of the mean wait."""
+    return table(
+        [
+            "load",
+            "S",
+            "delivered",
+            "requests",
+            "within 1 ms",
+            "error p50",
+            "mean wait",
+            "Lindley",
+            "M/D/1",
+            "ratio",
+        ],
+        [
+            [
+                f"{row.load:g}",
+                f"{row.service_ms:.2f} ms",
+                f"{row.rate_per_s:.2f}/s",
+                row.requests,
+                percent(row.near_share),
+                f"{row.error_p50_ms:.2f} ms",
+                f"{row.wait_ms:.2f} ± {row.wait_chance_ms:.2f} ms",
+                f"{row.lindley_ms:.2f} ms",
+                f"{row.md1_ms:.2f} ms",
+                f"{row.ratio:.3f}",
+            ]
+            for row in _rows(found)
+        ],
+    )
+
+
+def say(found: pd.DataFrame) -> str:
+    """What the table says, in words."""
+    rows = _rows(found)
+    off = max((row.wait_ms / row.lindley_ms - 1 for row in rows), key=abs)
+    ideal = ", ".join(
+        f"{row.ratio:.3f} ± {row.wait_chance_ms / row.md1_ms:.3f} at load {row.load:g}" for row in rows
+    )
+    return (
+        f"Request by request, {percent(min(row.near_share for row in rows))} of the waits or more lie "
+        f"within {NEAR_MS:g} ms of what the wait before them asks for. The mean wait is off by "
+        f"{100 * off:+.1f} % at most from the recursion run on the very same arrivals: that is the "
+        f"instrument, with the worker's own variation. Against M/D/1 it is {ideal}, where ± is one standard "
+        "error of the mean wait, by batch means: chance, which a longer run makes smaller."
+    )
+
+
+def _rows(found: pd.DataFrame) -> list[Row]:
+    return [Row(**{str(name): value for name, value in row.items()}) for row in found.to_dict("records")]

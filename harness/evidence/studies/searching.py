@@ -1,0 +1,235 @@
+"""A simulated session of `execbench capacity`, whose truth is known: are its estimate and interval right?
+
+Each arm is one worker of constant service time: Poisson arrivals, Lindley's recursion, no overhead. The walk
+that asks for the windows and the fit that reads them are those of real sessions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from harness.analysis import slo
+from harness.analysis.slo import Objective
+from harness.capacity import reading
+from harness.capacity.crossing import Window, cross, effect
+from harness.capacity.walk import Asked, Start, Ways, walk
+from harness.evidence.check import Listener, Result, Unheard
+from harness.evidence.studies.markdown import percent, table
+from harness.evidence.studies.queueing import lindley_waits_ms, md1_wait_ms
+from harness.wire.arrivals import Law, due_times_s
+
+Floats = npt.NDArray[np.float64]
+
+SERVICE_MS = {"reference": 20.0, "slower": 22.0}
+OBJECTIVES = ("mean latency < 60 ms", "p95 < 120 ms", "p99 < 200 ms")
+TIMEOUT_S = 30.0
+LEAST_COVERAGE = 0.9
+MOST_BIAS = 0.015
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One simulated session: rates a second, the ratio is slower over reference."""
+
+    objective: str
+    session: int
+    truth: float
+    estimate: float
+    low: float
+    high: float
+    true_ratio: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    searched: int  # windows of the reference's search
+
+
+def each(sessions: int, listener: Listener | None = None) -> Iterator[Row]:
+    """So many sessions of every objective."""
+    listener = listener or Unheard()
+    for text in OBJECTIVES:
+        objectives = slo.parse([text])
+        truths = {arm: truth_per_s(objectives[0], service) for arm, service in SERVICE_MS.items()}
+        for number in range(1, sessions + 1):
+            listener.stage(f"{text}: session {number}/{sessions}")
+            yield row(text, number, objectives, truths)
+
+
+def row(text: str, number: int, objectives: Sequence[Objective], truths: Mapping[str, float]) -> Row:
+    """One session."""
+    seen = session(SERVICE_MS, objectives, Ways(seed=number))
+    found = {arm: cross(seen[arm], objectives, 1e3 / SERVICE_MS[arm]) for arm in seen}
+    reference, slower = found["reference"], found["slower"]
+    assert reference is not None
+    assert slower is not None
+    low, high = reference.interval()
+    ratio = effect(slower, reference)
+    return Row(
+        objective=text,
+        session=number,
+        truth=truths["reference"],
+        estimate=math.exp(reference.log_rate),
+        low=low,
+        high=high,
+        true_ratio=truths["slower"] / truths["reference"],
+        ratio=ratio.ratio,
+        ratio_low=ratio.low,
+        ratio_high=ratio.high,
+        searched=sum(not window.confirms for window in seen["reference"]),
+    )
+
+
+def session(
+    services_ms: Mapping[str, float], objectives: Sequence[Objective], ways: Ways
+) -> dict[str, list[Window]]:
+    """All windows of a simulated session, by arm."""
+    seen: dict[str, list[Window]] = {arm: [] for arm in services_ms}
+    steps = walk({arm: Start(1e3 / service) for arm, service in services_ms.items()}, objectives, ways)
+    told: Window | None = None
+    while True:
+        try:
+            asked = steps.send(told)
+        except StopIteration:
+            return seen
+        told = window(asked, services_ms[asked.arm], objectives, ways.seed)
+        seen[asked.arm].append(told)
+
+
+def window(asked: Asked, service_ms: float, objectives: Sequence[Objective], seed: int) -> Window:
+    """What a worker of constant service time would have shown; arms of a block have the same arrivals."""
+    until_s = asked.settle_s + asked.window_s
+    dues = due_times_s(Law("poisson", asked.rate_per_s), seed * 1000 + asked.block)
+    arrivals_ms = 1e3 * np.array(list(itertools.takewhile(lambda due: due < until_s, dues)))
+    latency_ms = service_ms + lindley_waits_ms(arrivals_ms, service_ms)
+    latency_ms = latency_ms[arrivals_ms >= asked.settle_s * 1e3]
+    return reading.window(
+        block=asked.block,
+        rate_per_s=asked.rate_per_s,
+        confirms=asked.confirms,
+        latency_ms=latency_ms,
+        io_ms=np.zeros(len(latency_ms)),
+        good=np.ones(len(latency_ms), dtype=bool),
+        objectives=objectives,
+        timeout_s=TIMEOUT_S,
+    )
+
+
+def truth_per_s(objective: Objective, service_ms: float) -> float:
+    """The rate at which M/D/1 meets the objective exactly."""
+    from scipy import optimize
+
+    def excess(load: float) -> float:
+        score = service_ms + md1_wait_ms(load, service_ms)
+        if objective.percent is not None:
+            score = md1_share_beyond(objective.limit - service_ms, load, service_ms)
+        return score - objective.target
+
+    return float(optimize.brentq(excess, 0.01, 0.99)) / service_ms * 1e3
+
+
+def md1_share_beyond(wait_ms: float, load: float, service_ms: float) -> float:
+    """Share of M/D/1's waits that are longer (Erlang 1909): an alternating sum, exact for some ten calls."""
+    rate_per_ms = load / service_ms
+    left = [rate_per_ms * (wait_ms - done * service_ms) for done in range(int(wait_ms / service_ms) + 1)]
+    below = math.fsum((-one) ** done / math.factorial(done) * math.exp(one) for done, one in enumerate(left))
+    return 1 - (1 - load) * below
+
+
+# -- judging and showing -------------------------------------------------------------------------------
+
+
+def frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """A row a session."""
+    columns = [field.name for field in dataclasses.fields(Row)]
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=columns)
+
+
+def summary(found: pd.DataFrame) -> pd.DataFrame:
+    """A row an objective: bias and spread of the estimates, and how often the intervals hold the truth."""
+    return pd.DataFrame([_summary(str(text), rows) for text, rows in found.groupby("objective", sort=False)])
+
+
+def _summary(text: str, rows: pd.DataFrame) -> dict[str, object]:
+    off = np.log(rows["estimate"] / rows["truth"])
+    return {
+        "objective": text,
+        "truth": rows["truth"].iloc[0],
+        "sessions": len(rows),
+        "bias": off.mean(),
+        "spread": off.std(ddof=0),
+        "covers": rows["truth"].between(rows["low"], rows["high"]).mean(),
+        "overpromised": (rows["low"] > rows["truth"]).mean(),
+        "width": (rows["high"] / rows["low"] - 1).median(),
+        "unbounded": np.isinf(rows["high"]).mean(),
+        "ratio_bias": np.log(rows["ratio"] / rows["true_ratio"]).mean(),
+        "ratio_covers": rows["true_ratio"].between(rows["ratio_low"], rows["ratio_high"]).mean(),
+        "ratio_width": (rows["ratio_high"] / rows["ratio_low"] - 1).median(),
+    }
+
+
+def judge(found: pd.DataFrame) -> list[Result]:
+    """Each objective: nearly no bias, and intervals that hold the truth about as often as they say."""
+    return [_judge(row) for row in summary(found).to_dict("records")]
+
+
+def _judge(row: Mapping[Any, Any]) -> Result:
+    right = abs(row["bias"]) <= MOST_BIAS and min(row["covers"], row["ratio_covers"]) >= LEAST_COVERAGE
+    held, held_ratios = percent(row["covers"]), percent(row["ratio_covers"])
+    return Result(
+        name=str(row["objective"]),
+        goal=f"bias within ±{percent(MOST_BIAS)}, intervals hold the truth in {percent(LEAST_COVERAGE, 0)}",
+        measured=f"{100 * row['bias']:+.1f} %, {held}, of ratios {held_ratios}",
+        passed=bool(right),
+    )
+
+
+def show(found: pd.DataFrame) -> str:
+    """A line per objective."""
+    heads = ["objective", "truth", "sessions", "bias", "spread", "covers", "width", "unbounded"]
+    heads += ["ratio: bias", "covers", "width"]
+    return table(
+        heads,
+        [
+            [
+                row["objective"],
+                f"{row['truth']:.2f}/s",
+                row["sessions"],
+                f"{100 * row['bias']:+.2f} %",
+                percent(row["spread"]),
+                percent(row["covers"]),
+                percent(row["width"]),
+                percent(row["unbounded"]),
+                f"{100 * row['ratio_bias']:+.2f} %",
+                percent(row["ratio_covers"]),
+                percent(row["ratio_width"]),
+            ]
+            for row in summary(found).to_dict("records")
+        ],
+    )
+
+
+def say(found: pd.DataFrame) -> str:
+    """What the table says, in words."""
+    rows, ways = summary(found), Ways()
+    reference_ms, slower_ms = SERVICE_MS.values()
+    return (
+        f"One worker of {reference_ms:g} ms, and beside it one of {slower_ms:g} ms; each session has "
+        f"{ways.blocks} confirming windows of {ways.window_s:g} s after {found['searched'].mean():.1f} of "
+        f"the search. On average the estimate is off by {percent(rows['bias'].abs().max())} at most; one "
+        f"session spreads by {_range(rows['spread'])}, which is chance in the arrivals. An interval of 95 % "
+        f"holds the truth in {_range(rows['covers'])} of the sessions, that of the ratio in "
+        f"{_range(rows['ratio_covers'])}; the promise, its lower end, is more than the truth in "
+        f"{_range(rows['overpromised'])}; an upper end is not found in {_range(rows['unbounded'])}."
+    )
+
+
+def _range(shares: pd.Series[float]) -> str:
+    return f"{percent(shares.min())} to {percent(shares.max())}"

@@ -1,0 +1,369 @@
+"""Whole sessions of the real pipeline against a known truth: what do its intervals and verdicts say?
+
+A session is a run as any other (plan, servers, load, CSVs, comparison) in a temporary folder, with servers of
+its own: that one server is luckier than the next one with the same code is part of what is measured here. No
+block is left out, and the twin rule is off, since the twin is the arm.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+from scipy import stats as scipy_stats
+
+from harness.analysis import summaries
+from harness.analysis.stats import LEVEL, Verdict
+from harness.evidence.check import Listener, Result, Unheard
+from harness.evidence.studies.markdown import percent, table
+from harness.plans import from_flags, plan_files
+from harness.plans.plan import Plan
+from harness.results import store
+from harness.run import session as running
+from harness.verdicts import comparison
+
+ARM = "arm"
+SLOWED = "slowed"
+USERS = 4
+REQUESTS = 5 * USERS  # some 0.12 s of a 5 ms model: 200 sessions have to fit into 20 minutes
+TWIN_BLOCKS = 10  # the fewest that the method asks for
+SLOWER_MS = 0.45  # injected, a sleep that takes 0.53 here; a request alone holds the worker for some 5.4
+WINDOWS_S = (2.0, 1.0, 0.5, 0.25)
+WINDOW_USERS = 8
+BLOCKS_SHOWN = (6, 10, 16, 24, 32, 48, 96)
+
+MOST_FALSE = 0.08  # upper bound of wrong verdicts
+LEAST_FOUND = 0.90
+EASIEST_RATIO = 1.12  # beyond it, what was to be found was no slow-down of 10 %
+
+DIFFERENT = (Verdict.FASTER, Verdict.SLOWER)  # verdict 3 of the method
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Session:
+    """The primary metric (median latency) of one session, arm over reference."""
+
+    session: int
+    blocks: int
+    window_s: float  # mean length of the measured windows
+    requests: float  # mean number measured in one
+    ratio: float
+    low: float
+    high: float
+    spread: float  # standard deviation of the log ratios of blocks
+    p: float
+    lag1: float
+    drifts: bool
+    verdict: str
+    seconds: float  # of the whole session, servers' start included
+
+
+def frame(rows: Iterable[Session]) -> pd.DataFrame:
+    """A row a session."""
+    columns = [field.name for field in dataclasses.fields(Session)]
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=columns)
+
+
+# -- the studies ---------------------------------------------------------------------------------------
+
+
+def twins(sessions: int = 200, listener: Listener | None = None) -> pd.DataFrame:
+    """A/A: one arm against itself in so many sessions of 10 blocks, some 5 s each; truth 1."""
+    return frame(each_twin(sessions, listener))
+
+
+def power(sessions: int = 50, listener: Listener | None = None) -> pd.DataFrame:
+    """An arm that is 10 % slower, in sessions of the default number of blocks, some 12 s each."""
+    return frame(each_slowed(sessions, listener))
+
+
+def windows(
+    seconds_each: float = 48, listener: Listener | None = None, workload: str = "synthetic"
+) -> pd.DataFrame:
+    """A twin at c = 8: few long windows or many short ones, measuring for so long each way."""
+    return frame(each_window(seconds_each, listener, workload))
+
+
+def each_twin(
+    sessions: int, listener: Listener | None = None, *, blocks: int = TWIN_BLOCKS
+) -> Iterator[Session]:
+    """The rows of `twins`, each as soon as its session is over."""
+    return _each([_plan(seed, blocks, twin=True) for seed in _seeds(sessions)], listener)
+
+
+def each_slowed(
+    sessions: int, listener: Listener | None = None, *, blocks: int | None = None
+) -> Iterator[Session]:
+    """The rows of `power`, likewise; None: as many blocks as a plan has by default."""
+    slowed = {"name": SLOWED, "inject": {"model_ms": SLOWER_MS}}
+    count = blocks or from_flags.from_flags(from_flags.Flags()).blocks
+    return _each([_plan(seed, count, slowed) for seed in _seeds(sessions)], listener)
+
+
+def each_window(
+    seconds_each: float, listener: Listener | None = None, workload: str = "synthetic"
+) -> Iterator[Session]:
+    """The rows of `windows`, likewise."""
+    said = {"name": workload} if workload != "synthetic" else _synthetic(10.0)
+    arms = [{"name": ARM, "strategy": "process", "workers": 1}]
+    load = {"workload": said, "arms": arms, "concurrency": [WINDOW_USERS], "settle_s": 0.1, "twin": True}
+    return _each(
+        [
+            _made(**load, duration_s=window_s, blocks=max(2, round(seconds_each / 2 / window_s)))
+            for window_s in WINDOWS_S
+        ],
+        listener,
+    )
+
+
+def _plan(seed: int, blocks: int, *others: dict[str, Any], twin: bool = False) -> Plan:
+    """5 ms of real CPU work in the one thread of a pool, asked by four users."""
+    arms = [{"strategy": "thread", "workers": 1} | arm for arm in ({"name": ARM}, *others)]
+    return _made(
+        workload=_synthetic(5.0),
+        arms=arms,
+        concurrency=[USERS],
+        requests=REQUESTS,
+        blocks=blocks,
+        twin=twin,
+        seed=seed,
+    )
+
+
+def _made(**data: Any) -> Plan:
+    study = {"name": "study", "self_check": False, "ping_per_s": 0, **data}
+    return plan_files.make(study, source="study's plan")
+
+
+def _synthetic(service_ms: float) -> dict[str, Any]:
+    return {"name": "synthetic", "mode": "release", "service_ms": service_ms, "io_ms": 1.0}
+
+
+def _seeds(sessions: int) -> range:
+    return range(1, sessions + 1)
+
+
+# -- one session ---------------------------------------------------------------------------------------
+
+
+def _each(chosen: Sequence[Plan], listener: Listener | None) -> Iterator[Session]:
+    listener, began = listener or Unheard(), time.monotonic()
+    for number, plan in enumerate(chosen, start=1):
+        done = number - 1
+        left_s = (time.monotonic() - began) / done * (len(chosen) - done) if done else 0.0
+        left = f", some {left_s / 60:.0f} min left" if left_s >= 60 else ""
+        listener.stage(f"session {number}/{len(chosen)}{left}")
+        yield run_session(number, plan)
+
+
+def run_session(number: int, plan: Plan) -> Session:
+    """Run `plan` (two arms, one load) in a folder that goes away, and compare its arms as a report does."""
+    began = time.monotonic()
+    with TemporaryDirectory(prefix="execbench-study-") as parent:
+        folder = Path(parent) / "run"
+        running.run(plan, store.Writer(folder), Unheard())  # of a session only its number is told
+        found = store.read(folder)
+    declared = comparison.facts(found.record)
+    derived = summaries.derive(found.requests, found.trials)
+    side = comparison.Side(derived, found.trials)
+    compared = comparison.arms(side, reference=declared.reference, rules=declared.rules)
+    (primary,) = compared[compared["primary"].astype(bool)].to_dict("records")
+    lengths_ms = found.trials["window_end_ms"] - found.trials["window_start_ms"]
+    return Session(
+        session=number,
+        window_s=float(lengths_ms.mean()) / 1e3,
+        requests=float(found.trials["measured"].mean()),
+        spread=spread(primary["low"], primary["high"], primary["blocks"]),
+        verdict=str(primary["verdict"]),
+        seconds=time.monotonic() - began,
+        **{name: primary[name] for name in ("blocks", "ratio", "low", "high", "p", "lag1", "drifts")},
+    )
+
+
+def spread(low: float, high: float, blocks: int) -> float:
+    """What the log ratios of blocks vary by, read back from the t interval of their mean."""
+    return math.log(high / low) / 2 * math.sqrt(blocks) / _t(blocks) if blocks > 1 else math.nan
+
+
+def half_width(spread: float, blocks: int) -> float:
+    """Of the interval that so many blocks of this spread give, as a share of the ratio."""
+    return math.expm1(_t(blocks) * spread / math.sqrt(blocks))
+
+
+def _t(blocks: int) -> float:
+    return float(special.stdtrit(blocks - 1, (1 + LEVEL) / 2))
+
+
+# -- judging -------------------------------------------------------------------------------------------
+
+
+def judge_twins(found: pd.DataFrame) -> Result:
+    """May *faster* and *slower* be believed? By the one-sided exact 95 % upper bound of their share."""
+    wrong = int(found["verdict"].isin(DIFFERENT).sum())
+    bound = upper_bound(wrong, len(found))
+    return Result(
+        name="A/A",
+        goal=f"faster or slower: upper 95 % bound at most {percent(MOST_FALSE, 0)}",
+        measured=f"{wrong} of {len(found)} sessions, bound {percent(bound)}",
+        passed=bound <= MOST_FALSE,
+        note=_too_few(found) or f"interval without 1: {percent(_share(_leaves_out_1(found)))}; nominal 5 %",
+    )
+
+
+def judge_power(found: pd.DataFrame) -> Result:
+    """Is a slow-down of 10 % found? Only one that truly was about that much counts."""
+    share, truth = _share(found["low"] > 1), truth_of(found)[0]
+    easy = truth > EASIEST_RATIO
+    return Result(
+        name="power",
+        goal=f"a slow-down of 10 % found (interval above 1): {percent(LEAST_FOUND, 0)} of sessions or more",
+        measured=f"{percent(share)} of {len(found)} sessions; true ratio {truth:.3f}",
+        passed=bool(share >= LEAST_FOUND and truth <= EASIEST_RATIO),
+        note="the slow-down was more than 10 %, so finding it says little" if easy else "",
+    )
+
+
+def upper_bound(times: int, of: int) -> float:
+    """One-sided exact 95 % upper bound of a share; 1 of nothing."""
+    if not of:
+        return 1.0
+    return float(scipy_stats.binomtest(times, of, alternative="less").proportion_ci(LEVEL).high)
+
+
+def truth_of(found: pd.DataFrame) -> tuple[float, float]:
+    """The ratio that the sessions agree on (geometric mean), and its standard error as a share."""
+    logs = np.log(np.asarray(found["ratio"], dtype=np.float64))
+    if len(logs) < 2:
+        return (math.exp(logs[0]) if len(logs) else math.nan), math.nan
+    return math.exp(logs.mean()), float(logs.std(ddof=1) / math.sqrt(len(logs)))
+
+
+def _too_few(found: pd.DataFrame) -> str:
+    fewest = math.ceil(math.log(1 - LEVEL) / math.log(1 - MOST_FALSE))
+    return f"fewer than {fewest} sessions can show nothing" if len(found) < fewest else ""
+
+
+def _leaves_out_1(found: pd.DataFrame) -> pd.Series[bool]:
+    return (found["low"] > 1) | (found["high"] < 1)
+
+
+def _share(which: pd.Series[bool]) -> float:
+    return float(which.mean()) if len(which) else 0.0
+
+
+# -- showing -------------------------------------------------------------------------------------------
+
+
+def verdict_table(found: pd.DataFrame) -> str:
+    """How often each verdict was given, and how often the interval lay on either side of 1."""
+    rows = [(str(verdict), found["verdict"] == verdict) for verdict in Verdict]
+    rows = [(name, which) for name, which in rows if which.any()]
+    rows += [("*interval above 1*", found["low"] > 1), ("*interval below 1*", found["high"] < 1)]
+    rows += [("*drift warning*", found["drifts"].astype(bool))]
+    return table(
+        ["verdict", "sessions", "share", "exact 95 % interval"],
+        [[name, int(which.sum()), percent(_share(which)), _exact(which)] for name, which in rows],
+    )
+
+
+def window_table(found: pd.DataFrame) -> str:
+    """Each window length; then what the spread at the default length makes of n blocks."""
+    heads = ["window", "blocks", "requests", "ratio", "spread", "interval", "lag-1", "took"]
+    lengths = table(heads, map(_window_line, _rows(found)))
+    default = default_window(found)
+    if default is None:
+        return lengths
+    title = (
+        f"With the spread of {default.spread:.3f} at {default.window_s:.1f} s, t·spread/√n of n blocks is:"
+    )
+    more = [[blocks, _interval(default.spread, blocks)] for blocks in BLOCKS_SHOWN]
+    return f"{lengths}\n{title}\n\n{table(['blocks', 'interval'], more)}"
+
+
+def default_window(found: pd.DataFrame) -> Session | None:
+    """The session with windows as long as a plan's by default; None when it was not reached."""
+    usual = from_flags.from_flags(from_flags.Flags()).duration_s or 0.0
+    return next((row for row in _rows(found) if math.isclose(row.window_s, usual, rel_tol=0.05)), None)
+
+
+def _window_line(row: Session) -> list[object]:
+    return [
+        f"{row.window_s:.2g} s",
+        row.blocks,
+        f"{row.requests:.0f}",
+        f"{row.ratio:.3f}",
+        f"{row.spread:.3f}",
+        _interval(row.spread, row.blocks),
+        f"{row.lag1:+.2f}",
+        f"{row.seconds:.0f} s",
+    ]
+
+
+def _interval(spread: float, blocks: int) -> str:
+    return f"±{percent(half_width(spread, blocks))}"
+
+
+def _rows(found: pd.DataFrame) -> list[Session]:
+    return [Session(**{str(name): value for name, value in row.items()}) for row in found.to_dict("records")]
+
+
+def say_twins(found: pd.DataFrame) -> str:
+    """How often the same code was called different, and whether blocks account for it."""
+    wrong = int(found["verdict"].isin(DIFFERENT).sum())
+    # what ratios vary by between sessions, against what the blocks within them tell
+    between = truth_of(found)[1] * math.sqrt(len(found))
+    within = math.sqrt(float((found["spread"] ** 2 / found["blocks"]).mean()))
+    return (
+        f"The same code against itself was called faster or slower in {wrong} of {len(found)} sessions; "
+        f"with 95 % confidence that happens in at most {percent(upper_bound(wrong, len(found)))} "
+        f"(one-sided, exact). The 95 % interval left 1 out in {percent(_share(_leaves_out_1(found)))}, "
+        f"where 5 % is nominal. Between sessions the ratio varies by {percent(between)} (standard "
+        f"deviation), and what blocks vary by would make it {percent(within)}: if that is less, a server "
+        f"has luck that it keeps for life, which no number of blocks averages away. {_each_session(found)}"
+    )
+
+
+def say_power(found: pd.DataFrame) -> str:
+    """What the truth was, and how often it was found."""
+    truth, error = truth_of(found)
+    return (
+        f"A sleep of {SLOWER_MS:g} ms after a 5 ms model makes the median latency {truth:.3f} times as long "
+        f"(geometric mean of all sessions, standard error {percent(error)}). With {found['blocks'].max()} "
+        f"blocks the interval lay above 1 in {percent(_share(found['low'] > 1))} of {len(found)} sessions, "
+        f"below 1 in {percent(_share(found['high'] < 1))}, and wholly beyond the margin of the verdict "
+        f"*slower* in {percent(_share(found['verdict'] == Verdict.SLOWER))}. {_each_session(found)}"
+    )
+
+
+def say_windows(found: pd.DataFrame) -> str:
+    """What shorter windows did to the spread of a block and to the interval."""
+    rows = _rows(found)
+    first, last = rows[0], rows[-1]
+    return (
+        f"From windows of {first.window_s:.2g} s to {last.window_s:.2g} s, measuring equally long, the "
+        f"spread of a block's log ratio went from {first.spread:.3f} to {last.spread:.3f}, and the interval "
+        f"from {_interval(first.spread, first.blocks)} ({first.blocks} blocks) to "
+        f"{_interval(last.spread, last.blocks)} ({last.blocks} blocks). With what each window takes to "
+        f"settle and to be saved, {first.seconds:.0f} s became {last.seconds:.0f} s. The drift warning "
+        f"fired for {sum(row.drifts for row in rows)} of {len(rows)} lengths."
+    )
+
+
+def _each_session(found: pd.DataFrame) -> str:
+    spread, seconds = found["spread"].median(), found["seconds"].median()
+    return f"In the median session a block's log ratio varies by {spread:.3f}, and it took {seconds:.1f} s."
+
+
+def _exact(which: pd.Series[bool]) -> str:
+    if not len(which):
+        return ""
+    bounds = scipy_stats.binomtest(int(which.sum()), len(which)).proportion_ci(LEVEL)
+    return f"{percent(bounds.low)} to {percent(bounds.high)}"

@@ -1,0 +1,199 @@
+"""Which test should decide a verdict with few blocks: false verdicts and power, simulated.
+
+A session compares one arm with its reference in `ROWS` figures that are not primary (metrics and loads), each
+by one log ratio a block. Holm's correction covers them. In the null sessions no figure differs; in the others
+one does, by `RATIOS`. Two tests are compared: Student's t over blocks, and sign flips, whose p cannot fall
+below 2/2^n. The primary figure is judged by its t interval alone, without a correction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats as scipy_stats
+
+from harness.analysis import stats
+from harness.analysis.stats import ALPHA, Floats
+from harness.evidence.check import Result
+from harness.evidence.studies import markdown
+from harness.evidence.studies.coverage import MEANS, Progress
+
+SYMMETRIC = ("normal", "t, 3 degrees of freedom")  # as log ratios of alike arms are, whatever their latencies
+Flags = npt.NDArray[np.bool_]
+
+BLOCKS = (6, 8, 12, 24)
+ROWS = 12
+SPREAD = 0.05  # of a block's log ratio
+RATIOS = (1.0, 1.05, 1.10, 1.50)
+FLIPS = 4096  # all of 12 blocks; of more blocks so many drawn
+DELTA = 0.05
+FALSE_AT_MOST = (
+    0.06  # of sessions without a difference, by the test in use: 5 % and the noise of 2,000 sessions
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One generator, number of blocks, rule and true ratio."""
+
+    generator: str
+    blocks: int
+    rule: str
+    ratio: float  # true, of the one figure that differs
+    sessions: int
+    called: (
+        float  # share of sessions with a verdict faster or slower: of any figure at ratio 1, else of that one
+    )
+    called_low: float  # exact binomial 95 % bounds
+    called_high: float
+    beyond: float  # share in which that verdict's interval lies beyond the margin of 5 % too
+
+
+def run(
+    sessions: int = 2000, blocks: Sequence[int] = BLOCKS, seed: int = 1, progress: Progress | None = None
+) -> pd.DataFrame:
+    """One `Row` per generator, number of blocks, ratio and rule; same arguments, same frame."""
+    cells = [(name, count, ratio) for name in MEANS for count in blocks for ratio in RATIOS]
+    rows: list[Row] = []
+    for done, (name, count, ratio) in enumerate(cells, start=1):
+        rows += _cell(name, count, ratio, sessions, np.random.default_rng([seed, done]))
+        if progress:
+            progress(done, len(cells))
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows])
+
+
+def _cell(
+    generator: str, blocks: int, ratio: float, sessions: int, rng: np.random.Generator
+) -> Iterator[Row]:
+    shape = (sessions * ROWS, blocks)
+    logs = SPREAD * MEANS[generator](rng, shape).reshape(sessions, ROWS, blocks)
+    logs[:, 0] += math.log(ratio)
+    low, high = stats.mean_interval(logs)
+    excludes = (low > 0) | (high < 0)
+    beyond = (low > math.log1p(DELTA)) | (high < -math.log1p(DELTA))
+    for rule, decide in RULES.items():
+        called = decide(logs, excludes)
+        judged = slice(0, 1) if ratio != 1 or rule == PRIMARY else slice(None)
+        yield _row(generator, blocks, rule, ratio, called[:, judged], beyond[:, judged])
+
+
+def _row(generator: str, blocks: int, rule: str, ratio: float, called: Flags, beyond: Flags) -> Row:
+    sessions_called = called.any(axis=1)
+    bounds = scipy_stats.binomtest(int(sessions_called.sum()), len(called)).proportion_ci(0.95)
+    return Row(
+        generator=generator,
+        blocks=blocks,
+        rule=rule,
+        ratio=ratio,
+        sessions=len(called),
+        called=float(sessions_called.mean()),
+        called_low=float(bounds.low),
+        called_high=float(bounds.high),
+        beyond=float((called & beyond).any(axis=1).mean()),
+    )
+
+
+# -- the rules -------------------------------------------------------------------------------------------
+
+
+def _by_interval(logs: Floats, excludes: Flags) -> Flags:  # noqa: ARG001 - the rules' signature
+    return excludes
+
+
+def _by_t(logs: Floats, excludes: Flags) -> Flags:
+    return excludes & (_holm(stats.t_test_p(logs)) < ALPHA)
+
+
+def _by_flips(logs: Floats, excludes: Flags) -> Flags:
+    return excludes & (_holm(_sign_flip_p(logs)) < ALPHA)
+
+
+PRIMARY = "interval alone (primary)"
+IN_USE = "t, Holm"
+RULES: dict[str, Callable[[Floats, Flags], Flags]] = {
+    PRIMARY: _by_interval,
+    IN_USE: _by_t,
+    "sign flips, Holm": _by_flips,
+}
+
+
+def _holm(ps: Floats) -> Floats:
+    return np.asarray(np.apply_along_axis(stats.holm, -1, ps))
+
+
+def _sign_flip_p(logs: Floats) -> Floats:
+    """Two-sided: the share of choices of signs whose sum is as large as the one seen."""
+    signs = _signs(logs.shape[-1])
+    seen = np.abs(logs.sum(axis=-1)) * (1 - 1e-12)
+    chunks = [
+        np.mean(np.abs(chunk @ signs) >= at_least[..., None], axis=-1)
+        for chunk, at_least in zip(np.array_split(logs, 50), np.array_split(seen, 50), strict=True)
+    ]
+    return np.concatenate(chunks)
+
+
+@functools.lru_cache(maxsize=1)
+def _signs(blocks: int) -> Floats:
+    """A column for each choice: all of them, or so many drawn; the one seen is the first."""
+    if 2**blocks <= FLIPS:
+        return np.asarray(1.0 - 2.0 * (np.arange(2**blocks) >> np.arange(blocks)[:, None] & 1))
+    drawn = 1.0 - 2.0 * np.random.default_rng(1).integers(2, size=(blocks, FLIPS))
+    drawn[:, 0] = 1.0
+    return np.asarray(drawn)
+
+
+# -- what is shown ---------------------------------------------------------------------------------------
+
+
+def table(frame: pd.DataFrame) -> str:
+    """A line per generator, number of blocks and rule; a column per true ratio."""
+    heads = ["block log ratios", "blocks", "rule", "false (ratio 1)", *(f"finds {r:g}" for r in RATIOS[1:])]
+    lines = []
+    for (generator, blocks, rule), cell in frame.groupby(["generator", "blocks", "rule"], sort=False):
+        called = cell.set_index("ratio")["called"]
+        lines.append([generator, blocks, rule, *(markdown.percent(called[ratio]) for ratio in RATIOS)])
+    return markdown.table(heads, lines)
+
+
+def say(frame: pd.DataFrame) -> str:
+    """The finding in words."""
+    calm = frame[frame["generator"].isin(SYMMETRIC)]
+    false, found = calm[calm["ratio"] == 1.0], calm[calm["ratio"] == RATIOS[-1]]
+    least = min(frame["blocks"])
+    told = {
+        rule: (
+            false.loc[false["rule"] == rule, "called"].max(),
+            found.loc[(found["rule"] == rule) & (found["blocks"] == least), "called"].min(),
+        )
+        for rule in RULES
+        if rule != PRIMARY
+    }
+    said = "; ".join(
+        f"{rule}: a false verdict in {markdown.percent(worst)} of sessions at most, and a ratio of "
+        f"{RATIOS[-1]:g} found in {markdown.percent(least_found)} or more with {least} blocks"
+        for rule, (worst, least_found) in told.items()
+    )
+    return (
+        f"Of {ROWS} figures that are not primary, where blocks are independent and symmetric: {said}. Skewed "
+        "or drifting blocks make every rule too bold; a run warns of drift."
+    )
+
+
+def judge(frame: pd.DataFrame) -> list[Result]:
+    """The rule in use: few false verdicts where the blocks are symmetric, at every number of blocks."""
+    rows = frame[frame["generator"].isin(SYMMETRIC) & (frame["rule"] == IN_USE) & (frame["ratio"] == 1.0)]
+    shown = ", ".join(f"{row.called:.1%} ({row.blocks})" for row in rows.itertuples())
+    return [
+        Result(
+            "false verdicts",
+            f"{IN_USE}: in {FALSE_AT_MOST:.0%} of sessions at most, where nothing differs",
+            f"{shown} of (blocks)",
+            len(rows) > 0 and bool((rows["called"] <= FALSE_AT_MOST).all()),
+        )
+    ]

@@ -1,0 +1,1 @@
+"""What to run: plans from files and flags, checked. Imports `workloads`, `results` and all below."""

@@ -1,0 +1,84 @@
+"""Plans from files: built in (`harness/data/plans`), or a user's own TOML file; checked alike."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness import workloads
+from harness.errors import HarnessError, UsageError, shortened
+from harness.plans import plan_checks
+from harness.plans.plan import Plan
+from harness.system import packaged, text_files, toml
+from harness.wire.options import explain
+from harness.workloads.io import kinds
+
+_BUILT_IN = files("harness") / "data" / "plans"
+
+
+def names() -> list[str]:
+    """The built-in plans."""
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in _BUILT_IN.iterdir() if entry.name.endswith(".toml")
+    )
+
+
+def load(name_or_path: str) -> Plan:
+    """A built-in plan by name, or a TOML file by path. Raises UsageError that says which key is wrong."""
+    return make(_parse(_read(name_or_path), name_or_path), source=f"plan {shortened(name_or_path)!r}")
+
+
+def make(data: dict[str, Any], *, source: str) -> Plan:
+    """A checked plan from plain data; `source` is how messages call it."""
+    try:
+        plan = Plan.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(f"The {source} is not valid: {explain(error)}", stage="plan") from error
+    if plan.claims is not None:
+        packaged.check(plan.claims)
+    workloads.check(plan.workload)
+    if plan.runs_elsewhere:
+        plan_checks.check_headers(plan.ask, stage="plan")
+        return plan
+    kinds.check(plan.workload)
+    for arm in plan.arms:
+        plan_checks.check_strategy(arm)
+        plan_checks.check_workload(arm, plan.workload)
+    return plan
+
+
+def built_in(name: str) -> Plan | None:
+    """The plan of that name as its file says it, whatever can work on this machine; None: there is none."""
+    return Plan.model_validate(_parse(_read(name), name)) if name in names() else None
+
+
+def restore(recorded: dict[str, Any]) -> Plan:
+    """The plan in a run.json; HarnessError when this version knows no such plan."""
+    try:
+        return Plan.model_validate(recorded)
+    except ValidationError as error:
+        raise HarnessError(f"The recorded plan cannot be read: {explain(error)}", stage="plan") from error
+
+
+def _read(name_or_path: str) -> str:
+    if name_or_path in names():
+        return (_BUILT_IN / f"{name_or_path}.toml").read_text(encoding="utf-8")
+    path = Path(name_or_path)
+    if path.suffix != ".toml" and not os.path.lexists(path):
+        near = difflib.get_close_matches(name_or_path, names(), n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(names())}."
+        raise UsageError(
+            f"There is no plan {shortened(name_or_path)!r}.",
+            stage="plan",
+            hint=f"{hint} A TOML file works too.",
+        )
+    return text_files.read_text(path, "plan", toml.MOST_BYTES)
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    return toml.parse(text, f"The plan {shortened(source)!r}", "plan")

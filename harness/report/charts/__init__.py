@@ -1,0 +1,1 @@
+"""A run in pictures. Pure: frames go in, matplotlib figures come out."""

@@ -1,0 +1,244 @@
+"""The claims in one picture: published, measured with its interval, and the bounds that decide.
+
+Pure: a DataFrame goes in, a matplotlib `Figure` comes out. What carries meaning differs in shape or in words,
+so it survives grey printing: a diamond was published, a square measured, and the grey band would confirm.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from harness.analysis import stats
+from harness.report.charts.charts import (
+    _GREY,
+    _MARK_COLOUR,
+    _SMALL_PT,
+    _TEXT_PT,
+    Floats,
+    _log_axis,
+    _page,
+    _positive,
+    _sorry,
+)
+from harness.report.charts.literal_page import label
+from harness.verdicts import claims
+
+_INK = "#00324F"
+_BAND = "#E4E4E4"
+_BAND_EDGE = "#8C8C8C"
+_VERDICT_INK = {claims.CONFIRMED: "#1B6E3A", claims.REFUTED: "#A3200D"}
+
+_LABEL_CHARS, _TEXT_CHARS = 44, 108  # of a check's name, and of a claim's words
+_LINE_IN, _GAP_IN = 0.18, 0.13
+_APART_IN = 0.085  # published above the middle of its row, measured below: they often coincide
+_ABOVE_IN, _BELOW_IN = 0.3, 0.55  # of the rows: ticks and headings; ticks and the axis's name
+_LEFT, _RIGHT = 0.36, 0.735  # of the page's width, between which the axis lies
+
+
+class _Row(NamedTuple):
+    """One line of the chart: a claim's words, or one of its checks."""
+
+    lines: list[str]
+    check: dict[Any, Any] | None  # None: a claim
+    verdict: str
+
+    @property
+    def height_in(self) -> float:
+        shown = max(len(self.lines), 2) if self.check is not None else len(self.lines)
+        return shown * _LINE_IN + _GAP_IN
+
+
+def forest(evaluated: pd.DataFrame) -> Figure:
+    """The forest chart of `claims.evaluate`: one row a check, under its claim, on one log scale.
+
+    Left the check, on the axis the published ratio, the measured one with its interval, and a band where the
+    bounds hold; right the figures and the verdict in words. A check that does not decide is lighter, and its
+    verdict in brackets. What was not measured has its band and its published figure all the same.
+    """
+    if evaluated.empty:
+        return _sorry("No claims to judge.")
+    rows = list(_rows(evaluated))
+    height = sum(row.height_in for row in rows)
+    fig = _page(
+        "The article's claims: published and measured",
+        "Confirmed: the whole interval lies inside the band. Refuted: all of it lies outside.\n"
+        "A verdict in brackets stands beside the claim's and does not decide it.",
+        _caption(evaluated),
+        height_in=height + _ABOVE_IN + _BELOW_IN,
+        handles=_legend(),
+    )
+    fig.set_layout_engine("none")
+    ax = _axis(fig, evaluated, height)
+    at = 0.0
+    for place, said, side in ((_RIGHT + 0.015, "measured", "left"), (0.985, "verdict", "right")):
+        _write(ax, place, -0.16, said, color=_GREY, ha=side)
+    for row in rows:
+        _draw(ax, row, at)
+        at += row.height_in
+    return fig
+
+
+def _rows(evaluated: pd.DataFrame) -> Iterable[_Row]:
+    together = claims.verdicts(evaluated).set_index("claim")["verdict"]
+    for claim, checks in evaluated.groupby("claim", sort=False):
+        words = f"{claim}  {checks['text'].iloc[0]}"
+        yield _Row(textwrap.wrap(words, _TEXT_CHARS), None, str(together[claim]))
+        for check in checks.to_dict("records"):
+            yield _Row(textwrap.wrap(str(check["check"]), _LABEL_CHARS), check, str(check["verdict"]))
+
+
+def _caption(evaluated: pd.DataFrame) -> str:
+    blocks = evaluated.loc[evaluated["blocks"] > 0, "blocks"]
+    if blocks.empty:
+        return "Nothing was measured for these claims."
+    fewest, most = blocks.min(), blocks.max()
+    over = f"{most}" if fewest == most else f"{fewest} to {most}"
+    said = f"Intervals at 95 %, over {over} blocks"
+    if (evaluated["level"] > stats.LEVEL).any():
+        said += "; wider where any one of several combinations may refute"
+    return f"{said}."
+
+
+def _legend() -> list[Artist]:
+    return [
+        Line2D([], [], label="published", **_published_style()),
+        Line2D([], [], label="measured, with interval", linewidth=2.2, **_measured_style(_INK)),
+        Patch(facecolor=_BAND, edgecolor=_BAND_EDGE, linewidth=0.8, label="holds here"),
+    ]
+
+
+def _published_style() -> dict[str, Any]:
+    hollow = {"markerfacecolor": "white", "markeredgecolor": _MARK_COLOUR, "markeredgewidth": 1.8}
+    return {"marker": "D", "linestyle": "", "markersize": 7, **hollow}
+
+
+def _measured_style(ink: str) -> dict[str, Any]:
+    return {"color": ink, "marker": "s", "markersize": 6.5, "markeredgewidth": 0}
+
+
+def _axis(fig: Figure, evaluated: pd.DataFrame, height: float) -> Axes:
+    """Its y axis counts inches from the top, so that a row is as high as its words."""
+    page = fig.get_size_inches()[1]
+    foot = _foot_in(fig) + _BELOW_IN
+    ax = fig.add_axes((_LEFT, foot / page, _RIGHT - _LEFT, height / page))
+    _log_axis(ax, "x", _all_ratios(evaluated))
+    ax.set_ylim(height, 0)
+    ax.set_yticks([])
+    ax.spines[["left", "right"]].set_visible(False)
+    ax.tick_params(labelsize=_SMALL_PT, top=True, labeltop=True)
+    ax.set_axisbelow(True)
+    ax.xaxis.grid(True, color="#EEEEEE", linewidth=0.8)
+    ax.axvline(1, color=_BAND_EDGE, linewidth=1.0, zorder=1)
+    ax.set_xlabel("ratio (log scale)", fontsize=_TEXT_PT)
+    return ax
+
+
+def _foot_in(fig: Figure) -> float:
+    """Where the page's caption ends."""
+    caption = fig.texts[-1].get_text()
+    return 0.2 + 0.17 * (caption.count("\n") + 1)
+
+
+def _all_ratios(evaluated: pd.DataFrame) -> Floats:
+    names = ["published", "measured", "low", "high", "at_least", "at_most"]
+    return np.append(_positive(evaluated[names].to_numpy(dtype=float).ravel()), 1.0)
+
+
+def _draw(ax: Axes, row: _Row, at: float) -> None:
+    if row.check is None:
+        _draw_claim(ax, row, at)
+    else:
+        _draw_check(ax, row, row.check, at)
+
+
+def _draw_claim(ax: Axes, row: _Row, at: float) -> None:
+    """Its words over the whole width, on white, with a rule above them."""
+    ax.axhspan(at, at + row.height_in, facecolor="white", edgecolor="none", zorder=1.5)
+    if at > 0:
+        ends = [_across(0.015), _across(0.985)]
+        ax.plot(
+            ends, [at] * 2, transform=ax.get_yaxis_transform(), color="#BBBBBB", linewidth=0.8, clip_on=False
+        )
+    _write(ax, 0.015, at + row.height_in / 2 + 0.03, "\n".join(row.lines), fontweight="bold")
+
+
+def _draw_check(ax: Axes, row: _Row, check: dict[Any, Any], at: float) -> None:
+    ink = _INK if check["decides"] else "#6F8796"
+    middle = at + row.height_in / 2
+    _draw_band(ax, check, at + 0.04, row.height_in - 0.08)
+    if math.isfinite(check["published"]):
+        ax.plot(check["published"], middle - _APART_IN, zorder=4, **_published_style())
+    if math.isfinite(check["measured"]):
+        _draw_measured(ax, check, middle + _APART_IN, ink)
+    _write(ax, 0.035, middle, "\n".join(row.lines), color="black" if check["decides"] else _GREY)
+    _write_verdict(ax, row, check, middle)
+
+
+def _draw_measured(ax: Axes, check: dict[Any, Any], at: float, ink: str) -> None:
+    ends = [check["low"], check["high"]]
+    ax.plot(ends, [at] * 2, color=ink, linewidth=2.2, zorder=5)
+    ax.plot(ends, [at] * 2, "|", color=ink, markersize=8, markeredgewidth=1.6, zorder=5)
+    ax.plot(check["measured"], at, zorder=6, **_measured_style(ink))
+
+
+def _draw_band(ax: Axes, check: dict[Any, Any], top: float, height: float) -> None:
+    """Where the bounds hold, up to the axis's end on an open side; an edge marks each bound."""
+    left, right = ax.get_xlim()
+    bounds = [check["at_least"], check["at_most"]]
+    begin, end = (
+        edge if math.isnan(bound) else bound for bound, edge in zip(bounds, (left, right), strict=True)
+    )
+    ax.add_patch(Rectangle((begin, top), end - begin, height, facecolor=_BAND, edgecolor="none", zorder=2))
+    for bound in bounds:
+        if not math.isnan(bound):
+            ax.plot([bound] * 2, [top, top + height], color=_BAND_EDGE, linewidth=1.4, zorder=3)
+
+
+def _write_verdict(ax: Axes, row: _Row, check: dict[Any, Any], middle: float) -> None:
+    decides = bool(check["decides"])
+    said = row.verdict if decides else f"({row.verdict})"
+    ink = _VERDICT_INK.get(row.verdict, "black") if decides else _GREY
+    _write(ax, _RIGHT + 0.015, middle, _figures(check), color="black" if decides else _GREY)
+    _write(ax, 0.985, middle, said, color=ink, fontweight="bold" if decides else "normal", ha="right")
+
+
+def _figures(check: dict[Any, Any]) -> str:
+    if not math.isfinite(check["measured"]):
+        return "-"
+    ratio = _number(check["measured"])
+    if not math.isfinite(check["low"] + check["high"]):
+        return ratio
+    return f"{ratio}\n{_number(check['low'])} to {_number(check['high'])}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def _write(ax: Axes, page_x: float, y: float, said: str, **style: Any) -> None:
+    """Words at a place of the page's width, at a height of the axis."""
+    style = {"fontsize": _SMALL_PT, "va": "center", "linespacing": 1.15, "zorder": 7, **style}
+    ax.text(
+        _across(page_x),
+        y,
+        "\n".join(label(line, _TEXT_CHARS) for line in said.split("\n")),
+        transform=ax.get_yaxis_transform(),
+        clip_on=False,
+        **style,
+    )
+
+
+def _across(page_x: float) -> float:
+    """A place of the page's width, in widths of the axis from its left end."""
+    return (page_x - _LEFT) / (_RIGHT - _LEFT)

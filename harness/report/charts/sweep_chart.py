@@ -1,0 +1,159 @@
+"""A sweep in one picture. Pure: what `harness.report.sweep` found goes in, a matplotlib `Figure` comes out.
+
+One axis is a line with intervals, two are a line for each value of the second; of more, the settings stand in
+a list, the best first. Strategies, where there are several, count as an axis. Lines differ in marker and dash
+as well as in colour, so they survive grey printing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from harness.report.charts.charts import (
+    _MARK_COLOUR,
+    _SMALL_PT,
+    _TEXT_PT,
+    _arm_rows,
+    _page,
+    _positive,
+    _sorry,
+    _tidy,
+)
+from harness.report.charts.literal_page import label
+from harness.report.ranking import users
+from harness.report.sweep import BEST, RIVAL, Swept, words
+from harness.verdicts import best_arm
+
+_INK = "#005A91"
+_LOOKS = (
+    {"color": "#005A91", "marker": "o", "linestyle": "-"},
+    {"color": "#D55E00", "marker": "s", "linestyle": "--"},
+    {"color": "#E69F00", "marker": "D", "linestyle": "-."},
+    {"color": "#111111", "marker": "^", "linestyle": ":"},
+    {"color": "#56B4E9", "marker": "v", "linestyle": "-"},
+    {"color": "#7A7A7A", "marker": "P", "linestyle": "--"},
+)
+_MOST_LISTED = 40
+
+
+def chart(swept: Swept) -> Figure:
+    """The figure by which the best was chosen, with its interval, for each setting under that load."""
+    here = swept.table[swept.table["load"] == swept.load]
+    name = "throughput_per_s" if swept.metric is best_arm.RATES else "latency_p50_ms"
+    figure = here[name].astype(float)
+    here = here[np.isfinite(figure) & (figure > 0)]
+    if here.empty:
+        return _sorry("No setting of the sweep gave good answers.")
+    figures = here.assign(
+        **{end: here[f"{name}{column}"] for end, column in (("at", ""), ("low", "_low"), ("high", "_high"))}
+    )
+    if len(swept.axes) > 2 or (len(swept.axes) == 2 and len(set(here[swept.axes[1]])) > len(_LOOKS)):
+        return _listed(swept, figures)
+    return _lines(swept, figures)
+
+
+def _lines(swept: Swept, here: pd.DataFrame) -> Figure:
+    """Along the axis of most values; a line for each value of the other."""
+    along, *others = sorted(swept.axes, key=lambda axis: (axis == "strategy", -here[axis].nunique()))
+    lines = list(dict.fromkeys(here[others[0]])) if others else [None]
+    handles: list[Artist] = [
+        Line2D([], [], label=label(f"{others[0]} = {value}"), markersize=8, **_look(number))
+        for number, value in enumerate(lines)
+        if value is not None
+    ]
+    fig = _titled(swept, height_in=4.6, handles=handles)
+    ax = fig.subplots()
+    ticks = _in_order(here[along])
+    for number, value in enumerate(lines):
+        mine = here if value is None else here[here[others[0]] == value]
+        _draw_line(ax, mine.set_index(along), ticks, number, len(lines))
+    ax.set_xticks(range(len(ticks)), [label(str(tick)) for tick in ticks])
+    ax.set_xlim(-0.5, len(ticks) - 0.5)
+    ax.set_ylim(0, 1.08 * float(_positive(here[["at", "high"]].to_numpy(dtype=float)).max()))
+    _tidy(ax, grid="y")
+    ax.set_xlabel(label(along), fontsize=_TEXT_PT)
+    ax.set_ylabel(_unit(swept), fontsize=_TEXT_PT)
+    return fig
+
+
+def _draw_line(ax: Axes, rows: pd.DataFrame, ticks: list[Any], number: int, lines: int) -> None:
+    """Beside each other where there are several, so that intervals do not hide each other."""
+    aside = 0.06 * (number - (lines - 1) / 2)
+    known = [tick for tick in ticks if tick in rows.index]
+    at = [ticks.index(tick) + aside for tick in known]
+    ordered = rows.loc[known]
+    ax.plot(at, ordered["at"], markersize=8, linewidth=1.6, **_look(number))
+    ax.vlines(at, ordered["low"], ordered["high"], color=_look(number)["color"], linewidth=2.2)
+
+
+def _listed(swept: Swept, here: pd.DataFrame) -> Figure:
+    shown = here.head(_MOST_LISTED)
+    names = [
+        words({axis: value for axis, value in row.items() if value != ""}, swept.axes)
+        for row in _dicts(shown)
+    ]
+    left_out = f" The first {_MOST_LISTED} of {len(here)} settings." if len(here) > len(shown) else ""
+    fig = _titled(swept, height_in=1.0 + 0.3 * len(shown), handles=_marks(), more=left_out)
+    ax = fig.subplots()
+    for row, told in enumerate(_dicts(shown)):
+        look = _mark(str(told["place"]))
+        ax.hlines(row, told["low"], told["high"], color=look["color"], linewidth=2.2)
+        ax.plot(told["at"], row, markersize=7, **look)
+    _arm_rows(ax, names)
+    ax.tick_params(labelsize=_SMALL_PT)
+    ax.set_xlim(left=0)
+    ax.set_xlabel(_unit(swept), fontsize=_TEXT_PT)
+    return fig
+
+
+def _marks() -> list[Artist]:
+    return [Line2D([], [], label=place, markersize=8, **_mark(place)) for place in (BEST, RIVAL, "other")]
+
+
+def _mark(place: str) -> dict[str, Any]:
+    if place == BEST:
+        return {"color": _MARK_COLOUR, "marker": "D", "linestyle": ""}
+    return {
+        "color": _INK,
+        "marker": "o",
+        "linestyle": "",
+        "markerfacecolor": "white" if place == RIVAL else _INK,
+    }
+
+
+def _titled(swept: Swept, *, height_in: float, handles: list[Artist], more: str = "") -> Figure:
+    return _page(
+        f"What the settings come to, {users(swept.load)}",
+        f"{'Throughput' if swept.metric is best_arm.RATES else 'Median latency'} of each setting: "
+        "geometric mean over blocks, with its 95 % interval.",
+        f"The intervals are each setting's own; the comparison within blocks is finer.{more}",
+        height_in=height_in,
+        handles=handles,
+    )
+
+
+def _look(number: int) -> dict[str, Any]:
+    return dict(_LOOKS[number % len(_LOOKS)])
+
+
+def _unit(swept: Swept) -> str:
+    return "requests/s" if swept.metric is best_arm.RATES else "ms"
+
+
+def _in_order(values: pd.Series[Any]) -> list[Any]:
+    """Numbers by size, anything else as it comes."""
+    found = list(dict.fromkeys(values))
+    numbers = [one for one in found if isinstance(one, int | float) and not math.isnan(one)]
+    return sorted(found) if len(numbers) == len(found) else found
+
+
+def _dicts(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]

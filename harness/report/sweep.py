@@ -1,0 +1,416 @@
+"""What a sweep found: its settings, the best first, and what each axis does on average over the others.
+
+Pure: frames in, frames and sentences out, no disk. The unit is the block; every setting is in every block.
+Which setting is the best, and which cannot be told from it: `harness.report.choice`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from harness.analysis import stats
+from harness.analysis.stats import ALPHA, Effect, Verdict
+from harness.report import choice, ranking
+from harness.report.choice import Choice, Why
+from harness.report.ranking import ratio_words, users
+from harness.verdicts import best_arm, same_work
+from harness.verdicts.best_arm import LATENCIES, RATES
+from harness.verdicts.comparison import Metric, Rules, Side
+
+BEST, RIVAL, BEATEN, LEFT_OUT, WITHHELD = "best", "not told apart", "beaten", "left out", "withheld"
+STALLS = "holds the event loop"  # whatever its figure
+UNJUDGED = "not judged"  # alone in its work, or of too few blocks
+STRATEGY = "strategy"
+
+FIGURES = [
+    f"{name}{end}"
+    for name in ("throughput_per_s", "latency_p50_ms", "latency_p99_ms")
+    for end in ("", "_low", "_high")
+]
+EFFECTS = [
+    "axis",
+    "value",
+    "against",  # the axis's first value
+    "load",
+    "metric",
+    "ratio",  # geometric mean over the settings of the other axes that have both values
+    "low",
+    "high",
+    "least",  # … and of one such setting, at least and at most: far apart, the axes depend on each other
+    "most",
+    "settings",  # pairs of settings that differ in this axis only
+    "blocks",
+    "p_holm",  # over the rows of one metric
+    "verdict",
+]
+
+
+class Inputs(NamedTuple):
+    """What a report has found of the run."""
+
+    side: Side
+    tables: ranking.Tables
+    summary: pd.DataFrame  # of all arms: those of other work too
+    record: Mapping[str, Any]
+    reference: str
+    rules: Rules
+    withheld: str  # why nothing may be judged; "" when it may
+
+
+@dataclasses.dataclass(frozen=True)
+class Swept:
+    """What came of it. `table`: a row per setting and load; `effects`: a row per axis, value and metric."""
+
+    axes: tuple[str, ...]  # the columns of `table` that say a setting
+    load: str  # under which the best is chosen
+    metric: Metric  # by which
+    # place, arm, the axes, load, `FIGURES`, client_limited, cpu_ms_per_request, memory_uss_mb, failed_trials
+    table: pd.DataFrame
+    effects: pd.DataFrame  # EFFECTS
+    sentences: tuple[str, ...]  # the best, of each kind of work
+
+
+def of(found: Inputs, chosen: Choice) -> Swept | None:
+    """What the sweep in `record` found; None when there was none, or nothing of it was measured.
+
+    `chosen` is the report's choice.
+    """
+    swept = (found.record.get("plan") or {}).get("sweep")
+    if not swept or found.summary.empty:
+        return None
+    settings = _settings(found.record, swept["settings"])
+    summary = found.summary[found.summary["arm"].isin(list(settings))]
+    if summary.empty:
+        return None
+    axes = tuple(name for name in (STRATEGY, *swept["axes"]) if name != STRATEGY or _several(settings))
+    load, metric = (chosen.load, chosen.metric) if chosen.load else best_arm.decisive(summary)
+    groups = _groups(found, list(settings), chosen)
+    table = _table(found, summary, settings, axes, _places(found, settings, groups))
+    order = {arm: place for place, arm in enumerate(_by_figure(table, load, metric))}
+    table = table.sort_values(
+        ["load", "arm"],
+        key=lambda cells: cells.map(order) if cells.name == "arm" else cells.ne(load),
+        kind="stable",
+    )
+    return Swept(
+        axes=axes,
+        load=load,
+        metric=metric,
+        table=table.reset_index(drop=True),
+        effects=_effects(found, settings, axes, load),
+        sentences=tuple(
+            _sentence(found, group, settings, axes) for group in (groups[:1] if found.withheld else groups)
+        ),
+    )
+
+
+def words(setting: Mapping[str, Any], axes: tuple[str, ...]) -> str:
+    """A setting for people: workers=2, torch_threads=1."""
+    said = [f"{name}={setting[name]}" for name in axes if name in setting and name != STRATEGY]
+    return ", ".join([*([str(setting[STRATEGY])] if STRATEGY in axes else []), *said])
+
+
+def _settings(record: Mapping[str, Any], told: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Arm → axis → value, its strategy included."""
+    planned = {arm["name"]: arm.get("strategy", "") for arm in record["plan"].get("arms", [])}
+    return {arm: {STRATEGY: planned[arm], **said} for arm, said in told.items() if arm in planned}
+
+
+def _several(settings: Mapping[str, Mapping[str, Any]]) -> bool:
+    return len({said[STRATEGY] for said in settings.values()}) > 1
+
+
+# -- the best ------------------------------------------------------------------------------------------
+
+
+class _Group(NamedTuple):
+    """Settings that do the same work, and the choice among them."""
+
+    arms: list[str]
+    reference: str  # the plan's, or the first of them
+    choice: Choice
+
+
+def _groups(found: Inputs, arms: list[str], chosen: Choice) -> list[_Group]:
+    """The choice of each kind of work: that a model of half the size is faster is no merit of a setting.
+
+    The report's own choice is that of the kind that its reference belongs to.
+    """
+    groups: list[list[str]] = []
+    for arm in arms:
+        same = (group for group in groups if not same_work.other_work(found.record, group[0], [arm]))
+        group = next(same, None)
+        if group is None:
+            groups.append([arm])
+        else:
+            group.append(arm)
+    return [_group(found, group, chosen) for group in groups]
+
+
+def _group(found: Inputs, arms: list[str], chosen: Choice) -> _Group:
+    if found.reference in arms:
+        return _Group(arms, found.reference, chosen)
+    tables = dataclasses.replace(found.tables, summary=found.summary[found.summary["arm"].isin(arms)])
+    inputs = choice.Inputs(tables, found.record, arms[0], found.side, found.rules, found.withheld)
+    return _Group(arms, arms[0], choice.of(inputs))
+
+
+def _places(found: Inputs, settings: Mapping[str, Any], groups: list[_Group]) -> dict[str, str]:
+    if found.withheld:
+        return dict.fromkeys(settings, WITHHELD)
+    places = dict.fromkeys(settings, LEFT_OUT)
+    for group in groups:
+        chosen = group.choice
+        if chosen.why in (Why.ONE_ARM, Why.TOO_FEW_BLOCKS):
+            places |= dict.fromkeys(group.arms, UNJUDGED)
+        places |= dict.fromkeys(chosen.judged, BEATEN)
+        if chosen.take not in chosen.stalls:
+            places |= dict.fromkeys(chosen.stalls, STALLS)
+        places |= dict.fromkeys([*chosen.unsettled, *chosen.equivalent], RIVAL)
+        places |= {chosen.take: BEST} if chosen.take else {}
+    return places
+
+
+def _sentence(
+    found: Inputs, group: _Group, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]
+) -> str:
+    chosen = group.choice
+    if found.withheld:
+        return "No setting is called the best, as the session is noisy."
+    if not chosen.take:
+        return _none(group, settings, axes)
+    name, metric = words(settings[chosen.take], axes), chosen.metric
+    value = _value(chosen, chosen.take)
+    unit = "requests/s" if metric is RATES else "ms (median)"
+    bound = ("at least " if metric is RATES else "at most ") if chosen.take in chosen.limited else ""
+    shown = f"{bound}{_number(value.ratio)} {unit}{_interval(value, _number)}"
+    parts = [
+        f"Best: {name}: {shown} at {users(chosen.load)}",
+        _gain(group, words(settings[group.reference], axes)),
+        _not_told_apart(chosen, settings, axes),
+        _luck(chosen),
+        _limit(chosen),
+    ]
+    return f"{'; '.join(filter(None, parts))}."
+
+
+def _none(group: _Group, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> str:
+    """Why no setting of a kind is the best."""
+    if group.choice.why is Why.ONE_ARM:
+        return f"Nothing is compared with {words(settings[group.arms[0]], axes)}: it alone does its work."
+    if group.choice.why is Why.TOO_FEW_BLOCKS:
+        return f"No setting is called the best: {group.choice.blocks} blocks are too few to tell."
+    at = f" at {users(group.choice.load)}" if group.choice.load else ""
+    return f"No setting gave good answers in every block{at}, so none is the best."
+
+
+def _value(chosen: Choice, arm: str) -> Effect:
+    """The arm's own figure over blocks, as the table has it."""
+    sign = -1.0 if chosen.metric.lower_is_better else 1.0
+    return stats.effect(sign * chosen.logs[arm].dropna())
+
+
+def _gain(group: _Group, reference: str) -> str:
+    """Over the first setting: the mean of the blocks' log ratios, as in the comparisons."""
+    chosen = group.choice
+    if chosen.take == group.reference:
+        return "that is the setting the others are compared with" if len(group.arms) > 1 else ""
+    effect = chosen.over(chosen.take, group.reference)
+    if effect is None:
+        return ""
+    times = ratio_words(effect.ratio, effect.low, effect.high)
+    return f"{chosen.bound(chosen.take, group.reference)}{times} that of {reference}"
+
+
+def _luck(chosen: Choice) -> str:
+    if chosen.luck < choice.WORTH_SAYING_LUCK:
+        return ""
+    return (
+        f"about {100 * chosen.luck:.0f} % of its figure is the luck of being the best of {len(chosen.judged)}"
+    )
+
+
+def _limit(chosen: Choice) -> str:
+    if not chosen.limited:
+        return ""
+    settings = "setting" if len(chosen.limited) == 1 else "settings"
+    return f"the client limits {len(chosen.limited)} {settings}, whose figures are bounds"
+
+
+def _not_told_apart(chosen: Choice, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> str:
+    rivals = [*chosen.unsettled, *chosen.equivalent]
+    if not rivals and chosen.fastest in chosen.stalls and chosen.take not in chosen.stalls:
+        return f"{words(settings[chosen.fastest], axes)} is quicker, but holds the event loop"
+    if not rivals:
+        return "told apart from all others" if len(chosen.judged) > 1 else ""
+    named = [words(settings[arm], axes) for arm in rivals[:3]]
+    more = len(rivals) - len(named)
+    tail = f" and {more} more" if more else ""
+    return f"not told apart in {chosen.blocks} blocks from: {' / '.join(named)}{tail}"
+
+
+# -- the settings --------------------------------------------------------------------------------------
+
+
+def _table(
+    found: Inputs,
+    summary: pd.DataFrame,
+    settings: Mapping[str, Mapping[str, Any]],
+    axes: tuple[str, ...],
+    places: Mapping[str, str],
+) -> pd.DataFrame:
+    told = summary.merge(found.tables.costs, on=["arm", "load"], how="left").to_dict("records")
+    kept = ["cpu_ms_per_request", "memory_uss_mb", "failed_trials"]
+    rows = [
+        {
+            "place": places[str(row["arm"])],
+            "arm": row["arm"],
+            **{axis: settings[str(row["arm"])].get(axis, "") for axis in axes},
+            "load": row["load"],
+            **_figures(found, str(row["arm"]), str(row["load"])),
+            "client_limited": (str(row["arm"]), str(row["load"])) in found.side.limited,
+            **{name: row[name] for name in kept},
+        }
+        for row in told
+    ]
+    return pd.DataFrame(rows, columns=["place", "arm", *axes, "load", *FIGURES, "client_limited", *kept])
+
+
+def _figures(found: Inputs, arm: str, load: str) -> dict[str, float]:
+    cell = found.side.cell(arm, load)
+    rate, latency = (_middle(cell.by_block(metric)) for metric in (RATES, LATENCIES))
+    return dict(zip(FIGURES, (*rate, *latency, *_p99(cell.latencies(cell.blocks))), strict=True))
+
+
+def _middle(by_block: pd.Series[float]) -> tuple[float, float, float]:
+    """The geometric mean over blocks, with its interval."""
+    with np.errstate(divide="ignore"):
+        effect = stats.effect(np.log(by_block.to_numpy(dtype=np.float64)))
+    return effect.ratio, effect.low, effect.high
+
+
+def _p99(pool: stats.Pool) -> tuple[float, float, float]:
+    """Of the pooled requests; NaN where they are too few."""
+    blocks = len(pool.blocks)
+    if sum(map(len, pool.blocks)) < stats.FEWEST_REQUESTS[99]:
+        return math.nan, math.nan, math.nan
+    low, high = stats.tail_interval(np.log(pool.resampled(99, 1)), blocks)
+    return pool.whole(99), math.exp(low), math.exp(high)
+
+
+def _by_figure(table: pd.DataFrame, load: str, metric: Metric) -> list[str]:
+    """The arms, the best first; those left out last."""
+    here = table[table["load"] == load]
+    name = "throughput_per_s" if metric is RATES else "latency_p50_ms"
+    here = here.assign(_last=here["place"].eq(LEFT_OUT))
+    return list(
+        here.sort_values(["_last", name], ascending=[True, metric.lower_is_better], kind="stable")["arm"]
+    )
+
+
+# -- the axes ------------------------------------------------------------------------------------------
+
+
+def _effects(
+    found: Inputs, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...], load: str
+) -> pd.DataFrame:
+    rows = [row for metric in (RATES, LATENCIES) for row in _of_metric(found, settings, axes, load, metric)]
+    return pd.DataFrame(rows, columns=EFFECTS)
+
+
+def _of_metric(
+    found: Inputs, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...], load: str, metric: Metric
+) -> list[dict[str, Any]]:
+    sound = [arm for arm in settings if _is_sound(found, arm, load)]
+    figures = best_arm.figures(found.side, sound, load, metric)
+    sign = -1.0 if metric.lower_is_better else 1.0
+    logs = figures.replace([math.inf, -math.inf], math.nan).dropna() * sign
+    known = {arm: said for arm, said in settings.items() if arm in logs.columns and len(logs)}
+    rows = [
+        _effect(found, logs, axis, value, first, pairs, load, metric) | {"load": load, "metric": metric.name}
+        for axis in axes
+        for first, value in _steps(known, axis)
+        if (pairs := _pairs(known, axis, first, value))
+    ]
+    for row, p in zip(rows, stats.holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = float(p)
+        if str(row["verdict"]).startswith((Verdict.FASTER, Verdict.SLOWER)) and not p < ALPHA:
+            row["verdict"] = Verdict.INCONCLUSIVE
+    return rows
+
+
+def _is_sound(found: Inputs, arm: str, load: str) -> bool:
+    """Whether some request of the setting's median block was answered well."""
+    rows = found.summary[(found.summary["arm"] == arm) & (found.summary["load"] == load)]
+    return len(rows) > 0 and bool((rows["latency_p50_ms"] < math.inf).all())
+
+
+def _steps(settings: Mapping[str, Mapping[str, Any]], axis: str) -> list[tuple[Any, Any]]:
+    """Each value but the first beside the first."""
+    values = list(dict.fromkeys(said[axis] for said in settings.values() if axis in said))
+    return [(values[0], value) for value in values[1:]]
+
+
+def _pairs(
+    settings: Mapping[str, Mapping[str, Any]], axis: str, first: Any, value: Any
+) -> list[tuple[str, str]]:
+    """Settings that are alike but for this axis: (with the first value, with the other)."""
+    rests = {arm: _without(said, axis) for arm, said in settings.items()}
+    bases = {rests[arm]: arm for arm, said in settings.items() if said.get(axis) == first}
+    others = [arm for arm, said in settings.items() if said.get(axis) == value]
+    return [(bases[rests[arm]], arm) for arm in others if rests[arm] in bases]
+
+
+def _without(setting: Mapping[str, Any], axis: str) -> frozenset[tuple[str, Any]]:
+    return frozenset((name, value) for name, value in setting.items() if name != axis)
+
+
+def _effect(
+    found: Inputs,
+    logs: pd.DataFrame,
+    axis: str,
+    value: Any,
+    first: Any,
+    pairs: list[tuple[str, str]],
+    load: str,
+    metric: Metric,
+) -> dict[str, Any]:
+    gaps = np.stack([(logs[arm] - logs[base]).to_numpy(dtype=np.float64) for base, arm in pairs])
+    effect = stats.effect(gaps.mean(axis=0))
+    verdict = stats.verdict(
+        effect,
+        found.rules.delta(metric.name),
+        lower_is_better=metric.lower_is_better,
+        noisy=bool(found.withheld),
+    )
+    if any((arm, load) in found.side.limited for pair in pairs for arm in pair):
+        verdict = verdict if verdict == Verdict.NOISY else Verdict.CLIENT_LIMITED
+    each = np.exp(gaps.mean(axis=1))
+    return {
+        "axis": axis,
+        "value": value,
+        "against": first,
+        "ratio": effect.ratio,
+        "low": effect.low,
+        "high": effect.high,
+        "least": float(each.min()),
+        "most": float(each.max()),
+        "settings": len(pairs),
+        "blocks": effect.blocks,
+        "p": effect.p,
+        "verdict": verdict,
+    }
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _interval(of: Effect, show: Any) -> str:
+    return f" [{show(of.low)}, {show(of.high)}]" if math.isfinite(of.low + of.high) else ""

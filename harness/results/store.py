@@ -1,0 +1,335 @@
+"""A run on disk: the only reader and writer of its rows and its record. Writing needs no pandas.
+
+A trial's requests are appended and synced first, then its row in `trials.csv`: that row is the commit mark.
+Whatever a killed run left behind it is a torn tail, which reading drops with a warning.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import fcntl
+import io
+import json
+import os
+import shutil
+import stat
+import weakref
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness.errors import HarnessError, UsageError, shortened
+from harness.results import recorded, rows
+from harness.system import signals, text_files
+from harness.wire.records import NEW_COLUMNS, SCHEMA_VERSION, Sample, Trial, header, to_cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESULTS = Path("results")
+READABLE = range(min(NEW_COLUMNS) - 1, SCHEMA_VERSION + 1)  # layouts of run.json and the CSVs
+MOST_BYTES_OF_RECORD = 64 * 2**20
+
+
+class Run(NamedTuple):
+    """A run as read back. `warnings` say what was dropped and why."""
+
+    folder: Path
+    record: dict[str, Any]  # run.json
+    requests: pd.DataFrame  # columns of Sample
+    trials: pd.DataFrame  # columns of Trial
+    warnings: list[str]
+
+
+def default_folder(plan: str) -> Path:
+    """results/<UTC time>-<plan>; does not exist yet."""
+    return RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{plan}"
+
+
+class Writer:
+    """Appends to a run's folder, alone until `close`. Raises HarnessError when it cannot be written."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder; it must not exist."""
+        self.folder = folder
+        self.trials = 0  # saved so far
+        self.measured = 0  # requests of these in the measured window
+        self.record: dict[str, Any] = {}  # run.json as written last
+        self._made_parents = _make(folder)
+        try:
+            self._lock()
+            self._make_logs()
+            for name, columns in (("requests.csv", header(Sample)), ("trials.csv", header(Trial))):
+                (folder / name).touch(exist_ok=False)
+                self._append(name, [columns])
+        except OSError as error:
+            self.discard()
+            raise _unwritable(folder, error) from error
+        except HarnessError:
+            self.discard()
+            raise
+
+    @classmethod
+    def reopen(cls, folder: Path, finished: Collection[int]) -> Writer:
+        """Go on in the folder of a killed run; of its requests, those of `finished` trials are kept."""
+        writer = cls.__new__(cls)
+        writer.folder = folder
+        writer.trials = len(finished)
+        writer.measured = 0
+        writer.record = {}
+        writer._made_parents = []
+        writer._lock()
+        writer._refuse_links()
+        writer._make_logs()
+        writer._cut("trials.csv", header(Trial), finished)
+        writer._cut("requests.csv", header(Sample), finished)
+        return writer
+
+    def close(self) -> None:
+        """Let others write again; what was written stays. Safe to call twice."""
+        self._unlock()
+
+    def log(self, arm: str) -> Path:
+        """Where an arm's server writes its output."""
+        return self.folder / "logs" / f"{arm}.log"
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Replace run.json as a whole: a reader sees the old one or the new one."""
+        self.record = record
+        new = self.folder / "run.json.new"
+        try:
+            with new.open("w", encoding="utf-8") as stream:
+                json.dump({"schema": SCHEMA_VERSION, **record}, stream, indent=1)
+                stream.write("\n")
+                _sync(stream)
+            new.replace(self.folder / "run.json")
+        except OSError as error:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
+            raise self._failed(error) from error
+
+    def append(self, trial: Trial, samples: Sequence[Sample]) -> None:
+        """Save one finished trial; when this returns it is on the disk. Ctrl-C waits until then."""
+        with signals.deferred():
+            self._append("requests.csv", map(to_cells, samples))
+            self._append("trials.csv", [to_cells(trial)])
+            self.trials += 1
+            self.measured += trial.measured
+
+    def discard(self) -> None:
+        """Remove what this run has made; for one that ended before its first trial did.
+
+        Whatever else lies there by now stays, also other runs in a parent folder made for this one.
+        """
+        assert not self.trials, "finished trials are never removed"
+        shutil.rmtree(self.folder / "logs", ignore_errors=True)
+        with suppress(OSError):
+            for name in ("requests.csv", "trials.csv", "run.json"):
+                (self.folder / name).unlink(missing_ok=True)
+            for folder in (self.folder, *self._made_parents):
+                folder.rmdir()
+
+    def _lock(self) -> None:
+        """A killed run and one that is still running look alike in run.json; the kernel knows."""
+        try:
+            folder = os.open(self.folder, os.O_RDONLY)
+            self._unlock = weakref.finalize(self, os.close, folder)
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise HarnessError(
+                f"{self.folder} is being written by another execbench.",
+                stage="results",
+                hint="Wait for its end, or stop it, before the run is resumed.",
+            ) from None
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _refuse_links(self) -> None:
+        """A folder may come from elsewhere: nothing outside it is written to, and nothing that blocks."""
+        logs = self.folder / "logs"
+        try:
+            bad = [logs] if logs.is_symlink() else []
+            bad += [path for path in (*logs.glob("*"), *self.folder.glob("*.new")) if not _is_plain(path)]
+        except OSError as error:
+            raise self._failed(error) from error
+        if bad:
+            raise HarnessError(
+                f"{bad[0]} is a link or no regular file, and a resumed run would write to it.",
+                stage="results",
+                hint="Remove it.",
+            )
+
+    def _make_logs(self) -> None:
+        try:
+            (self.folder / "logs").mkdir(exist_ok=True)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _cut(self, name: str, columns: list[str], finished: Collection[int]) -> None:
+        """Drop the torn tail: a line that is not whole, and the rows of a trial that was not finished."""
+        place, kept = columns.index("trial"), set(map(str, finished))
+        new = self.folder / f"{name}.new"
+        try:
+            old = io.TextIOWrapper(
+                io.BytesIO(rows.read_bytes(self.folder / name)), encoding="utf-8", newline=""
+            )
+            with new.open("w", encoding="utf-8", newline="") as stream:
+                lines = csv.writer(stream, lineterminator="\n")
+                for number, cells in enumerate(csv.reader(old)):
+                    if number == 0 or (len(cells) == len(columns) and cells[place] in kept):
+                        lines.writerow(cells)
+                _sync(stream)
+            new.replace(self.folder / name)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _append(self, name: str, rows: Iterable[list[str]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        try:
+            path = self.folder / name
+            with path.open("r+", encoding="utf-8") as stream:  # a file that was removed is not made again
+                stream.seek(0, os.SEEK_END)
+                stream.write(text.getvalue())
+                _sync(stream)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> HarnessError:
+        if error.errno == errno.ENOENT and not os.path.lexists(self.folder):
+            return HarnessError(
+                f"The run's folder {self.folder} was removed or renamed while it was written.",
+                stage="results",
+                hint="Leave it in place until the run has ended.",
+            )
+        return _unwritable(self.folder, error)
+
+
+def read(folder: Path) -> Run:
+    """Read a run, also one that was killed. Raises HarnessError for what is no run, or a damaged one."""
+    record = _read_record(folder)
+    warnings: list[str] = []
+    trials = rows.read(folder / "trials.csv", Trial, record["schema"], warnings)
+    packed = rows.plain_or_packed(folder / "requests.csv")
+    requests = rows.read(packed, Sample, record["schema"], warnings)
+    finished = requests["trial"].isin(trials["trial"])
+    if not finished.all():
+        warnings.append(f"{(~finished).sum()} requests of an unfinished trial were left out.")
+        requests = requests[finished].reset_index(drop=True)
+    rows.refuse_missing(folder, requests, trials)
+    rows.refuse_other_trials(folder, requests, trials)
+    return Run(folder, record, requests, trials, warnings)
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    if not is_folder(folder):
+        raise HarnessError(
+            f"There is no run folder {shortened(str(folder))}.",
+            stage="results",
+            hint="Runs lie in results/<time>-<plan>.",
+        )
+    path = folder / "run.json"
+    record = _parse_record(folder, path)
+    schema = record.get("schema")
+    if type(schema) is not int:
+        raise _no_run(folder, f"{path} does not say its layout.")
+    if schema not in READABLE:
+        raise HarnessError(
+            f"{folder} has the layout {shortened(str(schema), 20)}; "
+            f"this execbench reads layout {READABLE[0]} to {READABLE[-1]}.",
+            stage="results",
+            hint="Read it with the version that its run.json names under packages.",
+        )
+    if said := recorded.fault(record):
+        raise HarnessError(
+            f"{path} is damaged: {said}.", stage="results", hint="Restore it, or run the plan again."
+        )
+    return record
+
+
+def _parse_record(folder: Path, path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(text_files.read_text(path, "results", MOST_BYTES_OF_RECORD))
+    except UsageError as error:
+        raise _no_run(folder, error.what) from error
+    except RecursionError as error:
+        raise _no_run(folder, f"{path} is nested too deep.") from error
+    except json.JSONDecodeError as error:
+        raise _no_run(folder, f"{path} is not JSON: {error}.") from error
+    except ValueError as error:
+        raise _no_run(folder, f"A number in {path} has too many digits.") from error
+    return record if isinstance(record, dict) else {}
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; HarnessError where nobody can tell, as its name is too long for example."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise HarnessError(
+            f"The run folder {shortened(str(path))} cannot be read: {error.strerror}.", stage="results"
+        ) from error
+    except ValueError:  # NUL, or what the file system cannot encode
+        return False
+
+
+def _no_run(folder: Path, why: str) -> HarnessError:
+    return HarnessError(
+        f"{folder} is not a run of execbench: {why}",
+        stage="results",
+        hint="Give the folder that a run has written, such as results/<time>-<plan>.",
+    )
+
+
+def _is_plain(path: Path) -> bool:
+    """A regular file that has no other name."""
+    found = path.lstat()
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+
+
+def _sync(stream: io.TextIOWrapper | Any) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make the folder and its parents; those that were made, the innermost first."""
+    try:
+        missing = list(takewhile(lambda parent: not parent.exists(), folder.parents))
+        folder.mkdir(parents=True)
+    except (OSError, ValueError) as error:
+        if isinstance(error, FileExistsError) and os.path.lexists(folder):
+            raise _exists_already(folder) from None
+        raise _unwritable(folder, error) from error
+    return missing
+
+
+def _exists_already(folder: Path) -> HarnessError:
+    return HarnessError(
+        f"The {'folder' if folder.is_dir() else 'file'} {folder} exists already; a run is never overwritten.",
+        stage="results",
+        hint="Give another folder with --out, or leave the flag out for a new one.",
+    )
+
+
+_WAYS_OUT = {
+    errno.ENOSPC: "Free some space on that disk, or give a folder on another one with --out.",
+    errno.EDQUOT: "Free some space of your quota, or give a folder on another disk with --out.",
+    errno.EMFILE: "Raise the limit of open files: ulimit -n 1024",
+}
+
+
+def _unwritable(folder: Path, error: OSError | ValueError) -> HarnessError:
+    number, why = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
+    return HarnessError(
+        f"The results in {folder} cannot be written: {why or error}.",
+        stage="results",
+        hint=_WAYS_OUT.get(number or 0, "Give a folder that can be written with --out."),
+    )

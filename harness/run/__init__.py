@@ -1,0 +1,1 @@
+"""A run: servers up, trials, rows saved. Imports `plans`, `analysis` and all below."""

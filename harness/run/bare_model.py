@@ -1,0 +1,198 @@
+"""What no service around a model can beat: the model in a bare loop, and a request with nothing to do.
+
+`python -m harness.run.bare_model` is that loop, in a process of its own: what is asked comes as JSON on
+stdin, the answer is the last line of stdout. The library chooses its threads, so that the loop has all cores;
+the awaited I/O is no part of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import workloads
+from harness.errors import HarnessError, from_child, to_parent
+from harness.run import server_process
+from harness.system import children, pinning, pipes
+from harness.wire.arrivals import closed
+from harness.wire.options import Frozen, LoadOptions, ServerOptions, WorkloadOptions
+from harness.wire.records import MEASURE, PILOT_BLOCK
+
+if TYPE_CHECKING:
+    from harness.plans.plan import Plan
+    from harness.run.load_generator import Loader
+    from harness.run.supervisor import Supervisor
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+ROUNDS = 5  # of all sizes in turn: what disturbs the machine for a second does not hit one size alone
+WARM_UPS = 2  # a shape's first call plans its kernels
+NULL_USERS = 32
+NULL_S = 1.5
+
+_NOTHING = ServerOptions(
+    strategy="inline", workload=WorkloadOptions(name="synthetic", service_ms=0.0, io_ms=0.0)
+)
+
+
+class Asked(Frozen):
+    """What the child is told."""
+
+    workload: WorkloadOptions
+    each_s: float  # seconds for each batch size
+    seed: int  # of the texts
+
+
+# -- the run's side ------------------------------------------------------------------------------------
+
+
+def of_plan(
+    plan: Plan, supervisor: Supervisor, loader: Loader, *, log: Path, cpus: tuple[int, ...] = ()
+) -> dict[str, Any]:
+    """What the run records, measured while nothing else of it runs.
+
+    limits: for each distinct model `arms` (the names of those that run it), `workload` (its options in the
+    loop), `batches` ({"1": median ms of a call, …}) and `about` (the model as loaded). null_ms: see
+    `null_request_ms`.
+    """
+    seed = plan.block_seed(PILOT_BLOCK)
+    limits = [
+        {
+            "arms": arms,
+            "workload": workload.model_dump(mode="json"),
+            **ask(Asked(workload=workload, each_s=plan.limit_s, seed=seed), supervisor, log=log, cpus=cpus),
+        }
+        for workload, arms in bare_workloads(plan)
+    ]
+    load = plan.load_options("", closed(NULL_USERS), PILOT_BLOCK)
+    return {"limits": limits, "null_ms": null_request_ms(supervisor, loader, load, log=log, cpus=cpus)}
+
+
+def bare_workloads(plan: Plan) -> list[tuple[WorkloadOptions, list[str]]]:
+    """The arms' models, each once, with the arms that run it; threads are the library's own, I/O is none."""
+    bare = {"torch_threads": None, "onnx_threads": None, "io": "sleep", "io_ms": 0.0}
+    found: dict[str, tuple[WorkloadOptions, list[str]]] = {}
+    for arm in plan.every_arm:
+        workload = arm.own_workload(plan.workload).model_copy(update=bare)
+        found.setdefault(workload.model_dump_json(), (workload, []))[1].append(arm.name)
+    return list(found.values())
+
+
+def ask(asked: Asked, supervisor: Supervisor, *, log: Path, cpus: tuple[int, ...] = ()) -> dict[str, Any]:
+    """`batches` and `about` from a child of its own; HarnessError when the model cannot be loaded or run."""
+    with children.open_log(log) as stream:
+        process = supervisor.spawn(
+            "harness.run.bare_model", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True
+        )
+        try:
+            if cpus:
+                pinning.apply(process.pid, cpus)  # it waits for what is asked, and has loaded nothing yet
+            said, _ = process.communicate(asked.model_dump_json())
+        finally:
+            process.kill()
+            process.wait()
+    return _answer(said, process.returncode, log)
+
+
+def _answer(said: str, code: int, log: Path) -> dict[str, Any]:
+    lines = said.splitlines()
+    if code or not lines:
+        raise HarnessError(f"The bare loop ended (exit code {code}).", stage="limit", hint=f"See {log}.")
+    answer: dict[str, Any] = json.loads(lines[-1])
+    if "error" in answer:
+        raise from_child(answer["error"])
+    return answer
+
+
+def null_request_ms(
+    supervisor: Supervisor, loader: Loader, load: LoadOptions, *, log: Path, cpus: tuple[int, ...] = ()
+) -> float:
+    """Milliseconds that a request takes of service and client when there is nothing to do: 1 / throughput.
+
+    Of a closed loop, on the same app with neither model nor I/O: mean latency / users, by Little's law.
+    `load` is such a loop, with url a path; its window is replaced.
+    """
+    window = {
+        "requests": None,
+        "duration_s": NULL_S,
+        "warmup_requests": 10 * load.connections,
+        "settle_s": 0.3,
+    }
+    quiet = {"ping_url": None, "beat": False}
+    with server_process.start("null", _NOTHING, supervisor, log=log, cpus=cpus) as child:
+        child.wait_ready()
+        outcome = loader.run(load.model_copy(update=window | quiet).at(child.url), _unseen)
+    if any(shot.error for shot in outcome.shots):
+        raise HarnessError(
+            "A request with nothing to do got no good answer.", stage="limit", hint=f"See {log}."
+        )
+    took_ms = [shot.done_ms - shot.due_ms for shot in outcome.shots if shot.phase == MEASURE]
+    return statistics.fmean(took_ms) / load.connections
+
+
+def _unseen(answered: int, median_ms: float) -> None:
+    """Progress of a second is not worth a line."""
+
+
+# -- the child -----------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Answer what stands on stdin."""
+    answers = pipes.kept_for_answers()
+    try:
+        answer = _measure(Asked.model_validate_json(sys.stdin.read()))
+    except Exception as error:  # noqa: BLE001 - the parent shows it
+        answer = {"error": to_parent(error, failed="The bare model cannot be measured", stage="limit")}
+    answers.write(f"{json.dumps(answer)}\n")
+    answers.close()
+
+
+def _measure(asked: Asked) -> dict[str, Any]:
+    workload = workloads.create(asked.workload)
+    os.environ.update(workload.environment())  # read by the model's library when `load` imports it
+    model = workload.load()
+    texts = workloads.texts(asked.workload, asked.seed)
+    batches = call_times_ms(lambda items: workload.predict(model, items), texts, asked.each_s)
+    return {"batches": batches, "about": dict(workload.about(model))}
+
+
+def call_times_ms(
+    call: Callable[[list[str]], object], texts: Iterator[str], each_s: float
+) -> dict[int, float]:
+    """Batch size → median milliseconds of a call, over at least `each_s` and `ROUNDS` calls of each size.
+
+    Each call gets the next of the texts, as requests would bring them.
+    """
+    for size in BATCHES * WARM_UPS:
+        call(list(itertools.islice(texts, size)))
+    found: dict[int, list[float]] = {size: [] for size in BATCHES}
+    for _ in range(ROUNDS):
+        for size, times in found.items():
+            times += _turn_ms(call, size, texts, each_s / ROUNDS)
+    return {size: statistics.median(times) for size, times in found.items()}
+
+
+def _turn_ms(
+    call: Callable[[list[str]], object], size: int, texts: Iterator[str], for_s: float
+) -> Iterator[float]:
+    ends = time.perf_counter() + for_s
+    while True:
+        batch = list(itertools.islice(texts, size))
+        began = time.perf_counter()
+        call(batch)
+        ended = time.perf_counter()
+        yield (ended - began) * 1e3
+        if ended >= ends:
+            return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What the load generator costs: no arm can be measured beyond what it can send and receive."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from harness.errors import HarnessError
+from harness.run.load_generator import Loader
+from harness.run.server_process import bind
+from harness.run.supervisor import Supervisor
+from harness.system import pinning
+from harness.wire.arrivals import Law, closed
+from harness.wire.options import LoadOptions, Transport
+from harness.wire.records import MEASURE, Outcome
+
+TRANSPORTS: tuple[Transport, ...] = ("aiohttp", "httpx")
+CONNECTIONS = 32
+QUICK_S = 1.5  # of each half of the short form
+
+
+class Roofline(NamedTuple):
+    """One transport against the server that does nothing."""
+
+    transport: str
+    concurrency: int
+    requests: int
+    requests_per_s: float  # over the measured window
+    cpu_ms_per_request: float  # of the load generator's process, over the whole trial
+
+    def __str__(self) -> str:
+        return (
+            f"{self.transport:8} {self.cpu_ms_per_request:.2f} ms of CPU a request, "
+            f"{self.requests_per_s:.0f} requests/s at {self.concurrency} connections "
+            f"({self.requests} requests)"
+        )
+
+
+class Quick(NamedTuple):
+    """The short form, before a run: the limit, and how late requests are sent at half of it."""
+
+    requests_per_s: float
+    cpu_ms_per_request: float
+    dispatch_lag_p50_ms: float
+    dispatch_lag_p99_ms: float
+
+
+@contextmanager
+def null_server(supervisor: Supervisor, cpus: tuple[int, ...] = ()) -> Iterator[str]:
+    """The address of a server that does nothing, in a process of its own (on these CPUs only)."""
+    with bind(0) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        descriptor = listening.fileno()
+        process = supervisor.spawn(
+            "harness.server.null_app", str(descriptor), stderr=None, pass_fds=[descriptor]
+        )
+    try:
+        if cpus:
+            pinning.apply(process.pid, cpus)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def measure(
+    supervisor: Supervisor,
+    loader: Loader,
+    transport: Transport,
+    requests: int,
+    connections: int = CONNECTIONS,
+) -> Roofline:
+    """One transport in closed loop; GET, 2-byte answer."""
+    with null_server(supervisor) as url:
+        return _closed(loader, url, transport, connections, requests=requests)
+
+
+def quick(supervisor: Supervisor, loader: Loader, transport: Transport, cpus: tuple[int, ...] = ()) -> Quick:
+    """Some 4 s: the limit in closed loop, then the dispatch lag of constant arrivals at half of it."""
+    with null_server(supervisor, cpus) as url:
+        limit = _closed(loader, url, transport, duration_s=QUICK_S)
+        lags = dispatch_lags_ms(loader, url, Law("constant", limit.requests_per_s / 2), QUICK_S, transport)
+    return Quick(
+        requests_per_s=limit.requests_per_s,
+        cpu_ms_per_request=limit.cpu_ms_per_request,
+        dispatch_lag_p50_ms=statistics.median(lags),
+        dispatch_lag_p99_ms=statistics.quantiles(lags, n=100, method="inclusive")[98],
+    )
+
+
+def dispatch_lags_ms(
+    loader: Loader, url: str, law: Law, duration_s: float, transport: Transport = "aiohttp"
+) -> list[float]:
+    """How late requests are sent to `url` under an open law, measured ones only."""
+    options = LoadOptions(url=url, arrivals=law, settle_s=0.5, duration_s=duration_s, transport=transport)
+    shots = _run(loader, options).shots
+    return [shot.sent_ms - shot.due_ms for shot in shots if shot.phase == MEASURE]
+
+
+def _closed(
+    loader: Loader,
+    url: str,
+    transport: Transport,
+    connections: int = CONNECTIONS,
+    *,
+    requests: int | None = None,
+    duration_s: float | None = None,
+) -> Roofline:
+    options = LoadOptions(
+        url=url,
+        arrivals=closed(connections),
+        warmup_requests=10 * connections,
+        transport=transport,
+        requests=requests,
+        duration_s=duration_s,
+    )
+    outcome = _run(loader, options)
+    window_s = (outcome.window_end_ms - outcome.window_start_ms) / 1e3
+    measured = sum(shot.phase == MEASURE for shot in outcome.shots)
+    sent = len(outcome.shots)
+    return Roofline(transport, connections, sent, measured / window_s, outcome.client_cpu_ms / sent)
+
+
+def _unseen(answered: int, median_ms: float) -> None:
+    """Progress of a few seconds is not worth a line."""
+
+
+def _run(loader: Loader, options: LoadOptions) -> Outcome:
+    outcome = loader.run(options, _unseen)
+    errors = {shot.error for shot in outcome.shots if shot.error}
+    if errors:
+        raise HarnessError(
+            f"The null server failed to answer: {', '.join(sorted(errors))}.", stage="roofline"
+        )
+    return outcome

@@ -1,0 +1,154 @@
+"""The load generator as a child process, as its parent sees it. Imports no httpx."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from harness.errors import HarnessError, from_child
+from harness.run.supervisor import Supervisor
+from harness.wire import handing_over
+from harness.wire.options import REVEALED, LoadOptions
+from harness.wire.records import Outcome, Shot, Timings
+
+ENDS_WITHIN_S = 5.0
+HANDS_OVER_WITHIN_S = 5.0
+LOOKS_EVERY_S = 5.0  # whether one that says nothing was stopped; twice in a row ends the trial
+
+
+class Loader:
+    """Context manager over one `python -m harness.client.load`, which runs trial after trial."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def __enter__(self) -> Loader:
+        self._process: subprocess.Popen[bytes] = self._supervisor.spawn(
+            "harness.client.load", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None
+        )
+        assert self._process.stdout is not None
+        self._answers = _Answers(self._process.stdout.fileno())
+        return self
+
+    @property
+    def pid(self) -> int:
+        """Of the child process."""
+        return self._process.pid
+
+    def run(self, options: LoadOptions, on_progress: Callable[[int, float], None]) -> Outcome:
+        """Run one trial; `on_progress(answered, median latency in ms)` is called about twice a second.
+
+        HarnessError when the child has died, or there was nothing to ask. After a KeyboardInterrupt
+        `hand_over` returns what was measured.
+        """
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(options.model_dump_json(context=REVEALED).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._died() from None
+        while True:
+            message = self._hear()
+            if "outcome" in message:
+                outcome = _outcome(message["outcome"])
+                self._answers.drop()
+                return outcome
+            self._answers.drop()
+            if "error" in message:
+                raise from_child(message["error"])
+            on_progress(message["done"], message["p50_ms"])
+
+    def hand_over(self) -> Outcome | None:
+        """End the trial that runs. What it has measured; None when there is no answer in time."""
+        deadline = time.monotonic() + HANDS_OVER_WITHIN_S
+        self._process.send_signal(handing_over.ASKED_BY)
+        while line := self._answers.peek(max(0.0, deadline - time.monotonic())):
+            message = json.loads(line)
+            if "outcome" in message:
+                return _outcome(message["outcome"])
+            self._answers.drop()
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()  # between trials it holds nothing; within one nobody waits for the rest
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):  # of an order that it has not read
+                pipe.close()
+
+    def _hear(self) -> dict[str, Any]:
+        """Its next message, which stays the next one until it is dropped."""
+        times_stopped = 0
+        while (line := self._answers.peek(LOOKS_EVERY_S)) is None:
+            times_stopped = times_stopped + 1 if self._is_stopped() else 0
+            if times_stopped == 2:
+                raise HarnessError(
+                    "The load generator was stopped by a signal and does not go on.",
+                    stage="load",
+                    hint="The rows of this trial are lost.",
+                )
+        if not line:
+            raise self._died()
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def _is_stopped(self) -> bool:
+        try:
+            return psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess:
+            return False
+
+    def _died(self) -> HarnessError:
+        code = self._process.wait(ENDS_WITHIN_S)
+        return HarnessError(
+            f"The load generator ended in mid-run (exit code {code}).",
+            stage="load",
+            hint="Its last words are above. The rows of this trial are lost.",
+        )
+
+
+class _Answers:
+    """The lines of a pipe. A read that is interrupted loses nothing: the next one returns the same line."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+        self._read = bytearray()
+        self._searched = 0
+        self._poll = select.poll()
+        self._poll.register(pipe, select.POLLIN)
+
+    def peek(self, within_s: float) -> bytes | None:
+        """The next line; None when it is late, empty when no whole one will come."""
+        deadline = time.monotonic() + within_s
+        while (end := self._read.find(b"\n", self._searched)) < 0:
+            self._searched = len(self._read)
+            if not self._poll.poll(1e3 * max(0.0, deadline - time.monotonic())):
+                return None
+            chunk = os.read(self._pipe, 1 << 20)
+            if not chunk:
+                return b""
+            self._read += chunk
+        self._searched = end
+        return bytes(self._read[:end])
+
+    def drop(self) -> None:
+        """Go on to the line after the one that `peek` gave."""
+        del self._read[: self._searched + 1]
+        self._searched = 0
+
+
+def _outcome(data: dict[str, Any]) -> Outcome:
+    shots = [Shot(**{**shot, "timings": Timings(**shot["timings"])}) for shot in data["shots"]]
+    return Outcome(**{**data, "shots": shots})

@@ -1,0 +1,88 @@
+"""Our load on a server that somebody else started. Leaves a run folder like any other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness import environment, workloads
+from harness.errors import HarnessError
+from harness.results.store import Writer
+from harness.run.load_generator import Loader
+from harness.run.session import Listener, first_answer, sent_late
+from harness.run.supervisor import Supervisor
+from harness.system import signals
+from harness.wire.clock import utc_now
+from harness.wire.options import LoadOptions
+from harness.wire.records import MEASURE, Identity, Outcome, Trial, to_rows
+
+ARM = "server"
+
+
+def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
+    """Ask once, then run one trial of `options` and save it.
+
+    Raises HarnessError when the first request gets no answer at all, or the load generator dies. On
+    KeyboardInterrupt saves what was measured, if anything was, and raises it again.
+    """
+    with Supervisor() as supervisor, Loader(supervisor) as loader:
+        listener.stage("asking once")
+        first = first_answer(loader, options, listener, whose=options.url)
+        options = options.model_copy(update={"keep_alive": not first.ended})
+        texts = options.texts
+        record: dict[str, Any] = {
+            "plan": None,
+            "load": options.model_dump(mode="json"),
+            "payloads_sha256": None if texts is None else workloads.payloads_sha256(texts.workload),
+            "environment": environment.collect(),
+            "started_at": utc_now(),
+        }
+        writer.write_record({**record, "state": "running"})
+        listener.stage(f"load on {options.url}")
+        try:
+            outcome, interrupt = _measured(loader, options, listener)
+        except HarnessError as error:
+            writer.write_record({**record, "ended_at": utc_now(), "state": "failed", "error": error.what})
+            raise
+        with signals.deferred():  # what was measured is on the disk before Ctrl-C ends the command
+            trial, samples = to_rows(
+                _identity(options),
+                outcome,
+                started_at=record["started_at"],
+                invalid=sent_late(options, outcome),
+            )
+            writer.append(trial, samples)
+            state = "finished" if interrupt is None else "interrupted"
+            ended = {"ended_at": utc_now(), "state": state, "bad_answers": dict(outcome.bad_answers)}
+            writer.write_record({**record, **ended})
+        writer.close()
+    if interrupt is not None:
+        raise interrupt
+    return trial
+
+
+def _measured(
+    loader: Loader, options: LoadOptions, listener: Listener
+) -> tuple[Outcome, KeyboardInterrupt | None]:
+    """What was measured, and what has cut it short."""
+    try:
+        return loader.run(options, listener.progress), None
+    except KeyboardInterrupt as interrupt:
+        outcome = loader.hand_over()
+        if outcome is None or not any(shot.phase == MEASURE for shot in outcome.shots):
+            raise
+        return outcome, interrupt
+
+
+def _identity(options: LoadOptions) -> Identity:
+    return Identity(
+        trial=1,
+        block=1,
+        position=0,
+        arm=ARM,
+        strategy="",
+        load=str(options.arrivals),
+        concurrency=options.arrivals.users,
+        rate_per_s=options.arrivals.rate_per_s,
+        schedule=options.schedule,
+        io_nominal_ms=None,
+    )

@@ -1,0 +1,194 @@
+"""What the machine does beside a trial: who burns CPU, and whether somebody takes it away.
+
+CPU of the whole machine is its time less its idle time, in ticks of 10 ms a core: a single short trial
+carries an error of that size, sums over trials do not. What is not of the run's own processes is foreign.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import psutil
+
+from harness.run.burnt import Burnt, Clocks, read_clocks
+from harness.run.processes import Families, below, children_of, read_table
+from harness.system import cgroups, pressure
+from harness.system.pressure import Pressure
+from harness.wire.clock import now_ms
+from harness.wire.loop_lag import Lag
+from harness.wire.records import Noise
+
+LATE_TRIAL_P50_MS = 3.0  # a client that is late half of the time does not follow its schedule
+
+
+@dataclass
+class IdleCpu:
+    """What an arm burnt while others were measured."""
+
+    cpu_ms: float = 0.0
+    wall_ms: float = 0.0
+
+
+class Meter:
+    """Reads the machine at a trial's two ends; each reading takes some milliseconds, outside of the window.
+
+    servers: arm → pid of its server, read anew each time, so that servers may come and go. own: the pids of
+    the run's other processes. Everybody's descendants count with them. running: arm → what else is of its
+    server, for servers that ran before: see `processes.Families`. A process that ends within the trial
+    counts where its parent waited for it; else what it burnt looks foreign.
+    """
+
+    def __init__(
+        self,
+        servers: Mapping[str, int],
+        own: Iterable[int],
+        running: Mapping[str, Collection[int]] | None = None,
+    ) -> None:
+        self._servers = servers
+        self._own = tuple(own)
+        self._families = Families(self._own, running)
+        self._arm = ""
+        self._before: _Reading | None = None
+        self.idle: dict[str, IdleCpu] = {}
+
+    def begin(self, arm: str) -> None:
+        """A trial of `arm` begins; its server runs already."""
+        self._arm = arm
+        self._before = self._read()
+
+    def end(self, lag: Lag | None = None) -> Noise:
+        """It is over; `lag` is that of the server's loop. What the machine did meanwhile."""
+        assert self._before is not None, "end without begin"
+        before, after = self._before, self._read()
+        self._before = None
+        wall_ms = after.at_ms - before.at_ms
+        burnt = Burnt(before.cpu, after.cpu)
+        own = after.families.get(self._arm, set())
+        # two arms may be routes of one server
+        others = {arm: burnt.ms(pids - own) for arm, pids in after.families.items() if pids - own}
+        self._count_idle(others, wall_ms)
+        return Noise(
+            load_before=before.load,
+            pressure_before=before.pressure.recent_share,
+            steal_share=_share(before.machine.stolen_ms, after.machine.stolen_ms, wall_ms * _cores()),
+            pressure_share=_share(before.pressure.waited_ms, after.pressure.waited_ms, wall_ms),
+            foreign_cpu=max(0.0, (_busy_ms(before, after) - burnt.ms(after.cpu.ms)) / wall_ms),
+            server_cpu_ms=burnt.ms(own) if self._arm in after.families else None,
+            idle_cpu_ms=sum(others.values()),
+            server_lag_p99_ms=None if lag is None else lag.p99_ms,
+            server_lag_max_ms=None if lag is None else lag.max_ms,
+            throttled_share=_throttled_share(before, after),
+        )
+
+    def idle_record(self) -> dict[str, dict[str, float]]:
+        """Arm → `cpu_ms` it burnt during `wall_ms` of other arms' trials; JSON-able."""
+        return {arm: asdict(idle) for arm, idle in self.idle.items()}
+
+    def counted(self) -> dict[str, list[dict[str, Any]]]:
+        """Arm → `pid` and `command` of each process that was counted as its; of servers that ran before."""
+        return {
+            arm: [{"pid": pid, "command": command} for pid, command in sorted(found.items())]
+            for arm, found in self._families.commands().items()
+        }
+
+    def _read(self) -> _Reading:
+        """Finding the processes is slow, so it comes first: the clocks are read within a millisecond."""
+        table = read_table()
+        families = self._families.of(self._servers, table)
+        pids = below(self._own, children_of(table)).union(*families.values())
+        return _Reading(
+            load=os.getloadavg()[0],
+            pressure=pressure.read(),
+            throttled_ms=cgroups.throttled_ms(),
+            families=families,
+            at_ms=now_ms(),
+            machine=_machine(),
+            cpu=read_clocks(table, pids),
+        )
+
+    def _count_idle(self, others: Mapping[str, float], wall_ms: float) -> None:
+        for arm, cpu_ms in others.items():
+            idle = self.idle.setdefault(arm, IdleCpu())
+            idle.cpu_ms += cpu_ms
+            idle.wall_ms += wall_ms
+
+
+def memory_uss_bytes(pid: int) -> int | None:
+    """Memory that the process and its descendants have for themselves; None when it cannot be read.
+
+    Pages that another process has too, such as torch's code in a second arm, do not count: so measure while
+    the other arms are up, or every arm alone, but not the one so and the other so.
+    """
+    try:
+        root = psutil.Process(pid)
+        family = [root, *root.children(recursive=True)]
+        return sum(process.memory_full_info().uss for process in family)
+    except (psutil.Error, AttributeError):  # the attribute: a system without USS
+        return None
+
+
+def trial_lags_behind(lags_ms: Sequence[float]) -> str:
+    """Why a trial is invalid whose requests were sent so late (sent − due); empty when it is fine."""
+    middle = statistics.median(lags_ms) if lags_ms else 0.0
+    if middle <= LATE_TRIAL_P50_MS:
+        return ""
+    return (
+        f"the client sent half of the requests {middle:.1f} ms late or more (at most {LATE_TRIAL_P50_MS:g})"
+    )
+
+
+# -- one reading ---------------------------------------------------------------------------------------
+
+
+@cache
+def _cores() -> int:
+    """As many as the machine's idle time is summed over; a container may be shown fewer than there are."""
+    return len(psutil.cpu_times(percpu=True))
+
+
+class _Machine(NamedTuple):
+    unused_ms: float  # idle, waiting for a disk, or taken by the hypervisor; sum over cores
+    stolen_ms: float | None
+
+
+class _Reading(NamedTuple):
+    at_ms: float
+    load: float
+    machine: _Machine
+    pressure: Pressure
+    throttled_ms: dict[str, float]  # control group → core time that its quota took
+    families: dict[str, set[int]]  # arm → the pids of its server and workers
+    cpu: Clocks  # of each process of the run
+
+
+def _machine() -> _Machine:
+    """Idle time is exact; busy time is sampled by the tick, and 2 % too low under loads of short bursts."""
+    times = psutil.cpu_times()
+    steal = getattr(times, "steal", None)
+    unused = times.idle + getattr(times, "iowait", 0.0) + (steal or 0.0)
+    return _Machine(unused * 1e3, None if steal is None else steal * 1e3)
+
+
+# -- between two ---------------------------------------------------------------------------------------
+
+
+def _busy_ms(before: _Reading, after: _Reading) -> float:
+    """CPU time of everybody on the machine between two readings, sum over cores."""
+    whole = (after.at_ms - before.at_ms) * _cores()
+    return whole - (after.machine.unused_ms - before.machine.unused_ms)
+
+
+def _share(before_ms: float | None, after_ms: float | None, of_ms: float) -> float | None:
+    return None if before_ms is None or after_ms is None else (after_ms - before_ms) / of_ms
+
+
+def _throttled_share(before: _Reading, after: _Reading) -> float | None:
+    """Of all cores' time, what the tightest group's quota took: one that holds back the others too."""
+    both = before.throttled_ms.keys() & after.throttled_ms.keys()
+    took_ms = [after.throttled_ms[group] - before.throttled_ms[group] for group in both]
+    return max(took_ms) / ((after.at_ms - before.at_ms) * _cores()) if took_ms else None

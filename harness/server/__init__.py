@@ -1,0 +1,1 @@
+"""The measured app and its worker side. Imports `workloads`, `wire` and `strategies`."""

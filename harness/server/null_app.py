@@ -1,0 +1,40 @@
+"""`python -m harness.server.null_app FD`: does nothing, to see what the load generator itself costs."""
+
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+
+from harness.wire.options import EVENT_LOOP, HTTP_PARSER
+
+_START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"text/plain"), (b"content-length", b"2")],
+}
+_BODY = {"type": "http.response.body", "body": b"ok"}
+
+
+async def answer(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - the ASGI signature
+    """The cheapest ASGI app there is: always 200 "ok"."""
+    await send(_START)
+    await send(_BODY)
+
+
+def main() -> None:
+    """Serve on the listening socket FD until TERM."""
+    config = uvicorn.Config(
+        answer,
+        loop=EVENT_LOOP,
+        http=HTTP_PARSER,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+    )
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The code a strategy executes, wherever it puts it. It keeps the loaded model in its module."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any, NamedTuple
+
+from harness import workloads
+from harness.wire.clock import now_ms
+from harness.wire.options import WorkloadOptions
+
+
+class Reply(NamedTuple):
+    """One item's result with the stamps taken where the model ran (a tuple: cheap to pickle)."""
+
+    value: Any
+    started_ms: float  # on the host's monotonic clock
+    ended_ms: float
+    cpu_ms: float  # of the thread that called the model, for the whole call
+    batch_size: int
+    pid: int
+
+
+class About(NamedTuple):
+    """The item that asks a worker for facts about its model instead of a prediction."""
+
+
+class _Loaded(NamedTuple):
+    options: WorkloadOptions
+    injected_ms: float
+    workload: workloads.Workload
+    model: Any
+
+
+_loaded: _Loaded | None = None
+_loading = threading.Lock()
+
+
+def setup(options: WorkloadOptions, injected_ms: float = 0.0) -> str:
+    """Load the model unless this process has it; return an item to warm up with.
+
+    Threads of one process share the model, as they do in a service.
+    """
+    global _loaded
+    with _loading:
+        if _loaded is None or (_loaded.options, _loaded.injected_ms) != (options, injected_ms):
+            workload = workloads.create(options)
+            _loaded = _Loaded(options, injected_ms, workload, workload.load())
+        return _loaded.workload.warmup_item
+
+
+def call(items: list[Any]) -> list[Reply]:
+    """Run the model on `items` in one call, timed here: inside the worker."""
+    loaded = _loaded
+    assert loaded is not None, "a strategy must run setup in every worker before call"
+    if isinstance(items[0], About):
+        return [Reply(_about(loaded), 0.0, 0.0, 0.0, 1, os.getpid())]
+    cpu = time.thread_time()
+    started = now_ms()
+    values = loaded.workload.predict(loaded.model, items)
+    if loaded.injected_ms:
+        time.sleep(loaded.injected_ms / 1e3)
+    ended = now_ms()
+    cpu_ms = (time.thread_time() - cpu) * 1e3
+    return [Reply(value, started, ended, cpu_ms, len(items), os.getpid()) for value in values]
+
+
+def _about(loaded: _Loaded) -> dict[str, Any]:
+    """What the workload says of its model, and the thread pools found in this process.
+
+    Observed in the thread that runs the model, after it has run: what a library was told may be another
+    thing. Libraries linked into another one (MKL within torch) are not seen; torch's own count is in `about`.
+    """
+    from threadpoolctl import threadpool_info
+
+    shown = ("user_api", "internal_api", "num_threads", "version")
+    pools = [{key: pool[key] for key in shown} for pool in threadpool_info()]
+    return {**loaded.workload.about(loaded.model), "threadpools": pools}

@@ -1,0 +1,31 @@
+"""What comes before the other imports of the command line; `harness.cli` imports it first."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def _leave_current_folder() -> None:
+    """`python -m` imports from the current folder first: a file random.py there would break us.
+
+    Where this package lies in that folder and is not installed, it is found through PYTHONPATH from now on.
+    """
+    here = sys.path.pop(0)
+    if any(finder.find_spec("harness", None) for finder in sys.meta_path):
+        return
+    sys.path.append(here)
+    known = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = f"{known}{os.pathsep}{here}" if known else here
+
+
+_spec = getattr(sys.modules["__main__"], "__spec__", None)
+_is_module = getattr(_spec, "name", "") == "harness.cli"
+_is_script = os.path.basename(sys.argv[0]) == "execbench"  # noqa: PTH119 - pathlib may not be imported yet
+
+if _is_module and not sys.flags.safe_path:
+    _leave_current_folder()
+if _is_module or _is_script:
+    from harness.system import signals
+
+    signals.leave_at_once()

@@ -1,0 +1,140 @@
+"""What of a run may be judged: the one answer for its report and for comparisons with another run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pandas as pd
+
+from harness.analysis import machine, summaries
+from harness.errors import UsageError
+from harness.results import store
+from harness.verdicts import comparison
+from harness.wire.records import OK, PILOT_BLOCK
+
+TOLD = 3  # of many alike a warning names so many
+INTERRUPTED = "was under way when the run was killed, and completed after a pause"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What of a run may be judged: the same for its comparisons, its claims and its figures."""
+
+    run: store.Run
+    facts: comparison.Facts
+    derived: pd.DataFrame  # without pings and excluded blocks; arms in the plan's order
+    spoilt: dict[int, str]  # block → which of the plan's criteria it broke, or that it was interrupted
+    excluded: dict[int, str]  # those, unless no other is left: then all are shown, and verdicts withheld
+    withheld: str  # why nothing may be judged; empty when it may
+    invalid: dict[tuple[str, str], str]  # (arm, load) → why the instrument was not fit there
+    limited: dict[tuple[str, str], str]  # (arm, load) → why its figures are bounds: the client can do no more
+
+    @property
+    def side(self) -> comparison.Side:
+        """What of the run is compared."""
+        return comparison.Side(self.derived, self.run.trials, "", self.excluded, self.invalid, self.limited)
+
+
+def against(run: store.Run, reference: str) -> Evidence:
+    """As `of`, with another arm as the reference; UsageError when the run has no such arm.
+
+    The twin is the plan's reference run again. It says how quiet the session was, and is left out.
+    """
+    planned = of(run)
+    twin = planned.facts.twin
+    arms = [arm for arm in planned.side.arms() if arm != twin]
+    if reference not in arms:
+        raise UsageError(
+            f"{run.folder} has no trial of an arm {reference!r}.",
+            stage="report",
+            hint=f"It has: {', '.join(arms) or 'none'}.",
+        )
+    if reference == planned.facts.reference or not run.record.get("plan"):
+        return planned
+    noisy = ""
+    if twin is not None:
+        rules, only = planned.facts.rules, {twin}
+        noisy = comparison.noisy(
+            comparison.arms(
+                planned.side, reference=planned.facts.reference, twin=twin, rules=rules, only=only
+            )
+        )
+    plan = {**run.record["plan"], "reference": reference, "twin": False}
+    kept = planned.derived[planned.derived["arm"] != twin]
+    return dataclasses.replace(
+        planned,
+        run=run._replace(
+            record={**run.record, "plan": plan},
+            requests=run.requests[run.requests["arm"] != twin],
+            trials=run.trials[run.trials["arm"] != twin],
+        ),
+        facts=comparison.facts({**run.record, "plan": plan}),
+        derived=kept.assign(arm=kept["arm"].cat.remove_unused_categories()),
+        withheld=planned.withheld or noisy,
+    )
+
+
+def of(run: store.Run) -> Evidence:
+    """Leave out what the plan's criteria exclude or a kill interrupted; find where the client lagged."""
+    facts = comparison.facts(run.record)
+    broken = machine.excluded_blocks(run.trials, run.requests, facts.exclude)
+    torn = _interrupted(run)
+    spoilt = {
+        block: "; ".join(why[block] for why in (torn, broken) if block in why)
+        for block in sorted(torn.keys() | broken.keys())
+    }
+    withheld = ""
+    if spoilt and not set(blocks_of(run)) - spoilt.keys():
+        every = "was interrupted or breaks" if torn else "breaks"
+        told = each_block(spoilt)
+        withheld = f"Every block {every} the plan's criteria, so no verdict is given ({told})."
+    excluded = {} if withheld else spoilt
+    requests = run.requests
+    if excluded:
+        requests = requests[~requests["block"].isin(list(excluded))]
+    derived = summaries.derive(requests, run.trials)
+    derived["arm"] = pd.Categorical(derived["arm"], categories=arms_of(run), ordered=True)
+    invalid, limited = (
+        _invalid(derived, run.trials),
+        machine.limited_by_client(run.trials, run.requests, run.record),
+    )
+    return Evidence(run, facts, derived, spoilt, excluded, withheld, invalid, limited)
+
+
+def _interrupted(run: store.Run) -> dict[int, str]:
+    """Blocks of a resumed run that are of two sittings, which no pairing evens out; the pilot is no block."""
+    torn = {resumed.get("in_block") for resumed in run.record.get("resumed") or []}
+    return {block: INTERRUPTED for block in blocks_of(run) if block in torn}
+
+
+def _invalid(derived: pd.DataFrame, trials: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """By how late the client sent, but for trials that met their cap: the server was what they waited for."""
+    judged = trials.loc[(trials["state"] == OK) & (trials["capped"] == 0), "trial"]
+    cells = summaries.Cells(derived)
+    late = {}
+    for arm, load in cells:
+        rows = cells.of((arm, load), ["trial", "phase", "error", "due_ms", "sent_ms", "done_ms"])
+        late[str(arm), str(load)] = machine.cell_lags_behind(rows[rows["trial"].isin(judged)])
+    return {cell: why for cell, why in late.items() if why}
+
+
+def blocks_of(run: store.Run) -> list[int]:
+    """Numbers of the blocks that were begun, the pilot's left out."""
+    return sorted(set(run.trials["block"]) - {PILOT_BLOCK})
+
+
+def arms_of(run: store.Run) -> list[str]:
+    """In the plan's order; a run of `execbench load` has no plan."""
+    planned = [arm["name"] for arm in (run.record.get("plan") or {}).get("arms", [])]
+    return list(dict.fromkeys([*planned, *run.trials["arm"]]))
+
+
+def each_block(spoilt: dict[int, str]) -> str:
+    """Which block, and why."""
+    return abridged([f"block {block}: {why}" for block, why in spoilt.items()])
+
+
+def abridged(told: list[str]) -> str:
+    """The first few, and how many more there are."""
+    more = len(told) - TOLD
+    return "; ".join([*told[:TOLD], *([f"and {more} more"] if more > 0 else [])])

@@ -1,0 +1,179 @@
+"""`python -m harness.workloads.io.database`: the table that pgvector searches, for as long as a run lasts.
+
+It lies in a PostgreSQL of its own, started here and gone with its data; or, with `io_dsn`, in a schema of its
+own in a database that exists: that schema is dropped at the end, or named where that fails; nothing else is
+touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from harness.errors import HarnessError, from_child, one_line
+from harness.system import children
+from harness.wire.options import WorkloadOptions
+from harness.workloads.io import postgres_server, service, table_texts
+from harness.workloads.io.pgvector import EXTENSION_SCHEMA
+
+if TYPE_CHECKING:
+    import asyncpg
+    import numpy as np
+    import numpy.typing as npt
+
+TEXTS_SEED = 1
+CONNECTS_WITHIN_S = 10.0
+DROPS_WITHIN_S = 15.0
+
+
+async def keep(order: WorkloadOptions, ready: Callable[[str], None]) -> None:
+    """Make the table, tell its address, and keep it until cancelled; raises when the database ends."""
+    if order.io_dsn is not None:
+        async with _own_schema(order.io_dsn) as address:
+            await _fill(address, order)
+            ready(address)
+            await asyncio.Event().wait()
+    async with postgres_server.running() as postgres:
+        service.say(stage="starting PostgreSQL")
+        async with _connected(postgres.dsn) as connection:
+            await connection.execute("CREATE EXTENSION vector")
+        await _fill(postgres.dsn, order)
+        ready(postgres.dsn)
+        await postgres.ended()
+
+
+@asynccontextmanager
+async def _own_schema(dsn: str) -> AsyncIterator[str]:
+    """The address of a new schema in the database at `dsn`; it is dropped on leaving."""
+    name = f"execbench_{secrets.token_hex(6)}"
+    async with _connected(dsn) as connection:
+        extension = await _vector_extension(connection)
+        try:
+            await connection.execute(f"CREATE SCHEMA {name}")
+        except Exception as error:
+            raise _refused("lets no schema be made in it", error) from error
+    try:
+        yield _with_search_path(dsn, f"{name},{extension}")
+    finally:
+        if why := await _drop(dsn, name):
+            service.say(
+                left=f"The schema {name} could not be dropped ({why}). Drop it: DROP SCHEMA {name} CASCADE;"
+            )
+
+
+async def _drop(dsn: str, name: str) -> str:
+    """Why it could not be dropped; "" when it was. Never raises: the reason to leave comes first."""
+    import asyncpg
+
+    try:
+        async with asyncio.timeout(DROPS_WITHIN_S), _connected(dsn) as connection:
+            await connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+    except TimeoutError:
+        return f"no answer within {DROPS_WITHIN_S:g} s"
+    except HarnessError as error:
+        return error.what.removesuffix(".")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return one_line(error)
+    return ""
+
+
+async def _vector_extension(connection: asyncpg.Connection) -> str:
+    schema: str | None = await connection.fetchval(EXTENSION_SCHEMA)
+    if schema is None:
+        raise HarnessError(
+            "The database of --io-dsn has no extension `vector`.",
+            stage="io",
+            hint="Whoever may do so must once run in it: CREATE EXTENSION vector;",
+        )
+    return schema
+
+
+def _with_search_path(dsn: str, path: str) -> str:
+    return f"{dsn}{'&' if '?' in dsn else '?'}{urlencode({'search_path': path})}"
+
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    import asyncpg
+
+    try:
+        connection = await asyncpg.connect(
+            dsn, password=postgres_server.password(dsn), timeout=CONNECTS_WITHIN_S
+        )
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise _refused("cannot be reached", error) from error
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+def _refused(what: str, error: Exception) -> HarnessError:
+    return HarnessError(
+        f"The database {what}: {one_line(error)}.",
+        stage="io",
+        hint="--io-dsn has the form postgresql://user@host:5432/database; the password goes into PGPASSWORD.",
+    )
+
+
+# -- the table -----------------------------------------------------------------------------------------
+
+
+async def _fill(address: str, order: WorkloadOptions) -> None:
+    """The table `texts` with its index, at the address's search path."""
+    from pgvector.asyncpg import register_vector
+
+    vectors = await _embeddings(order)
+    service.say(stage=f"indexing {len(vectors):,} texts")
+    rows = zip(table_texts.distinct(TEXTS_SEED, order.io_rows), vectors, strict=True)
+    async with _connected(address) as connection:
+        await register_vector(connection, schema=await connection.fetchval(EXTENSION_SCHEMA))
+        await connection.execute(f"CREATE TABLE texts (text text, embedding vector({vectors.shape[1]}))")
+        await connection.copy_records_to_table("texts", records=rows, columns=["text", "embedding"])
+        await connection.execute("CREATE INDEX ON texts USING hnsw (embedding vector_cosine_ops)")
+        await connection.execute("ANALYZE texts")
+
+
+async def _embeddings(order: WorkloadOptions) -> npt.NDArray[np.float32]:
+    """By the workload's own model, in a process of its own, whose libraries are then gone again."""
+    import numpy as np
+
+    service.say(
+        stage=f"embedding {order.io_rows:,} texts (kept for the next run where the model tells its hash)"
+    )
+    with tempfile.TemporaryDirectory(prefix="execbench-") as folder:
+        path = Path(folder) / "vectors.npy"
+        process = await asyncio.create_subprocess_exec(
+            *children.python("harness.workloads.io.embeddings", str(path)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        asked = {"workload": order.model_dump(exclude_unset=True), "seed": TEXTS_SEED}
+        try:
+            said, _ = await process.communicate(json.dumps(asked).encode())
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        if process.returncode:
+            raise _no_embeddings(said, process.returncode)
+        found: npt.NDArray[np.float32] = np.load(path)
+        return found
+
+
+def _no_embeddings(said: bytes, code: int) -> HarnessError:
+    lines = said.splitlines()
+    if lines:
+        return from_child(json.loads(lines[-1]))
+    return HarnessError(f"The texts could not be embedded (exit code {code}).", stage="io")
+
+
+if __name__ == "__main__":
+    service.main(keep)

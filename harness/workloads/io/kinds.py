@@ -1,0 +1,139 @@
+"""What a request awaits once the model is done: a database, a service, or a sleep that stands for them.
+
+One file a kind. It runs in the server's process, on its event loop; a service that must be there for it is
+started by the run (`harness.workloads.io.service`), beside the servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
+
+from harness.errors import UsageError, one_line
+from harness.wire import io_option
+from harness.wire.options import WorkloadOptions
+from harness.wire.records import DOWNSTREAM
+from harness.workloads import IO_OPTIONS, Workload
+
+NAMES = ("sleep", "socket", "pgvector", "http")
+
+
+class Found(NamedTuple):
+    """What came of one awaited call."""
+
+    value: Any  # the answer's body: JSON-able, small
+    server_ms: float | None = None  # what the other side says it took itself; None: it does not say
+
+
+class Broken(Exception):
+    """The other side gave no good answer. Its text names the kind of I/O and the reason."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(f"{DOWNSTREAM}{kind}: {why}")
+
+
+class Late(Broken):
+    """It did not answer in time."""
+
+
+Ask = Callable[[Any], Awaitable[Found]]  # the model's result for one item → what was found with it
+
+
+class Kind(Protocol):
+    """Contract of each module."""
+
+    SUMMARY: str
+    TAKES: frozenset[str]  # of `IO_OPTIONS`, those that it obeys
+    SERVICE: str | None  # module of the child process that it needs (`service`); None: it needs none
+
+    def check(self, options: WorkloadOptions) -> None:
+        """Raise HarnessError for options that cannot work, before anything is started."""
+        ...
+
+    def opened(self, workload: Workload, options: WorkloadOptions) -> AbstractAsyncContextManager[Ask]:
+        """What each request awaits, ready; what it raises is `Broken`."""
+        ...
+
+
+def kind(options: WorkloadOptions) -> Kind:
+    """The module of the I/O that `options` name; UsageError when there is none."""
+    name = io_option.kind(options.io)
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        hint = (
+            f"Did you mean {near[0]!r}?"
+            if near
+            else "Choose from: sleep:5ms, socket:5ms, pgvector, http:URL."
+        )
+        raise UsageError(f"There is no I/O {options.io!r}.", stage="plan", hint=hint)
+    module: Kind = import_module(f"harness.workloads.io.{name}")
+    return module
+
+
+def summaries() -> Iterator[tuple[str, str]]:
+    """Every kind in a line."""
+    for name in NAMES:
+        yield name, import_module(f"harness.workloads.io.{name}").SUMMARY
+
+
+def parse(text: str) -> dict[str, Any]:
+    """`--io` as workload options: sleep:5ms, socket:5ms, sleep, pgvector, http:URL."""
+    try:
+        return io_option.parse(text)
+    except ValueError as error:
+        raise UsageError(f"--io {error}.", stage="plan") from error
+
+
+def takes_ms(io: str) -> bool:
+    """Whether this I/O can be told how long to take."""
+    return io_option.kind(io) in io_option.TIMED
+
+
+def check(options: WorkloadOptions) -> None:
+    """Raise HarnessError unless the I/O can work, is told only what it obeys, and suits the workload."""
+    module = kind(options)
+    said = options.model_fields_set & IO_OPTIONS
+    for idle in sorted(said - module.TAKES - {"io"}):
+        raise UsageError(
+            f"The I/O {options.io!r} knows no option {idle}.",
+            stage="plan",
+            hint=f"It takes: {', '.join(sorted(module.TAKES))}.",
+        )
+    module.check(options)
+
+
+@asynccontextmanager
+async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[Ask]:
+    """What each request awaits, connected before the first of them; closed on leaving.
+
+    A workload that has I/O of its own is asked itself.
+    """
+    if workload.io is not None:
+        yield _own(workload.io)
+        return
+    async with kind(options).opened(workload, options) as ask:
+        yield ask
+
+
+def _own(io: Callable[[Any], Awaitable[Any]]) -> Ask:
+    async def ask(result: Any) -> Found:
+        try:
+            return Found(await io(result))
+        except Exception:
+            raise  # the request's handler turns it into an answer; only what would end the server is changed
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
+            raise RuntimeError(one_line(error)) from error  # SystemExit would end the server
+
+    return ask
+
+
+def _is_cancelled() -> bool:
+    """Whether this task should end; else the user's code has raised the CancelledError."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,98 @@
+"""A small child process that answers after the time asked for: real sockets and wake-ups, no work.
+
+The protocol is a line each way: how long it shall take, and how long it took, both in milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from harness.errors import UsageError
+from harness.wire.clock import now_ms
+from harness.wire.options import WorkloadOptions
+from harness.workloads import Workload
+from harness.workloads.io import service
+from harness.workloads.io.kinds import Ask, Broken, Found, Late
+
+SUMMARY = "a child process that answers on a socket after --io-ms (socket:5ms)"
+TAKES = frozenset({"io_ms", "io_timeout_s"})
+SERVICE = "harness.workloads.io.socket"
+
+HOST = "127.0.0.1"
+BACKLOG = 2048  # a burst opens a connection for each request at once
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def check(options: WorkloadOptions) -> None:
+    """UsageError when no answer could be in time."""
+    if options.io_ms >= options.io_timeout_s * 1e3:
+        raise UsageError(
+            f"An I/O of {options.io_ms:g} ms would never be answered within {options.io_timeout_s:g} s.",
+            stage="plan",
+            hint="Give more time with --io-timeout.",
+        )
+
+
+@asynccontextmanager
+async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[Ask]:
+    """Connections stay open, one for each request in flight, so that none waits for another."""
+    assert options.io_address is not None, "the run starts the child before the server"
+    port = int(options.io_address)
+    question = f"{options.io_ms:.3f}\n".encode()
+    idle: list[Connection] = []
+
+    async def ask(result: Any) -> Found:
+        try:
+            async with asyncio.timeout(options.io_timeout_s):
+                took_ms = await _exchange(port, idle, question)
+        except TimeoutError:
+            raise Late("socket", f"no answer within {options.io_timeout_s:g} s") from None
+        except (OSError, EOFError, ValueError) as error:
+            raise Broken("socket", f"{type(error).__name__}: {error}") from error
+        return Found(workload.answer(result), took_ms)
+
+    try:
+        yield ask
+    finally:
+        for _, writer in idle:
+            writer.close()
+
+
+async def _exchange(port: int, idle: list[Connection], question: bytes) -> float:
+    """One question on a connection of its own, which is kept only after a whole answer."""
+    reader, writer = idle.pop() if idle else await asyncio.open_connection(HOST, port)
+    try:
+        writer.write(question)
+        took_ms = float(await reader.readuntil(b"\n"))
+    except BaseException:
+        writer.transport.abort()
+        raise
+    idle.append((reader, writer))
+    return took_ms
+
+
+# -- the child -----------------------------------------------------------------------------------------
+
+
+async def keep(order: WorkloadOptions, ready: Callable[[str], None]) -> None:  # noqa: ARG001 - contract
+    """Answer until cancelled; its address is the port."""
+    server = await asyncio.start_server(_answer, HOST, 0, backlog=BACKLOG)
+    ready(str(server.sockets[0].getsockname()[1]))
+    await asyncio.Event().wait()  # `serve_forever` would wait for its clients when it is to end
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):  # a client that has left
+        while line := await reader.readline():
+            began = now_ms()
+            await asyncio.sleep(float(line) / 1e3)
+            writer.write(f"{now_ms() - began:.3f}\n".encode())
+    writer.close()
+
+
+if __name__ == "__main__":
+    service.main(keep)

@@ -1,0 +1,367 @@
+"""`execbench capacity` for real: a worker of known time, its rows, its report, and what goes wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import made_up
+import pandas as pd
+import pytest
+import running
+from conftest import Execbench, Here, wait_for
+
+from harness.analysis import slo
+from harness.capacity import arms, breaking, chart, reading, report, words
+from harness.capacity.crossing import Window, cross
+from harness.commands.capacity import died_of
+from harness.errors import HarnessError
+from harness.results import store
+from harness.run import resume
+from harness.verdicts.admissible import Evidence
+from harness.wire.arrivals import Law
+from harness.wire.records import Trial
+
+SYNTHETIC = ("--workload", "synthetic", "--service-ms", "12", "--io-ms", "0", "--no-self-check")
+SHORT = ("--window", "0.8", "--search-window", "0.6", "--blocks", "2")
+
+
+@pytest.fixture(scope="module")
+def run(shared: Execbench) -> Path:
+    """One arm, short windows: far too few for a figure, enough for everything else."""
+    words = ("--slo", "mean latency < 100 ms", "--slo", "errors < 50 %", "--strategy", "thread", "--json")
+    done = shared("capacity", *words, *SYNTHETIC, *SHORT, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    (shared.folder / "run.out").write_text(done.stdout)
+    return shared.folder / "run"
+
+
+@pytest.mark.timed
+def test_a_worker_of_12_ms_holds_about_what_it_can_do(run: Path) -> None:
+    (row,) = csv.DictReader((run / "capacity.csv").read_text().splitlines())
+    assert 17 < float(row["capacity_per_s"]) < 133  # windows of 1 s are too short for a queue
+    assert 42 < float(row["closed_per_s"]) < 85
+    assert row["verdict"] == "reference"
+
+
+@pytest.mark.timed
+def test_the_json_is_one_document_with_the_promise_and_the_windows(run: Path) -> None:
+    document = json.loads((run.parent / "run.out").read_text())
+    assert document["objectives"] == ["mean latency < 100 ms", "errors < 50 %"]
+    (arm,) = document["capacity"]
+    assert arm["promise_per_s"] is None or arm["promise_per_s"] <= arm["capacity_per_s"]
+    assert {window["confirms"] for window in document["windows"]} == {True, False}
+    assert arm["arm"] in document["sentences"][0]
+
+
+@pytest.mark.timed
+def test_report_makes_the_same_again_from_the_rows(run: Path, here: Here) -> None:
+    made = {
+        name: (run / name).read_bytes() for name in ("capacity.csv", "windows.csv", "charts/capacity.svg")
+    }
+    for name in made:
+        (run / name).unlink()
+    done = here("report", str(run))
+    assert done.returncode == 0, done.stderr
+    assert {name: (run / name).read_bytes() for name in made} == made
+    assert "Requests a second, Poisson" in done.stdout
+    assert "thread holds" in done.stdout
+
+
+@pytest.mark.timed
+def test_the_run_says_what_was_asked_and_its_rows_are_those_of_any_run(run: Path) -> None:
+    found = store.read(run)
+    asked = found.record["capacity"]
+    assert (asked["window_s"], asked["search_s"], asked["blocks"]) == (0.8, 0.6, 2)
+    confirming = found.trials[found.trials["block"] > asked["searched"]]
+    assert len(confirming) == 2
+    assert found.trials.loc[found.trials["block"] > 0, "load"].str.startswith("poisson(").all()
+    assert found.record["state"] == "finished"
+
+
+@pytest.mark.integration
+def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
+    execbench: Execbench, here: Here
+) -> None:
+    process = execbench.start(
+        "capacity", "--slo", "p50 < 1 s", "--strategy", "thread", *SYNTHETIC, *SHORT[:4], "--out", "run"
+    )
+    trials = execbench.folder / "run" / "trials.csv"
+    wait_for(lambda: trials.exists() and "poisson" in trials.read_text())
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "`execbench report run` shows them." in said
+    execbench.assert_nothing_is_left()
+    done = here("report", "run")
+    assert done.returncode == 0, done.stderr
+    assert "there is no capacity yet" in " ".join(done.stdout.split())
+    with pytest.raises(HarnessError, match="run is a capacity run"):
+        resume.reopen(execbench.folder / "run")
+
+
+@pytest.mark.timed
+def test_a_server_that_runs_already_is_asked_how_much_it_holds(execbench: Execbench) -> None:
+    with running.serving(execbench.folder / "log", workload=running.synthetic(12.0, 0.0)) as child:
+        asked = (
+            "--url",
+            f"mine={child.url}/predict",
+            "--body",
+            '{"text": "{text}"}',
+            "--header",
+            "X-Tenant: a",
+        )
+        shortest = ("--window", "0.5", "--search-window", "0.5", "--blocks", "1", "--no-self-check")
+        done = execbench("capacity", *asked, "--slo", "p50 < 100 ms", *shortest, "--out", "run", "--json")
+    assert done.returncode == 0, done.stderr
+    (arm,) = json.loads(done.stdout)["capacity"]
+    assert (arm["arm"], arm["strategy"]) == ("mine", "url")
+    assert 42 < arm["closed_per_s"] < 85
+    found = store.read(execbench.folder / "run")
+    assert (found.requests["error"] == "").all()
+    assert (found.trials["load"].str.startswith("poisson(") & (found.trials["failed"] == 0)).any()
+    assert found.record["plan"]["ask"]["headers"] == [["X-Tenant", "a"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ((), 'For example: --slo "p99 < 100 ms"'),
+        (("--slo", "quick"), "'quick' is not understood"),
+        (("--slo", "p99 < 1 s", "--strategy", "nothing"), "nothing"),
+        (("--slo", "p99 < 1 s", "--strategy", "thread", "--reference", "inline"), "inline"),
+        (("--slo", "p99 < 1 s", "--strategy", "thread", "--url", "a=http://127.0.0.1:9/"), "different work"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_starts(
+    words: tuple[str, ...], why: str, here: Here
+) -> None:
+    done = here("capacity", *words)
+    assert done.returncode == 2
+    assert why in done.stderr
+
+
+@pytest.mark.integration
+def test_a_hopeless_window_is_given_up_and_known_by_its_length(tmp_path: Path) -> None:
+    """A worker of 50 ms and 100 requests/s: a tenth of a second into the window ten of it are in flight."""
+    hopeless = {"arrivals": Law("poisson", 100.0), "duration_s": 20.0, "settle_s": 0.5}
+    easy = {"arrivals": Law("poisson", 10.0), "duration_s": 0.5}
+    with running.serving(tmp_path / "log", workload=running.synthetic(50.0, 0.0)) as child:
+        lost = running.fire(f"{child.url}/", **hopeless, give_up_in_flight=10)
+        whole = running.fire(f"{child.url}/", **easy, give_up_in_flight=400)
+    measured = running.measured(lost)
+    last_sent = max(shot.sent_ms for shot in measured)
+    assert len(measured) >= 10  # the forty of the warm-up score nothing, so they are no reason
+    assert sum(shot.done_ms >= last_sent for shot in measured) <= 10
+    assert all(shot.status == 200 for shot in lost.shots)
+    assert max(shot.due_ms for shot in lost.shots) < 10_000
+    assert reading.gave_up(lost.window_start_ms, lost.window_end_ms, 20.0)
+    assert not reading.gave_up(whole.window_start_ms, whole.window_end_ms, 0.5)
+
+
+# -- what broke first ----------------------------------------------------------------------------------
+
+PARTS = {
+    "dispatch_lag_ms": 0.1,
+    "queue_ms": 1.0,
+    "model_ms": 20.0,
+    "resume_ms": 1.0,
+    "outside_ms": 1.0,
+    "io_ms": 5.0,
+}
+
+
+def rows(**longer: Any) -> pd.DataFrame:
+    """Four requests, with some parts longer than alone."""
+    parts = {name: value + longer.get(name, 0.0) for name, value in PARTS.items()}
+    latency = sum(parts.values())
+    one = {**parts, **{name: longer[name] for name in ("io_server_ms",) if name in longer}}
+    return pd.DataFrame([{**one, "latency_ms": latency, "ok": True, "error": ""}] * 4)
+
+
+@pytest.mark.parametrize(
+    ("longer", "lag_ms", "part"),
+    [
+        ({"queue_ms": 70.0}, 1.0, breaking.QUEUE),
+        ({"model_ms": 70.0, "queue_ms": 30.0}, 1.0, breaking.MODEL),
+        ({"outside_ms": 70.0}, 1.0, breaking.LOOP),
+        ({"io_ms": 70.0}, 1.0, breaking.IO),
+        ({"io_ms": 70.0}, 60.0, breaking.LOOP),
+        ({"dispatch_lag_ms": 70.0}, 1.0, breaking.CLIENT),
+    ],
+)
+def test_what_grew_most_broke_first(longer: dict[str, float], lag_ms: float, part: str) -> None:
+    (objective,) = slo.parse(["p99 < 50 ms"])
+    found = breaking.broke(rows(**longer), rows(), objective, lag_ms)
+    assert found.part == part
+    assert f"{part}: 70 of the" in found.words
+
+
+def test_the_databases_own_time_is_told_from_the_loops_stall_and_from_a_wait_for_a_connection() -> None:
+    (objective,) = slo.parse(["p99 < 50 ms"])
+    lone = rows(io_server_ms=4.0)
+    slow = breaking.broke(rows(io_ms=70.0, io_server_ms=70.0), lone, objective, 60.0)
+    stalled = breaking.broke(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, 60.0)
+    queued = breaking.broke(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, 1.0)
+    unknown = breaking.broke(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, math.nan)
+    assert (slow.part, stalled.part) == (breaking.DATABASE, breaking.LOOP)
+    assert (queued.part, unknown.part) == (breaking.IO, breaking.IO)
+    assert queued.words.startswith("I/O: 66 of the 70 ms")  # one late turn of the loop in each of four
+
+
+def test_what_the_cap_held_back_is_the_servers_queue_and_not_the_clients_lateness() -> None:
+    (objective,) = slo.parse(["p99 < 50 ms"])
+    held = rows(dispatch_lag_ms=70.0, queue_ms=30.0)
+    found = breaking.broke(held, rows(), objective, 1.0, capped=True)
+    assert found.part == breaking.QUEUE
+    assert "100 of the 100 ms" in found.words
+
+
+def test_a_part_grew_by_no_more_than_the_whole_though_another_was_shorter_than_alone() -> None:
+    (objective,) = slo.parse(["p99 < 50 ms"])
+    found = breaking.broke(rows(queue_ms=70.0, model_ms=-10.0), rows(), objective, 1.0)
+    assert found == (breaking.QUEUE, "queue: 60 of the 60 ms that late requests took longer than alone")
+
+
+def test_a_server_that_tells_no_parts_is_named_as_a_whole() -> None:
+    (objective,) = slo.parse(["p99 < 50 ms"])
+    told = {"latency_ms": 29.0, "dispatch_lag_ms": 0.1}
+    silent = dict.fromkeys(PARTS, math.nan) | told | {"ok": True, "error": ""}
+    found = breaking.broke(
+        pd.DataFrame([silent | {"latency_ms": 99.0}]), pd.DataFrame([silent]), objective, 1.0
+    )
+    assert found.part == breaking.SERVER
+    assert "70 of the 70 ms" in found.words
+
+
+def test_errors_that_broke_it_are_named() -> None:
+    (objective,) = slo.parse(["errors < 1 %"])
+    bad = rows().assign(ok=[True, False, False, True], error=["", "HTTP 503", "HTTP 503", ""])
+    found = breaking.broke(bad, rows(), objective, 1.0)
+    assert found.part == "HTTP 503"
+    assert "2 of 4 failed" in found.words
+
+
+# -- knee and chart ------------------------------------------------------------------------------------
+
+
+def tried(**columns: Any) -> pd.DataFrame:
+    rates = [10.0, 20.0, 30.0, 40.0, 45.0]
+    means = [21.0, 24.0, 30.0, 60.0, 500.0]
+    frame = pd.DataFrame({"rate_per_s": rates, "mean_ms": means, "latency_ms": means})
+    frame = frame.assign(requests=100, failed=0, gave_up=False, confirms=True, arm="thread")
+    return frame.assign(**columns)
+
+
+def test_the_knee_is_where_power_is_most() -> None:
+    assert arms.knee_per_s(tried()) == 30.0
+    assert arms.knee_per_s(tried(failed=[0, 0, 60, 0, 0])) == 20.0
+
+
+def test_a_promise_is_rounded_down() -> None:
+    assert [arms.rounded_down(rate) for rate in (37.98, 331.9, 4.567)] == pytest.approx([37.9, 331.0, 4.56])
+
+
+def held(**more: Any) -> dict[str, Any]:
+    return {"arm": "thread", "promise_per_s": 30.0, "not_judged": ""} | more
+
+
+def test_only_what_was_judged_is_promised() -> None:
+    both = slo.parse(["p99 < 100 ms", "errors < 0.1 %"])
+    table = pd.DataFrame([held(), held(arm="two", promise_per_s=40.0, not_judged=str(both[1]))])
+    assert (
+        words.finding(table[:1], both) == "Promise 30.0 requests/s: p99 latency < 100 ms and errors < 0.1 %."
+    )
+    assert words.finding(table, both) == (
+        "Promise 40.0 requests/s with two: p99 latency < 100 ms "
+        "(not judged, as the requests were too few: errors < 0.1 %)."
+    )
+
+
+def test_a_window_breaks_only_by_what_its_arm_is_judged_by() -> None:
+    """One failure among a hundred is too many of 0.1 %, but a hundred are too few to say so."""
+    both = slo.parse(["mean latency < 100 ms", "errors < 0.1 %"])
+    table = pd.DataFrame(
+        {
+            "arm": "thread",
+            "trial": [1, 2, 3],
+            "block": [1, 2, 3],
+            "rate_per_s": [30.0, 31.0, 32.0],
+            "confirms": True,
+            "gave_up": False,
+            "kept": [True, False, True],
+            "requests": 100,
+            "failed": [0, 1, 0],
+            "score_1": [5e3, 6e3, 9e3],
+            "score_2": [0.0, 1.0, 0.0],
+            "count_1": 100.0,
+            "count_2": 100.0,
+        }
+    )
+    evidence = SimpleNamespace(run=SimpleNamespace(record={"own_per_s": {"thread": 50.0}}))
+    arm = arms.of("thread", cast(Evidence, evidence), table, both)
+    assert arm.unjudged == both[1:]
+    assert arms._broken(arm, pd.DataFrame(), pd.DataFrame(), cast(Evidence, evidence)) == {}
+
+
+def test_a_limit_that_takes_more_in_flight_than_the_cap_is_warned_of() -> None:
+    """400 requests/s that may take 2 s each are 800 at once (Little)."""
+    objectives = slo.parse(["p50 < 2 s"])
+    windows = [Window(block, 400.0, True, (500.0,), (1000.0,)) for block in (1, 2)]
+    arm = arms.Arm(
+        "thread", 500.0, pd.DataFrame(), windows, objectives, (), cross(windows, objectives, 500.0)
+    )
+    assert "about 800 requests in flight" in " ".join(report._held_back(arm, 500))
+    assert not list(report._held_back(arm, 1000))
+
+
+# -- what died -----------------------------------------------------------------------------------------
+
+ENDED = "The server of arm 'thread' ended (exit code -9, at block 3)."
+EMPTY = "no request fell into the measured window"
+NONE_GOOD = "none of 20 requests got a good answer (timeout after 30 s)"
+
+
+def failed(error: str, measured: int) -> Trial:
+    return made_up.trial(arm="thread", state="failed", error=error, measured=measured)
+
+
+def test_a_server_that_ended_is_no_overload_even_in_a_window_with_requests() -> None:
+    good = made_up.trial(arm="thread")
+    assert died_of([good, failed(ENDED, 30)], {}) == f"1 of 2 trials failed, the first: {ENDED}."
+    assert NONE_GOOD in died_of([good, failed(NONE_GOOD, 20)], {})
+
+
+def test_an_empty_window_and_a_hopeless_rate_are_no_death() -> None:
+    good = made_up.trial(arm="thread")
+    assert died_of([good, failed(EMPTY, 0)], {}) == ""
+    assert died_of([failed(NONE_GOOD, 20), good], {}) == ""
+
+
+@pytest.mark.timed
+def test_what_the_servers_ask_may_have_died(run: Path) -> None:
+    gone = {
+        "downstream": {"requests": 3, "first": "pgvector: gone", "died": ["The service pgvector has ended."]}
+    }
+    assert died_of([made_up.trial()], gone) == "The service pgvector has ended."
+    found = store.read(run)
+    found.record.update(gone)
+    assert "The service pgvector has ended." in report.build(found).warnings
+
+
+def test_the_chart_names_every_arm_and_its_capacity() -> None:
+    one: dict[str, Any] = {"arm": "thread", "capacity_per_s": 38.2, "low_per_s": 36.0, "high_per_s": 41.0}
+    table = pd.DataFrame([{**one, "knee_per_s": 30.0, "bound": ""}])
+    figure = chart.capacity(tried(), table, slo.parse(["mean latency < 60 ms"]))
+    (panel,) = [ax for ax in figure.axes if ax.get_visible()]
+    assert panel.get_title(loc="left") == "thread"
+    assert panel.get_title(loc="right") == "38.2/s"
+
+
+def test_a_run_of_another_kind_is_no_capacity_run() -> None:
+    assert not report.is_capacity({"plan": {}})

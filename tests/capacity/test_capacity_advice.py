@@ -1,0 +1,189 @@
+"""What a capacity report advises, from made-up tables."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from harness.capacity import advising
+from harness.capacity.arms import AT_LEAST, AT_MOST, COLUMNS, TOO_FEW, TOO_WIDE
+from harness.report.advice import Advice
+
+RECORD: dict[str, Any] = {
+    "capacity": {"objectives": ["p99 latency < 100 ms"], "blocks": 12},
+    "plan": {
+        "arms": [
+            {"name": "thread", "strategy": "thread"},
+            {"name": "two", "strategy": "batch", "workers": 2, "options": {"over": "process"}},
+        ],
+        "workload": {"name": "synthetic", "service_ms": 20.0, "io": "socket", "io_ms": 5.0},
+    },
+}
+
+
+def row(arm: str, capacity: float, **more: Any) -> dict[str, Any]:
+    known: dict[str, Any] = {
+        "arm": arm,
+        "promise_per_s": 0.95 * capacity,
+        "capacity_per_s": capacity,
+        "low_per_s": 0.95 * capacity,
+        "high_per_s": 1.05 * capacity,
+        "bound": "",
+        "ratio": math.nan,
+        "ratio_low": math.nan,
+        "ratio_high": math.nan,
+        "verdict": "reference",
+        "closed_per_s": capacity,
+        "broke_first": "queue",
+    }
+    return known | more
+
+
+def advise(*rows: dict[str, Any], withheld: str = "") -> Advice:
+    return advising.of(pd.DataFrame(rows, columns=COLUMNS), RECORD, "thread", withheld)
+
+
+def better(verdict: str = "faster", **more: Any) -> dict[str, Any]:
+    ratio = {"ratio": 2.0, "ratio_low": 1.8, "ratio_high": 2.2, "verdict": verdict}
+    return row("two", 80.0, **(ratio | more))
+
+
+def test_an_arm_that_holds_more_for_sure_is_taken_with_its_setting_and_its_ratio() -> None:
+    said = advise(row("thread", 40.0), better())
+    assert said.take == "two"
+    assert "Take two (--strategy batch:workers=2,over=process): promise 76.0 requests/s." in said.lines[0]
+    assert "2.00 times [1.80, 2.20] what thread holds" in said.lines[0]
+    assert (said.ratio, said.low, said.high) == (2.0, 1.8, 2.2)
+    assert said.command == ""
+
+
+def test_faster_of_uncertain_size_is_faster() -> None:
+    assert advise(row("thread", 40.0), better("faster, size uncertain")).take == "two"
+
+
+def test_a_higher_promise_that_may_be_luck_changes_nothing() -> None:
+    said = advise(row("thread", 40.0), better("inconclusive"))
+    assert said.take == "thread"
+    assert said.lines[0].startswith("Stay with thread: promise 38.0 requests/s")
+
+
+def test_the_best_that_is_told_apart_is_taken_where_the_very_best_may_be_luck() -> None:
+    lucky = row("three", 90.0, ratio=2.3, ratio_low=0.9, ratio_high=5.0, verdict="inconclusive")
+    assert advise(row("thread", 40.0), better(), lucky).take == "two"
+    assert advise(row("thread", 40.0), lucky).take == "thread"
+
+
+def test_what_broke_first_says_what_would_raise_it() -> None:
+    causes = {
+        "queue": "wait for the model",
+        "model": "longer under load",
+        "loop": "off it",
+        "database": "a faster query",
+        "client": "another machine",
+    }
+    for part, word in causes.items():
+        assert word in " ".join(advise(row("thread", 40.0), better(broke_first=part)).lines), part
+    assert "fail first: HTTP 503" in " ".join(advise(row("thread", 40.0, broke_first="HTTP 503")).lines)
+
+
+def test_the_closed_loop_is_warned_of_where_it_promises_more() -> None:
+    assert any(
+        "Do not plan with the 48.0" in line for line in advise(row("thread", 40.0, closed_per_s=48.0)).lines
+    )
+    assert not any("Do not plan" in line for line in advise(row("thread", 40.0)).lines)
+
+
+def test_one_arm_is_not_called_the_best_one() -> None:
+    assert "Only it was tried" in advise(row("thread", 40.0)).lines[0]
+
+
+def test_a_wide_interval_is_followed_by_the_command_that_makes_it_narrower() -> None:
+    said = advise(row("thread", 40.0, low_per_s=30.0))
+    assert said.command == (
+        "execbench capacity --slo 'p99 latency < 100 ms' --strategy thread --strategy "
+        "batch:workers=2,over=process --workload synthetic --io socket --blocks 24"
+    )
+
+
+def test_an_arm_that_was_never_in_danger_may_hold_more() -> None:
+    said = advise(row("thread", 40.0, bound=AT_LEAST, high_per_s=math.inf, broke_first=math.nan))
+    assert "may hold more" in said.lines[-1]
+    assert said.command
+
+
+def test_withheld_verdicts_bear_no_advice_and_no_promise_none_at_all() -> None:
+    told = advise(row("thread", 40.0), better(), withheld="the twin differs")
+    assert told.take == ""
+    assert "cannot tell" in told.lines[0]
+    assert told.command
+    nothing = row("thread", math.nan, promise_per_s=0.0, bound=AT_MOST)
+    assert "No rate can be promised" in advise(nothing).lines[0]
+    assert "No rate can be promised" in advise(row("thread", math.nan, promise_per_s=math.nan)).lines[0]
+
+
+def test_an_arm_that_broke_at_a_higher_rate_is_not_said_to_have_been_in_no_danger() -> None:
+    said = advise(row("thread", 40.0, bound=AT_LEAST, high_per_s=math.inf, broke_at_per_s=45.5))
+    assert "may hold more" not in " ".join(said.lines)
+    assert "wait for the model" in said.lines[-1]
+
+
+def few(arm: str, capacity: float, **more: Any) -> dict[str, Any]:
+    return row(arm, capacity, doubt=TOO_FEW, blocks=4, **more)
+
+
+def wide(arm: str, capacity: float, **more: Any) -> dict[str, Any]:
+    ends = {"low_per_s": 0.5 * capacity, "promise_per_s": 0.5 * capacity, "high_per_s": 1.6 * capacity}
+    return row(arm, capacity, doubt=TOO_WIDE, **(ends | more))
+
+
+def test_nothing_is_advised_on_promises_that_say_nothing() -> None:
+    for doubted in (few("thread", 40.0), wide("thread", 40.0), few("thread", 40.0, promise_per_s=math.nan)):
+        said = advise(doubted)
+        assert (said.take, said.metric) == ("", "")
+        assert said.lines[0].startswith("No rate and no strategy are advised yet")
+        assert said.lines[1].startswith("Do not plan with thread yet: ")
+        assert len(said.lines) == 2
+        assert said.command
+
+
+def test_a_better_arm_whose_promise_says_nothing_is_not_taken() -> None:
+    ratio = {"ratio": 2.0, "ratio_low": 1.4, "ratio_high": 2.9, "verdict": "faster"}
+    said = advise(row("thread", 40.0), wide("two", 80.0, **ratio))
+    assert said.take == "thread"
+    assert said.lines[0].startswith("Stay with thread for now: promise 38.0 requests/s.")
+    assert "No arm is told apart" not in " ".join(said.lines)
+    assert said.lines[-1] == (
+        "Do not plan with two yet: "
+        "an interval whose upper end is 3.2 times the lower is too wide for a promise."
+    )
+    assert said.command
+
+
+def test_arms_in_doubt_for_the_same_reason_share_a_line() -> None:
+    said = advise(few("thread", 40.0), few("process", 40.0), few("batch", 50.0), wide("two", 80.0))
+    assert said.lines[1:] == (
+        "Do not plan with thread, process or batch yet: "
+        "4 confirming blocks are too few for a promise, which takes at least 6.",
+        "Do not plan with two yet: "
+        "an interval whose upper end is 3.2 times the lower is too wide for a promise.",
+    )
+
+
+def test_a_better_arm_is_taken_though_the_promise_of_the_reference_says_nothing() -> None:
+    said = advise(wide("thread", 40.0), better())
+    assert said.take == "two"
+    assert said.lines[-1].startswith("Do not plan with thread yet")
+
+
+def test_no_change_is_advised_from_a_reference_in_doubt_to_an_arm_that_may_be_no_better() -> None:
+    said = advise(wide("thread", 40.0), better("inconclusive"))
+    assert said.take == ""
+    assert said.lines[0] == "No strategy is advised yet: none is told apart from thread as better."
+
+
+def test_after_a_short_run_the_usual_number_of_blocks_is_what_to_run_next() -> None:
+    short = RECORD | {"capacity": RECORD["capacity"] | {"blocks": 4}}
+    table = pd.DataFrame([few("thread", 40.0)], columns=COLUMNS)
+    assert advising.of(table, short, "thread", "").command.endswith("--blocks 12")

@@ -1,0 +1,640 @@
+"""The command line from outside: what it writes, what it says, and how it refuses."""
+
+import csv
+import fcntl
+import hashlib
+import http.server
+import itertools
+import json
+import os
+import pty
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import termios
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import Execbench, Here
+
+import strategies
+from harness import __version__, workloads
+from harness.plans import from_flags, plan_files
+from harness.results import store
+from harness.wire.options import WorkloadOptions
+
+QUICK = ("--workload", "synthetic", "--service-ms", "2", "--io-ms", "1")
+REQUESTS = 5
+CONCURRENCIES = (1, 2)
+BLOCKS = 2
+LONG_NAME = "threads-with-two-workers-and-a-name-of-sixty-letters-in-all-x"[:60]
+WIDTH = 80
+
+Done = subprocess.CompletedProcess[str]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def digests(folder: Path, pattern: str = "*") -> dict[str, str]:
+    files = [path for path in folder.rglob(pattern) if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+SENTENCES = (
+    *("At c = ", "At poisson", "Machine: ", "Warning: ", "The law of T2"),
+    *("Next: ", "Rows, tables and charts: "),
+)
+
+
+def assert_fits(text: str) -> None:
+    """Tables keep to the width; a sentence is one line, for `head -1` and for copying the path in it."""
+    tables = [line for line in text.splitlines() if not line.startswith(SENTENCES)]
+    assert max(map(len, tables)) <= WIDTH
+    assert "…" not in text
+
+
+# -- run -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ran(shared: Execbench) -> Done:
+    """A run without PLAN, in the folder `run`."""
+    loads = [word for c in CONCURRENCIES for word in ("--concurrency", str(c))]
+    measured = ("--requests", str(REQUESTS), "--blocks", str(BLOCKS))
+    return shared("run", "--no-self-check", *QUICK, *loads, *measured, "--out", "run", COLUMNS="200")
+
+
+@pytest.fixture(scope="module")
+def run_folder(shared: Execbench, ran: Done) -> Path:
+    assert ran.returncode == 0, ran.stderr
+    return shared.folder / "run"
+
+
+@pytest.mark.integration
+def test_a_run_leaves_its_rows_tables_charts_and_logs_in_the_folder_asked_for(run_folder: Path) -> None:
+    names = set(digests(run_folder))
+    assert names >= {"run.json", "trials.csv", "requests.csv", "summary.csv"}
+    charts = {"timeline", "split", "io"}
+    assert names >= {f"charts/{chart}.{kind}" for chart in charts for kind in ("png", "svg")}
+    assert names >= {f"logs/{name}.log" for name in from_flags.ARTICLES}
+    assert json.loads((run_folder / "run.json").read_text())["state"] == "finished"
+
+
+@pytest.mark.integration
+def test_a_run_without_plan_has_every_strategy_at_every_load_in_every_block(run_folder: Path) -> None:
+    trials = rows(run_folder / "trials.csv")
+    cells = [(row["strategy"], int(row["concurrency"]), int(row["block"])) for row in trials]
+    blocks = range(1, BLOCKS + 1)
+    assert sorted(cells) == sorted(itertools.product(from_flags.ARTICLES, CONCURRENCIES, blocks))
+
+
+@pytest.mark.integration
+def test_every_trial_measures_as_many_requests_as_asked_for(run_folder: Path) -> None:
+    requests = rows(run_folder / "requests.csv")
+    counts = Counter(row["trial"] for row in requests if row["phase"] == "measure")
+    assert set(counts.values()) == {REQUESTS}
+    assert len(counts) == len(from_flags.ARTICLES) * len(CONCURRENCIES) * BLOCKS
+
+
+@pytest.mark.integration
+def test_what_a_run_says_begins_with_the_finding_in_one_sentence(ran: Done) -> None:
+    first = ran.stdout.splitlines()[0]
+    assert re.fullmatch(r"At c = 2, \w+ answers in [\d.]+ ms \(median\), \d+ requests/s.*\.", first)
+    assert ". " not in first
+
+
+@pytest.mark.integration
+def test_what_a_run_says_names_every_arm_and_where_the_rest_lies(ran: Done) -> None:
+    for name in from_flags.ARTICLES:
+        assert f"\n{name} " in ran.stdout
+    assert "Rows, tables and charts: run" in ran.stdout
+
+
+@pytest.mark.integration
+def test_piped_it_fits_80_columns_whatever_the_environment_says(ran: Done) -> None:
+    assert_fits(ran.stdout)
+
+
+@pytest.mark.integration
+def test_without_a_terminal_progress_is_plain_lines_on_stderr_only(ran: Done) -> None:
+    assert "starting servers" in ran.stderr
+    assert re.search(
+        rf"^trial 1/{len(from_flags.ARTICLES) * 4}, block 1: \w+, closed\(\d\)", ran.stderr, re.M
+    )
+    assert "\x1b" not in ran.stderr + ran.stdout
+    assert "trial 1/" not in ran.stdout
+
+
+@pytest.fixture
+def plan(execbench: Execbench) -> str:
+    """A user's own plan in a TOML file: two arms of the thread strategy, one of process."""
+    text = f"""
+        name = "mine"
+        concurrency = [1]
+        requests = 4
+
+        [workload]
+        name = "synthetic"
+        service_ms = 2
+        io_ms = 1
+
+        [[arms]]
+        name = "{LONG_NAME}"
+        strategy = "thread"
+        workers = 2
+
+        [[arms]]
+        name = "{LONG_NAME[:-1]}y"
+        strategy = "thread"
+
+        [[arms]]
+        name = "processes"
+        strategy = "process"
+        """
+    (execbench.folder / "mine.toml").write_text(text)
+    return "mine.toml"
+
+
+@pytest.mark.integration
+def test_a_plan_file_is_run_with_the_arms_of_the_strategy_asked_for_and_no_name_is_cut(
+    execbench: Execbench, plan: str
+) -> None:
+    words = ("--strategy", "thread", "--duration", "0.3", "--concurrency", "3", "--blocks", "2")
+    done = execbench("run", plan, "--no-self-check", *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("No verdict can come of 2 blocks: it takes 6 (--blocks 6).")
+    (folder,) = (execbench.folder / "results").iterdir()
+    assert re.fullmatch(r"\d{8}-\d{6}-mine", folder.name)
+    trials = rows(folder / "trials.csv")
+    assert {row["arm"] for row in trials} == {LONG_NAME, f"{LONG_NAME[:-1]}y"}
+    assert {row["concurrency"] for row in trials} == {"3"}
+    for row in trials:
+        assert float(row["window_end_ms"]) - float(row["window_start_ms"]) == pytest.approx(300, abs=1)
+    assert_fits(done.stdout)
+    table = done.stdout.split("Closed loops")[1].split("\n\n")[0]
+    name_column = "".join(line[: line.find("  ")].split(" ")[0] for line in table.splitlines()[2:])
+    assert name_column == LONG_NAME + LONG_NAME[:-1] + "y"
+
+
+# -- report ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(execbench: Execbench, run_folder: Path) -> Path:
+    return Path(shutil.copytree(run_folder, execbench.folder / "copy"))
+
+
+@pytest.mark.integration
+def test_report_rebuilds_tables_and_charts_byte_for_byte(here: Here, copy: Path, ran: Done) -> None:
+    before = digests(copy)
+    (copy / "summary.csv").unlink()
+    shutil.rmtree(copy / "charts")
+    done = here("report", "copy")
+    assert done.returncode == 0, done.stderr
+    assert digests(copy) == before
+    assert done.stdout.replace("charts: copy", "charts: run") == ran.stdout
+
+
+@pytest.mark.integration
+def test_one_changed_row_changes_what_report_makes_of_it(here: Here, copy: Path) -> None:
+    before = digests(copy)
+    lines = (copy / "requests.csv").read_text().splitlines(keepends=True)
+    names = lines[0].strip().split(",")
+    changed = next(number for number, line in enumerate(lines) if ",measure," in line)
+    cells = lines[changed].split(",")
+    cells[names.index("io_ms")] = "4321.000"
+    lines[changed] = ",".join(cells)
+    (copy / "requests.csv").write_text("".join(lines))
+    assert here("report", "copy").returncode == 0
+    after = digests(copy)
+    changed_files = {name for name in before if before[name] != after[name]}
+    assert changed_files >= {"requests.csv", "summary.csv", "charts/split.png", "charts/split.svg"}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("requests.csv", lambda text: "time,latency\n1,2\n", r"requests\.csv is not a file of execbench"),
+        ("trials.csv", lambda text: "", r"trials\.csv is not a file of execbench"),
+        ("requests.csv", lambda text: text[: len(text) // 2], r"requests\.csv is damaged: trial \d+ should"),
+        ("requests.csv", lambda text: re.sub(r",measure,\d", ",measure,x", text, count=1), "is damaged"),
+        ("requests.csv", None, r"requests\.csv cannot be read"),
+        ("run.json", None, "copy is not a run of execbench"),
+        ("run.json", lambda text: text[: len(text) // 2], "copy is not a run of execbench"),
+    ],
+)
+def test_a_foreign_or_damaged_file_is_refused_and_nothing_is_overwritten(
+    here: Here, copy: Path, name: str, damage: object, said: str
+) -> None:
+    if callable(damage):
+        (copy / name).write_text(damage((copy / name).read_text()))
+    else:
+        (copy / name).unlink()
+    before = digests(copy)
+    done = here("report", "copy")
+    assert_refused(done, 1, rf"Error \(results\): .*{said}")
+    assert digests(copy) == before
+
+
+def test_a_folder_that_is_not_there_is_refused(here: Here) -> None:
+    done = here("report", "nothing")
+    assert_refused(done, 1, r"Error \(results\): There is no run folder nothing\.\nRuns lie in results/")
+
+
+# -- bad input -------------------------------------------------------------------------------------------
+
+
+def assert_refused(done: Done, code: int, said: str) -> None:
+    assert done.returncode == code, done.stderr
+    assert re.search(said, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.stdout == ""
+
+
+@pytest.fixture
+def littered(execbench: Execbench) -> Execbench:
+    """`execbench` in a folder with things that are in its way."""
+    (execbench.folder / "there").mkdir()
+    (execbench.folder / "file").write_text("")
+    (execbench.folder / "typo.toml").write_text('name = "typo"\nconcurency = [1]\n')
+    (execbench.folder / "broken.toml").write_text("name = \n")
+    return execbench
+
+
+ONE_ARM = f"run --no-self-check {' '.join(QUICK)} --strategy inline --requests 1 --blocks 1"
+NOWHERE = "http://127.0.0.1:1/"
+PLAN, RESULTS, LOAD = (rf"Error \({stage}\): .*" for stage in ("plan", "results", "load"))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("run --strategy tread", 2, PLAN + r"no strategy 'tread'\.\n.*'thread'"),
+        ("serve proces", 2, PLAN + r"no strategy 'proces'\.\n.*'process'"),
+        ("run artikle", 2, PLAN + r"no plan 'artikle'\.\n.*'article'"),
+        ("run nothing.toml", 2, PLAN + r"nothing\.toml cannot be read"),
+        ("run typo.toml", 2, PLAN + r"concurency: there is no such key"),
+        ("run broken.toml", 2, PLAN + r"broken\.toml' is not TOML: .*line 1"),
+        ("run smoke --strategy nothing", 2, PLAN + r"no strategy 'nothing'\.\n.*execbench list"),
+        ("run --workload sinthetic", 2, PLAN + r"no workload 'sinthetic'\.\n.*'synthetic'"),
+        ("run --concurrency 0", 2, "(?s)--concurrency.*greater than"),
+        ("run --concurrency -3", 2, "(?s)--concurrency.*greater than"),
+        ("run --requests 0", 2, "(?s)--requests.*greater than"),
+        ("run --duration 0", 2, "(?s)--duration.*greater than"),
+        ("run --duration inf", 2, "(?s)--duration.*less than"),
+        ("run --requests 5 --duration 1", 2, PLAN + "either --requests or --duration"),
+        ("run --workers 0", 2, "(?s)--workers.*greater than"),
+        ("run --workers 2 --strategy inline", 2, PLAN + "takes a number of workers"),
+        ("run --blocks many", 2, "(?s)--blocks.*integer"),
+        ("run --io-ms inf", 2, PLAN + r"workload\.io_ms: .*finite"),
+        ("run --service-ms nan --workload synthetic", 2, "--service-ms"),
+        ("run --service-ms 5", 2, PLAN + r"'embed' knows no option service_ms\.\n.*takes"),
+        ("run --model x --workload synthetic", 2, PLAN + r"'synthetic' knows no option model\.\n.*takes"),
+        ("run --transport pigeon", 2, "(?s)--transport.*aiohttp"),
+        ("run --inject nonsense", 2, PLAN + r"'nonsense'.*\n.*--inject queue=20"),
+        ("run --inject queue=-1", 2, PLAN + r"'queue=-1'.*\n.*--inject queue=20"),
+        ("run --inject model=inf", 2, PLAN + r"'model=inf'.*\n.*--inject queue=20"),
+        ("run --nonsense", 2, "No such option: --nonsense"),
+        ("run --arrivals poison(5)", 2, PLAN + r"'poison\(5\)' is no arrival law.*\n.*poisson\(50\)"),
+        ("run --arrivals closed(5)", 2, PLAN + r"closed loop\.\n.*-c 8"),
+        ("run --rate 0", 2, PLAN + r"'poisson\(0\)' is no arrival law: the rate is from"),
+        ("run --rate 5 --rate 5", 2, PLAN + r"load poisson\(5\) stands there twice"),
+        ("run --precision 300%", 2, PLAN + r"'300%' is not understood\.\n.*3%"),
+        ("run --precision narrow", 2, PLAN + r"'narrow' is not understood\.\n.*3%"),
+        ("run --reference nobody", 2, PLAN + "reference: there is no arm 'nobody'"),
+        ("run --cap 0", 2, "(?s)--cap.*greater than"),
+        ("run --resume nowhere", 1, RESULTS + r"no run folder nowhere"),
+        ("run --resume file --out other", 2, r"Error \(resume\): .*leave --out away"),
+        ("load http://127.0.0.1:1/ -c 2 --rate 5", 2, LOAD + "one of --concurrency, --rate and --arrivals"),
+        ("compare nowhere", 1, RESULTS + "no run folder nowhere"),
+        ("check --only nothing", 2, r"(?s)Error \(check\): .*nothing"),
+        ("study nothing", 2, "(?s)nothing.*coverage"),
+        ("bench", 2, "No such command 'bench'"),
+        (f"{ONE_ARM} --out there", 1, RESULTS + r"folder there exists already.*\n.*--out"),
+        (f"{ONE_ARM} --out file/run", 1, RESULTS + r"file/run cannot be written.*\n.*--out"),
+        (f"load {NOWHERE} --requests 0", 2, "(?s)--requests.*greater than"),
+        (f"load {NOWHERE} --requests 5 --duration 1", 2, "either --requests or --duration"),
+        ("load nonsense", 2, LOAD + r"'nonsense' is not an http address\.\n.*http://127"),
+        ("load ftp://x/", 2, LOAD + "'ftp://x/' is not an http address"),
+        ("load http://[::1/", 2, LOAD + r"'http://\[::1/' is not an http address"),
+        ("load http://x:port/", 2, LOAD + "'http://x:port/' is not an http address"),
+        ("load", 2, "Missing argument 'url'"),
+    ],
+)
+def test_bad_input_is_one_clear_message_and_leaves_nothing(
+    littered: Execbench, here: Here, words: str, code: int, said: str
+) -> None:
+    """It starts no process, and needs none of its own to be refused in."""
+    before = set(littered.folder.rglob("*"))
+    assert_refused(here(*words.split()), code, said)
+    assert set(littered.folder.rglob("*")) == before
+
+
+@pytest.mark.integration
+def test_where_nobody_listens_there_is_nothing_to_load(littered: Execbench, here: Here) -> None:
+    before = set(littered.folder.rglob("*"))
+    assert_refused(here("load", NOWHERE), 1, LOAD + r"does not answer .*\n.*execbench serve")
+    assert set(littered.folder.rglob("*")) == before
+
+
+@pytest.mark.integration
+def test_results_are_one_json_document_where_that_is_asked_for(here: Here, run_folder: Path) -> None:
+    for words in (("list",), ("compare", str(run_folder))):
+        done = here(*words, "--json")
+        assert isinstance(json.loads(done.stdout), dict), words
+    said = json.loads(here("report", str(run_folder), "--json").stdout)
+    assert said["finding"].startswith("At c = ")
+    assert {row["arm"] for row in said["summary"]} == set(from_flags.ARTICLES)
+
+
+@pytest.mark.timed
+def test_an_open_loop_is_reported_with_latency_service_time_and_dispatch_lag(execbench: Execbench) -> None:
+    plan = """
+        name = "opened"
+        arrivals = ["poisson(60)", "constant(40)"]
+        open_duration_s = 0.4
+        open_settle_s = 0.1
+        blocks = 1
+        self_check = false
+        workload = { name = "synthetic", service_ms = 2, io_ms = 1 }
+        arms = [{ name = "thread", strategy = "thread" }, { name = "inline", strategy = "inline" }]
+        """
+    (execbench.folder / "opened.toml").write_text(plan)
+    done = execbench("run", "opened.toml", "--twin", "--pin", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert_fits(done.stdout)
+    assert "Open loads; latency in ms, due to done" in done.stdout
+    assert "service: sent to done; lag: due to sent; medians in ms" in done.stdout
+    assert "Against thread, block by block" in done.stdout
+    trials = rows(execbench.folder / "run" / "trials.csv")
+    assert {row["arm"] for row in trials} == {"thread", "inline", "thread-twin"}
+    assert {(row["load"], row["rate_per_s"], row["concurrency"]) for row in trials} == {
+        ("poisson(60)", "60.000", ""),
+        ("constant(40)", "40.000", ""),
+    }
+    pinning = json.loads((execbench.folder / "run" / "run.json").read_text())["pinning"]
+    assert not set(pinning["client"]) & set(pinning["server"])
+
+
+@pytest.mark.model
+def test_a_model_that_cannot_be_loaded_leaves_no_folder_in_the_way_of_the_next_attempt(
+    execbench: Execbench,
+) -> None:
+    words = ("--no-self-check", "--model", "no-such-model", "--strategy", "inline", "--out", "run")
+    done = execbench("run", *words)
+    assert_refused(done, 1, r"Error \(model\): Cannot load the model 'no-such-model' .*\n.*--model.*--online")
+    assert not list(execbench.folder.iterdir())
+
+
+@pytest.mark.integration
+def test_a_port_in_use_is_refused(here: Here) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = here("serve", "inline", *QUICK, "--port", port)
+    assert_refused(done, 1, rf"Error \(server\): Port {port} of 127\.0\.0\.1 cannot be used: .*\n.*--port")
+
+
+@pytest.mark.integration
+def test_a_server_that_takes_the_connection_and_says_nothing_does_not_answer(
+    execbench: Execbench, here: Here
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        done = here("load", url, "--timeout", "0.3")
+    assert_refused(done, 1, rf"Error \(load\): {url} does not answer \(timeout after 0\.3 s\)")
+    assert not list(execbench.folder.iterdir())
+
+
+def test_debug_adds_the_traceback_and_keeps_message_and_exit_code(here: Here) -> None:
+    done = here("--debug", "run", "--strategy", "tread")
+    assert done.returncode == 2
+    assert "Traceback (most recent call last)" in done.stderr
+    assert "Error (plan): There is no strategy 'tread'." in done.stderr
+
+
+# -- list, help, version ---------------------------------------------------------------------------------
+
+
+def test_list_names_every_strategy_workload_and_plan_with_its_summary(here: Here) -> None:
+    done = here("list")
+    assert done.returncode == 0, done.stderr
+    for name in (*strategies.NAMES, *workloads.NAMES, *plan_files.names()):
+        assert re.search(rf"^{name} +\S+ ", done.stdout, re.M)
+    assert_fits(done.stdout.replace("\n… ", "\n"))
+
+
+def test_version_is_the_packages(here: Here) -> None:
+    assert here("--version").stdout == f"execbench {__version__}\n"
+
+
+def test_without_arguments_the_help_is_shown(here: Here) -> None:
+    bare, asked = here(), here("--help")
+    assert bare.returncode == asked.returncode == 0
+    for command in ("run", "serve", "load", "report", "list"):
+        assert re.search(rf"│ {command} ", asked.stdout)
+    assert "run" in bare.stdout + bare.stderr
+    assert (bare.stdout + bare.stderr).strip() == asked.stdout.strip()
+
+
+# -- serve and load --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served(shared: Execbench) -> Iterator[str]:
+    """The url of `execbench serve thread`, as it prints it."""
+    process = shared.start("serve", "thread", *QUICK, "--port", "0")
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    found = re.search(r"http://127\.0\.0\.1:\d+/", said)
+    assert found is not None, said
+    yield found[0]
+    process.terminate()
+    process.communicate()
+
+
+@pytest.mark.integration
+def test_serve_says_where_it_is_and_answers_there_with_the_split(served: str) -> None:
+    answer = httpx.get(served)
+    assert answer.status_code == 200
+    assert "queue" in answer.headers["Server-Timing"]
+
+
+@pytest.mark.integration
+def test_load_shows_the_split_of_a_server_that_tells_it(
+    execbench: Execbench, here: Here, served: str
+) -> None:
+    done = execbench("load", served, "--requests", "20", "--concurrency", "2", "--out", "loaded")
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"At c = 2, server answers in [\d.]+ ms", done.stdout)
+    assert_fits(done.stdout)
+    whole, parts = done.stdout.split("Where the time goes")
+    (line,) = [line.split() for line in whole.splitlines() if line.startswith("server ")]
+    assert line[-1] == "0"  # failed
+    (line,) = [line.split() for line in parts.splitlines() if line.startswith("server ")]
+    titles = next(line.split() for line in parts.splitlines() if line.startswith("arm "))
+    assert 2 <= float(line[titles.index("worker")]) < 20
+    assert here("report", "loaded").stdout == done.stdout
+    refused = here("load", served, "--out", "loaded")
+    assert_refused(refused, 1, r"Error \(results\): The folder loaded exists already")
+
+
+@pytest.mark.integration
+def test_load_posts_the_texts_of_the_seed_for_as_long_as_asked(execbench: Execbench) -> None:
+    with plain_server() as (url, seen):
+        measured = ("--duration", "0.3", "--concurrency", "1", "--transport", "httpx")
+        done = execbench("load", url, *measured, "--seed", "5", "--out", "loaded")
+    assert done.returncode == 0, done.stderr
+    assert {method for method, _ in seen} == {"POST"}
+    texts = [json.loads(body)["text"] for _, body in seen[1:6]]  # seen[0] only asked whether it is there
+    assert texts == list(itertools.islice(workloads.create(WorkloadOptions()).payloads(5), 5))
+    (trial,) = rows(execbench.folder / "loaded" / "trials.csv")
+    assert float(trial["window_end_ms"]) - float(trial["window_start_ms"]) == pytest.approx(300, abs=1)
+    assert trial["failed"] == "0"
+
+
+@pytest.mark.integration
+def test_load_measures_a_server_that_knows_nothing_of_us(execbench: Execbench) -> None:
+    with plain_server() as (url, seen):
+        done = execbench("load", url, "--requests", "10", "--concurrency", "2", "--out", "loaded")
+    assert done.returncode == 0, done.stderr
+    assert {method for method, _ in seen} == {"GET"}
+    assert_fits(done.stdout)
+    (line,) = [line.split() for line in done.stdout.splitlines() if line.startswith("server ")]
+    assert "-" in line
+    run = store.read(execbench.folder / "loaded")
+    assert run.requests["status"].eq(200).all()
+    assert run.requests["model_ms"].isna().all()
+
+
+@pytest.mark.integration
+def test_load_fails_when_no_request_gets_a_good_answer_and_says_why(execbench: Execbench) -> None:
+    with plain_server() as (url, _):
+        done = execbench("load", f"{url}unfit", "--requests", "10", "--out", "loaded")
+    assert done.returncode == 1
+    reason = "HTTP 422: body.text: Field required"
+    assert f"none of 10 requests got a good answer ({reason})" in done.stderr
+    assert f"10 of 10 measured requests got no good answer, most often: {reason}" in done.stdout
+    requests = store.read(execbench.folder / "loaded").requests
+    assert set(zip(requests["status"], requests["error"], strict=True)) == {(422, "HTTP 422")}
+
+
+@pytest.mark.integration
+def test_nobody_is_sent_to_the_log_of_a_server_that_we_did_not_start(execbench: Execbench) -> None:
+    with plain_server() as (url, _):
+        said = execbench("load", f"{url}unfit", "--requests", "3", "--out", "loaded")
+    assert not list((execbench.folder / "loaded" / "logs").iterdir())
+    assert not re.search(r"\blogs\b", said.stdout + said.stderr)
+    assert "own log may say more" in " ".join(said.stdout.split())
+
+
+@contextmanager
+def plain_server() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """The standard library's server, to which /unfit is never right: its url, and what it is asked."""
+    unfit = b'{"detail":[{"type":"missing","loc":["body","text"],"msg":"Field required","input":{}}]}'
+    seen: list[tuple[str, str]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+            seen.append((self.command, body))
+            good = self.path != "/unfit"
+            said = b"ok" if good else unfit
+            self.send_response(200 if good else 422)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/", seen
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+# -- a terminal ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def terminal(shared: Execbench) -> tuple[str, str]:
+    """A run with a terminal as stderr and a pipe as stdout, in the folder `terminal`: what both got."""
+    chosen = ("--strategy", "default_pool", "--strategy", "process", "--workers", "2", "--seed", "7")
+    words = (
+        "run",
+        "--no-self-check",
+        *QUICK,
+        *chosen,
+        "--duration",
+        "1.2",
+        "--blocks",
+        "1",
+        "--out",
+        "terminal",
+    )
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
+    process = shared.start(*words, stderr=theirs)
+    os.close(theirs)
+    shown = b"".join(iter(lambda: read_terminal(ours), b""))
+    os.close(ours)
+    stdout, _ = process.communicate()
+    assert process.returncode == 0, shown
+    return shown.decode(), stdout
+
+
+def read_terminal(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # EIO: nobody has the other end any more
+        return b""
+
+
+@pytest.mark.integration
+def test_on_a_terminal_progress_is_one_live_line(terminal: tuple[str, str]) -> None:
+    shown, _ = terminal
+    frames = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame) for frame in re.split(r"[\r\n]", shown)]
+    wanted = r"trial 2/2, block 1: (default_pool|process), closed\(8\) · \d+:\d\d left · median \d+\.\d ms"
+    assert any(re.search(wanted, frame) for frame in frames), frames
+    assert max(map(len, frames)) <= WIDTH
+    until_it_is_wiped = shown.split("\x1b[?25h")[0]
+    assert "\x1b[1A" not in until_it_is_wiped, "it went back up over more than one line"
+
+
+@pytest.mark.integration
+def test_stdout_is_the_report_alone_when_a_terminal_shows_the_progress(terminal: tuple[str, str]) -> None:
+    _, stdout = terminal
+    assert stdout.startswith("At c = 8, ")
+    assert "trial 2/2" not in stdout
+    assert "\x1b" not in stdout
+
+
+@pytest.mark.integration
+def test_strategies_can_be_chosen_without_a_plan_and_the_record_says_what_was_asked_for(
+    shared: Execbench, terminal: tuple[str, str]
+) -> None:
+    plan = json.loads((shared.folder / "terminal" / "run.json").read_text())["plan"]
+    workers = {arm["strategy"]: arm["workers"] for arm in plan["arms"]}
+    assert workers == {"default_pool": None, "process": 2}
+    assert plan["seed"] == 7
+    assert plan["duration_s"] == 1.2
+    assert plan["workload"] == plan["workload"] | {"name": "synthetic", "service_ms": 2, "io_ms": 1}

@@ -1,0 +1,414 @@
+"""`execbench compare` as its users have it: run folders in, words, tables and exit codes out."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import app
+from harness.results import store
+from tests import made_up
+from tests.conftest import Execbench
+from tests.made_up import Point
+
+pytestmark = pytest.mark.integration  # a whole report each: it takes long
+
+World = dict[made_up.Place, Point | Callable[[int], Point]]
+
+FINE, FAILURE, USAGE, GATE_FAILED, INVALID = 0, 1, 2, 3, 4
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class InProcess:
+    """The command line without a process for each call, which would take most of the time; in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, *words: str) -> Done:
+        ended = CliRunner().invoke(app, words)
+        return Done(ended.exit_code, ended.stdout, ended.stderr)
+
+
+@pytest.fixture
+def execbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
+    monkeypatch.chdir(tmp_path)
+    return InProcess(tmp_path)
+
+
+def about(model_ms: float, seed: int = 1, spread: float = 0.01) -> Callable[[int], Point]:
+    luck = random.Random(seed)
+    factors = [luck.gauss(1.0, spread) for _ in range(100)]
+    return lambda block: Point(model_ms=model_ms * factors[block])
+
+
+def world(thread_ms: float = 20.0, *, twin_ms: float | None = None, users: int = 8) -> World:
+    arms = {"inline": about(20.0), "thread": about(thread_ms, seed=2)}
+    if twin_ms is not None:
+        arms["inline-twin"] = about(twin_ms, seed=3)
+    return {(arm, users): point for arm, point in arms.items()}
+
+
+def save(folder: Path, points: made_up.World, *, blocks: int = 8, **facts: Any) -> str:
+    """A run's folder on disk, as `execbench run` leaves it; `facts` go into the plan or the environment."""
+    requests, trials = made_up.run(points, blocks=blocks)
+    arms = [arm for arm in dict.fromkeys(arm for arm, _ in points) if not arm.endswith("-twin")]
+    about_model = {"model": facts.pop("model", "synthetic sleep"), "service_ms": 20.0}
+    environment = {"cpu": "EPYC", "usable_cores": facts.pop("usable_cores", 2)}
+    environment["python"] = facts.pop("python", "3.11.7")
+    writer = store.Writer(folder)
+    writer.write_record(
+        {
+            "state": "finished",
+            "plan": {"arms": [{"name": arm} for arm in arms], **facts},
+            "environment": environment,
+            "arms": {arm: {"about": about_model} for arm in arms},
+        }
+    )
+    requests.to_csv(folder / "requests.csv", index=False)
+    trials.to_csv(folder / "trials.csv", index=False)
+    return folder.name
+
+
+@pytest.fixture
+def quiet(execbench: InProcess) -> str:
+    """A run in which thread is as fast as inline."""
+    return save(execbench.folder / "quiet", world())
+
+
+@pytest.fixture
+def slow(execbench: InProcess) -> str:
+    """A run in which thread takes half as long again."""
+    return save(execbench.folder / "slow", world(32.0))
+
+
+def test_a_run_alone_compares_every_arm_with_the_reference(execbench: InProcess, slow: str) -> None:
+    done = execbench("compare", slow)
+    assert done.returncode == FINE, done.stderr
+    first = done.stdout.strip().splitlines()[0]
+    assert first.startswith("thread takes 1.4")
+    assert "x as long as inline to answer at closed(8): " in first
+    assert first.endswith("n = 8 blocks: slower.")
+    assert "throughput" in done.stdout
+
+
+def test_two_arms_of_one_run_the_first_is_what_the_second_is_compared_with(
+    execbench: InProcess, slow: str
+) -> None:
+    done = execbench("compare", f"{slow}:thread", f"{slow}:inline")
+    assert done.returncode == FINE, done.stderr
+    assert "inline takes 0.6" in done.stdout
+    assert "x as long as thread" in done.stdout
+
+
+def test_two_runs_are_compared_under_their_folders_names(execbench: InProcess, quiet: str, slow: str) -> None:
+    done = execbench("compare", quiet, slow)
+    assert done.returncode == FINE, done.stderr
+    assert "blocks are not paired" in done.stdout
+    assert "slow:thread takes 1.4" in done.stdout
+    assert "x as long as quiet:thread" in done.stdout
+    assert "slow:inline takes" in done.stdout
+
+
+def test_what_people_compare_is_a_note_and_no_obstacle(execbench: InProcess, quiet: str) -> None:
+    other = save(execbench.folder / "other", world(), python="3.13.0")
+    done = execbench("compare", quiet, other)
+    assert done.returncode == FINE, done.stderr
+    assert "Python: was 3.11.7, is 3.13.0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"usable_cores": 16}, "usable_cores: 2 and 16"),
+        ({"model": "other"}, "model: synthetic sleep and other"),
+        ({"route": "GET /"}, "route: POST /predict and GET /"),
+    ],
+    ids=["machine", "model", "load"],
+)
+def test_other_machines_models_and_loads_are_refused_unless_forced(
+    execbench: InProcess, facts: dict[str, Any], said: str
+) -> None:
+    before = save(execbench.folder / "before", world(), route="POST /predict")
+    after = save(execbench.folder / "after", world(), **({"route": "POST /predict"} | facts))
+    refused = execbench("compare", before, after)
+    assert refused.returncode == INVALID
+    assert said in refused.stderr
+    assert refused.stdout == ""
+    assert execbench("compare", before, after, "--force").returncode == FINE
+
+
+def test_runs_without_a_common_load_are_refused(execbench: InProcess, quiet: str) -> None:
+    other = save(execbench.folder / "other", world(users=2))
+    done = execbench("compare", quiet, other, "--force")
+    assert done.returncode == INVALID
+    assert "no load in common" in done.stderr
+    assert "closed(2)" in done.stderr
+
+
+# -- the gate ------------------------------------------------------------------------------------------
+
+
+def test_the_gate_fails_when_an_arm_is_slower_and_says_which(execbench: InProcess, slow: str) -> None:
+    done = execbench("compare", slow, "--fail-on", "slower")
+    assert done.returncode == GATE_FAILED
+    assert "The gate failed on 2 of 2 comparisons" in done.stderr
+    assert "thread takes 1.4" in done.stderr
+
+
+def test_the_gate_holds_when_arms_are_alike(execbench: InProcess, quiet: str) -> None:
+    done = execbench("compare", quiet, "--fail-on", "slower")
+    assert done.returncode == FINE, done.stderr
+
+
+def test_the_gate_holds_below_its_floors_though_the_interval_is_sure(execbench: InProcess, slow: str) -> None:
+    latency = ("compare", slow, "--fail-on", "slower", "--metric", "latency")
+    assert execbench(*latency).returncode == GATE_FAILED
+    assert execbench(*latency, "--floor-ms", "100").returncode == FINE
+    assert execbench(*latency, "--min-effect", "90%").returncode == FINE
+    throughput = ("compare", slow, "--fail-on", "slower", "--metric", "throughput")
+    assert execbench(*throughput).returncode == GATE_FAILED
+    assert execbench(*throughput, "--floor-per-s", "1000").returncode == FINE
+
+
+def test_the_gate_gives_no_verdict_of_too_few_blocks(execbench: InProcess) -> None:
+    run = save(execbench.folder / "short", world(), blocks=3)
+    assert execbench("compare", run).returncode == FINE
+    done = execbench("compare", run, "--fail-on", "slower")
+    assert done.returncode == INVALID
+    assert "only 3 blocks" in done.stderr
+
+
+def test_the_gate_does_not_pass_an_arm_whose_trials_failed(execbench: InProcess) -> None:
+    def dying(block: int) -> Point:
+        return Point(model_ms=20.0, state="failed" if block == 2 else "ok")
+
+    run = save(execbench.folder / "dying", world() | {("thread", 8): dying})
+    done = execbench("compare", run, "--fail-on", "slower")
+    assert done.returncode == INVALID
+    assert "1 of 8 of thread's trials do not count: the server died" in done.stderr
+
+
+def test_the_gate_does_not_fail_on_too_few_blocks_however_slow(execbench: InProcess) -> None:
+    run = save(execbench.folder / "short", world(40.0), blocks=5)
+    done = execbench("compare", run, "--fail-on", "slower")
+    assert done.returncode == INVALID
+    assert "only 5 blocks" in done.stderr
+
+
+def test_the_gate_does_not_pass_what_only_one_run_has_unless_it_is_narrowed(
+    execbench: InProcess, quiet: str
+) -> None:
+    gate = ("--fail-on", "slower")
+    fewer = save(execbench.folder / "fewer", {("inline", 8): about(20.0)})
+    done = execbench("compare", quiet, fewer, *gate)
+    assert done.returncode == INVALID
+    assert "arms or loads are missing" in done.stderr
+    assert "Only one of the runs has: thread." in done.stderr
+    assert execbench("compare", quiet, fewer).returncode == FINE
+    assert execbench("compare", f"{quiet}:inline", fewer, *gate).returncode == FINE
+    loads = save(execbench.folder / "loads", world() | world(users=2))
+    assert execbench("compare", quiet, loads, *gate).returncode == INVALID
+    assert execbench("compare", quiet, loads, *gate, "--load", "closed(8)").returncode == FINE
+
+
+def test_the_gate_does_not_pass_an_arm_that_was_left_out_or_never_run(execbench: InProcess) -> None:
+    run = save(execbench.folder / "killed", world())
+    path = execbench.folder / run / "run.json"
+    record = json.loads(path.read_text())
+    record["plan"]["arms"].append({"name": "process"})
+    path.write_text(json.dumps(record))
+    done = execbench("compare", run, "--fail-on", "slower")
+    assert done.returncode == INVALID
+    assert "process has no trial." in done.stderr
+
+
+def test_a_run_of_execbench_load_has_no_arms_and_that_is_said(execbench: InProcess) -> None:
+    run = save(execbench.folder / "load", {("server", 8): about(20.0)})
+    path = execbench.folder / run / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "plan": None, "arms": {}, "load": {"transport": "aiohttp"}}))
+    done = execbench("compare", run)
+    assert done.returncode == USAGE
+    assert "is a run of `execbench load`: it knows one server and has no arms to compare" in done.stderr
+
+
+def test_a_noisy_session_withholds_the_verdicts_whatever_was_asked(execbench: InProcess) -> None:
+    run = save(execbench.folder / "noisy", world(40.0, twin_ms=30.0), twin=True)
+    for words in (("compare", run), ("compare", run, "--fail-on", "slower")):
+        done = execbench(*words)
+        assert done.returncode == INVALID
+        assert "The session is noisy" in done.stderr
+        assert "noisy session, no verdict" in done.stdout
+    arms = execbench("compare", f"{run}:inline", f"{run}:thread")
+    assert arms.returncode == INVALID
+
+
+def test_a_quiet_twin_is_told(execbench: InProcess) -> None:
+    run = save(execbench.folder / "twins", world(twin_ms=20.0), twin=True)
+    done = execbench("compare", run)
+    assert done.returncode == FINE, done.stderr
+    assert "the twin of inline differs by at most" in done.stdout
+
+
+# -- what is shown -------------------------------------------------------------------------------------
+
+
+def test_all_pairs_of_a_runs_arms_are_compared_the_later_with_the_earlier(execbench: InProcess) -> None:
+    world = {(arm, 8): Point(model_ms=ms) for arm, ms in (("a", 10.0), ("b", 20.0), ("c", 40.0))}
+    save(execbench.folder / "three", world)
+    done = execbench("compare", "three", "--all-pairs", "--metric", "latency", "--json")
+    assert done.returncode == FINE, done.stderr
+    rows = [row for row in json.loads(done.stdout)["rows"] if row["primary"]]
+    assert [(row["arm"], row["reference"]) for row in rows] == [("b", "a"), ("c", "a"), ("c", "b")]
+    assert {row["verdict"] for row in rows} == {"slower"}
+    refused = execbench("compare", "three:a", "--all-pairs")
+    assert refused.returncode == 2
+    assert "--all-pairs compares the arms of one run." in refused.stderr
+
+
+def test_json_is_one_document_with_every_row(execbench: InProcess, slow: str) -> None:
+    done = execbench("compare", slow, "--json")
+    found = json.loads(done.stdout)
+    latency = found["rows"][0]
+    assert (latency["arm"], latency["metric"], latency["verdict"]) == ("thread", "latency_ms", "slower")
+    assert (latency["blocks_most"], latency["why"]) == (None, "")
+    assert latency["low"] < latency["ratio"] < latency["high"]
+
+
+def test_json_stays_whole_when_the_gate_fails(execbench: InProcess, slow: str) -> None:
+    done = execbench("compare", slow, "--json", "--fail-on", "slower")
+    assert done.returncode == GATE_FAILED
+    assert json.loads(done.stdout)["rows"]
+
+
+def test_markdown_is_a_table_whose_lines_have_as_many_cells(execbench: InProcess, slow: str) -> None:
+    done = execbench("compare", slow, "--markdown")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+    assert "| **slower** |" in done.stdout
+    assert done.stdout.startswith("- thread takes 1.4")
+
+
+def test_metric_and_load_choose_rows(execbench: InProcess) -> None:
+    run = save(execbench.folder / "loads", world() | world(users=2))
+    chosen = execbench("compare", run, "--metric", "io", "--load", "closed(2)", "--json")
+    rows = json.loads(chosen.stdout)["rows"]
+    assert {(row["metric"], row["load"]) for row in rows} == {("io_ms", "closed(2)")}
+
+
+def test_an_arm_that_does_other_work_is_left_out_and_named(execbench: InProcess) -> None:
+    points = world() | {("scaled", 8): about(20.0)}
+    run = save(execbench.folder / "scaled", points)
+    path = execbench.folder / "scaled" / "run.json"
+    record = json.loads(path.read_text())
+    for arm, io_ms in (("inline", 5.0), ("thread", 5.0), ("scaled", 8.0)):
+        record["arms"][arm]["options"] = {"workload": {"io_ms": io_ms}}
+    path.write_text(json.dumps(record))
+    done = execbench("compare", run)
+    assert "scaled is left out: it does other work than inline (io_ms: 5.0 and 8.0)" in done.stdout
+    assert "scaled takes" not in done.stdout
+    assert execbench("compare", f"{run}:inline", f"{run}:scaled").returncode == INVALID
+
+
+def test_another_io_is_other_work_also_than_that_of_an_older_run_which_could_only_sleep(
+    execbench: InProcess,
+) -> None:
+    run = save(execbench.folder / "asked", world() | {("asked", 8): about(20.0)})
+    path = execbench.folder / "asked" / "run.json"
+    record = json.loads(path.read_text())
+    for arm, said in (
+        ("inline", {}),
+        ("thread", {"io": "sleep"}),
+        ("asked", {"io": "pgvector", "io_rows": 9}),
+    ):
+        record["arms"][arm]["options"] = {"workload": {"io_ms": 5.0, **said}}
+    path.write_text(json.dumps(record))
+    done = execbench("compare", run)
+    assert "asked is left out: it does other work than inline (io: sleep and pgvector)" in done.stdout
+    assert "thread takes" in done.stdout
+
+
+def test_excluded_blocks_are_told_and_do_not_count(execbench: InProcess) -> None:
+    run = save(execbench.folder / "stolen", world(), exclude={"steal_share": 0.05})
+    path = execbench.folder / run / "trials.csv"
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    place, block = lines[0].index("steal_share"), lines[0].index("block")
+    for line in lines[1:]:
+        line[place] = "0.5" if line[block] == "3" else "0.0"
+    path.write_text("".join(f"{','.join(line)}\n" for line in lines))
+    done = execbench("compare", run)
+    assert "1 of 8 blocks are left out (block 3: steal_share 0.5 (at most 0.05))" in done.stdout
+    assert "n = 7 blocks" in done.stdout
+
+
+def test_a_client_that_was_late_makes_its_arm_and_load_invalid(execbench: InProcess) -> None:
+    run = save(execbench.folder / "late", world())
+    path = execbench.folder / run / "requests.csv"
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    places = {name: lines[0].index(name) for name in ("arm", "sent_ms")}
+    for line in lines[1:]:
+        if line[places["arm"]] == "thread":
+            line[places["sent_ms"]] = str(float(line[places["sent_ms"]]) + 15.0)
+    path.write_text("".join(f"{','.join(line)}\n" for line in lines))
+    done = execbench("compare", run)
+    assert "invalid, as thread: the client sent 1 % of the requests 15.0 ms late" in done.stdout
+    assert execbench("compare", run, "--fail-on", "slower").returncode == INVALID
+
+
+# -- usage and failures --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("slow", "slow"),
+        ("slow:thread", "slow"),
+        ("slow:thread", "slow:thread"),
+        ("slow:nobody", "slow:thread"),
+        ("slow", "--metric", "speed"),
+        ("slow", "--load", "closed(99)"),
+        ("slow", "--json", "--markdown"),
+        ("slow", "--min-effect", "much"),
+        ("slow", "--fail-on", "faster"),
+        ("slow", "--fail-on", "slower", "--metric", "io"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_2_and_no_output(
+    execbench: InProcess, slow: str, words: tuple[str, ...]
+) -> None:
+    done = execbench("compare", *words)
+    assert done.returncode == USAGE
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_no_run_ends_with_1(execbench: InProcess, slow: str) -> None:
+    assert execbench("compare", "nowhere").returncode == FAILURE
+    (execbench.folder / slow / "requests.csv").write_text("damaged\n")
+    done = execbench("compare", slow)
+    assert done.returncode == FAILURE
+    assert "Traceback" not in done.stderr
+
+
+def test_help_tells_the_exit_codes(execbench: InProcess) -> None:
+    said = " ".join(execbench("compare", "--help").stdout.split())
+    for code in ("0 fine", "1 failure", "2 wrong usage", "3 the gate failed", "4 the comparison", "130"):
+        assert code in said
+
+
+def test_a_failed_gate_is_the_exit_code_of_the_process(shared: Execbench) -> None:
+    run = save(shared.folder / "slow", world(32.0))
+    assert shared("compare", run, "--fail-on", "slower").returncode == GATE_FAILED

@@ -1,0 +1,208 @@
+"""What the terminal shows: it fits 80 columns, loses nothing, and puts side by side what belongs together."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+
+import made_up
+import pandas as pd
+import pytest
+from made_up import Point
+from rich.console import Console
+from rich.text import Text
+
+from harness.commands import tables
+from harness.report import report
+from tests.analysis.test_efficiency import with_limits
+from tests.report.test_ranking import DIES, ranked, with_own_load
+from tests.report.test_report import WORLD, closed, open_trial, opened
+
+pytestmark = pytest.mark.integration  # a whole report each: it takes long
+
+WIDTH = 80
+LONG = "inline-with-a-name-of-forty-letters-in-all"[:40]
+
+ARTICLE: made_up.World = {
+    **WORLD,
+    ("process", 1): Point(queue_ms=1.0),
+    ("process", 8): Point(queue_ms=40.0, model_ms=6.4),
+    ("default_pool", 8): Point(model_ms=300.0),
+    (LONG, 1): Point(),
+    (LONG, 8): Point(io_ms=44.0),
+}
+
+
+@functools.cache
+def usual() -> report.Report:
+    return report.build(closed(WORLD))
+
+
+@functools.cache
+def article() -> report.Report:
+    return report.build(closed(ARTICLE, blocks=8, claims="article"))
+
+
+def shown(built: report.Report) -> str:
+    """As piped: tables at 80 columns, a sentence on one line."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=WIDTH, highlight=False)
+    for part in tables.render(built):
+        console.print(part, soft_wrap=isinstance(part, Text))
+    return stream.getvalue()
+
+
+def sentences(built: report.Report) -> set[str]:
+    return {
+        line for part in tables.render(built) if isinstance(part, Text) for line in part.plain.split("\n")
+    }
+
+
+def with_readings(run: report.store.Run) -> report.store.Run:
+    """As a real run has them: CPU, loop lag, pings and memory."""
+    trials = run.trials.assign(server_cpu_ms=1234.5, server_lag_p99_ms=12.3, server_lag_max_ms=1234.5)
+    pings = run.requests.assign(phase="ping", error="", done_ms=run.requests["due_ms"] + 123.4)
+    requests = pd.concat([run.requests, pings], ignore_index=True)
+    run.record["arms"] = {arm: {"uss_bytes": 512e6} for arm in trials["arm"].unique()}
+    return run._replace(trials=trials, requests=requests)
+
+
+REPORTS = {
+    "closed": article,
+    "with readings": lambda: report.build(with_readings(closed(ARTICLE, blocks=8, claims="article"))),
+    "with limits": lambda: report.build(with_limits(closed(ARTICLE, blocks=8), "inline", "thread", LONG)),
+    "ranking": lambda: report.build(
+        with_own_load(with_limits(with_readings(ranked(ARTICLE)), "thread", LONG), LONG)
+    ),
+    "open": lambda: report.build(
+        with_readings(opened(*(open_trial(n, arm=LONG, service_ms=25.0) for n in range(1, 9))))
+    ),
+}
+
+
+@pytest.mark.integration  # takes long
+@pytest.mark.parametrize("name", REPORTS)
+def test_tables_keep_to_80_columns_and_cut_nothing_off(name: str) -> None:
+    built = REPORTS[name]()
+    lines = set(shown(built).splitlines()) - sentences(built)
+    assert max(map(len, lines)) <= WIDTH
+    ours = "\n".join(line for line in lines if "T2" not in line and "C3b" not in line and "C4b" not in line)
+    assert "…" not in ours.replace(" … 11", "").replace(" … 12", "").replace(" 6 …", "")
+
+
+def test_the_finding_comes_first_and_then_how_good_the_machine_was() -> None:
+    built = usual()
+    first, second = shown(built).splitlines()[:2]
+    assert first == built.finding
+    assert second == built.machine
+    assert second.startswith("Machine: ")
+
+
+def test_each_load_has_every_arm_with_ratio_interval_difference_and_verdict() -> None:
+    text = shown(usual())
+    assert "Against inline, block by block: ratio [95 % interval]" in text
+    lines = [line.split() for line in text.splitlines()]
+    assert ["closed(8)"] in lines
+    assert ["thread", "latency", "1.53", "[1.53,", "1.53]", "+25.0", "slower"] in lines
+    assert ["req/s", "0.65", "[0.65,", "0.65]", "-59.1", "slower"] in lines
+
+
+def test_users_are_whole_numbers_beside_open_loads_too() -> None:
+    law = pd.DataFrame(
+        {
+            "arm": ["inline"],
+            "concurrency": [8.0],
+            "rows": [9],
+            "median_error": [0.1],
+            "share_within_20pct": [1.0],
+        }
+    )
+    built = dataclasses.replace(article(), staircase=law)
+    assert "inline c = 8: +10.0%" in " ".join(shown(built).split())
+    assert report._law_rows(law)[0]["condition"] == "c = 8, 9 requests"
+
+
+def test_the_articles_law_is_told_only_where_its_claims_are_judged() -> None:
+    assert len(usual().staircase)
+    assert "The law of T2" not in shown(usual())
+    assert "The law of T2" in shown(article())
+
+
+def test_a_run_that_stopped_early_says_so_below_the_machine() -> None:
+    built = dataclasses.replace(usual(), notes=("Stopped after block 12: so.",))
+    assert "Stopped after block 12: so." in shown(built).split("Medians")[0]
+
+
+def test_costs_have_only_the_columns_that_were_read() -> None:
+    few, many = closed(WORLD), with_readings(closed(WORLD))
+    assert "CPU/req" not in shown(report.build(few))
+    text = shown(report.build(many))
+    for heading in ("CPU/req", "loop p99", "max", "ping p50", "MB"):
+        assert heading in text
+    assert "512.0" in text
+    no_pings = many._replace(requests=few.requests)
+    assert "ping p50" not in shown(report.build(no_pings))
+
+
+def test_what_is_possible_stands_beside_what_an_arm_does_and_the_ideal_only_where_it_is_known() -> None:
+    run = with_limits(closed(WORLD), "inline", "thread", null_ms=0.5)
+    lines = [line.split() for line in shown(report.build(run)).splitlines()]
+    assert ["arm", "c", "req/s", "limit", "batch", "of", "limit", "ideal", "of", "ideal"] in lines
+    assert ["8", "170.2", "444.4", "8", "38", "%", "296.3", "57", "%"] in lines
+    run.record["null_ms"] = None
+    assert ["arm", "c", "req/s", "limit", "batch", "of", "limit"] in [
+        line.split() for line in shown(report.build(run)).splitlines()
+    ]
+
+
+def test_the_ranking_ends_the_report_with_who_why_and_a_sentence() -> None:
+    built = report.build(ranked(WORLD, reference="thread"))
+    text = shown(built)
+    ending = text[text.index("Ranked by req/s at c = 8, a point estimate") :]
+    lines = [line.split() for line in ending.splitlines()]
+    assert ["1", "inline", "170.2", "1.53", "[1.53,", "1.53]", "faster", "12.0", "(-)"] in lines
+    assert ["2", "thread", "111.1", "1.00", "reference", "-", "(1.00)"] in lines
+    assert f"† {DIES}" in ending
+    assert built.conclusion in ending
+    assert "of limit" not in ending
+
+
+def test_a_plan_that_asks_for_no_ranking_gets_none() -> None:
+    assert "Ranked" not in shown(usual())
+
+
+def test_an_open_load_is_named_and_marked_where_it_is_saturated() -> None:
+    held, lost = (
+        shown(report.build(opened(open_trial(1, service_ms=service_ms)))) for service_ms in (10.0, 25.0)
+    )
+    assert "poisson(50) " in held
+    assert "poisson(50)*" not in held
+    assert "poisson(50)*" in lost
+    assert "* saturated: the rate was not held" in lost
+    assert "nan" not in (held + lost).lower()
+    headings = " ".join(line for line in held.splitlines() if line.startswith("arm"))
+    assert all(name in headings for name in ("p50", "p95", "p99", "requests", "fail", "service", "lag p99"))
+
+
+def test_a_claim_stands_with_its_ratio_interval_rule_print_and_verdict() -> None:
+    text = " ".join(shown(article()).split())
+    assert "ratio [interval over 8 blocks]" in text
+    assert "model inside the worker, thread over process: 0.94 [0.94, 0.94], rule ≥ 4, article 4." in text
+    assert "(refuted) slower at all inside the worker, thread over process" in text
+
+
+def test_the_time_in_the_worker_and_the_model_as_printed_stand_side_by_side() -> None:
+    """C3b compares a wait with no wait: the reader has to see both readings."""
+    text = " ".join(shown(article()).split())
+    claim = text[text.index("C3b refuted") :]
+    inside, printed = claim.index("model inside the worker"), claim.index("as printed: Model of the route")
+    assert inside < printed < claim.index("C4a")
+    assert "queue + in the worker + 60.0 + 6.0 + 0.0" in text
+
+
+def test_a_withheld_verdict_is_shown_with_its_reason() -> None:
+    world = {**WORLD, ("inline-twin", 8): Point(io_ms=50.0)}
+    text = shown(report.build(closed(world, reference="inline", twin=True, claims="article")))
+    assert "withheld" in text
+    assert "noisy session" in text

@@ -1,0 +1,121 @@
+"""An error that nobody foresaw is one sentence and exit code 1, in every command and in every child."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import pytest
+from typer.models import CommandInfo
+from typer.testing import CliRunner
+
+from harness import cli, errors
+
+COMMANDS = cli.app.registered_commands
+
+
+def raises(error: BaseException) -> Callable[[], NoReturn]:
+    def command() -> NoReturn:
+        raise error
+
+    return command
+
+
+def name(command: CommandInfo) -> str:
+    assert command.callback is not None
+    return command.name or command.callback.__name__
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=name)
+def test_an_uncaught_error_in_a_command_is_one_sentence(
+    command: CommandInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = name(command)
+    monkeypatch.setattr(command, "name", called)
+    monkeypatch.setattr(command, "callback", raises(KeyError("no such column")))
+
+    done = CliRunner().invoke(cli.app, [called])
+
+    assert done.exit_code == 1
+    assert done.stderr == (
+        "Error (internal): This is a fault of execbench: KeyError: 'no such column'; --debug shows where.\n"
+    )
+    assert done.stdout == ""
+
+
+def test_debug_shows_where_an_uncaught_error_was_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(COMMANDS[0], "callback", raises(ZeroDivisionError("division by zero")))
+    monkeypatch.setattr(COMMANDS[0], "name", "run")
+
+    done = CliRunner().invoke(cli.app, ["--debug", "run"])
+
+    assert done.exit_code == 1
+    assert "Traceback" in done.stderr
+    assert "in command" in done.stderr
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("not even its text")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("two\nlines"), "ValueError: two lines"),
+        (ValueError(), "ValueError"),
+        (Unprintable(), "Unprintable: (its message cannot be shown: ValueError)"),
+        (ExceptionGroup("several", [ValueError("a")]), "ExceptionGroup: several (1 sub-exception)"),
+    ],
+)
+def test_any_error_fits_on_one_line(error: Exception, line: str) -> None:
+    assert errors.one_line(error) == line
+
+
+def test_the_line_of_an_error_is_bounded() -> None:
+    assert len(errors.one_line(ValueError("x" * 1_000_000))) < 1000
+
+
+def test_the_error_of_a_child_keeps_its_traceback_as_a_note() -> None:
+    try:
+        raises(KeyError("gone"))()
+    except KeyError as error:
+        reported = json.loads(json.dumps(errors.to_parent(error)))
+
+    told = errors.from_child(reported)
+
+    assert told.what == "This is a fault of execbench: KeyError: 'gone'; --debug shows where."
+    assert "in command" in told.__notes__[0]
+
+
+@pytest.mark.integration
+def test_the_load_generator_reports_an_uncaught_error_and_takes_the_next_trial() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.client.load"],
+        input="no options at all\n" * 2,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    answers = [json.loads(line)["error"]["what"] for line in done.stdout.splitlines()]
+    assert len(answers) == 2
+    assert all(what.startswith("This is a fault of execbench: ValidationError: ") for what in answers)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.integration
+def test_a_server_reports_an_uncaught_error_of_its_start() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.server.serve", "1"],
+        input="no options at all",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 3
+    (line,) = done.stderr.strip().splitlines()
+    told = json.loads(line.removeprefix("EXECBENCH-ERROR "))
+    assert told["what"].startswith("The server cannot start: OSError: ")

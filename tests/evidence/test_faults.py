@@ -1,0 +1,307 @@
+"""Faults met by real servers: what workers that are looked after promise, and that worse would be seen.
+
+Each cell is a server of its own that mostly waits, so a few are met at once; what is timed closely comes
+last, alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from harness.commands import faults as command
+from harness.errors import HarnessError, UsageError
+from harness.evidence.faults import arms, page
+from harness.evidence.faults.catalogue import FAULTS, SYNTHETIC
+from harness.evidence.faults.meeting import meet
+from harness.evidence.faults.records import OUTCOMES, Found, Seen, Tally, seen, unmet
+from harness.evidence.faults.site import Pace
+from harness.wire.options import WorkloadOptions
+
+pytestmark = pytest.mark.timed
+
+AT_ONCE = 4
+HURRIED = Pace(recovers_within_s=4.0, ends_within_s=2.0, overload_s=1.5, storm_s=4.2, storm_every_s=1.3)
+PATIENT = Pace(recovers_within_s=15.0, overload_s=1.5, storm_s=4.2, storm_every_s=1.3)
+LOOKED_AFTER = ["supervised", "batch:over=supervised"]
+
+See = Callable[[str, str], Seen]
+
+
+def cell(fault: str, arm: str, **workload: Any) -> Seen:
+    ((one,), _) = arms.chosen([arm])
+    pace = PATIENT if arm in LOOKED_AFTER else HURRIED
+    told = WorkloadOptions.model_validate(SYNTHETIC.model_dump(exclude_unset=True) | workload)
+    return meet(fault, one, told, pace)
+
+
+@pytest.fixture(scope="module")
+def see(request: pytest.FixtureRequest) -> Iterator[See]:
+    """Of one fault and one arm; all those that are asked for in this module are begun at once."""
+    wanted = dict.fromkeys(
+        (item.callspec.params["fault"], item.callspec.params["arm"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.module is request.module and "see" in item.fixturenames
+    )
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        met: dict[tuple[str, str], Future[Seen]] = {pair: pool.submit(cell, *pair) for pair in wanted}
+        yield lambda fault, arm: met[fault, arm].result()
+
+
+def looked_after(*faults: str, batched: tuple[str, ...] = ()) -> Any:
+    """Each fault for `supervised`; those in `batched` for batches that run there, too."""
+    pairs = [(fault, arm) for arm in LOOKED_AFTER for fault in (faults if arm == "supervised" else batched)]
+    return pytest.mark.parametrize(("fault", "arm"), pairs)
+
+
+def assert_no_innocent_suffered(found: Seen) -> None:
+    assert (found.outcome, found.orphans) == ("unharmed", 0), found
+    assert (found.refused, found.failed, found.unanswered) == (0, 0, 0), found
+
+
+# -- what is promised ------------------------------------------------------------------------------------
+
+
+@looked_after(
+    "kill-idle", "kill-running", "kill-rebuild", "setup-fails-later", batched=("kill-running", "kill-rebuild")
+)
+def test_no_request_fails_when_a_worker_is_killed(see: See, fault: str, arm: str) -> None:
+    """Also when the next one is killed in its set-up, or cannot be set up for a while."""
+    found = see(fault, arm)
+    assert_no_innocent_suffered(found)
+    assert found.kills != 1 or fault != "kill-rebuild"
+
+
+@looked_after("kill-twice", "poison", batched=("poison",))
+def test_an_item_of_which_two_workers_died_is_given_up_and_no_other(see: See, fault: str, arm: str) -> None:
+    found = see(fault, arm)
+    assert_no_innocent_suffered(found)
+    assert found.item.startswith("500")
+    assert "Poisoned" in found.item
+    assert found.kills in (None, 2)
+
+
+@looked_after("start-kill", "start-exit", "start-raise", batched=("start-kill",))
+def test_a_server_that_cannot_set_up_its_workers_says_why_and_ends(see: See, fault: str, arm: str) -> None:
+    found = see(fault, arm)
+    assert (found.outcome, found.orphans) == ("refused to start", 0)
+    said = "cannot be set up" if fault == "start-raise" else "a worker died before it was warm"
+    assert said in found.notes
+
+
+@looked_after("hang", batched=("hang",))
+def test_a_call_that_hangs_is_ended_in_time_and_its_worker_replaced(see: See, fault: str, arm: str) -> None:
+    found = see(fault, arm)
+    assert_no_innocent_suffered(found)
+    assert found.item.startswith("504")
+    assert "TimedOut: the call took longer than 1 s" in found.item
+
+
+@looked_after(
+    "raise", "unpicklable", "unpicklable-exception", "one-way-exception", batched=("one-way-exception",)
+)
+def test_what_goes_wrong_with_an_item_is_told_to_whoever_sent_it(see: See, fault: str, arm: str) -> None:
+    found = see(fault, arm)
+    assert_no_innocent_suffered(found)
+    assert found.item.startswith("500")
+    assert "cannot be pickled" in found.item or "the model does not like this item" in found.item
+
+
+@looked_after("client-leaves-queued", batched=("client-leaves-queued",))
+def test_the_item_of_a_client_that_left_while_it_waited_is_not_run(see: See, fault: str, arm: str) -> None:
+    found = see(fault, arm)
+    assert (found.outcome, found.failed, found.unanswered) == ("skipped", 0, 0)
+
+
+@looked_after("client-leaves-running")
+def test_nobody_suffers_from_a_client_that_leaves_while_its_item_runs(see: See, fault: str, arm: str) -> None:
+    assert_no_innocent_suffered(see(fault, arm))
+
+
+@looked_after("shutdown", batched=("shutdown",))
+def test_what_is_under_way_at_a_shutdown_is_answered(see: See, fault: str, arm: str) -> None:
+    found = see(fault, arm)
+    assert (found.outcome, found.answered, found.orphans) == ("answered", 4, 0)
+
+
+@looked_after("server-kill")
+def test_no_worker_outlives_a_server_that_is_killed(see: See, fault: str, arm: str) -> None:
+    found = see(fault, arm)
+    assert (found.outcome, found.orphans) == ("ended", 0)
+
+
+@looked_after("health")
+def test_health_is_red_within_a_second_when_nothing_can_be_served(see: See, fault: str, arm: str) -> None:
+    found = see(fault, arm)
+    assert found.outcome == "red"
+    assert found.health_red_s is not None
+    assert found.health_red_s < 1.0
+    assert (found.answered, found.orphans) == (1, 0)
+
+
+@pytest.mark.parametrize(("fault", "arm"), [("health", "supervised:spares=1")])
+def test_with_a_spare_there_is_always_somebody_to_serve(see: See, fault: str, arm: str) -> None:
+    assert see(fault, arm).outcome == "served"
+
+
+# -- that worse would be seen -----------------------------------------------------------------------------
+
+WORSE = {
+    ("kill-idle", "process"): "broken",
+    ("kill-running", "process"): "broken",
+    ("kill-running", "loky"): "recovered",
+    ("kill-twice", "thread"): "server died",
+    ("kill-rebuild", "process"): "broken",
+    ("setup-fails-later", "loky"): "recovered",
+    ("hang", "thread"): "stuck",
+    ("poison", "thread"): "server died",
+    ("client-leaves-queued", "process"): "run all the same",
+    ("server-kill", "executor"): "orphans",
+    ("health", "loky"): "green",
+    ("overload", "thread"): "piles up",
+    ("kill-storm", "process"): "broken",
+}
+
+
+@pytest.mark.parametrize(("fault", "arm"), WORSE)
+def test_a_strategy_that_fares_worse_is_seen_to(see: See, fault: str, arm: str) -> None:
+    assert see(fault, arm).outcome == WORSE[fault, arm]
+
+
+def test_a_set_up_that_does_not_fail_is_no_refusal(tmp_path: Path) -> None:
+    found = cell("start-raise", "thread", faulty_setup_file=str(tmp_path / "absent"))
+    assert found.outcome == "started"
+
+
+def test_what_a_shutdown_cuts_off_is_lost() -> None:
+    """The server waits three seconds for its requests."""
+    found = cell("shutdown", "thread", service_ms=1500.0)
+    assert found.outcome == "lost"
+    assert 0 < found.answered < 4
+
+
+# -- timed, alone -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", LOOKED_AFTER)
+def test_an_overload_is_refused_soon_and_soon_over(arm: str) -> None:
+    found = cell("overload", arm)
+    assert (found.outcome, found.failed, found.unanswered) == ("sheds", 0, 0)
+    assert "100% of them with Retry-After" in found.notes
+    assert found.refused_p50_ms is not None
+    assert found.refused_p50_ms < 50
+    assert found.recovered_s is not None
+    assert found.recovered_s < 2.0
+    assert (found.in_flight_max or 0) < 64 + 40  # those that wait, and those whose answer is on its way
+
+
+def test_a_storm_of_kills_is_weathered() -> None:
+    """Every request has its answer, four of five a good one, and no kill costs more than one."""
+    found = cell("kill-storm", "supervised")
+    everyone = found.answered + found.refused + found.failed
+    assert (found.kills, found.unanswered, found.orphans) == (3, 0, 0)
+    assert found.failed <= 3
+    assert found.answered >= 0.8 * everyone
+
+
+# -- the page and the command -----------------------------------------------------------------------------
+
+ROWS = [
+    seen("kill-idle", "one", Found("recovered", 1.25, Tally(3, 1, 2, 0), kills=1, notes=("so", "it is"))),
+    seen("kill-idle", "two", Found("stuck", tally=Tally(0, 0, 0, 4)), orphans=2),
+    unmet("kill-idle", "three", "not available", "it is | not installed"),
+]
+HOW = page.Made("execbench faults", "2026-01-01", "a machine", "some code")
+
+
+@pytest.mark.quick
+def test_a_cell_says_what_came_of_it_and_whom_it_hit() -> None:
+    assert [page.cell(row) for row in ROWS] == [
+        "recovered 1.2 s, 1 refused, 2 failed",
+        "orphans, 4 unanswered, 2 left",
+        "not available",
+    ]
+
+
+@pytest.mark.quick
+def test_the_page_says_how_it_was_made_and_names_who_was_not_there() -> None:
+    text = page.render(HOW, ROWS, "faults")
+    assert "Made by `execbench faults` on 2026-01-01" in text
+    assert "| kill-idle | recovered 1.2 s, 1 refused, 2 failed | orphans" in text
+    assert r"it is \| not installed" in text
+    assert f"- **orphans**: {OUTCOMES['orphans']}." in text
+    assert "piles up" not in text
+
+
+@pytest.mark.quick
+def test_the_csv_has_a_column_for_every_field(tmp_path: Path) -> None:
+    page.write(tmp_path / "deep" / "x.md", "text", ROWS)
+    lines = (tmp_path / "deep" / "x.csv").read_text().splitlines()
+    assert lines[0].split(",") == list(Seen.__dataclass_fields__)
+    assert len(lines) == 1 + len(ROWS)
+
+
+@pytest.mark.quick
+def test_a_page_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(HarnessError, match="Nothing was written to"):
+        page.write(tmp_path / "file" / "x.md", "text", ROWS)
+
+
+@pytest.mark.quick
+def test_every_strategy_there_is_has_an_arm_or_is_named_with_the_reason() -> None:
+    import strategies
+
+    here, absent = arms.chosen([])
+    assert {arm.strategy for arm in here} | {one.name for one in absent} == set(strategies.NAMES)
+    assert all(one.why for one in absent)
+    assert len({arm.name for arm in here}) == len(here)
+
+
+@pytest.fixture
+def execbench() -> Callable[..., Any]:
+    app = typer.Typer()
+    app.command()(command.faults)
+    return lambda words: CliRunner().invoke(app, words.split())
+
+
+@pytest.mark.integration
+def test_the_command_writes_what_it_shows(execbench: Callable[..., Any], tmp_path: Path) -> None:
+    out = tmp_path / "faults.md"
+    done = execbench(f"--strategy supervised --fault raise --json --out {out}")
+    assert done.exit_code == 0
+    said = json.loads(done.stdout)
+    assert said["command"] == "execbench faults --strategy supervised --fault raise"
+    assert [(row["fault"], row["outcome"]) for row in said["rows"]] == [("raise", "unharmed")]
+    assert said["command"] in out.read_text()
+    assert out.with_suffix(".csv").exists()
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--fault nothing", "no fault 'nothing'"),
+        ("--fault poison --workload embed", "'embed' cannot have the fault 'poison'"),
+        ("--strategy nobody --fault raise", "no strategy 'nobody'"),
+        ("--strategy interpreters --fault raise", "'interpreters' cannot work here"),
+    ],
+)
+def test_what_there_is_not_is_refused(execbench: Callable[..., Any], words: str, said: str) -> None:
+    error = execbench(words).exception
+    assert isinstance(error, UsageError)
+    assert said in error.what
+
+
+@pytest.mark.quick
+def test_the_list_shows_every_fault(execbench: Callable[..., Any]) -> None:
+    assert json.loads(execbench("--list --json").stdout) == {
+        name: fault.summary for name, fault in FAULTS.items()
+    }

@@ -1,0 +1,150 @@
+"""A sweep's axes: what becomes of them, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.errors import UsageError
+from harness.plans import from_flags, grid, plan_files
+from harness.plans.plan import Plan
+
+
+def plan(*over: str, **said: Any) -> Plan:
+    any_size = said.pop("any_size", False)
+    said = {"workload": {"name": "synthetic"}, "fresh": False, **said}
+    return grid.plan(from_flags.Flags(**said), grid.axes(over), allow_any_size=any_size)
+
+
+def refused(*over: str, **said: Any) -> str:
+    with pytest.raises(UsageError) as caught:
+        plan(*over, **said)
+    return f"{caught.value} {caught.value.hint}"
+
+
+def test_every_combination_is_an_arm_whose_name_and_record_say_its_setting() -> None:
+    made = plan("workers=1,2", "service-ms=5,10", strategies=("thread",))
+    assert [arm.name for arm in made.arms] == [
+        f"thread-workers-{workers}-service_ms-{ms}" for workers in (1, 2) for ms in ("5.0", "10.0")
+    ]
+    assert [(arm.workers, arm.workload) for arm in made.arms[:2]] == [
+        (1, {"service_ms": 5.0}),
+        (1, {"service_ms": 10.0}),
+    ]
+    assert made.sweep is not None
+    assert made.sweep.axes == {"workers": (1, 2), "service_ms": (5.0, 10.0)}
+    assert made.sweep.settings["thread-workers-2-service_ms-5.0"] == {"workers": 2, "service_ms": 5.0}
+    assert plan_files.restore(made.model_dump(mode="json")) == made
+
+
+def test_options_of_strategies_and_processes_of_the_server_are_axes_too() -> None:
+    made = plan("max_batch=8,32", "server_processes=1,2", strategies=("batch",))
+    assert {(arm.options["max_batch"], arm.server_processes) for arm in made.arms} == {
+        (8, 1),
+        (8, 2),
+        (32, 1),
+        (32, 2),
+    }
+
+
+def test_a_strategy_that_does_not_take_an_axis_is_not_multiplied_by_it() -> None:
+    made = plan("workers=1,2,4", "mode=sleep,hold", strategies=("thread", "inline"))
+    assert len(made.arms) == 6 + 2
+    assert made.sweep is not None
+    assert made.sweep.settings["inline-mode-hold"] == {"mode": "hold"}
+
+
+def test_which_strategy_runs_the_batches_decides_what_else_counts() -> None:
+    made = plan("switch_interval_ms=1,5", "over=thread,process", strategies=("batch",))
+    assert len(made.arms) == 2 + 1
+
+
+def test_a_strategy_may_come_with_options_that_stay() -> None:
+    made = plan("max_batch=8,32", strategies=("batch:over=process,workers=2",))
+    assert {(arm.workers, arm.options["over"]) for arm in made.arms} == {(2, "process")}
+
+
+def test_an_io_is_swept_with_the_time_that_is_in_its_word() -> None:
+    made = plan("io=sleep:5ms,socket:50ms", strategies=("thread",))
+    ios = [made.workload.model_copy(update=arm.workload) for arm in made.arms]
+    assert [(one.io, one.io_ms) for one in ios] == [("sleep", 5.0), ("socket", 50.0)]
+    assert [arm.name for arm in made.arms] == ["thread-io-sleep-5ms", "thread-io-socket-50ms"]
+    assert plan_files.restore(made.model_dump(mode="json")) == made
+
+
+def test_names_too_long_to_tell_settings_apart_are_numbers() -> None:
+    names = [f"factory={','.join('module.of.mine.' * 5 + word for word in ('one', 'two'))}"]
+    made = plan(*names, strategies=("executor",))
+    assert [arm.name for arm in made.arms] == ["executor-1", "executor-2"]
+
+
+@pytest.mark.parametrize(
+    ("over", "said", "expected"),
+    [
+        (["wrkers=1,2"], {}, "There is no option 'wrkers' to sweep over. Did you mean 'workers'?"),
+        (["workers=1,x"], {}, "--over workers=x will not do: Input should be a valid integer"),
+        (["workers=0"], {}, "--over workers=0 will not do: Input should be greater than 0"),
+        (["max_batch=0"], {"strategies": ("batch",)}, "max_batch must be at least 1"),
+        (["workers"], {}, "--over 'workers' is not understood. For example"),
+        (["workers=1,"], {}, "is not understood"),
+        (["workers=1,1"], {}, "give each axis and each value once"),
+        (["workers=1", "workers=2"], {}, "give each axis and each value once"),
+        ([], {}, "A sweep needs something to go through"),
+        (["workers=1,2"], {"strategies": ("inline",)}, "No strategy of this plan takes a number of workers"),
+        (
+            ["max_batch=1,2"],
+            {},
+            "No strategy of this plan takes an option 'max_batch'. Those that do: batch.",
+        ),
+        (["workers=1,2"], {"workers": 2}, "workers is both given and swept over"),
+        (["mode=sleep"], {"workload": {"name": "synthetic", "mode": "spin"}}, "mode is both given and swept"),
+        (["max_batch=8,9"], {"strategies": ("batch:max_batch=2",)}, "max_batch is both given and swept"),
+        (["model=a,b"], {}, "The workload 'synthetic' knows no option model"),
+        (
+            ["io=sleep:5ms,socket:fast"],
+            {},
+            "--over io=socket:fast will not do: 'socket:fast' is not understood",
+        ),
+        (
+            ["io=sleep:5ms"],
+            {"workload": {"name": "synthetic", "io_ms": 7.0}},
+            "io_ms is both given and swept",
+        ),
+        (["io=sleep:5ms", "io_ms=1"], {}, "both say how long the I/O takes"),
+        (["faults=true,false"], {}, "There is no option 'faults' to sweep over"),
+        (["faulty_setup=raise,exit"], {}, "There is no option 'faulty_setup' to sweep over"),
+        (["faulty_setup_file=a,b"], {}, "There is no option 'faulty_setup_file' to sweep over"),
+        (["io_address=1,2"], {}, "There is no option 'io_address' to sweep over"),
+        (["strategy=thread,process"], {}, "--strategy, repeated"),
+        (["workers=1,2"], {"strategies": ("thred",)}, "There is no strategy 'thred'. Did you mean 'thread'?"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused_in_words(
+    over: list[str], said: dict[str, Any], expected: str
+) -> None:
+    assert expected in refused(*over, **said)
+
+
+def test_an_absurd_size_is_refused_with_what_it_comes_to_unless_it_is_meant() -> None:
+    many = ("workers=" + ",".join(map(str, range(1, 11))), "service_ms=1,2,3,4,5,6,7")
+    assert "That is a lot: 70 settings, 840 trials, about " in refused(*many)
+    assert "--any-size" in refused(*many)
+    assert len(plan(*many, any_size=True).arms) == 70
+    assert "hours" in refused("workers=1,2", arrivals=("poisson(5)",), duration_s=600.0)
+    assert "1,000,000 settings are too many" in refused(
+        *(f"{name}={','.join(map(str, range(1, 101)))}" for name in ("workers", "service_ms", "io_ms"))
+    )
+
+
+def test_many_settings_get_a_new_server_for_each_trial_unless_told_otherwise() -> None:
+    nine = "service_ms=1,2,3,4,5,6,7,8,9"
+    assert plan(nine, fresh=None).fresh
+    assert not plan(nine, fresh=False).fresh
+    assert not plan("service_ms=1", fresh=None).fresh
+
+
+def test_its_size_counts_the_twin_and_every_block() -> None:
+    found = grid.size(plan("workers=1,2", twin=True, blocks=10, concurrency=(1, 8)))
+    assert (found.settings, found.trials) == (2, 60)
+    assert str(found) == "2 settings, 60 trials, about 2 min"

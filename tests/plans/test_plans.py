@@ -1,0 +1,324 @@
+"""Plans: what is wrong is said by its key, and a plan gives the same trials every time."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.plans import from_flags, plan_files
+from harness.plans.from_flags import Flags
+from harness.plans.plan import Plan
+from harness.wire.arrivals import closed
+
+MINIMAL = {"name": "p", "arms": [{"name": "a", "strategy": "thread"}], "concurrency": [1], "requests": 5}
+
+
+def arm(strategy: str = "thread", **said: object) -> dict[str, object]:
+    return {"name": "a", "strategy": strategy, **said}
+
+
+def make(**changes: object) -> Plan:
+    return plan_files.make({**MINIMAL, **changes}, source="plan")
+
+
+@pytest.mark.parametrize("name", plan_files.names())
+def test_every_built_in_plan_is_valid_and_says_what_it_is(name: str) -> None:
+    plan = plan_files.load(name)
+    assert plan.name == name
+    assert plan.summary
+
+
+def test_the_article_plan_is_the_articles_scenario() -> None:
+    plan = plan_files.load("article")
+    assert {arm.strategy for arm in plan.arms} == {"inline", "thread", "process", "default_pool"}
+    assert plan.concurrency == (1, 2, 4, 8)
+    assert plan.blocks >= 10
+    assert plan.route == "GET /"
+    assert plan.workload.io_ms == 5
+    assert {arm.strategy for arm in plan.arms if arm.io_per_model} == {"inline", "process"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"request": 5}, "request: there is no such key"),
+        ({"workload": {"nam": "embed"}}, "workload.nam: there is no such key"),
+        ({"concurrency": [0]}, "concurrency.0: Input should be greater than 0"),
+        ({"requests": 0}, "requests: Input should be greater than 0"),
+        ({"concurrency": []}, "give concurrency .closed loop. or arrivals .open loop., or both"),
+        ({"arrivals": ["poison(5)"]}, r"arrivals\.0: 'poison\(5\)' is no arrival law"),
+        ({"arrivals": ["poisson(-5)"]}, r"arrivals\.0: .*the rate is from 0\.001 to 20000, not -5"),
+        ({"arrivals": ["closed(5)"]}, "a closed loop is asked for with concurrency"),
+        ({"arrivals": ["poisson(5)", "poisson(5.0)"]}, r"load poisson\(5\) stands there twice"),
+        ({"reference": "b"}, "reference: there is no arm 'b'"),
+        ({"precision": 3}, "precision: "),
+        ({"exclude": {"steal": 1}}, "exclude.steal: there is no such key"),
+        ({"arms": []}, "arms: "),
+        ({"requests": None}, "give requests or duration_s"),
+        ({"concurrency": [2, 2]}, r"load closed\(2\) stands there twice"),
+        ({"arms": MINIMAL["arms"] * 2}, "arm a stands there twice"),
+        ({"arms": [{"name": "a", "strategy": "thread", "io_per_model": 1.0}]}, "none is left for the pilot"),
+        ({"arms": [{"name": "../a", "strategy": "thread"}]}, r"arms\.0\.name"),
+        ({"arms": [{"name": "a", "strategy": "tread"}]}, "no strategy 'tread'"),
+        ({"arms": [{"name": "a", "strategy": "inline", "workers": 2}]}, "takes no number of workers"),
+        ({"workload": {"name": "embd"}}, "no workload 'embd'"),
+        ({"workload": {"name": "embed", "service_ms": 5}}, "knows no option service_ms"),
+        ({"workload": {"name": "synthetic", "model": "x"}}, "knows no option model"),
+        ({"route": "GET /elsewhere"}, "route: "),
+        (
+            {"arms": [arm(options={"max_btch": 8})]},
+            r"options: there is no option 'max_btch'; did you mean 'max_b",
+        ),
+        ({"arms": [arm(options={"workers": 8})]}, "options: there is no option 'workers'"),
+        ({"arms": [arm("batch", options={"max_batch": 0})]}, "max_batch must be at least 1"),
+        ({"arms": [arm("batch", options={"max_batch": "many"})]}, "options"),
+        ({"arms": [arm("batch", options={"over": "batch"})]}, "over is the strategy that runs the batches"),
+        ({"arms": [arm(options={"max_batch": 8})]}, "thread.*takes no option 'max_batch'"),
+        ({"arms": [arm("batch", options={"spares": 1})]}, "batch.*takes no option 'spares'"),
+        ({"arms": [arm("interpreters")]}, "'interpreters' cannot work here: needs Python 3.14"),
+        ({"arms": [arm("executor")]}, "says no executor"),
+        ({"arms": [arm(server_processes=0)]}, "server_processes"),
+        ({"arms": [arm(workload={"service_ms": 5})]}, "knows no option service_ms"),
+        ({"arms": [arm(workload={"name": "synthetic"})]}, "another workload than its plan"),
+        ({"arms": [arm(workload={"backend": "tf"})]}, "The workload of arm 'a': backend"),
+        ({"arrivals": ["own(0)"]}, "the share of the arm's own throughput is from 0.01"),
+    ],
+)
+def test_a_wrong_plan_is_refused_with_the_key_that_is_wrong(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        make(**changes)
+    assert caught.value.exit_code == 2
+
+
+def test_an_unknown_plan_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="no plan 'artcle'") as caught:
+        plan_files.load("artcle")
+    assert "'article'" in caught.value.hint
+
+
+def test_a_plan_file_that_is_not_toml_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "x\n')
+    with pytest.raises(UsageError, match=r"is not TOML: .*line 1"):
+        plan_files.load(str(path))
+
+
+def test_a_plan_file_of_the_users_own_is_read_like_a_built_in_one(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'name = "mine"\nconcurrency = [3]\nduration_s = 1\n[[arms]]\nname = "t"\nstrategy = "thread"'
+    )
+    assert plan_files.load(str(path)).concurrency == (3,)
+
+
+def test_each_block_has_every_arm_at_every_load_once_in_an_order_of_its_own() -> None:
+    plan = plan_files.load("article")
+    cells = list(plan.cells())
+    orders = []
+    for block in range(1, plan.blocks + 1):
+        order = [(cell.arm.name, cell.law) for cell in cells if cell.block == block]
+        assert len(order) == len(set(order)) == len(plan.every_arm) * len(plan.laws)
+        orders.append(tuple(order))
+    assert len(set(orders)) == plan.blocks
+
+
+def test_the_same_seed_gives_the_same_order_and_another_seed_another() -> None:
+    plan = plan_files.load("article")
+    other = from_flags.override(plan, Flags(seed=2))
+    assert list(plan.cells()) == list(plan.cells())
+    assert list(plan.cells()) != list(other.cells())
+
+
+def test_all_arms_of_a_block_are_asked_the_same_texts_and_blocks_differ() -> None:
+    plan = make(blocks=2)
+    first, again = (plan.load_options("http://127.0.0.1:1", closed(1), block=1).texts for _ in range(2))
+    other = plan.load_options("http://127.0.0.1:1", closed(1), block=2).texts
+    assert first == again != other
+
+
+def test_all_arms_of_a_block_have_the_same_arrivals_and_blocks_differ() -> None:
+    plan = make(arrivals=["poisson(50)"], blocks=2)
+    (law,) = plan.arrivals
+    first, again, other = (plan.load_options("", law, block).schedule for block in (1, 1, 2))
+    assert first == again != other
+    assert len(first) == 12
+
+
+def test_the_arms_that_are_compared_under_a_load_follow_each_other() -> None:
+    cells = [cell for cell in plan_files.load("article").cells() if cell.block == 1]
+    laws = [law for law, _ in itertools.groupby(cell.law for cell in cells)]
+    assert len(laws) == len(set(laws)) == 4
+
+
+def test_requests_without_a_closed_loop_are_refused() -> None:
+    with pytest.raises(UsageError, match="--requests counts the requests of a closed loop"):
+        from_flags.from_flags(Flags(arrivals=("poisson(5)",), requests=5))
+
+
+def test_a_twin_is_the_reference_arm_again_and_runs_in_every_block() -> None:
+    arms = [{"name": "a", "strategy": "thread"}, {"name": "b", "strategy": "inline"}]
+    plan = make(arms=arms, reference="b", twin=True)
+    assert plan.every_arm[-1] == plan.arms[1].model_copy(update={"name": "b-twin"})
+    assert {cell.arm.name for cell in plan.cells()} == {"a", "b", "b-twin"}
+
+
+def test_open_loads_have_long_windows_and_closed_ones_short() -> None:
+    plan = make(arrivals=["constant(9)"], requests_per_user=5, requests=None, duration_s=0.5)
+    closed_load, open_load = (plan.load_options("", law, 1) for law in plan.laws)
+    assert (closed_load.requests, closed_load.duration_s) == (5, 0.5)
+    assert (open_load.requests, open_load.duration_s, open_load.settle_s) == (None, 20.0, 3.0)
+
+
+def test_loads_that_are_asked_for_replace_those_of_the_plan() -> None:
+    article = plan_files.load("article")
+    changed = from_flags.override(article, Flags(arrivals=("poisson(30)",), duration_s=5))
+    assert [str(law) for law in changed.laws] == ["poisson(30)"]
+    assert changed.open_duration_s == 5
+
+
+def test_a_reference_that_was_filtered_away_is_the_first_arm_that_is_left() -> None:
+    left = from_flags.override(plan_files.load("article"), Flags(strategies=("thread", "process")))
+    assert left.reference_arm.name == "thread"
+
+
+def test_a_plan_survives_the_way_through_json() -> None:
+    plan = make(arrivals=["burst(3, 0.5)"], twin=True, precision=0.03)
+    assert plan_files.restore(plan.model_dump(mode="json")) == plan
+
+
+def test_without_a_plan_the_flags_make_one_of_the_four_strategies_at_c_8() -> None:
+    plan = from_flags.from_flags(Flags())
+    assert [arm.strategy for arm in plan.arms] == ["inline", "thread", "process", "default_pool"]
+    assert plan.concurrency == (8,)
+
+
+def test_flags_win_over_the_plan_and_leave_the_rest() -> None:
+    plan = plan_files.load("article")
+    changed = from_flags.override(
+        plan,
+        Flags(strategies=("inline",), concurrency=(4,), requests=7, blocks=1, workload={"torch_threads": 1}),
+    )
+    assert {arm.name for arm in changed.arms} == {"inline", "inline-scaled-io"}
+    assert (changed.concurrency, changed.requests, changed.blocks) == ((4,), 7, 1)
+    assert (changed.workload.torch_threads, changed.workload.io_ms) == (1, 5.0)
+    assert (changed.route, changed.claims) == (plan.route, plan.claims)
+
+
+def test_a_duration_takes_the_place_of_the_plans_requests() -> None:
+    changed = from_flags.override(plan_files.load("article"), Flags(duration_s=0.5))
+    assert (changed.requests, changed.duration_s) == (None, 0.5)
+
+
+def test_another_workload_starts_from_its_own_defaults_but_keeps_the_io() -> None:
+    changed = from_flags.override(plan_files.load("smoke"), Flags(workload={"name": "embed"}))
+    assert changed.workload.name == "embed"
+    assert changed.workload.io_ms == 5.0
+
+
+def test_workers_reach_the_strategies_that_take_them_and_no_other() -> None:
+    plan = from_flags.from_flags(Flags(workers=3))
+    assert {arm.name: arm.workers for arm in plan.arms} == {
+        "inline": None,
+        "thread": 3,
+        "process": 3,
+        "default_pool": None,
+    }
+
+
+def test_workers_that_no_strategy_takes_are_refused() -> None:
+    with pytest.raises(UsageError, match="takes a number of workers"):
+        from_flags.from_flags(Flags(strategies=("inline",), workers=3))
+
+
+def test_options_reach_the_strategies_that_take_them_and_no_other() -> None:
+    chosen = Flags(strategies=("thread", "batch"), options={"max_batch": "4"}, server_processes=2)
+    plan = from_flags.from_flags(chosen)
+    assert {arm.name: arm.options for arm in plan.arms} == {"thread": {}, "batch": {"max_batch": 4}}
+    assert [arm.server_processes for arm in plan.arms] == [2, 2]
+    with pytest.raises(UsageError, match="takes an option 'timeout_s'") as caught:
+        from_flags.from_flags(Flags(strategies=("thread",), options={"timeout_s": "1"}))
+    assert "supervised" in caught.value.hint
+
+
+def test_a_strategy_may_be_asked_for_with_its_options_and_is_named_after_them() -> None:
+    asked = (
+        "thread",
+        "thread:workers=2,switch_interval_ms=0.5",
+        "executor:concurrent.futures:ThreadPoolExecutor",
+    )
+    plain, switching, own = from_flags.from_flags(Flags(strategies=asked)).arms
+    assert (plain.name, plain.options) == ("thread", {})
+    assert (switching.workers, switching.options) == (2, {"switch_interval_ms": 0.5})
+    assert switching.name == "thread-workers-2-switch_interval_ms-0.5"
+    assert own.strategy == "executor"
+    assert own.chosen.factory == "concurrent.futures:ThreadPoolExecutor"
+    for wrong in ("thread:workers=", "thread:=2"):
+        with pytest.raises(UsageError, match="not understood"):
+            from_flags.from_flags(Flags(strategies=(wrong,)))
+
+
+def test_an_arm_changes_options_of_the_workload_for_itself_alone() -> None:
+    one, other = arm(workload={"torch_threads": 1}), arm() | {"name": "b"}
+    plan = make(workload={"io_ms": 7.0}, arms=[one, other])
+    workloads = [arm.server_options(plan.workload).workload for arm in plan.arms]
+    assert [(w.torch_threads, w.io_ms) for w in workloads] == [(1, 7.0), (None, 7.0)]
+
+
+def test_arms_may_be_chosen_by_their_own_names() -> None:
+    chosen = from_flags.override(plan_files.load("beyond"), Flags(strategies=("batch-onnx", "inline")))
+    assert [arm.name for arm in chosen.arms] == ["inline", "batch-onnx"]
+
+
+def test_long_open_windows_may_be_run_in_some_blocks_only() -> None:
+    plan = make(arrivals=["own(0.8)"], open_every=2, blocks=4)
+    with_open = {cell.block for cell in plan.cells() if cell.law.is_open}
+    assert with_open == {1, 3}
+    assert {cell.block for cell in plan.cells() if not cell.law.is_open} == {1, 2, 3, 4}
+
+
+def test_a_strategy_that_the_plan_lacks_is_refused_with_those_it_has() -> None:
+    narrow = make()
+    with pytest.raises(UsageError, match="no arm with the strategy 'process'") as caught:
+        from_flags.override(narrow, Flags(strategies=("process",)))
+    assert "thread" in caught.value.hint
+
+
+def test_scaled_io_follows_the_models_time_alone() -> None:
+    plan = plan_files.load("article")
+    arm = next(arm for arm in plan.arms if arm.io_per_model)
+    assert arm.server_options(plan.workload, lone_model_ms=12.2).workload.io_ms == 10.0
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        Flags(workers=4),
+        Flags(inject={"queue_ms": 5.0}),
+        Flags(workload={"io_ms": 50.0}),
+        Flags(workload={"name": "synthetic"}),
+        Flags(workload={"backend": "onnx"}),
+        Flags(options={"switch_interval_ms": "0.5"}),
+        Flags(server_processes=2),
+    ],
+)
+def test_the_articles_claims_are_not_judged_on_another_scenario(flags: Flags) -> None:
+    assert from_flags.override(plan_files.load("article"), flags).claims is None
+
+
+def test_the_limit_and_the_ranking_are_only_there_when_asked_for() -> None:
+    assert (make().limit, make().ranking) == (False, False)
+    assert make(ranking=True).ranking
+    assert from_flags.from_flags(Flags(limit=True)).limit
+    assert not from_flags.override(make(limit=True), Flags(limit=False)).limit
+
+
+def test_a_dead_worker_means_to_batches_what_it_means_to_the_strategy_that_runs_them() -> None:
+    arms = [
+        {"name": "pool", "strategy": "process"},
+        {"name": "batches", "strategy": "batch", "options": {"over": "process"}},
+        {"name": "threads", "strategy": "batch"},
+    ]
+    pool, batches, threads = (arm.when_worker_dies for arm in make(arms=arms).arms)
+    assert batches == pool
+    assert threads != pool

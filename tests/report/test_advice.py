@@ -1,0 +1,377 @@
+"""The advice: every branch of it on made-up tables, and what it says of the committed runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import made_up
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import Point
+from rich.console import Console
+
+from harness.commands import tables
+from harness.report import advice, choice, report
+from harness.report.advice import Advice
+from harness.results import store
+from harness.verdicts import admissible
+from tests.report.test_report import closed, open_trial, opened
+
+THREAD = Point(model_ms=10.0, queue_ms=70.0)
+ALONE = Point(model_ms=10.0)
+BATCHES: made_up.World = {
+    ("thread", 1): ALONE,
+    ("thread", 8): THREAD,
+    ("batch", 1): ALONE,
+    ("batch", 8): Point(model_ms=20.0, outside_ms=4.0),
+}
+
+
+def jittered(point: Point, seed: int) -> Any:
+    """The point with blocks that differ by some percent."""
+    wobble = np.random.default_rng(seed).normal(1, 0.06, 100)
+    return lambda block: Point(**{**vars(point), "model_ms": point.model_ms * float(wobble[block])})
+
+
+def of(world: made_up.World, **said: Any) -> Advice:
+    return advised(closed(world, **said))
+
+
+def advised(run: store.Run) -> Advice:
+    return report.build(run).said
+
+
+def text(said: Advice) -> str:
+    return "\n".join(advice.told(said))
+
+
+# -- whom to take
+
+
+def test_it_names_the_arm_the_ratio_with_interval_the_load_the_part_that_shrinks_and_the_price() -> None:
+    run = closed(BATCHES, name="article")
+    run.record["plan"]["arms"][1] |= {"strategy": "batch", "workers": 2, "options": {"over": "process"}}
+    run.record["arms"] = {"thread": {"uss_bytes": 300e6}, "batch": {"uss_bytes": 450e6}}
+    said = advised(run)
+    assert said.take == "batch"
+    assert said.lines[0] == (
+        "Take batch (--strategy batch:workers=2,over=process): at c = 8 expect 276 requests/s and a median "
+        "of 29 ms, 2.97 times [2.97, 2.97] the requests/s of thread (93 requests/s and a median of 86 ms)."
+    )
+    assert (
+        said.lines[1]
+        == "Against thread, a request waits 70 ms less in the queue, but spends 10 ms more in the model."
+    )
+    assert "It costs 450 MB of memory (thread: 300)." in said.lines
+    assert (said.load, said.metric) == ("closed(8)", "throughput_per_s")
+    assert (said.unsettled, said.equivalent, said.fastest) == ((), (), "batch")
+    assert (said.ratio, said.low, said.high) == pytest.approx((86 / 29,) * 3)
+
+
+def test_of_arms_that_cannot_be_told_apart_the_reference_stays_and_how_many_blocks_it_would_take() -> None:
+    world = {("thread", 8): jittered(Point(), 1), ("process", 8): jittered(Point(model_ms=5.9), 2)}
+    said = of(world, blocks=8, name="article")
+    assert said.take == "thread"
+    assert said.lines[0].startswith("Stay with thread: at c = 8 it gives")
+    assert "no arm is told apart from it as better in 8 blocks" in said.lines[0]
+    forecast = re.search(
+        r"Not told apart in 8 blocks: process; "
+        r"an interval of ±3 % against process would take (\d+) to (\d+) blocks\.",
+        text(said),
+    )
+    assert forecast is not None
+    run = "execbench run article --strategy thread --strategy process"
+    assert said.command == f"{run} --blocks {forecast[2]}"
+
+
+def test_an_arm_that_is_equivalent_is_said_to_be_and_no_blocks_would_tell_it() -> None:
+    said = of({("thread", 8): Point(), ("process", 8): Point(model_ms=5.9), ("slow", 8): THREAD})
+    assert said.take == "thread"
+    assert (said.equivalent, said.unsettled, said.command) == (("process",), (), "")
+    assert said.lines[0].endswith("process is equivalent within 3 %.")
+    assert "blocks" not in text(said)
+
+
+def test_the_reference_stays_where_it_is_the_best_and_the_next_one_is_told() -> None:
+    said = of(BATCHES, reference="batch")
+    assert said.take == "batch"
+    assert (
+        "no arm is better; the next, thread, has 0.34 times [0.34, 0.34] the requests/s of batch."
+        in (said.lines[0])
+    )
+
+
+@pytest.mark.parametrize("reference", ["inline", "thread"])
+def test_the_best_arm_that_leaves_the_loop_free_leads_and_the_quicker_one_has_its_price(
+    reference: str,
+) -> None:
+    world = {("inline", 1): Point(), ("inline", 8): Point(io_ms=20.0), ("thread", 8): Point(queue_ms=60.0)}
+    said = of(world, reference=reference)
+    assert (said.take, said.fastest) == ("thread", "inline")
+    assert ("with an event loop that stays free" in said.lines[0]) == (reference == "inline")
+    assert said.lines[1] == (
+        "inline has 2.67 times [2.67, 2.67] the requests/s of thread, but holds the event loop (its I/O "
+        "takes 20.0 ms instead of 5.0): take it only if this route is all that the service does."
+    )
+
+
+def test_where_every_arm_holds_the_loop_the_best_is_taken_and_that_is_said() -> None:
+    world = {(arm, users): Point(io_ms=io) for arm in "ab" for users, io in ((1, 5.0), (8, 60.0))}
+    said = of(world)
+    assert said.take == "a"
+    assert "a holds the event loop (its I/O takes 60.0 ms instead of 5.0)" in text(said)
+
+
+def test_an_arm_that_the_client_limits_is_taken_with_its_figures_as_bounds() -> None:
+    run = closed(BATCHES)
+    run.record["self_check"] = {"requests_per_s": 500.0}  # batch sends 276 of them, thread 93
+    said = advised(run)
+    assert said.take == "batch"
+    assert "at c = 8 expect at least 276 requests/s and a median of at most 29 ms" in said.lines[0]
+    assert "at least 2.97 times [2.97, 2.97] the requests/s of thread" in said.lines[0]
+    other = closed({**BATCHES, ("other", 8): Point(model_ms=21.0, outside_ms=4.0)})
+    other.record["self_check"] = {"requests_per_s": 500.0}
+    assert advised(other).unsettled == ("other",)
+
+
+def test_figures_that_are_medians_and_a_ratio_that_is_a_mean_are_said_to_be() -> None:
+    uneven = {("thread", 8): THREAD, ("batch", 8): lambda block: Point(model_ms=20.0 if block < 5 else 29.0)}
+    run = closed(uneven)
+    assert "(The figures are medians; the ratio is the mean over blocks.)" in advised(run).lines[0]
+    assert "(The figures are medians" not in of(BATCHES).lines[0]
+
+
+def test_a_ping_that_waits_tells_of_the_loop_where_the_io_does_not() -> None:
+    costs = pd.DataFrame({"arm": ["a", "b"], "load": "closed(8)", "ping_p50_ms": [80.0, 2.0]})
+    summary = pd.DataFrame({"arm": ["a", "b"], "load": "closed(8)", "concurrency": 8, "io_p50_ms": np.nan})
+    side = admissible.of(closed(BATCHES)).side
+    empty = pd.DataFrame()
+    found = choice.Inputs(
+        choice.ranking.Tables(empty, summary, empty, costs, empty), {}, "a", side, choice.Rules(), ""
+    )
+    assert choice.stalls(found, "a", "closed(8)") == "a route without a model takes 80 ms"
+    assert choice.stalls(found, "b", "closed(8)") == ""
+
+
+@pytest.mark.parametrize(
+    ("own_ms", "ping_ms", "said"),
+    [
+        (58.0, 40.0, ""),  # the database is slow
+        (4.0, 2.0, ""),  # a connection is waited for: a route without I/O is quick
+        (4.0, 8.0, "its I/O takes 60.0 ms instead of 5.0, of which the other side takes 4.0"),
+        (4.0, np.nan, "its I/O takes 60.0 ms instead of 5.0, of which the other side takes 4.0"),
+        (np.nan, 2.0, "its I/O takes 60.0 ms instead of 5.0"),
+    ],
+)
+def test_what_the_other_side_of_the_io_took_itself_is_not_the_loops(
+    own_ms: float, ping_ms: float, said: str
+) -> None:
+    loads = ["closed(1)", "closed(8)"]
+    costs = pd.DataFrame({"arm": "a", "load": loads, "ping_p50_ms": [1.0, ping_ms]})
+    io = {"io_p50_ms": [5.0, 60.0], "io_server_p50_ms": [4.0, own_ms]}
+    summary = pd.DataFrame({"arm": "a", "load": loads, "concurrency": [1, 8], **io})
+    side = admissible.of(closed(BATCHES)).side
+    empty = pd.DataFrame()
+    found = choice.Inputs(
+        choice.ranking.Tables(empty, summary, empty, costs, empty), {}, "a", side, choice.Rules(), ""
+    )
+    assert choice.stalls(found, "a", "closed(8)") == said
+
+
+def test_of_equals_the_one_that_loses_least_under_other_loads_is_taken() -> None:
+    world = {
+        ("thread", 1): Point(),
+        ("thread", 8): THREAD,
+        ("slow-alone", 1): Point(model_ms=30.0),
+        ("slow-alone", 8): jittered(Point(model_ms=9.9), 1),
+        ("quick-alone", 1): Point(),
+        ("quick-alone", 8): jittered(Point(model_ms=10.0), 2),
+    }
+    assert of(world).take == "quick-alone"
+
+
+def test_another_load_that_changes_the_order_is_told() -> None:
+    said = of({**BATCHES, ("batch", 1): Point(model_ms=25.0)})
+    assert "Another load changes this: at c = 1 thread is better (median 16 against 31 ms)" in text(said)
+    assert "at c = 1 batch is slower than thread" in text(said)
+
+
+def test_medians_that_differ_are_not_written_alike() -> None:
+    said = of({**BATCHES, ("thread", 1): Point(model_ms=10.0), ("batch", 1): Point(model_ms=10.4)})
+    assert "(median 16.0 against 16.4 ms)" in text(said)
+
+
+def test_open_loads_are_judged_by_the_median_latency() -> None:
+    trials = []
+    for number in range(16):
+        trial, samples = open_trial(number + 1, arm=("thread", "process")[number % 2])
+        block = number // 2 + 1
+        moved = [dataclasses.replace(sample, block=block) for sample in samples]
+        trials.append((dataclasses.replace(trial, block=block), moved))
+    said = advised(opened(*trials, reference="thread"))
+    assert said.metric == "latency_ms"
+    assert said.lines[0].startswith("Stay with thread: at poisson(50)")
+
+
+# -- what would change it
+
+
+@pytest.mark.parametrize(
+    ("point", "expected"),
+    [
+        (
+            Point(io_ms=50.0, io_nominal_ms=50.0),
+            "a shorter I/O, which is 88 % of a request now; where the model",
+        ),
+        (
+            Point(model_ms=50.0),
+            "a faster model call, which is 89 % of a request now; an I/O much longer than 5.0 ms",
+        ),
+        (THREAD, "more calls at once or a faster backend, as 81 % of a request is waiting for a worker"),
+    ],
+)
+def test_the_part_that_dominates_says_what_would_change_the_advice(point: Point, expected: str) -> None:
+    assert f"What would change this: {expected}" in text(of({("thread", 8): point, ("other", 8): point}))
+
+
+def test_a_full_machine_wants_cores_not_workers_and_a_backend_that_was_run_is_no_news() -> None:
+    run = closed(BATCHES)
+    run = run._replace(
+        trials=run.trials.assign(server_cpu_ms=1800.0, window_start_ms=0.0, window_end_ms=1000.0)
+    )
+    run.record["environment"] = {"usable_cores": 2}
+    built = report.build(run)
+    busy = built.costs["cpu_ms_per_request"].notna().all()
+    assert busy
+    said = text(built.said)
+    assert "more cores or a model call that costs less CPU" in said
+    assert "so more workers alone will not" in said
+    run.record["arms"] = {arm: {"about": {"backend": arm}} for arm in ("thread", "batch")}
+    assert "more cores; server and client keep" in text(advised(run))
+
+
+# -- when there is none
+
+
+def test_without_good_answers_it_says_so() -> None:
+    assert of({}).lines == (
+        "No advice: no trial got good answers. The servers' logs are in the run's folder.",
+    )
+
+
+def test_a_noisy_session_bears_no_advice_but_a_command() -> None:
+    world = {**BATCHES, ("thread-twin", 8): Point(model_ms=20.0, queue_ms=70.0)}
+    said = of(world, twin=True, name="beyond", blocks=12, arms=["thread", "batch"])
+    assert said.take == ""
+    assert said.lines[0].startswith("No strategy is advised: this session cannot tell")
+    assert said.command == "execbench run beyond --strategy thread --strategy batch --blocks 48"
+
+
+def test_one_arm_and_its_twin_are_no_comparison() -> None:
+    run = closed(
+        {("thread", 8): THREAD, ("thread-twin", 8): THREAD}, twin=True, name="flags", concurrency=[8]
+    )
+    run.record["plan"]["arms"] = [{"name": "thread", "strategy": "thread", "io_per_model": None}]
+    said = advised(run)
+    assert said.lines[0] == "Only thread was run, so nothing here says which strategy is best."
+    assert said.lines[1] == "At c = 8 a request waits 70 of 86 ms in the queue."
+    assert said.command == "execbench run --strategy thread --strategy inline --strategy process -c 8 --twin"
+
+
+def test_a_load_on_somebody_elses_server_is_told_what_dominates_and_to_ask_for_more() -> None:
+    run = closed({("server", 8): THREAD}, blocks=1)
+    run.record.update(plan=None, load={"url": "http://127.0.0.1:1/"})
+    said = advised(run)
+    assert "At c = 8 a request waits 70 of 86 ms in the queue." in said.lines
+    assert said.command == "execbench load http://127.0.0.1:1/ -c 16"
+
+
+def test_servers_that_run_already_are_asked_again_by_their_addresses() -> None:
+    run = closed({("mine", 8): jittered(Point(), 1), ("yours", 8): jittered(Point(model_ms=5.9), 2)})
+    run.record["plan"] |= {"name": "flags", "concurrency": [8]}
+    for arm in run.record["plan"]["arms"]:
+        arm |= {"strategy": "url", "url": f"http://127.0.0.1:1/{arm['name']}"}
+    command = advised(run).command
+    assert command.startswith("execbench run --url mine=http://127.0.0.1:1/mine --url yours=http://")
+    run.record["plan"]["ask"] = {"method": "PUT", "headers": [["X-Tenant", "a"]]}
+    assert " --method PUT --header 'X-Tenant: a' --blocks " in advised(run).command
+    run.record["plan"]["ask"]["headers"] += [["Cookie", "(kept secret)"]]
+    assert " --header 'Cookie: ${HEADER_COOKIE}' --blocks " in advised(run).command
+
+
+def test_too_few_blocks_bear_no_advice() -> None:
+    said = of(BATCHES, blocks=3, name="beyond")
+    assert said.lines == (
+        "No strategy is advised: of 3 blocks nothing can be told apart (at least 6, better 24).",
+    )
+    assert said.command == "execbench run beyond --strategy thread --strategy batch --blocks 24"
+
+
+def test_an_arm_that_lost_trials_or_fails_requests_is_not_considered_and_the_reason_is_said() -> None:
+    dying = {**BATCHES, ("batch", 8): lambda block: Point(state="ok" if block < 7 else "failed")}
+    failing = {**BATCHES, ("batch", 8): Point(failed=3)}
+    assert "Not considered: batch lost 2 of its trials." in of(dying).lines
+    assert "Not considered: 9 % of the requests to batch failed." in of(failing).lines
+    assert {of(dying).take, of(failing).take} == {"thread"}
+
+
+def test_where_the_reference_lost_trials_there_is_an_arm_but_no_ratio() -> None:
+    said = of({**BATCHES, ("thread", 8): lambda block: Point(state="ok" if block < 7 else "failed")})
+    assert said.take == "batch"
+    assert "(thread, the reference, has no whole figures to compare with)" in said.lines[0]
+
+
+def test_where_every_arm_lost_trials_there_is_none() -> None:
+    died = {place: (lambda block: Point(state="ok" if block < 7 else "failed")) for place in BATCHES}
+    said = of(died, name="beyond")
+    assert said.lines[0] == "No strategy is advised: no arm answered well in every trial at c = 8."
+    assert said.command == "execbench run beyond --strategy thread --strategy batch"
+
+
+def test_servers_that_tell_no_parts_and_have_no_strategy_of_ours_are_advised_by_their_figures_alone() -> None:
+    run = closed(BATCHES)
+    parts = [
+        "entered_ms",
+        "queue_ms",
+        "model_ms",
+        "model_cpu_ms",
+        "resume_ms",
+        "io_ms",
+        "handler_ms",
+        "batch_size",
+    ]
+    run = run._replace(requests=run.requests.assign(strategy="", **dict.fromkeys(parts, np.nan)))
+    run = run._replace(trials=run.trials.assign(strategy="", io_nominal_ms=np.nan))
+    said = advised(run)
+    assert said.take == "batch"
+    assert "nan" not in text(said).lower()
+    assert "worker" not in text(said)
+
+
+# -- how it is shown
+
+
+@pytest.mark.integration  # takes long
+def test_it_never_takes_more_than_eight_lines_and_ends_the_report_in_terminal_json_and_folder(
+    tmp_path: Path,
+) -> None:
+    run = closed(BATCHES)._replace(folder=tmp_path)
+    built = report.build(run)
+    assert len(advice.told(built.said)) <= advice.MOST_LINES
+    report.write(built)
+    assert (tmp_path / "advice.txt").read_text().splitlines() == advice.told(built.said)
+    console = Console(width=80, record=True, file=io.StringIO())
+    for part in tables.render(built):
+        console.print(part)
+    printed = " ".join(console.export_text().split())
+    assert printed.index("What to do") > printed.index("Against thread")
+    assert built.said.lines[0] in printed.replace(" - ", " ")
+    data = json.loads(json.dumps(report.as_json(built), allow_nan=False))
+    assert data["advice"] == list(built.said.lines)
+    assert data["advised"]["take"] == "batch"

@@ -1,0 +1,48 @@
+"""The committed run of `beyond`: its tables follow from its rows, and what the documents quote is in them."""
+
+import functools
+import re
+from pathlib import Path
+
+import pytest
+from committed import CHECKOUT, assert_equal_to_the_committed, execbench, made_again, quoted, run_of, squeezed
+
+from harness.results import store
+
+pytestmark = pytest.mark.integration
+
+DERIVED = ("summary.csv", "comparisons.csv", "costs.csv", "limits.csv", "io.csv", "ranking.csv", "advice.txt")
+PAGE = CHECKOUT / "docs" / "beyond.md"
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    return made_again("beyond", DERIVED, tmp_path_factory.mktemp("beyond"))
+
+
+def test_every_table_is_made_again_from_the_packed_rows_byte_by_byte(reported: tuple[Path, str]) -> None:
+    assert_equal_to_the_committed("beyond", DERIVED, reported[0])
+
+
+@pytest.mark.parametrize("mark", ["ranked", "why", "limits", "io", "machine"])
+def test_what_the_page_quotes_is_what_report_prints(reported: tuple[Path, str], mark: str) -> None:
+    assert quoted(PAGE, mark) in reported[1]
+
+
+def test_the_readmes_ranking_is_what_report_prints(reported: tuple[Path, str]) -> None:
+    assert quoted(CHECKOUT / "README.md", "ranked") in reported[1]
+    assert run_of("beyond").name in (CHECKOUT / "README.md").read_text()
+
+
+def test_the_pairs_that_the_page_quotes_are_what_compare_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "read", functools.cache(store.read))  # one run, read once for all pairs
+    marks = re.findall(r"<!-- (compare (\S+) (\S+)) -->", PAGE.read_text())
+    assert len(marks) >= 4
+    run = run_of("beyond")
+    for mark, one, other in marks:
+        printed = {
+            squeezed(line) for line in execbench("compare", f"{run}:{one}", f"{run}:{other}").splitlines()
+        }
+        text = re.search(rf"<!-- {re.escape(mark)} -->\n```text\n(.*?)```", PAGE.read_text(), re.S)
+        assert text is not None
+        assert {squeezed(line) for line in text[1].strip().splitlines()} <= printed

@@ -1,0 +1,263 @@
+"""The ranking: arms in order of what they answer, with the reason, the price, and one honest sentence."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import made_up
+import pandas as pd
+import pytest
+from made_up import Point
+from rich.console import Console, RenderableType
+
+from harness.commands import tables
+from harness.report import ranking, report
+from harness.results import store
+from tests.analysis.test_efficiency import with_limits
+from tests.report.test_report import ARM, closed, open_trial, opened, run_of
+
+pytestmark = pytest.mark.integration  # a whole report each: it takes long
+
+DIES = "its item fails and another is started"
+WORLD: made_up.World = {
+    ("thread", 1): Point(model_ms=10.0),
+    ("thread", 8): Point(model_ms=10.0, queue_ms=70.0),
+    ("batch", 1): Point(model_ms=10.0),
+    ("batch", 8): Point(model_ms=18.0, outside_ms=4.0),
+    ("process", 1): Point(model_ms=12.0),
+    ("process", 8): Point(model_ms=12.0, queue_ms=84.0),
+}
+
+
+def ranked(world: made_up.World = WORLD, **said: Any) -> store.Run:
+    """A run whose plan asks for a ranking."""
+    said = {"reference": "thread", "blocks": 12, **said}
+    run = closed(world, ranking=True, **said)
+    arms = {arm for arm, _ in world}
+    run.record["arms"] = {arm: {"when_worker_dies": DIES, "uss_bytes": 300e6} for arm in arms}
+    return run
+
+
+def with_own_load(run: store.Run, arm: str, share: float = 0.8) -> store.Run:
+    """The same with an open load for this arm, of 75 requests in each of 8 blocks."""
+    more = opened(*(open_trial(number, arm=arm, load=f"own({share:g})") for number in range(1, 9)))
+    after = int(run.trials["trial"].max())
+    frames = {
+        name: pd.concat([getattr(run, name), getattr(more, name).assign(trial=lambda f: f["trial"] + after)])
+        for name in ("requests", "trials")
+    }
+    return run._replace(**{name: frame.reset_index(drop=True) for name, frame in frames.items()})
+
+
+def built(run: store.Run) -> report.Report:
+    return report.build(run)
+
+
+@functools.cache
+def usual() -> report.Report:
+    return built(ranked())
+
+
+def table(run: store.Run | None = None) -> pd.DataFrame:
+    found = (built(run) if run else usual()).ranking
+    assert found is not None
+    return found.set_index("arm")
+
+
+# -- the order
+
+
+def test_arms_stand_in_order_of_what_they_answer_at_the_most_users_with_interval_and_verdict() -> None:
+    found = table()
+    assert list(found.index) == ["batch", "thread", "process"]
+    assert list(found["rank"]) == [1, 2, 3]
+    assert set(found["load"]) == {"closed(8)"}
+    assert list(found["verdict"]) == ["faster", "reference", "slower"]
+    assert found.loc["batch", "ratio"] == pytest.approx(86 / 27)
+    assert found.loc["batch", "low"] <= found.loc["batch", "ratio"] <= found.loc["batch", "high"]
+
+
+def test_a_lone_users_latency_stands_beside_it_over_the_references() -> None:
+    found = table()
+    assert set(found["lone_load"]) == {"closed(1)"}
+    assert found.loc["process", "lone_latency_ms"] == 18.0
+    assert found.loc["process", "lone_ratio"] == pytest.approx(18 / 16)
+
+
+def test_the_latency_at_the_highest_load_of_its_own_stands_beside_it() -> None:
+    found = table(with_own_load(with_own_load(ranked(), "thread"), "thread", 0.5))
+    assert set(found["own_load"]) == {"own(0.8)"}
+    assert found.loc["thread", "own_latency_p50_ms"] == pytest.approx(10.0)
+    assert pd.isna(found.loc["batch", "own_latency_p50_ms"])
+
+
+def test_without_such_a_load_there_is_no_figure_for_it() -> None:
+    assert set(table()["own_load"]) == {""}
+
+
+def test_a_figure_under_an_invalid_load_is_not_printed_but_the_word() -> None:
+    """What the client sent late says little of the arm; the rest of the arm's figures stand."""
+    run = with_own_load(with_own_load(ranked(), "thread"), "batch")
+    late = (run.requests["arm"] == "batch") & (run.requests["load"] == "own(0.8)")
+    run.requests.loc[late, "due_ms"] = run.requests.loc[late, "sent_ms"] - 40.0
+    report_of_it = built(run)
+    assert report_of_it.ranking is not None
+    found = report_of_it.ranking.set_index("arm")
+    assert dict(found["invalid"]) == {"batch": "own(0.8)", "thread": "", "process": ""}
+    lines = {line.split()[1]: line for line in printed(tables.ranked(report_of_it.ranking)) if "(" in line}
+    assert lines["batch"].endswith(" invalid")
+    assert "296.3" in lines["batch"]
+    assert lines["thread"].endswith(" 10.0")
+    assert all("invalid" not in lines[arm] for arm in ("thread", "process"))
+
+
+def printed(part: RenderableType) -> list[str]:
+    console = Console(file=io.StringIO(), width=80)
+    with console.capture() as captured:
+        console.print(part)
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def test_an_arm_that_lost_trials_comes_after_all_that_lost_none_and_says_so() -> None:
+    dying = {**WORLD, ("batch", 8): lambda block: Point(state="ok" if block < 7 else "failed")}
+    found = table(ranked(dying))
+    assert list(found.index) == ["thread", "process", "batch"]
+    assert found.loc["batch", "because"].endswith("; 6 of its trials do not count")
+
+
+def test_the_twin_and_arms_that_do_other_work_have_no_place() -> None:
+    run = ranked(
+        {**WORLD, ("thread-twin", 8): Point(), ("scaled", 8): Point(), ("other", 8): Point()}, twin=True
+    )
+    run.record["plan"]["arms"] = [
+        {"name": name, **ARM} for name in ("thread", "batch", "process", "other", "thread-twin")
+    ]
+    run.record["plan"]["arms"].append({"name": "scaled", "io_per_model": 0.8})
+    run.record["arms"]["thread"]["about"] = {"model": "one"}
+    run.record["arms"]["other"]["about"] = {"model": "another"}
+    assert sorted(table(run).index) == ["batch", "process", "thread"]
+
+
+def test_a_run_of_open_loads_alone_has_no_order() -> None:
+    run = opened(*(open_trial(number) for number in range(1, 9)), ranking=True)
+    found = report.build(run)
+    assert found.ranking is not None
+    assert found.ranking.empty
+    assert found.conclusion == ""
+
+
+# -- why
+
+
+def test_the_reason_is_the_part_that_shrank_most_and_the_one_that_grew_most() -> None:
+    found = table()["because"]
+    assert found["batch"] == "waits 70 ms less in the queue, but spends 8.0 ms more in the model"
+    assert found["process"] == "waits 14 ms more in the queue"
+
+
+def test_of_the_reference_it_is_told_where_a_request_spends_most() -> None:
+    assert table()["because"]["thread"] == "waits 70 of 86 ms in the queue"
+
+
+def test_changes_too_small_for_a_word_are_said_to_be_so() -> None:
+    alike = {("thread", 8): Point(queue_ms=70.0), ("other", 8): Point(queue_ms=71.0)}
+    assert table(ranked(alike))["because"]["other"] == "differs in no part by 5 %"
+
+
+def test_answers_that_tell_no_parts_have_no_reason() -> None:
+    run = ranked()
+    parts = ["queue_ms", "model_ms", "resume_ms", "io_ms", "handler_ms"]
+    run.requests[parts] = float("nan")
+    assert set(table(run)["because"]) == {""}
+
+
+def test_requests_of_a_call_are_counted_by_call_and_not_by_request() -> None:
+    """A batch of 6 and two lone requests are three calls for eight requests, however many were in the six."""
+    run = ranked()
+    its = run.requests["arm"] == "batch"
+    run.requests.loc[its, "batch_size"] = [1 if number % 4 == 0 else 6 for number in range(its.sum())]
+    found = table(run)
+    assert found.loc["batch", "requests_per_call"] == pytest.approx(8 / 3)
+    assert found.loc["batch", "because"].endswith("; a call carries 2.7 requests")
+    assert "call" not in found.loc["thread", "because"]
+
+
+# -- what it costs, and the sentence
+
+
+def test_what_an_arm_costs_stands_beside_it() -> None:
+    run = with_limits(ranked(), "batch")
+    run.trials["server_cpu_ms"] = 144.0  # a trial of 8 users has 48 requests, warm-up and all
+    run.record["arms"]["batch"]["uss_bytes"] = 512e6
+    found = table(run).loc["batch"]
+    assert (found["memory_uss_mb"], found["cpu_ms_per_request"]) == (512.0, 3.0)
+    assert found["efficiency"] == pytest.approx((8 / 27) / (8 / 18))
+    assert found["when_worker_dies"] == DIES
+
+
+def test_the_sentence_says_who_how_much_why_and_what_it_costs() -> None:
+    run = with_limits(ranked(), "batch")
+    run.trials["server_cpu_ms"] = 144.0
+    assert built(run).conclusion == (
+        "batch answers 296 requests/s at c = 8, 3.19 times [3.19, 3.19] thread (faster), because a request "
+        "waits 70 ms less in the queue, but spends 8.0 ms more in the model; it reaches 67 % of what the "
+        "bare model can do; it costs 300 MB of memory and 3.0 ms of CPU a request; when a worker dies, "
+        f"{DIES}."
+    )
+
+
+def test_where_no_difference_was_found_no_cause_is_named() -> None:
+    """The reference fails too often to be taken, and nobody is told apart from it."""
+    noisy = {
+        ("thread", 8): lambda block: Point(queue_ms=70.0 + 20 * (block % 2), failed=1),
+        ("other", 8): lambda block: Point(queue_ms=70.0 + 20 * ((block + 1) % 2), model_ms=5.0),
+    }
+    said = built(ranked(noisy)).conclusion
+    assert said.startswith("other answers")
+    assert "inconclusive" in said
+    assert "because" not in said
+
+
+def test_a_reference_that_is_taken_is_told_by_what_it_spends() -> None:
+    said = built(ranked(reference="batch")).conclusion
+    assert said.startswith(
+        "batch answers 296 requests/s at c = 8: a request spends 18 of 27 ms in the model;"
+    )
+
+
+def test_the_sentence_of_an_older_run_leaves_out_what_was_not_recorded() -> None:
+    run = ranked()
+    run.record["arms"] = {}
+    assert built(run).conclusion.endswith("spends 8.0 ms more in the model.")
+
+
+def test_nothing_answered_is_nothing_to_conclude() -> None:
+    assert built(ranked({("thread", 8): Point(failed=32)})).conclusion == ""
+
+
+# -- files
+
+
+def test_the_ranking_is_written_and_told_as_json(tmp_path: Path) -> None:
+    found = built(ranked(folder=tmp_path))
+    report.write(found)
+    assert list(pd.read_csv(tmp_path / "ranking.csv").columns) == ranking.COLUMNS
+    told = json.loads(json.dumps(report.as_json(found), allow_nan=False))
+    assert [row["arm"] for row in told["ranking"]] == ["batch", "thread", "process"]
+    assert told["conclusion"] == found.conclusion
+
+
+def test_a_run_of_a_plan_without_ranking_has_none() -> None:
+    found = report.build(closed(WORLD))
+    assert found.ranking is None
+    assert report.as_json(found)["ranking"] == []
+
+
+def test_a_run_without_arms_is_no_reason_to_fail() -> None:
+    found = report.build(run_of(*made_up.run({}), ranking=True))
+    assert found.ranking is not None
+    assert found.ranking.empty

@@ -1,0 +1,105 @@
+"""The limit: the bare model alone, timed by itself, once for each model that the arms run."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import running
+
+from harness.errors import HarnessError
+from harness.results import store
+from harness.run import bare_model, session
+from harness.run.bare_model import BATCHES, ROUNDS, WARM_UPS, Asked
+from harness.run.supervisor import Supervisor
+from harness.wire.options import WorkloadOptions
+from tests.run.test_run import Quiet, plan, record
+
+
+def texts() -> itertools.chain[str]:
+    return itertools.chain(map(str, itertools.count()))
+
+
+def test_all_batch_sizes_take_turns_and_no_call_gets_the_texts_of_another() -> None:
+    calls: list[list[str]] = []
+    bare_model.call_times_ms(calls.append, texts(), each_s=0.0)
+    assert [len(items) for items in calls] == [*BATCHES] * (WARM_UPS + ROUNDS)
+    asked = list(itertools.chain.from_iterable(calls))
+    assert len(set(asked)) == len(asked)
+
+
+@pytest.mark.timed
+def test_a_size_is_called_for_as_long_as_asked_for_and_its_median_is_told() -> None:
+    calls: list[list[str]] = []
+    found = bare_model.call_times_ms(calls.append, texts(), each_s=0.02)
+    assert len(calls) > 100 * len(BATCHES)
+    assert all(0 <= took_ms < 1 for took_ms in found.values())
+
+
+def models(**changes: Any) -> list[tuple[WorkloadOptions, list[str]]]:
+    arms = [
+        {"name": "a", "strategy": "thread", "workload": {"torch_threads": 1}},
+        {"name": "b", "strategy": "inline", "io_per_model": 0.5},
+        {"name": "c", "strategy": "thread", "workload": {"backend": "onnx", "onnx_threads": 1}},
+    ]
+    return bare_model.bare_workloads(plan(workload={"name": "embed"}, arms=arms, **changes))
+
+
+def test_arms_that_differ_in_threads_or_io_alone_share_a_limit() -> None:
+    assert [names for _, names in models()] == [["a", "b"], ["c"]]
+    assert [names for _, names in models(twin=True)] == [["a", "b", "a-twin"], ["c"]]
+
+
+def test_in_the_loop_the_library_chooses_its_threads() -> None:
+    assert {(found.torch_threads, found.onnx_threads, found.io_ms) for found, _ in models()} == {
+        (None, None, 0.0)
+    }
+
+
+@pytest.mark.integration
+def test_what_goes_wrong_in_the_child_is_an_error_here_with_the_way_out(tmp_path: Path) -> None:
+    asked = Asked(workload=WorkloadOptions(name="embd"), each_s=0.0, seed=1)
+    with Supervisor() as supervisor, pytest.raises(HarnessError, match="no workload 'embd'") as caught:
+        bare_model.ask(asked, supervisor, log=tmp_path / "log")
+    assert "'embed'" in caught.value.hint
+
+
+def test_a_loop_that_dies_is_an_error_that_names_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with pytest.raises(HarnessError, match=r"ended \(exit code -9\)") as caught:
+        bare_model._answer("", -9, log)
+    assert str(log) in caught.value.hint
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a call of 4 ms, whatever the size of its batch."""
+    found = tmp_path_factory.mktemp("limit") / "run"
+    batched = [{"name": "a", "strategy": "thread"}, {"name": "b", "strategy": "batch"}]
+    workload = running.synthetic(4.0, 2.0).model_dump(exclude_unset=True)
+    chosen = plan(limit=True, limit_s=0.1, ranking=True, arms=batched, concurrency=[1, 4], workload=workload)
+    session.run(chosen, store.Writer(found), Quiet())
+    return found
+
+
+@pytest.mark.timed
+def test_a_run_records_what_the_bare_model_takes_and_which_arms_run_it(folder: Path) -> None:
+    (found,) = record(folder)["limits"]
+    assert found["arms"] == ["a", "b"]
+    assert found["workload"]["service_ms"] == 4.0
+    assert found["about"]["model"] == "synthetic sleep"
+    assert list(found["batches"]) == [str(size) for size in BATCHES]
+    assert all(4.0 <= took_ms < 8.0 for took_ms in found["batches"].values())
+
+
+@pytest.mark.timed
+def test_a_request_with_nothing_to_do_takes_less_than_one_with_a_model(folder: Path) -> None:
+    assert 0.1 < record(folder)["null_ms"] < 4.0
+
+
+@pytest.mark.timed
+def test_a_run_records_what_a_dead_worker_means_in_the_words_of_what_runs_the_batches(folder: Path) -> None:
+    arms = record(folder)["arms"]
+    assert {arms[name]["when_worker_dies"] for name in "ab"} == {"it is the server itself that dies"}

@@ -1,0 +1,63 @@
+"""A client that leaves takes its item along, over real HTTP; and staying costs nothing."""
+
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import running
+
+from harness.wire.options import ServerOptions
+
+pytestmark = pytest.mark.timed
+
+
+def ask_and_leave(url: str, after_s: float) -> None:
+    """Send a whole request, and close the connection without waiting for the answer."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(after_s)
+
+
+STRATEGIES = ("thread", "process", "supervised", "batch")
+
+
+def left_and_came(url: str) -> float:
+    """Eight leave while they wait; how long who comes then is served, in seconds."""
+    for _ in range(8):
+        ask_and_leave(url, after_s=0.08)
+    began = time.monotonic()
+    assert httpx.get(f"{url}/", timeout=10).status_code == 200
+    return time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def took(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, str]]:
+    """How long it took with each strategy, all asked at once as they only wait, and the server's log."""
+    folder = tmp_path_factory.mktemp("leaving")
+    arms = {
+        name: ServerOptions(strategy=name, workload=running.synthetic(300, 0), workers=1)
+        for name in STRATEGIES
+    }
+    with running.resident(folder, arms) as servers, ThreadPoolExecutor() as pool:
+        took_s = list(pool.map(left_and_came, [child.url for child in servers.values()]))
+    return {name: (s, (folder / f"{name}.log").read_text()) for name, s in zip(servers, took_s, strict=True)}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_requests_of_clients_that_have_left_are_not_served(
+    took: dict[str, tuple[float, str]], strategy: str
+) -> None:
+    """Who comes then waits for those that are under way, not for eight."""
+    took_s, log = took[strategy]
+    assert took_s < 1.6  # eight and its own would be 2.7 s less what has passed
+    assert "Traceback" not in log
+
+
+def test_a_client_that_stays_gets_its_answer_however_long_it_takes(tmp_path: Path) -> None:
+    with running.serving(tmp_path / "log", "thread", workload=running.synthetic(400, 0)) as child:
+        answer = httpx.post(f"{child.url}/predict", json={"text": "patience"})
+    assert answer.json() == {"answer": "PATIENCE"}

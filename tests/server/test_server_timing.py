@@ -1,0 +1,238 @@
+"""The middleware when it is used in other ways than docs/own-app.md shows: no figure is below 0."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import pickle
+import re
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from harness.server import server_timing
+from harness.server.server_timing import Done, ServerTiming, stage, timed
+
+
+class Clock:
+    """Milliseconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now_ms = 0.0
+
+    def __call__(self) -> float:
+        return self.now_ms
+
+    def passes(self, duration_ms: float) -> float:
+        self.now_ms += duration_ms
+        return duration_ms
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(server_timing, "_now_ms", made)
+    return made
+
+
+async def figures(work: Callable[[], Awaitable[None]]) -> dict[str, float]:
+    """What the header of one request says."""
+    found: dict[str, float] = {}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await work()
+        await send({"type": "http.response.start", "headers": []})
+
+    async def send(message: Any) -> None:
+        said = message["headers"][0][1].decode()
+        found.update((name, float(dur)) for name, dur in re.findall(r"([\w.-]+);dur=(-?[\d.]+)", said))
+
+    await ServerTiming(app)({"type": "http"}, None, send)  # type: ignore[arg-type]
+    return found
+
+
+# -- what cannot be timed ------------------------------------------------------------------------------
+
+
+async def answer(_: int = 0) -> int:
+    return 1
+
+
+async def stream() -> AsyncIterator[int]:
+    yield 1
+
+
+def lines() -> Iterator[int]:
+    yield 1
+
+
+class Model:
+    async def __call__(self) -> int:
+        return 1
+
+    async def predict(self) -> int:
+        return 1
+
+
+LATER = [answer, stream, lines, functools.partial(functools.partial(answer), 1), Model(), Model().predict]
+
+
+@pytest.mark.parametrize("func", LATER, ids=lambda func: type(func).__name__)
+def test_what_returns_before_its_work_is_done_cannot_be_timed(func: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match="async or a generator: use `with stage"):
+        timed(func)
+
+
+@pytest.mark.parametrize("func", [lambda: answer(), lambda: stream(), lambda: lines(), Future])
+def test_a_plain_function_that_returns_what_is_not_done_is_refused_when_it_is_called(
+    func: Callable[..., Any],
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a coroutine that nobody awaits
+        with pytest.raises(TypeError, match="measures a call that returns when its work is done"):
+            timed(func)()
+
+
+def test_a_function_that_runs_to_its_end_can_be_timed() -> None:
+    for func in (len, functools.partial(len), str.upper, str, lambda text: text):
+        assert timed(func)("x").pid
+
+
+# -- one object for many uses --------------------------------------------------------------------------
+
+
+def test_a_stage_made_once_gives_each_request_its_own_figures(clock: Clock) -> None:
+    model = stage("model")
+
+    async def work() -> None:
+        with model:
+            clock.passes(1)  # the queue
+            done = timed(clock.passes)(10)
+            clock.passes(2)
+            model.take(done)
+
+    async def three() -> list[dict[str, float]]:
+        return [await figures(work) for _ in range(3)]
+
+    for found in asyncio.run(three()):
+        assert (found["queue"], found["model"], found["resume"]) == (1, 10, 2)
+
+
+def test_a_stage_made_once_serves_requests_that_run_at_once(clock: Clock) -> None:
+    io = stage("io")
+
+    async def work(entered: asyncio.Event, leave: asyncio.Event) -> None:
+        with io:
+            entered.set()
+            await leave.wait()
+
+    async def both() -> tuple[dict[str, float], dict[str, float]]:
+        events = [asyncio.Event() for _ in range(4)]
+        first = asyncio.create_task(figures(functools.partial(work, *events[:2])))
+        await events[0].wait()
+        clock.passes(5)
+        second = asyncio.create_task(figures(functools.partial(work, *events[2:])))
+        await events[2].wait()
+        clock.passes(7)
+        events[1].set()
+        one = await first
+        clock.passes(9)
+        events[3].set()
+        return one, await second
+
+    one, other = asyncio.run(both())
+    assert (one["io"], other["io"]) == (12, 16)
+
+
+def test_a_stage_within_itself_is_refused_and_leaves_the_request_as_it_was(clock: Clock) -> None:
+    io = stage("io")
+
+    async def work() -> None:
+        with io:
+            with pytest.raises(RuntimeError, match="open already in this request: make another"), io:
+                pytest.fail("entered")
+            with stage("io"):  # another object of that name
+                clock.passes(3)
+
+    assert asyncio.run(figures(work))["io"] == 6
+
+
+# -- figures that cannot be ----------------------------------------------------------------------------
+
+
+def test_a_call_made_before_its_stage_has_its_length_and_no_queue(clock: Clock) -> None:
+    async def work() -> None:
+        done = timed(clock.passes)(10)
+        clock.passes(30)
+        with stage("model") as model:
+            clock.passes(2)
+            model.take(done)
+
+    found = asyncio.run(figures(work))
+    assert (found["queue"], found["model"], found["resume"]) == (0, 10, 2)
+
+
+def test_what_is_taken_before_the_stage_is_entered_is_unpacked_only(clock: Clock) -> None:
+    async def work() -> None:
+        model = stage("model")
+        assert model.take(timed(clock.passes)(10)) == 10
+        with model:
+            clock.passes(4)
+
+    found = asyncio.run(figures(work))
+    assert found["model"] == 4
+    assert "queue" not in found
+
+
+def test_a_call_taken_twice_counts_once(clock: Clock) -> None:
+    async def work() -> None:
+        with stage("model") as model:
+            done = timed(clock.passes)(10)
+            model.take(done)
+            model.take(done)
+        with stage("model") as model:
+            model.take(done._replace(value="another item of that batch"))
+
+    assert asyncio.run(figures(work))["model"] == 10
+
+
+@pytest.mark.parametrize(("started", "ended"), [(50.0, 40.0), (-9.0, 1e9), (1e9, 2e9)])
+def test_no_stamps_make_a_figure_below_0(clock: Clock, started: float, ended: float) -> None:
+    async def work() -> None:
+        with stage("model") as model:
+            model.take(Done("x", started, ended, -1.0, 1))
+
+    assert min(asyncio.run(figures(work)).values()) >= 0
+
+
+# -- stages in an executor's function ------------------------------------------------------------------
+
+
+def test_a_stage_inside_a_timed_function_counts_in_an_executors_thread(clock: Clock) -> None:
+    def predict() -> None:
+        with stage("tokens"):
+            clock.passes(3)
+
+    async def work() -> None:
+        with ThreadPoolExecutor(1) as pool, stage("model") as model:
+            model.take(await asyncio.get_running_loop().run_in_executor(pool, timed(predict)))
+
+    assert asyncio.run(figures(work))["tokens"] == 3
+
+
+def predict_in_stages() -> int:
+    with stage("tokens"):
+        return 1
+
+
+def test_a_timed_function_made_in_a_request_travels_to_a_process_without_it() -> None:
+    sent: list[bytes] = []
+
+    async def work() -> None:
+        sent.append(pickle.dumps(timed(predict_in_stages)))
+
+    asyncio.run(figures(work))
+    assert pickle.loads(sent[0])().value == 1

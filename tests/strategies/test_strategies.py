@@ -1,0 +1,513 @@
+"""The contract of `strategies`: each clause is one test, over every strategy there is."""
+
+import ast
+import asyncio
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+import strategy_calls as calls
+
+import strategies
+from strategies import Options
+
+pytestmark = pytest.mark.integration
+
+PACKAGE = Path(strategies.__file__).parent
+
+# those whose package is not installed are told apart by name: CI installs every extra
+every_strategy = pytest.mark.parametrize("name", strategies.available())
+one_and_three_workers = pytest.mark.parametrize("workers", [1, 3])
+
+
+def threads_and_children(name: str) -> set[str]:
+    """Everything that `name` could leave behind, without what the contract exempts.
+
+    Held with <= against what was there before: nothing may be new. What an earlier test's loop has left may
+    end meanwhile, which == would take for a fault of this one.
+    """
+    threads = {f"thread {thread.name}" for thread in threading.enumerate()}
+    for prefix in LOOPS_OWN.get(name, ()):  # they are the loop's, and end with it
+        threads = {thread for thread in threads if not thread.startswith(f"thread {prefix}")}
+    children = {
+        f"child {child.pid} {child.cmdline()}"
+        for child in psutil.Process().children(recursive=True)
+        if not any(helper in " ".join(child.cmdline()) for helper in HELPERS)
+    }
+    return threads | children
+
+
+BOUNDED = {name for name in strategies.NAMES if "max_queue" in strategies.get(name).TAKES}
+LOOPS_OWN = {"default_pool": ("asyncio_",), "anyio_limiter": ("AnyIO",)}
+HELPERS = ("resource_tracker", "forkserver")  # each serves the process for life
+
+
+def told(name: str, workers: int | None = None, **more: object) -> Options:
+    """Options with what the strategy cannot do without."""
+    factory = {"executor": "strategy_calls:spawned_pool"}.get(name)
+    return Options(workers=workers, factory=factory, **more)
+
+
+def peak_overlap(ran: list[calls.Ran]) -> int:
+    """How many calls were running at once, at most; items of one batch are one call."""
+    ran = list({(one.pid, one.thread, one.start): one for one in ran}.values())
+    return max(sum(other.start <= one.start < other.end for other in ran) for one in ran)
+
+
+@every_strategy
+@one_and_three_workers
+def test_on_opening_every_worker_has_finished_setup_and_one_warm_up_call(name, workers, tmp_path):
+    strategy, options = strategies.get(name), told(name, workers)
+
+    async def notes_on_opening() -> list[str]:
+        setup, call = partial(calls.noted_setup, tmp_path), partial(calls.noted_call, tmp_path)
+        async with strategy.open(setup, call, options):
+            return [file.read_text() for file in tmp_path.iterdir()]
+
+    assert asyncio.run(notes_on_opening()) == ["setup\ncall\n"] * strategy.worker_count(options)
+
+
+@every_strategy
+@one_and_three_workers
+def test_results_equal_those_of_a_direct_call(name, workers):
+    items = list(range(10))
+
+    async def results() -> list[int]:
+        async with strategies.get(name).open(calls.ready, calls.double, told(name, workers)) as submit:
+            return await asyncio.gather(*map(submit, items))
+
+    assert asyncio.run(results()) == calls.double(items)
+
+
+@every_strategy
+def test_an_exception_of_the_call_reaches_the_caller_and_harms_no_later_call(name):
+    async def submit_twice() -> None:
+        async with strategies.get(name).open(calls.ready, calls.raise_on_item, told(name)) as submit:
+            with pytest.raises(calls.Refused, match="cannot handle poison"):
+                await submit("poison")
+            assert await submit("warm-up") == "warm-up"
+
+    asyncio.run(submit_twice())
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit("bye"), KeyboardInterrupt("bye"), StopIteration("bye")], ids=repr
+)
+def test_what_would_stop_the_loop_if_a_task_raised_it_reaches_the_caller_of_supervised_in_words(error):
+    async def submit_in_tasks() -> None:
+        async with strategies.get("supervised").open(calls.ready, calls.raise_it, Options()) as submit:
+            with pytest.raises(RuntimeError, match=f"{type(error).__name__}: bye"):
+                await asyncio.create_task(submit(error))
+            assert await asyncio.create_task(submit("warm-up")) == "warm-up"
+
+    asyncio.run(submit_in_tasks())
+
+
+@every_strategy
+@pytest.mark.parametrize(("failing", "workers"), [(1, 1), (1, 3), (3, 3)])
+def test_a_setup_that_fails_in_one_worker_reaches_the_opener_and_leaves_nothing_behind(
+    name, failing, workers, tmp_path
+):
+    failing = min(failing, strategies.get(name).worker_count(told(name, workers)))
+    before = threads_and_children(name)
+
+    async def fail_to_open() -> None:
+        setup = partial(calls.setup_that_raises, tmp_path, failing)
+        with pytest.raises(calls.Refused, match="no such model"):
+            async with strategies.get(name).open(setup, calls.double, told(name, workers)):
+                pytest.fail("opened")
+        assert threads_and_children(name) <= before
+
+    asyncio.run(fail_to_open())
+
+
+@pytest.mark.parametrize(("dying", "workers"), [(1, 1), (1, 3), (3, 3)])
+def test_a_setup_that_kills_its_process_breaks_the_pool_and_leaves_nothing_behind(dying, workers, tmp_path):
+    before = threads_and_children("process")
+
+    async def fail_to_open() -> None:
+        setup = partial(calls.setup_that_kills_its_process, tmp_path, dying)
+        with pytest.raises(BrokenProcessPool):
+            async with strategies.get("process").open(setup, calls.double, Options(workers=workers)):
+                pytest.fail("opened")
+        assert threads_and_children("process") <= before
+
+    asyncio.run(fail_to_open())
+
+
+@pytest.mark.timed
+@every_strategy
+def test_an_opening_that_is_cancelled_leaves_nothing_behind(name):
+    before = threads_and_children(name)
+
+    async def stay_open() -> None:
+        async with strategies.get(name).open(calls.slow_setup, calls.double, told(name, 3)):
+            await asyncio.Event().wait()
+
+    async def cancel_early() -> None:
+        opening = asyncio.create_task(stay_open())
+        await asyncio.sleep(0.02)
+        opening.cancel()
+        await asyncio.wait([opening])
+        assert opening.cancelled()
+        assert threads_and_children(name) <= before
+
+    asyncio.run(cancel_early())
+
+
+def test_a_setup_that_cannot_travel_to_a_process_reaches_the_opener_and_leaves_nothing_behind():
+    before = threads_and_children("process")
+
+    async def fail_to_open() -> None:
+        with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
+            async with strategies.get("process").open(lambda: 1, calls.double, Options(workers=3)):
+                pytest.fail("opened")
+        assert threads_and_children("process") <= before
+
+    asyncio.run(fail_to_open())
+
+
+@pytest.mark.timed
+@every_strategy
+def test_leaving_that_is_cancelled_still_leaves_nothing_behind(name):
+    before = threads_and_children(name)
+
+    async def leave_slowly() -> None:
+        async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0.2), told(name)) as submit:
+            await submit("long")
+
+    async def cancel_twice() -> None:
+        using = asyncio.create_task(leave_slowly())
+        for _ in range(2):  # once in the call, once while it waits for the call
+            await asyncio.sleep(0.05)
+            using.cancel()
+        await asyncio.wait([using])
+        assert threads_and_children(name) <= before
+
+    asyncio.run(cancel_twice())
+
+
+@pytest.mark.timed
+def test_an_opening_of_default_pool_that_is_cancelled_while_others_use_its_threads_does_not_hang():
+    async def stay_open() -> None:
+        async with strategies.get("default_pool").open(calls.ready, calls.double, Options()):
+            pytest.fail("opened")
+
+    async def cancel_early() -> None:
+        foreign = asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.2)
+        opening = asyncio.create_task(stay_open())
+        await asyncio.sleep(0.05)  # all but one of its workers are waiting for the last
+        opening.cancel()
+        await asyncio.wait([opening])
+        assert opening.cancelled()
+        assert foreign.done()
+
+    asyncio.run(cancel_early())
+
+
+@every_strategy
+@one_and_three_workers
+def test_leaving_by_an_exception_leaves_no_thread_and_no_child(name, workers):
+    before = threads_and_children(name)
+
+    async def use_and_fail() -> None:
+        strategy, options = strategies.get(name), told(name, workers)
+        with pytest.raises(calls.Refused):
+            async with strategy.open(calls.ready, calls.raise_on_item, options) as submit:
+                await submit("poison")
+        assert threads_and_children(name) <= before
+
+    asyncio.run(use_and_fail())
+
+
+@pytest.mark.timed
+@every_strategy
+def test_leaving_waits_for_calls_that_run_and_cancels_those_that_wait(name):
+    strategy, options, call = strategies.get(name), told(name), partial(calls.run_for, 0.1)
+    too_many = strategy.worker_count(options) + 10
+    before = threads_and_children(name)
+
+    async def leave_early() -> list[calls.Ran | BaseException]:
+        async with strategy.open(calls.ready, call, options) as submit:
+            waiting = [asyncio.create_task(submit(item)) for item in range(too_many)]
+            await asyncio.sleep(0.05)
+        assert threads_and_children(name) <= before
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    ends = Counter(type(end) for end in asyncio.run(leave_early()))
+    assert ends[calls.Ran] >= strategy.worker_count(options)
+    if name == "inline":  # nothing ever waits but the whole loop
+        assert ends[calls.Ran] == too_many
+    else:
+        assert ends[asyncio.CancelledError] == too_many - ends[calls.Ran] > 0
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize(
+    "name", [name for name in strategies.available() if name != "inline"]
+)  # which never leaves it
+def test_the_loop_runs_on_while_a_strategy_that_leaves_it_is_closing(name):
+    ticks = []
+
+    async def tick() -> None:
+        while True:
+            ticks.append(time.monotonic())
+            await asyncio.sleep(0.01)
+
+    async def close_with_a_call_running() -> None:
+        async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0.3), told(name)) as submit:
+            running = asyncio.create_task(submit("long"))
+            await asyncio.sleep(0.05)
+            ticking = asyncio.create_task(tick())
+        ticking.cancel()
+        assert (await running).item == "long"
+
+    asyncio.run(close_with_a_call_running())
+    assert len(ticks) >= 5
+
+
+@pytest.mark.timed
+@every_strategy
+@one_and_three_workers
+def test_it_runs_as_many_calls_at_once_as_it_says_and_no_more(name, workers):
+    strategy, options = strategies.get(name), told(name, workers)
+
+    async def submit_more_than_fit() -> list[calls.Ran]:
+        async with strategy.open(calls.ready, partial(calls.run_for, 0.1), options) as submit:
+            return await asyncio.gather(*map(submit, range(2 * strategy.worker_count(options))))
+
+    assert peak_overlap(asyncio.run(submit_more_than_fit())) == strategy.worker_count(options)
+
+
+@every_strategy
+def test_below_its_bound_nothing_is_refused_and_first_in_is_first_out(name):
+    strategy, options = strategies.get(name), told(name, 1)
+    is_bounded = "max_queue" in strategy.TAKES
+    assert strategy.WHEN_FULL.startswith("nothing is refused") != is_bounded
+
+    async def overload() -> list[calls.Ran]:
+        async with strategy.open(calls.ready, partial(calls.run_for, 0.01), options) as submit:
+            return await asyncio.gather(*map(submit, range(20)))
+
+    ran = asyncio.run(overload())
+    assert [one.item for one in ran] == list(range(20))
+    if strategy.worker_count(options) == 1:  # among several workers, two may swap places as they start
+        assert sorted(ran, key=lambda one: one.start) == ran
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize("name", [name for name in strategies.available() if name in BOUNDED])
+def test_beyond_its_bound_an_item_is_refused_at_once_and_told_when_to_try_again(name):
+    async def overload() -> list[calls.Ran | strategies.Full]:
+        options = told(name, 1, max_queue=2)
+        async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0.1), options) as submit:
+            await submit("how long it takes")
+            return await asyncio.gather(*map(submit, range(5)), return_exceptions=True)
+
+    answers = asyncio.run(overload())
+    refused = [answer for answer in answers if isinstance(answer, strategies.Full)]
+    assert [type(answer) for answer in answers] == [calls.Ran] * 3 + [strategies.Full] * 2
+    assert all(0 < refusal.retry_after_s < 1 and refusal.waiting == 2 for refusal in refused)
+    assert "try again" in str(refused[0])
+
+
+@pytest.mark.timed
+# inline has nobody wait, and pebble has given its workers what it was given, however many that are
+@pytest.mark.parametrize("name", [n for n in strategies.available() if n not in {"inline", "pebble"}])
+def test_an_item_that_is_cancelled_while_it_waits_is_not_run(name, tmp_path):
+    async def give_up_the_second() -> None:
+        call = partial(calls.noted_slow_call, tmp_path)
+        options = told(name, 1)
+        async with strategies.get(name).open(calls.ready, call, options) as submit:
+            busy = strategies.get(name).worker_count(options) + 4  # some more may be too near a worker
+            running = [asyncio.create_task(submit(f"first {number}")) for number in range(busy)]
+            await asyncio.sleep(0.05)
+            waiting = asyncio.create_task(submit("second"))
+            await asyncio.sleep(0.05)
+            waiting.cancel()
+            await asyncio.gather(*running)
+            assert await submit("third") == "third"
+
+    asyncio.run(give_up_the_second())
+    noted = "".join(file.read_text() for file in tmp_path.iterdir())
+    assert "third" in noted
+    assert "second" not in noted
+
+
+@every_strategy
+def test_an_open_strategy_says_that_it_is_able(name):
+    async def ask() -> bool:
+        async with strategies.get(name).open(calls.ready, calls.double, told(name)) as submit:
+            return submit.is_able()
+
+    assert asyncio.run(ask())
+
+
+@pytest.mark.quick
+def test_what_cannot_work_here_says_why_and_the_way_out():
+    reasons = {name: strategies.get(name).why_not() for name in strategies.NAMES}
+    assert "interpreters" in reasons
+    for name, reason in reasons.items():
+        assert (reason is None) == (name in strategies.available())
+        assert reason is None or ("\n" not in reason and len(reason) > 20)
+    assert "3.14" in reasons["interpreters"] or "NumPy" in reasons["interpreters"]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"workers": 0},
+        {"max_batch": 0},
+        {"max_queue": 0},
+        {"spares": -1},
+        {"timeout_s": 0},
+        {"switch_interval_ms": float("inf")},
+        {"max_wait_ms": -1},
+        {"start_method": "fork"},
+        {"over": "batch"},
+        {"over": "nothing"},
+    ],
+)
+def test_options_that_can_mean_nothing_are_refused_by_name(wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name):
+        Options(**wrong)
+
+
+@every_strategy
+def test_the_call_runs_where_the_name_says(name):
+    async def place() -> calls.Ran:
+        async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0), told(name)) as submit:
+            return await submit("where")
+
+    ran = asyncio.run(place())
+    is_here = (ran.pid == os.getpid(), ran.thread == threading.get_native_id())
+    in_threads = {"thread", "default_pool", "anyio_limiter", "batch"}
+    assert is_here == (name == "inline" or name in in_threads, name == "inline")
+
+
+def test_workers_of_a_fork_server_share_what_it_has_imported():
+    async def imported_already() -> bool:
+        options = Options(start_method="forkserver", preload=("wave",))
+        call = partial(calls.was_imported_before, "wave")
+        async with strategies.get("process").open(calls.ready, call, options) as submit:
+            return await submit("x")
+
+    assert asyncio.run(imported_already())
+
+
+@pytest.mark.quick
+def test_the_switch_interval_is_set_while_threads_run_and_given_back_afterwards():
+    before = sys.getswitchinterval()
+
+    async def interval() -> float:
+        async with strategies.get("thread").open(calls.ready, calls.double, Options(switch_interval_ms=0.5)):
+            return sys.getswitchinterval()
+
+    assert asyncio.run(interval()) == pytest.approx(0.0005)
+    assert sys.getswitchinterval() == before
+
+
+@pytest.mark.quick
+def test_an_executor_that_cannot_be_made_is_a_clear_error():
+    async def fail(factory: str) -> None:
+        options = Options(factory=factory)
+        async with strategies.get("executor").open(calls.ready, calls.double, options):
+            pytest.fail("opened")
+
+    for factory in ("nonsense", "no.such.module:make", "concurrent.futures:NoSuchPool"):
+        with pytest.raises(ValueError, match=r"executor needs a factory|cannot be imported"):
+            asyncio.run(fail(factory))
+
+
+def test_ctrl_c_does_not_kill_the_workers_of_process():
+    async def interrupt() -> None:
+        async with strategies.get("process").open(
+            calls.ready, partial(calls.run_for, 0), Options()
+        ) as submit:
+            worker = (await submit("who")).pid
+            os.kill(worker, signal.SIGINT)
+            assert (await submit("still there")).pid == worker
+
+    asyncio.run(interrupt())
+
+
+def test_workers_of_process_do_not_outlive_a_parent_that_is_killed():
+    program = """
+import asyncio, functools, strategies, strategy_calls as calls
+
+async def main():
+    call = functools.partial(calls.run_for, 0)
+    async with strategies.get("process").open(calls.ready, call, strategies.Options()) as submit:
+        print((await submit("who")).pid, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+    path = os.pathsep.join([str(PACKAGE.parent), str(Path(__file__).parents[1])])
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        worker = psutil.Process(int(parent.stdout.readline()))
+        assert worker.ppid() == parent.pid
+        parent.kill()
+    worker.wait(timeout=5)
+
+
+@pytest.mark.quick
+@every_strategy
+def test_each_strategy_describes_itself_in_one_line_and_names_the_options_it_takes(name):
+    strategy = strategies.get(name)
+    for text in (strategy.SUMMARY, strategy.WHEN_FULL, strategy.WHEN_WORKER_DIES):
+        assert text
+        assert text == text.strip()
+        assert "\n" not in text
+    asked_for = strategy.worker_count(told(name, 77))
+    assert (asked_for == 77) == ("workers" in strategy.TAKES)
+    assert set(Options.__dataclass_fields__) >= strategy.TAKES
+
+
+@pytest.mark.quick
+def test_names_are_unique_and_each_is_a_file():
+    assert len(set(strategies.NAMES)) == len(strategies.NAMES)
+    assert set(strategies.NAMES) == {
+        file.stem for file in PACKAGE.glob("*.py") if not file.stem.startswith("_")
+    }
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("unknown", "nearest"), [("proces", "process"), ("threads", "thread"), ("quantum", None)]
+)
+def test_an_unknown_name_is_refused_with_the_nearest_one(unknown, nearest):
+    with pytest.raises(strategies.UnknownStrategy, match=unknown) as refusal:
+        strategies.get(unknown)
+    assert refusal.value.nearest == nearest
+    assert str(pickle.loads(pickle.dumps(refusal.value))) == str(refusal.value)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("file", sorted(PACKAGE.glob("*.py")), ids=lambda file: file.name)
+def test_strategies_import_nothing_but_themselves_and_the_standard_library(file):
+    imported = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    of_its_own = {"anyio_limiter": {"anyio"}, "loky": {"loky"}, "pebble": {"pebble"}}.get(file.stem, set())
+    assert imported <= sys.stdlib_module_names | {"strategies"} | of_its_own

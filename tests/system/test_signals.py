@@ -1,0 +1,57 @@
+"""What Ctrl-C, TERM and HUP do to a command."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from harness.system import signals
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def _handlers_stay() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_within_a_command_each_interrupts_and_has_its_exit_code(number: signal.Signals, code: int) -> None:
+    signals.leave_at_once()
+    signals.tidy_up()
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        signal.raise_signal(number)
+    assert signals.exit_code(interrupt.value) == code
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+    signals.leave_at_once()
+    signals.tidy_up()
+    signal.raise_signal(signal.SIGHUP)
+
+
+def test_handlers_of_a_program_that_imports_us_are_left_alone() -> None:
+    def theirs(number: int, frame: object) -> None: ...
+
+    signal.signal(signal.SIGTERM, theirs)
+    signals.tidy_up()
+    assert signal.getsignal(signal.SIGTERM) is theirs
+
+
+def test_a_deferred_signal_has_its_effect_afterwards() -> None:
+    done = []
+
+    def save() -> None:
+        with signals.deferred():
+            signal.raise_signal(signal.SIGINT)
+            done.append("saved")
+
+    with pytest.raises(KeyboardInterrupt):
+        save()
+    assert done == ["saved"]

@@ -1,0 +1,124 @@
+"""The beat shows a stall in full, also in the percentile, and says nothing when it was never started."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from harness.wire.loop_lag import EVERY_MS, Beat, Lag, lag_of
+
+pytestmark = pytest.mark.timed
+
+Life = Callable[[], Awaitable[object]]
+
+
+def lag_during(life: Life) -> Lag:
+    async def watched() -> Lag:
+        beat = Beat()
+        beat.start()
+        await life()
+        return await beat.stop()
+
+    return asyncio.run(watched())
+
+
+def stall(seconds: float) -> None:
+    """What no code on a loop should do."""
+    time.sleep(seconds)
+
+
+async def quiet(seconds: float = 0.5) -> None:
+    await asyncio.sleep(seconds)
+
+
+async def stalled_then_quiet() -> None:
+    await asyncio.sleep(0.05)
+    stall(0.2)
+    await asyncio.sleep(0.25)
+
+
+def test_a_loop_with_nothing_to_do_beats_every_5_ms_and_is_hardly_late() -> None:
+    """The best of three: what else runs on this machine may make a loop late at any moment."""
+    found = min((lag_during(quiet) for _ in range(3)), key=lambda lag: lag.max_ms or 0.0)
+    assert found.beats == pytest.approx(100, abs=10)
+    assert found.p99_ms is not None
+    assert 0 <= found.p99_ms < 15
+
+
+def test_a_stall_of_200_ms_shows_as_200_ms() -> None:
+    lag = lag_during(stalled_then_quiet)
+    assert lag.max_ms is not None
+    assert 190 <= lag.max_ms < 300
+
+
+def test_the_beats_that_a_stall_swallowed_count() -> None:
+    """Without them its 0.5 s would have some 60 beats, one of them late: p99 would rest on that one alone."""
+    lag = lag_during(stalled_then_quiet)
+    assert lag.beats >= 90
+    assert lag.p99_ms is not None
+    assert lag.p99_ms > 150
+
+
+def test_every_swallowed_beat_is_5_ms_less_late_than_the_one_before() -> None:
+    """So a stall is the p99 and the maximum of a straight line down to nothing."""
+
+    async def stalled() -> None:
+        stall(1.0)
+
+    lag = lag_during(stalled)
+    assert lag.max_ms is not None
+    assert lag.beats == pytest.approx(lag.max_ms / EVERY_MS + 0.5, abs=0.51)
+    assert lag.max_ms - (lag.p99_ms or 0.0) == pytest.approx(EVERY_MS * (lag.beats // 100))
+
+
+def test_a_stall_that_lasts_until_the_stop_is_seen() -> None:
+    """Its own beat has had no chance to run: the loop goes straight from the stall to the stop."""
+
+    async def stalled() -> None:
+        stall(0.2)
+
+    lag = lag_during(stalled)
+    assert lag.max_ms is not None
+    assert lag.max_ms > 190
+
+
+@pytest.mark.quick
+def test_a_beat_never_started_can_be_stopped_and_has_nothing_to_say() -> None:
+    assert asyncio.run(Beat().stop()) == Lag(0, None, None)
+
+
+def test_a_second_start_forgets_the_first() -> None:
+    async def twice() -> Lag:
+        beat = Beat()
+        beat.start()
+        stall(0.3)
+        await asyncio.sleep(0.02)
+        beat.start()
+        await asyncio.sleep(0.05)
+        return await beat.stop()
+
+    lag = asyncio.run(twice())
+    assert lag.beats < 30
+    assert lag.max_ms is not None
+    assert lag.max_ms < 200
+
+
+def test_after_the_stop_nothing_beats_on_and_nothing_is_told_twice() -> None:
+    async def stopped() -> tuple[Lag, Lag]:
+        beat = Beat()
+        beat.start()
+        await asyncio.sleep(0.05)
+        first = await beat.stop()
+        await asyncio.sleep(0.05)
+        return first, await beat.stop()
+
+    first, second = asyncio.run(stopped())
+    assert first.beats >= 5
+    assert second == Lag(0, None, None)
+
+
+@pytest.mark.quick
+def test_the_p99_of_200_beats_is_the_third_latest() -> None:
+    """Nearest rank: 198 of 200 are at most as late."""
+    assert lag_of([float(number) for number in range(1, 201)]) == Lag(200, 198.0, 200.0)

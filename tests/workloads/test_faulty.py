@@ -1,0 +1,114 @@
+"""The synthetic model misbehaves where it is told to, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import running
+
+from harness import workloads
+from harness.errors import HarnessError
+from harness.workloads import faulty
+
+pytestmark = pytest.mark.integration
+
+
+def ask(item: str, **options: Any) -> str:
+    workload = workloads.create(running.synthetic(0, 0, **{"faults": True, **options}))
+    return str(workload.predict(workload.load(), [item])[0])
+
+
+def in_a_process(statement: str) -> int:
+    code = f"import running\nfrom harness import workloads\n{statement}"
+    return subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode
+
+
+def test_unless_it_is_told_to_a_fault_is_a_text_like_any_other() -> None:
+    assert ask("fault:raise", faults=False) == "FAULT:RAISE"
+
+
+def test_a_text_without_the_mark_is_answered_as_ever() -> None:
+    assert ask("no fault:raise") == "NO FAULT:RAISE"
+
+
+@pytest.mark.parametrize(
+    ("item", "error"),
+    [
+        ("fault:raise", faulty.Raised),
+        ("fault:unpicklable-exception", faulty.UnpicklableError),
+        ("fault:one-way-exception", faulty.OneWayError),
+        ("fault:nonsense", ValueError),
+    ],
+)
+def test_an_item_raises_what_it_says(item: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        ask(item)
+
+
+def test_an_item_sleeps_as_long_as_it_says_and_leaves_a_line_that_tells_it_from_others(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    began = time.perf_counter()
+    assert ask("fault:sleep=0.1 first") == "FAULT:SLEEP=0.1 FIRST"
+    assert time.perf_counter() - began >= 0.1
+    assert f"{faulty.begins('fault:sleep=0.1 first')} {os.getpid()}\n" in capfd.readouterr().err
+
+
+@pytest.mark.quick
+def test_a_result_that_cannot_be_pickled_is_a_text_all_the_same() -> None:
+    result = faulty.misbehave("fault:unpicklable")
+    assert isinstance(result, str)
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(result)
+
+
+@pytest.mark.quick
+def test_an_exception_of_each_kind_fails_where_it_should() -> None:
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(faulty.UnpicklableError("x"))
+    one_way = pickle.dumps(faulty.OneWayError("x", "y"))
+    with pytest.raises(TypeError):
+        pickle.loads(one_way)
+
+
+def test_an_item_can_end_its_process() -> None:
+    told = "options = running.synthetic(0, 0, faults=True)\nworkload = workloads.create(options)"
+    assert in_a_process(f"{told}\nworkload.predict(workload.load(), ['fault:exit'])") == faulty.EXIT_CODE
+
+
+def test_so_can_its_set_up() -> None:
+    told = "options = running.synthetic(0, 0, faulty_setup='exit')"
+    assert in_a_process(f"{told}\nworkloads.create(options).load()") == faulty.EXIT_CODE
+
+
+def test_a_set_up_leaves_a_line_too(capfd: pytest.CaptureFixture[str]) -> None:
+    workloads.create(running.synthetic(0, 0, faults=True)).load()
+    workloads.create(running.synthetic(0, 0)).load()
+    assert capfd.readouterr().err == f"{faulty.begins(faulty.SET_UP)} {os.getpid()}\n"
+
+
+def test_a_set_up_takes_its_time_and_raises_if_told_to() -> None:
+    began = time.perf_counter()
+    with pytest.raises(HarnessError, match="cannot be set up"):
+        workloads.create(running.synthetic(0, 0, setup_ms=100, faulty_setup="raise")).load()
+    assert time.perf_counter() - began >= 0.1
+
+
+def test_with_a_file_it_fails_only_while_that_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "broken"
+    workload = workloads.create(
+        running.synthetic(0, 0, faulty_setup="raise", faulty_setup_file=str(path)),
+    )
+    workload.load()
+    path.touch()
+    with pytest.raises(HarnessError):
+        workload.load()
+    path.unlink()
+    workload.load()
