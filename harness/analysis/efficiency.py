@@ -37,7 +37,7 @@ COLUMNS = [
 ]
 
 
-def of(summary: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:
+def table(summary: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:
     """One row (`COLUMNS`) per arm and closed load, in the summary's order; none without a measured limit."""
     batches = _batches(record)
     if summary.empty or not batches:

@@ -30,7 +30,7 @@ COLUMNS = [
 ]
 
 
-def of(derived: pd.DataFrame) -> pd.DataFrame:
+def table(derived: pd.DataFrame) -> pd.DataFrame:
     """A row for each arm and open load; none without a closed loop of one user to say what nominal is."""
     good = summaries.measured(derived)
     good = good[good["ok"]]

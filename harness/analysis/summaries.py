@@ -160,7 +160,7 @@ class Cells:
         """The keys, as they first appear."""
         return iter(self._places)
 
-    def of(self, key: tuple[Any, ...], names: Sequence[str] | None = None) -> pd.DataFrame:
+    def select(self, key: tuple[Any, ...], names: Sequence[str] | None = None) -> pd.DataFrame:
         """A cell's rows, in the frame's order, with an index of their own; only these columns, if given."""
         at = self._places.get(key, np.empty(0, dtype=np.intp))
         kept = self._frame.columns if names is None else names
@@ -326,7 +326,7 @@ def _summary_row(
 ) -> dict[str, object]:
     its_trials = _of_case(trials[trials["block"] > PILOT_BLOCK], case)
     needed = dict.fromkeys([*THROUGHPUT_COLUMNS, *metrics])
-    rows = cells.of((case["arm"], case["load"]), list(needed))
+    rows = cells.select((case["arm"], case["load"]), list(needed))
     in_window = measured(rows)
     return {
         **case,

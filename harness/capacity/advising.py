@@ -33,7 +33,7 @@ _BREAKS = {
 }
 
 
-def of(table: pd.DataFrame, record: Mapping[str, Any], reference: str, withheld: str) -> Advice:
+def advise(table: pd.DataFrame, record: Mapping[str, Any], reference: str, withheld: str) -> Advice:
     """Which arm to take, what it promises and against what, what would raise it, and what to run next."""
     rows = {str(row["arm"]): row for row in table.to_dict("records")}
     doubts = [*_doubts(rows)]

@@ -67,7 +67,7 @@ class Arm:
     crossing: Crossing | None
 
 
-def of(name: str, found: Evidence, windows: pd.DataFrame, objectives: Sequence[Objective]) -> Arm:
+def judge(name: str, found: Evidence, windows: pd.DataFrame, objectives: Sequence[Objective]) -> Arm:
     rows = windows[windows["arm"] == name]
     confirming = rows[rows["confirms"].astype(bool)]
     enough = [

@@ -59,18 +59,18 @@ def is_capacity(record: Mapping[str, Any]) -> bool:
     return "capacity" in record
 
 
-def of(folder: Path | str) -> Report:
+def open_folder(folder: Path | str) -> Report:
     """Read a capacity run's folder and compute all that is shown of it."""
     return build(store.read(Path(folder)))
 
 
 def build(run: store.Run) -> Report:
     """Compute everything that is shown of `run`; writes nothing."""
-    found = admissible.of(run)
+    found = admissible.admit(run)
     objectives = slo.parse(run.record["capacity"]["objectives"])
-    tried = windows.of(found, objectives)
+    tried = windows.table(found, objectives)
     derived = summaries.derive(run.requests, run.trials, pilot=True)
-    each = [arms.of(name, found, tried, objectives) for name in admissible.arms_of(run)]
+    each = [arms.judge(name, found, tried, objectives) for name in admissible.arms_of(run)]
     reference = next(arm for arm in each if arm.name == found.facts.reference)
     rows = [arms.row(arm, reference, found, derived) for arm in each]
     table = pd.DataFrame(rows, columns=arms.COLUMNS)
@@ -84,7 +84,7 @@ def build(run: store.Run) -> Report:
         table=table,
         windows=tried,
         sentences=[words.sentence(row, reference.name) for row in table.to_dict("records")],
-        said=advising.of(table, run.record, reference.name, found.withheld),
+        said=advising.advise(table, run.record, reference.name, found.withheld),
     )
 
 

@@ -33,14 +33,14 @@ COLUMNS = [
 ]
 
 
-def of(found: Evidence, objectives: Sequence[Objective]) -> pd.DataFrame:
+def table(found: Evidence, objectives: Sequence[Objective]) -> pd.DataFrame:
     """A row a trial of the walk that says something of its arm; see `COLUMNS`."""
     trials = found.run.trials
     trials = trials[(trials["block"] > PILOT_BLOCK) & (trials["state"] != INVALID) & (trials["measured"] > 0)]
     trials = trials[~trials["block"].isin(list(found.excluded))]
     cells = summaries.Cells(summaries.measured(found.derived), by=("trial",))
     rows = [
-        _window_row(trial, cells.of((trial["trial"],)), found, objectives)
+        _window_row(trial, cells.select((trial["trial"],)), found, objectives)
         for trial in trials.to_dict("records")
     ]
     scores = [f"score_{number}" for number in range(1, len(objectives) + 1)]

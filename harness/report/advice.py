@@ -66,7 +66,7 @@ def told(advice: Advice) -> list[str]:
     return [*advice.lines, *([f"Next: {advice.command}"] if advice.command else [])]
 
 
-def of(found: Inputs, chosen: Choice) -> Advice:
+def advise(found: Inputs, chosen: Choice) -> Advice:
     """What to do after this run, whose choice is `chosen`."""
     if chosen.why == Why.CHOSEN:
         return _of_choice(found, chosen)
@@ -373,7 +373,7 @@ def _elsewhere(found: Inputs, chosen: Choice) -> str:
 
 def _by_median(found: Inputs, chosen: Choice, arms: list[str]) -> str:
     """Who is better by the median latency, where the arm was chosen by throughput."""
-    first = best_arm.of(best_arm.figures(found.side, arms, chosen.load, best_arm.LATENCIES))
+    first = best_arm.find(best_arm.figures(found.side, arms, chosen.load, best_arm.LATENCIES))
     if chosen.metric.lower_is_better or first is None:
         return ""
     if not choice.loses(found, chosen.take, first, chosen.load):

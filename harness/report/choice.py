@@ -92,7 +92,7 @@ class Choice:
         return stats.effect(sign * (self.logs[arm] - self.logs[other]).dropna())
 
 
-def of(found: Inputs) -> Choice:
+def choose(found: Inputs) -> Choice:
     """The choice of this run."""
     answered = answered_of(found.tables.summary)
     if answered.empty:
@@ -116,14 +116,14 @@ def _of_many(found: Inputs, none: Choice) -> Choice:
     load, metric = none.load, none.metric
     arms = [arm for arm in arms_at(found, load) if not spoilt(found, arm, load)]
     logs = best_arm.figures(found.side, arms, load, metric) if arms else pd.DataFrame()
-    whole = best_arm.of(logs) if len(logs.columns) else None
+    whole = best_arm.find(logs) if len(logs.columns) else None
     if whole is None:
         return dataclasses.replace(none, why=Why.NONE_WHOLE)
     if whole.blocks < stats.FEWEST_BLOCKS:
         return dataclasses.replace(none, why=Why.TOO_FEW_BLOCKS, blocks=whole.blocks)
     stalling = {arm: said for arm in whole.judged if (said := stalls(found, arm, load))}
     free = [arm for arm in whole.judged if arm not in stalling] or list(whole.judged)
-    first = best_arm.of(logs[free])
+    first = best_arm.find(logs[free])
     assert first is not None, "what is judged among all is judged among some"
     limited = {arm: why for arm in whole.judged if (why := found.side.limited.get((arm, load), ""))}
     chosen = dataclasses.replace(
@@ -214,7 +214,7 @@ def at_others(found: Inputs, arms: list[str], load: str) -> Iterator[tuple[str, 
         whole = [arm for arm in arms_at(found, other) if arm in arms and not spoilt(found, arm, other)]
         if other == load or other.startswith("own(") or not whole:
             continue
-        first = best_arm.of(best_arm.figures(found.side, whole, other, best_arm.LATENCIES))
+        first = best_arm.find(best_arm.figures(found.side, whole, other, best_arm.LATENCIES))
         if first is not None:
             yield other, first
 

@@ -106,7 +106,7 @@ def _by_cell(table: pd.DataFrame) -> dict[tuple[str, str], Row]:
     return {(str(row["arm"]), str(row["load"])): row for row in rows}
 
 
-def of(tables: Tables, record: Mapping[str, Any], reference: str, load: str = "") -> pd.DataFrame:
+def rank(tables: Tables, record: Mapping[str, Any], reference: str, load: str = "") -> pd.DataFrame:
     """One row (`COLUMNS`) per arm, the best first; none where no closed loop was run.
 
     `load`: the closed loop that the choice is of; else that of most users.
@@ -261,7 +261,7 @@ def why(
 
 def _requests_per_call(derived: pd.DataFrame, arm: str, load: str) -> float:
     """Measured requests over the calls that carried them: one of a batch of n is an n-th of a call."""
-    rows = summaries.Cells(derived).of((arm, load), ["phase", "ok", "batch_size"])
+    rows = summaries.Cells(derived).select((arm, load), ["phase", "ok", "batch_size"])
     sizes = summaries.measured(rows[rows["ok"]])["batch_size"].dropna()
     return len(sizes) / float((1.0 / sizes).sum()) if len(sizes) else math.nan
 

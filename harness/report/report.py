@@ -102,7 +102,7 @@ class Report:
         return pd.DataFrame(rows, columns=CLAIM_ROWS)
 
 
-def of(folder: Path | str) -> Report:
+def open_folder(folder: Path | str) -> Report:
     """Read a run's folder and compute everything that is shown of it: the one call for a notebook.
 
     Raises HarnessError when the folder is no run, or a damaged one.
@@ -115,7 +115,7 @@ def build(run: store.Run, reference: str | None = None) -> Report:
 
     Writes nothing. Raises UsageError when the run has no such arm.
     """
-    found = admissible.of(run) if reference is None else admissible.against(run, reference)
+    found = admissible.admit(run) if reference is None else admissible.against(run, reference)
     run = found.run
     kept = run.trials[~run.trials["block"].isin(list(found.excluded))]
     comparisons = _compare(found)
@@ -133,8 +133,8 @@ def build(run: store.Run, reference: str | None = None) -> Report:
         summary=summary,
         comparisons=comparisons,
         costs=_as_in(summary, machine.costs(kept, run.requests, run.record)),
-        limits=efficiency.of(summary, run.record),
-        io=nominal.of(found.derived),
+        limits=efficiency.table(summary, run.record),
+        io=nominal.table(found.derived),
         staircase=_staircase(found.derived),
         notes=(
             *_notes(run.record),
@@ -147,8 +147,8 @@ def build(run: store.Run, reference: str | None = None) -> Report:
     if name is not None:
         report = _judge(report, claims.load(name), found)
     inputs = _inputs(report, found)
-    chosen = choice.of(inputs)
-    said = advice.of(inputs, chosen)
+    chosen = choice.choose(inputs)
+    said = advice.advise(inputs, chosen)
     return dataclasses.replace(
         report,
         **_ranked(inputs, chosen),
@@ -172,7 +172,7 @@ def _ranked(found: choice.Inputs, chosen: choice.Choice) -> dict[str, Any]:
     """The arms in order and the one that is taken in words, if the plan asks for it."""
     if not (found.record.get("plan") or {}).get("ranking"):
         return {}
-    ranked = ranking.of(found.tables, found.record, found.reference, chosen.load)
+    ranked = ranking.rank(found.tables, found.record, found.reference, chosen.load)
     ranked = ranking.marked(ranked, found.side.invalid, found.side.limited)
     return {"ranking": ranked, "conclusion": ranking.sentence(ranked, found.reference, chosen.take)}
 
@@ -190,7 +190,7 @@ def _inputs(report: Report, found: Evidence) -> choice.Inputs:
 
 def _sweep(report: Report, found: choice.Inputs, chosen: choice.Choice) -> sweep.Swept | None:
     """What the sweep found, if the plan is one."""
-    return sweep.of(
+    return sweep.find(
         sweep.Inputs(
             side=found.side,
             tables=found.tables,
@@ -411,7 +411,7 @@ def _with_marks(summary: pd.DataFrame, found: Evidence, overrun: pd.DataFrame) -
     cells = summaries.Cells(found.derived)
     lags = []
     for row in summary.itertuples():
-        rows = summaries.measured(cells.of((row.arm, row.load), ["phase", "ok", "dispatch_lag_ms"]))
+        rows = summaries.measured(cells.select((row.arm, row.load), ["phase", "ok", "dispatch_lag_ms"]))
         lags.append(summaries.pooled_percentile(rows, "dispatch_lag_ms", 99))
     table = summary.merge(overrun[["arm", "load", "rate_per_s", "saturated"]], on=["arm", "load"], how="left")
     limited = [(str(row.arm), str(row.load)) in found.limited for row in table.itertuples()]

@@ -76,7 +76,7 @@ class Swept:
     sentences: tuple[str, ...]  # the best, of each kind of work
 
 
-def of(found: Inputs, chosen: Choice) -> Swept | None:
+def find(found: Inputs, chosen: Choice) -> Swept | None:
     """What the sweep in `record` found; None when there was none, or nothing of it was measured.
 
     `chosen` is the report's choice.
@@ -158,7 +158,7 @@ def _group(found: Inputs, arms: list[str], chosen: Choice) -> _Group:
         return _Group(arms, found.reference, chosen)
     tables = dataclasses.replace(found.tables, summary=found.summary[found.summary["arm"].isin(arms)])
     inputs = choice.Inputs(tables, found.record, arms[0], found.side, found.rules, found.withheld)
-    return _Group(arms, arms[0], choice.of(inputs))
+    return _Group(arms, arms[0], choice.choose(inputs))
 
 
 def _places(found: Inputs, settings: Mapping[str, Any], groups: list[_Group]) -> dict[str, str]:

@@ -99,7 +99,7 @@ class Meter:
     def _read(self) -> _Reading:
         """Finding the processes is slow, so it comes first: the clocks are read within a millisecond."""
         table = read_table()
-        families = self._families.of(self._servers, table)
+        families = self._families.members(self._servers, table)
         pids = below(self._own, children_of(table)).union(*families.values())
         return _Reading(
             load=os.getloadavg()[0],

@@ -28,7 +28,7 @@ class Precision:
         self._log_ms: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
 
     @classmethod
-    def of(cls, plan: Plan) -> Precision:
+    def for_plan(cls, plan: Plan) -> Precision:
         """Of the arms of `plan` that do the reference's work: scaled I/O is another."""
         reference = plan.reference_arm
         same = [arm.name for arm in plan.every_arm if arm.io_per_model == reference.io_per_model]

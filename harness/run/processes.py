@@ -62,7 +62,7 @@ class Families:
         self._groups: dict[str, str] = {}  # arm → the control group that is its own
         self._commands: dict[str, dict[int, str]] = {}
 
-    def of(self, servers: Mapping[str, int], table: Table) -> dict[str, set[int]]:
+    def members(self, servers: Mapping[str, int], table: Table) -> dict[str, set[int]]:
         """Arm → the pids of its family; `servers`: arm → the pid of its server, which may have ended."""
         named = [arm for arm, pids in self._running.items() if pids and arm not in servers]
         roots = {arm: self._roots(arm, servers, table) for arm in (*servers, *named)}

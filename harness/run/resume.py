@@ -145,7 +145,7 @@ def _refuse_other_code(plan: Plan, run: store.Run) -> None:
 
 def _precision(plan: Plan, run: store.Run) -> Precision:
     """As if the finished trials had just been run."""
-    precision = Precision.of(plan)
+    precision = Precision.for_plan(plan)
     derived = summaries.derive(run.requests, run.trials)
     rows = derived[derived["phase"] == MEASURE]
     latency = rows["latency_ms"].where(rows["ok"], float("inf"))

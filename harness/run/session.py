@@ -416,7 +416,7 @@ class Trials:
         self._meter = noise.Meter(arms.pids, [loader.pid, os.getpid()], named)
         self._finished = before.done if before else frozenset()
         self._number = before.trials if before else 0
-        self._precision = before.precision if before else Precision.of(plan)
+        self._precision = before.precision if before else Precision.for_plan(plan)
         self._idle_before: dict[str, Any] = record["idle"] or {}
         self.own_per_s: dict[str, float] = dict(record["own_per_s"] or {})
         self.done: list[Trial] = []

@@ -40,7 +40,7 @@ def against(run: store.Run, reference: str) -> Evidence:
 
     The twin is the plan's reference run again. It says how quiet the session was, and is left out.
     """
-    planned = of(run)
+    planned = admit(run)
     twin = planned.facts.twin
     arms = [arm for arm in planned.side.arms() if arm != twin]
     if reference not in arms:
@@ -74,7 +74,7 @@ def against(run: store.Run, reference: str) -> Evidence:
     )
 
 
-def of(run: store.Run) -> Evidence:
+def admit(run: store.Run) -> Evidence:
     """Leave out what the plan's criteria exclude or a kill interrupted; find where the client lagged."""
     facts = comparison.facts(run.record)
     broken = machine.excluded_blocks(run.trials, run.requests, facts.exclude)
@@ -113,7 +113,7 @@ def _invalid(derived: pd.DataFrame, trials: pd.DataFrame) -> dict[tuple[str, str
     cells = summaries.Cells(derived)
     late = {}
     for arm, load in cells:
-        rows = cells.of((arm, load), ["trial", "phase", "error", "due_ms", "sent_ms", "done_ms"])
+        rows = cells.select((arm, load), ["trial", "phase", "error", "due_ms", "sent_ms", "done_ms"])
         late[str(arm), str(load)] = machine.cell_lags_behind(rows[rows["trial"].isin(judged)])
     return {cell: why for cell, why in late.items() if why}
 

@@ -72,7 +72,7 @@ def figures(side: Side, arms: list[str], load: str, metric: Metric) -> pd.DataFr
         return pd.DataFrame({arm: sign * np.log(cell.by_block(metric)) for arm, cell in whole.items()})
 
 
-def of(logs: pd.DataFrame) -> Best | None:
+def find(logs: pd.DataFrame) -> Best | None:
     """The best of the columns (arms); rows are blocks, cells logs, the higher the better.
 
     Blocks that an arm lacks do not count, nor an arm that has a figure nowhere. None where nothing is left.

@@ -247,7 +247,7 @@ class _Cells:
     def _of(self, figure: _Figure) -> pd.DataFrame:
         names = dict.fromkeys(["arm", *summaries.THROUGHPUT_COLUMNS, figure.metric])
         names.pop(summaries.THROUGHPUT, None)
-        return self._cells.of((figure.arm, figure.concurrency), list(names))
+        return self._cells.select((figure.arm, figure.concurrency), list(names))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -611,9 +611,9 @@ class _Printed:
     def concurrencies(self, arm: str) -> list[int]:
         return sorted(int(concurrency) for other, concurrency in self._cells if other == arm)
 
-    def of(self, arm: str, concurrency: int) -> pd.DataFrame:
+    def select(self, arm: str, concurrency: int) -> pd.DataFrame:
         names = ["phase", "ok", "route_model_ms", "queue_ms", "model_ms", "resume_ms", "io_ms"]
-        return summaries.measured(self._cells.of((arm, concurrency), names))
+        return summaries.measured(self._cells.select((arm, concurrency), names))
 
 
 def _table_row(claims: Claims, table: Table, arm: str, derived: _Printed) -> dict[str, object]:
@@ -650,8 +650,8 @@ def _as_printed(figures: tuple[float, ...], gap_before_last: bool) -> str:
 
 
 def _ours(table: Table, arm: str, lone: Lone, derived: _Printed) -> dict[str, object]:
-    rows = derived.of(arm, table.concurrency)
-    io_alone = _median(derived.of(arm, lone.concurrency), "io_ms")
+    rows = derived.select(arm, table.concurrency)
+    io_alone = _median(derived.select(arm, lone.concurrency), "io_ms")
     return {
         "arm": arm,
         "concurrency": table.concurrency,
@@ -668,9 +668,10 @@ def _ours(table: Table, arm: str, lone: Lone, derived: _Printed) -> dict[str, ob
 
 def _model_ratios(derived: _Printed, arm: str, lone: Lone) -> dict[int, float]:
     """Concurrency → the route's Model over the lone model, for every load of this arm."""
-    alone = _median(derived.of(lone.arm, lone.concurrency), "model_ms")
+    alone = _median(derived.select(lone.arm, lone.concurrency), "model_ms")
     return {
-        c: _ratio(_median(derived.of(arm, c), "route_model_ms"), alone) for c in derived.concurrencies(arm)
+        c: _ratio(_median(derived.select(arm, c), "route_model_ms"), alone)
+        for c in derived.concurrencies(arm)
     }
 
 

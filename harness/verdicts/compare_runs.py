@@ -84,7 +84,7 @@ def _split(text: str) -> tuple[Path, str | None]:
 
 def _read(folder: Path) -> _Run:
     run = store.read(folder)
-    found = admissible.of(run)
+    found = admissible.admit(run)
     return _Run(folder, found, found.side)
 
 

@@ -194,7 +194,7 @@ class Side:
         return sorted(set(its.loc[its["arm"] == arm, "load"].astype(str)), key=_natural)
 
     def cell(self, arm: str, load: str) -> _Cell:
-        rows = self._cells.of((arm, load), NEEDED)
+        rows = self._cells.select((arm, load), NEEDED)
         rows = rows[(rows["trial_state"] == OK) & ~rows["block"].isin(list(self.excluded))]
         its = self._counted()
         trials = its[(its["arm"] == arm) & (its["load"] == load) & ~its["block"].isin(list(self.excluded))]

@@ -91,7 +91,7 @@ def source_sha256(options: WorkloadOptions) -> str | None:
 
 def has_io(name: str) -> bool:
     """Whether a workload of the user's own awaits I/O of its own: then nothing else is awaited."""
-    return is_own(name) and own_code.of(name).io is not None
+    return is_own(name) and own_code.find(name).io is not None
 
 
 def nominal_io_ms(options: WorkloadOptions) -> float | None:

@@ -39,7 +39,7 @@ class Workload:
 
     @functools.cached_property
     def _code(self) -> own_code.Code:
-        return own_code.of(self._options.name)
+        return own_code.find(self._options.name)
 
     @property
     def io(self) -> Callable[[Any], Awaitable[Any]] | None:
@@ -118,7 +118,7 @@ def check(options: WorkloadOptions, idle_with_io: Set[str]) -> None:
 
     `idle_with_io`: the options that say nothing where it awaits I/O of its own.
     """
-    code = own_code.of(options.name)
+    code = own_code.find(options.name)
     idle = sorted(options.model_fields_set & idle_with_io)
     if code.io is not None and idle:
         raise UsageError(

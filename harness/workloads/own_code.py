@@ -74,7 +74,7 @@ _SHAPES = {
 
 
 @functools.cache  # an exception is not kept
-def of(name: str) -> Code:
+def find(name: str) -> Code:
     """The code of that name, imported and checked. UsageError, with the way out, for whatever is wrong."""
     parts = _parse(name)
     module = _import(parts)

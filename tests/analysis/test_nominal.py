@@ -16,7 +16,7 @@ def cell(number: int, arm: str, load: str, io_ms: list[float]) -> tuple[Trial, l
 def table(*cells: tuple[Trial, list[Sample]]) -> pd.DataFrame:
     samples = [row for _, rows in cells for row in rows]
     derived = summaries.derive(requests_frame(samples), trials_frame([its for its, _ in cells]))
-    return nominal.of(derived)
+    return nominal.table(derived)
 
 
 def test_an_arm_is_held_against_its_own_io_alone() -> None:

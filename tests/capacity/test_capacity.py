@@ -304,7 +304,7 @@ def test_a_window_breaks_only_by_what_its_arm_is_judged_by() -> None:
         }
     )
     evidence = SimpleNamespace(run=SimpleNamespace(record={"own_per_s": {"thread": 50.0}}))
-    arm = arms.of("thread", cast(Evidence, evidence), table, both)
+    arm = arms.judge("thread", cast(Evidence, evidence), table, both)
     assert arm.unjudged == both[1:]
     assert arms._broken(arm, pd.DataFrame(), pd.DataFrame(), cast(Evidence, evidence)) == {}
 

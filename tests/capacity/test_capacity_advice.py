@@ -42,7 +42,7 @@ def row(arm: str, capacity: float, **more: Any) -> dict[str, Any]:
 
 
 def advise(*rows: dict[str, Any], withheld: str = "") -> Advice:
-    return advising.of(pd.DataFrame(rows, columns=COLUMNS), RECORD, "thread", withheld)
+    return advising.advise(pd.DataFrame(rows, columns=COLUMNS), RECORD, "thread", withheld)
 
 
 def better(verdict: str = "faster", **more: Any) -> dict[str, Any]:
@@ -186,4 +186,4 @@ def test_no_change_is_advised_from_a_reference_in_doubt_to_an_arm_that_may_be_no
 def test_after_a_short_run_the_usual_number_of_blocks_is_what_to_run_next() -> None:
     short = RECORD | {"capacity": RECORD["capacity"] | {"blocks": 4}}
     table = pd.DataFrame([few("thread", 40.0)], columns=COLUMNS)
-    assert advising.of(table, short, "thread", "").command.endswith("--blocks 12")
+    assert advising.advise(table, short, "thread", "").command.endswith("--blocks 12")

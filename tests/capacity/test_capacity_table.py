@@ -58,7 +58,7 @@ def arm_of(windows: Sequence[Window]) -> Arm:
         ]
     )
     evidence = SimpleNamespace(run=SimpleNamespace(record={"own_per_s": {"thread": 75.0}}))
-    return arms.of("thread", cast(Evidence, evidence), rows, P95)
+    return arms.judge("thread", cast(Evidence, evidence), rows, P95)
 
 
 def row_of(windows: Sequence[Window]) -> dict[str, Any]:

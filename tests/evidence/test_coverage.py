@@ -96,7 +96,7 @@ def test_every_tail_has_the_ratio_it_is_judged_by(name: str) -> None:
 
 def test_the_study_tries_the_very_interval_that_a_tail_effect_has() -> None:
     arm, reference = coverage.TAILS["same shape"].draw(np.random.default_rng(1), 12)
-    sample = coverage.Sample.of(arm, reference, 95, np.random.default_rng(7))
+    sample = coverage.Sample.draw(arm, reference, 95, np.random.default_rng(7))
     found = stats.tail_effect(list(arm), list(reference), 95, seed=7)
     assert coverage.METHODS["expanded percentile"](sample) == pytest.approx(
         (math.log(found.low), math.log(found.high))

@@ -150,7 +150,7 @@ def test_figures_that_are_medians_and_a_ratio_that_is_a_mean_are_said_to_be() ->
 def test_a_ping_that_waits_tells_of_the_loop_where_the_io_does_not() -> None:
     costs = pd.DataFrame({"arm": ["a", "b"], "load": "closed(8)", "ping_p50_ms": [80.0, 2.0]})
     summary = pd.DataFrame({"arm": ["a", "b"], "load": "closed(8)", "concurrency": 8, "io_p50_ms": np.nan})
-    side = admissible.of(closed(BATCHES)).side
+    side = admissible.admit(closed(BATCHES)).side
     empty = pd.DataFrame()
     found = choice.Inputs(
         choice.ranking.Tables(empty, summary, empty, costs, empty), {}, "a", side, choice.Rules(), ""
@@ -176,7 +176,7 @@ def test_what_the_other_side_of_the_io_took_itself_is_not_the_loops(
     costs = pd.DataFrame({"arm": "a", "load": loads, "ping_p50_ms": [1.0, ping_ms]})
     io = {"io_p50_ms": [5.0, 60.0], "io_server_p50_ms": [4.0, own_ms]}
     summary = pd.DataFrame({"arm": "a", "load": loads, "concurrency": [1, 8], **io})
-    side = admissible.of(closed(BATCHES)).side
+    side = admissible.admit(closed(BATCHES)).side
     empty = pd.DataFrame()
     found = choice.Inputs(
         choice.ranking.Tables(empty, summary, empty, costs, empty), {}, "a", side, choice.Rules(), ""

@@ -151,8 +151,8 @@ def test_of_fifty_runs_each_names_one_arm_and_one_ratio_and_none_that_it_calls_s
     for number in range(seed, seed + 50):
         arms = drawn(number)
         found = inputs(arms, "arm-0")
-        chosen = choice.of(found)
-        said = advice.of(found, chosen)
+        chosen = choice.choose(found)
+        said = advice.advise(found, chosen)
         if chosen.why is Why.CHOSEN:
             _agrees(arms, found, chosen, said)
         else:
@@ -178,7 +178,7 @@ def _agrees(arms: Mapping[str, Arm], found: Inputs, chosen: Choice, said: advice
     if take == "arm-0":
         assert not any(here.loc[arm, "verdict"] in comparison.FASTER for arm in free if arm != take)
     elif "arm-0" in sound:
-        _ratio_is_told_once(here.loc[take], said, ranking.of(found.tables, {}, "arm-0"), take)
+        _ratio_is_told_once(here.loc[take], said, ranking.rank(found.tables, {}, "arm-0"), take)
 
     if not chosen.unsettled:
         assert "would take" not in text
@@ -230,7 +230,7 @@ def steady(**levels: float) -> dict[str, Arm]:
 
 
 def chosen_of(arms: Mapping[str, Arm], reference: str = "a") -> Choice:
-    return choice.of(inputs(arms, reference))
+    return choice.choose(inputs(arms, reference))
 
 
 def test_an_arm_is_not_dropped_for_being_too_fast_for_the_client() -> None:
@@ -320,7 +320,7 @@ def test_an_arm_that_the_client_limits_loses_under_no_load() -> None:
 
 def _said(arms: Mapping[str, Arm]) -> advice.Advice:
     found = inputs(arms, "a")
-    return advice.of(found, choice.of(found))
+    return advice.advise(found, choice.choose(found))
 
 
 def test_where_the_heaviest_load_was_never_answered_all_speak_of_the_heaviest_that_was() -> None:

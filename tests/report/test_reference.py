@@ -94,7 +94,7 @@ def test_on_a_run_without_claims_each_cell_of_the_notebook_works_or_says_why_it_
     own = report.build(closed(WORLD))
     assert own.published is None
     shown: list[Any] = []
-    monkeypatch.setattr("harness.report.report.of", lambda folder: own)
+    monkeypatch.setattr("harness.report.report.open_folder", lambda folder: own)
     monkeypatch.setattr("IPython.display.display", shown.append)
     namespace: dict[str, Any] = {}
     for cell in code_cells():

@@ -385,7 +385,7 @@ def late_and_capped(capped: int) -> admissible.Evidence:
         )
         for trial, samples in trials
     ]
-    return admissible.of(opened(*late))
+    return admissible.admit(opened(*late))
 
 
 def test_a_client_that_waited_for_its_cap_is_not_blamed_for_being_late() -> None:

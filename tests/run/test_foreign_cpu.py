@@ -199,12 +199,12 @@ def test_each_arms_cpu_is_its_own_and_excludes_no_block(done: Done) -> None:
     for trial in trials(done.quiet):
         assert BURNS_MS <= float(trial["server_cpu_ms"]) / int(trial["requests"]) < 3 * BURNS_MS
         assert float(trial["idle_cpu_ms"]) < 50
-    assert admissible.of(store.read(done.quiet)).spoilt == {}
+    assert admissible.admit(store.read(done.quiet)).spoilt == {}
 
 
 @pytest.mark.timed
 def test_another_program_that_burns_a_core_excludes_every_block(done: Done) -> None:
-    spoilt = admissible.of(store.read(done.disturbed)).spoilt
+    spoilt = admissible.admit(store.read(done.disturbed)).spoilt
     assert spoilt.keys() == {1, 2}
     assert all(re.search(r"foreign_cpu [\d.]+ \(at most 0.1\)", why) for why in spoilt.values())
     for trial in trials(done.disturbed):

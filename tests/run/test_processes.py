@@ -34,7 +34,7 @@ def family(
 ) -> dict[str, set[int]]:
     """Of servers that ran before unless `running` says which did."""
     families = Families(OWN, dict.fromkeys(servers, ()) if running is None else running, system(**told))  # type: ignore[arg-type]
-    return families.of(servers, table(parents))
+    return families.members(servers, table(parents))
 
 
 # -- how far up --------------------------------------------------------------------------------------------
@@ -108,8 +108,8 @@ def test_execbench_is_never_counted_even_below_a_named_process() -> None:
 def test_a_named_process_that_has_ended_is_not_taken_for_the_next_of_that_number() -> None:
     families = Families(OWN, {"a": [70]}, system())
     servers = {"a": 50}
-    assert families.of(servers, table({50: 1, 70: 1}))["a"] == {50, 70}
-    assert families.of(servers, table({50: 1, 70: 1}, p70=2.0))["a"] == {50}
+    assert families.members(servers, table({50: 1, 70: 1}))["a"] == {50, 70}
+    assert families.members(servers, table({50: 1, 70: 1}, p70=2.0))["a"] == {50}
 
 
 # -- as time goes by ---------------------------------------------------------------------------------------
@@ -118,28 +118,28 @@ def test_a_named_process_that_has_ended_is_not_taken_for_the_next_of_that_number
 def test_a_process_that_was_seen_once_stays_when_its_parent_changes() -> None:
     families = Families(OWN, {"a": ()}, system())
     servers = {"a": 51}
-    assert families.of(servers, table({50: 1, 51: 50, 52: 51, 53: 50}))["a"] == {50, 51, 52, 53}
+    assert families.members(servers, table({50: 1, 51: 50, 52: 51, 53: 50}))["a"] == {50, 51, 52, 53}
     orphans = {51: 1, 52: 1, 53: 1, 54: 53, 99: 1}  # the launcher has ended, a worker has begun one more
-    assert families.of(servers, table(orphans))["a"] == {51, 52, 53, 54}
-    assert families.of(servers, table({51: 1, 54: 1, 99: 1}))["a"] == {51, 54}
+    assert families.members(servers, table(orphans))["a"] == {51, 52, 53, 54}
+    assert families.members(servers, table({51: 1, 54: 1, 99: 1}))["a"] == {51, 54}
 
 
 def test_a_server_below_a_foster_parent_does_not_take_that_over() -> None:
     families = Families(OWN, {"a": ()}, system())
-    assert families.of({"a": 51}, table({50: 1, 51: 50, 30: 1}))["a"] == {50, 51}
-    assert families.of({"a": 51}, table({51: 30, 30: 1, 31: 30}))["a"] == {51}
+    assert families.members({"a": 51}, table({50: 1, 51: 50, 30: 1}))["a"] == {50, 51}
+    assert families.members({"a": 51}, table({51: 30, 30: 1, 31: 30}))["a"] == {51}
 
 
 def test_a_pid_that_another_process_has_by_now_is_not_the_arms() -> None:
     families = Families(OWN, {"a": ()}, system())
-    families.of({"a": 50}, table({50: 1, 51: 50}))
-    assert families.of({"a": 50}, table({50: 1, 51: 1}, p51=2.0))["a"] == {50}
+    families.members({"a": 50}, table({50: 1, 51: 50}))
+    assert families.members({"a": 50}, table({50: 1, 51: 1}, p51=2.0))["a"] == {50}
 
 
 def test_a_server_that_was_started_anew_is_looked_for_anew() -> None:
     families = Families(OWN, {"a": ()}, system())
-    families.of({"a": 51}, table({50: 1, 51: 50}))
-    assert families.of({"a": 61}, table({60: 1, 61: 60, 62: 60}))["a"] == {60, 61, 62}
+    families.members({"a": 51}, table({50: 1, 51: 50}))
+    assert families.members({"a": 61}, table({60: 1, 61: 60, 62: 60}))["a"] == {60, 61, 62}
 
 
 # -- control groups ----------------------------------------------------------------------------------------
@@ -169,15 +169,17 @@ def test_the_control_group_of_all_is_nobodys() -> None:
 
 def test_what_was_counted_is_kept_for_servers_that_ran_before() -> None:
     families = Families(OWN, {"a": ()}, system())
-    families.of({"a": 50, "ours": 22}, table({50: 1, 51: 50, 22: 20}))
-    families.of({"a": 50, "ours": 22}, table({50: 1, 52: 50, 22: 20}))
+    families.members({"a": 50, "ours": 22}, table({50: 1, 51: 50, 22: 20}))
+    families.members({"a": 50, "ours": 22}, table({50: 1, 52: 50, 22: 20}))
     assert families.commands() == {"a": {50: "command 50", 51: "command 51", 52: "command 52"}}
 
 
 def test_of_a_server_that_starts_ever_new_processes_the_first_are_named() -> None:
     families = Families(OWN, {"a": ()}, system())
     for turn in range(3):
-        families.of({"a": 50}, table({50: 1, **dict.fromkeys(range(100 + 40 * turn, 140 + 40 * turn), 50)}))
+        families.members(
+            {"a": 50}, table({50: 1, **dict.fromkeys(range(100 + 40 * turn, 140 + 40 * turn), 50)})
+        )
     assert list(families.commands()["a"]) == [50, *range(100, 199)]
 
 

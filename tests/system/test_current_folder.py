@@ -111,7 +111,7 @@ def test_a_module_in_the_current_folder_that_python_finds_elsewhere_is_refused(
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "queue.py").write_text(MINE)
     with pytest.raises(UsageError, match=r"There is queue\.py in the current folder, but Python finds .*lib"):
-        own_code.of("queue:Model")
+        own_code.find("queue:Model")
 
 
 def test_a_package_in_the_current_folder_is_found_after_all_others(
@@ -123,5 +123,5 @@ def test_a_package_in_the_current_folder_is_found_after_all_others(
     (tmp_path / "own_neighbours" / "model.py").write_text(
         "class Model:\n    def load(self): return 1\n    def predict(self, model, items): return items\n"
     )
-    assert own_code.of("own_neighbours.model:Model").label == "own_neighbours.model:Model"
+    assert own_code.find("own_neighbours.model:Model").label == "own_neighbours.model:Model"
     assert sys.path[-1] == str(tmp_path)

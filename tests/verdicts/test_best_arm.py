@@ -27,20 +27,20 @@ def flat(**logs: float) -> pd.DataFrame:
 
 def test_a_clear_best_is_told_apart_and_owes_nothing_to_luck() -> None:
     logs = flat(thread=0.0, process=math.log(2), inline=-1.0)
-    found = best_arm.of(logs)
+    found = best_arm.find(logs)
     assert found is not None
     assert (found.arm, found.rivals, found.judged) == ("process", (), ("thread", "process", "inline"))
     assert best_arm.optimism(logs) == pytest.approx(0.0)
 
 
 def test_arms_that_are_alike_cannot_be_told_apart() -> None:
-    found = best_arm.of(flat(thread=0.0, process=0.0))
+    found = best_arm.find(flat(thread=0.0, process=0.0))
     assert found is not None
     assert found.rivals == ("process",)
 
 
 def test_of_few_blocks_nothing_is_told_apart() -> None:
-    found = best_arm.of(flat(thread=0.0, process=1.0).head(5))
+    found = best_arm.find(flat(thread=0.0, process=1.0).head(5))
     assert found is not None
     assert found.rivals == ("thread",)
 
@@ -48,15 +48,15 @@ def test_of_few_blocks_nothing_is_told_apart() -> None:
 def test_an_arm_without_figures_and_a_block_without_answers_do_not_count() -> None:
     logs = flat(thread=0.0, process=0.5).assign(dead=math.nan)
     logs.loc[0, "process"] = -math.inf
-    found = best_arm.of(logs)
+    found = best_arm.find(logs)
     assert found is not None
     assert (found.arm, found.blocks, found.judged) == ("process", 7, ("thread", "process"))
-    assert best_arm.of(logs[["dead"]]) is None
+    assert best_arm.find(logs[["dead"]]) is None
 
 
 def test_of_one_block_there_is_a_best_that_nothing_is_known_of() -> None:
     logs = flat(thread=0.0, process=1.0).head(1)
-    found = best_arm.of(logs)
+    found = best_arm.find(logs)
     assert found is not None
     assert (found.arm, found.rivals, best_arm.optimism(logs)) == ("process", ("thread",), 0.0)
 
@@ -74,7 +74,7 @@ def test_what_remains_holds_the_truly_best_and_the_optimism_makes_up_for_the_luc
     plain, corrected = [], []
     for _ in range(sessions):
         logs = drawn(truth, blocks, rng)
-        found = best_arm.of(logs)
+        found = best_arm.find(logs)
         assert found is not None
         held += truly in (found.arm, *found.rivals)
         gives = truth[ARMS.index(found.arm)] - truth[0]
@@ -91,7 +91,7 @@ def test_what_remains_holds_the_truly_best_and_the_optimism_makes_up_for_the_luc
 
 def test_an_arm_that_is_better_by_twice_its_spread_is_told_from_seven_others() -> None:
     rng = np.random.default_rng(1)
-    found = [best_arm.of(drawn([0.0] * 7 + [0.1], 24, rng)) for _ in range(20)]
+    found = [best_arm.find(drawn([0.0] * 7 + [0.1], 24, rng)) for _ in range(20)]
     assert sum(one is not None and one.arm == ARMS[7] and not one.rivals for one in found) >= 18
 
 

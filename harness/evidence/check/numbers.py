@@ -85,7 +85,7 @@ def report_of(folder: Path) -> dict[recount.Cell, recount.Figures]:
 
     Not p where the report withholds it: a comparison that the instrument was not fit for has no test.
     """
-    found = report.of(folder)
+    found = report.open_folder(folder)
     figures = {_cell(row): _numbers(row, row.keys() - NO_NUMBERS) for row in _rows(found.summary)}
     for row in _rows(found.comparisons):
         prefix = recount.EFFECTS.get((str(row["metric"]), str(row["stat"])))

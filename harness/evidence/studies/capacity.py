@@ -61,7 +61,7 @@ def each(seconds: float, listener: Listener | None = None) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         session.run(plan, slo.parse([objective]), ways, store.Writer(run), _Told(listener or Unheard()))
-        yield row(report.of(run), seconds)
+        yield row(report.open_folder(run), seconds)
 
 
 def row(found: report.Report, seconds: float) -> Row:

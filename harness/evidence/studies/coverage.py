@@ -248,7 +248,7 @@ TAILS = {
 def _tail_rows(name: str, percent: int, blocks: int, data_sets: int, rng: np.random.Generator) -> list[Row]:
     found: dict[str, list[Interval]] = {method: [] for method in METHODS}
     for _ in range(data_sets):
-        sample = Sample.of(*TAILS[name].draw(rng, blocks), percent, rng)
+        sample = Sample.draw(*TAILS[name].draw(rng, blocks), percent, rng)
         for method, interval in METHODS.items():
             found[method].append(interval(sample))
     truth = TAILS[name].truth(percent)
@@ -275,7 +275,7 @@ class Sample:
     left_out: Floats  # each block left out in turn
 
     @classmethod
-    def of(cls, arm: Floats, reference: Floats, percent: int, rng: np.random.Generator) -> Sample:
+    def draw(cls, arm: Floats, reference: Floats, percent: int, rng: np.random.Generator) -> Sample:
         blocks = len(arm)
         once = np.ones((1, blocks), dtype=np.int64)
         weights = stats.resamples(blocks, stats.RESAMPLES, rng)

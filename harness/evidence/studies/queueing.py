@@ -50,7 +50,7 @@ class Served:
     window_s: float
 
     @classmethod
-    def of(cls, outcome: Outcome) -> Served:
+    def from_outcome(cls, outcome: Outcome) -> Served:
         """HarnessError when a request failed: the queue cannot be followed through a gap."""
         failed = [shot.error for shot in outcome.shots if shot.error]
         if failed:
@@ -120,7 +120,7 @@ def each(
 
 
 def _fire(bench: Bench, url: str, law: Law, seed: int, lasts_s: float, settle_s: float) -> Served:
-    return Served.of(
+    return Served.from_outcome(
         bench.fire(
             url,
             method="POST",

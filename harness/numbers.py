@@ -1,0 +1,82 @@
+"""Numbers for people: how many decimals, what stands for a missing one, ratios with their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MISSING = "-"
+
+
+def rounded(value: float, *bounds: float, sign: str = "") -> str:
+    """`value` with one decimal for each of `bounds` that it is below: rounded(9.46, 100, 10) is "9.46".
+
+    `sign` as in a format: "+" shows it of positive numbers too. There is no "-0.0".
+    """
+    digits = sum(abs(value) < bound for bound in bounds)
+    return f"{value:{sign}z.{digits}f}"
+
+
+def short(value: float) -> str:
+    """Two digits that count: "4.6", "46"."""
+    return rounded(value, 10)
+
+
+def rate(value: float) -> str:
+    """Of requests/s, and of ms in a table or a chart: "46.3", "463"."""
+    return rounded(value, 100)
+
+
+def ratio(value: float) -> str:
+    """A ratio in a table or a sentence: "1.59", "15.9"."""
+    return rounded(value, math.inf, 9.995)
+
+
+def ratio_interval(value: float, low: float, high: float, between: str = "") -> str:
+    """Such as "1.59 [1.56, 1.63]", `between` before the bracket; without the interval where there is none."""
+    known = math.isfinite(low + high)
+    return f"{ratio(value)}{between}" + (f" [{ratio(low)}, {ratio(high)}]" if known else "")
+
+
+def times(value: float, low: float, high: float) -> str:
+    """Such as "1.59 times [1.56, 1.63]"."""
+    return ratio_interval(value, low, high, " times")
+
+
+def or_missing(value: float, show: Callable[[float], str]) -> str:
+    """As `show` writes it; "-" for NaN."""
+    return MISSING if math.isnan(value) else show(value)
+
+
+def counted(number: int, what: str) -> str:
+    """Such as "1 block", "2 blocks"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """0.034 is "3.4 %"."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def users(load: object) -> str:
+    """A load for people: "c = 32" for "closed(32)", any other law as it is."""
+    law, _, rest = str(load).partition("(")
+    return f"c = {rest.removesuffix(')')}" if law == "closed" and rest[:-1].isdigit() else str(load)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON takes it: NaN and infinity are None, an enum's member is its word."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, str) else value
+
+
+def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame, for JSON."""
+    rows: Iterable[Mapping[Any, Any]] = table.to_dict("records")
+    return [{str(name): plain(value) for name, value in row.items()} for row in rows]

@@ -1,0 +1,61 @@
+"""Numbers for people: the digits that count, and no more."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness import numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "said"),
+    [
+        (9.4612, (100, 10), "9.46"),
+        (10.0, (100, 10), "10.0"),
+        (1234.5, (100, 10), "1234"),
+        (-12.3, (100, 10), "-12.3"),
+        (-0.001, (10,), "0.0"),
+        (math.inf, (math.inf, 10), "inf"),
+        (math.nan, (10,), "nan"),
+    ],
+)
+def test_a_number_has_a_decimal_for_each_bound_that_it_is_below(
+    value: float, bounds: tuple[float, ...], said: str
+) -> None:
+    assert numbers.rounded(value, *bounds) == said
+
+
+def test_a_sign_is_shown_on_request() -> None:
+    assert numbers.rounded(2.5, 10, sign="+") == "+2.5"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.996, "1.00"), (9.99, "9.99"), (9.996, "10.0"), (123.4, "123.4")]
+)
+def test_a_ratio_has_three_digits(value: float, said: str) -> None:
+    assert numbers.ratio(value) == said
+
+
+def test_an_interval_that_is_not_known_is_left_out() -> None:
+    assert numbers.times(1.594, 1.56, 1.63) == "1.59 times [1.56, 1.63]"
+    assert numbers.ratio_interval(1.5, math.nan, math.nan) == "1.50"
+    assert numbers.or_missing(math.nan, numbers.short) == "-"
+
+
+@pytest.mark.parametrize(
+    ("load", "said"),
+    [("closed(32)", "c = 32"), ("poisson(50)", "poisson(50)"), ("closed(x)", "closed(x)"), (7, "7")],
+)
+def test_a_closed_loop_is_named_by_its_users(load: object, said: str) -> None:
+    assert numbers.users(load) == said
+
+
+def test_one_thing_has_no_plural() -> None:
+    assert (numbers.counted(1, "block"), numbers.counted(2, "block")) == ("1 block", "2 blocks")
+
+
+def test_json_gets_null_for_what_is_not_a_number() -> None:
+    table = pd.DataFrame({"a": [1.5, math.nan, math.inf], "n": np.array([1, 2, 3])})
+    assert numbers.plain_rows(table) == [{"a": 1.5, "n": 1}, {"a": None, "n": 2}, {"a": None, "n": 3}]
