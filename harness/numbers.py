@@ -31,6 +31,11 @@ def rate(value: float) -> str:
     return rounded(value, 100)
 
 
+def milliseconds(value: float) -> str:
+    """In a chart: "46.3", "463", "4,630"."""
+    return f"{value:,.{int(value < 100)}f}"
+
+
 def ratio(value: float) -> str:
     """A ratio in a table or a sentence: "1.59", "15.9"."""
     return rounded(value, math.inf, 9.995)

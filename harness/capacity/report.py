@@ -93,7 +93,7 @@ def write_into(folder: Path, report: Report) -> None:
     written.write_table(folder, "capacity.csv", report.table)
     written.write_table(folder, "windows.csv", report.windows)
     written.write_text(folder, "advice.txt", "".join(f"{line}\n" for line in advice.told(report.said)))
-    figure = chart.capacity(report.windows, report.table, report.objectives)
+    figure = chart.draw(report.windows, report.table, report.objectives)
     written.write_chart(folder, "capacity", figure)
 
 

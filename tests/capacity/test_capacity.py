@@ -357,7 +357,7 @@ def test_what_the_servers_ask_may_have_died(run: Path) -> None:
 def test_the_chart_names_every_arm_and_its_capacity() -> None:
     one: dict[str, Any] = {"arm": "thread", "capacity_per_s": 38.2, "low_per_s": 36.0, "high_per_s": 41.0}
     table = pd.DataFrame([{**one, "knee_per_s": 30.0, "bound": ""}])
-    figure = chart.capacity(tried(), table, slo.parse(["mean latency < 60 ms"]))
+    figure = chart.draw(tried(), table, slo.parse(["mean latency < 60 ms"]))
     (panel,) = [ax for ax in figure.axes if ax.get_visible()]
     assert panel.get_title(loc="left") == "thread"
     assert panel.get_title(loc="right") == "38.2/s"
