@@ -26,9 +26,19 @@ def short(value: float) -> str:
     return rounded(value, 10)
 
 
+def three_digits(value: float) -> str:
+    """Three digits that count: "4.63", "46.3", "463"."""
+    return rounded(value, 100, 10)
+
+
 def rate(value: float) -> str:
     """Of requests/s, and of ms in a table or a chart: "46.3", "463"."""
     return rounded(value, 100)
+
+
+def milliseconds(value: float) -> str:
+    """In a chart: "46.3", "463", "4,630"."""
+    return f"{value:,.{int(value < 100)}f}"
 
 
 def ratio(value: float) -> str:

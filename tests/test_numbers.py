@@ -38,6 +38,16 @@ def test_a_ratio_has_three_digits(value: float, said: str) -> None:
     assert numbers.ratio(value) == said
 
 
+def test_a_rate_is_shown_with_three_digits() -> None:
+    shown = [numbers.three_digits(value) for value in (4.634, 46.34, 463.4, 4634.0, math.inf)]
+    assert shown == ["4.63", "46.3", "463", "4634", "inf"]
+
+
+def test_milliseconds_of_a_chart_have_a_sign_between_thousands() -> None:
+    shown = [numbers.milliseconds(value) for value in (46.34, 463.4, 4634.0, math.nan)]
+    assert shown == ["46.3", "463", "4,634", "nan"]
+
+
 def test_an_interval_that_is_not_known_is_left_out() -> None:
     assert numbers.times(1.594, 1.56, 1.63) == "1.59 times [1.56, 1.63]"
     assert numbers.ratio_interval(1.5, math.nan, math.nan) == "1.50"

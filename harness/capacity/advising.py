@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from harness.analysis.stats import Verdict
 from harness.capacity.arms import AT_LEAST
-from harness.capacity.breaking import CLIENT, DATABASE, IO, LOOP, MODEL, QUEUE, SERVER
+from harness.capacity.breaking import Part
 from harness.capacity.walk import Ways
-from harness.capacity.words import doubt, number
+from harness.capacity.words import doubt
+from harness.numbers import three_digits
 from harness.plans import again
 from harness.report.advice import Advice
+from harness.verdicts import comparison
 
 WIDE = 0.2  # of the capacity, from one end of its interval to the other: more blocks are worth their time
 TIMES_AS_MANY = 2  # blocks, where that is so
@@ -23,13 +25,15 @@ WORTH_A_WARNING = 1.1  # closed loop over promise
 Row = Mapping[Any, Any]
 
 _BREAKS = {
-    QUEUE: "requests wait for the model, so a call that costs less (a faster backend, batches) or more cores",
-    MODEL: "a call of the model takes longer under load, so more cores, or fewer calls at once",
-    LOOP: "requests wait for the event loop, so an arm that keeps the model off it",
-    IO: "the awaited I/O takes longer under load, so whatever serves it, or more connections to it",
-    DATABASE: "the database itself takes longer under load, so a faster query, or more of it",
-    CLIENT: "the load generator was late, so another machine to send from",
-    SERVER: "the server takes longer, and its answers do not say where; server_timing.py makes them say it",
+    Part.QUEUE: "requests wait for the model, so a call that costs less (a faster backend, batches) "
+    "or more cores",
+    Part.MODEL: "a call of the model takes longer under load, so more cores, or fewer calls at once",
+    Part.LOOP: "requests wait for the event loop, so an arm that keeps the model off it",
+    Part.IO: "the awaited I/O takes longer under load, so whatever serves it, or more connections to it",
+    Part.DATABASE: "the database itself takes longer under load, so a faster query, or more of it",
+    Part.CLIENT: "the load generator was late, so another machine to send from",
+    Part.SERVER: "the server takes longer, and its answers do not say where; server_timing.py makes them "
+    "say it",
 }
 
 
@@ -76,13 +80,16 @@ def _taken(sure: Mapping[str, Row], rows: Mapping[str, Row], reference: str) -> 
 
 def _doubts(rows: Mapping[str, Row]) -> Iterator[str]:
     """One line for each reason, which names every arm that has it."""
-    for why in dict.fromkeys(filter(None, map(doubt, rows.values()))):
-        its = [arm for arm, row in rows.items() if doubt(row) == why]
-        yield f"Do not plan with {' or '.join(filter(None, [', '.join(its[:-1]), its[-1]]))} yet: {why}."
+    arms: dict[str, list[str]] = {}
+    for arm, row in rows.items():
+        arms.setdefault(doubt(row), []).append(arm)
+    for why, its in arms.items():
+        if why:
+            yield f"Do not plan with {' or '.join(filter(None, [', '.join(its[:-1]), its[-1]]))} yet: {why}."
 
 
 def _is_better(row: Row) -> bool:
-    return str(row["verdict"]).startswith(Verdict.FASTER)
+    return row["verdict"] in comparison.FASTER
 
 
 def _none(sure: Mapping[str, Row], reference: str) -> str:
@@ -92,7 +99,7 @@ def _none(sure: Mapping[str, Row], reference: str) -> str:
 
 
 def _what(row: Row, rows: Mapping[str, Row], reference: str, record: Mapping[str, Any]) -> str:
-    promised = f"promise {number(row['promise_per_s'])} requests/s"
+    promised = f"promise {three_digits(row['promise_per_s'])} requests/s"
     if len(rows) == 1:
         return (
             f"With {reference}, {promised}. Only it was tried, so nothing here says which strategy is best."
@@ -120,13 +127,13 @@ def _setting(record: Mapping[str, Any], arm: str) -> str:
 def _beside(row: Row) -> Iterator[str]:
     if row["closed_per_s"] >= WORTH_A_WARNING * row["promise_per_s"]:
         yield (
-            f"Do not plan with the {number(row['closed_per_s'])} requests/s that its closed loop answers: "
-            "users who do not wait for each other come in bursts."
+            f"Do not plan with the {three_digits(row['closed_per_s'])} requests/s that its closed loop "
+            "answers: users who do not wait for each other come in bursts."
         )
     if row["bound"] == AT_LEAST and math.isnan(row["broke_at_per_s"]):
         yield "It was in danger at no rate that was tried, so it may hold more."
-    elif str(row["broke_first"]) in _BREAKS:
-        yield f"What would raise it: beyond it {_BREAKS[str(row['broke_first'])]}."
+    elif row["broke_first"] in _BREAKS:
+        yield f"What would raise it: beyond it {_BREAKS[row['broke_first']]}."
     elif isinstance(row["broke_first"], str) and row["broke_first"]:
         yield f"Beyond it requests fail first: {row['broke_first']}."
 
@@ -139,4 +146,4 @@ def _is_wide(row: Row) -> bool:
 def _with_next(advice: Advice, record: Mapping[str, Any]) -> Advice:
     """The command that makes the intervals narrower: the usual number of blocks at least."""
     blocks = max(TIMES_AS_MANY * int(record["capacity"]["blocks"]), Ways().blocks)
-    return Advice(**{**vars(advice), "command": again.capacity(record, blocks=blocks)})
+    return dataclasses.replace(advice, command=again.capacity(record, blocks=blocks))

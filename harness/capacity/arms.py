@@ -14,9 +14,9 @@ import pandas as pd
 from harness.analysis import stats, summaries
 from harness.analysis.slo import Objective
 from harness.analysis.stats import Effect, Verdict
-from harness.capacity import windows as readings
 from harness.capacity.breaking import broke
 from harness.capacity.crossing import Crossing, Window, cross, effect
+from harness.capacity.windows import as_windows
 from harness.verdicts.admissible import Evidence
 
 COLUMNS = [
@@ -76,7 +76,7 @@ def judge(name: str, found: Evidence, windows: pd.DataFrame, objectives: Sequenc
     own = float((found.run.record.get("own_per_s") or {}).get(name, math.nan))
     numbers = [number for number, is_enough in enumerate(enough, 1) if is_enough]
     judged = tuple(objectives[number - 1] for number in numbers)
-    its = readings.as_windows(rows, numbers)
+    its = as_windows(rows, numbers)
     return Arm(
         name=name,
         own_per_s=own,
@@ -86,10 +86,6 @@ def judge(name: str, found: Evidence, windows: pd.DataFrame, objectives: Sequenc
         unjudged=tuple(one for one, is_enough in zip(objectives, enough, strict=True) if not is_enough),
         crossing=cross(its, judged, own) if judged else None,
     )
-
-
-def _named(arms: Sequence[Arm], name: str) -> Arm:
-    return next(arm for arm in arms if arm.name == name)
 
 
 def row(arm: Arm, reference: Arm, found: Evidence, derived: pd.DataFrame) -> dict[str, Any]:

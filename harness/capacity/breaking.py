@@ -8,6 +8,7 @@ the driver, the wait for a connection) stays I/O. `server` is the rest where a s
 
 from __future__ import annotations
 
+import enum
 import math
 from typing import NamedTuple
 
@@ -16,14 +17,24 @@ import pandas as pd
 from harness.analysis import nominal
 from harness.analysis.slo import ERRORS, Objective
 
-QUEUE, MODEL, LOOP, IO, CLIENT = "queue", "model", "loop", "I/O", "client"
-DATABASE, SERVER = "database", "server"
 IO_SERVER = "io_server_ms"  # the awaited I/O as its own server saw it
 LATE_LOOP = 0.5  # of the growth of the I/O: a loop as late as that explains it
 
 
+class Part(enum.StrEnum):
+    """What can take longer under load than alone."""
+
+    QUEUE = "queue"
+    MODEL = "model"
+    LOOP = "loop"
+    IO = "I/O"
+    CLIENT = "client"
+    DATABASE = "database"
+    SERVER = "server"
+
+
 class Broke(NamedTuple):
-    """`part` is one of the above or the commonest error, `words` say by how much."""
+    """`part` is a `Part` or the commonest error, `words` say by how much."""
 
     part: str = ""
     words: str = ""
@@ -59,8 +70,8 @@ def _late(rows: pd.DataFrame, objective: Objective) -> pd.Series[bool]:
     return late
 
 
-def _growth(rows: pd.DataFrame, lone: pd.DataFrame, loop_lag_ms: float, *, capped: bool) -> dict[str, float]:
-    """Part → ms that it takes longer than alone."""
+def _growth(rows: pd.DataFrame, lone: pd.DataFrame, loop_lag_ms: float, *, capped: bool) -> dict[Part, float]:
+    """ms that each part takes longer than alone."""
     if rows.empty or lone.empty:
         return {}
 
@@ -70,19 +81,19 @@ def _growth(rows: pd.DataFrame, lone: pd.DataFrame, loop_lag_ms: float, *, cappe
     late_ms = more("dispatch_lag_ms")
     held_ms = late_ms if capped else 0.0  # until the server had answered others: its queue, kept elsewhere
     found = {
-        CLIENT: late_ms - held_ms,
-        QUEUE: more("queue_ms") + held_ms,
-        MODEL: more("model_ms"),
-        LOOP: more("resume_ms") + more("outside_ms"),
-        IO: more("io_ms"),
+        Part.CLIENT: late_ms - held_ms,
+        Part.QUEUE: more("queue_ms") + held_ms,
+        Part.MODEL: more("model_ms"),
+        Part.LOOP: more("resume_ms") + more("outside_ms"),
+        Part.IO: more("io_ms"),
     }
     if IO_SERVER in rows and not math.isnan(at_server := more(IO_SERVER)):
-        rest = found[IO] - at_server
+        rest = found[Part.IO] - at_server
         of_loop = max(0.0, min(rest, nominal.TURNS * loop_lag_ms)) if loop_lag_ms > 0 else 0.0
-        found |= {DATABASE: at_server, LOOP: found[LOOP] + of_loop, IO: rest - of_loop}
-    elif loop_lag_ms >= LATE_LOOP * found[IO]:
-        found[LOOP] += found.pop(IO)
+        found |= {Part.DATABASE: at_server, Part.LOOP: found[Part.LOOP] + of_loop, Part.IO: rest - of_loop}
+    elif loop_lag_ms >= LATE_LOOP * found[Part.IO]:
+        found[Part.LOOP] += found.pop(Part.IO)
     known = {name: value for name, value in found.items() if not math.isnan(value)}
     if len(known) < len(found):
-        known[SERVER] = more("latency_ms") - sum(known.values())
+        known[Part.SERVER] = more("latency_ms") - sum(known.values())
     return known

@@ -16,26 +16,16 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from harness.analysis import slo
 from harness.analysis.slo import Objective
 from harness.capacity import words
 from harness.capacity.arms import AT_MOST
-from harness.report.charts.charts import (
-    _GREY,
-    _MARK_COLOUR,
-    _SMALL_PT,
-    _TEXT_PT,
-    _log_axis,
-    _name_panel,
-    _page,
-    _sorry,
-    _tidy,
-)
+from harness.report.charts.page import key, lines_of, log_axis, name_panel, page, panels_of, sorry, tidy
+from harness.report.charts.style import INK, MARK_COLOUR, SMALL_PT
 
-_INK, _BAND = "#00324F", "#CFE3F0"
+_BAND = "#CFE3F0"
 _PANEL_IN = 2.7
 _ROOM = 1.05  # to the right of the highest rate or end
 _ARROW_HEIGHT = 0.93  # of the panel
@@ -46,54 +36,49 @@ CAPACITY, INTERVAL, OPEN_END, KNEE = "capacity", "interval", "no end", "knee"
 
 
 def _dot(face: str) -> dict[str, Any]:
-    ink = {"markerfacecolor": face, "markeredgecolor": _INK, "markeredgewidth": 1.2}
+    ink = {"markerfacecolor": face, "markeredgecolor": INK, "markeredgewidth": 1.2}
     return {"marker": "o", "linestyle": "", "markersize": 6, **ink}
 
 
 # in the order of the legend
 _LOOKS: dict[str, dict[str, Any]] = {
-    OBJECTIVE: {"color": _MARK_COLOUR, "linewidth": 1.4, "linestyle": "--"},
+    OBJECTIVE: {"color": MARK_COLOUR, "linewidth": 1.4, "linestyle": "--"},
     SEARCH: _dot("white"),
-    GIVEN_UP: {"marker": "x", "color": _INK, "linestyle": ""},
-    CONFIRMING: _dot(_INK),
-    CAPACITY: {"color": _INK, "linewidth": 2},
+    GIVEN_UP: {"marker": "x", "color": INK, "linestyle": ""},
+    CONFIRMING: _dot(INK),
+    CAPACITY: {"color": INK, "linewidth": 2},
     INTERVAL: {"color": _BAND, "linewidth": 0},
-    OPEN_END: {"marker": ">", "color": _INK, "markersize": 8, "linestyle": ""},
+    OPEN_END: {"marker": ">", "color": INK, "markersize": 8, "linestyle": ""},
     KNEE: {"marker": "^", "color": "#E69F00", "markeredgecolor": "black", "markersize": 9, "linestyle": ""},
 }
 
 
-def capacity(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Objective]) -> Figure:
+def draw(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Objective]) -> Figure:
     """A panel an arm, each with its own rates: every window, the objective, the capacity and its interval."""
     drawn = windows[np.isfinite(windows["latency_ms"].astype(float))]
     if drawn.empty:
-        return _sorry("No latency against rate: no window with good answers.")
+        return sorry("No latency against rate: no window with good answers.")
     objective = slo.shown(objectives)
     arms = [row for row in table.to_dict("records") if (drawn["arm"] == row["arm"]).any()]
-    columns = min(2, len(arms))
-    lines = math.ceil(len(arms) / columns)
     marks = [_marks(drawn[drawn["arm"] == row["arm"]], row, objective) for row in arms]
     what = "mean" if objective.percent is None else f"p{objective.percent:g}"
-    fig = _page(
+    fig = page(
         "How much load each arm holds",
         f"{what} latency of each window against its Poisson rate; every panel has its own rates.",
         f"Capacity: the highest rate that keeps {words.kept(arms, objectives)}, 95 % interval. "
         "Knee: most good answers a second per mean latency (Kleinrock's power).",
-        height_in=lines * _PANEL_IN,
+        height_in=lines_of(len(arms)) * _PANEL_IN,
         handles=_legend({name for one in marks for name in one}),
     )
     _fit_legend(fig)
-    panels = fig.subplots(lines, columns, squeeze=False).ravel()
-    for panel, row, its in zip(panels, arms, marks, strict=False):
-        _draw(panel, its)
-        _name_panel(panel, str(row["arm"]))
-        panel.set_title(_said(row), loc="right", fontsize=_SMALL_PT, color=_GREY)
-        _log_axis(panel, "y", _latencies(drawn, objective))
-        panel.set_ylabel(f"{what} (ms)", fontsize=_TEXT_PT)
-    for panel in panels[max(0, len(arms) - columns) : len(arms)]:
-        panel.set_xlabel("requests a second", fontsize=_TEXT_PT)
-    for unused in panels[len(arms) :]:
-        unused.set_visible(False)
+    panels = panels_of(fig, len(arms))
+    for panel, row, its in zip(panels, arms, marks, strict=True):
+        _draw_panel(panel, its)
+        name_panel(panel, str(row["arm"]), _said(row))
+        log_axis(panel, "y", _latencies(drawn, objective))
+        panel.set_ylabel(f"{what} (ms)")
+    for panel in panels[-2:]:
+        panel.set_xlabel("requests a second")
     return fig
 
 
@@ -123,7 +108,7 @@ def _marks(windows: pd.DataFrame, row: Mapping[Any, Any], objective: Objective) 
     return marks
 
 
-def _draw(ax: Axes, marks: Mapping[str, Any]) -> None:
+def _draw_panel(ax: Axes, marks: Mapping[str, Any]) -> None:
     right = _right_edge(marks)
     ax.set_xlim(0, right)
     for name in (name for name in (SEARCH, GIVEN_UP, CONFIRMING) if name in marks):
@@ -139,7 +124,7 @@ def _draw(ax: Axes, marks: Mapping[str, Any]) -> None:
         foot = ax.get_xaxis_transform()
         ax.plot(marks[KNEE], 0.03, transform=foot, zorder=5, label=KNEE, **_LOOKS[KNEE])
     _draw_open_ends(ax, *marks.get(OPEN_END, (math.nan, math.nan)))
-    _tidy(ax, grid="y")
+    tidy(ax, grid="y")
 
 
 def _draw_open_ends(ax: Axes, low: float, high: float) -> None:
@@ -169,14 +154,14 @@ def _fit_legend(fig: Figure) -> None:
     for legend in fig.legends:
         if len(legend.get_texts()) > _MOST_MARKS:
             for text in legend.get_texts():
-                text.set_fontsize(_SMALL_PT)
+                text.set_fontsize(SMALL_PT)
 
 
 def _legend(names: Iterable[str]) -> list[Artist]:
     """Of the marks that are drawn."""
     shown = set(names)
     return [
-        Patch(label=name, **look) if name == INTERVAL else Line2D([], [], label=name, **look)
+        Patch(label=name, **look) if name == INTERVAL else key(name, **look)
         for name, look in _LOOKS.items()
         if name in shown
     ]

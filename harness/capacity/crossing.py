@@ -21,9 +21,7 @@ import numpy.typing as npt
 
 from harness.analysis import stats
 from harness.analysis.slo import Objective
-from harness.analysis.stats import Effect
-
-Floats = npt.NDArray[np.float64]
+from harness.analysis.stats import Effect, Floats
 
 NEAR = 0.3  # of ln rate: windows of the search that far from the middle still tell the slope
 BEYOND = 0.06  # of ln rate: an estimate so far beyond the rates tried is not one

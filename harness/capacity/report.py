@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from harness.analysis import machine, slo, stats, summaries
 from harness.analysis.slo import Objective
 from harness.capacity import advising, arms, chart, windows, words
 from harness.capacity.arms import Arm
+from harness.numbers import plain_rows
 from harness.report import advice
 from harness.results import store, written
 from harness.verdicts import admissible
@@ -46,8 +46,8 @@ class Report:
             "warnings": self.warnings,
             "notes": words.notes(self.table),
             "objectives": [str(one) for one in self.objectives],
-            "capacity": [_plain(row) for row in self.table.to_dict("records")],
-            "windows": [_plain(row) for row in self.windows.to_dict("records")],
+            "capacity": plain_rows(self.table),
+            "windows": plain_rows(self.windows),
             "sentences": self.sentences,
             "advice": list(self.said.lines),
             "advised": advice.as_json(self.said),
@@ -93,19 +93,8 @@ def write_into(folder: Path, report: Report) -> None:
     written.write_table(folder, "capacity.csv", report.table)
     written.write_table(folder, "windows.csv", report.windows)
     written.write_text(folder, "advice.txt", "".join(f"{line}\n" for line in advice.told(report.said)))
-    figure = chart.capacity(report.windows, report.table, report.objectives)
+    figure = chart.draw(report.windows, report.table, report.objectives)
     written.write_chart(folder, "capacity", figure)
-
-
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(name): _plain_value(value) for name, value in row.items()}
-
-
-def _plain_value(value: Any) -> Any:
-    value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, str) else value
 
 
 # -- the warnings --------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 from harness.analysis import slo
 from harness.analysis.machine import MOST_OF_CLIENT_LIMIT
 from harness.analysis.slo import Objective
-from harness.capacity import reading
+from harness.capacity import windows
 from harness.capacity.crossing import Window
 from harness.capacity.walk import Asked, Start, Ways, walk, windows_of_search
 from harness.plans.plan import Arm, Cell, Plan
@@ -107,13 +107,13 @@ class _Walk:
         )
         trial = self._trials.done[-1]
         self._listener.trial_ends(trial)
-        return reading.window_of(
+        return windows.window_of(
             trial,
             samples,
             self._objectives,
             confirms=asked.confirms,
             timeout_s=self._plan.timeout_s,
-            gave_up=reading.gave_up(trial.window_start_ms, trial.window_end_ms, asked.window_s),
+            gave_up=windows.gave_up(trial.window_start_ms, trial.window_end_ms, asked.window_s),
         )
 
 

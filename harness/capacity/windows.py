@@ -1,4 +1,4 @@
-"""The trials of a capacity run as windows: a row each, with what the fit needs of them. Pure."""
+"""Trials as the windows that the walk and the fit know, and as rows of windows.csv. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis import slo, stats, summaries
-from harness.analysis.slo import Objective
-from harness.capacity import reading
+from harness.analysis.slo import Bools, Objective
+from harness.analysis.stats import Floats
 from harness.capacity.crossing import Window
 from harness.verdicts.admissible import Evidence
-from harness.wire.records import INVALID, PILOT_BLOCK
+from harness.wire.records import INVALID, MEASURE, PILOT_BLOCK, Sample, Trial
+
+CLOCK_MS = 0.01  # a window that is not given up ends by the clock
 
 COLUMNS = [
     "trial",
@@ -31,6 +33,61 @@ COLUMNS = [
     "gave_up",
     "kept",  # every objective that was asked for, also those that take more requests to be judged
 ]
+
+
+def window_of(
+    trial: Trial,
+    samples: Sequence[Sample],
+    objectives: Sequence[Objective],
+    *,
+    confirms: bool,
+    timeout_s: float,
+    gave_up: bool,
+) -> Window | None:
+    """What the trial says of its arm; None when it says nothing: invalid, or nothing was measured."""
+    rows = [sample for sample in samples if sample.phase == MEASURE]
+    if trial.state == INVALID or not rows or trial.rate_per_s is None:
+        return None
+    return window(
+        block=trial.block,
+        rate_per_s=trial.rate_per_s,
+        confirms=confirms,
+        latency_ms=np.array([row.done_ms - row.due_ms for row in rows]),
+        io_ms=np.array([math.nan if row.io_ms is None else row.io_ms for row in rows]),
+        good=np.array([not row.error for row in rows]),
+        objectives=objectives,
+        timeout_s=timeout_s,
+        gave_up=gave_up,
+    )
+
+
+def window(
+    *,
+    block: int,
+    rate_per_s: float,
+    confirms: bool,
+    latency_ms: Floats,
+    io_ms: Floats,
+    good: Bools,
+    objectives: Sequence[Objective],
+    timeout_s: float,
+    gave_up: bool = False,
+) -> Window:
+    """Scores added up, one sum an objective; a request without a score does not count."""
+    scores = [one.scores(latency_ms, io_ms, good, timeout_s * 1e3) for one in objectives]
+    return Window(
+        block=block,
+        rate_per_s=rate_per_s,
+        confirms=confirms,
+        sums=tuple(float(np.nansum(score)) for score in scores),
+        counts=tuple(float(np.count_nonzero(~np.isnan(score))) for score in scores),
+        gave_up=gave_up,
+    )
+
+
+def gave_up(start_ms: float, end_ms: float, window_s: float) -> bool:
+    """Whether a window did not last as long as asked for: see `slo.hopeless_in_flight`."""
+    return abs(end_ms - start_ms - window_s * 1e3) > CLOCK_MS
 
 
 def table(found: Evidence, objectives: Sequence[Objective]) -> pd.DataFrame:
@@ -51,26 +108,26 @@ def table(found: Evidence, objectives: Sequence[Objective]) -> pd.DataFrame:
 def _window_row(
     trial: Mapping[Any, Any], rows: pd.DataFrame, found: Evidence, objectives: Sequence[Objective]
 ) -> dict[str, Any]:
-    window = _window(trial, rows, found, objectives)
+    its = _window(trial, rows, found, objectives)
     good = np.asarray(rows["ok"], dtype=bool)
     within = good & (np.asarray(rows["latency_ms"]) < slo.latency_limit_ms(objectives))
     seconds = (trial["window_end_ms"] - trial["window_start_ms"]) / 1e3
     return {
         "trial": int(trial["trial"]),
         "arm": str(trial["arm"]),
-        "block": window.block,
-        "confirms": window.confirms,
-        "rate_per_s": window.rate_per_s,
+        "block": its.block,
+        "confirms": its.confirms,
+        "rate_per_s": its.rate_per_s,
         "requests": len(rows),
         "failed": int((~good).sum()),
         "mean_ms": summaries.statistic(rows, summaries.LATENCY, "mean"),
         "latency_ms": _shown_latency(rows, objectives),
         "good_per_s": good.sum() / seconds if seconds else math.nan,
         "goodput_per_s": within.sum() / seconds if seconds else math.nan,
-        "gave_up": window.gave_up,
-        "kept": window.keeps(objectives),
-        **{f"score_{number}": total for number, total in enumerate(window.sums, 1)},
-        **{f"count_{number}": count for number, count in enumerate(window.counts, 1)},
+        "gave_up": its.gave_up,
+        "kept": its.keeps(objectives),
+        **{f"score_{number}": total for number, total in enumerate(its.sums, 1)},
+        **{f"count_{number}": count for number, count in enumerate(its.counts, 1)},
     }
 
 
@@ -80,7 +137,7 @@ def _window(
     asked = found.run.record["capacity"]
     confirms = asked["searched"] is not None and trial["block"] > asked["searched"]
     window_s = asked["window_s"] if confirms else asked["search_s"]
-    return reading.window(
+    return window(
         block=int(trial["block"]),
         rate_per_s=float(trial["rate_per_s"]),
         confirms=bool(confirms),
@@ -89,7 +146,7 @@ def _window(
         good=np.asarray(rows["ok"], dtype=bool),
         objectives=objectives,
         timeout_s=found.run.record["plan"]["timeout_s"],
-        gave_up=reading.gave_up(trial["window_start_ms"], trial["window_end_ms"], window_s),
+        gave_up=gave_up(trial["window_start_ms"], trial["window_end_ms"], window_s),
     )
 
 

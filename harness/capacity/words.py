@@ -11,6 +11,8 @@ import pandas as pd
 from harness.analysis import stats
 from harness.analysis.slo import Objective
 from harness.capacity.arms import AT_LEAST, AT_MOST, SEPARATOR, TOO_FEW, TOO_WIDE
+from harness.capacity.breaking import Part
+from harness.numbers import counted, three_digits
 
 
 def finding(table: pd.DataFrame, objectives: Sequence[Objective]) -> str:
@@ -21,7 +23,7 @@ def finding(table: pd.DataFrame, objectives: Sequence[Objective]) -> str:
         return _no_promise(rows, " and ".join(map(str, objectives)))
     best = max(promised, key=lambda row: float(row["promise_per_s"]))
     with_ = f" with {best['arm']}" if len(table) > 1 else ""
-    return f"Promise {number(best['promise_per_s'])} requests/s{with_}: {kept([best], objectives)}."
+    return f"Promise {three_digits(best['promise_per_s'])} requests/s{with_}: {kept([best], objectives)}."
 
 
 def _no_promise(rows: Sequence[Mapping[Any, Any]], wanted: str) -> str:
@@ -29,7 +31,7 @@ def _no_promise(rows: Sequence[Mapping[Any, Any]], wanted: str) -> str:
     if doubted:
         best = max(doubted, key=lambda row: float(row["capacity_per_s"]))
         which = "The highest estimate" if len(rows) > 1 else "The estimate"
-        estimate = f"{number(best['capacity_per_s'])} requests/s with {best['arm']}"
+        estimate = f"{three_digits(best['capacity_per_s'])} requests/s with {best['arm']}"
         return f"No rate can be promised yet. {which} is {estimate}, but {doubt(best)}."
     if all(_missing(row["promise_per_s"]) for row in rows):
         return f"No arm was judged by {wanted}: see the warnings."
@@ -39,8 +41,7 @@ def _no_promise(rows: Sequence[Mapping[Any, Any]], wanted: str) -> str:
 def doubt(row: Mapping[Any, Any]) -> str:
     """Why nobody should plan with an arm's promise; empty without a reason."""
     if row.get("doubt") == TOO_FEW:
-        number_of = int(row["blocks"])
-        blocks = "1 confirming block is" if number_of == 1 else f"{number_of} confirming blocks are"
+        blocks = f"{counted(int(row['blocks']), 'confirming block')} {'is' if row['blocks'] == 1 else 'are'}"
         return f"{blocks} too few for a promise, which takes at least {stats.FEWEST_BLOCKS}"
     if row.get("doubt") == TOO_WIDE:
         return f"an interval {_width(row)} is too wide for a promise"
@@ -83,10 +84,10 @@ def _capacity_words(row: Mapping[Any, Any]) -> str:
     arm = row["arm"]
     if _missing(row["capacity_per_s"]):
         if row["bound"] == AT_MOST:
-            lowest = number(row["high_per_s"])
+            lowest = three_digits(row["high_per_s"])
             return f"{arm} kept the objectives at no rate that was tried: the lowest was {lowest}/s"
         return f"Of {arm} nothing can be said"
-    rate = number(row["capacity_per_s"])
+    rate = three_digits(row["capacity_per_s"])
     if row["bound"] == AT_LEAST:
         unbroken = _missing(row["broke_at_per_s"])
         which = "tried: it was never in danger there" if unbroken else "that held"
@@ -98,7 +99,7 @@ def _capacity_words(row: Mapping[Any, Any]) -> str:
     held = f"{arm} holds {rate} requests/s (95 % interval {low} to {high}) before {row['binds']} breaks"
     if _missing(row["promise_per_s"]):
         return f"{arm} holds about {rate} requests/s; one block gives no interval, so nothing to promise"
-    promise = number(row["promise_per_s"])
+    promise = three_digits(row["promise_per_s"])
     if doubt(row):
         return f"{held}; do not plan with {promise}, the lower end: {doubt(row)}"
     return f"{held}: promise {promise}, the lower end"
@@ -114,30 +115,18 @@ def _ratio_words(row: Mapping[Any, Any], reference: str) -> str:
 def _broken_words(row: Mapping[Any, Any]) -> str:
     if _missing(row["broke_at_per_s"]) or not row["broke_first"]:
         return ""
-    return f"at {number(row['broke_at_per_s'])}/s broke first the {row['how_it_broke']}".replace(
-        "the errors", "errors"
-    )
-
-
-def number(rate_per_s: float) -> str:
-    """A rate with as many digits as it is worth."""
-    return (
-        f"{rate_per_s:.0f}"
-        if rate_per_s >= 100
-        else f"{rate_per_s:.1f}"
-        if rate_per_s >= 10
-        else f"{rate_per_s:.2f}"
-    )
+    the = "the " if row["broke_first"] in set(Part) else ""  # a part, and no error
+    return f"at {three_digits(row['broke_at_per_s'])}/s broke first {the}{row['how_it_broke']}"
 
 
 def _end(rate_per_s: float) -> str:
     if math.isinf(rate_per_s):
         return "beyond the rates tried"
-    return number(rate_per_s) if rate_per_s else "below the rates tried"
+    return three_digits(rate_per_s) if rate_per_s else "below the rates tried"
 
 
 def _ratio_end(ratio: float) -> str:
-    return "unknown" if math.isinf(ratio) or math.isnan(ratio) else f"{ratio:.2f}"
+    return f"{ratio:.2f}" if math.isfinite(ratio) else "unknown"
 
 
 def _missing(value: Any) -> bool:

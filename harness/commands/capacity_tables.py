@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from harness.capacity import words
+from harness.capacity.arms import AT_MOST
 from harness.commands.tables import advised
+from harness.numbers import or_missing, three_digits
 from harness.system.printable import one_line
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _promise(row: Mapping[Any, Any]) -> str:
 
 def _capacity(row: Mapping[Any, Any]) -> str:
     if math.isnan(row["capacity_per_s"]):
-        return f"below {_rate(row['high_per_s'])}" if row["bound"] == "at most" else "-"
+        return f"below {_rate(row['high_per_s'])}" if row["bound"] == AT_MOST else "-"
     bound = f"{row['bound']} " if row["bound"] else ""
     ends = f" [{_rate(row['low_per_s'])}, {_rate(row['high_per_s'])}]"
     return f"{bound}{_rate(row['capacity_per_s'])}{ends}"
@@ -84,7 +85,7 @@ def _ratio(row: Mapping[Any, Any]) -> str:
 
 
 def _rate(value: float) -> str:
-    return "-" if math.isnan(value) else "inf" if math.isinf(value) else words.number(value)
+    return or_missing(value, three_digits)
 
 
 def _text(value: Any) -> str:

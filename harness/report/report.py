@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness.analysis import efficiency, machine, nominal, saturation, summaries
 from harness.report import advice, choice, ranking, sweep
-from harness.report.charts import charts, forest, sweep_chart
+from harness.report.charts import forest, io_distribution, published, split, sweep_chart, timeline
 from harness.results import store, written
 from harness.verdicts import admissible, best_arm, claims, comparison, same_work
 from harness.verdicts.admissible import Evidence
@@ -271,17 +271,17 @@ def write_into(folder: Path, report: Report) -> None:
     if report.swept is not None:
         written.write_table(folder, "sweep.csv", report.swept.table)
         written.write_table(folder, "sweep_effects.csv", report.swept.effects)
-        written.write_chart(folder, "sweep", sweep_chart.chart(report.swept))
+        written.write_chart(folder, "sweep", sweep_chart.draw(report.swept))
     if report.derived.empty:
         return
     drawn = report.derived[CHARTED]  # each chart copies its good rows
-    written.write_chart(folder, "timeline", charts.timeline(drawn))
+    written.write_chart(folder, "timeline", timeline.draw(drawn))
     parts = drawn.drop(columns=["trial", "due_ms", "sent_ms", "done_ms", summaries.LATENCY])
-    written.write_chart(folder, "split", charts.split(parts))
-    written.write_chart(folder, "io", charts.io_distribution(drawn[[*CHARTED_CELL, *CHARTED_IO]]))
+    written.write_chart(folder, "split", split.draw(parts))
+    written.write_chart(folder, "io", io_distribution.draw(drawn[[*CHARTED_CELL, *CHARTED_IO]]))
     if report.published is not None and report.evaluated is not None:
-        written.write_chart(folder, "published", charts.published(report.published))
-        written.write_chart(folder, "claims", forest.forest(report.evaluated))
+        written.write_chart(folder, "published", published.draw(report.published))
+        written.write_chart(folder, "claims", forest.draw(report.evaluated))
 
 
 def as_json(report: Report) -> dict[str, Any]:

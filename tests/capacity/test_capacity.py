@@ -17,7 +17,7 @@ import running
 from conftest import Execbench, Here, wait_for
 
 from harness.analysis import slo
-from harness.capacity import arms, breaking, chart, reading, report, words
+from harness.capacity import arms, breaking, chart, report, windows, words
 from harness.capacity.crossing import Window, cross
 from harness.commands.capacity import died_of
 from harness.errors import HarnessError
@@ -160,8 +160,8 @@ def test_a_hopeless_window_is_given_up_and_known_by_its_length(tmp_path: Path) -
     assert sum(shot.done_ms >= last_sent for shot in measured) <= 10
     assert all(shot.status == 200 for shot in lost.shots)
     assert max(shot.due_ms for shot in lost.shots) < 10_000
-    assert reading.gave_up(lost.window_start_ms, lost.window_end_ms, 20.0)
-    assert not reading.gave_up(whole.window_start_ms, whole.window_end_ms, 0.5)
+    assert windows.gave_up(lost.window_start_ms, lost.window_end_ms, 20.0)
+    assert not windows.gave_up(whole.window_start_ms, whole.window_end_ms, 0.5)
 
 
 # -- what broke first ----------------------------------------------------------------------------------
@@ -187,12 +187,12 @@ def rows(**longer: Any) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("longer", "lag_ms", "part"),
     [
-        ({"queue_ms": 70.0}, 1.0, breaking.QUEUE),
-        ({"model_ms": 70.0, "queue_ms": 30.0}, 1.0, breaking.MODEL),
-        ({"outside_ms": 70.0}, 1.0, breaking.LOOP),
-        ({"io_ms": 70.0}, 1.0, breaking.IO),
-        ({"io_ms": 70.0}, 60.0, breaking.LOOP),
-        ({"dispatch_lag_ms": 70.0}, 1.0, breaking.CLIENT),
+        ({"queue_ms": 70.0}, 1.0, breaking.Part.QUEUE),
+        ({"model_ms": 70.0, "queue_ms": 30.0}, 1.0, breaking.Part.MODEL),
+        ({"outside_ms": 70.0}, 1.0, breaking.Part.LOOP),
+        ({"io_ms": 70.0}, 1.0, breaking.Part.IO),
+        ({"io_ms": 70.0}, 60.0, breaking.Part.LOOP),
+        ({"dispatch_lag_ms": 70.0}, 1.0, breaking.Part.CLIENT),
     ],
 )
 def test_what_grew_most_broke_first(longer: dict[str, float], lag_ms: float, part: str) -> None:
@@ -209,8 +209,8 @@ def test_the_databases_own_time_is_told_from_the_loops_stall_and_from_a_wait_for
     stalled = breaking.broke(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, 60.0)
     queued = breaking.broke(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, 1.0)
     unknown = breaking.broke(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, math.nan)
-    assert (slow.part, stalled.part) == (breaking.DATABASE, breaking.LOOP)
-    assert (queued.part, unknown.part) == (breaking.IO, breaking.IO)
+    assert (slow.part, stalled.part) == (breaking.Part.DATABASE, breaking.Part.LOOP)
+    assert (queued.part, unknown.part) == (breaking.Part.IO, breaking.Part.IO)
     assert queued.words.startswith("I/O: 66 of the 70 ms")  # one late turn of the loop in each of four
 
 
@@ -218,14 +218,14 @@ def test_what_the_cap_held_back_is_the_servers_queue_and_not_the_clients_latenes
     (objective,) = slo.parse(["p99 < 50 ms"])
     held = rows(dispatch_lag_ms=70.0, queue_ms=30.0)
     found = breaking.broke(held, rows(), objective, 1.0, capped=True)
-    assert found.part == breaking.QUEUE
+    assert found.part == breaking.Part.QUEUE
     assert "100 of the 100 ms" in found.words
 
 
 def test_a_part_grew_by_no_more_than_the_whole_though_another_was_shorter_than_alone() -> None:
     (objective,) = slo.parse(["p99 < 50 ms"])
     found = breaking.broke(rows(queue_ms=70.0, model_ms=-10.0), rows(), objective, 1.0)
-    assert found == (breaking.QUEUE, "queue: 60 of the 60 ms that late requests took longer than alone")
+    assert found == (breaking.Part.QUEUE, "queue: 60 of the 60 ms that late requests took longer than alone")
 
 
 def test_a_server_that_tells_no_parts_is_named_as_a_whole() -> None:
@@ -235,7 +235,7 @@ def test_a_server_that_tells_no_parts_is_named_as_a_whole() -> None:
     found = breaking.broke(
         pd.DataFrame([silent | {"latency_ms": 99.0}]), pd.DataFrame([silent]), objective, 1.0
     )
-    assert found.part == breaking.SERVER
+    assert found.part == breaking.Part.SERVER
     assert "70 of the 70 ms" in found.words
 
 
@@ -357,7 +357,7 @@ def test_what_the_servers_ask_may_have_died(run: Path) -> None:
 def test_the_chart_names_every_arm_and_its_capacity() -> None:
     one: dict[str, Any] = {"arm": "thread", "capacity_per_s": 38.2, "low_per_s": 36.0, "high_per_s": 41.0}
     table = pd.DataFrame([{**one, "knee_per_s": 30.0, "bound": ""}])
-    figure = chart.capacity(tried(), table, slo.parse(["mean latency < 60 ms"]))
+    figure = chart.draw(tried(), table, slo.parse(["mean latency < 60 ms"]))
     (panel,) = [ax for ax in figure.axes if ax.get_visible()]
     assert panel.get_title(loc="left") == "thread"
     assert panel.get_title(loc="right") == "38.2/s"

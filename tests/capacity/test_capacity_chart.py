@@ -37,7 +37,7 @@ def row_of(arm: str = "thread", **other: Any) -> dict[str, Any]:
 
 def drawn(*rows: dict[str, Any], windows: pd.DataFrame | None = None) -> Figure:
     found = pd.concat([windows_of(row["arm"]) for row in rows]) if windows is None else windows
-    return chart.capacity(found, pd.DataFrame(rows), P95)
+    return chart.draw(found, pd.DataFrame(rows), P95)
 
 
 def panel_of(figure: Figure) -> Axes:

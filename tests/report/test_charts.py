@@ -17,13 +17,13 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 
-from harness.report.charts import charts
+from harness.report.charts import io_distribution, published, split, style, timeline
 
 pytestmark = pytest.mark.integration  # drawing takes long
 
 ON_SERVER = ["queue_ms", "model_ms", "resume_ms", "io_ms"]
 SERVER_COLUMNS = [*ON_SERVER, "entered_ms", "handler_ms", "outside_ms"]
-CHARTS_OF_A_RUN = [charts.timeline, charts.split, charts.io_distribution]
+CHARTS_OF_A_RUN = [timeline.draw, split.draw, io_distribution.draw]
 
 
 def requests_of(
@@ -150,7 +150,7 @@ def saved(fig: Figure, kind: str) -> bytes:
 
 def test_segments_of_the_timeline_are_contiguous_and_add_up_to_the_time_on_the_server():
     derived = two_arms()
-    for ax in panels(charts.timeline(derived)):
+    for ax in panels(timeline.draw(derived)):
         bars = bars_of_burst(ax)
         queue, model, back, io_wait = (bars[label] for label in ("queue", "model", "way back", "I/O"))
         for earlier, later in ((queue, model), (model, back), (back, io_wait)):
@@ -162,7 +162,7 @@ def test_segments_of_the_timeline_are_contiguous_and_add_up_to_the_time_on_the_s
 
 def test_the_timeline_puts_each_segment_at_its_real_time_since_the_first_entry():
     rows = requests_of("thread", 4, count=8)
-    bars = bars_of_burst(panels(charts.timeline(rows))[0])
+    bars = bars_of_burst(panels(timeline.draw(rows))[0])
     origin = rows["entered_ms"].iloc[0]
     np.testing.assert_allclose(bars["queue"][:, 0], rows["entered_ms"] - origin)
     np.testing.assert_allclose(bars["model"][:, 0], rows["entered_ms"] + rows["queue_ms"] - origin)
@@ -170,7 +170,7 @@ def test_the_timeline_puts_each_segment_at_its_real_time_since_the_first_entry()
 
 
 def test_a_burst_is_2c_requests_of_the_highest_concurrency():
-    fig = charts.timeline(two_arms())
+    fig = timeline.draw(two_arms())
     assert "closed loop, c = 4" in words(fig)
     assert [len(bars_of_burst(ax)["model"]) for ax in panels(fig)] == [8, 8]
 
@@ -180,7 +180,7 @@ def test_a_burst_comes_from_the_trial_nearest_the_median_of_the_arm_and_says_whi
         requests_of("thread", 4, trial=trial, queue=queue)
         for trial, queue in ((11, 90.0), (12, 30.0), (13, 2.0))
     )
-    fig = charts.timeline(frame(slow, usual, fast))
+    fig = timeline.draw(frame(slow, usual, fast))
     assert panels(fig)[0].get_title("right") == "trial 12"
 
 
@@ -188,23 +188,23 @@ def test_a_burst_begins_where_the_server_was_idle_if_it_was():
     rows = requests_of("inline", 4, count=40, queue=0.0, io_ms=30.0)
     later = rows["seq"] >= 17  # a pause in the server before the eighteenth request
     rows.loc[later, ["entered_ms", "sent_ms", "due_ms", "done_ms"]] += 500.0
-    bars = bars_of_burst(panels(charts.timeline(rows))[0])
+    bars = bars_of_burst(panels(timeline.draw(rows))[0])
     assert bars["model"].max() < 100
     drawn_model = bars["model"][0, 1] - bars["model"][0, 0]
     assert drawn_model == pytest.approx(rows.loc[17, "model_ms"])
 
 
 def test_the_timeline_stands_on_one_scale_for_all_arms():
-    first, second = panels(charts.timeline(two_arms()))
+    first, second = panels(timeline.draw(two_arms()))
     assert first.get_xlim() == second.get_xlim()
 
 
 def test_an_arm_without_server_timings_is_one_bar_from_sent_to_answered():
     blind = without_timings(requests_of("foreign", 4, count=8))
-    fig = charts.timeline(frame(requests_of("thread", 4), blind))
+    fig = timeline.draw(frame(requests_of("thread", 4), blind))
     bars = bars_of_burst(panels(fig)[1])
-    assert list(bars) == [charts.UNSPLIT.label]
-    lengths = bars[charts.UNSPLIT.label][:, 1] - bars[charts.UNSPLIT.label][:, 0]
+    assert list(bars) == [style.UNSPLIT.label]
+    lengths = bars[style.UNSPLIT.label][:, 1] - bars[style.UNSPLIT.label][:, 0]
     np.testing.assert_allclose(lengths, blind["service_ms"])
 
 
@@ -213,29 +213,29 @@ def test_an_arm_without_server_timings_is_one_bar_from_sent_to_answered():
 
 def test_stacked_lengths_are_the_means_that_pandas_computes_and_the_total_is_written():
     derived = two_arms()
-    fig = charts.split(derived)
+    fig = split.draw(derived)
     for panel, concurrency in enumerate((1, 4)):
         rows = derived[derived["concurrency"] == concurrency]
         for arm, drawn in stack(fig, panel).items():
             means = rows[rows["arm"] == arm].mean(numeric_only=True)
-            for part in charts.STRETCHES:
+            for part in style.STRETCHES:
                 assert drawn[part.label] == pytest.approx(means[part.column])
             assert sum(drawn.values()) == pytest.approx(means["service_ms"])
             assert f"{means['service_ms']:.1f}" in words(fig)
 
 
 def test_the_split_says_that_it_stacks_means():
-    assert "medians do not" in words(charts.split(two_arms()))
+    assert "medians do not" in words(split.draw(two_arms()))
 
 
 def test_an_arm_without_server_timings_stacks_nothing_and_shows_its_whole():
     blind = without_timings(requests_of("foreign", 4))
-    fig = charts.split(frame(requests_of("thread", 4), blind))
-    assert stack(fig, 0)["foreign"] == {charts.UNSPLIT.label: pytest.approx(blind["service_ms"].mean())}
+    fig = split.draw(frame(requests_of("thread", 4), blind))
+    assert stack(fig, 0)["foreign"] == {style.UNSPLIT.label: pytest.approx(blind["service_ms"].mean())}
 
 
 def test_an_arm_that_did_not_run_under_a_load_is_told_and_not_drawn_as_zero():
-    fig = charts.split(frame(requests_of("inline", 1), requests_of("thread", 1), requests_of("thread", 8)))
+    fig = split.draw(frame(requests_of("inline", 1), requests_of("thread", 1), requests_of("thread", 8)))
     assert stack(fig, 1)["inline"] == {}
     assert "not measured" in words(fig)
 
@@ -245,7 +245,7 @@ def test_an_arm_that_did_not_run_under_a_load_is_told_and_not_drawn_as_zero():
 
 def test_the_io_distribution_marks_each_arms_own_median_at_concurrency_one():
     derived = two_arms()
-    fig = charts.io_distribution(derived)
+    fig = io_distribution.draw(derived)
     alone = derived[(derived["arm"] == "inline") & (derived["concurrency"] == 1)]
     marked = [line.get_xdata()[0] for line in panels(fig)[0].lines if len(line.get_xdata()) == 2]
     assert any(x == pytest.approx(alone["io_ms"].median()) for x in marked)
@@ -253,14 +253,14 @@ def test_the_io_distribution_marks_each_arms_own_median_at_concurrency_one():
 
 
 def test_without_concurrency_one_nominal_is_the_io_that_was_asked_for():
-    fig = charts.io_distribution(requests_of("thread", 8))
+    fig = io_distribution.draw(requests_of("thread", 8))
     marked = [line.get_xdata()[0] for line in panels(fig)[0].lines if len(line.get_xdata()) == 2]
     assert 5.0 in marked
     assert "Nominal: the I/O asked for." in words(fig)
 
 
 def test_a_nominal_io_that_nobody_knows_is_not_drawn():
-    fig = charts.io_distribution(requests_of("thread", 8).assign(io_nominal_ms=math.nan))
+    fig = io_distribution.draw(requests_of("thread", 8).assign(io_nominal_ms=math.nan))
     marked = [line.get_xdata()[0] for line in panels(fig)[0].lines if len(line.get_xdata()) == 2]
     assert 5.0 not in marked
     assert "Nominal: not known without c = 1." in words(fig)
@@ -268,12 +268,12 @@ def test_a_nominal_io_that_nobody_knows_is_not_drawn():
 
 @pytest.mark.parametrize(("count", "told"), [(63, False), (64, True)])
 def test_a_p95_is_only_told_from_64_requests_on(count, told):
-    assert ("p95" in words(charts.io_distribution(requests_of("thread", 8, count=count)))) is told
+    assert ("p95" in words(io_distribution.draw(requests_of("thread", 8, count=count)))) is told
 
 
 def test_an_arm_without_server_timings_keeps_its_row_in_the_io_distribution():
     blind = without_timings(requests_of("foreign", 4))
-    fig = charts.io_distribution(frame(requests_of("thread", 4), blind))
+    fig = io_distribution.draw(frame(requests_of("thread", 4), blind))
     assert "foreign" in words(fig)
     assert "no server timings" in words(fig)
 
@@ -282,7 +282,7 @@ def test_an_arm_without_server_timings_keeps_its_row_in_the_io_distribution():
 
 
 def test_published_points_stand_in_their_order_beside_our_median():
-    model, io_task = panels(charts.published(published_tables()))
+    model, io_task = panels(published.draw(published_tables()))
     assert (model.get_title("left"), io_task.get_title("left")) == ("Model", "io task")
     points, bar, median = io_task.lines[:3]
     assert list(points.get_ydata()) == [47.0, 41.0, 35.0, 12.0]
@@ -292,7 +292,7 @@ def test_published_points_stand_in_their_order_beside_our_median():
 
 
 def test_a_table_that_was_not_measured_says_so():
-    assert words(charts.published(published_tables())).count("not\nmeasured") == 2
+    assert words(published.draw(published_tables())).count("not\nmeasured") == 2
 
 
 # --- all of them ---
@@ -337,7 +337,7 @@ def test_where_nothing_can_be_drawn_a_sentence_says_why(chart, derived):
 
 
 def test_no_published_table_is_a_sentence_too():
-    assert "Nothing published" in words(charts.published(pd.DataFrame()))
+    assert "Nothing published" in words(published.draw(pd.DataFrame()))
 
 
 @pytest.mark.parametrize("chart", CHARTS_OF_A_RUN)
@@ -368,11 +368,11 @@ def test_eight_arms_and_20_000_requests_make_a_png_and_an_svg_below_300_kb(chart
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_published_tables_can_be_saved(kind):
-    assert saved(charts.published(published_tables()), kind)
+    assert saved(published.draw(published_tables()), kind)
 
 
 def test_stretches_differ_in_lightness_so_that_they_survive_grey_printing():
-    red_green_blue = [[int(part.colour[i : i + 2], 16) for i in (1, 3, 5)] for part in charts.STRETCHES]
+    red_green_blue = [[int(part.colour[i : i + 2], 16) for i in (1, 3, 5)] for part in style.STRETCHES]
     grey = np.sort(np.array(red_green_blue) @ [0.299, 0.587, 0.114])
     assert np.diff(grey).min() > 15
 
@@ -389,8 +389,8 @@ def test_neither_the_frame_nor_global_settings_are_changed():
 @pytest.mark.integration
 def test_pyplot_is_never_loaded():
     script = (
-        "import sys, io, pandas; from harness import charts; "
-        "charts.timeline(pandas.DataFrame()).savefig(io.BytesIO(), format='svg'); "
+        "import sys, io, pandas; from harness.report.charts import timeline; "
+        "timeline.draw(pandas.DataFrame()).savefig(io.BytesIO(), format='svg'); "
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -25,7 +25,7 @@ def evaluated() -> pd.DataFrame:
 
 
 def axis(table: pd.DataFrame) -> Axes:
-    (ax,) = forest.forest(table).axes
+    (ax,) = forest.draw(table).axes
     return ax
 
 
@@ -75,7 +75,7 @@ def test_every_claim_and_every_verdict_stands_there_in_words(evaluated: pd.DataF
 
 
 def test_rows_do_not_overlap_and_words_stay_on_the_page(evaluated: pd.DataFrame) -> None:
-    fig = forest.forest(evaluated)
+    fig = forest.draw(evaluated)
     fig.draw_without_rendering()
     boxes = [text.get_window_extent() for text in (*fig.axes[0].texts, *fig.texts)]
     width, height = fig.get_size_inches() * fig.dpi
@@ -87,7 +87,7 @@ def test_rows_do_not_overlap_and_words_stay_on_the_page(evaluated: pd.DataFrame)
 
 
 def test_words_beside_the_axis_do_not_reach_into_it(evaluated: pd.DataFrame) -> None:
-    fig = forest.forest(evaluated)
+    fig = forest.draw(evaluated)
     fig.draw_without_rendering()
     ax = fig.axes[0]
     inside = ax.get_window_extent()
@@ -126,7 +126,7 @@ def test_a_withheld_session_still_shows_its_figures(evaluated: pd.DataFrame) -> 
 
 def test_no_claims_give_a_page_that_says_so() -> None:
     empty = pd.DataFrame(columns=claims.CHECK_COLUMNS)
-    assert "No claims" in forest.forest(empty).texts[0].get_text()
+    assert "No claims" in forest.draw(empty).texts[0].get_text()
 
 
 def test_the_same_table_gives_the_same_picture(evaluated: pd.DataFrame) -> None:
@@ -134,7 +134,7 @@ def test_the_same_table_gives_the_same_picture(evaluated: pd.DataFrame) -> None:
     for _ in range(2):
         stream = io.BytesIO()
         with mpl.rc_context({"svg.hashsalt": "claims"}):
-            forest.forest(evaluated).savefig(stream, format="svg", metadata={"Date": None})
+            forest.draw(evaluated).savefig(stream, format="svg", metadata={"Date": None})
         pictures.append(stream.getvalue())
     assert pictures[0] == pictures[1]
 

@@ -14,7 +14,7 @@ from made_up import Point
 from matplotlib.figure import Figure
 
 from harness.analysis import summaries
-from harness.report.charts import charts
+from harness.report.charts import io_distribution, split, timeline
 from harness.report.charts.literal_page import LONGEST_LABEL, Page, label
 
 NAMES = [
@@ -40,19 +40,19 @@ def size(figure: Figure) -> tuple[int, int]:
 
 
 def test_a_chart_shows_any_name() -> None:
-    assert size(charts.io_distribution(derived(*NAMES))) < (2000, 2000)
+    assert size(io_distribution.draw(derived(*NAMES))) < (2000, 2000)
 
 
 def test_a_name_that_leaves_no_room_is_drawn_all_the_same() -> None:
-    assert size(charts.split(derived("W" * 5000))) < (2000, 2000)
+    assert size(split.draw(derived("W" * 5000))) < (2000, 2000)
 
 
 def test_more_arms_than_a_page_has_room_for_are_no_error() -> None:
-    figure = charts.timeline(derived(*map(str, range(400))))
+    figure = timeline.draw(derived(*map(str, range(400))))
     assert figure.texts[0].get_text().startswith("No time-line")
 
 
-@pytest.mark.parametrize("draw", [charts.timeline, charts.split, charts.io_distribution])
+@pytest.mark.parametrize("draw", [timeline.draw, split.draw, io_distribution.draw])
 def test_no_chart_takes_a_name_for_a_formula(draw: Callable[[pd.DataFrame], Figure]) -> None:
     figure = draw(derived(r"$\frac$"))
     figure.savefig(page := io.StringIO(), format="svg")
@@ -61,7 +61,7 @@ def test_no_chart_takes_a_name_for_a_formula(draw: Callable[[pd.DataFrame], Figu
 
 def test_neither_do_the_settings_of_the_user() -> None:
     with mpl.rc_context({"text.usetex": True, "text.parse_math": True}):
-        size(charts.split(derived(r"$\frac$")))
+        size(split.draw(derived(r"$\frac$")))
 
 
 def test_texts_that_came_late_are_no_formulas_either() -> None:

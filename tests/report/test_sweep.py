@@ -146,7 +146,7 @@ def test_every_number_of_axes_has_a_chart(axes: int) -> None:
         for number, cell in enumerate(cells)
     }
     found = swept(made(figures))
-    fig = sweep_chart.chart(found)
+    fig = sweep_chart.draw(found)
     drawn = fig.axes[0]
     words = [label.get_text() for label in (*drawn.get_xticklabels(), *drawn.get_yticklabels())]
     assert "2" in words or "workers=2, kind=x, size=1" in words
@@ -157,7 +157,7 @@ def test_without_good_answers_the_chart_says_so() -> None:
     found = swept(
         made({"one": ({"workers": 1}, Point(failed=32)), "two": ({"workers": 2}, Point(failed=32))})
     )
-    assert "good answers" in sweep_chart.chart(found).texts[0].get_text()
+    assert "good answers" in sweep_chart.draw(found).texts[0].get_text()
 
 
 # -- real ones

@@ -18,7 +18,7 @@ import pandas as pd
 
 from harness.analysis import slo
 from harness.analysis.slo import Objective
-from harness.capacity import reading
+from harness.capacity import windows
 from harness.capacity.crossing import Window, cross, effect
 from harness.capacity.walk import Asked, Start, Ways, walk
 from harness.evidence.check import Listener, Result, Unheard
@@ -110,7 +110,7 @@ def window(asked: Asked, service_ms: float, objectives: Sequence[Objective], see
     arrivals_ms = 1e3 * np.array(list(itertools.takewhile(lambda due: due < until_s, dues)))
     latency_ms = service_ms + lindley_waits_ms(arrivals_ms, service_ms)
     latency_ms = latency_ms[arrivals_ms >= asked.settle_s * 1e3]
-    return reading.window(
+    return windows.window(
         block=asked.block,
         rate_per_s=asked.rate_per_s,
         confirms=asked.confirms,

@@ -1,7 +1,6 @@
 """The claims in one picture: published, measured with its interval, and the bounds that decide.
 
-Pure: a DataFrame goes in, a matplotlib `Figure` comes out. What carries meaning differs in shape or in words,
-so it survives grey printing: a diamond was published, a square measured, and the grey band would confirm.
+A diamond was published, a square measured, and the grey band would confirm.
 """
 
 from __future__ import annotations
@@ -16,27 +15,20 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from harness.analysis import stats
-from harness.report.charts.charts import (
-    _GREY,
-    _MARK_COLOUR,
-    _SMALL_PT,
-    _TEXT_PT,
-    Floats,
-    _log_axis,
-    _page,
-    _positive,
-    _sorry,
-)
+from harness.analysis.stats import Floats
+from harness.numbers import MISSING, ratio
 from harness.report.charts.literal_page import label
+from harness.report.charts.page import foot_in, key, log_axis, page, positive, sorry
+from harness.report.charts.style import GREY, INK, MARK_COLOUR, SMALL_PT, TEXT_PT
 from harness.verdicts import claims
 
-_INK = "#00324F"
 _BAND = "#E4E4E4"
 _BAND_EDGE = "#8C8C8C"
+_HOLLOW = {"markerfacecolor": "white", "markeredgecolor": MARK_COLOUR, "markeredgewidth": 1.8}
+_PUBLISHED: dict[str, Any] = {"marker": "D", "linestyle": "", "markersize": 7, **_HOLLOW}
 _VERDICT_INK = {claims.CONFIRMED: "#1B6E3A", claims.REFUTED: "#A3200D"}
 
 _LABEL_CHARS, _TEXT_CHARS = 44, 108  # of a check's name, and of a claim's words
@@ -59,7 +51,7 @@ class _Row(NamedTuple):
         return shown * _LINE_IN + _GAP_IN
 
 
-def forest(evaluated: pd.DataFrame) -> Figure:
+def draw(evaluated: pd.DataFrame) -> Figure:
     """The forest chart of `claims.evaluate`: one row a check, under its claim, on one log scale.
 
     Left the check, on the axis the published ratio, the measured one with its interval, and a band where the
@@ -67,10 +59,10 @@ def forest(evaluated: pd.DataFrame) -> Figure:
     verdict in brackets. What was not measured has its band and its published figure all the same.
     """
     if evaluated.empty:
-        return _sorry("No claims to judge.")
+        return sorry("No claims to judge.")
     rows = list(_rows(evaluated))
     height = sum(row.height_in for row in rows)
-    fig = _page(
+    fig = page(
         "The article's claims: published and measured",
         "Confirmed: the whole interval lies inside the band. Refuted: all of it lies outside.\n"
         "A verdict in brackets stands beside the claim's and does not decide it.",
@@ -82,9 +74,9 @@ def forest(evaluated: pd.DataFrame) -> Figure:
     ax = _axis(fig, evaluated, height)
     at = 0.0
     for place, said, side in ((_RIGHT + 0.015, "measured", "left"), (0.985, "verdict", "right")):
-        _write(ax, place, -0.16, said, color=_GREY, ha=side)
+        _write(ax, place, -0.16, said, color=GREY, ha=side)
     for row in rows:
-        _draw(ax, row, at)
+        _draw_row(ax, row, at)
         at += row.height_in
     return fig
 
@@ -112,15 +104,10 @@ def _caption(evaluated: pd.DataFrame) -> str:
 
 def _legend() -> list[Artist]:
     return [
-        Line2D([], [], label="published", **_published_style()),
-        Line2D([], [], label="measured, with interval", linewidth=2.2, **_measured_style(_INK)),
+        key("published", **_PUBLISHED),
+        key("measured, with interval", linewidth=2.2, **_measured_style(INK)),
         Patch(facecolor=_BAND, edgecolor=_BAND_EDGE, linewidth=0.8, label="holds here"),
     ]
-
-
-def _published_style() -> dict[str, Any]:
-    hollow = {"markerfacecolor": "white", "markeredgecolor": _MARK_COLOUR, "markeredgewidth": 1.8}
-    return {"marker": "D", "linestyle": "", "markersize": 7, **hollow}
 
 
 def _measured_style(ink: str) -> dict[str, Any]:
@@ -130,32 +117,26 @@ def _measured_style(ink: str) -> dict[str, Any]:
 def _axis(fig: Figure, evaluated: pd.DataFrame, height: float) -> Axes:
     """Its y axis counts inches from the top, so that a row is as high as its words."""
     page = fig.get_size_inches()[1]
-    foot = _foot_in(fig) + _BELOW_IN
+    foot = foot_in(fig.texts[-1].get_text()) + _BELOW_IN  # the caption comes last
     ax = fig.add_axes((_LEFT, foot / page, _RIGHT - _LEFT, height / page))
-    _log_axis(ax, "x", _all_ratios(evaluated))
+    log_axis(ax, "x", _all_ratios(evaluated))
     ax.set_ylim(height, 0)
     ax.set_yticks([])
     ax.spines[["left", "right"]].set_visible(False)
-    ax.tick_params(labelsize=_SMALL_PT, top=True, labeltop=True)
+    ax.tick_params(labelsize=SMALL_PT, top=True, labeltop=True)
     ax.set_axisbelow(True)
     ax.xaxis.grid(True, color="#EEEEEE", linewidth=0.8)
     ax.axvline(1, color=_BAND_EDGE, linewidth=1.0, zorder=1)
-    ax.set_xlabel("ratio (log scale)", fontsize=_TEXT_PT)
+    ax.set_xlabel("ratio (log scale)", fontsize=TEXT_PT)
     return ax
-
-
-def _foot_in(fig: Figure) -> float:
-    """Where the page's caption ends."""
-    caption = fig.texts[-1].get_text()
-    return 0.2 + 0.17 * (caption.count("\n") + 1)
 
 
 def _all_ratios(evaluated: pd.DataFrame) -> Floats:
     names = ["published", "measured", "low", "high", "at_least", "at_most"]
-    return np.append(_positive(evaluated[names].to_numpy(dtype=float).ravel()), 1.0)
+    return np.append(positive(evaluated[names].to_numpy(dtype=float).ravel()), 1.0)
 
 
-def _draw(ax: Axes, row: _Row, at: float) -> None:
+def _draw_row(ax: Axes, row: _Row, at: float) -> None:
     if row.check is None:
         _draw_claim(ax, row, at)
     else:
@@ -174,14 +155,14 @@ def _draw_claim(ax: Axes, row: _Row, at: float) -> None:
 
 
 def _draw_check(ax: Axes, row: _Row, check: dict[Any, Any], at: float) -> None:
-    ink = _INK if check["decides"] else "#6F8796"
+    ink = INK if check["decides"] else "#6F8796"
     middle = at + row.height_in / 2
     _draw_band(ax, check, at + 0.04, row.height_in - 0.08)
     if math.isfinite(check["published"]):
-        ax.plot(check["published"], middle - _APART_IN, zorder=4, **_published_style())
+        ax.plot(check["published"], middle - _APART_IN, zorder=4, **_PUBLISHED)
     if math.isfinite(check["measured"]):
         _draw_measured(ax, check, middle + _APART_IN, ink)
-    _write(ax, 0.035, middle, "\n".join(row.lines), color="black" if check["decides"] else _GREY)
+    _write(ax, 0.035, middle, "\n".join(row.lines), color="black" if check["decides"] else GREY)
     _write_verdict(ax, row, check, middle)
 
 
@@ -208,27 +189,21 @@ def _draw_band(ax: Axes, check: dict[Any, Any], top: float, height: float) -> No
 def _write_verdict(ax: Axes, row: _Row, check: dict[Any, Any], middle: float) -> None:
     decides = bool(check["decides"])
     said = row.verdict if decides else f"({row.verdict})"
-    ink = _VERDICT_INK.get(row.verdict, "black") if decides else _GREY
-    _write(ax, _RIGHT + 0.015, middle, _figures(check), color="black" if decides else _GREY)
+    ink = _VERDICT_INK.get(row.verdict, "black") if decides else GREY
+    _write(ax, _RIGHT + 0.015, middle, _figures(check), color="black" if decides else GREY)
     _write(ax, 0.985, middle, said, color=ink, fontweight="bold" if decides else "normal", ha="right")
 
 
 def _figures(check: dict[Any, Any]) -> str:
     if not math.isfinite(check["measured"]):
-        return "-"
-    ratio = _number(check["measured"])
-    if not math.isfinite(check["low"] + check["high"]):
-        return ratio
-    return f"{ratio}\n{_number(check['low'])} to {_number(check['high'])}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+        return MISSING
+    known = math.isfinite(check["low"] + check["high"])
+    return ratio(check["measured"]) + (f"\n{ratio(check['low'])} to {ratio(check['high'])}" if known else "")
 
 
 def _write(ax: Axes, page_x: float, y: float, said: str, **style: Any) -> None:
     """Words at a place of the page's width, at a height of the axis."""
-    style = {"fontsize": _SMALL_PT, "va": "center", "linespacing": 1.15, "zorder": 7, **style}
+    style = {"fontsize": SMALL_PT, "va": "center", "linespacing": 1.15, "zorder": 7, **style}
     ax.text(
         _across(page_x),
         y,

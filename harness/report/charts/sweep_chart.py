@@ -1,4 +1,4 @@
-"""A sweep in one picture. Pure: what `harness.report.sweep` found goes in, a matplotlib `Figure` comes out.
+"""A sweep in one picture.
 
 One axis is a line with intervals, two are a line for each value of the second; of more, the settings stand in
 a list, the best first. Strategies, where there are several, count as an axis. Lines differ in marker and dash
@@ -15,20 +15,11 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from harness.report.charts.charts import (
-    _MARK_COLOUR,
-    _SMALL_PT,
-    _TEXT_PT,
-    _arm_rows,
-    _page,
-    _positive,
-    _sorry,
-    _tidy,
-)
+from harness.numbers import users
 from harness.report.charts.literal_page import label
-from harness.report.ranking import users
+from harness.report.charts.page import arm_rows, key, page, positive, sorry, tidy
+from harness.report.charts.style import MARK_COLOUR, SMALL_PT
 from harness.report.sweep import BEST, RIVAL, Swept, words
 from harness.verdicts import best_arm
 
@@ -44,14 +35,14 @@ _LOOKS = (
 _MOST_LISTED = 40
 
 
-def chart(swept: Swept) -> Figure:
+def draw(swept: Swept) -> Figure:
     """The figure by which the best was chosen, with its interval, for each setting under that load."""
     here = swept.table[swept.table["load"] == swept.load]
     name = "throughput_per_s" if swept.metric is best_arm.RATES else "latency_p50_ms"
     figure = here[name].astype(float)
     here = here[np.isfinite(figure) & (figure > 0)]
     if here.empty:
-        return _sorry("No setting of the sweep gave good answers.")
+        return sorry("No setting of the sweep gave good answers.")
     figures = here.assign(
         **{end: here[f"{name}{column}"] for end, column in (("at", ""), ("low", "_low"), ("high", "_high"))}
     )
@@ -65,7 +56,7 @@ def _lines(swept: Swept, here: pd.DataFrame) -> Figure:
     along, *others = sorted(swept.axes, key=lambda axis: (axis == "strategy", -here[axis].nunique()))
     lines = list(dict.fromkeys(here[others[0]])) if others else [None]
     handles: list[Artist] = [
-        Line2D([], [], label=label(f"{others[0]} = {value}"), markersize=8, **_look(number))
+        key(label(f"{others[0]} = {value}"), markersize=8, **_look(number))
         for number, value in enumerate(lines)
         if value is not None
     ]
@@ -77,10 +68,10 @@ def _lines(swept: Swept, here: pd.DataFrame) -> Figure:
         _draw_line(ax, mine.set_index(along), ticks, number, len(lines))
     ax.set_xticks(range(len(ticks)), [label(str(tick)) for tick in ticks])
     ax.set_xlim(-0.5, len(ticks) - 0.5)
-    ax.set_ylim(0, 1.08 * float(_positive(here[["at", "high"]].to_numpy(dtype=float)).max()))
-    _tidy(ax, grid="y")
-    ax.set_xlabel(label(along), fontsize=_TEXT_PT)
-    ax.set_ylabel(_unit(swept), fontsize=_TEXT_PT)
+    ax.set_ylim(0, 1.08 * float(positive(here[["at", "high"]].to_numpy(dtype=float)).max()))
+    tidy(ax, grid="y")
+    ax.set_xlabel(label(along))
+    ax.set_ylabel(_unit(swept))
     return fig
 
 
@@ -97,30 +88,30 @@ def _draw_line(ax: Axes, rows: pd.DataFrame, ticks: list[Any], number: int, line
 def _listed(swept: Swept, here: pd.DataFrame) -> Figure:
     shown = here.head(_MOST_LISTED)
     names = [
-        words({axis: value for axis, value in row.items() if value != ""}, swept.axes)
-        for row in _dicts(shown)
+        words({str(axis): value for axis, value in row.items() if value != ""}, swept.axes)
+        for row in shown.to_dict("records")
     ]
     left_out = f" The first {_MOST_LISTED} of {len(here)} settings." if len(here) > len(shown) else ""
     fig = _titled(swept, height_in=1.0 + 0.3 * len(shown), handles=_marks(), more=left_out)
     ax = fig.subplots()
-    for row, told in enumerate(_dicts(shown)):
+    for row, told in enumerate(shown.to_dict("records")):
         look = _mark(str(told["place"]))
         ax.hlines(row, told["low"], told["high"], color=look["color"], linewidth=2.2)
         ax.plot(told["at"], row, markersize=7, **look)
-    _arm_rows(ax, names)
-    ax.tick_params(labelsize=_SMALL_PT)
+    arm_rows(ax, names)
+    ax.tick_params(labelsize=SMALL_PT)
     ax.set_xlim(left=0)
-    ax.set_xlabel(_unit(swept), fontsize=_TEXT_PT)
+    ax.set_xlabel(_unit(swept))
     return fig
 
 
 def _marks() -> list[Artist]:
-    return [Line2D([], [], label=place, markersize=8, **_mark(place)) for place in (BEST, RIVAL, "other")]
+    return [key(place, markersize=8, **_mark(place)) for place in (BEST, RIVAL, "other")]
 
 
 def _mark(place: str) -> dict[str, Any]:
     if place == BEST:
-        return {"color": _MARK_COLOUR, "marker": "D", "linestyle": ""}
+        return {"color": MARK_COLOUR, "marker": "D", "linestyle": ""}
     return {
         "color": _INK,
         "marker": "o",
@@ -130,7 +121,7 @@ def _mark(place: str) -> dict[str, Any]:
 
 
 def _titled(swept: Swept, *, height_in: float, handles: list[Artist], more: str = "") -> Figure:
-    return _page(
+    return page(
         f"What the settings come to, {users(swept.load)}",
         f"{'Throughput' if swept.metric is best_arm.RATES else 'Median latency'} of each setting: "
         "geometric mean over blocks, with its 95 % interval.",
@@ -153,7 +144,3 @@ def _in_order(values: pd.Series[Any]) -> list[Any]:
     found = list(dict.fromkeys(values))
     numbers = [one for one in found if isinstance(one, int | float) and not math.isnan(one)]
     return sorted(found) if len(numbers) == len(found) else found
-
-
-def _dicts(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]

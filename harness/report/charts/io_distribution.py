@@ -1,0 +1,118 @@
+"""How long the awaited I/O took, by arm."""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from harness.analysis.stats import Floats
+from harness.analysis.summaries import FEWEST_REQUESTS
+from harness.numbers import milliseconds
+from harness.report.charts.page import arm_rows, key, log_axis, page, positive, sorry
+from harness.report.charts.rows import (
+    arms_of,
+    at_highest_concurrency,
+    closed_loop,
+    good_requests,
+    left_out,
+    load_words,
+)
+from harness.report.charts.style import GREY, MARK_COLOUR, TEXT_PT
+
+_MAX_DOTS = 120  # of one arm: evenly spaced quantiles, the extremes included
+_DOTS_COLOUR = "#56B4E9"
+
+
+class _Nominal(enum.StrEnum):
+    """Where the nominal I/O of an arm comes from."""
+
+    OWN = "the arm's own median at c = 1"
+    ASKED = "the I/O asked for"
+    UNKNOWN = "not known without c = 1"
+
+
+def draw(derived: pd.DataFrame) -> Figure:
+    """How long the awaited I/O took, by arm, at the highest concurrency; log scale.
+
+    A row is an arm: dots are evenly spaced quantiles, the box p25 to p75 with the median, the line p5 to p95
+    (from 64 requests on). Nominal is the arm's own median at concurrency 1, else the I/O it was asked for.
+    """
+    everything = good_requests(derived)
+    good = at_highest_concurrency(everything)
+    if not (good.get("io_ms", pd.Series(dtype=float)) > 0).any():
+        return sorry("No I/O latency: no good measured request tells how long its I/O took.")
+    arms = arms_of(good)
+    values = [positive(good.loc[good["arm"] == arm, "io_ms"]) for arm in arms]
+    nominal = [_nominal_io(everything, arm) for arm in arms]
+    told = {arm: where for arm, io_ms, (_, where) in zip(arms, values, nominal, strict=True) if len(io_ms)}
+    fig = page(
+        f"I/O latency by strategy, {load_words(good)}",
+        "Dots are evenly spaced quantiles, smallest and largest included.",
+        f"{_nominal_words(told)} {left_out(derived, good)}",
+        height_in=1.0 + 0.62 * len(arms),
+        handles=_distribution_legend(),
+    )
+    ax = fig.subplots()
+    log_axis(ax, "x", np.concatenate([*values, positive([nominal_ms for nominal_ms, _ in nominal])]))
+    for row, (io_ms, (nominal_ms, _)) in enumerate(zip(values, nominal, strict=True)):
+        _draw_distribution(ax, row, io_ms, nominal_ms)
+    arm_rows(ax, arms)
+    ax.set_xlabel("I/O as the route sees it (ms, log scale)")
+    return fig
+
+
+def _nominal_io(good: pd.DataFrame, arm: str) -> tuple[float, _Nominal]:
+    """In ms; NaN and UNKNOWN where the I/O is no sleep, and c = 1 was not run."""
+    rows = closed_loop(good.loc[good["arm"] == arm, ["load", "concurrency", "io_ms", "io_nominal_ms"]])
+    alone = rows.loc[rows["concurrency"] == 1, "io_ms"].median()
+    if not math.isnan(alone):
+        return float(alone), _Nominal.OWN
+    asked = float(rows["io_nominal_ms"].iloc[-1])
+    return asked, _Nominal.UNKNOWN if math.isnan(asked) else _Nominal.ASKED
+
+
+def _nominal_words(sources: dict[str, _Nominal]) -> str:
+    by_source = {source: [arm for arm, own in sources.items() if own is source] for source in _Nominal}
+    told = {source: who for source, who in by_source.items() if who}
+    if len(told) == 1:
+        return f"Nominal: {next(iter(told))}."
+    each = [f"{said} ({', '.join(who)})" for said, who in told.items()]
+    return f"Nominal: {'; '.join(each)}."
+
+
+def _draw_distribution(ax: Axes, row: int, io_ms: Floats, nominal_ms: float) -> None:
+    beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": TEXT_PT}
+    if not len(io_ms):
+        ax.text(1.015, row, "no server timings", color=GREY, **beside)
+        return
+    if nominal_ms > 0:
+        ax.plot([nominal_ms] * 2, [row - 0.42, row + 0.42], color=MARK_COLOUR, linewidth=2.4, zorder=4)
+    dots = np.quantile(io_ms, np.linspace(0, 1, min(len(io_ms), _MAX_DOTS)))
+    jitter = np.modf(np.arange(len(dots)) * 0.618)[0] * 0.24  # golden ratio: even, and the same every time
+    ax.plot(dots, row + 0.12 + jitter, "o", color=_DOTS_COLOUR, markersize=3.2, markeredgewidth=0, zorder=2)
+    p5, p25, p50, p75, p95 = np.quantile(io_ms, [0.05, 0.25, 0.5, 0.75, 0.95])
+    said = f"median {milliseconds(p50)}"
+    if len(io_ms) >= FEWEST_REQUESTS[95]:
+        ax.plot([p5, p95], [row - 0.12] * 2, color="black", linewidth=1.6, zorder=3)
+        said += f", p95 {milliseconds(p95)}"
+    ax.barh(row - 0.12, p75 - p25, left=p25, height=0.3, color="#D5D5D5", edgecolor="black", zorder=3)
+    ax.plot([p50] * 2, [row - 0.27, row + 0.03], color="black", linewidth=3, zorder=5)
+    ax.text(1.015, row, f"{said} ms", **beside)
+
+
+def _distribution_legend() -> list[Artist]:
+    return [
+        key("nominal", color=MARK_COLOUR, linewidth=2.4),
+        key("requests", color=_DOTS_COLOUR, marker="o", linestyle="", markersize=5),
+        key("median", color="black", linewidth=3),
+        Patch(facecolor="#D5D5D5", edgecolor="black", label="p25 to p75"),
+        key("p5 to p95", color="black", linewidth=1.6),
+    ]

@@ -1,0 +1,75 @@
+"""The rows of a run that are charted, in which order, and what a caption says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from harness.numbers import users
+from harness.report.charts.style import Stretch
+from harness.wire.records import MEASURE
+
+
+def good_requests(derived: pd.DataFrame) -> pd.DataFrame:
+    """Of the measured windows."""
+    if derived.empty:
+        return derived
+    return derived[(derived["phase"] == MEASURE) & derived["ok"].astype(bool)]
+
+
+def closed_loop(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows under a closed loop, or all of them when there is none: only there is concurrency a setting."""
+    closed = rows[rows["load"].str.startswith("closed")]
+    return rows if closed.empty else closed
+
+
+def at_highest_concurrency(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those under the load of most users."""
+    if rows.empty:
+        return rows
+    cells = rows[["load", "concurrency"]].drop_duplicates()
+    return rows[rows["load"] == loads_of(closed_loop(cells))[-1]]
+
+
+def loads_of(rows: pd.DataFrame) -> list[str]:
+    """Loads by rising concurrency."""
+    cells = rows[["load", "concurrency"]].drop_duplicates()
+    return [str(load) for load in cells.sort_values("concurrency", kind="stable")["load"].unique()]
+
+
+def arms_of(rows: pd.DataFrame) -> list[str]:
+    """In the order of their categories if there are any, of first appearance otherwise."""
+    arm = rows["arm"]
+    if isinstance(arm.dtype, pd.CategoricalDtype):
+        arm = arm.cat.remove_unused_categories()
+        return [str(name) for name in arm.cat.categories]
+    return [str(name) for name in arm.unique()]
+
+
+def is_split(rows: pd.DataFrame, parts: Sequence[Stretch]) -> bool:
+    """Whether every row has all parts."""
+    needed = ["entered_ms", *(part.column for part in parts)]
+    return bool(rows[needed].notna().all(axis=None)) and not rows.empty
+
+
+def with_timings(rows: pd.DataFrame, parts: Sequence[Stretch]) -> pd.DataFrame:
+    """The rows that have all parts; all rows when none has."""
+    complete = rows.dropna(subset=["entered_ms", *(part.column for part in parts)])
+    return rows if complete.empty else complete
+
+
+def left_out(derived: pd.DataFrame, drawn: pd.DataFrame) -> str:
+    """For the caption: how many requests are drawn, how many failed, and which arms have none."""
+    here = (derived["phase"] == MEASURE) & derived["load"].isin(drawn["load"].unique())
+    failed = int((here & ~derived["ok"].astype(bool)).sum())
+    shown = set(drawn["arm"].unique())
+    missing = [arm for arm in arms_of(derived) if arm not in shown]
+    said = f"{len(drawn):,} good measured requests; failed and left out: {failed:,}."
+    return said + (f" Nothing to draw here for: {', '.join(missing)}." if missing else "")
+
+
+def load_words(rows: pd.DataFrame) -> str:
+    """The load that all of them were sent under."""
+    load = str(rows["load"].iloc[0])
+    return f"closed loop, {users(load)}" if load.startswith("closed") else load

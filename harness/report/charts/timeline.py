@@ -1,0 +1,145 @@
+"""One burst of requests per arm, at their times on the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
+
+from harness.analysis.stats import Floats
+from harness.report.charts.page import key, name_panel, page, sorry, tidy
+from harness.report.charts.rows import (
+    arms_of,
+    at_highest_concurrency,
+    good_requests,
+    is_split,
+    left_out,
+    load_words,
+    with_timings,
+)
+from harness.report.charts.style import GREY, STRETCHES, UNSPLIT, Stretch, look, patches
+
+_ON_SERVER = STRETCHES[:4]
+_MAX_BARS = 64  # of one arm; more are thinner than a printed line
+_MAX_BARS_IN_ALL = 360  # of all arms together, which keeps the SVG below 300 kB
+_HATCHED_BARS = 24  # of one arm; a longer burst's are thin: no gaps, no hatch, lightness alone
+
+
+def draw(derived: pd.DataFrame) -> Figure:
+    """One burst of consecutive requests per arm, at the highest concurrency, at real server times.
+
+    A row is a request: 2c of them by server entry (64 at most, 45 with eight arms), from the trial whose
+    median latency is nearest the arm's. x counts ms from the burst's first entry, on one scale for all arms.
+    The thin line behind a bar runs from sent to answered at the client; an arm without server timings shows
+    that span only.
+    """
+    good = at_highest_concurrency(good_requests(derived))
+    if good.empty:
+        return sorry("No time-line: no good measured request.")
+    arms = arms_of(good)
+    if len(arms) > _MAX_BARS_IN_ALL:
+        return sorry("No time-line: more arms than a page has room for.")
+    size = min(_burst_size(good), _MAX_BARS_IN_ALL // len(arms))
+    bursts = {arm: _burst(good[good["arm"] == arm], size) for arm in arms}
+    split = [is_split(burst, _ON_SERVER) for burst in bursts.values()]
+    handles = patches([*(_ON_SERVER if any(split) else ()), *(() if all(split) else (UNSPLIT,))])
+    if any(split):
+        handles.append(key("sent to answered", color=GREY, linewidth=1.2))
+    burst_in = min(0.12 * size, 2.6, 14 / len(arms))
+    fig = page(
+        f"Where requests spend their time, {load_words(good)}",
+        "One burst per arm. A row is a request, in order of entry; parts stand at their time on the server.",
+        f"Trial: the one whose median latency is nearest the arm's. {left_out(derived, good)}",
+        height_in=len(arms) * (0.5 + burst_in) + 0.5,
+        handles=handles,
+    )
+    panels = fig.subplots(len(arms), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, (arm, burst) in zip(panels, bursts.items(), strict=True):
+        _draw_burst(panel, burst)
+        name_panel(panel, arm, f"trial {burst['trial'].iloc[0]}")
+    panels[-1].set_xlabel("time since the burst's first entry (ms)")
+    return fig
+
+
+def _burst_size(rows: pd.DataFrame) -> int:
+    concurrency = rows["concurrency"].iloc[0]
+    return min(_MAX_BARS, 2 * int(concurrency)) if concurrency >= 1 else 16
+
+
+def _burst(rows: pd.DataFrame, size: int) -> pd.DataFrame:
+    """`size` consecutive requests from the middle of a representative trial, by server entry.
+
+    Near the middle it begins where the fewest earlier requests are still on the server, so that a burst
+    of the inline strategy begins with the first step of its staircase.
+    """
+    rows = with_timings(rows, _ON_SERVER)
+    rows = rows[rows["trial"] == _representative_trial(rows)]
+    begin, end = "sent_ms", rows["done_ms"]
+    if is_split(rows, _ON_SERVER):
+        begin, end = "entered_ms", rows["entered_ms"] + _server_ms(rows)
+    rows = rows.assign(_end_ms=end).sort_values(begin, kind="stable")
+    latest = max(0, len(rows) - size)
+    middle = latest // 2
+    begins, ends = rows[begin].to_numpy(float), rows["_end_ms"].to_numpy(float)
+
+    def untidiness(start: int) -> tuple[int, int]:
+        return int((ends[:start] > begins[start]).sum()), abs(start - middle)
+
+    start = min(range(max(0, middle - size), min(latest, middle + size) + 1), key=untidiness)
+    return rows.iloc[start : start + size]
+
+
+def _representative_trial(rows: pd.DataFrame) -> int:
+    medians = rows.groupby("trial")["latency_ms"].median()
+    return cast(int, (medians - rows["latency_ms"].median()).abs().idxmin())
+
+
+def _server_ms(rows: pd.DataFrame) -> pd.Series[float]:
+    return rows[[part.column for part in _ON_SERVER]].sum(axis=1)
+
+
+def _spans(burst: pd.DataFrame) -> Iterator[tuple[Stretch, Floats, Floats]]:
+    """Per stretch: begin of every request's, in ms since the burst's first entry, and its length."""
+    if not is_split(burst, _ON_SERVER):
+        sent = burst["sent_ms"].to_numpy(float)
+        yield UNSPLIT, sent - sent[0], burst[UNSPLIT.column].to_numpy(float)
+        return
+    begin = burst["entered_ms"].to_numpy(float)
+    begin = begin - begin[0]
+    for part in _ON_SERVER:
+        length = burst[part.column].to_numpy(float)
+        yield part, begin, length
+        begin = begin + length
+
+
+def _draw_burst(ax: Axes, burst: pd.DataFrame) -> None:
+    at = np.arange(len(burst), dtype=float)
+    thin = len(burst) > _HATCHED_BARS
+    if is_split(burst, _ON_SERVER):
+        origin = burst["entered_ms"].iloc[0]
+        there = np.stack([burst["sent_ms"], burst["done_ms"], np.full(len(burst), np.nan)], axis=1) - origin
+        width = 0.4 if thin else 0.8
+        ax.plot(there.ravel(), at.repeat(3), color=GREY, linewidth=width, zorder=1)  # NaN lifts the pen
+    for part, begin, length in _spans(burst):
+        bars = ax.add_patch(_bars(part, at, begin, length, height=1.0 if thin else 0.8))
+        if thin:
+            bars.set(hatch=None, linewidth=0)
+    ax.set_ylim(len(burst) - 0.3, -0.7)
+    ax.set_yticks([])
+    ax.autoscale_view(scaley=False)
+    tidy(ax, grid="x")
+    ax.spines["left"].set_visible(False)
+
+
+def _bars(part: Stretch, at: Floats, begin: Floats, length: Floats, height: float) -> PathPatch:
+    """All bars of one stretch as a single path: hundreds of separate patches would swell the SVG."""
+    left, right, low, high = begin, begin + length, at - height / 2, at + height / 2
+    corners = np.array([[left, low], [right, low], [right, high], [left, high]])  # corner, x and y, bar
+    path = Path.make_compound_path_from_polys(corners.transpose(2, 0, 1))
+    return PathPatch(path, zorder=2, **look(part))
