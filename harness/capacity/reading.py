@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.analysis.slo import Bools, Objective
-from harness.capacity.crossing import Floats, Window
+from harness.analysis.arrays import Bools, Floats
+from harness.analysis.slo import Objective
+from harness.capacity.crossing import Window
 from harness.wire.records import INVALID, MEASURE, Sample, Trial
 
 CLOCK_MS = 0.01  # a window that is not given up ends by the clock

@@ -25,7 +25,8 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from harness.analysis.summaries import FEWEST_REQUESTS
+from harness.analysis import nominal
+from harness.analysis.percentiles import FEWEST_REQUESTS
 from harness.report.charts.literal_page import Page, label
 from harness.wire.records import MEASURE
 
@@ -151,8 +152,8 @@ def io_distribution(derived: pd.DataFrame) -> Figure:
         return _sorry("No I/O latency: no good measured request tells how long its I/O took.")
     arms = _arms(good)
     values = [_positive(good.loc[good["arm"] == arm, "io_ms"]) for arm in arms]
-    nominal = [_nominal_io(everything, arm) for arm in arms]
-    told = {arm: where for arm, io_ms, (_, where) in zip(arms, values, nominal, strict=True) if len(io_ms)}
+    alone = [nominal.alone(everything[everything["arm"] == arm]) for arm in arms]
+    told = {arm: one.source for arm, io_ms, one in zip(arms, values, alone, strict=True) if len(io_ms)}
     fig = _page(
         f"I/O latency by strategy, {_load_words(good)}",
         "Dots are evenly spaced quantiles, smallest and largest included.",
@@ -161,9 +162,9 @@ def io_distribution(derived: pd.DataFrame) -> Figure:
         handles=_distribution_legend(),
     )
     ax = fig.subplots()
-    _log_axis(ax, "x", np.concatenate([*values, _positive([nominal_ms for nominal_ms, _ in nominal])]))
-    for row, (io_ms, (nominal_ms, _)) in enumerate(zip(values, nominal, strict=True)):
-        _draw_distribution(ax, row, io_ms, nominal_ms)
+    _log_axis(ax, "x", np.concatenate([*values, _positive([one.ms for one in alone])]))
+    for row, (io_ms, one) in enumerate(zip(values, alone, strict=True)):
+        _draw_distribution(ax, row, io_ms, one.ms)
     _arm_rows(ax, arms)
     ax.set_xlabel("I/O as the route sees it (ms, log scale)", fontsize=_TEXT_PT)
     return fig
@@ -388,24 +389,11 @@ def _write_in_bars(
 # --- I/O distribution ------------------------------------------------------------------------------------
 
 
-def _nominal_io(good: pd.DataFrame, arm: str) -> tuple[float, str]:
-    """Nominal I/O of an arm in ms, and where it comes from: `own` (its median at c = 1) or `asked`.
-
-    NaN and `unknown` where the I/O is no sleep, and c = 1 was not run.
-    """
-    rows = _closed(good.loc[good["arm"] == arm, ["load", "concurrency", "io_ms", "io_nominal_ms"]])
-    alone = rows.loc[rows["concurrency"] == 1, "io_ms"].median()
-    if not math.isnan(alone):
-        return float(alone), "own"
-    asked = float(rows["io_nominal_ms"].iloc[-1])
-    return asked, "unknown" if math.isnan(asked) else "asked"
-
-
-def _nominal_words(sources: dict[str, str]) -> str:
+def _nominal_words(sources: dict[str, nominal.Source]) -> str:
     words = {
-        "own": "the arm's own median at c = 1",
-        "asked": "the I/O asked for",
-        "unknown": "not known without c = 1",
+        nominal.Source.MEASURED: "the arm's own median at c = 1",
+        nominal.Source.ASKED: "the I/O asked for",
+        nominal.Source.UNKNOWN: "not known without c = 1",
     }
     by_source = {source: [arm for arm, own in sources.items() if own == source] for source in words}
     told = {words[source]: who for source, who in by_source.items() if who}
