@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.analysis import nominal
 from harness.analysis.summaries import THROUGHPUT
 
 COLUMNS = [
@@ -30,7 +31,7 @@ COLUMNS = [
     "limit_batch",  # … and the b where it is
     "efficiency",  # throughput / limit
     "call_ms",  # T(c): the bare model on as many items as there are users
-    "io_ms",  # nominal: the arm's median at c = 1, or else what was asked for
+    "io_ms",  # `nominal.alone_in`
     "null_ms",  # of a request with nothing to do
     "ideal_per_s",
     "of_ideal",  # throughput / ideal
@@ -43,7 +44,7 @@ def table(summary: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:
     if summary.empty or not batches:
         return pd.DataFrame(columns=COLUMNS)
     null_ms = float(record.get("null_ms") or math.nan)
-    io_ms = {arm: _nominal_io_ms(arm, summary, record) for arm in batches}
+    io_ms = {arm: nominal.alone_in(summary, arm, _asked_io_ms(arm, record)).ms for arm in batches}
     rows = [
         {**row, **_marks(batches[row["arm"]], int(row["concurrency"]), io_ms[row["arm"]], null_ms)}
         for row in summary[["arm", "load", "concurrency", THROUGHPUT]].to_dict("records")
@@ -77,15 +78,12 @@ def _batches(record: Mapping[str, Any]) -> dict[str, dict[int, float]]:
     }
 
 
-def _nominal_io_ms(arm: str, summary: pd.DataFrame, record: Mapping[str, Any]) -> float:
-    alone = summary.loc[(summary["arm"] == arm) & (summary["concurrency"] == 1), "io_p50_ms"].dropna()
-    if len(alone):
-        return float(alone.iloc[0])
+def _asked_io_ms(arm: str, record: Mapping[str, Any]) -> pd.Series[float]:
+    """What the arm's server was started with; its trials know less of an I/O that takes what it takes."""
     told = (record.get("arms") or {}).get(arm) or {}
-    if (told.get("about") or {}).get("own_io"):
-        return math.nan  # nobody knows what the user's own takes
-    options = told.get("options") or {}
-    return float((options.get("workload") or {}).get("io_ms", math.nan))
+    workload = (told.get("options") or {}).get("workload") or {}
+    of_the_users_own = (told.get("about") or {}).get("own_io")  # nobody knows what that takes
+    return pd.Series([math.nan if of_the_users_own else workload.get("io_ms", math.nan)], dtype="float64")
 
 
 def _marks(batches: Mapping[int, float], users: int, io_ms: float, null_ms: float) -> dict[str, float]:

@@ -11,14 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from harness.analysis.stats import FEWEST_REQUESTS, percentile
+from harness.analysis.percentiles import FEWEST_REQUESTS, percentile
 from harness.errors import HarnessError
 from harness.wire.records import MEASURE, MOST_PROCESSES, OK, PILOT_BLOCK, PING
-
-Floats = npt.NDArray[np.float64]
 
 # The most of each for a machine to be called quiet, and to be called usable; beyond that it is noisy. Foreign
 # CPU is judged as a share of the usable cores. Quiet: what moves a figure by less than the 3 % within which

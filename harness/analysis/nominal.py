@@ -1,14 +1,15 @@
-"""Does the awaited I/O stay what it is alone while the arm is busy? Pure: derived rows in, a table out.
+"""What the awaited I/O takes for a lone user, and does it stay so while the arm is busy? Is there any at all?
 
-And is there any I/O? Nominal is what the same arm's takes for a lone user, not what was asked for: timers are
-late anywhere.
+Pure: frames in; numbers, a table and words out. Nominal is what the same arm's I/O takes for a lone user:
+timers are late anywhere. What was asked for is nominal only where no lone user was measured.
 """
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -30,17 +31,51 @@ COLUMNS = [
 ]
 
 
+class Source(enum.Enum):
+    """Where a nominal I/O comes from."""
+
+    MEASURED = enum.auto()  # the arm's median for a lone user
+    ASKED = enum.auto()  # no lone user was measured: the I/O asked for
+    UNKNOWN = enum.auto()  # nor is it known what was asked for
+
+
+class Nominal(NamedTuple):
+    """An arm's I/O for a lone user; NaN where nobody knows it."""
+
+    ms: float
+    source: Source
+
+
+def alone(rows: pd.DataFrame) -> Nominal:
+    """Of an arm's rows, as derived from its requests."""
+    lone = summaries.measured(rows[rows["concurrency"] == 1])
+    return _known(summaries.statistic(lone, "io_ms", "median"), rows["io_nominal_ms"])
+
+
+def alone_in(summary: pd.DataFrame, arm: str, asked_ms: pd.Series[float], name: str = "io_p50_ms") -> Nominal:
+    """Of a summary's row; `name` may be another of its figures of the I/O."""
+    lone = summary[(summary["arm"] == arm) & (summary["concurrency"] == 1)]
+    measured_ms = float(lone[name].iloc[0]) if name in lone and len(lone) else math.nan
+    return _known(measured_ms, asked_ms)
+
+
+def _known(measured_ms: float, asked_ms: pd.Series[float]) -> Nominal:
+    if not math.isnan(measured_ms):
+        return Nominal(measured_ms, Source.MEASURED)
+    asked = asked_ms.dropna()
+    return Nominal(float(asked.iloc[0]), Source.ASKED) if len(asked) else Nominal(math.nan, Source.UNKNOWN)
+
+
 def table(derived: pd.DataFrame) -> pd.DataFrame:
     """A row for each arm and open load; none without a closed loop of one user to say what nominal is."""
     good = summaries.measured(derived)
     good = good[good["ok"]]
-    lone = good[good["concurrency"] == 1].groupby("arm", sort=False, observed=True)["io_ms"].median()
-    alone = {str(arm): float(io_ms) for arm, io_ms in lone.items()}
+    nominal = {str(arm): alone(rows) for arm, rows in good.groupby("arm", sort=False, observed=True)}
     is_open = good[good["concurrency"].isna()]
     rows = [
-        _row(str(arm), str(load), alone[str(arm)], cell)
+        _row(str(arm), str(load), nominal[str(arm)].ms, cell)
         for (arm, load), cell in is_open.groupby(["arm", "load"], sort=False, observed=True)
-        if str(arm) in alone
+        if nominal[str(arm)].source is Source.MEASURED
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 

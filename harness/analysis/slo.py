@@ -13,14 +13,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from harness.analysis.stats import FEWEST_REQUESTS
+from harness.analysis.arrays import Bools, Floats
+from harness.analysis.percentiles import FEWEST_REQUESTS
 from harness.errors import UsageError, shortened
 from harness.wire import bounds
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 LATENCY, IO, ERRORS = "latency", "io", "errors"
 PERCENTILES = (50, 90, 95, 99, 99.9)

@@ -12,28 +12,27 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
+from harness.analysis.arrays import Floats
+from harness.analysis.percentiles import Pool
 
 NORMAL = NormalDist()
 LEVEL = 0.95
 TOST_LEVEL = 0.90  # two one-sided tests at 5 % are one 90 % interval
-RESAMPLES = 1999
 ALPHA = 0.05
 FEWEST_BLOCKS = 6  # for a verdict: with fewer the interval hangs on each block's spread alone
 FEWEST_FOR_DRIFT = 4  # with three blocks the autocorrelation cannot reach its bound
 FLAT = 1e-12  # log ratios nearer to each other than this differ by rounding only
-# MLPerf's early stopping: below this many requests the percentile is chance
-FEWEST_REQUESTS = {50: 1, 5: 64, 90: 64, 95: 64, 99: 662, 99.9: 6636}
+
+
+# values block by block, and which percentile of them is meant
+Percentile = tuple[Sequence[Floats] | Pool, float]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +62,11 @@ class Verdict(enum.StrEnum):
     SLOWER_SIZE_UNCERTAIN = "slower, size uncertain"
     INCONCLUSIVE = "inconclusive"
     CLIENT_LIMITED = "limited by the client"
+
+
+FASTER = (Verdict.FASTER, Verdict.FASTER_SIZE_UNCERTAIN)
+SLOWER = (Verdict.SLOWER, Verdict.SLOWER_SIZE_UNCERTAIN)
+DIFFERENT = (*FASTER, *SLOWER)
 
 
 # -- effects -------------------------------------------------------------------------------------------
@@ -101,20 +105,43 @@ def tail_effect(
     (failures) are ranked, so a bound may be infinite; where both arms' percentile is, there is no ratio, no
     interval and no p. Blocks may differ in size. ValueError when the arms have different numbers of blocks.
     """
-    sides = [side if isinstance(side, Pool) else Pool(side) for side in (arm, reference)]
-    blocks, others = (len(side.blocks) for side in sides)
+    return _of_percentiles([(arm, percent), (reference, percent)], log_ratio, level, seed)
+
+
+def percentiles_ratio(
+    side: Percentile, over: Percentile | None = None, *, level: float = LEVEL, seed: int = 1
+) -> Effect:
+    """As `tail_effect`, of two percentiles that need not be the same; `over` left out: of one alone."""
+    return _of_percentiles([side] if over is None else [side, over], _log_difference, level, seed)
+
+
+def _of_percentiles(given: list[Percentile], over: Callable[..., Floats], level: float, seed: int) -> Effect:
+    """`over` gives the log ratios. Both ways to take them are kept: they differ in the last bit."""
+    sides = [(values if isinstance(values, Pool) else Pool(values), percent) for values, percent in given]
+    blocks, others = len(sides[0][0].blocks), len(sides[-1][0].blocks)
     if blocks != others:
         raise ValueError(f"one arm has {blocks} blocks, the other {others}")
-    own = _log_ratio(*(side.own(percent) for side in sides))
+    own = over(*(pool.own(percent) for pool, percent in sides))
     if blocks < 2:
         return effect(own, level=level)
-    draws = _log_ratio(*(side.resampled(percent, seed) for side in sides))
-    centre = float(_log_ratio(*(side.whole(percent) for side in sides)))
+    draws = over(*(pool.resampled(percent, seed) for pool, percent in sides))
+    centre = float(over(*(pool.whole(percent) for pool, percent in sides)))
     with np.errstate(invalid="ignore"):
         spread = float(draws.std(ddof=1) * math.sqrt(blocks))
     bounds = (*tail_interval(draws, blocks, level=level), *tail_interval(draws, blocks, level=TOST_LEVEL))
     p = math.nan if math.isnan(centre) else float(t_test_p(_bounded(own)))
     return dataclasses.replace(_effect(centre, bounds, level, spread, own), p=p)
+
+
+def log_ratio(arm: npt.ArrayLike, reference: npt.ArrayLike = 1.0) -> Floats:
+    """ln of the first over the second."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.log(np.divide(arm, reference)), dtype=np.float64)
+
+
+def _log_difference(arm: npt.ArrayLike, reference: npt.ArrayLike = 1.0) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.log(arm) - np.log(reference), dtype=np.float64)
 
 
 def _bounded(log_ratios: Floats) -> Floats:
@@ -199,133 +226,6 @@ def _t_quantile(level: float, blocks: int) -> float:
     from scipy import special
 
     return float(special.stdtrit(blocks - 1, (1 + level) / 2))
-
-
-# -- percentiles of pooled blocks ----------------------------------------------------------------------
-
-
-def percentile(values: Floats, percent: float) -> float:
-    """numpy's "linear" percentile; NaN of nothing; infinite as soon as an infinite value takes part in it.
-
-    Written out because numpy's own gives NaN, and a warning, next to an infinite value.
-    """
-    if len(values) == 0:
-        return math.nan
-    place = _place(len(values), percent)
-    return percentile_of_sorted(np.partition(values, (math.floor(place), math.ceil(place))), percent)
-
-
-def percentile_of_sorted(ordered: Floats, percent: float) -> float:
-    """As `percentile`, of values that are in order."""
-    if len(ordered) == 0:
-        return math.nan
-    place = _place(len(ordered), percent)
-    below, above = float(ordered[math.floor(place)]), float(ordered[math.ceil(place)])
-    return below if below == above else below + (above - below) * (place % 1)
-
-
-@overload
-def _place(count: int, percent: float) -> float: ...
-@overload
-def _place(count: Counts, percent: float) -> Floats: ...
-def _place(count: int | Counts, percent: float) -> float | Floats:
-    """Where among so many sorted values, from 0; percent / 100 first would round differently."""
-    return (count - 1) * percent / 100
-
-
-def resamples(blocks: int, count: int, rng: np.random.Generator) -> Counts:
-    """Draws of as many blocks with replacement: how often each comes in each draw, (count, blocks)."""
-    drawn = rng.integers(blocks, size=(count, blocks)) + blocks * np.arange(count)[:, None]
-    return np.bincount(drawn.ravel(), minlength=count * blocks).reshape(count, blocks)
-
-
-def pooled_percentiles(blocks: Sequence[Floats], percent: float, weights: Counts) -> Floats:
-    """The "linear" percentile of a pool in which block i stands weights[r, i] times, for each row r.
-
-    Values are not NaN; they may be infinite. NaN where the pool is empty.
-    """
-    return Pool(blocks).percentiles(percent, weights)
-
-
-class Pool:
-    """The values of some blocks, sorted and resampled once for all that they are compared with."""
-
-    def __init__(self, blocks: Sequence[Floats]) -> None:
-        self.blocks = blocks
-        self._sizes = np.array([len(block) for block in blocks], dtype=np.int64)
-        self._known: dict[tuple[float, int], Floats] = {}
-
-    def own(self, percent: float) -> Floats:
-        """Each block's percentile."""
-        return np.array([percentile(block, percent) for block in self.blocks], dtype=np.float64)
-
-    def whole(self, percent: float) -> float:
-        """Every block once."""
-        return float(self.percentiles(percent, np.ones((1, len(self.blocks)), dtype=np.int64))[0])
-
-    def resampled(self, percent: float, seed: int) -> Floats:
-        """Of `RESAMPLES` draws of blocks: for one seed the same draws in every pool of so many blocks."""
-        if (percent, seed) not in self._known:
-            drawn = _drawn(len(self.blocks), seed)
-            self._known[percent, seed] = self.percentiles(percent, drawn)
-        return self._known[percent, seed]
-
-    def percentiles(self, percent: float, weights: Counts) -> Floats:
-        """See `pooled_percentiles`."""
-        if self._sizes.sum() == 0:
-            return np.full(len(weights), math.nan)
-        ordered, within = self._sorted
-        totals = weights @ self._sizes
-        place = _place(totals, percent)
-        narrow = weights.astype(np.int32)  # as `within`, which makes their products quick
-        at_floor = _places(within, narrow, np.floor(place), np.zeros(len(weights), dtype=np.int64))
-        below, above = ordered[at_floor], ordered[_places(within, narrow, np.ceil(place), at_floor)]
-        with np.errstate(invalid="ignore"):  # between two infinite values lies infinity, not inf - inf
-            between = np.where(below == above, below, below + (above - below) * (place % 1))
-        return np.where(totals > 0, between, math.nan)
-
-    @functools.cached_property
-    def _sorted(self) -> tuple[Floats, npt.NDArray[np.int32]]:
-        """All values, and in row m how many of each block are among the m + 1 smallest."""
-        values = np.concatenate(self.blocks)
-        order = np.argsort(values, kind="stable")
-        owners = np.repeat(np.arange(len(self.blocks)), self._sizes)[order]
-        mine = np.zeros((len(owners), len(self.blocks)), dtype=np.int32)
-        mine[np.arange(len(owners)), owners] = 1
-        return values[order], mine.cumsum(axis=0, dtype=np.int32)
-
-
-@functools.lru_cache(maxsize=4)
-def _drawn(blocks: int, seed: int) -> Counts:
-    return resamples(blocks, RESAMPLES, np.random.default_rng(seed))
-
-
-def _places(
-    within: npt.NDArray[np.int32], weights: npt.NDArray[np.int32], ranks: Floats, least: Counts
-) -> Counts:
-    """Per row of weights, where the weighted count of sorted values passes the rank (from 0). Bisection.
-
-    `least` is known to be no later than that.
-    """
-    low = least.copy()
-    high = np.full(len(weights), len(within) - 1)
-    high[_counted(within, weights, low) > ranks] = 0
-    high = np.maximum(low, high)
-    while len(open_ := np.flatnonzero(low < high)):
-        middle = (low[open_] + high[open_]) // 2
-        passed = _counted(within, weights[open_], middle) > ranks[open_]
-        high[open_] = np.where(passed, middle, high[open_])
-        low[open_] = np.where(passed, low[open_], middle + 1)
-    return low
-
-
-def _counted(within: npt.NDArray[np.int32], weights: npt.NDArray[np.int32], places: Counts) -> Counts:
-    return np.asarray(np.einsum("rb,rb->r", weights, within.take(places, axis=0)), dtype=np.int64)
-
-
-def _log_ratio(arm: npt.ArrayLike, reference: npt.ArrayLike) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.log(np.divide(arm, reference)), dtype=np.float64)
 
 
 # -- drift ---------------------------------------------------------------------------------------------

@@ -11,19 +11,17 @@ and every mean, is over the good rows, with the number of failures beside it.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.analysis import stats
+from harness.analysis.arrays import Floats
+from harness.analysis.percentiles import FEWEST_REQUESTS, Pool, percentile, percentile_of_sorted
 from harness.wire.records import MEASURE, PILOT_BLOCK, PING
-
-Floats = npt.NDArray[np.float64]
 
 LATENCY = "latency_ms"
 THROUGHPUT = "throughput_per_s"  # good answers
@@ -47,9 +45,6 @@ IO_TOLD_APART = (IO_SERVER, IO_STALL)  # only where the other side of the I/O sa
 PERCENTILES = (5, 50, 95)
 TAIL_METRICS = (LATENCY, "io_ms")  # what a user waits, and what the article is about
 TAIL_PERCENTILES = (5, 50, 90, 95, 99)
-# there is one percentile, and one floor of each
-percentile = stats.percentile
-FEWEST_REQUESTS = stats.FEWEST_REQUESTS
 
 BLOCK_METRICS = (*METRICS, "io_nominal_ms", "model_plus_io_share", THROUGHPUT)
 STATS = {"mean": None, "median": 50, "p5": 5, "p50": 50, "p90": 90, "p95": 95, "p99": 99}
@@ -69,18 +64,6 @@ THROUGHPUT_COLUMNS = [
     "done_ms",
     "window_start_ms",
     "window_end_ms",
-]
-STAIRCASE_INPUT = ["entered_ms", "queue_ms", "model_ms", "resume_ms", "io_ms"]
-STAIRCASE_COLUMNS = [
-    "arm",
-    "block",
-    "trial",
-    "seq",
-    "concurrency",
-    "io_ms",
-    "others_model_ms",
-    "predicted_ms",
-    "error",
 ]
 
 
@@ -172,6 +155,13 @@ def measured(derived: pd.DataFrame) -> pd.DataFrame:
     return derived[derived["phase"] == MEASURE]
 
 
+def under(law: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the loads of an arrival law."""
+    every = list(frame["load"].unique())
+    loads = [load for load in every if str(load).startswith(f"{law}(")]
+    return frame if loads == every else frame[frame["load"].isin(loads)]
+
+
 def cell(derived: pd.DataFrame, arm: str, concurrency: int) -> pd.DataFrame:
     """The rows of one arm at one concurrency, every block and phase."""
     return derived[(derived["arm"] == arm) & (derived["concurrency"] == concurrency)]
@@ -261,7 +251,7 @@ def per_block(
     rows = _sound_rows(derived, arm, concurrency, names)
     in_window = measured(rows)
     answered = in_window.loc[in_window["ok"], "block"].unique()
-    figures = _block_throughput(rows) if metric == THROUGHPUT else block_statistic(in_window, metric, stat)
+    figures = block_throughput(rows) if metric == THROUGHPUT else block_statistic(in_window, metric, stat)
     return figures[figures.index.isin(answered)].dropna()
 
 
@@ -276,20 +266,33 @@ def _sound_rows(derived: pd.DataFrame, arm: str, concurrency: int, names: list[s
     return pd.DataFrame({name: derived[name].array.take(at) for name in names})
 
 
-def _block_throughput(rows: pd.DataFrame) -> pd.Series[float]:
+def block_throughput(rows: pd.DataFrame) -> pd.Series[float]:
+    """Good answers a second of each block, in block order."""
     blocks = rows.groupby("trial")["block"].first().rename("block")
     return throughput(rows).groupby(blocks).mean()
 
 
 def block_statistic(rows: pd.DataFrame, metric: str, stat: str) -> pd.Series[float]:
     """One figure of these rows' metric a block, in block order; blocks without one are absent."""
+    found = _block_values(rows, metric, stat)
+    figures = [_reduce(values, stat) for values in found.values()]
+    return pd.Series(figures, index=np.array(list(found), dtype=np.int64), dtype="float64", name=metric)
+
+
+def pool(rows: pd.DataFrame, metric: str, blocks: Iterable[int]) -> Pool:
+    """What a percentile of these blocks is taken of, in block order; a failure is an infinite latency."""
+    return Pool(list(_block_values(rows[rows["block"].isin(list(blocks))], metric, "median").values()))
+
+
+def _block_values(rows: pd.DataFrame, metric: str, stat: str) -> dict[int, Floats]:
+    """As `_values`, of each block that has one, in block order."""
     blocks = np.asarray(rows["block"])
     values = _ranked(rows, metric, stat)
     values, blocks = values[~np.isnan(values)], blocks[~np.isnan(values)]
     order = np.argsort(blocks, kind="stable")
     found, begins = np.unique(blocks[order], return_index=True)
     groups = np.split(values[order], begins)[1:]  # before the first block there is nothing
-    return pd.Series([_reduce(group, stat) for group in groups], index=found, dtype="float64", name=metric)
+    return {int(block): group for block, group in zip(found, groups, strict=True)}
 
 
 # -- per arm and load ----------------------------------------------------------------------------------
@@ -368,105 +371,4 @@ def pooled_percentile(rows: pd.DataFrame, metric: str, percent: int) -> float:
 
 def _fit_to_be_shown(ordered: Floats, percent: int) -> float:
     enough = len(ordered) >= FEWEST_REQUESTS[percent]
-    return stats.percentile_of_sorted(ordered, percent) if enough else math.nan
-
-
-# -- the law of the staircase --------------------------------------------------------------------------
-
-
-def staircase(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
-    """The law of table T2, request by request: io ≈ max(nominal, model time the loop gave to the others).
-
-    Meant for arms that run the model on the event loop. One row per good measured request of `arm`:
-    arm, block, trial, seq, concurrency, io_ms, others_model_ms (the other requests' model time, warm-ups
-    included, between this one's I/O start and end), predicted_ms, and error = io / predicted − 1.
-    nominal: the arm's median io_ms at concurrency 1 if that was run, else the I/O asked for; where nobody
-    knows either, there is no law. A request that came back without timings is not seen, so its model time is
-    missing from the sum.
-    """
-    needed = [*STAIRCASE_INPUT, "arm", "block", "trial", "seq", "concurrency", "io_nominal_ms", "phase", "ok"]
-    rows = derived.loc[(derived["arm"] == arm) & (derived["trial_state"] == "ok"), needed]
-    timed = rows.dropna(subset=STAIRCASE_INPUT)
-    others = [_others_model_ms(trial) for _, trial in timed.groupby("trial")]
-    table = timed.assign(others_model_ms=pd.concat(others) if others else math.nan)
-    predicted = np.maximum(_nominal_io_ms(table), table["others_model_ms"])
-    table = table.assign(predicted_ms=predicted, error=table["io_ms"] / predicted - 1.0)
-    good = measured(table.dropna(subset="predicted_ms"))
-    return good.loc[good["ok"], STAIRCASE_COLUMNS].reset_index(drop=True)
-
-
-def staircase_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Of `staircase`, per arm and rising concurrency: rows, median_error, share_within_20pct."""
-    within = table.assign(within=table["error"].abs() <= 0.2).sort_values("concurrency", kind="stable")
-    return within.groupby(["arm", "concurrency"], as_index=False, sort=False).agg(
-        rows=("error", "size"), median_error=("error", "median"), share_within_20pct=("within", "mean")
-    )
-
-
-def _nominal_io_ms(rows: pd.DataFrame) -> pd.Series[float]:
-    alone = statistic(measured(rows[rows["concurrency"] == 1]), "io_ms", "median")
-    asked = rows["io_nominal_ms"].astype("float64")
-    return asked if math.isnan(alone) else pd.Series(alone, index=rows.index)
-
-
-def _others_model_ms(trial: pd.DataFrame) -> pd.Series[float]:
-    """Model time spent during each request's I/O. Its own model was over by then, so all are others'."""
-    starts = trial["entered_ms"] + trial["queue_ms"]
-    ends = starts + trial["model_ms"]
-    io_start = ends + trial["resume_ms"]
-    io_end = io_start + trial["io_ms"]
-    models = np.asarray(starts, dtype=np.float64), np.asarray(ends, dtype=np.float64)
-    before = _busy_until(np.asarray(io_start, dtype=np.float64), *models)
-    after = _busy_until(np.asarray(io_end, dtype=np.float64), *models)
-    return pd.Series(after - before, index=trial.index)
-
-
-def _busy_until(moments: Floats, starts: Floats, ends: Floats) -> Floats:
-    """Model time spent before each moment: Σ clip(moment − start, 0, end − start)."""
-    return _since(moments, starts) - _since(moments, ends)
-
-
-def _since(moments: Floats, marks: Floats) -> Floats:
-    """Σ over the marks of max(0, moment − mark), by prefix sums: no table of moments × marks."""
-    ordered = np.sort(marks)
-    sums = np.concatenate([[0.0], np.cumsum(ordered)])
-    passed = np.searchsorted(ordered, moments)
-    return np.asarray(passed * moments - sums[passed], dtype=np.float64)
-
-
-# -- at which load a published table is met ------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Match:
-    """Where a rising figure meets a target. `str()` of it is meant for a table."""
-
-    concurrency: float | None  # interpolated; None where the target lies outside what was measured
-    below: int | None  # the measured concurrencies on either side, or the same one twice
-    above: int | None
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-
-def matching_concurrency(levels: Mapping[int, float], target: float) -> Match:
-    """The first concurrency at which `levels` (concurrency → figure) comes up to `target`.
-
-    Between two measured levels in proportion. Clients are whole: "between 1 and 2" means that the target
-    belongs to no load of whole clients, only to one that overlaps less than the upper level.
-    """
-    known = [(c, level) for c, level in sorted(levels.items()) if not math.isnan(level)]
-    if not known or math.isnan(target):
-        return Match(None, None, None, "not measured")
-    reached = next((place for place, (_, level) in enumerate(known) if level >= target), None)
-    if reached is None:
-        return Match(None, known[-1][0], None, f"not reached by c = {known[-1][0]}")
-    above, over = known[reached]
-    if over == target:
-        return Match(float(above), above, above, f"c = {above}")
-    if reached == 0:
-        return Match(None, None, above, f"already exceeded at c = {above}")
-    below, under = known[reached - 1]
-    met = below + (above - below) * (target - under) / (over - under)
-    return Match(met, below, above, f"between {below} and {above} (c ≈ {met:.1f})")
+    return percentile_of_sorted(ordered, percent) if enough else math.nan

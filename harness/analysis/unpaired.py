@@ -7,14 +7,15 @@ blocks can know that: whatever changed between the two runs is in the ratio.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.analysis import stats
-from harness.analysis.stats import FLAT, LEVEL, RESAMPLES, TOST_LEVEL, Effect, Floats
+from harness.analysis.arrays import Floats
+from harness.analysis.percentiles import RESAMPLES, Pool, resamples
+from harness.analysis.stats import FLAT, LEVEL, TOST_LEVEL, Effect, log_ratio
 
 DEALS = 9999  # of single figures; of tails as many as the resamples
 
@@ -45,24 +46,21 @@ def effect(log_arm: npt.ArrayLike, log_reference: npt.ArrayLike, *, level: float
     )
 
 
-def tail_effect(
-    arm: Sequence[Floats], reference: Sequence[Floats], percent: float, *, level: float = LEVEL, seed: int = 1
-) -> Effect:
+def tail_effect(arm: Pool, reference: Pool, percent: float, *, level: float = LEVEL, seed: int = 1) -> Effect:
     """Ratio of the percentiles of the two runs' pooled blocks; each run's blocks are resampled independently.
 
     Interval and `spread` are made of the resamples as in `stats.tail_effect`, for the smaller number of
     blocks. p comes from dealing whole blocks to the two runs at random. lag1 is not known.
     """
-    blocks = min(len(arm), len(reference))
+    blocks = min(len(arm.blocks), len(reference.blocks))
     rng = np.random.default_rng(seed)
-    centre = float(_log_ratio(*(_whole(side, percent) for side in (arm, reference)))[0])
+    centre = float(log_ratio(arm.whole(percent), reference.whole(percent)))
     if blocks < 2:
         return _effect(centre, [math.nan] * 4, level, blocks)
     pooled = [
-        stats.pooled_percentiles(side, percent, stats.resamples(len(side), RESAMPLES, rng))
-        for side in (arm, reference)
+        side.percentiles(percent, resamples(len(side.blocks), RESAMPLES, rng)) for side in (arm, reference)
     ]
-    draws = _log_ratio(*pooled)
+    draws = log_ratio(*pooled)
     bounds = [
         bound for share in (level, TOST_LEVEL) for bound in stats.tail_interval(draws, blocks, level=share)
     ]
@@ -122,23 +120,12 @@ def _drift(arm: Floats, reference: Floats) -> tuple[float, bool]:
     return max(known, default=math.nan), any(lag1 > stats.drift_bound(blocks) for lag1, blocks in both)
 
 
-def _dealt_tail_p(
-    arm: Sequence[Floats], reference: Sequence[Floats], percent: float, rng: np.random.Generator
-) -> float:
+def _dealt_tail_p(arm: Pool, reference: Pool, percent: float, rng: np.random.Generator) -> float:
     """Two-sided: how often blocks that are dealt at random differ as much. NaN where there is no ratio."""
-    together = [*arm, *reference]
-    deals = np.tile(np.arange(len(together)) < len(arm), (RESAMPLES, 1))
+    together = Pool([*arm.blocks, *reference.blocks])
+    deals = np.tile(np.arange(len(together.blocks)) < len(arm.blocks), (RESAMPLES, 1))
     deals[1:] = rng.permuted(deals[1:], axis=1)  # the first is what was seen, so p is never 0
     weights = deals.astype(np.int64)
-    sides = (stats.pooled_percentiles(together, percent, dealt) for dealt in (weights, 1 - weights))
-    sizes = np.abs(_log_ratio(*sides))
+    sides = (together.percentiles(percent, dealt) for dealt in (weights, 1 - weights))
+    sizes = np.abs(log_ratio(*sides))
     return math.nan if math.isnan(sizes[0]) else float(np.mean(sizes >= sizes[0] - FLAT))
-
-
-def _whole(blocks: Sequence[Floats], percent: float) -> Floats:
-    return stats.pooled_percentiles(blocks, percent, np.ones((1, len(blocks)), dtype=np.int64))
-
-
-def _log_ratio(arm: Floats, reference: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.log(np.divide(arm, reference)), dtype=np.float64)

@@ -16,7 +16,6 @@ from harness.capacity.words import doubt
 from harness.numbers import three_digits
 from harness.plans import again
 from harness.report.advice import Advice
-from harness.verdicts import comparison
 
 WIDE = 0.2  # of the capacity, from one end of its interval to the other: more blocks are worth their time
 TIMES_AS_MANY = 2  # blocks, where that is so
@@ -89,7 +88,7 @@ def _doubts(rows: Mapping[str, Row]) -> Iterator[str]:
 
 
 def _is_better(row: Row) -> bool:
-    return row["verdict"] in comparison.FASTER
+    return row["verdict"] in stats.FASTER
 
 
 def _none(sure: Mapping[str, Row], reference: str) -> str:

@@ -20,8 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analysis import stats
+from harness.analysis.arrays import Floats
+from harness.analysis.percentiles import RESAMPLES, resamples
 from harness.analysis.slo import Objective
-from harness.analysis.stats import Effect, Floats
+from harness.analysis.stats import Effect
 
 NEAR = 0.3  # of ln rate: windows of the search that far from the middle still tell the slope
 BEYOND = 0.06  # of ln rate: an estimate so far beyond the rates tried is not one
@@ -291,7 +293,7 @@ def _draws(blocks: int, seed: int) -> Floats:
     """How often each block comes in each draw: the same in every arm of so many blocks."""
     if blocks < 2:
         return np.ones((1, blocks))
-    return stats.resamples(blocks, stats.RESAMPLES, np.random.default_rng(seed)).astype(np.float64)
+    return resamples(blocks, RESAMPLES, np.random.default_rng(seed)).astype(np.float64)
 
 
 def _ends(low_draws: Floats, high_draws: Floats, blocks: int, level: float) -> tuple[float, float]:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis import slo, stats, summaries
-from harness.analysis.slo import Bools, Objective
-from harness.analysis.stats import Floats
+from harness.analysis import slo, summaries
+from harness.analysis.arrays import Bools, Floats
+from harness.analysis.percentiles import percentile
+from harness.analysis.slo import Objective
 from harness.capacity.crossing import Window
 from harness.verdicts.admissible import Evidence
 from harness.wire.records import INVALID, MEASURE, PILOT_BLOCK, Sample, Trial
@@ -156,7 +157,7 @@ def _shown_latency(rows: pd.DataFrame, objectives: Sequence[Objective]) -> float
     if one.percent is None:
         return summaries.statistic(rows, summaries.LATENCY, "mean")
     ranked = rows["latency_ms"].where(rows["ok"], math.inf)
-    return stats.percentile(np.asarray(ranked, dtype=np.float64), one.percent)
+    return percentile(np.asarray(ranked, dtype=np.float64), one.percent)
 
 
 def as_windows(rows: pd.DataFrame, numbers: Sequence[int]) -> list[Window]:

@@ -117,9 +117,9 @@ def _pick(found: Comparison, metrics: list[str] | None, loads: list[str] | None)
 
 
 def _metrics() -> list[str]:
-    from harness.verdicts import comparison
+    from harness.verdicts.metrics import METRICS
 
-    return list(dict.fromkeys(metric.name for metric in comparison.METRICS))
+    return list(dict.fromkeys(metric.name for metric in METRICS))
 
 
 def _refuse_absent(flag: str, wanted: set[str], offered: Any, known: set[str]) -> None:
@@ -160,10 +160,10 @@ def _show(found: Comparison, *, as_json: bool, markdown: bool) -> None:
 
 def _judge(found: Comparison, floors: Floors | None, missing: list[str]) -> None:
     """Nothing, or the error that the exit code stands for."""
-    from harness.verdicts import comparison, gate
+    from harness.verdicts import gate, session_noise
     from harness.verdicts.compare_runs import NotComparable
 
-    if noisy := comparison.noisy(found.table):
+    if noisy := session_noise.noisy(found.table):
         raise NotComparable(noisy, stage=STAGE)
     if floors is None:
         return

@@ -13,15 +13,15 @@ from rich.text import Text
 
 from harness.evidence.studies.markdown import line, literal
 from harness.system.printable import one_line
-from harness.verdicts import comparison
+from harness.verdicts import comparison, metrics, session_noise
 
 
 def data(table: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:
     """JSON-able; what is not a finite number is null."""
-    rows = table.to_dict("records")
+    rows = table[comparison.COLUMNS].to_dict("records")
     return {
         "notes": list(notes),
-        "noisy": comparison.noisy(table),
+        "noisy": session_noise.noisy(table),
         "rows": [{str(name): _plain(value) for name, value in row.items()} for row in rows],
     }
 
@@ -42,7 +42,7 @@ def markdown(table: pd.DataFrame, notes: Sequence[str]) -> str:
         for row in table.to_dict("records")
     ]
     lines = [line(heading), "|" + " --- |" * len(heading), *map(line, rows)]
-    told = [f"_{literal(note)}_\n" for note in (comparison.noisy(table), *notes) if note]
+    told = [f"_{literal(note)}_\n" for note in (session_noise.noisy(table), *notes) if note]
     return "\n".join([*(f"- {literal(said)}" for said in _leading(table)), "", *lines, "", *told]).rstrip()
 
 
@@ -50,7 +50,7 @@ def render(table: pd.DataFrame, notes: Sequence[str]) -> Iterator[Text | Table]:
     """The notes; then of each arm the sentences it is judged by, and its rows as a table."""
     for note in notes:
         yield Text(one_line(note))
-    if noisy := comparison.noisy(table):
+    if noisy := session_noise.noisy(table):
         yield Text(noisy, style="bold yellow")
     for _, rows in table.groupby(["arm", "reference"], sort=False):
         yield Text()
@@ -69,7 +69,7 @@ def _leading(table: pd.DataFrame) -> list[str]:
 
 def _reasons(rows: pd.DataFrame) -> list[str]:
     """What a reader of the sentences and the table has to know beside them, once per load."""
-    told = " ".join([*_leading(rows), comparison.noisy(rows)])
+    told = " ".join([*_leading(rows), session_noise.noisy(rows)])
     weighty = rows[rows["primary"].astype(bool) | ~np.isfinite(rows["ratio"])]
     new = [row for row in weighty.to_dict("records") if row["reason"] not in told]
     return list(dict.fromkeys(f"At {row['load']}: {row['reason']}." for row in new))
@@ -98,11 +98,11 @@ def _plain(value: Any) -> Any:
 
 
 def _label(row: dict[Any, Any]) -> str:
-    return comparison.label(row["metric"], row["stat"])
+    return metrics.label(row["metric"], row["stat"])
 
 
 def _unit(row: dict[Any, Any]) -> str:
-    return comparison.unit(row["metric"])
+    return metrics.unit(row["metric"])
 
 
 def _bounds(row: dict[Any, Any]) -> str:

@@ -24,11 +24,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from harness.analysis import nominal, stats
-from harness.analysis.stats import Effect, Verdict
+from harness.analysis.stats import FASTER, SLOWER, Effect, Verdict
 from harness.report import ranking
 from harness.verdicts import best_arm
 from harness.verdicts.best_arm import Best
-from harness.verdicts.comparison import FASTER, SLOWER, Metric, Rules, Side
+from harness.verdicts.metrics import Metric, Rules
+from harness.verdicts.sides import Side
 
 MOST_FAILED = 0.01  # of an arm's requests, to be taken
 STALLED_PING_MS = 10.0  # a route without a model that takes longer, and …
@@ -286,10 +287,5 @@ def _io_that_waits(found: Inputs, arm: str, load: str, ping_ms: float) -> str:
 
 
 def _alone_ms(found: Inputs, arm: str, name: str) -> float:
-    """The arm's figure of the I/O for a lone user; else what was asked for."""
-    summary = found.tables.summary
-    known = summary[(summary["arm"] == arm) & (summary["concurrency"] == 1)].get(name, pd.Series(dtype=float))
-    if len(alone := known.dropna()):
-        return float(alone.iloc[0])
-    asked = found.side.trials.loc[found.side.trials["arm"] == arm, "io_nominal_ms"].dropna()
-    return float(asked.iloc[0]) if len(asked) else math.nan
+    asked_ms = found.side.trials.loc[found.side.trials["arm"] == arm, "io_nominal_ms"]
+    return nominal.alone_in(found.tables.summary, arm, asked_ms, name).ms

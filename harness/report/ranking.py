@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from harness.analysis import summaries
-from harness.analysis.stats import Verdict
+from harness.analysis.stats import DIFFERENT
 from harness.analysis.summaries import LATENCY, THROUGHPUT
 
 COLUMNS = [
@@ -48,7 +48,6 @@ COLUMNS = [
 ]
 LOADS = ("load", "lone_load", "own_load")  # the columns that name one
 REFERENCE = "reference"
-DIFFERENT = (Verdict.FASTER, Verdict.SLOWER)  # and, as verdicts begin, those of uncertain size
 
 # stretches of a request, and how people say that it spends more or less there
 PARTS = {
@@ -325,7 +324,7 @@ def _because(best: pd.Series[Any]) -> str:
     """A cause is named only of a difference."""
     if not best["because"]:
         return ""
-    differs = str(best["verdict"]).startswith(DIFFERENT)
+    differs = best["verdict"] in DIFFERENT
     return f"{', because' if differs else ':'} a request {best['because']}"
 
 

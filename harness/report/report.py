@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis import efficiency, machine, nominal, saturation, summaries
+from harness.analysis import efficiency, machine, nominal, saturation, staircase, summaries
 from harness.report import advice, choice, ranking, sweep
 from harness.report.charts import forest, io_distribution, published, split, sweep_chart, timeline
 from harness.results import store, written
-from harness.verdicts import admissible, best_arm, claims, comparison, same_work
+from harness.verdicts import admissible, best_arm, claims, claims_file, comparison, same_work, session_noise
 from harness.verdicts.admissible import Evidence
 from harness.verdicts.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED, WITHHELD
+from harness.verdicts.published import published_tables
 from harness.wire.records import FAILED, MEASURE, OK, PILOT_BLOCK, in_words
 
 NO_ADVICE = advice.Advice(())
@@ -75,7 +76,7 @@ class Report:
     excluded: dict[int, str]  # block → why it does not count
     derived: pd.DataFrame
     summary: pd.DataFrame
-    comparisons: pd.DataFrame  # comparison.COLUMNS
+    comparisons: pd.DataFrame  # comparison.COLUMNS, and LOST
     costs: pd.DataFrame  # machine.COST_COLUMNS
     limits: pd.DataFrame  # efficiency.COLUMNS; without rows where no limit was measured
     io: pd.DataFrame  # nominal.COLUMNS; without rows where there was no open load
@@ -145,7 +146,7 @@ def build(run: store.Run, reference: str | None = None) -> Report:
     )
     name = (run.record.get("plan") or {}).get("claims")
     if name is not None:
-        report = _judge(report, claims.load(name), found)
+        report = _judge(report, claims_file.load(name), found)
     inputs = _inputs(report, found)
     chosen = choice.choose(inputs)
     said = advice.advise(inputs, chosen)
@@ -184,7 +185,7 @@ def _inputs(report: Report, found: Evidence) -> choice.Inputs:
         reference=found.facts.reference,
         side=found.side,
         rules=found.facts.rules,
-        withheld=found.withheld or comparison.noisy(report.comparisons),
+        withheld=found.withheld or session_noise.noisy(report.comparisons),
     )
 
 
@@ -221,7 +222,7 @@ def _compare(found: Evidence) -> pd.DataFrame:
 
 def _machine(found: Evidence, comparisons: pd.DataFrame) -> str:
     """How quiet it was by its own readings, and by what the same code differed from itself."""
-    twin = comparison.twin_sentence(comparisons)
+    twin = session_noise.twin_sentence(comparisons)
     said = machine.sentence(found.run.trials, found.run.record, found.spoilt)
     return f"{said} {twin}." if twin else said
 
@@ -258,7 +259,7 @@ def write_into(folder: Path, report: Report) -> None:
     """
     written.write_text(folder, "advice.txt", "".join(f"{line}\n" for line in advice.told(report.said)))
     written.write_table(folder, "summary.csv", report.summary)
-    written.write_table(folder, "comparisons.csv", report.comparisons)
+    written.write_table(folder, "comparisons.csv", report.comparisons[comparison.COLUMNS])
     written.write_table(folder, "costs.csv", report.costs)
     if len(report.limits):
         written.write_table(folder, "limits.csv", report.limits)
@@ -294,7 +295,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "warnings": report.warnings,
         "excluded_blocks": {str(block): why for block, why in report.excluded.items()},
         "summary": _plain(report.summary),
-        "comparisons": _plain(report.comparisons),
+        "comparisons": _plain(report.comparisons[comparison.COLUMNS]),
         "costs": _plain(report.costs),
         "limits": _plain(report.limits),
         "io": _plain(report.io),
@@ -371,18 +372,18 @@ def _tally(verdicts: pd.DataFrame) -> str:
     return ", ".join(f"{found[kind]} {kind}" for kind in kinds if kind in found)
 
 
-def _judge(report: Report, published: claims.Claims, found: Evidence) -> Report:
+def _judge(report: Report, published: claims_file.Claims, found: Evidence) -> Report:
     evaluated = claims.evaluate(
         published,
         report.derived,
         report.trials,
         excluded=found.excluded,
         invalid=found.invalid | found.limited,
-        noisy=found.withheld or comparison.noisy(report.comparisons),
+        noisy=found.withheld or session_noise.noisy(report.comparisons),
     )
     return dataclasses.replace(
         report,
-        published=claims.published_tables(published, report.derived),
+        published=published_tables(published, report.derived),
         evaluated=evaluated,
         verdicts=claims.verdicts(evaluated),
     )
@@ -438,7 +439,7 @@ def _staircase(derived: pd.DataFrame) -> pd.DataFrame:
     """The law of T2 for the arms that run the model on the loop; alone there are no others to wait for."""
     inline = set(derived.loc[derived["strategy"] == "inline", "arm"].unique())
     arms = [arm for arm in derived["arm"].cat.categories if arm in inline]
-    laws = [summaries.staircase_summary(summaries.staircase(derived, arm)) for arm in arms]
+    laws = [staircase.summarise(staircase.table(derived, arm)) for arm in arms]
     laws = [law[law["concurrency"] > 1] for law in laws if len(law)]
     return pd.concat(laws, ignore_index=True) if laws else pd.DataFrame()
 
@@ -449,7 +450,7 @@ def _staircase(derived: pd.DataFrame) -> pd.DataFrame:
 def _warnings(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame) -> Iterator[str]:
     """What a reader has to know before believing the figures; the gravest first."""
     run = found.run
-    noisy = found.withheld or comparison.noisy(comparisons)
+    noisy = found.withheld or session_noise.noisy(comparisons)
     if noisy:
         yield noisy
     yield from run.warnings
@@ -467,7 +468,7 @@ def _warnings(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame)
     if saturated[admissible.TOLD :]:
         more = len(saturated) - admissible.TOLD
         yield f"{more} more arms and open loads are saturated, marked * in the table."
-    if doubt := comparison.twin_doubt(comparisons, found.facts.twin):
+    if doubt := session_noise.twin_doubt(comparisons, found.facts.twin):
         yield doubt
     yield from machine.late_generator(run.record)
     yield from machine.idle_offenders(run.record)

@@ -15,13 +15,15 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis import stats
+from harness.analysis.percentiles import FEWEST_REQUESTS, Pool
 from harness.analysis.stats import ALPHA, Effect, Verdict
 from harness.report import choice, ranking
 from harness.report.choice import Choice, Why
 from harness.report.ranking import ratio_words, users
 from harness.verdicts import best_arm, same_work
 from harness.verdicts.best_arm import LATENCIES, RATES
-from harness.verdicts.comparison import Metric, Rules, Side
+from harness.verdicts.metrics import Metric, Rules
+from harness.verdicts.sides import Side
 
 BEST, RIVAL, BEATEN, LEFT_OUT, WITHHELD = "best", "not told apart", "beaten", "left out", "withheld"
 STALLS = "holds the event loop"  # whatever its figure
@@ -295,10 +297,10 @@ def _middle(by_block: pd.Series[float]) -> tuple[float, float, float]:
     return effect.ratio, effect.low, effect.high
 
 
-def _p99(pool: stats.Pool) -> tuple[float, float, float]:
+def _p99(pool: Pool) -> tuple[float, float, float]:
     """Of the pooled requests; NaN where they are too few."""
     blocks = len(pool.blocks)
-    if sum(map(len, pool.blocks)) < stats.FEWEST_REQUESTS[99]:
+    if sum(map(len, pool.blocks)) < FEWEST_REQUESTS[99]:
         return math.nan, math.nan, math.nan
     low, high = stats.tail_interval(np.log(pool.resampled(99, 1)), blocks)
     return pool.whole(99), math.exp(low), math.exp(high)

@@ -9,7 +9,8 @@ import pandas as pd
 from harness.analysis import machine, summaries
 from harness.errors import UsageError
 from harness.results import store
-from harness.verdicts import comparison
+from harness.verdicts import comparison, metrics, session_noise
+from harness.verdicts.sides import Side
 from harness.wire.records import OK, PILOT_BLOCK
 
 TOLD = 3  # of many alike a warning names so many
@@ -21,7 +22,7 @@ class Evidence:
     """What of a run may be judged: the same for its comparisons, its claims and its figures."""
 
     run: store.Run
-    facts: comparison.Facts
+    facts: metrics.Facts
     derived: pd.DataFrame  # without pings and excluded blocks; arms in the plan's order
     spoilt: dict[int, str]  # block → which of the plan's criteria it broke, or that it was interrupted
     excluded: dict[int, str]  # those, unless no other is left: then all are shown, and verdicts withheld
@@ -30,9 +31,9 @@ class Evidence:
     limited: dict[tuple[str, str], str]  # (arm, load) → why its figures are bounds: the client can do no more
 
     @property
-    def side(self) -> comparison.Side:
+    def side(self) -> Side:
         """What of the run is compared."""
-        return comparison.Side(self.derived, self.run.trials, "", self.excluded, self.invalid, self.limited)
+        return Side(self.derived, self.run.trials, "", self.excluded, self.invalid, self.limited)
 
 
 def against(run: store.Run, reference: str) -> Evidence:
@@ -54,7 +55,7 @@ def against(run: store.Run, reference: str) -> Evidence:
     noisy = ""
     if twin is not None:
         rules, only = planned.facts.rules, {twin}
-        noisy = comparison.noisy(
+        noisy = session_noise.noisy(
             comparison.arms(
                 planned.side, reference=planned.facts.reference, twin=twin, rules=rules, only=only
             )
@@ -68,7 +69,7 @@ def against(run: store.Run, reference: str) -> Evidence:
             requests=run.requests[run.requests["arm"] != twin],
             trials=run.trials[run.trials["arm"] != twin],
         ),
-        facts=comparison.facts({**run.record, "plan": plan}),
+        facts=metrics.facts({**run.record, "plan": plan}),
         derived=kept.assign(arm=kept["arm"].cat.remove_unused_categories()),
         withheld=planned.withheld or noisy,
     )
@@ -76,7 +77,7 @@ def against(run: store.Run, reference: str) -> Evidence:
 
 def admit(run: store.Run) -> Evidence:
     """Leave out what the plan's criteria exclude or a kill interrupted; find where the client lagged."""
-    facts = comparison.facts(run.record)
+    facts = metrics.facts(run.record)
     broken = machine.excluded_blocks(run.trials, run.requests, facts.exclude)
     torn = _interrupted(run)
     spoilt = {

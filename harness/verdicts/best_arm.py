@@ -20,17 +20,15 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from harness.analysis import stats
+from harness.analysis.arrays import Floats
+from harness.analysis.percentiles import resamples
 from harness.analysis.stats import ALPHA, FEWEST_BLOCKS
-from harness.verdicts import comparison
-from harness.verdicts.comparison import Metric, Side
+from harness.verdicts.metrics import METRICS, Metric
+from harness.verdicts.sides import Side
 
-Floats = npt.NDArray[np.float64]
-
-LATENCIES, RATES = comparison.METRICS[:2]
+LATENCIES, RATES = METRICS[:2]
 
 _EXACT = 12  # blocks whose sign flips are all tried
 _RANDOM_FLIPS = 4096
@@ -103,7 +101,7 @@ def optimism(logs: pd.DataFrame) -> float:
     if blocks < 2:
         return 0.0
     values = values - values.mean(axis=1, keepdims=True)  # what all arms of a block share chooses none
-    weights = stats.resamples(blocks, _RESAMPLES, np.random.default_rng(1)) / blocks
+    weights = resamples(blocks, _RESAMPLES, np.random.default_rng(1)) / blocks
     chosen = (weights @ values).argmax(axis=1)
     there = np.einsum("rb,br->r", weights, values[:, chosen])
     # a resample varies less than new blocks would, by (n - 1) / n

@@ -1,6 +1,6 @@
 """Published claims as data, and what a run says of each: confirmed, refuted, inconclusive or not tested.
 
-`load` reads and validates a packaged file; everything else is pure. A check is a ratio with an interval over
+Pure. A check is a ratio with an interval over
 blocks: confirmed when the interval lies wholly inside the check's bounds, refuted when wholly outside, else
 inconclusive. Of several combinations ("always") every one must be confirmed, each at the 95 % level, or one
 refuted at a level that allows for their number. A noisy session withholds every verdict.
@@ -10,29 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from pydantic import (
-    AfterValidator,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
 
 from harness.analysis import stats, summaries
-from harness.errors import UsageError
-from harness.system import packaged, toml
-from harness.wire.options import Frozen, explain
+from harness.analysis.percentiles import FEWEST_REQUESTS, Pool
+from harness.verdicts.claims_file import TAILS, Check, Claim, Claims, Reference
 from harness.wire.records import OK
-
-Floats = npt.NDArray[np.float64]
 
 CONFIRMED = "confirmed"
 REFUTED = "refuted"
@@ -40,7 +27,6 @@ INCONCLUSIVE = "inconclusive"
 NOT_TESTED = "not tested"
 WITHHELD = "withheld"
 
-TAILS = frozenset(summaries.STATS) - {"mean", "median", "p50"}  # read off the pooled blocks
 DRIFTS = "the ratio drifts over the blocks, so its interval is too narrow"
 
 CHECK_COLUMNS = [
@@ -66,160 +52,13 @@ CHECK_COLUMNS = [
 VERDICT_COLUMNS = ["claim", "text", "stated", "verdict", "checks", "condition", "note"]
 
 
-# -- the file ------------------------------------------------------------------------------------------
-
-
-def _known_metric(name: str) -> str:
-    return _one_of(name, summaries.BLOCK_METRICS)
-
-
-def _known_stat(name: str) -> str:
-    return _one_of(name, summaries.STATS)
-
-
-def _one_of(name: str, known: Iterable[str]) -> str:
-    if name not in known:
-        raise ValueError(f"'{name}' is none of {', '.join(known)}")
-    return name
-
-
-Metric = Annotated[str, AfterValidator(_known_metric)]
-Stat = Annotated[str, AfterValidator(_known_stat)]
-Arms = Annotated[tuple[str, ...], Field(min_length=1)]
-Concurrencies = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-Milliseconds = Annotated[tuple[float, ...], Field(min_length=1)]
-
-
-class Lone(Frozen):
-    """Where the model and the I/O are alone: in this table of the print, in this arm and load here."""
-
-    table: str
-    arm: str
-    concurrency: PositiveInt
-
-
-class Table(Frozen):
-    """A printed table: its figures in order, and the arms that repeat it here."""
-
-    id: str
-    strategy: str  # as the article names it
-    load: str  # what the article says of the load
-    arms: Arms
-    concurrency: PositiveInt  # at which ours is shown
-    model_ms: Milliseconds
-    io_ms: Milliseconds
-    gap_before_last: bool = False  # the print skips rows there
-    find_load: bool = False  # ask at which concurrency the printed Model is met here
-    note: str = ""
-
-
-class Reference(Frozen):
-    """What a check divides by. What is left out is taken from the check itself."""
-
-    metric: Metric | None = None
-    stat: Stat | None = None
-    arms: Arms | None = None
-    concurrencies: Concurrencies | None = None  # left out: at equal concurrency
-
-
-class Check(Frozen):
-    """Bounds on a figure, or on its ratio to another, that must hold for every combination."""
-
-    name: str
-    metric: Metric
-    stat: Stat = "median"
-    arms: Arms
-    concurrencies: Concurrencies
-    versus: Reference | None = None
-    at_least: PositiveFloat | None = None
-    at_most: PositiveFloat | None = None
-    published: float | None = None  # the article's figure for the same thing
-    decides: bool = True  # or only shown beside the verdict
-    condition: str  # under which the verdict is meant
-
-    @model_validator(mode="after")
-    def _is_bounded(self) -> Check:
-        if self.at_least is None and self.at_most is None:
-            raise ValueError("a check needs at_least or at_most")
-        return self
-
-    @model_validator(mode="after")
-    def _compares_a_tail_with_a_percentile(self) -> Check:
-        versus = self.versus or Reference()
-        tails = {self.stat, versus.stat or self.stat} & TAILS
-        if tails and summaries.THROUGHPUT in (self.metric, versus.metric):
-            raise ValueError(f"throughput has one figure a trial, so it has no {min(tails)}")
-        if tails and "mean" in (self.stat, versus.stat):
-            raise ValueError(f"{min(tails)} is compared with a percentile, not with a mean")
-        return self
-
-
-class Claim(Frozen):
-    """What somebody published, in our words, and how it is judged."""
-
-    id: str
-    text: str
-    stated: str  # the published number, as stated
-    checks: Annotated[tuple[Check, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _is_decidable(self) -> Claim:
-        if not any(check.decides for check in self.checks):
-            raise ValueError("no check decides this claim")
-        return self
-
-
-class Claims(Frozen):
-    """A whole file of `harness/data/claims`."""
-
-    source: str
-    law: str  # only loads of this arrival law are judged
-    lone: Lone
-    tables: Annotated[tuple[Table, ...], Field(min_length=1)]
-    claims: Annotated[tuple[Claim, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _has_unique_ids(self) -> Claims:
-        for ids in ([claim.id for claim in self.claims], [table.id for table in self.tables]):
-            if len(set(ids)) < len(ids):
-                raise ValueError(f"an id is used twice: {', '.join(ids)}")
-        return self
-
-    @model_validator(mode="after")
-    def _has_its_lone_table(self) -> Claims:
-        if self.lone.table not in [table.id for table in self.tables]:
-            raise ValueError(f"lone.table: there is no table '{self.lone.table}'")
-        return self
-
-    @property
-    def lone_table(self) -> Table:
-        """The printed table of a single call."""
-        return next(table for table in self.tables if table.id == self.lone.table)
-
-
-def load(name: str) -> Claims:
-    """The packaged claims file of this name; UsageError when there is none or a key in it is wrong."""
-    return parse(packaged.read(name), origin=f"{name}.toml")
-
-
-def parse(text: str, *, origin: str) -> Claims:
-    """Claims from TOML; UsageError names `origin` and the key that is wrong."""
-    try:
-        return Claims.model_validate(toml.parse(text, origin, "claims"))
-    except ValidationError as error:
-        raise UsageError(f"{origin}: {explain(error)}", stage="claims") from error
-
-
-# -- the verdicts --------------------------------------------------------------------------------------
-
-
 class _Cells:
     """The requests of a run by arm and concurrency: found once, and what is read of them kept."""
 
     def __init__(self, derived: pd.DataFrame) -> None:
         self._cells = summaries.Cells(derived, ("arm", "concurrency"))
         self._per_block: dict[_Figure, pd.Series[float]] = {}
-        self._pools: dict[tuple[str, int, str, tuple[int, ...]], stats.Pool] = {}
+        self._pools: dict[tuple[str, int, str, tuple[int, ...]], Pool] = {}
 
     def per_block(self, figure: _Figure) -> pd.Series[float]:
         """In block order."""
@@ -230,18 +69,12 @@ class _Cells:
             self._per_block[figure] = found.sort_index()
         return self._per_block[figure]
 
-    def pool(self, figure: _Figure, blocks: Iterable[int]) -> stats.Pool:
+    def pool(self, figure: _Figure, blocks: Iterable[int]) -> Pool:
         """What a percentile of these blocks is taken of; a failure is an infinite latency."""
         key = (figure.arm, figure.concurrency, figure.metric, tuple(blocks))
         if key not in self._pools:
             rows = summaries.measured(self._of(figure))
-            rows = rows[rows["trial_state"] == OK]
-            failure = math.inf if figure.metric == summaries.LATENCY else math.nan
-            values = rows[figure.metric].where(rows["ok"], failure).dropna()
-            by_block = values.groupby(rows["block"])
-            self._pools[key] = stats.Pool(
-                [np.asarray(by_block.get_group(block), dtype=np.float64) for block in key[-1]]
-            )
+            self._pools[key] = summaries.pool(rows[rows["trial_state"] == OK], figure.metric, key[-1])
         return self._pools[key]
 
     def _of(self, figure: _Figure) -> pd.DataFrame:
@@ -290,9 +123,9 @@ class _Combination:
         """Its ratio over blocks: of the blocks' own figures, or where a tail takes part of pooled ones."""
         values = self.per_block(cells)
         if not self.has_tail:
-            return stats.effect(_log(values), level=level)
+            return stats.effect(stats.log_ratio(values), level=level)
         sides = [(cells.pool(figure, values.index), figure.percent) for figure in self.figures()]
-        return blocks_ratio(*sides, level=level)
+        return stats.percentiles_ratio(*sides, level=level)
 
     @property
     def has_tail(self) -> bool:
@@ -304,7 +137,7 @@ class _Combination:
             return ""
         blocks = self.per_block(cells).index
         for figure in self.figures():
-            needed = stats.FEWEST_REQUESTS[int(figure.percent)]
+            needed = FEWEST_REQUESTS[int(figure.percent)]
             there = sum(map(len, cells.pool(figure, blocks).blocks))
             if there < needed:
                 return f"{figure}: {figure.stat} needs {needed} requests, there are {there}"
@@ -315,46 +148,6 @@ class _Combination:
             return str(self.figure)
         other = "" if self.over.metric == self.figure.metric else f" ({self.over.metric})"
         return f"{self.figure} / {self.over}{other}"
-
-
-Side = tuple[
-    Sequence[Floats] | stats.Pool, float
-]  # values block by block, and the percentile to be taken of them
-
-
-def blocks_ratio(side: Side, over: Side | None = None, *, level: float = stats.LEVEL) -> stats.Effect:
-    """Ratio of two percentiles of the pooled blocks, not always the same one; `over` left out: of one alone.
-
-    With equal percentiles it is `stats.tail_effect`: the interval comes from resampling blocks, both sides'
-    together, and p, lag1 and drifts are of the blocks' own figures.
-    """
-    sides = [
-        (values if isinstance(values, stats.Pool) else stats.Pool(values), percent)
-        for values, percent in ([side] if over is None else [side, over])
-    ]
-    blocks = len(sides[0][0].blocks)
-    own = stats.effect(_log_ratio([pool.own(percent) for pool, percent in sides]), level=level)
-    if blocks < 2:
-        return own
-    draws = _log_ratio([pool.resampled(percent, 1) for pool, percent in sides])
-    low, high = np.exp(stats.tail_interval(draws, blocks, level=level))
-    low_90, high_90 = np.exp(stats.tail_interval(draws, blocks, level=stats.TOST_LEVEL))
-    return dataclasses.replace(
-        own,
-        ratio=float(np.exp(_log_ratio([pool.whole(percent) for pool, percent in sides]))),
-        low=float(low),
-        high=float(high),
-        low_90=float(low_90),
-        high_90=float(high_90),
-        spread=float(draws.std(ddof=1) * math.sqrt(blocks)) if np.isfinite(draws).all() else math.nan,
-    )
-
-
-def _log_ratio(sides: Sequence[npt.ArrayLike]) -> Floats:
-    """ln of the first over the second, or of the first alone."""
-    logs = [_log(side) for side in sides]
-    with np.errstate(invalid="ignore"):
-        return logs[0] if len(logs) == 1 else np.asarray(logs[0] - logs[1], dtype=np.float64)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -416,10 +209,10 @@ def evaluate(
     do not count; what needs an `invalid` arm and load is not tested. `noisy` says why this session decides
     nothing: then every verdict is withheld, the figures are not.
     """
-    judged = _under(claims.law, derived)
+    judged = summaries.under(claims.law, derived)
     if excluded:
         judged = judged[~judged["block"].isin(list(excluded))]
-    evidence = _Evidence(_Cells(judged), _under(claims.law, trials), claims.law, invalid)
+    evidence = _Evidence(_Cells(judged), summaries.under(claims.law, trials), claims.law, invalid)
     rows = [
         _check_row(claim, check, _weakest(check, evidence))
         for claim in claims.claims
@@ -437,12 +230,6 @@ def verdicts(evaluated: pd.DataFrame) -> pd.DataFrame:
     deciding = evaluated[evaluated["decides"]]
     rows = [_verdict_row(checks) for _, checks in deciding.groupby("claim", sort=False)]
     return pd.DataFrame(rows, columns=VERDICT_COLUMNS)
-
-
-def _under(law: str, frame: pd.DataFrame) -> pd.DataFrame:
-    every = list(frame["load"].unique())
-    loads = [load for load in every if str(load).startswith(f"{law}(")]
-    return frame if loads == every else frame[frame["load"].isin(loads)]
 
 
 def _check_row(claim: Claim, check: Check, outcome: _Outcome) -> dict[str, object]:
@@ -569,120 +356,13 @@ def _room(check: Check, outcome: _Outcome) -> tuple[float, ...]:
 
 def _margin(check: Check, ratio: float) -> float:
     """How far inside its bounds a ratio lies, in logs; negative outside. NaN of NaN."""
-    log = float(_log(ratio))
+    log = float(stats.log_ratio(ratio))
     above = math.inf if check.at_least is None else log - math.log(check.at_least)
     below = math.inf if check.at_most is None else math.log(check.at_most) - log
     return float(np.minimum(above, below))
-
-
-def _log(values: npt.ArrayLike) -> Floats:
-    with np.errstate(divide="ignore"):
-        return np.log(np.asarray(values, dtype=np.float64))
 
 
 def _bounds(check: Check) -> str:
     if check.at_most is None:
         return f"≥ {check.at_least:g}"
     return f"≤ {check.at_most:g}" if check.at_least is None else f"{check.at_least:g} to {check.at_most:g}"
-
-
-# -- the printed tables, beside ours -------------------------------------------------------------------
-
-
-def published_tables(claims: Claims, derived: pd.DataFrame) -> pd.DataFrame:
-    """One row per printed table and arm that repeats it: the print, ours (pooled over blocks), the split.
-
-    `published_model` and `published_io` are the print as text, `…_ms` the same figures as lists.
-    Model is the route's view, and split into queue, in_worker and resume (medians). A *_ratio is against the
-    model or the I/O alone: table T1's there, the lone arm's model and the arm's own I/O at c = 1 here.
-    met_at, for tables that ask for it: at which concurrency the printed model ratio is met on this machine.
-    """
-    judged = _Printed(_under(claims.law, derived))
-    rows = [_table_row(claims, table, arm, judged) for table in claims.tables for arm in table.arms]
-    return pd.DataFrame(rows)
-
-
-class _Printed:
-    """The measured rows of each arm and concurrency, with what the article prints."""
-
-    def __init__(self, derived: pd.DataFrame) -> None:
-        self._cells = summaries.Cells(derived, ("arm", "concurrency"))
-
-    def concurrencies(self, arm: str) -> list[int]:
-        return sorted(int(concurrency) for other, concurrency in self._cells if other == arm)
-
-    def select(self, arm: str, concurrency: int) -> pd.DataFrame:
-        names = ["phase", "ok", "route_model_ms", "queue_ms", "model_ms", "resume_ms", "io_ms"]
-        return summaries.measured(self._cells.select((arm, concurrency), names))
-
-
-def _table_row(claims: Claims, table: Table, arm: str, derived: _Printed) -> dict[str, object]:
-    printed_ratio = float(np.median(table.model_ms) / np.median(claims.lone_table.model_ms))
-    ratios = _model_ratios(derived, arm, claims.lone)
-    met_at = str(summaries.matching_concurrency(ratios, printed_ratio)) if table.find_load else ""
-    return {
-        **_printed(table),
-        "published_model_ratio": printed_ratio,
-        "published_io_ratio": float(np.median(table.io_ms) / np.median(claims.lone_table.io_ms)),
-        **_ours(table, arm, claims.lone, derived),
-        "model_ratio": ratios.get(table.concurrency, math.nan),
-        "met_at": met_at,
-    }
-
-
-def _printed(table: Table) -> dict[str, object]:
-    return {
-        "table": table.id,
-        "strategy": table.strategy,
-        "load_text": table.load,
-        "published_model": _as_printed(table.model_ms, table.gap_before_last),
-        "published_model_ms": list(table.model_ms),
-        "published_model_p50_ms": float(np.median(table.model_ms)),
-        "published_io": _as_printed(table.io_ms, table.gap_before_last),
-        "published_io_ms": list(table.io_ms),
-        "published_io_p50_ms": float(np.median(table.io_ms)),
-    }
-
-
-def _as_printed(figures: tuple[float, ...], gap_before_last: bool) -> str:
-    texts = [f"{figure:g}" for figure in figures]
-    return " ".join([*texts[:-1], "…", texts[-1]] if gap_before_last else texts)
-
-
-def _ours(table: Table, arm: str, lone: Lone, derived: _Printed) -> dict[str, object]:
-    rows = derived.select(arm, table.concurrency)
-    io_alone = _median(derived.select(arm, lone.concurrency), "io_ms")
-    return {
-        "arm": arm,
-        "concurrency": table.concurrency,
-        "requests": len(rows),
-        **_middle(rows, "route_model_ms", "model"),
-        "queue_p50_ms": _median(rows, "queue_ms"),
-        "in_worker_p50_ms": _median(rows, "model_ms"),
-        "resume_p50_ms": _median(rows, "resume_ms"),
-        **_middle(rows, "io_ms", "io"),
-        "io_ratio": _ratio(_median(rows, "io_ms"), io_alone),
-        "note": table.note if len(rows) else f"{arm} was not run at c = {table.concurrency}",
-    }
-
-
-def _model_ratios(derived: _Printed, arm: str, lone: Lone) -> dict[int, float]:
-    """Concurrency → the route's Model over the lone model, for every load of this arm."""
-    alone = _median(derived.select(lone.arm, lone.concurrency), "model_ms")
-    return {
-        c: _ratio(_median(derived.select(arm, c), "route_model_ms"), alone)
-        for c in derived.concurrencies(arm)
-    }
-
-
-def _middle(rows: pd.DataFrame, metric: str, name: str) -> dict[str, float]:
-    percents = (50, 5, 95)
-    return {f"{name}_p{p}_ms": summaries.pooled_percentile(rows, metric, p) for p in percents}
-
-
-def _median(rows: pd.DataFrame, metric: str) -> float:
-    return summaries.pooled_percentile(rows, metric, 50)
-
-
-def _ratio(figure: float, alone: float) -> float:
-    return figure / alone if alone else math.nan  # a synthetic workload may well have no I/O at all

@@ -11,9 +11,10 @@ import pandas as pd
 from harness import environment
 from harness.errors import HarnessError, UsageError
 from harness.results import store
-from harness.verdicts import admissible, comparison, same_work
+from harness.verdicts import admissible, comparison, same_work, session_noise
 from harness.verdicts.admissible import Evidence
-from harness.verdicts.comparison import Facts, Rules, Side
+from harness.verdicts.metrics import Facts, Rules
+from harness.verdicts.sides import Side
 from harness.wire.records import PILOT_BLOCK
 
 STAGE = "compare"
@@ -125,7 +126,7 @@ def _all_pairs(run: _Run, *, force: bool) -> Comparison:
         missing += [
             f"{name} is not compared with {reference}: it does other work ({w})." for name, w in apart.items()
         ]
-        tables.append(_arms(run, reference, only=only, withheld=comparison.noisy(twins)))
+        tables.append(_arms(run, reference, only=only, withheld=session_noise.noisy(twins)))
     tables = [table for table in tables if len(table)]
     if not tables:
         raise NotComparable(f"{run.folder} has no two arms that do the same work.", stage=STAGE)
@@ -145,7 +146,7 @@ def _two_arms(run: _Run, reference: str | None, arm: str | None, *, force: bool)
     _refuse_unknown(run, reference, arm)
     _refuse_other_work(run, reference, run, arm, force=force)
     twins = _twins(run)
-    table = _arms(run, reference, only={arm}, withheld=comparison.noisy(twins))
+    table = _arms(run, reference, only={arm}, withheld=session_noise.noisy(twins))
     return Comparison(table, run.facts.rules, _known(run, twins), [])
 
 
@@ -162,7 +163,7 @@ def _two_runs(old: _Run, old_arm: str | None, new: _Run, new_arm: str | None, *,
         pairs=pairs,
         rules=old.facts.rules,
         withheld=next(
-            filter(None, [old.found.withheld, new.found.withheld, *map(comparison.noisy, twins)]), ""
+            filter(None, [old.found.withheld, new.found.withheld, *map(session_noise.noisy, twins)]), ""
         ),
     )
     if table.empty:
@@ -285,8 +286,8 @@ def _excluded(run: _Run) -> list[str]:
 
 
 def _twin(run: _Run, table: pd.DataFrame) -> list[str]:
-    said = comparison.twin_sentence(table)
-    doubt = comparison.twin_doubt(table, run.facts.twin)
+    said = session_noise.twin_sentence(table)
+    doubt = session_noise.twin_doubt(table, run.facts.twin)
     told = [f"{said[0].lower()}{said[1:]}."] if said else []
     return [f"{run.folder.name}: {one}" for one in [*told, *([doubt] if doubt else [])]]
 

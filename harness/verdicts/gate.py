@@ -16,7 +16,8 @@ import pandas as pd
 
 from harness.analysis.stats import ALPHA, FEWEST_BLOCKS, Verdict
 from harness.analysis.summaries import THROUGHPUT
-from harness.verdicts.comparison import LOST, Rules, label
+from harness.verdicts.comparison import LOST
+from harness.verdicts.metrics import Rules, label
 
 WITHHELD = (Verdict.INVALID, Verdict.NOISY, Verdict.CLIENT_LIMITED)  # a level that is none passes no gate
 
@@ -67,7 +68,7 @@ def _fails(row: dict[Any, Any], floors: Floors, rules: Rules) -> bool:
 def _doubt(row: dict[Any, Any]) -> str:
     where = f"{row['arm']} at {row['load']}, {label(row['metric'], row['stat'])}"
     withheld = row["verdict"] in WITHHELD
-    if withheld or LOST in row["reason"] or not 0 < row["ratio"] < math.inf:
+    if withheld or row[LOST] or not 0 < row["ratio"] < math.inf:
         return f"{where}: {row['reason'] or row['why'] or row['verdict']}"
     if row["blocks"] < FEWEST_BLOCKS:
         return f"{where}: only {row['blocks']} blocks, and a verdict takes {FEWEST_BLOCKS}"

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.analysis import stats
-from harness.analysis.stats import Effect, Floats, Verdict
+from harness.analysis.arrays import Floats
+from harness.analysis.stats import Effect, Verdict
 
 LOG_RATIOS = [0.11, 0.02, 0.08, -0.03, 0.05, 0.09, 0.01, 0.07]
 
@@ -283,52 +284,6 @@ def test_an_interval_that_is_narrow_already_or_has_no_spread_has_no_forecast() -
     assert stats.blocks_for_width(known(0.9, 1.1, spread=0.001), 0.05) == (0, 0)
     assert stats.blocks_for_width(stats.effect([0.1]), 0.05) == (0, 0)
     assert stats.blocks_for_width(stats.effect([0.1, math.inf] * 6), 0.05) == (0, 0)
-
-
-# -- percentiles
-
-
-@pytest.mark.parametrize("size", [1, 2, 7, 100, 101])
-@pytest.mark.parametrize("percent", [0, 5, 50, 95, 99, 100])
-def test_a_percentile_is_numpys_linear_one(size: int, percent: float) -> None:
-    values = normal(size, seed=size)
-    assert stats.percentile(values, percent) == pytest.approx(float(np.percentile(values, percent)), rel=1e-9)
-
-
-def test_failures_rank_above_every_success() -> None:
-    values = np.array([*range(1, 100), math.inf], dtype=float)
-    assert stats.percentile(values, 95) == pytest.approx(95.05)
-    assert stats.percentile(values, 99) == math.inf
-    assert stats.percentile(np.full(5, math.inf), 99) == math.inf
-    assert math.isnan(stats.percentile(np.array([]), 99))
-
-
-def test_a_pool_reads_the_very_same_place_as_a_percentile() -> None:
-    for size in (7, 64, 101, 662):
-        values = normal(size, seed=size)
-        for percent in (5, 50, 90, 95, 99, 99.9):
-            pooled = stats.Pool(np.array_split(values, 3)).whole(percent)
-            assert pooled == stats.percentile(values, percent)
-            assert pooled == stats.percentile_of_sorted(np.sort(values), percent)
-
-
-def test_pooled_percentiles_are_those_of_the_blocks_written_out() -> None:
-    blocks = [normal(size, seed=size) for size in (3, 10, 1, 7)]
-    weights = np.random.default_rng(1).integers(0, 4, (200, 4))
-    weights[0] = 0
-    found = stats.pooled_percentiles(blocks, 90, weights)
-    assert math.isnan(found[0])
-    for row, value in zip(weights[1:], found[1:], strict=True):
-        pool = np.concatenate([np.tile(block, times) for block, times in zip(blocks, row, strict=True)])
-        expected = math.nan if pool.size == 0 else float(np.percentile(pool, 90))
-        assert value == pytest.approx(expected, rel=1e-9, nan_ok=True)
-
-
-def test_resamples_draw_as_many_blocks_as_there_are_and_each_alike() -> None:
-    drawn = stats.resamples(8, 4000, np.random.default_rng(1))
-    assert set(drawn.sum(axis=1)) == {8}
-    assert drawn.mean(axis=0) == pytest.approx(np.ones(8), abs=0.06)
-    assert drawn.var() == pytest.approx(7 / 8, abs=0.03)
 
 
 # -- tails

@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 from running import Fire, loading, measured
 
-from harness.analysis import stats, summaries
+from harness.analysis import summaries
+from harness.analysis.percentiles import percentile
 from harness.wire.arrivals import closed, parse
 from harness.wire.records import OK, Identity, Outcome, Sample, Trial, to_rows
 from tests.client.test_load import Answer, Arrival, KnownServer, after, answering, reply
@@ -145,7 +146,7 @@ def test_the_pooled_p99_and_p99_9_are_those_of_the_answers_that_were_given(slow:
     slowest = np.sort(np.concatenate(truth))[-8:]
     assert len(values) == 700
     for percent in (99, 99.9):
-        shown = stats.percentile(values, percent)
+        shown = percentile(values, percent)
         assert shown == pytest.approx(float(np.percentile(values, percent)), rel=1e-9)
         assert slowest[0] <= shown <= slowest[-1] + 500  # a busy machine answers late, never early
     reported = summary_of(f"constant({RATE})", *slow.outcomes)["latency_p99_ms"]
@@ -208,7 +209,7 @@ def test_a_timeout_ranks_above_every_success(silent: tuple[Outcome, int]) -> Non
     row = summary_of("constant(200)", silent[0])
     assert row["failed"] >= 700 // SILENT_EVERY
     assert row["latency_p99_ms"] == math.inf
-    assert stats.percentile(np.asarray(latencies_ms(silent[0])), 99.9) == math.inf
+    assert percentile(np.asarray(latencies_ms(silent[0])), 99.9) == math.inf
     assert row["latency_p90_ms"] < math.inf
     assert row["latency_mean_ms"] < TIMEOUT_S * 1e3  # of the answered ones, with the failures beside it
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from conftest import Here, wait_for
 
-from harness.analysis import summaries
+from harness.analysis.percentiles import percentile
 from harness.errors import HarnessError
 from harness.evidence.check import Bench, Check, Result, carry_out, numbers, quick, recount
 from harness.evidence.check.lindley import step_errors_ms
@@ -122,7 +122,7 @@ def test_a_pool_that_is_a_little_off_is_found_beside_a_percentile_that_is_right(
     def off(values: Any, percent: float) -> float:
         return numbers.pooled(values, percent) * (1 + 1e-8)
 
-    assert not numbers.quantiles(summaries.percentile, off).passed
+    assert not numbers.quantiles(percentile, off).passed
 
 
 def one_rank_off(values: Any, percent: float) -> float:
@@ -135,8 +135,8 @@ def one_rank_off(values: Any, percent: float) -> float:
     [
         one_rank_off,
         lambda values, percent: float(np.sort(values)[int((len(values) - 1) * percent / 100)]),
-        lambda values, percent: summaries.percentile(values[np.isfinite(values)], percent),
-        lambda values, percent: summaries.percentile(values, percent) * (1 + 1e-8),
+        lambda values, percent: percentile(values[np.isfinite(values)], percent),
+        lambda values, percent: percentile(values, percent) * (1 + 1e-8),
     ],
     ids=["one rank off", "not interpolated", "failures left out", "inexact"],
 )

@@ -20,7 +20,7 @@ import psutil
 import pytest
 from conftest import wait_for
 
-from harness.analysis import stats
+from harness.analysis.percentiles import percentile
 from harness.evidence.check import Bench, freeze, full, quick
 from harness.evidence.check.freeze import Seen
 from harness.wire.options import LoadOptions
@@ -59,10 +59,10 @@ def seen(open_ms: list[float], utilisation: float, **changes: Any) -> Seen:
 @pytest.mark.parametrize("utilisation", [0.1, 0.3, 0.5, 0.53, 0.7, 0.9])
 def test_the_formula_is_what_a_simulated_queue_does(utilisation: float) -> None:
     latencies = np.asarray(frozen_queue_ms(utilisation))
-    assert stats.percentile(latencies, 50) == pytest.approx(BASE_MS)
+    assert percentile(latencies, 50) == pytest.approx(BASE_MS)
     theory = freeze.theory_p99_ms(BASE_MS, utilisation, 1.0, 30.0)
     assert theory == pytest.approx(BASE_MS + 1e3 * (1 - 0.3 * (1 - utilisation)))
-    assert stats.percentile(latencies, 99) == pytest.approx(theory, rel=0.02)  # an arrival every 20 ms
+    assert percentile(latencies, 99) == pytest.approx(theory, rel=0.02)  # an arrival every 20 ms
     assert freeze.judge(seen(list(latencies), utilisation)).passed
 
 

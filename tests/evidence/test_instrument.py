@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import running
 
-from harness.analysis import summaries
+from harness.analysis import staircase, summaries
 from harness.run.load_generator import Loader
 from harness.run.supervisor import Supervisor
 from harness.wire.options import Inject, LoadOptions, ServerOptions
@@ -147,7 +147,7 @@ def test_the_mean_queue_of_one_worker_is_seven_services_less_what_runs_beside_it
 
 def test_inline_a_requests_io_takes_as_long_as_the_loop_is_given_to_others(run: Run) -> None:
     """The law of the article's table T2, request by request."""
-    table = summaries.staircase(run.derived, "inline")
+    table = staircase.table(run.derived, "inline")
     assert len(table) == REQUESTS["inline"]
     assert (table["error"].abs() <= 0.2).mean() >= 0.9
     assert abs(table["error"].median()) <= 0.1
@@ -157,7 +157,7 @@ def test_inline_a_requests_io_takes_as_long_as_the_loop_is_given_to_others(run: 
 def test_the_staircase_law_is_not_true_of_any_table(run: Run) -> None:
     """The check above can fail: times of others shifted by half a model, and it does."""
     shifted = run.derived.assign(model_ms=run.derived["model_ms"] * 0.5)
-    table = summaries.staircase(shifted, "inline")
+    table = staircase.table(shifted, "inline")
     assert (table["error"].abs() <= 0.2).mean() < 0.5
 
 

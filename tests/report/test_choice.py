@@ -18,8 +18,9 @@ from harness.analysis import stats
 from harness.analysis.stats import Verdict
 from harness.report import advice, choice, ranking, report
 from harness.report.choice import Choice, Inputs, Why
-from harness.verdicts import best_arm, comparison
-from harness.verdicts.comparison import Metric, Rules, Side
+from harness.verdicts import best_arm, session_noise
+from harness.verdicts.metrics import Metric, Rules
+from harness.verdicts.sides import Side
 from tests.report.test_report import closed
 
 LOADS = {"closed(1)": 1, "closed(8)": 8}
@@ -39,7 +40,7 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """As `comparison.Side.cell` gives it, as far as a choice looks at it."""
+    """As `Side.cell` gives it, as far as a choice looks at it."""
 
     by_rate: pd.Series[float]
     users: int
@@ -174,9 +175,9 @@ def _agrees(arms: Mapping[str, Arm], found: Inputs, chosen: Choice, said: advice
     rows = found.tables.comparisons
     here = rows[(rows["load"] == "closed(8)") & (rows["metric"] == "throughput_per_s")].set_index("arm")
     if take != "arm-0" and "arm-0" in free:
-        assert here.loc[take, "verdict"] not in comparison.SLOWER
+        assert here.loc[take, "verdict"] not in stats.SLOWER
     if take == "arm-0":
-        assert not any(here.loc[arm, "verdict"] in comparison.FASTER for arm in free if arm != take)
+        assert not any(here.loc[arm, "verdict"] in stats.FASTER for arm in free if arm != take)
     elif "arm-0" in sound:
         _ratio_is_told_once(here.loc[take], said, ranking.rank(found.tables, {}, "arm-0"), take)
 
@@ -270,7 +271,7 @@ def test_the_comparisons_ratio_is_the_same() -> None:
     built = report.build(closed(world))
     rates = built.comparisons[built.comparisons["metric"] == "throughput_per_s"]
     assert built.said.ratio == pytest.approx(float(rates["ratio"].iloc[0]), rel=1e-12)
-    assert comparison.noisy(built.comparisons) == ""
+    assert session_noise.noisy(built.comparisons) == ""
 
 
 # -- what a reviewer found -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from harness.report.charts import forest
 from harness.verdicts import claims
-from tests.verdicts.test_claims import ARTICLE, EVERY_BLOCK, TRUE_WORLD, checks, false_in
+from tests.article_world import ARTICLE, EVERY_BLOCK, TRUE_WORLD, checks, false_in
 
 pytestmark = pytest.mark.integration  # drawing takes long
 

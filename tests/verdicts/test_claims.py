@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.resources
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,47 +11,10 @@ import pytest
 import scipy.stats
 
 from harness.analysis import stats, summaries
-from harness.errors import UsageError
 from harness.verdicts import claims
 from tests import made_up
+from tests.article_world import ARTICLE, EVERY_BLOCK, FALSE, TRUE_WORLD, checks, false_in
 from tests.made_up import Place, Point
-
-ARTICLE = claims.load("article")
-TEXT = (importlib.resources.files("harness") / "data/claims/article.toml").read_text(encoding="utf-8")
-
-# a machine on which everything the article says is so
-TRUE_WORLD: dict[Place, Point] = {
-    ("inline", 1): Point(),
-    ("inline", 2): Point(io_ms=11.0),
-    ("inline", 4): Point(io_ms=23.0),
-    ("inline", 8): Point(io_ms=47.0, outside_ms=10.0),
-    ("inline-scaled-io", 1): Point(),
-    ("inline-scaled-io", 8): Point(io_ms=47.0),
-    ("thread", 1): Point(),
-    ("thread", 2): Point(queue_ms=26.0, model_ms=26.0),
-    ("thread", 4): Point(queue_ms=78.0, model_ms=26.0),
-    ("thread", 8): Point(queue_ms=182.0, model_ms=26.0),
-    ("process", 1): Point(queue_ms=0.4, model_ms=6.2, resume_ms=0.2),
-    ("process", 2): Point(queue_ms=1.0, model_ms=6.4),
-    ("process", 4): Point(queue_ms=12.0, model_ms=6.4),
-    ("process", 8): Point(queue_ms=40.0, model_ms=6.4),
-    ("default_pool", 1): Point(),
-    ("default_pool", 2): Point(model_ms=80.0),
-    ("default_pool", 4): Point(model_ms=150.0),
-    ("default_pool", 8): Point(model_ms=300.0),
-}
-
-# claim → where the world differs when it is false
-FALSE: dict[str, tuple[Place, dict[str, float]]] = {
-    "C1": (("inline", 1), {"io_ms": 20.0}),
-    "C2": (("inline", 8), {"io_ms": 6.0}),
-    "C3a": (("thread", 8), {"io_ms": 10.0}),
-    "C3b": (("thread", 8), {"model_ms": 7.0}),
-    "C4a": (("process", 8), {"io_ms": 10.0}),
-    "C4b": (("process", 8), {"model_ms": 12.0}),
-    "C5": (("default_pool", 8), {"model_ms": 200.0}),
-    "C6": (("process", 4), {"queue_ms": 40.0}),
-}
 
 # where a claim has several deciding checks: the place and difference that falsify just this one
 FALSE_CHECKS: list[tuple[str, int, Place, dict[str, float]]] = [
@@ -76,18 +38,6 @@ NEEDED: dict[str, Place] = {
 }
 
 
-EVERY_BLOCK = set(range(1, 11))
-
-
-def checks(world: made_up.World, *, blocks: int = 10, only: str = "") -> pd.DataFrame:
-    """Of all claims, or of the one that is asked about."""
-    requests, trials = made_up.run(world, blocks=blocks)
-    asked = [claim for claim in ARTICLE.claims if only in ("", claim.id)]
-    return claims.evaluate(
-        ARTICLE.model_copy(update={"claims": asked}), summaries.derive(requests, trials), trials
-    )
-
-
 def verdicts(world: made_up.World, *, blocks: int = 10) -> dict[str, Any]:
     table = claims.verdicts(checks(world, blocks=blocks))
     return dict(zip(table["claim"], table["verdict"], strict=True))
@@ -96,13 +46,6 @@ def verdicts(world: made_up.World, *, blocks: int = 10) -> dict[str, Any]:
 def verdict(claim: str, world: made_up.World, *, blocks: int = 10) -> str:
     (found,) = claims.verdicts(checks(world, blocks=blocks, only=claim))["verdict"]
     return str(found)
-
-
-def false_in(claim: str, blocks: set[int]) -> made_up.World:
-    """The true world, but false to this claim in these blocks."""
-    place, changes = FALSE[claim]
-    true, false = TRUE_WORLD[place], dataclasses.replace(TRUE_WORLD[place], **changes)  # type: ignore[arg-type]
-    return {**TRUE_WORLD, place: lambda block: false if block in blocks else true}
 
 
 def without(world: made_up.World, place: Place) -> made_up.World:
@@ -256,7 +199,7 @@ def test_a_tail_is_of_the_pooled_blocks_and_its_interval_of_resampled_ones() -> 
 def test_a_tail_over_the_same_percentile_is_that_of_the_statistics() -> None:
     rng = np.random.default_rng(3)
     arm, reference = ([rng.lognormal(size=40) for _ in range(8)] for _ in range(2))
-    ours, theirs = claims.blocks_ratio((arm, 95), (reference, 95)), stats.tail_effect(arm, reference, 95)
+    ours, theirs = stats.percentiles_ratio((arm, 95), (reference, 95)), stats.tail_effect(arm, reference, 95)
     assert dataclasses.asdict(ours) == pytest.approx(dataclasses.asdict(theirs))
 
 
@@ -400,74 +343,3 @@ def test_evaluating_gives_the_columns_it_promises() -> None:
     assert list(table.columns) == claims.CHECK_COLUMNS
     assert list(claims.verdicts(table).columns) == claims.VERDICT_COLUMNS
     assert len(table) == sum(len(claim.checks) for claim in ARTICLE.claims)
-
-
-# -- the file
-
-
-@pytest.mark.parametrize(
-    ("right", "wrong", "named"),
-    [
-        ("at_least = 0.8", "at_leest = 0.8", "claims.0.checks.0.at_leest"),
-        ("at_least = 0.8", "at_least = -0.8", "claims.0.checks.0.at_least"),
-        ('metric = "model_plus_io_share"', 'metric = "vibes"', "claims.0.checks.0.metric"),
-        ('stat = "p95"', 'stat = "p96"', "'p96' is none of mean, median"),
-        ('metric = "model_plus_io_share"', 'metric = "throughput_per_s"\nstat = "p95"', "has no p95"),
-        ('stat = "median", concurrencies', 'stat = "mean", concurrencies', "not with a mean"),
-        ("at_least = 0.8", "", "a check needs at_least or at_most"),
-        ('id = "C2"', 'id = "C1"', "an id is used twice"),
-        ('lone = { table = "T1"', 'lone = { table = "T9"', "there is no table 'T9'"),
-        ("[[claims]]", "[[claims]", "article.toml is not TOML"),
-    ],
-)
-def test_a_wrong_key_is_named(right: str, wrong: str, named: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        claims.parse(TEXT.replace(right, wrong, 1), origin="article.toml")
-    assert named in caught.value.what
-    assert caught.value.what.startswith("article.toml")
-
-
-def test_a_claim_needs_a_check_that_decides_it() -> None:
-    text = TEXT.replace("published = 1.0\n", "published = 1.0\ndecides = false\n")
-    with pytest.raises(UsageError, match="no check decides"):
-        claims.parse(text, origin="article.toml")
-
-
-def test_an_unknown_file_is_answered_with_those_there_are() -> None:
-    with pytest.raises(UsageError) as caught:
-        claims.load("hearsay")
-    assert "article" in caught.value.hint
-
-
-# -- the printed tables
-
-
-def tables(world: made_up.World) -> pd.DataFrame:
-    requests, trials = made_up.run(world, blocks=2)
-    return claims.published_tables(ARTICLE, summaries.derive(requests, trials))
-
-
-def test_each_printed_table_stands_beside_ours() -> None:
-    table = tables(TRUE_WORLD).set_index(["table", "arm"])
-    thread = table.loc[("T3", "thread")]
-    assert thread["published_model"] == "26 55 34 21 20"
-    assert thread["published_model_ms"] == [26.0, 55.0, 34.0, 21.0, 20.0]
-    assert (thread["published_model_p50_ms"], thread["model_p50_ms"]) == (26.0, 208.0)
-    assert (thread["queue_p50_ms"], thread["in_worker_p50_ms"], thread["resume_p50_ms"]) == (182.0, 26.0, 0.0)
-    assert thread["model_ratio"] == pytest.approx(208 / 6)
-    assert thread["met_at"] == "between 1 and 2 (c ≈ 1.4)"
-    assert table.loc[("T2", "inline"), "published_io"] == "47 41 35 29 23 17 11 6 … 12"
-    assert table.loc[("T2", "inline-scaled-io"), "io_ratio"] == pytest.approx(9.4)
-    assert table.loc[("T1", "inline"), "met_at"] == ""
-
-
-def test_a_table_whose_arm_was_not_run_says_so() -> None:
-    found = tables({("inline", 1): Point()}).set_index("arm").loc["thread"]
-    assert found["note"] == "thread was not run at c = 8"
-    assert found["requests"] == 0
-    assert math.isnan(found["model_p50_ms"])
-    assert found["met_at"] == "not measured"
-
-
-def test_a_workload_without_io_has_no_io_ratio() -> None:
-    assert tables({("inline", 1): Point(io_ms=0.0)})["io_ratio"].isna().all()

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 
-from harness.analysis import stats
+from harness.analysis.percentiles import percentile
 from harness.evidence.check import Result, measured
 from harness.run.server_process import Server
 from harness.wire.arrivals import Law, closed
@@ -69,10 +69,10 @@ def theory_p99_ms(base_ms: float, utilisation: float, frozen_s: float, window_s:
 def judge(seen: Seen) -> Result:
     """The corrected p99 is what theory says; that of the closed loop is not: it hides the freeze."""
     latencies = np.asarray(seen.open_ms, dtype=np.float64)
-    base = stats.percentile(latencies, 50)
+    base = percentile(latencies, 50)
     theory = theory_p99_ms(base, seen.utilisation, seen.frozen_s[0], seen.window_s)
-    found = stats.percentile(latencies, 99)
-    missed = stats.percentile(np.asarray(seen.closed_ms, dtype=np.float64), 99)
+    found = percentile(latencies, 99)
+    missed = percentile(np.asarray(seen.closed_ms, dtype=np.float64), 99)
     stood_still = min(seen.frozen_s) > 0
     return Result(
         f"a {FROZEN_S:g} s freeze",

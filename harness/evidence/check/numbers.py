@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from harness.analysis import summaries
-from harness.analysis.stats import Pool, Verdict
+from harness.analysis.percentiles import Pool, percentile
+from harness.analysis.stats import Verdict
 from harness.evidence.check import Result, Unheard, recount
 from harness.evidence.check.lindley import Floats
 from harness.plans.plan import Plan
@@ -37,7 +37,7 @@ def quantiles(*ours: Percentile) -> Result:
     errors = [
         recount.relative_error(found, truth)
         for values, percent in itertools.product(_samples(), (5, 50, 90, 95, 99, 99.9))
-        for found in [percentile(values, percent) for percentile in ours or (summaries.percentile, pooled)]
+        for found in [one(values, percent) for one in ours or (percentile, pooled)]
         for truth in _true_percentiles(values, percent)
     ]
     return Result(

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.analysis import stats
+from harness.analysis.percentiles import percentile
 from harness.errors import HarnessError
 from harness.evidence.check import Bench, Result, measured
 from harness.run.server_process import Server
@@ -115,7 +115,7 @@ def read_hey(text: str, seconds: float) -> Figures:
 def figures(requests_per_s: float, latencies_ms: Sequence[float]) -> Figures:
     """The rate as given, the percentiles of these latencies."""
     values = np.asarray(latencies_ms, dtype=np.float64)
-    return Figures(requests_per_s, *(stats.percentile(values, percent) for percent in PERCENTS))
+    return Figures(requests_per_s, *(percentile(values, percent) for percent in PERCENTS))
 
 
 def _unusable(program: str, why: str) -> HarnessError:

@@ -20,7 +20,8 @@ from scipy import special
 from scipy import stats as scipy_stats
 
 from harness.analysis import stats
-from harness.analysis.stats import Counts, Floats
+from harness.analysis.arrays import Counts, Floats
+from harness.analysis.percentiles import FEWEST_REQUESTS, RESAMPLES, Pool, resamples
 from harness.evidence.check import Result
 
 SPREAD = 0.10
@@ -76,7 +77,7 @@ def _cells(data_sets: int, blocks: Sequence[int]) -> Iterator[Callable[[np.rando
     for percent in (95, 99):
         for name in TAILS:
             for count in blocks:
-                if count * REQUESTS >= stats.FEWEST_REQUESTS[percent]:
+                if count * REQUESTS >= FEWEST_REQUESTS[percent]:
                     yield functools.partial(_tail_rows, name, percent, count, max(1, data_sets // TAIL_SHARE))
 
 
@@ -278,7 +279,7 @@ class Sample:
     def draw(cls, arm: Floats, reference: Floats, percent: int, rng: np.random.Generator) -> Sample:
         blocks = len(arm)
         once = np.ones((1, blocks), dtype=np.int64)
-        weights = stats.resamples(blocks, stats.RESAMPLES, rng)
+        weights = resamples(blocks, RESAMPLES, rng)
         each = np.concatenate([once, weights, once - np.eye(blocks, dtype=np.int64)])
         logs = _pooled_log_ratios(arm, reference, percent, each)
         return cls(arm, reference, percent, weights, logs[0], logs[1:-blocks], logs[-blocks:])
@@ -290,7 +291,7 @@ class Sample:
 
 def _pooled_log_ratios(arm: Floats, reference: Floats, percent: float, weights: Counts) -> Floats:
     """ln of arm's over reference's pooled percentile, one a row of weights; the weights hold for both."""
-    own, other = (stats.pooled_percentiles(list(side), percent, weights) for side in (arm, reference))
+    own, other = (Pool(list(side)).percentiles(percent, weights) for side in (arm, reference))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.log(own / other), dtype=np.float64)
 

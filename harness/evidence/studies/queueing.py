@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from harness.analysis.arrays import Floats
 from harness.errors import HarnessError
 from harness.evidence.check import Bench, Listener, Result, Unheard
 from harness.evidence.check.lindley import step_errors_ms
@@ -23,8 +24,6 @@ from harness.evidence.studies.markdown import percent, table
 from harness.wire.arrivals import Law, closed
 from harness.wire.options import Texts, WorkloadOptions
 from harness.wire.records import MEASURE, Outcome
-
-Floats = npt.NDArray[np.float64]
 
 LOADS = (0.5, 0.7, 0.8)
 SERVICE_MS = 20.0

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from harness.analysis import slo
@@ -25,8 +24,6 @@ from harness.evidence.check import Listener, Result, Unheard
 from harness.evidence.studies.markdown import percent, table
 from harness.evidence.studies.queueing import lindley_waits_ms, md1_wait_ms
 from harness.wire.arrivals import Law, due_times_s
-
-Floats = npt.NDArray[np.float64]
 
 SERVICE_MS = {"reference": 20.0, "slower": 22.0}
 OBJECTIVES = ("mean latency < 60 ms", "p95 < 120 ms", "p99 < 200 ms")

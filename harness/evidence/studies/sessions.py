@@ -28,7 +28,8 @@ from harness.plans import from_flags, plan_files
 from harness.plans.plan import Plan
 from harness.results import store
 from harness.run import session as running
-from harness.verdicts import comparison
+from harness.verdicts import comparison, metrics
+from harness.verdicts.sides import Side
 
 ARM = "arm"
 SLOWED = "slowed"
@@ -44,7 +45,7 @@ MOST_FALSE = 0.08  # upper bound of wrong verdicts
 LEAST_FOUND = 0.90
 EASIEST_RATIO = 1.12  # beyond it, what was to be found was no slow-down of 10 %
 
-DIFFERENT = (Verdict.FASTER, Verdict.SLOWER)  # verdict 3 of the method
+BEYOND_DELTA = (Verdict.FASTER, Verdict.SLOWER)  # verdict 3 of the method
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,9 +172,9 @@ def run_session(number: int, plan: Plan) -> Session:
         folder = Path(parent) / "run"
         running.run(plan, store.Writer(folder), Unheard())  # of a session only its number is told
         found = store.read(folder)
-    declared = comparison.facts(found.record)
+    declared = metrics.facts(found.record)
     derived = summaries.derive(found.requests, found.trials)
-    side = comparison.Side(derived, found.trials)
+    side = Side(derived, found.trials)
     compared = comparison.arms(side, reference=declared.reference, rules=declared.rules)
     (primary,) = compared[compared["primary"].astype(bool)].to_dict("records")
     lengths_ms = found.trials["window_end_ms"] - found.trials["window_start_ms"]
@@ -207,7 +208,7 @@ def _t(blocks: int) -> float:
 
 def judge_twins(found: pd.DataFrame) -> Result:
     """May *faster* and *slower* be believed? By the one-sided exact 95 % upper bound of their share."""
-    wrong = int(found["verdict"].isin(DIFFERENT).sum())
+    wrong = int(found["verdict"].isin(BEYOND_DELTA).sum())
     bound = upper_bound(wrong, len(found))
     return Result(
         name="A/A",
@@ -317,7 +318,7 @@ def _rows(found: pd.DataFrame) -> list[Session]:
 
 def say_twins(found: pd.DataFrame) -> str:
     """How often the same code was called different, and whether blocks account for it."""
-    wrong = int(found["verdict"].isin(DIFFERENT).sum())
+    wrong = int(found["verdict"].isin(BEYOND_DELTA).sum())
     # what ratios vary by between sessions, against what the blocks within them tell
     between = truth_of(found)[1] * math.sqrt(len(found))
     within = math.sqrt(float((found["spread"] ** 2 / found["blocks"]).mean()))

@@ -19,7 +19,8 @@ import pandas as pd
 from scipy import stats as scipy_stats
 
 from harness.analysis import stats
-from harness.analysis.stats import ALPHA, Floats
+from harness.analysis.arrays import Floats
+from harness.analysis.stats import ALPHA
 from harness.evidence.check import Result
 from harness.evidence.studies import markdown
 from harness.evidence.studies.coverage import MEANS, Progress

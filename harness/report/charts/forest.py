@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from harness.analysis import stats
-from harness.analysis.stats import Floats
+from harness.analysis.arrays import Floats
 from harness.numbers import MISSING, ratio
 from harness.report.charts.literal_page import label
 from harness.report.charts.page import foot_in, key, log_axis, page, positive, sorry

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import enum
-import math
 from typing import Any
 
 import numpy as np
@@ -13,14 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from harness.analysis.stats import Floats
-from harness.analysis.summaries import FEWEST_REQUESTS
+from harness.analysis import nominal
+from harness.analysis.arrays import Floats
+from harness.analysis.nominal import Source
+from harness.analysis.percentiles import FEWEST_REQUESTS
 from harness.numbers import milliseconds
 from harness.report.charts.page import arm_rows, key, log_axis, page, positive, sorry
 from harness.report.charts.rows import (
     arms_of,
     at_highest_concurrency,
-    closed_loop,
     good_requests,
     left_out,
     load_words,
@@ -31,12 +30,11 @@ _MAX_DOTS = 120  # of one arm: evenly spaced quantiles, the extremes included
 _DOTS_COLOUR = "#56B4E9"
 
 
-class _Nominal(enum.StrEnum):
-    """Where the nominal I/O of an arm comes from."""
-
-    OWN = "the arm's own median at c = 1"
-    ASKED = "the I/O asked for"
-    UNKNOWN = "not known without c = 1"
+_NOMINAL = {
+    Source.MEASURED: "the arm's own median at c = 1",
+    Source.ASKED: "the I/O asked for",
+    Source.UNKNOWN: "not known without c = 1",
+}
 
 
 def draw(derived: pd.DataFrame) -> Figure:
@@ -51,40 +49,30 @@ def draw(derived: pd.DataFrame) -> Figure:
         return sorry("No I/O latency: no good measured request tells how long its I/O took.")
     arms = arms_of(good)
     values = [positive(good.loc[good["arm"] == arm, "io_ms"]) for arm in arms]
-    nominal = [_nominal_io(everything, arm) for arm in arms]
-    told = {arm: where for arm, io_ms, (_, where) in zip(arms, values, nominal, strict=True) if len(io_ms)}
+    alone = [nominal.alone(everything[everything["arm"] == arm]) for arm in arms]
+    sources = {arm: one.source for arm, io_ms, one in zip(arms, values, alone, strict=True) if len(io_ms)}
     fig = page(
         f"I/O latency by strategy, {load_words(good)}",
         "Dots are evenly spaced quantiles, smallest and largest included.",
-        f"{_nominal_words(told)} {left_out(derived, good)}",
+        f"{_nominal_words(sources)} {left_out(derived, good)}",
         height_in=1.0 + 0.62 * len(arms),
         handles=_distribution_legend(),
     )
     ax = fig.subplots()
-    log_axis(ax, "x", np.concatenate([*values, positive([nominal_ms for nominal_ms, _ in nominal])]))
-    for row, (io_ms, (nominal_ms, _)) in enumerate(zip(values, nominal, strict=True)):
-        _draw_distribution(ax, row, io_ms, nominal_ms)
+    log_axis(ax, "x", np.concatenate([*values, positive([one.ms for one in alone])]))
+    for row, (io_ms, one) in enumerate(zip(values, alone, strict=True)):
+        _draw_distribution(ax, row, io_ms, one.ms)
     arm_rows(ax, arms)
     ax.set_xlabel("I/O as the route sees it (ms, log scale)")
     return fig
 
 
-def _nominal_io(good: pd.DataFrame, arm: str) -> tuple[float, _Nominal]:
-    """In ms; NaN and UNKNOWN where the I/O is no sleep, and c = 1 was not run."""
-    rows = closed_loop(good.loc[good["arm"] == arm, ["load", "concurrency", "io_ms", "io_nominal_ms"]])
-    alone = rows.loc[rows["concurrency"] == 1, "io_ms"].median()
-    if not math.isnan(alone):
-        return float(alone), _Nominal.OWN
-    asked = float(rows["io_nominal_ms"].iloc[-1])
-    return asked, _Nominal.UNKNOWN if math.isnan(asked) else _Nominal.ASKED
-
-
-def _nominal_words(sources: dict[str, _Nominal]) -> str:
-    by_source = {source: [arm for arm, own in sources.items() if own is source] for source in _Nominal}
-    told = {source: who for source, who in by_source.items() if who}
-    if len(told) == 1:
-        return f"Nominal: {next(iter(told))}."
-    each = [f"{said} ({', '.join(who)})" for said, who in told.items()]
+def _nominal_words(sources: dict[str, Source]) -> str:
+    by_source = {source: [arm for arm, own in sources.items() if own is source] for source in _NOMINAL}
+    known = {_NOMINAL[source]: arms for source, arms in by_source.items() if arms}
+    if len(known) == 1:
+        return f"Nominal: {next(iter(known))}."
+    each = [f"{words} ({', '.join(arms)})" for words, arms in known.items()]
     return f"Nominal: {'; '.join(each)}."
 
 

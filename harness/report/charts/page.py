@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from harness.analysis.stats import Floats
+from harness.analysis.arrays import Floats
 from harness.report.charts.literal_page import Page, label
 from harness.report.charts.style import GREY, SMALL_PT, TEXT_PT
 

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.analysis.stats import Floats
+from harness.analysis.arrays import Floats
 from harness.numbers import milliseconds
 from harness.report.charts.literal_page import label
 from harness.report.charts.page import key, log_axis, name_panel, page, positive, sorry, tidy

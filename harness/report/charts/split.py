@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.analysis.stats import Floats
+from harness.analysis.arrays import Floats
 from harness.numbers import milliseconds
 from harness.report.charts.page import arm_rows, lines_of, name_panel, page, panels_of, sorry
 from harness.report.charts.rows import (

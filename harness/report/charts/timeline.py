@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from harness.analysis.stats import Floats
+from harness.analysis.arrays import Floats
 from harness.report.charts.page import key, name_panel, page, sorry, tidy
 from harness.report.charts.rows import (
     arms_of,

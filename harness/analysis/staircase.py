@@ -1,0 +1,81 @@
+"""The law of the article's table T2, request by request: I/O waits for the model time of the others.
+
+Pure: frames in, frames out.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from harness.analysis import nominal
+from harness.analysis.arrays import Floats
+from harness.analysis.summaries import measured
+
+INPUT = ["entered_ms", "queue_ms", "model_ms", "resume_ms", "io_ms"]
+COLUMNS = [
+    "arm",
+    "block",
+    "trial",
+    "seq",
+    "concurrency",
+    "io_ms",
+    "others_model_ms",
+    "predicted_ms",
+    "error",
+]
+
+
+def table(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """The law of table T2, request by request: io ≈ max(nominal, model time the loop gave to the others).
+
+    Meant for arms that run the model on the event loop. One row per good measured request of `arm`:
+    arm, block, trial, seq, concurrency, io_ms, others_model_ms (the other requests' model time, warm-ups
+    included, between this one's I/O start and end), predicted_ms, and error = io / predicted − 1.
+    nominal: that of `nominal.alone`; without it there is no law. A request that came back without timings is
+    not seen, so its model time is missing from the sum.
+    """
+    needed = [*INPUT, "arm", "block", "trial", "seq", "concurrency", "io_nominal_ms", "phase", "ok"]
+    rows = derived.loc[(derived["arm"] == arm) & (derived["trial_state"] == "ok"), needed]
+    timed = rows.dropna(subset=INPUT)
+    others = [_others_model_ms(trial) for _, trial in timed.groupby("trial")]
+    found = timed.assign(others_model_ms=pd.concat(others) if others else math.nan)
+    predicted = np.maximum(nominal.alone(found).ms, found["others_model_ms"])
+    found = found.assign(predicted_ms=predicted, error=found["io_ms"] / predicted - 1.0)
+    good = measured(found.dropna(subset="predicted_ms"))
+    return good.loc[good["ok"], COLUMNS].reset_index(drop=True)
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Of `table`, per arm and rising concurrency: rows, median_error, share_within_20pct."""
+    within = table.assign(within=table["error"].abs() <= 0.2).sort_values("concurrency", kind="stable")
+    return within.groupby(["arm", "concurrency"], as_index=False, sort=False).agg(
+        rows=("error", "size"), median_error=("error", "median"), share_within_20pct=("within", "mean")
+    )
+
+
+def _others_model_ms(trial: pd.DataFrame) -> pd.Series[float]:
+    """Model time spent during each request's I/O. Its own model was over by then, so all are others'."""
+    starts = trial["entered_ms"] + trial["queue_ms"]
+    ends = starts + trial["model_ms"]
+    io_start = ends + trial["resume_ms"]
+    io_end = io_start + trial["io_ms"]
+    models = np.asarray(starts, dtype=np.float64), np.asarray(ends, dtype=np.float64)
+    before = _busy_until(np.asarray(io_start, dtype=np.float64), *models)
+    after = _busy_until(np.asarray(io_end, dtype=np.float64), *models)
+    return pd.Series(after - before, index=trial.index)
+
+
+def _busy_until(moments: Floats, starts: Floats, ends: Floats) -> Floats:
+    """Model time spent before each moment: Σ clip(moment − start, 0, end − start)."""
+    return _since(moments, starts) - _since(moments, ends)
+
+
+def _since(moments: Floats, marks: Floats) -> Floats:
+    """Σ over the marks of max(0, moment − mark), by prefix sums: no table of moments × marks."""
+    ordered = np.sort(marks)
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    passed = np.searchsorted(ordered, moments)
+    return np.asarray(passed * moments - sums[passed], dtype=np.float64)

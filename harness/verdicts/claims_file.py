@@ -1,0 +1,163 @@
+"""A file of published claims: what its keys mean, and how it is read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from harness.analysis import summaries
+from harness.errors import UsageError
+from harness.system import packaged, toml
+from harness.wire.options import Frozen, explain
+
+TAILS = frozenset(summaries.STATS) - {"mean", "median", "p50"}  # read off the pooled blocks
+
+
+def _known_metric(name: str) -> str:
+    return _one_of(name, summaries.BLOCK_METRICS)
+
+
+def _known_stat(name: str) -> str:
+    return _one_of(name, summaries.STATS)
+
+
+def _one_of(name: str, known: Iterable[str]) -> str:
+    if name not in known:
+        raise ValueError(f"'{name}' is none of {', '.join(known)}")
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_known_metric)]
+StatName = Annotated[str, AfterValidator(_known_stat)]
+Arms = Annotated[tuple[str, ...], Field(min_length=1)]
+Concurrencies = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+Milliseconds = Annotated[tuple[float, ...], Field(min_length=1)]
+
+
+class Lone(Frozen):
+    """Where the model and the I/O are alone: in this table of the print, in this arm and load here."""
+
+    table: str
+    arm: str
+    concurrency: PositiveInt
+
+
+class Table(Frozen):
+    """A printed table: its figures in order, and the arms that repeat it here."""
+
+    id: str
+    strategy: str  # as the article names it
+    load: str  # what the article says of the load
+    arms: Arms
+    concurrency: PositiveInt  # at which ours is shown
+    model_ms: Milliseconds
+    io_ms: Milliseconds
+    gap_before_last: bool = False  # the print skips rows there
+    find_load: bool = False  # ask at which concurrency the printed Model is met here
+    note: str = ""
+
+
+class Reference(Frozen):
+    """What a check divides by. What is left out is taken from the check itself."""
+
+    metric: MetricName | None = None
+    stat: StatName | None = None
+    arms: Arms | None = None
+    concurrencies: Concurrencies | None = None  # left out: at equal concurrency
+
+
+class Check(Frozen):
+    """Bounds on a figure, or on its ratio to another, that must hold for every combination."""
+
+    name: str
+    metric: MetricName
+    stat: StatName = "median"
+    arms: Arms
+    concurrencies: Concurrencies
+    versus: Reference | None = None
+    at_least: PositiveFloat | None = None
+    at_most: PositiveFloat | None = None
+    published: float | None = None  # the article's figure for the same thing
+    decides: bool = True  # or only shown beside the verdict
+    condition: str  # under which the verdict is meant
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Check:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a check needs at_least or at_most")
+        return self
+
+    @model_validator(mode="after")
+    def _compares_a_tail_with_a_percentile(self) -> Check:
+        versus = self.versus or Reference()
+        tails = {self.stat, versus.stat or self.stat} & TAILS
+        if tails and summaries.THROUGHPUT in (self.metric, versus.metric):
+            raise ValueError(f"throughput has one figure a trial, so it has no {min(tails)}")
+        if tails and "mean" in (self.stat, versus.stat):
+            raise ValueError(f"{min(tails)} is compared with a percentile, not with a mean")
+        return self
+
+
+class Claim(Frozen):
+    """What somebody published, in our words, and how it is judged."""
+
+    id: str
+    text: str
+    stated: str  # the published number, as stated
+    checks: Annotated[tuple[Check, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _is_decidable(self) -> Claim:
+        if not any(check.decides for check in self.checks):
+            raise ValueError("no check decides this claim")
+        return self
+
+
+class Claims(Frozen):
+    """A whole file of `harness/data/claims`."""
+
+    source: str
+    law: str  # only loads of this arrival law are judged
+    lone: Lone
+    tables: Annotated[tuple[Table, ...], Field(min_length=1)]
+    claims: Annotated[tuple[Claim, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _has_unique_ids(self) -> Claims:
+        for ids in ([claim.id for claim in self.claims], [table.id for table in self.tables]):
+            if len(set(ids)) < len(ids):
+                raise ValueError(f"an id is used twice: {', '.join(ids)}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_its_lone_table(self) -> Claims:
+        if self.lone.table not in [table.id for table in self.tables]:
+            raise ValueError(f"lone.table: there is no table '{self.lone.table}'")
+        return self
+
+    @property
+    def lone_table(self) -> Table:
+        """The printed table of a single call."""
+        return next(table for table in self.tables if table.id == self.lone.table)
+
+
+def load(name: str) -> Claims:
+    """The packaged claims file of this name; UsageError when there is none or a key in it is wrong."""
+    return parse(packaged.read(name), origin=f"{name}.toml")
+
+
+def parse(text: str, *, origin: str) -> Claims:
+    """Claims from TOML; UsageError names `origin` and the key that is wrong."""
+    try:
+        return Claims.model_validate(toml.parse(text, origin, "claims"))
+    except ValidationError as error:
+        raise UsageError(f"{origin}: {explain(error)}", stage="claims") from error

@@ -1,0 +1,122 @@
+"""What arms are compared by, and what a plan declares of it before the run. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from harness.analysis import summaries
+from harness.analysis.summaries import LATENCY, THROUGHPUT
+from harness.wire.records import TWIN_SUFFIX
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What counts as different, declared before looking; shares, such as 0.05."""
+
+    delta_latency: float = 0.05
+    delta_throughput: float = 0.03
+    level: float = 0.95
+
+    def delta(self, metric: str) -> float:
+        """δ of a metric: the throughput's, or else the latency's."""
+        return self.delta_throughput if metric == THROUGHPUT else self.delta_latency
+
+
+USUAL = Rules()
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a run's plan says about comparing: read by `facts`."""
+
+    arms: tuple[str, ...]  # in the plan's order, without the twin
+    reference: str  # "" in a run without arms
+    twin: str | None
+    rules: Rules
+    exclude: Mapping[str, Any]  # criteria for leaving whole blocks out
+
+
+def facts(record: Mapping[str, Any]) -> Facts:
+    """What run.json declares; a run made before there were such declarations has the defaults."""
+    plan = record.get("plan") or {}
+    planned = [arm["name"] for arm in plan.get("arms", [])] or list(record.get("arms") or {})
+    reference = plan.get("reference") or next(iter(planned), "")
+    rules = Rules(
+        delta_latency=plan.get("delta_latency") or USUAL.delta_latency,
+        delta_throughput=plan.get("delta_throughput") or USUAL.delta_throughput,
+    )
+    return Facts(
+        arms=tuple(planned),
+        reference=reference,
+        twin=twin_name(reference) if plan.get("twin") else None,
+        rules=rules,
+        exclude=plan.get("exclude") or {},
+    )
+
+
+def twin_name(reference: str) -> str:
+    """How the second run of the reference arm is called."""
+    return f"{reference}{TWIN_SUFFIX}"
+
+
+class Metric(NamedTuple):
+    """One thing compared. `label` is its name, `phrase` how its sentence begins."""
+
+    name: str
+    stat: str  # one of analysis.STATS; "rate" of throughput, which has one figure a trial
+    label: str
+    phrase: str = ""
+    primary: bool = False
+    open_only: bool = False  # in a closed loop it is the latency again
+    optional: bool = False  # left out where a side lacks it, or has zeros
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.name != THROUGHPUT
+
+    @property
+    def waits(self) -> bool:
+        """It has the wait for the others in it, which grows as long as more comes than is answered."""
+        return self.name in (LATENCY, "service_ms", "queue_ms")
+
+    @property
+    def is_seen_by_client(self) -> bool:
+        """The load generator's own work is in it."""
+        return self.name in (LATENCY, "service_ms", THROUGHPUT)
+
+    @property
+    def tail(self) -> int | None:
+        """95 or 99; None of what is compared by one figure a block."""
+        return int(self.stat[1:]) if self.stat.startswith("p") else None
+
+
+_LONG = "{arm} takes {ratio}x as long as {reference} to answer"
+_MANY = "{arm} answers {ratio}x as many requests a second as {reference}"
+
+METRICS = (
+    Metric(LATENCY, "median", "median latency", _LONG, primary=True),
+    Metric(THROUGHPUT, "rate", "throughput", _MANY),
+    Metric(LATENCY, "p95", "p95 latency"),
+    Metric(LATENCY, "p99", "p99 latency"),
+    Metric("service_ms", "median", "median service time", open_only=True),
+    Metric("queue_ms", "median", "median queue wait", optional=True),
+    Metric("model_ms", "median", "median model time", optional=True),
+    Metric("io_ms", "median", "median I/O", optional=True),
+)
+
+NEEDED = list(  # of a request
+    dict.fromkeys([*summaries.THROUGHPUT_COLUMNS, "status", *(one.name for one in METRICS)])
+)
+NEEDED.remove(THROUGHPUT)
+
+
+def unit(metric: str) -> str:
+    """In what a row's values are."""
+    return "requests/s" if metric == THROUGHPUT else "ms"
+
+
+def label(metric: str, stat: str) -> str:
+    """How people call a row's metric, such as "p95 latency"."""
+    return next(known.label for known in METRICS if (known.name, known.stat) == (metric, stat))

@@ -1,0 +1,132 @@
+"""The tables that were printed with the claims, and this run's figures beside them. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from harness.analysis import summaries
+from harness.verdicts.claims_file import Claims, Lone, Table
+
+
+def published_tables(claims: Claims, derived: pd.DataFrame) -> pd.DataFrame:
+    """One row per printed table and arm that repeats it: the print, ours (pooled over blocks), the split.
+
+    `published_model` and `published_io` are the print as text, `…_ms` the same figures as lists.
+    Model is the route's view, and split into queue, in_worker and resume (medians). A *_ratio is against the
+    model or the I/O alone: table T1's there, the lone arm's model and the arm's own I/O at c = 1 here.
+    met_at, for tables that ask for it: at which concurrency the printed model ratio is met on this machine.
+    """
+    judged = _Printed(summaries.under(claims.law, derived))
+    rows = [_table_row(claims, table, arm, judged) for table in claims.tables for arm in table.arms]
+    return pd.DataFrame(rows)
+
+
+class _Printed:
+    """The measured rows of each arm and concurrency, with what the article prints."""
+
+    def __init__(self, derived: pd.DataFrame) -> None:
+        self._cells = summaries.Cells(derived, ("arm", "concurrency"))
+
+    def concurrencies(self, arm: str) -> list[int]:
+        return sorted(int(concurrency) for other, concurrency in self._cells if other == arm)
+
+    def select(self, arm: str, concurrency: int) -> pd.DataFrame:
+        names = ["phase", "ok", "route_model_ms", "queue_ms", "model_ms", "resume_ms", "io_ms"]
+        return summaries.measured(self._cells.select((arm, concurrency), names))
+
+
+def _table_row(claims: Claims, table: Table, arm: str, derived: _Printed) -> dict[str, object]:
+    printed_ratio = float(np.median(table.model_ms) / np.median(claims.lone_table.model_ms))
+    ratios = _model_ratios(derived, arm, claims.lone)
+    return {
+        **_printed(table),
+        "published_model_ratio": printed_ratio,
+        "published_io_ratio": float(np.median(table.io_ms) / np.median(claims.lone_table.io_ms)),
+        **_ours(table, arm, claims.lone, derived),
+        "model_ratio": ratios.get(table.concurrency, math.nan),
+        "met_at": met_at(ratios, printed_ratio) if table.find_load else "",
+    }
+
+
+def _printed(table: Table) -> dict[str, object]:
+    return {
+        "table": table.id,
+        "strategy": table.strategy,
+        "load_text": table.load,
+        "published_model": _as_printed(table.model_ms, table.gap_before_last),
+        "published_model_ms": list(table.model_ms),
+        "published_model_p50_ms": float(np.median(table.model_ms)),
+        "published_io": _as_printed(table.io_ms, table.gap_before_last),
+        "published_io_ms": list(table.io_ms),
+        "published_io_p50_ms": float(np.median(table.io_ms)),
+    }
+
+
+def _as_printed(figures: tuple[float, ...], gap_before_last: bool) -> str:
+    texts = [f"{figure:g}" for figure in figures]
+    return " ".join([*texts[:-1], "…", texts[-1]] if gap_before_last else texts)
+
+
+def _ours(table: Table, arm: str, lone: Lone, derived: _Printed) -> dict[str, object]:
+    rows = derived.select(arm, table.concurrency)
+    io_alone = _median(derived.select(arm, lone.concurrency), "io_ms")
+    return {
+        "arm": arm,
+        "concurrency": table.concurrency,
+        "requests": len(rows),
+        **_middle(rows, "route_model_ms", "model"),
+        "queue_p50_ms": _median(rows, "queue_ms"),
+        "in_worker_p50_ms": _median(rows, "model_ms"),
+        "resume_p50_ms": _median(rows, "resume_ms"),
+        **_middle(rows, "io_ms", "io"),
+        "io_ratio": _ratio(_median(rows, "io_ms"), io_alone),
+        "note": table.note if len(rows) else f"{arm} was not run at c = {table.concurrency}",
+    }
+
+
+def _model_ratios(derived: _Printed, arm: str, lone: Lone) -> dict[int, float]:
+    """Concurrency → the route's Model over the lone model, for every load of this arm."""
+    alone = _median(derived.select(lone.arm, lone.concurrency), "model_ms")
+    return {
+        c: _ratio(_median(derived.select(arm, c), "route_model_ms"), alone)
+        for c in derived.concurrencies(arm)
+    }
+
+
+def _middle(rows: pd.DataFrame, metric: str, name: str) -> dict[str, float]:
+    percents = (50, 5, 95)
+    return {f"{name}_p{p}_ms": summaries.pooled_percentile(rows, metric, p) for p in percents}
+
+
+def _median(rows: pd.DataFrame, metric: str) -> float:
+    return summaries.pooled_percentile(rows, metric, 50)
+
+
+def _ratio(figure: float, alone: float) -> float:
+    return figure / alone if alone else math.nan  # a synthetic workload may well have no I/O at all
+
+
+def met_at(levels: Mapping[int, float], target: float) -> str:
+    """In words, the first concurrency at which `levels` (concurrency → figure) comes up to `target`.
+
+    Between two measured levels in proportion. Clients are whole: "between 1 and 2" means that the target
+    belongs to no load of whole clients, only to one that overlaps less than the upper level.
+    """
+    known = [(c, level) for c, level in sorted(levels.items()) if not math.isnan(level)]
+    if not known or math.isnan(target):
+        return "not measured"
+    reached = next((place for place, (_, level) in enumerate(known) if level >= target), None)
+    if reached is None:
+        return f"not reached by c = {known[-1][0]}"
+    above, over = known[reached]
+    if over == target:
+        return f"c = {above}"
+    if reached == 0:
+        return f"already exceeded at c = {above}"
+    below, under = known[reached - 1]
+    met = below + (above - below) * (target - under) / (over - under)
+    return f"between {below} and {above} (c ≈ {met:.1f})"
