@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.analysis import stats
 from harness.capacity.arms import AT_LEAST
 from harness.capacity.breaking import Part
 from harness.capacity.walk import Ways
