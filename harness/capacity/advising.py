@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.analysis.stats import Verdict
 from harness.capacity.arms import AT_LEAST
 from harness.capacity.breaking import Part
 from harness.capacity.walk import Ways
@@ -16,7 +17,6 @@ from harness.capacity.words import doubt
 from harness.numbers import three_digits
 from harness.plans import again
 from harness.report.advice import Advice
-from harness.verdicts import comparison
 
 WIDE = 0.2  # of the capacity, from one end of its interval to the other: more blocks are worth their time
 TIMES_AS_MANY = 2  # blocks, where that is so
@@ -89,7 +89,7 @@ def _doubts(rows: Mapping[str, Row]) -> Iterator[str]:
 
 
 def _is_better(row: Row) -> bool:
-    return row["verdict"] in comparison.FASTER
+    return row["verdict"] in (Verdict.FASTER, Verdict.FASTER_SIZE_UNCERTAIN)
 
 
 def _none(sure: Mapping[str, Row], reference: str) -> str:

@@ -52,11 +52,11 @@ def draw(derived: pd.DataFrame) -> Figure:
     arms = arms_of(good)
     values = [positive(good.loc[good["arm"] == arm, "io_ms"]) for arm in arms]
     nominal = [_nominal_io(everything, arm) for arm in arms]
-    told = {arm: where for arm, io_ms, (_, where) in zip(arms, values, nominal, strict=True) if len(io_ms)}
+    sources = {arm: where for arm, io_ms, (_, where) in zip(arms, values, nominal, strict=True) if len(io_ms)}
     fig = page(
         f"I/O latency by strategy, {load_words(good)}",
         "Dots are evenly spaced quantiles, smallest and largest included.",
-        f"{_nominal_words(told)} {left_out(derived, good)}",
+        f"{_nominal_words(sources)} {left_out(derived, good)}",
         height_in=1.0 + 0.62 * len(arms),
         handles=_distribution_legend(),
     )
@@ -80,11 +80,10 @@ def _nominal_io(good: pd.DataFrame, arm: str) -> tuple[float, _Nominal]:
 
 
 def _nominal_words(sources: dict[str, _Nominal]) -> str:
-    by_source = {source: [arm for arm, own in sources.items() if own is source] for source in _Nominal}
-    told = {source: who for source, who in by_source.items() if who}
-    if len(told) == 1:
-        return f"Nominal: {next(iter(told))}."
-    each = [f"{said} ({', '.join(who)})" for said, who in told.items()]
+    arms = {source: [arm for arm, its in sources.items() if its is source] for source in _Nominal}
+    if len(set(sources.values())) == 1:
+        return f"Nominal: {next(iter(sources.values()))}."
+    each = [f"{source} ({', '.join(who)})" for source, who in arms.items() if who]
     return f"Nominal: {'; '.join(each)}."
 
 
