@@ -22,7 +22,7 @@ from harness.verdicts.admissible import Evidence
 COLUMNS = [
     "arm",
     "strategy",
-    "promise_per_s",  # the lower end of the interval: what may be told to others
+    "promise_per_s",  # the lower end of the interval, rounded down
     "doubt",  # why not to plan with the promise: `TOO_FEW` or `TOO_WIDE`; empty where there is no reason
     "capacity_per_s",  # the highest Poisson rate that keeps every objective
     "low_per_s",  # its 95 % interval; 0 or infinite where an end lies beyond the rates tried
@@ -135,7 +135,7 @@ def _held(arm: Arm, crossing: Crossing) -> dict[str, Any]:
 
 
 def _doubt(crossing: Crossing, low_per_s: float, high_per_s: float) -> str:
-    """Why nobody should plan with the lower end.
+    """Why not to plan with the lower end.
 
     An arm that was never in danger has no upper end. That is no reason: its lower end is a rate that held.
     """
@@ -147,7 +147,7 @@ def _doubt(crossing: Crossing, low_per_s: float, high_per_s: float) -> str:
 
 
 def rounded_down(rate_per_s: float) -> float:
-    """To a few digits: nobody promises 37.9142 requests a second. A rate that has no more stays as it is."""
+    """To three digits, as 37.9142 requests a second would say too much. A rate of three stays as it is."""
     if not 0 < rate_per_s < math.inf:
         return rate_per_s
     rate_per_s *= 1 + ROUNDING

@@ -1,6 +1,6 @@
 """What broke first: which part of a request grew most once the load was too high. Pure.
 
-The requests that broke the objective are held against those of a lone user. `loop` is what waits for the
+The requests that broke the objective are compared with those of a lone user. `loop` is what waits for the
 event loop: the way back, everything outside of the route, and of the awaited I/O what the loop's own lag
 explains. Where the I/O's server tells its own time, that is the database's; what neither explains (the wire,
 the driver, the wait for a connection) stays I/O. `server` is the rest where a server does not tell all parts.

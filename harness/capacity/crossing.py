@@ -32,7 +32,9 @@ HALVINGS = 30
 # one that is nearer, as the bursts are in both arms. How often they hold the truth: docs/studies/search.md
 READ_AT = 0.98  # for stats.LEVEL
 READ_RATIOS_AT = {stats.LEVEL: 0.96, stats.TOST_LEVEL: 0.92}
-LEAST_ROOM = 1.1  # of the highest rate that held: who holds it can do more, whatever the closed loop said
+LEAST_ROOM = (
+    1.1  # of the highest rate that held: an arm that holds it can do more, whatever the closed loop said
+)
 FULLEST = 0.98  # of that room: what was tried beyond says no more than what was tried there
 # slopes that are believed; M/D/1: 1.2 for a mean three times as long as the lone one, 10 to 20 for p95, p99
 MEAN_SLOPES = (0.2, 6.0)

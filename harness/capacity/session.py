@@ -1,4 +1,4 @@
-"""The walk at real servers: asks, fires, tells. Rows land on the disk as those of any run."""
+"""The walk at real servers. Its rows are written as those of any run."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ class _Walk:
         self._note(**self._ways._asdict())
         steps = walk(starts, self._objectives, self._ways)
         confirming = self._ways.blocks * len(self._arms)
-        told: Window | None = None
+        window: Window | None = None
         number = searched = search_windows = 0
-        while asked := _next(steps, told):
+        while asked := _next(steps, window):
             number += 1
             if asked.confirms:
                 self._note_searched(searched)
             else:
                 searched, search_windows = asked.block, number
             expected = 0 if asked.confirms else windows_of_search(len(self._arms))
-            told = self._one(asked, number, max(search_windows, expected) + confirming)
+            window = self._one(asked, number, max(search_windows, expected) + confirming)
         self._note_searched(searched)
 
     def _starts(self) -> dict[str, Start]:
@@ -117,9 +117,9 @@ class _Walk:
         )
 
 
-def _next(steps: Generator[Asked, Window | None, Any], told: Window | None) -> Asked | None:
+def _next(steps: Generator[Asked, Window | None, Any], window: Window | None) -> Asked | None:
     """What is asked for next; None at the end."""
     try:
-        return steps.send(told)
+        return steps.send(window)
     except StopIteration:
         return None

@@ -1,6 +1,6 @@
 """Which rate to try next on which arm: a search for the neighbourhood, then blocks that confirm.
 
-Pure: a generator that asks for windows and is told what each said, so that a simulated queue drives it as
+Pure: a generator that asks for windows and gets the result of each, so that a simulated queue drives it as
 well as real servers do. All arms walk together. Each round of the search is a block, in which every arm that
 is not found yet gets a short window at the rate of its own bracket. Then passes of blocks: in each block
 every arm is tried at the same share of what it is believed to hold, with the same arrivals, and the belief
@@ -45,7 +45,7 @@ class Ways(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """One window, please."""
+    """A window that is asked for."""
 
     block: int
     position: int
@@ -99,9 +99,9 @@ def walk(
         order = draw.sample(list(rates), len(rates))
         for position, arm in enumerate(order):
             rate = rates.pop(arm)
-            told = yield Asked(block, position, arm, rate, ways.search_s, confirms=False)
-            kept = None if told is None else told.keeps(objectives)
-            seen[arm] += [] if told is None else [told]
+            window = yield Asked(block, position, arm, rate, ways.search_s, confirms=False)
+            kept = None if window is None else window.keeps(objectives)
+            seen[arm] += [] if window is None else [window]
             try:
                 rates[arm] = searches[arm].send(kept)
             except StopIteration as ended:
@@ -126,8 +126,8 @@ def _confirm(
         share = shares.pop()
         for position, arm in enumerate(draw.sample(list(belief), len(belief))):
             rate = rounded(min(belief[arm] * share, arms[arm].most_per_s))
-            told = yield Asked(block + number, position, arm, rate, ways.window_s, confirms=True)
-            seen[arm] += [] if told is None else [told]
+            window = yield Asked(block + number, position, arm, rate, ways.window_s, confirms=True)
+            seen[arm] += [] if window is None else [window]
         if not shares:
             belief = {
                 arm: moved(rate, seen[arm], objectives, arms[arm].own_per_s) for arm, rate in belief.items()
@@ -135,10 +135,10 @@ def _confirm(
 
 
 def search(start: Start) -> Generator[float, bool | None, Bracket]:
-    """Of one arm: asks for a rate, is told whether it held (None: nobody knows), returns the bracket.
+    """Of one arm: asks for a rate, gets whether it held (None: not known), returns the bracket.
 
-    Up the ladder until a rate breaks, down until one holds, then between the two. What nobody knows is asked
-    again, and ends it only when the same rate says nothing each time.
+    Up the ladder until a rate breaks, down until one holds, then between the two. A rate without a result is
+    asked again, and the search ends only when it has none each time.
     """
     low, high = 0.0, math.inf
     rate = _first(start)

@@ -39,7 +39,7 @@ def _no_promise(rows: Sequence[Mapping[Any, Any]], wanted: str) -> str:
 
 
 def doubt(row: Mapping[Any, Any]) -> str:
-    """Why nobody should plan with an arm's promise; empty without a reason."""
+    """Why not to plan with an arm's promise; empty without a reason."""
     if row.get("doubt") == TOO_FEW:
         blocks = f"{counted(int(row['blocks']), 'confirming block')} {'is' if row['blocks'] == 1 else 'are'}"
         return f"{blocks} too few for a promise, which takes at least {stats.FEWEST_BLOCKS}"

@@ -88,7 +88,7 @@ def panels_of(fig: Figure, panels: int, **shared: Any) -> list[Axes]:
 
 
 def name_panel(ax: Axes, name: str, aside: str = "") -> None:
-    """The name stands on the left above the panel, `aside` on the right."""
+    """`name` is written above the panel on the left, `aside` on the right."""
     ax.set_title(label(name), loc="left", fontsize=TEXT_PT, fontweight="bold")
     ax.set_title(aside, loc="right", fontsize=SMALL_PT, color=GREY)
 

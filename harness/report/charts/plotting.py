@@ -13,8 +13,8 @@ BACKEND = "MPLBACKEND"
 def import_matplotlib() -> None:
     """Import it for drawing into files. Call this before a module that imports it.
 
-    MPLBACKEND does not matter: no chart needs a backend with windows. A folder for its settings that cannot
-    be written is no news. Raises HarnessError when matplotlib cannot be imported.
+    MPLBACKEND does not matter: no chart needs a backend with windows. Nor does a folder for its settings
+    that cannot be written. Raises HarnessError when matplotlib cannot be imported.
     """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     chosen = os.environ.pop(BACKEND, None)

@@ -24,8 +24,8 @@ def draw(tables: pd.DataFrame) -> Figure:
     """Published figures against ours, one place per published table; log scale.
 
     `tables` has `table, arm, load_text, concurrency`, lists `published_model_ms, published_io_ms`, and for
-    `model` and `io` the measured `_p5_ms, _p50_ms, _p95_ms` (NaN: not measured). Published points stand in
-    their order.
+    `model` and `io` the measured `_p5_ms, _p50_ms, _p95_ms` (NaN: not measured). Published points are
+    drawn in their order.
     """
     if tables.empty:
         return sorry("Nothing published to compare with.")
@@ -48,12 +48,14 @@ def draw(tables: pd.DataFrame) -> Figure:
 
 
 def _draw_published(ax: Axes, tables: pd.DataFrame, metric: str) -> None:
-    points = [np.array(told, dtype=float) for told in tables[f"published_{metric}_ms"]]
+    points = [np.array(figures, dtype=float) for figures in tables[f"published_{metric}_ms"]]
     measured = tables[[f"{metric}_p5_ms", f"{metric}_p50_ms", f"{metric}_p95_ms"]].to_numpy(float)
     log_axis(ax, "y", positive(np.concatenate([measured.ravel(), *points])))
-    for place, (told, ours) in enumerate(zip(points, measured, strict=True)):
-        offsets = np.linspace(-0.36, 0.08, len(told)) if len(told) > 1 else np.array([-0.14] * len(told))
-        ax.plot(place + offsets, told, **_DOTS)
+    for place, (theirs, ours) in enumerate(zip(points, measured, strict=True)):
+        offsets = (
+            np.linspace(-0.36, 0.08, len(theirs)) if len(theirs) > 1 else np.array([-0.14] * len(theirs))
+        )
+        ax.plot(place + offsets, theirs, **_DOTS)
         _draw_ours(ax, place + 0.24, ours)
     for edge in np.arange(len(tables) - 1) + 0.5:
         ax.axvline(edge, color="#BBBBBB", linewidth=0.8)

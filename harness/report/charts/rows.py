@@ -1,4 +1,4 @@
-"""The rows of a run that are charted, in which order, and what a caption says of them."""
+"""Which rows of a run are charted, in which order, and the caption that counts them."""
 
 from __future__ import annotations
 

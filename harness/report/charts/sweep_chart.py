@@ -1,8 +1,8 @@
 """A sweep in one picture.
 
-One axis is a line with intervals, two are a line for each value of the second; of more, the settings stand in
-a list, the best first. Strategies, where there are several, count as an axis. Lines differ in marker and dash
-as well as in colour, so they survive grey printing.
+One axis is a line with intervals, two are a line for each value of the second; more axes give a list of the
+settings, the best first. Strategies, where there are several, count as an axis. Lines differ in marker and
+dash as well as in colour, so they survive grey printing.
 """
 
 from __future__ import annotations
@@ -94,10 +94,10 @@ def _listed(swept: Swept, here: pd.DataFrame) -> Figure:
     left_out = f" The first {_MOST_LISTED} of {len(here)} settings." if len(here) > len(shown) else ""
     fig = _titled(swept, height_in=1.0 + 0.3 * len(shown), handles=_marks(), more=left_out)
     ax = fig.subplots()
-    for row, told in enumerate(shown.to_dict("records")):
-        look = _mark(str(told["place"]))
-        ax.hlines(row, told["low"], told["high"], color=look["color"], linewidth=2.2)
-        ax.plot(told["at"], row, markersize=7, **look)
+    for at, row in enumerate(shown.to_dict("records")):
+        look = _mark(str(row["place"]))
+        ax.hlines(at, row["low"], row["high"], color=look["color"], linewidth=2.2)
+        ax.plot(row["at"], at, markersize=7, **look)
     arm_rows(ax, names)
     ax.tick_params(labelsize=SMALL_PT)
     ax.set_xlim(left=0)
