@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from harness.capacity.walk import Ways
 from harness.errors import UsageError
 from harness.plans import from_flags, grid, plan_files
-from harness.plans.plan import Arm, Plan
+from harness.plans.arm import Arm
+from harness.plans.plan import Plan
 from harness.system.printable import one_line
 from harness.wire import sending
 from harness.wire.options import LoadOptions, WorkloadOptions
