@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands import flags
+from harness.commands import flag_groups, flags
 from harness.commands.run import keep_what_is_finished, show_all, where_to_look
 from harness.commands.terminal import console
 from harness.errors import HarnessError
@@ -35,7 +35,7 @@ def capacity(
     strategy: flags.Strategies = None,
     url: flags.Urls = None,
     url_pid: flags.UrlPids = None,
-    asking: flags.Asking = flags.ASKING,
+    asking: flag_groups.Asking = flag_groups.ASKING,
     ping_path: flags.PingPath = None,
     reference: Annotated[
         str | None, typer.Option(metavar="ARM", help="Whom the arms are compared with (the first).")
@@ -54,7 +54,7 @@ def capacity(
     ] = 8.0,
     cap: flags.Cap = None,
     pin: flags.Pin = None,
-    server: flags.Server = flags.SERVER,
+    server: flag_groups.Server = flag_groups.SERVER,
     transport: flags.Transport = None,
     timeout: flags.Timeout = None,
     seed: flags.Seed = None,
@@ -86,7 +86,7 @@ def capacity(
         transport=transport,
         timeout_s=timeout,
         seed=seed,
-        exclude=flags.exclude(exclude_foreign_cpu),
+        exclude=flag_groups.exclude(exclude_foreign_cpu),
         **server.as_plan_flags(),
     )
     plan = from_flags.from_flags(said).model_copy(update={"name": NAME, "open_duration_s": window})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands import flags
+from harness.commands import flag_groups, flags
 from harness.commands.terminal import console
 from harness.errors import HarnessError, UsageError
 
@@ -26,10 +26,10 @@ def run(
     strategy: flags.Strategies = None,
     url: flags.Urls = None,
     url_pid: flags.UrlPids = None,
-    asking: flags.Asking = flags.ASKING,
+    asking: flag_groups.Asking = flag_groups.ASKING,
     ping_path: flags.PingPath = None,
-    measuring: flags.Measuring = flags.MEASURING,
-    server: flags.Server = flags.SERVER,
+    measuring: flag_groups.Measuring = flag_groups.MEASURING,
+    server: flag_groups.Server = flag_groups.SERVER,
     dry_run: flags.DryRun = False,
     resume: flags.Resume = None,
     out: flags.Out = None,
@@ -49,7 +49,7 @@ def run(
     said_something = plan is not None or said != from_flags.Flags()
     chosen = from_flags.from_flags(said) if plan is None else from_flags.override(plan_files.load(plan), said)
     if dry_run:
-        flags.refuse_resume(resume)
+        flag_groups.refuse_resume(resume)
         preview(chosen, as_json=as_json)
     elif resume is not None:
         go_on(resume, chosen if said_something else None, out, as_json=as_json)
