@@ -17,7 +17,8 @@ Strategies = Annotated[
     list[str] | None,
     typer.Option(
         "--strategy",
-        help="NAME or NAME:key=value,…; repeatable; see `execbench list`. With PLAN: keep the arms of these.",
+        help="NAME or NAME:key=value,…; repeatable; see `execbench list`. With PLAN: keep the arms of these; "
+        "with a run's folder, those that it has not are added.",
     ),
 ]
 Urls = Annotated[

@@ -13,6 +13,7 @@ from harness.commands.terminal import console
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
+    from harness.plans.from_flags import Flags
     from harness.plans.plan import Plan
     from harness.results.store import Writer
     from harness.run.session import Before
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 @flags.spread
 def run(
     plan: Annotated[
-        str | None, typer.Argument(help="A plan's name or TOML file; else flags make one.")
+        str | None,
+        typer.Argument(
+            help="A plan's name, its TOML file, or the folder of a run to run anew; else flags make one."
+        ),
     ] = None,
     strategy: flags.Strategies = None,
     url: flags.Urls = None,
@@ -36,7 +40,7 @@ def run(
     as_json: flags.AsJson = False,
 ) -> None:
     """Run a plan: every strategy, or --url, under every load, in blocks of random order; then show it."""
-    from harness.plans import from_flags, plan_files
+    from harness.plans import from_flags
 
     said = from_flags.Flags(
         strategies=tuple(strategy or ()),
@@ -47,7 +51,7 @@ def run(
         **server.as_plan_flags(),
     )
     said_something = plan is not None or said != from_flags.Flags()
-    chosen = from_flags.from_flags(said) if plan is None else from_flags.override(plan_files.load(plan), said)
+    chosen = _chosen(plan, said)
     if dry_run:
         flag_groups.refuse_resume(resume)
         preview(chosen, as_json=as_json)
@@ -55,6 +59,17 @@ def run(
         go_on(resume, chosen if said_something else None, out, as_json=as_json)
     else:
         run_new(chosen, out, as_json=as_json)
+
+
+def _chosen(plan: str | None, said: Flags) -> Plan:
+    """What PLAN and the flags ask for."""
+    from harness.plans import from_flags, plan_files, rerun
+
+    if plan is None:
+        return from_flags.from_flags(said)
+    if rerun.is_folder(plan):
+        return rerun.whole(rerun.read(Path(plan)), said)
+    return from_flags.override(plan_files.load(plan), said)
 
 
 def preview(plan: Plan, *, as_json: bool) -> None:

@@ -185,6 +185,7 @@ def _inputs(report: Report, found: Evidence) -> choice.Inputs:
         side=found.side,
         rules=found.facts.rules,
         withheld=found.withheld or comparison.noisy(report.comparisons),
+        folder=found.run.folder,
     )
 
 
