@@ -36,7 +36,7 @@ ROOMS["commands"] = BELOW | {"evidence"}
 # the files beside the rooms
 ROOMS |= {"errors": set(), "numbers": set(), "environment": {"system", "wire"}, "cli": {"system", "commands"}}
 FOR_ALL = {"errors", "numbers", "harness"}
-STRATEGIES_KNOWN_BY = {"wire.options", "server.app", "plans.plan", "plans.plan_checks", "plans.from_flags"}
+STRATEGIES_KNOWN_BY = {"wire.options", "server.app", "plans.arm", "plans.plan_checks", "plans.from_flags"}
 
 LIBRARIES = {
     "fastapi": {"server"},

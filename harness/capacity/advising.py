@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,7 @@ from harness.capacity.breaking import Part
 from harness.capacity.walk import Ways
 from harness.capacity.words import doubt
 from harness.numbers import three_digits
-from harness.plans import again
+from harness.report import next_command
 from harness.report.advice import Advice
 
 WIDE = 0.2  # of the capacity, from one end of its interval to the other: more blocks are worth their time
@@ -37,21 +37,24 @@ _BREAKS = {
 }
 
 
-def advise(table: pd.DataFrame, record: Mapping[str, Any], reference: str, withheld: str) -> Advice:
+def advise(
+    table: pd.DataFrame, record: Mapping[str, Any], folder: Path, reference: str, withheld: str
+) -> Advice:
     """Which arm to take, what it promises and against what, what would raise it, and what to run next."""
     rows = {str(row["arm"]): row for row in table.to_dict("records")}
     doubts = [*_doubts(rows)]
+    more = next_command.capacity(record, folder, blocks=_blocks(record))
     sure = {arm: row for arm, row in rows.items() if row["promise_per_s"] > 0 and not doubt(row)}
     if not sure and not doubts:
         words = "No rate can be promised with any arm: see the sentences above."
         return Advice((words,), reference=reference)
     if withheld:
         words = "No strategy is advised: this session cannot tell a faster one from a luckier one."
-        return _with_next(Advice((words,), reference=reference), record)
+        return Advice((words,), reference=reference, command=more)
     row = _taken(sure, rows, reference)
     if row is None:
-        return _with_next(Advice((_none(sure, reference), *doubts), reference=reference), record)
-    advice = Advice(
+        return Advice((_none(sure, reference), *doubts), reference=reference, command=more)
+    return Advice(
         (_what(row, rows, reference, record), *_beside(row), *doubts),
         take=str(row["arm"]),
         reference=reference,
@@ -60,8 +63,8 @@ def advise(table: pd.DataFrame, record: Mapping[str, Any], reference: str, withh
         ratio=row["ratio"],
         low=row["ratio_low"],
         high=row["ratio_high"],
+        command=more if doubts or _is_wide(row) else "",
     )
-    return _with_next(advice, record) if doubts or _is_wide(row) else advice
 
 
 def _taken(sure: Mapping[str, Row], rows: Mapping[str, Row], reference: str) -> Row | None:
@@ -120,7 +123,7 @@ def _what(row: Row, rows: Mapping[str, Row], reference: str, record: Mapping[str
 def _setting(record: Mapping[str, Any], arm: str) -> str:
     """What `--strategy` says of it, where its name does not."""
     arms = (record.get("plan") or {}).get("arms") or []
-    text = again.strategy(next((one for one in arms if one["name"] == arm), {}))
+    text = next_command.strategy(next((one for one in arms if one["name"] == arm), {}))
     return f" (--strategy {text})" if text not in ("", arm) else ""
 
 
@@ -143,7 +146,6 @@ def _is_wide(row: Row) -> bool:
     return not width <= WIDE * float(row["capacity_per_s"])
 
 
-def _with_next(advice: Advice, record: Mapping[str, Any]) -> Advice:
-    """The command that makes the intervals narrower: the usual number of blocks at least."""
-    blocks = max(TIMES_AS_MANY * int(record["capacity"]["blocks"]), Ways().blocks)
-    return dataclasses.replace(advice, command=again.capacity(record, blocks=blocks))
+def _blocks(record: Mapping[str, Any]) -> int:
+    """So many make the intervals narrower; the usual number at least."""
+    return max(TIMES_AS_MANY * int(record["capacity"]["blocks"]), Ways().blocks)

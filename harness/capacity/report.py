@@ -84,7 +84,7 @@ def build(run: store.Run) -> Report:
         table=table,
         windows=tried,
         sentences=[words.sentence(row, reference.name) for row in table.to_dict("records")],
-        said=advising.advise(table, run.record, reference.name, found.withheld),
+        said=advising.advise(table, run.record, run.folder, reference.name, found.withheld),
     )
 
 

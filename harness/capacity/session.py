@@ -11,7 +11,8 @@ from harness.analysis.slo import Objective
 from harness.capacity import windows
 from harness.capacity.crossing import Window
 from harness.capacity.walk import Asked, Start, Ways, walk, windows_of_search
-from harness.plans.plan import Arm, Cell, Plan
+from harness.plans.arm import Arm
+from harness.plans.plan import Cell, Plan
 from harness.results.store import Writer
 from harness.run import session as running
 from harness.run.session import Listener, Trials

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands import flags
+from harness.commands import flag_groups, flags
 from harness.commands.run import keep_what_is_finished, show_all, where_to_look
 from harness.commands.terminal import console
 from harness.errors import HarnessError
@@ -24,6 +24,10 @@ NAME = "capacity"
 
 @flags.spread
 def capacity(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="The folder of a run: its servers anew; of a capacity run, its objectives too."),
+    ] = None,
     slo: Annotated[
         list[str] | None,
         typer.Option(
@@ -35,26 +39,28 @@ def capacity(
     strategy: flags.Strategies = None,
     url: flags.Urls = None,
     url_pid: flags.UrlPids = None,
-    asking: flags.Asking = flags.ASKING,
+    asking: flag_groups.Asking = flag_groups.ASKING,
     ping_path: flags.PingPath = None,
     reference: Annotated[
         str | None, typer.Option(metavar="ARM", help="Whom the arms are compared with (the first).")
     ] = None,
     blocks: Annotated[
-        int, typer.Option(min=1, help="Confirming windows of each arm, at other rates and arrivals.")
-    ] = 12,
+        int | None,
+        typer.Option(min=1, help="Confirming windows of each arm, at other rates and arrivals (12)."),
+    ] = None,
     window: Annotated[
-        float, typer.Option(min=0.5, max=bounds.A_DAY_S, help="Seconds of a confirming window.")
-    ] = 20.0,
+        float | None,
+        typer.Option(min=0.5, max=bounds.A_DAY_S, help="Seconds of a confirming window (20)."),
+    ] = None,
     search_window: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0.5, max=bounds.A_DAY_S, help="Seconds of a window of the search; more for slow arms."
+            min=0.5, max=bounds.A_DAY_S, help="Seconds of a window of the search (8); more for slow arms."
         ),
-    ] = 8.0,
+    ] = None,
     cap: flags.Cap = None,
     pin: flags.Pin = None,
-    server: flags.Server = flags.SERVER,
+    server: flag_groups.Server = flag_groups.SERVER,
     transport: flags.Transport = None,
     timeout: flags.Timeout = None,
     seed: flags.Seed = None,
@@ -69,16 +75,21 @@ def capacity(
     """How many requests a second can be promised: the highest Poisson rate that keeps every objective."""
     from harness.analysis import slo as objectives_
     from harness.capacity.walk import Ways
-    from harness.plans import from_flags
+    from harness.plans import from_flags, rerun
 
-    objectives = objectives_.parse(slo or ())
+    record = {} if run is None else rerun.read(run)
+    before = record.get("capacity") or {}
+    objectives = objectives_.parse(slo or before.get("objectives", ()))
+    told = {"blocks": blocks, "window_s": window, "search_s": search_window}
+    asked: dict[str, Any] = before | {name: value for name, value in told.items() if value is not None}
+    ways = Ways(**{name: asked[name] for name in told if name in asked})
     said = from_flags.Flags(
         strategies=tuple(strategy or ()),
         urls=tuple(url or ()),
         url_pids=tuple(url_pid or ()),
         ask=asking.as_request(ping_path=ping_path),
         concurrency=(1,),
-        blocks=blocks,
+        blocks=ways.blocks,
         reference=reference,
         self_check=self_check,
         cap=cap,
@@ -86,11 +97,12 @@ def capacity(
         transport=transport,
         timeout_s=timeout,
         seed=seed,
-        exclude=flags.exclude(exclude_foreign_cpu),
+        exclude=flag_groups.exclude(exclude_foreign_cpu),
         **server.as_plan_flags(),
     )
-    plan = from_flags.from_flags(said).model_copy(update={"name": NAME, "open_duration_s": window})
-    ways = Ways(blocks=blocks, window_s=window, search_s=search_window, seed=plan.seed)
+    plan = rerun.servers(record, said) if record else from_flags.from_flags(said)
+    plan = plan.model_copy(update={"name": NAME, "open_duration_s": ways.window_s})
+    ways = ways._replace(seed=plan.seed)
     _run(plan, objectives, ways, out, as_json=as_json)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness.commands import flags
+from harness.commands import flag_groups, flags
 from harness.commands.terminal import console, print_json
 from harness.errors import HarnessError, UsageError
 
@@ -94,7 +94,7 @@ def compare(
     from harness.verdicts import compare_runs
     from harness.verdicts.gate import Floors
 
-    floors = Floors(ms=floor_ms, per_s=floor_per_s, share=flags.share(min_effect, "--min-effect"))
+    floors = Floors(ms=floor_ms, per_s=floor_per_s, share=flag_groups.share(min_effect, "--min-effect"))
     found = _pick(compare_runs.compare(first, second, force=force, all_pairs=all_pairs), metric, load)
     if fail_on:
         _refuse_nothing_to_gate(found)

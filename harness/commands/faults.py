@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.evidence.faults.page import Made
     from harness.evidence.faults.records import Seen
     from harness.evidence.faults.site import Pace
-    from harness.plans.plan import Arm
+    from harness.plans.arm import Arm
     from harness.wire.options import WorkloadOptions
 
 

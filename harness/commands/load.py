@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands import flags
+from harness.commands import flag_groups, flags
 from harness.commands.run import show_all
 from harness.commands.terminal import console
 from harness.errors import HarnessError, UsageError
@@ -38,7 +38,7 @@ def load(
     cap: flags.Cap = None,
     transport: flags.Transport = None,
     timeout: flags.Timeout = None,
-    asking: flags.Asking = flags.ASKING,
+    asking: flag_groups.Asking = flag_groups.ASKING,
     payloads: flags.Payloads = None,
     seed: Annotated[
         int | None,
@@ -49,7 +49,7 @@ def load(
 ) -> None:
     """Send our load to a server that runs already; shows the split if it answers with Server-Timing."""
     _check_url(url)
-    flags.refuse_both(requests, duration, stage="load")
+    flag_groups.refuse_both(requests, duration, stage="load")
     law = _law(concurrency, rate, arrivals)
     users = None if law is not None else concurrency or 8
     said: dict[str, Any] = {
@@ -113,7 +113,7 @@ def _law(concurrency: int | None, rate: float | None, arrivals: str | None) -> s
     """The open law asked for; None for the closed loop."""
     if sum(given is not None for given in (concurrency, rate, arrivals)) > 1:
         raise UsageError("Give one of --concurrency, --rate and --arrivals.", stage="load")
-    laws = flags.loads(
+    laws = flag_groups.loads(
         None, None if rate is None else [rate], None if arrivals is None else [arrivals], stage="load"
     ).arrivals
     return laws[0] if laws else None

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands import flags
+from harness.commands import flag_groups, flags
 from harness.commands.terminal import console
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
+    from harness.plans.from_flags import Flags
     from harness.plans.plan import Plan
     from harness.results.store import Writer
     from harness.run.session import Before
@@ -21,22 +22,25 @@ if TYPE_CHECKING:
 @flags.spread
 def run(
     plan: Annotated[
-        str | None, typer.Argument(help="A plan's name or TOML file; else flags make one.")
+        str | None,
+        typer.Argument(
+            help="A plan's name, its TOML file, or the folder of a run to run anew; else flags make one."
+        ),
     ] = None,
     strategy: flags.Strategies = None,
     url: flags.Urls = None,
     url_pid: flags.UrlPids = None,
-    asking: flags.Asking = flags.ASKING,
+    asking: flag_groups.Asking = flag_groups.ASKING,
     ping_path: flags.PingPath = None,
-    measuring: flags.Measuring = flags.MEASURING,
-    server: flags.Server = flags.SERVER,
+    measuring: flag_groups.Measuring = flag_groups.MEASURING,
+    server: flag_groups.Server = flag_groups.SERVER,
     dry_run: flags.DryRun = False,
     resume: flags.Resume = None,
     out: flags.Out = None,
     as_json: flags.AsJson = False,
 ) -> None:
     """Run a plan: every strategy, or --url, under every load, in blocks of random order; then show it."""
-    from harness.plans import from_flags, plan_files
+    from harness.plans import from_flags
 
     said = from_flags.Flags(
         strategies=tuple(strategy or ()),
@@ -47,14 +51,25 @@ def run(
         **server.as_plan_flags(),
     )
     said_something = plan is not None or said != from_flags.Flags()
-    chosen = from_flags.from_flags(said) if plan is None else from_flags.override(plan_files.load(plan), said)
+    chosen = _chosen(plan, said)
     if dry_run:
-        flags.refuse_resume(resume)
+        flag_groups.refuse_resume(resume)
         preview(chosen, as_json=as_json)
     elif resume is not None:
         go_on(resume, chosen if said_something else None, out, as_json=as_json)
     else:
         run_new(chosen, out, as_json=as_json)
+
+
+def _chosen(plan: str | None, said: Flags) -> Plan:
+    """What PLAN and the flags ask for."""
+    from harness.plans import from_flags, plan_files, rerun
+
+    if plan is None:
+        return from_flags.from_flags(said)
+    if rerun.is_folder(plan):
+        return rerun.whole(rerun.read(Path(plan)), said)
+    return from_flags.override(plan_files.load(plan), said)
 
 
 def preview(plan: Plan, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands import flags
+from harness.commands import flag_groups, flags
 
 if TYPE_CHECKING:
     from harness.plans.plan import Plan
@@ -23,7 +23,7 @@ _SHOWN_AT_ONCE = 65_536  # bytes
 def serve(
     strategy: Annotated[str, typer.Argument(help="Where the model runs; see `execbench list`.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
-    server: flags.Server = flags.SERVER,
+    server: flag_groups.Server = flag_groups.SERVER,
 ) -> None:
     """Serve the app alone on 127.0.0.1, for curl or any other client, until Ctrl-C."""
     from harness.plans import from_flags

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands import flags
+from harness.commands import flag_groups, flags
 from harness.commands.run import go_on, preview, run_new
 from harness.commands.terminal import console
 from harness.errors import UsageError
@@ -29,8 +29,8 @@ def sweep(
             help="NAME or NAME:key=value,…; repeatable (process). It goes through the axes it takes."
         ),
     ] = None,
-    measuring: flags.Measuring = flags.MEASURING,
-    server: flags.Server = flags.SERVER,
+    measuring: flag_groups.Measuring = flag_groups.MEASURING,
+    server: flag_groups.Server = flag_groups.SERVER,
     any_size: Annotated[bool, typer.Option("--any-size", help="Run it however long it takes.")] = False,
     dry_run: flags.DryRun = False,
     resume: flags.Resume = None,
@@ -44,7 +44,7 @@ def sweep(
         strategies=tuple(strategy or ()), **measuring.as_plan_flags(), **server.as_plan_flags()
     )
     if dry_run:
-        flags.refuse_resume(resume)
+        flag_groups.refuse_resume(resume)
     if resume is not None:
         _refuse_more(said != from_flags.Flags() or bool(over))
         go_on(resume, None, out, as_json=as_json)

@@ -147,8 +147,8 @@ def pairs(texts: Iterable[str], flag: str) -> dict[str, str]:
     return {key.strip().replace("-", "_"): value.strip() for key, _, value in found}
 
 
-def override(plan: Plan, flags: Flags) -> Plan:
-    """The plan with what the flags say in its place; `strategies` keeps the arms of those.
+def override(plan: Plan, flags: Flags, *, adds_strategies: bool = False) -> Plan:
+    """The plan with what the flags say in its place; `strategies` keeps the arms of those, or adds some.
 
     An I/O that takes what it takes has no place for arms that scale theirs: they are left out, with a note.
     Published claims are judged only while workers, options, workload and I/O are the plan's own.
@@ -157,11 +157,10 @@ def override(plan: Plan, flags: Flags) -> Plan:
     if flags.urls:
         data["arms"] = _other_servers(plan, flags)
     if flags.strategies:
-        kept = [arm for arm in data["arms"] if {arm["strategy"], arm["name"]} & set(flags.strategies)]
-        for name in flags.strategies:
-            _refuse_absent(name, plan)
-        data["arms"] = kept
-        if data.get("reference") not in [arm["name"] for arm in kept]:
+        choose = _kept_and_added if adds_strategies else _kept
+        data["arms"] = choose(data["arms"], flags.strategies, plan)
+        data.pop("sweep", None)  # its settings are not all there
+        if data.get("reference") not in [arm["name"] for arm in data["arms"]]:
             data.pop("reference", None)
     if not kinds.takes_ms(flags.workload.get("io", plan.workload.io)):
         data = _without_scaled(data, flags.workload.get("io", plan.workload.io))
@@ -174,6 +173,26 @@ def override(plan: Plan, flags: Flags) -> Plan:
     ):
         data["claims"] = None  # they are about this plan's workers, workload and I/O
     return plan_files.make(_with_flags(data, flags), source=f"plan {plan.name!r} with these flags")
+
+
+def _kept(arms: list[dict[str, Any]], wanted: Iterable[str], plan: Plan) -> list[dict[str, Any]]:
+    """The arms with these names or strategies; UsageError for one that the plan has not."""
+    for name in wanted:
+        _refuse_absent(name, plan)
+    return [arm for arm in arms if {arm["strategy"], arm["name"]} & set(wanted)]
+
+
+def _kept_and_added(arms: list[dict[str, Any]], wanted: Iterable[str], _: Plan) -> list[dict[str, Any]]:
+    """Of each text the arm of that name, or else the arms of that strategy, or else a new arm."""
+    names: set[str] = set()
+    added: list[dict[str, Any]] = []
+    for text in wanted:
+        new = arm_of(text)
+        its = [arm for arm in arms if arm["name"] == new["name"]]
+        its = its or [arm for arm in arms if arm["strategy"] == text]
+        names |= {arm["name"] for arm in its}
+        added += [] if its else [new]
+    return [*(arm for arm in arms if arm["name"] in names), *added]
 
 
 def _other_servers(plan: Plan, flags: Flags) -> list[dict[str, Any]]:

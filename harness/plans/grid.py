@@ -128,7 +128,7 @@ def plan(flags: from_flags.Flags, over: Axes, *, allow_any_size: bool = False) -
     if not over:
         raise _misunderstood("A sweep needs something to go through: --over OPTION=VALUE,VALUE.")
     for name, values in over.items():
-        _refuse_fixed(name, values, flags)
+        refuse_fixed(name, values, flags)
     asked_for = flags.strategies or ("process",)
     _refuse_beyond_counting(len(asked_for) * math.prod(map(len, over.values())))
     made = settings(asked_for, over)
@@ -218,7 +218,8 @@ def _name(arm: Arm, said: Mapping[str, Scalar]) -> str:
 # -- what is refused, and what does not fit ------------------------------------------------------------
 
 
-def _refuse_fixed(name: str, values: tuple[Scalar, ...], flags: from_flags.Flags) -> None:
+def refuse_fixed(name: str, values: tuple[Scalar, ...], flags: from_flags.Flags) -> None:
+    """UsageError when a flag says what an axis goes through."""
     fixed = {**flags.options, **flags.workload}
     for text in flags.strategies:
         arm = from_flags.arm_of(text)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 import strategies
 from harness import workloads
 from harness.errors import UsageError, shortened
-from harness.plans.plan import Arm
+from harness.plans.arm import Arm
 from harness.wire import sending
 from harness.wire.options import Request, WorkloadOptions, explain
 from harness.workloads.io import kinds

@@ -52,11 +52,6 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
     return plan
 
 
-def built_in(name: str) -> Plan | None:
-    """The plan of that name as its file says it, whatever can work on this machine; None: there is none."""
-    return Plan.model_validate(_parse(_read(name), name)) if name in names() else None
-
-
 def restore(recorded: dict[str, Any]) -> Plan:
     """The plan in a run.json; HarnessError when this version knows no such plan."""
     try:
@@ -75,7 +70,7 @@ def _read(name_or_path: str) -> str:
         raise UsageError(
             f"There is no plan {shortened(name_or_path)!r}.",
             stage="plan",
-            hint=f"{hint} A TOML file works too.",
+            hint=f"{hint} A TOML file works too, and the folder of a run.",
         )
     return text_files.read_text(path, "plan", toml.MOST_BYTES)
 

@@ -16,8 +16,7 @@ import numpy as np
 
 from harness.analysis import stats
 from harness.analysis.summaries import THROUGHPUT
-from harness.plans import again
-from harness.report import choice, ranking
+from harness.report import choice, next_command, ranking
 from harness.report.choice import Choice, Inputs, Why
 from harness.report.ranking import short, users
 from harness.verdicts import best_arm
@@ -94,7 +93,7 @@ def _where_to_look(record: Mapping[str, Any]) -> str:
 
 def _withheld(found: Inputs) -> Advice:
     blocks = 2 * int((found.record.get("plan") or {}).get("blocks") or BLOCKS_AT_LEAST)
-    command = again.command(found.record, blocks=blocks)
+    command = next_command.run(found.record, found.folder, blocks=blocks)
     lines = [
         "No strategy is advised: this session cannot tell a faster one from a luckier one (see the warning).",
         "Run it again where nothing else is busy, with more blocks.",
@@ -116,12 +115,14 @@ def _of_one(found: Inputs, arm: str, load: str) -> Advice:
 def _next_of_one(found: Inputs, arm: str, row: Mapping[str, Any]) -> str:
     """Another strategy beside it; of a server of somebody else, twice the users."""
     planned = _planned(found.record, arm)
-    if again.strategy(planned):
-        return again.beside(found.record, arm, COMPARED)
-    url = planned.get("url") or (found.record.get("load") or {}).get("url")
-    if not url or math.isnan(row["concurrency"]):
+    if next_command.strategy(planned):
+        return next_command.run(found.record, found.folder, arms=(arm, *COMPARED))
+    if math.isnan(row["concurrency"]):
         return ""
-    return again.load(found.record, url, users=2 * int(row["concurrency"]))
+    users = 2 * int(row["concurrency"])
+    if planned:
+        return next_command.run(found.record, found.folder, users=users)
+    return next_command.load(found.record, users=users)
 
 
 def _dominates(row: Mapping[str, Any], load: str) -> str:
@@ -267,7 +268,7 @@ def _setting(record: Mapping[str, Any], arm: str) -> str:
     own = [f"{name}={value}" for name, value in (planned.get("workload") or {}).items()]
     if (planned.get("server_processes") or 1) > 1:
         own.append(f"server_processes={planned['server_processes']}")
-    text = again.strategy(planned)
+    text = next_command.strategy(planned)
     said = [f"--strategy {text}"] if text != arm and text else []
     return f" ({' with '.join(filter(None, [*said, ', '.join(own)]))})" if said or own else ""
 
@@ -468,7 +469,8 @@ def _next(found: Inputs, chosen: Choice) -> str:
     _, most = _blocks(found, chosen)
     if not most:
         return ""
-    return again.command(found.record, arms=(chosen.take, _to_settle(chosen)), blocks=most)
+    arms = (chosen.take, _to_settle(chosen))
+    return next_command.run(found.record, found.folder, arms=arms, blocks=most)
 
 
 def _to_settle(chosen: Choice) -> str:
@@ -493,7 +495,7 @@ def _too_few(found: Inputs, blocks: int) -> Advice:
         f"No strategy is advised: of {blocks} blocks nothing can be told apart "
         f"(at least {stats.FEWEST_BLOCKS}, better {BLOCKS_AT_LEAST}).",
     )
-    command = again.command(found.record, blocks=BLOCKS_AT_LEAST)
+    command = next_command.run(found.record, found.folder, blocks=BLOCKS_AT_LEAST)
     return _with_next(Advice(lines, reference=found.reference), command)
 
 
@@ -503,4 +505,4 @@ def _none_whole(found: Inputs, load: str) -> Advice:
         _left_out(found, load),
     )
     told = Advice(tuple(filter(None, lines)), reference=found.reference, load=load)
-    return _with_next(told, again.command(found.record))
+    return _with_next(told, next_command.run(found.record, found.folder))

@@ -19,6 +19,7 @@ import enum
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -46,6 +47,7 @@ class Inputs(NamedTuple):
     side: Side
     rules: Rules
     withheld: str  # why no verdict is given; "" when they are
+    folder: Path = Path()  # of the run
 
 
 class Why(enum.Enum):

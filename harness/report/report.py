@@ -186,6 +186,7 @@ def _inputs(report: Report, found: Evidence) -> choice.Inputs:
         side=found.side,
         rules=found.facts.rules,
         withheld=found.withheld or session_noise.noisy(report.comparisons),
+        folder=found.run.folder,
     )
 
 

@@ -212,7 +212,7 @@ class Writer:
 
 def read(folder: Path) -> Run:
     """Read a run, also one that was killed. Raises HarnessError for what is no run, or a damaged one."""
-    record = _read_record(folder)
+    record = read_record(folder)
     warnings: list[str] = []
     trials = rows.read(folder / "trials.csv", Trial, record["schema"], warnings)
     packed = rows.plain_or_packed(folder / "requests.csv")
@@ -226,7 +226,7 @@ def read(folder: Path) -> Run:
     return Run(folder, record, requests, trials, warnings)
 
 
-def _read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> dict[str, Any]:
     if not is_folder(folder):
         raise HarnessError(
             f"There is no run folder {shortened(str(folder))}.",

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 from harness import environment, workloads
 from harness.errors import HarnessError
-from harness.plans.plan import Arm, Cell, Plan
+from harness.plans.arm import Arm
+from harness.plans.plan import Cell, Plan
 from harness.results.store import Writer
 from harness.run import bare_model, client_limit, no_answer, noise, server_process
 from harness.run.foreign_server import Standing, check_processes

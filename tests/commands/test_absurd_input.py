@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import tomllib
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -121,10 +123,9 @@ def test_a_plan_beyond_any_use_is_refused_in_one_message(
 
 def test_every_built_in_plan_has_claims_that_exist() -> None:
     for name in plan_files.names():
-        plan = plan_files.built_in(name)
-        assert plan is not None
-        if plan.claims is not None:
-            packaged.check(plan.claims)
+        plan = tomllib.loads((files("harness") / "data" / "plans" / f"{name}.toml").read_text())
+        if "claims" in plan:
+            packaged.check(plan["claims"])
 
 
 # -- numbers ---------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.analysis import slo
-from harness.commands import flags
+from harness.commands import flag_groups
 from harness.errors import UsageError
 from harness.plans import from_flags, grid
 from harness.system import toml
@@ -35,8 +35,8 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "path": addresses.checked_path,
     "target": lambda text: addresses.filler(addresses.parse(f"http://127.0.0.1/{text}").target)("a & b"),
     "method": sending.checked_method,
-    "share": lambda text: flags.share(text, "--precision"),
-    "delay": lambda text: flags.inject([text]),
+    "share": lambda text: flag_groups.share(text, "--precision"),
+    "delay": lambda text: flag_groups.inject([text]),
     "io": io_option.parse,
     "workload with io": lambda text: WorkloadOptions.model_validate({"io": text}),
     "payloads": lambda text: WorkloadOptions.model_validate({"payloads": text}),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import strategies
 from harness.plans import from_flags
-from harness.plans.plan import Arm
+from harness.plans.arm import Arm
 
 _POOL = "executor:harness.evidence.faults.pools:spawned"
 _SHOWN_AS = {

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from harness.evidence.faults import arms, clients, ending, health, items, killing, load, starting
 from harness.evidence.faults.records import Found
 from harness.evidence.faults.site import Site
-from harness.plans.plan import Arm
+from harness.plans.arm import Arm
 from harness.wire.options import WorkloadOptions
 
 SET_UP_MS = 200.0

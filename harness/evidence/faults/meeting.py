@@ -12,7 +12,7 @@ from harness.evidence.faults.catalogue import FAULTS, Fault, Meeting
 from harness.evidence.faults.client import Client
 from harness.evidence.faults.records import Found, Seen, seen, unmet
 from harness.evidence.faults.site import Pace, Site
-from harness.plans.plan import Arm
+from harness.plans.arm import Arm
 from harness.run import server_process
 from harness.run.supervisor import Supervisor
 from harness.wire.options import WorkloadOptions

@@ -19,7 +19,7 @@ import psutil
 from harness.errors import HarnessError
 from harness.evidence.faults.client import Answer, Client, tally
 from harness.evidence.faults.records import Found
-from harness.plans.plan import Arm
+from harness.plans.arm import Arm
 from harness.run.server_process import Server
 from harness.workloads import faulty
 
