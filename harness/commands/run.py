@@ -15,7 +15,7 @@ from harness.errors import HarnessError, UsageError
 if TYPE_CHECKING:
     from harness.plans.plan import Plan
     from harness.results.store import Writer
-    from harness.run.session import Before
+    from harness.run.record import Before
 
 
 @flags.spread
