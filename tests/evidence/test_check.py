@@ -275,7 +275,7 @@ class Late:
     def __init__(self, lag: Callable[[int], float]) -> None:
         self._lag = lag
 
-    def run(self, options: LoadOptions, on_progress: object) -> Outcome:
+    def run(self, options: LoadOptions) -> Outcome:
         outcome = World().fire(**dict(options))
         shots = [shot._replace(sent_ms=shot.due_ms + self._lag(shot.seq)) for shot in outcome.shots]
         return outcome._replace(shots=shots)

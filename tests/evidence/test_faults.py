@@ -293,7 +293,6 @@ def test_the_command_writes_what_it_shows(execbench: Callable[..., Any], tmp_pat
         ("--fault nothing", "no fault 'nothing'"),
         ("--fault poison --workload embed", "'embed' cannot have the fault 'poison'"),
         ("--strategy nobody --fault raise", "no strategy 'nobody'"),
-        ("--strategy interpreters --fault raise", "'interpreters' cannot work here"),
     ],
 )
 def test_what_there_is_not_is_refused(execbench: Callable[..., Any], words: str, said: str) -> None:
