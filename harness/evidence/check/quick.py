@@ -29,6 +29,7 @@ from harness.evidence.check.numbers import quantiles, report_of, reported_number
 from harness.evidence.check.silent import Silent, silent_server
 from harness.evidence.check.sleeps import loop_sleep_ms
 from harness.run import client_limit
+from harness.wire import reasons
 from harness.wire.arrivals import Law, closed
 from harness.wire.loop_lag import Lag
 from harness.wire.options import Inject
@@ -98,7 +99,7 @@ def timeouts(fire: Fire, serve: Callable[[float], AbstractContextManager[Silent]
 
 def judge_timeouts(shots: list[Shot], asked: int, kept_waiting: int, timeout_s: float) -> Result:
     """A row for each request that the server has seen, an error on each that it left waiting, none else."""
-    late = [shot for shot in shots if shot.error.startswith("timeout")]
+    late = [shot for shot in shots if reasons.is_timeout(shot.error)]
     wrong = [shot for shot in shots if shot.error and shot not in late]
     waits = [shot.done_ms - shot.due_ms for shot in late]
     return Result(
