@@ -28,6 +28,11 @@ class HarnessError(Exception):
         self.stage = stage
         self.hint = hint
 
+    @property
+    def sentence(self) -> str:
+        """`what` without the lines of a log that may follow."""
+        return self.what.split("\n", 1)[0]
+
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.stage, self.hint)
 

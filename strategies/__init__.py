@@ -56,7 +56,6 @@ NAMES = (  # in the order of reports
     "executor",
     "supervised",
     "batch",
-    "interpreters",
 )
 START_METHODS = ("spawn", "forkserver")
 MOST_WORKERS = 1_000

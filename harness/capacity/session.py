@@ -15,10 +15,11 @@ from harness.plans.arm import Arm
 from harness.plans.plan import Cell, Plan
 from harness.results.store import Writer
 from harness.run import session as running
-from harness.run.session import Listener, Trials
+from harness.run.listener import Listener
+from harness.run.trials import Trials
 from harness.wire import bounds
 from harness.wire.arrivals import Law, closed
-from harness.wire.records import PILOT_BLOCK, Trial
+from harness.wire.records import PILOT_BLOCK
 
 LONE_S = 3.0  # a lone user, to see what a request takes without a queue
 BELOW_ROOFLINE = 0.9  # of the rate at which the client counts as the bottleneck: chance has room
@@ -26,7 +27,7 @@ BELOW_ROOFLINE = 0.9  # of the rate at which the client counts as the bottleneck
 
 def run(
     plan: Plan, objectives: Sequence[Objective], ways: Ways, writer: Writer, listener: Listener
-) -> list[Trial]:
+) -> Trials:
     """Find what every arm of `plan` holds. Returns the trials, with the promises of `run.run`."""
     with running.session(plan, writer, listener) as trials:
         asked = {"objectives": [str(one) for one in objectives], **ways._asdict(), "searched": None}
@@ -39,7 +40,7 @@ def run(
         trials.see_own_throughputs()
         _Walk(plan, objectives, ways, trials, listener, asked).go()
         trials.note_idle()
-    return trials.done
+    return trials
 
 
 class _Walk:

@@ -459,7 +459,7 @@ async def _ask(
             good = answer.status_code == options.expected_status
             start = await answers.read(answer, 0 if good else reasons.LOOKED_AT)
     except TimeoutError:
-        return _Answer(None, f"timeout after {options.timeout_s:g} s")
+        return _Answer(None, reasons.of_timeout(options.timeout_s))
     except Exception as error:  # noqa: BLE001 - a library may raise anything on account of a server
         return _Answer(None, own_limits.met_by(error) or answers.why_none(error))
     status, header = answer.status_code, answer.headers.get(HEADER, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from harness.analysis.slo import Objective
     from harness.capacity.walk import Ways
     from harness.plans.plan import Plan
-    from harness.wire.records import Trial
+    from harness.wire.records import Cause, Trial
 
 NAME = "capacity"
 
@@ -121,7 +122,7 @@ def _run(
         keep_what_is_finished(writer)
         raise
     show_all(writer, as_json=as_json)
-    if died := died_of(trials, writer.record):
+    if died := died_of(trials.done, trials.causes, writer.record):
         raise HarnessError(
             died,
             stage="capacity",
@@ -129,16 +130,19 @@ def _run(
         )
 
 
-def died_of(trials: list[Trial], record: dict[str, Any]) -> str:
+def died_of(trials: list[Trial], causes: Mapping[int, Cause], record: dict[str, Any]) -> str:
     """What has died meanwhile, which is no overload, in a sentence; empty when nothing has.
 
     A server has when it says so, or when nobody got a good answer in the last window of its arm.
     """
-    from harness.wire.records import got_nothing, server_ended
+    from harness.wire.records import Cause
 
     last = {trial.arm: trial for trial in trials}
     dead = [
-        trial for trial in trials if server_ended(trial) or (trial is last[trial.arm] and got_nothing(trial))
+        trial
+        for trial in trials
+        if (cause := causes.get(trial.trial)) is Cause.SERVER_ENDED
+        or (trial is last[trial.arm] and cause is Cause.NO_GOOD_ANSWER)
     ]
     told = [f"{len(dead)} of {len(trials)} trials failed, the first: {dead[0].error}."] if dead else []
     return " ".join([*told, *(record.get("downstream") or {}).get("died", ())])

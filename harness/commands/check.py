@@ -12,7 +12,7 @@ from harness.errors import HarnessError, UsageError
 from harness.report.charts.plotting import import_matplotlib
 
 if TYPE_CHECKING:
-    from harness.evidence.check import Check, Result
+    from harness.evidence.check.bench import Check, Result
 
 
 def check(
@@ -87,8 +87,8 @@ def _chosen(full: bool, only: list[str]) -> list[Check]:
 def _carry_out(checks: list[Check], programs: tuple[str, ...], *, as_json: bool) -> list[Result]:
     """Run them one after another; what is known is printed also when they are interrupted."""
     from harness.commands.progress import Progress
-    from harness.evidence.check import Bench, carry_out
-    from harness.evidence.check.quick import facts
+    from harness.evidence.check.bench import Bench, carry_out
+    from harness.evidence.check.sleeps import facts
 
     results: list[Result] = []
     machine: dict[str, float] = {}

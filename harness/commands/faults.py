@@ -14,9 +14,9 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.evidence.faults.arms import Absent
-    from harness.evidence.faults.page import Made
     from harness.evidence.faults.records import Seen
     from harness.evidence.faults.site import Pace
+    from harness.evidence.page import Made
     from harness.plans.arm import Arm
     from harness.wire.options import WorkloadOptions
 
@@ -44,14 +44,15 @@ def faults(
     as_json: flags.AsJson = False,
 ) -> None:
     """Kill, hang, poison, overload: what does each strategy make of it? Real processes; half an hour."""
-    from harness.evidence.faults import arms, page
+    from harness.evidence.faults import arms
+    from harness.evidence.page import made
 
     chosen = _chosen(fault or [], storm=storm, workload=workload)
     if list_:
         _list(as_json=as_json)
         return
     here, absent = arms.chosen(strategy or [])
-    how = page.made(_command(strategy or [], fault or [], storm=storm, workload=workload))
+    how = made(_command(strategy or [], fault or [], storm=storm, workload=workload))
     rows: list[Seen] = []
     try:
         for row in _meet_all(chosen, here, workload or "synthetic"):
@@ -120,14 +121,19 @@ def _command(strategies: list[str], names: list[str], *, storm: bool, workload: 
 def _keep(how: Made, rows: list[Seen], out: Path | None, *, partial: bool, as_json: bool) -> None:
     """Write and show what there is; what was interrupted never replaces a whole page."""
     from harness.evidence.faults import page
+    from harness.evidence.faults.records import Seen
+    from harness.evidence.frames import frame
+    from harness.evidence.page import as_json as document
+    from harness.evidence.page import write
 
     rows = page.sorted_by_fault(rows)
+    found = frame(Seen, rows)
     if out is not None:
         out = out.with_stem(f"{out.stem}-partial") if partial else out
-        page.write(out, page.render(how, rows, out.stem, partial=partial), rows)
+        write(out, page.render(how, rows, out.stem, partial=partial), found, stage="faults")
         console(stderr=True).print(f"Written: {out} and .csv", markup=False, soft_wrap=True)
     if as_json:
-        print_json(page.as_json(how, rows, partial=partial))
+        print_json(document(how, found, partial=partial))
     else:
         _show(rows)
 

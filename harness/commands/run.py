@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.plans.from_flags import Flags
     from harness.plans.plan import Plan
     from harness.results.store import Writer
-    from harness.run.session import Before
+    from harness.run.record import Before
 
 
 @flags.spread

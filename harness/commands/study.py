@@ -13,8 +13,8 @@ from harness.errors import HarnessError, UsageError
 from harness.wire import bounds
 
 if TYPE_CHECKING:
+    from harness.evidence.page import Made
     from harness.evidence.studies.catalogue import Study, Wanted
-    from harness.evidence.studies.page import Made
 
 Name = Literal["coverage", "verdicts", "twins", "power", "windows", "queue", "search", "capacity"]
 
@@ -57,9 +57,10 @@ def study(
 def _make(name: str, study: Study, wanted: Wanted, out: Path, *, as_json: bool) -> None:
     """Collect rows until the study or the user's patience ends; what is finished is kept in either case."""
     from harness.commands.progress import Progress
+    from harness.evidence.page import made
     from harness.evidence.studies import page
 
-    how, rows = page.made(name, wanted), list[Any]()
+    how, rows = made(page.command(name, wanted)), list[Any]()
     try:
         with Progress(console(stderr=True)) as progress:
             for row in study.rows(wanted, progress):
@@ -75,11 +76,13 @@ def _make(name: str, study: Study, wanted: Wanted, out: Path, *, as_json: bool) 
 
 def _keep(name: str, study: Study, how: Made, rows: list[Any], out: Path, *, as_json: bool) -> None:
     """Write the page and the raw rows, and show them. An unfinished study never replaces a whole one."""
+    from harness.evidence.frames import frame
+    from harness.evidence.page import write
     from harness.evidence.studies import page
 
-    found, partial = study.frame(rows), name.endswith("-partial")
+    found, partial = frame(study.row, rows), name.endswith("-partial")
     text = page.render(name, study, how, found, partial=partial)
-    page.write(out, name, text, found)
+    write(out / f"{name}.md", text, found, stage="study")
     if as_json:
         print_json(page.as_json(name, study, how, found, partial=partial))
     else:

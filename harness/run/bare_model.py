@@ -128,17 +128,13 @@ def null_request_ms(
     quiet = {"ping_url": None, "beat": False}
     with server_process.start("null", _NOTHING, supervisor, log=log, cpus=cpus) as child:
         child.wait_ready()
-        outcome = loader.run(load.model_copy(update=window | quiet).at(child.url), _unseen)
+        outcome = loader.run(load.model_copy(update=window | quiet).at(child.url))
     if any(shot.error for shot in outcome.shots):
         raise HarnessError(
             "A request with nothing to do got no good answer.", stage="limit", hint=f"See {log}."
         )
     took_ms = [shot.done_ms - shot.due_ms for shot in outcome.shots if shot.phase == MEASURE]
     return statistics.fmean(took_ms) / load.connections
-
-
-def _unseen(answered: int, median_ms: float) -> None:
-    """Progress of a second is not worth a line."""
 
 
 # -- the child -----------------------------------------------------------------------------------------

@@ -123,12 +123,8 @@ def _closed(
     return Roofline(transport, connections, sent, measured / window_s, outcome.client_cpu_ms / sent)
 
 
-def _unseen(answered: int, median_ms: float) -> None:
-    """Progress of a few seconds is not worth a line."""
-
-
 def _run(loader: Loader, options: LoadOptions) -> Outcome:
-    outcome = loader.run(options, _unseen)
+    outcome = loader.run(options)
     errors = {shot.error for shot in outcome.shots if shot.error}
     if errors:
         raise HarnessError(

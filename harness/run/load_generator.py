@@ -15,14 +15,29 @@ from typing import Any
 import psutil
 
 from harness.errors import HarnessError, from_child
+from harness.run import no_answer
+from harness.run.listener import Listener
 from harness.run.supervisor import Supervisor
 from harness.wire import handing_over
+from harness.wire.arrivals import closed
 from harness.wire.options import REVEALED, LoadOptions
 from harness.wire.records import Outcome, Shot, Timings
 
 ENDS_WITHIN_S = 5.0
 HANDS_OVER_WITHIN_S = 5.0
 LOOKS_EVERY_S = 5.0  # whether one that says nothing was stopped; twice in a row ends the trial
+
+
+ONE_REQUEST = {  # of a lone user, and nothing before it
+    "arrivals": closed(1),
+    "requests": 1,
+    "duration_s": None,
+    "warmup_requests": 0,
+    "settle_s": 0.0,
+}
+
+
+def _unheard(answered: int, median_ms: float) -> None: ...
 
 
 class Loader:
@@ -44,7 +59,7 @@ class Loader:
         """Of the child process."""
         return self._process.pid
 
-    def run(self, options: LoadOptions, on_progress: Callable[[int, float], None]) -> Outcome:
+    def run(self, options: LoadOptions, on_progress: Callable[[int, float], None] = _unheard) -> Outcome:
         """Run one trial; `on_progress(answered, median latency in ms)` is called about twice a second.
 
         HarnessError when the child has died, or there was nothing to ask. After a KeyboardInterrupt
@@ -117,6 +132,23 @@ class Loader:
             stage="load",
             hint="Its last words are above. The rows of this trial are lost.",
         )
+
+
+def first_answer(loader: Loader, load: LoadOptions, listener: Listener, *, whose: str) -> Outcome:
+    """Ask a server that runs already once; HarnessError when there is no answer at all.
+
+    `ended` of the outcome says whether the server ends its connection after a good answer. Such a server
+    should get a connection for each request: on one that is about to end, requests are lost.
+    """
+    load = load.model_copy(update=ONE_REQUEST | {"ping_url": None, "watches_end": True})
+    first = loader.run(load, listener.progress)
+    if first.shots[0].status is None:
+        raise HarnessError(
+            f"{whose} does not answer ({first.shots[0].error}).",
+            stage="load",
+            hint=no_answer.way_out(first.shots[0].error),
+        )
+    return first._replace(ended=first.ended and not first.shots[0].error)
 
 
 class _Answers:

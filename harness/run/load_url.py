@@ -7,13 +7,14 @@ from typing import Any
 from harness import environment, workloads
 from harness.errors import HarnessError
 from harness.results.store import Writer
-from harness.run.load_generator import Loader
-from harness.run.session import Listener, first_answer, sent_late
+from harness.run.listener import Listener
+from harness.run.load_generator import Loader, first_answer
 from harness.run.supervisor import Supervisor
+from harness.run.trials import sent_late
 from harness.system import signals
 from harness.wire.clock import utc_now
 from harness.wire.options import LoadOptions
-from harness.wire.records import MEASURE, Identity, Outcome, Trial, to_rows
+from harness.wire.records import MEASURE, Identity, Outcome, Trial, judge, to_rows
 
 ARM = "server"
 
@@ -44,11 +45,9 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
             writer.write_record({**record, "ended_at": utc_now(), "state": "failed", "error": error.what})
             raise
         with signals.deferred():  # what was measured is on the disk before Ctrl-C ends the command
+            fault = judge(outcome, late=sent_late(options, outcome))
             trial, samples = to_rows(
-                _identity(options),
-                outcome,
-                started_at=record["started_at"],
-                invalid=sent_late(options, outcome),
+                _identity(options), outcome, started_at=record["started_at"], fault=fault
             )
             writer.append(trial, samples)
             state = "finished" if interrupt is None else "interrupted"

@@ -11,7 +11,7 @@ from harness.plans import plan_checks, plan_files
 from harness.plans.plan import Plan
 from harness.results import recorded, store
 from harness.run.precision import Precision
-from harness.run.session import Before
+from harness.run.record import Before
 from harness.wire.records import MEASURE, PILOT_BLOCK, SCHEMA_VERSION, Trial
 
 

@@ -15,6 +15,7 @@ from harness.wire.records import DOWNSTREAM
 
 LONGEST = 200  # characters
 LOOKED_AT = 10_000  # bytes of a body; an error page may be of any size
+_TIMEOUT = "timeout after "
 
 
 def root(error: BaseException) -> BaseException:
@@ -22,6 +23,16 @@ def root(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def of_timeout(timeout_s: float) -> str:
+    """That nothing came within so many seconds."""
+    return f"{_TIMEOUT}{timeout_s:g} s"
+
+
+def is_timeout(error: str) -> bool:
+    """Whether the error of a row is one of `of_timeout`: a row has only the text."""
+    return error.startswith(_TIMEOUT)
 
 
 def of_exception(error: BaseException) -> str:

@@ -7,6 +7,7 @@ processes of one host share. Durations are raw. Percentiles are never stored: th
 from __future__ import annotations
 
 import dataclasses
+import enum
 import statistics
 import types
 import typing
@@ -195,24 +196,44 @@ FAILED = "failed"
 INVALID = "invalid"
 
 
-def to_rows(
-    identity: Identity,
-    outcome: Outcome,
-    *,
-    started_at: str,
-    noise: Noise = UNKNOWN,
-    error: str = "",
-    invalid: str = "",
-) -> tuple[Trial, list[Sample]]:
-    """A trial's row and its requests' rows.
+class Cause(enum.Enum):
+    """Why a trial is not ok."""
 
-    The trial is marked failed by an `error`, or when no measured request got a good answer; invalid by the
-    reason `invalid`, or when the load generator met a limit of its own. In any case its rows are kept.
+    SERVER_ENDED = enum.auto()
+    NOTHING_MEASURED = enum.auto()
+    NO_GOOD_ANSWER = enum.auto()
+    OWN_LIMIT = enum.auto()  # that the load generator met
+    SENT_LATE = enum.auto()
+
+
+class Fault(NamedTuple):
+    """What is wrong with a trial; a row keeps the words."""
+
+    cause: Cause
+    words: str
+
+    @property
+    def state(self) -> str:
+        return INVALID if self.cause in (Cause.OWN_LIMIT, Cause.SENT_LATE) else FAILED
+
+
+def judge(outcome: Outcome, *, ended: str = "", late: str = "") -> Fault | None:
+    """What is wrong with a trial; None when it is ok.
+
+    ended: how its server ended, if it did. late: why its requests were sent too late, if they were.
     """
+    if ended:
+        return Fault(Cause.SERVER_ENDED, ended)
+    if ours := own_limits.why_invalid(shot.error for shot in outcome.shots):
+        return Fault(Cause.OWN_LIMIT, ours)
+    return _hopeless(outcome) or (Fault(Cause.SENT_LATE, late) if late else None)
+
+
+def to_rows(
+    identity: Identity, outcome: Outcome, *, started_at: str, fault: Fault | None, noise: Noise = UNKNOWN
+) -> tuple[Trial, list[Sample]]:
+    """A trial's row and its requests' rows; all are kept, whatever is wrong with the trial."""
     measured = [shot for shot in outcome.shots if shot.phase == MEASURE]
-    ours = own_limits.why_invalid(shot.error for shot in outcome.shots)
-    invalid = ours or invalid
-    error = error or ("" if ours else _hopeless(measured, outcome.bad_answers))
     trial = Trial(
         **dataclasses.asdict(identity),
         requests=len(outcome.shots),
@@ -221,24 +242,10 @@ def to_rows(
         **{name: value for name, value in outcome._asdict().items() if name not in _NOT_OF_A_TRIAL},
         **noise._asdict(),
         started_at=started_at,
-        state=FAILED if error else INVALID if invalid else OK,
-        error=error or invalid,
+        state=fault.state if fault else OK,
+        error=fault.words if fault else "",
     )
     return trial, [_to_sample(identity, shot) for shot in outcome.shots]
-
-
-_NOTHING_MEASURED = "no request fell into the measured window"
-_NO_GOOD_ANSWER = "none of "  # so many requests got a good answer
-
-
-def server_ended(trial: Trial) -> bool:
-    """Whether the trial failed as its server ended, and not by what its requests came to."""
-    return trial.state == FAILED and not trial.error.startswith((_NOTHING_MEASURED, _NO_GOOD_ANSWER))
-
-
-def got_nothing(trial: Trial) -> bool:
-    """Whether requests were measured, and none of them got a good answer."""
-    return trial.state == FAILED and trial.error.startswith(_NO_GOOD_ANSWER)
 
 
 def in_words(error: str, bad_answers: Mapping[str, str]) -> str:
@@ -253,14 +260,15 @@ def has_logs(record: Mapping[str, Any]) -> bool:
     return plan is not None and not any(arm.get("url") for arm in plan["arms"])
 
 
-def _hopeless(measured: list[Shot], bad_answers: Mapping[str, str]) -> str:
+def _hopeless(outcome: Outcome) -> Fault | None:
     """Why a trial says nothing about speed: the commonest error, if there is nothing else."""
-    if not measured:
-        return _NOTHING_MEASURED
-    if any(not shot.error for shot in measured):
-        return ""
-    commonest = statistics.mode(shot.error for shot in measured)
-    return f"{_NO_GOOD_ANSWER}{len(measured)} requests got a good answer ({in_words(commonest, bad_answers)})"
+    errors = [shot.error for shot in outcome.shots if shot.phase == MEASURE]
+    if not errors:
+        return Fault(Cause.NOTHING_MEASURED, "no request fell into the measured window")
+    if not all(errors):
+        return None
+    commonest = in_words(statistics.mode(errors), outcome.bad_answers)
+    return Fault(Cause.NO_GOOD_ANSWER, f"none of {len(errors)} requests got a good answer ({commonest})")
 
 
 def _to_sample(identity: Identity, shot: Shot) -> Sample:

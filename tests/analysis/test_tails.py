@@ -20,7 +20,7 @@ from running import Fire, loading, measured
 from harness.analysis import summaries
 from harness.analysis.percentiles import percentile
 from harness.wire.arrivals import closed, parse
-from harness.wire.records import OK, Identity, Outcome, Sample, Trial, to_rows
+from harness.wire.records import OK, Identity, Outcome, Sample, Trial, judge, to_rows
 from tests.client.test_load import Answer, Arrival, KnownServer, after, answering, reply
 
 pytestmark = pytest.mark.timed
@@ -55,7 +55,7 @@ def identity(load: str, number: int) -> Identity:
 def rows_of(load: str, *outcomes: Outcome) -> tuple[list[Trial], list[Sample]]:
     """What a run would save of them: a block each."""
     both = [
-        to_rows(identity(load, number), outcome, started_at="now")
+        to_rows(identity(load, number), outcome, started_at="now", fault=judge(outcome))
         for number, outcome in enumerate(outcomes, 1)
     ]
     return [trial for trial, _ in both], [sample for _, samples in both for sample in samples]

@@ -25,7 +25,7 @@ from harness.results import store
 from harness.run import resume
 from harness.verdicts.admissible import Evidence
 from harness.wire.arrivals import Law
-from harness.wire.records import Trial
+from harness.wire.records import Cause, Trial
 
 SYNTHETIC = ("--workload", "synthetic", "--service-ms", "12", "--io-ms", "0", "--no-self-check")
 SHORT = ("--window", "0.8", "--search-window", "0.6", "--blocks", "2")
@@ -327,20 +327,21 @@ EMPTY = "no request fell into the measured window"
 NONE_GOOD = "none of 20 requests got a good answer (timeout after 30 s)"
 
 
-def failed(error: str, measured: int) -> Trial:
-    return made_up.trial(arm="thread", state="failed", error=error, measured=measured)
+def failed(error: str) -> Trial:
+    return made_up.trial(trial=2, arm="thread", state="failed", error=error)
 
 
 def test_a_server_that_ended_is_no_overload_even_in_a_window_with_requests() -> None:
-    good = made_up.trial(arm="thread")
-    assert died_of([good, failed(ENDED, 30)], {}) == f"1 of 2 trials failed, the first: {ENDED}."
-    assert NONE_GOOD in died_of([good, failed(NONE_GOOD, 20)], {})
+    good = made_up.trial(trial=1, arm="thread")
+    ended, hopeless = {2: Cause.SERVER_ENDED}, {2: Cause.NO_GOOD_ANSWER}
+    assert died_of([good, failed(ENDED)], ended, {}) == f"1 of 2 trials failed, the first: {ENDED}."
+    assert NONE_GOOD in died_of([good, failed(NONE_GOOD)], hopeless, {})
 
 
 def test_an_empty_window_and_a_hopeless_rate_are_no_death() -> None:
-    good = made_up.trial(arm="thread")
-    assert died_of([good, failed(EMPTY, 0)], {}) == ""
-    assert died_of([failed(NONE_GOOD, 20), good], {}) == ""
+    good = made_up.trial(trial=1, arm="thread")
+    assert died_of([good, failed(EMPTY)], {2: Cause.NOTHING_MEASURED}, {}) == ""
+    assert died_of([failed(NONE_GOOD), good], {2: Cause.NO_GOOD_ANSWER}, {}) == ""
 
 
 @pytest.mark.timed
@@ -348,7 +349,7 @@ def test_what_the_servers_ask_may_have_died(run: Path) -> None:
     gone = {
         "downstream": {"requests": 3, "first": "pgvector: gone", "died": ["The service pgvector has ended."]}
     }
-    assert died_of([made_up.trial()], gone) == "The service pgvector has ended."
+    assert died_of([made_up.trial()], {}, gone) == "The service pgvector has ended."
     found = store.read(run)
     found.record.update(gone)
     assert "The service pgvector has ended." in report.build(found).warnings

@@ -22,7 +22,8 @@ from conftest import Here, wait_for
 
 from harness.analysis.percentiles import percentile
 from harness.errors import HarnessError
-from harness.evidence.check import Bench, Check, Result, carry_out, numbers, quick, recount
+from harness.evidence.check import laws, numbers, quick, recount
+from harness.evidence.check.bench import Bench, Check, Result, carry_out, synthetic
 from harness.evidence.check.lindley import step_errors_ms
 from harness.evidence.check.silent import silent_server
 from harness.run import client_limit
@@ -67,7 +68,7 @@ class World:
 
     def _shots(self, load: LoadOptions) -> Iterator[Shot]:
         free = [0.0] * self._workers  # when each is
-        server = self._servers.get(load.url, ServerOptions(strategy="thread", workload=quick.synthetic(0.0)))
+        server = self._servers.get(load.url, ServerOptions(strategy="thread", workload=synthetic(0.0)))
         done = 0.0
         for seq, due in enumerate(self._due_times_ms(load)):
             due = done if due is None else due
@@ -216,8 +217,8 @@ def test_not_a_number_equals_only_itself() -> None:
 
 
 def test_our_arrivals_are_what_their_names_say() -> None:
-    assert quick.poisson().passed
-    assert quick.schedules().passed
+    assert laws.poisson().passed
+    assert laws.schedules().passed
 
 
 def slow(law: Law, seed: int) -> Iterator[float]:
@@ -244,12 +245,12 @@ def in_a_narrow_band(law: Law, seed: int) -> Iterator[float]:
 
 
 @pytest.mark.parametrize("broken", [slower, in_whole_milliseconds, regular, in_a_narrow_band])
-def test_arrivals_that_are_no_poisson_process_are_found(broken: quick.Schedule) -> None:
-    assert not quick.poisson(broken).passed
+def test_arrivals_that_are_no_poisson_process_are_found(broken: laws.Schedule) -> None:
+    assert not laws.poisson(broken).passed
 
 
 def test_a_schedule_that_drifts_by_one_percent_is_found() -> None:
-    assert not quick.schedules(slow).passed
+    assert not laws.schedules(slow).passed
 
 
 @pytest.mark.parametrize(
@@ -262,7 +263,7 @@ def test_a_schedule_that_drifts_by_one_percent_is_found() -> None:
     ids=["no seed", "no memory", "a seed where there is none"],
 )
 def test_a_hash_that_does_not_follow_the_seed_is_found(digest: Any) -> None:
-    assert not quick.schedules(digest=digest).passed
+    assert not laws.schedules(digest=digest).passed
 
 
 # -- the load generator --------------------------------------------------------------------------------
@@ -274,7 +275,7 @@ class Late:
     def __init__(self, lag: Callable[[int], float]) -> None:
         self._lag = lag
 
-    def run(self, options: LoadOptions, on_progress: object) -> Outcome:
+    def run(self, options: LoadOptions) -> Outcome:
         outcome = World().fire(**dict(options))
         shots = [shot._replace(sent_ms=shot.due_ms + self._lag(shot.seq)) for shot in outcome.shots]
         return outcome._replace(shots=shots)

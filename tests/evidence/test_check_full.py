@@ -21,7 +21,8 @@ import pytest
 from conftest import wait_for
 
 from harness.analysis.percentiles import percentile
-from harness.evidence.check import Bench, freeze, full, quick
+from harness.evidence.check import freeze, full, quick
+from harness.evidence.check.bench import Bench, in_blocks
 from harness.evidence.check.freeze import Seen
 from harness.wire.options import LoadOptions
 from harness.wire.records import COOLDOWN, MEASURE, PING, WARMUP, Outcome, Shot, Timings
@@ -280,15 +281,19 @@ def test_beats_and_pings_run_on_one_side_only_and_never_beside_single_requests()
         assert not watched or load.url.removesuffix("/") in world.on
 
 
-def test_both_sides_come_once_a_block_in_random_order() -> None:
+def test_every_window_comes_once_a_block_in_random_order() -> None:
     asked: list[str] = []
 
     def window(name: str) -> Callable[[], float]:
         return lambda: asked.append(name) or 1.0
 
-    blocks = full.in_blocks({"on": window("on"), "off": window("off")}, 20)
-    assert blocks == [{"on": 1.0, "off": 1.0}] * 20
-    assert {tuple(asked[n : n + 2]) for n in range(0, 40, 2)} == {("on", "off"), ("off", "on")}
+    for names in ("ab", "abc"):
+        asked.clear()
+        blocks = in_blocks({name: window(name) for name in names}, 20)
+        assert blocks == [dict.fromkeys(names, 1.0)] * 20
+        turns = [tuple(asked[n : n + len(names)]) for n in range(0, len(asked), len(names))]
+        assert all(sorted(turn) == list(names) for turn in turns)
+        assert len(set(turns)) > len(names) - 1
 
 
 def blocks(on: float, off: float = 100.0, spread: float = 0.0) -> list[dict[str, float]]:

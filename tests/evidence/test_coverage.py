@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from harness.analysis import stats
+from harness.evidence.frames import frame
 from harness.evidence.studies import coverage
 
 
@@ -22,7 +23,7 @@ def means() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def small() -> pd.DataFrame:
-    return coverage.run(16, blocks=(10, 17))
+    return frame(coverage.Row, coverage.run(16, blocks=(10, 17)))
 
 
 @pytest.mark.parametrize("generator", ["normal", "t, 3 degrees of freedom"])
@@ -63,9 +64,9 @@ def test_the_study_judges_itself_by_the_bounds_of_the_method(means: pd.DataFrame
 def test_each_of_its_judgements_can_fail_by_one_number_of_blocks(
     means: pd.DataFrame, generator: str, column: str, value: float, place: int
 ) -> None:
-    frame = means.reset_index()
-    frame.loc[(frame["generator"] == generator) & (frame["blocks"] == 24), column] = value
-    assert [result.passed for result in coverage.judge(frame)] == [at != place for at in range(4)]
+    found = means.reset_index()
+    found.loc[(found["generator"] == generator) & (found["blocks"] == 24), column] = value
+    assert [result.passed for result in coverage.judge(found)] == [at != place for at in range(4)]
 
 
 def test_nothing_simulated_is_nothing_shown(means: pd.DataFrame) -> None:
@@ -121,7 +122,7 @@ def test_the_used_tail_interval_covers_more_than_the_plain_and_the_corrected_boo
 
 
 def test_a_study_can_be_run_again_to_the_same_numbers(small: pd.DataFrame) -> None:
-    pd.testing.assert_frame_equal(small, coverage.run(16, blocks=(10, 17)))
+    pd.testing.assert_frame_equal(small, frame(coverage.Row, coverage.run(16, blocks=(10, 17))))
 
 
 def test_a_study_tells_how_far_it_is() -> None:

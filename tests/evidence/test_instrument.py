@@ -15,7 +15,7 @@ from harness.analysis import staircase, summaries
 from harness.run.load_generator import Loader
 from harness.run.supervisor import Supervisor
 from harness.wire.options import Inject, LoadOptions, ServerOptions
-from harness.wire.records import Identity, Outcome, Shot, to_rows
+from harness.wire.records import Identity, Outcome, Shot, judge, to_rows
 
 pytestmark = pytest.mark.timed
 
@@ -104,7 +104,7 @@ class Run:
         for number, (strategy, outcome) in enumerate(outcomes.items(), 1):
             load = f"closed({CONCURRENCY})"
             identity = Identity(number, 1, number, strategy, strategy, load, CONCURRENCY, None, "", IO_MS)
-            trial, rows = to_rows(identity, outcome, started_at="now")
+            trial, rows = to_rows(identity, outcome, started_at="now", fault=judge(outcome))
             trials.append(trial)
             samples += rows
         self.trials = made_up.trials_frame(trials)

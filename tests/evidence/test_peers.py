@@ -186,19 +186,6 @@ def test_a_machine_that_drifts_moves_both_alike() -> None:
 # -- measuring -----------------------------------------------------------------------------------------
 
 
-def test_every_client_has_its_turn_once_a_round_in_random_order() -> None:
-    asked: list[str] = []
-
-    def client(name: str) -> Any:
-        return lambda: asked.append(name) or TRUTH
-
-    found = peers.in_turn({name: client(name) for name in "abc"}, rounds=10)
-    turns = [tuple(asked[n : n + 3]) for n in range(0, 30, 3)]
-    assert all(sorted(turn) == ["a", "b", "c"] for turn in turns)
-    assert len(set(turns)) > 2
-    assert {name: len(rounds) for name, rounds in found.items()} == {"a": 10, "b": 10, "c": 10}
-
-
 def outcome(latency_ms: float, *, error: str = "") -> Outcome:
     """100 requests one after another."""
     shots = [

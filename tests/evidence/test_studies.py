@@ -20,6 +20,7 @@ from harness.analysis import stats
 from harness.analysis.stats import Verdict
 from harness.commands import study as command
 from harness.errors import UsageError
+from harness.evidence.frames import frame
 from harness.evidence.studies import capacity as capacities
 from harness.evidence.studies import queueing, searching, sessions
 from harness.evidence.studies.catalogue import STUDIES, Wanted
@@ -58,7 +59,7 @@ def many(**kinds: int) -> pd.DataFrame:
         "huge": session(ratio=1.4, low=1.3, high=1.5, verdict=Verdict.SLOWER),
         "alike": session(),
     }
-    return sessions.frame([known[kind] for kind, times in kinds.items() for _ in range(times)])
+    return frame(Session, [known[kind] for kind, times in kinds.items() for _ in range(times)])
 
 
 ONE_CAPACITY = capacities.Row(
@@ -106,7 +107,7 @@ def test_the_capacity_passes_only_within_5_percent_of_md1() -> None:
     assert capacities.predicted_per_s(20.0, 20.0, 60.0) == pytest.approx(40.0)
     assert capacities.predicted_per_s(20.0, 22.0, 60.0) < 40.0
     for ratio, passed in ((0.94, False), (0.96, True), (1.04, True), (1.06, False), (math.nan, False)):
-        (result,) = capacities.judge(capacities.frame([dataclasses.replace(ONE_CAPACITY, ratio=ratio)]))
+        (result,) = capacities.judge(frame(capacities.Row, [dataclasses.replace(ONE_CAPACITY, ratio=ratio)]))
         assert result.passed is passed
 
 
@@ -127,8 +128,8 @@ class Told:
 def test_sessions_run_for_real_and_leave_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     told = Told()
-    twins = sessions.frame(sessions.each_twin(2, told, blocks=3))
-    slowed = sessions.frame(sessions.each_slowed(1, blocks=2))
+    twins = frame(Session, sessions.each_twin(2, told, blocks=3))
+    slowed = frame(Session, sessions.each_slowed(1, blocks=2))
     assert told.stages == ["session 1/2", "session 2/2"]
     assert list(twins["session"]) == [1, 2]
     assert list(twins["blocks"]) == [3, 3]
@@ -158,9 +159,9 @@ def test_the_spread_read_back_from_an_interval_is_that_of_the_blocks() -> None:
 
 def test_the_default_window_gives_the_table_of_blocks() -> None:
     rows = [session(window_s=length, spread=0.1) for length in (2.0, 0.5)]
-    text = sessions.window_table(sessions.frame(rows))
+    text = sessions.window_table(frame(Session, rows))
     assert "| 24 | ±4.3 % |" in text  # t(23) x 0.1 / sqrt(24)
-    assert "n blocks" not in sessions.window_table(sessions.frame(rows[:1]))
+    assert "n blocks" not in sessions.window_table(frame(Session, rows[:1]))
 
 
 # -- the queue -----------------------------------------------------------------------------------------
@@ -178,7 +179,7 @@ def simulated(load: float, requests: int = 40_000, seed: int = 1) -> Served:
 
 def judged(served: Served, load: float = 0.5) -> dict[str, bool]:
     row = queueing.figures(load, SERVICE_MS, served)
-    return {result.name: result.passed for result in queueing.judge(queueing.frame([row]))}
+    return {result.name: result.passed for result in queueing.judge(frame(queueing.Row, [row]))}
 
 
 def test_the_recursion_run_on_is_the_queue_itself() -> None:
@@ -202,7 +203,7 @@ def test_waits_that_are_5_ms_off_fail_both_judges() -> None:
 
 def test_the_queue_is_not_judged_by_a_load_that_was_not_run() -> None:
     assert judged(simulated(0.7), load=0.7) == {"Lindley, load 0.7": True, "M/D/1, load 0.5": False}
-    assert not all(result.passed for result in queueing.judge(queueing.frame([])))
+    assert not all(result.passed for result in queueing.judge(frame(queueing.Row, [])))
 
 
 def test_the_busy_worker_tells_its_service_time_with_the_hand_over() -> None:
@@ -278,10 +279,10 @@ def test_ctrl_c_before_the_first_row_leaves_nothing(tmp_path: Path) -> None:
     [
         ("twins", many(alike=3, faster=1, unsure=1)),
         ("power", many(found=3, missed=1)),
-        ("windows", sessions.frame([session(window_s=length) for length in (2.0, 1.0, 0.5, 0.25)])),
-        ("queue", queueing.frame([queueing.figures(0.5, SERVICE_MS, simulated(0.5, 2000))])),
-        ("search", searching.frame(searching.each(2))),
-        ("capacity", capacities.frame([ONE_CAPACITY])),
+        ("windows", frame(Session, [session(window_s=length) for length in (2.0, 1.0, 0.5, 0.25)])),
+        ("queue", frame(queueing.Row, [queueing.figures(0.5, SERVICE_MS, simulated(0.5, 2000))])),
+        ("search", frame(searching.Row, searching.each(2))),
+        ("capacity", frame(capacities.Row, [ONE_CAPACITY])),
     ],
 )
 def test_every_study_is_shown_in_a_table_and_in_a_few_sentences(name: str, found: pd.DataFrame) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import running
+from sessions import Quiet, plan, record
 
 from harness.errors import HarnessError
 from harness.results import store
@@ -15,7 +16,6 @@ from harness.run import bare_model, session
 from harness.run.bare_model import BATCHES, ROUNDS, WARM_UPS, Asked
 from harness.run.supervisor import Supervisor
 from harness.wire.options import WorkloadOptions
-from tests.run.test_run import Quiet, plan, record
 
 
 def texts() -> itertools.chain[str]:

@@ -25,7 +25,7 @@ from harness.plans.plan import Exclusion
 from harness.results import store
 from harness.run import processes, resume
 from harness.run.foreign_server import check_processes
-from harness.run.noise import Meter
+from harness.run.meter import Meter
 from harness.verdicts import admissible
 
 BURNS_MS = 10.0

@@ -12,52 +12,18 @@ from typing import Any
 import pytest
 import running
 from made_up import trial
+from sessions import Quiet, plan, record
 
 from harness.errors import HarnessError, UsageError
-from harness.plans import plan_files
-from harness.plans.plan import FEWEST_BLOCKS, Cell, Plan
+from harness.plans.plan import FEWEST_BLOCKS
 from harness.report import report
 from harness.results import store
 from harness.run import resume, session
 from harness.run.precision import Precision
-from harness.wire.records import PING, Trial
+from harness.run.trials import PILOT_WINDOWS
+from harness.wire.records import PING
 
 pytestmark = pytest.mark.integration
-
-
-class Quiet:
-    """Listens, and can interrupt after so many trials."""
-
-    def __init__(self, stop_after: int | None = None) -> None:
-        self.stop_after = stop_after
-        self.trials: list[Trial] = []
-
-    def stage(self, text: str) -> None: ...
-    def trial_begins(self, cell: Cell, number: int, total: int) -> None: ...
-    def progress(self, answered: int, median_ms: float) -> None: ...
-
-    def trial_ends(self, trial: Trial) -> None:
-        self.trials.append(trial)
-        if len(self.trials) == self.stop_after:
-            raise KeyboardInterrupt
-
-
-def plan(**changes: Any) -> Plan:
-    data = {
-        "name": "p",
-        "workload": {"name": "synthetic", "service_ms": 1.0, "io_ms": 0.0},
-        "arms": [{"name": "a", "strategy": "thread"}, {"name": "b", "strategy": "inline"}],
-        "concurrency": [2],
-        "requests": 6,
-        "blocks": 2,
-        "self_check": False,
-    }
-    return plan_files.make(data | changes, source="plan")
-
-
-def record(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "run.json").read_text())
-    return found
 
 
 def test_each_trial_has_what_the_machine_did_meanwhile(tmp_path: Path) -> None:
@@ -106,7 +72,7 @@ def test_a_load_that_is_a_share_of_what_the_arm_can_do_follows_the_arm(tmp_path:
         assert rate == pytest.approx(can[arm] / 2, abs=0.001)
     assert set(trials["load"]) == {"own(0.5)"}
     assert all(trials["schedule"].str.len() > 0)
-    assert (found.trials["block"] == 0).sum() == 2 * session.PILOT_WINDOWS
+    assert (found.trials["block"] == 0).sum() == 2 * PILOT_WINDOWS
 
 
 def test_fresh_servers_are_other_processes_in_each_trial(tmp_path: Path, finished_once: Path) -> None:

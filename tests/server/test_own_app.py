@@ -28,8 +28,8 @@ from harness.errors import UsageError
 from harness.plans import from_flags, plan_checks, plan_files
 from harness.report import report
 from harness.results import store
-from harness.run import noise
 from harness.run.foreign_server import is_here, listener
+from harness.run.meter import Meter
 from harness.server import server_timing
 from harness.server.server_timing import ServerTiming, stage, timed
 from harness.verdicts import same_work
@@ -688,7 +688,7 @@ def test_who_listens_on_a_port_is_known_and_which_addresses_are_here(serve: Serv
 
 
 def test_two_arms_of_one_process_are_not_each_others_idle_neighbour() -> None:
-    meter = noise.Meter({"a": os.getpid(), "b": os.getpid()}, [])
+    meter = Meter({"a": os.getpid(), "b": os.getpid()}, [])
     meter.begin("a")
     sum(range(200_000))
     found = meter.end()

@@ -356,11 +356,9 @@ def test_an_open_strategy_says_that_it_is_able(name):
 @pytest.mark.quick
 def test_what_cannot_work_here_says_why_and_the_way_out():
     reasons = {name: strategies.get(name).why_not() for name in strategies.NAMES}
-    assert "interpreters" in reasons
     for name, reason in reasons.items():
         assert (reason is None) == (name in strategies.available())
         assert reason is None or ("\n" not in reason and len(reason) > 20)
-    assert "3.14" in reasons["interpreters"] or "NumPy" in reasons["interpreters"]
 
 
 @pytest.mark.quick

@@ -7,7 +7,17 @@ import json
 import pytest
 
 from harness.wire import reasons, sending
-from harness.wire.records import DOWNSTREAM, MEASURE, Identity, Outcome, Shot, Timings, has_logs, to_rows
+from harness.wire.records import (
+    DOWNSTREAM,
+    MEASURE,
+    Identity,
+    Outcome,
+    Shot,
+    Timings,
+    has_logs,
+    judge,
+    to_rows,
+)
 
 MISSING = {"type": "missing", "loc": ["body", "text"], "msg": "Field required", "input": {"question": "who?"}}
 
@@ -78,9 +88,8 @@ def test_a_trial_without_a_good_answer_says_what_the_commonest_bad_one_said() ->
     ]
     said = {"HTTP 503": "full", "HTTP 422": "body.text: Field required"}
     identity = Identity(1, 1, 0, "server", "", "closed(1)", 1, None, "", None)
-    trial, samples = to_rows(
-        identity, Outcome(shots, 0.0, 1.0, 0.0, bad_answers=said), started_at="2026-01-01T00:00:00Z"
-    )
+    outcome = Outcome(shots, 0.0, 1.0, 0.0, bad_answers=said)
+    trial, samples = to_rows(identity, outcome, started_at="2026-01-01T00:00:00Z", fault=judge(outcome))
     assert trial.error == "none of 3 requests got a good answer (HTTP 422: body.text: Field required)"
     assert [sample.error for sample in samples] == ["HTTP 503", "HTTP 422", "HTTP 422"]
 

@@ -271,7 +271,8 @@ def test_a_trial_that_met_our_own_limit_is_invalid_whatever_else_came_of_it(good
     error = own_limits.met_by(OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"))
     shots = [shot("") for _ in range(good)] + [shot(error) for _ in range(3)]
     identity = records.Identity(1, 1, 0, "a", "", "closed(1)", 1, None, "", None)
-    trial, _ = records.to_rows(identity, Outcome(shots, 0.0, 1.0, 0.0), started_at="")
+    outcome = Outcome(shots, 0.0, 1.0, 0.0)
+    trial, _ = records.to_rows(identity, outcome, started_at="", fault=records.judge(outcome))
     assert trial.state == records.INVALID
     assert trial.error.startswith("the load generator ran out of local ports, so 3 requests were not sent: ")
 

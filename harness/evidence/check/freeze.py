@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from threading import Event
 from typing import NamedTuple
 
@@ -18,14 +18,10 @@ import numpy as np
 import psutil
 
 from harness.analysis.percentiles import percentile
-from harness.evidence.check import Result, measured
-from harness.run.server_process import Server
+from harness.evidence.check.bench import Fire, Result, Serve, measured, synthetic
 from harness.wire.arrivals import Law, closed
-from harness.wire.options import WorkloadOptions
 from harness.wire.records import MEASURE, Outcome
 
-Fire = Callable[..., Outcome]  # Bench.fire
-Serve = Callable[..., AbstractContextManager[Server]]  # Bench.server
 Freeze = Callable[[int, float], float]  # pid, seconds → seconds that it really stood still
 
 RATE_PER_S = 50.0
@@ -102,9 +98,8 @@ def freeze(
     frozen_s: float = FROZEN_S,
 ) -> Result:
     """One worker in a process of its own, frozen with its server in open loop, then in closed loop."""
-    workload = WorkloadOptions(name="synthetic", mode="sleep", service_ms=SERVICE_MS, io_ms=0.0)
     stop = stop or stand_still
-    with serve("process", workers=1, workload=workload) as server:
+    with serve("process", workers=1, workload=synthetic(SERVICE_MS)) as server:
 
         def load(law: Law, seconds: float) -> Outcome:
             return fire(f"{server.url}/", arrivals=law, settle_s=SETTLE_S, duration_s=seconds)

@@ -1,30 +1,21 @@
-"""The checks that `execbench check --full` adds: they take from a minute to half an hour each.
-
-As in `quick`, a function named `judge_…` is pure; the one named after the check measures, with what it is
-handed.
-"""
+"""The checks that `execbench check --full` adds: they take from a minute to half an hour each."""
 
 from __future__ import annotations
 
-import random
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from harness.analysis import stats
-from harness.evidence.check import Bench, Check, Result, measured
+from harness.evidence.check.bench import Bench, Check, Fire, Result, Serve, in_blocks, measured, synthetic
 from harness.evidence.check.freeze import freeze
 from harness.evidence.check.peers import peers
 from harness.evidence.check.quick import delivered_rate
+from harness.evidence.frames import frame
 from harness.run.server_process import Server
 from harness.wire.arrivals import closed
-from harness.wire.options import WorkloadOptions
-from harness.wire.records import Outcome
-
-Fire = Callable[..., Outcome]  # Bench.fire
-Serve = Callable[..., AbstractContextManager[Server]]  # Bench.server
 
 MOST_LOST = 0.02
 MOST_US = 50.0
@@ -51,8 +42,8 @@ def cost(
     a model of 10 ms of CPU; what is paid by the request (stamps, header, reading it) in the time of a request
     that does nothing else, where it would drown in the beats: they come every 5 ms, however short a request.
     """
-    model = _workload(10.0, 5.0, "release")
-    nothing = _workload(0.0, 0.0, "sleep")
+    model = synthetic(10.0, io_ms=5.0, mode="release")
+    nothing = synthetic(0.0)
     with _on_and_off(serve, "thread", workers=1, workload=model) as (on, off):
         windows = {ON: lambda: with_probes(fire, on), OFF: lambda: without_probes(fire, off)}
         rates = in_blocks(windows, throughput_blocks)
@@ -96,14 +87,6 @@ def request_ms(fire: Fire, server: Server) -> float:
     return statistics.median(shot.done_ms - shot.sent_ms for shot in shots)
 
 
-def in_blocks(windows: Mapping[str, Callable[[], float]], blocks: int, seed: int = 1) -> list[Block]:
-    """Every window once a block, in random order."""
-    order = random.Random(seed)  # noqa: S311 - an order, not a secret
-    return [
-        {name: windows[name]() for name in order.sample(list(windows), len(windows))} for _ in range(blocks)
-    ]
-
-
 def judge_throughput(blocks: Sequence[Block]) -> Result:
     """The ratio on / off with its interval; the ratio itself is judged."""
     found = stats.effect(np.log([block[ON] / block[OFF] for block in blocks]))
@@ -138,12 +121,6 @@ def _wide(width: float, goal: float) -> str:
     return "" if width <= goal else " The interval is wider than the goal: the machine was too busy to tell."
 
 
-def _workload(service_ms: float, io_ms: float, mode: str) -> WorkloadOptions:
-    return WorkloadOptions.model_validate(
-        {"name": "synthetic", "service_ms": service_ms, "io_ms": io_ms, "mode": mode}
-    )
-
-
 # -- studies: whole sessions, and queueing theory ------------------------------------------------------
 
 TWIN_SESSIONS = 200
@@ -154,19 +131,22 @@ QUEUE_LOAD, QUEUE_S = 0.5, 600.0
 def _queue(bench: Bench) -> list[Result]:
     from harness.evidence.studies import queueing
 
-    return queueing.judge(queueing.run([QUEUE_LOAD], QUEUE_S, bench.listener))
+    rows = queueing.each([QUEUE_LOAD], QUEUE_S, bench.listener)
+    return queueing.judge(frame(queueing.Row, rows))
 
 
 def _twins(bench: Bench) -> Result:
     from harness.evidence.studies import sessions
 
-    return sessions.judge_twins(sessions.twins(TWIN_SESSIONS, bench.listener))
+    rows = sessions.each_twin(TWIN_SESSIONS, bench.listener)
+    return sessions.judge_twins(frame(sessions.Session, rows))
 
 
 def _power(bench: Bench) -> Result:
     from harness.evidence.studies import sessions
 
-    return sessions.judge_power(sessions.power(POWER_SESSIONS, bench.listener))
+    rows = sessions.each_slowed(POWER_SESSIONS, bench.listener)
+    return sessions.judge_power(frame(sessions.Session, rows))
 
 
 # -- all of them ---------------------------------------------------------------------------------------
@@ -183,6 +163,16 @@ CHECKS = (
     Check("peers", "against wrk and hey", 155, peers),
     Check("cost", "what the instrument itself costs", 280, lambda bench: cost(bench.fire, bench.server)),
     Check("queue", "the queue of one worker against M/D/1", 615, _queue),
-    Check("power", f"is a slow-down of 10 % found, {POWER_SESSIONS} sessions", 560, _power),
-    Check("twins", f"A/A: the same code twice, {TWIN_SESSIONS} sessions", 1100, _twins),
+    Check(
+        "power",
+        f"is a slow-down of 10 % found, {POWER_SESSIONS} sessions",
+        560,
+        _power,
+    ),
+    Check(
+        "twins",
+        f"A/A: the same code twice, {TWIN_SESSIONS} sessions",
+        1100,
+        _twins,
+    ),
 )

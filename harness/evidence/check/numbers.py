@@ -14,12 +14,14 @@ from scipy import stats
 
 from harness.analysis.percentiles import Pool, percentile
 from harness.analysis.stats import Verdict
-from harness.evidence.check import Result, Unheard, recount
+from harness.evidence.check import recount
+from harness.evidence.check.bench import Result
 from harness.evidence.check.lindley import Floats
 from harness.plans.plan import Plan
 from harness.report import report
 from harness.results.store import Writer
 from harness.run import session as running
+from harness.run.listener import Unheard
 
 EXACT = 1e-9  # relative
 

@@ -9,27 +9,28 @@ be 4 % of the throughput of a closed loop. The results name the ms, which hold f
 from __future__ import annotations
 
 import csv
-import random
 import re
 import shutil
 import statistics
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from harness.analysis.percentiles import percentile
 from harness.errors import HarnessError
-from harness.evidence.check import Bench, Result, measured
-from harness.run.server_process import Server
+from harness.evidence.check.bench import (
+    Bench,
+    Fire,
+    Result,
+    Serve,
+    answered_per_s,
+    in_blocks,
+    measured,
+    synthetic,
+)
 from harness.wire.arrivals import closed
-from harness.wire.options import WorkloadOptions
-from harness.wire.records import Outcome
-
-Fire = Callable[..., Outcome]  # Bench.fire
-Serve = Callable[..., AbstractContextManager[Server]]  # Bench.server
 
 SERVICE_MS = 75.0  # no multiple of 10: a client that counts in 10 ms must not be right by luck
 CONNECTIONS = 8
@@ -171,10 +172,8 @@ def ours(fire: Fire, url: str, seconds: int = SECONDS) -> Figures:
     outcome = fire(
         url, arrivals=closed(CONNECTIONS), warmup_requests=2 * CONNECTIONS, duration_s=float(seconds)
     )
-    begin, end = outcome.window_start_ms, outcome.window_end_ms
-    answered = sum(begin < shot.done_ms <= end for shot in outcome.shots)
     latencies = [shot.done_ms - shot.due_ms for shot in measured(outcome)]
-    return figures(answered / (end - begin) * 1e3, latencies)
+    return figures(answered_per_s(outcome), latencies)
 
 
 # -- comparing -----------------------------------------------------------------------------------------
@@ -210,18 +209,6 @@ def _in_words(differences: Sequence[float], others: Sequence[float]) -> str:
     return ", ".join(f"{name} {share}{ms}" for name, share, ms in zip(GOALS, shares, times, strict=True))
 
 
-def in_turn(
-    clients: Mapping[str, Callable[[], Figures]], rounds: int = ROUNDS, seed: int = 1
-) -> dict[str, list[Figures]]:
-    """Every client once a round, in random order."""
-    order = random.Random(seed)  # noqa: S311 - an order, not a secret
-    found: dict[str, list[Figures]] = {name: [] for name in clients}
-    for _ in range(rounds):
-        for name in order.sample(list(clients), len(clients)):
-            found[name].append(clients[name]())
-    return found
-
-
 OURS = "execbench"
 
 
@@ -229,13 +216,12 @@ def compare(
     fire: Fire, serve: Serve, programs: Sequence[str], ask: Callable[[str, str], Figures] = ask
 ) -> list[Result]:
     """A Result for each of `programs`, all compared in the same rounds."""
-    workload = WorkloadOptions(name="synthetic", mode="sleep", service_ms=SERVICE_MS, io_ms=0.0)
-    with serve("thread", workers=CONNECTIONS, workload=workload) as server:
+    with serve("thread", workers=CONNECTIONS, workload=synthetic(SERVICE_MS)) as server:
         url = f"{server.url}/"
         others = {name: lambda name=name: ask(name, url) for name in programs}
         # in this order the first turn is one of theirs: a program that does not work is told at once
-        found = in_turn({**others, OURS: lambda: ours(fire, url)})
-    return [judge(name, list(zip(found[OURS], found[name], strict=True))) for name in programs]
+        found = in_blocks({**others, OURS: lambda: ours(fire, url)}, ROUNDS)
+    return [judge(name, [(block[OURS], block[name]) for block in found]) for name in programs]
 
 
 def peers(bench: Bench, installed: Installed = shutil.which) -> list[Result]:

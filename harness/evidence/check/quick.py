@@ -1,91 +1,41 @@
-"""The checks of `execbench check`: some two minutes. What takes longer is in `full`.
-
-A function named `judge_…` is pure; the one named after the check measures, with what it is handed.
-"""
+"""The checks of `execbench check`: some two minutes. What takes longer is in `full`."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import math
 import statistics
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from harness.evidence.check import Bench, Check, Result, good, measured, recount
+from harness.evidence.check import recount
+from harness.evidence.check.bench import (
+    Bench,
+    Check,
+    Fire,
+    Result,
+    Serve,
+    answered_per_s,
+    good,
+    measured,
+    synthetic,
+)
+from harness.evidence.check.laws import poisson, schedules
 from harness.evidence.check.lindley import Floats, step_errors_ms
 from harness.evidence.check.numbers import quantiles, report_of, reported_numbers, small_run
 from harness.evidence.check.silent import Silent, silent_server
+from harness.evidence.check.sleeps import loop_sleep_ms
 from harness.run import client_limit
-from harness.run.server_process import Server
-from harness.wire import arrivals
+from harness.wire import reasons
 from harness.wire.arrivals import Law, closed
 from harness.wire.loop_lag import Lag
-from harness.wire.options import Inject, WorkloadOptions
-from harness.wire.records import Outcome, Shot
-
-Fire = Callable[..., Outcome]  # Bench.fire
-Serve = Callable[..., AbstractContextManager[Server]]  # Bench.server
+from harness.wire.options import Inject
+from harness.wire.records import Shot
 
 BUSY = "The machine may be busy with something else: `uptime` tells; then repeat it."
-
-
-def synthetic(service_ms: float, *, io_ms: float = 0.0, mode: str = "sleep") -> WorkloadOptions:
-    """The model of known cost, without I/O unless told otherwise."""
-    return WorkloadOptions.model_validate(
-        {"name": "synthetic", "service_ms": service_ms, "io_ms": io_ms, "mode": mode}
-    )
-
-
-# -- arrivals ------------------------------------------------------------------------------------------
-
-DRAWS = 10_000
-Schedule = Callable[[Law, int], Iterable[float]]
-
-
-def poisson(schedule: Schedule = arrivals.due_times_s) -> Result:
-    """10,000 gaps of one seed: their mean, their coefficient of variation, and Kolmogorov-Smirnov."""
-    rate = 50.0
-    due = list(itertools.islice(schedule(Law("poisson", rate), 1), DRAWS))
-    return judge_gaps(np.diff(np.asarray([0.0, *due])) * rate)
-
-
-def judge_gaps(gaps: Floats) -> Result:
-    """Are these gaps, in units of the mean that was asked for, those of a Poisson process?"""
-    mean = float(gaps.mean())
-    variation = float(gaps.std(ddof=1)) / mean
-    chance = float(stats.kstest(gaps, "expon").pvalue)
-    return Result(
-        "Poisson, 10k draws",
-        "mean ±2 %, CV 1 ±0.03, KS p > 0.01",
-        f"mean {mean - 1:+.1%}, CV {variation:.3f}, p = {chance:.2f}",
-        abs(mean - 1) <= 0.02 and abs(variation - 1) <= 0.03 and chance > 0.01,
-    )
-
-
-def schedules(
-    schedule: Schedule = arrivals.due_times_s, digest: Callable[[Law, int, float], str] = arrivals.digest
-) -> Result:
-    """Constant and burst arrivals to the microsecond; schedules and their hashes follow the seed."""
-    laws = (Law("constant", 50), Law("burst", 10, 0.5), Law("poisson", 50))
-    constant, burst, _ = (list(itertools.islice(schedule(law, 1), 1000)) for law in laws)
-    drift_s = max(
-        *(abs(due - number / 50) for number, due in enumerate(constant)),
-        *(abs(due - number // 10 * 0.5) for number, due in enumerate(burst)),
-    )
-    same = [digest(law, 1, 10.0) == digest(law, 1, 10.0) for law in laws]
-    other = [digest(law, 1, 10.0) != digest(law, 2, 10.0) for law in laws]
-    return Result(
-        "schedules by seed",
-        "constant, burst to 1 µs; same seed, same hash; other seed, other Poisson",
-        f"off by {drift_s * 1e6:.3f} µs; {sum(same)} of 3 the same, {sum(other)} of 1 other",
-        drift_s <= 1e-6 and all(same) and other == [False, False, True],
-    )
 
 
 # -- the load generator --------------------------------------------------------------------------------
@@ -109,9 +59,7 @@ def delivered_rate(fire: Fire, url: str, *, seconds: float = 15.0, within: float
     """Good answers a second within the window against the constant rate asked for."""
     rate = 200.0
     outcome = fire(url, arrivals=Law("constant", rate), settle_s=1.0, duration_s=seconds)
-    begin, end = outcome.window_start_ms, outcome.window_end_ms
-    answered = sum(begin < shot.done_ms <= end and not shot.error for shot in outcome.shots)
-    return judge_rate(answered / (end - begin) * 1e3, rate, seconds, within)
+    return judge_rate(answered_per_s(outcome), rate, seconds, within)
 
 
 def judge_rate(found_per_s: float, asked_per_s: float, seconds: float, within: float) -> Result:
@@ -151,7 +99,7 @@ def timeouts(fire: Fire, serve: Callable[[float], AbstractContextManager[Silent]
 
 def judge_timeouts(shots: list[Shot], asked: int, kept_waiting: int, timeout_s: float) -> Result:
     """A row for each request that the server has seen, an error on each that it left waiting, none else."""
-    late = [shot for shot in shots if shot.error.startswith("timeout")]
+    late = [shot for shot in shots if reasons.is_timeout(shot.error)]
     wrong = [shot for shot in shots if shot.error and shot not in late]
     waits = [shot.done_ms - shot.due_ms for shot in late]
     return Result(
@@ -323,42 +271,6 @@ def judge_loop_probe(held: Lag | None, free: Lag | None) -> Result:
         passed,
         why(passed, BUSY),
     )
-
-
-# -- facts, without a verdict --------------------------------------------------------------------------
-
-SLEEPS = 20
-
-
-def sleep_ms(asked_ms: float) -> float:
-    """What `time.sleep` of so many ms takes here, by the median."""
-    return statistics.median(_timed(lambda: time.sleep(asked_ms / 1e3)) for _ in range(SLEEPS))
-
-
-def loop_sleep_ms(asked_ms: float) -> float:
-    """The same of `asyncio.sleep`, whose timers are rounded up: to whole ms, by some kernels to even ones."""
-
-    async def sleeps() -> list[float]:
-        took = []
-        for _ in range(SLEEPS):
-            began = time.perf_counter()
-            await asyncio.sleep(asked_ms / 1e3)
-            took.append((time.perf_counter() - began) * 1e3)
-        return took
-
-    return statistics.median(asyncio.run(sleeps()))
-
-
-def facts() -> dict[str, float]:
-    """What sleeps take on this machine, in ms by the median: asked → taken."""
-    kinds = {"time.sleep": sleep_ms, "asyncio.sleep": loop_sleep_ms}
-    return {f"{name}({asked:g} ms)": take(asked) for name, take in kinds.items() for asked in (5.0, 20.0)}
-
-
-def _timed(act: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    act()
-    return (time.perf_counter() - began) * 1e3
 
 
 def why(passed: bool, reason: str) -> str:

@@ -24,7 +24,7 @@ def meet(name: str, arm: Arm, workload: WorkloadOptions, pace: Pace) -> Seen:
         try:
             return asyncio.run(_meet(name, arm, workload, pace, Path(folder), supervisor))
         except HarnessError as error:
-            return unmet(name, arm.name, "not measured", error.what.splitlines()[0])
+            return unmet(name, arm.name, "not measured", error.sentence)
 
 
 async def _meet(

@@ -1,52 +1,16 @@
-"""What came of faults, as words in a table, as one document, and as a committed page with its raw rows."""
+"""What came of faults, as words in a table and as the text of a page."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import pandas as pd
-
-from harness import environment
 from harness.evidence.faults.catalogue import FAULTS
 from harness.evidence.faults.records import OUTCOMES, Seen
+from harness.evidence.page import Made, beginning
 from harness.evidence.studies import markdown
-from harness.results import written
-from harness.wire.clock import utc_now
 
 BAD = {"broken", "stuck", "server died", "lost", "green", "orphans", "not measured"}
-
-
-class Made(NamedTuple):
-    """How it was made."""
-
-    command: str
-    on: str  # the day it began, UTC
-    machine: str  # as it was at the beginning
-    code: str
-
-
-def made(command: str) -> Made:
-    """Facts about now."""
-    facts = environment.collect()
-    commit = (facts["revision"] or {}).get("commit", "")[:12]
-    return Made(
-        command,
-        utc_now()[:10],
-        f"{facts['cpu']}, {facts['usable_cores']} cores, load {facts['load_average'][0]:.2f} before, "
-        f"{facts['system']} {facts['kernel']}, Python {facts['python']}",
-        f"{facts['code']}" + (f" (commit {commit})" if commit else ""),
-    )
-
-
-def frame(rows: Sequence[Seen]) -> pd.DataFrame:
-    """One row each, a column for every field."""
-    return pd.DataFrame(
-        [dataclasses.asdict(row) for row in rows], columns=[field.name for field in dataclasses.fields(Seen)]
-    )
 
 
 def sorted_by_fault(rows: Sequence[Seen]) -> list[Seen]:
@@ -57,15 +21,9 @@ def sorted_by_fault(rows: Sequence[Seen]) -> list[Seen]:
 
 def render(how: Made, rows: Sequence[Seen], name: str, *, partial: bool = False) -> str:
     """The page. `partial`: it was stopped before its end."""
+    stopped = "stopped before its end." if partial else ""
     lines = [
-        "# Faults: what each strategy makes of each",
-        "",
-        *(["**Partial: stopped before its end.**", ""] if partial else []),
-        f"Made by {markdown.code(how.command)} on {how.on}; do not edit.  ",
-        f"Machine: {markdown.literal(how.machine)}.  ",
-        f"Code: {how.code}.  ",
-        f"Raw rows: [{name}.csv]({name}.csv).",
-        "",
+        *beginning("Faults: what each strategy makes of each", how, name, stopped),
         "Every cell is a server of its own, with one worker where that can be said, asked over HTTP. In it:",
         "what came of it, after how many seconds a later request was answered well, and how many innocent",
         "requests were refused (503), failed, or got no answer. One run each: seconds are of this machine.",
@@ -76,18 +34,6 @@ def render(how: Made, rows: Sequence[Seen], name: str, *, partial: bool = False)
     for fault in _in_order(row.fault for row in rows):
         lines += [f"## {fault}", "", _summary(fault), "", _details(fault, rows)]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def as_json(how: Made, rows: Sequence[Seen], *, partial: bool) -> dict[str, Any]:
-    """The same as one document; what is not a number is null."""
-    return {**how._asdict(), "partial": partial, "rows": json.loads(frame(rows).to_json(orient="records"))}
-
-
-def write(page: Path, text: str, rows: Sequence[Seen]) -> None:
-    """Write the page and a CSV beside it, replacing older ones; HarnessError when that cannot be done."""
-    with written.making(page.parent, stage="faults") as new:
-        written.write_text(new, page.name, text)
-        written.write_table(new, f"{page.stem}.csv", frame(rows))
 
 
 def cell(row: Seen) -> str:

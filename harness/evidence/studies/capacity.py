@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from harness.analysis import slo
 from harness.capacity import report, session
 from harness.capacity.walk import Ways
-from harness.evidence.check import Listener, Result, Unheard
-from harness.evidence.studies.markdown import percent, table
+from harness.evidence.check.bench import Result
+from harness.evidence.studies.markdown import table
+from harness.numbers import percent
 from harness.plans import from_flags
 from harness.plans.plan import Cell
 from harness.results import store
-from harness.wire.records import Trial
+from harness.run.listener import Listener, Unheard
 
 SERVICE_MS = 20.0
 OBJECTIVE_MS = 60.0
@@ -48,7 +48,7 @@ class Row:
     machine: str
 
 
-def each(seconds: float, listener: Listener | None = None) -> Iterator[Row]:
+def each(seconds: float, listener: Listener) -> Iterator[Row]:
     """One session with so many seconds of confirming windows."""
     objective = f"mean latency < {OBJECTIVE_MS:g} ms"
     flags = from_flags.Flags(
@@ -60,7 +60,7 @@ def each(seconds: float, listener: Listener | None = None) -> Iterator[Row]:
     plan = from_flags.from_flags(flags).model_copy(update={"name": "capacity", "blocks": ways.blocks})
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        session.run(plan, slo.parse([objective]), ways, store.Writer(run), _Told(listener or Unheard()))
+        session.run(plan, slo.parse([objective]), ways, store.Writer(run), _Told(listener))
         yield row(report.open_folder(run), seconds)
 
 
@@ -91,7 +91,7 @@ def predicted_per_s(service_ms: float, lone_ms: float, objective_ms: float) -> f
     return load / service_ms * 1e3
 
 
-class _Told:
+class _Told(Unheard):
     """A run's listener that tells a study's how far it is."""
 
     def __init__(self, listener: Listener) -> None:
@@ -103,20 +103,8 @@ class _Told:
     def trial_begins(self, cell: Cell, number: int, total: int) -> None:
         self._listener.stage(f"window {number}/{total}: {cell.law}")
 
-    def progress(self, answered: int, median_ms: float) -> None:
-        """A window of some seconds is not worth a line."""
-
-    def trial_ends(self, trial: Trial) -> None:
-        """It is on the disk."""
-
 
 # -- judging and showing -------------------------------------------------------------------------------
-
-
-def frame(rows: Iterable[Row]) -> pd.DataFrame:
-    """A row a session."""
-    columns = [field.name for field in dataclasses.fields(Row)]
-    return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=columns)
 
 
 def judge(found: pd.DataFrame) -> list[Result]:
@@ -128,7 +116,7 @@ def judge(found: pd.DataFrame) -> list[Result]:
             measured=f"{one['capacity_per_s']:.2f}/s, {one['ratio']:.3f} x M/D/1",
             passed=bool(abs(one["ratio"] - 1) <= WITHIN),
         )
-        for one in _rows(found)
+        for one in found.to_dict("records")
     ]
 
 
@@ -146,14 +134,14 @@ def show(found: pd.DataFrame) -> str:
                 f"{one['promise_per_s']:g}/s",
                 f"{one['ratio']:.3f}",
             ]
-            for one in _rows(found)
+            for one in found.to_dict("records")
         ],
     )
 
 
 def say(found: pd.DataFrame) -> str:
     """What the table says, in words."""
-    (one,) = _rows(found)
+    (one,) = found.to_dict("records")
     left_ms = OBJECTIVE_MS - one["lone_ms"] + one["service_ms"]
     return (
         f"A lone request takes {one['lone_ms']:.2f} ms, of which S is {one['service_ms']:.2f}: so M/D/1 may "
@@ -161,7 +149,3 @@ def say(found: pd.DataFrame) -> str:
         f"requests/s. Found were {one['capacity_per_s']:.2f} from {one['blocks']} confirming windows of "
         f"{WINDOW_S:g} s, {100 * (one['ratio'] - 1):+.1f} % beside it. {one['machine']}"
     )
-
-
-def _rows(found: pd.DataFrame) -> list[dict[Any, Any]]:
-    return found.to_dict("records")

@@ -22,7 +22,9 @@ from scipy import stats as scipy_stats
 from harness.analysis import stats
 from harness.analysis.arrays import Counts, Floats
 from harness.analysis.percentiles import FEWEST_REQUESTS, RESAMPLES, Pool, resamples
-from harness.evidence.check import Result
+from harness.evidence.check.bench import Result
+from harness.evidence.frames import range_of
+from harness.numbers import percent as in_percent
 
 SPREAD = 0.10
 DELTA = 0.05
@@ -56,8 +58,8 @@ class Row:
 
 def run(
     data_sets: int = 2000, blocks: Sequence[int] = BLOCKS, seed: int = 1, progress: Progress | None = None
-) -> pd.DataFrame:
-    """One `Row` per generator, interval and number of blocks; same arguments, same frame.
+) -> list[Row]:
+    """One `Row` per generator, interval and number of blocks; same arguments, same rows.
 
     Means get `data_sets` data sets each, tails an eighth. `progress` is told (cells done, cells in all).
     """
@@ -67,7 +69,7 @@ def run(
         rows += cell(np.random.default_rng([seed, done]))
         if progress:
             progress(done, len(cells))
-    return pd.DataFrame([dataclasses.asdict(row) for row in rows])
+    return rows
 
 
 def _cells(data_sets: int, blocks: Sequence[int]) -> Iterator[Callable[[np.random.Generator], list[Row]]]:
@@ -122,6 +124,21 @@ def _judge_drift(rows: pd.DataFrame) -> Result:
         f"{shown} of (blocks)",
         len(rows) > 0 and bool((rows["drift_fires"] > DRIFT_SEEN).all()),
         "With fewer blocks its silence proves little.",
+    )
+
+
+def say(found: pd.DataFrame) -> str:
+    """The finding in words."""
+    means, tails = found[found["figure"] == "mean"], found[found["figure"] != "mean"]
+    drift = means["generator"].str.startswith("drift")
+    used = tails[tails["method"] == next(iter(METHODS))]
+    calm = means[~drift]
+    return (
+        f"Of means over blocks, the 95 % interval covers {range_of(calm['coverage'])} where blocks are "
+        f"independent and {range_of(means[drift]['coverage'])} where they drift; the warning fires in "
+        f"{range_of(calm['drift_fires'])} and {range_of(means[drift]['drift_fires'])} of the data sets. Two "
+        f"arms alike are called faster or slower in {in_percent(calm['beyond'].max())} at most, drift apart. "
+        f"Of tails, the interval in use covers {range_of(used['coverage'])}."
     )
 
 

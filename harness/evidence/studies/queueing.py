@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,14 @@ import pandas as pd
 
 from harness.analysis.arrays import Floats
 from harness.errors import HarnessError
-from harness.evidence.check import Bench, Listener, Result, Unheard
+from harness.evidence.check.bench import Bench, Result, synthetic
 from harness.evidence.check.lindley import step_errors_ms
-from harness.evidence.studies.markdown import percent, table
+from harness.evidence.frames import rows
+from harness.evidence.studies.markdown import table
+from harness.numbers import percent
+from harness.run.listener import Listener, Unheard
 from harness.wire.arrivals import Law, closed
-from harness.wire.options import Texts, WorkloadOptions
+from harness.wire.options import Texts
 from harness.wire.records import MEASURE, Outcome
 
 LOADS = (0.5, 0.7, 0.8)
@@ -35,7 +38,7 @@ IDEAL_WITHIN = 0.10
 SHORTER = 0.4  # of the time at the lightest load, for the others
 BATCHES = 20
 
-WORKLOAD = WorkloadOptions(name="synthetic", mode="sleep", service_ms=SERVICE_MS, io_ms=0)
+WORKLOAD = synthetic(SERVICE_MS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,19 +87,6 @@ class Row:
     seconds: float  # of the window
 
 
-def run(
-    loads: Sequence[float] = LOADS, seconds: float = 600, listener: Listener | None = None
-) -> pd.DataFrame:
-    """A row per load; `seconds` at load 0.5, 0.4 of it at the others, and 5 s of settling each."""
-    return frame(each(loads, seconds, listener))
-
-
-def frame(rows: Iterable[Row]) -> pd.DataFrame:
-    """A row per load."""
-    columns = [field.name for field in dataclasses.fields(Row)]
-    return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=columns)
-
-
 def each(
     loads: Sequence[float] = LOADS,
     seconds: float = 600,
@@ -104,7 +94,7 @@ def each(
     *,
     settle_s: float = 5.0,
 ) -> Iterator[Row]:
-    """The rows of `run`, each as soon as it is measured."""
+    """A row per load; `seconds` at load 0.5, 0.4 of it at the others, and `settle_s` of settling each."""
     listener = listener or Unheard()
     with Bench() as bench, bench.server("thread", workers=1, workload=WORKLOAD) as server:
         url = f"{server.url}/predict"
@@ -189,7 +179,7 @@ def batch_error(waits: Floats, batches: int = BATCHES) -> float:
 
 def judge(found: pd.DataFrame) -> list[Result]:
     """Each load against the recursion; load 0.5 against M/D/1, which fails too when it was not run."""
-    rows = found.to_dict("records")
+    loads = found.to_dict("records")
     steps = [
         Result(
             name=f"Lindley, load {row['load']:g}",
@@ -197,9 +187,9 @@ def judge(found: pd.DataFrame) -> list[Result]:
             measured=f"{percent(row['near_share'])} of {row['requests']}",
             passed=bool(row["near_share"] >= LEAST_NEAR),
         )
-        for row in rows
+        for row in loads
     ]
-    ideal = [_judge_ideal(row["ratio"], row["wait_ms"]) for row in rows if row["load"] == IDEAL_LOAD]
+    ideal = [_judge_ideal(row["ratio"], row["wait_ms"]) for row in loads if row["load"] == IDEAL_LOAD]
     return steps + (ideal or [_judge_ideal(math.nan, math.nan)])
 
 
@@ -242,26 +232,22 @@ def queue_table(found: pd.DataFrame) -> str:
                 f"{row.md1_ms:.2f} ms",
                 f"{row.ratio:.3f}",
             ]
-            for row in _rows(found)
+            for row in rows(Row, found)
         ],
     )
 
 
 def say(found: pd.DataFrame) -> str:
     """What the table says, in words."""
-    rows = _rows(found)
-    off = max((row.wait_ms / row.lindley_ms - 1 for row in rows), key=abs)
+    loads = rows(Row, found)
+    off = max((row.wait_ms / row.lindley_ms - 1 for row in loads), key=abs)
     ideal = ", ".join(
-        f"{row.ratio:.3f} ± {row.wait_chance_ms / row.md1_ms:.3f} at load {row.load:g}" for row in rows
+        f"{row.ratio:.3f} ± {row.wait_chance_ms / row.md1_ms:.3f} at load {row.load:g}" for row in loads
     )
     return (
-        f"Request by request, {percent(min(row.near_share for row in rows))} of the waits or more lie "
+        f"Request by request, {percent(min(row.near_share for row in loads))} of the waits or more lie "
         f"within {NEAR_MS:g} ms of what the wait before them asks for. The mean wait is off by "
         f"{100 * off:+.1f} % at most from the recursion run on the very same arrivals: that is the "
         f"instrument, with the worker's own variation. Against M/D/1 it is {ideal}, where ± is one standard "
         "error of the mean wait, by batch means: chance, which a longer run makes smaller."
     )
-
-
-def _rows(found: pd.DataFrame) -> list[Row]:
-    return [Row(**{str(name): value for name, value in row.items()}) for row in found.to_dict("records")]

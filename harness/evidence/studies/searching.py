@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,12 @@ from harness.analysis.slo import Objective
 from harness.capacity import windows
 from harness.capacity.crossing import Window, cross, effect
 from harness.capacity.walk import Asked, Start, Ways, walk
-from harness.evidence.check import Listener, Result, Unheard
-from harness.evidence.studies.markdown import percent, table
+from harness.evidence.check.bench import Result
+from harness.evidence.frames import range_of
+from harness.evidence.studies.markdown import table
 from harness.evidence.studies.queueing import lindley_waits_ms, md1_wait_ms
+from harness.numbers import percent
+from harness.run.listener import Listener, Unheard
 from harness.wire.arrivals import Law, due_times_s
 
 SERVICE_MS = {"reference": 20.0, "slower": 22.0}
@@ -143,12 +146,6 @@ def md1_share_beyond(wait_ms: float, load: float, service_ms: float) -> float:
 # -- judging and showing -------------------------------------------------------------------------------
 
 
-def frame(rows: Iterable[Row]) -> pd.DataFrame:
-    """A row a session."""
-    columns = [field.name for field in dataclasses.fields(Row)]
-    return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=columns)
-
-
 def summary(found: pd.DataFrame) -> pd.DataFrame:
     """A row an objective: bias and spread of the estimates, and how often the intervals hold the truth."""
     return pd.DataFrame([_summary(str(text), rows) for text, rows in found.groupby("objective", sort=False)])
@@ -221,12 +218,8 @@ def say(found: pd.DataFrame) -> str:
         f"One worker of {reference_ms:g} ms, and beside it one of {slower_ms:g} ms; each session has "
         f"{ways.blocks} confirming windows of {ways.window_s:g} s after {found['searched'].mean():.1f} of "
         f"the search. On average the estimate is off by {percent(rows['bias'].abs().max())} at most; one "
-        f"session spreads by {_range(rows['spread'])}, which is chance in the arrivals. An interval of 95 % "
-        f"holds the truth in {_range(rows['covers'])} of the sessions, that of the ratio in "
-        f"{_range(rows['ratio_covers'])}; the promise, its lower end, is more than the truth in "
-        f"{_range(rows['overpromised'])}; an upper end is not found in {_range(rows['unbounded'])}."
+        f"session spreads by {range_of(rows['spread'])}, which is chance in the arrivals. An interval of "
+        f"95 % holds the truth in {range_of(rows['covers'])} of the sessions, that of the ratio in "
+        f"{range_of(rows['ratio_covers'])}; the promise, its lower end, is more than the truth in "
+        f"{range_of(rows['overpromised'])}; an upper end is not found in {range_of(rows['unbounded'])}."
     )
-
-
-def _range(shares: pd.Series[float]) -> str:
-    return f"{percent(shares.min())} to {percent(shares.max())}"

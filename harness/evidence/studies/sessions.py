@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,12 +22,15 @@ from scipy import stats as scipy_stats
 
 from harness.analysis import summaries
 from harness.analysis.stats import LEVEL, Verdict
-from harness.evidence.check import Listener, Result, Unheard
-from harness.evidence.studies.markdown import percent, table
+from harness.evidence.check.bench import Result
+from harness.evidence.frames import rows
+from harness.evidence.studies.markdown import table
+from harness.numbers import percent
 from harness.plans import from_flags, plan_files
 from harness.plans.plan import Plan
 from harness.results import store
 from harness.run import session as running
+from harness.run.listener import Listener, Unheard
 from harness.verdicts import comparison, metrics
 from harness.verdicts.sides import Side
 
@@ -67,43 +70,20 @@ class Session:
     seconds: float  # of the whole session, servers' start included
 
 
-def frame(rows: Iterable[Session]) -> pd.DataFrame:
-    """A row a session."""
-    columns = [field.name for field in dataclasses.fields(Session)]
-    return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=columns)
-
-
 # -- the studies ---------------------------------------------------------------------------------------
-
-
-def twins(sessions: int = 200, listener: Listener | None = None) -> pd.DataFrame:
-    """A/A: one arm against itself in so many sessions of 10 blocks, some 5 s each; truth 1."""
-    return frame(each_twin(sessions, listener))
-
-
-def power(sessions: int = 50, listener: Listener | None = None) -> pd.DataFrame:
-    """An arm that is 10 % slower, in sessions of the default number of blocks, some 12 s each."""
-    return frame(each_slowed(sessions, listener))
-
-
-def windows(
-    seconds_each: float = 48, listener: Listener | None = None, workload: str = "synthetic"
-) -> pd.DataFrame:
-    """A twin at c = 8: few long windows or many short ones, measuring for so long each way."""
-    return frame(each_window(seconds_each, listener, workload))
 
 
 def each_twin(
     sessions: int, listener: Listener | None = None, *, blocks: int = TWIN_BLOCKS
 ) -> Iterator[Session]:
-    """The rows of `twins`, each as soon as its session is over."""
+    """A/A: one arm against itself in so many sessions, some 5 s each with 10 blocks; truth 1."""
     return _each([_plan(seed, blocks, twin=True) for seed in _seeds(sessions)], listener)
 
 
 def each_slowed(
     sessions: int, listener: Listener | None = None, *, blocks: int | None = None
 ) -> Iterator[Session]:
-    """The rows of `power`, likewise; None: as many blocks as a plan has by default."""
+    """An arm that is 10 % slower; None: as many blocks as a plan has by default, some 12 s a session."""
     slowed = {"name": SLOWED, "inject": {"model_ms": SLOWER_MS}}
     count = blocks or from_flags.from_flags(from_flags.Flags()).blocks
     return _each([_plan(seed, count, slowed) for seed in _seeds(sessions)], listener)
@@ -112,7 +92,7 @@ def each_slowed(
 def each_window(
     seconds_each: float, listener: Listener | None = None, workload: str = "synthetic"
 ) -> Iterator[Session]:
-    """The rows of `windows`, likewise."""
+    """A twin at c = 8: few long windows or many short ones, measuring for so long each way."""
     said = {"name": workload} if workload != "synthetic" else _synthetic(10.0)
     arms = [{"name": ARM, "strategy": "process", "workers": 1}]
     load = {"workload": said, "arms": arms, "concurrency": [WINDOW_USERS], "settle_s": 0.1, "twin": True}
@@ -265,20 +245,20 @@ def _share(which: pd.Series[bool]) -> float:
 
 def verdict_table(found: pd.DataFrame) -> str:
     """How often each verdict was given, and how often the interval lay on either side of 1."""
-    rows = [(str(verdict), found["verdict"] == verdict) for verdict in Verdict]
-    rows = [(name, which) for name, which in rows if which.any()]
-    rows += [("*interval above 1*", found["low"] > 1), ("*interval below 1*", found["high"] < 1)]
-    rows += [("*drift warning*", found["drifts"].astype(bool))]
+    lines = [(str(verdict), found["verdict"] == verdict) for verdict in Verdict]
+    lines = [(name, which) for name, which in lines if which.any()]
+    lines += [("*interval above 1*", found["low"] > 1), ("*interval below 1*", found["high"] < 1)]
+    lines += [("*drift warning*", found["drifts"].astype(bool))]
     return table(
         ["verdict", "sessions", "share", "exact 95 % interval"],
-        [[name, int(which.sum()), percent(_share(which)), _exact(which)] for name, which in rows],
+        [[name, int(which.sum()), percent(_share(which)), _exact(which)] for name, which in lines],
     )
 
 
 def window_table(found: pd.DataFrame) -> str:
     """Each window length; then what the spread at the default length makes of n blocks."""
     heads = ["window", "blocks", "requests", "ratio", "spread", "interval", "lag-1", "took"]
-    lengths = table(heads, map(_window_line, _rows(found)))
+    lengths = table(heads, map(_window_line, rows(Session, found)))
     default = default_window(found)
     if default is None:
         return lengths
@@ -292,7 +272,9 @@ def window_table(found: pd.DataFrame) -> str:
 def default_window(found: pd.DataFrame) -> Session | None:
     """The session with windows as long as a plan's by default; None when it was not reached."""
     usual = from_flags.from_flags(from_flags.Flags()).duration_s or 0.0
-    return next((row for row in _rows(found) if math.isclose(row.window_s, usual, rel_tol=0.05)), None)
+    return next(
+        (row for row in rows(Session, found) if math.isclose(row.window_s, usual, rel_tol=0.05)), None
+    )
 
 
 def _window_line(row: Session) -> list[object]:
@@ -310,10 +292,6 @@ def _window_line(row: Session) -> list[object]:
 
 def _interval(spread: float, blocks: int) -> str:
     return f"±{percent(half_width(spread, blocks))}"
-
-
-def _rows(found: pd.DataFrame) -> list[Session]:
-    return [Session(**{str(name): value for name, value in row.items()}) for row in found.to_dict("records")]
 
 
 def say_twins(found: pd.DataFrame) -> str:
@@ -346,15 +324,15 @@ def say_power(found: pd.DataFrame) -> str:
 
 def say_windows(found: pd.DataFrame) -> str:
     """What shorter windows did to the spread of a block and to the interval."""
-    rows = _rows(found)
-    first, last = rows[0], rows[-1]
+    lengths = rows(Session, found)
+    first, last = lengths[0], lengths[-1]
     return (
         f"From windows of {first.window_s:.2g} s to {last.window_s:.2g} s, measuring equally long, the "
         f"spread of a block's log ratio went from {first.spread:.3f} to {last.spread:.3f}, and the interval "
         f"from {_interval(first.spread, first.blocks)} ({first.blocks} blocks) to "
         f"{_interval(last.spread, last.blocks)} ({last.blocks} blocks). With what each window takes to "
         f"settle and to be saved, {first.seconds:.0f} s became {last.seconds:.0f} s. The drift warning "
-        f"fired for {sum(row.drifts for row in rows)} of {len(rows)} lengths."
+        f"fired for {sum(row.drifts for row in lengths)} of {len(lengths)} lengths."
     )
 
 

@@ -21,9 +21,10 @@ from scipy import stats as scipy_stats
 from harness.analysis import stats
 from harness.analysis.arrays import Floats
 from harness.analysis.stats import ALPHA
-from harness.evidence.check import Result
+from harness.evidence.check.bench import Result
 from harness.evidence.studies import markdown
 from harness.evidence.studies.coverage import MEANS, Progress
+from harness.numbers import percent
 
 SYMMETRIC = ("normal", "t, 3 degrees of freedom")  # as log ratios of alike arms are, whatever their latencies
 Flags = npt.NDArray[np.bool_]
@@ -58,15 +59,15 @@ class Row:
 
 def run(
     sessions: int = 2000, blocks: Sequence[int] = BLOCKS, seed: int = 1, progress: Progress | None = None
-) -> pd.DataFrame:
-    """One `Row` per generator, number of blocks, ratio and rule; same arguments, same frame."""
+) -> list[Row]:
+    """One `Row` per generator, number of blocks, ratio and rule; same arguments, same rows."""
     cells = [(name, count, ratio) for name in MEANS for count in blocks for ratio in RATIOS]
     rows: list[Row] = []
     for done, (name, count, ratio) in enumerate(cells, start=1):
         rows += _cell(name, count, ratio, sessions, np.random.default_rng([seed, done]))
         if progress:
             progress(done, len(cells))
-    return pd.DataFrame([dataclasses.asdict(row) for row in rows])
+    return rows
 
 
 def _cell(
@@ -158,7 +159,7 @@ def table(frame: pd.DataFrame) -> str:
     lines = []
     for (generator, blocks, rule), cell in frame.groupby(["generator", "blocks", "rule"], sort=False):
         called = cell.set_index("ratio")["called"]
-        lines.append([generator, blocks, rule, *(markdown.percent(called[ratio]) for ratio in RATIOS)])
+        lines.append([generator, blocks, rule, *(percent(called[ratio]) for ratio in RATIOS)])
     return markdown.table(heads, lines)
 
 
@@ -176,8 +177,8 @@ def say(frame: pd.DataFrame) -> str:
         if rule != PRIMARY
     }
     said = "; ".join(
-        f"{rule}: a false verdict in {markdown.percent(worst)} of sessions at most, and a ratio of "
-        f"{RATIOS[-1]:g} found in {markdown.percent(least_found)} or more with {least} blocks"
+        f"{rule}: a false verdict in {percent(worst)} of sessions at most, and a ratio of "
+        f"{RATIOS[-1]:g} found in {percent(least_found)} or more with {least} blocks"
         for rule, (worst, least_found) in told.items()
     )
     return (

@@ -17,9 +17,8 @@ import conftest
 import psutil
 import pytest
 
-from harness.run import noise
 from harness.run.burnt import process_cpu_ms
-from harness.run.noise import Meter, memory_uss_bytes, trial_lags_behind
+from harness.run.meter import Meter, cores, memory_uss_bytes
 from harness.system import cgroups, pressure
 from harness.wire.loop_lag import Lag
 from harness.wire.records import Noise
@@ -180,7 +179,7 @@ def test_a_machine_that_is_taken_away_is_steal(monkeypatch: pytest.MonkeyPatch) 
     meter.begin("arm")
     time.sleep(0.2)
     real = psutil.cpu_times
-    stolen_s = 0.1 * noise._cores()
+    stolen_s = 0.1 * cores()
     monkeypatch.setattr(psutil, "cpu_times", lambda: real()._replace(steal=real().steal + stolen_s))
     assert known(meter.end().steal_share) == pytest.approx(0.5, abs=0.2)
 
@@ -190,7 +189,7 @@ def test_a_machine_that_a_quota_takes_away_is_throttled(monkeypatch: pytest.Monk
     monkeypatch.setattr(cgroups, "throttled_ms", lambda: {"/job": 1000.0, "/": 7.0})
     meter.begin("arm")
     time.sleep(0.2)
-    took_ms = 100.0 * noise._cores()
+    took_ms = 100.0 * cores()
     monkeypatch.setattr(cgroups, "throttled_ms", lambda: {"/job": 1000.0 + took_ms, "/": 7.0})
     assert known(meter.end().throttled_share) == pytest.approx(0.5, abs=0.2)
     monkeypatch.setattr(cgroups, "throttled_ms", dict)
@@ -241,12 +240,3 @@ def test_memory_is_what_the_processes_of_an_arm_have_for_themselves() -> None:
         conftest.wait_for(lambda: (memory_uss_bytes(server.pid) or 0) > 64 * 2**20)
         assert (memory_uss_bytes(small.pid) or 0) < 40 * 2**20
     assert memory_uss_bytes(server.pid) is None
-
-
-@pytest.mark.quick
-def test_a_trial_whose_client_is_late_half_of_the_time_is_invalid() -> None:
-    assert trial_lags_behind([0.1] * 51 + [50.0] * 49) == ""
-    assert trial_lags_behind([0.1] * 49 + [50.0] * 51) == (
-        "the client sent half of the requests 50.0 ms late or more (at most 3)"
-    )
-    assert trial_lags_behind([]) == ""

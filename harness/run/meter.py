@@ -7,8 +7,7 @@ carries an error of that size, sums over trials do not. What is not of the run's
 from __future__ import annotations
 
 import os
-import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -22,8 +21,6 @@ from harness.system.pressure import Pressure
 from harness.wire.clock import now_ms
 from harness.wire.loop_lag import Lag
 from harness.wire.records import Noise
-
-LATE_TRIAL_P50_MS = 3.0  # a client that is late half of the time does not follow its schedule
 
 
 @dataclass
@@ -75,7 +72,7 @@ class Meter:
         return Noise(
             load_before=before.load,
             pressure_before=before.pressure.recent_share,
-            steal_share=_share(before.machine.stolen_ms, after.machine.stolen_ms, wall_ms * _cores()),
+            steal_share=_share(before.machine.stolen_ms, after.machine.stolen_ms, wall_ms * cores()),
             pressure_share=_share(before.pressure.waited_ms, after.pressure.waited_ms, wall_ms),
             foreign_cpu=max(0.0, (_busy_ms(before, after) - burnt.ms(after.cpu.ms)) / wall_ms),
             server_cpu_ms=burnt.ms(own) if self._arm in after.families else None,
@@ -132,21 +129,11 @@ def memory_uss_bytes(pid: int) -> int | None:
         return None
 
 
-def trial_lags_behind(lags_ms: Sequence[float]) -> str:
-    """Why a trial is invalid whose requests were sent so late (sent − due); empty when it is fine."""
-    middle = statistics.median(lags_ms) if lags_ms else 0.0
-    if middle <= LATE_TRIAL_P50_MS:
-        return ""
-    return (
-        f"the client sent half of the requests {middle:.1f} ms late or more (at most {LATE_TRIAL_P50_MS:g})"
-    )
-
-
 # -- one reading ---------------------------------------------------------------------------------------
 
 
 @cache
-def _cores() -> int:
+def cores() -> int:
     """As many as the machine's idle time is summed over; a container may be shown fewer than there are."""
     return len(psutil.cpu_times(percpu=True))
 
@@ -179,7 +166,7 @@ def _machine() -> _Machine:
 
 def _busy_ms(before: _Reading, after: _Reading) -> float:
     """CPU time of everybody on the machine between two readings, sum over cores."""
-    whole = (after.at_ms - before.at_ms) * _cores()
+    whole = (after.at_ms - before.at_ms) * cores()
     return whole - (after.machine.unused_ms - before.machine.unused_ms)
 
 
@@ -191,4 +178,4 @@ def _throttled_share(before: _Reading, after: _Reading) -> float | None:
     """Of all cores' time, what the tightest group's quota took: one that holds back the others too."""
     both = before.throttled_ms.keys() & after.throttled_ms.keys()
     took_ms = [after.throttled_ms[group] - before.throttled_ms[group] for group in both]
-    return max(took_ms) / ((after.at_ms - before.at_ms) * _cores()) if took_ms else None
+    return max(took_ms) / ((after.at_ms - before.at_ms) * cores()) if took_ms else None

@@ -1,0 +1,62 @@
+"""A committed page of evidence: Markdown that says how it was made, and its raw rows as CSV beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from harness import environment
+from harness.evidence.studies import markdown
+from harness.results import written
+from harness.wire.clock import utc_now
+
+
+class Made(NamedTuple):
+    """How it was made."""
+
+    command: str
+    on: str  # the day it began, UTC
+    machine: str  # as it was at the beginning
+    code: str
+
+
+def made(command: str) -> Made:
+    """Facts about now; `command` makes the same page again."""
+    facts = environment.collect()
+    commit = (facts["revision"] or {}).get("commit", "")[:12]
+    return Made(
+        command,
+        utc_now()[:10],
+        f"{facts['cpu']}, {facts['usable_cores']} cores, load {facts['load_average'][0]:.2f} before, "
+        f"{facts['system']} {facts['kernel']}, Python {facts['python']}",
+        f"{facts['code']}" + (f" (commit {commit})" if commit else ""),
+    )
+
+
+def beginning(title: str, how: Made, name: str, partial: str = "") -> list[str]:
+    """The first lines of the page <name>.md; `partial` says of what it is a part, if it is."""
+    return [
+        f"# {title}",
+        "",
+        *([f"**Partial: {partial}**", ""] if partial else []),
+        f"Made by {markdown.code(how.command)} on {how.on}; do not edit.  ",
+        f"Machine: {markdown.literal(how.machine)}.  ",
+        f"Code: {how.code}.  ",
+        f"Raw rows: [{name}.csv]({name}.csv).",
+        "",
+    ]
+
+
+def as_json(how: Made, found: pd.DataFrame, *, partial: bool) -> dict[str, Any]:
+    """The same as a document; what is not a number is null."""
+    return {**how._asdict(), "partial": partial, "rows": json.loads(found.to_json(orient="records"))}
+
+
+def write(page: Path, text: str, found: pd.DataFrame, *, stage: str) -> None:
+    """Write the page and a CSV beside it, replacing older ones; HarnessError when that cannot be done."""
+    with written.making(page.parent, stage=stage) as new:
+        written.write_text(new, page.name, text)
+        written.write_table(new, f"{page.stem}.csv", found)
