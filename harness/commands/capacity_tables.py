@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from harness.capacity import words
-from harness.commands.tables import advised
+from harness.commands.ranking_tables import advised
+from harness.numbers import or_missing, rounded
 from harness.system.printable import one_line
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def render(report: Report) -> Iterator[RenderableType]:
     yield Text(one_line(report.machine))
     for warning in report.warnings:
         yield Text(one_line(f"Warning: {warning}"), style="yellow")
-    rows = report.table.to_dict("records")
+    rows = report.capacity.to_dict("records")
     yield _rates(rows, report.reference)
     yield _how(rows)
     yield Text()
@@ -84,7 +84,7 @@ def _ratio(row: Mapping[Any, Any]) -> str:
 
 
 def _rate(value: float) -> str:
-    return "-" if math.isnan(value) else "inf" if math.isinf(value) else words.number(value)
+    return or_missing(value, lambda rate: rounded(rate, 100, 10))
 
 
 def _text(value: Any) -> str:

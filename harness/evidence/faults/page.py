@@ -13,7 +13,7 @@ import pandas as pd
 from harness import environment
 from harness.evidence.faults.catalogue import FAULTS
 from harness.evidence.faults.records import OUTCOMES, Seen
-from harness.evidence.studies import markdown
+from harness.report import markdown
 from harness.results import written
 from harness.wire.clock import utc_now
 

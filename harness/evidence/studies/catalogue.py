@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.evidence.check import Listener, Result
 from harness.evidence.studies import capacity, coverage, queueing, searching, sessions, verdicts
-from harness.evidence.studies.markdown import percent
+from harness.numbers import percent
 
 
 class Wanted(NamedTuple):

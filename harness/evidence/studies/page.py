@@ -10,8 +10,8 @@ import pandas as pd
 
 from harness import environment
 from harness.evidence.check import Result
-from harness.evidence.studies import markdown
 from harness.evidence.studies.catalogue import Study, Wanted
+from harness.report import markdown
 from harness.results import written
 from harness.wire.clock import utc_now
 

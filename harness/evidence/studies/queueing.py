@@ -19,7 +19,8 @@ import pandas as pd
 from harness.errors import HarnessError
 from harness.evidence.check import Bench, Listener, Result, Unheard
 from harness.evidence.check.lindley import step_errors_ms
-from harness.evidence.studies.markdown import percent, table
+from harness.numbers import percent
+from harness.report.markdown import table
 from harness.wire.arrivals import Law, closed
 from harness.wire.options import Texts, WorkloadOptions
 from harness.wire.records import MEASURE, Outcome

@@ -22,8 +22,9 @@ from harness.capacity import reading
 from harness.capacity.crossing import Window, cross, effect
 from harness.capacity.walk import Asked, Start, Ways, walk
 from harness.evidence.check import Listener, Result, Unheard
-from harness.evidence.studies.markdown import percent, table
 from harness.evidence.studies.queueing import lindley_waits_ms, md1_wait_ms
+from harness.numbers import percent
+from harness.report.markdown import table
 from harness.wire.arrivals import Law, due_times_s
 
 Floats = npt.NDArray[np.float64]

@@ -23,9 +23,10 @@ from scipy import stats as scipy_stats
 from harness.analysis import summaries
 from harness.analysis.stats import LEVEL, Verdict
 from harness.evidence.check import Listener, Result, Unheard
-from harness.evidence.studies.markdown import percent, table
+from harness.numbers import percent
 from harness.plans import from_flags, plan_files
 from harness.plans.plan import Plan
+from harness.report.markdown import table
 from harness.results import store
 from harness.run import session as running
 from harness.verdicts import comparison

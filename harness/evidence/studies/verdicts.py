@@ -21,8 +21,9 @@ from scipy import stats as scipy_stats
 from harness.analysis import stats
 from harness.analysis.stats import ALPHA, Floats
 from harness.evidence.check import Result
-from harness.evidence.studies import markdown
 from harness.evidence.studies.coverage import MEANS, Progress
+from harness.numbers import percent
+from harness.report import markdown
 
 SYMMETRIC = ("normal", "t, 3 degrees of freedom")  # as log ratios of alike arms are, whatever their latencies
 Flags = npt.NDArray[np.bool_]
@@ -157,7 +158,7 @@ def table(frame: pd.DataFrame) -> str:
     lines = []
     for (generator, blocks, rule), cell in frame.groupby(["generator", "blocks", "rule"], sort=False):
         called = cell.set_index("ratio")["called"]
-        lines.append([generator, blocks, rule, *(markdown.percent(called[ratio]) for ratio in RATIOS)])
+        lines.append([generator, blocks, rule, *(percent(called[ratio]) for ratio in RATIOS)])
     return markdown.table(heads, lines)
 
 
@@ -175,8 +176,8 @@ def say(frame: pd.DataFrame) -> str:
         if rule != PRIMARY
     }
     said = "; ".join(
-        f"{rule}: a false verdict in {markdown.percent(worst)} of sessions at most, and a ratio of "
-        f"{RATIOS[-1]:g} found in {markdown.percent(least_found)} or more with {least} blocks"
+        f"{rule}: a false verdict in {percent(worst)} of sessions at most, and a ratio of "
+        f"{RATIOS[-1]:g} found in {percent(least_found)} or more with {least} blocks"
         for rule, (worst, least_found) in told.items()
     )
     return (

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from harness.numbers import users
 from harness.report.charts.charts import (
     _MARK_COLOUR,
     _SMALL_PT,
@@ -28,7 +29,6 @@ from harness.report.charts.charts import (
     _tidy,
 )
 from harness.report.charts.literal_page import label
-from harness.report.ranking import users
 from harness.report.sweep import BEST, RIVAL, Swept, words
 from harness.verdicts import best_arm
 
