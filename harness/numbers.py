@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,10 +46,14 @@ def ratio(value: float) -> str:
     return rounded(value, math.inf, 9.995)
 
 
+def interval(low: float, high: float, show: Callable[[float], str] = ratio) -> str:
+    """Such as " [1.56, 1.63]", with its space; "" where it is not known."""
+    return f" [{show(low)}, {show(high)}]" if math.isfinite(low + high) else ""
+
+
 def ratio_interval(value: float, low: float, high: float, between: str = "") -> str:
-    """Such as "1.59 [1.56, 1.63]", `between` before the bracket; without the interval where there is none."""
-    known = math.isfinite(low + high)
-    return f"{ratio(value)}{between}" + (f" [{ratio(low)}, {ratio(high)}]" if known else "")
+    """Such as "1.59 [1.56, 1.63]", `between` before the bracket; "-" for NaN."""
+    return MISSING if math.isnan(value) else f"{ratio(value)}{between}{interval(low, high)}"
 
 
 def times(value: float, low: float, high: float) -> str:
@@ -60,6 +64,18 @@ def times(value: float, low: float, high: float) -> str:
 def or_missing(value: float, show: Callable[[float], str]) -> str:
     """As `show` writes it; "-" for NaN."""
     return MISSING if math.isnan(value) else show(value)
+
+
+def cell(value: Any, digits: int = 1) -> str:
+    """A cell of a table: words and whole numbers as they are, "-" for NaN, no decimals from 1000 on."""
+    if isinstance(value, int | str):
+        return str(value)
+    return or_missing(value, lambda number: rounded(number, *[1000] * digits))
+
+
+def share(value: float) -> str:
+    """A share in a table, such as "38 %"; "-" for NaN."""
+    return or_missing(value, lambda number: percent(number, 0))
 
 
 def counted(number: int, what: str) -> str:
@@ -78,9 +94,13 @@ def users(load: object) -> str:
     return f"c = {rest.removesuffix(')')}" if law == "closed" and rest[:-1].isdigit() else str(load)
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON takes it: NaN and infinity are None, an enum's member is its word."""
-    value = value.item() if hasattr(value, "item") else value
+def plain(data: Any) -> Any:
+    """Data as JSON takes it: NaN and infinity are None, an enum's member is its word."""
+    if isinstance(data, Mapping):
+        return {str(name): plain(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [plain(value) for value in data]
+    value = data.item() if hasattr(data, "item") else data
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, str) else value
@@ -88,5 +108,4 @@ def plain(value: Any) -> Any:
 
 def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a frame, for JSON."""
-    rows: Iterable[Mapping[Any, Any]] = table.to_dict("records")
-    return [{str(name): plain(value) for name, value in row.items()} for row in rows]
+    return [plain(row) for row in table.to_dict("records")]

@@ -91,13 +91,13 @@ def report_once() -> None:
     """A process's first report takes twice as long as the next: parts of SciPy and matplotlib load late."""
     import made_up
 
-    from harness.report import report
+    from harness.report import export, report
     from harness.results import store
 
     requests, trials = made_up.run({("inline", 2): made_up.Point(), ("thread", 2): made_up.Point()})
     with tempfile.TemporaryDirectory() as folder:
         run = store.Run(Path(folder), {"plan": {"reference": "inline"}}, requests, trials, [])
-        report.write(report.build(run))
+        export.write(report.build(run))
 
 
 def become(asked: dict[str, Any]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -15,43 +15,81 @@ from harness.analysis.slo import Objective
 from harness.capacity import advising, arms, chart, windows, words
 from harness.capacity.arms import Arm
 from harness.numbers import plain_rows
-from harness.report import advice
+from harness.report import advice, cautions, export, report
 from harness.results import store, written
 from harness.verdicts import admissible
 from harness.verdicts.admissible import Evidence
 from harness.wire.records import OK, PILOT_BLOCK
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What a capacity run says: `table` has `arms.COLUMNS`, `windows` has `windows.COLUMNS`."""
 
-    folder: Path
-    objectives: tuple[Objective, ...]
-    reference: str
-    finding: str
-    machine: str
-    warnings: list[str]
-    table: pd.DataFrame
-    windows: pd.DataFrame
-    sentences: list[str]
-    said: advice.Advice  # what to do
+class Report(report.Report):
+    """What a capacity run says: beside the tables of any run its `windows`, and the `capacity` of each arm.
 
-    def as_json(self) -> dict[str, Any]:
-        """As plain data for `--json`; NaN and infinity, no JSON, are null."""
-        return {
-            "run": str(self.folder),
-            "finding": self.finding,
-            "machine": self.machine,
-            "warnings": self.warnings,
-            "notes": words.notes(self.table),
-            "objectives": [str(one) for one in self.objectives],
-            "capacity": plain_rows(self.table),
-            "windows": plain_rows(self.windows),
-            "sentences": self.sentences,
-            "advice": list(self.said.lines),
-            "advised": advice.as_json(self.said),
-        }
+    Every window has a rate of its own, so nothing is compared by load, and nothing is ranked.
+    """
+
+    @property
+    def reference(self) -> str:
+        """The arm that the others' capacities are compared with."""
+        return self.evidence.facts.reference
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What has to hold at a rate."""
+        return slo.parse(self.record["capacity"]["objectives"])
+
+    @cached_property
+    def windows(self) -> pd.DataFrame:
+        """`windows.COLUMNS`."""
+        return windows.table(self.evidence, self.objectives)
+
+    @cached_property
+    def capacity(self) -> pd.DataFrame:
+        """`arms.COLUMNS`."""
+        run, reference = self.evidence.run, next(arm for arm in self._arms if arm.name == self.reference)
+        derived = summaries.derive(run.requests, run.trials, pilot=True)
+        rows = [arms.row(arm, reference, self.evidence, derived) for arm in self._arms]
+        return pd.DataFrame(rows, columns=arms.COLUMNS)
+
+    @cached_property
+    def finding(self) -> str:
+        """The highest rate that can be promised."""
+        return words.finding(self.capacity, self.objectives)
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """One of each arm."""
+        return [words.sentence(row, self.reference) for row in self.capacity.to_dict("records")]
+
+    @cached_property
+    def machine(self) -> str:
+        """How quiet it was by its own readings."""
+        return machine.sentence(self.trials, self.record, self.evidence.spoilt)
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What a reader has to know before believing the figures."""
+        return [*_warnings(self.evidence, self._arms)]
+
+    @cached_property
+    def said(self) -> advice.Advice:
+        """What to do."""
+        return advising.advise(
+            self.capacity, self.record, self.folder, self.reference, self.evidence.withheld
+        )
+
+    @property
+    def charts(self) -> Mapping[str, Callable[[], Figure]]:
+        """What draws each chart, by the name of its file."""
+        return {"capacity": lambda: chart.draw(self.windows, self.capacity, self.objectives)}
+
+    @cached_property
+    def _arms(self) -> list[Arm]:
+        found, tried = self.evidence, self.windows
+        return [arms.judge(name, found, tried, self.objectives) for name in admissible.arms_of(found.run)]
 
 
 def is_capacity(record: Mapping[str, Any]) -> bool:
@@ -59,42 +97,34 @@ def is_capacity(record: Mapping[str, Any]) -> bool:
     return "capacity" in record
 
 
-def open_folder(folder: Path | str) -> Report:
-    """Read a capacity run's folder and compute all that is shown of it."""
-    return build(store.read(Path(folder)))
-
-
 def build(run: store.Run) -> Report:
-    """Compute everything that is shown of `run`; writes nothing."""
-    found = admissible.admit(run)
-    objectives = slo.parse(run.record["capacity"]["objectives"])
-    tried = windows.table(found, objectives)
-    derived = summaries.derive(run.requests, run.trials, pilot=True)
-    each = [arms.judge(name, found, tried, objectives) for name in admissible.arms_of(run)]
-    reference = next(arm for arm in each if arm.name == found.facts.reference)
-    rows = [arms.row(arm, reference, found, derived) for arm in each]
-    table = pd.DataFrame(rows, columns=arms.COLUMNS)
-    return Report(
-        folder=run.folder,
-        objectives=objectives,
-        reference=reference.name,
-        finding=words.finding(table, objectives),
-        machine=machine.sentence(run.trials, run.record, found.spoilt),
-        warnings=[*_warnings(found, each)],
-        table=table,
-        windows=tried,
-        sentences=[words.sentence(row, reference.name) for row in table.to_dict("records")],
-        said=advising.advise(table, run.record, run.folder, reference.name, found.withheld),
-    )
+    """The report of `run`; writes nothing."""
+    return Report(admissible.admit(run))
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """As plain data for `--json`; NaN and infinity, no JSON, are null."""
+    return {
+        "run": str(report.folder),
+        "finding": report.finding,
+        "machine": report.machine,
+        "warnings": report.warnings,
+        "notes": words.notes(report.capacity),
+        "objectives": [str(one) for one in report.objectives],
+        "capacity": plain_rows(report.capacity),
+        "windows": plain_rows(report.windows),
+        "sentences": report.sentences,
+        "advice": list(report.said.lines),
+        "advised": advice.as_json(report.said),
+    }
 
 
 def write_into(folder: Path, report: Report) -> None:
     """Write capacity.csv, windows.csv, advice.txt and charts/capacity into `folder`."""
-    written.write_table(folder, "capacity.csv", report.table)
+    written.write_table(folder, "capacity.csv", report.capacity)
     written.write_table(folder, "windows.csv", report.windows)
-    written.write_text(folder, "advice.txt", "".join(f"{line}\n" for line in advice.told(report.said)))
-    figure = chart.draw(report.windows, report.table, report.objectives)
-    written.write_chart(folder, "capacity", figure)
+    export.write_advice(folder, report.said)
+    export.write_charts(folder, report)
 
 
 # -- the warnings --------------------------------------------------------------------------------------
@@ -116,9 +146,7 @@ def _warnings(found: Evidence, arms: Sequence[Arm]) -> Iterator[str]:
 
 
 def _state(run: store.Run) -> Iterator[str]:
-    yield from (run.record.get("downstream") or {}).get("died", ())
-    if run.record.get("state") not in ("finished", None):
-        yield f"The run did not finish (it is marked {run.record['state']})."
+    yield from cautions.unfinished(run.record)
     if run.record["capacity"]["searched"] is None:
         yield "It ended in the search, before any rate was confirmed: there is no capacity yet."
 

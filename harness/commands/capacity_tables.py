@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.capacity.arms import AT_MOST
-from harness.commands.tables import advised
+from harness.commands.ranking_tables import advised
 from harness.numbers import or_missing, three_digits
 from harness.system.printable import one_line
 
@@ -26,7 +26,7 @@ def render(report: Report) -> Iterator[RenderableType]:
     yield Text(one_line(report.machine))
     for warning in report.warnings:
         yield Text(one_line(f"Warning: {warning}"), style="yellow")
-    rows = report.table.to_dict("records")
+    rows = report.capacity.to_dict("records")
     yield _rates(rows, report.reference)
     yield _how(rows)
     yield Text()

@@ -11,18 +11,19 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from harness.evidence.studies.markdown import line, literal
+from harness.commands.screen import plain_table
+from harness.numbers import or_missing, plain_rows, rounded
+from harness.report.markdown import line, literal
 from harness.system.printable import one_line
 from harness.verdicts import comparison, metrics, session_noise
 
 
 def data(table: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:
     """JSON-able; what is not a finite number is null."""
-    rows = table[comparison.COLUMNS].to_dict("records")
     return {
         "notes": list(notes),
         "noisy": session_noise.noisy(table),
-        "rows": [{str(name): _plain(value) for name, value in row.items()} for row in rows],
+        "rows": plain_rows(table[comparison.COLUMNS]),
     }
 
 
@@ -76,7 +77,7 @@ def _reasons(rows: pd.DataFrame) -> list[str]:
 
 
 def _as_table(rows: pd.DataFrame) -> Table:
-    shown = Table(box=None, pad_edge=False, collapse_padding=True)
+    shown = plain_table()
     level = f"{100 * rows['level'].iloc[0]:g} %"
     for name in ("load", "metric", "it", "against", "ratio", level, "verdict"):
         words = name in ("load", "metric", "verdict")
@@ -93,10 +94,6 @@ def _in_words(row: dict[Any, Any]) -> str:
     return f": {row['why']}" if row["why"] else ""
 
 
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _label(row: dict[Any, Any]) -> str:
     return metrics.label(row["metric"], row["stat"])
 
@@ -110,7 +107,4 @@ def _bounds(row: dict[Any, Any]) -> str:
 
 
 def _figure(value: float) -> str:
-    if math.isnan(value):
-        return "-"
-    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1.1 else 3
-    return f"{value:.{digits}f}"
+    return or_missing(value, lambda figure: rounded(figure, 1000, 10, 1.1))

@@ -66,10 +66,10 @@ class _Made(NamedTuple):
 
 def _of_arms(run: Run, reference: str | None) -> _Made:
     from harness.commands import tables
-    from harness.report import report
+    from harness.report import export, report
 
     found = report.build(run, reference)
-    return _Made([*tables.render(found)], report.as_json(found), lambda new: report.write_into(new, found))
+    return _Made([*tables.render(found)], export.as_json(found), lambda new: export.write_into(new, found))
 
 
 def _of_capacity(run: Run, reference: str | None) -> _Made:
@@ -79,7 +79,9 @@ def _of_capacity(run: Run, reference: str | None) -> _Made:
     if reference is not None:
         raise UsageError("--reference is for runs of arms; this one looked for capacities.", stage="report")
     found = report.build(run)
-    return _Made([*capacity_tables.render(found)], found.as_json(), lambda new: report.write_into(new, found))
+    return _Made(
+        [*capacity_tables.render(found)], report.as_json(found), lambda new: report.write_into(new, found)
+    )
 
 
 def _write(folder: Path, made: _Made) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from harness.system.printable import visible
@@ -36,3 +37,13 @@ def _visible(text: Text) -> Text:
     copy = text.copy()
     copy.plain = shown  # as long as before, so that styles keep their places
     return copy
+
+
+def plain_table() -> Table:
+    """Without lines; its title is printed before it (`titled`)."""
+    return Table(box=None, pad_edge=False, collapse_padding=True)
+
+
+def titled(title: str, table: Table) -> Group:
+    """The table below its title, which rich would break at the table's width, not at the terminal's."""
+    return Group(Text(f"\n{title}", style="bold"), table)

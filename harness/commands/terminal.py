@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
+from harness.numbers import plain
 from harness.system.pipes import document
 
 if TYPE_CHECKING:
@@ -25,13 +25,5 @@ def console(*, stderr: bool = False) -> Screen:
 def print_json(data: Any) -> None:
     """Print one JSON document on stdout, in ASCII, and nothing else there. NaN and infinity become null."""
     stream = document()
-    stream.write(json.dumps(_finite(data), indent=1, allow_nan=False) + "\n")
+    stream.write(json.dumps(plain(data), indent=1, allow_nan=False) + "\n")
     stream.flush()
-
-
-def _finite(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from harness import environment
-from harness.evidence.studies import markdown
+from harness.report import markdown
 from harness.results import written
 from harness.wire.clock import utc_now
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from harness.analysis import stats
 from harness.analysis.summaries import THROUGHPUT
+from harness.numbers import short, times, users
 from harness.report import choice, next_command, ranking
 from harness.report.choice import Choice, Inputs, Why
-from harness.report.ranking import short, users
 from harness.verdicts import best_arm
 from harness.wire.records import has_logs
 
@@ -240,8 +240,8 @@ def _times(chosen: Choice, arm: str, other: str) -> str:
     effect = chosen.over(arm, other)
     assert effect is not None, "both have figures"
     what = "the median latency of" if chosen.metric.lower_is_better else "the requests/s of"
-    times = ranking.ratio_words(effect.ratio, effect.low, effect.high)
-    return f"{chosen.bound(arm, other)}{times} {what}"
+    ratio = times(effect.ratio, effect.low, effect.high)
+    return f"{chosen.bound(arm, other)}{ratio} {what}"
 
 
 def _levels(found: Inputs, chosen: Choice) -> str:

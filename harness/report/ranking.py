@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -20,6 +19,7 @@ import pandas as pd
 from harness.analysis import summaries
 from harness.analysis.stats import DIFFERENT
 from harness.analysis.summaries import LATENCY, THROUGHPUT
+from harness.numbers import share, short, times, users
 
 COLUMNS = [
     "rank",  # 1 answers most; arms that lost trials under this load come after all that lost none
@@ -161,23 +161,6 @@ def sentence(table: pd.DataFrame, reference: str, take: str) -> str:
     return f"{'; '.join(filter(None, parts))}."
 
 
-def ratio_words(ratio: float, low: float, high: float) -> str:
-    """Such as "1.59 times [1.56, 1.63]"."""
-    known = math.isfinite(low + high)
-    interval = f" [{ratio_number(low)}, {ratio_number(high)}]" if known else ""
-    return f"{ratio_number(ratio)} times{interval}"
-
-
-def ratio_number(value: float) -> str:
-    """A ratio in a table or a sentence."""
-    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
-
-
-def users(load: object) -> str:
-    """closed(32) → c = 32."""
-    return re.sub(r"^closed\((\d+)\)$", r"c = \1", str(load))
-
-
 # -- a row ---------------------------------------------------------------------------------------------
 
 
@@ -297,11 +280,6 @@ def _verb(part: str) -> str:
     return "waits" if part == "queue" else "spends"
 
 
-def short(value: float) -> str:
-    """Two digits that count."""
-    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
-
-
 # -- the sentence --------------------------------------------------------------------------------------
 
 
@@ -309,8 +287,8 @@ def _how_much(best: pd.Series[Any], reference: str, *, theirs: bool) -> str:
     """`theirs`: whether the client limits the reference."""
     if best["verdict"] == REFERENCE or math.isnan(best["ratio"]):
         return ""
-    times = ratio_words(best["ratio"], best["low"], best["high"])
-    return f", {bound(bool(best['client_limited']), theirs)}{times} {reference} ({best['verdict']})"
+    ratio = times(best["ratio"], best["low"], best["high"])
+    return f", {bound(bool(best['client_limited']), theirs)}{ratio} {reference} ({best['verdict']})"
 
 
 def bound(mine: bool, theirs: bool) -> str:
@@ -330,7 +308,7 @@ def _because(best: pd.Series[Any]) -> str:
 
 def _efficiency(best: pd.Series[Any]) -> str:
     known = not math.isnan(best["efficiency"])
-    return f"it reaches {100 * best['efficiency']:.0f} % of what the bare model can do" if known else ""
+    return f"it reaches {share(best['efficiency'])} of what the bare model can do" if known else ""
 
 
 def _costs_words(best: pd.Series[Any]) -> str:

@@ -17,13 +17,12 @@ import pandas as pd
 from harness.analysis import stats
 from harness.analysis.percentiles import FEWEST_REQUESTS, Pool
 from harness.analysis.stats import ALPHA, Effect, Verdict
-from harness.report import choice, ranking
-from harness.report.choice import Choice, Why
-from harness.report.ranking import ratio_words, users
+from harness.numbers import counted, interval, rate, times, users
+from harness.report import choice
+from harness.report.choice import Choice, Inputs, Why
 from harness.verdicts import best_arm, same_work
 from harness.verdicts.best_arm import LATENCIES, RATES
-from harness.verdicts.metrics import Metric, Rules
-from harness.verdicts.sides import Side
+from harness.verdicts.metrics import Metric
 
 BEST, RIVAL, BEATEN, LEFT_OUT, WITHHELD = "best", "not told apart", "beaten", "left out", "withheld"
 STALLS = "holds the event loop"  # whatever its figure
@@ -53,18 +52,6 @@ EFFECTS = [
 ]
 
 
-class Inputs(NamedTuple):
-    """What a report has found of the run."""
-
-    side: Side
-    tables: ranking.Tables
-    summary: pd.DataFrame  # of all arms: those of other work too
-    record: Mapping[str, Any]
-    reference: str
-    rules: Rules
-    withheld: str  # why nothing may be judged; "" when it may
-
-
 @dataclasses.dataclass(frozen=True)
 class Swept:
     """What came of it. `table`: a row per setting and load; `effects`: a row per axis, value and metric."""
@@ -78,36 +65,36 @@ class Swept:
     sentences: tuple[str, ...]  # the best, of each kind of work
 
 
-def find(found: Inputs, chosen: Choice) -> Swept | None:
-    """What the sweep in `record` found; None when there was none, or nothing of it was measured.
+def find(found: Inputs, summary: pd.DataFrame, chosen: Choice) -> Swept | None:
+    """What the sweep in the run's record found; None when there was none, or nothing of it was measured.
 
-    `chosen` is the report's choice.
+    `summary` is of all arms, those of other work too; `chosen` is the report's choice.
     """
     swept = (found.record.get("plan") or {}).get("sweep")
-    if not swept or found.summary.empty:
+    if not swept or summary.empty:
         return None
-    settings = _settings(found.record, swept["settings"])
-    summary = found.summary[found.summary["arm"].isin(list(settings))]
+    settings = _settings(found.record, swept)
+    summary = summary[summary["arm"].isin(list(settings.of))]
     if summary.empty:
         return None
-    axes = tuple(name for name in (STRATEGY, *swept["axes"]) if name != STRATEGY or _several(settings))
     load, metric = (chosen.load, chosen.metric) if chosen.load else best_arm.decisive(summary)
-    groups = _groups(found, list(settings), chosen)
-    table = _table(found, summary, settings, axes, _places(found, settings, groups))
+    groups = _groups(found, summary, list(settings.of), chosen)
+    table = _table(found, summary, settings, _places(found, settings, groups))
     order = {arm: place for place, arm in enumerate(_by_figure(table, load, metric))}
     table = table.sort_values(
         ["load", "arm"],
         key=lambda cells: cells.map(order) if cells.name == "arm" else cells.ne(load),
         kind="stable",
     )
+    sound = _answered(summary, load)
     return Swept(
-        axes=axes,
+        axes=settings.axes,
         load=load,
         metric=metric,
         table=table.reset_index(drop=True),
-        effects=_effects(found, settings, axes, load),
+        effects=_effects(found, settings, sound, load),
         sentences=tuple(
-            _sentence(found, group, settings, axes) for group in (groups[:1] if found.withheld else groups)
+            _sentence(found, group, settings) for group in groups[: 1 if found.withheld else None]
         ),
     )
 
@@ -118,14 +105,25 @@ def words(setting: Mapping[str, Any], axes: tuple[str, ...]) -> str:
     return ", ".join([*([str(setting[STRATEGY])] if STRATEGY in axes else []), *said])
 
 
-def _settings(record: Mapping[str, Any], told: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Arm → axis → value, its strategy included."""
+class _Settings(NamedTuple):
+    axes: tuple[str, ...]
+    of: dict[str, dict[str, Any]]  # arm → axis → value, its strategy included
+
+    def words(self, arm: str) -> str:
+        return words(self.of[arm], self.axes)
+
+
+def _settings(record: Mapping[str, Any], swept: Mapping[str, Any]) -> _Settings:
     planned = {arm["name"]: arm.get("strategy", "") for arm in record["plan"].get("arms", [])}
-    return {arm: {STRATEGY: planned[arm], **said} for arm, said in told.items() if arm in planned}
+    of = {arm: {STRATEGY: planned[arm], **said} for arm, said in swept["settings"].items() if arm in planned}
+    several = len({said[STRATEGY] for said in of.values()}) > 1
+    return _Settings(tuple(name for name in (STRATEGY, *swept["axes"]) if name != STRATEGY or several), of)
 
 
-def _several(settings: Mapping[str, Mapping[str, Any]]) -> bool:
-    return len({said[STRATEGY] for said in settings.values()}) > 1
+def _answered(summary: pd.DataFrame, load: str) -> list[str]:
+    """The arms of which some request of the median block was answered well."""
+    here = summary[summary["load"] == load]
+    return list(here.loc[here["latency_p50_ms"] < math.inf, "arm"].astype(str))
 
 
 # -- the best ------------------------------------------------------------------------------------------
@@ -139,7 +137,7 @@ class _Group(NamedTuple):
     choice: Choice
 
 
-def _groups(found: Inputs, arms: list[str], chosen: Choice) -> list[_Group]:
+def _groups(found: Inputs, summary: pd.DataFrame, arms: list[str], chosen: Choice) -> list[_Group]:
     """The choice of each kind of work: that a model of half the size is faster is no merit of a setting.
 
     The report's own choice is that of the kind that its reference belongs to.
@@ -152,21 +150,20 @@ def _groups(found: Inputs, arms: list[str], chosen: Choice) -> list[_Group]:
             groups.append([arm])
         else:
             group.append(arm)
-    return [_group(found, group, chosen) for group in groups]
+    return [_group(found, summary, group, chosen) for group in groups]
 
 
-def _group(found: Inputs, arms: list[str], chosen: Choice) -> _Group:
+def _group(found: Inputs, summary: pd.DataFrame, arms: list[str], chosen: Choice) -> _Group:
     if found.reference in arms:
         return _Group(arms, found.reference, chosen)
-    tables = dataclasses.replace(found.tables, summary=found.summary[found.summary["arm"].isin(arms)])
-    inputs = choice.Inputs(tables, found.record, arms[0], found.side, found.rules, found.withheld)
-    return _Group(arms, arms[0], choice.choose(inputs))
+    tables = dataclasses.replace(found.tables, summary=summary[summary["arm"].isin(arms)])
+    return _Group(arms, arms[0], choice.choose(found._replace(tables=tables, reference=arms[0])))
 
 
-def _places(found: Inputs, settings: Mapping[str, Any], groups: list[_Group]) -> dict[str, str]:
+def _places(found: Inputs, settings: _Settings, groups: list[_Group]) -> dict[str, str]:
     if found.withheld:
-        return dict.fromkeys(settings, WITHHELD)
-    places = dict.fromkeys(settings, LEFT_OUT)
+        return dict.fromkeys(settings.of, WITHHELD)
+    places = dict.fromkeys(settings.of, LEFT_OUT)
     for group in groups:
         chosen = group.choice
         if chosen.why in (Why.ONE_ARM, Why.TOO_FEW_BLOCKS):
@@ -179,33 +176,31 @@ def _places(found: Inputs, settings: Mapping[str, Any], groups: list[_Group]) ->
     return places
 
 
-def _sentence(
-    found: Inputs, group: _Group, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]
-) -> str:
+def _sentence(found: Inputs, group: _Group, settings: _Settings) -> str:
     chosen = group.choice
     if found.withheld:
         return "No setting is called the best, as the session is noisy."
     if not chosen.take:
-        return _none(group, settings, axes)
-    name, metric = words(settings[chosen.take], axes), chosen.metric
+        return _none(group, settings)
+    name, metric = settings.words(chosen.take), chosen.metric
     value = _value(chosen, chosen.take)
     unit = "requests/s" if metric is RATES else "ms (median)"
     bound = ("at least " if metric is RATES else "at most ") if chosen.take in chosen.limited else ""
-    shown = f"{bound}{_number(value.ratio)} {unit}{_interval(value, _number)}"
+    shown = f"{bound}{rate(value.ratio)} {unit}{interval(value.low, value.high, rate)}"
     parts = [
         f"Best: {name}: {shown} at {users(chosen.load)}",
-        _gain(group, words(settings[group.reference], axes)),
-        _not_told_apart(chosen, settings, axes),
+        _gain(group, settings.words(group.reference)),
+        _not_told_apart(chosen, settings),
         _luck(chosen),
         _limit(chosen),
     ]
     return f"{'; '.join(filter(None, parts))}."
 
 
-def _none(group: _Group, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> str:
+def _none(group: _Group, settings: _Settings) -> str:
     """Why no setting of a kind is the best."""
     if group.choice.why is Why.ONE_ARM:
-        return f"Nothing is compared with {words(settings[group.arms[0]], axes)}: it alone does its work."
+        return f"Nothing is compared with {settings.words(group.arms[0])}: it alone does its work."
     if group.choice.why is Why.TOO_FEW_BLOCKS:
         return f"No setting is called the best: {group.choice.blocks} blocks are too few to tell."
     at = f" at {users(group.choice.load)}" if group.choice.load else ""
@@ -226,8 +221,8 @@ def _gain(group: _Group, reference: str) -> str:
     effect = chosen.over(chosen.take, group.reference)
     if effect is None:
         return ""
-    times = ratio_words(effect.ratio, effect.low, effect.high)
-    return f"{chosen.bound(chosen.take, group.reference)}{times} that of {reference}"
+    ratio = times(effect.ratio, effect.low, effect.high)
+    return f"{chosen.bound(chosen.take, group.reference)}{ratio} that of {reference}"
 
 
 def _luck(chosen: Choice) -> str:
@@ -241,17 +236,16 @@ def _luck(chosen: Choice) -> str:
 def _limit(chosen: Choice) -> str:
     if not chosen.limited:
         return ""
-    settings = "setting" if len(chosen.limited) == 1 else "settings"
-    return f"the client limits {len(chosen.limited)} {settings}, whose figures are bounds"
+    return f"the client limits {counted(len(chosen.limited), 'setting')}, whose figures are bounds"
 
 
-def _not_told_apart(chosen: Choice, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> str:
+def _not_told_apart(chosen: Choice, settings: _Settings) -> str:
     rivals = [*chosen.unsettled, *chosen.equivalent]
     if not rivals and chosen.fastest in chosen.stalls and chosen.take not in chosen.stalls:
-        return f"{words(settings[chosen.fastest], axes)} is quicker, but holds the event loop"
+        return f"{settings.words(chosen.fastest)} is quicker, but holds the event loop"
     if not rivals:
         return "told apart from all others" if len(chosen.judged) > 1 else ""
-    named = [words(settings[arm], axes) for arm in rivals[:3]]
+    named = [settings.words(arm) for arm in rivals[:3]]
     more = len(rivals) - len(named)
     tail = f" and {more} more" if more else ""
     return f"not told apart in {chosen.blocks} blocks from: {' / '.join(named)}{tail}"
@@ -263,8 +257,7 @@ def _not_told_apart(chosen: Choice, settings: Mapping[str, Mapping[str, Any]], a
 def _table(
     found: Inputs,
     summary: pd.DataFrame,
-    settings: Mapping[str, Mapping[str, Any]],
-    axes: tuple[str, ...],
+    settings: _Settings,
     places: Mapping[str, str],
 ) -> pd.DataFrame:
     told = summary.merge(found.tables.costs, on=["arm", "load"], how="left").to_dict("records")
@@ -273,7 +266,7 @@ def _table(
         {
             "place": places[str(row["arm"])],
             "arm": row["arm"],
-            **{axis: settings[str(row["arm"])].get(axis, "") for axis in axes},
+            **{axis: settings.of[str(row["arm"])].get(axis, "") for axis in settings.axes},
             "load": row["load"],
             **_figures(found, str(row["arm"]), str(row["load"])),
             "client_limited": (str(row["arm"]), str(row["load"])) in found.side.limited,
@@ -281,7 +274,9 @@ def _table(
         }
         for row in told
     ]
-    return pd.DataFrame(rows, columns=["place", "arm", *axes, "load", *FIGURES, "client_limited", *kept])
+    return pd.DataFrame(
+        rows, columns=["place", "arm", *settings.axes, "load", *FIGURES, "client_limited", *kept]
+    )
 
 
 def _figures(found: Inputs, arm: str, load: str) -> dict[str, float]:
@@ -319,24 +314,22 @@ def _by_figure(table: pd.DataFrame, load: str, metric: Metric) -> list[str]:
 # -- the axes ------------------------------------------------------------------------------------------
 
 
-def _effects(
-    found: Inputs, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...], load: str
-) -> pd.DataFrame:
-    rows = [row for metric in (RATES, LATENCIES) for row in _of_metric(found, settings, axes, load, metric)]
+def _effects(found: Inputs, settings: _Settings, sound: list[str], load: str) -> pd.DataFrame:
+    rows = [row for metric in (RATES, LATENCIES) for row in _of_metric(found, settings, sound, load, metric)]
     return pd.DataFrame(rows, columns=EFFECTS)
 
 
 def _of_metric(
-    found: Inputs, settings: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...], load: str, metric: Metric
+    found: Inputs, settings: _Settings, sound: list[str], load: str, metric: Metric
 ) -> list[dict[str, Any]]:
-    sound = [arm for arm in settings if _is_sound(found, arm, load)]
     figures = best_arm.figures(found.side, sound, load, metric)
     sign = -1.0 if metric.lower_is_better else 1.0
     logs = figures.replace([math.inf, -math.inf], math.nan).dropna() * sign
-    known = {arm: said for arm, said in settings.items() if arm in logs.columns and len(logs)}
+    known = {arm: said for arm, said in settings.of.items() if arm in logs.columns and len(logs)}
     rows = [
-        _effect(found, logs, axis, value, first, pairs, load, metric) | {"load": load, "metric": metric.name}
-        for axis in axes
+        {"axis": axis, "value": value, "against": first, "load": load, "metric": metric.name}
+        | _effect(found, logs, pairs, load, metric)
+        for axis in settings.axes
         for first, value in _steps(known, axis)
         if (pairs := _pairs(known, axis, first, value))
     ]
@@ -345,12 +338,6 @@ def _of_metric(
         if str(row["verdict"]).startswith((Verdict.FASTER, Verdict.SLOWER)) and not p < ALPHA:
             row["verdict"] = Verdict.INCONCLUSIVE
     return rows
-
-
-def _is_sound(found: Inputs, arm: str, load: str) -> bool:
-    """Whether some request of the setting's median block was answered well."""
-    rows = found.summary[(found.summary["arm"] == arm) & (found.summary["load"] == load)]
-    return len(rows) > 0 and bool((rows["latency_p50_ms"] < math.inf).all())
 
 
 def _steps(settings: Mapping[str, Mapping[str, Any]], axis: str) -> list[tuple[Any, Any]]:
@@ -374,14 +361,7 @@ def _without(setting: Mapping[str, Any], axis: str) -> frozenset[tuple[str, Any]
 
 
 def _effect(
-    found: Inputs,
-    logs: pd.DataFrame,
-    axis: str,
-    value: Any,
-    first: Any,
-    pairs: list[tuple[str, str]],
-    load: str,
-    metric: Metric,
+    found: Inputs, logs: pd.DataFrame, pairs: list[tuple[str, str]], load: str, metric: Metric
 ) -> dict[str, Any]:
     gaps = np.stack([(logs[arm] - logs[base]).to_numpy(dtype=np.float64) for base, arm in pairs])
     effect = stats.effect(gaps.mean(axis=0))
@@ -395,9 +375,6 @@ def _effect(
         verdict = verdict if verdict == Verdict.NOISY else Verdict.CLIENT_LIMITED
     each = np.exp(gaps.mean(axis=1))
     return {
-        "axis": axis,
-        "value": value,
-        "against": first,
         "ratio": effect.ratio,
         "low": effect.low,
         "high": effect.high,
@@ -408,11 +385,3 @@ def _effect(
         "p": effect.p,
         "verdict": verdict,
     }
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def _interval(of: Effect, show: Any) -> str:
-    return f" [{show(of.low)}, {show(of.high)}]" if math.isfinite(of.low + of.high) else ""

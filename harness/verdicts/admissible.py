@@ -79,7 +79,7 @@ def admit(run: store.Run) -> Evidence:
     """Leave out what the plan's criteria exclude or a kill interrupted; find where the client lagged."""
     facts = metrics.facts(run.record)
     broken = machine.excluded_blocks(run.trials, run.requests, facts.exclude)
-    torn = _interrupted(run)
+    torn = interrupted(run)
     spoilt = {
         block: "; ".join(why[block] for why in (torn, broken) if block in why)
         for block in sorted(torn.keys() | broken.keys())
@@ -102,7 +102,7 @@ def admit(run: store.Run) -> Evidence:
     return Evidence(run, facts, derived, spoilt, excluded, withheld, invalid, limited)
 
 
-def _interrupted(run: store.Run) -> dict[int, str]:
+def interrupted(run: store.Run) -> dict[int, str]:
     """Blocks of a resumed run that are of two sittings, which no pairing evens out; the pilot is no block."""
     torn = {resumed.get("in_block") for resumed in run.record.get("resumed") or []}
     return {block: INTERRUPTED for block in blocks_of(run) if block in torn}

@@ -10,29 +10,20 @@ from typing import Any
 import made_up
 import pandas as pd
 import pytest
+from made_reports import BATCHES, closed, open_trial, opened, with_limits
 from made_up import Point
 
 from harness.analysis import efficiency
-from harness.report import report
-from harness.results import store
-from tests.report.test_report import closed, open_trial, opened
+from harness.report import export, report
 
 pytestmark = pytest.mark.integration  # a whole report each: it takes long
 
-# a call costs 10 ms, and 1 ms for each item: batches pay
-BATCHES = {str(size): 10.0 + size for size in (1, 2, 4, 8, 16, 32, 64)}
 WORLD: made_up.World = {
     ("thread", 1): Point(model_ms=11.0, io_ms=5.0, outside_ms=1.0),
     ("thread", 8): Point(model_ms=11.0, queue_ms=77.0, io_ms=5.0, outside_ms=1.0),
     ("batch", 1): Point(model_ms=11.0, io_ms=5.0, outside_ms=1.0),
     ("batch", 8): Point(model_ms=18.0, queue_ms=0.0, io_ms=5.0, outside_ms=1.0),
 }
-
-
-def with_limits(run: store.Run, *arms: str, null_ms: float | None = 0.5) -> store.Run:
-    run.record["limits"] = [{"arms": list(arms), "workload": {}, "batches": BATCHES, "about": {}}]
-    run.record["null_ms"] = null_ms
-    return run
 
 
 def table(world: made_up.World = WORLD, arms: tuple[str, ...] = ("thread", "batch"), **said: Any) -> Any:
@@ -102,17 +93,17 @@ def test_an_open_load_has_no_efficiency() -> None:
 @pytest.mark.integration  # takes long
 def test_a_run_without_limits_is_reported_as_ever(tmp_path: Path) -> None:
     built = report.build(closed(WORLD, folder=tmp_path))
-    report.write(built)
+    export.write(built)
     assert built.limits.empty
-    assert report.as_json(built)["limits"] == []
+    assert export.as_json(built)["limits"] == []
     assert not {path.name for path in tmp_path.iterdir()} & {"limits.csv", "ranking.csv"}
 
 
 @pytest.mark.integration  # takes long
 def test_limits_are_written_beside_the_summary_and_told_as_json(tmp_path: Path) -> None:
     built = report.build(with_limits(closed(WORLD, folder=tmp_path), "thread", null_ms=None))
-    report.write(built)
+    export.write(built)
     assert list(pd.read_csv(tmp_path / "limits.csv").columns) == efficiency.COLUMNS
-    told = json.loads(json.dumps(report.as_json(built), allow_nan=False))["limits"]
+    told = json.loads(json.dumps(export.as_json(built), allow_nan=False))["limits"]
     assert [row["concurrency"] for row in told] == [1, 8]
     assert all(row["of_ideal"] is None and not math.isnan(row["efficiency"]) for row in told)

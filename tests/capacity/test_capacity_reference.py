@@ -27,7 +27,7 @@ def test_its_first_four_blocks_alone_promise_nothing_and_bear_no_advice() -> Non
     run = store.read(run_of("capacity"))
     trials = run.trials[run.trials["block"] <= run.record["capacity"]["searched"] + 4]
     requests = run.requests[run.requests["trial"].isin(trials["trial"])]
-    found = report.build(run._replace(trials=trials, requests=requests)).as_json()
+    found = report.as_json(report.build(run._replace(trials=trials, requests=requests)))
     assert found["finding"].startswith("No rate can be promised yet. The highest estimate is ")
     why = "4 confirming blocks are too few for a promise, which takes at least 6"
     assert found["notes"] == [f"{row['arm']}: {why}" for row in found["capacity"]]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import functools
 import io
 
 import made_up
 import pandas as pd
 import pytest
+from made_reports import DIES, WORLD, closed, open_trial, opened, ranked, with_limits, with_own_load
 from made_up import Point
 from rich.console import Console
 from rich.text import Text
 
 from harness.commands import tables
-from harness.report import report
-from tests.analysis.test_efficiency import with_limits
-from tests.report.test_ranking import DIES, ranked, with_own_load
-from tests.report.test_report import WORLD, closed, open_trial, opened
+from harness.report import claim_rows, report
+from harness.results import store
 
 pytestmark = pytest.mark.integration  # a whole report each: it takes long
 
@@ -59,7 +58,7 @@ def sentences(built: report.Report) -> set[str]:
     }
 
 
-def with_readings(run: report.store.Run) -> report.store.Run:
+def with_readings(run: store.Run) -> store.Run:
     """As a real run has them: CPU, loop lag, pings and memory."""
     trials = run.trials.assign(server_cpu_ms=1234.5, server_lag_p99_ms=12.3, server_lag_max_ms=1234.5)
     pings = run.requests.assign(phase="ping", error="", done_ms=run.requests["due_ms"] + 123.4)
@@ -118,9 +117,10 @@ def test_users_are_whole_numbers_beside_open_loads_too() -> None:
             "share_within_20pct": [1.0],
         }
     )
-    built = dataclasses.replace(article(), staircase=law)
+    built = copy.copy(article())
+    built.staircase = law
     assert "inline c = 8: +10.0%" in " ".join(shown(built).split())
-    assert report._law_rows(law)[0]["condition"] == "c = 8, 9 requests"
+    assert claim_rows.law_rows(law)[0]["condition"] == "c = 8, 9 requests"
 
 
 def test_the_articles_law_is_told_only_where_its_claims_are_judged() -> None:
@@ -130,7 +130,8 @@ def test_the_articles_law_is_told_only_where_its_claims_are_judged() -> None:
 
 
 def test_a_run_that_stopped_early_says_so_below_the_machine() -> None:
-    built = dataclasses.replace(usual(), notes=("Stopped after block 12: so.",))
+    built = copy.copy(usual())
+    built.notes = ("Stopped after block 12: so.",)
     assert "Stopped after block 12: so." in shown(built).split("Medians")[0]
 
 

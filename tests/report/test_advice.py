@@ -13,15 +13,15 @@ import made_up
 import numpy as np
 import pandas as pd
 import pytest
+from made_reports import closed, open_trial, opened
 from made_up import Point
 from rich.console import Console
 
 from harness.commands import tables
-from harness.report import advice, choice, report
+from harness.report import advice, choice, export, report
 from harness.report.advice import Advice
 from harness.results import store
 from harness.verdicts import admissible
-from tests.report.test_report import closed, open_trial, opened
 
 THREAD = Point(model_ms=10.0, queue_ms=70.0)
 ALONE = Point(model_ms=10.0)
@@ -364,7 +364,7 @@ def test_it_never_takes_more_than_eight_lines_and_ends_the_report_in_terminal_js
     run = closed(BATCHES)._replace(folder=tmp_path)
     built = report.build(run)
     assert len(advice.told(built.said)) <= advice.MOST_LINES
-    report.write(built)
+    export.write(built)
     assert (tmp_path / "advice.txt").read_text().splitlines() == advice.told(built.said)
     console = Console(width=80, record=True, file=io.StringIO())
     for part in tables.render(built):
@@ -372,6 +372,6 @@ def test_it_never_takes_more_than_eight_lines_and_ends_the_report_in_terminal_js
     printed = " ".join(console.export_text().split())
     assert printed.index("What to do") > printed.index("Against thread")
     assert built.said.lines[0] in printed.replace(" - ", " ")
-    data = json.loads(json.dumps(report.as_json(built), allow_nan=False))
+    data = json.loads(json.dumps(export.as_json(built), allow_nan=False))
     assert data["advice"] == list(built.said.lines)
     assert data["advised"]["take"] == "batch"

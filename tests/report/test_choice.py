@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from made_reports import closed
 from made_up import Point
 
 from harness.analysis import stats
 from harness.analysis.stats import Verdict
+from harness.numbers import times
 from harness.report import advice, choice, ranking, report
 from harness.report.choice import Choice, Inputs, Why
 from harness.verdicts import best_arm, session_noise
 from harness.verdicts.metrics import Metric, Rules
 from harness.verdicts.sides import Side
-from tests.report.test_report import closed
 
 LOADS = {"closed(1)": 1, "closed(8)": 8}
 RULES = Rules()
@@ -188,7 +189,7 @@ def _agrees(arms: Mapping[str, Arm], found: Inputs, chosen: Choice, said: advice
 
 def _ratio_is_told_once(row: pd.Series[Any], said: advice.Advice, ranked: pd.DataFrame, take: str) -> None:
     """First line, advice, ranking and `--json` have the ratio of the comparisons, with its interval."""
-    words = ranking.ratio_words(row["ratio"], row["low"], row["high"])
+    words = times(row["ratio"], row["low"], row["high"])
     sentence = ranking.sentence(ranked, "arm-0", take)
     for one in (said.headline, said.lines[0], sentence):
         assert re.findall(r"\d+\.\d+ times \[[^\]]+\]", one)[0] == words
@@ -209,7 +210,7 @@ def test_whole_reports_agree_too() -> None:
         rates = built.comparisons[built.comparisons["metric"] == "throughput_per_s"]
         row = rates[(rates["arm"] == take) & (rates["load"] == "closed(4)")]
         if len(row):
-            words = ranking.ratio_words(*(float(row[name].iloc[0]) for name in ("ratio", "low", "high")))
+            words = times(*(float(row[name].iloc[0]) for name in ("ratio", "low", "high")))
             assert all(words in one for one in (built.finding, built.said.lines[0], built.conclusion))
 
 

@@ -6,23 +6,20 @@ import functools
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import made_up
 import pandas as pd
 import pytest
+from made_reports import ARM, DIES, closed, open_trial, opened, ranked, run_of, with_limits, with_own_load
 from made_up import Point
 from rich.console import Console, RenderableType
 
-from harness.commands import tables
-from harness.report import ranking, report
+from harness.commands.ranking_tables import ranked as ranked_as_table
+from harness.report import export, ranking, report
 from harness.results import store
-from tests.analysis.test_efficiency import with_limits
-from tests.report.test_report import ARM, closed, open_trial, opened, run_of
 
 pytestmark = pytest.mark.integration  # a whole report each: it takes long
 
-DIES = "its item fails and another is started"
 WORLD: made_up.World = {
     ("thread", 1): Point(model_ms=10.0),
     ("thread", 8): Point(model_ms=10.0, queue_ms=70.0),
@@ -33,33 +30,13 @@ WORLD: made_up.World = {
 }
 
 
-def ranked(world: made_up.World = WORLD, **said: Any) -> store.Run:
-    """A run whose plan asks for a ranking."""
-    said = {"reference": "thread", "blocks": 12, **said}
-    run = closed(world, ranking=True, **said)
-    arms = {arm for arm, _ in world}
-    run.record["arms"] = {arm: {"when_worker_dies": DIES, "uss_bytes": 300e6} for arm in arms}
-    return run
-
-
-def with_own_load(run: store.Run, arm: str, share: float = 0.8) -> store.Run:
-    """The same with an open load for this arm, of 75 requests in each of 8 blocks."""
-    more = opened(*(open_trial(number, arm=arm, load=f"own({share:g})") for number in range(1, 9)))
-    after = int(run.trials["trial"].max())
-    frames = {
-        name: pd.concat([getattr(run, name), getattr(more, name).assign(trial=lambda f: f["trial"] + after)])
-        for name in ("requests", "trials")
-    }
-    return run._replace(**{name: frame.reset_index(drop=True) for name, frame in frames.items()})
-
-
 def built(run: store.Run) -> report.Report:
     return report.build(run)
 
 
 @functools.cache
 def usual() -> report.Report:
-    return built(ranked())
+    return built(ranked(WORLD))
 
 
 def table(run: store.Run | None = None) -> pd.DataFrame:
@@ -89,7 +66,7 @@ def test_a_lone_users_latency_stands_beside_it_over_the_references() -> None:
 
 
 def test_the_latency_at_the_highest_load_of_its_own_stands_beside_it() -> None:
-    found = table(with_own_load(with_own_load(ranked(), "thread"), "thread", 0.5))
+    found = table(with_own_load(with_own_load(ranked(WORLD), "thread"), "thread", 0.5))
     assert set(found["own_load"]) == {"own(0.8)"}
     assert found.loc["thread", "own_latency_p50_ms"] == pytest.approx(10.0)
     assert pd.isna(found.loc["batch", "own_latency_p50_ms"])
@@ -101,14 +78,13 @@ def test_without_such_a_load_there_is_no_figure_for_it() -> None:
 
 def test_a_figure_under_an_invalid_load_is_not_printed_but_the_word() -> None:
     """What the client sent late says little of the arm; the rest of the arm's figures stand."""
-    run = with_own_load(with_own_load(ranked(), "thread"), "batch")
+    run = with_own_load(with_own_load(ranked(WORLD), "thread"), "batch")
     late = (run.requests["arm"] == "batch") & (run.requests["load"] == "own(0.8)")
     run.requests.loc[late, "due_ms"] = run.requests.loc[late, "sent_ms"] - 40.0
     report_of_it = built(run)
-    assert report_of_it.ranking is not None
     found = report_of_it.ranking.set_index("arm")
     assert dict(found["invalid"]) == {"batch": "own(0.8)", "thread": "", "process": ""}
-    lines = {line.split()[1]: line for line in printed(tables.ranked(report_of_it.ranking)) if "(" in line}
+    lines = {line.split()[1]: line for line in printed(ranked_as_table(report_of_it.ranking)) if "(" in line}
     assert lines["batch"].endswith(" invalid")
     assert "296.3" in lines["batch"]
     assert lines["thread"].endswith(" 10.0")
@@ -145,7 +121,6 @@ def test_the_twin_and_arms_that_do_other_work_have_no_place() -> None:
 def test_a_run_of_open_loads_alone_has_no_order() -> None:
     run = opened(*(open_trial(number) for number in range(1, 9)), ranking=True)
     found = report.build(run)
-    assert found.ranking is not None
     assert found.ranking.empty
     assert found.conclusion == ""
 
@@ -169,7 +144,7 @@ def test_changes_too_small_for_a_word_are_said_to_be_so() -> None:
 
 
 def test_answers_that_tell_no_parts_have_no_reason() -> None:
-    run = ranked()
+    run = ranked(WORLD)
     parts = ["queue_ms", "model_ms", "resume_ms", "io_ms", "handler_ms"]
     run.requests[parts] = float("nan")
     assert set(table(run)["because"]) == {""}
@@ -177,7 +152,7 @@ def test_answers_that_tell_no_parts_have_no_reason() -> None:
 
 def test_requests_of_a_call_are_counted_by_call_and_not_by_request() -> None:
     """A batch of 6 and two lone requests are three calls for eight requests, however many were in the six."""
-    run = ranked()
+    run = ranked(WORLD)
     its = run.requests["arm"] == "batch"
     run.requests.loc[its, "batch_size"] = [1 if number % 4 == 0 else 6 for number in range(its.sum())]
     found = table(run)
@@ -190,7 +165,7 @@ def test_requests_of_a_call_are_counted_by_call_and_not_by_request() -> None:
 
 
 def test_what_an_arm_costs_stands_beside_it() -> None:
-    run = with_limits(ranked(), "batch")
+    run = with_limits(ranked(WORLD), "batch")
     run.trials["server_cpu_ms"] = 144.0  # a trial of 8 users has 48 requests, warm-up and all
     run.record["arms"]["batch"]["uss_bytes"] = 512e6
     found = table(run).loc["batch"]
@@ -200,7 +175,7 @@ def test_what_an_arm_costs_stands_beside_it() -> None:
 
 
 def test_the_sentence_says_who_how_much_why_and_what_it_costs() -> None:
-    run = with_limits(ranked(), "batch")
+    run = with_limits(ranked(WORLD), "batch")
     run.trials["server_cpu_ms"] = 144.0
     assert built(run).conclusion == (
         "batch answers 296 requests/s at c = 8, 3.19 times [3.19, 3.19] thread (faster), because a request "
@@ -223,14 +198,14 @@ def test_where_no_difference_was_found_no_cause_is_named() -> None:
 
 
 def test_a_reference_that_is_taken_is_told_by_what_it_spends() -> None:
-    said = built(ranked(reference="batch")).conclusion
+    said = built(ranked(WORLD, reference="batch")).conclusion
     assert said.startswith(
         "batch answers 296 requests/s at c = 8: a request spends 18 of 27 ms in the model;"
     )
 
 
 def test_the_sentence_of_an_older_run_leaves_out_what_was_not_recorded() -> None:
-    run = ranked()
+    run = ranked(WORLD)
     run.record["arms"] = {}
     assert built(run).conclusion.endswith("spends 8.0 ms more in the model.")
 
@@ -243,10 +218,10 @@ def test_nothing_answered_is_nothing_to_conclude() -> None:
 
 
 def test_the_ranking_is_written_and_told_as_json(tmp_path: Path) -> None:
-    found = built(ranked(folder=tmp_path))
-    report.write(found)
+    found = built(ranked(WORLD, folder=tmp_path))
+    export.write(found)
     assert list(pd.read_csv(tmp_path / "ranking.csv").columns) == ranking.COLUMNS
-    told = json.loads(json.dumps(report.as_json(found), allow_nan=False))
+    told = json.loads(json.dumps(export.as_json(found), allow_nan=False))
     assert [row["arm"] for row in told["ranking"]] == ["batch", "thread", "process"]
     assert told["conclusion"] == found.conclusion
 
@@ -254,10 +229,9 @@ def test_the_ranking_is_written_and_told_as_json(tmp_path: Path) -> None:
 def test_a_run_of_a_plan_without_ranking_has_none() -> None:
     found = report.build(closed(WORLD))
     assert found.ranking is None
-    assert report.as_json(found)["ranking"] == []
+    assert export.as_json(found)["ranking"] == []
 
 
 def test_a_run_without_arms_is_no_reason_to_fail() -> None:
     found = report.build(run_of(*made_up.run({}), ranking=True))
-    assert found.ranking is not None
     assert found.ranking.empty

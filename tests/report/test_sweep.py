@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Execbench, Here, wait_for
+from made_reports import closed
 from made_up import Point
 from rich.console import Console
 
@@ -21,7 +22,6 @@ from harness.report import report
 from harness.report.charts import sweep_chart
 from harness.report.sweep import Swept
 from harness.results import store
-from tests.report.test_report import closed
 
 pytestmark = pytest.mark.integration  # a whole report each: it takes long
 

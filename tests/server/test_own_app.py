@@ -24,9 +24,9 @@ import httpx
 import pytest
 from conftest import CHECKOUT, Execbench, Here, wait_for
 
+from harness import open_run
 from harness.errors import UsageError
 from harness.plans import from_flags, plan_checks, plan_files
-from harness.report import report
 from harness.results import store
 from harness.run.foreign_server import is_here, listener
 from harness.run.meter import Meter
@@ -144,7 +144,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 
 def medians(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
     """(arm, users) → the report's figures."""
-    table = report.open_folder(folder).summary
+    table = open_run(folder).summary
     return {(row["arm"], int(row["concurrency"])): row for row in table.to_dict("records")}
 
 
@@ -432,7 +432,7 @@ def test_a_def_route_tells_the_model_as_a_whole_or_split(execbench: Execbench, s
     assert float(line[titles.index("Model")]) >= 20
     found = medians(execbench.folder / "run")
     whole, split = found["whole", 4], found["split", 4]
-    least = report.open_folder(execbench.folder / "run").derived.min(numeric_only=True)
+    least = open_run(execbench.folder / "run").requests.min(numeric_only=True)
     assert whole["route_model_p50_ms"] >= 20 > least["route_model_ms"] - 10
     assert whole["io_p50_ms"] >= 10 > least["io_ms"] - 10
     assert split["model_p50_ms"] >= 20 > least["model_ms"] - 10

@@ -19,6 +19,7 @@ from harness.evidence.check.bench import Result
 from harness.evidence.check.lindley import Floats
 from harness.plans.plan import Plan
 from harness.report import report
+from harness.results import store
 from harness.results.store import Writer
 from harness.run import session as running
 from harness.run.listener import Unheard
@@ -87,7 +88,7 @@ def report_of(folder: Path) -> dict[recount.Cell, recount.Figures]:
 
     Not p where the report withholds it: a comparison that the instrument was not fit for has no test.
     """
-    found = report.open_folder(folder)
+    found = report.build(store.read(folder))
     figures = {_cell(row): _numbers(row, row.keys() - NO_NUMBERS) for row in _rows(found.summary)}
     for row in _rows(found.comparisons):
         prefix = recount.EFFECTS.get((str(row["metric"]), str(row["stat"])))

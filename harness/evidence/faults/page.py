@@ -8,7 +8,7 @@ from typing import Any
 from harness.evidence.faults.catalogue import FAULTS
 from harness.evidence.faults.records import OUTCOMES, Seen
 from harness.evidence.page import Made, beginning
-from harness.evidence.studies import markdown
+from harness.report import markdown
 
 BAD = {"broken", "stuck", "server died", "lost", "green", "orphans", "not measured"}
 

@@ -18,10 +18,10 @@ from harness.analysis import slo
 from harness.capacity import report, session
 from harness.capacity.walk import Ways
 from harness.evidence.check.bench import Result
-from harness.evidence.studies.markdown import table
 from harness.numbers import percent
 from harness.plans import from_flags
 from harness.plans.plan import Cell
+from harness.report.markdown import table
 from harness.results import store
 from harness.run.listener import Listener, Unheard
 
@@ -61,12 +61,12 @@ def each(seconds: float, listener: Listener) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         session.run(plan, slo.parse([objective]), ways, store.Writer(run), _Told(listener))
-        yield row(report.open_folder(run), seconds)
+        yield row(report.build(store.read(run)), seconds)
 
 
 def row(found: report.Report, seconds: float) -> Row:
     """Prediction and measurement of a session with one arm."""
-    (arm,) = found.table.to_dict("records")
+    (arm,) = found.capacity.to_dict("records")
     service_ms, lone_ms = 1e3 / arm["closed_per_s"], arm["lone_ms"]
     predicted = predicted_per_s(service_ms, lone_ms, OBJECTIVE_MS)
     return Row(

@@ -21,8 +21,8 @@ from harness.errors import HarnessError
 from harness.evidence.check.bench import Bench, Result, synthetic
 from harness.evidence.check.lindley import step_errors_ms
 from harness.evidence.frames import rows
-from harness.evidence.studies.markdown import table
 from harness.numbers import percent
+from harness.report.markdown import table
 from harness.run.listener import Listener, Unheard
 from harness.wire.arrivals import Law, closed
 from harness.wire.options import Texts

@@ -22,9 +22,9 @@ from harness.capacity.crossing import Window, cross, effect
 from harness.capacity.walk import Asked, Start, Ways, walk
 from harness.evidence.check.bench import Result
 from harness.evidence.frames import range_of
-from harness.evidence.studies.markdown import table
 from harness.evidence.studies.queueing import lindley_waits_ms, md1_wait_ms
 from harness.numbers import percent
+from harness.report.markdown import table
 from harness.run.listener import Listener, Unheard
 from harness.wire.arrivals import Law, due_times_s
 

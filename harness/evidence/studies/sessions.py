@@ -24,10 +24,10 @@ from harness.analysis import summaries
 from harness.analysis.stats import LEVEL, Verdict
 from harness.evidence.check.bench import Result
 from harness.evidence.frames import rows
-from harness.evidence.studies.markdown import table
 from harness.numbers import percent
 from harness.plans import from_flags, plan_files
 from harness.plans.plan import Plan
+from harness.report.markdown import table
 from harness.results import store
 from harness.run import session as running
 from harness.run.listener import Listener, Unheard

@@ -22,9 +22,9 @@ from harness.analysis import stats
 from harness.analysis.arrays import Floats
 from harness.analysis.stats import ALPHA
 from harness.evidence.check.bench import Result
-from harness.evidence.studies import markdown
 from harness.evidence.studies.coverage import MEANS, Progress
 from harness.numbers import percent
+from harness.report import markdown
 
 SYMMETRIC = ("normal", "t, 3 degrees of freedom")  # as log ratios of alike arms are, whatever their latencies
 Flags = npt.NDArray[np.bool_]

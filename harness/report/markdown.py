@@ -50,11 +50,6 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """0.034 → "3.4 %"."""
-    return f"{100 * share:.{digits}f} %"
-
-
 def line(cells: Iterable[object]) -> str:
     """One line of a table."""
     return f"| {' | '.join(map(str, cells))} |"

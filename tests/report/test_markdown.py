@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from outside import TEXTS, often
 
-from harness.evidence.studies.markdown import code, line, literal
+from harness.report.markdown import code, line, literal
 from harness.system.printable import one_line
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])

@@ -1,0 +1,98 @@
+"""`open_run`: one object that has all of a run, for notebooks and scripts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from committed import run_of
+
+from harness import open_run
+from harness.capacity import report as capacity
+from harness.errors import HarnessError, UsageError
+from harness.report.report import Report
+
+FRAMES = (
+    "requests",
+    "trials",
+    "summary",
+    "comparisons",
+    "costs",
+    "limits",
+    "io",
+    "staircase",
+    "published",
+    "checks",
+    "claims",
+    "ranking",
+    "windows",
+    "capacity",
+)
+ONLY_OF_OTHERS = {
+    "article": {"limits", "io", "ranking", "windows", "capacity"},
+    "beyond": {"published", "checks", "claims", "windows", "capacity"},
+    "capacity": {"comparisons", "limits", "io", "published", "checks", "claims", "ranking", "staircase"},
+}
+
+
+def everything(run: Report) -> dict[str, Any]:
+    """Each public property, by its name."""
+    kinds = (property, cached_property)
+    names = {name for kind in type(run).__mro__ for name, one in vars(kind).items() if isinstance(one, kinds)}
+    return {name: getattr(run, name) for name in sorted(names) if not name.startswith("_")}
+
+
+@pytest.mark.integration  # takes long
+@pytest.mark.parametrize("plan", ONLY_OF_OTHERS)
+def test_every_property_works_on_a_run_and_a_table_that_it_lacks_is_empty(plan: str) -> None:
+    found = everything(open_run(run_of(plan)))
+    assert all(isinstance(found[name], pd.DataFrame) for name in FRAMES)
+    assert {name for name in FRAMES if found[name].empty} == ONLY_OF_OTHERS[plan]
+    assert found["finding"].endswith(".")
+    assert found["record"]["plan"]["name"] == plan
+    assert isinstance(found["warnings"], list)
+
+
+@pytest.mark.integration  # takes long
+def test_opening_reads_the_rows_and_what_was_not_asked_for_is_not_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("analysis.summaries.summarise", "verdicts.comparison.arms", "report.choice.choose"):
+        monkeypatch.delattr(f"harness.{name}")
+    run = open_run(str(run_of("article")))
+    assert len(run.requests) > 10_000
+    assert set(run.requests.columns) > {"latency_ms", "service_ms"}
+    with pytest.raises(AttributeError, match="summarise"):
+        _ = run.summary
+
+
+def test_a_folder_that_is_no_run_and_one_that_is_damaged_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"run\.json"):
+        open_run(tmp_path)
+    (tmp_path / "run.json").write_text('{"schema": 3, "plan"')
+    with pytest.raises(HarnessError, match=r"run\.json"):
+        open_run(tmp_path)
+
+
+@pytest.mark.integration  # takes long
+def test_a_chart_is_asked_for_by_its_name_and_a_wrong_name_is_told_the_right_ones() -> None:
+    run = open_run(run_of("article"))
+    charts = run_of("article") / "charts"
+    assert {path.stem for path in charts.iterdir()} == set(run.charts)
+    assert run.chart("split").axes
+    with pytest.raises(UsageError, match="no chart 'capacity'") as refused:
+        run.chart("capacity")
+    assert refused.value.hint == "It has: timeline, split, io, published, claims."
+    assert list(capacity.build(open_run(run_of("capacity")).evidence.run).charts) == ["capacity"]
+
+
+@pytest.mark.integration
+def test_the_package_itself_loads_none_of_its_modules() -> None:
+    code = "import sys, harness; print([name for name in sys.modules if name.startswith('harness.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
