@@ -5,33 +5,25 @@ import json
 import re
 import resource
 import signal
-import socketserver
-import subprocess
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from conftest import Execbench, wait_for
+from interrupting import QUICK, ending
 
 from harness.commands import report, run
-from harness.commands.progress import Progress
-from harness.commands.terminal import console
 from harness.errors import HarnessError
 from harness.plans.plan import Plan
 from harness.results import store
-from harness.run import load_generator, load_url, server_process
+from harness.run import load_generator, server_process
 from harness.run.supervisor import Supervisor
 from harness.wire.arrivals import closed
 from harness.wire.options import LoadOptions
 
 pytestmark = pytest.mark.integration
 
-QUICK = ("--workload", "synthetic", "--service-ms", "2", "--io-ms", "1", "--concurrency", "2")
 STUCK = ("--workload", "synthetic", "--service-ms", "60000")
 ENDLESS = ("--requests", "20", "--blocks", "1000", "--out", "run")
 
@@ -43,13 +35,6 @@ def trials(execbench: Execbench, run: str = "run") -> list[dict[str, str]]:
             return list(csv.DictReader(stream))
     except FileNotFoundError:
         return []
-
-
-def ending(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Its exit code and all it said on stderr, once it has ended."""
-    _, said = process.communicate(timeout=30)
-    assert "Traceback" not in said
-    return process.returncode, said
 
 
 def server_of(execbench: Execbench, arm: str) -> psutil.Process:
@@ -276,110 +261,6 @@ def test_a_folder_of_a_run_killed_before_its_first_trial_is_reported_as_empty(
     assert "The run did not finish" in done.stdout
 
 
-# -- serve -----------------------------------------------------------------------------------------------
-
-
-def serve(execbench: Execbench, **environment: str) -> subprocess.Popen[str]:
-    """`execbench serve process`, once it has said that it is ready."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        process = execbench.start("serve", "process", *QUICK[:-2], "--port", "0")
-    assert process.stdout is not None
-    assert "http://" in process.stdout.readline()
-    return process
-
-
-class Answering(socketserver.StreamRequestHandler):
-    """One request a connection, answered ok."""
-
-    def handle(self) -> None:
-        while self.rfile.readline().strip():
-            pass
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
-
-
-@contextmanager
-def answering() -> Iterator[str]:
-    """The address of a server that runs already."""
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answering) as known:
-        threading.Thread(target=known.serve_forever, args=(0.05,), daemon=True).start()
-        yield f"http://127.0.0.1:{known.server_address[1]}/"
-        known.shutdown()
-
-
-ENDLESS_LOAD = ("--duration", "60", "-c", "2", "--out", "loaded")
-
-
-def loaded(execbench: Execbench) -> Path:
-    return execbench.folder / "loaded"
-
-
-def test_load_that_is_interrupted_keeps_and_shows_what_was_measured(execbench: Execbench) -> None:
-    with answering() as url:
-        process = execbench.start("load", url, *ENDLESS_LOAD)
-        wait_for(lambda: (loaded(execbench) / "run.json").exists())
-        time.sleep(1.5)  # warm-up takes four answers
-        process.send_signal(signal.SIGINT)
-        shown, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    run = store.read(loaded(execbench))
-    assert run.record["state"] == "interrupted"
-    measured = int(run.trials["measured"].sum())
-    assert measured == (run.requests["phase"] == "measure").sum() > 0
-    assert shown.startswith("At c = 2, server answers in")
-    assert f"The load was interrupted: {measured} requests were measured." in said
-    assert "Every row is kept in loaded." in said
-
-
-def test_load_that_is_interrupted_after_its_last_answer_saves_its_rows_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = load_url.to_rows
-
-    def interrupted(*words: Any, **more: Any) -> Any:
-        signal.raise_signal(signal.SIGINT)
-        return made(*words, **more)
-
-    monkeypatch.setattr(load_url, "to_rows", interrupted)
-    writer = store.Writer(tmp_path / "run")
-    with answering() as url, Progress(console(stderr=True)) as progress:
-        options = LoadOptions(url=url, arrivals=closed(1), requests=2)
-        with pytest.raises(KeyboardInterrupt):
-            load_url.load(options, writer, progress)
-    assert store.read(writer.folder).record["state"] == "finished"
-
-
-def test_load_that_is_interrupted_before_it_has_measured_leaves_no_folder(execbench: Execbench) -> None:
-    with socketserver.TCPServer(("127.0.0.1", 0), Answering) as silent:  # nobody accepts: it hangs
-        url = f"http://127.0.0.1:{silent.server_address[1]}/"
-        process = execbench.start("load", url, *ENDLESS_LOAD)
-        wait_for(lambda: "asking once" in process.stderr.readline())  # type: ignore[union-attr]
-        process.send_signal(signal.SIGINT)
-        assert ending(process)[0] == 130
-    assert not loaded(execbench).exists()
-
-
-def test_load_whose_generator_dies_says_that_the_rows_are_lost_and_keeps_the_record(
-    execbench: Execbench,
-) -> None:
-    with answering() as url:
-        process = execbench.start("load", url, *ENDLESS_LOAD)
-        wait_for(lambda: (loaded(execbench) / "run.json").exists())
-        (generator,) = execbench.processes("harness.client.load")
-        generator.kill()
-        code, said = ending(process)
-    assert code == 1
-    assert "The rows of this trial are lost." in said
-    assert "is kept" in said
-    assert "measured before" not in said
-    record = json.loads((loaded(execbench) / "run.json").read_text())
-    assert (record["state"], record["error"]) == (
-        "failed",
-        "The load generator ended in mid-run (exit code -9).",
-    )
-
-
 def test_ctrl_c_while_the_report_is_made_says_where_the_rows_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -448,34 +329,3 @@ def test_a_limit_of_eight_open_files_is_one_clear_message(execbench: Execbench) 
     assert code == 1
     assert said.startswith("Error (start): Only 8 files may be open at once; a run needs 64.")
     assert len(said.splitlines()) == 2
-
-
-def test_ctrl_c_ends_serve(execbench: Execbench) -> None:
-    process = serve(execbench)
-    process.send_signal(signal.SIGINT)
-    code, said = ending(process)
-    execbench.assert_nothing_is_left()
-    assert code == 130
-    assert "Interrupted" in said
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGKILL, -9)])
-def test_serve_killed_takes_all_its_processes_along_and_its_folder_where_it_can(
-    execbench: Execbench, number: signal.Signals, code: int
-) -> None:
-    temporary = execbench.folder / "temporary"
-    temporary.mkdir()
-    process = serve(execbench, TMPDIR=str(temporary))
-    process.send_signal(number)
-    execbench.assert_nothing_is_left(within_s=2 * server_process.STOP_WITHIN_S)
-    assert process.wait() == code
-    assert bool(list(temporary.iterdir())) == (number == signal.SIGKILL)
-
-
-def test_serve_says_so_when_its_server_dies(execbench: Execbench) -> None:
-    process = serve(execbench)
-    (child,) = execbench.processes("harness.server.serve")
-    child.kill()
-    code, said = ending(process)
-    assert code == 1
-    assert "Error (server): The server of arm 'process' ended (exit code -9, at serving)." in said

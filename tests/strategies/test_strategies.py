@@ -4,19 +4,14 @@ import ast
 import asyncio
 import os
 import pickle
-import signal
-import subprocess
 import sys
 import threading
-import time
-from collections import Counter
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 import strategy_calls as calls
+from strategy_contract import every_strategy, one_and_three_workers, told
 
 import strategies
 from strategies import Options
@@ -24,38 +19,7 @@ from strategies import Options
 pytestmark = pytest.mark.integration
 
 PACKAGE = Path(strategies.__file__).parent
-
-# those whose package is not installed are told apart by name: CI installs every extra
-every_strategy = pytest.mark.parametrize("name", strategies.available())
-one_and_three_workers = pytest.mark.parametrize("workers", [1, 3])
-
-
-def threads_and_children(name: str) -> set[str]:
-    """Everything that `name` could leave behind, without what the contract exempts.
-
-    Held with <= against what was there before: nothing may be new. What an earlier test's loop has left may
-    end meanwhile, which == would take for a fault of this one.
-    """
-    threads = {f"thread {thread.name}" for thread in threading.enumerate()}
-    for prefix in LOOPS_OWN.get(name, ()):  # they are the loop's, and end with it
-        threads = {thread for thread in threads if not thread.startswith(f"thread {prefix}")}
-    children = {
-        f"child {child.pid} {child.cmdline()}"
-        for child in psutil.Process().children(recursive=True)
-        if not any(helper in " ".join(child.cmdline()) for helper in HELPERS)
-    }
-    return threads | children
-
-
 BOUNDED = {name for name in strategies.NAMES if "max_queue" in strategies.get(name).TAKES}
-LOOPS_OWN = {"default_pool": ("asyncio_",), "anyio_limiter": ("AnyIO",)}
-HELPERS = ("resource_tracker", "forkserver")  # each serves the process for life
-
-
-def told(name: str, workers: int | None = None, **more: object) -> Options:
-    """Options with what the strategy cannot do without."""
-    factory = {"executor": "strategy_calls:spawned_pool"}.get(name)
-    return Options(workers=workers, factory=factory, **more)
 
 
 def peak_overlap(ran: list[calls.Ran]) -> int:
@@ -111,169 +75,6 @@ def test_what_would_stop_the_loop_if_a_task_raised_it_reaches_the_caller_of_supe
             assert await asyncio.create_task(submit("warm-up")) == "warm-up"
 
     asyncio.run(submit_in_tasks())
-
-
-@every_strategy
-@pytest.mark.parametrize(("failing", "workers"), [(1, 1), (1, 3), (3, 3)])
-def test_a_setup_that_fails_in_one_worker_reaches_the_opener_and_leaves_nothing_behind(
-    name, failing, workers, tmp_path
-):
-    failing = min(failing, strategies.get(name).worker_count(told(name, workers)))
-    before = threads_and_children(name)
-
-    async def fail_to_open() -> None:
-        setup = partial(calls.setup_that_raises, tmp_path, failing)
-        with pytest.raises(calls.Refused, match="no such model"):
-            async with strategies.get(name).open(setup, calls.double, told(name, workers)):
-                pytest.fail("opened")
-        assert threads_and_children(name) <= before
-
-    asyncio.run(fail_to_open())
-
-
-@pytest.mark.parametrize(("dying", "workers"), [(1, 1), (1, 3), (3, 3)])
-def test_a_setup_that_kills_its_process_breaks_the_pool_and_leaves_nothing_behind(dying, workers, tmp_path):
-    before = threads_and_children("process")
-
-    async def fail_to_open() -> None:
-        setup = partial(calls.setup_that_kills_its_process, tmp_path, dying)
-        with pytest.raises(BrokenProcessPool):
-            async with strategies.get("process").open(setup, calls.double, Options(workers=workers)):
-                pytest.fail("opened")
-        assert threads_and_children("process") <= before
-
-    asyncio.run(fail_to_open())
-
-
-@pytest.mark.timed
-@every_strategy
-def test_an_opening_that_is_cancelled_leaves_nothing_behind(name):
-    before = threads_and_children(name)
-
-    async def stay_open() -> None:
-        async with strategies.get(name).open(calls.slow_setup, calls.double, told(name, 3)):
-            await asyncio.Event().wait()
-
-    async def cancel_early() -> None:
-        opening = asyncio.create_task(stay_open())
-        await asyncio.sleep(0.02)
-        opening.cancel()
-        await asyncio.wait([opening])
-        assert opening.cancelled()
-        assert threads_and_children(name) <= before
-
-    asyncio.run(cancel_early())
-
-
-def test_a_setup_that_cannot_travel_to_a_process_reaches_the_opener_and_leaves_nothing_behind():
-    before = threads_and_children("process")
-
-    async def fail_to_open() -> None:
-        with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
-            async with strategies.get("process").open(lambda: 1, calls.double, Options(workers=3)):
-                pytest.fail("opened")
-        assert threads_and_children("process") <= before
-
-    asyncio.run(fail_to_open())
-
-
-@pytest.mark.timed
-@every_strategy
-def test_leaving_that_is_cancelled_still_leaves_nothing_behind(name):
-    before = threads_and_children(name)
-
-    async def leave_slowly() -> None:
-        async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0.2), told(name)) as submit:
-            await submit("long")
-
-    async def cancel_twice() -> None:
-        using = asyncio.create_task(leave_slowly())
-        for _ in range(2):  # once in the call, once while it waits for the call
-            await asyncio.sleep(0.05)
-            using.cancel()
-        await asyncio.wait([using])
-        assert threads_and_children(name) <= before
-
-    asyncio.run(cancel_twice())
-
-
-@pytest.mark.timed
-def test_an_opening_of_default_pool_that_is_cancelled_while_others_use_its_threads_does_not_hang():
-    async def stay_open() -> None:
-        async with strategies.get("default_pool").open(calls.ready, calls.double, Options()):
-            pytest.fail("opened")
-
-    async def cancel_early() -> None:
-        foreign = asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.2)
-        opening = asyncio.create_task(stay_open())
-        await asyncio.sleep(0.05)  # all but one of its workers are waiting for the last
-        opening.cancel()
-        await asyncio.wait([opening])
-        assert opening.cancelled()
-        assert foreign.done()
-
-    asyncio.run(cancel_early())
-
-
-@every_strategy
-@one_and_three_workers
-def test_leaving_by_an_exception_leaves_no_thread_and_no_child(name, workers):
-    before = threads_and_children(name)
-
-    async def use_and_fail() -> None:
-        strategy, options = strategies.get(name), told(name, workers)
-        with pytest.raises(calls.Refused):
-            async with strategy.open(calls.ready, calls.raise_on_item, options) as submit:
-                await submit("poison")
-        assert threads_and_children(name) <= before
-
-    asyncio.run(use_and_fail())
-
-
-@pytest.mark.timed
-@every_strategy
-def test_leaving_waits_for_calls_that_run_and_cancels_those_that_wait(name):
-    strategy, options, call = strategies.get(name), told(name), partial(calls.run_for, 0.1)
-    too_many = strategy.worker_count(options) + 10
-    before = threads_and_children(name)
-
-    async def leave_early() -> list[calls.Ran | BaseException]:
-        async with strategy.open(calls.ready, call, options) as submit:
-            waiting = [asyncio.create_task(submit(item)) for item in range(too_many)]
-            await asyncio.sleep(0.05)
-        assert threads_and_children(name) <= before
-        return await asyncio.gather(*waiting, return_exceptions=True)
-
-    ends = Counter(type(end) for end in asyncio.run(leave_early()))
-    assert ends[calls.Ran] >= strategy.worker_count(options)
-    if name == "inline":  # nothing ever waits but the whole loop
-        assert ends[calls.Ran] == too_many
-    else:
-        assert ends[asyncio.CancelledError] == too_many - ends[calls.Ran] > 0
-
-
-@pytest.mark.timed
-@pytest.mark.parametrize(
-    "name", [name for name in strategies.available() if name != "inline"]
-)  # which never leaves it
-def test_the_loop_runs_on_while_a_strategy_that_leaves_it_is_closing(name):
-    ticks = []
-
-    async def tick() -> None:
-        while True:
-            ticks.append(time.monotonic())
-            await asyncio.sleep(0.01)
-
-    async def close_with_a_call_running() -> None:
-        async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0.3), told(name)) as submit:
-            running = asyncio.create_task(submit("long"))
-            await asyncio.sleep(0.05)
-            ticking = asyncio.create_task(tick())
-        ticking.cancel()
-        assert (await running).item == "long"
-
-    asyncio.run(close_with_a_call_running())
-    assert len(ticks) >= 5
 
 
 @pytest.mark.timed
@@ -427,43 +228,6 @@ def test_an_executor_that_cannot_be_made_is_a_clear_error():
     for factory in ("nonsense", "no.such.module:make", "concurrent.futures:NoSuchPool"):
         with pytest.raises(ValueError, match=r"executor needs a factory|cannot be imported"):
             asyncio.run(fail(factory))
-
-
-def test_ctrl_c_does_not_kill_the_workers_of_process():
-    async def interrupt() -> None:
-        async with strategies.get("process").open(
-            calls.ready, partial(calls.run_for, 0), Options()
-        ) as submit:
-            worker = (await submit("who")).pid
-            os.kill(worker, signal.SIGINT)
-            assert (await submit("still there")).pid == worker
-
-    asyncio.run(interrupt())
-
-
-def test_workers_of_process_do_not_outlive_a_parent_that_is_killed():
-    program = """
-import asyncio, functools, strategies, strategy_calls as calls
-
-async def main():
-    call = functools.partial(calls.run_for, 0)
-    async with strategies.get("process").open(calls.ready, call, strategies.Options()) as submit:
-        print((await submit("who")).pid, flush=True)
-        await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
-    path = os.pathsep.join([str(PACKAGE.parent), str(Path(__file__).parents[1])])
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as parent:
-        worker = psutil.Process(int(parent.stdout.readline()))
-        assert worker.ppid() == parent.pid
-        parent.kill()
-    worker.wait(timeout=5)
 
 
 @pytest.mark.quick

@@ -1,0 +1,171 @@
+"""`execbench check` can fail: figures and arrival laws that are wrong are found."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.analysis import summaries
+from harness.evidence.check import laws, numbers, recount
+from harness.wire import arrivals
+from harness.wire.arrivals import Law
+from harness.wire.records import MEASURE
+
+# -- figures -------------------------------------------------------------------------------------------
+
+
+def test_our_percentile_is_that_of_numpy_and_scipy() -> None:
+    assert numbers.quantiles().passed
+
+
+def test_a_pool_that_is_a_little_off_is_found_beside_a_percentile_that_is_right() -> None:
+    def off(values: Any, percent: float) -> float:
+        return numbers.pooled(values, percent) * (1 + 1e-8)
+
+    assert not numbers.quantiles(summaries.percentile, off).passed
+
+
+def one_rank_off(values: Any, percent: float) -> float:
+    place = round((len(values) - 1) * percent / 100)
+    return float(np.sort(values)[min(place + 1, len(values) - 1)])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        one_rank_off,
+        lambda values, percent: float(np.sort(values)[int((len(values) - 1) * percent / 100)]),
+        lambda values, percent: summaries.percentile(values[np.isfinite(values)], percent),
+        lambda values, percent: summaries.percentile(values, percent) * (1 + 1e-8),
+    ],
+    ids=["one rank off", "not interpolated", "failures left out", "inexact"],
+)
+def test_a_percentile_that_is_a_little_off_is_found(broken: Any) -> None:
+    assert not numbers.quantiles(broken).passed
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return numbers.small_run(tmp_path_factory.mktemp("check") / "run")
+
+
+@pytest.mark.integration
+def test_the_numbers_of_a_real_run_are_those_of_its_csv(small_run: Path) -> None:
+    found = numbers.reported_numbers(small_run, numbers.report_of)
+    assert found.passed, found
+    assert int(found.measured.split()[0]) > 200
+
+
+@pytest.mark.integration
+def test_every_single_reported_number_is_compared(small_run: Path) -> None:
+    """Each of them changed by a millionth turns the check red."""
+    sound = numbers.report_of(small_run)
+    for cell, name in [(cell, name) for cell, figures in sound.items() for name in figures]:
+        if np.isfinite(sound[cell][name]):
+            changed = {**sound, cell: {**sound[cell], name: sound[cell][name] * (1 + 1e-6) + 1e-6}}
+            found = numbers.reported_numbers(small_run, lambda folder, changed=changed: changed)
+            assert not found.passed, (cell, name)
+            assert name in found.note
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda figures: figures | {"latency_p42_ms": 1.0},
+        lambda figures: figures | {"latency_p50_ms": float("nan")},
+        lambda figures: figures | {"latency_p99_ms": 1.0},  # below the floor of 662 requests: not shown
+    ],
+    ids=["a number that nobody counts again", "a number that is missing", "a number that must be missing"],
+)
+def test_a_number_too_many_or_too_few_is_found(small_run: Path, change: Any) -> None:
+    reported = {cell: change(figures) for cell, figures in numbers.report_of(small_run).items()}
+    assert not numbers.reported_numbers(small_run, lambda folder: reported).passed
+
+
+@pytest.mark.integration
+def test_a_cell_that_is_not_reported_is_found(small_run: Path) -> None:
+    reported = numbers.report_of(small_run)
+    reported.popitem()
+    assert not numbers.reported_numbers(small_run, lambda folder: reported).passed
+    assert not numbers.reported_numbers(small_run, lambda folder: {}).passed
+
+
+@pytest.mark.integration
+def test_a_csv_that_was_changed_after_the_report_is_found(small_run: Path, tmp_path: Path) -> None:
+    reported = numbers.report_of(small_run)
+    lines = (small_run / "requests.csv").read_text().splitlines(keepends=True)
+    place = lines[0].split(",").index("done_ms")
+    number = next(number for number, line in enumerate(lines) if f",{MEASURE}," in line and ",200," in line)
+    cells = lines[number].split(",")
+    cells[place] = str(float(cells[place]) + 0.001)
+    for name in ("trials.csv", "run.json"):
+        (tmp_path / name).write_text((small_run / name).read_text())
+    (tmp_path / "requests.csv").write_text("".join([*lines[:number], ",".join(cells), *lines[number + 1 :]]))
+    assert not numbers.reported_numbers(tmp_path, lambda folder: reported).passed
+
+
+def test_not_a_number_equals_only_itself() -> None:
+    assert recount.relative_error(float("nan"), float("nan")) == 0
+    assert recount.relative_error(float("inf"), float("inf")) == 0
+    assert recount.relative_error(1.0, float("nan")) == float("inf")
+    assert recount.relative_error(float("inf"), 1.0) == float("inf")
+
+
+# -- arrivals ------------------------------------------------------------------------------------------
+
+
+def test_our_arrivals_are_what_their_names_say() -> None:
+    assert laws.poisson().passed
+    assert laws.schedules().passed
+
+
+def slow(law: Law, seed: int) -> Iterator[float]:
+    return (due * 1.01 for due in arrivals.due_times_s(law, seed))
+
+
+def slower(law: Law, seed: int) -> Iterator[float]:
+    return (due * 1.03 for due in arrivals.due_times_s(law, seed))
+
+
+def in_whole_milliseconds(law: Law, seed: int) -> Iterator[float]:
+    return (round(due, 2) for due in arrivals.due_times_s(law, seed))
+
+
+def regular(law: Law, seed: int) -> Iterator[float]:
+    return arrivals.due_times_s(law._replace(name="constant"), seed)
+
+
+def in_a_narrow_band(law: Law, seed: int) -> Iterator[float]:
+    """The mean and the variation of a Poisson process, but not its law."""
+    draw = random.Random(seed)
+    gaps = (draw.choice((0.0, 2.0)) / law.first for _ in itertools.count())
+    return itertools.accumulate(gaps)
+
+
+@pytest.mark.parametrize("broken", [slower, in_whole_milliseconds, regular, in_a_narrow_band])
+def test_arrivals_that_are_no_poisson_process_are_found(broken: laws.Schedule) -> None:
+    assert not laws.poisson(broken).passed
+
+
+def test_a_schedule_that_drifts_by_one_percent_is_found() -> None:
+    assert not laws.schedules(slow).passed
+
+
+@pytest.mark.parametrize(
+    "digest",
+    [
+        lambda law, seed, until_s: "always the same",
+        lambda law, seed, until_s: random.random(),
+        lambda law, seed, until_s: f"{law}{seed}",
+    ],
+    ids=["no seed", "no memory", "a seed where there is none"],
+)
+def test_a_hash_that_does_not_follow_the_seed_is_found(digest: Any) -> None:
+    assert not laws.schedules(digest=digest).passed
