@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -43,31 +45,26 @@ def run(
     return trials
 
 
+@dataclasses.dataclass
 class _Walk:
-    def __init__(
-        self,
-        plan: Plan,
-        objectives: Sequence[Objective],
-        ways: Ways,
-        trials: Trials,
-        listener: Listener,
-        asked: dict[str, Any],
-    ) -> None:
-        self._plan = plan
-        self._objectives = objectives
-        self._ways = ways
-        self._trials = trials
-        self._listener = listener
-        self._asked = asked
-        self._arms: dict[str, Arm] = {arm.name: arm for arm in plan.every_arm}
+    plan: Plan
+    objectives: Sequence[Objective]
+    ways: Ways
+    trials: Trials
+    listener: Listener
+    asked: dict[str, Any]  # of the walk, as run.json has it
+
+    @functools.cached_property
+    def arms(self) -> dict[str, Arm]:
+        return {arm.name: arm for arm in self.plan.every_arm}
 
     def go(self) -> None:
         """Until nothing more is asked for."""
         starts = self._starts()
-        self._ways = self._ways.long_enough(starts.values())
-        self._note(**self._ways._asdict())
-        steps = walk(starts, self._objectives, self._ways)
-        confirming = self._ways.blocks * len(self._arms)
+        self.ways = self.ways.long_enough(starts.values())
+        self._note(**self.ways._asdict())
+        steps = walk(starts, self.objectives, self.ways)
+        confirming = self.ways.blocks * len(self.arms)
         window: Window | None = None
         number = searched = search_windows = 0
         while asked := _next(steps, window):
@@ -76,45 +73,45 @@ class _Walk:
                 self._note_searched(searched)
             else:
                 searched, search_windows = asked.block, number
-            expected = 0 if asked.confirms else windows_of_search(len(self._arms))
+            expected = 0 if asked.confirms else windows_of_search(len(self.arms))
             window = self._one(asked, number, max(search_windows, expected) + confirming)
         self._note_searched(searched)
 
     def _starts(self) -> dict[str, Start]:
-        limit = self._trials.client_limit_per_s
+        limit = self.trials.client_limit_per_s
         most = bounds.PER_S
         if limit is not None:
             most = min(most, BELOW_ROOFLINE * MOST_OF_CLIENT_LIMIT * limit)
-        return {arm: Start(own, most) for arm, own in self._trials.own_per_s.items()}
+        return {arm: Start(own, most) for arm, own in self.trials.own_per_s.items()}
 
     def _note_searched(self, blocks: int) -> None:
         """Blocks beyond these confirm."""
-        if self._asked["searched"] is None:
+        if self.asked["searched"] is None:
             self._note(searched=blocks)
 
     def _note(self, **facts: Any) -> None:
         """What was asked of the walk, into run.json."""
-        self._asked |= facts
-        self._trials.note(capacity=self._asked)
+        self.asked |= facts
+        self.trials.note(capacity=self.asked)
 
     def _one(self, asked: Asked, number: int, total: int) -> Window | None:
-        cell = Cell(asked.block, asked.position, self._arms[asked.arm], Law("poisson", asked.rate_per_s))
-        most = slo.hopeless_in_flight(self._objectives, asked.rate_per_s, asked.window_s)
-        self._listener.trial_begins(cell, number, total)
-        samples = self._trials.run_one(
+        cell = Cell(asked.block, asked.position, self.arms[asked.arm], Law("poisson", asked.rate_per_s))
+        most = slo.hopeless_in_flight(self.objectives, asked.rate_per_s, asked.window_s)
+        self.listener.trial_begins(cell, number, total)
+        samples = self.trials.run_one(
             cell,
             duration_s=asked.window_s,
             settle_s=asked.settle_s,
             give_up_in_flight=None if asked.confirms else most,
         )
-        trial = self._trials.done[-1]
-        self._listener.trial_ends(trial)
+        trial = self.trials.done[-1]
+        self.listener.trial_ends(trial)
         return windows.window_of(
             trial,
             samples,
-            self._objectives,
+            self.objectives,
             confirms=asked.confirms,
-            timeout_s=self._plan.timeout_s,
+            timeout_s=self.plan.timeout_s,
             gave_up=windows.gave_up(trial.window_start_ms, trial.window_end_ms, asked.window_s),
         )
 
