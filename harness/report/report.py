@@ -478,8 +478,7 @@ def _warnings(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame)
 def _exclusions(found: Evidence) -> Iterator[str]:
     if found.excluded:
         of = f"{len(found.excluded)} of {len(admissible.blocks_of(found.run))} blocks"
-        torn = admissible.INTERRUPTED in "".join(found.excluded.values())
-        why = "as interrupted or by the plan's criteria" if torn else "by the plan's criteria"
+        why = "as interrupted or by the plan's criteria" if found.interrupted else "by the plan's criteria"
         yield f"{of} are left out {why} ({admissible.each_block(found.excluded)})."
 
 
