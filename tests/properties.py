@@ -1,6 +1,6 @@
 """How many examples the property tests take: a few hundred in CI, many by hand.
 
-`HYPOTHESIS_PROFILE=by-hand pytest --timeout 0 tests/test_parsers.py tests/test_mutated_runs.py` tries others
+`HYPOTHESIS_PROFILE=by-hand pytest --timeout 0 tests/wire/test_parsers.py tests/results/test_mutated_runs.py` tries others
 each time; that takes minutes.
 """
 

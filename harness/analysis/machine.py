@@ -15,6 +15,7 @@ import pandas as pd
 
 from harness.analysis.percentiles import FEWEST_REQUESTS, percentile
 from harness.errors import HarnessError
+from harness.numbers import percent
 from harness.wire.records import MEASURE, MOST_PROCESSES, OK, PILOT_BLOCK, PING
 
 # The most of each for a machine to be called quiet, and to be called usable; beyond that it is noisy. Foreign
@@ -96,16 +97,16 @@ def _cores(environment: Mapping[str, Any]) -> str:
 def _noise_figures(trials: pd.DataFrame) -> Iterator[str]:
     shown: dict[str, tuple[str, Callable[[float], str]]] = {
         "foreign_cpu": ("foreign CPU", lambda value: f"{value:.2f} cores"),
-        "steal_share": ("steal", lambda value: f"{value:.1%}"),
-        "pressure_share": ("pressure", lambda value: f"{value:.0%}"),
+        "steal_share": ("steal", percent),
+        "pressure_share": ("pressure", lambda value: percent(value, 0)),
     }
     for column, (name, show) in shown.items():
         value = _mean(trials, column)
         if not math.isnan(value):
-            yield f"{name} {show(value).replace('%', ' %')}"
+            yield f"{name} {show(value)}"
     throttled = _mean(trials, "throttled_share")
     if throttled > 0:  # most machines have no quota, and no word for it
-        yield f"throttled {throttled:.1%}".replace("%", " %")
+        yield f"throttled {percent(throttled)}"
 
 
 def _worst(trials: pd.DataFrame) -> str:

@@ -32,7 +32,7 @@ FLAT = 1e-12  # log ratios nearer to each other than this differ by rounding onl
 
 
 # values block by block, and which percentile of them is meant
-Percentile = tuple[Sequence[Floats] | Pool, float]
+Tail = tuple[Sequence[Floats] | Pool, float]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,14 +108,12 @@ def tail_effect(
     return _of_percentiles([(arm, percent), (reference, percent)], log_ratio, level, seed)
 
 
-def percentiles_ratio(
-    side: Percentile, over: Percentile | None = None, *, level: float = LEVEL, seed: int = 1
-) -> Effect:
+def percentiles_ratio(side: Tail, over: Tail | None = None, *, level: float = LEVEL, seed: int = 1) -> Effect:
     """As `tail_effect`, of two percentiles that need not be the same; `over` left out: of one alone."""
     return _of_percentiles([side] if over is None else [side, over], _log_difference, level, seed)
 
 
-def _of_percentiles(given: list[Percentile], over: Callable[..., Floats], level: float, seed: int) -> Effect:
+def _of_percentiles(given: list[Tail], over: Callable[..., Floats], level: float, seed: int) -> Effect:
     """`over` gives the log ratios. Both ways to take them are kept: they differ in the last bit."""
     sides = [(values if isinstance(values, Pool) else Pool(values), percent) for values, percent in given]
     blocks, others = len(sides[0][0].blocks), len(sides[-1][0].blocks)

@@ -53,8 +53,7 @@ def _each_cell(reasons: Mapping[tuple[str, str], str]) -> str:
 def _exclusions(found: Evidence) -> Iterator[str]:
     if found.excluded:
         of = f"{len(found.excluded)} of {len(admissible.blocks_of(found.run))} blocks"
-        torn = admissible.interrupted(found.run).keys() & found.excluded.keys()
-        why = "as interrupted or by the plan's criteria" if torn else "by the plan's criteria"
+        why = "as interrupted or by the plan's criteria" if found.interrupted else "by the plan's criteria"
         yield f"{of} are left out {why} ({admissible.each_block(found.excluded)})."
 
 

@@ -14,7 +14,7 @@ from harness.verdicts.sides import Side
 from harness.wire.records import OK, PILOT_BLOCK
 
 TOLD = 3  # of many alike a warning names so many
-INTERRUPTED = "was under way when the run was killed, and completed after a pause"
+_INTERRUPTED = "was under way when the run was killed, and completed after a pause"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Evidence:
     withheld: str  # why nothing may be judged; empty when it may
     invalid: dict[tuple[str, str], str]  # (arm, load) → why the instrument was not fit there
     limited: dict[tuple[str, str], str]  # (arm, load) → why its figures are bounds: the client can do no more
+
+    @property
+    def interrupted(self) -> set[int]:
+        """The excluded blocks in which the run was killed."""
+        return _interrupted(self.run).keys() & self.excluded.keys()
 
     @property
     def side(self) -> Side:
@@ -79,7 +84,7 @@ def admit(run: store.Run) -> Evidence:
     """Leave out what the plan's criteria exclude or a kill interrupted; find where the client lagged."""
     facts = metrics.facts(run.record)
     broken = machine.excluded_blocks(run.trials, run.requests, facts.exclude)
-    torn = interrupted(run)
+    torn = _interrupted(run)
     spoilt = {
         block: "; ".join(why[block] for why in (torn, broken) if block in why)
         for block in sorted(torn.keys() | broken.keys())
@@ -102,10 +107,10 @@ def admit(run: store.Run) -> Evidence:
     return Evidence(run, facts, derived, spoilt, excluded, withheld, invalid, limited)
 
 
-def interrupted(run: store.Run) -> dict[int, str]:
+def _interrupted(run: store.Run) -> dict[int, str]:
     """Blocks of a resumed run that are of two sittings, which no pairing evens out; the pilot is no block."""
     torn = {resumed.get("in_block") for resumed in run.record.get("resumed") or []}
-    return {block: INTERRUPTED for block in blocks_of(run) if block in torn}
+    return {block: _INTERRUPTED for block in blocks_of(run) if block in torn}
 
 
 def _invalid(derived: pd.DataFrame, trials: pd.DataFrame) -> dict[tuple[str, str], str]:

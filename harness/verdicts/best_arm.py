@@ -9,8 +9,9 @@ The best of many is partly the luckiest of many: its own figures are too good. T
   held against that of sign flips of whole blocks, which keep how the arms' figures hang together.
 * *how lucky it is*: blocks are resampled with the choice inside; by how much the choice looks better in its
   own resample than in all blocks is its optimism (Efron 1983, J. Am. Stat. Assoc. 78:316). It is stated
-  beside the figure, which stays that of the tables. Where the choice is clear, it is 0. `tests/test_best.py`
-  simulates how often the interval covers the truth when its lower end is lower by the optimism.
+  beside the figure, which stays that of the tables. Where the choice is clear, it is 0.
+  `tests/verdicts/test_best_arm.py` simulates how often the interval covers the truth when its lower end is
+  lower by the optimism.
 """
 
 from __future__ import annotations

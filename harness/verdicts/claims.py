@@ -1,9 +1,9 @@
-"""Published claims as data, and what a run says of each: confirmed, refuted, inconclusive or not tested.
+"""What a run says of each published claim: confirmed, refuted, inconclusive or not tested. Pure.
 
-Pure. A check is a ratio with an interval over
-blocks: confirmed when the interval lies wholly inside the check's bounds, refuted when wholly outside, else
-inconclusive. Of several combinations ("always") every one must be confirmed, each at the 95 % level, or one
-refuted at a level that allows for their number. A noisy session withholds every verdict.
+A check is a ratio with an interval over blocks: confirmed when the interval lies wholly inside the check's
+bounds, refuted when wholly outside, else inconclusive. Of several combinations ("always") every one must be
+confirmed, each at the 95 % level, or one refuted at a level that allows for their number. A noisy session
+withholds every verdict.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Metric(NamedTuple):
     """One thing compared. `label` is its name, `phrase` how its sentence begins."""
 
     name: str
-    stat: str  # one of analysis.STATS; "rate" of throughput, which has one figure a trial
+    stat: str  # one of summaries.STATS; "rate" of throughput, which has one figure a trial
     label: str
     phrase: str = ""
     primary: bool = False

@@ -22,7 +22,7 @@ Invalid = Mapping[tuple[str, str], str]  # (arm, load) → why the instrument wa
 class Side:
     """One run, or what counts of it. `label` is its name in the sentences of `runs`."""
 
-    derived: pd.DataFrame  # analysis.derive
+    derived: pd.DataFrame  # summaries.derive
     trials: pd.DataFrame
     label: str = ""
     excluded: Collection[int] = ()  # blocks left out by criteria fixed before the run
