@@ -1,0 +1,94 @@
+"""The command that a report ends with, and that a shell reads it as it is meant."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from outside import TEXTS, often
+
+from harness.report import next_command
+from harness.system.printable import one_line
+
+RECORD: dict[str, Any] = {"plan": {"arms": [{"name": "a"}, {"name": "b"}]}}
+FOLDER = Path("elsewhere/20260101-a run")
+ANEW = "execbench run 'results/20260101-a run'"
+
+
+def test_a_run_is_named_as_the_folder_in_results_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert next_command.run(RECORD, FOLDER) == ANEW
+    assert next_command.run(RECORD, Path("/x/r/"), blocks=60) == "execbench run results/r --blocks 60"
+    assert next_command.capacity(RECORD, Path("r"), blocks=3) == "execbench capacity results/r --blocks 3"
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert next_command.run(RECORD, Path(), users=16) == "execbench run results/here -c 16"
+
+
+def test_arms_are_named_unless_they_are_all_that_the_plan_has() -> None:
+    assert next_command.run(RECORD, FOLDER, arms=("b", "a", "b")) == ANEW
+    assert next_command.run(RECORD, FOLDER, arms=("b",)) == f"{ANEW} --strategy b"
+    more = f"{ANEW} --strategy a --strategy b --strategy inline"
+    assert next_command.run(RECORD, FOLDER, arms=("a", "b", "inline")) == more
+
+
+def test_a_header_that_was_not_kept_is_asked_of_the_environment() -> None:
+    headers = [["X-Tenant", "a"], ["X-Key", "${KEY}"], ["Authorization", "(kept secret)"]]
+    record = {"plan": {**RECORD["plan"], "ask": {"headers": headers}}}
+    line = next_command.run(record, FOLDER, blocks=9)
+    assert line == f"{ANEW} --header 'Authorization: ${{HEADER_AUTHORIZATION}}' --blocks 9"
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"plan": None}, {"plan": {}}, {"load": {"url": "http://x/"}}], ids=str
+)
+def test_a_run_without_a_plan_is_not_run_again(record: dict[str, Any]) -> None:
+    assert next_command.run(record, FOLDER) == ""
+    assert next_command.run(RECORD, Path("/")) == ""
+
+
+def test_a_load_is_repeated_with_more_users_and_with_what_it_asked() -> None:
+    told = {
+        "url": "http://x/",
+        "method": "POST",
+        "headers": [["X-Tenant", "a"]],
+        "body": '{"q": "{text}"}',
+        "texts": {"workload": {"payloads": "/tmp/texts.txt"}, "seed": 3},
+        "expected_status": 201,
+        "timeout_s": 5.0,
+        "transport": "aiohttp",
+    }
+    assert shlex.split(next_command.load({"plan": None, "load": told}, users=16)) == [
+        *("execbench", "load", "http://x/", "-c", "16", "--method", "POST", "--header", "X-Tenant: a"),
+        *("--body", '{"q": "{text}"}', "--expect-status", "201"),
+        *("--payloads", "/tmp/texts.txt", "--seed", "3", "--timeout", "5"),
+    ]
+    hidden = {"url": "http://x/", "headers": [["Authorization", "(kept secret)"]], "transport": "httpx"}
+    said = shlex.split(next_command.load({"plan": None, "load": hidden}, users=16))
+    assert said[-4:] == ["--header", "Authorization: ${HEADER_AUTHORIZATION}", "--transport", "httpx"]
+
+
+def test_an_address_that_would_be_an_option_makes_no_command() -> None:
+    line = next_command.load({"load": {"url": "http://a.example/"}}, users=2)
+    assert line == "execbench load http://a.example/ -c 2"
+    assert next_command.load({"load": {"url": "--out=x"}}, users=2) == ""
+    assert next_command.load({}, users=2) == ""
+
+
+@often
+@given(st.lists(TEXTS, min_size=1))
+def test_a_shell_reads_back_the_words_or_there_is_no_line(words: list[str]) -> None:
+    line = next_command.shell_line(words)
+    assert line == one_line(line)
+    assert line == "" or shlex.split(line) == words
+
+
+@pytest.mark.parametrize("word", ["a\nrm -r x", "\x1b[31m", "a\u202eb", "\t", "\udcff"])
+def test_there_is_no_command_for_what_cannot_be_pasted(word: str) -> None:
+    assert next_command.shell_line(["execbench", word]) == ""
+    assert next_command.run(RECORD, Path(f"results/{word}")) == ""
