@@ -1,7 +1,7 @@
 """How many examples the property tests take: a few hundred in CI, many by hand.
 
-`HYPOTHESIS_PROFILE=by-hand pytest --timeout 0 tests/wire/test_parsers.py tests/results/test_mutated_runs.py` tries others
-each time; that takes minutes.
+`HYPOTHESIS_PROFILE=by-hand pytest --timeout 0 FILE` tries others each time; that takes minutes. The files:
+tests/wire/test_parsers.py and tests/results/test_mutated_runs.py.
 """
 
 from __future__ import annotations
