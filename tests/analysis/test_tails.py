@@ -20,7 +20,7 @@ from running import Fire, loading, measured
 from harness.analysis import stats, summaries
 from harness.wire.arrivals import closed, parse
 from harness.wire.records import OK, Identity, Outcome, Sample, Trial, to_rows
-from tests.client.test_load import Answer, Arrival, KnownServer, after, answering, reply
+from tests.known_server import Answer, Arrival, KnownServer, after, answering, reply
 
 pytestmark = pytest.mark.timed
 

@@ -55,7 +55,7 @@ def ending(process: subprocess.Popen[str]) -> tuple[int, str]:
 def server_of(execbench: Execbench, arm: str) -> psutil.Process:
     """The server of that arm: it is the one that writes the arm's log."""
     log = str(execbench.folder / "run" / "logs" / f"{arm}.log")
-    servers = execbench.processes("harness.server.serve")
+    servers = execbench.processes("harness.server")
     (found,) = [child for child in servers if log in [file.path for file in child.open_files()]]
     return found
 
@@ -228,7 +228,7 @@ def test_trials_without_a_good_answer_fail_though_the_server_lives(execbench: Ex
 def test_a_load_generator_that_is_killed_ends_the_run_with_a_clear_message(execbench: Execbench) -> None:
     process = execbench.start("run", "--no-self-check", *QUICK, "--strategy", "thread", *ENDLESS)
     wait_for(lambda: len(trials(execbench)) >= 2)
-    (generator,) = execbench.processes("harness.client.load")
+    (generator,) = execbench.processes("harness.client")
     generator.kill()
     code, said = ending(process)
     execbench.assert_nothing_is_left()
@@ -247,7 +247,7 @@ def test_a_load_generator_killed_in_the_middle_of_its_answer_is_no_different(exe
     wait_for(lambda: trials(execbench))
     time.sleep(0.1)
     process.send_signal(signal.SIGSTOP)
-    (generator,) = execbench.processes("harness.client.load")
+    (generator,) = execbench.processes("harness.client")
     wait_for(lambda: is_idle(generator))
     generator.kill()
     process.send_signal(signal.SIGCONT)
@@ -267,7 +267,7 @@ def test_a_folder_of_a_run_killed_before_its_first_trial_is_reported_as_empty(
     execbench: Execbench,
 ) -> None:
     process = execbench.start("run", "--no-self-check", *STUCK, "--strategy", "inline", *ENDLESS)
-    wait_for(lambda: execbench.processes("harness.server.serve"))
+    wait_for(lambda: execbench.processes("harness.server"))
     process.kill()
     execbench.assert_nothing_is_left()
     done = execbench("report", "run")
@@ -366,7 +366,7 @@ def test_load_whose_generator_dies_says_that_the_rows_are_lost_and_keeps_the_rec
     with answering() as url:
         process = execbench.start("load", url, *ENDLESS_LOAD)
         wait_for(lambda: (loaded(execbench) / "run.json").exists())
-        (generator,) = execbench.processes("harness.client.load")
+        (generator,) = execbench.processes("harness.client")
         generator.kill()
         code, said = ending(process)
     assert code == 1
@@ -474,7 +474,7 @@ def test_serve_killed_takes_all_its_processes_along_and_its_folder_where_it_can(
 
 def test_serve_says_so_when_its_server_dies(execbench: Execbench) -> None:
     process = serve(execbench)
-    (child,) = execbench.processes("harness.server.serve")
+    (child,) = execbench.processes("harness.server")
     child.kill()
     code, said = ending(process)
     assert code == 1

@@ -18,7 +18,7 @@ import running
 from conftest import Execbench, wait_for
 
 from harness import workloads
-from harness.client import load
+from harness.client.__main__ import keep_quiet
 from harness.commands.terminal import print_json
 from harness.errors import HarnessError, UsageError, one_line
 from harness.system import pipes
@@ -316,7 +316,7 @@ def test_a_root_logger_of_the_users_hears_nothing_of_each_request(monkeypatch: p
     before = [library.level for library in libraries]
     monkeypatch.setattr(logging.root, "level", logging.DEBUG)
     try:
-        load.keep_quiet()
+        keep_quiet()
         assert not any(library.isEnabledFor(logging.INFO) for library in libraries)
         assert not logging.getLogger("httpcore.connection").isEnabledFor(logging.DEBUG)
     finally:
