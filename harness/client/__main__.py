@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from harness.client.engine import run_trial
 from harness.errors import to_parent
-from harness.system import pipes
+from harness.system import streams
 from harness.wire import handing_over
 from harness.wire.options import LoadOptions
 from harness.wire.records import Outcome
@@ -25,7 +25,7 @@ def main() -> None:
     """For each line of JSON on stdin (LoadOptions) run a trial; answer with lines of JSON on stdout."""
     handing_over.ignore()
     keep_quiet()
-    say = functools.partial(_say, pipes.kept_for_answers())
+    say = functools.partial(_say, streams.kept_for_answers())
     for line in sys.stdin:
         try:
             options = LoadOptions.model_validate_json(line)

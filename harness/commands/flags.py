@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 import typer
 
 from harness.errors import UsageError, shortened
-from harness.system import pipes
+from harness.system import streams
 from harness.wire import bounds
 
 Strategies = Annotated[
@@ -178,7 +178,7 @@ Out = Annotated[
 def _keep_stdout(as_json: bool) -> bool:
     """Before anything of the user's is imported."""
     if as_json:
-        pipes.keep_for_document()
+        streams.keep_for_document()
     return as_json
 
 

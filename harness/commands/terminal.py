@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from harness.system.pipes import document
+from harness.system.streams import document
 
 if TYPE_CHECKING:
     from harness.commands.screen import Screen

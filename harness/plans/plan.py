@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 import strategies
-from harness.wire import addresses, arrivals, bounds, io_option
+from harness.wire import addresses, arrivals, bounds
 from harness.wire.arrivals import closed
 from harness.wire.options import (
     IN_FLIGHT_CAP,
@@ -39,6 +39,7 @@ from harness.wire.options import (
     Users,
     Workers,
     WorkloadOptions,
+    with_io_spelt_out,
 )
 from harness.wire.records import TWIN_SUFFIX
 
@@ -68,7 +69,7 @@ class Arm(Frozen):
     workers: Workers | None = None  # None: the strategy's default
     options: StrategyOptions = Field(default_factory=dict)  # what else the strategy is told
     server_processes: Processes = 1  # uvicorn's --workers
-    workload: Annotated[dict[str, Any], AfterValidator(io_option.spelt_out)] = Field(
+    workload: Annotated[dict[str, Any], AfterValidator(with_io_spelt_out)] = Field(
         default_factory=dict
     )  # where this arm's differs from the plan's: backend, thread budget
     io_per_model: Times | None = None  # I/O as a multiple of the model's time alone, seen in a pilot

@@ -124,7 +124,7 @@ def test_every_built_in_plan_has_claims_that_exist() -> None:
         plan = plan_files.built_in(name)
         assert plan is not None
         if plan.claims is not None:
-            packaged.check(plan.claims)
+            packaged.check("claims", plan.claims)
 
 
 # -- numbers ---------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from harness.commands import flags
 from harness.errors import UsageError
 from harness.plans import from_flags, grid
 from harness.system import toml
-from harness.wire import addresses, arrivals, io_option, sending, timings
-from harness.wire.options import WorkloadOptions, checked_options
+from harness.wire import addresses, arrivals, sending, timings
+from harness.wire.options import WorkloadOptions, checked_options, parse_io
 from harness.wire.records import Timings
 from tests.properties import examples
 from tests.server_timing_headers import written
@@ -38,7 +38,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "method": sending.checked_method,
     "share": lambda text: flags.share(text, "--precision"),
     "delay": lambda text: flags.inject([text]),
-    "io": io_option.parse,
+    "io": parse_io,
     "workload with io": lambda text: WorkloadOptions.model_validate({"io": text}),
     "payloads": lambda text: WorkloadOptions.model_validate({"payloads": text}),
     "server timing": timings.decode,
@@ -178,7 +178,7 @@ def test_timings_are_read_as_they_are_sent(
 @examples(500, 20_000)
 @given(took_ms=st.integers(0, 10**8), kind=st.sampled_from(["sleep", "socket"]))
 def test_an_io_is_read_as_it_is_written(took_ms: int, kind: str) -> None:
-    assert io_option.parse(f"{kind}:{took_ms}ms") == {"io": kind, "io_ms": float(took_ms)}
+    assert parse_io(f"{kind}:{took_ms}ms") == {"io": kind, "io_ms": float(took_ms)}
 
 
 # -- long ones ------------------------------------------------------------------------------------------
