@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from harness.system import pipes
+from harness.system import streams
 from harness.wire import bounds
 
 Strategies = Annotated[
@@ -176,7 +176,7 @@ Out = Annotated[
 def _keep_stdout(as_json: bool) -> bool:
     """Before anything of the user's is imported."""
     if as_json:
-        pipes.keep_for_document()
+        streams.keep_for_document()
     return as_json
 
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from harness.numbers import plain
-from harness.system.pipes import document
+from harness.system.streams import document
 
 if TYPE_CHECKING:
     from harness.commands.screen import Screen

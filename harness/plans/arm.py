@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 import strategies
-from harness.wire import addresses, bounds, io_option
+from harness.wire import addresses, bounds
 from harness.wire.options import (
     Frozen,
     Inject,
@@ -16,6 +16,7 @@ from harness.wire.options import (
     StrategyOptions,
     Workers,
     WorkloadOptions,
+    with_io_spelt_out,
 )
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
@@ -41,7 +42,7 @@ class Arm(Frozen):
     workers: Workers | None = None  # None: the strategy's default
     options: StrategyOptions = Field(default_factory=dict)  # what else the strategy is told
     server_processes: Processes = 1  # uvicorn's --workers
-    workload: Annotated[dict[str, Any], AfterValidator(io_option.spelt_out)] = Field(
+    workload: Annotated[dict[str, Any], AfterValidator(with_io_spelt_out)] = Field(
         default_factory=dict
     )  # where this arm's differs from the plan's: backend, thread budget
     io_per_model: Times | None = None  # I/O as a multiple of the model's time alone, seen in a pilot

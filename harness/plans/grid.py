@@ -13,7 +13,6 @@ from pydantic import TypeAdapter, ValidationError
 from harness.errors import UsageError, shortened
 from harness.plans import from_flags, plan_checks
 from harness.plans.plan import Plan, Scalar
-from harness.wire import io_option
 from harness.wire.arrivals import Law
 from harness.wire.options import (
     STRATEGY_OPTIONS,
@@ -22,6 +21,7 @@ from harness.wire.options import (
     WorkloadOptions,
     checked_options,
     explain,
+    with_io_spelt_out,
 )
 
 BLOCKS = 12  # settings are many: enough to tell those apart that differ by a tenth
@@ -225,7 +225,7 @@ def refuse_fixed(name: str, values: tuple[Scalar, ...], flags: from_flags.Flags)
         arm = from_flags.arm_of(text)
         fixed |= {**arm.get("options", {}), **({"workers": arm["workers"]} if "workers" in arm else {})}
     counts = {one for one in _COUNTS if getattr(flags, one) is not None}
-    swept = {key for value in values for key in io_option.spelt_out({name: value})}
+    swept = {key for value in values for key in with_io_spelt_out({name: value})}
     if twice := sorted(swept & (fixed.keys() | counts)):
         raise UsageError(
             f"{twice[0]} is both given and swept over.", stage="plan", hint="Leave one of them away."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,10 @@ from harness.system import packaged, text_files, toml
 from harness.wire.options import explain
 from harness.workloads.io import kinds
 
-_BUILT_IN = files("harness") / "data" / "plans"
-
 
 def names() -> list[str]:
     """The built-in plans."""
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in _BUILT_IN.iterdir() if entry.name.endswith(".toml")
-    )
+    return packaged.names("plans")
 
 
 def load(name_or_path: str) -> Plan:
@@ -40,7 +35,7 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
     except ValidationError as error:
         raise UsageError(f"The {source} is not valid: {explain(error)}", stage="plan") from error
     if plan.claims is not None:
-        packaged.check(plan.claims)
+        packaged.check("claims", plan.claims)
     workloads.check(plan.workload)
     if plan.runs_elsewhere:
         plan_checks.check_headers(plan.ask, stage="plan")
@@ -62,7 +57,7 @@ def restore(recorded: dict[str, Any]) -> Plan:
 
 def _read(name_or_path: str) -> str:
     if name_or_path in names():
-        return (_BUILT_IN / f"{name_or_path}.toml").read_text(encoding="utf-8")
+        return packaged.read("plans", name_or_path)
     path = Path(name_or_path)
     if path.suffix != ".toml" and not os.path.lexists(path):
         near = difflib.get_close_matches(name_or_path, names(), n=1)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from harness import workloads
 from harness.errors import HarnessError, from_child, to_parent
 from harness.run import server_process
-from harness.system import children, pinning, pipes
+from harness.system import children, pinning, streams
 from harness.wire.arrivals import closed
 from harness.wire.options import Frozen, LoadOptions, ServerOptions, WorkloadOptions
 from harness.wire.records import MEASURE, PILOT_BLOCK
@@ -142,7 +142,7 @@ def null_request_ms(
 
 def main() -> None:
     """Answer what stands on stdin."""
-    answers = pipes.kept_for_answers()
+    answers = streams.kept_for_answers()
     try:
         answer = _measure(Asked.model_validate_json(sys.stdin.read()))
     except Exception as error:  # noqa: BLE001 - the parent shows it

@@ -41,14 +41,14 @@ def _unheard(answered: int, median_ms: float) -> None: ...
 
 
 class Loader:
-    """Context manager over one `python -m harness.client.load`, which runs trial after trial."""
+    """Context manager over one `python -m harness.client`, which runs trial after trial."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
 
     def __enter__(self) -> Loader:
         self._process: subprocess.Popen[bytes] = self._supervisor.spawn(
-            "harness.client.load", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None
+            "harness.client", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None
         )
         assert self._process.stdout is not None
         self._answers = _Answers(self._process.stdout.fileno())

@@ -187,7 +187,7 @@ def start(
     with bind(port) as listening, children.open_log(log) as stream:
         log_from = stream.tell()
         process = supervisor.spawn(
-            "harness.server.serve",
+            "harness.server",
             str(listening.fileno()),
             stdin=subprocess.PIPE,
             stdout=stream,

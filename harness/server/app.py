@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import BrokenExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -20,11 +20,10 @@ from harness import workloads
 from harness.errors import HarnessError, one_line
 from harness.server import worker
 from harness.server.disconnect import CLIENT_LEFT, ClientLeft, unless_the_client_leaves
-from harness.wire.clock import now_ms
+from harness.server.server_timing import Record, stage
 from harness.wire.loop_lag import Beat
 from harness.wire.options import ServerOptions
-from harness.wire.records import Timings
-from harness.wire.timings import HEADER, encode
+from harness.wire.timings import HEADER
 from harness.workloads import json_bodies
 from harness.workloads.io import kinds
 
@@ -122,8 +121,11 @@ def _handler(app: FastAPI) -> Handler:
     return handler
 
 
+_MODEL, _IO = stage("model"), stage("io")
+
+
 class Handler:
-    """One request's way through model and I/O, stamped."""
+    """One request's way through model and I/O, timed as `server_timing` times the app of a user."""
 
     def __init__(
         self,
@@ -135,7 +137,6 @@ class Handler:
         self._ask = ask
         self._inject = options.inject
         self._instrumented = options.instrumented
-        self._stamp = now_ms if options.instrumented else _no_stamp
         self.is_able = submit.is_able
 
     async def answer(self, item: str, request: Request) -> Response:
@@ -145,47 +146,27 @@ class Handler:
         can take no more, now (with Retry-After) or ever; 502 when the I/O gave no good answer; 504 when the
         call, or the I/O, took too long. A client that leaves takes its item along.
         """
-        entered = self._stamp()
-        await _delay(self._inject.queue_ms)
-        try:
-            reply: worker.Reply = await unless_the_client_leaves(request, self._submit(item))
-        except ClientLeft:
-            return Response(status_code=CLIENT_LEFT)
-        except Exception as error:  # noqa: BLE001 - whatever a model raises, the client gets an answer
-            return _failed(error)
-        await _delay(self._inject.resume_ms)
-        resumed = self._stamp()
-        await _delay(self._inject.io_ms)
-        try:
-            found = await self._ask(reply.value)
-        except Exception as error:  # noqa: BLE001 - as above: the I/O may be the user's
-            return _failed(error)
-        io_done = self._stamp()
-        headers = self._headers(reply, entered, resumed, io_done, found.server_ms)
-        return Response(json_bodies.body(found.value), media_type="application/json", headers=headers)
+        with Record() if self._instrumented else nullcontext() as record:
+            try:
+                value = await self._value(item, request)
+            except ClientLeft:
+                return Response(status_code=CLIENT_LEFT)
+            except Exception as error:  # noqa: BLE001 - whatever a model or the user's I/O raises, the client gets an answer
+                return _failed(error)
+            headers = {} if record is None else {HEADER: record.header()}
+        return Response(json_bodies.body(value), media_type="application/json", headers=headers)
 
-    def _headers(
-        self, reply: worker.Reply, entered: float, resumed: float, io_done: float, io_server_ms: float | None
-    ) -> dict[str, str]:
-        if not self._instrumented:
-            return {}
-        timings = Timings(
-            entered_ms=entered,
-            queue_ms=reply.started_ms - entered,
-            model_ms=reply.ended_ms - reply.started_ms,
-            model_cpu_ms=reply.cpu_ms,
-            resume_ms=resumed - reply.ended_ms,
-            io_ms=io_done - resumed,
-            io_server_ms=io_server_ms,
-            handler_ms=now_ms() - entered,
-            batch_size=reply.batch_size,
-            worker_pid=reply.pid,
-        )
-        return {HEADER: encode(timings)}
-
-
-def _no_stamp() -> float:
-    return 0.0
+    async def _value(self, item: str, request: Request) -> Any:
+        with _MODEL:
+            await _delay(self._inject.queue_ms)
+            done = await unless_the_client_leaves(request, self._submit(item))
+            await _delay(self._inject.resume_ms)
+            result = _MODEL.take(done)
+        with _IO:
+            await _delay(self._inject.io_ms)
+            found = await self._ask(result)
+            _IO.note_server_ms(found.server_ms)
+        return found.value
 
 
 async def _delay(delay_ms: float) -> None:

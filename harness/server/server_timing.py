@@ -25,6 +25,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
 from contextvars import ContextVar
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any, NamedTuple
 
 Message = MutableMapping[str, Any]
@@ -35,6 +36,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 _MARK = "executor_bench.timing"  # in the scope of a request that is being timed
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")  # of the characters that a header's token may have, the plain ones
 _MODEL, _WHOLE = "model", "handler"
+_PENDING = (GeneratorType, AsyncGeneratorType, Awaitable, Future)  # what is returned before its work is done
 
 
 class Done(NamedTuple):
@@ -45,6 +47,7 @@ class Done(NamedTuple):
     ended_ms: float
     cpu_ms: float  # of the thread that ran it
     pid: int
+    batch: int = 1  # requests that shared the call
 
 
 class timed:
@@ -75,7 +78,7 @@ class timed:
             done = Done(value, started, _now_ms(), cpu_ms, os.getpid())
         finally:
             _current.reset(token)
-        if _is_pending(value):
+        if isinstance(value, _PENDING):
             if inspect.iscoroutine(value):
                 value.close()  # nobody will await it
             raise _cannot_be_timed(self.func)
@@ -101,17 +104,24 @@ class stage:
             request.enter(self)
         return self
 
-    def take(self, done: Done, batch: int = 1) -> Any:
+    def take(self, done: Done, batch: int | None = None) -> Any:
         """The value in what `timed(func)` returned; its stamps split a stage called "model".
 
-        `batch`: requests that shared the call. Before the stage is entered this only unpacks.
+        `batch`: requests that shared the call, if `done` does not say it. Before the stage is entered this
+        only unpacks.
         """
         if not isinstance(done, Done):
             raise TypeError(f"take() unpacks what timed(func) returns, not {type(done).__name__}")
         request = _current.get()
         if request is not None:
-            request.take(self, done, batch)
+            request.take(self, done if batch is None else done._replace(batch=batch))
         return done.value
+
+    def note_server_ms(self, duration_ms: float | None) -> None:
+        """What the other side, such as a database, says it took itself. Notes of one stage add up."""
+        request = _current.get()
+        if request is not None and duration_ms is not None:
+            request.note_server_ms(self.name, duration_ms)
 
     def __exit__(self, *_: object) -> None:
         request = _current.get()
@@ -133,100 +143,115 @@ class ServerTiming:
             await self.app(scope, receive, send)
             return
         scope[_MARK] = True
-        request = _Request()
 
         async def send_timed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message.get("headers", ()), (b"server-timing", request.header())]
-                message = {**message, "headers": headers}
+                header = (b"server-timing", request.header().encode())
+                message = {**message, "headers": [*message.get("headers", ()), header]}
             await send(message)
 
-        token = _current.set(request)
-        try:
+        with Record() as request:
             await self.app(scope, receive, send_timed)
-        finally:
-            _current.reset(token)
 
 
-class _Taken(NamedTuple):
-    done: Done
-    at_ms: float
-    batch: int
+_Use = tuple[
+    float, list[tuple[Done, float]]
+]  # a stage's entry, and the calls taken since, each with its time
 
 
-class _Use(NamedTuple):
-    """One stretch between a stage's entry and its exit."""
+class Record:
+    """What is known of one request: stages count in it within `with Record() as record:`.
 
-    entered_ms: float
-    taken: list[_Taken]
-
-
-class _Request:
-    """What is known of one request. Threads may add to it: appending is atomic, sums are made at the end."""
+    The middleware makes one of each request. Make it yourself where only a part of a route is to be timed,
+    and send `record.header()`. Threads may add to it: appending is atomic, sums are made at the end.
+    """
 
     def __init__(self) -> None:
         self._entered_ms = _now_ms()
         self._spans: list[tuple[str, float]] = []
-        self._calls: dict[tuple[Any, ...], _Taken] = {}  # by the stamps: a call counts once
+        self._server_ms: list[tuple[str, float]] = []
+        self._calls: dict[tuple[Any, ...], Done] = {}  # by stamps and process: a call counts once
         self._open: dict[stage, _Use] = {}
+
+    def __enter__(self) -> Record:
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
     def enter(self, which: stage) -> None:
         """RuntimeError for a stage that is open: its two stretches could not be told apart."""
-        use = _Use(_now_ms(), [])
+        use: _Use = (_now_ms(), [])
         if self._open.setdefault(which, use) is not use:
             raise RuntimeError(
                 f"the stage {which.name!r} is open already in this request: "
                 f"make another for each `with stage({which.name!r}):`"
             )
 
-    def take(self, which: stage, done: Done, batch: int) -> None:
+    def take(self, which: stage, done: Done) -> None:
+        """The stage has a call's result: its stamps count when the stage is left."""
         if which in self._open:
-            self._open[which].taken.append(_Taken(done, _now_ms(), batch))
+            self._open[which][1].append((done, _now_ms()))
+
+    def note_server_ms(self, name: str, duration_ms: float) -> None:
+        """What the other side of a stage says it took."""
+        self._server_ms.append((name, duration_ms))
 
     def leave(self, which: stage) -> None:
-        use = self._open.pop(which, None)
-        if use is None:  # it was entered outside of this request
+        """The stretch since `enter` counts; of a model with a call, its three parts."""
+        left = _now_ms()
+        entered, taken = self._open.pop(which, (None, []))
+        if entered is None:  # it was entered outside of this request
             return
-        new = [taken for taken in use.taken if taken.done[1:] not in self._calls]
-        if new and which.name == _MODEL:
-            self._add_split(use.entered_ms, new)
+        calls = [one for one in taken if which.name == _MODEL and one[0][1:5] not in self._calls]
+        if calls:
+            self._add_split(entered, calls)
         else:
-            self._add(which.name, _now_ms() - use.entered_ms)
+            self._spans.append((which.name, left - entered))
 
-    def _add(self, name: str, duration_ms: float) -> None:
-        self._spans.append((name, max(0.0, duration_ms)))
-
-    def _add_split(self, entered_ms: float, taken: list[_Taken]) -> None:
+    def _add_split(self, entered: float, calls: list[tuple[Done, float]]) -> None:
         """Several calls in one stage count from the first one's start to the last one's end.
 
         A call may have run before the stage was entered: then there was no queue, and the way back begins
         with the stage.
         """
-        started = min(one.done.started_ms for one in taken)
-        ended = max(one.done.ended_ms for one in taken)
-        self._add("queue", started - entered_ms)
-        self._add(_MODEL, ended - started)
-        self._add("resume", max(one.at_ms for one in taken) - max(ended, entered_ms))
-        self._calls |= {one.done[1:]: one for one in taken}
+        started = min([done.started_ms for done, _ in calls])
+        ended = max([done.ended_ms for done, _ in calls])
+        resumed = max([at for _, at in calls])
+        self._spans += [
+            ("queue", started - entered),
+            (_MODEL, ended - started),
+            ("resume", resumed - max(ended, entered)),
+        ]
+        self._calls |= {done[1:5]: done for done, _ in calls}
 
-    def header(self) -> bytes:
+    def header(self) -> str:
         """The header's value so far."""
-        total_ms: dict[str, float] = {}
-        for name, duration_ms in list(self._spans):
-            total_ms[name] = total_ms.get(name, 0.0) + duration_ms
-        notes = {_MODEL: self._worker(), _WHOLE: f"entered={self._entered_ms:.3f}"}
+        total_ms = _sums(self._spans)
         total_ms[_WHOLE] = _now_ms() - self._entered_ms
-        return ", ".join(
-            f"{name};dur={duration_ms:.3f}" + (f';desc="{notes[name]}"' if notes.get(name) else "")
-            for name, duration_ms in total_ms.items()
-        ).encode()
+        notes = {name: f"server={server_ms:.3f}" for name, server_ms in _sums(self._server_ms).items()}
+        notes[_WHOLE] = f"entered={self._entered_ms:.3f}"
+        if self._calls:
+            notes[_MODEL] = _worker(list(self._calls.values()))
+        entries = []
+        for name, duration_ms in total_ms.items():
+            note = f';desc="{notes[name]}"' if name in notes else ""
+            entries.append(f"{name};dur={duration_ms:.3f}{note}")
+        return ", ".join(entries)
 
-    def _worker(self) -> str:
-        calls = list(self._calls.values())
-        if not calls:
-            return ""
-        cpu_ms = sum(max(0.0, call.done.cpu_ms) for call in calls)
-        return f"cpu={cpu_ms:.3f} batch={calls[-1].batch} pid={calls[-1].done.pid}"
+
+def _sums(spans: list[tuple[str, float]]) -> dict[str, float]:
+    """Name → the sum of its spans, in the order of the names' first ones."""
+    total_ms: dict[str, float] = {}
+    for name, duration_ms in list(spans):
+        total_ms[name] = total_ms.get(name, 0.0) + (duration_ms if duration_ms > 0.0 else 0.0)
+    return total_ms
+
+
+def _worker(calls: list[Done]) -> str:
+    cpu_ms = sum([max(0.0, done.cpu_ms) for done in calls])
+    return f"cpu={cpu_ms:.3f} batch={calls[-1].batch} pid={calls[-1].pid}"
 
 
 def _runs_later(func: Callable[..., Any]) -> bool:
@@ -240,11 +265,6 @@ def _runs_later(func: Callable[..., Any]) -> bool:
     )
 
 
-def _is_pending(value: Any) -> bool:
-    later = inspect.isawaitable(value) or inspect.isasyncgen(value) or inspect.isgenerator(value)
-    return later or isinstance(value, Future)
-
-
 def _cannot_be_timed(func: Callable[..., Any]) -> TypeError:
     name = getattr(func, "__qualname__", type(func).__name__)
     return TypeError(
@@ -253,7 +273,7 @@ def _cannot_be_timed(func: Callable[..., Any]) -> TypeError:
     )
 
 
-_current: ContextVar[_Request | None] = ContextVar("request being timed", default=None)
+_current: ContextVar[Record | None] = ContextVar("request being timed", default=None)
 
 
 def _now_ms() -> float:

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
 from typing import Any, NamedTuple
 
 from harness import workloads
-from harness.wire.clock import now_ms
+from harness.server.server_timing import Done, timed
 from harness.wire.options import WorkloadOptions
-
-
-class Reply(NamedTuple):
-    """One item's result with the stamps taken where the model ran (a tuple: cheap to pickle)."""
-
-    value: Any
-    started_ms: float  # on the host's monotonic clock
-    ended_ms: float
-    cpu_ms: float  # of the thread that called the model, for the whole call
-    batch_size: int
-    pid: int
 
 
 class About(NamedTuple):
@@ -32,6 +22,7 @@ class _Loaded(NamedTuple):
     injected_ms: float
     workload: workloads.Workload
     model: Any
+    predict: timed
 
 
 _loaded: _Loaded | None = None
@@ -47,24 +38,27 @@ def setup(options: WorkloadOptions, injected_ms: float = 0.0) -> str:
     with _loading:
         if _loaded is None or (_loaded.options, _loaded.injected_ms) != (options, injected_ms):
             workload = workloads.create(options)
-            _loaded = _Loaded(options, injected_ms, workload, workload.load())
+            model = workload.load()
+            predict = timed(functools.partial(_predict, workload, model, injected_ms))
+            _loaded = _Loaded(options, injected_ms, workload, model, predict)
         return _loaded.workload.warmup_item
 
 
-def call(items: list[Any]) -> list[Reply]:
+def call(items: list[Any]) -> list[Done]:
     """Run the model on `items` in one call, timed here: inside the worker."""
     loaded = _loaded
     assert loaded is not None, "a strategy must run setup in every worker before call"
     if isinstance(items[0], About):
-        return [Reply(_about(loaded), 0.0, 0.0, 0.0, 1, os.getpid())]
-    cpu = time.thread_time()
-    started = now_ms()
-    values = loaded.workload.predict(loaded.model, items)
-    if loaded.injected_ms:
-        time.sleep(loaded.injected_ms / 1e3)
-    ended = now_ms()
-    cpu_ms = (time.thread_time() - cpu) * 1e3
-    return [Reply(value, started, ended, cpu_ms, len(items), os.getpid()) for value in values]
+        return [Done(_about(loaded), 0.0, 0.0, 0.0, os.getpid())]
+    values, started, ended, cpu_ms, pid, _ = loaded.predict(items)
+    return [Done(value, started, ended, cpu_ms, pid, len(items)) for value in values]
+
+
+def _predict(workload: workloads.Workload, model: Any, injected_ms: float, items: list[str]) -> list[Any]:
+    values = workload.predict(model, items)
+    if injected_ms:
+        time.sleep(injected_ms / 1e3)
+    return values
 
 
 def _about(loaded: _Loaded) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The packaged files of published claims, by name. What is in them: `harness.verdicts.claims`."""
+"""The packaged TOML files of a kind, by name: `claims` and `plans`, each a folder of `harness/data`."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from importlib.resources import files
 
 from harness.errors import UsageError
 
-_FOLDER = files("harness") / "data" / "claims"
+_DATA = files("harness") / "data"
 
 
-def names() -> list[str]:
-    """Of all files."""
-    return sorted(
-        file.name.removesuffix(".toml") for file in _FOLDER.iterdir() if file.name.endswith(".toml")
-    )
+def names(kind: str) -> list[str]:
+    """Of all files of this kind."""
+    found = (file.name for file in (_DATA / kind).iterdir())
+    return sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
 
 
-def check(name: str) -> None:
+def check(kind: str, name: str) -> None:
     """UsageError, with the names that exist, unless there is a file of this name."""
-    if name not in names():
+    known = names(kind)
+    if name not in known:
         raise UsageError(
-            f"There are no claims called {name!r}.", stage="claims", hint=f"There are: {', '.join(names())}."
+            f"There are no {kind} called {name!r}.", stage=kind, hint=f"There are: {', '.join(known)}."
         )
 
 
-def read(name: str) -> str:
+def read(kind: str, name: str) -> str:
     """The file's TOML; UsageError as in `check`."""
-    check(name)
-    return (_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
+    check(kind, name)
+    return (_DATA / kind / f"{name}.toml").read_text(encoding="utf-8")

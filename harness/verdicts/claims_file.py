@@ -152,7 +152,7 @@ class Claims(Frozen):
 
 def load(name: str) -> Claims:
     """The packaged claims file of this name; UsageError when there is none or a key in it is wrong."""
-    return parse(packaged.read(name), origin=f"{name}.toml")
+    return parse(packaged.read("claims", name), origin=f"{name}.toml")
 
 
 def parse(text: str, *, origin: str) -> Claims:

@@ -27,7 +27,7 @@ from pydantic import (
 
 import strategies
 from harness.errors import shortened
-from harness.wire import addresses, arrivals, bounds, io_option, sending
+from harness.wire import addresses, arrivals, bounds, sending
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 ARTICLE_SENTENCE = "How big is London"
@@ -155,11 +155,45 @@ def _without_password(dsn: str) -> str:
 Dsn = Annotated[str, AfterValidator(_without_password)]
 
 
+TIMED_IO = ("sleep", "socket")  # can be told how long to take
+_IO_TOOK = re.compile(r"(\d+(?:\.\d+)?)(ms)?", re.ASCII)
+_IO_EXAMPLES = "sleep:5ms, socket:5ms, pgvector, http://127.0.0.1:9000/search"
+
+
+def parse_io(text: str) -> dict[str, Any]:
+    """What a request awaits, in a word, as workload options: `io`, and `io_ms` where it says how long."""
+    name, colon, rest = text.partition(":")
+    if name in ("http", "https"):
+        return {"io": rest if rest.startswith(("http:", "https:")) else text}
+    if not colon:
+        return {"io": text}
+    took = _IO_TOOK.fullmatch(rest)
+    if name not in TIMED_IO or took is None:
+        raise ValueError(f"{shortened(text)!r} is not understood; there are {_IO_EXAMPLES}")
+    return {"io": name, "io_ms": float(took[1])}
+
+
+def with_io_spelt_out(options: dict[str, Any]) -> dict[str, Any]:
+    """Workload options whose `io` is a kind or an address alone; ValueError where two keys say how long."""
+    said = options.get("io")
+    if not isinstance(said, str):
+        return options
+    parsed = parse_io(said)
+    if "io_ms" in parsed and "io_ms" in options:
+        raise ValueError(f"io {said!r} and io_ms both say how long the I/O takes: give one")
+    return options | parsed
+
+
+def io_kind(io: str) -> str:
+    """The kind of an I/O that is spelt out."""
+    return "http" if io.startswith(("http:", "https:")) else io
+
+
 class WorkloadOptions(Frozen):
     """A workload by name with its options. Travels to spawned workers as data, never as an object."""
 
     name: WorkloadName = "embed"  # or the user's own: package.module:attribute, path/to/file.py
-    io: str = "sleep"  # awaited after the model: a kind of I/O or an address; see `io_option`
+    io: str = "sleep"  # awaited after the model: a kind of I/O or an address; see `parse_io`
     io_ms: Milliseconds = 5.0  # sleep, socket: how long it takes; see `_awaits_nothing_unasked`
     io_dsn: Dsn | None = None  # pgvector: a database that exists; None: one of our own
     io_rows: Annotated[int, Field(ge=10, le=1_000_000)] = 10_000  # pgvector: texts in the table
@@ -187,7 +221,7 @@ class WorkloadOptions(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _spells_out_its_io(cls, data: Any) -> Any:
-        return io_option.spelt_out(data) if isinstance(data, dict) else data
+        return with_io_spelt_out(data) if isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _awaits_nothing_unasked(self) -> Self:

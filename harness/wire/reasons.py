@@ -43,8 +43,13 @@ def of_exception(error: BaseException) -> str:
 
 def of_answer(status: int, body: bytes) -> str:
     """The status; where our own app names what it awaits after the model, the reason as well."""
-    why = _detail(body) if DOWNSTREAM.encode() in body[:LOOKED_AT] else ""
+    why = of_io(body)
     return _line(f"HTTP {status}: {why}" if why else f"HTTP {status}")
+
+
+def of_io(body: bytes) -> str:
+    """Why what our own app awaits after the model gave no answer; "" for an answer that does not say it."""
+    return _detail(body) if DOWNSTREAM.encode() in body[:LOOKED_AT] else ""
 
 
 def excerpt(body: bytes, secrets: Iterable[str] = ()) -> str:

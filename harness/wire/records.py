@@ -38,7 +38,7 @@ class Timings:
     """One request as the server saw it; travels in the answer's `Server-Timing` header.
 
     The stretches are contiguous: entered → queue → model → resume → io. With `entered_ms` every stamp on
-    the server can be rebuilt from them. A server of somebody else may send only some, hence None.
+    the server can be rebuilt from them. External servers may omit some, hence None.
     """
 
     entered_ms: float | None = None  # the route's entry, on the host's monotonic clock

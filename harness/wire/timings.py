@@ -1,4 +1,6 @@
-"""Timings ⇄ the `Server-Timing` response header (W3C), which any server in any language can send.
+"""The `Server-Timing` response header (W3C) → Timings. Any server in any language can send it.
+
+`harness.server.server_timing` writes it, for our own app and for those of users:
 
     queue;dur=0.4, model;dur=8.3;desc="cpu=8.1 batch=1 pid=47", resume;dur=0.2,
     io;dur=5.1;desc="server=4.2", handler;dur=14.1
@@ -50,25 +52,6 @@ _DESCRIBED: dict[str, tuple[dict[str, str], dict[str, str]]] = {
 }
 
 
-def encode(timings: Timings) -> str:
-    """The header's value; parts that are None are left out."""
-    described = {
-        "model": {
-            "cpu": timings.model_cpu_ms,
-            "batch": timings.batch_size,
-            "pid": timings.worker_pid,
-        },
-        "io": {"server": timings.io_server_ms},
-        "handler": {"entered": timings.entered_ms},
-    }
-    entries = []
-    for name in _STRETCHES:
-        duration = getattr(timings, f"{name}_ms")
-        if duration is not None:
-            entries.append(f"{name};dur={duration:.3f}{_describe(described.get(name, {}))}")
-    return ", ".join(entries)
-
-
 def decode(value: str) -> Timings:
     """What a header says; unknown, malformed and impossible parts are left out."""
     said: dict[str, Any] = {}
@@ -88,15 +71,6 @@ def longest_ms(value: str) -> float | None:
         if "dur" in parameters:
             _add(said, name, parameters["dur"])
     return max((duration for duration in said.values() if duration == duration), default=None)
-
-
-def _describe(notes: dict[str, float | int | None]) -> str:
-    words = [f"{key}={_plain(value)}" for key, value in notes.items() if value is not None]
-    return f';desc="{" ".join(words)}"' if words else ""
-
-
-def _plain(value: float | int) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _entries(value: str) -> Iterator[tuple[str, dict[str, str]]]:

@@ -1,7 +1,7 @@
-"""What carries httpx's requests: over aiohttp, or by httpx itself. Both send a target as it was given.
+"""HTTP transports of httpx: over aiohttp, or httpx's own. Both send a target as it was given.
 
 A request names its target in `extensions["target"]`, as httpx documents; its address is the origin alone.
-Neither uses a connection again after a bad answer: `unrepeated` says why.
+Neither uses a connection again after a bad answer: `aiohttp_session` says why.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from httpcore._async.http11 import AsyncHTTP11Connection
 from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
 from yarl import URL
 
-from harness.wire import answers, no_retry
-from harness.wire.no_retry import Keeps
+from harness.wire import aiohttp_session, answers
+from harness.wire.aiohttp_session import Keeps
 
 
 class OverAiohttp(httpx.AsyncBaseTransport):
@@ -30,8 +30,8 @@ class OverAiohttp(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send it and return the head of the answer; its body is read from the stream."""
         if self._session is None:  # not earlier: it wants a running loop
-            self._connector = no_retry.Connector(limit=self._connections)
-            self._session = no_retry.session(self._connector, self._keeps)
+            self._connector = aiohttp_session.Connector(limit=self._connections)
+            self._session = aiohttp_session.session(self._connector, self._keeps)
         with map_aiohttp_exceptions():
             response = await self._session.request(
                 request.method,

@@ -1,6 +1,7 @@
-"""WHAT a request does: a blocking model, then awaited I/O. A workload is one file and its name below.
+"""What a request does: a blocking model, then awaited I/O. Imports `system` and `wire`.
 
-Or it is the user's own code, named `package.module:attribute` or `path/to/file.py`: `_own` makes it one.
+A workload is one file and its name below. Or it is the user's own code, named `package.module:attribute` or
+`path/to/file.py`: `own` makes it one.
 
 A workload travels to workers and to the load generator as `WorkloadOptions` (its name and options), so
 importing this package, or a workload's module, must not import the model's library: `load` does that.

@@ -21,7 +21,7 @@ from harness.analysis import summaries
 from harness.analysis.percentiles import percentile
 from harness.wire.arrivals import closed, parse
 from harness.wire.records import OK, Identity, Outcome, Sample, Trial, judge, to_rows
-from tests.client.test_load import Answer, Arrival, KnownServer, after, answering, reply
+from tests.known_server import Answer, Arrival, KnownServer, after, answering, reply
 
 pytestmark = pytest.mark.timed
 

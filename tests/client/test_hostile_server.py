@@ -31,7 +31,8 @@ from hostile_server import (
 )
 
 from harness import workloads
-from harness.client.load import open_client, run_trial
+from harness.client.engine import run_trial
+from harness.client.http_client import open_client, transport_of
 from harness.results import store
 from harness.run.load_generator import Loader
 from harness.run.server_process import Server
@@ -229,7 +230,7 @@ def test_an_answer_is_gone_when_it_is_read(hostile: HostileServer, transport: st
     """No garbage is collected within a trial: what refers to itself would stay, headers and all."""
 
     async def ask() -> weakref.ref[httpx.Response]:
-        async with open_client(asked(hostile.url, "good", transport)) as client:
+        async with open_client(transport_of(asked(hostile.url, "good", transport))) as client:
             answer = await client.send(client.build_request("GET", f"{hostile.url}/good"), stream=True)
             await answers.read(answer, 0)
             return weakref.ref(answer)

@@ -14,7 +14,7 @@ import pytest
 import running
 from running import Fire
 
-from harness.client.load import Window
+from harness.client.window import Window
 from harness.wire.arrivals import parse
 from harness.wire.options import LoadOptions
 from harness.wire.records import COOLDOWN, MEASURE, PING, WARMUP, Shot

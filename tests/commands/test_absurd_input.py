@@ -125,7 +125,7 @@ def test_every_built_in_plan_has_claims_that_exist() -> None:
     for name in plan_files.names():
         plan = tomllib.loads((files("harness") / "data" / "plans" / f"{name}.toml").read_text())
         if "claims" in plan:
-            packaged.check(plan["claims"])
+            packaged.check("claims", plan["claims"])
 
 
 # -- numbers ---------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def test_the_error_of_a_child_keeps_its_traceback_as_a_note() -> None:
 @pytest.mark.integration
 def test_the_load_generator_reports_an_uncaught_error_and_takes_the_next_trial() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "harness.client.load"],
+        [sys.executable, "-m", "harness.client"],
         input="no options at all\n" * 2,
         capture_output=True,
         text=True,
@@ -108,7 +108,7 @@ def test_the_load_generator_reports_an_uncaught_error_and_takes_the_next_trial()
 @pytest.mark.integration
 def test_a_server_reports_an_uncaught_error_of_its_start() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "harness.server.serve", "1"],
+        [sys.executable, "-m", "harness.server", "1"],
         input="no options at all",
         capture_output=True,
         text=True,

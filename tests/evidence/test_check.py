@@ -183,7 +183,7 @@ def test_an_interrupted_check_prints_what_it_has_measured(execbench: Any) -> Non
     while "check 2/2" not in said:
         said = process.stderr.readline()
         assert said, "it ended too early"
-    wait_for(lambda: execbench.processes("harness.client.load"))
+    wait_for(lambda: execbench.processes("harness.client"))
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=30)
     assert process.returncode == 130

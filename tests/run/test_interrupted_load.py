@@ -112,7 +112,7 @@ def test_load_whose_generator_dies_says_that_the_rows_are_lost_and_keeps_the_rec
     with answering() as url:
         process = execbench.start("load", url, *ENDLESS_LOAD)
         wait_for(lambda: (loaded(execbench) / "run.json").exists())
-        (generator,) = execbench.processes("harness.client.load")
+        (generator,) = execbench.processes("harness.client")
         generator.kill()
         code, said = ending(process)
     assert code == 1
@@ -150,7 +150,7 @@ def test_serve_killed_takes_all_its_processes_along_and_its_folder_where_it_can(
 
 def test_serve_says_so_when_its_server_dies(execbench: Execbench) -> None:
     process = serve(execbench)
-    (child,) = execbench.processes("harness.server.serve")
+    (child,) = execbench.processes("harness.server")
     child.kill()
     code, said = ending(process)
     assert code == 1

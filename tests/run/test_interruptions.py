@@ -40,7 +40,7 @@ def trials(execbench: Execbench, run: str = "run") -> list[dict[str, str]]:
 def server_of(execbench: Execbench, arm: str) -> psutil.Process:
     """The server of that arm: it is the one that writes the arm's log."""
     log = str(execbench.folder / "run" / "logs" / f"{arm}.log")
-    servers = execbench.processes("harness.server.serve")
+    servers = execbench.processes("harness.server")
     (found,) = [child for child in servers if log in [file.path for file in child.open_files()]]
     return found
 
@@ -213,7 +213,7 @@ def test_trials_without_a_good_answer_fail_though_the_server_lives(execbench: Ex
 def test_a_load_generator_that_is_killed_ends_the_run_with_a_clear_message(execbench: Execbench) -> None:
     process = execbench.start("run", "--no-self-check", *QUICK, "--strategy", "thread", *ENDLESS)
     wait_for(lambda: len(trials(execbench)) >= 2)
-    (generator,) = execbench.processes("harness.client.load")
+    (generator,) = execbench.processes("harness.client")
     generator.kill()
     code, said = ending(process)
     execbench.assert_nothing_is_left()
@@ -232,7 +232,7 @@ def test_a_load_generator_killed_in_the_middle_of_its_answer_is_no_different(exe
     wait_for(lambda: trials(execbench))
     time.sleep(0.1)
     process.send_signal(signal.SIGSTOP)
-    (generator,) = execbench.processes("harness.client.load")
+    (generator,) = execbench.processes("harness.client")
     wait_for(lambda: is_idle(generator))
     generator.kill()
     process.send_signal(signal.SIGCONT)
@@ -252,7 +252,7 @@ def test_a_folder_of_a_run_killed_before_its_first_trial_is_reported_as_empty(
     execbench: Execbench,
 ) -> None:
     process = execbench.start("run", "--no-self-check", *STUCK, "--strategy", "inline", *ENDLESS)
-    wait_for(lambda: execbench.processes("harness.server.serve"))
+    wait_for(lambda: execbench.processes("harness.server"))
     process.kill()
     execbench.assert_nothing_is_left()
     done = execbench("report", "run")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness.server import server_timing
-from harness.server.server_timing import Done, ServerTiming, stage, timed
+from harness.server.server_timing import Done, Record, ServerTiming, stage, timed
 
 
 class Clock:
@@ -236,3 +236,32 @@ def test_a_timed_function_made_in_a_request_travels_to_a_process_without_it() ->
 
     asyncio.run(figures(work))
     assert pickle.loads(sent[0])().value == 1
+
+
+# -- a part of a route ---------------------------------------------------------------------------------
+
+
+def test_a_record_of_ones_own_times_what_is_within_it(clock: Clock) -> None:
+    io = stage("io")
+    clock.passes(100)
+    with Record() as record:
+        with io:
+            clock.passes(5)
+            io.note_server_ms(3)
+            io.note_server_ms(None)
+        with io:
+            clock.passes(2)
+            io.note_server_ms(1.5)
+        clock.passes(1)
+        header = record.header()
+    with io:  # outside it does nothing
+        io.note_server_ms(9)
+    assert header == 'io;dur=7.000;desc="server=4.500", handler;dur=8.000;desc="entered=100.000"'
+    assert record.header() == header
+
+
+def test_a_call_says_itself_how_many_shared_it(clock: Clock) -> None:
+    with Record() as record, stage("model") as model:
+        done = timed(clock.passes)(10)
+        assert model.take(done._replace(value="mine", batch=8)) == "mine"
+    assert "batch=8" in record.header()

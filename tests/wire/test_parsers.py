@@ -16,10 +16,11 @@ from harness.commands import flag_groups
 from harness.errors import UsageError
 from harness.plans import from_flags, grid
 from harness.system import toml
-from harness.wire import addresses, arrivals, io_option, sending, timings
-from harness.wire.options import WorkloadOptions, checked_options
+from harness.wire import addresses, arrivals, sending, timings
+from harness.wire.options import WorkloadOptions, checked_options, parse_io
 from harness.wire.records import Timings
 from tests.properties import examples
+from tests.server_timing_headers import written
 
 PARSERS: dict[str, Callable[[str], Any]] = {
     "arrivals": arrivals.parse,
@@ -37,7 +38,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "method": sending.checked_method,
     "share": lambda text: flag_groups.share(text, "--precision"),
     "delay": lambda text: flag_groups.inject([text]),
-    "io": io_option.parse,
+    "io": parse_io,
     "workload with io": lambda text: WorkloadOptions.model_validate({"io": text}),
     "payloads": lambda text: WorkloadOptions.model_validate({"payloads": text}),
     "server timing": timings.decode,
@@ -159,24 +160,25 @@ def test_a_text_stands_in_a_json_body_as_it_is(text: str) -> None:
     assert json.loads(sending.filler('{"query": {text}}')(text)) == {"query": text}
 
 
-DURATIONS = st.floats(0, 1e6).map(lambda number: round(number, 3)) | st.none()
+DURATIONS = st.floats(0, 1e6).map(lambda number: round(number, 3))
 
 
 @examples(500, 20_000)
-@given(queue_ms=DURATIONS, model_ms=DURATIONS, io_ms=DURATIONS, batch_size=st.integers(1, 1_000) | st.none())
+@given(
+    stretches=st.tuples(*[DURATIONS] * 7), server_ms=DURATIONS | st.none(), batch_size=st.integers(1, 1_000)
+)
 def test_timings_are_read_as_they_are_sent(
-    queue_ms: float | None, model_ms: float | None, io_ms: float | None, batch_size: int | None
+    stretches: tuple[float, ...], server_ms: float | None, batch_size: int
 ) -> None:
-    sent = Timings(queue_ms=queue_ms, model_ms=model_ms, io_ms=io_ms)
-    if model_ms is not None:  # whose description holds the size of its batch
-        sent = Timings(queue_ms=queue_ms, model_ms=model_ms, io_ms=io_ms, batch_size=batch_size)
-    assert timings.decode(timings.encode(sent)) == sent
+    entered, queue, model, cpu, resume, io, handler = stretches
+    sent = Timings(entered, queue, model, cpu, resume, io, server_ms, handler, batch_size, worker_pid=7)
+    assert timings.decode(written(sent)) == sent
 
 
 @examples(500, 20_000)
 @given(took_ms=st.integers(0, 10**8), kind=st.sampled_from(["sleep", "socket"]))
 def test_an_io_is_read_as_it_is_written(took_ms: int, kind: str) -> None:
-    assert io_option.parse(f"{kind}:{took_ms}ms") == {"io": kind, "io_ms": float(took_ms)}
+    assert parse_io(f"{kind}:{took_ms}ms") == {"io": kind, "io_ms": float(took_ms)}
 
 
 # -- long ones ------------------------------------------------------------------------------------------

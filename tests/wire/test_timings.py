@@ -2,12 +2,14 @@
 
 import dataclasses
 import random
+import re
 import time
 
 import pytest
 
 from harness.wire.records import Timings
-from harness.wire.timings import LONGEST, LONGEST_MS, MOST, decode, encode, longest_ms
+from harness.wire.timings import LONGEST, LONGEST_MS, MOST, decode, longest_ms
+from tests.server_timing_headers import written
 
 NOTHING = Timings()
 DURATIONS = (
@@ -31,7 +33,7 @@ def test_every_part_comes_back_to_the_microsecond() -> None:
     draw = random.Random(1)
     for _ in range(500):
         sent = drawn(draw)
-        got = decode(encode(sent))
+        got = decode(written(sent))
         for name in DURATIONS:
             assert getattr(got, name) == pytest.approx(getattr(sent, name), abs=0.00051), name
         assert (got.batch_size, got.worker_pid) == (sent.batch_size, sent.worker_pid)
@@ -40,7 +42,8 @@ def test_every_part_comes_back_to_the_microsecond() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.0004, 1.0, LONGEST_MS])
 def test_a_duration_from_zero_to_an_hour_survives(value: float) -> None:
     """A clock read twice within a microsecond gives zero."""
-    assert decode(encode(Timings(queue_ms=value))).queue_ms == pytest.approx(value, abs=0.00051)
+    sent = dataclasses.replace(drawn(random.Random(4)), queue_ms=value)
+    assert decode(written(sent)).queue_ms == pytest.approx(value, abs=0.00051)
 
 
 @pytest.mark.parametrize("text", ["-0.25", "-5", "3600000.1", "1e12", "1e308", "9" * 400, "-1e308"])
@@ -99,23 +102,25 @@ def test_a_header_beyond_its_bound_is_not_read() -> None:
     assert longest_ms(padding + "model;dur=8") is None
 
 
-@pytest.mark.parametrize(
-    "missing", ["queue_ms", "model_cpu_ms", "batch_size", "io_ms", "io_server_ms", "entered_ms"]
-)
-def test_a_part_that_is_none_is_left_out_and_comes_back_as_none(missing: str) -> None:
-    sent = dataclasses.replace(drawn(random.Random(2)), **{missing: None})
-    header = encode(sent)
-    assert "None" not in header
+PARTS = {
+    "queue_ms": r"queue;[^,]*, ",
+    "model_cpu_ms": r"cpu=\S* ",
+    "batch_size": r"batch=\S* ",
+    "io_ms": r"io;[^,]*, ",
+    "io_server_ms": r';desc="server=[^"]*"',
+    "entered_ms": r';desc="entered=[^"]*"',
+}
+
+
+@pytest.mark.parametrize("missing", PARTS)
+def test_a_part_that_is_left_out_is_none(missing: str) -> None:
+    header, found = re.subn(PARTS[missing], "", written(drawn(random.Random(2))))
+    assert found == 1
     got = decode(header)
     assert getattr(got, missing) is None
     described = {"io_ms": "io_server_ms"}.get(missing)  # has no place without it
     present = [name for name in DURATIONS if name not in (missing, described)]
     assert all(getattr(got, name) is not None for name in present)
-
-
-def test_of_nothing_nothing_is_sent() -> None:
-    assert encode(NOTHING) == ""
-    assert decode("") == NOTHING
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from harness.client.load import open_client, run_trial
+from harness.client.engine import run_trial
+from harness.client.http_client import open_client, transport_of
 from harness.errors import HarnessError
 from harness.run import no_answer
 from harness.system import own_limits
@@ -24,7 +25,7 @@ from harness.wire import records
 from harness.wire.arrivals import closed
 from harness.wire.options import LoadOptions, Texts, WorkloadOptions
 from harness.wire.records import Outcome, Shot, Timings
-from tests.client.test_load import Arrival, KnownServer, after, answering, both_transports, closed_port, reply
+from tests.known_server import Arrival, KnownServer, after, answering, both_transports, closed_port, reply
 from tests.wire.test_addresses import AS_GIVEN
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
@@ -111,7 +112,7 @@ def test_a_connection_that_has_ended_meanwhile_is_not_used_again(transport: str)
     async def ask(server: KnownServer) -> list[int]:
         statuses = []
         load = LoadOptions(url=server.url, arrivals=closed(1), requests=1, transport=transport)
-        async with open_client(load) as client:
+        async with open_client(transport_of(load)) as client:
             for _ in range(5):
                 statuses.append((await client.get(server.url)).status_code)
                 time.sleep(0.01)  # noqa: ASYNC251 - nothing may run meanwhile
@@ -234,7 +235,7 @@ FEW_FILES = """
 import asyncio, json, resource, sys
 from harness.wire.arrivals import closed
 from harness.errors import HarnessError
-from harness.client.load import run_trial
+from harness.client.engine import run_trial
 from harness.wire.options import LoadOptions
 
 def errors(transport):

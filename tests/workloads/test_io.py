@@ -547,9 +547,7 @@ def test_a_run_that_is_killed_takes_its_socket_child_along(execbench: Execbench)
     words = ("--workload", "synthetic", "--strategy", "thread", "--io", "socket:5ms", "--no-self-check")
     process = execbench.start("run", *words, "--out", "out")
     wait_for(
-        lambda: (
-            (execbench.folder / "out" / "trials.csv").exists() and execbench.processes("harness.server.serve")
-        )
+        lambda: (execbench.folder / "out" / "trials.csv").exists() and execbench.processes("harness.server")
     )
     assert execbench.processes("harness.workloads.io.socket")
     process.kill()

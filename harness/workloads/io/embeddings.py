@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import workloads
 from harness.errors import HarnessError, to_parent
-from harness.system import pipes
+from harness.system import streams
 from harness.wire.options import WorkloadOptions
 from harness.workloads import cache
 from harness.workloads.io import table_texts
@@ -29,7 +29,7 @@ BATCH = 64
 
 def main() -> None:
     """Write the vectors, one row a text, to the file that is named; code 1 when they cannot be made."""
-    answers = pipes.kept_for_answers()
+    answers = streams.kept_for_answers()
     asked = json.load(sys.stdin)
     options = WorkloadOptions.model_validate(asked["workload"])
     try:

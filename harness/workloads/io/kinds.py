@@ -14,8 +14,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
 from harness.errors import UsageError, one_line
-from harness.wire import io_option
-from harness.wire.options import WorkloadOptions
+from harness.wire.options import TIMED_IO, WorkloadOptions, io_kind, parse_io
 from harness.wire.records import DOWNSTREAM
 from harness.workloads import IO_OPTIONS, Workload
 
@@ -61,7 +60,7 @@ class Kind(Protocol):
 
 def kind(options: WorkloadOptions) -> Kind:
     """The module of the I/O that `options` name; UsageError when there is none."""
-    name = io_option.kind(options.io)
+    name = io_kind(options.io)
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=1)
         hint = (
@@ -83,14 +82,14 @@ def summaries() -> Iterator[tuple[str, str]]:
 def parse(text: str) -> dict[str, Any]:
     """`--io` as workload options: sleep:5ms, socket:5ms, sleep, pgvector, http:URL."""
     try:
-        return io_option.parse(text)
+        return parse_io(text)
     except ValueError as error:
         raise UsageError(f"--io {error}.", stage="plan") from error
 
 
 def takes_ms(io: str) -> bool:
     """Whether this I/O can be told how long to take."""
-    return io_option.kind(io) in io_option.TIMED
+    return io_kind(io) in TIMED_IO
 
 
 def check(options: WorkloadOptions) -> None:

@@ -1,6 +1,6 @@
-"""`python -m harness.server.serve FD`: the app of one arm in its own process. Options come as JSON on stdin.
+"""`python -m harness.server FD`: the app of one arm in its own process. Options come as JSON on stdin.
 
-Kept light at import: spawned workers import this module again as their `__main__`.
+Spawned workers do not import a package's `__main__` again, so they need not load what a server needs.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ import os
 import socket
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    import uvicorn
-    from fastapi import FastAPI
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
 
-    from harness.wire.options import ServerOptions
+from harness import workloads
+from harness.errors import ERROR_MARK, to_parent
+from harness.server.app import create_app
+from harness.system import import_path
+from harness.wire.options import EVENT_LOOP, HTTP_PARSER, ServerOptions
 
 UNSTARTED = 3  # exit code, as uvicorn has it
 KEEP_ALIVE_S = 300  # longer than any pause between two windows of a resident arm
-
-
 OPTIONS_VARIABLE = "EXECBENCH_SERVER_OPTIONS"  # for the processes that uvicorn starts by itself
 # uvicorn kills a process that is silent for longer; one whose model holds the lock is silent (uvicorn #2506)
 HEALTHY_WITHIN_S = 20
@@ -29,17 +32,13 @@ HEALTHY_WITHIN_S = 20
 
 def main() -> None:
     """Serve on the listening socket FD until TERM; exit code 3 when the strategy could not be opened."""
-    from pathlib import Path
-
-    from harness.system import import_path
-    from harness.wire.options import ServerOptions
-
     try:
         listening = socket.socket(fileno=int(sys.argv[1]))
         options = ServerOptions.model_validate_json(sys.stdin.read())
         if "executor" in (options.strategy, options.options.get("over")):  # the user's own
             import_path.append(Path.cwd())
-        _set_environment(options)
+        # thread budgets are read when the model's library is imported, here and in the workers
+        os.environ.update(workloads.create(options.workload).environment())
         if options.server_processes > 1:
             _serve_in_many(listening, options)
         else:
@@ -49,45 +48,24 @@ def main() -> None:
         sys.exit(UNSTARTED)
 
 
-def _set_environment(options: ServerOptions) -> None:
-    """Thread budgets must stand before the model's library is imported, here and in the workers."""
-    from harness import workloads
-
-    os.environ.update(workloads.create(options.workload).environment())
-
-
 def _serve(listening: socket.socket, options: ServerOptions) -> None:
-    import uvicorn
-
-    from harness.server.app import create_app
-
     uvicorn.Server(_config(create_app(options, _report))).run(sockets=[listening])
 
 
 def _serve_in_many(listening: socket.socket, options: ServerOptions) -> None:
     """As `uvicorn --workers N` does: N processes of the whole service accept from one socket."""
-    from uvicorn.supervisors import Multiprocess
-
     os.environ[OPTIONS_VARIABLE] = options.model_dump_json()
-    config = _config(
-        "harness.server.serve:app_of_environment", factory=True, workers=options.server_processes
-    )
+    app = "harness.server.__main__:app_of_environment"
+    config = _config(app, factory=True, workers=options.server_processes)
     Multiprocess(config, [listening]).run()
 
 
 def app_of_environment() -> FastAPI:
     """The app, where uvicorn has started the process."""
-    from harness.server.app import create_app
-    from harness.wire.options import ServerOptions
-
     return create_app(ServerOptions.model_validate_json(os.environ[OPTIONS_VARIABLE]), _report)
 
 
 def _config(app: FastAPI | str, **more: Any) -> uvicorn.Config:
-    import uvicorn
-
-    from harness.wire.options import EVENT_LOOP, HTTP_PARSER
-
     return uvicorn.Config(
         app,
         loop=EVENT_LOOP,
@@ -104,8 +82,6 @@ def _config(app: FastAPI | str, **more: Any) -> uvicorn.Config:
 
 
 def _report(error: Exception) -> None:
-    from harness.errors import ERROR_MARK, to_parent
-
     reported = to_parent(error, failed="The server cannot start", stage="server")
     # on a line of its own: what was printed before may have ended without a newline. Not through sys.stderr,
     # which the user's code may have replaced.

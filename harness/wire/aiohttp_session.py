@@ -1,4 +1,7 @@
-"""For aiohttp's sessions, of the load and of `--io http`: a request goes out once, on a live connection."""
+"""aiohttp's sessions, of the load and of `--io http`: a request goes out once, on a live connection.
+
+What a server sends never fills the memory.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,29 @@ import functools
 import select
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 
-from harness.wire import bounded
+from harness.wire.answers import HEAD_TOO_LONG, MOST_HEAD, MOST_HEADERS, TooLong
 
-if TYPE_CHECKING:
-    from aiohttp.client_proto import ResponseHandler
-    from aiohttp.connector import Connection
+_NEVER = 2**30  # bounds of aiohttp's that ours come before
+_BUFFER = 2**16  # bytes of a body that wait for us; the usual 256 KiB times 500 connections are too many
+_LIMITS: dict[str, Any] = {  # for a session
+    "read_bufsize": _BUFFER,
+    "max_line_size": _NEVER,
+    "max_field_size": _NEVER,
+    "max_headers": MOST_HEADERS,
+}
 
 
 class ConnectionDropped(aiohttp.ClientError):
     """The server closed the connection instead of answering."""
 
 
-async def no_retry(
+async def _no_retry(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
     """Keep aiohttp from silently sending an idempotent request again on a dropped connection.
@@ -45,8 +55,8 @@ def session(connector: Connector, keeps: Keeps) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        middlewares=(no_retry,),
-        **bounded.LIMITS,
+        middlewares=(_no_retry,),
+        **_LIMITS,
         response_class=type("_Response", (_Response,), {"keeps": staticmethod(keeps)}),
     )
 
@@ -60,7 +70,7 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        handler: type[ResponseHandler] = bounded.Connection
+        handler: type[ResponseHandler] = _BoundedProtocol
         self._factory = functools.partial(handler, loop=asyncio.get_running_loop())
         self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
 
@@ -107,3 +117,54 @@ class _Response(aiohttp.ClientResponse):
             if self.connection is None:  # it is, and the connection in the pool
                 protocol.close()
         return answer
+
+
+class _BoundedProtocol(ResponseHandler):
+    """Counts the bytes that bring neither a head to its end nor a body further.
+
+    aiohttp bounds each header and their number, which is no bound of all of them together.
+    """
+
+    _awaits_head = False
+    _idle_bytes = 0
+
+    def set_response_params(self, **params: Any) -> None:
+        """A request begins."""
+        self._awaits_head = True
+        self._idle_bytes = 0
+        super().set_response_params(**params)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """A head has ended. One of 1xx is followed by another; nobody waits for it, so it is not kept."""
+        if data[0].code >= 200 or data[0].code == 101:
+            self._awaits_head = False
+            self._idle_bytes = -1
+            super().feed_data(data, size)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come. Those that nobody asked for would pass for the next request's answer."""
+        if data and self._is_idle():
+            self.close()
+            return
+        before = self._body_bytes()
+        super().data_received(data)
+        if self._idle_bytes < 0 or self._body_bytes() > before:
+            self._idle_bytes = 0
+        else:
+            self._count(len(data))
+
+    def _is_idle(self) -> bool:
+        return not self._awaits_head and (self._payload is None or self._payload.is_eof())
+
+    def _count(self, size: int) -> None:
+        self._idle_bytes += size
+        if self._idle_bytes > MOST_HEAD and self.transport is not None:
+            self._parser = None  # or it would say that the answer is incomplete
+            self.transport.close()
+            error = TooLong(HEAD_TOO_LONG)
+            self.set_exception(error)
+            if self._payload is not None:
+                self._payload.set_exception(error)
+
+    def _body_bytes(self) -> int:
+        return 0 if self._payload is None else self._payload.total_bytes

@@ -1,0 +1,95 @@
+"""Which phase each request of a trial belongs to, and when the trial's load may end."""
+
+from __future__ import annotations
+
+from harness.wire.options import LoadOptions
+from harness.wire.records import COOLDOWN, MEASURE, WARMUP
+
+
+class Window:
+    """Says which phase the next request belongs to, and when the load may end.
+
+    Warm-up lasts for `warmup_requests` and `settle_s`, whichever ends later. Then requests are measured until
+    `requests` of them are under way and `duration_s` is over. Until the last measured one is answered the
+    load goes on (cooldown), so that it meets the same load as the first. In open loop a request belongs to
+    where it was *due*, however late it is sent; in closed loop to where it is sent.
+    """
+
+    def __init__(self, options: LoadOptions) -> None:
+        self._options = options
+        self._warmups = 0
+        self._measured = 0
+        self._answered = 0
+        self._closed = False  # no more requests are measured
+        self._full_at_ms: float | None = None  # when `requests` were under way
+        self.start_ms: float | None = None
+        self.end_ms: float | None = None
+
+    @property
+    def over(self) -> bool:
+        return self._closed and self._answered >= self._measured
+
+    @property
+    def unanswered(self) -> int:
+        """Measured requests that are under way; an overdue one counts as soon as its turn has come."""
+        return self._measured - self._answered
+
+    def next_phase(self, at_ms: float) -> str:
+        """The phase of a request due (open loop) or sent (closed loop) `at_ms` after the trial's start."""
+        if self.start_ms is None and not self._warm(at_ms):
+            self._warmups += 1
+            return WARMUP
+        if self.start_ms is None:
+            self.start_ms = self._begin(at_ms)
+        self._close_when_done(at_ms)
+        if self._closed:
+            return COOLDOWN
+        self._measured += 1
+        if self._measured == self._options.requests:
+            self._full_at_ms = at_ms
+        return MEASURE
+
+    def answered(self, phase: str, at_ms: float) -> None:
+        """Note that a request of `phase` was answered, or given up, `at_ms` after the trial's start."""
+        if phase == MEASURE:
+            self._answered += 1
+        if self.start_ms is not None and not self._options.arrivals.is_open:
+            self._close_when_done(at_ms)
+        self._end_when_over(at_ms)
+
+    def nothing_more_is_due(self, at_ms: float) -> None:
+        """The schedule has ended: what is under way is all there will be."""
+        if self.start_ms is None:
+            self.start_ms = at_ms
+        self._closed = True
+        self._end_when_over(at_ms)
+
+    def interrupted(self, at_ms: float) -> None:
+        """The load has ended early: what is under way is given up, and the window ends."""
+        self._measured = self._answered
+        self.nothing_more_is_due(at_ms)
+
+    def _warm(self, at_ms: float) -> bool:
+        return self._warmups >= self._options.warmup_requests and at_ms >= self._options.settle_s * 1e3
+
+    def _begin(self, at_ms: float) -> float:
+        """An open window begins by the clock: one that began with an arrival would hold one too many."""
+        by_clock = self._options.arrivals.is_open and not self._options.warmup_requests
+        return self._options.settle_s * 1e3 if by_clock else at_ms
+
+    def _close_when_done(self, at_ms: float) -> None:
+        enough = self._options.requests is None or self._measured >= self._options.requests
+        clock_end = self._clock_end_ms()
+        if enough and (clock_end is None or at_ms >= clock_end):
+            self._closed = True
+            if clock_end is not None and (self._full_at_ms is None or self._full_at_ms <= clock_end):
+                self.end_ms = clock_end
+
+    def _clock_end_ms(self) -> float | None:
+        if self._options.duration_s is None or self.start_ms is None:
+            return None
+        return self.start_ms + self._options.duration_s * 1e3
+
+    def _end_when_over(self, at_ms: float) -> None:
+        if self.over and self.end_ms is None:
+            self.end_ms = at_ms

@@ -1,0 +1,33 @@
+"""Headers as `harness.server.server_timing` writes them, of durations that are given."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+from harness.server import server_timing
+from harness.server.server_timing import Done, Record, stage
+from harness.wire.records import Timings
+
+
+def written(timings: Timings) -> str:
+    """The header of a request that took a model's result and then awaited its I/O; of no part may be None.
+
+    `io_server_ms` alone may: then the other side does not say it.
+    """
+    now = timings.entered_ms or 0.0
+
+    def clock() -> float:
+        return now
+
+    with mock.patch.object(server_timing, "_now_ms", clock), Record() as record:
+        with stage("model") as model:
+            started = now + (timings.queue_ms or 0.0)
+            ended = started + (timings.model_ms or 0.0)
+            now = ended + (timings.resume_ms or 0.0)
+            cpu_ms, pid, batch = timings.model_cpu_ms or 0.0, timings.worker_pid or 1, timings.batch_size or 1
+            model.take(Done("x", started, ended, cpu_ms, pid, batch))
+        with stage("io") as io:
+            now += timings.io_ms or 0.0
+            io.note_server_ms(timings.io_server_ms)
+        now = (timings.entered_ms or 0.0) + (timings.handler_ms or 0.0)
+        return record.header()
