@@ -19,7 +19,6 @@ from harness.evidence.check.lindley import Floats
 from harness.plans.plan import Plan
 from harness.report import report
 from harness.results import store
-from harness.results.store import Writer
 from harness.run import session as running
 
 EXACT = 1e-9  # relative
@@ -114,7 +113,7 @@ def _numbers(row: Row, names: Iterable[str]) -> recount.Figures:
 
 def small_run(folder: Path) -> Path:
     """A run of some 10 s with closed and open loads, two arms, and requests that time out; its folder."""
-    running.run(SMALL, Writer(folder), Unheard())
+    running.run(SMALL, store.Writer(folder), Unheard())
     return folder
 
 
