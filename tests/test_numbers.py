@@ -51,6 +51,8 @@ def test_milliseconds_of_a_chart_have_a_sign_between_thousands() -> None:
 def test_an_interval_that_is_not_known_is_left_out() -> None:
     assert numbers.times(1.594, 1.56, 1.63) == "1.59 times [1.56, 1.63]"
     assert numbers.ratio_interval(1.5, math.nan, math.nan) == "1.50"
+    assert numbers.ratio_interval(math.nan, math.nan, math.nan) == "-"
+    assert numbers.interval(1.0, 200.4, numbers.rate) == " [1.0, 200]"
     assert numbers.or_missing(math.nan, numbers.short) == "-"
 
 
@@ -62,6 +64,25 @@ def test_a_closed_loop_is_named_by_its_users(load: object, said: str) -> None:
     assert numbers.users(load) == said
 
 
+@pytest.mark.parametrize(
+    ("value", "digits", "said"),
+    [
+        (math.nan, 1, "-"),
+        (7, 1, "7"),
+        ("own", 1, "own"),
+        (1.254, 2, "1.25"),
+        (999.9, 1, "999.9"),
+        (1e3, 2, "1000"),
+    ],
+)
+def test_a_cell_shows_words_and_whole_numbers_as_they_are(value: object, digits: int, said: str) -> None:
+    assert numbers.cell(value, digits) == said
+
+
+def test_a_share_is_a_whole_percentage_or_missing() -> None:
+    assert (numbers.share(0.382), numbers.share(math.nan)) == ("38 %", "-")
+
+
 def test_one_thing_has_no_plural() -> None:
     assert (numbers.counted(1, "block"), numbers.counted(2, "block")) == ("1 block", "2 blocks")
 
@@ -69,3 +90,5 @@ def test_one_thing_has_no_plural() -> None:
 def test_json_gets_null_for_what_is_not_a_number() -> None:
     table = pd.DataFrame({"a": [1.5, math.nan, math.inf], "n": np.array([1, 2, 3])})
     assert numbers.plain_rows(table) == [{"a": 1.5, "n": 1}, {"a": None, "n": 2}, {"a": None, "n": 3}]
+    nested = {"some": [{"a": np.float64("inf")}, (1, math.nan)], 2: "two"}
+    assert numbers.plain(nested) == {"some": [{"a": None}, [1, None]], "2": "two"}

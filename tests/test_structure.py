@@ -127,6 +127,11 @@ def test_a_room_imports_only_rooms_below_it(room: str) -> None:
     assert {name: names for name, names in found.items() if names} == {}
 
 
+def test_what_users_open_a_run_with_is_used_by_no_room() -> None:
+    """It imports what is above most of them."""
+    assert not [name for name, path in in_rooms().items() if "harness.open_run" in imported(path)]
+
+
 def test_the_rooms_have_no_circle() -> None:
     graphlib.TopologicalSorter(ROOMS).prepare()
 

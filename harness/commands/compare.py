@@ -18,7 +18,7 @@ STAGE = "compare"
 
 
 class GateFailed(HarnessError):
-    """Somebody is slower by more than the gate lets pass: exit code 3."""
+    """An arm is slower by more than the gate allows: exit code 3."""
 
     exit_code = 3
 

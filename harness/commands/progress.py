@@ -11,7 +11,7 @@ from rich.text import Text
 
 from harness.plans.plan import Cell
 from harness.system.printable import one_line
-from harness.wire.records import Trial
+from harness.wire.records import OK, Trial
 
 PLAIN_EVERY_S = 10.0
 SPINNER_WIDTH = 2
@@ -58,7 +58,7 @@ class Progress:
         self._show(f"{self._where} · {state} · median {median_ms:.1f} ms")
 
     def trial_ends(self, trial: Trial) -> None:
-        if trial.state != "ok":
+        if trial.state != OK:
             self._console.print(one_line(f"trial {trial.trial} failed: {trial.error}"), soft_wrap=True)
 
     def _show(self, text: str, *, always: bool = False) -> None:

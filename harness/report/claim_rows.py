@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -29,48 +30,22 @@ COLUMNS = [
 
 def table(report: Report) -> pd.DataFrame:
     """`COLUMNS`; without rows where the plan judges no claims."""
+    claims, checks = report.claims, report.checks
+    if claims.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    claims = claims.rename(columns={"claim": "id", "text": "what", "stated": "published"})
+    checks = checks.rename(columns={"claim": "id", "combination": "arm"})
+    checks["what"] = checks["check"] + " [" + checks["bounds"] + "]"
     rows = [
-        *_verdict_rows(report.claims),
-        *_check_rows(report.checks),
-        *_printed_rows(report.published),
-        *(law_rows(report.staircase) if len(report.claims) else []),
+        *claims.assign(kind="claim").to_dict("records"),
+        *checks.assign(kind="check").to_dict("records"),
+        *(line for row in report.published.to_dict("records") for line in _printed_rows(row)),
+        *map(law_row, report.staircase.to_dict("records")),
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _verdict_rows(claims: pd.DataFrame) -> list[dict[str, object]]:
-    return [
-        {
-            "kind": "claim",
-            "id": row["claim"],
-            "what": row["text"],
-            "published": row["stated"],
-            "verdict": row["verdict"],
-            "condition": row["condition"],
-            "note": row["note"],
-        }
-        for row in claims.to_dict("records")
-    ]
-
-
-def _check_rows(checks: pd.DataFrame) -> list[dict[str, object]]:
-    return [
-        {
-            **{name: row[name] for name in COLUMNS if name in row},
-            "kind": "check",
-            "id": row["claim"],
-            "what": f"{row['check']} [{row['bounds']}]",
-            "arm": row["combination"],
-        }
-        for row in checks.to_dict("records")
-    ]
-
-
-def _printed_rows(published: pd.DataFrame) -> list[dict[str, object]]:
-    return [line for row in published.to_dict("records") for line in _printed_lines(row)]
-
-
-def _printed_lines(row: dict[object, object]) -> list[dict[str, object]]:
+def _printed_rows(row: Mapping[Any, Any]) -> list[dict[str, Any]]:
     """Model and I/O as printed and as here, then the split of Model that the article could not show."""
     base = {"kind": "table", "id": row["table"], "arm": row["arm"], "condition": f"c = {row['concurrency']}"}
     both = [
@@ -98,17 +73,14 @@ def _printed_lines(row: dict[object, object]) -> list[dict[str, object]]:
     return [*both, *split, ratio]
 
 
-def law_rows(staircase: pd.DataFrame) -> list[dict[str, object]]:
-    """Of the law of T2."""
-    return [
-        {
-            "kind": "law",
-            "id": "T2",
-            "what": "io / max(nominal, model time of the others meanwhile) - 1: median error",
-            "arm": row["arm"],
-            "measured": row["median_error"],
-            "condition": f"c = {row['concurrency']:g}, {row['rows']} requests",
-            "note": f"{row['share_within_20pct']:.1%} of the requests within 20 % of the law",
-        }
-        for row in staircase.to_dict("records")
-    ]
+def law_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Of an arm under one load: how well the law of T2 holds."""
+    return {
+        "kind": "law",
+        "id": "T2",
+        "what": "io / max(nominal, model time of the others meanwhile) - 1: median error",
+        "arm": row["arm"],
+        "measured": row["median_error"],
+        "condition": f"c = {row['concurrency']:g}, {row['rows']} requests",
+        "note": f"{row['share_within_20pct']:.1%} of the requests within 20 % of the law",
+    }

@@ -72,9 +72,22 @@ class Report:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """A row per arm and load, in the plan's order."""
+        """A row per arm and load, in the plan's order, with what its figures have to be read with."""
         summary = summaries.summarise(self.requests, self._kept)
-        return summary if summary.empty else self._with_marks(_in_order(summary, self.evidence.run))
+        if summary.empty:
+            return summary
+        order = {arm: number for number, arm in enumerate(admissible.arms_of(self.evidence.run))}
+        summary = summary.sort_values("arm", key=lambda arms: arms.map(order), kind="stable")
+        overrun = self._overrun[["arm", "load", "rate_per_s", "saturated"]]
+        table = summary.merge(overrun, on=["arm", "load"], how="left")
+        places = [(str(row.arm), str(row.load)) for row in table.itertuples()]
+        cells = summaries.Cells(self.requests)
+        lags = (summaries.measured(cells.select(one, ["phase", "ok", "dispatch_lag_ms"])) for one in places)
+        return table.assign(
+            dispatch_lag_p99_ms=[summaries.pooled_percentile(one, "dispatch_lag_ms", 99) for one in lags],
+            saturated=table["saturated"].fillna(False).astype(bool),
+            client_limited=[one in self.evidence.limited for one in places],
+        )
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
@@ -192,7 +205,7 @@ class Report:
     @cached_property
     def finding(self) -> str:
         """In one sentence: which arm to take, or else what was seen; then the claims."""
-        return finding.sentence(_contestants(self.summary, self.evidence), self.said.headline, self.claims)
+        return finding.sentence(self._contestants, self.said.headline, self.claims)
 
     @cached_property
     def machine(self) -> str:
@@ -210,7 +223,8 @@ class Report:
     def notes(self) -> tuple[str, ...]:
         """How the run came to its end, and what a column is not."""
         return (
-            *_notes(self.record, self.plan),
+            *self.plan.get("notes", ()),
+            *_stopped_early(self.record, self.plan),
             *nominal.absence(self.record),
             *machine.whose_cpu(self.record),
             *_unsplit(self.requests),
@@ -247,43 +261,30 @@ class Report:
 
     @cached_property
     def _inputs(self) -> Inputs:
+        summary, facts = self._contestants, self.evidence.facts
+        if not summary.empty:
+            summary = summary[~summary["arm"].isin(list(self._of_other_work(set(summary["arm"]))))]
         return Inputs(
-            tables=self._of_the_same_work(),
+            tables=Tables(self.requests, summary, self.comparisons, self.costs, self.limits),
             record=self.record,
-            reference=self.evidence.facts.reference,
+            reference=facts.reference,
             side=self.evidence.side,
-            rules=self.evidence.facts.rules,
+            rules=facts.rules,
             withheld=self.withheld,
             folder=self.folder,
         )
 
-    def _of_the_same_work(self) -> Tables:
-        """What was found of the arms that do the reference's work, without the twin."""
-        summary = _contestants(self.summary, self.evidence)
-        if not summary.empty:
-            summary = summary[~summary["arm"].isin(list(self._of_other_work(set(summary["arm"]))))]
-        return Tables(self.requests, summary, self.comparisons, self.costs, self.limits)
+    @cached_property
+    def _contestants(self) -> pd.DataFrame:
+        """The summary without the twin, which is the reference again, and arms whose I/O is scaled."""
+        scaled = [arm["name"] for arm in self.plan.get("arms", []) if arm.get("io_per_model")]
+        apart = [self.evidence.facts.twin, *scaled]
+        return self.summary if self.summary.empty else self.summary[~self.summary["arm"].isin(apart)]
 
     def _of_other_work(self, arms: set[str]) -> set[str]:
         """Those of the arms that do other work than the reference."""
         reference = self.evidence.facts.reference
         return set(same_work.other_work(self.record, reference, arms - {reference}))
-
-    def _with_marks(self, summary: pd.DataFrame) -> pd.DataFrame:
-        """Adds what a figure is read with: rate_per_s, dispatch_lag_p99_ms, saturated, client_limited."""
-        cells = summaries.Cells(self.requests)
-        lags = []
-        for row in summary.itertuples():
-            rows = summaries.measured(cells.select((row.arm, row.load), ["phase", "ok", "dispatch_lag_ms"]))
-            lags.append(summaries.pooled_percentile(rows, "dispatch_lag_ms", 99))
-        overrun = self._overrun[["arm", "load", "rate_per_s", "saturated"]]
-        table = summary.merge(overrun, on=["arm", "load"], how="left")
-        limited = [(str(row.arm), str(row.load)) in self.evidence.limited for row in table.itertuples()]
-        return table.assign(
-            dispatch_lag_p99_ms=lags,
-            saturated=table["saturated"].fillna(False).astype(bool),
-            client_limited=limited,
-        )
 
 
 def build(run: store.Run, reference: str | None = None) -> Report:
@@ -294,26 +295,9 @@ def build(run: store.Run, reference: str | None = None) -> Report:
     return Report(admissible.admit(run) if reference is None else admissible.against(run, reference))
 
 
-def _contestants(summary: pd.DataFrame, found: Evidence) -> pd.DataFrame:
-    """Without the twin, which is the reference again, and arms whose I/O is scaled: they do other work."""
-    if summary.empty:
-        return summary
-    planned = (found.run.record.get("plan") or {}).get("arms", [])
-    apart = [found.facts.twin, *(arm["name"] for arm in planned if arm.get("io_per_model"))]
-    return summary[~summary["arm"].isin(apart)]
-
-
-def _in_order(summary: pd.DataFrame, run: store.Run) -> pd.DataFrame:
-    """In the plan's."""
-    place = {arm: number for number, arm in enumerate(admissible.arms_of(run))}
-    return summary.sort_values("arm", key=lambda arms: arms.map(place), kind="stable", ignore_index=True)
-
-
-def _notes(record: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
-    """What its plan notes, and that the run stopped early, as --precision lets it."""
-    yield from plan.get("notes", ())
-    block = record.get("stopped_at_block")
-    if block is not None:
+def _stopped_early(record: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
+    """As --precision lets a run."""
+    if (block := record.get("stopped_at_block")) is not None:
         goal = plan.get("precision")
         within = "narrow enough" if goal is None else f"within ±{100 * goal:g} %"
         yield f"Stopped after block {block}: every interval was {within}."
@@ -321,6 +305,5 @@ def _notes(record: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
 
 def _unsplit(derived: pd.DataFrame) -> Iterator[str]:
     """That a time is not what its column says."""
-    arms = summaries.unsplit_arms(derived)
-    if arms:
+    if arms := summaries.unsplit_arms(derived):
         yield f"Of {', '.join(arms)} only Model as a whole is told: the wait for a worker is in it."

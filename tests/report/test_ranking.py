@@ -228,7 +228,7 @@ def test_the_ranking_is_written_and_told_as_json(tmp_path: Path) -> None:
 
 def test_a_run_of_a_plan_without_ranking_has_none() -> None:
     found = report.build(closed(WORLD))
-    assert found.ranking is None
+    assert found.ranking.empty
     assert export.as_json(found)["ranking"] == []
 
 

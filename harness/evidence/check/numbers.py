@@ -20,7 +20,6 @@ from harness.evidence.check.lindley import Floats
 from harness.plans.plan import Plan
 from harness.report import report
 from harness.results import store
-from harness.results.store import Writer
 from harness.run import session as running
 from harness.run.listener import Unheard
 
@@ -116,7 +115,7 @@ def _numbers(row: Row, names: Iterable[str]) -> recount.Figures:
 
 def small_run(folder: Path) -> Path:
     """A run of some 10 s with closed and open loads, two arms, and requests that time out; its folder."""
-    running.run(SMALL, Writer(folder), Unheard())
+    running.run(SMALL, store.Writer(folder), Unheard())
     return folder
 
 
