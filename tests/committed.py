@@ -54,7 +54,7 @@ def quoted(page: Path, mark: str) -> str:
 
 def made_again(plan: str, derived: Iterable[str], parent: Path) -> tuple[Path, str]:
     """A copy of the run whose tables were made again from its packed rows, and what was printed."""
-    folder = parent / "run"
+    folder = parent / run_of(plan).name
     shutil.copytree(run_of(plan), folder)
     for name in derived:
         (folder / name).unlink()

@@ -41,7 +41,10 @@ _OF_BOTH = (
 
 def is_folder(name: str) -> bool:
     """Whether PLAN is the folder of a run rather than a plan's name or file."""
-    return name not in plan_files.names() and Path(name).is_dir()
+    try:
+        return name not in plan_files.names() and store.is_folder(Path(name))
+    except HarnessError:  # nobody can tell
+        return False
 
 
 def read(folder: Path) -> Data:

@@ -75,6 +75,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_a_plan_that_is_no_text_file_is_refused_at_once(here: Here, tmp_path: Path, kind: str) -> None:
     make, said = FILES[kind]
     make(tmp_path / "p.toml")
+    said = "p.toml is not a run of execbench" if kind == "a folder" else said
     refused(here, 2, said, "run", "p.toml")
 
 
@@ -95,6 +96,8 @@ def test_a_run_whose_file_is_no_text_file_is_refused_at_once(
     (folder / name).unlink()
     make(folder / name)
     refused(here, 1, f"{said}|lacks", "report", "run")
+    if name == "run.json":
+        refused(here, 2, said, "run", "./run")
 
 
 @pytest.mark.parametrize(
@@ -215,6 +218,7 @@ def test_a_law_that_follows_an_arm_stays_within_the_bound() -> None:
     [
         (["run", "PATH"], 2),
         (["run", "PATH.toml"], 2),
+        (["capacity", "PATH"], 2),
         (["run", "--workload", "PATH.py"], 2),
         (["run", "--workload", "PATH"], 2),
         (["run", "--resume", "PATH"], 1),

@@ -25,7 +25,8 @@ LARGEST_BYTES = 12_000_000
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A copy of the run whose tables and charts `report` has made again, and what it printed."""
-    folder = Path(shutil.copytree(run_of("article"), tmp_path_factory.mktemp("article") / "run"))
+    run = run_of("article")
+    folder = Path(shutil.copytree(run, tmp_path_factory.mktemp("article") / run.name))
     shutil.rmtree(folder / "charts")
     for name in DERIVED:
         (folder / name).unlink()
