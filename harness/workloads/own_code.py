@@ -22,7 +22,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import harness
 from harness.errors import UsageError, one_line, shortened
 from harness.system import import_path, text_files
 from harness.workloads import payload_texts
@@ -32,7 +31,7 @@ MOST_BYTES = 16 * 2**20  # of a file of Python
 
 _INIT = "`execbench init` writes a file that has all of them."
 WITH_TRACEBACK = "`execbench --debug …` shows the traceback."
-_NOT_THEIRS = ("<frozen", sysconfig.get_paths()["stdlib"], str(Path(harness.__file__).parent))
+_NOT_THEIRS = ("<frozen", sysconfig.get_paths()["stdlib"], str(Path(__file__).parents[1]))
 
 
 class Code(NamedTuple):
