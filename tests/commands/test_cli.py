@@ -195,14 +195,17 @@ def copy(execbench: Execbench, run_folder: Path) -> Path:
 
 
 @pytest.mark.integration
-def test_report_rebuilds_tables_and_charts_byte_for_byte(here: Here, copy: Path, ran: Done) -> None:
+def test_report_rebuilds_tables_and_charts_byte_for_byte(
+    here: Here, execbench: Execbench, run_folder: Path, ran: Done
+) -> None:
+    copy = Path(shutil.copytree(run_folder, execbench.folder / "copies" / "run"))  # advice names it
     before = digests(copy)
     (copy / "summary.csv").unlink()
     shutil.rmtree(copy / "charts")
-    done = here("report", "copy")
+    done = here("report", "copies/run")
     assert done.returncode == 0, done.stderr
     assert digests(copy) == before
-    assert done.stdout.replace("charts: copy", "charts: run") == ran.stdout
+    assert done.stdout.replace("charts: copies/run", "charts: run") == ran.stdout
 
 
 @pytest.mark.integration
