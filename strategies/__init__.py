@@ -132,6 +132,16 @@ class Strategy(Protocol):
         """Start the workers, warm them up, and give the function that submits to them."""
 
 
+def works_everywhere() -> str | None:
+    """The `why_not` of a strategy against which nothing stands."""
+    return None
+
+
+def as_many_as_asked_for(options: Options) -> int:
+    """The usual `worker_count`; one unless told otherwise."""
+    return options.workers or 1
+
+
 class Full(Exception):
     """The item was refused because as many wait as may; worth another attempt after `retry_after_s`."""
 

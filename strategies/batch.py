@@ -23,7 +23,7 @@ from math import ceil
 from typing import NamedTuple
 
 import strategies
-from strategies import Call, Full, Item, Options, Result, Setup, Submit
+from strategies import Call, Full, Item, Options, Result, Setup, Submit, works_everywhere
 from strategies._outcome import counted
 
 SUMMARY = "as one call on all that wait, in a thread or wherever over says: dynamic micro-batches"
@@ -41,13 +41,9 @@ TAKES = frozenset({"over", "max_batch", "max_wait_ms", "max_queue"}) | {
     "timeout_s",
     "spares",
 }  # the latter where the strategy that runs the batches takes them
+why_not = works_everywhere
 
 MOST_WAITING = 1024
-
-
-def why_not() -> str | None:
-    """Nothing stands against it."""
-    return None
 
 
 def worker_count(options: Options) -> int:
