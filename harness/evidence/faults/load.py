@@ -10,10 +10,9 @@ from statistics import median
 
 from harness import workloads
 from harness.evidence.faults.client import Answer, tally
-from harness.evidence.faults.records import Found
+from harness.evidence.faults.records import Found, Tally
 from harness.evidence.faults.site import LOOKS_EVERY_S, Site, until
 from harness.wire import arrivals
-from harness.wire.options import WorkloadOptions
 
 CAPACITY_PER_S = 50.0  # of a synthetic arm, whatever its number of workers: see `catalogue`
 OVERLOAD = 3.0
@@ -35,24 +34,25 @@ async def overload(site: Site) -> Found:
     back = await nominal
     refusals = [answer for answer in answers if answer.status == 503]
     counted = tally(answers)
+    notes = [f"{counted.refused / len(answers):.0%} were 503"]
+    if refusals:
+        with_retry_after = sum(answer.retry_after is not None for answer in refusals)
+        notes.append(f"{with_retry_after / len(refusals):.0%} of them with Retry-After")
     recovered_s = None if back is None else max(0.0, back - ended)
     return Found(
-        outcome=_outcome_of_overload(site, answers, recovered_s),
+        outcome=_outcome_of_overload(site, counted, recovered_s),
         recovered_s=recovered_s,
         tally=counted,
         refused_p50_ms=median(answer.took_ms for answer in refusals) if refusals else None,
         longest_ms=max((answer.took_ms for answer in answers if answer.is_good), default=None),
         in_flight_max=crowd.in_flight_max,
-        notes=(
-            f"{counted.refused / len(answers):.0%} were 503",
-            *((f"{_share_with_retry_after(refusals):.0%} of them with Retry-After",) if refusals else ()),
-        ),
+        notes=tuple(notes),
     )
 
 
-async def kill_storm(site: Site, options: WorkloadOptions) -> Found:
+async def kill_storm(site: Site) -> Found:
     """Half of what it can do, and every few seconds the worker that has answered last is killed."""
-    texts = workloads.create(options).payloads(SEED)
+    texts = workloads.create(site.workload).payloads(SEED)
     rate = await _throughput_per_s(site, texts) / 2
     law = arrivals.parse(f"poisson({rate:.3g})")
     crowd = Crowd(site, texts, site.pace.drains_within_s)
@@ -131,16 +131,11 @@ async def _nominal_again(site: Site, limit_ms: float) -> float | None:
     return None
 
 
-def _outcome_of_overload(site: Site, answers: list[Answer], recovered_s: float | None) -> str:
+def _outcome_of_overload(site: Site, counted: Tally, recovered_s: float | None) -> str:
     if site.has_ended():
         return "server died"
     if recovered_s is None:
         return "stuck"
-    counted = tally(answers)
     if counted.failed or counted.unanswered:
         return "recovered"
     return "sheds" if counted.refused else "piles up"
-
-
-def _share_with_retry_after(refusals: list[Answer]) -> float:
-    return sum(answer.retry_after is not None for answer in refusals) / len(refusals)

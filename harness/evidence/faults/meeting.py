@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 
 from harness.errors import HarnessError
 from harness.evidence.faults import arms
-from harness.evidence.faults.catalogue import FAULTS, Fault, Meeting
-from harness.evidence.faults.client import Client
-from harness.evidence.faults.records import Found, Seen, seen, unmet
-from harness.evidence.faults.site import Pace, Site
+from harness.evidence.faults.catalogue import FAULTS
+from harness.evidence.faults.client import session
+from harness.evidence.faults.records import Seen, seen, unmet
+from harness.evidence.faults.site import LOG, Pace, Site
 from harness.plans.arm import Arm
 from harness.run import server_process
 from harness.run.supervisor import Supervisor
@@ -31,20 +31,15 @@ async def _meet(
     name: str, arm: Arm, workload: WorkloadOptions, pace: Pace, folder: Path, supervisor: Supervisor
 ) -> Seen:
     fault = FAULTS[name]
-    told = fault.told(arm, folder)
-    own = WorkloadOptions.model_validate(workload.model_dump(exclude_unset=True) | {**told.workload})
-    options = arms.telling(arm, **told.options).server_options(own)
-    log = folder / "server.log"
-    with server_process.start(arm.name, options, supervisor, log=log) as child:
-        async with Client(child.url) as client:
-            site = Site(arm, child, client, pace, log)
-            found = await _look(fault, site, Meeting(own, folder))
+    told = {**workload.model_dump(exclude_unset=True), **fault.workload, **fault.workload_of(arm, folder)}
+    own = WorkloadOptions.model_validate(told)
+    options = arms.telling(arm, **fault.options).server_options(own)
+    with server_process.start(arm.name, options, supervisor, log=folder / LOG) as child:
+        async with session(child.url) as client:
+            site = Site(arm, own, child, client, pace, folder)
+            if not fault.at_start:
+                await asyncio.to_thread(child.wait_ready)
+            found = await fault.look(site)
         ended_s = await site.ask_to_end()
         orphans = await site.orphans()
     return seen(name, arm.name, found, ended_s=ended_s, orphans=len(orphans))
-
-
-async def _look(fault: Fault, site: Site, meeting: Meeting) -> Found:
-    if not fault.at_start:
-        await asyncio.to_thread(site.server.wait_ready)
-    return await fault.look(site, meeting)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from harness.evidence.faults.catalogue import FAULTS
 from harness.evidence.faults.records import OUTCOMES, Seen
@@ -48,9 +47,9 @@ def cell(row: Seen) -> str:
     return ", ".join(words)
 
 
-def details(row: Seen) -> dict[str, str]:
-    """One row in columns."""
+def _columns(row: Seen) -> dict[str, str]:
     return {
+        "arm": row.arm,
         "": row.outcome,
         "good after": _number(row.recovered_s, "s", 2),
         "200": str(row.answered),
@@ -78,9 +77,8 @@ def _legend(rows: Sequence[Seen]) -> str:
 
 
 def _details(fault: str, rows: Sequence[Seen]) -> str:
-    met = [(row.arm, details(row)) for row in rows if row.fault == fault]
-    lines = (map(markdown.literal, [arm, *told.values()]) for arm, told in met)
-    return markdown.table(["arm", *met[0][1]], [[*line] for line in lines])
+    met = [_columns(row) for row in rows if row.fault == fault]
+    return markdown.table(list(met[0]), [list(map(markdown.literal, told.values())) for told in met])
 
 
 def what_else(row: Seen) -> str:
@@ -114,5 +112,5 @@ def _summary(fault: str) -> str:
     return summary[0].upper() + summary[1:] + ("" if summary.endswith("?") else ".")
 
 
-def _in_order(names: Any) -> list[str]:
+def _in_order(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
