@@ -1,4 +1,4 @@
-"""Rows of a study or of the faults as a frame, and back."""
+"""Rows of a study or of the faults as a frame, and back; and what shares in them are worth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import pandas as pd
+from scipy import stats as scipy_stats
 
+from harness.analysis.stats import LEVEL
 from harness.numbers import percent
 
 Row = TypeVar("Row")
@@ -27,3 +29,15 @@ def rows(row_type: type[Row], found: pd.DataFrame) -> list[Row]:
 def range_of(shares: pd.Series[float]) -> str:
     """Such as "4.1 % to 5.3 %"."""
     return f"{percent(shares.min())} to {percent(shares.max())}" if len(shares) else "nothing"
+
+
+def by_blocks(found: pd.DataFrame, column: str) -> str:
+    """A share for each number of blocks, such as "4.1% (10), 5.3% (16) of (blocks)"."""
+    shares = zip(found[column], found["blocks"], strict=True)
+    return ", ".join(f"{share:.1%} ({blocks})" for share, blocks in shares) + " of (blocks)"
+
+
+def exact_bounds(which: Any) -> tuple[float, float]:
+    """Of the share of a column of truths, which must not be empty: its exact binomial 95 % bounds."""
+    bounds = scipy_stats.binomtest(int(which.sum()), len(which)).proportion_ci(LEVEL)
+    return float(bounds.low), float(bounds.high)

@@ -21,7 +21,7 @@ from harness.evidence.check.bench import Result
 from harness.numbers import percent
 from harness.plans import from_flags
 from harness.plans.plan import Cell
-from harness.report.markdown import table
+from harness.report import markdown
 from harness.results import store
 from harness.run.listener import Listener, Unheard
 
@@ -120,9 +120,9 @@ def judge(found: pd.DataFrame) -> list[Result]:
     ]
 
 
-def show(found: pd.DataFrame) -> str:
+def table(found: pd.DataFrame) -> str:
     """A line a session."""
-    return table(
+    return markdown.table(
         ["S", "lone latency", "M/D/1", "capacity", "95 % interval", "promise", "ratio"],
         [
             [

@@ -14,7 +14,7 @@ from harness.evidence.studies.catalogue import Study, Wanted
 
 def command(name: str, wanted: Wanted) -> str:
     """The command line; it names every number, so that it makes the same table again."""
-    flags = [f"--{flag} {_plain(value)}" for flag, value in wanted._asdict().items() if value is not None]
+    flags = [f"--{flag} {_plain(value)}" for flag, value in wanted.said().items()]
     return " ".join(["execbench study", name, *flags])
 
 

@@ -22,7 +22,7 @@ from harness.evidence.check.bench import Bench, Result, synthetic
 from harness.evidence.check.lindley import step_errors_ms
 from harness.evidence.frames import rows
 from harness.numbers import percent
-from harness.report.markdown import table
+from harness.report import markdown
 from harness.run.listener import Listener, Unheard
 from harness.wire.arrivals import Law, closed
 from harness.wire.options import Texts
@@ -204,9 +204,9 @@ def _judge_ideal(ratio: float, wait_ms: float) -> Result:
     )
 
 
-def queue_table(found: pd.DataFrame) -> str:
+def table(found: pd.DataFrame) -> str:
     """A line per load; ± is one standard error of the mean wait."""
-    return table(
+    return markdown.table(
         [
             "load",
             "S",

@@ -24,7 +24,7 @@ from harness.evidence.check.bench import Result
 from harness.evidence.frames import range_of
 from harness.evidence.studies.queueing import lindley_waits_ms, md1_wait_ms
 from harness.numbers import percent
-from harness.report.markdown import table
+from harness.report import markdown
 from harness.run.listener import Listener, Unheard
 from harness.wire.arrivals import Law, due_times_s
 
@@ -185,11 +185,11 @@ def _judge(row: Mapping[Any, Any]) -> Result:
     )
 
 
-def show(found: pd.DataFrame) -> str:
+def table(found: pd.DataFrame) -> str:
     """A line per objective."""
     heads = ["objective", "truth", "sessions", "bias", "spread", "covers", "width", "unbounded"]
     heads += ["ratio: bias", "covers", "width"]
-    return table(
+    return markdown.table(
         heads,
         [
             [

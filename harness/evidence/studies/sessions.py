@@ -23,7 +23,7 @@ from scipy import stats as scipy_stats
 from harness.analysis import summaries
 from harness.analysis.stats import LEVEL, Verdict
 from harness.evidence.check.bench import Result
-from harness.evidence.frames import rows
+from harness.evidence.frames import exact_bounds, rows
 from harness.numbers import percent
 from harness.plans import from_flags, plan_files
 from harness.plans.plan import Plan
@@ -77,7 +77,7 @@ def each_twin(
     sessions: int, listener: Listener | None = None, *, blocks: int = TWIN_BLOCKS
 ) -> Iterator[Session]:
     """A/A: one arm against itself in so many sessions, some 5 s each with 10 blocks; truth 1."""
-    return _each([_plan(seed, blocks, twin=True) for seed in _seeds(sessions)], listener)
+    return _each([_plan(seed, blocks, twin=True) for seed in range(1, sessions + 1)], listener)
 
 
 def each_slowed(
@@ -86,11 +86,11 @@ def each_slowed(
     """An arm that is 10 % slower; None: as many blocks as a plan has by default, some 12 s a session."""
     slowed = {"name": SLOWED, "inject": {"model_ms": SLOWER_MS}}
     count = blocks or from_flags.from_flags(from_flags.Flags()).blocks
-    return _each([_plan(seed, count, slowed) for seed in _seeds(sessions)], listener)
+    return _each([_plan(seed, count, slowed) for seed in range(1, sessions + 1)], listener)
 
 
 def each_window(
-    seconds_each: float, listener: Listener | None = None, workload: str = "synthetic"
+    seconds: float, listener: Listener | None = None, workload: str = "synthetic"
 ) -> Iterator[Session]:
     """A twin at c = 8: few long windows or many short ones, measuring for so long each way."""
     said = {"name": workload} if workload != "synthetic" else _synthetic(10.0)
@@ -98,7 +98,7 @@ def each_window(
     load = {"workload": said, "arms": arms, "concurrency": [WINDOW_USERS], "settle_s": 0.1, "twin": True}
     return _each(
         [
-            _made(**load, duration_s=window_s, blocks=max(2, round(seconds_each / 2 / window_s)))
+            _made(**load, duration_s=window_s, blocks=max(2, round(seconds / 2 / window_s)))
             for window_s in WINDOWS_S
         ],
         listener,
@@ -126,10 +126,6 @@ def _made(**data: Any) -> Plan:
 
 def _synthetic(service_ms: float) -> dict[str, Any]:
     return {"name": "synthetic", "mode": "release", "service_ms": service_ms, "io_ms": 1.0}
-
-
-def _seeds(sessions: int) -> range:
-    return range(1, sessions + 1)
 
 
 # -- one session ---------------------------------------------------------------------------------------
@@ -342,7 +338,4 @@ def _each_session(found: pd.DataFrame) -> str:
 
 
 def _exact(which: pd.Series[bool]) -> str:
-    if not len(which):
-        return ""
-    bounds = scipy_stats.binomtest(int(which.sum()), len(which)).proportion_ci(LEVEL)
-    return f"{percent(bounds.low)} to {percent(bounds.high)}"
+    return " to ".join(map(percent, exact_bounds(which))) if len(which) else ""
