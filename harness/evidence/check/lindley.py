@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from harness.analysis.arrays import Floats
 
 
 def step_errors_ms(entered_ms: npt.ArrayLike, queue_ms: npt.ArrayLike, model_ms: npt.ArrayLike) -> Floats:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from harness.analysis.arrays import Floats
 from harness.evidence.check import recount
 from harness.evidence.check.bench import (
     Bench,
@@ -23,9 +24,15 @@ from harness.evidence.check.bench import (
     measured,
     synthetic,
 )
-from harness.evidence.check.laws import poisson, schedules
-from harness.evidence.check.lindley import Floats, step_errors_ms
-from harness.evidence.check.numbers import quantiles, report_of, reported_numbers, small_run
+from harness.evidence.check.lindley import step_errors_ms
+from harness.evidence.check.numbers import (
+    poisson,
+    quantiles,
+    report_of,
+    reported_numbers,
+    schedules,
+    small_run,
+)
 from harness.evidence.check.silent import Silent, silent_server
 from harness.evidence.check.sleeps import loop_sleep_ms
 from harness.run import client_limit
@@ -281,36 +288,26 @@ def why(passed: bool, reason: str) -> str:
 # -- all of them ---------------------------------------------------------------------------------------
 
 
-def _quantiles(_: Bench) -> Result:
-    return quantiles()
-
-
-def _arrivals(_: Bench) -> list[Result]:
-    return [poisson(), schedules()]
-
-
-def _numbers_of_a_small_run(bench: Bench) -> Result:
-    return reported_numbers(small_run(bench.folder / "run"), report_of)
-
-
-def _dispatch_lag(bench: Bench) -> Result:
-    return dispatch_lag(lambda: client_limit.quick(bench.supervisor, bench.loader, "aiohttp"))
-
-
 def _delivered_rate(bench: Bench) -> Result:
     with bench.null_server() as url:
         return delivered_rate(bench.fire, url)
 
 
-def _generator(bench: Bench) -> Result:
-    return generator(lambda: client_limit.measure(bench.supervisor, bench.loader, "aiohttp", 6000))
-
-
 CHECKS = (
-    Check("quantiles", "percentiles against numpy and scipy", 1, _quantiles),
-    Check("numbers", "every reported number again from the CSV", 12, _numbers_of_a_small_run),
-    Check("arrivals", "arrival laws", 1, _arrivals),
-    Check("dispatch", "dispatch lag at half the limit", 5, _dispatch_lag),
+    Check("quantiles", "percentiles against numpy and scipy", 1, lambda _: quantiles()),
+    Check(
+        "numbers",
+        "every reported number again from the CSV",
+        12,
+        lambda bench: reported_numbers(small_run(bench.folder / "run"), report_of),
+    ),
+    Check("arrivals", "arrival laws", 1, lambda _: [poisson(), schedules()]),
+    Check(
+        "dispatch",
+        "dispatch lag at half the limit",
+        5,
+        lambda bench: dispatch_lag(lambda: client_limit.quick(bench.supervisor, bench.loader, "aiohttp")),
+    ),
     Check("rate", "the rate delivered over 15 s", 16, _delivered_rate),
     Check("delay", "a server of known delay", 17, lambda bench: known_delay(bench.fire, bench.server)),
     Check("inject", "delays put into one stretch", 15, lambda bench: injected(bench.fire, bench.server)),
@@ -321,6 +318,13 @@ CHECKS = (
         lambda bench: lindley(bench.fire, bench.server),
     ),
     Check("timeouts", "requests without an answer", 4, lambda bench: timeouts(bench.fire)),
-    Check("generator", "what a request costs the load generator", 5, _generator),
+    Check(
+        "generator",
+        "what a request costs the load generator",
+        5,
+        lambda bench: generator(
+            lambda: client_limit.measure(bench.supervisor, bench.loader, "aiohttp", 6000)
+        ),
+    ),
     Check("probe", "the probe of the event loop", 6, lambda bench: loop_probe(bench.fire, bench.server)),
 )

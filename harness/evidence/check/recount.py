@@ -96,7 +96,7 @@ def _figures_of(cell: Cell, trials: list[Line], requests: list[Line]) -> Figures
         "failed_trials": len(its_trials) - len(sound),
         "requests": len(rows),
         "failed": sum(row["error"] != "" for row in rows),
-        "window_s": _median([(_end(trial) - _begin(trial)) / 1e3 for trial in sound]),
+        "window_s": _median([(end - begin) / 1e3 for begin, end in map(_window, sound)]),
         "throughput_per_s": _throughput(sound, its_requests),
         "answered_per_s": _throughput(sound, its_requests, failed_too=True),
         "rate_per_s": float(sound[0]["rate_per_s"] or "nan") if sound else math.nan,
@@ -107,32 +107,27 @@ def _figures_of(cell: Cell, trials: list[Line], requests: list[Line]) -> Figures
 def _throughput(trials: list[Line], requests: list[Line], *, failed_too: bool = False) -> float:
     """The median over trials."""
     return _median(
-        [
-            _throughput_of(
-                trial, [row for row in requests if row["trial"] == trial["trial"]], failed_too=failed_too
-            )
-            for trial in trials
-        ]
+        [_throughput_of(trial, _requests_of(trial, requests), failed_too=failed_too) for trial in trials]
     )
+
+
+def _requests_of(trial: Line, requests: list[Line]) -> list[Line]:
+    return [row for row in requests if row["trial"] == trial["trial"]]
 
 
 def _median(values: list[float]) -> float:
     return statistics.median(values) if values else math.nan
 
 
-def _begin(trial: Line) -> float:
-    return float(trial["window_start_ms"])
-
-
-def _end(trial: Line) -> float:
-    return float(trial["window_end_ms"])
+def _window(trial: Line) -> tuple[float, float]:
+    return float(trial["window_start_ms"]), float(trial["window_end_ms"])
 
 
 def _throughput_of(trial: Line, requests: list[Line], *, failed_too: bool = False) -> float:
     """Good answers a second. Closed loop: by Little's law, of the users' time in requests; open loop: those
     within the window."""
     counted = [request for request in requests if failed_too or request["error"] == ""]
-    begin, end = _begin(trial), _end(trial)
+    begin, end = _window(trial)
     if trial["load"].startswith("closed("):
         rows = [request for request in requests if request["phase"] == "measure"]
         in_flight_ms = math.fsum(_latency(row) for row in rows)
@@ -155,16 +150,12 @@ def _metric_figures(metric: str, rows: list[Line]) -> Figures:
     return {
         f"{metric}_mean_ms": math.fsum(known) / len(known) if known else math.nan,
         **{
-            f"{metric}_p{percent}_ms": _percentile(ranked, percent)
+            f"{metric}_p{percent}_ms": linear_percentile(ranked, percent)
+            if len(ranked) >= FEWEST[percent]
+            else math.nan
             for percent in PERCENTS.get(metric, USUAL_PERCENTS)
         },
     }
-
-
-def _percentile(values: list[float], percent: int) -> float:
-    if len(values) < FEWEST[percent]:
-        return math.nan
-    return linear_percentile(values, percent)
 
 
 def linear_percentile(values: Sequence[float], percent: float) -> float:
@@ -206,7 +197,7 @@ def _by_block(cell: Cell, trials: list[Line], requests: list[Line]) -> dict[str,
     figures = {}
     for trial in trials:
         if _cell(trial) == cell and trial["state"] == "ok":
-            its = [request for request in requests if request["trial"] == trial["trial"]]
+            its = _requests_of(trial, requests)
             waits = [math.inf if row["error"] else _latency(row) for row in its if row["phase"] == "measure"]
             figures[trial["block"]] = linear_percentile(waits, 50), _throughput_of(trial, its)
     return figures
