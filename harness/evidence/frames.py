@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -11,6 +11,7 @@ from scipy import stats as scipy_stats
 
 from harness.analysis.stats import LEVEL
 from harness.numbers import percent
+from harness.report import markdown
 
 Row = TypeVar("Row")
 
@@ -24,6 +25,11 @@ def frame(row_type: type[Any], rows: Iterable[Any]) -> pd.DataFrame:
 def rows(row_type: type[Row], found: pd.DataFrame) -> list[Row]:
     """The rows of such a frame."""
     return [row_type(**{str(name): value for name, value in row.items()}) for row in found.to_dict("records")]
+
+
+def table_of(lines: Sequence[Mapping[str, object]]) -> str:
+    """A Markdown table of lines that all have the same columns, of which there must be one."""
+    return markdown.table(list(lines[0]), [list(line.values()) for line in lines])
 
 
 def range_of(shares: pd.Series[float]) -> str:

@@ -59,12 +59,8 @@ class Goal(NamedTuple):
         return f"{self.share:.0%}" + (f" or {self.ms:g} ms" if self.ms else "")
 
 
-GOALS = {
-    "req/s": Goal(0.02),
-    "p50": Goal(0.03, 0.5),
-    "p90": Goal(0.05),
-    "p99": Goal(0.10, 1.0),
-}  # as in Figures
+# as in Figures
+GOALS = {"req/s": Goal(0.02), "p50": Goal(0.03, 0.5), "p90": Goal(0.05), "p99": Goal(0.10, 1.0)}
 
 
 # -- what the programs print ---------------------------------------------------------------------------

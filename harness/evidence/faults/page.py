@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.evidence.faults.catalogue import FAULTS
 from harness.evidence.faults.records import OUTCOMES, Seen
+from harness.evidence.frames import table_of
 from harness.evidence.page import Made, beginning
 from harness.report import markdown
 
@@ -62,9 +63,8 @@ def _columns(row: Seen) -> dict[str, str]:
 
 
 def _matrix(rows: Sequence[Seen]) -> str:
-    faults = _in_order(row.fault for row in rows)
+    faults, arms = _in_order(row.fault for row in rows), _in_order(row.arm for row in rows)
     cells = {(row.arm, row.fault): cell(row) for row in rows}
-    arms = _in_order(row.arm for row in rows)
     return markdown.table(
         ["fault", *map(markdown.literal, arms)],
         ([fault, *(markdown.literal(cells.get((arm, fault), "")) for arm in arms)] for fault in faults),
@@ -78,7 +78,7 @@ def _legend(rows: Sequence[Seen]) -> str:
 
 def _details(fault: str, rows: Sequence[Seen]) -> str:
     met = [_columns(row) for row in rows if row.fault == fault]
-    return markdown.table(list(met[0]), [list(map(markdown.literal, told.values())) for told in met])
+    return table_of([{name: markdown.literal(cell) for name, cell in told.items()} for told in met])
 
 
 def what_else(row: Seen) -> str:

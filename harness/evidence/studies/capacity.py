@@ -18,10 +18,10 @@ from harness.analysis import slo
 from harness.capacity import report, session
 from harness.capacity.walk import Ways
 from harness.evidence.check.bench import Result
+from harness.evidence.frames import table_of
 from harness.numbers import percent
 from harness.plans import from_flags
 from harness.plans.plan import Cell
-from harness.report import markdown
 from harness.results import store
 from harness.run.listener import Listener, Unheard
 
@@ -122,20 +122,19 @@ def judge(found: pd.DataFrame) -> list[Result]:
 
 def table(found: pd.DataFrame) -> str:
     """A line a session."""
-    return markdown.table(
-        ["S", "lone latency", "M/D/1", "capacity", "95 % interval", "promise", "ratio"],
+    return table_of(
         [
-            [
-                f"{one['service_ms']:.2f} ms",
-                f"{one['lone_ms']:.2f} ms",
-                f"{one['predicted_per_s']:.2f}/s",
-                f"{one['capacity_per_s']:.2f}/s",
-                f"{one['low_per_s']:.2f} to {one['high_per_s']:.2f}",
-                f"{one['promise_per_s']:g}/s",
-                f"{one['ratio']:.3f}",
-            ]
+            {
+                "S": f"{one['service_ms']:.2f} ms",
+                "lone latency": f"{one['lone_ms']:.2f} ms",
+                "M/D/1": f"{one['predicted_per_s']:.2f}/s",
+                "capacity": f"{one['capacity_per_s']:.2f}/s",
+                "95 % interval": f"{one['low_per_s']:.2f} to {one['high_per_s']:.2f}",
+                "promise": f"{one['promise_per_s']:g}/s",
+                "ratio": f"{one['ratio']:.3f}",
+            }
             for one in found.to_dict("records")
-        ],
+        ]
     )
 
 

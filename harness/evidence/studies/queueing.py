@@ -20,9 +20,8 @@ from harness.analysis.arrays import Floats
 from harness.errors import HarnessError
 from harness.evidence.check.bench import Bench, Result, synthetic
 from harness.evidence.check.lindley import step_errors_ms
-from harness.evidence.frames import rows
+from harness.evidence.frames import rows, table_of
 from harness.numbers import percent
-from harness.report import markdown
 from harness.run.listener import Listener, Unheard
 from harness.wire.arrivals import Law, closed
 from harness.wire.options import Texts
@@ -206,34 +205,22 @@ def _judge_ideal(ratio: float, wait_ms: float) -> Result:
 
 def table(found: pd.DataFrame) -> str:
     """A line per load; ± is one standard error of the mean wait."""
-    return markdown.table(
+    return table_of(
         [
-            "load",
-            "S",
-            "delivered",
-            "requests",
-            "within 1 ms",
-            "error p50",
-            "mean wait",
-            "Lindley",
-            "M/D/1",
-            "ratio",
-        ],
-        [
-            [
-                f"{row.load:g}",
-                f"{row.service_ms:.2f} ms",
-                f"{row.rate_per_s:.2f}/s",
-                row.requests,
-                percent(row.near_share),
-                f"{row.error_p50_ms:.2f} ms",
-                f"{row.wait_ms:.2f} ± {row.wait_chance_ms:.2f} ms",
-                f"{row.lindley_ms:.2f} ms",
-                f"{row.md1_ms:.2f} ms",
-                f"{row.ratio:.3f}",
-            ]
+            {
+                "load": f"{row.load:g}",
+                "S": f"{row.service_ms:.2f} ms",
+                "delivered": f"{row.rate_per_s:.2f}/s",
+                "requests": row.requests,
+                "within 1 ms": percent(row.near_share),
+                "error p50": f"{row.error_p50_ms:.2f} ms",
+                "mean wait": f"{row.wait_ms:.2f} ± {row.wait_chance_ms:.2f} ms",
+                "Lindley": f"{row.lindley_ms:.2f} ms",
+                "M/D/1": f"{row.md1_ms:.2f} ms",
+                "ratio": f"{row.ratio:.3f}",
+            }
             for row in rows(Row, found)
-        ],
+        ]
     )
 
 

@@ -23,7 +23,7 @@ from scipy import stats as scipy_stats
 from harness.analysis import summaries
 from harness.analysis.stats import LEVEL, Verdict
 from harness.evidence.check.bench import Result
-from harness.evidence.frames import exact_bounds, rows
+from harness.evidence.frames import exact_bounds, rows, table_of
 from harness.numbers import percent
 from harness.plans import from_flags, plan_files
 from harness.plans.plan import Plan
@@ -252,10 +252,11 @@ def verdict_table(found: pd.DataFrame) -> str:
 
 
 def window_table(found: pd.DataFrame) -> str:
-    """Each window length; then what the spread at the default length makes of n blocks."""
-    heads = ["window", "blocks", "requests", "ratio", "spread", "interval", "lag-1", "took"]
-    lengths = table(heads, map(_window_line, rows(Session, found)))
-    default = default_window(found)
+    """Each window length; then what the spread at a plan's default length, if reached, makes of n blocks."""
+    sessions = rows(Session, found)
+    lengths = table_of([_window_line(row) for row in sessions])
+    usual = from_flags.from_flags(from_flags.Flags()).duration_s or 0.0
+    default = next((row for row in sessions if math.isclose(row.window_s, usual, rel_tol=0.05)), None)
     if default is None:
         return lengths
     title = (
@@ -265,25 +266,17 @@ def window_table(found: pd.DataFrame) -> str:
     return f"{lengths}\n{title}\n\n{table(['blocks', 'interval'], more)}"
 
 
-def default_window(found: pd.DataFrame) -> Session | None:
-    """The session with windows as long as a plan's by default; None when it was not reached."""
-    usual = from_flags.from_flags(from_flags.Flags()).duration_s or 0.0
-    return next(
-        (row for row in rows(Session, found) if math.isclose(row.window_s, usual, rel_tol=0.05)), None
-    )
-
-
-def _window_line(row: Session) -> list[object]:
-    return [
-        f"{row.window_s:.2g} s",
-        row.blocks,
-        f"{row.requests:.0f}",
-        f"{row.ratio:.3f}",
-        f"{row.spread:.3f}",
-        _interval(row.spread, row.blocks),
-        f"{row.lag1:+.2f}",
-        f"{row.seconds:.0f} s",
-    ]
+def _window_line(row: Session) -> dict[str, object]:
+    return {
+        "window": f"{row.window_s:.2g} s",
+        "blocks": row.blocks,
+        "requests": f"{row.requests:.0f}",
+        "ratio": f"{row.ratio:.3f}",
+        "spread": f"{row.spread:.3f}",
+        "interval": _interval(row.spread, row.blocks),
+        "lag-1": f"{row.lag1:+.2f}",
+        "took": f"{row.seconds:.0f} s",
+    }
 
 
 def _interval(spread: float, blocks: int) -> str:

@@ -136,11 +136,10 @@ RULES: dict[str, Callable[[Floats], Floats] | None] = {
 def table(frame: pd.DataFrame) -> str:
     """A line per generator, number of blocks and rule; a column per true ratio."""
     heads = ["block log ratios", "blocks", "rule", "false (ratio 1)", *(f"finds {r:g}" for r in RATIOS[1:])]
-    lines = []
-    for (generator, blocks, rule), cell in frame.groupby(["generator", "blocks", "rule"], sort=False):
-        called = cell.set_index("ratio")["called"]
-        lines.append([generator, blocks, rule, *(percent(called[ratio]) for ratio in RATIOS)])
-    return markdown.table(heads, lines)
+    called = (
+        frame.set_index(["generator", "blocks", "rule", "ratio"])["called"].map(percent).unstack(sort=False)
+    )
+    return markdown.table(heads, called[list(RATIOS)].reset_index().to_numpy().tolist())
 
 
 def say(frame: pd.DataFrame) -> str:
