@@ -117,26 +117,13 @@ async def close(pool: Executor, warm_ups: list[Future[Any]]) -> None:
 
 async def beside_the_loop(work: Callable[[], None]) -> None:
     """Do ``work`` in a thread made for it, to its end even when this is cancelled."""
-    loop = asyncio.get_running_loop()
-    done = asyncio.Event()
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001  raised again where it was asked for
-            failure.append(error)
-        finally:
-            loop.call_soon_threadsafe(done.set)
-
-    thread = Thread(target=run, name="strategy-beside-the-loop")
+    job: Future[None] = Future()
+    thread = Thread(target=_run, args=(job, work), name="strategy-beside-the-loop")
     thread.start()
     try:
-        await done.wait()
+        await asyncio.shield(asyncio.wrap_future(job))
     finally:
         thread.join()  # at once; only when cancelled a second time does the loop stand still here
-    if failure:
-        raise failure[0]
 
 
 class LoopThreads(Executor):

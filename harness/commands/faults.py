@@ -85,7 +85,7 @@ def _refuse_unless(is_right: bool, what: str, hint: str) -> None:
 def _meet_all(names: list[str], here: list[Arm], workload: str) -> Iterator[Seen]:
     """One row after another."""
     from harness.commands.progress import Progress
-    from harness.evidence.faults.meeting import meet
+    from harness.evidence.faults.catalogue import meet
 
     options, pace = _scene(workload)
     total = len(names) * len(here)

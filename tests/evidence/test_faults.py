@@ -19,8 +19,7 @@ from typer.testing import CliRunner
 from harness.commands import faults as command
 from harness.errors import HarnessError, UsageError
 from harness.evidence.faults import arms, page
-from harness.evidence.faults.catalogue import FAULTS, SYNTHETIC
-from harness.evidence.faults.meeting import meet
+from harness.evidence.faults.catalogue import FAULTS, SYNTHETIC, meet
 from harness.evidence.faults.records import OUTCOMES, Found, Seen, Tally, seen, unmet
 from harness.evidence.faults.site import Pace
 from harness.evidence.frames import frame

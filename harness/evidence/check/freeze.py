@@ -69,6 +69,7 @@ def judge(seen: Seen) -> Result:
     theory = theory_p99_ms(base, seen.utilisation, seen.frozen_s[0], seen.window_s)
     found = percentile(latencies, 99)
     missed = percentile(np.asarray(seen.closed_ms, dtype=np.float64), 99)
+    slow = sum(latency > seen.frozen_s[1] * 500 for latency in seen.closed_ms)
     stood_still = min(seen.frozen_s) > 0
     return Result(
         f"a {FROZEN_S:g} s freeze",
@@ -76,16 +77,8 @@ def judge(seen: Seen) -> Result:
         f"{found:.0f} ms, theory {theory:.0f} ms ({found / theory - 1:+.1%}) at ρ = {seen.utilisation:.2f}; "
         f"closed loop {missed:.0f} ms",
         stood_still and abs(found / theory - 1) <= WITHIN and missed < (1 - WITHIN) * theory,
-        _note(seen, missed),
-    )
-
-
-def _note(seen: Seen, missed_ms: float) -> str:
-    """What the closed loop made of the same freeze."""
-    slow = sum(latency > seen.frozen_s[1] * 500 for latency in seen.closed_ms)
-    return (
         f"In closed loop {slow} of {len(seen.closed_ms)} requests met the freeze, one a user, and the p99 "
-        f"says {missed_ms:.0f} ms: it cannot see a server that stands still. Use an open law for tails."
+        f"says {missed:.0f} ms: it cannot see a server that stands still. Use an open law for tails.",
     )
 
 

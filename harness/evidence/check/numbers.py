@@ -134,11 +134,8 @@ SMALL = Plan.model_validate(
         "open_duration_s": 1.2,
         "open_settle_s": 0.1,
         "self_check": False,  # other checks look at that
-        "exclude": {
-            "steal_share": 1e6,
-            "foreign_cpu": 1e6,
-            "dispatch_lag_p99_ms": 1e6,
-        },  # nothing: see recount
+        # nothing: see recount
+        "exclude": {"steal_share": 1e6, "foreign_cpu": 1e6, "dispatch_lag_p99_ms": 1e6},
     }
 )
 

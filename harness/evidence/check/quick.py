@@ -24,7 +24,6 @@ from harness.evidence.check.bench import (
     measured,
     synthetic,
 )
-from harness.evidence.check.lindley import step_errors_ms
 from harness.evidence.check.numbers import (
     poisson,
     quantiles,
@@ -35,6 +34,7 @@ from harness.evidence.check.numbers import (
 )
 from harness.evidence.check.silent import Silent, silent_server
 from harness.evidence.check.sleeps import loop_sleep_ms
+from harness.evidence.studies.queueing import step_errors_ms
 from harness.run import client_limit
 from harness.wire import reasons
 from harness.wire.arrivals import Law, closed

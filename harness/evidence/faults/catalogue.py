@@ -1,17 +1,23 @@
-"""Which faults there are. A new one is one function on a `Site` and one line here."""
+"""Which faults there are, and how an arm meets one. A new one is one function on a `Site` and a line here."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from harness.errors import HarnessError
 from harness.evidence.faults import arms, items, killing, life, load
-from harness.evidence.faults.records import Found
-from harness.evidence.faults.site import Site
+from harness.evidence.faults.client import session
+from harness.evidence.faults.records import Found, Seen, seen, unmet
+from harness.evidence.faults.site import LOG, Pace, Site
 from harness.plans.arm import Arm
+from harness.run import server_process
+from harness.run.supervisor import Supervisor
 from harness.wire.options import WorkloadOptions
 
 SET_UP_MS = 200.0
@@ -115,3 +121,30 @@ SYNTHETIC = WorkloadOptions.model_validate(
     {"name": "synthetic", "service_ms": SERVICE_MS, "io_ms": 0.0, "setup_ms": SET_UP_MS, "faults": True}
 )
 EMBED = WorkloadOptions(name="embed", io_ms=0.0, torch_threads=1)
+
+
+def meet(name: str, arm: Arm, workload: WorkloadOptions, pace: Pace) -> Seen:
+    """The row of this fault and this arm: one server of its own, of which nothing is left."""
+    with TemporaryDirectory(prefix="execbench-faults-") as folder, Supervisor() as supervisor:
+        try:
+            return asyncio.run(_meet(name, arm, workload, pace, Path(folder), supervisor))
+        except HarnessError as error:
+            return unmet(name, arm.name, "not measured", error.sentence)
+
+
+async def _meet(
+    name: str, arm: Arm, workload: WorkloadOptions, pace: Pace, folder: Path, supervisor: Supervisor
+) -> Seen:
+    fault = FAULTS[name]
+    told = {**workload.model_dump(exclude_unset=True), **fault.workload, **fault.workload_of(arm, folder)}
+    own = WorkloadOptions.model_validate(told)
+    options = arms.telling(arm, **fault.options).server_options(own)
+    with server_process.start(arm.name, options, supervisor, log=folder / LOG) as child:
+        async with session(child.url) as client:
+            site = Site(arm, own, child, client, pace, folder)
+            if not fault.at_start:
+                await asyncio.to_thread(child.wait_ready)
+            found = await fault.look(site)
+        ended_s = await site.ask_to_end()
+        orphans = await site.orphans()
+    return seen(name, arm.name, found, ended_s=ended_s, orphans=len(orphans))

@@ -24,7 +24,7 @@ _USERS, _PILOT_S = 4, 2.0
 
 async def overload(site: Site) -> Found:
     """Three times what it can do for a while; then ask one by one until that takes no longer than before."""
-    nominal_ms = await site.nominal_ms()
+    nominal_ms = median([(await site.ask()).took_ms for _ in range(9)])
     law = arrivals.parse(f"constant({OVERLOAD * CAPACITY_PER_S:g})")
     crowd = Crowd(site, itertools.repeat("innocent"), site.pace.drains_within_s)
     await crowd.come(law, site.pace.overload_s)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import TypeVar
 
 import aiohttp
@@ -94,10 +93,6 @@ class Site:
     def ask_many(self, count: int) -> list[asyncio.Task[Answer]]:
         """So many innocent questions at once."""
         return [self.ask_soon() for _ in range(count)]
-
-    async def nominal_ms(self) -> float:
-        """What a lone request takes, in calm."""
-        return median([(await self.ask()).took_ms for _ in range(9)])
 
     # -- what it does -------------------------------------------------------------------------------
 

@@ -19,7 +19,6 @@ import pandas as pd
 from harness.analysis.arrays import Floats
 from harness.errors import HarnessError
 from harness.evidence.check.bench import Bench, Result, synthetic
-from harness.evidence.check.lindley import step_errors_ms
 from harness.evidence.frames import rows, table_of
 from harness.numbers import percent
 from harness.run.listener import Listener, Unheard
@@ -152,6 +151,23 @@ def figures(load: float, service_ms: float, served: Served) -> Row:
         ratio=float(waits.mean()) / ideal,
         seconds=served.window_s,
     )
+
+
+def step_errors_ms(entered_ms: npt.ArrayLike, queue_ms: npt.ArrayLike, model_ms: npt.ArrayLike) -> Floats:
+    """Measured minus predicted queue wait of every request but the first, one step at a time.
+
+    W[n+1] = max(0, W[n] + S[n] − (A[n+1] − A[n])), from the *measured* W[n], in order of arrival; A is the
+    arrival at the queue (`entered_ms`), S the time in the worker. Run on from its own predictions it would
+    pile up what the worker needs between two requests. They must be all the requests that the one worker
+    served: one that is left out is an error of its service time.
+    """
+    entered, queue, model = (
+        np.asarray(values, dtype=np.float64) for values in (entered_ms, queue_ms, model_ms)
+    )
+    order = np.argsort(entered, kind="stable")
+    entered, queue, model = entered[order], queue[order], model[order]
+    predicted = np.maximum(0.0, queue[:-1] + model[:-1] - np.diff(entered))
+    return np.asarray(queue[1:] - predicted, dtype=np.float64)
 
 
 def lindley_waits_ms(arrivals_ms: Floats, service_ms: float) -> Floats:
