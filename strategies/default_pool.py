@@ -25,9 +25,8 @@ why_not = works_everywhere
 
 def worker_count(options: Options) -> int:  # noqa: ARG001  asyncio has decided
     """As many threads as asyncio gives a loop: processors + 4, at most 32."""
-    processors: Callable[[], int | None] = getattr(
-        os, "process_cpu_count", os.cpu_count
-    )  # the former from 3.13
+    # the former from Python 3.13 on
+    processors: Callable[[], int | None] = getattr(os, "process_cpu_count", os.cpu_count)
     return min(32, (processors() or 1) + 4)
 
 

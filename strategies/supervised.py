@@ -144,14 +144,12 @@ class _Crew:
 
     def _feed(self) -> None:
         """Hand items to idle workers, first in first out; those that nobody waits for are dropped."""
-        while self._idle and self._waiting and self._busy < self._at_once:
+        while self._idle and self._waiting:
+            if sum(worker.job is not None for worker in self._workers) >= self._at_once:
+                return
             job = self._waiting.popleft()
             if not job.answer.done():
                 self._idle.popleft().run(job, self._timeout_s)
-
-    @property
-    def _busy(self) -> int:
-        return sum(worker.job is not None for worker in self._workers)
 
     # -- what workers tell --------------------------------------------------------------------------
 

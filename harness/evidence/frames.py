@@ -24,7 +24,12 @@ def frame(row_type: type[Any], rows: Iterable[Any]) -> pd.DataFrame:
 
 def rows(row_type: type[Row], found: pd.DataFrame) -> list[Row]:
     """The rows of such a frame."""
-    return [row_type(**{str(name): value for name, value in row.items()}) for row in found.to_dict("records")]
+    return [row_type(**row) for row in records(found)]
+
+
+def records(found: pd.DataFrame) -> list[dict[str, Any]]:
+    """Its lines, by the names of its columns."""
+    return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
 
 
 def table_of(lines: Sequence[Mapping[str, object]]) -> str:

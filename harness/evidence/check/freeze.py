@@ -153,15 +153,12 @@ def stand_still(pid: int, seconds: float, sleep: Callable[[float], None] = time.
     family = [root, *root.children(recursive=True)]
     try:
         for process in family:
-            _signal(process.suspend)
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
         began = time.monotonic()
         sleep(seconds)
         return time.monotonic() - began
     finally:  # whatever happens: a stopped process cannot even be asked to end
         for process in family:
-            _signal(process.resume)
-
-
-def _signal(act: Callable[[], None]) -> None:
-    with suppress(psutil.NoSuchProcess):
-        act()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()

@@ -46,7 +46,7 @@ def cost(
     model = synthetic(10.0, io_ms=5.0, mode="release")
     nothing = synthetic(0.0)
     with _on_and_off(serve, "thread", workers=1, workload=model) as (on, off):
-        windows = {ON: lambda: with_probes(fire, on), OFF: lambda: without_probes(fire, off)}
+        windows = {ON: lambda: with_probes(fire, on), OFF: lambda: _rate(fire, off, beat=False)}
         rates = in_blocks(windows, throughput_blocks)
     with _on_and_off(serve, "inline", workload=nothing) as (on, off):
         windows = {ON: lambda: request_ms(fire, on), OFF: lambda: request_ms(fire, off)}
@@ -67,11 +67,6 @@ def with_probes(fire: Fire, server: Server) -> float:
         return _rate(fire, server, beat=True, ping_url=f"{server.url}/ping")
     finally:
         server.unwatch()
-
-
-def without_probes(fire: Fire, server: Server) -> float:
-    """Requests a second, and nothing beside them."""
-    return _rate(fire, server, beat=False)
 
 
 def _rate(fire: Fire, server: Server, **beside: object) -> float:

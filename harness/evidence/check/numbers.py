@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from harness.analysis.arrays import Floats
@@ -17,6 +16,7 @@ from harness.analysis.percentiles import Pool, percentile
 from harness.analysis.stats import Verdict
 from harness.evidence.check import recount
 from harness.evidence.check.bench import Result
+from harness.evidence.frames import records
 from harness.plans.plan import Plan
 from harness.report import report
 from harness.results import store
@@ -90,8 +90,8 @@ def report_of(folder: Path) -> dict[recount.Cell, recount.Figures]:
     Not p where the report withholds it: a comparison that the instrument was not fit for has no test.
     """
     found = report.build(store.read(folder))
-    figures = {_cell(row): _numbers(row, row.keys() - NO_NUMBERS) for row in _rows(found.summary)}
-    for row in _rows(found.comparisons):
+    figures = {_cell(row): _numbers(row, row.keys() - NO_NUMBERS) for row in records(found.summary)}
+    for row in records(found.comparisons):
         prefix = recount.EFFECTS.get((str(row["metric"]), str(row["stat"])))
         if prefix is not None:
             told = recount.EFFECT_FIGURES[: -1 if row["verdict"] == Verdict.INVALID else None]
@@ -101,10 +101,6 @@ def report_of(folder: Path) -> dict[recount.Cell, recount.Figures]:
 
 NO_NUMBERS = {"arm", "strategy", "load", "concurrency", "saturated", "client_limited"}
 Row = dict[str, Any]
-
-
-def _rows(table: pd.DataFrame) -> list[Row]:
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def _cell(row: Row) -> recount.Cell:

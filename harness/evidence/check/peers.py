@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import re
 import shutil
-import statistics
 import subprocess
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -180,10 +179,8 @@ def judge(program: str, rounds: Sequence[tuple[Figures, Figures]]) -> Result:
 
     Each figure is judged by the median difference against its goal of the median of the other's figures.
     """
-    figures = [list(zip(*pair, strict=True)) for pair in rounds]  # a round: (ours, theirs) of each figure
-    by_figure = list(zip(*figures, strict=True))
-    differences = [statistics.median(ours - theirs for ours, theirs in pairs) for pairs in by_figure]
-    others = [statistics.median(theirs for _, theirs in pairs) for pairs in by_figure]
+    ours, theirs = np.moveaxis(np.asarray(rounds, dtype=np.float64), 1, 0)  # each (rounds, figures)
+    differences, others = (np.median(values, axis=0).tolist() for values in (ours - theirs, theirs))
     near = [
         abs(difference) <= max(goal.share * other, goal.ms)
         for difference, other, goal in zip(differences, others, GOALS.values(), strict=True)

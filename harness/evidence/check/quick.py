@@ -48,9 +48,8 @@ BUSY = "The machine may be busy with something else: `uptime` tells; then repeat
 # -- the load generator --------------------------------------------------------------------------------
 
 
-def dispatch_lag(quick: Callable[[], client_limit.Quick]) -> Result:
+def dispatch_lag(found: client_limit.Quick) -> Result:
     """How late constant arrivals are sent at half of what the load generator can send."""
-    found = quick()
     p50, p99 = found.dispatch_lag_p50_ms, found.dispatch_lag_p99_ms
     passed = p50 <= 1.0 and p99 <= 8.0
     return Result(
@@ -81,9 +80,8 @@ def judge_rate(found_per_s: float, asked_per_s: float, seconds: float, within: f
     )
 
 
-def generator(measure: Callable[[], client_limit.Roofline]) -> Result:
+def generator(found: client_limit.Roofline) -> Result:
     """CPU of the load generator for each request against a server that does nothing."""
-    found = measure()
     return Result(
         "load generator",
         f"≤ 0.8 ms CPU a request at {found.concurrency} connections",
@@ -306,7 +304,7 @@ CHECKS = (
         "dispatch",
         "dispatch lag at half the limit",
         5,
-        lambda bench: dispatch_lag(lambda: client_limit.quick(bench.supervisor, bench.loader, "aiohttp")),
+        lambda bench: dispatch_lag(client_limit.quick(bench.supervisor, bench.loader, "aiohttp")),
     ),
     Check("rate", "the rate delivered over 15 s", 16, _delivered_rate),
     Check("delay", "a server of known delay", 17, lambda bench: known_delay(bench.fire, bench.server)),
@@ -322,9 +320,7 @@ CHECKS = (
         "generator",
         "what a request costs the load generator",
         5,
-        lambda bench: generator(
-            lambda: client_limit.measure(bench.supervisor, bench.loader, "aiohttp", 6000)
-        ),
+        lambda bench: generator(client_limit.measure(bench.supervisor, bench.loader, "aiohttp", 6000)),
     ),
     Check("probe", "the probe of the event loop", 6, lambda bench: loop_probe(bench.fire, bench.server)),
 )

@@ -254,15 +254,12 @@ def _service(line: Line) -> float:
     return float(line["done_ms"]) - float(line["sent_ms"])
 
 
-def _route_model(line: Line) -> float:
-    return sum(_number(f"{stretch}_ms")(line) for stretch in ("queue", "model", "resume"))
-
-
+_ROUTE = ("queue", "model", "resume")
 _METRICS: dict[str, Callable[[Line], float]] = {
     "latency": _latency,
     "service": _service,
     "dispatch_lag": lambda line: float(line["sent_ms"]) - float(line["due_ms"]),
-    "route_model": _route_model,
+    "route_model": lambda line: sum(map(float, (line[f"{name}_ms"] or "nan" for name in _ROUTE))),
     "queue": _number("queue_ms"),
     "model": _number("model_ms"),
     "model_cpu": _number("model_cpu_ms"),

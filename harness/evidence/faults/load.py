@@ -6,12 +6,13 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from statistics import median
 
 from harness import workloads
 from harness.evidence.faults.client import Answer, tally
 from harness.evidence.faults.records import Found, Tally
-from harness.evidence.faults.site import LOOKS_EVERY_S, Site, until
+from harness.evidence.faults.site import INNOCENT, LOOKS_EVERY_S, Site, until
 from harness.wire import arrivals
 
 CAPACITY_PER_S = 50.0  # of a synthetic arm, whatever its number of workers: see `catalogue`
@@ -26,7 +27,7 @@ async def overload(site: Site) -> Found:
     """Three times what it can do for a while; then ask one by one until that takes no longer than before."""
     nominal_ms = median([(await site.ask()).took_ms for _ in range(9)])
     law = arrivals.parse(f"constant({OVERLOAD * CAPACITY_PER_S:g})")
-    crowd = Crowd(site, itertools.repeat("innocent"), site.pace.drains_within_s)
+    crowd = Crowd(site, itertools.repeat(INNOCENT))
     await crowd.come(law, site.pace.overload_s)
     ended = time.monotonic()
     nominal = asyncio.create_task(_nominal_again(site, _BACK_TO_NORMAL * nominal_ms + _NOISE_MS))
@@ -55,7 +56,7 @@ async def kill_storm(site: Site) -> Found:
     texts = workloads.create(site.workload).payloads(SEED)
     rate = await _throughput_per_s(site, texts) / 2
     law = arrivals.parse(f"poisson({rate:.3g})")
-    crowd = Crowd(site, texts, site.pace.drains_within_s)
+    crowd = Crowd(site, texts)
     killer = asyncio.create_task(_kill_again_and_again(site, crowd))
     await crowd.come(law, site.pace.storm_s)
     killer.cancel()
@@ -65,32 +66,31 @@ async def kill_storm(site: Site) -> Found:
     return found._replace(in_flight_max=crowd.in_flight_max, notes=(note,))
 
 
+@dataclass(eq=False)
 class Crowd:
     """Requests that come by an arrival law, and do not wait for each other."""
 
-    def __init__(self, site: Site, texts: Iterator[str], patience_s: float) -> None:
-        self._site = site
-        self._texts = texts
-        self._patience_s = patience_s
-        self.asked: list[asyncio.Task[Answer]] = []
-        self._under_way = 0
-        self.in_flight_max = 0
-        self.kills = 0
-        self.last_worker: int | None = None
+    site: Site
+    texts: Iterator[str]
+    asked: list[asyncio.Task[Answer]] = field(default_factory=list)
+    under_way: int = 0
+    in_flight_max: int = 0
+    kills: int = 0
+    last_worker: int | None = None
 
     async def come(self, law: arrivals.Law, seconds: float) -> None:
         """Send what is due, for so long."""
         began = time.monotonic()
         for due_s in itertools.takewhile(lambda due: due < seconds, arrivals.due_times_s(law, SEED)):
             await asyncio.sleep(max(0.0, began + due_s - time.monotonic()))
-            self._under_way += 1
-            self.in_flight_max = max(self.in_flight_max, self._under_way)
-            asked = self._site.ask_soon(next(self._texts), self._patience_s)
+            self.under_way += 1
+            self.in_flight_max = max(self.in_flight_max, self.under_way)
+            asked = self.site.ask_soon(next(self.texts), self.site.pace.drains_within_s)
             asked.add_done_callback(self._note)
             self.asked.append(asked)
 
     def _note(self, asked: asyncio.Task[Answer]) -> None:
-        self._under_way -= 1
+        self.under_way -= 1
         if not asked.cancelled() and asked.result().is_good:
             self.last_worker = asked.result().worker_pid
 

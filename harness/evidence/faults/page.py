@@ -32,7 +32,10 @@ def render(how: Made, rows: Sequence[Seen], name: str, *, partial: bool = False)
         _legend(rows),
     ]
     for fault in _in_order(row.fault for row in rows):
-        lines += [f"## {fault}", "", _summary(fault), "", _details(fault, rows)]
+        summary = FAULTS[fault].summary
+        stop = "" if summary.endswith("?") else "."
+        told = table_of([_columns(row) for row in rows if row.fault == fault])
+        lines += [f"## {fault}", "", f"{summary[0].upper()}{summary[1:]}{stop}", "", told]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -49,7 +52,7 @@ def cell(row: Seen) -> str:
 
 
 def _columns(row: Seen) -> dict[str, str]:
-    return {
+    told = {
         "arm": row.arm,
         "": row.outcome,
         "good after": _number(row.recovered_s, "s", 2),
@@ -60,6 +63,7 @@ def _columns(row: Seen) -> dict[str, str]:
         "longest": _number(row.longest_ms, "ms", 0),
         "what else": what_else(row),
     }
+    return {name: markdown.literal(text) for name, text in told.items()}
 
 
 def _matrix(rows: Sequence[Seen]) -> str:
@@ -74,11 +78,6 @@ def _matrix(rows: Sequence[Seen]) -> str:
 def _legend(rows: Sequence[Seen]) -> str:
     there = {row.outcome for row in rows}
     return "".join(f"- **{word}**: {meaning}.\n" for word, meaning in OUTCOMES.items() if word in there)
-
-
-def _details(fault: str, rows: Sequence[Seen]) -> str:
-    met = [_columns(row) for row in rows if row.fault == fault]
-    return table_of([{name: markdown.literal(cell) for name, cell in told.items()} for told in met])
 
 
 def what_else(row: Seen) -> str:
@@ -105,11 +104,6 @@ def _number(value: float | None, unit: str, digits: int) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _summary(fault: str) -> str:
-    summary = FAULTS[fault].summary
-    return summary[0].upper() + summary[1:] + ("" if summary.endswith("?") else ".")
 
 
 def _in_order(names: Iterable[str]) -> list[str]:

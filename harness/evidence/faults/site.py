@@ -55,36 +55,31 @@ async def until(look: Callable[[], Seen], within_s: float = math.inf) -> Seen:
     return seen
 
 
+@dataclass(eq=False)
 class Site:
     """One arm's server, about to meet a fault."""
 
-    def __init__(
-        self,
-        arm: Arm,
-        workload: WorkloadOptions,
-        server: Server,
-        session: aiohttp.ClientSession,
-        pace: Pace,
-        folder: Path,
-    ) -> None:
-        self.arm = arm
-        self.workload = workload
-        self.server = server
-        self.pace = pace
-        self.folder = folder
-        self._session = session
-        self._group = os.getpgid(server.pid)  # all that it starts belongs to it, also when its parent is gone
+    arm: Arm
+    workload: WorkloadOptions
+    server: Server
+    session: aiohttp.ClientSession
+    pace: Pace
+    folder: Path
+
+    def __post_init__(self) -> None:
+        # all that the server starts belongs to it, also when its parent is gone
+        self._group = os.getpgid(self.server.pid)
 
     # -- requests -----------------------------------------------------------------------------------
 
     async def ask(self, text: str = INNOCENT, within_s: float | None = None) -> Answer:
         """Ask, and wait as long as a recovery may take."""
         within_s = within_s or self.pace.recovers_within_s
-        return await send(self._session, "POST", "/predict", within_s, {"text": text})
+        return await send(self.session, "POST", "/predict", within_s, {"text": text})
 
     async def health(self, within_s: float) -> Answer:
         """What /health says."""
-        return await send(self._session, "GET", "/health", within_s)
+        return await send(self.session, "GET", "/health", within_s)
 
     def ask_soon(self, text: str = INNOCENT, within_s: float | None = None) -> asyncio.Task[Answer]:
         """The same beside whatever else happens."""

@@ -1,4 +1,7 @@
-"""Which studies there are, each by the same verbs: rows as they come, then a table, a text, a judgement."""
+"""Which studies there are, each by the same verbs: rows as they come, then a table, a text, a judgement.
+
+And what they make of their rows: the text of a page, and one document.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import Any, NamedTuple, Protocol
 import pandas as pd
 
 from harness.evidence.check.bench import Result
+from harness.evidence.page import Made, beginning
+from harness.evidence.page import as_json as document
 from harness.evidence.studies import capacity, coverage, queueing, searching, sessions, verdicts
 from harness.run.listener import Listener
 
@@ -109,3 +114,41 @@ STUDIES: dict[str, Study] = {
         capacity, "Capacity: one worker, and what M/D/1 predicts of it", Wanted(seconds=400.0)
     ),
 }
+
+
+# -- as a page and as a document ---------------------------------------------------------------------------
+
+
+def command(name: str, wanted: Wanted) -> str:
+    """The command line; it names every number, so that it makes the same table again."""
+    flags = [f"--{flag} {_plain(value)}" for flag, value in wanted.said().items()]
+    return " ".join(["execbench study", name, *flags])
+
+
+def render(name: str, study: Study, how: Made, found: pd.DataFrame, *, partial: bool) -> str:
+    """The page. `partial`: it was stopped before its end."""
+    stopped = f"stopped after {len(found)} rows, so this is not the study." if partial else ""
+    lines = beginning(study.title, how, name, stopped)
+    lines += [study.table(found), study.say(found), ""]
+    lines += [_verdict(result) for result in study.judge(found)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def as_json(name: str, study: Study, how: Made, found: pd.DataFrame, *, partial: bool) -> dict[str, Any]:
+    """The same as one document; what is not a number is null."""
+    return {
+        "study": name,
+        **document(how, found, partial=partial),
+        "says": study.say(found),
+        "judged": [result._asdict() for result in study.judge(found)],
+    }
+
+
+def _verdict(result: Result) -> str:
+    word = "passed" if result.passed else "failed"
+    note = f" ({result.note})" if result.note else ""
+    return f"* {result.name}, {result.goal}: {result.measured}: **{word}**{note}."
+
+
+def _plain(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.15g}"

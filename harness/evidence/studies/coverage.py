@@ -108,8 +108,15 @@ def judge(frame: pd.DataFrame) -> list[Result]:
     covered = [
         _judge_coverage(name, means[means["generator"] == name], *bounds) for name, bounds in COVERS.items()
     ]
-    drifting = means["generator"].str.startswith("drift") & (means["blocks"] >= DRIFT_SEEN_FROM)
-    return [*covered, _judge_drift(means[drifting])]
+    drifting = means[means["generator"].str.startswith("drift") & (means["blocks"] >= DRIFT_SEEN_FROM)]
+    drift = Result(
+        "drift warning",
+        f"fires on drifting blocks more often than not, from {DRIFT_SEEN_FROM} blocks on",
+        by_blocks(drifting, "drift_fires"),
+        len(drifting) > 0 and bool((drifting["drift_fires"] > DRIFT_SEEN).all()),
+        "With fewer blocks its silence proves little.",
+    )
+    return [*covered, drift]
 
 
 def _judge_coverage(name: str, rows: pd.DataFrame, least: float, most: float) -> Result:
@@ -119,16 +126,6 @@ def _judge_coverage(name: str, rows: pd.DataFrame, least: float, most: float) ->
         f"the 95 % interval covers {bounds} at every number of blocks",
         by_blocks(rows, "coverage"),
         len(rows) > 0 and bool(rows["coverage"].between(least, most).all()),
-    )
-
-
-def _judge_drift(rows: pd.DataFrame) -> Result:
-    return Result(
-        "drift warning",
-        f"fires on drifting blocks more often than not, from {DRIFT_SEEN_FROM} blocks on",
-        by_blocks(rows, "drift_fires"),
-        len(rows) > 0 and bool((rows["drift_fires"] > DRIFT_SEEN).all()),
-        "With fewer blocks its silence proves little.",
     )
 
 

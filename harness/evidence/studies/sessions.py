@@ -186,12 +186,14 @@ def judge_twins(found: pd.DataFrame) -> Result:
     """May *faster* and *slower* be believed? By the one-sided exact 95 % upper bound of their share."""
     wrong = int(found["verdict"].isin(BEYOND_DELTA).sum())
     bound = upper_bound(wrong, len(found))
+    fewest = math.ceil(math.log(1 - LEVEL) / math.log(1 - MOST_FALSE))
+    without_1 = f"interval without 1: {percent(_share(_leaves_out_1(found)))}; nominal 5 %"
     return Result(
         name="A/A",
         goal=f"faster or slower: upper 95 % bound at most {percent(MOST_FALSE, 0)}",
         measured=f"{wrong} of {len(found)} sessions, bound {percent(bound)}",
         passed=bound <= MOST_FALSE,
-        note=_too_few(found) or f"interval without 1: {percent(_share(_leaves_out_1(found)))}; nominal 5 %",
+        note=without_1 if len(found) >= fewest else f"fewer than {fewest} sessions can show nothing",
     )
 
 
@@ -221,11 +223,6 @@ def truth_of(found: pd.DataFrame) -> tuple[float, float]:
     if len(logs) < 2:
         return (math.exp(logs[0]) if len(logs) else math.nan), math.nan
     return math.exp(logs.mean()), float(logs.std(ddof=1) / math.sqrt(len(logs)))
-
-
-def _too_few(found: pd.DataFrame) -> str:
-    fewest = math.ceil(math.log(1 - LEVEL) / math.log(1 - MOST_FALSE))
-    return f"fewer than {fewest} sessions can show nothing" if len(found) < fewest else ""
 
 
 def _leaves_out_1(found: pd.DataFrame) -> pd.Series[bool]:
