@@ -17,7 +17,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from math import ceil
 from typing import NamedTuple
@@ -32,15 +32,7 @@ WHEN_FULL = (
     "with the time after which to try again"
 )
 WHEN_WORKER_DIES = "as the strategy that runs the batches has it"
-TAKES = frozenset({"over", "max_batch", "max_wait_ms", "max_queue"}) | {
-    "workers",
-    "switch_interval_ms",
-    "start_method",
-    "preload",
-    "factory",
-    "timeout_s",
-    "spares",
-}  # the latter where the strategy that runs the batches takes them
+TAKES = frozenset(field.name for field in fields(Options))  # much of it where the one that runs them does
 why_not = works_everywhere
 
 MOST_WAITING = 1024

@@ -104,7 +104,9 @@ def freeze(
                 after_s=SETTLE_S + (window_s - frozen_s) / 2,
             )
 
-        held_ms = _held_ms(load(closed(USERS), ALONE * window_s))
+        # a worker that is never out of work holds a request for the time between two answers
+        done = sorted(shot.done_ms for shot in measured(load(closed(USERS), ALONE * window_s)))
+        held_ms = (done[-1] - done[0]) / (len(done) - 1)
         at_a_rate, open_s = frozen_under(Law("constant", RATE_PER_S))
         by_users, closed_s = frozen_under(closed(USERS))
     return judge(
@@ -116,12 +118,6 @@ def freeze(
             window_s=window_s,
         )
     )
-
-
-def _held_ms(outcome: Outcome) -> float:
-    """How long a request holds a worker that is never out of work: the time between two answers."""
-    done = sorted(shot.done_ms for shot in measured(outcome))
-    return (done[-1] - done[0]) / (len(done) - 1)
 
 
 def latencies_ms(outcome: Outcome) -> list[float]:

@@ -185,21 +185,19 @@ def judge(program: str, rounds: Sequence[tuple[Figures, Figures]]) -> Result:
         abs(difference) <= max(goal.share * other, goal.ms)
         for difference, other, goal in zip(differences, others, GOALS.values(), strict=True)
     ]
+    # what a time differs by also in ms, which holds on other routes too
+    times = ["", *(f" ({difference:+.2f} ms)" for difference in differences[1:])]
     return Result(
         f"against {program}",
         ", ".join(f"{name} {goal}" for name, goal in GOALS.items()),
-        _in_words(differences, others),
+        ", ".join(
+            f"{name} {difference / other:+.1%}{ms}"
+            for name, difference, other, ms in zip(GOALS, differences, others, times, strict=True)
+        ),
         all(near),
         f"{len(rounds)} rounds of {SECONDS} s at {CONNECTIONS} connections, {SERVICE_MS:g} ms an answer; "
         f"ours less {program}'s, by the median.",
     )
-
-
-def _in_words(differences: Sequence[float], others: Sequence[float]) -> str:
-    """Each as a share of the other's; what a time differs by also in ms, which holds on other routes too."""
-    shares = [f"{difference / other:+.1%}" for difference, other in zip(differences, others, strict=True)]
-    times = ["", *(f" ({difference:+.2f} ms)" for difference in differences[1:])]
-    return ", ".join(f"{name} {share}{ms}" for name, share, ms in zip(GOALS, shares, times, strict=True))
 
 
 OURS = "execbench"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import statistics
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import NamedTuple
 
@@ -33,7 +35,6 @@ from harness.evidence.check.numbers import (
     small_run,
 )
 from harness.evidence.check.silent import Silent, silent_server
-from harness.evidence.check.sleeps import loop_sleep_ms
 from harness.evidence.studies.queueing import step_errors_ms
 from harness.run import client_limit
 from harness.wire import reasons
@@ -245,6 +246,41 @@ def timing(shot: Shot, name: str) -> float:
         return shot.done_ms - shot.sent_ms - timing(shot, "handler")
     value = getattr(shot.timings, f"{name}_ms")
     return math.nan if value is None else float(value)
+
+
+# -- what sleeps take on this machine: facts without a verdict -----------------------------------------
+
+SLEEPS = 20
+Sleep = Callable[[float], Awaitable[None]]
+
+
+async def _took_ms(sleep: Sleep, asked_ms: float) -> float:
+    """By the median."""
+    took = []
+    for _ in range(SLEEPS):
+        began = time.perf_counter()
+        await sleep(asked_ms / 1e3)
+        took.append((time.perf_counter() - began) * 1e3)
+    return statistics.median(took)
+
+
+async def _blocking(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: ASYNC251 - it is what is measured
+
+
+def loop_sleep_ms(asked_ms: float) -> float:
+    """What `asyncio.sleep` takes, whose timers are rounded up: to whole ms, by some kernels to even ones."""
+    return asyncio.run(_took_ms(asyncio.sleep, asked_ms))
+
+
+def facts() -> dict[str, float]:
+    """What sleeps take on this machine, in ms by the median: asked → taken."""
+    kinds: dict[str, Sleep] = {"time.sleep": _blocking, "asyncio.sleep": asyncio.sleep}
+    return {
+        f"{name}({asked:g} ms)": asyncio.run(_took_ms(sleep, asked))
+        for name, sleep in kinds.items()
+        for asked in (5.0, 20.0)
+    }
 
 
 # -- the probe of the event loop -----------------------------------------------------------------------

@@ -210,7 +210,7 @@ def _effect(arm: list[float], reference: list[float]) -> Figures:
     logs = [[_log(value) for value in side] for side in (arm, reference)]
     ratios = [one - other for one, other in zip(*logs, strict=True)]
     means = (sum(values) / len(values) for values in (*logs, ratios))  # fmean refuses inf - inf
-    values = (float(len(arm)), *map(_exp, means), *_interval(ratios), _t_test_p(ratios))
+    values = (float(len(arm)), *map(_exp, means), *_t(ratios))
     return dict(zip(EFFECT_FIGURES, values, strict=True))
 
 
@@ -222,21 +222,15 @@ def _exp(value: float) -> float:
     return math.exp(value) if value < 700 else math.inf
 
 
-def _interval(ratios: list[float]) -> tuple[float, float]:
+def _t(ratios: list[float]) -> tuple[float, float, float]:
+    """Interval and p. The p of figures that differ by rounding only: 1 where they are 0, else 0."""
     if len(ratios) < 2 or not all(map(math.isfinite, ratios)):
-        return math.nan, math.nan
+        return math.nan, math.nan, math.nan
     middle, error = statistics.fmean(ratios), statistics.stdev(ratios) / math.sqrt(len(ratios))
     low, high = stats.t.interval(LEVEL, len(ratios) - 1, loc=middle, scale=error)
-    return _exp(float(low)), _exp(float(high))
-
-
-def _t_test_p(ratios: list[float]) -> float:
-    """Of figures that differ by rounding only: 1 where they are 0, else 0."""
-    if len(ratios) < 2 or not all(map(math.isfinite, ratios)):
-        return math.nan
-    if max(ratios) - min(ratios) <= FLAT:
-        return float(abs(statistics.fmean(ratios)) <= FLAT)
-    return float(stats.ttest_1samp(ratios, 0.0).pvalue)
+    is_flat = max(ratios) - min(ratios) <= FLAT
+    p = abs(middle) <= FLAT if is_flat else stats.ttest_1samp(ratios, 0.0).pvalue
+    return _exp(float(low)), _exp(float(high)), float(p)
 
 
 # -- metrics -------------------------------------------------------------------------------------------

@@ -54,11 +54,8 @@ async def shutdown(site: Site) -> Found:
     counted = tally(answers)
     has_ended = await until(site.has_ended, site.pace.ends_within_s)
     took = f"{'ended' if has_ended else 'still there'} {time.monotonic() - began:.1f} s after SIGTERM"
-    return Found(
-        outcome="answered" if counted.answered == len(answers) else "lost",
-        tally=counted,
-        notes=(took,),
-    )
+    outcome = "answered" if counted.answered == len(answers) else "lost"
+    return Found(outcome, tally=counted, notes=(took,))
 
 
 async def killed(site: Site) -> Found:

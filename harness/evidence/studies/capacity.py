@@ -91,17 +91,17 @@ def predicted_per_s(service_ms: float, lone_ms: float, objective_ms: float) -> f
     return load / service_ms * 1e3
 
 
+@dataclasses.dataclass(frozen=True)
 class _Told(Unheard):
     """A run's listener that tells a study's how far it is."""
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+    listener: Listener
 
     def stage(self, text: str) -> None:
-        self._listener.stage(text)
+        self.listener.stage(text)
 
     def trial_begins(self, cell: Cell, number: int, total: int) -> None:
-        self._listener.stage(f"window {number}/{total}: {cell.law}")
+        self.listener.stage(f"window {number}/{total}: {cell.law}")
 
 
 # -- judging and showing -------------------------------------------------------------------------------

@@ -34,9 +34,7 @@ class Study(NamedTuple):
 
     title: str
     defaults: Wanted
-    each: Callable[
-        ..., Iterable[Any]
-    ]  # rows, each as soon as it is finished; told those flags and a listener
+    each: Callable[..., Iterable[Any]]  # rows as they are finished; it is told those flags and a listener
     row: type  # of such rows
     table: Callable[[pd.DataFrame], str]
     say: Callable[[pd.DataFrame], str]
@@ -121,7 +119,8 @@ STUDIES: dict[str, Study] = {
 
 def command(name: str, wanted: Wanted) -> str:
     """The command line; it names every number, so that it makes the same table again."""
-    flags = [f"--{flag} {_plain(value)}" for flag, value in wanted.said().items()]
+    said = wanted.said().items()
+    flags = [f"--{name} {value if isinstance(value, str) else format(value, '.15g')}" for name, value in said]
     return " ".join(["execbench study", name, *flags])
 
 
@@ -148,7 +147,3 @@ def _verdict(result: Result) -> str:
     word = "passed" if result.passed else "failed"
     note = f" ({result.note})" if result.note else ""
     return f"* {result.name}, {result.goal}: {result.measured}: **{word}**{note}."
-
-
-def _plain(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.15g}"

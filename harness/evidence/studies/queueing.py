@@ -181,12 +181,12 @@ def md1_wait_ms(utilisation: float, service_ms: float) -> float:
     return utilisation * service_ms / (2 * (1 - utilisation)) if utilisation < 1 else math.inf
 
 
-def batch_error(waits: Floats, batches: int = BATCHES) -> float:
+def batch_error(waits: Floats) -> float:
     """Standard error of the mean of waits that resemble their neighbours: from means of long batches."""
-    if len(waits) < 2 * batches:
+    if len(waits) < 2 * BATCHES:
         return math.nan
-    means = [part.mean() for part in np.array_split(waits, batches)]
-    return float(np.std(means, ddof=1) / math.sqrt(batches))
+    means = [part.mean() for part in np.array_split(waits, BATCHES)]
+    return float(np.std(means, ddof=1) / math.sqrt(BATCHES))
 
 
 # -- judging and showing -------------------------------------------------------------------------------

@@ -251,7 +251,21 @@ def verdict_table(found: pd.DataFrame) -> str:
 def window_table(found: pd.DataFrame) -> str:
     """Each window length; then what the spread at a plan's default length, if reached, makes of n blocks."""
     sessions = rows(Session, found)
-    lengths = table_of([_window_line(row) for row in sessions])
+    lengths = table_of(
+        [
+            {
+                "window": f"{row.window_s:.2g} s",
+                "blocks": row.blocks,
+                "requests": f"{row.requests:.0f}",
+                "ratio": f"{row.ratio:.3f}",
+                "spread": f"{row.spread:.3f}",
+                "interval": _interval(row.spread, row.blocks),
+                "lag-1": f"{row.lag1:+.2f}",
+                "took": f"{row.seconds:.0f} s",
+            }
+            for row in sessions
+        ]
+    )
     usual = from_flags.from_flags(from_flags.Flags()).duration_s or 0.0
     default = next((row for row in sessions if math.isclose(row.window_s, usual, rel_tol=0.05)), None)
     if default is None:
@@ -261,19 +275,6 @@ def window_table(found: pd.DataFrame) -> str:
     )
     more = [[blocks, _interval(default.spread, blocks)] for blocks in BLOCKS_SHOWN]
     return f"{lengths}\n{title}\n\n{table(['blocks', 'interval'], more)}"
-
-
-def _window_line(row: Session) -> dict[str, object]:
-    return {
-        "window": f"{row.window_s:.2g} s",
-        "blocks": row.blocks,
-        "requests": f"{row.requests:.0f}",
-        "ratio": f"{row.ratio:.3f}",
-        "spread": f"{row.spread:.3f}",
-        "interval": _interval(row.spread, row.blocks),
-        "lag-1": f"{row.lag1:+.2f}",
-        "took": f"{row.seconds:.0f} s",
-    }
 
 
 def _interval(spread: float, blocks: int) -> str:

@@ -147,18 +147,13 @@ def say(frame: pd.DataFrame) -> str:
     calm = frame[frame["generator"].isin(SYMMETRIC)]
     false, found = calm[calm["ratio"] == 1.0], calm[calm["ratio"] == RATIOS[-1]]
     least = min(frame["blocks"])
-    told = {
-        rule: (
-            false.loc[false["rule"] == rule, "called"].max(),
-            found.loc[(found["rule"] == rule) & (found["blocks"] == least), "called"].min(),
-        )
+    worst = false.groupby("rule")["called"].max()
+    least_found = found[found["blocks"] == least].groupby("rule")["called"].min()
+    said = "; ".join(
+        f"{rule}: a false verdict in {percent(worst[rule])} of sessions at most, and a ratio of "
+        f"{RATIOS[-1]:g} found in {percent(least_found[rule])} or more with {least} blocks"
         for rule in RULES
         if rule != PRIMARY
-    }
-    said = "; ".join(
-        f"{rule}: a false verdict in {percent(worst)} of sessions at most, and a ratio of "
-        f"{RATIOS[-1]:g} found in {percent(least_found)} or more with {least} blocks"
-        for rule, (worst, least_found) in told.items()
     )
     return (
         f"Of {ROWS} figures that are not primary, where blocks are independent and symmetric: {said}. Skewed "
