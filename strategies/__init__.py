@@ -61,7 +61,15 @@ START_METHODS = ("spawn", "forkserver")
 MOST_WORKERS = 1_000
 MOST_ITEMS = 1_000_000  # in a batch, or in a queue
 LONGEST_S = 86_400.0
-SHORTEST_SWITCH_MS = 1e-3  # Python takes whole microseconds, and no zero
+BOUNDS: dict[str, tuple[float, float]] = {
+    "workers": (1, MOST_WORKERS),
+    "spares": (0, MOST_WORKERS),
+    "max_batch": (1, MOST_ITEMS),
+    "max_queue": (1, MOST_ITEMS),
+    "max_wait_ms": (0, LONGEST_S * 1e3),
+    "switch_interval_ms": (1e-3, LONGEST_S * 1e3),  # Python takes whole microseconds, and no zero
+    "timeout_s": (1e-3, LONGEST_S),
+}
 
 
 @dataclass(frozen=True)
@@ -84,24 +92,15 @@ class Options:
     spares: int = 0  # warm workers beyond `workers`, to step in for one that dies
 
     def __post_init__(self) -> None:
-        _refuse_outside("workers", self.workers, 1, MOST_WORKERS)
-        _refuse_outside("spares", self.spares, 0, MOST_WORKERS)
-        _refuse_outside("max_batch", self.max_batch, 1, MOST_ITEMS)
-        _refuse_outside("max_queue", self.max_queue, 1, MOST_ITEMS)
-        _refuse_outside("max_wait_ms", self.max_wait_ms, 0, LONGEST_S * 1e3)
-        _refuse_outside("switch_interval_ms", self.switch_interval_ms, SHORTEST_SWITCH_MS, LONGEST_S * 1e3)
-        _refuse_outside("timeout_s", self.timeout_s, 1e-3, LONGEST_S)
+        for name, (least, most) in BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                bound = f"at most {most:g}" if value > most else f"at least {least:g}"
+                raise ValueError(f"{name} must be {bound}")
         if self.start_method not in START_METHODS:
             raise ValueError(f"start_method is one of {', '.join(START_METHODS)}")
         if self.over == "batch" or self.over not in NAMES:
             raise ValueError(f"over is the strategy that runs the batches, and there is no {self.over!r}")
-
-
-def _refuse_outside(name: str, value: float | None, least: float, most: float) -> None:
-    if value is None or least <= value <= most:
-        return
-    bound = f"at most {most:g}" if value > most else f"at least {least:g}"
-    raise ValueError(f"{name} must be {bound}")
 
 
 class Submit(Protocol):
@@ -130,6 +129,16 @@ class Strategy(Protocol):
 
     def open(self, setup: Setup, call: Call, options: Options) -> AbstractAsyncContextManager[Submit]:
         """Start the workers, warm them up, and give the function that submits to them."""
+
+
+def works_everywhere() -> str | None:
+    """The `why_not` of a strategy against which nothing stands."""
+    return None
+
+
+def as_many_as_asked_for(options: Options) -> int:
+    """The usual `worker_count`; one unless told otherwise."""
+    return options.workers or 1
 
 
 class Full(Exception):

@@ -19,9 +19,8 @@ from typing import Any, NamedTuple
 
 from strategies import Call, Item, Result, Setup, Submit
 from strategies._outcome import Outcome, attempt
-from strategies._pool import close
+from strategies._pool import PATIENCE_S, PoolSubmit, close
 
-PATIENCE_S = 600.0  # from the first warm worker to the last
 _LONGEST_HOLD_S = 1.0
 
 
@@ -55,14 +54,19 @@ async def adapted(
 
 
 class Foreign(Executor):
-    """Gives a stranger's pool, to which ``_send`` hands over, what the standard library's can: to be left."""
+    """Gives a stranger's pool what the standard library's can: to be left.
 
-    def __init__(self) -> None:
+    ``send`` hands a call over as an executor's submit does; ``close`` ends the pool, and waits if told to.
+    """
+
+    def __init__(self, send: Callable[..., Future[Any]], close: Callable[[bool], None]) -> None:
+        self._send = send
+        self._close = close
         self._futures: set[Future[Any]] = set()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Like any executor's."""
-        future = self._send(fn, args, kwargs)
+        future = self._send(fn, *args, **kwargs)
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
         return future
@@ -73,49 +77,31 @@ class Foreign(Executor):
             for future in list(self._futures):
                 if not future.running():  # pebble would kill the worker of one that runs
                     future.cancel()
-        self._close(wait=wait)
-
-    def _send(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Future[Any]:
-        raise NotImplementedError
-
-    def _close(self, *, wait: bool) -> None:
-        raise NotImplementedError
+        self._close(wait)
 
 
-class _Adapted:
+class _Adapted(PoolSubmit):
     def __init__(self, make: Callable[[], Executor], work: Work, *, revives: bool) -> None:
+        super().__init__(make(), partial(_call, work))
         self._make = make
         self._work = work
         self._revives = revives
-        self.pool = make()
-        self.warm_ups: list[Future[Any]] = []
-
-    async def __call__(self, item: Item) -> Result:
-        outcome = await asyncio.wrap_future(self._submit(run, self._work, [item]))
-        (result,) = outcome.get()
-        return result
-
-    def is_able(self) -> bool:
-        try:
-            self._submit(_nothing)
-        except (BrokenExecutor, RuntimeError):
-            return False
-        return True
+        self.warm_ups: list[Future[Outcome]] = []
 
     def warm_up(self, hold_s: float) -> "Future[Outcome]":
-        future = self.pool.submit(meet, self._work, hold_s)
+        future = self.pool.submit(attempt, partial(_meet, self._work, hold_s), [None])
         self.warm_ups.append(future)
         return future
 
-    def _submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+    def _send(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         try:
-            return self.pool.submit(function, *arguments)
+            return super()._send(function, *arguments)
         except BrokenExecutor:
             if not self._revives:
                 raise
             self.pool.shutdown(wait=False)
             self.pool = self._make()
-            return self.pool.submit(function, *arguments)
+            return super()._send(function, *arguments)
 
 
 async def _meet_all(submit: _Adapted, workers: int) -> None:
@@ -135,34 +121,22 @@ async def _meet_all(submit: _Adapted, workers: int) -> None:
         hold_s = min(2 * hold_s, _LONGEST_HOLD_S)
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 # -- what runs in the worker -------------------------------------------------------------------------
 
 _ready = threading.local()  # what this very worker, be it a thread or a process, has set up
 
 
-def run(work: Work, items: list[Item]) -> Outcome:
-    """The call, after the set-up where that has not been done yet."""
-    return attempt(partial(_call, work), items)
-
-
 def _call(work: Work, items: list[Item]) -> list[Result]:
+    """The call, after the set-up where that has not been done yet."""
     _set_up(work)
     return work.call(items)
 
 
-def meet(work: Work, hold_s: float) -> Outcome:
+def _meet(work: Work, hold_s: float, _: list[Item]) -> list[tuple[list[Result], tuple[int, int]]]:
     """Set up, stay a while so that the others get a warm-up of their own, and say who this is.
 
     The result of the warm-up comes back, so that one that cannot is known before the first item.
     """
-    return attempt(partial(_stay, work, hold_s), [None])
-
-
-def _stay(work: Work, hold_s: float, _: list[Item]) -> list[tuple[list[Result], tuple[int, int]]]:
     results = _set_up(work)
     time.sleep(hold_s)
     return [(results, (os.getpid(), threading.get_ident()))]

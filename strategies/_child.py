@@ -43,14 +43,10 @@ def _exit_with_parent() -> None:
     try:
         parent.join()
     except ValueError:  # loky's children have been told of no parent that can be joined
-        _wait_for_another_parent(parent.pid)
+        while os.getppid() == parent.pid:
+            time.sleep(_LOOKS_EVERY_S)
     _kill_descendants()
     os._exit(1)
-
-
-def _wait_for_another_parent(pid: int | None) -> None:
-    while os.getppid() == pid:
-        time.sleep(_LOOKS_EVERY_S)
 
 
 def _kill_descendants() -> None:

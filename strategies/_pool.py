@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from concurrent.futures import wait as wait_for
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from threading import Barrier, Thread
 from typing import Any
@@ -12,33 +12,38 @@ from typing import Any
 from strategies import Call, Item, Result, Setup, Submit
 from strategies._outcome import Outcome, attempt
 
+PATIENCE_S = 600.0  # from the first warm worker to the last, where the workers are not our own
+
 
 class PoolSubmit:
     """Submits to an executor."""
 
     def __init__(self, pool: Executor, call: Call) -> None:
-        self._pool = pool
+        self.pool = pool
         self._call = call
 
     async def __call__(self, item: Item) -> Result:
-        outcome = await asyncio.wrap_future(self._pool.submit(attempt, self._call, [item]))
+        outcome = await asyncio.wrap_future(self._send(attempt, self._call, [item]))
         (result,) = outcome.get()
         return result
 
     def is_able(self) -> bool:
         """Whether the pool takes a call of nothing: one that lost a worker for good says so."""
         try:
-            self._pool.submit(_nothing)
+            self._send(_nothing)
         except (BrokenExecutor, RuntimeError):
             return False
         return True
 
+    def _send(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        return self.pool.submit(function, *arguments)
+
 
 @asynccontextmanager
 async def serving(
-    pool: Executor, warm_up: Callable[[], Outcome], everyone: Barrier, submit: Submit
+    pool: Executor, warm_up: Callable[[], Outcome], everyone: Barrier, call: Call
 ) -> AsyncIterator[Submit]:
-    """Run ``warm_up`` once in each worker of ``pool``, then give its submit; on leaving, close ``pool``.
+    """Run ``warm_up`` once in each worker of ``pool``, then submit ``call``; on leaving, close ``pool``.
 
     Before it returns, ``warm_up`` must meet the others at ``everyone``, a barrier with one party
     per worker: pools start workers lazily, and one that is held there cannot do another's warm-up.
@@ -49,9 +54,17 @@ async def serving(
         # shielded: cancelling the warm-up of one worker would leave the others at the barrier
         for outcome in await asyncio.shield(asyncio.gather(*map(asyncio.wrap_future, warm_ups))):
             outcome.get()
-        yield submit
+        yield PoolSubmit(pool, call)
     finally:
         await close(pool, warm_ups)
+
+
+def serving_threads(
+    pool: Executor, workers: int, setup: Setup, call: Call, patience_s: float | None = None
+) -> AbstractAsyncContextManager[Submit]:
+    """The same where the workers are threads; they wait so long for each other."""
+    everyone = Barrier(workers, timeout=patience_s)
+    return serving(pool, partial(_warm_up_thread, setup, call, everyone), everyone, call)
 
 
 def warm_up(setup: Setup, call: Call) -> Outcome:
@@ -59,8 +72,8 @@ def warm_up(setup: Setup, call: Call) -> Outcome:
     return attempt(lambda _: call([setup()]), [None])
 
 
-def warm_up_thread(setup: Setup, call: Call, everyone: Barrier) -> Outcome:
-    """The warm-up where workers are threads. One that fails meets the others all the same.
+def _warm_up_thread(setup: Setup, call: Call, everyone: Barrier) -> Outcome:
+    """A warm-up that fails meets the others all the same.
 
     Were it to break the barrier, the opener could hear of that first, and not of the failure.
     """
@@ -104,26 +117,13 @@ async def close(pool: Executor, warm_ups: list[Future[Any]]) -> None:
 
 async def beside_the_loop(work: Callable[[], None]) -> None:
     """Do ``work`` in a thread made for it, to its end even when this is cancelled."""
-    loop = asyncio.get_running_loop()
-    done = asyncio.Event()
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001  raised again where it was asked for
-            failure.append(error)
-        finally:
-            loop.call_soon_threadsafe(done.set)
-
-    thread = Thread(target=run, name="strategy-beside-the-loop")
+    job: Future[None] = Future()
+    thread = Thread(target=_run, args=(job, work), name="strategy-beside-the-loop")
     thread.start()
     try:
-        await done.wait()
+        await asyncio.shield(asyncio.wrap_future(job))
     finally:
         thread.join()  # at once; only when cancelled a second time does the loop stand still here
-    if failure:
-        raise failure[0]
 
 
 class LoopThreads(Executor):

@@ -7,27 +7,20 @@ is the strategy's own, so that nothing else can use it up. ``workers`` is its si
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
-from threading import Barrier
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
-from strategies import Call, Options, Setup, Submit
-from strategies._pool import LoopThreads, PoolSubmit, serving, warm_up_thread
+from strategies import Call, Options, Setup, Submit, works_everywhere
+from strategies._pool import PATIENCE_S, LoopThreads, serving_threads
 
 SUMMARY = "in anyio's threads behind a limiter (40 unless told otherwise), as a def route does"
 WHEN_FULL = "nothing is refused: items wait for the limiter, first in first out, in a queue without a bound"
 WHEN_WORKER_DIES = "it is the server itself that dies"
 TAKES = frozenset({"workers"})
+why_not = works_everywhere
 
 STARLETTES_SIZE = 40
-PATIENCE_S = 600.0  # from the first warm worker to the last
-
-
-def why_not() -> str | None:
-    """Nothing stands against it."""
-    return None
 
 
 def worker_count(options: Options) -> int:
@@ -39,7 +32,6 @@ def worker_count(options: Options) -> int:
 async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:
     """See the contract in `strategies`. On leaving, idle threads stay: anyio ends them with the loop."""
     limiter = CapacityLimiter(worker_count(options))
-    everyone = Barrier(worker_count(options), timeout=PATIENCE_S)
     entering: set[asyncio.Task[None]] = set()
 
     def start(work: Callable[[], None]) -> None:
@@ -47,10 +39,10 @@ async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Subm
         entering.add(task)
         task.add_done_callback(entering.discard)
 
-    pool = LoopThreads(start)
-    warm_up = partial(warm_up_thread, setup, call, everyone)
     try:
-        async with serving(pool, warm_up, everyone, PoolSubmit(pool, call)) as submit:
+        async with serving_threads(
+            LoopThreads(start), worker_count(options), setup, call, PATIENCE_S
+        ) as submit:
             yield submit
     finally:
         await asyncio.gather(*entering)

@@ -17,13 +17,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from math import ceil
 from typing import NamedTuple
 
 import strategies
-from strategies import Call, Full, Item, Options, Result, Setup, Submit
+from strategies import Call, Full, Item, Options, Result, Setup, Submit, works_everywhere
 from strategies._outcome import counted
 
 SUMMARY = "as one call on all that wait, in a thread or wherever over says: dynamic micro-batches"
@@ -32,22 +32,10 @@ WHEN_FULL = (
     "with the time after which to try again"
 )
 WHEN_WORKER_DIES = "as the strategy that runs the batches has it"
-TAKES = frozenset({"over", "max_batch", "max_wait_ms", "max_queue"}) | {
-    "workers",
-    "switch_interval_ms",
-    "start_method",
-    "preload",
-    "factory",
-    "timeout_s",
-    "spares",
-}  # the latter where the strategy that runs the batches takes them
+TAKES = frozenset(field.name for field in fields(Options))  # much of it where the one that runs them does
+why_not = works_everywhere
 
 MOST_WAITING = 1024
-
-
-def why_not() -> str | None:
-    """Nothing stands against it."""
-    return None
 
 
 def worker_count(options: Options) -> int:
@@ -166,29 +154,27 @@ class _Batches:
     async def _run(self, batch: list[_Job]) -> None:
         began = self._loop.time()
         try:
-            results = await self._send([job.item for job in batch])
-        except Exception as error:  # noqa: BLE001  it belongs to whoever submitted the item
-            await self._run_one_by_one(batch, error)
-        else:
-            for job, result in zip(batch, results, strict=True):
-                _settle(job.answer, result)
+            await self._answer(batch)
         finally:
             for job in batch:
                 job.answer.cancel()  # only what has not been answered: the closing was cancelled
             self._crowd.ends(len(batch), len(self._waiting), began, self._loop.time())
             self._consider()
 
-    async def _run_one_by_one(self, batch: list[_Job], error: Exception) -> None:
-        if len(batch) == 1:
-            _fail(batch[0].answer, error)
-            return
-        for job in batch:
-            try:
-                (result,) = await self._send([job.item])
-            except Exception as own_error:  # noqa: BLE001  as above
-                _fail(job.answer, own_error)
-            else:
-                _settle(job.answer, result)
+    async def _answer(self, batch: list[_Job]) -> None:
+        """By one call; when that raises, by one for each item."""
+        try:
+            results = await self._send([job.item for job in batch])
+        except Exception as error:  # noqa: BLE001  it belongs to whoever submitted the item
+            if len(batch) > 1:
+                for job in batch:
+                    await self._answer([job])
+            elif not batch[0].answer.done():
+                batch[0].answer.set_exception(error)
+        else:
+            for job, result in zip(batch, results, strict=True):
+                if not job.answer.done():
+                    job.answer.set_result(result)
 
 
 class _Crowd:
@@ -251,13 +237,3 @@ class _Crowd:
 
     def _share(self, crowd: int) -> int:
         return ceil(crowd / self._workers)
-
-
-def _settle(answer: "asyncio.Future[Result]", result: Result) -> None:
-    if not answer.done():
-        answer.set_result(result)
-
-
-def _fail(answer: "asyncio.Future[Result]", error: Exception) -> None:
-    if not answer.done():
-        answer.set_exception(error)

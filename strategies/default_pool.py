@@ -9,10 +9,9 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from threading import Barrier
 
-from strategies import Call, Options, Setup, Submit
-from strategies._pool import LoopThreads, PoolSubmit, serving, warm_up_thread
+from strategies import Call, Options, Setup, Submit, works_everywhere
+from strategies._pool import PATIENCE_S, LoopThreads, serving_threads
 
 SUMMARY = "in the event loop's default threads, as asyncio.to_thread does"
 WHEN_FULL = (
@@ -21,28 +20,19 @@ WHEN_FULL = (
 )
 WHEN_WORKER_DIES = "it is the server itself that dies"
 TAKES: frozenset[str] = frozenset()
-
-PATIENCE_S = 600.0  # from the first warm worker to the last
-
-
-def why_not() -> str | None:
-    """Nothing stands against it."""
-    return None
+why_not = works_everywhere
 
 
 def worker_count(options: Options) -> int:  # noqa: ARG001  asyncio has decided
     """As many threads as asyncio gives a loop: processors + 4, at most 32."""
-    processors: Callable[[], int | None] = getattr(
-        os, "process_cpu_count", os.cpu_count
-    )  # the former from 3.13
+    # the former from Python 3.13 on
+    processors: Callable[[], int | None] = getattr(os, "process_cpu_count", os.cpu_count)
     return min(32, (processors() or 1) + 4)
 
 
 @asynccontextmanager
 async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:
     """See the contract in `strategies`. On leaving, the threads stay: they are the loop's."""
-    everyone = Barrier(worker_count(options), timeout=PATIENCE_S)
     pool = LoopThreads(partial(asyncio.get_running_loop().run_in_executor, None))
-    warm_up = partial(warm_up_thread, setup, call, everyone)
-    async with serving(pool, warm_up, everyone, PoolSubmit(pool, call)) as submit:
+    async with serving_threads(pool, worker_count(options), setup, call, PATIENCE_S) as submit:
         yield submit

@@ -15,23 +15,15 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 
-from strategies import Call, Options, Setup, Submit
+from strategies import Call, Options, Setup, Submit, as_many_as_asked_for, works_everywhere
 from strategies._adapter import adapted
 
 SUMMARY = "in an executor of your own: executor:package.module:factory, called with the number of workers"
 WHEN_FULL = "nothing is refused: items are given to the executor at once, and it has them wait as it likes"
 WHEN_WORKER_DIES = "as the executor has it"
 TAKES = frozenset({"workers", "factory"})
-
-
-def why_not() -> str | None:
-    """Nothing stands against it; whether the factory works is seen when it is called."""
-    return None
-
-
-def worker_count(options: Options) -> int:
-    """As many as asked for, or one; the executor must have them."""
-    return options.workers or 1
+why_not = works_everywhere  # whether the factory works is seen when it is called
+worker_count = as_many_as_asked_for
 
 
 @asynccontextmanager

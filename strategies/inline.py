@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from strategies import Call, Item, Options, Result, Setup, Submit
+from strategies import Call, Item, Options, Result, Setup, Submit, works_everywhere
 from strategies._outcome import attempt
 from strategies._pool import warm_up
 
@@ -13,11 +13,7 @@ WHEN_FULL = (
 )
 WHEN_WORKER_DIES = "it is the server itself that dies"
 TAKES: frozenset[str] = frozenset()
-
-
-def why_not() -> str | None:
-    """Nothing stands against it."""
-    return None
+why_not = works_everywhere
 
 
 def worker_count(options: Options) -> int:  # noqa: ARG001  there is one event loop, whatever they say

@@ -5,14 +5,12 @@ and so does this strategy. What was in the broken one is lost.
 """
 
 import sys
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
 
-from strategies import Call, Options, Setup, Submit
+from strategies import Call, Options, Setup, Submit, as_many_as_asked_for
 from strategies._adapter import Foreign, adapted
 from strategies._child import follow_parent
 
@@ -20,6 +18,7 @@ SUMMARY = "in loky's pool of processes, which is made anew when it breaks (extra
 WHEN_FULL = "nothing is refused: items wait, first in first out, in a queue without a bound"
 WHEN_WORKER_DIES = "everything in the pool fails; the next item gets a new pool, and waits for its model"
 TAKES = frozenset({"workers"})
+worker_count = as_many_as_asked_for
 
 
 def why_not() -> str | None:
@@ -27,33 +26,19 @@ def why_not() -> str | None:
     return None if find_spec("loky") else "loky is not installed; install the extra: loky"
 
 
-def worker_count(options: Options) -> int:
-    """As many processes as asked for, or one."""
-    return options.workers or 1
-
-
 @asynccontextmanager
 async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:
     """See the contract in `strategies`."""
     workers = worker_count(options)
-    async with adapted(partial(_Loky, workers), workers, setup, call, follow_parent, revives=True) as submit:
+    async with adapted(partial(_pool, workers), workers, setup, call, follow_parent, revives=True) as submit:
         yield submit
 
 
-class _Loky(Foreign):
+def _pool(workers: int) -> Foreign:
     """loky's pool with the names of the standard library."""
+    from loky import ProcessPoolExecutor
 
-    def __init__(self, workers: int) -> None:
-        from loky import ProcessPoolExecutor
-
-        super().__init__()
-        # its workers would leave when idle, and are started without the flag -P of this process
-        safe_path = {"PYTHONSAFEPATH": "1"} if sys.flags.safe_path else None
-        self._pool = ProcessPoolExecutor(workers, timeout=None, env=safe_path)
-
-    def _send(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Future[Any]:
-        future: Future[Any] = self._pool.submit(fn, *args, **kwargs)
-        return future
-
-    def _close(self, *, wait: bool) -> None:
-        self._pool.shutdown(wait=wait)
+    # its workers would leave when idle, and are started without the flag -P of this process
+    safe_path = {"PYTHONSAFEPATH": "1"} if sys.flags.safe_path else None
+    pool = ProcessPoolExecutor(workers, timeout=None, env=safe_path)
+    return Foreign(pool.submit, pool.shutdown)

@@ -12,7 +12,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from strategies import Call, Options, Setup, Submit
+from strategies import Call, Options, Setup, Submit, as_many_as_asked_for
 from strategies._adapter import Foreign, adapted
 from strategies._child import follow_parent
 
@@ -28,6 +28,7 @@ WHEN_WORKER_DIES = (
     "but if it dies while none has an item, pebble gives up the pool, and the service is broken for good"
 )
 TAKES = frozenset({"workers", "timeout_s"})
+worker_count = as_many_as_asked_for
 
 
 def why_not() -> str | None:
@@ -35,35 +36,28 @@ def why_not() -> str | None:
     return None if find_spec("pebble") else "pebble is not installed; install the extra: pebble"
 
 
-def worker_count(options: Options) -> int:
-    """As many processes as asked for, or one."""
-    return options.workers or 1
-
-
 @asynccontextmanager
 async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:
     """See the contract in `strategies`."""
     workers = worker_count(options)
-    make = partial(_Pebble, workers, options.timeout_s)
+    make = partial(_pool, workers, options.timeout_s)
     async with adapted(make, workers, setup, call, follow_parent) as submit:
         yield submit
 
 
-class _Pebble(Foreign):
+def _pool(workers: int, timeout_s: float | None) -> Foreign:
     """pebble's pool with the names of the standard library."""
+    from pebble import ProcessPool
 
-    def __init__(self, workers: int, timeout_s: float | None) -> None:
-        from pebble import ProcessPool
+    pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"))
 
-        super().__init__()
-        self._pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"))
-        self._timeout_s = timeout_s
-
-    def _send(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Future[Any]:
-        future: Future[Any] = self._pool.schedule(fn, args, kwargs, timeout=self._timeout_s)
+    def send(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = pool.schedule(fn, args, kwargs, timeout=timeout_s)
         return future
 
-    def _close(self, *, wait: bool) -> None:
-        self._pool.close()  # type: ignore[no-untyped-call]  # of the library
+    def close(wait: bool) -> None:
+        pool.close()  # type: ignore[no-untyped-call]  # of the library
         if wait:
-            self._pool.join()
+            pool.join()
+
+    return Foreign(send, close)

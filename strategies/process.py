@@ -14,10 +14,10 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from threading import Barrier
 
-from strategies import Call, Options, Setup, Submit
+from strategies import Call, Options, Setup, Submit, as_many_as_asked_for, works_everywhere
 from strategies._child import follow_parent
 from strategies._outcome import Outcome
-from strategies._pool import PoolSubmit, serving, warm_up
+from strategies._pool import serving, warm_up
 
 SUMMARY = "in a pool of child processes, each with its own interpreter and its own model"
 WHEN_FULL = (
@@ -26,16 +26,8 @@ WHEN_FULL = (
 )
 WHEN_WORKER_DIES = "the pool is broken for good, and so is the service until it is restarted"
 TAKES = frozenset({"workers", "start_method", "preload"})
-
-
-def why_not() -> str | None:
-    """Nothing stands against it."""
-    return None
-
-
-def worker_count(options: Options) -> int:
-    """As many processes as asked for, or one."""
-    return options.workers or 1
+why_not = works_everywhere
+worker_count = as_many_as_asked_for
 
 
 @asynccontextmanager
@@ -46,7 +38,7 @@ async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Subm
         context.set_forkserver_preload(list(options.preload))
     everyone = context.Barrier(worker_count(options))
     pool = ProcessPoolExecutor(everyone.parties, context, _begin, (setup, call, everyone))
-    async with serving(pool, _warm_up, everyone, PoolSubmit(pool, call)) as submit:
+    async with serving(pool, _warm_up, everyone, call) as submit:
         yield submit
 
 

@@ -22,7 +22,19 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from strategies import Call, Full, Item, Options, Poisoned, Result, Setup, Submit, TimedOut
+from strategies import (
+    Call,
+    Full,
+    Item,
+    Options,
+    Poisoned,
+    Result,
+    Setup,
+    Submit,
+    TimedOut,
+    as_many_as_asked_for,
+    works_everywhere,
+)
 from strategies._child import follow_parent, kill_tree
 from strategies._outcome import Outcome, attempt
 from strategies._pool import beside_the_loop, warm_up
@@ -36,22 +48,14 @@ WHEN_WORKER_DIES = (
     "another is started (a spare steps in), its item is tried once more, and the others wait in the queue"
 )
 TAKES = frozenset({"workers", "start_method", "preload", "max_queue", "timeout_s", "spares"})
+why_not = works_everywhere
+worker_count = as_many_as_asked_for  # spares do not run calls
 
 MOST_WAITING = 64
 LONGEST_CALL_S = 30.0
 TRIES = 2  # an item in whose calls so many workers have died is given up
 LONGEST_PAUSE_S = 5.0  # before a worker is started again when the one before did not even warm up
 ENDS_WITHIN_S = 5.0  # a worker that is asked to
-
-
-def why_not() -> str | None:
-    """Nothing stands against it."""
-    return None
-
-
-def worker_count(options: Options) -> int:
-    """As many processes as asked for, or one; spares do not run calls."""
-    return options.workers or 1
 
 
 @asynccontextmanager
@@ -140,14 +144,12 @@ class _Crew:
 
     def _feed(self) -> None:
         """Hand items to idle workers, first in first out; those that nobody waits for are dropped."""
-        while self._idle and self._waiting and self._busy < self._at_once:
+        while self._idle and self._waiting:
+            if sum(worker.job is not None for worker in self._workers) >= self._at_once:
+                return
             job = self._waiting.popleft()
             if not job.answer.done():
                 self._idle.popleft().run(job, self._timeout_s)
-
-    @property
-    def _busy(self) -> int:
-        return sum(worker.job is not None for worker in self._workers)
 
     # -- what workers tell --------------------------------------------------------------------------
 

@@ -4,36 +4,25 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
-from threading import Barrier
 
-from strategies import Call, Options, Setup, Submit
-from strategies._pool import PoolSubmit, serving, warm_up_thread
+from strategies import Call, Options, Setup, Submit, as_many_as_asked_for, works_everywhere
+from strategies._pool import serving_threads
 
 SUMMARY = "in a thread pool of its own, in the server's process"
 WHEN_FULL = "nothing is refused: items wait, first in first out, in a queue without a bound"
 WHEN_WORKER_DIES = "it is the server itself that dies"
 TAKES = frozenset({"workers", "switch_interval_ms"})
-
-
-def why_not() -> str | None:
-    """Nothing stands against it."""
-    return None
-
-
-def worker_count(options: Options) -> int:
-    """As many threads as asked for, or one."""
-    return options.workers or 1
+why_not = works_everywhere
+worker_count = as_many_as_asked_for
 
 
 @asynccontextmanager
 async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:
     """See the contract in `strategies`. The switch interval is the whole process's, until leaving."""
-    everyone = Barrier(worker_count(options))
+    workers = worker_count(options)
     with _switching(options.switch_interval_ms):
-        pool = ThreadPoolExecutor(everyone.parties, thread_name_prefix="strategy-thread")
-        warm_up = partial(warm_up_thread, setup, call, everyone)
-        async with serving(pool, warm_up, everyone, PoolSubmit(pool, call)) as submit:
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="strategy-thread")
+        async with serving_threads(pool, workers, setup, call) as submit:
             yield submit
 
 

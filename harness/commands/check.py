@@ -88,7 +88,7 @@ def _carry_out(checks: list[Check], programs: tuple[str, ...], *, as_json: bool)
     """Run them one after another; what is known is printed also when they are interrupted."""
     from harness.commands.progress import Progress
     from harness.evidence.check.bench import Bench, carry_out
-    from harness.evidence.check.sleeps import facts
+    from harness.evidence.check.quick import facts
 
     results: list[Result] = []
     machine: dict[str, float] = {}

@@ -13,7 +13,6 @@ from harness.commands.terminal import console, print_json
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.evidence.faults.arms import Absent
     from harness.evidence.faults.records import Seen
     from harness.evidence.faults.site import Pace
     from harness.evidence.page import Made
@@ -86,7 +85,7 @@ def _refuse_unless(is_right: bool, what: str, hint: str) -> None:
 def _meet_all(names: list[str], here: list[Arm], workload: str) -> Iterator[Seen]:
     """One row after another."""
     from harness.commands.progress import Progress
-    from harness.evidence.faults.meeting import meet
+    from harness.evidence.faults.catalogue import meet
 
     options, pace = _scene(workload)
     total = len(names) * len(here)
@@ -105,10 +104,10 @@ def _scene(workload: str) -> tuple[WorkloadOptions, Pace]:
     return SYNTHETIC, Pace()
 
 
-def _unavailable(absent: list[Absent], names: list[str]) -> list[Seen]:
+def _unavailable(absent: dict[str, str], names: list[str]) -> list[Seen]:
     from harness.evidence.faults.records import unmet
 
-    return [unmet(name, one.name, "not available", one.why) for name in names for one in absent]
+    return [unmet(name, arm, "not available", why) for name in names for arm, why in absent.items()]
 
 
 def _command(strategies: list[str], names: list[str], *, storm: bool, workload: str | None) -> str:

@@ -58,9 +58,9 @@ def _make(name: str, study: Study, wanted: Wanted, out: Path, *, as_json: bool) 
     """Collect rows until the study or the user's patience ends; what is finished is kept in either case."""
     from harness.commands.progress import Progress
     from harness.evidence.page import made
-    from harness.evidence.studies import page
+    from harness.evidence.studies.catalogue import command
 
-    how, rows = made(page.command(name, wanted)), list[Any]()
+    how, rows = made(command(name, wanted)), list[Any]()
     try:
         with Progress(console(stderr=True)) as progress:
             for row in study.rows(wanted, progress):
@@ -78,13 +78,13 @@ def _keep(name: str, study: Study, how: Made, rows: list[Any], out: Path, *, as_
     """Write the page and the raw rows, and show them. An unfinished study never replaces a whole one."""
     from harness.evidence.frames import frame
     from harness.evidence.page import write
-    from harness.evidence.studies import page
+    from harness.evidence.studies import catalogue
 
     found, partial = frame(study.row, rows), name.endswith("-partial")
-    text = page.render(name, study, how, found, partial=partial)
+    text = catalogue.render(name, study, how, found, partial=partial)
     write(out / f"{name}.md", text, found, stage="study")
     if as_json:
-        print_json(page.as_json(name, study, how, found, partial=partial))
+        print_json(catalogue.as_json(name, study, how, found, partial=partial))
     else:
         console().print(text, markup=False, soft_wrap=True)
     console(stderr=True).print(f"Written: {out / name}.md and .csv", markup=False, soft_wrap=True)

@@ -13,6 +13,7 @@ import pytest
 from harness.analysis import slo, stats
 from harness.capacity.crossing import READ_RATIOS_AT, Crossing, Window, cross, effect
 from harness.capacity.walk import SHARES, Asked, Bracket, Start, Ways, search, walk
+from harness.evidence.frames import frame
 from harness.evidence.studies import searching
 from harness.evidence.studies.queueing import md1_wait_ms
 from harness.evidence.studies.searching import md1_share_beyond, truth_per_s
@@ -24,7 +25,7 @@ WAYS = Ways(seed=3)
 @pytest.fixture(scope="module")
 def sessions() -> pd.DataFrame:
     """Thirty of each objective."""
-    return searching.frame(searching.each(30))
+    return frame(searching.Row, searching.each(30))
 
 
 def searched(holds_up_to: float, start: Start) -> tuple[Bracket, list[float]]:

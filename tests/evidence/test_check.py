@@ -43,7 +43,7 @@ class Late:
 
 def lag_of(loader: Late) -> Result:
     with Bench() as bench:
-        return quick.dispatch_lag(lambda: client_limit.quick(bench.supervisor, loader, "aiohttp"))
+        return quick.dispatch_lag(client_limit.quick(bench.supervisor, loader, "aiohttp"))
 
 
 @pytest.mark.integration
@@ -68,8 +68,8 @@ def test_the_minute_long_form_finds_a_drift_of_one_percent() -> None:
 
 def test_a_generator_that_costs_too_much_is_found() -> None:
     cheap = client_limit.Roofline("aiohttp", 32, 6000, 1500.0, 0.6)
-    assert quick.generator(lambda: cheap).passed
-    assert not quick.generator(lambda: cheap._replace(cpu_ms_per_request=0.81)).passed
+    assert quick.generator(cheap).passed
+    assert not quick.generator(cheap._replace(cpu_ms_per_request=0.81)).passed
 
 
 class Quiet:

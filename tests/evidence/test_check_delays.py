@@ -11,7 +11,7 @@ from pretended import OUTSIDE_MS, World, later, rounded_to_10_ms
 from harness.errors import HarnessError
 from harness.evidence.check import quick
 from harness.evidence.check.bench import Result
-from harness.evidence.check.lindley import step_errors_ms
+from harness.evidence.studies.queueing import step_errors_ms
 from harness.wire.loop_lag import Lag
 from harness.wire.records import Outcome, Shot
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from harness.analysis import summaries
-from harness.evidence.check import laws, numbers, recount
+from harness.evidence.check import numbers, recount
 from harness.wire import arrivals
 from harness.wire.arrivals import Law
 from harness.wire.records import MEASURE
@@ -122,8 +122,8 @@ def test_not_a_number_equals_only_itself() -> None:
 
 
 def test_our_arrivals_are_what_their_names_say() -> None:
-    assert laws.poisson().passed
-    assert laws.schedules().passed
+    assert numbers.poisson().passed
+    assert numbers.schedules().passed
 
 
 def slow(law: Law, seed: int) -> Iterator[float]:
@@ -150,12 +150,12 @@ def in_a_narrow_band(law: Law, seed: int) -> Iterator[float]:
 
 
 @pytest.mark.parametrize("broken", [slower, in_whole_milliseconds, regular, in_a_narrow_band])
-def test_arrivals_that_are_no_poisson_process_are_found(broken: laws.Schedule) -> None:
-    assert not laws.poisson(broken).passed
+def test_arrivals_that_are_no_poisson_process_are_found(broken: numbers.Schedule) -> None:
+    assert not numbers.poisson(broken).passed
 
 
 def test_a_schedule_that_drifts_by_one_percent_is_found() -> None:
-    assert not laws.schedules(slow).passed
+    assert not numbers.schedules(slow).passed
 
 
 @pytest.mark.parametrize(
@@ -168,4 +168,4 @@ def test_a_schedule_that_drifts_by_one_percent_is_found() -> None:
     ids=["no seed", "no memory", "a seed where there is none"],
 )
 def test_a_hash_that_does_not_follow_the_seed_is_found(digest: Any) -> None:
-    assert not laws.schedules(digest=digest).passed
+    assert not numbers.schedules(digest=digest).passed

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from unittest.mock import Mock, call
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ def means() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def small() -> pd.DataFrame:
-    return frame(coverage.Row, coverage.run(16, blocks=(10, 17)))
+    return frame(coverage.Row, coverage.each(16, blocks=(10, 17)))
 
 
 @pytest.mark.parametrize("generator", ["normal", "t, 3 degrees of freedom"])
@@ -122,14 +123,14 @@ def test_the_used_tail_interval_covers_more_than_the_plain_and_the_corrected_boo
 
 
 def test_a_study_can_be_run_again_to_the_same_numbers(small: pd.DataFrame) -> None:
-    pd.testing.assert_frame_equal(small, frame(coverage.Row, coverage.run(16, blocks=(10, 17))))
+    pd.testing.assert_frame_equal(small, frame(coverage.Row, coverage.each(16, blocks=(10, 17))))
 
 
 def test_a_study_tells_how_far_it_is() -> None:
-    told: list[tuple[int, int]] = []
-    coverage.run(8, blocks=(10,), progress=lambda done, total: told.append((done, total)))
+    told = Mock()
+    coverage.each(8, told, blocks=(10,))
     cells = len(coverage.MEANS) + len(coverage.TAILS)  # p99 has its floor at 662 requests
-    assert told == [(done, cells) for done in range(1, cells + 1)]
+    assert told.mock_calls == [call.stage(f"cell {done}/{cells}") for done in range(1, cells + 1)]
 
 
 def test_every_row_states_what_its_share_is_worth(small: pd.DataFrame) -> None:

@@ -259,7 +259,7 @@ def stopped_after(rows: list[Session]) -> Iterator[Session]:
 
 def test_ctrl_c_keeps_what_is_finished_and_marks_it(tmp_path: Path) -> None:
     (tmp_path / "twins.md").write_text("whole")
-    twins = STUDIES["twins"]._replace(rows=lambda wanted, listener: stopped_after([session(), session()]))
+    twins = STUDIES["twins"]._replace(each=lambda **flags: stopped_after([session(), session()]))
     with pytest.raises(KeyboardInterrupt):
         command._make("twins", twins, twins.defaults, tmp_path, as_json=False)
     assert "**Partial: stopped after 2 rows" in (tmp_path / "twins-partial.md").read_text()
@@ -268,7 +268,7 @@ def test_ctrl_c_keeps_what_is_finished_and_marks_it(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_before_the_first_row_leaves_nothing(tmp_path: Path) -> None:
-    twins = STUDIES["twins"]._replace(rows=lambda wanted, listener: stopped_after([]))
+    twins = STUDIES["twins"]._replace(each=lambda **flags: stopped_after([]))
     with pytest.raises(KeyboardInterrupt):
         command._make("twins", twins, twins.defaults, tmp_path, as_json=False)
     assert not list(tmp_path.iterdir())

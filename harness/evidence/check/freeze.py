@@ -69,6 +69,7 @@ def judge(seen: Seen) -> Result:
     theory = theory_p99_ms(base, seen.utilisation, seen.frozen_s[0], seen.window_s)
     found = percentile(latencies, 99)
     missed = percentile(np.asarray(seen.closed_ms, dtype=np.float64), 99)
+    slow = sum(latency > seen.frozen_s[1] * 500 for latency in seen.closed_ms)
     stood_still = min(seen.frozen_s) > 0
     return Result(
         f"a {FROZEN_S:g} s freeze",
@@ -76,16 +77,8 @@ def judge(seen: Seen) -> Result:
         f"{found:.0f} ms, theory {theory:.0f} ms ({found / theory - 1:+.1%}) at ρ = {seen.utilisation:.2f}; "
         f"closed loop {missed:.0f} ms",
         stood_still and abs(found / theory - 1) <= WITHIN and missed < (1 - WITHIN) * theory,
-        _note(seen, missed),
-    )
-
-
-def _note(seen: Seen, missed_ms: float) -> str:
-    """What the closed loop made of the same freeze."""
-    slow = sum(latency > seen.frozen_s[1] * 500 for latency in seen.closed_ms)
-    return (
         f"In closed loop {slow} of {len(seen.closed_ms)} requests met the freeze, one a user, and the p99 "
-        f"says {missed_ms:.0f} ms: it cannot see a server that stands still. Use an open law for tails."
+        f"says {missed:.0f} ms: it cannot see a server that stands still. Use an open law for tails.",
     )
 
 
@@ -111,7 +104,9 @@ def freeze(
                 after_s=SETTLE_S + (window_s - frozen_s) / 2,
             )
 
-        held_ms = _held_ms(load(closed(USERS), ALONE * window_s))
+        # a worker that is never out of work holds a request for the time between two answers
+        done = sorted(shot.done_ms for shot in measured(load(closed(USERS), ALONE * window_s)))
+        held_ms = (done[-1] - done[0]) / (len(done) - 1)
         at_a_rate, open_s = frozen_under(Law("constant", RATE_PER_S))
         by_users, closed_s = frozen_under(closed(USERS))
     return judge(
@@ -123,12 +118,6 @@ def freeze(
             window_s=window_s,
         )
     )
-
-
-def _held_ms(outcome: Outcome) -> float:
-    """How long a request holds a worker that is never out of work: the time between two answers."""
-    done = sorted(shot.done_ms for shot in measured(outcome))
-    return (done[-1] - done[0]) / (len(done) - 1)
 
 
 def latencies_ms(outcome: Outcome) -> list[float]:
@@ -160,15 +149,12 @@ def stand_still(pid: int, seconds: float, sleep: Callable[[float], None] = time.
     family = [root, *root.children(recursive=True)]
     try:
         for process in family:
-            _signal(process.suspend)
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
         began = time.monotonic()
         sleep(seconds)
         return time.monotonic() - began
     finally:  # whatever happens: a stopped process cannot even be asked to end
         for process in family:
-            _signal(process.resume)
-
-
-def _signal(act: Callable[[], None]) -> None:
-    with suppress(psutil.NoSuchProcess):
-        act()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()

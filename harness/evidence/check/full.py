@@ -14,6 +14,7 @@ from harness.evidence.check.freeze import freeze
 from harness.evidence.check.peers import peers
 from harness.evidence.check.quick import delivered_rate
 from harness.evidence.frames import frame
+from harness.evidence.studies import queueing, sessions
 from harness.run.server_process import Server
 from harness.wire.arrivals import closed
 
@@ -45,7 +46,7 @@ def cost(
     model = synthetic(10.0, io_ms=5.0, mode="release")
     nothing = synthetic(0.0)
     with _on_and_off(serve, "thread", workers=1, workload=model) as (on, off):
-        windows = {ON: lambda: with_probes(fire, on), OFF: lambda: without_probes(fire, off)}
+        windows = {ON: lambda: with_probes(fire, on), OFF: lambda: _rate(fire, off, beat=False)}
         rates = in_blocks(windows, throughput_blocks)
     with _on_and_off(serve, "inline", workload=nothing) as (on, off):
         windows = {ON: lambda: request_ms(fire, on), OFF: lambda: request_ms(fire, off)}
@@ -66,11 +67,6 @@ def with_probes(fire: Fire, server: Server) -> float:
         return _rate(fire, server, beat=True, ping_url=f"{server.url}/ping")
     finally:
         server.unwatch()
-
-
-def without_probes(fire: Fire, server: Server) -> float:
-    """Requests a second, and nothing beside them."""
-    return _rate(fire, server, beat=False)
 
 
 def _rate(fire: Fire, server: Server, **beside: object) -> float:
@@ -129,24 +125,18 @@ QUEUE_LOAD, QUEUE_S = 0.5, 600.0
 
 
 def _queue(bench: Bench) -> list[Result]:
-    from harness.evidence.studies import queueing
-
-    rows = queueing.each([QUEUE_LOAD], QUEUE_S, bench.listener)
-    return queueing.judge(frame(queueing.Row, rows))
+    found = queueing.each([QUEUE_LOAD], QUEUE_S, bench.listener)
+    return queueing.judge(frame(queueing.Row, found))
 
 
 def _twins(bench: Bench) -> Result:
-    from harness.evidence.studies import sessions
-
-    rows = sessions.each_twin(TWIN_SESSIONS, bench.listener)
-    return sessions.judge_twins(frame(sessions.Session, rows))
+    found = sessions.each_twin(TWIN_SESSIONS, bench.listener)
+    return sessions.judge_twins(frame(sessions.Session, found))
 
 
 def _power(bench: Bench) -> Result:
-    from harness.evidence.studies import sessions
-
-    rows = sessions.each_slowed(POWER_SESSIONS, bench.listener)
-    return sessions.judge_power(frame(sessions.Session, rows))
+    found = sessions.each_slowed(POWER_SESSIONS, bench.listener)
+    return sessions.judge_power(frame(sessions.Session, found))
 
 
 # -- all of them ---------------------------------------------------------------------------------------
@@ -163,16 +153,6 @@ CHECKS = (
     Check("peers", "against wrk and hey", 155, peers),
     Check("cost", "what the instrument itself costs", 280, lambda bench: cost(bench.fire, bench.server)),
     Check("queue", "the queue of one worker against M/D/1", 615, _queue),
-    Check(
-        "power",
-        f"is a slow-down of 10 % found, {POWER_SESSIONS} sessions",
-        560,
-        _power,
-    ),
-    Check(
-        "twins",
-        f"A/A: the same code twice, {TWIN_SESSIONS} sessions",
-        1100,
-        _twins,
-    ),
+    Check("power", f"is a slow-down of 10 % found, {POWER_SESSIONS} sessions", 560, _power),
+    Check("twins", f"A/A: the same code twice, {TWIN_SESSIONS} sessions", 1100, _twins),
 )

@@ -1,4 +1,4 @@
-"""Checks of figures that no machine can disturb: percentiles, and a report against its run's CSVs."""
+"""Checks of figures that no machine can disturb: percentiles, a report against its CSVs, arrival laws."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
+from harness.analysis.arrays import Floats
 from harness.analysis.percentiles import Pool, percentile
 from harness.analysis.stats import Verdict
 from harness.evidence.check import recount
 from harness.evidence.check.bench import Result
-from harness.evidence.check.lindley import Floats
+from harness.evidence.frames import records
 from harness.plans.plan import Plan
 from harness.report import report
 from harness.results import store
 from harness.run import session as running
 from harness.run.listener import Unheard
+from harness.wire import arrivals
+from harness.wire.arrivals import Law
 
 EXACT = 1e-9  # relative
 
@@ -88,8 +90,8 @@ def report_of(folder: Path) -> dict[recount.Cell, recount.Figures]:
     Not p where the report withholds it: a comparison that the instrument was not fit for has no test.
     """
     found = report.build(store.read(folder))
-    figures = {_cell(row): _numbers(row, row.keys() - NO_NUMBERS) for row in _rows(found.summary)}
-    for row in _rows(found.comparisons):
+    figures = {_cell(row): _numbers(row, row.keys() - NO_NUMBERS) for row in records(found.summary)}
+    for row in records(found.comparisons):
         prefix = recount.EFFECTS.get((str(row["metric"]), str(row["stat"])))
         if prefix is not None:
             told = recount.EFFECT_FIGURES[: -1 if row["verdict"] == Verdict.INVALID else None]
@@ -99,10 +101,6 @@ def report_of(folder: Path) -> dict[recount.Cell, recount.Figures]:
 
 NO_NUMBERS = {"arm", "strategy", "load", "concurrency", "saturated", "client_limited"}
 Row = dict[str, Any]
-
-
-def _rows(table: pd.DataFrame) -> list[Row]:
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def _cell(row: Row) -> recount.Cell:
@@ -132,10 +130,53 @@ SMALL = Plan.model_validate(
         "open_duration_s": 1.2,
         "open_settle_s": 0.1,
         "self_check": False,  # other checks look at that
-        "exclude": {
-            "steal_share": 1e6,
-            "foreign_cpu": 1e6,
-            "dispatch_lag_p99_ms": 1e6,
-        },  # nothing: see recount
+        # nothing: see recount
+        "exclude": {"steal_share": 1e6, "foreign_cpu": 1e6, "dispatch_lag_p99_ms": 1e6},
     }
 )
+
+
+# -- arrival laws: gaps, schedules, their hashes -------------------------------------------------------
+
+DRAWS = 10_000
+Schedule = Callable[[Law, int], Iterable[float]]
+
+
+def poisson(schedule: Schedule = arrivals.due_times_s) -> Result:
+    """10,000 gaps of one seed: their mean, their coefficient of variation, and Kolmogorov-Smirnov."""
+    rate = 50.0
+    due = list(itertools.islice(schedule(Law("poisson", rate), 1), DRAWS))
+    return judge_gaps(np.diff(np.asarray([0.0, *due])) * rate)
+
+
+def judge_gaps(gaps: Floats) -> Result:
+    """Are these gaps, in units of the mean that was asked for, those of a Poisson process?"""
+    mean = float(gaps.mean())
+    variation = float(gaps.std(ddof=1)) / mean
+    chance = float(stats.kstest(gaps, "expon").pvalue)
+    return Result(
+        "Poisson, 10k draws",
+        "mean ±2 %, CV 1 ±0.03, KS p > 0.01",
+        f"mean {mean - 1:+.1%}, CV {variation:.3f}, p = {chance:.2f}",
+        abs(mean - 1) <= 0.02 and abs(variation - 1) <= 0.03 and chance > 0.01,
+    )
+
+
+def schedules(
+    schedule: Schedule = arrivals.due_times_s, digest: Callable[[Law, int, float], str] = arrivals.digest
+) -> Result:
+    """Constant and burst arrivals to the microsecond; schedules and their hashes follow the seed."""
+    laws = (Law("constant", 50), Law("burst", 10, 0.5), Law("poisson", 50))
+    constant, burst, _ = (list(itertools.islice(schedule(law, 1), 1000)) for law in laws)
+    drift_s = max(
+        *(abs(due - number / 50) for number, due in enumerate(constant)),
+        *(abs(due - number // 10 * 0.5) for number, due in enumerate(burst)),
+    )
+    same = [digest(law, 1, 10.0) == digest(law, 1, 10.0) for law in laws]
+    other = [digest(law, 1, 10.0) != digest(law, 2, 10.0) for law in laws]
+    return Result(
+        "schedules by seed",
+        "constant, burst to 1 µs; same seed, same hash; other seed, other Poisson",
+        f"off by {drift_s * 1e6:.3f} µs; {sum(same)} of 3 the same, {sum(other)} of 1 other",
+        drift_s <= 1e-6 and all(same) and other == [False, False, True],
+    )

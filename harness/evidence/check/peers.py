@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import re
 import shutil
-import statistics
 import subprocess
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -59,12 +58,8 @@ class Goal(NamedTuple):
         return f"{self.share:.0%}" + (f" or {self.ms:g} ms" if self.ms else "")
 
 
-GOALS = {
-    "req/s": Goal(0.02),
-    "p50": Goal(0.03, 0.5),
-    "p90": Goal(0.05),
-    "p99": Goal(0.10, 1.0),
-}  # as in Figures
+# as in Figures
+GOALS = {"req/s": Goal(0.02), "p50": Goal(0.03, 0.5), "p90": Goal(0.05), "p99": Goal(0.10, 1.0)}
 
 
 # -- what the programs print ---------------------------------------------------------------------------
@@ -184,29 +179,25 @@ def judge(program: str, rounds: Sequence[tuple[Figures, Figures]]) -> Result:
 
     Each figure is judged by the median difference against its goal of the median of the other's figures.
     """
-    figures = [list(zip(*pair, strict=True)) for pair in rounds]  # a round: (ours, theirs) of each figure
-    by_figure = list(zip(*figures, strict=True))
-    differences = [statistics.median(ours - theirs for ours, theirs in pairs) for pairs in by_figure]
-    others = [statistics.median(theirs for _, theirs in pairs) for pairs in by_figure]
+    ours, theirs = np.moveaxis(np.asarray(rounds, dtype=np.float64), 1, 0)  # each (rounds, figures)
+    differences, others = (np.median(values, axis=0).tolist() for values in (ours - theirs, theirs))
     near = [
         abs(difference) <= max(goal.share * other, goal.ms)
         for difference, other, goal in zip(differences, others, GOALS.values(), strict=True)
     ]
+    # what a time differs by also in ms, which holds on other routes too
+    times = ["", *(f" ({difference:+.2f} ms)" for difference in differences[1:])]
     return Result(
         f"against {program}",
         ", ".join(f"{name} {goal}" for name, goal in GOALS.items()),
-        _in_words(differences, others),
+        ", ".join(
+            f"{name} {difference / other:+.1%}{ms}"
+            for name, difference, other, ms in zip(GOALS, differences, others, times, strict=True)
+        ),
         all(near),
         f"{len(rounds)} rounds of {SECONDS} s at {CONNECTIONS} connections, {SERVICE_MS:g} ms an answer; "
         f"ours less {program}'s, by the median.",
     )
-
-
-def _in_words(differences: Sequence[float], others: Sequence[float]) -> str:
-    """Each as a share of the other's; what a time differs by also in ms, which holds on other routes too."""
-    shares = [f"{difference / other:+.1%}" for difference, other in zip(differences, others, strict=True)]
-    times = ["", *(f" ({difference:+.2f} ms)" for difference in differences[1:])]
-    return ", ".join(f"{name} {share}{ms}" for name, share, ms in zip(GOALS, shares, times, strict=True))
 
 
 OURS = "execbench"

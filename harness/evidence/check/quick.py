@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import statistics
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import NamedTuple
 
 import numpy as np
 
+from harness.analysis.arrays import Floats
 from harness.evidence.check import recount
 from harness.evidence.check.bench import (
     Bench,
@@ -23,11 +26,16 @@ from harness.evidence.check.bench import (
     measured,
     synthetic,
 )
-from harness.evidence.check.laws import poisson, schedules
-from harness.evidence.check.lindley import Floats, step_errors_ms
-from harness.evidence.check.numbers import quantiles, report_of, reported_numbers, small_run
+from harness.evidence.check.numbers import (
+    poisson,
+    quantiles,
+    report_of,
+    reported_numbers,
+    schedules,
+    small_run,
+)
 from harness.evidence.check.silent import Silent, silent_server
-from harness.evidence.check.sleeps import loop_sleep_ms
+from harness.evidence.studies.queueing import step_errors_ms
 from harness.run import client_limit
 from harness.wire import reasons
 from harness.wire.arrivals import Law, closed
@@ -41,9 +49,8 @@ BUSY = "The machine may be busy with something else: `uptime` tells; then repeat
 # -- the load generator --------------------------------------------------------------------------------
 
 
-def dispatch_lag(quick: Callable[[], client_limit.Quick]) -> Result:
+def dispatch_lag(found: client_limit.Quick) -> Result:
     """How late constant arrivals are sent at half of what the load generator can send."""
-    found = quick()
     p50, p99 = found.dispatch_lag_p50_ms, found.dispatch_lag_p99_ms
     passed = p50 <= 1.0 and p99 <= 8.0
     return Result(
@@ -74,9 +81,8 @@ def judge_rate(found_per_s: float, asked_per_s: float, seconds: float, within: f
     )
 
 
-def generator(measure: Callable[[], client_limit.Roofline]) -> Result:
+def generator(found: client_limit.Roofline) -> Result:
     """CPU of the load generator for each request against a server that does nothing."""
-    found = measure()
     return Result(
         "load generator",
         f"≤ 0.8 ms CPU a request at {found.concurrency} connections",
@@ -242,6 +248,41 @@ def timing(shot: Shot, name: str) -> float:
     return math.nan if value is None else float(value)
 
 
+# -- what sleeps take on this machine: facts without a verdict -----------------------------------------
+
+SLEEPS = 20
+Sleep = Callable[[float], Awaitable[None]]
+
+
+async def _took_ms(sleep: Sleep, asked_ms: float) -> float:
+    """By the median."""
+    took = []
+    for _ in range(SLEEPS):
+        began = time.perf_counter()
+        await sleep(asked_ms / 1e3)
+        took.append((time.perf_counter() - began) * 1e3)
+    return statistics.median(took)
+
+
+async def _blocking(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: ASYNC251 - it is what is measured
+
+
+def loop_sleep_ms(asked_ms: float) -> float:
+    """What `asyncio.sleep` takes, whose timers are rounded up: to whole ms, by some kernels to even ones."""
+    return asyncio.run(_took_ms(asyncio.sleep, asked_ms))
+
+
+def facts() -> dict[str, float]:
+    """What sleeps take on this machine, in ms by the median: asked → taken."""
+    kinds: dict[str, Sleep] = {"time.sleep": _blocking, "asyncio.sleep": asyncio.sleep}
+    return {
+        f"{name}({asked:g} ms)": asyncio.run(_took_ms(sleep, asked))
+        for name, sleep in kinds.items()
+        for asked in (5.0, 20.0)
+    }
+
+
 # -- the probe of the event loop -----------------------------------------------------------------------
 
 
@@ -281,36 +322,26 @@ def why(passed: bool, reason: str) -> str:
 # -- all of them ---------------------------------------------------------------------------------------
 
 
-def _quantiles(_: Bench) -> Result:
-    return quantiles()
-
-
-def _arrivals(_: Bench) -> list[Result]:
-    return [poisson(), schedules()]
-
-
-def _numbers_of_a_small_run(bench: Bench) -> Result:
-    return reported_numbers(small_run(bench.folder / "run"), report_of)
-
-
-def _dispatch_lag(bench: Bench) -> Result:
-    return dispatch_lag(lambda: client_limit.quick(bench.supervisor, bench.loader, "aiohttp"))
-
-
 def _delivered_rate(bench: Bench) -> Result:
     with bench.null_server() as url:
         return delivered_rate(bench.fire, url)
 
 
-def _generator(bench: Bench) -> Result:
-    return generator(lambda: client_limit.measure(bench.supervisor, bench.loader, "aiohttp", 6000))
-
-
 CHECKS = (
-    Check("quantiles", "percentiles against numpy and scipy", 1, _quantiles),
-    Check("numbers", "every reported number again from the CSV", 12, _numbers_of_a_small_run),
-    Check("arrivals", "arrival laws", 1, _arrivals),
-    Check("dispatch", "dispatch lag at half the limit", 5, _dispatch_lag),
+    Check("quantiles", "percentiles against numpy and scipy", 1, lambda _: quantiles()),
+    Check(
+        "numbers",
+        "every reported number again from the CSV",
+        12,
+        lambda bench: reported_numbers(small_run(bench.folder / "run"), report_of),
+    ),
+    Check("arrivals", "arrival laws", 1, lambda _: [poisson(), schedules()]),
+    Check(
+        "dispatch",
+        "dispatch lag at half the limit",
+        5,
+        lambda bench: dispatch_lag(client_limit.quick(bench.supervisor, bench.loader, "aiohttp")),
+    ),
     Check("rate", "the rate delivered over 15 s", 16, _delivered_rate),
     Check("delay", "a server of known delay", 17, lambda bench: known_delay(bench.fire, bench.server)),
     Check("inject", "delays put into one stretch", 15, lambda bench: injected(bench.fire, bench.server)),
@@ -321,6 +352,11 @@ CHECKS = (
         lambda bench: lindley(bench.fire, bench.server),
     ),
     Check("timeouts", "requests without an answer", 4, lambda bench: timeouts(bench.fire)),
-    Check("generator", "what a request costs the load generator", 5, _generator),
+    Check(
+        "generator",
+        "what a request costs the load generator",
+        5,
+        lambda bench: generator(client_limit.measure(bench.supervisor, bench.loader, "aiohttp", 6000)),
+    ),
     Check("probe", "the probe of the event loop", 6, lambda bench: loop_probe(bench.fire, bench.server)),
 )

@@ -96,7 +96,7 @@ def _figures_of(cell: Cell, trials: list[Line], requests: list[Line]) -> Figures
         "failed_trials": len(its_trials) - len(sound),
         "requests": len(rows),
         "failed": sum(row["error"] != "" for row in rows),
-        "window_s": _median([(_end(trial) - _begin(trial)) / 1e3 for trial in sound]),
+        "window_s": _median([(end - begin) / 1e3 for begin, end in map(_window, sound)]),
         "throughput_per_s": _throughput(sound, its_requests),
         "answered_per_s": _throughput(sound, its_requests, failed_too=True),
         "rate_per_s": float(sound[0]["rate_per_s"] or "nan") if sound else math.nan,
@@ -107,32 +107,27 @@ def _figures_of(cell: Cell, trials: list[Line], requests: list[Line]) -> Figures
 def _throughput(trials: list[Line], requests: list[Line], *, failed_too: bool = False) -> float:
     """The median over trials."""
     return _median(
-        [
-            _throughput_of(
-                trial, [row for row in requests if row["trial"] == trial["trial"]], failed_too=failed_too
-            )
-            for trial in trials
-        ]
+        [_throughput_of(trial, _requests_of(trial, requests), failed_too=failed_too) for trial in trials]
     )
+
+
+def _requests_of(trial: Line, requests: list[Line]) -> list[Line]:
+    return [row for row in requests if row["trial"] == trial["trial"]]
 
 
 def _median(values: list[float]) -> float:
     return statistics.median(values) if values else math.nan
 
 
-def _begin(trial: Line) -> float:
-    return float(trial["window_start_ms"])
-
-
-def _end(trial: Line) -> float:
-    return float(trial["window_end_ms"])
+def _window(trial: Line) -> tuple[float, float]:
+    return float(trial["window_start_ms"]), float(trial["window_end_ms"])
 
 
 def _throughput_of(trial: Line, requests: list[Line], *, failed_too: bool = False) -> float:
     """Good answers a second. Closed loop: by Little's law, of the users' time in requests; open loop: those
     within the window."""
     counted = [request for request in requests if failed_too or request["error"] == ""]
-    begin, end = _begin(trial), _end(trial)
+    begin, end = _window(trial)
     if trial["load"].startswith("closed("):
         rows = [request for request in requests if request["phase"] == "measure"]
         in_flight_ms = math.fsum(_latency(row) for row in rows)
@@ -155,16 +150,12 @@ def _metric_figures(metric: str, rows: list[Line]) -> Figures:
     return {
         f"{metric}_mean_ms": math.fsum(known) / len(known) if known else math.nan,
         **{
-            f"{metric}_p{percent}_ms": _percentile(ranked, percent)
+            f"{metric}_p{percent}_ms": linear_percentile(ranked, percent)
+            if len(ranked) >= FEWEST[percent]
+            else math.nan
             for percent in PERCENTS.get(metric, USUAL_PERCENTS)
         },
     }
-
-
-def _percentile(values: list[float], percent: int) -> float:
-    if len(values) < FEWEST[percent]:
-        return math.nan
-    return linear_percentile(values, percent)
 
 
 def linear_percentile(values: Sequence[float], percent: float) -> float:
@@ -206,7 +197,7 @@ def _by_block(cell: Cell, trials: list[Line], requests: list[Line]) -> dict[str,
     figures = {}
     for trial in trials:
         if _cell(trial) == cell and trial["state"] == "ok":
-            its = [request for request in requests if request["trial"] == trial["trial"]]
+            its = _requests_of(trial, requests)
             waits = [math.inf if row["error"] else _latency(row) for row in its if row["phase"] == "measure"]
             figures[trial["block"]] = linear_percentile(waits, 50), _throughput_of(trial, its)
     return figures
@@ -219,7 +210,7 @@ def _effect(arm: list[float], reference: list[float]) -> Figures:
     logs = [[_log(value) for value in side] for side in (arm, reference)]
     ratios = [one - other for one, other in zip(*logs, strict=True)]
     means = (sum(values) / len(values) for values in (*logs, ratios))  # fmean refuses inf - inf
-    values = (float(len(arm)), *map(_exp, means), *_interval(ratios), _t_test_p(ratios))
+    values = (float(len(arm)), *map(_exp, means), *_t(ratios))
     return dict(zip(EFFECT_FIGURES, values, strict=True))
 
 
@@ -231,21 +222,15 @@ def _exp(value: float) -> float:
     return math.exp(value) if value < 700 else math.inf
 
 
-def _interval(ratios: list[float]) -> tuple[float, float]:
+def _t(ratios: list[float]) -> tuple[float, float, float]:
+    """Interval and p. The p of figures that differ by rounding only: 1 where they are 0, else 0."""
     if len(ratios) < 2 or not all(map(math.isfinite, ratios)):
-        return math.nan, math.nan
+        return math.nan, math.nan, math.nan
     middle, error = statistics.fmean(ratios), statistics.stdev(ratios) / math.sqrt(len(ratios))
     low, high = stats.t.interval(LEVEL, len(ratios) - 1, loc=middle, scale=error)
-    return _exp(float(low)), _exp(float(high))
-
-
-def _t_test_p(ratios: list[float]) -> float:
-    """Of figures that differ by rounding only: 1 where they are 0, else 0."""
-    if len(ratios) < 2 or not all(map(math.isfinite, ratios)):
-        return math.nan
-    if max(ratios) - min(ratios) <= FLAT:
-        return float(abs(statistics.fmean(ratios)) <= FLAT)
-    return float(stats.ttest_1samp(ratios, 0.0).pvalue)
+    is_flat = max(ratios) - min(ratios) <= FLAT
+    p = abs(middle) <= FLAT if is_flat else stats.ttest_1samp(ratios, 0.0).pvalue
+    return _exp(float(low)), _exp(float(high)), float(p)
 
 
 # -- metrics -------------------------------------------------------------------------------------------
@@ -263,15 +248,12 @@ def _service(line: Line) -> float:
     return float(line["done_ms"]) - float(line["sent_ms"])
 
 
-def _route_model(line: Line) -> float:
-    return sum(_number(f"{stretch}_ms")(line) for stretch in ("queue", "model", "resume"))
-
-
+_ROUTE = ("queue", "model", "resume")
 _METRICS: dict[str, Callable[[Line], float]] = {
     "latency": _latency,
     "service": _service,
     "dispatch_lag": lambda line: float(line["sent_ms"]) - float(line["due_ms"]),
-    "route_model": _route_model,
+    "route_model": lambda line: sum(map(float, (line[f"{name}_ms"] or "nan" for name in _ROUTE))),
     "queue": _number("queue_ms"),
     "model": _number("model_ms"),
     "model_cpu": _number("model_cpu_ms"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import strategies
 from harness.plans import from_flags
@@ -17,24 +16,17 @@ _SHOWN_AS = {
 }
 
 
-class Absent(NamedTuple):
-    """A strategy that cannot work here."""
-
-    name: str
-    why: str
-
-
-def chosen(asked: Sequence[str]) -> tuple[list[Arm], list[Absent]]:
-    """The arms asked for; by default those of every strategy, and the strategies that have none.
+def chosen(asked: Sequence[str]) -> tuple[list[Arm], dict[str, str]]:
+    """The arms asked for; by default those of every strategy, and why the other strategies have none.
 
     UsageError for one that does not exist, cannot work here, or is told what it does not obey.
     """
     if asked:
-        return _arms([_POOL if text == "executor" else text for text in asked]), []
+        return _arms([_POOL if text == "executor" else text for text in asked]), {}
     here = strategies.available()
     texts = [text for name in here for text in _SHOWN_AS.get(name, (name,))]
     absent = [name for name in strategies.NAMES if name not in here]
-    return _arms(texts), [Absent(name, strategies.get(name).why_not() or "") for name in absent]
+    return _arms(texts), {name: strategies.get(name).why_not() or "" for name in absent}
 
 
 def workers(arm: Arm) -> int:

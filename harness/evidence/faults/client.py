@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from types import TracebackType
 from typing import NamedTuple
 
 import aiohttp
@@ -41,46 +40,29 @@ class Answer(NamedTuple):
         return f"{self.status or 'dropped'}: {self.text}"[:_LONGEST_TEXT]
 
 
-class Client:
-    """Asks one server. A context manager; cancelling a question closes its connection, as a client does."""
+def session(url: str) -> aiohttp.ClientSession:
+    """To ask one server: no limit, and no connection twice, as one that a fault closes is no new one."""
+    return aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0, force_close=True))
 
-    def __init__(self, url: str) -> None:
-        self._url = url
 
-    async def __aenter__(self) -> Client:
-        # no limit, and no connection twice: one that the fault closes must not be taken for a new one
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._session.close()
-
-    async def ask(self, text: str, within_s: float) -> Answer:
-        """Have the model answer `text`."""
-        return await self._send("POST", "/predict", within_s, {"text": text})
-
-    async def health(self, within_s: float) -> Answer:
-        """What /health says."""
-        return await self._send("GET", "/health", within_s)
-
-    async def _send(
-        self, method: str, path: str, within_s: float, body: dict[str, str] | None = None
-    ) -> Answer:
-        sent = time.monotonic()
-        try:
-            async with (
-                asyncio.timeout(within_s),
-                self._session.request(method, self._url + path, json=body) as response,
-            ):
-                text, status, headers = await response.text(), response.status, response.headers
-        except TimeoutError:
-            return Answer(None, "", sent, time.monotonic(), in_time=False)
-        except (aiohttp.ClientError, OSError) as error:
-            return Answer(None, type(error).__name__, sent, time.monotonic())
-        pid = decode(headers.get(HEADER, "")).worker_pid
-        return Answer(status, text, sent, time.monotonic(), True, pid, headers.get("Retry-After"))
+async def send(
+    session: aiohttp.ClientSession,
+    method: str,
+    path: str,
+    within_s: float,
+    body: dict[str, str] | None = None,
+) -> Answer:
+    """Ask; to be cancelled closes the connection, as a client does."""
+    sent = time.monotonic()
+    try:
+        async with asyncio.timeout(within_s), session.request(method, path, json=body) as response:
+            text, status, headers = await response.text(), response.status, response.headers
+    except TimeoutError:
+        return Answer(None, "", sent, time.monotonic(), in_time=False)
+    except (aiohttp.ClientError, OSError) as error:
+        return Answer(None, type(error).__name__, sent, time.monotonic())
+    pid = decode(headers.get(HEADER, "")).worker_pid
+    return Answer(status, text, sent, time.monotonic(), True, pid, headers.get("Retry-After"))
 
 
 def tally(answers: Iterable[Answer]) -> Tally:

@@ -6,14 +6,14 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from statistics import median
 
 from harness import workloads
 from harness.evidence.faults.client import Answer, tally
-from harness.evidence.faults.records import Found
-from harness.evidence.faults.site import LOOKS_EVERY_S, Site, until
+from harness.evidence.faults.records import Found, Tally
+from harness.evidence.faults.site import INNOCENT, LOOKS_EVERY_S, Site, until
 from harness.wire import arrivals
-from harness.wire.options import WorkloadOptions
 
 CAPACITY_PER_S = 50.0  # of a synthetic arm, whatever its number of workers: see `catalogue`
 OVERLOAD = 3.0
@@ -25,9 +25,9 @@ _USERS, _PILOT_S = 4, 2.0
 
 async def overload(site: Site) -> Found:
     """Three times what it can do for a while; then ask one by one until that takes no longer than before."""
-    nominal_ms = await site.nominal_ms()
+    nominal_ms = median([(await site.ask()).took_ms for _ in range(9)])
     law = arrivals.parse(f"constant({OVERLOAD * CAPACITY_PER_S:g})")
-    crowd = Crowd(site, itertools.repeat("innocent"), site.pace.drains_within_s)
+    crowd = Crowd(site, itertools.repeat(INNOCENT))
     await crowd.come(law, site.pace.overload_s)
     ended = time.monotonic()
     nominal = asyncio.create_task(_nominal_again(site, _BACK_TO_NORMAL * nominal_ms + _NOISE_MS))
@@ -35,27 +35,28 @@ async def overload(site: Site) -> Found:
     back = await nominal
     refusals = [answer for answer in answers if answer.status == 503]
     counted = tally(answers)
+    notes = [f"{counted.refused / len(answers):.0%} were 503"]
+    if refusals:
+        with_retry_after = sum(answer.retry_after is not None for answer in refusals)
+        notes.append(f"{with_retry_after / len(refusals):.0%} of them with Retry-After")
     recovered_s = None if back is None else max(0.0, back - ended)
     return Found(
-        outcome=_outcome_of_overload(site, answers, recovered_s),
+        outcome=_outcome_of_overload(site, counted, recovered_s),
         recovered_s=recovered_s,
         tally=counted,
         refused_p50_ms=median(answer.took_ms for answer in refusals) if refusals else None,
         longest_ms=max((answer.took_ms for answer in answers if answer.is_good), default=None),
         in_flight_max=crowd.in_flight_max,
-        notes=(
-            f"{counted.refused / len(answers):.0%} were 503",
-            *((f"{_share_with_retry_after(refusals):.0%} of them with Retry-After",) if refusals else ()),
-        ),
+        notes=tuple(notes),
     )
 
 
-async def kill_storm(site: Site, options: WorkloadOptions) -> Found:
+async def kill_storm(site: Site) -> Found:
     """Half of what it can do, and every few seconds the worker that has answered last is killed."""
-    texts = workloads.create(options).payloads(SEED)
+    texts = workloads.create(site.workload).payloads(SEED)
     rate = await _throughput_per_s(site, texts) / 2
     law = arrivals.parse(f"poisson({rate:.3g})")
-    crowd = Crowd(site, texts, site.pace.drains_within_s)
+    crowd = Crowd(site, texts)
     killer = asyncio.create_task(_kill_again_and_again(site, crowd))
     await crowd.come(law, site.pace.storm_s)
     killer.cancel()
@@ -65,32 +66,31 @@ async def kill_storm(site: Site, options: WorkloadOptions) -> Found:
     return found._replace(in_flight_max=crowd.in_flight_max, notes=(note,))
 
 
+@dataclass(eq=False)
 class Crowd:
     """Requests that come by an arrival law, and do not wait for each other."""
 
-    def __init__(self, site: Site, texts: Iterator[str], patience_s: float) -> None:
-        self._site = site
-        self._texts = texts
-        self._patience_s = patience_s
-        self.asked: list[asyncio.Task[Answer]] = []
-        self._under_way = 0
-        self.in_flight_max = 0
-        self.kills = 0
-        self.last_worker: int | None = None
+    site: Site
+    texts: Iterator[str]
+    asked: list[asyncio.Task[Answer]] = field(default_factory=list)
+    under_way: int = 0
+    in_flight_max: int = 0
+    kills: int = 0
+    last_worker: int | None = None
 
     async def come(self, law: arrivals.Law, seconds: float) -> None:
         """Send what is due, for so long."""
         began = time.monotonic()
         for due_s in itertools.takewhile(lambda due: due < seconds, arrivals.due_times_s(law, SEED)):
             await asyncio.sleep(max(0.0, began + due_s - time.monotonic()))
-            self._under_way += 1
-            self.in_flight_max = max(self.in_flight_max, self._under_way)
-            asked = self._site.ask_soon(next(self._texts), self._patience_s)
+            self.under_way += 1
+            self.in_flight_max = max(self.in_flight_max, self.under_way)
+            asked = self.site.ask_soon(next(self.texts), self.site.pace.drains_within_s)
             asked.add_done_callback(self._note)
             self.asked.append(asked)
 
     def _note(self, asked: asyncio.Task[Answer]) -> None:
-        self._under_way -= 1
+        self.under_way -= 1
         if not asked.cancelled() and asked.result().is_good:
             self.last_worker = asked.result().worker_pid
 
@@ -131,16 +131,11 @@ async def _nominal_again(site: Site, limit_ms: float) -> float | None:
     return None
 
 
-def _outcome_of_overload(site: Site, answers: list[Answer], recovered_s: float | None) -> str:
+def _outcome_of_overload(site: Site, counted: Tally, recovered_s: float | None) -> str:
     if site.has_ended():
         return "server died"
     if recovered_s is None:
         return "stuck"
-    counted = tally(answers)
     if counted.failed or counted.unanswered:
         return "recovered"
     return "sheds" if counted.refused else "piles up"
-
-
-def _share_with_retry_after(refusals: list[Answer]) -> float:
-    return sum(answer.retry_after is not None for answer in refusals) / len(refusals)

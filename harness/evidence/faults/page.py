@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from harness.evidence.faults.catalogue import FAULTS
 from harness.evidence.faults.records import OUTCOMES, Seen
+from harness.evidence.frames import table_of
 from harness.evidence.page import Made, beginning
 from harness.report import markdown
 
@@ -32,7 +32,10 @@ def render(how: Made, rows: Sequence[Seen], name: str, *, partial: bool = False)
         _legend(rows),
     ]
     for fault in _in_order(row.fault for row in rows):
-        lines += [f"## {fault}", "", _summary(fault), "", _details(fault, rows)]
+        summary = FAULTS[fault].summary
+        stop = "" if summary.endswith("?") else "."
+        told = table_of([_columns(row) for row in rows if row.fault == fault])
+        lines += [f"## {fault}", "", f"{summary[0].upper()}{summary[1:]}{stop}", "", told]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -48,9 +51,9 @@ def cell(row: Seen) -> str:
     return ", ".join(words)
 
 
-def details(row: Seen) -> dict[str, str]:
-    """One row in columns."""
-    return {
+def _columns(row: Seen) -> dict[str, str]:
+    told = {
+        "arm": row.arm,
         "": row.outcome,
         "good after": _number(row.recovered_s, "s", 2),
         "200": str(row.answered),
@@ -60,12 +63,12 @@ def details(row: Seen) -> dict[str, str]:
         "longest": _number(row.longest_ms, "ms", 0),
         "what else": what_else(row),
     }
+    return {name: markdown.literal(text) for name, text in told.items()}
 
 
 def _matrix(rows: Sequence[Seen]) -> str:
-    faults = _in_order(row.fault for row in rows)
+    faults, arms = _in_order(row.fault for row in rows), _in_order(row.arm for row in rows)
     cells = {(row.arm, row.fault): cell(row) for row in rows}
-    arms = _in_order(row.arm for row in rows)
     return markdown.table(
         ["fault", *map(markdown.literal, arms)],
         ([fault, *(markdown.literal(cells.get((arm, fault), "")) for arm in arms)] for fault in faults),
@@ -75,12 +78,6 @@ def _matrix(rows: Sequence[Seen]) -> str:
 def _legend(rows: Sequence[Seen]) -> str:
     there = {row.outcome for row in rows}
     return "".join(f"- **{word}**: {meaning}.\n" for word, meaning in OUTCOMES.items() if word in there)
-
-
-def _details(fault: str, rows: Sequence[Seen]) -> str:
-    met = [(row.arm, details(row)) for row in rows if row.fault == fault]
-    lines = (map(markdown.literal, [arm, *told.values()]) for arm, told in met)
-    return markdown.table(["arm", *met[0][1]], [[*line] for line in lines])
 
 
 def what_else(row: Seen) -> str:
@@ -109,10 +106,5 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _summary(fault: str) -> str:
-    summary = FAULTS[fault].summary
-    return summary[0].upper() + summary[1:] + ("" if summary.endswith("?") else ".")
-
-
-def _in_order(names: Any) -> list[str]:
+def _in_order(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))

@@ -11,19 +11,22 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import TypeVar
 
+import aiohttp
 import psutil
 
 from harness.errors import HarnessError
-from harness.evidence.faults.client import Answer, Client, tally
+from harness.evidence.faults.client import Answer, send, tally
 from harness.evidence.faults.records import Found
+from harness.numbers import counted
 from harness.plans.arm import Arm
 from harness.run.server_process import Server
+from harness.wire.options import WorkloadOptions
 from harness.workloads import faulty
 
 INNOCENT = "innocent"
+LOG = "server.log"
 LOOKS_EVERY_S = 0.02
 _FAIR_S = 1.0  # no request is given less, not even the last of those that look for a recovery
 ORPHANS_END_WITHIN_S = 2.0
@@ -52,22 +55,31 @@ async def until(look: Callable[[], Seen], within_s: float = math.inf) -> Seen:
     return seen
 
 
+@dataclass(eq=False)
 class Site:
     """One arm's server, about to meet a fault."""
 
-    def __init__(self, arm: Arm, server: Server, client: Client, pace: Pace, log: Path) -> None:
-        self.arm = arm
-        self.server = server
-        self.client = client
-        self.pace = pace
-        self._log = log
-        self._group = os.getpgid(server.pid)  # all that it starts belongs to it, also when its parent is gone
+    arm: Arm
+    workload: WorkloadOptions
+    server: Server
+    session: aiohttp.ClientSession
+    pace: Pace
+    folder: Path
+
+    def __post_init__(self) -> None:
+        # all that the server starts belongs to it, also when its parent is gone
+        self._group = os.getpgid(self.server.pid)
 
     # -- requests -----------------------------------------------------------------------------------
 
     async def ask(self, text: str = INNOCENT, within_s: float | None = None) -> Answer:
         """Ask, and wait as long as a recovery may take."""
-        return await self.client.ask(text, within_s or self.pace.recovers_within_s)
+        within_s = within_s or self.pace.recovers_within_s
+        return await send(self.session, "POST", "/predict", within_s, {"text": text})
+
+    async def health(self, within_s: float) -> Answer:
+        """What /health says."""
+        return await send(self.session, "GET", "/health", within_s)
 
     def ask_soon(self, text: str = INNOCENT, within_s: float | None = None) -> asyncio.Task[Answer]:
         """The same beside whatever else happens."""
@@ -76,10 +88,6 @@ class Site:
     def ask_many(self, count: int) -> list[asyncio.Task[Answer]]:
         """So many innocent questions at once."""
         return [self.ask_soon() for _ in range(count)]
-
-    async def nominal_ms(self) -> float:
-        """What a lone request takes, in calm."""
-        return median([(await self.ask()).took_ms for _ in range(9)])
 
     # -- what it does -------------------------------------------------------------------------------
 
@@ -96,9 +104,14 @@ class Site:
 
     def runs_of(self, what: str) -> list[int]:
         """The process of each time that the item, or a set-up, was begun."""
-        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
+        log = self.folder / LOG
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         begins = faulty.begins(what)
         return [int(line.removeprefix(begins)) for line in lines if line.startswith(begins)]
+
+    def times(self, item: str) -> str:
+        """How often it was begun, in words."""
+        return counted(len(self.runs_of(item)), "time")
 
     def has_ended(self) -> bool:
         """Whether the server's process is gone."""
@@ -129,8 +142,9 @@ class Site:
                 os.kill(pid, signal.SIGKILL)
         return time.monotonic()
 
-    def is_the_server(self, pid: int | None) -> bool:
-        return pid == self.server.pid
+    def died_with(self, pid: int | None) -> tuple[str, ...]:
+        """A note where the worker was the server."""
+        return ("there is no worker but the server itself",) if pid == self.server.pid else ()
 
     async def ask_to_end(self) -> float | None:
         """SIGTERM; how long it took, None if too long (then it is killed), or if it was dead already."""
@@ -190,8 +204,3 @@ class Site:
         if later and later[-1].is_good:
             return "unharmed" if all(answer.is_good for answer in answers) else "recovered"
         return "broken" if later and later[-1].in_time else "stuck"
-
-
-def died_with_it(site: Site, pid: int | None) -> tuple[str, ...]:
-    """A note where the worker was the server."""
-    return ("there is no worker but the server itself",) if site.is_the_server(pid) else ()

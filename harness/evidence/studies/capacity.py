@@ -18,10 +18,10 @@ from harness.analysis import slo
 from harness.capacity import report, session
 from harness.capacity.walk import Ways
 from harness.evidence.check.bench import Result
+from harness.evidence.frames import table_of
 from harness.numbers import percent
 from harness.plans import from_flags
 from harness.plans.plan import Cell
-from harness.report.markdown import table
 from harness.results import store
 from harness.run.listener import Listener, Unheard
 
@@ -91,17 +91,17 @@ def predicted_per_s(service_ms: float, lone_ms: float, objective_ms: float) -> f
     return load / service_ms * 1e3
 
 
+@dataclasses.dataclass(frozen=True)
 class _Told(Unheard):
     """A run's listener that tells a study's how far it is."""
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+    listener: Listener
 
     def stage(self, text: str) -> None:
-        self._listener.stage(text)
+        self.listener.stage(text)
 
     def trial_begins(self, cell: Cell, number: int, total: int) -> None:
-        self._listener.stage(f"window {number}/{total}: {cell.law}")
+        self.listener.stage(f"window {number}/{total}: {cell.law}")
 
 
 # -- judging and showing -------------------------------------------------------------------------------
@@ -120,22 +120,21 @@ def judge(found: pd.DataFrame) -> list[Result]:
     ]
 
 
-def show(found: pd.DataFrame) -> str:
+def table(found: pd.DataFrame) -> str:
     """A line a session."""
-    return table(
-        ["S", "lone latency", "M/D/1", "capacity", "95 % interval", "promise", "ratio"],
+    return table_of(
         [
-            [
-                f"{one['service_ms']:.2f} ms",
-                f"{one['lone_ms']:.2f} ms",
-                f"{one['predicted_per_s']:.2f}/s",
-                f"{one['capacity_per_s']:.2f}/s",
-                f"{one['low_per_s']:.2f} to {one['high_per_s']:.2f}",
-                f"{one['promise_per_s']:g}/s",
-                f"{one['ratio']:.3f}",
-            ]
+            {
+                "S": f"{one['service_ms']:.2f} ms",
+                "lone latency": f"{one['lone_ms']:.2f} ms",
+                "M/D/1": f"{one['predicted_per_s']:.2f}/s",
+                "capacity": f"{one['capacity_per_s']:.2f}/s",
+                "95 % interval": f"{one['low_per_s']:.2f} to {one['high_per_s']:.2f}",
+                "promise": f"{one['promise_per_s']:g}/s",
+                "ratio": f"{one['ratio']:.3f}",
+            }
             for one in found.to_dict("records")
-        ],
+        ]
     )
 
 

@@ -1,13 +1,18 @@
-"""Which studies there are, each by the same verbs: rows as they come, then a table, a text, a judgement."""
+"""Which studies there are, each by the same verbs: rows as they come, then a table, a text, a judgement.
+
+And what they make of their rows: the text of a page, and one document.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
 from harness.evidence.check.bench import Result
+from harness.evidence.page import Made, beginning
+from harness.evidence.page import as_json as document
 from harness.evidence.studies import capacity, coverage, queueing, searching, sessions, verdicts
 from harness.run.listener import Listener
 
@@ -19,13 +24,17 @@ class Wanted(NamedTuple):
     seconds: float | None = None
     workload: str | None = None
 
+    def said(self) -> dict[str, Any]:
+        """Those of which something is said."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
 
 class Study(NamedTuple):
     """One study. `defaults` are the flags that it takes."""
 
     title: str
     defaults: Wanted
-    rows: Callable[[Wanted, Listener], Iterator[Any]]  # each as soon as it is finished
+    each: Callable[..., Iterable[Any]]  # rows as they are finished; it is told those flags and a listener
     row: type  # of such rows
     table: Callable[[pd.DataFrame], str]
     say: Callable[[pd.DataFrame], str]
@@ -33,51 +42,43 @@ class Study(NamedTuple):
 
     def wanted(self, asked: Wanted) -> Wanted:
         """What was asked for, else the defaults. ValueError names a flag that is not for this study."""
-        for name, value in asked._asdict().items():
-            if value is not None and getattr(self.defaults, name) is None:
+        for name in asked.said():
+            if getattr(self.defaults, name) is None:
                 raise ValueError(f"--{name}")
-        chosen = {name: value for name, value in asked._asdict().items() if value is not None}
-        return self.defaults._replace(**chosen)
+        return self.defaults._replace(**asked.said())
+
+    def rows(self, wanted: Wanted, listener: Listener) -> Iterable[Any]:
+        """So much of it."""
+        return self.each(**wanted.said(), listener=listener)
 
 
-def _simulated(run: Callable[..., list[Any]]) -> Callable[[Wanted, Listener], Iterator[Any]]:
-    """All rows at once: a simulation that is stopped keeps nothing, and takes a minute or two to repeat."""
+class _Verbs(Protocol):
+    """A module that is one study."""
 
-    def rows(wanted: Wanted, listener: Listener) -> Iterator[Any]:
-        yield from run(
-            wanted.sessions or 0, progress=lambda done, total: listener.stage(f"cell {done}/{total}")
-        )
+    @property
+    def each(self) -> Callable[..., Iterable[Any]]: ...
+    @property
+    def Row(self) -> type: ...
+    def table(self, found: pd.DataFrame, /) -> str: ...
+    def say(self, found: pd.DataFrame, /) -> str: ...
+    def judge(self, found: pd.DataFrame, /) -> list[Result]: ...
 
-    return rows
 
-
-def _judge_nothing(found: pd.DataFrame) -> list[Result]:  # noqa: ARG001 - the studies' signature
-    return []
+def _study(module: _Verbs, title: str, defaults: Wanted) -> Study:
+    return Study(title, defaults, module.each, module.Row, module.table, module.say, module.judge)
 
 
 STUDIES: dict[str, Study] = {
-    "coverage": Study(
-        "Coverage: how often the intervals hold the truth, simulated",
-        Wanted(sessions=2000),
-        _simulated(coverage.run),
-        coverage.Row,
-        coverage.table,
-        coverage.say,
-        coverage.judge,
+    "coverage": _study(
+        coverage, "Coverage: how often the intervals hold the truth, simulated", Wanted(sessions=2000)
     ),
-    "verdicts": Study(
-        "Verdicts: which test decides with few blocks, simulated",
-        Wanted(sessions=2000),
-        _simulated(verdicts.run),
-        verdicts.Row,
-        verdicts.table,
-        verdicts.say,
-        verdicts.judge,
+    "verdicts": _study(
+        verdicts, "Verdicts: which test decides with few blocks, simulated", Wanted(sessions=2000)
     ),
     "twins": Study(
         "Twins: the same code against itself",
         Wanted(sessions=200),
-        lambda wanted, listener: sessions.each_twin(wanted.sessions or 0, listener),
+        sessions.each_twin,
         sessions.Session,
         sessions.verdict_table,
         sessions.say_twins,
@@ -86,7 +87,7 @@ STUDIES: dict[str, Study] = {
     "power": Study(
         "Power: is a slow-down of 10 % found?",
         Wanted(sessions=50),
-        lambda wanted, listener: sessions.each_slowed(wanted.sessions or 0, listener),
+        sessions.each_slowed,
         sessions.Session,
         sessions.verdict_table,
         sessions.say_power,
@@ -95,39 +96,54 @@ STUDIES: dict[str, Study] = {
     "windows": Study(
         "Windows: few long ones or many short ones?",
         Wanted(seconds=48.0, workload="synthetic"),
-        lambda wanted, listener: sessions.each_window(
-            wanted.seconds or 0.0, listener, wanted.workload or "synthetic"
-        ),
+        sessions.each_window,
         sessions.Session,
         sessions.window_table,
         sessions.say_windows,
-        _judge_nothing,
+        lambda found: [],  # noqa: ARG005 - nothing is judged
     ),
-    "queue": Study(
-        "Queue: the measured wait against queueing theory",
-        Wanted(seconds=600.0),
-        lambda wanted, listener: queueing.each(seconds=wanted.seconds or 0.0, listener=listener),
-        queueing.Row,
-        queueing.queue_table,
-        queueing.say,
-        queueing.judge,
-    ),
-    "search": Study(
+    "queue": _study(queueing, "Queue: the measured wait against queueing theory", Wanted(seconds=600.0)),
+    "search": _study(
+        searching,
         "Search: simulated sessions of `execbench capacity`, whose truth is known",
         Wanted(sessions=200),
-        lambda wanted, listener: searching.each(wanted.sessions or 0, listener),
-        searching.Row,
-        searching.show,
-        searching.say,
-        searching.judge,
     ),
-    "capacity": Study(
-        "Capacity: one worker, and what M/D/1 predicts of it",
-        Wanted(seconds=400.0),
-        lambda wanted, listener: capacity.each(wanted.seconds or 0.0, listener),
-        capacity.Row,
-        capacity.show,
-        capacity.say,
-        capacity.judge,
+    "capacity": _study(
+        capacity, "Capacity: one worker, and what M/D/1 predicts of it", Wanted(seconds=400.0)
     ),
 }
+
+
+# -- as a page and as a document ---------------------------------------------------------------------------
+
+
+def command(name: str, wanted: Wanted) -> str:
+    """The command line; it names every number, so that it makes the same table again."""
+    said = wanted.said().items()
+    flags = [f"--{name} {value if isinstance(value, str) else format(value, '.15g')}" for name, value in said]
+    return " ".join(["execbench study", name, *flags])
+
+
+def render(name: str, study: Study, how: Made, found: pd.DataFrame, *, partial: bool) -> str:
+    """The page. `partial`: it was stopped before its end."""
+    stopped = f"stopped after {len(found)} rows, so this is not the study." if partial else ""
+    lines = beginning(study.title, how, name, stopped)
+    lines += [study.table(found), study.say(found), ""]
+    lines += [_verdict(result) for result in study.judge(found)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def as_json(name: str, study: Study, how: Made, found: pd.DataFrame, *, partial: bool) -> dict[str, Any]:
+    """The same as one document; what is not a number is null."""
+    return {
+        "study": name,
+        **document(how, found, partial=partial),
+        "says": study.say(found),
+        "judged": [result._asdict() for result in study.judge(found)],
+    }
+
+
+def _verdict(result: Result) -> str:
+    word = "passed" if result.passed else "failed"
+    note = f" ({result.note})" if result.note else ""
+    return f"* {result.name}, {result.goal}: {result.measured}: **{word}**{note}."

@@ -10,21 +10,22 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import NormalDist
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from scipy import special
-from scipy import stats as scipy_stats
 
 from harness.analysis import stats
 from harness.analysis.arrays import Counts, Floats
 from harness.analysis.percentiles import FEWEST_REQUESTS, RESAMPLES, Pool, resamples
 from harness.evidence.check.bench import Result
-from harness.evidence.frames import range_of
+from harness.evidence.frames import by_blocks, exact_bounds, range_of
 from harness.numbers import percent as in_percent
+from harness.report import markdown
+from harness.run.listener import Listener, Unheard
 
 SPREAD = 0.10
 DELTA = 0.05
@@ -36,7 +37,7 @@ TAIL_SHARE = 8  # a tail's data set costs 10 ms, a mean's microseconds: so many 
 NORMAL = NormalDist()
 
 Interval = tuple[float, float]
-Progress = Callable[[int, int], None]
+Found = TypeVar("Found")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,19 +57,25 @@ class Row:
     beyond: float  # share called faster or slower though the true ratio is 1; NaN where it is not 1
 
 
-def run(
-    data_sets: int = 2000, blocks: Sequence[int] = BLOCKS, seed: int = 1, progress: Progress | None = None
+def each(
+    sessions: int = 2000, listener: Listener | None = None, blocks: Sequence[int] = BLOCKS, seed: int = 1
 ) -> list[Row]:
     """One `Row` per generator, interval and number of blocks; same arguments, same rows.
 
-    Means get `data_sets` data sets each, tails an eighth. `progress` is told (cells done, cells in all).
+    Means get `sessions` data sets each, tails an eighth.
     """
-    rows: list[Row] = []
-    cells = list(_cells(data_sets, blocks))
+    return simulated(list(_cells(sessions, blocks)), seed, listener)
+
+
+def simulated(
+    cells: Sequence[Callable[[np.random.Generator], Iterable[Found]]], seed: int, listener: Listener | None
+) -> list[Found]:
+    """The rows of all cells at once: stopped, it keeps nothing, and takes a minute or two to repeat."""
+    listener = listener or Unheard()
+    rows: list[Found] = []
     for done, cell in enumerate(cells, start=1):
         rows += cell(np.random.default_rng([seed, done]))
-        if progress:
-            progress(done, len(cells))
+        listener.stage(f"cell {done}/{len(cells)}")
     return rows
 
 
@@ -86,7 +93,7 @@ def _cells(data_sets: int, blocks: Sequence[int]) -> Iterator[Callable[[np.rando
 def table(frame: pd.DataFrame) -> str:
     """The frame as two Markdown tables: means, then tails with the methods side by side."""
     means, tails = frame[frame["figure"] == "mean"], frame[frame["figure"] != "mean"]
-    return "\n".join([*_mean_table(means), "", *_tail_table(tails)]) + "\n"
+    return f"{_mean_table(means)}\n{_tail_table(tails)}"
 
 
 # of the means, by how their blocks are drawn: the least and the most of the 95 % intervals that may cover
@@ -101,29 +108,24 @@ def judge(frame: pd.DataFrame) -> list[Result]:
     covered = [
         _judge_coverage(name, means[means["generator"] == name], *bounds) for name, bounds in COVERS.items()
     ]
-    drifting = means["generator"].str.startswith("drift") & (means["blocks"] >= DRIFT_SEEN_FROM)
-    return [*covered, _judge_drift(means[drifting])]
+    drifting = means[means["generator"].str.startswith("drift") & (means["blocks"] >= DRIFT_SEEN_FROM)]
+    drift = Result(
+        "drift warning",
+        f"fires on drifting blocks more often than not, from {DRIFT_SEEN_FROM} blocks on",
+        by_blocks(drifting, "drift_fires"),
+        len(drifting) > 0 and bool((drifting["drift_fires"] > DRIFT_SEEN).all()),
+        "With fewer blocks its silence proves little.",
+    )
+    return [*covered, drift]
 
 
 def _judge_coverage(name: str, rows: pd.DataFrame, least: float, most: float) -> Result:
     bounds = f"{least:.0%} to {most:.0%}" if most < 1 else f"{least:.0%} or more"
-    shown = ", ".join(f"{row.coverage:.1%} ({row.blocks})" for row in rows.itertuples())
     return Result(
         f"coverage, {name}",
         f"the 95 % interval covers {bounds} at every number of blocks",
-        f"{shown} of (blocks)",
+        by_blocks(rows, "coverage"),
         len(rows) > 0 and bool(rows["coverage"].between(least, most).all()),
-    )
-
-
-def _judge_drift(rows: pd.DataFrame) -> Result:
-    shown = ", ".join(f"{row.drift_fires:.1%} ({row.blocks})" for row in rows.itertuples())
-    return Result(
-        "drift warning",
-        f"fires on drifting blocks more often than not, from {DRIFT_SEEN_FROM} blocks on",
-        f"{shown} of (blocks)",
-        len(rows) > 0 and bool((rows["drift_fires"] > DRIFT_SEEN).all()),
-        "With fewer blocks its silence proves little.",
     )
 
 
@@ -142,28 +144,31 @@ def say(found: pd.DataFrame) -> str:
     )
 
 
-def _mean_table(rows: pd.DataFrame) -> Iterator[str]:
-    yield "| block log ratios | blocks | 95 % covers | half width | drift warning | faster/slower, truth 1 |"
-    yield "|---|--:|--:|--:|--:|--:|"
-    for row in rows.itertuples(index=False):
-        shares = f"±{row.half_width:.1%} | {row.drift_fires:.1%} | {row.beyond:.1%}"
-        yield f"| {row.generator} | {row.blocks} | {_covers(row)} | {shares} |"
+def _mean_table(rows: pd.DataFrame) -> str:
+    heads = ["block log ratios", "blocks", "95 % covers", "half width", "drift warning"]
+    return markdown.table(
+        [*heads, "faster/slower, truth 1"],
+        [
+            [row.generator, *_covers(row), f"{row.drift_fires:.1%}", f"{row.beyond:.1%}"]
+            for row in rows.itertuples(index=False)
+        ],
+    )
 
 
-def _tail_table(rows: pd.DataFrame) -> Iterator[str]:
+def _tail_table(rows: pd.DataFrame) -> str:
     used, *others = METHODS
-    yield f"| tail | blocks | {used} (used) | half width | {' | '.join(others)} |"
-    yield f"|---|--:|--:|--:|{'--:|' * len(others)}"
+    lines = []
     for _, cell in rows.groupby(["figure", "generator", "blocks"], sort=False):
         found = {row.method: row for row in cell.itertuples(index=False)}
         row = found[used]
-        shares = " | ".join(f"{found[method].coverage:.1%}" for method in others)
-        shown = f"{row.figure}, {row.generator} | {row.blocks} | {_covers(row)} | ±{row.half_width:.1%}"
-        yield f"| {shown} | {shares} |"
+        shares = [f"{found[method].coverage:.1%}" for method in others]
+        lines.append([f"{row.figure}, {row.generator}", *_covers(row), *shares])
+    return markdown.table(["tail", "blocks", f"{used} (used)", "half width", *others], lines)
 
 
-def _covers(row: Any) -> str:
-    return f"{row.coverage:.1%} ({row.coverage_low:.1%}–{row.coverage_high:.1%})"
+def _covers(row: Any) -> list[str]:
+    covered = f"{row.coverage:.1%} ({row.coverage_low:.1%}–{row.coverage_high:.1%})"
+    return [str(row.blocks), covered, f"±{row.half_width:.1%}"]
 
 
 # -- means ---------------------------------------------------------------------------------------------
@@ -207,7 +212,7 @@ def _row(
     """What log intervals, one a data set, come to against the true log ratio."""
     covered = (low <= truth) & (truth <= high)
     margin = math.log1p(DELTA)
-    bounds = scipy_stats.binomtest(int(covered.sum()), len(covered)).proportion_ci(0.95)
+    coverage_low, coverage_high = exact_bounds(covered)
     return Row(
         figure=figure,
         generator=generator,
@@ -215,8 +220,8 @@ def _row(
         blocks=blocks,
         data_sets=len(covered),
         coverage=float(covered.mean()),
-        coverage_low=float(bounds.low),
-        coverage_high=float(bounds.high),
+        coverage_low=coverage_low,
+        coverage_high=coverage_high,
         half_width=math.expm1(float(np.median(high - low)) / 2),
         drift_fires=drift_fires,
         beyond=float(np.mean((low > margin) | (high < -margin))) if truth == 0 else math.nan,
@@ -313,10 +318,6 @@ def _pooled_log_ratios(arm: Floats, reference: Floats, percent: float, weights: 
         return np.asarray(np.log(own / other), dtype=np.float64)
 
 
-def _expanded(sample: Sample) -> Interval:
-    return stats.tail_interval(sample.draws, sample.blocks)
-
-
 def _percentile(sample: Sample) -> Interval:
     low, high = np.quantile(sample.draws, [0.025, 0.975])
     return float(low), float(high)
@@ -366,7 +367,7 @@ def _resampled_errors(sample: Sample, weights: Counts) -> Floats:
 
 # the first is what `stats.tail_effect` uses
 METHODS: dict[str, Callable[[Sample], Interval]] = {
-    "expanded percentile": _expanded,
+    "expanded percentile": lambda sample: stats.tail_interval(sample.draws, sample.blocks),
     "percentile": _percentile,
     "BCa": _bca,
     "jackknife t": _jackknife_t,

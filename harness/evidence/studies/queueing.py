@@ -19,10 +19,8 @@ import pandas as pd
 from harness.analysis.arrays import Floats
 from harness.errors import HarnessError
 from harness.evidence.check.bench import Bench, Result, synthetic
-from harness.evidence.check.lindley import step_errors_ms
-from harness.evidence.frames import rows
+from harness.evidence.frames import rows, table_of
 from harness.numbers import percent
-from harness.report.markdown import table
 from harness.run.listener import Listener, Unheard
 from harness.wire.arrivals import Law, closed
 from harness.wire.options import Texts
@@ -155,6 +153,23 @@ def figures(load: float, service_ms: float, served: Served) -> Row:
     )
 
 
+def step_errors_ms(entered_ms: npt.ArrayLike, queue_ms: npt.ArrayLike, model_ms: npt.ArrayLike) -> Floats:
+    """Measured minus predicted queue wait of every request but the first, one step at a time.
+
+    W[n+1] = max(0, W[n] + S[n] − (A[n+1] − A[n])), from the *measured* W[n], in order of arrival; A is the
+    arrival at the queue (`entered_ms`), S the time in the worker. Run on from its own predictions it would
+    pile up what the worker needs between two requests. They must be all the requests that the one worker
+    served: one that is left out is an error of its service time.
+    """
+    entered, queue, model = (
+        np.asarray(values, dtype=np.float64) for values in (entered_ms, queue_ms, model_ms)
+    )
+    order = np.argsort(entered, kind="stable")
+    entered, queue, model = entered[order], queue[order], model[order]
+    predicted = np.maximum(0.0, queue[:-1] + model[:-1] - np.diff(entered))
+    return np.asarray(queue[1:] - predicted, dtype=np.float64)
+
+
 def lindley_waits_ms(arrivals_ms: Floats, service_ms: float) -> Floats:
     """Every request's wait by W' = max(0, W + S − gap), from an empty queue on."""
     walk = np.concatenate([[0.0], np.cumsum(service_ms - np.diff(arrivals_ms))])
@@ -166,12 +181,12 @@ def md1_wait_ms(utilisation: float, service_ms: float) -> float:
     return utilisation * service_ms / (2 * (1 - utilisation)) if utilisation < 1 else math.inf
 
 
-def batch_error(waits: Floats, batches: int = BATCHES) -> float:
+def batch_error(waits: Floats) -> float:
     """Standard error of the mean of waits that resemble their neighbours: from means of long batches."""
-    if len(waits) < 2 * batches:
+    if len(waits) < 2 * BATCHES:
         return math.nan
-    means = [part.mean() for part in np.array_split(waits, batches)]
-    return float(np.std(means, ddof=1) / math.sqrt(batches))
+    means = [part.mean() for part in np.array_split(waits, BATCHES)]
+    return float(np.std(means, ddof=1) / math.sqrt(BATCHES))
 
 
 # -- judging and showing -------------------------------------------------------------------------------
@@ -204,36 +219,24 @@ def _judge_ideal(ratio: float, wait_ms: float) -> Result:
     )
 
 
-def queue_table(found: pd.DataFrame) -> str:
+def table(found: pd.DataFrame) -> str:
     """A line per load; ± is one standard error of the mean wait."""
-    return table(
+    return table_of(
         [
-            "load",
-            "S",
-            "delivered",
-            "requests",
-            "within 1 ms",
-            "error p50",
-            "mean wait",
-            "Lindley",
-            "M/D/1",
-            "ratio",
-        ],
-        [
-            [
-                f"{row.load:g}",
-                f"{row.service_ms:.2f} ms",
-                f"{row.rate_per_s:.2f}/s",
-                row.requests,
-                percent(row.near_share),
-                f"{row.error_p50_ms:.2f} ms",
-                f"{row.wait_ms:.2f} ± {row.wait_chance_ms:.2f} ms",
-                f"{row.lindley_ms:.2f} ms",
-                f"{row.md1_ms:.2f} ms",
-                f"{row.ratio:.3f}",
-            ]
+            {
+                "load": f"{row.load:g}",
+                "S": f"{row.service_ms:.2f} ms",
+                "delivered": f"{row.rate_per_s:.2f}/s",
+                "requests": row.requests,
+                "within 1 ms": percent(row.near_share),
+                "error p50": f"{row.error_p50_ms:.2f} ms",
+                "mean wait": f"{row.wait_ms:.2f} ± {row.wait_chance_ms:.2f} ms",
+                "Lindley": f"{row.lindley_ms:.2f} ms",
+                "M/D/1": f"{row.md1_ms:.2f} ms",
+                "ratio": f"{row.ratio:.3f}",
+            }
             for row in rows(Row, found)
-        ],
+        ]
     )
 
 

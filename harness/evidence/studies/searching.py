@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,7 @@ from harness.evidence.check.bench import Result
 from harness.evidence.frames import range_of
 from harness.evidence.studies.queueing import lindley_waits_ms, md1_wait_ms
 from harness.numbers import percent
-from harness.report.markdown import table
+from harness.report import markdown
 from harness.run.listener import Listener, Unheard
 from harness.wire.arrivals import Law, due_times_s
 
@@ -148,48 +147,49 @@ def md1_share_beyond(wait_ms: float, load: float, service_ms: float) -> float:
 
 def summary(found: pd.DataFrame) -> pd.DataFrame:
     """A row an objective: bias and spread of the estimates, and how often the intervals hold the truth."""
-    return pd.DataFrame([_summary(str(text), rows) for text, rows in found.groupby("objective", sort=False)])
-
-
-def _summary(text: str, rows: pd.DataFrame) -> dict[str, object]:
-    off = np.log(rows["estimate"] / rows["truth"])
-    return {
-        "objective": text,
-        "truth": rows["truth"].iloc[0],
-        "sessions": len(rows),
-        "bias": off.mean(),
-        "spread": off.std(ddof=0),
-        "covers": rows["truth"].between(rows["low"], rows["high"]).mean(),
-        "overpromised": (rows["low"] > rows["truth"]).mean(),
-        "width": (rows["high"] / rows["low"] - 1).median(),
-        "unbounded": np.isinf(rows["high"]).mean(),
-        "ratio_bias": np.log(rows["ratio"] / rows["true_ratio"]).mean(),
-        "ratio_covers": rows["true_ratio"].between(rows["ratio_low"], rows["ratio_high"]).mean(),
-        "ratio_width": (rows["ratio_high"] / rows["ratio_low"] - 1).median(),
-    }
+    lines = []
+    for text, rows in found.groupby("objective", sort=False):
+        off = np.log(rows["estimate"] / rows["truth"])
+        lines.append(
+            {
+                "objective": text,
+                "truth": rows["truth"].iloc[0],
+                "sessions": len(rows),
+                "bias": off.mean(),
+                "spread": off.std(ddof=0),
+                "covers": rows["truth"].between(rows["low"], rows["high"]).mean(),
+                "overpromised": (rows["low"] > rows["truth"]).mean(),
+                "width": (rows["high"] / rows["low"] - 1).median(),
+                "unbounded": np.isinf(rows["high"]).mean(),
+                "ratio_bias": np.log(rows["ratio"] / rows["true_ratio"]).mean(),
+                "ratio_covers": rows["true_ratio"].between(rows["ratio_low"], rows["ratio_high"]).mean(),
+                "ratio_width": (rows["ratio_high"] / rows["ratio_low"] - 1).median(),
+            }
+        )
+    return pd.DataFrame(lines)
 
 
 def judge(found: pd.DataFrame) -> list[Result]:
     """Each objective: nearly no bias, and intervals that hold the truth about as often as they say."""
-    return [_judge(row) for row in summary(found).to_dict("records")]
+    goal = f"bias within ±{percent(MOST_BIAS)}, intervals hold the truth in {percent(LEAST_COVERAGE, 0)}"
+    return [
+        Result(
+            name=row["objective"],
+            goal=goal,
+            measured=f"{100 * row['bias']:+.1f} %, {percent(row['covers'])}, "
+            f"of ratios {percent(row['ratio_covers'])}",
+            passed=abs(row["bias"]) <= MOST_BIAS
+            and min(row["covers"], row["ratio_covers"]) >= LEAST_COVERAGE,
+        )
+        for row in summary(found).to_dict("records")
+    ]
 
 
-def _judge(row: Mapping[Any, Any]) -> Result:
-    right = abs(row["bias"]) <= MOST_BIAS and min(row["covers"], row["ratio_covers"]) >= LEAST_COVERAGE
-    held, held_ratios = percent(row["covers"]), percent(row["ratio_covers"])
-    return Result(
-        name=str(row["objective"]),
-        goal=f"bias within ±{percent(MOST_BIAS)}, intervals hold the truth in {percent(LEAST_COVERAGE, 0)}",
-        measured=f"{100 * row['bias']:+.1f} %, {held}, of ratios {held_ratios}",
-        passed=bool(right),
-    )
-
-
-def show(found: pd.DataFrame) -> str:
+def table(found: pd.DataFrame) -> str:
     """A line per objective."""
     heads = ["objective", "truth", "sessions", "bias", "spread", "covers", "width", "unbounded"]
     heads += ["ratio: bias", "covers", "width"]
-    return table(
+    return markdown.table(
         heads,
         [
             [

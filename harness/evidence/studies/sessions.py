@@ -23,7 +23,7 @@ from scipy import stats as scipy_stats
 from harness.analysis import summaries
 from harness.analysis.stats import LEVEL, Verdict
 from harness.evidence.check.bench import Result
-from harness.evidence.frames import rows
+from harness.evidence.frames import exact_bounds, rows, table_of
 from harness.numbers import percent
 from harness.plans import from_flags, plan_files
 from harness.plans.plan import Plan
@@ -77,7 +77,7 @@ def each_twin(
     sessions: int, listener: Listener | None = None, *, blocks: int = TWIN_BLOCKS
 ) -> Iterator[Session]:
     """A/A: one arm against itself in so many sessions, some 5 s each with 10 blocks; truth 1."""
-    return _each([_plan(seed, blocks, twin=True) for seed in _seeds(sessions)], listener)
+    return _each([_plan(seed, blocks, twin=True) for seed in range(1, sessions + 1)], listener)
 
 
 def each_slowed(
@@ -86,11 +86,11 @@ def each_slowed(
     """An arm that is 10 % slower; None: as many blocks as a plan has by default, some 12 s a session."""
     slowed = {"name": SLOWED, "inject": {"model_ms": SLOWER_MS}}
     count = blocks or from_flags.from_flags(from_flags.Flags()).blocks
-    return _each([_plan(seed, count, slowed) for seed in _seeds(sessions)], listener)
+    return _each([_plan(seed, count, slowed) for seed in range(1, sessions + 1)], listener)
 
 
 def each_window(
-    seconds_each: float, listener: Listener | None = None, workload: str = "synthetic"
+    seconds: float, listener: Listener | None = None, workload: str = "synthetic"
 ) -> Iterator[Session]:
     """A twin at c = 8: few long windows or many short ones, measuring for so long each way."""
     said = {"name": workload} if workload != "synthetic" else _synthetic(10.0)
@@ -98,7 +98,7 @@ def each_window(
     load = {"workload": said, "arms": arms, "concurrency": [WINDOW_USERS], "settle_s": 0.1, "twin": True}
     return _each(
         [
-            _made(**load, duration_s=window_s, blocks=max(2, round(seconds_each / 2 / window_s)))
+            _made(**load, duration_s=window_s, blocks=max(2, round(seconds / 2 / window_s)))
             for window_s in WINDOWS_S
         ],
         listener,
@@ -126,10 +126,6 @@ def _made(**data: Any) -> Plan:
 
 def _synthetic(service_ms: float) -> dict[str, Any]:
     return {"name": "synthetic", "mode": "release", "service_ms": service_ms, "io_ms": 1.0}
-
-
-def _seeds(sessions: int) -> range:
-    return range(1, sessions + 1)
 
 
 # -- one session ---------------------------------------------------------------------------------------
@@ -190,12 +186,14 @@ def judge_twins(found: pd.DataFrame) -> Result:
     """May *faster* and *slower* be believed? By the one-sided exact 95 % upper bound of their share."""
     wrong = int(found["verdict"].isin(BEYOND_DELTA).sum())
     bound = upper_bound(wrong, len(found))
+    fewest = math.ceil(math.log(1 - LEVEL) / math.log(1 - MOST_FALSE))
+    without_1 = f"interval without 1: {percent(_share(_leaves_out_1(found)))}; nominal 5 %"
     return Result(
         name="A/A",
         goal=f"faster or slower: upper 95 % bound at most {percent(MOST_FALSE, 0)}",
         measured=f"{wrong} of {len(found)} sessions, bound {percent(bound)}",
         passed=bound <= MOST_FALSE,
-        note=_too_few(found) or f"interval without 1: {percent(_share(_leaves_out_1(found)))}; nominal 5 %",
+        note=without_1 if len(found) >= fewest else f"fewer than {fewest} sessions can show nothing",
     )
 
 
@@ -227,11 +225,6 @@ def truth_of(found: pd.DataFrame) -> tuple[float, float]:
     return math.exp(logs.mean()), float(logs.std(ddof=1) / math.sqrt(len(logs)))
 
 
-def _too_few(found: pd.DataFrame) -> str:
-    fewest = math.ceil(math.log(1 - LEVEL) / math.log(1 - MOST_FALSE))
-    return f"fewer than {fewest} sessions can show nothing" if len(found) < fewest else ""
-
-
 def _leaves_out_1(found: pd.DataFrame) -> pd.Series[bool]:
     return (found["low"] > 1) | (found["high"] < 1)
 
@@ -256,10 +249,25 @@ def verdict_table(found: pd.DataFrame) -> str:
 
 
 def window_table(found: pd.DataFrame) -> str:
-    """Each window length; then what the spread at the default length makes of n blocks."""
-    heads = ["window", "blocks", "requests", "ratio", "spread", "interval", "lag-1", "took"]
-    lengths = table(heads, map(_window_line, rows(Session, found)))
-    default = default_window(found)
+    """Each window length; then what the spread at a plan's default length, if reached, makes of n blocks."""
+    sessions = rows(Session, found)
+    lengths = table_of(
+        [
+            {
+                "window": f"{row.window_s:.2g} s",
+                "blocks": row.blocks,
+                "requests": f"{row.requests:.0f}",
+                "ratio": f"{row.ratio:.3f}",
+                "spread": f"{row.spread:.3f}",
+                "interval": _interval(row.spread, row.blocks),
+                "lag-1": f"{row.lag1:+.2f}",
+                "took": f"{row.seconds:.0f} s",
+            }
+            for row in sessions
+        ]
+    )
+    usual = from_flags.from_flags(from_flags.Flags()).duration_s or 0.0
+    default = next((row for row in sessions if math.isclose(row.window_s, usual, rel_tol=0.05)), None)
     if default is None:
         return lengths
     title = (
@@ -267,27 +275,6 @@ def window_table(found: pd.DataFrame) -> str:
     )
     more = [[blocks, _interval(default.spread, blocks)] for blocks in BLOCKS_SHOWN]
     return f"{lengths}\n{title}\n\n{table(['blocks', 'interval'], more)}"
-
-
-def default_window(found: pd.DataFrame) -> Session | None:
-    """The session with windows as long as a plan's by default; None when it was not reached."""
-    usual = from_flags.from_flags(from_flags.Flags()).duration_s or 0.0
-    return next(
-        (row for row in rows(Session, found) if math.isclose(row.window_s, usual, rel_tol=0.05)), None
-    )
-
-
-def _window_line(row: Session) -> list[object]:
-    return [
-        f"{row.window_s:.2g} s",
-        row.blocks,
-        f"{row.requests:.0f}",
-        f"{row.ratio:.3f}",
-        f"{row.spread:.3f}",
-        _interval(row.spread, row.blocks),
-        f"{row.lag1:+.2f}",
-        f"{row.seconds:.0f} s",
-    ]
 
 
 def _interval(spread: float, blocks: int) -> str:
@@ -342,7 +329,4 @@ def _each_session(found: pd.DataFrame) -> str:
 
 
 def _exact(which: pd.Series[bool]) -> str:
-    if not len(which):
-        return ""
-    bounds = scipy_stats.binomtest(int(which.sum()), len(which)).proportion_ci(LEVEL)
-    return f"{percent(bounds.low)} to {percent(bounds.high)}"
+    return " to ".join(map(percent, exact_bounds(which))) if len(which) else ""

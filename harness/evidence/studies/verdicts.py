@@ -14,20 +14,19 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from scipy import stats as scipy_stats
 
 from harness.analysis import stats
 from harness.analysis.arrays import Floats
 from harness.analysis.stats import ALPHA
 from harness.evidence.check.bench import Result
-from harness.evidence.studies.coverage import MEANS, Progress
+from harness.evidence.frames import by_blocks, exact_bounds
+from harness.evidence.studies.coverage import MEANS, simulated
 from harness.numbers import percent
 from harness.report import markdown
+from harness.run.listener import Listener
 
 SYMMETRIC = ("normal", "t, 3 degrees of freedom")  # as log ratios of alike arms are, whatever their latencies
-Flags = npt.NDArray[np.bool_]
 
 BLOCKS = (6, 8, 12, 24)
 ROWS = 12
@@ -35,9 +34,8 @@ SPREAD = 0.05  # of a block's log ratio
 RATIOS = (1.0, 1.05, 1.10, 1.50)
 FLIPS = 4096  # all of 12 blocks; of more blocks so many drawn
 DELTA = 0.05
-FALSE_AT_MOST = (
-    0.06  # of sessions without a difference, by the test in use: 5 % and the noise of 2,000 sessions
-)
+# of sessions without a difference, by the test in use: 5 % and the noise of 2,000 sessions
+FALSE_AT_MOST = 0.06
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,25 +47,24 @@ class Row:
     rule: str
     ratio: float  # true, of the one figure that differs
     sessions: int
-    called: (
-        float  # share of sessions with a verdict faster or slower: of any figure at ratio 1, else of that one
-    )
+    # share of sessions with a verdict faster or slower: of any figure at ratio 1, else of that one
+    called: float
     called_low: float  # exact binomial 95 % bounds
     called_high: float
     beyond: float  # share in which that verdict's interval lies beyond the margin of 5 % too
 
 
-def run(
-    sessions: int = 2000, blocks: Sequence[int] = BLOCKS, seed: int = 1, progress: Progress | None = None
+def each(
+    sessions: int = 2000, listener: Listener | None = None, blocks: Sequence[int] = BLOCKS, seed: int = 1
 ) -> list[Row]:
     """One `Row` per generator, number of blocks, ratio and rule; same arguments, same rows."""
-    cells = [(name, count, ratio) for name in MEANS for count in blocks for ratio in RATIOS]
-    rows: list[Row] = []
-    for done, (name, count, ratio) in enumerate(cells, start=1):
-        rows += _cell(name, count, ratio, sessions, np.random.default_rng([seed, done]))
-        if progress:
-            progress(done, len(cells))
-    return rows
+    cells = [
+        functools.partial(_cell, name, count, ratio, sessions)
+        for name in MEANS
+        for count in blocks
+        for ratio in RATIOS
+    ]
+    return simulated(cells, seed, listener)
 
 
 def _cell(
@@ -79,54 +76,27 @@ def _cell(
     low, high = stats.mean_interval(logs)
     excludes = (low > 0) | (high < 0)
     beyond = (low > math.log1p(DELTA)) | (high < -math.log1p(DELTA))
-    for rule, decide in RULES.items():
-        called = decide(logs, excludes)
+    for rule, test in RULES.items():
+        called = excludes
+        if test is not None:
+            called = excludes & (np.apply_along_axis(stats.holm, -1, test(logs)) < ALPHA)
         judged = slice(0, 1) if ratio != 1 or rule == PRIMARY else slice(None)
-        yield _row(generator, blocks, rule, ratio, called[:, judged], beyond[:, judged])
-
-
-def _row(generator: str, blocks: int, rule: str, ratio: float, called: Flags, beyond: Flags) -> Row:
-    sessions_called = called.any(axis=1)
-    bounds = scipy_stats.binomtest(int(sessions_called.sum()), len(called)).proportion_ci(0.95)
-    return Row(
-        generator=generator,
-        blocks=blocks,
-        rule=rule,
-        ratio=ratio,
-        sessions=len(called),
-        called=float(sessions_called.mean()),
-        called_low=float(bounds.low),
-        called_high=float(bounds.high),
-        beyond=float((called & beyond).any(axis=1).mean()),
-    )
+        sessions_called = called[:, judged].any(axis=1)
+        called_low, called_high = exact_bounds(sessions_called)
+        yield Row(
+            generator=generator,
+            blocks=blocks,
+            rule=rule,
+            ratio=ratio,
+            sessions=sessions,
+            called=float(sessions_called.mean()),
+            called_low=called_low,
+            called_high=called_high,
+            beyond=float((called & beyond)[:, judged].any(axis=1).mean()),
+        )
 
 
 # -- the rules -------------------------------------------------------------------------------------------
-
-
-def _by_interval(logs: Floats, excludes: Flags) -> Flags:  # noqa: ARG001 - the rules' signature
-    return excludes
-
-
-def _by_t(logs: Floats, excludes: Flags) -> Flags:
-    return excludes & (_holm(stats.t_test_p(logs)) < ALPHA)
-
-
-def _by_flips(logs: Floats, excludes: Flags) -> Flags:
-    return excludes & (_holm(_sign_flip_p(logs)) < ALPHA)
-
-
-PRIMARY = "interval alone (primary)"
-IN_USE = "t, Holm"
-RULES: dict[str, Callable[[Floats, Flags], Flags]] = {
-    PRIMARY: _by_interval,
-    IN_USE: _by_t,
-    "sign flips, Holm": _by_flips,
-}
-
-
-def _holm(ps: Floats) -> Floats:
-    return np.asarray(np.apply_along_axis(stats.holm, -1, ps))
 
 
 def _sign_flip_p(logs: Floats) -> Floats:
@@ -150,17 +120,26 @@ def _signs(blocks: int) -> Floats:
     return np.asarray(drawn)
 
 
+PRIMARY = "interval alone (primary)"
+IN_USE = "t, Holm"
+# that the interval leaves 1 out, and the test whose p, corrected by Holm, must be small too
+RULES: dict[str, Callable[[Floats], Floats] | None] = {
+    PRIMARY: None,
+    IN_USE: stats.t_test_p,
+    "sign flips, Holm": _sign_flip_p,
+}
+
+
 # -- what is shown ---------------------------------------------------------------------------------------
 
 
 def table(frame: pd.DataFrame) -> str:
     """A line per generator, number of blocks and rule; a column per true ratio."""
     heads = ["block log ratios", "blocks", "rule", "false (ratio 1)", *(f"finds {r:g}" for r in RATIOS[1:])]
-    lines = []
-    for (generator, blocks, rule), cell in frame.groupby(["generator", "blocks", "rule"], sort=False):
-        called = cell.set_index("ratio")["called"]
-        lines.append([generator, blocks, rule, *(percent(called[ratio]) for ratio in RATIOS)])
-    return markdown.table(heads, lines)
+    called = (
+        frame.set_index(["generator", "blocks", "rule", "ratio"])["called"].map(percent).unstack(sort=False)
+    )
+    return markdown.table(heads, called[list(RATIOS)].reset_index().to_numpy().tolist())
 
 
 def say(frame: pd.DataFrame) -> str:
@@ -168,18 +147,13 @@ def say(frame: pd.DataFrame) -> str:
     calm = frame[frame["generator"].isin(SYMMETRIC)]
     false, found = calm[calm["ratio"] == 1.0], calm[calm["ratio"] == RATIOS[-1]]
     least = min(frame["blocks"])
-    told = {
-        rule: (
-            false.loc[false["rule"] == rule, "called"].max(),
-            found.loc[(found["rule"] == rule) & (found["blocks"] == least), "called"].min(),
-        )
+    worst = false.groupby("rule")["called"].max()
+    least_found = found[found["blocks"] == least].groupby("rule")["called"].min()
+    said = "; ".join(
+        f"{rule}: a false verdict in {percent(worst[rule])} of sessions at most, and a ratio of "
+        f"{RATIOS[-1]:g} found in {percent(least_found[rule])} or more with {least} blocks"
         for rule in RULES
         if rule != PRIMARY
-    }
-    said = "; ".join(
-        f"{rule}: a false verdict in {percent(worst)} of sessions at most, and a ratio of "
-        f"{RATIOS[-1]:g} found in {percent(least_found)} or more with {least} blocks"
-        for rule, (worst, least_found) in told.items()
     )
     return (
         f"Of {ROWS} figures that are not primary, where blocks are independent and symmetric: {said}. Skewed "
@@ -190,12 +164,11 @@ def say(frame: pd.DataFrame) -> str:
 def judge(frame: pd.DataFrame) -> list[Result]:
     """The rule in use: few false verdicts where the blocks are symmetric, at every number of blocks."""
     rows = frame[frame["generator"].isin(SYMMETRIC) & (frame["rule"] == IN_USE) & (frame["ratio"] == 1.0)]
-    shown = ", ".join(f"{row.called:.1%} ({row.blocks})" for row in rows.itertuples())
     return [
         Result(
             "false verdicts",
             f"{IN_USE}: in {FALSE_AT_MOST:.0%} of sessions at most, where nothing differs",
-            f"{shown} of (blocks)",
+            by_blocks(rows, "called"),
             len(rows) > 0 and bool((rows["called"] <= FALSE_AT_MOST).all()),
         )
     ]
