@@ -26,6 +26,7 @@ import pandas as pd
 
 from harness.analysis import nominal, stats
 from harness.analysis.stats import FASTER, SLOWER, Effect, Verdict
+from harness.numbers import times
 from harness.report import ranking
 from harness.verdicts import best_arm
 from harness.verdicts.best_arm import Best
@@ -79,10 +80,18 @@ class Choice:
     limited: Mapping[str, str] = dataclasses.field(default_factory=dict)  # arm → why the client did no more
     logs: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)  # blocks x arms, higher is better
 
-    def bound(self, arm: str, other: str) -> str:
-        """What a client that could do more would make of their ratio: "at least ", "at most " or ""."""
+    @property
+    def open_to(self) -> list[str]:
+        """The arms that were chosen from: those that leave the event loop free, or all where none does."""
+        return [arm for arm in self.judged if arm not in self.stalls or self.take in self.stalls]
+
+    def times(self, arm: str, other: str) -> str:
+        """Their ratio, such as "at least 1.59 times [1.56, 1.63]"."""
+        effect = self.over(arm, other)
+        assert effect is not None, "both have figures"
         sides = arm in self.limited, other in self.limited
-        return ranking.bound(*(sides if not self.metric.lower_is_better else reversed(sides)))
+        bound = ranking.bound(*(sides if not self.metric.lower_is_better else reversed(sides)))
+        return f"{bound}{times(effect.ratio, effect.low, effect.high)}"
 
     def over(self, arm: str, other: str) -> Effect | None:
         """`arm` over `other` by the metric: the mean of the blocks' log ratios, as in the comparisons.

@@ -59,7 +59,7 @@ PARTS = {
 }
 WORTH_A_WORD = 0.05  # of the reference's mean latency; smaller changes of a part are not told
 WORTH_CALLING_A_BATCH = 1.05
-
+COSTS = {"memory_uss_mb": "MB of memory", "cpu_ms_per_request": "ms of CPU a request"}  # column → unit
 
 Marks = Mapping[tuple[str, str], str]  # (arm, load) → why
 Row = Mapping[str, Any]  # plain numbers and words by column; empty where a table has no such row
@@ -312,8 +312,7 @@ def _efficiency(best: pd.Series[Any]) -> str:
 
 
 def _costs_words(best: pd.Series[Any]) -> str:
-    figures = (("memory_uss_mb", "MB of memory"), ("cpu_ms_per_request", "ms of CPU a request"))
-    told = [f"{short(best[name])} {unit}" for name, unit in figures if not math.isnan(best[name])]
+    told = [f"{short(best[name])} {unit}" for name, unit in COSTS.items() if not math.isnan(best[name])]
     return f"it costs {' and '.join(told)}" if told else ""
 
 

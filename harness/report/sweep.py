@@ -17,7 +17,7 @@ import pandas as pd
 from harness.analysis import stats
 from harness.analysis.percentiles import FEWEST_REQUESTS, Pool
 from harness.analysis.stats import ALPHA, Effect, Verdict
-from harness.numbers import counted, interval, rate, times, users
+from harness.numbers import counted, interval, rate, users
 from harness.report import choice
 from harness.report.choice import Choice, Inputs, Why
 from harness.verdicts import best_arm, same_work
@@ -218,11 +218,9 @@ def _gain(group: _Group, reference: str) -> str:
     chosen = group.choice
     if chosen.take == group.reference:
         return "that is the setting the others are compared with" if len(group.arms) > 1 else ""
-    effect = chosen.over(chosen.take, group.reference)
-    if effect is None:
+    if chosen.over(chosen.take, group.reference) is None:
         return ""
-    ratio = times(effect.ratio, effect.low, effect.high)
-    return f"{chosen.bound(chosen.take, group.reference)}{ratio} that of {reference}"
+    return f"{chosen.times(chosen.take, group.reference)} that of {reference}"
 
 
 def _luck(chosen: Choice) -> str:
