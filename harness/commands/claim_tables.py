@@ -37,14 +37,10 @@ def render(report: Report) -> Iterator[RenderableType]:
 
 def published(tables: pd.DataFrame) -> RenderableType:
     """T1-T4: what was printed beside what is measured, and Model's parts."""
-    title = "The article's tables, in ms. Here: median (p5-p95)"
-    shown = plain_table()
-    shown.add_column("")
-    shown.add_column("")
-    shown.add_column("printed")
-    shown.add_column("here")
+    shown = plain_table("", "", "printed", "here")
     for row in tables.to_dict("records"):
-        shown.add_row(Text(str(row["table"]), style="bold"), _where(row), str(row["load_text"]), "")
+        where = f"{row['arm']}, c = {row['concurrency']}"
+        shown.add_row(Text(str(row["table"]), style="bold"), where, str(row["load_text"]), "")
         shown.add_row("", "Model", str(row["published_model"]), _spread(row, "model"))
         split = " + ".join(cell(row[f"{part}_p50_ms"]) for part in ("queue", "in_worker", "resume"))
         shown.add_row("", "", "queue + in the worker + way back", split)
@@ -53,22 +49,21 @@ def published(tables: pd.DataFrame) -> RenderableType:
         shown.add_row("", "Model / alone", cell(row["published_model_ratio"], 2), ratio)
         if row["met_at"]:
             shown.add_row("", "", "that ratio is met here", str(row["met_at"]))
-    return titled(title, shown)
+    return titled("The article's tables, in ms. Here: median (p5-p95)", shown)
 
 
 def claims(verdicts: pd.DataFrame, checks: pd.DataFrame) -> RenderableType:
     """Each claim with its verdict, and below it every check with what was measured."""
     blocks = checks["blocks"].max()
     title = f"The article's claims; ratio [interval over {blocks} blocks]; (beside the verdict)"
-    shown = plain_table()
-    shown.add_column("")
-    shown.add_column("verdict")
-    shown.add_column("claim, and what was measured")
+    shown = plain_table("", "verdict", "claim, and what was measured")
     for claim in verdicts.to_dict("records"):
         text = Text.assemble((str(claim["text"]), "bold"), f" Stated: {claim['stated']}.")
         shown.add_row(Text(str(claim["claim"]), style="bold"), _verdict(claim["verdict"]), text)
         for check in checks[checks["claim"] == claim["claim"]].to_dict("records"):
-            shown.add_row("", _beside(check), Padding(Text(_check(check)), (0, 0, 0, 2)))
+            verdict = _verdict(check["verdict"])
+            verdict = verdict if check["decides"] else Text.assemble("(", verdict, ")")
+            shown.add_row("", verdict, Padding(Text(_check(check)), (0, 0, 0, 2)))
     return titled(title, shown)
 
 
@@ -82,10 +77,6 @@ def _law(staircase: pd.DataFrame) -> str:
         "The law of T2, io = max(nominal, model time of the others meanwhile), per request (median error; "
         f"above 0, as the law leaves out the loop's own work for the others): {said}."
     )
-
-
-def _where(row: dict[Any, Any]) -> str:
-    return f"{row['arm']}, c = {row['concurrency']}"
 
 
 def _spread(row: dict[Any, Any], key: str) -> str:
@@ -102,11 +93,6 @@ def _check(check: dict[Any, Any]) -> str:
         f"{check['check']}: {measured}{corrected}, rule {check['bounds']}{printed}. "
         f"[{check['combination']}; {check['condition']}]{note}"
     )
-
-
-def _beside(check: dict[Any, Any]) -> Text:
-    verdict = _verdict(check["verdict"])
-    return verdict if check["decides"] else Text.assemble("(", verdict, ")")
 
 
 def _verdict(verdict: object) -> Text:

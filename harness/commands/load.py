@@ -9,7 +9,7 @@ import typer
 
 from harness.commands import flag_groups, flags
 from harness.commands.run import show_all
-from harness.commands.terminal import console
+from harness.commands.terminal import console, tell
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ OPEN_SETTLES_S = 3.0
 
 @flags.spread
 def load(
+    *,
     url: Annotated[str, typer.Argument(help="Where to send requests, such as http://127.0.0.1:8000/")],
     requests: flags.Requests = None,
     duration: flags.Duration = None,
@@ -38,7 +39,7 @@ def load(
     cap: flags.Cap = None,
     transport: flags.Transport = None,
     timeout: flags.Timeout = None,
-    asking: flag_groups.Asking = flag_groups.ASKING,
+    asking: flag_groups.Asking,
     payloads: flags.Payloads = None,
     seed: Annotated[
         int | None,
@@ -52,44 +53,37 @@ def load(
     flag_groups.refuse_both(requests, duration, stage="load")
     law = _law(concurrency, rate, arrivals)
     users = None if law is not None else concurrency or 8
-    said: dict[str, Any] = {
+    window: dict[str, Any] = {"requests": requests, "duration_s": duration}
+    if requests is None and duration is None:
+        window = {"requests": REQUESTS} if users else {"duration_s": SECONDS}
+    said = {
         "arrivals": law or f"closed({users})",
         "warmup_requests": 2 * users if users else None,
         "settle_s": None if users else OPEN_SETTLES_S,
         "cap": cap,
-        "requests": requests,
-        "duration_s": duration,
         "transport": transport,
         "timeout_s": timeout,
+        **window,
+        **_asked(url, asking.as_request(), payloads, seed),
     }
-    if requests is None and duration is None:
-        said |= {"requests": REQUESTS} if users else {"duration_s": SECONDS}
-    said |= _asked(url, asking.as_request(), payloads, seed)
-    given = {key: value for key, value in said.items() if value is not None}
-    _load(_checked(url, given), out, as_json=as_json)
+    _load(_checked(url, flag_groups.said(**said)), out, as_json=as_json)
 
 
 def _checked(url: str, given: dict[str, Any]) -> LoadOptions:
     """UsageError for a number that is out of bounds."""
-    from pydantic import ValidationError
-
     from harness.wire import arrivals
-    from harness.wire.options import LoadOptions, explain
+    from harness.wire.options import LoadOptions
 
     try:
         load = LoadOptions(url=url, **given)
         arrivals.refuse_too_many(load.arrivals, load.settle_s + (load.duration_s or 0.0))
-    except ValidationError as error:
-        raise UsageError(f"This load is not valid: {explain(error)}.", stage="load") from error
     except ValueError as error:
-        raise UsageError(f"This load is not valid: {error}.", stage="load") from error
+        raise UsageError(f"This load is not valid: {_explained(error)}.", stage="load") from error
     return load
 
 
 def _asked(url: str, said: dict[str, Any], payloads: str | None, seed: int | None) -> dict[str, Any]:
     """What `LoadOptions` says of a request; UsageError for one that cannot be sent."""
-    from pydantic import ValidationError
-
     from harness import workloads
     from harness.plans import plan_checks
     from harness.wire import addresses, options, sending
@@ -101,21 +95,27 @@ def _asked(url: str, said: dict[str, Any], payloads: str | None, seed: int | Non
         workloads.check(workload)
         request = options.Request.model_validate(said)
         asked = request.load(workload, 1 if seed is None else seed, [url])
-    except ValidationError as error:
-        raise UsageError(f"What is asked: {options.explain(error)}.", stage="load") from error
     except ValueError as error:
-        raise UsageError(f"What is asked: {error}.", stage="load") from error
+        raise UsageError(f"What is asked: {_explained(error)}.", stage="load") from error
     plan_checks.check_headers(request, stage="load")
     return asked | {"seed": seed}
+
+
+def _explained(error: ValueError) -> str:
+    from pydantic import ValidationError
+
+    from harness.wire import options
+
+    return options.explain(error) if isinstance(error, ValidationError) else str(error)
 
 
 def _law(concurrency: int | None, rate: float | None, arrivals: str | None) -> str | None:
     """The open law asked for; None for the closed loop."""
     if sum(given is not None for given in (concurrency, rate, arrivals)) > 1:
         raise UsageError("Give one of --concurrency, --rate and --arrivals.", stage="load")
-    laws = flag_groups.loads(
-        None, None if rate is None else [rate], None if arrivals is None else [arrivals], stage="load"
-    ).arrivals
+    laws = flag_groups.open_laws(
+        None if rate is None else [rate], None if arrivals is None else [arrivals], stage="load"
+    )
     return laws[0] if laws else None
 
 
@@ -148,7 +148,7 @@ def _show_what_there_is(writer: Writer, *, as_json: bool) -> None:
     show_all(writer, as_json=as_json)
     measured = writer.measured
     said = f"The load was interrupted: {measured} request{'s were' if measured > 1 else ' was'} measured."
-    console(stderr=True).print(f"{said} Every row is kept in {writer.folder}.", markup=False, soft_wrap=True)
+    tell(f"{said} Every row is kept in {writer.folder}.")
 
 
 def _keep_record(writer: Writer) -> None:
@@ -156,8 +156,7 @@ def _keep_record(writer: Writer) -> None:
     if not writer.record:
         writer.discard()
     elif writer.folder.exists():
-        said = f"What was asked is kept in {writer.folder / 'run.json'}."
-        console(stderr=True).print(said, markup=False, soft_wrap=True)
+        tell(f"What was asked is kept in {writer.folder / 'run.json'}.")
 
 
 def _check_url(url: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from harness.commands import flags
-from harness.commands.terminal import PIPED_WIDTH, console, print_json
+from harness.commands.terminal import PIPED_WIDTH, console, print_json, tell
 from harness.errors import HarnessError, UsageError
 from harness.report.charts.plotting import import_matplotlib
 
@@ -53,7 +53,7 @@ def show(folder: Path, *, as_json: bool, reference: str | None = None) -> None:
         lies_there = "Rows" if unwritten else "Rows, tables and charts"
         console().print(f"\n{lies_there}: {folder}", soft_wrap=True)
     if unwritten:
-        console(stderr=True).print(unwritten, style="yellow", soft_wrap=True)
+        tell(unwritten, style="yellow")
 
 
 class _Made(NamedTuple):

@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas as pd
 from rich.console import RenderableType
+from rich.table import Column
 from rich.text import Text
 
 from harness.analysis import nominal
 from harness.analysis.summaries import ANSWERED, THROUGHPUT
 from harness.commands import claim_tables, ranking_tables
-from harness.commands.screen import plain_table, titled
+from harness.commands.screen import folding, plain_table, right, titled
 from harness.numbers import cell, ratio_interval, share, users
 from harness.report.report import Report
 from harness.system.printable import one_line
@@ -144,11 +145,9 @@ def _marked(table: pd.DataFrame) -> pd.DataFrame:
 
 def _by_arm(title: str, table: pd.DataFrame, columns: Mapping[str, str]) -> RenderableType:
     """A row per row, its arm told once."""
-    shown = plain_table()
-    shown.add_column("arm", overflow="fold")
-    for name in columns:
-        is_load = name == "load"
-        shown.add_column(name, justify="left" if is_load else "right", no_wrap=not is_load, overflow="fold")
+    figures = {name: Column(name, justify="right", no_wrap=True, overflow="fold") for name in columns}
+    heads = figures | {"load": folding("load")} if "load" in columns else figures
+    shown = plain_table(folding("arm"), *heads.values())
     last = None
     for row in table.to_dict("records"):
         arm = one_line(str(row["arm"]))
@@ -163,12 +162,7 @@ def comparisons(table: pd.DataFrame) -> RenderableType:
     level = f"{100 * table['level'].iloc[0]:g} %"
     against = ", ".join(dict.fromkeys(table["reference"].astype(str)))
     title = f"Against {against}, block by block: ratio [{level} interval]; difference: ms, or per s"
-    shown = plain_table()
-    shown.add_column("", overflow="fold")
-    shown.add_column("")
-    for name in ("ratio", "difference"):
-        shown.add_column(name, justify="right" if name == "difference" else "left", no_wrap=True)
-    shown.add_column("verdict")
+    shown = plain_table(folding(""), "", Column("ratio", no_wrap=True), right("difference"), "verdict")
     for load in dict.fromkeys(table["load"].astype(str)):
         shown.add_row(Text(load, style="bold"))
         for row in table[table["load"] == load].to_dict("records"):

@@ -22,6 +22,11 @@ def console(*, stderr: bool = False) -> Screen:
     return found if found.is_terminal else Screen(stderr=stderr, width=PIPED_WIDTH)
 
 
+def tell(sentence: str, *, style: str | None = None) -> None:
+    """On stderr, whole: where the window is narrow, the terminal wraps it."""
+    console(stderr=True).print(sentence, style=style, soft_wrap=True)
+
+
 def print_json(data: Any) -> None:
     """Print one JSON document on stdout, in ASCII, and nothing else there. NaN and infinity become null."""
     stream = document()
