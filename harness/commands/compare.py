@@ -91,13 +91,16 @@ def compare(
             stage=STAGE,
             hint="Leave one of them out.",
         )
-    from harness.verdicts import compare_runs
-    from harness.verdicts.gate import Floors
+    from harness.verdicts import compare_runs, gate
 
-    floors = Floors(ms=floor_ms, per_s=floor_per_s, share=flag_groups.share(min_effect, "--min-effect"))
+    floors = gate.Floors(ms=floor_ms, per_s=floor_per_s, share=flag_groups.share(min_effect, "--min-effect"))
     found = _pick(compare_runs.compare(first, second, force=force, all_pairs=all_pairs), metric, load)
-    if fail_on:
-        _refuse_nothing_to_gate(found)
+    if fail_on and gate.gated(found.table).empty:
+        raise UsageError(
+            "--fail-on looks at latency and throughput, and neither is among these rows.",
+            stage=STAGE,
+            hint="Leave --metric out, or add --metric latency.",
+        )
     _show(found, as_json=as_json, markdown=markdown)
     _judge(found, floors if fail_on else None, [] if metric or load else found.missing)
 
@@ -107,7 +110,9 @@ def compare(
 
 def _pick(found: Comparison, metrics: list[str] | None, loads: list[str] | None) -> Comparison:
     """The rows asked for. Families of tests stay as they were: a filter makes no p smaller."""
-    short = {name.removesuffix("_ms").removesuffix("_per_s"): name for name in _metrics()}
+    from harness.verdicts.metrics import METRICS
+
+    short = {one.name.removesuffix("_ms").removesuffix("_per_s"): one.name for one in METRICS}
     wanted = {short.get(name, name) for name in metrics or short}
     _refuse_absent("--metric", wanted, short, set(short.values()))
     known = list(dict.fromkeys(found.table["load"]))
@@ -116,27 +121,10 @@ def _pick(found: Comparison, metrics: list[str] | None, loads: list[str] | None)
     return found._replace(table=table.reset_index(drop=True))
 
 
-def _metrics() -> list[str]:
-    from harness.verdicts.metrics import METRICS
-
-    return list(dict.fromkeys(metric.name for metric in METRICS))
-
-
 def _refuse_absent(flag: str, wanted: set[str], offered: Any, known: set[str]) -> None:
     for name in sorted(wanted - known):
         raise UsageError(
             f"{flag} {name!r} is not there.", stage=STAGE, hint=f"There are: {', '.join(offered)}."
-        )
-
-
-def _refuse_nothing_to_gate(found: Comparison) -> None:
-    from harness.verdicts import gate
-
-    if gate.gated(found.table).empty:
-        raise UsageError(
-            "--fail-on looks at latency and throughput, and neither is among these rows.",
-            stage=STAGE,
-            hint="Leave --metric out, or add --metric latency.",
         )
 
 

@@ -76,13 +76,11 @@ def _failures(run: store.Run) -> Iterator[str]:
         yield f"{len(rows)} of {(trials['arm'] == arm).sum()} trials of {arm} {what}: {rows['error'].iloc[0]}"
     failed = int(trials["failed"].sum())
     if failed:
-        commonest = str(run.requests.loc[_bad(run.requests), "error"].mode().iloc[0])
+        rows = run.requests
+        bad_rows = rows[(rows["phase"] == MEASURE) & (rows["block"] > PILOT_BLOCK) & (rows["error"] != "")]
+        commonest = str(bad_rows["error"].mode().iloc[0])
         yield (
             f"{failed} of {int(trials['measured'].sum())} measured requests got no good answer, "
             f"most often: {in_words(commonest, run.record.get('bad_answers') or {})}"
         )
     yield from unfinished(run.record)
-
-
-def _bad(requests: pd.DataFrame) -> pd.Series[bool]:
-    return (requests["phase"] == MEASURE) & (requests["block"] > PILOT_BLOCK) & (requests["error"] != "")

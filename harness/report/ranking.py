@@ -77,32 +77,22 @@ class Tables:
 
     def figures(self, arm: str, load: str) -> Row:
         """The row of the summary."""
-        return self._summary.get((arm, load), {})
+        return self._rows["summary"].get((arm, load), {})
 
     def cost(self, arm: str, load: str) -> Row:
         """The row of the costs."""
-        return self._costs.get((arm, load), {})
+        return self._rows["costs"].get((arm, load), {})
 
     def limit(self, arm: str, load: str) -> Row:
         """The row of the limits."""
-        return self._limits.get((arm, load), {})
+        return self._rows["limits"].get((arm, load), {})
 
     @cached_property
-    def _summary(self) -> dict[tuple[str, str], Row]:
-        return _by_cell(self.summary)
-
-    @cached_property
-    def _costs(self) -> dict[tuple[str, str], Row]:
-        return _by_cell(self.costs)
-
-    @cached_property
-    def _limits(self) -> dict[tuple[str, str], Row]:
-        return _by_cell(self.limits)
-
-
-def _by_cell(table: pd.DataFrame) -> dict[tuple[str, str], Row]:
-    rows = ({str(name): value for name, value in row.items()} for row in table.to_dict("records"))
-    return {(str(row["arm"]), str(row["load"])): row for row in rows}
+    def _rows(self) -> dict[str, dict[tuple[str, str], Row]]:
+        return {
+            name: {(str(row["arm"]), str(row["load"])): row for row in getattr(self, name).to_dict("records")}
+            for name in ("summary", "costs", "limits")
+        }
 
 
 def rank(tables: Tables, record: Mapping[str, Any], reference: str, load: str = "") -> pd.DataFrame:
@@ -116,6 +106,7 @@ def rank(tables: Tables, record: Mapping[str, Any], reference: str, load: str = 
     load = load if load.startswith("closed(") else _load(summary, heaviest=True)
     top = summary[summary["load"] == load].assign(lost=lambda rows: rows["failed_trials"] > 0)
     top = top.sort_values(["lost", THROUGHPUT], ascending=[True, False], kind="stable")
+    told = record.get("arms") or {}
     at_top = {str(row["arm"]): row for row in top.to_dict("records")}
     rows = [
         {
@@ -128,7 +119,7 @@ def rank(tables: Tables, record: Mapping[str, Any], reference: str, load: str = 
             **_at_own_load(tables, arm),
             **why(tables, arm, row, at_top.get(reference), reference),
             **_costs(tables, arm, load),
-            "when_worker_dies": _told(record, arm).get("when_worker_dies") or "",
+            "when_worker_dies": (told.get(arm) or {}).get("when_worker_dies") or "",
             "invalid": "",
             "client_limited": False,
         }
@@ -217,10 +208,6 @@ def _costs(tables: Tables, arm: str, load: str) -> dict[str, float]:
         "memory_uss_mb": costs.get("memory_uss_mb", math.nan),
         "cpu_ms_per_request": costs.get("cpu_ms_per_request", math.nan),
     }
-
-
-def _told(record: Mapping[str, Any], arm: str) -> Mapping[str, Any]:
-    return (record.get("arms") or {}).get(arm) or {}
 
 
 # -- why -----------------------------------------------------------------------------------------------

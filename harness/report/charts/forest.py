@@ -18,10 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from harness.analysis import stats
-from harness.analysis.arrays import Floats
 from harness.numbers import MISSING, ratio
-from harness.report.charts.literal_page import label
-from harness.report.charts.page import foot_in, key, log_axis, page, positive, sorry
+from harness.report.charts.page import foot_in, key, label, log_axis, page, positive, sorry
 from harness.report.charts.style import GREY, INK, MARK_COLOUR, SMALL_PT, TEXT_PT
 from harness.verdicts import claims
 
@@ -76,7 +74,10 @@ def draw(evaluated: pd.DataFrame) -> Figure:
     for place, said, side in ((_RIGHT + 0.015, "measured", "left"), (0.985, "verdict", "right")):
         _write(ax, place, -0.16, said, color=GREY, ha=side)
     for row in rows:
-        _draw_row(ax, row, at)
+        if row.check is None:
+            _draw_claim(ax, row, at)
+        else:
+            _draw_check(ax, row, row.check, at)
         at += row.height_in
     return fig
 
@@ -119,7 +120,9 @@ def _axis(fig: Figure, evaluated: pd.DataFrame, height: float) -> Axes:
     page = fig.get_size_inches()[1]
     foot = foot_in(fig.texts[-1].get_text()) + _BELOW_IN  # the caption comes last
     ax = fig.add_axes((_LEFT, foot / page, _RIGHT - _LEFT, height / page))
-    log_axis(ax, "x", _all_ratios(evaluated))
+    names = ["published", "measured", "low", "high", "at_least", "at_most"]
+    ratios = positive(evaluated[names].to_numpy(dtype=float).ravel())
+    log_axis(ax, "x", np.append(ratios, 1.0))
     ax.set_ylim(height, 0)
     ax.set_yticks([])
     ax.spines[["left", "right"]].set_visible(False)
@@ -129,18 +132,6 @@ def _axis(fig: Figure, evaluated: pd.DataFrame, height: float) -> Axes:
     ax.axvline(1, color=_BAND_EDGE, linewidth=1.0, zorder=1)
     ax.set_xlabel("ratio (log scale)", fontsize=TEXT_PT)
     return ax
-
-
-def _all_ratios(evaluated: pd.DataFrame) -> Floats:
-    names = ["published", "measured", "low", "high", "at_least", "at_most"]
-    return np.append(positive(evaluated[names].to_numpy(dtype=float).ravel()), 1.0)
-
-
-def _draw_row(ax: Axes, row: _Row, at: float) -> None:
-    if row.check is None:
-        _draw_claim(ax, row, at)
-    else:
-        _draw_check(ax, row, row.check, at)
 
 
 def _draw_claim(ax: Axes, row: _Row, at: float) -> None:

@@ -17,8 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.numbers import users
-from harness.report.charts.literal_page import label
-from harness.report.charts.page import arm_rows, key, page, positive, sorry, tidy
+from harness.report.charts.page import arm_rows, key, label, page, positive, sorry, tidy
 from harness.report.charts.style import MARK_COLOUR, SMALL_PT
 from harness.report.sweep import BEST, RIVAL, Swept, words
 from harness.verdicts import best_arm
