@@ -61,19 +61,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(run)
-app.command()(serve)
-app.command()(capacity)
-app.command()(load)
-app.command()(report)
-app.command()(compare)
-app.command()(sweep)
-app.command(name="list")(list_)
-app.command()(check)
-app.command()(study)
-app.command()(faults)
-app.command()(roofline)
-app.command()(init)
+_COMMANDS = (run, serve, capacity, load, report, compare, sweep, list_, check, study, faults, roofline, init)
+for command in _COMMANDS:
+    app.command(name=command.__name__.strip("_"))(command)
 
 
 @app.callback(invoke_without_command=True)

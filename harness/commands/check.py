@@ -19,7 +19,7 @@ def check(
     full: Annotated[
         bool, typer.Option("--full", help="Those too that take long (--list shows them).")
     ] = False,
-    only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Repeatable.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeatable.")] = None,
     with_: Annotated[
         list[str] | None,
         typer.Option("--with", metavar="wrk|hey", help="With --full: compare with it. Repeatable."),

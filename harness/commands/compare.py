@@ -36,25 +36,21 @@ def compare(
     ] = False,
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", help="Only latency, throughput, service, queue, model or io; repeatable."),
+        typer.Option(help="Only latency, throughput, service, queue, model or io; repeatable."),
     ] = None,
     load: Annotated[
-        list[str] | None, typer.Option("--load", help="Only this load, such as 'closed(8)'; repeatable.")
+        list[str] | None, typer.Option(help="Only this load, such as 'closed(8)'; repeatable.")
     ] = None,
     fail_on: Annotated[
         Literal["slower"] | None,
-        typer.Option("--fail-on", help="Exit with 3 when an arm's latency or throughput is surely worse."),
+        typer.Option(help="Exit with 3 when an arm's latency or throughput is surely worse."),
     ] = None,
     min_effect: Annotated[
         str | None,
         typer.Option(metavar="SHARE", help="--fail-on: by at least this, such as 5% (the run's own δ)."),
     ] = None,
-    floor_ms: Annotated[
-        float, typer.Option("--floor-ms", min=0, help="--fail-on: and by this many ms of latency.")
-    ] = 1.0,
-    floor_per_s: Annotated[
-        float, typer.Option("--floor-per-s", min=0, help="--fail-on: and by so many requests/s.")
-    ] = 1.0,
+    floor_ms: Annotated[float, typer.Option(min=0, help="--fail-on: and by this many ms of latency.")] = 1.0,
+    floor_per_s: Annotated[float, typer.Option(min=0, help="--fail-on: and by so many requests/s.")] = 1.0,
     force: Annotated[
         bool, typer.Option("--force", help="Compare although machine, model or load differ.")
     ] = False,

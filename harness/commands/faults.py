@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def faults(
     strategy: Annotated[
         list[str] | None,
-        typer.Option("--strategy", help="NAME or NAME:key=value,…; repeatable. Default: all that work here."),
+        typer.Option(help="NAME or NAME:key=value,…; repeatable. Default: all that work here."),
     ] = None,
     fault: Annotated[
         list[str] | None,
-        typer.Option("--fault", metavar="NAME", help="Repeatable; --list shows them. Default: all."),
+        typer.Option(metavar="NAME", help="Repeatable; --list shows them. Default: all."),
     ] = None,
     storm: Annotated[
         bool, typer.Option("--storm", help="The two storms: --fault overload --fault kill-storm.")

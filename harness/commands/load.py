@@ -31,10 +31,10 @@ def load(
         int | None, typer.Option("--concurrency", "-c", min=1, help="Closed loop: users (8).")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option("--rate", help="Open loop: Poisson arrivals, requests a second.")
+        float | None, typer.Option(help="Open loop: Poisson arrivals, requests a second.")
     ] = None,
     arrivals: Annotated[
-        str | None, typer.Option("--arrivals", metavar="LAW", help="Open loop: such as constant(50).")
+        str | None, typer.Option(metavar="LAW", help="Open loop: such as constant(50).")
     ] = None,
     cap: flags.Cap = None,
     transport: flags.Transport = None,

@@ -26,7 +26,10 @@ def find(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame) -> I
     if found.limited:
         limited = _each_cell(found.limited)
         yield f"Limited by the client: {limited}. Such figures are bounds: more is possible."
-    yield from _exclusions(found)
+    if found.excluded:
+        of = f"{len(found.excluded)} of {len(admissible.blocks_of(run))} blocks"
+        why = "as interrupted or by the plan's criteria" if found.interrupted else "by the plan's criteria"
+        yield f"{of} are left out {why} ({admissible.each_block(found.excluded)})."
     saturated = list(saturation.warnings(overrun))
     yield from saturated[: admissible.TOLD]
     if saturated[admissible.TOLD :]:
@@ -48,13 +51,6 @@ def unfinished(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _each_cell(reasons: Mapping[tuple[str, str], str]) -> str:
     return admissible.abridged([f"{arm} at {load}, as {why}" for (arm, load), why in reasons.items()])
-
-
-def _exclusions(found: Evidence) -> Iterator[str]:
-    if found.excluded:
-        of = f"{len(found.excluded)} of {len(admissible.blocks_of(found.run))} blocks"
-        why = "as interrupted or by the plan's criteria" if found.interrupted else "by the plan's criteria"
-        yield f"{of} are left out {why} ({admissible.each_block(found.excluded)})."
 
 
 def _drifts(comparisons: pd.DataFrame) -> Iterator[str]:

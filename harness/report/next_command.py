@@ -30,7 +30,7 @@ def run(
     blocks: int = 0,
     command: str = "run",
 ) -> str:
-    """`execbench run` of the plan in `folder`, with these arms alone, so many users, so many blocks.
+    """`execbench run` (or `capacity`) as in `folder`, with these arms alone, so many users, so many blocks.
 
     Without those, as the plan has it. An arm that the plan has not is a strategy to add.
     """
@@ -46,11 +46,6 @@ def run(
     loads = ["-c", users] if users else []
     more = ["--blocks", blocks] if blocks else []
     return shell_line(["execbench", command, store.RESULTS / name, *chosen, *secret, *loads, *more])
-
-
-def capacity(record: Record, folder: Path, *, blocks: int) -> str:
-    """`execbench capacity` as the run in `folder` was, with so many blocks."""
-    return run(record, folder, blocks=blocks, command="capacity")
 
 
 def load(record: Record, *, users: int) -> str:

@@ -118,7 +118,8 @@ def rank(tables: Tables, record: Mapping[str, Any], reference: str, load: str = 
             **_alone(tables, arm, reference),
             **_at_own_load(tables, arm),
             **why(tables, arm, row, at_top.get(reference), reference),
-            **_costs(tables, arm, load),
+            "efficiency": tables.limit(arm, load).get("efficiency", math.nan),
+            **{name: tables.cost(arm, load).get(name, math.nan) for name in COSTS},
             "when_worker_dies": (told.get(arm) or {}).get("when_worker_dies") or "",
             "invalid": "",
             "client_limited": False,
@@ -147,9 +148,19 @@ def sentence(table: pd.DataFrame, reference: str, take: str) -> str:
     least = "at least " if taken["client_limited"] else ""
     said = f"{take} answers {least}{taken[THROUGHPUT]:.0f} requests/s at {users(taken['load'])}"
     theirs = bool(table.loc[table["arm"] == reference, "client_limited"].any())
-    said += f"{_how_much(taken, reference, theirs=theirs)}{_because(taken)}"
-    parts = [said, _efficiency(taken), _costs_words(taken), _when_a_worker_dies(taken)]
-    return f"{'; '.join(filter(None, parts))}."
+    said += _how_much(taken, reference, theirs=theirs)
+    if taken["because"]:  # a cause is named only of a difference
+        said += f"{', because' if taken['verdict'] in DIFFERENT else ':'} a request {taken['because']}"
+    parts = [said]
+    if not math.isnan(taken["efficiency"]):
+        parts.append(f"it reaches {share(taken['efficiency'])} of what the bare model can do")
+    costs = {name: taken[name] for name in COSTS if not math.isnan(taken[name])}
+    if costs:
+        told = " and ".join(f"{short(cost)} {COSTS[name]}" for name, cost in costs.items())
+        parts.append(f"it costs {told}")
+    if taken["when_worker_dies"]:
+        parts.append(f"when a worker dies, {taken['when_worker_dies']}")
+    return f"{'; '.join(parts)}."
 
 
 # -- a row ---------------------------------------------------------------------------------------------
@@ -199,15 +210,6 @@ def _at_own_load(tables: Tables, arm: str) -> dict[str, float | str]:
     row = tables.figures(arm, load)
     figures = {f"own_{name}": row.get(name, math.nan) for name in ("latency_p50_ms", "latency_p99_ms")}
     return {"own_load": load, **figures}
-
-
-def _costs(tables: Tables, arm: str, load: str) -> dict[str, float]:
-    costs, limits = tables.cost(arm, load), tables.limit(arm, load)
-    return {
-        "efficiency": limits.get("efficiency", math.nan),
-        "memory_uss_mb": costs.get("memory_uss_mb", math.nan),
-        "cpu_ms_per_request": costs.get("cpu_ms_per_request", math.nan),
-    }
 
 
 # -- why -----------------------------------------------------------------------------------------------
@@ -283,25 +285,3 @@ def bound(mine: bool, theirs: bool) -> str:
     if mine == theirs:
         return "(limited by the client) " if mine else ""
     return "at least " if mine else "at most "
-
-
-def _because(best: pd.Series[Any]) -> str:
-    """A cause is named only of a difference."""
-    if not best["because"]:
-        return ""
-    differs = best["verdict"] in DIFFERENT
-    return f"{', because' if differs else ':'} a request {best['because']}"
-
-
-def _efficiency(best: pd.Series[Any]) -> str:
-    known = not math.isnan(best["efficiency"])
-    return f"it reaches {share(best['efficiency'])} of what the bare model can do" if known else ""
-
-
-def _costs_words(best: pd.Series[Any]) -> str:
-    told = [f"{short(best[name])} {unit}" for name, unit in COSTS.items() if not math.isnan(best[name])]
-    return f"it costs {' and '.join(told)}" if told else ""
-
-
-def _when_a_worker_dies(best: pd.Series[Any]) -> str:
-    return f"when a worker dies, {best['when_worker_dies']}" if best["when_worker_dies"] else ""

@@ -157,8 +157,9 @@ class Report:
     @cached_property
     def claims(self) -> pd.DataFrame:
         """`claims.VERDICT_COLUMNS`: a row per claim, with its verdict."""
-        judged = len(self.checks) > 0
-        return claims.verdicts(self.checks) if judged else pd.DataFrame(columns=claims.VERDICT_COLUMNS)
+        if self.checks.empty:
+            return pd.DataFrame(columns=claims.VERDICT_COLUMNS)
+        return claims.verdicts(self.checks)
 
     # -- what a search for capacities found
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from harness.analysis import stats
 from harness.analysis.percentiles import FEWEST_REQUESTS, Pool
-from harness.analysis.stats import ALPHA, Effect, Verdict
+from harness.analysis.stats import ALPHA, Verdict
 from harness.numbers import counted, interval, rate, users
 from harness.report import choice
 from harness.report.choice import Choice, Inputs, Why
@@ -183,7 +183,8 @@ def _sentence(found: Inputs, group: _Group, settings: _Settings) -> str:
     if not chosen.take:
         return _none(group, settings)
     name, metric = settings.words(chosen.take), chosen.metric
-    value = _value(chosen, chosen.take)
+    sign = -1.0 if metric.lower_is_better else 1.0
+    value = stats.effect(sign * chosen.logs[chosen.take].dropna())  # over blocks, as the table has it
     unit = "requests/s" if metric is RATES else "ms (median)"
     bound = ("at least " if metric is RATES else "at most ") if chosen.take in chosen.limited else ""
     shown = f"{bound}{rate(value.ratio)} {unit}{interval(value.low, value.high, rate)}"
@@ -191,9 +192,13 @@ def _sentence(found: Inputs, group: _Group, settings: _Settings) -> str:
         f"Best: {name}: {shown} at {users(chosen.load)}",
         _gain(group, settings.words(group.reference)),
         _not_told_apart(chosen, settings),
-        _luck(chosen),
-        _limit(chosen),
     ]
+    if chosen.luck >= choice.WORTH_SAYING_LUCK:
+        share = f"{100 * chosen.luck:.0f} %"
+        parts.append(f"about {share} of its figure is the luck of being the best of {len(chosen.judged)}")
+    if chosen.limited:
+        several = counted(len(chosen.limited), "setting")
+        parts.append(f"the client limits {several}, whose figures are bounds")
     return f"{'; '.join(filter(None, parts))}."
 
 
@@ -207,12 +212,6 @@ def _none(group: _Group, settings: _Settings) -> str:
     return f"No setting gave good answers in every block{at}, so none is the best."
 
 
-def _value(chosen: Choice, arm: str) -> Effect:
-    """The arm's own figure over blocks, as the table has it."""
-    sign = -1.0 if chosen.metric.lower_is_better else 1.0
-    return stats.effect(sign * chosen.logs[arm].dropna())
-
-
 def _gain(group: _Group, reference: str) -> str:
     """Over the first setting: the mean of the blocks' log ratios, as in the comparisons."""
     chosen = group.choice
@@ -221,20 +220,6 @@ def _gain(group: _Group, reference: str) -> str:
     if chosen.over(chosen.take, group.reference) is None:
         return ""
     return f"{chosen.times(chosen.take, group.reference)} that of {reference}"
-
-
-def _luck(chosen: Choice) -> str:
-    if chosen.luck < choice.WORTH_SAYING_LUCK:
-        return ""
-    return (
-        f"about {100 * chosen.luck:.0f} % of its figure is the luck of being the best of {len(chosen.judged)}"
-    )
-
-
-def _limit(chosen: Choice) -> str:
-    if not chosen.limited:
-        return ""
-    return f"the client limits {counted(len(chosen.limited), 'setting')}, whose figures are bounds"
 
 
 def _not_told_apart(chosen: Choice, settings: _Settings) -> str:
@@ -253,24 +238,22 @@ def _not_told_apart(chosen: Choice, settings: _Settings) -> str:
 
 
 def _table(
-    found: Inputs,
-    summary: pd.DataFrame,
-    settings: _Settings,
-    places: Mapping[str, str],
+    found: Inputs, summary: pd.DataFrame, settings: _Settings, places: Mapping[str, str]
 ) -> pd.DataFrame:
-    told = summary.merge(found.tables.costs, on=["arm", "load"], how="left").to_dict("records")
+    told = summary.merge(found.tables.costs, on=["arm", "load"], how="left")
     kept = ["cpu_ms_per_request", "memory_uss_mb", "failed_trials"]
     rows = [
         {
-            "place": places[str(row["arm"])],
-            "arm": row["arm"],
-            **{axis: settings.of[str(row["arm"])].get(axis, "") for axis in settings.axes},
-            "load": row["load"],
-            **_figures(found, str(row["arm"]), str(row["load"])),
-            "client_limited": (str(row["arm"]), str(row["load"])) in found.side.limited,
+            "place": places[arm],
+            "arm": arm,
+            **{axis: settings.of[arm].get(axis, "") for axis in settings.axes},
+            "load": load,
+            **_figures(found, arm, load),
+            "client_limited": (arm, load) in found.side.limited,
             **{name: row[name] for name in kept},
         }
-        for row in told
+        for row in told.to_dict("records")
+        for arm, load in [(str(row["arm"]), str(row["load"]))]
     ]
     return pd.DataFrame(
         rows, columns=["place", "arm", *settings.axes, "load", *FIGURES, "client_limited", *kept]
@@ -348,14 +331,13 @@ def _pairs(
     settings: Mapping[str, Mapping[str, Any]], axis: str, first: Any, value: Any
 ) -> list[tuple[str, str]]:
     """Settings that are alike but for this axis: (with the first value, with the other)."""
-    rests = {arm: _without(said, axis) for arm, said in settings.items()}
+    rests = {
+        arm: frozenset((name, known) for name, known in said.items() if name != axis)
+        for arm, said in settings.items()
+    }
     bases = {rests[arm]: arm for arm, said in settings.items() if said.get(axis) == first}
     others = [arm for arm, said in settings.items() if said.get(axis) == value]
     return [(bases[rests[arm]], arm) for arm in others if rests[arm] in bases]
-
-
-def _without(setting: Mapping[str, Any], axis: str) -> frozenset[tuple[str, Any]]:
-    return frozenset((name, value) for name, value in setting.items() if name != axis)
 
 
 def _effect(

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
@@ -66,7 +65,11 @@ def draw(evaluated: pd.DataFrame) -> Figure:
         "A verdict in brackets stands beside the claim's and does not decide it.",
         _caption(evaluated),
         height_in=height + _ABOVE_IN + _BELOW_IN,
-        handles=_legend(),
+        handles=[
+            key("published", **_PUBLISHED),
+            key("measured, with interval", linewidth=2.2, **_measured_style(INK)),
+            Patch(facecolor=_BAND, edgecolor=_BAND_EDGE, linewidth=0.8, label="holds here"),
+        ],
     )
     fig.set_layout_engine("none")
     ax = _axis(fig, evaluated, height)
@@ -101,14 +104,6 @@ def _caption(evaluated: pd.DataFrame) -> str:
     if (evaluated["level"] > stats.LEVEL).any():
         said += "; wider where any one of several combinations may refute"
     return f"{said}."
-
-
-def _legend() -> list[Artist]:
-    return [
-        key("published", **_PUBLISHED),
-        key("measured, with interval", linewidth=2.2, **_measured_style(INK)),
-        Patch(facecolor=_BAND, edgecolor=_BAND_EDGE, linewidth=0.8, label="holds here"),
-    ]
 
 
 def _measured_style(ink: str) -> dict[str, Any]:

@@ -91,7 +91,8 @@ def _listed(swept: Swept, here: pd.DataFrame) -> Figure:
         for row in shown.to_dict("records")
     ]
     left_out = f" The first {_MOST_LISTED} of {len(here)} settings." if len(here) > len(shown) else ""
-    fig = _titled(swept, height_in=1.0 + 0.3 * len(shown), handles=_marks(), more=left_out)
+    marks: list[Artist] = [key(place, markersize=8, **_mark(place)) for place in (BEST, RIVAL, "other")]
+    fig = _titled(swept, height_in=1.0 + 0.3 * len(shown), handles=marks, more=left_out)
     ax = fig.subplots()
     for at, row in enumerate(shown.to_dict("records")):
         look = _mark(str(row["place"]))
@@ -104,19 +105,11 @@ def _listed(swept: Swept, here: pd.DataFrame) -> Figure:
     return fig
 
 
-def _marks() -> list[Artist]:
-    return [key(place, markersize=8, **_mark(place)) for place in (BEST, RIVAL, "other")]
-
-
 def _mark(place: str) -> dict[str, Any]:
     if place == BEST:
         return {"color": MARK_COLOUR, "marker": "D", "linestyle": ""}
-    return {
-        "color": _INK,
-        "marker": "o",
-        "linestyle": "",
-        "markerfacecolor": "white" if place == RIVAL else _INK,
-    }
+    face = "white" if place == RIVAL else _INK
+    return {"color": _INK, "marker": "o", "linestyle": "", "markerfacecolor": face}
 
 
 def _titled(swept: Swept, *, height_in: float, handles: list[Artist], more: str = "") -> Figure:

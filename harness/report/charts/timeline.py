@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -79,10 +78,11 @@ def _burst(rows: pd.DataFrame, size: int) -> pd.DataFrame:
     of the inline strategy begins with the first step of its staircase.
     """
     rows = with_timings(rows, _ON_SERVER)
-    rows = rows[rows["trial"] == _representative_trial(rows)]
+    medians = rows.groupby("trial")["latency_ms"].median()
+    rows = rows[rows["trial"] == (medians - rows["latency_ms"].median()).abs().idxmin()]
     begin, end = "sent_ms", rows["done_ms"]
     if is_split(rows, _ON_SERVER):
-        begin, end = "entered_ms", rows["entered_ms"] + _server_ms(rows)
+        begin, end = "entered_ms", rows["entered_ms"] + rows[[part.column for part in _ON_SERVER]].sum(axis=1)
     rows = rows.assign(_end_ms=end).sort_values(begin, kind="stable")
     latest = max(0, len(rows) - size)
     middle = latest // 2
@@ -93,15 +93,6 @@ def _burst(rows: pd.DataFrame, size: int) -> pd.DataFrame:
 
     start = min(range(max(0, middle - size), min(latest, middle + size) + 1), key=untidiness)
     return rows.iloc[start : start + size]
-
-
-def _representative_trial(rows: pd.DataFrame) -> int:
-    medians = rows.groupby("trial")["latency_ms"].median()
-    return cast(int, (medians - rows["latency_ms"].median()).abs().idxmin())
-
-
-def _server_ms(rows: pd.DataFrame) -> pd.Series[float]:
-    return rows[[part.column for part in _ON_SERVER]].sum(axis=1)
 
 
 def _spans(burst: pd.DataFrame) -> Iterator[tuple[Stretch, Floats, Floats]]:
