@@ -12,6 +12,7 @@ from rich.text import Text
 from harness.capacity.arms import AT_MOST
 from harness.commands.ranking_tables import advised
 from harness.commands.screen import spaced
+from harness.commands.tables import opening
 from harness.numbers import or_missing, three_digits
 from harness.system.printable import one_line
 
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
 
 def render(report: Report) -> Iterator[RenderableType]:
     """The promise, how good the machine was, the arms, each in a sentence, and what to do."""
-    yield Text(one_line(report.finding), style="bold")
-    yield Text(one_line(report.machine))
-    for warning in report.warnings:
-        yield Text(one_line(f"Warning: {warning}"), style="yellow")
+    yield from opening(report.finding, report.machine, (), report.warnings)
     rows = report.capacity.to_dict("records")
     yield _rates(rows, report.reference)
     yield _how(rows)

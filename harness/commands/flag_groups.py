@@ -185,7 +185,7 @@ def inject(pairs: list[str] | None) -> dict[str, float]:
     injected = {}
     for pair in pairs or ():
         part, _, delay = pair.partition("=")
-        if part not in ("queue", "model", "resume", "io") or not _is_delay(delay):
+        if part not in ("queue", "model", "resume", "io") or not 0 <= _number(delay) < math.inf:
             raise UsageError(
                 f"--inject {shortened(pair)!r} is not understood.",
                 stage="plan",
@@ -215,10 +215,7 @@ def share(text: str | None, flag: str) -> float | None:
     """3% or 0.03 → 0.03; UsageError for anything that is not between 0 and 1."""
     if text is None:
         return None
-    try:
-        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        number = math.nan
+    number = _number(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     if not 0 < number < 1:
         raise UsageError(
             f"{flag} {shortened(text)!r} is not understood.", stage="plan", hint=f"For example: {flag} 3%"
@@ -226,8 +223,9 @@ def share(text: str | None, flag: str) -> float | None:
     return number
 
 
-def _is_delay(text: str) -> bool:
+def _number(text: str) -> float:
+    """NaN for what is none."""
     try:
-        return 0 <= float(text) < math.inf
+        return float(text)
     except ValueError:
-        return False
+        return math.nan

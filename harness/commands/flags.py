@@ -17,7 +17,7 @@ Strategies = Annotated[
     list[str] | None,
     typer.Option(
         help="NAME or NAME:key=value,…; repeatable; see `execbench list`. With PLAN: keep the arms of these; "
-        "with a run's folder, those that it has not are added.",
+        "with a run's folder, those that it has not are added."
     ),
 ]
 Urls = Annotated[
@@ -39,14 +39,12 @@ Concurrency = Annotated[
     typer.Option("--concurrency", "-c", min=1, help="Closed loop: users; repeatable."),
 ]
 Rate = Annotated[
-    list[float] | None,
-    typer.Option(help="Open loop: Poisson arrivals, requests a second; repeatable."),
+    list[float] | None, typer.Option(help="Open loop: Poisson arrivals, requests a second; repeatable.")
 ]
 Arrivals = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="LAW",
-        help="Open loop: constant(50), poisson(50), burst(10, 0.5), replay(FILE); repeatable.",
+        metavar="LAW", help="Open loop: constant(50), poisson(50), burst(10, 0.5), replay(FILE); repeatable."
     ),
 ]
 Cap = Annotated[int | None, typer.Option(min=1, help="Open loop: most requests in flight (500).")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -22,7 +22,7 @@ from harness.system.printable import one_line
 
 def render(report: Report) -> Iterator[RenderableType]:
     """The finding, how good the machine was, then the tables, the claims, and what to do."""
-    yield from _opening(report)
+    yield from opening(report.finding, report.machine, report.notes, report.warnings)
     yield from summaries(report.summary)
     if len(report.comparisons):
         yield comparisons(report.comparisons)
@@ -40,12 +40,13 @@ def render(report: Report) -> Iterator[RenderableType]:
     yield from ranking_tables.advised(report.said)
 
 
-def _opening(report: Report) -> Iterator[RenderableType]:
-    yield Text(one_line(report.finding), style="bold")
-    yield Text(one_line(report.machine))
-    yield from (Text(one_line(note)) for note in report.notes)
-    for warning in report.warnings:
-        yield Text(one_line(f"Warning: {warning}"), style="yellow")
+def opening(
+    finding: str, machine: str, notes: Iterable[str], warnings: Iterable[str]
+) -> Iterator[RenderableType]:
+    """What was found, and what a reader has to know before believing it."""
+    yield Text(one_line(finding), style="bold")
+    yield from (Text(one_line(said)) for said in (machine, *notes))
+    yield from (Text(one_line(f"Warning: {warning}"), style="yellow") for warning in warnings)
 
 
 # -- what was measured ---------------------------------------------------------------------------------
@@ -118,25 +119,21 @@ def _remarks(table: pd.DataFrame) -> str:
     remarks = []
     if table["failed"].any():
         remarks.append("req/s: requests that ended; good/s: good answers")
-    if _limited(table).any():
+    if table["client_limited"].any():
         remarks.append("≥ ≤: limited by the client")
     return "".join(f"\n{one}" for one in remarks)
 
 
-def _limited(table: pd.DataFrame) -> pd.Series[bool]:
-    return table["client_limited"].astype(bool)
-
-
 def _marked(table: pd.DataFrame) -> pd.DataFrame:
     """Figures that the client limits become words with their mark."""
-    if not _limited(table).any():
+    if not table["client_limited"].any():
         return table
     marks = {THROUGHPUT: "≥", ANSWERED: "≥", **dict.fromkeys(_LATENCIES.values(), "≤")}
     return table.assign(
         **{
             name: [
                 f"{mark}{cell(value)}" if limited else value
-                for value, limited in zip(table[name], _limited(table), strict=True)
+                for value, limited in zip(table[name], table["client_limited"], strict=True)
             ]
             for name, mark in marks.items()
         }

@@ -161,9 +161,6 @@ def _of_choice(found: Inputs, chosen: Choice) -> Advice:
     )
 
 
-# -- the sentences ---------------------------------------------------------------------------------------
-
-
 def _headline(found: Inputs, chosen: Choice) -> str:
     """The choice as the report's first line."""
     take, reference = chosen.take, found.reference

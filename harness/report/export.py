@@ -56,21 +56,20 @@ def write_into(folder: Path, report: Report) -> None:
     summary.csv, comparisons.csv, costs.csv; limits.csv, io.csv, claims.csv, ranking.csv, sweep.csv and
     sweep_effects.csv where there are any; advice.txt.
     """
-    write_advice(folder, report.said)
-    written.write_table(folder, "summary.csv", report.summary)
-    written.write_table(folder, "comparisons.csv", report.comparisons[comparison.COLUMNS])
-    written.write_table(folder, "costs.csv", report.costs)
-    if len(report.limits):
-        written.write_table(folder, "limits.csv", report.limits)
-    if len(report.io):
-        written.write_table(folder, "io.csv", report.io)
-    if len(report.claims):
-        written.write_table(folder, "claims.csv", claim_rows(report))
+    tables = {
+        "summary": report.summary,
+        "comparisons": report.comparisons[comparison.COLUMNS],
+        "costs": report.costs,
+    }
+    optional = {"limits": report.limits, "io": report.io, "claims": claim_rows(report)}
+    tables |= {name: table for name, table in optional.items() if len(table)}
     if report.plan.get("ranking"):
-        written.write_table(folder, "ranking.csv", report.ranking)
+        tables["ranking"] = report.ranking
     if report.swept is not None:
-        written.write_table(folder, "sweep.csv", report.swept.table)
-        written.write_table(folder, "sweep_effects.csv", report.swept.effects)
+        tables |= {"sweep": report.swept.table, "sweep_effects": report.swept.effects}
+    for name, table in tables.items():
+        written.write_table(folder, f"{name}.csv", table)
+    write_advice(folder, report.said)
     write_charts(folder, report)
 
 

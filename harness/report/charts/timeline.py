@@ -44,7 +44,9 @@ def draw(derived: pd.DataFrame) -> Figure:
     arms = arms_of(good)
     if len(arms) > _MAX_BARS_IN_ALL:
         return sorry("No time-line: more arms than a page has room for.")
-    size = min(_burst_size(good), _MAX_BARS_IN_ALL // len(arms))
+    concurrency = good["concurrency"].iloc[0]
+    wanted = 2 * int(concurrency) if concurrency >= 1 else 16
+    size = min(wanted, _MAX_BARS, _MAX_BARS_IN_ALL // len(arms))
     bursts = {arm: _burst(good[good["arm"] == arm], size) for arm in arms}
     split = [is_split(burst, _ON_SERVER) for burst in bursts.values()]
     handles = patches([*(_ON_SERVER if any(split) else ()), *(() if all(split) else (UNSPLIT,))])
@@ -64,11 +66,6 @@ def draw(derived: pd.DataFrame) -> Figure:
         name_panel(panel, arm, f"trial {burst['trial'].iloc[0]}")
     panels[-1].set_xlabel("time since the burst's first entry (ms)")
     return fig
-
-
-def _burst_size(rows: pd.DataFrame) -> int:
-    concurrency = rows["concurrency"].iloc[0]
-    return min(_MAX_BARS, 2 * int(concurrency)) if concurrency >= 1 else 16
 
 
 def _burst(rows: pd.DataFrame, size: int) -> pd.DataFrame:
