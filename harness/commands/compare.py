@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.commands import flag_groups, flags
-from harness.commands.terminal import console, print_json
+from harness.commands.terminal import console, print_json, print_parts
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -125,8 +125,6 @@ def _refuse_absent(flag: str, wanted: set[str], offered: Any, known: set[str]) -
 
 
 def _show(found: Comparison, *, as_json: bool, markdown: bool) -> None:
-    from rich.text import Text
-
     from harness.commands import compare_tables
 
     if as_json:
@@ -134,9 +132,7 @@ def _show(found: Comparison, *, as_json: bool, markdown: bool) -> None:
     elif markdown:
         console().print(compare_tables.markdown(found.table, found.notes), soft_wrap=True)
     else:
-        terminal = console()
-        for part in compare_tables.render(found.table, found.notes):
-            terminal.print(part, soft_wrap=isinstance(part, Text))  # a sentence stays one line
+        print_parts(console(), compare_tables.render(found.table, found.notes))
 
 
 # -- how it ends ---------------------------------------------------------------------------------------

@@ -117,8 +117,15 @@ class Asking(NamedTuple):
 
     def as_request(self, **more: str | None) -> dict[str, Any]:
         """The keys of `options.Request` that were said, and `more` of them; UsageError for no header line."""
+        from harness.wire import sending
+
+        try:
+            headers = [sending.parse_header(line) for line in self.header or ()]
+        except ValueError as error:
+            hint = "For example: --header 'X-Tenant: a'"
+            raise UsageError(f"--header is not understood: {error}.", stage="plan", hint=hint) from error
         return said(
-            headers=_headers(self.header) or None,
+            headers=headers or None,
             method=self.method,
             body=self.body,
             expect_status=self.expect_status,

@@ -49,7 +49,12 @@ def load(
     as_json: flags.AsJson = False,
 ) -> None:
     """Send our load to a server that runs already; shows the split if it answers with Server-Timing."""
-    _check_url(url)
+    from harness.wire import addresses
+
+    try:
+        addresses.checked(url)
+    except ValueError as error:
+        raise UsageError(f"{error}.", stage="load", hint="For example: http://127.0.0.1:8000/") from error
     flag_groups.refuse_both(requests, duration, stage="load")
     law = _law(concurrency, rate, arrivals)
     users = None if law is not None else concurrency or 8
@@ -157,12 +162,3 @@ def _keep_record(writer: Writer) -> None:
         writer.discard()
     elif writer.folder.exists():
         tell(f"What was asked is kept in {writer.folder / 'run.json'}.")
-
-
-def _check_url(url: str) -> None:
-    from harness.wire import addresses
-
-    try:
-        addresses.checked(url)
-    except ValueError as error:
-        raise UsageError(f"{error}.", stage="load", hint="For example: http://127.0.0.1:8000/") from error

@@ -44,36 +44,28 @@ def ranked(table: pd.DataFrame) -> RenderableType:
     )
     ratios, lone = Column("x", no_wrap=True), right(users(first["lone_load"]))
     shown = plain_table(Column("", justify="right"), folding("arm"), right("req/s"), ratios, "verdict", lone)
-    own = _own_column(table)
-    if own:
+    own = ""
+    if first["own_load"]:  # p99 where every arm has requests enough for it
+        own = "own_latency_p99_ms" if table["own_latency_p99_ms"].notna().all() else "own_latency_p50_ms"
         title += f"; {first['own_load']}: {'p99' if 'p99' in own else 'median'}"
         shown.add_column(str(first["own_load"]), justify="right", no_wrap=True)
     for row in table.to_dict("records"):
-        shown.add_row(*_ranked(row), *([_valid(row, "own_load", cell(row[own]))] if own else []))
+        least = "≥" if row["client_limited"] else ""
+        shown.add_row(
+            str(row["rank"]),
+            str(row["arm"]),
+            _valid(row, "load", f"{least}{cell(row['throughput_per_s'])}"),
+            ratio_interval(row["ratio"], row["low"], row["high"]),
+            str(row["verdict"]),
+            _valid(row, "lone_load", f"{cell(row['lone_latency_ms'])} ({cell(row['lone_ratio'], 2)})"),
+            *([_valid(row, "own_load", cell(row[own]))] if own else []),
+        )
     return titled(title, shown)
-
-
-def _ranked(row: dict[Any, Any]) -> list[str]:
-    return [
-        str(row["rank"]),
-        str(row["arm"]),
-        _valid(row, "load", f"{'≥' if row['client_limited'] else ''}{cell(row['throughput_per_s'])}"),
-        ratio_interval(row["ratio"], row["low"], row["high"]),
-        str(row["verdict"]),
-        _valid(row, "lone_load", f"{cell(row['lone_latency_ms'])} ({cell(row['lone_ratio'], 2)})"),
-    ]
 
 
 def _valid(row: dict[Any, Any], load: str, figure: str) -> str:
     """The figure under that load; where it is invalid, that word, and a warning above says why."""
     return INVALID if row[load] in row["invalid"].split(", ") else figure
-
-
-def _own_column(table: pd.DataFrame) -> str:
-    """p99 where every arm has requests enough for it, else the median; "" without such a load."""
-    if not table["own_load"].iloc[0]:
-        return ""
-    return "own_latency_p99_ms" if table["own_latency_p99_ms"].notna().all() else "own_latency_p50_ms"
 
 
 def explained(table: pd.DataFrame) -> RenderableType:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import pandas as pd
 from rich.console import RenderableType
@@ -15,7 +14,7 @@ from harness.analysis import nominal
 from harness.analysis.summaries import ANSWERED, THROUGHPUT
 from harness.commands import claim_tables, ranking_tables
 from harness.commands.screen import folding, plain_table, right, titled
-from harness.numbers import cell, ratio_interval, share, users
+from harness.numbers import cell, or_missing, ratio_interval, share, users
 from harness.report.report import Report
 from harness.system.printable import one_line
 
@@ -163,19 +162,15 @@ def comparisons(table: pd.DataFrame) -> RenderableType:
     for load in dict.fromkeys(table["load"].astype(str)):
         shown.add_row(Text(load, style="bold"))
         for row in table[table["load"] == load].to_dict("records"):
-            shown.add_row(*_compared(row))
+            latency = bool(row["primary"])
+            shown.add_row(
+                f"  {row['arm']}" if latency else "",
+                "latency" if latency else "req/s",
+                ratio_interval(row["ratio"], row["low"], row["high"]),
+                or_missing(row["difference"], "{:+.1f}".format),
+                f"{row['verdict']}: {row['why']}" if row["why"] else str(row["verdict"]),
+            )
     return titled(title, shown)
-
-
-def _compared(row: dict[Any, Any]) -> list[str]:
-    latency = bool(row["primary"])
-    return [
-        f"  {row['arm']}" if latency else "",
-        "latency" if latency else "req/s",
-        ratio_interval(row["ratio"], row["low"], row["high"]),
-        "-" if math.isnan(row["difference"]) else f"{row['difference']:+.1f}",
-        f"{row['verdict']}: {row['why']}" if row["why"] else str(row["verdict"]),
-    ]
 
 
 def costs(table: pd.DataFrame) -> RenderableType:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from harness.report.report import Report
-    from harness.report.sweep import Swept
 
 CLAIM_COLUMNS = [
     "kind",  # claim, check (of a claim), table (as printed, beside ours) or law (of the staircase)
@@ -105,6 +104,15 @@ def charts_of(report: Report) -> dict[str, Callable[[], Figure]]:
 
 def as_json(report: Report) -> dict[str, Any]:
     """The report as plain data for `--json`: rows are objects; NaN and infinity, no JSON, are null."""
+    sweep = None
+    if (swept := report.swept) is not None:
+        sweep = {
+            "best": list(swept.sentences),
+            "load": swept.load,
+            "metric": swept.metric.name,
+            "settings": plain_rows(swept.table),
+            "effects": plain_rows(swept.effects),
+        }
     return {
         "run": str(report.folder),
         "finding": report.finding,
@@ -122,17 +130,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "conclusion": report.conclusion,
         "advice": list(report.said.lines),
         "advised": advice.as_json(report.said),
-        "sweep": None if report.swept is None else _swept_as_json(report.swept),
-    }
-
-
-def _swept_as_json(swept: Swept) -> dict[str, Any]:
-    return {
-        "best": list(swept.sentences),
-        "load": swept.load,
-        "metric": swept.metric.name,
-        "settings": plain_rows(swept.table),
-        "effects": plain_rows(swept.effects),
+        "sweep": sweep,
     }
 
 

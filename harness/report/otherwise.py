@@ -76,9 +76,11 @@ def would_change(found: Inputs, arm: str, load: str) -> str:
         return ""
     share = f"{100 * parts[part] / whole_ms:.0f} % of a request"
     quicker = "a shorter call" if _knows_backends(found) else "a faster backend"
+    io_ms = row.get("io_mean_ms", math.nan)
+    alike = f"; an I/O much longer than {short(io_ms)} ms makes the arms more alike" if io_ms > 0 else ""
     ways = {
         "io": f"a shorter I/O, which is {share} now; where the model runs matters little beside it",
-        "model": f"a faster model call, which is {share} now{_longer_io(row)}",
+        "model": f"a faster model call, which is {share} now{alike}",
         "queue": f"more calls at once or {quicker}, as {share} is waiting for a worker",
     }
     stalls = part == "io" and choice.stalls(found, arm, load)
@@ -97,11 +99,3 @@ def _knows_backends(found: Inputs) -> bool:
     """Whether several were run: another one is no news then."""
     told = (found.record.get("arms") or {}).values()
     return len({about["backend"] for one in told if "backend" in (about := one.get("about") or {})}) > 1
-
-
-def _longer_io(row: Mapping[str, Any]) -> str:
-    """Where the I/O is the lesser part, a longer one makes the strategies more alike."""
-    io_ms = row.get("io_mean_ms", math.nan)
-    if math.isnan(io_ms) or io_ms == 0:
-        return ""
-    return f"; an I/O much longer than {short(io_ms)} ms makes the arms more alike"

@@ -87,12 +87,13 @@ def find(found: Inputs, summary: pd.DataFrame, chosen: Choice) -> Swept | None:
         kind="stable",
     )
     sound = _answered(summary, load)
+    effects = [row for by in (RATES, LATENCIES) for row in _of_metric(found, settings, sound, load, by)]
     return Swept(
         axes=settings.axes,
         load=load,
         metric=metric,
         table=table.reset_index(drop=True),
-        effects=_effects(found, settings, sound, load),
+        effects=pd.DataFrame(effects, columns=EFFECTS),
         sentences=tuple(
             _sentence(found, group, settings) for group in groups[: 1 if found.withheld else None]
         ),
@@ -255,9 +256,7 @@ def _table(
         for row in told.to_dict("records")
         for arm, load in [(str(row["arm"]), str(row["load"]))]
     ]
-    return pd.DataFrame(
-        rows, columns=["place", "arm", *settings.axes, "load", *FIGURES, "client_limited", *kept]
-    )
+    return pd.DataFrame(rows)
 
 
 def _figures(found: Inputs, arm: str, load: str) -> dict[str, float]:
@@ -293,11 +292,6 @@ def _by_figure(table: pd.DataFrame, load: str, metric: Metric) -> list[str]:
 
 
 # -- the axes ------------------------------------------------------------------------------------------
-
-
-def _effects(found: Inputs, settings: _Settings, sound: list[str], load: str) -> pd.DataFrame:
-    rows = [row for metric in (RATES, LATENCIES) for row in _of_metric(found, settings, sound, load, metric)]
-    return pd.DataFrame(rows, columns=EFFECTS)
 
 
 def _of_metric(

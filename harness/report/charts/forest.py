@@ -176,15 +176,13 @@ def _write_verdict(ax: Axes, row: _Row, check: dict[Any, Any], middle: float) ->
     decides = bool(check["decides"])
     said = row.verdict if decides else f"({row.verdict})"
     ink = _VERDICT_INK.get(row.verdict, "black") if decides else GREY
-    _write(ax, _RIGHT + 0.015, middle, _figures(check), color="black" if decides else GREY)
+    figures = MISSING
+    if math.isfinite(check["measured"]):
+        known = math.isfinite(check["low"] + check["high"])
+        ends = f"\n{ratio(check['low'])} to {ratio(check['high'])}" if known else ""
+        figures = f"{ratio(check['measured'])}{ends}"
+    _write(ax, _RIGHT + 0.015, middle, figures, color="black" if decides else GREY)
     _write(ax, 0.985, middle, said, color=ink, fontweight="bold" if decides else "normal", ha="right")
-
-
-def _figures(check: dict[Any, Any]) -> str:
-    if not math.isfinite(check["measured"]):
-        return MISSING
-    known = math.isfinite(check["low"] + check["high"])
-    return ratio(check["measured"]) + (f"\n{ratio(check['low'])} to {ratio(check['high'])}" if known else "")
 
 
 def _write(ax: Axes, page_x: float, y: float, said: str, **style: Any) -> None:
