@@ -105,7 +105,6 @@ class Choice:
 
 
 def choose(found: Inputs) -> Choice:
-    """The choice of this run."""
     answered = answered_of(found.tables.summary)
     if answered.empty:
         return Choice(Why.NO_ANSWERS)
@@ -182,7 +181,10 @@ def _is_equivalent(found: Inputs, chosen: Choice, arm: str, other: str) -> bool:
 
 def _take(found: Inputs, first: Best, may_be: list[str], load: str, metric: Metric) -> str:
     """Whom to take: see the head of this module."""
-    verdicts = _against_reference(found, load, metric) if found.reference in first.judged else {}
+    verdicts = {}
+    if found.reference in first.judged and len(rows := found.tables.comparisons):
+        for arm in first.judged:
+            verdicts[arm] = ranking.compared(rows, arm, load, metric.name, found.reference)["verdict"]
     called_faster = [arm for arm in first.judged if verdicts.get(arm) in FASTER]
     may_be = [arm for arm in may_be if verdicts.get(arm) not in SLOWER]
     if called_faster:
@@ -195,17 +197,6 @@ def _take(found: Inputs, first: Best, may_be: list[str], load: str, metric: Metr
     bests = at_others(found, may_be, load) if len(may_be) > 1 else ()
     lost = Counter(arm for other, best in bests for arm in may_be if loses(found, arm, best, other))
     return min(may_be, key=lambda arm: (lost[arm], may_be.index(arm)))
-
-
-def _against_reference(found: Inputs, load: str, metric: Metric) -> dict[str, str]:
-    """Arm → the verdict of the comparisons, by the metric that decides."""
-    rows = found.tables.comparisons
-    if rows.empty:
-        return {}
-    here = rows[
-        (rows["load"].astype(str) == load) & (rows["metric"] == metric.name) & (rows["stat"] == metric.stat)
-    ]
-    return dict(zip(here["arm"].astype(str), here["verdict"].astype(str), strict=True))
 
 
 def at_others(found: Inputs, arms: list[str], load: str) -> Iterator[tuple[str, Best]]:
@@ -230,7 +221,6 @@ def loses(found: Inputs, arm: str, first: Best, load: str) -> bool:
 
 
 def arms_at(found: Inputs, load: str) -> list[str]:
-    """The arms that were run under the load."""
     summary = found.tables.summary
     return list(summary.loc[summary["load"] == load, "arm"].astype(str))
 

@@ -73,7 +73,6 @@ def write_into(folder: Path, report: Report) -> None:
 
 
 def write_advice(folder: Path, said: advice.Advice) -> None:
-    """Write advice.txt."""
     written.write_text(folder, "advice.txt", "".join(f"{line}\n" for line in advice.told(said)))
 
 

@@ -43,8 +43,8 @@ COLUMNS = [
     "memory_uss_mb",
     "cpu_ms_per_request",
     "when_worker_dies",
-    "invalid",  # which of these loads say more of the load generator than of the arm (`marked`)
-    "client_limited",  # under `load`: the figures are bounds (`marked`)
+    "invalid",  # which of these loads say more of the load generator than of the arm
+    "client_limited",  # under `load`: the figures are bounds
 ]
 LOADS = ("load", "lone_load", "own_load")  # the columns that name one
 REFERENCE = "reference"
@@ -67,7 +67,7 @@ Row = Mapping[str, Any]  # plain numbers and words by column; empty where a tabl
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tables:
-    """What a report has found."""
+    """What a report has found, and its rows by arm and load."""
 
     derived: pd.DataFrame
     summary: pd.DataFrame  # of the arms to be ranked
@@ -76,15 +76,12 @@ class Tables:
     limits: pd.DataFrame
 
     def figures(self, arm: str, load: str) -> Row:
-        """The row of the summary."""
         return self._rows["summary"].get((arm, load), {})
 
     def cost(self, arm: str, load: str) -> Row:
-        """The row of the costs."""
         return self._rows["costs"].get((arm, load), {})
 
     def limit(self, arm: str, load: str) -> Row:
-        """The row of the limits."""
         return self._rows["limits"].get((arm, load), {})
 
     @cached_property
@@ -95,7 +92,9 @@ class Tables:
         }
 
 
-def rank(tables: Tables, record: Mapping[str, Any], reference: str, load: str = "") -> pd.DataFrame:
+def rank(
+    tables: Tables, record: Mapping[str, Any], reference: str, load: str, invalid: Marks, limited: Marks
+) -> pd.DataFrame:
     """One row (`COLUMNS`) per arm, the best first; none where no closed loop was run.
 
     `load`: the closed loop that the choice is of; else that of most users.
@@ -121,22 +120,13 @@ def rank(tables: Tables, record: Mapping[str, Any], reference: str, load: str = 
             "efficiency": tables.limit(arm, load).get("efficiency", math.nan),
             **{name: tables.cost(arm, load).get(name, math.nan) for name in COSTS},
             "when_worker_dies": (told.get(arm) or {}).get("when_worker_dies") or "",
-            "invalid": "",
-            "client_limited": False,
+            "client_limited": (arm, load) in limited,
         }
         for rank, (arm, row) in enumerate(at_top.items(), 1)
     ]
+    for row in rows:
+        row["invalid"] = ", ".join(row[name] for name in LOADS if (row["arm"], row[name]) in invalid)
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def marked(table: pd.DataFrame, invalid: Marks, limited: Marks) -> pd.DataFrame:
-    """The ranking with its columns `invalid` and `client_limited`, by the marks of `evidence.Evidence`."""
-    bad = [
-        ", ".join(row[name] for name in LOADS if (row["arm"], row[name]) in invalid)
-        for row in table.to_dict("records")
-    ]
-    bounds = [(row["arm"], row["load"]) in limited for row in table.to_dict("records")]
-    return table.assign(invalid=bad, client_limited=bounds)
 
 
 def sentence(table: pd.DataFrame, reference: str, take: str) -> str:
@@ -204,9 +194,7 @@ def _alone(tables: Tables, arm: str, reference: str) -> dict[str, float | str]:
 def _at_own_load(tables: Tables, arm: str) -> dict[str, float | str]:
     summary = tables.summary
     shares = summary["load"].astype(str).str.extract(r"^own\((.+)\)$")[0].astype(float)
-    if shares.isna().all():
-        return {"own_load": "", "own_latency_p50_ms": math.nan, "own_latency_p99_ms": math.nan}
-    load = str(summary["load"].iloc[int(shares.argmax())])
+    load = "" if shares.isna().all() else str(summary["load"].iloc[int(shares.argmax())])
     row = tables.figures(arm, load)
     figures = {f"own_{name}": row.get(name, math.nan) for name in ("latency_p50_ms", "latency_p99_ms")}
     return {"own_load": load, **figures}
@@ -267,9 +255,6 @@ def _changes(arm: Mapping[str, float], reference: Mapping[str, float], whole_ms:
 
 def _verb(part: str) -> str:
     return "waits" if part == "queue" else "spends"
-
-
-# -- the sentence --------------------------------------------------------------------------------------
 
 
 def _how_much(best: pd.Series[Any], reference: str, *, theirs: bool) -> str:

@@ -180,9 +180,9 @@ class Report:
         """`ranking.COLUMNS`: the arms in order."""
         if not self.plan.get("ranking"):
             return pd.DataFrame(columns=ranking.COLUMNS)
-        inputs = self._inputs
-        ranked = ranking.rank(inputs.tables, self.record, inputs.reference, self.choice.load)
-        return ranking.marked(ranked, self.evidence.invalid, self.evidence.limited)
+        inputs, found = self._inputs, self.evidence
+        reference, load = inputs.reference, self.choice.load
+        return ranking.rank(inputs.tables, self.record, reference, load, found.invalid, found.limited)
 
     @cached_property
     def conclusion(self) -> str:

@@ -42,9 +42,7 @@ def draw(swept: Swept) -> Figure:
     here = here[np.isfinite(figure) & (figure > 0)]
     if here.empty:
         return sorry("No setting of the sweep gave good answers.")
-    figures = here.assign(
-        **{end: here[f"{name}{column}"] for end, column in (("at", ""), ("low", "_low"), ("high", "_high"))}
-    )
+    figures = here.rename(columns={name: "at", f"{name}_low": "low", f"{name}_high": "high"})
     if len(swept.axes) > 2 or (len(swept.axes) == 2 and len(set(here[swept.axes[1]])) > len(_LOOKS)):
         return _listed(swept, figures)
     return _lines(swept, figures)
