@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,13 +58,17 @@ def load(
     except ValueError as error:
         raise UsageError(f"{error}.", stage="load", hint="For example: http://127.0.0.1:8000/") from error
     flag_groups.refuse_both(requests, duration, stage="load")
-    law = _law(concurrency, rate, arrivals)
-    users = None if law is not None else concurrency or 8
+    if sum(given is not None for given in (concurrency, rate, arrivals)) > 1:
+        raise UsageError("Give one of --concurrency, --rate and --arrivals.", stage="load")
+    laws = flag_groups.open_laws(
+        None if rate is None else [rate], None if arrivals is None else [arrivals], stage="load"
+    )
+    users = None if laws else concurrency or 8
     window: dict[str, Any] = {"requests": requests, "duration_s": duration}
     if requests is None and duration is None:
         window = {"requests": REQUESTS} if users else {"duration_s": SECONDS}
     said = {
-        "arrivals": law or f"closed({users})",
+        "arrivals": laws[0] if laws else f"closed({users})",
         "warmup_requests": 2 * users if users else None,
         "settle_s": None if users else OPEN_SETTLES_S,
         "cap": cap,
@@ -79,11 +85,9 @@ def _checked(url: str, given: dict[str, Any]) -> LoadOptions:
     from harness.wire import arrivals
     from harness.wire.options import LoadOptions
 
-    try:
+    with _refused("This load is not valid"):
         load = LoadOptions(url=url, **given)
         arrivals.refuse_too_many(load.arrivals, load.settle_s + (load.duration_s or 0.0))
-    except ValueError as error:
-        raise UsageError(f"This load is not valid: {_explained(error)}.", stage="load") from error
     return load
 
 
@@ -95,33 +99,27 @@ def _asked(url: str, said: dict[str, Any], payloads: str | None, seed: int | Non
 
     if seed is not None and addresses.TEXT not in url and said.keys() <= {"headers", "expect_status"}:
         said = said | {"body": sending.USUAL_BODY}
-    try:
-        workload = options.WorkloadOptions(**({} if payloads is None else {"payloads": payloads}))
+    with _refused("What is asked"):
+        workload = options.WorkloadOptions(**flag_groups.said(payloads=payloads))
         workloads.check(workload)
         request = options.Request.model_validate(said)
         asked = request.load(workload, 1 if seed is None else seed, [url])
-    except ValueError as error:
-        raise UsageError(f"What is asked: {_explained(error)}.", stage="load") from error
     plan_checks.check_headers(request, stage="load")
     return asked | {"seed": seed}
 
 
-def _explained(error: ValueError) -> str:
+@contextlib.contextmanager
+def _refused(what: str) -> Iterator[None]:
+    """A ValueError becomes a UsageError that begins with `what`."""
     from pydantic import ValidationError
 
-    from harness.wire import options
+    from harness.wire.options import explain
 
-    return options.explain(error) if isinstance(error, ValidationError) else str(error)
-
-
-def _law(concurrency: int | None, rate: float | None, arrivals: str | None) -> str | None:
-    """The open law asked for; None for the closed loop."""
-    if sum(given is not None for given in (concurrency, rate, arrivals)) > 1:
-        raise UsageError("Give one of --concurrency, --rate and --arrivals.", stage="load")
-    laws = flag_groups.open_laws(
-        None if rate is None else [rate], None if arrivals is None else [arrivals], stage="load"
-    )
-    return laws[0] if laws else None
+    try:
+        yield
+    except ValueError as error:
+        said = explain(error) if isinstance(error, ValidationError) else error
+        raise UsageError(f"{what}: {said}.", stage="load") from error
 
 
 def _load(options: LoadOptions, out: Path | None, *, as_json: bool) -> None:
