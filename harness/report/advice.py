@@ -131,7 +131,9 @@ def _those_said(*sentences: str) -> tuple[str, ...]:
 
 
 def _of_choice(found: Inputs, chosen: Choice) -> Advice:
-    command = _next(found, chosen)
+    _, blocks = _blocks(found, chosen)
+    arms = (chosen.take, _to_settle(chosen))  # not settled, and so many blocks can be run
+    command = next_command.run(found.record, found.folder, arms=arms, blocks=blocks) if blocks else ""
     lines = _those_said(
         _what(found, chosen),
         _fastest(chosen),
@@ -340,15 +342,6 @@ def _left_out(found: Inputs, load: str) -> str:
 
 
 # -- what to run next ------------------------------------------------------------------------------------
-
-
-def _next(found: Inputs, chosen: Choice) -> str:
-    """More blocks of the two that are not settled, where so many can be run."""
-    _, most = _blocks(found, chosen)
-    if not most:
-        return ""
-    arms = (chosen.take, _to_settle(chosen))
-    return next_command.run(found.record, found.folder, arms=arms, blocks=most)
 
 
 def _to_settle(chosen: Choice) -> str:

@@ -181,10 +181,11 @@ def _is_equivalent(found: Inputs, chosen: Choice, arm: str, other: str) -> bool:
 
 def _take(found: Inputs, first: Best, may_be: list[str], load: str, metric: Metric) -> str:
     """Whom to take: see the head of this module."""
-    verdicts = {}
-    if found.reference in first.judged and len(rows := found.tables.comparisons):
-        for arm in first.judged:
-            verdicts[arm] = ranking.compared(rows, arm, load, metric.name, found.reference)["verdict"]
+    verdicts, rows = {}, found.tables.comparisons
+    if found.reference in first.judged and len(rows):
+        by_metric = (rows["metric"] == metric.name) & (rows["stat"] == metric.stat)
+        here = rows[(rows["load"].astype(str) == load) & by_metric].astype({"arm": str, "verdict": str})
+        verdicts = here.set_index("arm")["verdict"].to_dict()
     called_faster = [arm for arm in first.judged if verdicts.get(arm) in FASTER]
     may_be = [arm for arm in may_be if verdicts.get(arm) not in SLOWER]
     if called_faster:

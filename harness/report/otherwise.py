@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -26,9 +24,12 @@ def elsewhere(found: Inputs, chosen: Choice) -> str:
     told = [
         f"at {users(load)} {arm} is better {_medians(found, chosen, arm, load)}" for load, arm in worse[:2]
     ]
-    slower = [users(load) for load in _slower_at(found, chosen.take) if load != chosen.load]
-    if slower:
-        told.append(f"at {', '.join(slower)} {chosen.take} is slower than {found.reference}")
+    rows = found.tables.comparisons
+    mine = rows[(rows["arm"].astype(str) == chosen.take) & rows["primary"].astype(bool)]
+    is_slower = mine["verdict"].astype(str).str.startswith(str(Verdict.SLOWER))
+    slower = [load for load in mine.loc[is_slower, "load"].astype(str) if not load.startswith("own(")]
+    if at := [users(load) for load in slower if load != chosen.load]:
+        told.append(f"at {', '.join(at)} {chosen.take} is slower than {found.reference}")
     changes = f"Another load changes this: {'; '.join(told)}." if told else ""
     return " ".join(filter(None, [_by_median(found, chosen), changes]))
 
@@ -52,18 +53,13 @@ def _medians(found: Inputs, chosen: Choice, arm: str, load: str) -> str:
     return f"(median {mine} against {theirs} ms)"
 
 
-def _slower_at(found: Inputs, arm: str) -> list[str]:
-    """Loads under which the arm's median latency is worse than the reference's."""
-    rows = found.tables.comparisons
-    mine = rows[(rows["arm"].astype(str) == arm) & rows["primary"].astype(bool)]
-    slower = mine["verdict"].astype(str).str.startswith(str(Verdict.SLOWER))
-    return [load for load in mine.loc[slower, "load"].astype(str) if not load.startswith("own(")]
-
-
 def would_change(found: Inputs, arm: str, load: str) -> str:
     """What would change the advice, by where the arm's requests and the machine's cores spend their time."""
     row = found.tables.figures(arm, load)
-    busy, cores = _busy_cores(found, row, arm, load)
+    costs = found.tables.cost(arm, load)
+    spent = [costs.get(name, math.nan) for name in ("cpu_ms_per_request", "client_cpu_ms_per_request")]
+    busy = float(np.nansum(spent)) * float(row[THROUGHPUT]) / 1000.0  # cores, of server and client
+    cores = float((found.record.get("environment") or {}).get("usable_cores") or 0)
     if cores and busy >= FULL * cores:
         cheaper = "" if _knows_backends(found) else " or a model call that costs less CPU (a faster backend)"
         return (
@@ -85,14 +81,6 @@ def would_change(found: Inputs, arm: str, load: str) -> str:
     }
     stalls = part == "io" and choice.stalls(found, arm, load)
     return f"What would change this: {ways[part]}." if part in ways and not stalls else ""
-
-
-def _busy_cores(found: Inputs, row: Mapping[str, Any], arm: str, load: str) -> tuple[float, float]:
-    """Cores that server and client keep busy, and those there are (0: not known)."""
-    costs = found.tables.cost(arm, load)
-    spent = [costs.get(name, math.nan) for name in ("cpu_ms_per_request", "client_cpu_ms_per_request")]
-    cores = float((found.record.get("environment") or {}).get("usable_cores") or 0)
-    return float(np.nansum(spent)) * float(row[THROUGHPUT]) / 1000.0, cores
 
 
 def _knows_backends(found: Inputs) -> bool:

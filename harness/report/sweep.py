@@ -86,7 +86,8 @@ def find(found: Inputs, summary: pd.DataFrame, chosen: Choice) -> Swept | None:
         key=lambda cells: cells.map(order) if cells.name == "arm" else cells.ne(load),
         kind="stable",
     )
-    sound = _answered(summary, load)
+    answered = summary[(summary["load"] == load) & (summary["latency_p50_ms"] < math.inf)]
+    sound = list(answered["arm"].astype(str))
     effects = [row for by in (RATES, LATENCIES) for row in _of_metric(found, settings, sound, load, by)]
     return Swept(
         axes=settings.axes,
@@ -119,12 +120,6 @@ def _settings(record: Mapping[str, Any], swept: Mapping[str, Any]) -> _Settings:
     of = {arm: {STRATEGY: planned[arm], **said} for arm, said in swept["settings"].items() if arm in planned}
     several = len({said[STRATEGY] for said in of.values()}) > 1
     return _Settings(tuple(name for name in (STRATEGY, *swept["axes"]) if name != STRATEGY or several), of)
-
-
-def _answered(summary: pd.DataFrame, load: str) -> list[str]:
-    """The arms of which some request of the median block was answered well."""
-    here = summary[summary["load"] == load]
-    return list(here.loc[here["latency_p50_ms"] < math.inf, "arm"].astype(str))
 
 
 # -- the best ------------------------------------------------------------------------------------------
