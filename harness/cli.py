@@ -29,7 +29,7 @@ from harness.commands.run import run
 from harness.commands.serve import serve
 from harness.commands.study import study
 from harness.commands.sweep import sweep
-from harness.commands.terminal import console
+from harness.commands.terminal import tell
 from harness.errors import HarnessError, known
 from harness.system import signals, streams
 
@@ -44,7 +44,7 @@ class Guarded(TyperGroup):
         except (typer.Exit, typer.Abort, TyperException):
             raise  # typer shows these itself
         except KeyboardInterrupt as interrupt:
-            console(stderr=True).print(signals.INTERRUPTED)
+            tell(signals.INTERRUPTED)
             raise typer.Exit(signals.exit_code(interrupt)) from None
         except Exception as error:  # noqa: BLE001 - the last handler: no user meets a traceback unasked
             if ctx.params.get("debug"):
@@ -61,19 +61,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(run)
-app.command()(serve)
-app.command()(capacity)
-app.command()(load)
-app.command()(report)
-app.command()(compare)
-app.command()(sweep)
-app.command(name="list")(list_)
-app.command()(check)
-app.command()(study)
-app.command()(faults)
-app.command()(roofline)
-app.command()(init)
+_COMMANDS = (run, serve, capacity, load, report, compare, sweep, list_, check, study, faults, roofline, init)
+for command in _COMMANDS:
+    app.command(name=command.__name__.strip("_"))(command)
 
 
 @app.callback(invoke_without_command=True)
@@ -101,10 +91,9 @@ def main() -> None:
 
 
 def _complain(error: HarnessError) -> None:
-    terminal = console(stderr=True)
-    terminal.print(f"Error ({error.stage}): {error.what}", markup=False, style="red", soft_wrap=True)
+    tell(f"Error ({error.stage}): {error.what}", style="red")
     if error.hint:
-        terminal.print(error.hint, markup=False, soft_wrap=True)
+        tell(error.hint)
 
 
 if __name__ == "__main__":

@@ -69,17 +69,19 @@ _MATTERS = {
 
 def collect() -> dict[str, Any]:
     """Facts about this machine and this installation, JSON-able; names no path and no host."""
+    flags = _cpuinfo("flags")
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     return {
         "system": platform.system(),
         "kernel": platform.release(),
         "machine": platform.machine(),
-        "cpu": _cpu_model(),
+        "cpu": _cpuinfo("model name") or platform.processor() or "unknown",
         "cores": os.cpu_count(),
-        "usable_cores": _usable_cores(),
+        "usable_cores": len(affinity(0)) if affinity else os.cpu_count(),
         "cpu_quota": cpu_quota(),
         "governor": _governor(),
         "smt": _smt(),
-        "hypervisor": _hypervisor(),
+        "hypervisor": None if flags is None else "hypervisor" in flags.split(),
         "pressure": pressure.is_known(),
         "memory_bytes": psutil.virtual_memory().total,
         "load_average": os.getloadavg(),
@@ -178,20 +180,6 @@ def _smt() -> bool | None:
     """Whether two of the cores may be one, as far as this system knows."""
     words = words_of(_CPUS / "smt" / "active")
     return words == ["1"] if words else None
-
-
-def _hypervisor() -> bool | None:
-    flags = _cpuinfo("flags")
-    return None if flags is None else "hypervisor" in flags.split()
-
-
-def _usable_cores() -> int | None:
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(affinity(0)) if affinity else os.cpu_count()
-
-
-def _cpu_model() -> str:
-    return _cpuinfo("model name") or platform.processor() or "unknown"
 
 
 def _cpuinfo(key: str) -> str | None:

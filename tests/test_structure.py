@@ -195,7 +195,7 @@ def called(path: Path) -> set[str]:
 
 
 def test_texts_from_outside_have_one_way_to_the_screen_and_into_charts() -> None:
-    """`screen.Screen` and `literal_page.Page` show them as they are; their libraries' own classes do not."""
+    """`screen.Screen` and `page.Page` show them as they are; their libraries' own classes do not."""
     others = {"Console", "Figure", "print"}
     assert not [name for name, path in modules("harness").items() if called(path) & others]
 

@@ -43,7 +43,7 @@ def advise(
     """Which arm to take, what it promises and against what, what would raise it, and what to run next."""
     rows = {str(row["arm"]): row for row in table.to_dict("records")}
     doubts = [*_doubts(rows)]
-    more = next_command.capacity(record, folder, blocks=_blocks(record))
+    more = next_command.run(record, folder, blocks=_blocks(record), command="capacity")
     sure = {arm: row for arm, row in rows.items() if row["promise_per_s"] > 0 and not doubt(row)}
     if not sure and not doubts:
         words = "No rate can be promised with any arm: see the sentences above."

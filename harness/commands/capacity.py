@@ -25,6 +25,7 @@ NAME = "capacity"
 
 @flags.spread
 def capacity(
+    *,
     run: Annotated[
         Path | None,
         typer.Argument(help="The folder of a run: its servers anew; of a capacity run, its objectives too."),
@@ -40,11 +41,9 @@ def capacity(
     strategy: flags.Strategies = None,
     url: flags.Urls = None,
     url_pid: flags.UrlPids = None,
-    asking: flag_groups.Asking = flag_groups.ASKING,
+    asking: flag_groups.Asking,
     ping_path: flags.PingPath = None,
-    reference: Annotated[
-        str | None, typer.Option(metavar="ARM", help="Whom the arms are compared with (the first).")
-    ] = None,
+    reference: flags.Reference = None,
     blocks: Annotated[
         int | None,
         typer.Option(min=1, help="Confirming windows of each arm, at other rates and arrivals (12)."),
@@ -61,15 +60,12 @@ def capacity(
     ] = None,
     cap: flags.Cap = None,
     pin: flags.Pin = None,
-    server: flag_groups.Server = flag_groups.SERVER,
+    server: flag_groups.Server,
     transport: flags.Transport = None,
     timeout: flags.Timeout = None,
     seed: flags.Seed = None,
     exclude_foreign_cpu: flags.ExcludeForeignCpu = None,
-    self_check: Annotated[
-        bool | None,
-        typer.Option("--self-check/--no-self-check", help="See first what the load generator can do (4 s)."),
-    ] = None,
+    self_check: flags.SelfCheck = None,
     out: flags.Out = None,
     as_json: flags.AsJson = False,
 ) -> None:
@@ -81,9 +77,8 @@ def capacity(
     record = {} if run is None else rerun.read(run)
     before = record.get("capacity") or {}
     objectives = objectives_.parse(slo or before.get("objectives", ()))
-    told = {"blocks": blocks, "window_s": window, "search_s": search_window}
-    asked: dict[str, Any] = before | {name: value for name, value in told.items() if value is not None}
-    ways = Ways(**{name: asked[name] for name in told if name in asked})
+    known = {name: before[name] for name in ("blocks", "window_s", "search_s") if name in before}
+    ways = Ways(**known | flag_groups.said(blocks=blocks, window_s=window, search_s=search_window))
     said = from_flags.Flags(
         strategies=tuple(strategy or ()),
         urls=tuple(url or ()),
@@ -98,7 +93,7 @@ def capacity(
         transport=transport,
         timeout_s=timeout,
         seed=seed,
-        exclude=flag_groups.exclude(exclude_foreign_cpu),
+        exclude=flag_groups.said(foreign_cpu=exclude_foreign_cpu),
         **server.as_plan_flags(),
     )
     plan = rerun.servers(record, said) if record else from_flags.from_flags(said)

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from harness.capacity.arms import AT_MOST
 from harness.commands.ranking_tables import advised
+from harness.commands.screen import spaced
+from harness.commands.tables import opening
 from harness.numbers import or_missing, three_digits
 from harness.system.printable import one_line
 
@@ -22,10 +24,7 @@ if TYPE_CHECKING:
 
 def render(report: Report) -> Iterator[RenderableType]:
     """The promise, how good the machine was, the arms, each in a sentence, and what to do."""
-    yield Text(one_line(report.finding), style="bold")
-    yield Text(one_line(report.machine))
-    for warning in report.warnings:
-        yield Text(one_line(f"Warning: {warning}"), style="yellow")
+    yield from opening(report.finding, report.machine, (), report.warnings)
     rows = report.capacity.to_dict("records")
     yield _rates(rows, report.reference)
     yield _how(rows)
@@ -35,33 +34,28 @@ def render(report: Report) -> Iterator[RenderableType]:
 
 
 def _rates(rows: list[dict[Any, Any]], reference: str) -> Table:
-    title = f"\nRequests a second, Poisson; x: times {reference} [95 % interval]"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("arm")
-    for head in ("promise", "capacity [95 %]", "x"):
-        table.add_column(head, justify="right")
-    table.add_column("verdict")
+    figures = [Column(head, justify="right") for head in ("promise", "capacity [95 %]", "x")]
+    title = f"Requests a second, Poisson; x: times {reference} [95 % interval]"
+    table = spaced(title, "arm", *figures, "verdict")
     for row in rows:
         table.add_row(row["arm"], _promise(row), _capacity(row), _ratio(row), str(row["verdict"]))
     return table
 
 
 def _how(rows: list[dict[Any, Any]]) -> Table:
-    title = "\nHow it comes to its end (good: good answers in time, a second, at the capacity)"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("arm")
-    table.add_column("binds")
-    table.add_column("broke first")
-    for head in ("at", "knee", "good", "closed loop", "lone ms"):
-        table.add_column(head, justify="right")
+    figures = {
+        "at": "broke_at_per_s",
+        "knee": "knee_per_s",
+        "good": "goodput_per_s",
+        "closed loop": "closed_per_s",
+        "lone ms": "lone_ms",
+    }
+    title = "How it comes to its end (good: good answers in time, a second, at the capacity)"
+    heads = (Column(head, justify="right") for head in figures)
+    table = spaced(title, "arm", "binds", "broke first", *heads)
     for row in rows:
-        table.add_row(
-            row["arm"],
-            _text(row["binds"]),
-            _text(row["broke_first"]),
-            *(_rate(row[name]) for name in ("broke_at_per_s", "knee_per_s", "goodput_per_s", "closed_per_s")),
-            _rate(row["lone_ms"]),
-        )
+        texts = (_text(row[name]) for name in ("binds", "broke_first"))
+        table.add_row(row["arm"], *texts, *(_rate(row[name]) for name in figures.values()))
     return table
 
 

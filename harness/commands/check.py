@@ -19,7 +19,7 @@ def check(
     full: Annotated[
         bool, typer.Option("--full", help="Those too that take long (--list shows them).")
     ] = False,
-    only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Repeatable.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeatable.")] = None,
     with_: Annotated[
         list[str] | None,
         typer.Option("--with", metavar="wrk|hey", help="With --full: compare with it. Repeatable."),
@@ -112,19 +112,18 @@ def _show(results: list[Result], machine: dict[str, float], *, as_json: bool) ->
         terminal.print(_table(results))
     for result in results:
         if result.note:
-            terminal.print(f"{result.name}: {result.note}", markup=False)
+            terminal.print(f"{result.name}: {result.note}")
     said = ", ".join(f"{asked} {took:.2f}" for asked, took in machine.items())
     if said:
-        terminal.print(f"Sleeps take here, by the median, in ms: {said}.", markup=False)
+        terminal.print(f"Sleeps take here, by the median, in ms: {said}.")
 
 
 def _table(results: list[Result]) -> Any:
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for heading, width in (("check", 18), ("goal", None), ("measured", None), ("", 4)):
-        table.add_column(heading, width=width)
+    heads = (("check", 18), ("goal", None), ("measured", None), ("", 4))
+    table = Table(*(Column(head, width=width) for head, width in heads), box=None, pad_edge=False)
     for result in results:
         verdict = Text("pass", style="green") if result.passed else Text("FAIL", style="bold red")
         table.add_row(Text(result.name), Text(result.goal), Text(result.measured), verdict)
@@ -137,12 +136,12 @@ def _show_checks(*, as_json: bool) -> None:
     from harness.evidence.check import full as longer
     from harness.evidence.check import quick
 
+    names = ("name", "summary", "seconds", "kind")
     lists = {"quick": quick.CHECKS, "full": longer.CHECKS}
     rows = [
         (check.name, check.summary, check.seconds, kind) for kind, checks in lists.items() for check in checks
     ]
     if as_json:
-        names = ("name", "summary", "seconds", "kind")
         print_json([dict(zip(names, row, strict=True)) for row in rows])
         return
     table = Table("name", "what is checked", "seconds", "", box=None, pad_edge=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.commands import flag_groups, flags
-from harness.commands.terminal import console, print_json
+from harness.commands.terminal import console, print_json, print_parts
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -36,25 +36,21 @@ def compare(
     ] = False,
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", help="Only latency, throughput, service, queue, model or io; repeatable."),
+        typer.Option(help="Only latency, throughput, service, queue, model or io; repeatable."),
     ] = None,
     load: Annotated[
-        list[str] | None, typer.Option("--load", help="Only this load, such as 'closed(8)'; repeatable.")
+        list[str] | None, typer.Option(help="Only this load, such as 'closed(8)'; repeatable.")
     ] = None,
     fail_on: Annotated[
         Literal["slower"] | None,
-        typer.Option("--fail-on", help="Exit with 3 when an arm's latency or throughput is surely worse."),
+        typer.Option(help="Exit with 3 when an arm's latency or throughput is surely worse."),
     ] = None,
     min_effect: Annotated[
         str | None,
         typer.Option(metavar="SHARE", help="--fail-on: by at least this, such as 5% (the run's own δ)."),
     ] = None,
-    floor_ms: Annotated[
-        float, typer.Option("--floor-ms", min=0, help="--fail-on: and by this many ms of latency.")
-    ] = 1.0,
-    floor_per_s: Annotated[
-        float, typer.Option("--floor-per-s", min=0, help="--fail-on: and by so many requests/s.")
-    ] = 1.0,
+    floor_ms: Annotated[float, typer.Option(min=0, help="--fail-on: and by this many ms of latency.")] = 1.0,
+    floor_per_s: Annotated[float, typer.Option(min=0, help="--fail-on: and by so many requests/s.")] = 1.0,
     force: Annotated[
         bool, typer.Option("--force", help="Compare although machine, model or load differ.")
     ] = False,
@@ -91,13 +87,16 @@ def compare(
             stage=STAGE,
             hint="Leave one of them out.",
         )
-    from harness.verdicts import compare_runs
-    from harness.verdicts.gate import Floors
+    from harness.verdicts import compare_runs, gate
 
-    floors = Floors(ms=floor_ms, per_s=floor_per_s, share=flag_groups.share(min_effect, "--min-effect"))
+    floors = gate.Floors(ms=floor_ms, per_s=floor_per_s, share=flag_groups.share(min_effect, "--min-effect"))
     found = _pick(compare_runs.compare(first, second, force=force, all_pairs=all_pairs), metric, load)
-    if fail_on:
-        _refuse_nothing_to_gate(found)
+    if fail_on and gate.gated(found.table).empty:
+        raise UsageError(
+            "--fail-on looks at latency and throughput, and neither is among these rows.",
+            stage=STAGE,
+            hint="Leave --metric out, or add --metric latency.",
+        )
     _show(found, as_json=as_json, markdown=markdown)
     _judge(found, floors if fail_on else None, [] if metric or load else found.missing)
 
@@ -107,19 +106,15 @@ def compare(
 
 def _pick(found: Comparison, metrics: list[str] | None, loads: list[str] | None) -> Comparison:
     """The rows asked for. Families of tests stay as they were: a filter makes no p smaller."""
-    short = {name.removesuffix("_ms").removesuffix("_per_s"): name for name in _metrics()}
+    from harness.verdicts.metrics import METRICS
+
+    short = {one.name.removesuffix("_ms").removesuffix("_per_s"): one.name for one in METRICS}
     wanted = {short.get(name, name) for name in metrics or short}
     _refuse_absent("--metric", wanted, short, set(short.values()))
     known = list(dict.fromkeys(found.table["load"]))
     _refuse_absent("--load", set(loads or ()), known, set(known))
     table = found.table[found.table["metric"].isin(wanted) & found.table["load"].isin(loads or known)]
     return found._replace(table=table.reset_index(drop=True))
-
-
-def _metrics() -> list[str]:
-    from harness.verdicts.metrics import METRICS
-
-    return list(dict.fromkeys(metric.name for metric in METRICS))
 
 
 def _refuse_absent(flag: str, wanted: set[str], offered: Any, known: set[str]) -> None:
@@ -129,20 +124,7 @@ def _refuse_absent(flag: str, wanted: set[str], offered: Any, known: set[str]) -
         )
 
 
-def _refuse_nothing_to_gate(found: Comparison) -> None:
-    from harness.verdicts import gate
-
-    if gate.gated(found.table).empty:
-        raise UsageError(
-            "--fail-on looks at latency and throughput, and neither is among these rows.",
-            stage=STAGE,
-            hint="Leave --metric out, or add --metric latency.",
-        )
-
-
 def _show(found: Comparison, *, as_json: bool, markdown: bool) -> None:
-    from rich.text import Text
-
     from harness.commands import compare_tables
 
     if as_json:
@@ -150,9 +132,7 @@ def _show(found: Comparison, *, as_json: bool, markdown: bool) -> None:
     elif markdown:
         console().print(compare_tables.markdown(found.table, found.notes), soft_wrap=True)
     else:
-        terminal = console()
-        for part in compare_tables.render(found.table, found.notes):
-            terminal.print(part, soft_wrap=isinstance(part, Text))  # a sentence stays one line
+        print_parts(console(), compare_tables.render(found.table, found.notes))
 
 
 # -- how it ends ---------------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from harness.commands.screen import plain_table
+from harness.commands.screen import folding, plain_table
 from harness.numbers import or_missing, plain_rows, rounded
 from harness.report.markdown import line, literal
 from harness.system.printable import one_line
@@ -35,7 +35,7 @@ def markdown(table: pd.DataFrame, notes: Sequence[str]) -> str:
             literal(row["load"]),
             literal(f"{row['arm']} / {row['reference']}"),
             _label(row),
-            f"{_figure(row['arm_value'])} / {_figure(row['reference_value'])} {_unit(row)}",
+            f"{_figure(row['arm_value'])} / {_figure(row['reference_value'])} {metrics.unit(row['metric'])}",
             f"{_figure(row['ratio'])} ({_bounds(row)})",
             str(row["blocks"]),
             f"**{literal(row['verdict'])}**{literal(_in_words(row))}",
@@ -77,11 +77,9 @@ def _reasons(rows: pd.DataFrame) -> list[str]:
 
 
 def _as_table(rows: pd.DataFrame) -> Table:
-    shown = plain_table()
     level = f"{100 * rows['level'].iloc[0]:g} %"
-    for name in ("load", "metric", "it", "against", "ratio", level, "verdict"):
-        words = name in ("load", "metric", "verdict")
-        shown.add_column(name, justify="left" if words else "right", overflow="fold")
+    figures = (Column(name, justify="right", overflow="fold") for name in ("it", "against", "ratio", level))
+    shown = plain_table(folding("load"), folding("metric"), *figures, folding("verdict"))
     for row in rows.to_dict("records"):
         values = (_figure(row[key]) for key in ("arm_value", "reference_value", "ratio"))
         metric = _label(row).removeprefix("median ")
@@ -96,10 +94,6 @@ def _in_words(row: dict[Any, Any]) -> str:
 
 def _label(row: dict[Any, Any]) -> str:
     return metrics.label(row["metric"], row["stat"])
-
-
-def _unit(row: dict[Any, Any]) -> str:
-    return metrics.unit(row["metric"])
 
 
 def _bounds(row: dict[Any, Any]) -> str:

@@ -9,25 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.commands import flags
-from harness.commands.terminal import console, print_json
+from harness.commands.terminal import console, print_json, tell
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.evidence.faults.records import Seen
-    from harness.evidence.faults.site import Pace
     from harness.evidence.page import Made
     from harness.plans.arm import Arm
-    from harness.wire.options import WorkloadOptions
 
 
 def faults(
     strategy: Annotated[
         list[str] | None,
-        typer.Option("--strategy", help="NAME or NAME:key=value,…; repeatable. Default: all that work here."),
+        typer.Option(help="NAME or NAME:key=value,…; repeatable. Default: all that work here."),
     ] = None,
     fault: Annotated[
         list[str] | None,
-        typer.Option("--fault", metavar="NAME", help="Repeatable; --list shows them. Default: all."),
+        typer.Option(metavar="NAME", help="Repeatable; --list shows them. Default: all."),
     ] = None,
     storm: Annotated[
         bool, typer.Option("--storm", help="The two storms: --fault overload --fault kill-storm.")
@@ -44,6 +42,7 @@ def faults(
 ) -> None:
     """Kill, hang, poison, overload: what does each strategy make of it? Real processes; half an hour."""
     from harness.evidence.faults import arms
+    from harness.evidence.faults.records import unmet
     from harness.evidence.page import made
 
     chosen = _chosen(fault or [], storm=storm, workload=workload)
@@ -58,7 +57,8 @@ def faults(
             rows.append(row)
     finally:
         partial = len(rows) < len(chosen) * len(here)
-        _keep(how, rows + _unavailable(absent, chosen), out, partial=partial, as_json=as_json)
+        rows += [unmet(name, arm, "not available", why) for name in chosen for arm, why in absent.items()]
+        _keep(how, rows, out, partial=partial, as_json=as_json)
 
 
 def _chosen(asked: list[str], *, storm: bool, workload: str | None) -> list[str]:
@@ -67,47 +67,33 @@ def _chosen(asked: list[str], *, storm: bool, workload: str | None) -> list[str]
 
     able = [name for name, fault in FAULTS.items() if fault.any_workload or workload != "embed"]
     for name in asked:
-        _refuse_unless(name in FAULTS, f"There is no fault {name!r}.", f"There are: {', '.join(FAULTS)}.")
-        _refuse_unless(
-            name in able,
-            f"The workload 'embed' cannot have the fault {name!r}.",
-            "Only the synthetic model misbehaves when told to: leave --workload out.",
-        )
+        if name not in FAULTS:
+            hint = f"There are: {', '.join(FAULTS)}."
+            raise UsageError(f"There is no fault {name!r}.", stage="faults", hint=hint)
+        if name not in able:
+            raise UsageError(
+                f"The workload 'embed' cannot have the fault {name!r}.",
+                stage="faults",
+                hint="Only the synthetic model misbehaves when told to: leave --workload out.",
+            )
     wanted = {*asked, *(STORMS if storm else ())} or set(FAULTS)
     return [name for name in able if name in wanted]
-
-
-def _refuse_unless(is_right: bool, what: str, hint: str) -> None:
-    if not is_right:
-        raise UsageError(what, stage="faults", hint=hint)
 
 
 def _meet_all(names: list[str], here: list[Arm], workload: str) -> Iterator[Seen]:
     """One row after another."""
     from harness.commands.progress import Progress
-    from harness.evidence.faults.catalogue import meet
+    from harness.evidence.faults.catalogue import EMBED, SYNTHETIC, meet
+    from harness.evidence.faults.site import Pace
 
-    options, pace = _scene(workload)
+    options, pace = SYNTHETIC, Pace()
+    if workload == "embed":
+        options, pace = EMBED, Pace(recovers_within_s=60.0, storm_s=60.0, storm_every_s=20.0)
     total = len(names) * len(here)
     with Progress(console(stderr=True)) as progress:
         for number, (name, arm) in enumerate(((name, arm) for name in names for arm in here), 1):
             progress.stage(f"{number}/{total}: {name}, {arm.name}")
             yield meet(name, arm, options, pace)
-
-
-def _scene(workload: str) -> tuple[WorkloadOptions, Pace]:
-    from harness.evidence.faults.catalogue import EMBED, SYNTHETIC
-    from harness.evidence.faults.site import Pace
-
-    if workload == "embed":
-        return EMBED, Pace(recovers_within_s=60.0, storm_s=60.0, storm_every_s=20.0)
-    return SYNTHETIC, Pace()
-
-
-def _unavailable(absent: dict[str, str], names: list[str]) -> list[Seen]:
-    from harness.evidence.faults.records import unmet
-
-    return [unmet(name, arm, "not available", why) for name in names for arm, why in absent.items()]
 
 
 def _command(strategies: list[str], names: list[str], *, storm: bool, workload: str | None) -> str:
@@ -130,27 +116,21 @@ def _keep(how: Made, rows: list[Seen], out: Path | None, *, partial: bool, as_js
     if out is not None:
         out = out.with_stem(f"{out.stem}-partial") if partial else out
         write(out, page.render(how, rows, out.stem, partial=partial), found, stage="faults")
-        console(stderr=True).print(f"Written: {out} and .csv", markup=False, soft_wrap=True)
+        tell(f"Written: {out} and .csv")
     if as_json:
         print_json(document(how, found, partial=partial))
-    else:
-        _show(rows)
-
-
-def _show(rows: list[Seen]) -> None:
+        return
     for fault in dict.fromkeys(row.fault for row in rows):
         console().print(_table(fault, [row for row in rows if row.fault == fault]))
 
 
 def _table(fault: str, rows: list[Seen]) -> Any:
-    from rich.table import Table
     from rich.text import Text
 
+    from harness.commands.screen import folding, spaced
     from harness.evidence.faults import page
 
-    table = Table(title=f"\n{fault}", title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for heading in ("arm", "came of it", "what else"):
-        table.add_column(heading, overflow="fold")
+    table = spaced(fault, *map(folding, ("arm", "came of it", "what else")))
     for row in rows:
         style = "red" if row.outcome in page.BAD else ""
         table.add_row(Text(row.arm), Text(page.cell(row), style=style), Text(page.what_else(row)))

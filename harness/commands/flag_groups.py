@@ -48,19 +48,10 @@ class Server(NamedTuple):
 
     def _workload(self) -> dict[str, Any]:
         """What was said of the workload, and nothing else."""
-        said = {
-            "name": self.workload,
-            "payloads": self.payloads,
-            "model": self.model,
-            "backend": self.backend,
-            "torch_threads": self.torch_threads,
-            "onnx_threads": self.onnx_threads,
-            "device": self.device,
-            "online": self.online or None,
-            "service_ms": self.service_ms,
-            "mode": self.mode,
-        }
-        return {key: value for key, value in said.items() if value is not None} | self._io()
+        threads = ("torch_threads", "onnx_threads")
+        same = ("payloads", "model", "backend", *threads, "device", "service_ms", "mode")
+        model = {name: getattr(self, name) for name in same}
+        return said(name=self.workload, **model, online=self.online or None) | self._io()
 
     def _io(self) -> dict[str, Any]:
         """What was said of the awaited I/O."""
@@ -71,16 +62,12 @@ class Server(NamedTuple):
             raise UsageError(
                 f"--io {self.io} and --io-ms both say how long the I/O takes: give one.", stage="plan"
             )
-        said = {
-            "io_ms": self.io_ms,
-            "io_dsn": None if self.io_dsn is None else _without_password(self.io_dsn),
-            "io_rows": self.io_rows,
-            "io_timeout_s": self.io_timeout,
-        }
-        return parsed | {key: value for key, value in said.items() if value is not None}
-
-
-SERVER = Server()
+        return parsed | said(
+            io_ms=self.io_ms,
+            io_dsn=None if self.io_dsn is None else _without_password(self.io_dsn),
+            io_rows=self.io_rows,
+            io_timeout_s=self.io_timeout,
+        )
 
 
 class Measuring(NamedTuple):
@@ -108,19 +95,16 @@ class Measuring(NamedTuple):
     def as_plan_flags(self) -> dict[str, Any]:
         """The keys of `from_flags.Flags` that these are about; UsageError for what contradicts itself."""
         refuse_both(self.requests, self.duration, stage="plan")
-        said = loads(self.concurrency, self.rate, self.arrivals, stage="plan")
         same = ("cap", "requests", "blocks", "twin", "reference", "fresh", "pin", "transport", "seed")
         return {
-            **said._asdict(),
+            "concurrency": tuple(self.concurrency or ()),
+            "arrivals": open_laws(self.rate, self.arrivals, stage="plan"),
             **{name: getattr(self, name) for name in (*same, "self_check", "limit")},
             "duration_s": self.duration,
             "precision": share(self.precision, "--precision"),
             "timeout_s": self.timeout,
-            "exclude": exclude(self.exclude_foreign_cpu),
+            "exclude": said(foreign_cpu=self.exclude_foreign_cpu),
         }
-
-
-MEASURING = Measuring()
 
 
 class Asking(NamedTuple):
@@ -133,17 +117,25 @@ class Asking(NamedTuple):
 
     def as_request(self, **more: str | None) -> dict[str, Any]:
         """The keys of `options.Request` that were said, and `more` of them; UsageError for no header line."""
-        said = {
-            "headers": _headers(self.header) or None,
-            "method": self.method,
-            "body": self.body,
-            "expect_status": self.expect_status,
+        from harness.wire import sending
+
+        try:
+            headers = [sending.parse_header(line) for line in self.header or ()]
+        except ValueError as error:
+            hint = "For example: --header 'X-Tenant: a'"
+            raise UsageError(f"--header is not understood: {error}.", stage="plan", hint=hint) from error
+        return said(
+            headers=headers or None,
+            method=self.method,
+            body=self.body,
+            expect_status=self.expect_status,
             **more,
-        }
-        return {key: value for key, value in said.items() if value is not None}
+        )
 
 
-ASKING = Asking()
+def said(**flags: Any) -> dict[str, Any]:
+    """Those of the flags that were given."""
+    return {name: value for name, value in flags.items() if value is not None}
 
 
 def _headers(lines: list[str] | None) -> list[tuple[str, str]]:
@@ -157,21 +149,12 @@ def _headers(lines: list[str] | None) -> list[tuple[str, str]]:
         ) from error
 
 
-class Loads(NamedTuple):
-    """What the flags say of loads."""
-
-    concurrency: tuple[int, ...]
-    arrivals: tuple[str, ...]
-
-
-def loads(
-    concurrency: list[int] | None, rate: list[float] | None, arrivals: list[str] | None, *, stage: str
-) -> Loads:
-    """Closed and open loads; UsageError for a law that is none."""
+def open_laws(rate: list[float] | None, arrivals: list[str] | None, *, stage: str) -> tuple[str, ...]:
+    """The laws of open loads; UsageError for what is none."""
     laws = [f"poisson({number:.15g})" for number in rate or ()] + list(arrivals or ())
     for law in laws:
         _refuse_no_law(law, stage)
-    return Loads(tuple(concurrency or ()), tuple(laws))
+    return tuple(laws)
 
 
 def _refuse_no_law(text: str, stage: str) -> None:
@@ -204,17 +187,12 @@ def refuse_resume(resume: Path | None) -> None:
         raise UsageError("Give one of --dry-run and --resume.", stage="resume")
 
 
-def exclude(foreign_cpu: float | None) -> dict[str, float]:
-    """The keys of `plans.Exclusion` that were said."""
-    return {} if foreign_cpu is None else {"foreign_cpu": foreign_cpu}
-
-
 def inject(pairs: list[str] | None) -> dict[str, float]:
     """PART=MS → the keys of `options.Inject`; UsageError for what is no such pair."""
     injected = {}
     for pair in pairs or ():
         part, _, delay = pair.partition("=")
-        if part not in ("queue", "model", "resume", "io") or not _is_delay(delay):
+        if part not in ("queue", "model", "resume", "io") or not 0 <= _number(delay) < math.inf:
             raise UsageError(
                 f"--inject {shortened(pair)!r} is not understood.",
                 stage="plan",
@@ -244,10 +222,7 @@ def share(text: str | None, flag: str) -> float | None:
     """3% or 0.03 → 0.03; UsageError for anything that is not between 0 and 1."""
     if text is None:
         return None
-    try:
-        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        number = math.nan
+    number = _number(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     if not 0 < number < 1:
         raise UsageError(
             f"{flag} {shortened(text)!r} is not understood.", stage="plan", hint=f"For example: {flag} 3%"
@@ -255,8 +230,9 @@ def share(text: str | None, flag: str) -> float | None:
     return number
 
 
-def _is_delay(text: str) -> bool:
+def _number(text: str) -> float:
+    """NaN for what is none."""
     try:
-        return 0 <= float(text) < math.inf
+        return float(text)
     except ValueError:
-        return False
+        return math.nan

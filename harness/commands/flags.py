@@ -16,9 +16,8 @@ from harness.wire import bounds
 Strategies = Annotated[
     list[str] | None,
     typer.Option(
-        "--strategy",
         help="NAME or NAME:key=value,…; repeatable; see `execbench list`. With PLAN: keep the arms of these; "
-        "with a run's folder, those that it has not are added.",
+        "with a run's folder, those that it has not are added."
     ),
 ]
 Urls = Annotated[
@@ -28,7 +27,6 @@ Urls = Annotated[
 UrlPids = Annotated[
     list[str] | None,
     typer.Option(
-        "--url-pid",
         metavar="NAME=PID",
         help="--url: a process of that server too, where its CPU counts as foreign; repeatable.",
     ),
@@ -41,15 +39,12 @@ Concurrency = Annotated[
     typer.Option("--concurrency", "-c", min=1, help="Closed loop: users; repeatable."),
 ]
 Rate = Annotated[
-    list[float] | None,
-    typer.Option("--rate", help="Open loop: Poisson arrivals, requests a second; repeatable."),
+    list[float] | None, typer.Option(help="Open loop: Poisson arrivals, requests a second; repeatable.")
 ]
 Arrivals = Annotated[
     list[str] | None,
     typer.Option(
-        "--arrivals",
-        metavar="LAW",
-        help="Open loop: constant(50), poisson(50), burst(10, 0.5), replay(FILE); repeatable.",
+        metavar="LAW", help="Open loop: constant(50), poisson(50), burst(10, 0.5), replay(FILE); repeatable."
     ),
 ]
 Cap = Annotated[int | None, typer.Option(min=1, help="Open loop: most requests in flight (500).")]
@@ -84,7 +79,6 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Of the order of trials, t
 WorkloadName = Annotated[
     str | None,
     typer.Option(
-        "--workload",
         metavar="NAME",
         help="embed (default), synthetic, or your own: FILE.py or package.module:attribute; see `init`.",
     ),
@@ -92,7 +86,6 @@ WorkloadName = Annotated[
 Payloads = Annotated[
     str | None,
     typer.Option(
-        "--payloads",
         metavar="FILE",
         help="Texts to ask, drawn by the seed: one a line, .jsonl, .json or .csv (column text); also .gz.",
     ),
@@ -143,7 +136,6 @@ IoTimeout = Annotated[
 Injected = Annotated[
     list[str] | None,
     typer.Option(
-        "--inject",
         metavar="PART=MS",
         help="Add a known delay to queue, model, resume or io: checks the instrument. Repeatable.",
     ),
@@ -151,7 +143,6 @@ Injected = Annotated[
 HeaderLines = Annotated[
     list[str] | None,
     typer.Option(
-        "--header",
         metavar="'NAME: VALUE'",
         help="Sent with each request; repeatable. ${TOKEN} in it is read from the environment.",
     ),

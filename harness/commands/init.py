@@ -19,27 +19,18 @@ def init(
     path: Annotated[Path, typer.Argument(help="The file to write; must not exist.")] = Path("my_workload.py"),
 ) -> None:
     """Write a workload of your own to begin with: it runs as it is, and says what to change."""
-    _refuse_no_module(path)
-    _write(path, _TEMPLATE.read_text(encoding="utf-8"))
-    quoted = shlex.quote(str(path))
-    terminal = console()
-    terminal.print(
-        f"{path} is written: a stand-in for a model, and what to change. It runs as it is:", soft_wrap=True
-    )
-    terminal.print(
-        f"  execbench run --workload {quoted}           # where should it run? A minute and a half",
-        soft_wrap=True,
-    )
-    terminal.print(
-        f"  execbench serve thread --workload {quoted}  # the service alone, for curl", soft_wrap=True
-    )
-
-
-def _refuse_no_module(path: Path) -> None:
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise UsageError(
             f"{path} is no name for a Python module.", stage="init", hint="For example: my_workload.py"
         )
+    _write(path, _TEMPLATE.read_text(encoding="utf-8"))
+    quoted = shlex.quote(str(path))
+    for line in (
+        f"{path} is written: a stand-in for a model, and what to change. It runs as it is:",
+        f"  execbench run --workload {quoted}           # where should it run? A minute and a half",
+        f"  execbench serve thread --workload {quoted}  # the service alone, for curl",
+    ):
+        console().print(line, soft_wrap=True)
 
 
 def _write(path: Path, text: str) -> None:

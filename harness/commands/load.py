@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +11,7 @@ import typer
 
 from harness.commands import flag_groups, flags
 from harness.commands.run import show_all
-from harness.commands.terminal import console
+from harness.commands.terminal import console, tell
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ OPEN_SETTLES_S = 3.0
 
 @flags.spread
 def load(
+    *,
     url: Annotated[str, typer.Argument(help="Where to send requests, such as http://127.0.0.1:8000/")],
     requests: flags.Requests = None,
     duration: flags.Duration = None,
@@ -30,15 +33,15 @@ def load(
         int | None, typer.Option("--concurrency", "-c", min=1, help="Closed loop: users (8).")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option("--rate", help="Open loop: Poisson arrivals, requests a second.")
+        float | None, typer.Option(help="Open loop: Poisson arrivals, requests a second.")
     ] = None,
     arrivals: Annotated[
-        str | None, typer.Option("--arrivals", metavar="LAW", help="Open loop: such as constant(50).")
+        str | None, typer.Option(metavar="LAW", help="Open loop: such as constant(50).")
     ] = None,
     cap: flags.Cap = None,
     transport: flags.Transport = None,
     timeout: flags.Timeout = None,
-    asking: flag_groups.Asking = flag_groups.ASKING,
+    asking: flag_groups.Asking,
     payloads: flags.Payloads = None,
     seed: Annotated[
         int | None,
@@ -48,75 +51,75 @@ def load(
     as_json: flags.AsJson = False,
 ) -> None:
     """Send our load to a server that runs already; shows the split if it answers with Server-Timing."""
-    _check_url(url)
+    from harness.wire import addresses
+
+    try:
+        addresses.checked(url)
+    except ValueError as error:
+        raise UsageError(f"{error}.", stage="load", hint="For example: http://127.0.0.1:8000/") from error
     flag_groups.refuse_both(requests, duration, stage="load")
-    law = _law(concurrency, rate, arrivals)
-    users = None if law is not None else concurrency or 8
-    said: dict[str, Any] = {
-        "arrivals": law or f"closed({users})",
+    if sum(given is not None for given in (concurrency, rate, arrivals)) > 1:
+        raise UsageError("Give one of --concurrency, --rate and --arrivals.", stage="load")
+    laws = flag_groups.open_laws(
+        None if rate is None else [rate], None if arrivals is None else [arrivals], stage="load"
+    )
+    users = None if laws else concurrency or 8
+    window: dict[str, Any] = {"requests": requests, "duration_s": duration}
+    if requests is None and duration is None:
+        window = {"requests": REQUESTS} if users else {"duration_s": SECONDS}
+    said = {
+        "arrivals": laws[0] if laws else f"closed({users})",
         "warmup_requests": 2 * users if users else None,
         "settle_s": None if users else OPEN_SETTLES_S,
         "cap": cap,
-        "requests": requests,
-        "duration_s": duration,
         "transport": transport,
         "timeout_s": timeout,
+        **window,
+        **_asked(url, asking.as_request(), payloads, seed),
     }
-    if requests is None and duration is None:
-        said |= {"requests": REQUESTS} if users else {"duration_s": SECONDS}
-    said |= _asked(url, asking.as_request(), payloads, seed)
-    given = {key: value for key, value in said.items() if value is not None}
-    _load(_checked(url, given), out, as_json=as_json)
+    _load(_checked(url, flag_groups.said(**said)), out, as_json=as_json)
 
 
 def _checked(url: str, given: dict[str, Any]) -> LoadOptions:
     """UsageError for a number that is out of bounds."""
-    from pydantic import ValidationError
-
     from harness.wire import arrivals
-    from harness.wire.options import LoadOptions, explain
+    from harness.wire.options import LoadOptions
 
-    try:
+    with _refused("This load is not valid"):
         load = LoadOptions(url=url, **given)
         arrivals.refuse_too_many(load.arrivals, load.settle_s + (load.duration_s or 0.0))
-    except ValidationError as error:
-        raise UsageError(f"This load is not valid: {explain(error)}.", stage="load") from error
-    except ValueError as error:
-        raise UsageError(f"This load is not valid: {error}.", stage="load") from error
     return load
 
 
 def _asked(url: str, said: dict[str, Any], payloads: str | None, seed: int | None) -> dict[str, Any]:
     """What `LoadOptions` says of a request; UsageError for one that cannot be sent."""
-    from pydantic import ValidationError
-
     from harness import workloads
     from harness.plans import plan_checks
     from harness.wire import addresses, options, sending
 
     if seed is not None and addresses.TEXT not in url and said.keys() <= {"headers", "expect_status"}:
         said = said | {"body": sending.USUAL_BODY}
-    try:
-        workload = options.WorkloadOptions(**({} if payloads is None else {"payloads": payloads}))
+    with _refused("What is asked"):
+        workload = options.WorkloadOptions(**flag_groups.said(payloads=payloads))
         workloads.check(workload)
         request = options.Request.model_validate(said)
         asked = request.load(workload, 1 if seed is None else seed, [url])
-    except ValidationError as error:
-        raise UsageError(f"What is asked: {options.explain(error)}.", stage="load") from error
-    except ValueError as error:
-        raise UsageError(f"What is asked: {error}.", stage="load") from error
     plan_checks.check_headers(request, stage="load")
     return asked | {"seed": seed}
 
 
-def _law(concurrency: int | None, rate: float | None, arrivals: str | None) -> str | None:
-    """The open law asked for; None for the closed loop."""
-    if sum(given is not None for given in (concurrency, rate, arrivals)) > 1:
-        raise UsageError("Give one of --concurrency, --rate and --arrivals.", stage="load")
-    laws = flag_groups.loads(
-        None, None if rate is None else [rate], None if arrivals is None else [arrivals], stage="load"
-    ).arrivals
-    return laws[0] if laws else None
+@contextlib.contextmanager
+def _refused(what: str) -> Iterator[None]:
+    """A ValueError becomes a UsageError that begins with `what`."""
+    from pydantic import ValidationError
+
+    from harness.wire.options import explain
+
+    try:
+        yield
+    except ValueError as error:
+        said = explain(error) if isinstance(error, ValidationError) else error
+        raise UsageError(f"{what}: {said}.", stage="load") from error
 
 
 def _load(options: LoadOptions, out: Path | None, *, as_json: bool) -> None:
@@ -148,7 +151,7 @@ def _show_what_there_is(writer: Writer, *, as_json: bool) -> None:
     show_all(writer, as_json=as_json)
     measured = writer.measured
     said = f"The load was interrupted: {measured} request{'s were' if measured > 1 else ' was'} measured."
-    console(stderr=True).print(f"{said} Every row is kept in {writer.folder}.", markup=False, soft_wrap=True)
+    tell(f"{said} Every row is kept in {writer.folder}.")
 
 
 def _keep_record(writer: Writer) -> None:
@@ -156,14 +159,4 @@ def _keep_record(writer: Writer) -> None:
     if not writer.record:
         writer.discard()
     elif writer.folder.exists():
-        said = f"What was asked is kept in {writer.folder / 'run.json'}."
-        console(stderr=True).print(said, markup=False, soft_wrap=True)
-
-
-def _check_url(url: str) -> None:
-    from harness.wire import addresses
-
-    try:
-        addresses.checked(url)
-    except ValueError as error:
-        raise UsageError(f"{error}.", stage="load", hint="For example: http://127.0.0.1:8000/") from error
+        tell(f"What was asked is kept in {writer.folder / 'run.json'}.")

@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 from rich.console import RenderableType
+from rich.table import Column
 from rich.text import Text
 
 from harness.analysis.summaries import LATENCY, THROUGHPUT
-from harness.commands.screen import plain_table, titled
+from harness.commands.screen import folding, plain_table, right, titled
 from harness.numbers import cell, ratio, ratio_interval, share, users
 from harness.report import sweep
 from harness.report.advice import Advice
@@ -41,42 +42,30 @@ def ranked(table: pd.DataFrame) -> RenderableType:
         f"Ranked by req/s at {users(first['load'])}, a point estimate; the verdict says if an arm differs\n"
         f"x: times {reference} [interval]; {users(first['lone_load'])}: median latency in ms (x)"
     )
-    shown = plain_table()
-    shown.add_column("", justify="right")
-    shown.add_column("arm", overflow="fold")
-    for name in ("req/s", "x", "verdict", users(first["lone_load"])):
-        words = name in ("x", "verdict")
-        shown.add_column(name, justify="left" if words else "right", no_wrap=name != "verdict")
-    own = _own_column(table)
-    if own:
+    ratios, lone = Column("x", no_wrap=True), right(users(first["lone_load"]))
+    shown = plain_table(Column("", justify="right"), folding("arm"), right("req/s"), ratios, "verdict", lone)
+    own = ""
+    if first["own_load"]:  # p99 where every arm has requests enough for it
+        own = "own_latency_p99_ms" if table["own_latency_p99_ms"].notna().all() else "own_latency_p50_ms"
         title += f"; {first['own_load']}: {'p99' if 'p99' in own else 'median'}"
         shown.add_column(str(first["own_load"]), justify="right", no_wrap=True)
     for row in table.to_dict("records"):
-        shown.add_row(*_ranked(row), *([_valid(row, "own_load", cell(row[own]))] if own else []))
+        least = "≥" if row["client_limited"] else ""
+        shown.add_row(
+            str(row["rank"]),
+            str(row["arm"]),
+            _valid(row, "load", f"{least}{cell(row['throughput_per_s'])}"),
+            ratio_interval(row["ratio"], row["low"], row["high"]),
+            str(row["verdict"]),
+            _valid(row, "lone_load", f"{cell(row['lone_latency_ms'])} ({cell(row['lone_ratio'], 2)})"),
+            *([_valid(row, "own_load", cell(row[own]))] if own else []),
+        )
     return titled(title, shown)
-
-
-def _ranked(row: dict[Any, Any]) -> list[str]:
-    return [
-        str(row["rank"]),
-        str(row["arm"]),
-        _valid(row, "load", f"{'≥' if row['client_limited'] else ''}{cell(row['throughput_per_s'])}"),
-        ratio_interval(row["ratio"], row["low"], row["high"]),
-        str(row["verdict"]),
-        _valid(row, "lone_load", f"{cell(row['lone_latency_ms'])} ({cell(row['lone_ratio'], 2)})"),
-    ]
 
 
 def _valid(row: dict[Any, Any], load: str, figure: str) -> str:
     """The figure under that load; where it is invalid, that word, and a warning above says why."""
     return INVALID if row[load] in row["invalid"].split(", ") else figure
-
-
-def _own_column(table: pd.DataFrame) -> str:
-    """p99 where every arm has requests enough for it, else the median; "" without such a load."""
-    if not table["own_load"].iloc[0]:
-        return ""
-    return "own_latency_p99_ms" if table["own_latency_p99_ms"].notna().all() else "own_latency_p50_ms"
 
 
 def explained(table: pd.DataFrame) -> RenderableType:
@@ -88,11 +77,7 @@ def explained(table: pd.DataFrame) -> RenderableType:
         f"Why, by the mean ms of a request's parts at {users(table['load'].iloc[0])}, and what it costs\n"
         "(†: when a worker dies)"
     )
-    shown = plain_table()
-    shown.add_column("arm", overflow="fold")
-    for name in known:
-        shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("a request")
+    shown = plain_table(folding("arm"), *map(right, known), "a request")
     for row in shares.to_dict("records"):
         shown.add_row(str(row["arm"]), *(cell(row[key]) for key in known.values()), str(row["because"]))
         if row["when_worker_dies"]:
@@ -107,9 +92,7 @@ def advised(said: Advice) -> Iterator[RenderableType]:
     """The advice as a list, and the next command on a line of its own, to be copied."""
     if not said.lines:
         return
-    shown = plain_table()
-    shown.add_column("")
-    shown.add_column("", overflow="fold")
+    shown = plain_table("", folding(""))
     for line in said.lines:
         shown.add_row("-", one_line(line))
     yield titled("What to do", shown)
@@ -145,22 +128,16 @@ def settings(found: sweep.Swept) -> RenderableType:
         title += "\n≥ ≤: limited by the client"
     costs = {"MB": "memory_uss_mb", "CPU/req": "cpu_ms_per_request"}
     known = {name: key for name, key in costs.items() if here[key].notna().any()}
-    shown = plain_table()
-    shown.add_column("")
-    for name in found.axes:
-        shown.add_column(name, overflow="fold")
-    for name in ("req/s", "latency", "p99", *known):
-        shown.add_column(name, justify="left" if name in ("req/s", "latency") else "right", no_wrap=True)
+    intervals = (Column(name, no_wrap=True) for name in ("req/s", "latency"))
+    shown = plain_table("", *map(folding, found.axes), *intervals, *map(right, ("p99", *known)))
     for row in here.to_dict("records"):
         least, most = ("≥", "≤") if row["client_limited"] else ("", "")
-        figures = [
+        shown.add_row(
+            _PLACES.get(row["place"], ""),
+            *(str(row[axis]) for axis in found.axes),
             least + _within(row, "throughput_per_s"),
             most + _within(row, "latency_p50_ms"),
-            cell(row["latency_p99_ms"]),
-        ]
-        axes = [str(row[axis]) for axis in found.axes]
-        shown.add_row(
-            _PLACES.get(row["place"], ""), *axes, *figures, *(cell(row[key]) for key in known.values())
+            *(cell(row[key]) for key in ("latency_p99_ms", *known.values())),
         )
     return titled(title, shown)
 
@@ -176,15 +153,12 @@ def effects(found: sweep.Swept) -> RenderableType:
         "What each axis does, on average over the others: ratio [95 % interval]\n"
         "each: from the least to the most that one setting shows, in req/s"
     )
-    shown = plain_table()
-    for name in ("axis", "", "req/s", "each", "verdict", "latency"):
-        shown.add_column(name, no_wrap=name in ("req/s", "latency"), overflow="fold")
-    rows = {
-        metric: found.effects[found.effects["metric"] == metric].to_dict("records")
-        for metric in (THROUGHPUT, LATENCY)
-    }
-    latencies = {(row["axis"], row["value"]): row for row in rows[LATENCY]}
-    for rate in rows[THROUGHPUT]:
+    heads = ("axis", "", "req/s", "each", "verdict", "latency")
+    columns = (Column(name, no_wrap=name in ("req/s", "latency"), overflow="fold") for name in heads)
+    shown = plain_table(*columns)
+    of_metric = {metric: rows.to_dict("records") for metric, rows in found.effects.groupby("metric")}
+    latencies = {(row["axis"], row["value"]): row for row in of_metric.get(LATENCY, ())}
+    for rate in of_metric.get(THROUGHPUT, ()):
         latency = latencies.get((rate["axis"], rate["value"]), _UNKNOWN)
         what = f"{rate['value']} / {rate['against']}"
         each = f"{ratio(rate['least'])}-{ratio(rate['most'])}" if rate["settings"] > 1 else ""

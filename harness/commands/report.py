@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from harness.commands import flags
-from harness.commands.terminal import PIPED_WIDTH, console, print_json
+from harness.commands.terminal import PIPED_WIDTH, console, print_json, print_parts, tell
 from harness.errors import HarnessError, UsageError
 from harness.report.charts.plotting import import_matplotlib
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from harness.results.store import Run
 
@@ -49,11 +49,11 @@ def show(folder: Path, *, as_json: bool, reference: str | None = None) -> None:
     if as_json:
         print_json(made.data)
     else:
-        _print(console(), made.parts)
+        print_parts(console(), made.parts)
         lies_there = "Rows" if unwritten else "Rows, tables and charts"
         console().print(f"\n{lies_there}: {folder}", soft_wrap=True)
     if unwritten:
-        console(stderr=True).print(unwritten, style="yellow", soft_wrap=True)
+        tell(unwritten, style="yellow")
 
 
 class _Made(NamedTuple):
@@ -104,12 +104,5 @@ def as_text(parts: Iterable[RenderableType]) -> str:
     from harness.commands.screen import Screen
 
     written = StringIO()
-    _print(Screen(file=written, width=PIPED_WIDTH, color_system=None), parts)
+    print_parts(Screen(file=written, width=PIPED_WIDTH, color_system=None), parts)
     return "".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines())
-
-
-def _print(terminal: Console, parts: Iterable[RenderableType]) -> None:
-    from rich.text import Text
-
-    for part in parts:
-        terminal.print(part, soft_wrap=isinstance(part, Text))  # tables fit; a sentence stays one line

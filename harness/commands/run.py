@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands import flag_groups, flags
-from harness.commands.terminal import console
+from harness.commands.terminal import console, print_json, tell
 from harness.errors import HarnessError, UsageError
+from harness.numbers import counted
 
 if TYPE_CHECKING:
     from harness.plans.from_flags import Flags
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 @flags.spread
 def run(
+    *,
     plan: Annotated[
         str | None,
         typer.Argument(
@@ -30,10 +32,10 @@ def run(
     strategy: flags.Strategies = None,
     url: flags.Urls = None,
     url_pid: flags.UrlPids = None,
-    asking: flag_groups.Asking = flag_groups.ASKING,
+    asking: flag_groups.Asking,
     ping_path: flags.PingPath = None,
-    measuring: flag_groups.Measuring = flag_groups.MEASURING,
-    server: flag_groups.Server = flag_groups.SERVER,
+    measuring: flag_groups.Measuring,
+    server: flag_groups.Server,
     dry_run: flags.DryRun = False,
     resume: flags.Resume = None,
     out: flags.Out = None,
@@ -74,10 +76,24 @@ def _chosen(plan: str | None, said: Flags) -> Plan:
 
 def preview(plan: Plan, *, as_json: bool) -> None:
     """Show what the plan would do, and start nothing."""
-    from harness.commands import dry_run
+    from harness.plans import grid
 
     _warn_of_few_blocks(plan)
-    dry_run.show(plan, as_json=as_json)
+    size = grid.size(plan)
+    arms = [arm.name for arm in plan.every_arm]
+    loads = [str(law) for law in plan.laws]
+    if as_json:
+        facts = {"arms": arms, "loads": loads, "blocks": plan.blocks, "trials": size.trials}
+        print_json({**facts, "about_s": round(size.seconds), "plan": plan.model_dump(mode="json")})
+        return
+    for line in (
+        f"Plan {plan.name}" + (f": {plan.summary}" if plan.summary else ""),
+        f"Arms: {', '.join(arms)}",
+        f"Loads: {', '.join(loads)}",
+        f"{counted(plan.blocks, 'block')}, {size.trials} trials, about {size.long}.",
+        "Nothing was started.",
+    ):
+        console().print(line, soft_wrap=True)
 
 
 def run_new(plan: Plan, out: Path | None, *, as_json: bool) -> None:
@@ -129,11 +145,10 @@ def _warn_of_few_blocks(plan: Plan) -> None:
 
     if plan.blocks >= FEWEST_BLOCKS or len(plan.arms) < 2:
         return
-    said = (
-        f"No verdict can come of {plan.blocks} block{'s' * (plan.blocks > 1)}: it takes {FEWEST_BLOCKS} "
+    tell(
+        f"No verdict can come of {counted(plan.blocks, 'block')}: it takes {FEWEST_BLOCKS} "
         f"(--blocks {FEWEST_BLOCKS})."
     )
-    console(stderr=True).print(said, markup=False, soft_wrap=True)
 
 
 def _broken_downstream(writer: Writer) -> str:
@@ -161,8 +176,7 @@ def show_all(writer: Writer, *, as_json: bool) -> None:
     try:
         show(writer.folder, as_json=as_json)
     except KeyboardInterrupt:
-        said = f"Every row is kept in {writer.folder}; `{_report(writer)}` makes the report."
-        console(stderr=True).print(said, markup=False, soft_wrap=True)
+        tell(f"Every row is kept in {writer.folder}; `{_report(writer)}` makes the report.")
         raise
 
 
@@ -175,7 +189,7 @@ def keep_what_is_finished(writer: Writer, *, resumable: bool = False) -> None:
         return
     said = f"Finished trials are kept; `{_report(writer)}` shows them"
     said += f", `execbench run --resume {shlex.quote(str(writer.folder))}` goes on." if resumable else "."
-    console(stderr=True).print(said, markup=False, soft_wrap=True)
+    tell(said)
 
 
 def _report(writer: Writer) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.segment import Segment
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from harness.system.printable import visible
@@ -39,11 +39,28 @@ def _visible(text: Text) -> Text:
     return copy
 
 
-def plain_table() -> Table:
+def plain_table(*columns: Column | str) -> Table:
     """Without lines; its title is printed before it (`titled`)."""
-    return Table(box=None, pad_edge=False, collapse_padding=True)
+    return Table(*columns, box=None, pad_edge=False, collapse_padding=True)
 
 
 def titled(title: str, table: Table) -> Group:
     """The table below its title, which rich would break at the table's width, not at the terminal's."""
     return Group(Text(f"\n{title}", style="bold"), table)
+
+
+def spaced(title: str, *columns: Column | str) -> Table:
+    """Without lines, its columns further apart, its title as wide as the table."""
+    return Table(
+        *columns, title=f"\n{title}", title_justify="left", title_style="bold", box=None, pad_edge=False
+    )
+
+
+def folding(heading: str) -> Column:
+    """Of names: broken anywhere rather than cut."""
+    return Column(heading, overflow="fold")
+
+
+def right(heading: str) -> Column:
+    """Of figures: to the right, and never broken."""
+    return Column(heading, justify="right", no_wrap=True)

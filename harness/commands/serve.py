@@ -21,9 +21,10 @@ _SHOWN_AT_ONCE = 65_536  # bytes
 
 @flags.spread
 def serve(
+    *,
     strategy: Annotated[str, typer.Argument(help="Where the model runs; see `execbench list`.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
-    server: flag_groups.Server = flag_groups.SERVER,
+    server: flag_groups.Server,
 ) -> None:
     """Serve the app alone on 127.0.0.1, for curl or any other client, until Ctrl-C."""
     from harness.plans import from_flags

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from harness.commands import flags
-from harness.commands.terminal import console, print_json
+from harness.commands.terminal import console, print_json, tell
 from harness.errors import HarnessError, UsageError
 from harness.wire import bounds
 
@@ -86,5 +86,5 @@ def _keep(name: str, study: Study, how: Made, rows: list[Any], out: Path, *, as_
     if as_json:
         print_json(catalogue.as_json(name, study, how, found, partial=partial))
     else:
-        console().print(text, markup=False, soft_wrap=True)
-    console(stderr=True).print(f"Written: {out / name}.md and .csv", markup=False, soft_wrap=True)
+        console().print(text, soft_wrap=True)
+    tell(f"Written: {out / name}.md and .csv")

@@ -8,7 +8,7 @@ import typer
 
 from harness.commands import flag_groups, flags
 from harness.commands.run import go_on, preview, run_new
-from harness.commands.terminal import console
+from harness.commands.terminal import tell
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @flags.spread
 def sweep(
+    *,
     over: Annotated[
         list[str] | None,
         typer.Option(
@@ -29,8 +30,8 @@ def sweep(
             help="NAME or NAME:key=value,…; repeatable (process). It goes through the axes it takes."
         ),
     ] = None,
-    measuring: flag_groups.Measuring = flag_groups.MEASURING,
-    server: flag_groups.Server = flag_groups.SERVER,
+    measuring: flag_groups.Measuring,
+    server: flag_groups.Server,
     any_size: Annotated[bool, typer.Option("--any-size", help="Run it however long it takes.")] = False,
     dry_run: flags.DryRun = False,
     resume: flags.Resume = None,
@@ -46,7 +47,12 @@ def sweep(
     if dry_run:
         flag_groups.refuse_resume(resume)
     if resume is not None:
-        _refuse_more(said != from_flags.Flags() or bool(over))
+        if over or said != from_flags.Flags():
+            raise UsageError(
+                "--resume goes on with the settings of the run.",
+                stage="resume",
+                hint="Leave the other flags away.",
+            )
         go_on(resume, None, out, as_json=as_json)
         return
     chosen = grid.plan(said, grid.axes(over or ()), allow_any_size=any_size)
@@ -57,19 +63,10 @@ def sweep(
         run_new(chosen, out, as_json=as_json)
 
 
-def _refuse_more(said_more: bool) -> None:
-    if said_more:
-        raise UsageError(
-            "--resume goes on with the settings of the run.",
-            stage="resume",
-            hint="Leave the other flags away.",
-        )
-
-
 def _announce(plan: Plan, *, asked_for: bool | None) -> None:
     from harness.plans import grid
 
     said = f"Sweep: {grid.size(plan)}."
     if plan.fresh and asked_for is None:
         said += " A new server for each trial: so many at once take much memory (--resident: all stay)."
-    console(stderr=True).print(said, markup=False, soft_wrap=True)
+    tell(said)

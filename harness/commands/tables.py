@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Column
 from rich.text import Text
 
 from harness.analysis import nominal
+from harness.analysis.stats import LEVEL
 from harness.analysis.summaries import ANSWERED, THROUGHPUT
-from harness.commands import claim_tables, ranking_tables
-from harness.commands.screen import plain_table, titled
-from harness.numbers import cell, ratio_interval, share, users
+from harness.commands import ranking_tables
+from harness.commands.screen import folding, plain_table, right, titled
+from harness.numbers import cell, or_missing, ratio_interval, share, users
 from harness.report.report import Report
 from harness.system.printable import one_line
 
 
 def render(report: Report) -> Iterator[RenderableType]:
     """The finding, how good the machine was, then the tables, the claims, and what to do."""
-    yield from _opening(report)
+    yield from opening(report.finding, report.machine, report.notes, report.warnings)
     yield from summaries(report.summary)
     if len(report.comparisons):
         yield comparisons(report.comparisons)
@@ -32,19 +35,20 @@ def render(report: Report) -> Iterator[RenderableType]:
     yield from told_apart(report.summary)
     if said := nominal.sentence(report.io):
         yield Text(f"\n{said}")
-    yield from claim_tables.render(report)
+    yield from _claims(report)
     yield from ranking_tables.ranking(report)
     if report.swept is not None:
         yield from ranking_tables.swept(report.swept)
     yield from ranking_tables.advised(report.said)
 
 
-def _opening(report: Report) -> Iterator[RenderableType]:
-    yield Text(one_line(report.finding), style="bold")
-    yield Text(one_line(report.machine))
-    yield from (Text(one_line(note)) for note in report.notes)
-    for warning in report.warnings:
-        yield Text(one_line(f"Warning: {warning}"), style="yellow")
+def opening(
+    finding: str, machine: str, notes: Iterable[str], warnings: Iterable[str]
+) -> Iterator[RenderableType]:
+    """What was found, and what a reader has to know before believing it."""
+    yield Text(one_line(finding), style="bold")
+    yield from (Text(one_line(said)) for said in (machine, *notes))
+    yield from (Text(one_line(f"Warning: {warning}"), style="yellow") for warning in warnings)
 
 
 # -- what was measured ---------------------------------------------------------------------------------
@@ -117,25 +121,21 @@ def _remarks(table: pd.DataFrame) -> str:
     remarks = []
     if table["failed"].any():
         remarks.append("req/s: requests that ended; good/s: good answers")
-    if _limited(table).any():
+    if table["client_limited"].any():
         remarks.append("≥ ≤: limited by the client")
     return "".join(f"\n{one}" for one in remarks)
 
 
-def _limited(table: pd.DataFrame) -> pd.Series[bool]:
-    return table["client_limited"].astype(bool)
-
-
 def _marked(table: pd.DataFrame) -> pd.DataFrame:
     """Figures that the client limits become words with their mark."""
-    if not _limited(table).any():
+    if not table["client_limited"].any():
         return table
     marks = {THROUGHPUT: "≥", ANSWERED: "≥", **dict.fromkeys(_LATENCIES.values(), "≤")}
     return table.assign(
         **{
             name: [
                 f"{mark}{cell(value)}" if limited else value
-                for value, limited in zip(table[name], _limited(table), strict=True)
+                for value, limited in zip(table[name], table["client_limited"], strict=True)
             ]
             for name, mark in marks.items()
         }
@@ -144,11 +144,9 @@ def _marked(table: pd.DataFrame) -> pd.DataFrame:
 
 def _by_arm(title: str, table: pd.DataFrame, columns: Mapping[str, str]) -> RenderableType:
     """A row per row, its arm told once."""
-    shown = plain_table()
-    shown.add_column("arm", overflow="fold")
-    for name in columns:
-        is_load = name == "load"
-        shown.add_column(name, justify="left" if is_load else "right", no_wrap=not is_load, overflow="fold")
+    figures = {name: Column(name, justify="right", no_wrap=True, overflow="fold") for name in columns}
+    heads = figures | {"load": folding("load")} if "load" in columns else figures
+    shown = plain_table(folding("arm"), *heads.values())
     last = None
     for row in table.to_dict("records"):
         arm = one_line(str(row["arm"]))
@@ -163,28 +161,19 @@ def comparisons(table: pd.DataFrame) -> RenderableType:
     level = f"{100 * table['level'].iloc[0]:g} %"
     against = ", ".join(dict.fromkeys(table["reference"].astype(str)))
     title = f"Against {against}, block by block: ratio [{level} interval]; difference: ms, or per s"
-    shown = plain_table()
-    shown.add_column("", overflow="fold")
-    shown.add_column("")
-    for name in ("ratio", "difference"):
-        shown.add_column(name, justify="right" if name == "difference" else "left", no_wrap=True)
-    shown.add_column("verdict")
+    shown = plain_table(folding(""), "", Column("ratio", no_wrap=True), right("difference"), "verdict")
     for load in dict.fromkeys(table["load"].astype(str)):
         shown.add_row(Text(load, style="bold"))
         for row in table[table["load"] == load].to_dict("records"):
-            shown.add_row(*_compared(row))
+            latency = bool(row["primary"])
+            shown.add_row(
+                f"  {row['arm']}" if latency else "",
+                "latency" if latency else "req/s",
+                ratio_interval(row["ratio"], row["low"], row["high"]),
+                or_missing(row["difference"], "{:+.1f}".format),
+                f"{row['verdict']}: {row['why']}" if row["why"] else str(row["verdict"]),
+            )
     return titled(title, shown)
-
-
-def _compared(row: dict[Any, Any]) -> list[str]:
-    latency = bool(row["primary"])
-    return [
-        f"  {row['arm']}" if latency else "",
-        "latency" if latency else "req/s",
-        ratio_interval(row["ratio"], row["low"], row["high"]),
-        "-" if math.isnan(row["difference"]) else f"{row['difference']:+.1f}",
-        f"{row['verdict']}: {row['why']}" if row["why"] else str(row["verdict"]),
-    ]
 
 
 def costs(table: pd.DataFrame) -> RenderableType:
@@ -243,3 +232,88 @@ def limits(table: pd.DataFrame) -> RenderableType:
         title += f"\nideal: one batch of all c, then I/O, then c x {null_ms:.2f} ms as with nothing to do"
     shares = {name: table[name].map(share) for name in ("efficiency", "of_ideal")}
     return _by_arm(title, table.assign(**shares), columns)
+
+
+# -- the article's claims ------------------------------------------------------------------------------
+
+_COLOURS = {
+    "confirmed": "green",
+    "refuted": "red",
+    "inconclusive": "yellow",
+    "not tested": "dim",
+    "withheld": "yellow",
+}
+
+
+def _claims(report: Report) -> Iterator[RenderableType]:
+    """Nothing where the plan judges no claims; the law of T2 is the article's as well."""
+    if report.claims.empty:
+        return
+    yield _published(report.published)
+    if len(report.staircase):
+        yield Text(f"\n{_law(report.staircase)}")
+    yield _checks(report.claims, report.checks)
+
+
+def _published(tables: pd.DataFrame) -> RenderableType:
+    """T1-T4: what was printed beside what is measured, and Model's parts."""
+    shown = plain_table("", "", "printed", "here")
+    for row in tables.to_dict("records"):
+        where = f"{row['arm']}, c = {row['concurrency']}"
+        shown.add_row(Text(str(row["table"]), style="bold"), where, str(row["load_text"]), "")
+        shown.add_row("", "Model", str(row["published_model"]), _spread(row, "model"))
+        split = " + ".join(cell(row[f"{part}_p50_ms"]) for part in ("queue", "in_worker", "resume"))
+        shown.add_row("", "", "queue + in the worker + way back", split)
+        shown.add_row("", "io task", str(row["published_io"]), _spread(row, "io"))
+        ratio = cell(row["model_ratio"], 2)
+        shown.add_row("", "Model / alone", cell(row["published_model_ratio"], 2), ratio)
+        if row["met_at"]:
+            shown.add_row("", "", "that ratio is met here", str(row["met_at"]))
+    return titled("The article's tables, in ms. Here: median (p5-p95)", shown)
+
+
+def _checks(verdicts: pd.DataFrame, checks: pd.DataFrame) -> RenderableType:
+    """Each claim with its verdict, and below it every check with what was measured."""
+    blocks = checks["blocks"].max()
+    title = f"The article's claims; ratio [interval over {blocks} blocks]; (beside the verdict)"
+    shown = plain_table("", "verdict", "claim, and what was measured")
+    for claim in verdicts.to_dict("records"):
+        text = Text.assemble((str(claim["text"]), "bold"), f" Stated: {claim['stated']}.")
+        shown.add_row(Text(str(claim["claim"]), style="bold"), _verdict(claim["verdict"]), text)
+        for check in checks[checks["claim"] == claim["claim"]].to_dict("records"):
+            verdict = _verdict(check["verdict"])
+            verdict = verdict if check["decides"] else Text.assemble("(", verdict, ")")
+            shown.add_row("", verdict, Padding(Text(_check(check)), (0, 0, 0, 2)))
+    return titled(title, shown)
+
+
+def _law(staircase: pd.DataFrame) -> str:
+    said = "; ".join(
+        f"{row.arm} c = {row.concurrency:g}: {row.median_error:+.1%}, "
+        f"{row.share_within_20pct:.0%} of {row.rows} within 20 %"
+        for row in staircase.itertuples()
+    )
+    return (
+        "The law of T2, io = max(nominal, model time of the others meanwhile), per request (median error; "
+        f"above 0, as the law leaves out the loop's own work for the others): {said}."
+    )
+
+
+def _spread(row: dict[Any, Any], key: str) -> str:
+    low, middle, high = (cell(row[f"{key}_p{percent}_ms"]) for percent in (5, 50, 95))
+    return f"{middle} ({low}-{high})"
+
+
+def _check(check: dict[Any, Any]) -> str:
+    measured = ratio_interval(check["measured"], check["low"], check["high"])
+    corrected = f" at {100 * check['level']:.1f} %" if check["level"] > LEVEL else ""
+    printed = "" if math.isnan(check["published"]) else f", article {check['published']:g}"
+    note = f" {check['note']}." if check["note"] else ""
+    return (
+        f"{check['check']}: {measured}{corrected}, rule {check['bounds']}{printed}. "
+        f"[{check['combination']}; {check['condition']}]{note}"
+    )
+
+
+def _verdict(verdict: object) -> Text:
+    return Text(str(verdict), style=_COLOURS.get(str(verdict), ""))

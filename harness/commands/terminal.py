@@ -9,6 +9,10 @@ from harness.numbers import plain
 from harness.system.streams import document
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console, RenderableType
+
     from harness.commands.screen import Screen
 
 PIPED_WIDTH = 80
@@ -20,6 +24,19 @@ def console(*, stderr: bool = False) -> Screen:
 
     found = Screen(stderr=stderr)
     return found if found.is_terminal else Screen(stderr=stderr, width=PIPED_WIDTH)
+
+
+def print_parts(terminal: Console, parts: Iterable[RenderableType]) -> None:
+    """Tables fit; a sentence stays one line."""
+    from rich.text import Text
+
+    for part in parts:
+        terminal.print(part, soft_wrap=isinstance(part, Text))
+
+
+def tell(sentence: str, *, style: str | None = None) -> None:
+    """On stderr, whole: where the window is narrow, the terminal wraps it."""
+    console(stderr=True).print(sentence, style=style, soft_wrap=True)
 
 
 def print_json(data: Any) -> None:

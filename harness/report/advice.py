@@ -12,19 +12,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from harness.analysis import stats
 from harness.analysis.summaries import THROUGHPUT
-from harness.numbers import short, times, users
-from harness.report import choice, next_command, ranking
+from harness.numbers import plain, short, users
+from harness.report import choice, next_command, otherwise, ranking
 from harness.report.choice import Choice, Inputs, Why
-from harness.verdicts import best_arm
 from harness.wire.records import has_logs
 
 MOST_LINES = 8
-FULL = 0.85  # of the usable cores, server and client together
-LARGEST = 0.5  # a part that is as much of a request dominates it
 WORTH_SAYING = 1.25  # times as much memory
 BLOCKS_AT_LEAST = 24
 MOST_BLOCKS = 400  # a run of more is not proposed
@@ -52,12 +47,7 @@ class Advice:
 
 def as_json(advice: Advice) -> dict[str, Any]:
     """What programs need of it, the lines left out; NaN, no JSON, is null."""
-    fields = {name: list(one) if isinstance(one, tuple) else one for name, one in vars(advice).items()}
-    del fields["lines"], fields["headline"]
-    return {
-        name: None if isinstance(one, float) and not math.isfinite(one) else one
-        for name, one in fields.items()
-    }
+    return {name: value for name, value in plain(vars(advice)).items() if name not in ("lines", "headline")}
 
 
 def told(advice: Advice) -> list[str]:
@@ -70,46 +60,54 @@ def advise(found: Inputs, chosen: Choice) -> Advice:
     if chosen.why == Why.CHOSEN:
         return _of_choice(found, chosen)
     if chosen.why == Why.NO_ANSWERS:
-        return Advice((f"No advice: no trial got good answers. {_where_to_look(found.record)}",))
-    if chosen.why == Why.WITHHELD:
-        return _withheld(found)
+        # we have the log of a server only where we have started it
+        look = "The warnings say why; the server's own log may say more."
+        look = "The servers' logs are in the run's folder." if has_logs(found.record) else look
+        return Advice((f"No advice: no trial got good answers. {look}",))
     if chosen.why == Why.ONE_ARM:
-        arm = str(choice.answered_of(found.tables.summary)["arm"].iloc[0])
-        return _of_one(found, arm, chosen.load)
-    if chosen.why == Why.TOO_FEW_BLOCKS:
-        return _too_few(found, chosen.blocks)
-    return _none_whole(found, chosen.load)
-
-
-def _where_to_look(record: Mapping[str, Any]) -> str:
-    """Why nothing was answered: we have the log of a server only where we have started it."""
-    if has_logs(record):
-        return "The servers' logs are in the run's folder."
-    return "The warnings say why; the server's own log may say more."
+        return _of_one(found, chosen.load)
+    return _of_none(found, chosen)
 
 
 # -- nothing to choose from ------------------------------------------------------------------------------
 
 
-def _withheld(found: Inputs) -> Advice:
-    blocks = 2 * int((found.record.get("plan") or {}).get("blocks") or BLOCKS_AT_LEAST)
-    command = next_command.run(found.record, found.folder, blocks=blocks)
-    lines = [
-        "No strategy is advised: this session cannot tell a faster one from a luckier one (see the warning).",
-        "Run it again where nothing else is busy, with more blocks.",
-    ]
-    return _with_next(Advice(tuple(lines), reference=found.reference), command)
+def _of_none(found: Inputs, chosen: Choice) -> Advice:
+    """Run it again, with more blocks where those were too few to tell."""
+    load, blocks = "", BLOCKS_AT_LEAST
+    if chosen.why == Why.WITHHELD:
+        why = "this session cannot tell a faster one from a luckier one (see the warning)"
+        more = "Run it again where nothing else is busy, with more blocks."
+        blocks = 2 * int((found.record.get("plan") or {}).get("blocks") or BLOCKS_AT_LEAST)
+    elif chosen.why == Why.TOO_FEW_BLOCKS:
+        enough = f"(at least {stats.FEWEST_BLOCKS}, better {BLOCKS_AT_LEAST})"
+        why, more = f"of {chosen.blocks} blocks nothing can be told apart {enough}", ""
+    else:
+        load, blocks = chosen.load, 0
+        why = f"no arm answered well in every trial at {users(load)}"
+        more = _left_out(found, load)
+    return Advice(
+        _those_said(f"No strategy is advised: {why}.", more),
+        reference=found.reference,
+        load=load,
+        command=next_command.run(found.record, found.folder, blocks=blocks),
+    )
 
 
-def _of_one(found: Inputs, arm: str, load: str) -> Advice:
+def _of_one(found: Inputs, load: str) -> Advice:
+    arm = str(choice.answered_of(found.tables.summary)["arm"].iloc[0])
     row = found.tables.figures(arm, load)
-    lines = [
-        f"Only {arm} was run, so nothing here says which strategy is best.",
-        _dominates(row, load),
-        _would_change(found, arm, load),
-    ]
-    told = Advice(tuple(filter(None, lines)), reference=found.reference, load=load)
-    return _with_next(told, _next_of_one(found, arm, row))
+    dominates = ranking.largest(row)
+    return Advice(
+        _those_said(
+            f"Only {arm} was run, so nothing here says which strategy is best.",
+            f"At {users(load)} a request {dominates}." if dominates else "",
+            otherwise.would_change(found, arm, load),
+        ),
+        reference=found.reference,
+        load=load,
+        command=_next_of_one(found, arm, row),
+    )
 
 
 def _next_of_one(found: Inputs, arm: str, row: Mapping[str, Any]) -> str:
@@ -125,83 +123,85 @@ def _next_of_one(found: Inputs, arm: str, row: Mapping[str, Any]) -> str:
     return next_command.load(found.record, users=users)
 
 
-def _dominates(row: Mapping[str, Any], load: str) -> str:
-    told = ranking.largest(row)
-    return f"At {users(load)} a request {told}." if told else ""
-
-
-def _with_next(advice: Advice, command: str) -> Advice:
-    return dataclasses.replace(advice, lines=advice.lines[: MOST_LINES - bool(command)], command=command)
+def _those_said(*sentences: str) -> tuple[str, ...]:
+    return tuple(filter(None, sentences))
 
 
 # -- the choice ------------------------------------------------------------------------------------------
 
 
 def _of_choice(found: Inputs, chosen: Choice) -> Advice:
-    lines = [
+    _, blocks = _blocks(found, chosen)
+    arms = (chosen.take, _to_settle(chosen))  # not settled, and so many blocks can be run
+    command = next_command.run(found.record, found.folder, arms=arms, blocks=blocks) if blocks else ""
+    lines = _those_said(
         _what(found, chosen),
         _fastest(chosen),
         _why(found, chosen),
         _rivals(found, chosen),
         _costs(found, chosen),
-        _elsewhere(found, chosen),
+        otherwise.elsewhere(found, chosen),
         _left_out(found, chosen.load),
-        _would_change(found, chosen.take, chosen.load),
-    ]
+        otherwise.would_change(found, chosen.take, chosen.load),
+    )
     effect = chosen.over(chosen.take, found.reference)
-    told = Advice(
-        lines=tuple(filter(None, lines)),
+    ratio, low, high = (math.nan,) * 3 if effect is None else (effect.ratio, effect.low, effect.high)
+    return Advice(
+        lines=lines[: MOST_LINES - bool(command)],
         headline=_headline(found, chosen),
         take=chosen.take,
         reference=found.reference,
         load=chosen.load,
         metric=chosen.metric.name,
+        ratio=ratio,
+        low=low,
+        high=high,
         unsettled=chosen.unsettled,
         equivalent=chosen.equivalent,
         fastest=chosen.fastest,
+        command=command,
     )
-    if effect is not None:
-        told = dataclasses.replace(told, ratio=effect.ratio, low=effect.low, high=effect.high)
-    return _with_next(told, _next(found, chosen))
-
-
-# -- the sentences ---------------------------------------------------------------------------------------
 
 
 def _headline(found: Inputs, chosen: Choice) -> str:
     """The choice as the report's first line."""
     take, reference = chosen.take, found.reference
-    figure = _figure(found, chosen, take)
+    at, figure = f"At {users(chosen.load)}", _figure(found, chosen, take)
     if take == reference:
-        return f"At {users(chosen.load)}, stay with {take}: {figure}; {_no_better(found, chosen)}"
-    effect = chosen.over(take, reference)
-    if effect is None:
-        return f"At {users(chosen.load)}, take {take}: {figure}"
-    said = f"At {users(chosen.load)}, take {take}: {figure}, {_times(chosen, take, reference)} {reference}"
-    if reference in chosen.stalls and take not in chosen.stalls:
-        return f"{said}, which holds the event loop ({chosen.stalls[reference]})"
-    return said
+        return f"{at}, stay with {take}: {figure}; {_no_better(found, chosen)}"
+    said = f"{at}, take {take}: {figure}"
+    if chosen.over(take, reference) is None:
+        return said
+    said += f", {_times(chosen, take, reference)} {reference}"
+    holds = f", which holds the event loop ({chosen.stalls[reference]})" if _frees(found, chosen) else ""
+    return said + holds
 
 
 def _what(found: Inputs, chosen: Choice) -> str:
     """The arm, its setting, and what it is expected to give."""
     take, reference = chosen.take, found.reference
-    at = f"at {users(chosen.load)}"
+    at, figure = f"at {users(chosen.load)}", _figure(found, chosen, take)
+    luck = ""
+    if chosen.luck >= choice.WORTH_SAYING_LUCK:
+        luck = f" About {100 * chosen.luck:.0f} % of its figure is the luck of being the best of many."
     if take == reference:
-        said = f"Stay with {take}: {at} it gives {_figure(found, chosen, take)}; {_no_better(found, chosen)}."
-        return said + _luck(chosen)
-    said = f"Take {take}{_setting(found.record, take)}: {at} expect {_figure(found, chosen, take)}"
+        return f"Stay with {take}: {at} it gives {figure}; {_no_better(found, chosen)}.{luck}"
+    said = f"Take {take}{_setting(found.record, take)}: {at} expect {figure}"
     if chosen.over(take, reference) is None:
         return f"{said} ({reference}, the reference, has no whole figures to compare with)."
-    free = reference in chosen.stalls and take not in chosen.stalls
-    frees = ", with an event loop that stays free" if free else ""
+    frees = ", with an event loop that stays free" if _frees(found, chosen) else ""
     ratio = f"{_times(chosen, take, reference)} {reference} ({_figure(found, chosen, reference)})"
-    return f"{said}, {ratio}{frees}.{_levels(found, chosen)}{_luck(chosen)}"
+    return f"{said}, {ratio}{frees}.{_levels(found, chosen)}{luck}"
+
+
+def _frees(found: Inputs, chosen: Choice) -> bool:
+    """Whether the event loop that the reference holds stays free."""
+    return found.reference in chosen.stalls and chosen.take not in chosen.stalls
 
 
 def _no_better(found: Inputs, chosen: Choice) -> str:
     """Why the reference stays."""
-    others = [arm for arm in _open_to(chosen) if arm != chosen.take]
+    others = [arm for arm in chosen.open_to if arm != chosen.take]
     if not others:
         free = " that leaves the event loop free" if chosen.stalls else ""
         return f"no other arm{free} has whole figures"
@@ -209,18 +209,10 @@ def _no_better(found: Inputs, chosen: Choice) -> str:
         return f"no arm is told apart from it as better in {chosen.blocks} blocks"
     if chosen.equivalent:
         delta = 100 * found.rules.delta(chosen.metric.name)
-        return f"{_listed(chosen.equivalent)} {_are(chosen.equivalent)} equivalent within {delta:g} %"
+        are = "is" if len(chosen.equivalent) == 1 else "are"
+        return f"{_listed(chosen.equivalent)} {are} equivalent within {delta:g} %"
     rest = str(chosen.logs[others].mean().idxmax())
     return f"no arm is better; the next, {rest}, has {_times(chosen, rest, chosen.take)} {chosen.take}"
-
-
-def _open_to(chosen: Choice) -> list[str]:
-    """The arms that were chosen from: those that leave the event loop free, or all where none does."""
-    return [arm for arm in chosen.judged if arm not in chosen.stalls or chosen.take in chosen.stalls]
-
-
-def _are(arms: tuple[str, ...]) -> str:
-    return "is" if len(arms) == 1 else "are"
 
 
 def _listed(arms: tuple[str, ...]) -> str:
@@ -237,11 +229,8 @@ def _figure(found: Inputs, chosen: Choice, arm: str) -> str:
 
 def _times(chosen: Choice, arm: str, other: str) -> str:
     """Such as "1.59 times [1.56, 1.63] the requests/s of"."""
-    effect = chosen.over(arm, other)
-    assert effect is not None, "both have figures"
     what = "the median latency of" if chosen.metric.lower_is_better else "the requests/s of"
-    ratio = times(effect.ratio, effect.low, effect.high)
-    return f"{chosen.bound(arm, other)}{ratio} {what}"
+    return f"{chosen.times(arm, other)} {what}"
 
 
 def _levels(found: Inputs, chosen: Choice) -> str:
@@ -254,12 +243,6 @@ def _levels(found: Inputs, chosen: Choice) -> str:
     if effect is None or not theirs or f"{mine / theirs:.2f}" == f"{effect.ratio:.2f}":
         return ""
     return " (The figures are medians; the ratio is the mean over blocks.)"
-
-
-def _luck(chosen: Choice) -> str:
-    if chosen.luck < choice.WORTH_SAYING_LUCK:
-        return ""
-    return f" About {100 * chosen.luck:.0f} % of its figure is the luck of being the best of many."
 
 
 def _setting(record: Mapping[str, Any], arm: str) -> str:
@@ -321,8 +304,8 @@ def _rivals(found: Inputs, chosen: Choice) -> str:
 
 
 def _cheaper_rival(found: Inputs, chosen: Choice) -> str:
-    may_be = [*chosen.equivalent, *chosen.unsettled]
-    memory = {arm: _memory_mb(found, arm, chosen.load) for arm in (chosen.take, *may_be)}
+    arms = (chosen.take, *chosen.equivalent, *chosen.unsettled)
+    memory = {arm: found.tables.cost(arm, chosen.load).get("memory_uss_mb", math.nan) for arm in arms}
     known = {arm: size for arm, size in memory.items() if not math.isnan(size)}
     least = min(known, key=lambda arm: known[arm], default="")
     if not least or least == chosen.take or known.get(chosen.take, 0.0) < WORTH_SAYING * known[least]:
@@ -330,19 +313,14 @@ def _cheaper_rival(found: Inputs, chosen: Choice) -> str:
     return f"{least} takes {short(known[least])} MB of memory instead of {short(known[chosen.take])}"
 
 
-def _memory_mb(found: Inputs, arm: str, load: str) -> float:
-    return float(found.tables.cost(arm, load).get("memory_uss_mb", math.nan))
-
-
 def _costs(found: Inputs, chosen: Choice) -> str:
     """What it takes, beside what the reference takes."""
     if chosen.take == found.reference:
         return ""
     mine, theirs = (found.tables.cost(arm, chosen.load) for arm in (chosen.take, found.reference))
-    figures = (("memory_uss_mb", "MB of memory"), ("cpu_ms_per_request", "ms of CPU a request"))
     told = [
         f"{short(mine[name])} {unit}{_beside(mine[name], theirs.get(name, math.nan), found.reference)}"
-        for name, unit in figures
+        for name, unit in ranking.COSTS.items()
         if not math.isnan(mine.get(name, math.nan))
     ]
     failed = int(found.tables.figures(chosen.take, chosen.load)["failed"])
@@ -357,120 +335,13 @@ def _beside(value: float, other: float, reference: str) -> str:
     return f" (as {reference})" if alike else f" ({reference}: {short(other)})"
 
 
-def _elsewhere(found: Inputs, chosen: Choice) -> str:
-    """Under which other load that was measured another arm is better, and where the advised one is a loss."""
-    free = _open_to(chosen)
-    bests = choice.at_others(found, free, chosen.load)
-    worse = [(load, first.arm) for load, first in bests if choice.loses(found, chosen.take, first, load)]
-    told = [
-        f"at {users(load)} {arm} is better {_medians(found, chosen, arm, load)}" for load, arm in worse[:2]
-    ]
-    slower = [users(load) for load in _slower_at(found, chosen.take) if load != chosen.load]
-    if slower:
-        told.append(f"at {', '.join(slower)} {chosen.take} is slower than {found.reference}")
-    changes = f"Another load changes this: {'; '.join(told)}." if told else ""
-    return " ".join(filter(None, [_by_median(found, chosen, free), changes]))
-
-
-def _by_median(found: Inputs, chosen: Choice, arms: list[str]) -> str:
-    """Who is better by the median latency, where the arm was chosen by throughput."""
-    first = best_arm.find(best_arm.figures(found.side, arms, chosen.load, best_arm.LATENCIES))
-    if chosen.metric.lower_is_better or first is None:
-        return ""
-    if not choice.loses(found, chosen.take, first, chosen.load):
-        return ""
-    medians = _medians(found, chosen, first.arm, chosen.load)
-    return f"By the median alone {first.arm} is better at {users(chosen.load)} {medians}."
-
-
-def _medians(found: Inputs, chosen: Choice, arm: str, load: str) -> str:
-    values = [found.tables.figures(one, load)["latency_p50_ms"] for one in (arm, chosen.take)]
-    mine, theirs = map(short, values)
-    if mine == theirs:
-        mine, theirs = (f"{value:.1f}" for value in values)
-    return f"(median {mine} against {theirs} ms)"
-
-
-def _slower_at(found: Inputs, arm: str) -> list[str]:
-    """Loads under which the arm's median latency is worse than the reference's."""
-    rows = found.tables.comparisons
-    mine = rows[(rows["arm"].astype(str) == arm) & rows["primary"].astype(bool)]
-    slower = mine["verdict"].astype(str).str.startswith(str(stats.Verdict.SLOWER))
-    return [load for load in mine.loc[slower, "load"].astype(str) if not load.startswith("own(")]
-
-
 def _left_out(found: Inputs, load: str) -> str:
     told = [said for arm in choice.arms_at(found, load) if (said := choice.spoilt(found, arm, load))]
     more = [f"{len(told) - 2} more"] if len(told) > 2 else []
     return f"Not considered: {'; '.join([*told[:2], *more])}." if told else ""
 
 
-# -- what would change it --------------------------------------------------------------------------------
-
-
-def _would_change(found: Inputs, arm: str, load: str) -> str:
-    """What would change the advice, by where the arm's requests and the machine's cores spend their time."""
-    row = found.tables.figures(arm, load)
-    busy, cores = _busy_cores(found, row, arm, load)
-    if cores and busy >= FULL * cores:
-        return (
-            f"What would change this: more cores{_cheaper(found)}; server and client keep "
-            f"{min(busy, cores):.1f} of {cores:g} busy, so more workers alone will not."
-        )
-    parts, whole_ms = ranking.parts_of(row), float(row["latency_mean_ms"])
-    part = max(parts, key=lambda name: parts[name], default="")
-    if not part or not parts[part] >= LARGEST * whole_ms > 0:
-        return ""
-    share = f"{100 * parts[part] / whole_ms:.0f} % of a request"
-    ways = {
-        "io": f"a shorter I/O, which is {share} now; where the model runs matters little beside it",
-        "model": f"a faster model call, which is {share} now{_longer_io(row)}",
-        "queue": f"more calls at once or {_quicker(found)}, as {share} is waiting for a worker",
-    }
-    stalls = part == "io" and choice.stalls(found, arm, load)
-    return f"What would change this: {ways[part]}." if part in ways and not stalls else ""
-
-
-def _busy_cores(found: Inputs, row: Mapping[str, Any], arm: str, load: str) -> tuple[float, float]:
-    """Cores that server and client keep busy, and those there are (0: not known)."""
-    costs = found.tables.cost(arm, load)
-    spent = [costs.get(name, math.nan) for name in ("cpu_ms_per_request", "client_cpu_ms_per_request")]
-    cores = float((found.record.get("environment") or {}).get("usable_cores") or 0)
-    return float(np.nansum(spent)) * float(row[THROUGHPUT]) / 1000.0, cores
-
-
-def _backends(found: Inputs) -> set[str]:
-    told = (found.record.get("arms") or {}).values()
-    return {str(about["backend"]) for one in told if "backend" in (about := one.get("about") or {})}
-
-
-def _cheaper(found: Inputs) -> str:
-    """A backend that was run already is no news."""
-    return "" if len(_backends(found)) > 1 else " or a model call that costs less CPU (a faster backend)"
-
-
-def _quicker(found: Inputs) -> str:
-    return "a shorter call" if len(_backends(found)) > 1 else "a faster backend"
-
-
-def _longer_io(row: Mapping[str, Any]) -> str:
-    """Where the I/O is the lesser part, a longer one makes the strategies more alike."""
-    io_ms = row.get("io_mean_ms", math.nan)
-    if math.isnan(io_ms) or io_ms == 0:
-        return ""
-    return f"; an I/O much longer than {short(io_ms)} ms makes the arms more alike"
-
-
 # -- what to run next ------------------------------------------------------------------------------------
-
-
-def _next(found: Inputs, chosen: Choice) -> str:
-    """More blocks of the two that are not settled, where so many can be run."""
-    _, most = _blocks(found, chosen)
-    if not most:
-        return ""
-    arms = (chosen.take, _to_settle(chosen))
-    return next_command.run(found.record, found.folder, arms=arms, blocks=most)
 
 
 def _to_settle(chosen: Choice) -> str:
@@ -488,21 +359,3 @@ def _blocks(found: Inputs, chosen: Choice) -> tuple[int, int]:
     delta = found.rules.delta(chosen.metric.name)
     least, most = stats.blocks_for_width(effect, delta, counted=found.side.counted, level=found.rules.level)
     return (least, most) if most <= MOST_BLOCKS else (0, 0)
-
-
-def _too_few(found: Inputs, blocks: int) -> Advice:
-    lines = (
-        f"No strategy is advised: of {blocks} blocks nothing can be told apart "
-        f"(at least {stats.FEWEST_BLOCKS}, better {BLOCKS_AT_LEAST}).",
-    )
-    command = next_command.run(found.record, found.folder, blocks=BLOCKS_AT_LEAST)
-    return _with_next(Advice(lines, reference=found.reference), command)
-
-
-def _none_whole(found: Inputs, load: str) -> Advice:
-    lines = (
-        f"No strategy is advised: no arm answered well in every trial at {users(load)}.",
-        _left_out(found, load),
-    )
-    told = Advice(tuple(filter(None, lines)), reference=found.reference, load=load)
-    return _with_next(told, next_command.run(found.record, found.folder))

@@ -26,7 +26,10 @@ def find(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame) -> I
     if found.limited:
         limited = _each_cell(found.limited)
         yield f"Limited by the client: {limited}. Such figures are bounds: more is possible."
-    yield from _exclusions(found)
+    if found.excluded:
+        of = f"{len(found.excluded)} of {len(admissible.blocks_of(run))} blocks"
+        why = "as interrupted or by the plan's criteria" if found.interrupted else "by the plan's criteria"
+        yield f"{of} are left out {why} ({admissible.each_block(found.excluded)})."
     saturated = list(saturation.warnings(overrun))
     yield from saturated[: admissible.TOLD]
     if saturated[admissible.TOLD :]:
@@ -50,13 +53,6 @@ def _each_cell(reasons: Mapping[tuple[str, str], str]) -> str:
     return admissible.abridged([f"{arm} at {load}, as {why}" for (arm, load), why in reasons.items()])
 
 
-def _exclusions(found: Evidence) -> Iterator[str]:
-    if found.excluded:
-        of = f"{len(found.excluded)} of {len(admissible.blocks_of(found.run))} blocks"
-        why = "as interrupted or by the plan's criteria" if found.interrupted else "by the plan's criteria"
-        yield f"{of} are left out {why} ({admissible.each_block(found.excluded)})."
-
-
 def _drifts(comparisons: pd.DataFrame) -> Iterator[str]:
     primary = comparisons[comparisons["primary"].astype(bool)]
     drifting = primary[primary["drifts"].astype(bool)]
@@ -76,13 +72,11 @@ def _failures(run: store.Run) -> Iterator[str]:
         yield f"{len(rows)} of {(trials['arm'] == arm).sum()} trials of {arm} {what}: {rows['error'].iloc[0]}"
     failed = int(trials["failed"].sum())
     if failed:
-        commonest = str(run.requests.loc[_bad(run.requests), "error"].mode().iloc[0])
+        rows = run.requests
+        bad_rows = rows[(rows["phase"] == MEASURE) & (rows["block"] > PILOT_BLOCK) & (rows["error"] != "")]
+        commonest = str(bad_rows["error"].mode().iloc[0])
         yield (
             f"{failed} of {int(trials['measured'].sum())} measured requests got no good answer, "
             f"most often: {in_words(commonest, run.record.get('bad_answers') or {})}"
         )
     yield from unfinished(run.record)
-
-
-def _bad(requests: pd.DataFrame) -> pd.Series[bool]:
-    return (requests["phase"] == MEASURE) & (requests["block"] > PILOT_BLOCK) & (requests["error"] != "")

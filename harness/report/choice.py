@@ -26,6 +26,7 @@ import pandas as pd
 
 from harness.analysis import nominal, stats
 from harness.analysis.stats import FASTER, SLOWER, Effect, Verdict
+from harness.numbers import times
 from harness.report import ranking
 from harness.verdicts import best_arm
 from harness.verdicts.best_arm import Best
@@ -79,10 +80,18 @@ class Choice:
     limited: Mapping[str, str] = dataclasses.field(default_factory=dict)  # arm → why the client did no more
     logs: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)  # blocks x arms, higher is better
 
-    def bound(self, arm: str, other: str) -> str:
-        """What a client that could do more would make of their ratio: "at least ", "at most " or ""."""
+    @property
+    def open_to(self) -> list[str]:
+        """The arms that were chosen from: those that leave the event loop free, or all where none does."""
+        return [arm for arm in self.judged if arm not in self.stalls or self.take in self.stalls]
+
+    def times(self, arm: str, other: str) -> str:
+        """Their ratio, such as "at least 1.59 times [1.56, 1.63]"."""
+        effect = self.over(arm, other)
+        assert effect is not None, "both have figures"
         sides = arm in self.limited, other in self.limited
-        return ranking.bound(*(sides if not self.metric.lower_is_better else reversed(sides)))
+        bound = ranking.bound(*(sides if not self.metric.lower_is_better else reversed(sides)))
+        return f"{bound}{times(effect.ratio, effect.low, effect.high)}"
 
     def over(self, arm: str, other: str) -> Effect | None:
         """`arm` over `other` by the metric: the mean of the blocks' log ratios, as in the comparisons.
@@ -96,7 +105,6 @@ class Choice:
 
 
 def choose(found: Inputs) -> Choice:
-    """The choice of this run."""
     answered = answered_of(found.tables.summary)
     if answered.empty:
         return Choice(Why.NO_ANSWERS)
@@ -141,8 +149,16 @@ def _of_many(found: Inputs, none: Choice) -> Choice:
     )
     may_be = _may_be(found, first, chosen)
     take = _take(found, first, may_be, load, metric)
-    luck = math.expm1(best_arm.optimism(logs[free])) if take == first.arm else 0.0
-    return _with_rivals(found, dataclasses.replace(chosen, take=take, luck=luck), may_be)
+    rivals = [arm for arm in may_be if arm != take]
+    known = [arm for arm in rivals if not {arm, take} & limited.keys()]
+    equivalent = tuple(arm for arm in known if _is_equivalent(found, chosen, arm, take))
+    return dataclasses.replace(
+        chosen,
+        take=take,
+        luck=math.expm1(best_arm.optimism(logs[free])) if take == first.arm else 0.0,
+        equivalent=equivalent,
+        unsettled=tuple(arm for arm in rivals if arm not in equivalent),
+    )
 
 
 # -- whom to take ----------------------------------------------------------------------------------------
@@ -152,20 +168,24 @@ def _may_be(found: Inputs, first: Best, chosen: Choice) -> list[str]:
     """Those that may be the best, or are equivalent to it: an arm that the client limits is at least as good
     as it looks."""
     unknown = [arm for arm in first.judged if arm in chosen.limited]
-    alike = [arm for arm in first.judged if _verdict(found, chosen, arm, first.arm) == Verdict.EQUIVALENT]
+    alike = [arm for arm in first.judged if _is_equivalent(found, chosen, arm, first.arm)]
     return list(dict.fromkeys([first.arm, *first.rivals, *alike, *unknown]))
 
 
-def _verdict(found: Inputs, chosen: Choice, arm: str, other: str) -> Verdict:
+def _is_equivalent(found: Inputs, chosen: Choice, arm: str, other: str) -> bool:
     effect = chosen.over(arm, other)
     assert effect is not None, "both were judged"
-    delta = found.rules.delta(chosen.metric.name)
-    return stats.verdict(effect, delta, lower_is_better=chosen.metric.lower_is_better)
+    delta, lower_is_better = found.rules.delta(chosen.metric.name), chosen.metric.lower_is_better
+    return stats.verdict(effect, delta, lower_is_better=lower_is_better) == Verdict.EQUIVALENT
 
 
 def _take(found: Inputs, first: Best, may_be: list[str], load: str, metric: Metric) -> str:
     """Whom to take: see the head of this module."""
-    verdicts = _against_reference(found, load, metric) if found.reference in first.judged else {}
+    verdicts, rows = {}, found.tables.comparisons
+    if found.reference in first.judged and len(rows):
+        by_metric = (rows["metric"] == metric.name) & (rows["stat"] == metric.stat)
+        here = rows[(rows["load"].astype(str) == load) & by_metric].astype({"arm": str, "verdict": str})
+        verdicts = here.set_index("arm")["verdict"].to_dict()
     called_faster = [arm for arm in first.judged if verdicts.get(arm) in FASTER]
     may_be = [arm for arm in may_be if verdicts.get(arm) not in SLOWER]
     if called_faster:
@@ -174,40 +194,10 @@ def _take(found: Inputs, first: Best, may_be: list[str], load: str, metric: Metr
     if found.reference in may_be:
         return found.reference
     may_be = may_be or called_faster or [first.arm]
-    lost = _lost_elsewhere(found, may_be, load) if len(may_be) > 1 else Counter()
+    # under how many other loads another of these arms is better
+    bests = at_others(found, may_be, load) if len(may_be) > 1 else ()
+    lost = Counter(arm for other, best in bests for arm in may_be if loses(found, arm, best, other))
     return min(may_be, key=lambda arm: (lost[arm], may_be.index(arm)))
-
-
-def _against_reference(found: Inputs, load: str, metric: Metric) -> dict[str, str]:
-    """Arm → the verdict of the comparisons, by the metric that decides."""
-    rows = found.tables.comparisons
-    if rows.empty:
-        return {}
-    here = rows[
-        (rows["load"].astype(str) == load) & (rows["metric"] == metric.name) & (rows["stat"] == metric.stat)
-    ]
-    return dict(zip(here["arm"].astype(str), here["verdict"].astype(str), strict=True))
-
-
-def _with_rivals(found: Inputs, chosen: Choice, may_be: list[str]) -> Choice:
-    """What of those that may be the best is equivalent to the one taken, and what is not settled."""
-    verdicts = {arm: _verdict(found, chosen, arm, chosen.take) for arm in may_be if arm != chosen.take}
-    equivalent = [
-        arm
-        for arm, one in verdicts.items()
-        if one == Verdict.EQUIVALENT and not {arm, chosen.take} & chosen.limited.keys()
-    ]
-    return dataclasses.replace(
-        chosen,
-        equivalent=tuple(equivalent),
-        unsettled=tuple(arm for arm in verdicts if arm not in equivalent),
-    )
-
-
-def _lost_elsewhere(found: Inputs, arms: list[str], load: str) -> Counter[str]:
-    """Arm → under how many other loads another of these arms is better."""
-    bests = at_others(found, arms, load)
-    return Counter(arm for other, first in bests for arm in arms if loses(found, arm, first, other))
 
 
 def at_others(found: Inputs, arms: list[str], load: str) -> Iterator[tuple[str, Best]]:
@@ -232,7 +222,6 @@ def loses(found: Inputs, arm: str, first: Best, load: str) -> bool:
 
 
 def arms_at(found: Inputs, load: str) -> list[str]:
-    """The arms that were run under the load."""
     summary = found.tables.summary
     return list(summary.loc[summary["load"] == load, "arm"].astype(str))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from harness.analysis.summaries import LATENCY
 from harness.numbers import plain_rows
-from harness.report import advice, claim_rows
+from harness.report import advice
 from harness.report.charts import forest, io_distribution, published, split, sweep_chart, timeline
 from harness.results import written
 from harness.verdicts import comparison
@@ -18,8 +20,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from harness.report.report import Report
-    from harness.report.sweep import Swept
 
+CLAIM_COLUMNS = [
+    "kind",  # claim, check (of a claim), table (as printed, beside ours) or law (of the staircase)
+    "id",
+    "what",
+    "arm",
+    "published",
+    "measured",  # checks: ratio; tables and law: median
+    "low",  # checks: interval over blocks at `level`; tables: p5 and p95 of the requests; law: see `what`
+    "high",
+    "level",
+    "blocks",
+    "verdict",
+    "decides",
+    "condition",
+    "note",
+]
 CHARTED_CELL = ["arm", "load", "concurrency", "phase", "ok"]
 CHARTED_IO = ["io_ms", "io_nominal_ms"]
 CHARTED_PARTS = ["entered_ms", "queue_ms", "model_ms", "resume_ms", "outside_ms", "service_ms"]
@@ -38,26 +55,24 @@ def write_into(folder: Path, report: Report) -> None:
     summary.csv, comparisons.csv, costs.csv; limits.csv, io.csv, claims.csv, ranking.csv, sweep.csv and
     sweep_effects.csv where there are any; advice.txt.
     """
-    write_advice(folder, report.said)
-    written.write_table(folder, "summary.csv", report.summary)
-    written.write_table(folder, "comparisons.csv", report.comparisons[comparison.COLUMNS])
-    written.write_table(folder, "costs.csv", report.costs)
-    if len(report.limits):
-        written.write_table(folder, "limits.csv", report.limits)
-    if len(report.io):
-        written.write_table(folder, "io.csv", report.io)
-    if len(report.claims):
-        written.write_table(folder, "claims.csv", claim_rows.table(report))
+    tables = {
+        "summary": report.summary,
+        "comparisons": report.comparisons[comparison.COLUMNS],
+        "costs": report.costs,
+    }
+    optional = {"limits": report.limits, "io": report.io, "claims": claim_rows(report)}
+    tables |= {name: table for name, table in optional.items() if len(table)}
     if report.plan.get("ranking"):
-        written.write_table(folder, "ranking.csv", report.ranking)
+        tables["ranking"] = report.ranking
     if report.swept is not None:
-        written.write_table(folder, "sweep.csv", report.swept.table)
-        written.write_table(folder, "sweep_effects.csv", report.swept.effects)
+        tables |= {"sweep": report.swept.table, "sweep_effects": report.swept.effects}
+    for name, table in tables.items():
+        written.write_table(folder, f"{name}.csv", table)
+    write_advice(folder, report.said)
     write_charts(folder, report)
 
 
 def write_advice(folder: Path, said: advice.Advice) -> None:
-    """Write advice.txt."""
     written.write_text(folder, "advice.txt", "".join(f"{line}\n" for line in advice.told(said)))
 
 
@@ -88,6 +103,15 @@ def charts_of(report: Report) -> dict[str, Callable[[], Figure]]:
 
 def as_json(report: Report) -> dict[str, Any]:
     """The report as plain data for `--json`: rows are objects; NaN and infinity, no JSON, are null."""
+    sweep = None
+    if (swept := report.swept) is not None:
+        sweep = {
+            "best": list(swept.sentences),
+            "load": swept.load,
+            "metric": swept.metric.name,
+            "settings": plain_rows(swept.table),
+            "effects": plain_rows(swept.effects),
+        }
     return {
         "run": str(report.folder),
         "finding": report.finding,
@@ -100,20 +124,74 @@ def as_json(report: Report) -> dict[str, Any]:
         "costs": plain_rows(report.costs),
         "limits": plain_rows(report.limits),
         "io": plain_rows(report.io),
-        "claims": plain_rows(claim_rows.table(report)),
+        "claims": plain_rows(claim_rows(report)),
         "ranking": plain_rows(report.ranking),
         "conclusion": report.conclusion,
         "advice": list(report.said.lines),
         "advised": advice.as_json(report.said),
-        "sweep": None if report.swept is None else _swept_as_json(report.swept),
+        "sweep": sweep,
     }
 
 
-def _swept_as_json(swept: Swept) -> dict[str, Any]:
+# -- claims.csv ----------------------------------------------------------------------------------------
+
+
+def claim_rows(report: Report) -> pd.DataFrame:
+    """claims.csv: verdicts, checks, the printed tables and the law of T2 as rows of one table.
+
+    `CLAIM_COLUMNS`; without rows where the plan judges no claims.
+    """
+    claims, checks = report.claims, report.checks
+    if claims.empty:
+        return pd.DataFrame(columns=CLAIM_COLUMNS)
+    claims = claims.rename(columns={"claim": "id", "text": "what", "stated": "published"})
+    checks = checks.rename(columns={"claim": "id", "combination": "arm"})
+    checks["what"] = checks["check"] + " [" + checks["bounds"] + "]"
+    rows = [
+        *claims.assign(kind="claim").to_dict("records"),
+        *checks.assign(kind="check").to_dict("records"),
+        *(line for row in report.published.to_dict("records") for line in _printed_rows(row)),
+        *map(law_row, report.staircase.to_dict("records")),
+    ]
+    return pd.DataFrame(rows, columns=CLAIM_COLUMNS)
+
+
+def _printed_rows(row: Mapping[Any, Any]) -> list[dict[str, Any]]:
+    """Model and I/O as printed and as here, then the split of Model that the article could not show."""
+    base = {"kind": "table", "id": row["table"], "arm": row["arm"], "condition": f"c = {row['concurrency']}"}
+    both = [
+        {
+            **base,
+            "what": what,
+            "published": row[f"published_{key}"],
+            "measured": row[f"{key}_p50_ms"],
+            "low": row[f"{key}_p5_ms"],
+            "high": row[f"{key}_p95_ms"],
+        }
+        for what, key in (("Model as the route sees it, ms", "model"), ("I/O, ms", "io"))
+    ]
+    split = [
+        {**base, "what": f"… of Model: {what}, ms", "measured": row[f"{key}_p50_ms"]}
+        for what, key in (("queue", "queue"), ("in the worker", "in_worker"), ("way back", "resume"))
+    ]
+    ratio = {
+        **base,
+        "what": "Model / the model alone",
+        "published": row["published_model_ratio"],
+        "measured": row["model_ratio"],
+        "note": f"the printed ratio is met here: {row['met_at']}" if row["met_at"] else "",
+    }
+    return [*both, *split, ratio]
+
+
+def law_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Of an arm under one load: how well the law of T2 holds."""
     return {
-        "best": list(swept.sentences),
-        "load": swept.load,
-        "metric": swept.metric.name,
-        "settings": plain_rows(swept.table),
-        "effects": plain_rows(swept.effects),
+        "kind": "law",
+        "id": "T2",
+        "what": "io / max(nominal, model time of the others meanwhile) - 1: median error",
+        "arm": row["arm"],
+        "measured": row["median_error"],
+        "condition": f"c = {row['concurrency']:g}, {row['rows']} requests",
+        "note": f"{row['share_within_20pct']:.1%} of the requests within 20 % of the law",
     }

@@ -51,5 +51,4 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def line(cells: Iterable[object]) -> str:
-    """One line of a table."""
     return f"| {' | '.join(map(str, cells))} |"

@@ -21,17 +21,31 @@ Record = Mapping[str, Any]
 _USUAL = {name: field.default for name, field in LoadOptions.model_fields.items()}
 
 
-def run(record: Record, folder: Path, *, arms: Iterable[str] = (), users: int = 0, blocks: int = 0) -> str:
-    """`execbench run` of the plan in `folder`, with these arms alone, so many users, so many blocks.
+def run(
+    record: Record,
+    folder: Path,
+    *,
+    arms: Iterable[str] = (),
+    users: int = 0,
+    blocks: int = 0,
+    command: str = "run",
+) -> str:
+    """`execbench run` (or `capacity`) as in `folder`, with these arms alone, so many users, so many blocks.
 
     Without those, as the plan has it. An arm that the plan has not is a strategy to add.
     """
-    return _anew("run", record, folder, arms, users, blocks)
-
-
-def capacity(record: Record, folder: Path, *, blocks: int) -> str:
-    """`execbench capacity` as the run in `folder` was, with so many blocks."""
-    return _anew("capacity", record, folder, (), 0, blocks)
+    plan, name = record.get("plan") or {}, folder.resolve().name
+    if not plan.get("arms") or not name:
+        return ""
+    wanted = list(dict.fromkeys(arms))
+    if set(wanted) == {arm["name"] for arm in plan["arms"]}:
+        wanted = []
+    chosen = [word for arm in wanted for word in ("--strategy", arm)]
+    headers = (plan.get("ask") or {}).get("headers") or ()
+    secret = [word for header in headers if header[1] == sending.HIDDEN for word in _header(header)]
+    loads = ["-c", users] if users else []
+    more = ["--blocks", blocks] if blocks else []
+    return shell_line(["execbench", command, store.RESULTS / name, *chosen, *secret, *loads, *more])
 
 
 def load(record: Record, *, users: int) -> str:
@@ -60,21 +74,6 @@ def shell_line(words: Iterable[object]) -> str:
     """A command for a POSIX shell; "" where a word has a line end or a hidden character."""
     said = [str(word) for word in words]
     return "" if any(one_line(word) != word for word in said) else shlex.join(said)
-
-
-def _anew(command: str, record: Record, folder: Path, arms: Iterable[str], users: int, blocks: int) -> str:
-    plan, name = record.get("plan") or {}, folder.resolve().name
-    if not plan.get("arms") or not name:
-        return ""
-    wanted = list(dict.fromkeys(arms))
-    if set(wanted) == {arm["name"] for arm in plan["arms"]}:
-        wanted = []
-    chosen = [word for arm in wanted for word in ("--strategy", arm)]
-    headers = (plan.get("ask") or {}).get("headers") or ()
-    secret = [word for header in headers if header[1] == sending.HIDDEN for word in _header(header)]
-    loads = ["-c", users] if users else []
-    more = ["--blocks", blocks] if blocks else []
-    return shell_line(["execbench", command, store.RESULTS / name, *chosen, *secret, *loads, *more])
 
 
 def _asking(asked: Record) -> Iterator[object]:

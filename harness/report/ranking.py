@@ -43,8 +43,8 @@ COLUMNS = [
     "memory_uss_mb",
     "cpu_ms_per_request",
     "when_worker_dies",
-    "invalid",  # which of these loads say more of the load generator than of the arm (`marked`)
-    "client_limited",  # under `load`: the figures are bounds (`marked`)
+    "invalid",  # which of these loads say more of the load generator than of the arm
+    "client_limited",  # under `load`: the figures are bounds
 ]
 LOADS = ("load", "lone_load", "own_load")  # the columns that name one
 REFERENCE = "reference"
@@ -59,7 +59,7 @@ PARTS = {
 }
 WORTH_A_WORD = 0.05  # of the reference's mean latency; smaller changes of a part are not told
 WORTH_CALLING_A_BATCH = 1.05
-
+COSTS = {"memory_uss_mb": "MB of memory", "cpu_ms_per_request": "ms of CPU a request"}  # column → unit
 
 Marks = Mapping[tuple[str, str], str]  # (arm, load) → why
 Row = Mapping[str, Any]  # plain numbers and words by column; empty where a table has no such row
@@ -67,7 +67,7 @@ Row = Mapping[str, Any]  # plain numbers and words by column; empty where a tabl
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tables:
-    """What a report has found."""
+    """What a report has found, and its rows by arm and load."""
 
     derived: pd.DataFrame
     summary: pd.DataFrame  # of the arms to be ranked
@@ -76,36 +76,25 @@ class Tables:
     limits: pd.DataFrame
 
     def figures(self, arm: str, load: str) -> Row:
-        """The row of the summary."""
-        return self._summary.get((arm, load), {})
+        return self._rows["summary"].get((arm, load), {})
 
     def cost(self, arm: str, load: str) -> Row:
-        """The row of the costs."""
-        return self._costs.get((arm, load), {})
+        return self._rows["costs"].get((arm, load), {})
 
     def limit(self, arm: str, load: str) -> Row:
-        """The row of the limits."""
-        return self._limits.get((arm, load), {})
+        return self._rows["limits"].get((arm, load), {})
 
     @cached_property
-    def _summary(self) -> dict[tuple[str, str], Row]:
-        return _by_cell(self.summary)
-
-    @cached_property
-    def _costs(self) -> dict[tuple[str, str], Row]:
-        return _by_cell(self.costs)
-
-    @cached_property
-    def _limits(self) -> dict[tuple[str, str], Row]:
-        return _by_cell(self.limits)
+    def _rows(self) -> dict[str, dict[tuple[str, str], Row]]:
+        return {
+            name: {(str(row["arm"]), str(row["load"])): row for row in getattr(self, name).to_dict("records")}
+            for name in ("summary", "costs", "limits")
+        }
 
 
-def _by_cell(table: pd.DataFrame) -> dict[tuple[str, str], Row]:
-    rows = ({str(name): value for name, value in row.items()} for row in table.to_dict("records"))
-    return {(str(row["arm"]), str(row["load"])): row for row in rows}
-
-
-def rank(tables: Tables, record: Mapping[str, Any], reference: str, load: str = "") -> pd.DataFrame:
+def rank(
+    tables: Tables, record: Mapping[str, Any], reference: str, load: str, invalid: Marks, limited: Marks
+) -> pd.DataFrame:
     """One row (`COLUMNS`) per arm, the best first; none where no closed loop was run.
 
     `load`: the closed loop that the choice is of; else that of most users.
@@ -116,6 +105,7 @@ def rank(tables: Tables, record: Mapping[str, Any], reference: str, load: str = 
     load = load if load.startswith("closed(") else _load(summary, heaviest=True)
     top = summary[summary["load"] == load].assign(lost=lambda rows: rows["failed_trials"] > 0)
     top = top.sort_values(["lost", THROUGHPUT], ascending=[True, False], kind="stable")
+    told = record.get("arms") or {}
     at_top = {str(row["arm"]): row for row in top.to_dict("records")}
     rows = [
         {
@@ -127,24 +117,16 @@ def rank(tables: Tables, record: Mapping[str, Any], reference: str, load: str = 
             **_alone(tables, arm, reference),
             **_at_own_load(tables, arm),
             **why(tables, arm, row, at_top.get(reference), reference),
-            **_costs(tables, arm, load),
-            "when_worker_dies": _told(record, arm).get("when_worker_dies") or "",
-            "invalid": "",
-            "client_limited": False,
+            "efficiency": tables.limit(arm, load).get("efficiency", math.nan),
+            **{name: tables.cost(arm, load).get(name, math.nan) for name in COSTS},
+            "when_worker_dies": (told.get(arm) or {}).get("when_worker_dies") or "",
+            "client_limited": (arm, load) in limited,
         }
         for rank, (arm, row) in enumerate(at_top.items(), 1)
     ]
+    for row in rows:
+        row["invalid"] = ", ".join(row[name] for name in LOADS if (row["arm"], row[name]) in invalid)
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def marked(table: pd.DataFrame, invalid: Marks, limited: Marks) -> pd.DataFrame:
-    """The ranking with its columns `invalid` and `client_limited`, by the marks of `evidence.Evidence`."""
-    bad = [
-        ", ".join(row[name] for name in LOADS if (row["arm"], row[name]) in invalid)
-        for row in table.to_dict("records")
-    ]
-    bounds = [(row["arm"], row["load"]) in limited for row in table.to_dict("records")]
-    return table.assign(invalid=bad, client_limited=bounds)
 
 
 def sentence(table: pd.DataFrame, reference: str, take: str) -> str:
@@ -156,9 +138,19 @@ def sentence(table: pd.DataFrame, reference: str, take: str) -> str:
     least = "at least " if taken["client_limited"] else ""
     said = f"{take} answers {least}{taken[THROUGHPUT]:.0f} requests/s at {users(taken['load'])}"
     theirs = bool(table.loc[table["arm"] == reference, "client_limited"].any())
-    said += f"{_how_much(taken, reference, theirs=theirs)}{_because(taken)}"
-    parts = [said, _efficiency(taken), _costs_words(taken), _when_a_worker_dies(taken)]
-    return f"{'; '.join(filter(None, parts))}."
+    said += _how_much(taken, reference, theirs=theirs)
+    if taken["because"]:  # a cause is named only of a difference
+        said += f"{', because' if taken['verdict'] in DIFFERENT else ':'} a request {taken['because']}"
+    parts = [said]
+    if not math.isnan(taken["efficiency"]):
+        parts.append(f"it reaches {share(taken['efficiency'])} of what the bare model can do")
+    costs = {name: taken[name] for name in COSTS if not math.isnan(taken[name])}
+    if costs:
+        told = " and ".join(f"{short(cost)} {COSTS[name]}" for name, cost in costs.items())
+        parts.append(f"it costs {told}")
+    if taken["when_worker_dies"]:
+        parts.append(f"when a worker dies, {taken['when_worker_dies']}")
+    return f"{'; '.join(parts)}."
 
 
 # -- a row ---------------------------------------------------------------------------------------------
@@ -202,25 +194,10 @@ def _alone(tables: Tables, arm: str, reference: str) -> dict[str, float | str]:
 def _at_own_load(tables: Tables, arm: str) -> dict[str, float | str]:
     summary = tables.summary
     shares = summary["load"].astype(str).str.extract(r"^own\((.+)\)$")[0].astype(float)
-    if shares.isna().all():
-        return {"own_load": "", "own_latency_p50_ms": math.nan, "own_latency_p99_ms": math.nan}
-    load = str(summary["load"].iloc[int(shares.argmax())])
+    load = "" if shares.isna().all() else str(summary["load"].iloc[int(shares.argmax())])
     row = tables.figures(arm, load)
     figures = {f"own_{name}": row.get(name, math.nan) for name in ("latency_p50_ms", "latency_p99_ms")}
     return {"own_load": load, **figures}
-
-
-def _costs(tables: Tables, arm: str, load: str) -> dict[str, float]:
-    costs, limits = tables.cost(arm, load), tables.limit(arm, load)
-    return {
-        "efficiency": limits.get("efficiency", math.nan),
-        "memory_uss_mb": costs.get("memory_uss_mb", math.nan),
-        "cpu_ms_per_request": costs.get("cpu_ms_per_request", math.nan),
-    }
-
-
-def _told(record: Mapping[str, Any], arm: str) -> Mapping[str, Any]:
-    return (record.get("arms") or {}).get(arm) or {}
 
 
 # -- why -----------------------------------------------------------------------------------------------
@@ -280,9 +257,6 @@ def _verb(part: str) -> str:
     return "waits" if part == "queue" else "spends"
 
 
-# -- the sentence --------------------------------------------------------------------------------------
-
-
 def _how_much(best: pd.Series[Any], reference: str, *, theirs: bool) -> str:
     """`theirs`: whether the client limits the reference."""
     if best["verdict"] == REFERENCE or math.isnan(best["ratio"]):
@@ -296,26 +270,3 @@ def bound(mine: bool, theirs: bool) -> str:
     if mine == theirs:
         return "(limited by the client) " if mine else ""
     return "at least " if mine else "at most "
-
-
-def _because(best: pd.Series[Any]) -> str:
-    """A cause is named only of a difference."""
-    if not best["because"]:
-        return ""
-    differs = best["verdict"] in DIFFERENT
-    return f"{', because' if differs else ':'} a request {best['because']}"
-
-
-def _efficiency(best: pd.Series[Any]) -> str:
-    known = not math.isnan(best["efficiency"])
-    return f"it reaches {share(best['efficiency'])} of what the bare model can do" if known else ""
-
-
-def _costs_words(best: pd.Series[Any]) -> str:
-    figures = (("memory_uss_mb", "MB of memory"), ("cpu_ms_per_request", "ms of CPU a request"))
-    told = [f"{short(best[name])} {unit}" for name, unit in figures if not math.isnan(best[name])]
-    return f"it costs {' and '.join(told)}" if told else ""
-
-
-def _when_a_worker_dies(best: pd.Series[Any]) -> str:
-    return f"when a worker dies, {best['when_worker_dies']}" if best["when_worker_dies"] else ""

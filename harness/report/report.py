@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.analysis import efficiency, machine, nominal, saturation, staircase, summaries
+from harness.analysis.summaries import THROUGHPUT
 from harness.errors import UsageError
-from harness.report import advice, cautions, choice, export, finding, ranking, sweep
+from harness.numbers import users
+from harness.report import advice, cautions, choice, export, ranking, sweep
 from harness.report.choice import Choice, Inputs
 from harness.report.ranking import Tables
 from harness.results import store
-from harness.verdicts import admissible, claims, claims_file, comparison, same_work, session_noise
+from harness.verdicts import admissible, best_arm, claims, claims_file, comparison, same_work, session_noise
 from harness.verdicts.admissible import Evidence
+from harness.verdicts.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED, WITHHELD
 from harness.verdicts.published import published_tables
 
 if TYPE_CHECKING:
@@ -154,8 +157,9 @@ class Report:
     @cached_property
     def claims(self) -> pd.DataFrame:
         """`claims.VERDICT_COLUMNS`: a row per claim, with its verdict."""
-        judged = len(self.checks) > 0
-        return claims.verdicts(self.checks) if judged else pd.DataFrame(columns=claims.VERDICT_COLUMNS)
+        if self.checks.empty:
+            return pd.DataFrame(columns=claims.VERDICT_COLUMNS)
+        return claims.verdicts(self.checks)
 
     # -- what a search for capacities found
 
@@ -176,9 +180,9 @@ class Report:
         """`ranking.COLUMNS`: the arms in order."""
         if not self.plan.get("ranking"):
             return pd.DataFrame(columns=ranking.COLUMNS)
-        inputs = self._inputs
-        ranked = ranking.rank(inputs.tables, self.record, inputs.reference, self.choice.load)
-        return ranking.marked(ranked, self.evidence.invalid, self.evidence.limited)
+        inputs, found = self._inputs, self.evidence
+        reference, load = inputs.reference, self.choice.load
+        return ranking.rank(inputs.tables, self.record, reference, load, found.invalid, found.limited)
 
     @cached_property
     def conclusion(self) -> str:
@@ -205,7 +209,7 @@ class Report:
     @cached_property
     def finding(self) -> str:
         """In one sentence: which arm to take, or else what was seen; then the claims."""
-        return finding.sentence(self._contestants, self.said.headline, self.claims)
+        return _finding(self._contestants, self.said.headline, self.claims)
 
     @cached_property
     def machine(self) -> str:
@@ -293,6 +297,36 @@ def build(run: store.Run, reference: str | None = None) -> Report:
     Raises UsageError when the run has no such arm.
     """
     return Report(admissible.admit(run) if reference is None else admissible.against(run, reference))
+
+
+def _finding(summary: pd.DataFrame, headline: str, claims: pd.DataFrame) -> str:
+    """Which arm to take, as the advice's headline says it, or else what was seen; then the claims."""
+    parts = [headline or _seen(summary)]
+    if len(claims):
+        found = claims["verdict"].value_counts()
+        kinds = (CONFIRMED, REFUTED, INCONCLUSIVE, NOT_TESTED, WITHHELD)
+        tally = ", ".join(f"{found[kind]} {kind}" for kind in kinds if kind in found)
+        parts.append(f"of the article's {len(claims)} claims, {tally}")
+    return f"{'; '.join(parts)}."
+
+
+def _seen(summary: pd.DataFrame) -> str:
+    """The best figures at the load that decides, where no arm is taken."""
+    answered = choice.answered_of(summary)
+    if answered.empty:
+        return "No trial got good answers, so there is nothing to compare"
+    load, metric = best_arm.decisive(answered)
+    name = "latency_p50_ms" if metric.lower_is_better else THROUGHPUT
+    here = answered[answered["load"] == load]
+    whole = here[here["failed_trials"] == 0]  # an arm that died early has only its best rows to show
+    rows = whole if len(whole) else here
+    row = rows.sort_values(name, ascending=metric.lower_is_better, kind="stable").iloc[0]
+    least, most = ("at least ", "at most ") if row["client_limited"] else ("", "")
+    seen = f"At {users(load)}, {row['arm']} answers in {most}{row['latency_p50_ms']:.1f} ms (median)"
+    if not row[THROUGHPUT] > 0:
+        return seen
+    what = "good answers/s" if row["failed"] else "requests/s"
+    return f"{seen}, {least}{row[THROUGHPUT]:.0f} {what}"
 
 
 def _stopped_early(record: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:

@@ -16,8 +16,8 @@ import pandas as pd
 
 from harness.analysis import stats
 from harness.analysis.percentiles import FEWEST_REQUESTS, Pool
-from harness.analysis.stats import ALPHA, Effect, Verdict
-from harness.numbers import counted, interval, rate, times, users
+from harness.analysis.stats import ALPHA, Verdict
+from harness.numbers import counted, interval, rate, users
 from harness.report import choice
 from harness.report.choice import Choice, Inputs, Why
 from harness.verdicts import best_arm, same_work
@@ -86,13 +86,15 @@ def find(found: Inputs, summary: pd.DataFrame, chosen: Choice) -> Swept | None:
         key=lambda cells: cells.map(order) if cells.name == "arm" else cells.ne(load),
         kind="stable",
     )
-    sound = _answered(summary, load)
+    answered = summary[(summary["load"] == load) & (summary["latency_p50_ms"] < math.inf)]
+    sound = list(answered["arm"].astype(str))
+    effects = [row for by in (RATES, LATENCIES) for row in _of_metric(found, settings, sound, load, by)]
     return Swept(
         axes=settings.axes,
         load=load,
         metric=metric,
         table=table.reset_index(drop=True),
-        effects=_effects(found, settings, sound, load),
+        effects=pd.DataFrame(effects, columns=EFFECTS),
         sentences=tuple(
             _sentence(found, group, settings) for group in groups[: 1 if found.withheld else None]
         ),
@@ -118,12 +120,6 @@ def _settings(record: Mapping[str, Any], swept: Mapping[str, Any]) -> _Settings:
     of = {arm: {STRATEGY: planned[arm], **said} for arm, said in swept["settings"].items() if arm in planned}
     several = len({said[STRATEGY] for said in of.values()}) > 1
     return _Settings(tuple(name for name in (STRATEGY, *swept["axes"]) if name != STRATEGY or several), of)
-
-
-def _answered(summary: pd.DataFrame, load: str) -> list[str]:
-    """The arms of which some request of the median block was answered well."""
-    here = summary[summary["load"] == load]
-    return list(here.loc[here["latency_p50_ms"] < math.inf, "arm"].astype(str))
 
 
 # -- the best ------------------------------------------------------------------------------------------
@@ -183,7 +179,8 @@ def _sentence(found: Inputs, group: _Group, settings: _Settings) -> str:
     if not chosen.take:
         return _none(group, settings)
     name, metric = settings.words(chosen.take), chosen.metric
-    value = _value(chosen, chosen.take)
+    sign = -1.0 if metric.lower_is_better else 1.0
+    value = stats.effect(sign * chosen.logs[chosen.take].dropna())  # over blocks, as the table has it
     unit = "requests/s" if metric is RATES else "ms (median)"
     bound = ("at least " if metric is RATES else "at most ") if chosen.take in chosen.limited else ""
     shown = f"{bound}{rate(value.ratio)} {unit}{interval(value.low, value.high, rate)}"
@@ -191,9 +188,13 @@ def _sentence(found: Inputs, group: _Group, settings: _Settings) -> str:
         f"Best: {name}: {shown} at {users(chosen.load)}",
         _gain(group, settings.words(group.reference)),
         _not_told_apart(chosen, settings),
-        _luck(chosen),
-        _limit(chosen),
     ]
+    if chosen.luck >= choice.WORTH_SAYING_LUCK:
+        share = f"{100 * chosen.luck:.0f} %"
+        parts.append(f"about {share} of its figure is the luck of being the best of {len(chosen.judged)}")
+    if chosen.limited:
+        several = counted(len(chosen.limited), "setting")
+        parts.append(f"the client limits {several}, whose figures are bounds")
     return f"{'; '.join(filter(None, parts))}."
 
 
@@ -207,36 +208,14 @@ def _none(group: _Group, settings: _Settings) -> str:
     return f"No setting gave good answers in every block{at}, so none is the best."
 
 
-def _value(chosen: Choice, arm: str) -> Effect:
-    """The arm's own figure over blocks, as the table has it."""
-    sign = -1.0 if chosen.metric.lower_is_better else 1.0
-    return stats.effect(sign * chosen.logs[arm].dropna())
-
-
 def _gain(group: _Group, reference: str) -> str:
     """Over the first setting: the mean of the blocks' log ratios, as in the comparisons."""
     chosen = group.choice
     if chosen.take == group.reference:
         return "that is the setting the others are compared with" if len(group.arms) > 1 else ""
-    effect = chosen.over(chosen.take, group.reference)
-    if effect is None:
+    if chosen.over(chosen.take, group.reference) is None:
         return ""
-    ratio = times(effect.ratio, effect.low, effect.high)
-    return f"{chosen.bound(chosen.take, group.reference)}{ratio} that of {reference}"
-
-
-def _luck(chosen: Choice) -> str:
-    if chosen.luck < choice.WORTH_SAYING_LUCK:
-        return ""
-    return (
-        f"about {100 * chosen.luck:.0f} % of its figure is the luck of being the best of {len(chosen.judged)}"
-    )
-
-
-def _limit(chosen: Choice) -> str:
-    if not chosen.limited:
-        return ""
-    return f"the client limits {counted(len(chosen.limited), 'setting')}, whose figures are bounds"
+    return f"{chosen.times(chosen.take, group.reference)} that of {reference}"
 
 
 def _not_told_apart(chosen: Choice, settings: _Settings) -> str:
@@ -255,28 +234,24 @@ def _not_told_apart(chosen: Choice, settings: _Settings) -> str:
 
 
 def _table(
-    found: Inputs,
-    summary: pd.DataFrame,
-    settings: _Settings,
-    places: Mapping[str, str],
+    found: Inputs, summary: pd.DataFrame, settings: _Settings, places: Mapping[str, str]
 ) -> pd.DataFrame:
-    told = summary.merge(found.tables.costs, on=["arm", "load"], how="left").to_dict("records")
+    told = summary.merge(found.tables.costs, on=["arm", "load"], how="left")
     kept = ["cpu_ms_per_request", "memory_uss_mb", "failed_trials"]
     rows = [
         {
-            "place": places[str(row["arm"])],
-            "arm": row["arm"],
-            **{axis: settings.of[str(row["arm"])].get(axis, "") for axis in settings.axes},
-            "load": row["load"],
-            **_figures(found, str(row["arm"]), str(row["load"])),
-            "client_limited": (str(row["arm"]), str(row["load"])) in found.side.limited,
+            "place": places[arm],
+            "arm": arm,
+            **{axis: settings.of[arm].get(axis, "") for axis in settings.axes},
+            "load": load,
+            **_figures(found, arm, load),
+            "client_limited": (arm, load) in found.side.limited,
             **{name: row[name] for name in kept},
         }
-        for row in told
+        for row in told.to_dict("records")
+        for arm, load in [(str(row["arm"]), str(row["load"]))]
     ]
-    return pd.DataFrame(
-        rows, columns=["place", "arm", *settings.axes, "load", *FIGURES, "client_limited", *kept]
-    )
+    return pd.DataFrame(rows)
 
 
 def _figures(found: Inputs, arm: str, load: str) -> dict[str, float]:
@@ -314,11 +289,6 @@ def _by_figure(table: pd.DataFrame, load: str, metric: Metric) -> list[str]:
 # -- the axes ------------------------------------------------------------------------------------------
 
 
-def _effects(found: Inputs, settings: _Settings, sound: list[str], load: str) -> pd.DataFrame:
-    rows = [row for metric in (RATES, LATENCIES) for row in _of_metric(found, settings, sound, load, metric)]
-    return pd.DataFrame(rows, columns=EFFECTS)
-
-
 def _of_metric(
     found: Inputs, settings: _Settings, sound: list[str], load: str, metric: Metric
 ) -> list[dict[str, Any]]:
@@ -350,14 +320,13 @@ def _pairs(
     settings: Mapping[str, Mapping[str, Any]], axis: str, first: Any, value: Any
 ) -> list[tuple[str, str]]:
     """Settings that are alike but for this axis: (with the first value, with the other)."""
-    rests = {arm: _without(said, axis) for arm, said in settings.items()}
+    rests = {
+        arm: frozenset((name, known) for name, known in said.items() if name != axis)
+        for arm, said in settings.items()
+    }
     bases = {rests[arm]: arm for arm, said in settings.items() if said.get(axis) == first}
     others = [arm for arm, said in settings.items() if said.get(axis) == value]
     return [(bases[rests[arm]], arm) for arm in others if rests[arm] in bases]
-
-
-def _without(setting: Mapping[str, Any], axis: str) -> frozenset[tuple[str, Any]]:
-    return frozenset((name, value) for name, value in setting.items() if name != axis)
 
 
 def _effect(

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.commands import tables
-from harness.report import claim_rows, report
+from harness.report import export, report
 from harness.results import store
 
 pytestmark = pytest.mark.integration  # a whole report each: it takes long
@@ -120,7 +120,7 @@ def test_users_are_whole_numbers_beside_open_loads_too() -> None:
     built = copy.copy(article())
     built.staircase = law
     assert "inline c = 8: +10.0%" in " ".join(shown(built).split())
-    assert claim_rows.law_row(law.iloc[0])["condition"] == "c = 8, 9 requests"
+    assert export.law_row(law.iloc[0])["condition"] == "c = 8, 9 requests"
 
 
 def test_the_articles_law_is_told_only_where_its_claims_are_judged() -> None:

@@ -180,7 +180,7 @@ def _agrees(arms: Mapping[str, Arm], found: Inputs, chosen: Choice, said: advice
     if take == "arm-0":
         assert not any(here.loc[arm, "verdict"] in stats.FASTER for arm in free if arm != take)
     elif "arm-0" in sound:
-        _ratio_is_told_once(here.loc[take], said, ranking.rank(found.tables, {}, "arm-0"), take)
+        _ratio_is_told_once(here.loc[take], said, ranking.rank(found.tables, {}, "arm-0", "", {}, {}), take)
 
     if not chosen.unsettled:
         assert "would take" not in text

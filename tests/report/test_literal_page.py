@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from harness.analysis import summaries
 from harness.report.charts import io_distribution, split, timeline
-from harness.report.charts.literal_page import LONGEST_LABEL, Page, label
+from harness.report.charts.page import LONGEST_LABEL, Page, label
 
 NAMES = [
     r"c$\frac$.txt",

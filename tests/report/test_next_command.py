@@ -24,7 +24,8 @@ def test_a_run_is_named_as_the_folder_in_results_wherever_it_lies(
 ) -> None:
     assert next_command.run(RECORD, FOLDER) == ANEW
     assert next_command.run(RECORD, Path("/x/r/"), blocks=60) == "execbench run results/r --blocks 60"
-    assert next_command.capacity(RECORD, Path("r"), blocks=3) == "execbench capacity results/r --blocks 3"
+    more = next_command.run(RECORD, Path("r"), blocks=3, command="capacity")
+    assert more == "execbench capacity results/r --blocks 3"
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert next_command.run(RECORD, Path(), users=16) == "execbench run results/here -c 16"

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from harness.commands import tables
 from harness.errors import UsageError
-from harness.report import claim_rows, export, report
+from harness.report import export, report
 from harness.results import store
 from harness.verdicts import claims
 from harness.wire.records import PING
@@ -85,8 +85,8 @@ def test_without_good_answers_there_is_nothing_to_find(world: made_up.World) -> 
 def test_it_tells_how_the_claims_came_out_and_the_claims_have_their_rows() -> None:
     built = report.build(closed(WORLD, claims="article"))
     assert "of the article's 8 claims, " in built.finding
-    rows = claim_rows.table(built)
-    assert list(rows.columns) == claim_rows.COLUMNS
+    rows = export.claim_rows(built)
+    assert list(rows.columns) == export.CLAIM_COLUMNS
     assert set(rows["kind"]) == {"claim", "check", "table", "law"}
 
 

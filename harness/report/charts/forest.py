@@ -12,16 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from harness.analysis import stats
-from harness.analysis.arrays import Floats
 from harness.numbers import MISSING, ratio
-from harness.report.charts.literal_page import label
-from harness.report.charts.page import foot_in, key, log_axis, page, positive, sorry
+from harness.report.charts.page import foot_in, key, label, log_axis, page, positive, sorry
 from harness.report.charts.style import GREY, INK, MARK_COLOUR, SMALL_PT, TEXT_PT
 from harness.verdicts import claims
 
@@ -68,7 +65,11 @@ def draw(evaluated: pd.DataFrame) -> Figure:
         "A verdict in brackets stands beside the claim's and does not decide it.",
         _caption(evaluated),
         height_in=height + _ABOVE_IN + _BELOW_IN,
-        handles=_legend(),
+        handles=[
+            key("published", **_PUBLISHED),
+            key("measured, with interval", linewidth=2.2, **_measured_style(INK)),
+            Patch(facecolor=_BAND, edgecolor=_BAND_EDGE, linewidth=0.8, label="holds here"),
+        ],
     )
     fig.set_layout_engine("none")
     ax = _axis(fig, evaluated, height)
@@ -76,7 +77,10 @@ def draw(evaluated: pd.DataFrame) -> Figure:
     for place, said, side in ((_RIGHT + 0.015, "measured", "left"), (0.985, "verdict", "right")):
         _write(ax, place, -0.16, said, color=GREY, ha=side)
     for row in rows:
-        _draw_row(ax, row, at)
+        if row.check is None:
+            _draw_claim(ax, row, at)
+        else:
+            _draw_check(ax, row, row.check, at)
         at += row.height_in
     return fig
 
@@ -102,14 +106,6 @@ def _caption(evaluated: pd.DataFrame) -> str:
     return f"{said}."
 
 
-def _legend() -> list[Artist]:
-    return [
-        key("published", **_PUBLISHED),
-        key("measured, with interval", linewidth=2.2, **_measured_style(INK)),
-        Patch(facecolor=_BAND, edgecolor=_BAND_EDGE, linewidth=0.8, label="holds here"),
-    ]
-
-
 def _measured_style(ink: str) -> dict[str, Any]:
     return {"color": ink, "marker": "s", "markersize": 6.5, "markeredgewidth": 0}
 
@@ -119,7 +115,9 @@ def _axis(fig: Figure, evaluated: pd.DataFrame, height: float) -> Axes:
     page = fig.get_size_inches()[1]
     foot = foot_in(fig.texts[-1].get_text()) + _BELOW_IN  # the caption comes last
     ax = fig.add_axes((_LEFT, foot / page, _RIGHT - _LEFT, height / page))
-    log_axis(ax, "x", _all_ratios(evaluated))
+    names = ["published", "measured", "low", "high", "at_least", "at_most"]
+    ratios = positive(evaluated[names].to_numpy(dtype=float).ravel())
+    log_axis(ax, "x", np.append(ratios, 1.0))
     ax.set_ylim(height, 0)
     ax.set_yticks([])
     ax.spines[["left", "right"]].set_visible(False)
@@ -129,18 +127,6 @@ def _axis(fig: Figure, evaluated: pd.DataFrame, height: float) -> Axes:
     ax.axvline(1, color=_BAND_EDGE, linewidth=1.0, zorder=1)
     ax.set_xlabel("ratio (log scale)", fontsize=TEXT_PT)
     return ax
-
-
-def _all_ratios(evaluated: pd.DataFrame) -> Floats:
-    names = ["published", "measured", "low", "high", "at_least", "at_most"]
-    return np.append(positive(evaluated[names].to_numpy(dtype=float).ravel()), 1.0)
-
-
-def _draw_row(ax: Axes, row: _Row, at: float) -> None:
-    if row.check is None:
-        _draw_claim(ax, row, at)
-    else:
-        _draw_check(ax, row, row.check, at)
 
 
 def _draw_claim(ax: Axes, row: _Row, at: float) -> None:
@@ -190,15 +176,13 @@ def _write_verdict(ax: Axes, row: _Row, check: dict[Any, Any], middle: float) ->
     decides = bool(check["decides"])
     said = row.verdict if decides else f"({row.verdict})"
     ink = _VERDICT_INK.get(row.verdict, "black") if decides else GREY
-    _write(ax, _RIGHT + 0.015, middle, _figures(check), color="black" if decides else GREY)
+    figures = MISSING
+    if math.isfinite(check["measured"]):
+        known = math.isfinite(check["low"] + check["high"])
+        ends = f"\n{ratio(check['low'])} to {ratio(check['high'])}" if known else ""
+        figures = f"{ratio(check['measured'])}{ends}"
+    _write(ax, _RIGHT + 0.015, middle, figures, color="black" if decides else GREY)
     _write(ax, 0.985, middle, said, color=ink, fontweight="bold" if decides else "normal", ha="right")
-
-
-def _figures(check: dict[Any, Any]) -> str:
-    if not math.isfinite(check["measured"]):
-        return MISSING
-    known = math.isfinite(check["low"] + check["high"])
-    return ratio(check["measured"]) + (f"\n{ratio(check['low'])} to {ratio(check['high'])}" if known else "")
 
 
 def _write(ax: Axes, page_x: float, y: float, said: str, **style: Any) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -56,7 +55,13 @@ def draw(derived: pd.DataFrame) -> Figure:
         "Dots are evenly spaced quantiles, smallest and largest included.",
         f"{_nominal_words(sources)} {left_out(derived, good)}",
         height_in=1.0 + 0.62 * len(arms),
-        handles=_distribution_legend(),
+        handles=[
+            key("nominal", color=MARK_COLOUR, linewidth=2.4),
+            key("requests", color=_DOTS_COLOUR, marker="o", linestyle="", markersize=5),
+            key("median", color="black", linewidth=3),
+            Patch(facecolor="#D5D5D5", edgecolor="black", label="p25 to p75"),
+            key("p5 to p95", color="black", linewidth=1.6),
+        ],
     )
     ax = fig.subplots()
     log_axis(ax, "x", np.concatenate([*values, positive([one.ms for one in alone])]))
@@ -94,13 +99,3 @@ def _draw_distribution(ax: Axes, row: int, io_ms: Floats, nominal_ms: float) -> 
     ax.barh(row - 0.12, p75 - p25, left=p25, height=0.3, color="#D5D5D5", edgecolor="black", zorder=3)
     ax.plot([p50] * 2, [row - 0.27, row + 0.03], color="black", linewidth=3, zorder=5)
     ax.text(1.015, row, f"{said} ms", **beside)
-
-
-def _distribution_legend() -> list[Artist]:
-    return [
-        key("nominal", color=MARK_COLOUR, linewidth=2.4),
-        key("requests", color=_DOTS_COLOUR, marker="o", linestyle="", markersize=5),
-        key("median", color="black", linewidth=3),
-        Patch(facecolor="#D5D5D5", edgecolor="black", label="p25 to p75"),
-        key("p5 to p95", color="black", linewidth=1.6),
-    ]

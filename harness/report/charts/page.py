@@ -1,28 +1,57 @@
-"""The page that a chart is drawn on: its writing at fixed places, its panels and their axes."""
+"""The page that a chart is drawn on: its writing, as it is and at fixed places, its panels and their axes."""
 
 from __future__ import annotations
 
 import math
 import textwrap
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from harness.analysis.arrays import Floats
-from harness.report.charts.literal_page import Page, label
 from harness.report.charts.style import GREY, SMALL_PT, TEXT_PT
+from harness.system.printable import one_line
 
-_LONGEST_TITLE, _LONGEST_CAPTION = 90, 1200  # characters
+LONGEST_LABEL, _LONGEST_TITLE, _LONGEST_CAPTION = 60, 90, 1200  # characters
 _WIDTH_IN = 10.0
 _HIGHEST_IN = 500.0  # matplotlib draws no picture higher than 65,535 pixels
 _TITLE_PT = 16.0
+
+
+def label(text: str, longest: int = LONGEST_LABEL) -> str:
+    """A text from elsewhere on one line, without hidden characters, its middle left out where it is long."""
+    text = one_line(text)
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]}…{text[half + 1 - longest :]}"
+
+
+class Page(Figure):
+    """Its texts hold no mathtext or TeX; a sign that the font lacks is drawn as a box.
+
+    Labels that leave no room for the axes are drawn over them.
+    """
+
+    def draw(self, renderer: Any) -> None:
+        """Called for every way to save or show it; labels of ticks are made only here."""
+        for text in self.findobj(Text):
+            text.set_parse_math(False)
+            text.set_usetex(False)
+        plain = matplotlib.rc_context({"text.parse_math": False, "text.usetex": False})
+        with plain, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from|constrained_layout not", UserWarning)
+            super().draw(renderer)
 
 
 def page(

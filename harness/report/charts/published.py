@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 
 from harness.analysis.arrays import Floats
 from harness.numbers import milliseconds
-from harness.report.charts.literal_page import label
-from harness.report.charts.page import key, log_axis, name_panel, page, positive, sorry, tidy
+from harness.report.charts.page import key, label, log_axis, name_panel, page, positive, sorry, tidy
 from harness.report.charts.style import GREY, INK, MARK_COLOUR, SMALL_PT, TEXT_PT
 
 _DOTS: dict[str, Any] = {"color": MARK_COLOUR, "marker": "o", "linestyle": "", "markersize": 6.5}

@@ -18,18 +18,13 @@ def good_requests(derived: pd.DataFrame) -> pd.DataFrame:
     return derived[(derived["phase"] == MEASURE) & derived["ok"].astype(bool)]
 
 
-def closed_loop(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows under a closed loop, or all of them when there is none: only there is concurrency a setting."""
-    closed = rows[rows["load"].str.startswith("closed")]
-    return rows if closed.empty else closed
-
-
 def at_highest_concurrency(rows: pd.DataFrame) -> pd.DataFrame:
-    """Those under the load of most users."""
+    """Those under the closed loop of most users; without one, where concurrency is no setting, any load."""
     if rows.empty:
         return rows
-    cells = rows[["load", "concurrency"]].drop_duplicates()
-    return rows[rows["load"] == loads_of(closed_loop(cells))[-1]]
+    loads = loads_of(rows)
+    closed = [load for load in loads if load.startswith("closed")]
+    return rows[rows["load"] == (closed or loads)[-1]]
 
 
 def loads_of(rows: pd.DataFrame) -> list[str]:

@@ -17,8 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.numbers import users
-from harness.report.charts.literal_page import label
-from harness.report.charts.page import arm_rows, key, page, positive, sorry, tidy
+from harness.report.charts.page import arm_rows, key, label, page, positive, sorry, tidy
 from harness.report.charts.style import MARK_COLOUR, SMALL_PT
 from harness.report.sweep import BEST, RIVAL, Swept, words
 from harness.verdicts import best_arm
@@ -43,9 +42,7 @@ def draw(swept: Swept) -> Figure:
     here = here[np.isfinite(figure) & (figure > 0)]
     if here.empty:
         return sorry("No setting of the sweep gave good answers.")
-    figures = here.assign(
-        **{end: here[f"{name}{column}"] for end, column in (("at", ""), ("low", "_low"), ("high", "_high"))}
-    )
+    figures = here.rename(columns={name: "at", f"{name}_low": "low", f"{name}_high": "high"})
     if len(swept.axes) > 2 or (len(swept.axes) == 2 and len(set(here[swept.axes[1]])) > len(_LOOKS)):
         return _listed(swept, figures)
     return _lines(swept, figures)
@@ -92,7 +89,8 @@ def _listed(swept: Swept, here: pd.DataFrame) -> Figure:
         for row in shown.to_dict("records")
     ]
     left_out = f" The first {_MOST_LISTED} of {len(here)} settings." if len(here) > len(shown) else ""
-    fig = _titled(swept, height_in=1.0 + 0.3 * len(shown), handles=_marks(), more=left_out)
+    marks: list[Artist] = [key(place, markersize=8, **_mark(place)) for place in (BEST, RIVAL, "other")]
+    fig = _titled(swept, height_in=1.0 + 0.3 * len(shown), handles=marks, more=left_out)
     ax = fig.subplots()
     for at, row in enumerate(shown.to_dict("records")):
         look = _mark(str(row["place"]))
@@ -105,19 +103,11 @@ def _listed(swept: Swept, here: pd.DataFrame) -> Figure:
     return fig
 
 
-def _marks() -> list[Artist]:
-    return [key(place, markersize=8, **_mark(place)) for place in (BEST, RIVAL, "other")]
-
-
 def _mark(place: str) -> dict[str, Any]:
     if place == BEST:
         return {"color": MARK_COLOUR, "marker": "D", "linestyle": ""}
-    return {
-        "color": _INK,
-        "marker": "o",
-        "linestyle": "",
-        "markerfacecolor": "white" if place == RIVAL else _INK,
-    }
+    face = "white" if place == RIVAL else _INK
+    return {"color": _INK, "marker": "o", "linestyle": "", "markerfacecolor": face}
 
 
 def _titled(swept: Swept, *, height_in: float, handles: list[Artist], more: str = "") -> Figure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -45,7 +44,9 @@ def draw(derived: pd.DataFrame) -> Figure:
     arms = arms_of(good)
     if len(arms) > _MAX_BARS_IN_ALL:
         return sorry("No time-line: more arms than a page has room for.")
-    size = min(_burst_size(good), _MAX_BARS_IN_ALL // len(arms))
+    concurrency = good["concurrency"].iloc[0]
+    wanted = 2 * int(concurrency) if concurrency >= 1 else 16
+    size = min(wanted, _MAX_BARS, _MAX_BARS_IN_ALL // len(arms))
     bursts = {arm: _burst(good[good["arm"] == arm], size) for arm in arms}
     split = [is_split(burst, _ON_SERVER) for burst in bursts.values()]
     handles = patches([*(_ON_SERVER if any(split) else ()), *(() if all(split) else (UNSPLIT,))])
@@ -67,11 +68,6 @@ def draw(derived: pd.DataFrame) -> Figure:
     return fig
 
 
-def _burst_size(rows: pd.DataFrame) -> int:
-    concurrency = rows["concurrency"].iloc[0]
-    return min(_MAX_BARS, 2 * int(concurrency)) if concurrency >= 1 else 16
-
-
 def _burst(rows: pd.DataFrame, size: int) -> pd.DataFrame:
     """`size` consecutive requests from the middle of a representative trial, by server entry.
 
@@ -79,10 +75,11 @@ def _burst(rows: pd.DataFrame, size: int) -> pd.DataFrame:
     of the inline strategy begins with the first step of its staircase.
     """
     rows = with_timings(rows, _ON_SERVER)
-    rows = rows[rows["trial"] == _representative_trial(rows)]
+    medians = rows.groupby("trial")["latency_ms"].median()
+    rows = rows[rows["trial"] == (medians - rows["latency_ms"].median()).abs().idxmin()]
     begin, end = "sent_ms", rows["done_ms"]
     if is_split(rows, _ON_SERVER):
-        begin, end = "entered_ms", rows["entered_ms"] + _server_ms(rows)
+        begin, end = "entered_ms", rows["entered_ms"] + rows[[part.column for part in _ON_SERVER]].sum(axis=1)
     rows = rows.assign(_end_ms=end).sort_values(begin, kind="stable")
     latest = max(0, len(rows) - size)
     middle = latest // 2
@@ -93,15 +90,6 @@ def _burst(rows: pd.DataFrame, size: int) -> pd.DataFrame:
 
     start = min(range(max(0, middle - size), min(latest, middle + size) + 1), key=untidiness)
     return rows.iloc[start : start + size]
-
-
-def _representative_trial(rows: pd.DataFrame) -> int:
-    medians = rows.groupby("trial")["latency_ms"].median()
-    return cast(int, (medians - rows["latency_ms"].median()).abs().idxmin())
-
-
-def _server_ms(rows: pd.DataFrame) -> pd.Series[float]:
-    return rows[[part.column for part in _ON_SERVER]].sum(axis=1)
 
 
 def _spans(burst: pd.DataFrame) -> Iterator[tuple[Stretch, Floats, Floats]]:
