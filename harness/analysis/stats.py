@@ -83,8 +83,8 @@ def effect(log_ratios: npt.ArrayLike, *, level: float = LEVEL) -> Effect:
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is what is meant
         mean = float(values.mean()) if values.size else math.nan
         spread = float(values.std(ddof=1)) if values.size > 1 else math.nan
-    bounds = (*mean_interval(values, level=level), *mean_interval(values, level=TOST_LEVEL))
-    return _effect(mean, bounds, level, spread, values)
+    bounds = [*mean_interval(values, level=level), *mean_interval(values, level=TOST_LEVEL)]
+    return of_logs(mean, bounds, level, len(values), spread, float(t_test_p(values)), drift(values))
 
 
 def tail_effect(
@@ -124,11 +124,16 @@ def _of_percentiles(given: list[Tail], over: Callable[..., Floats], level: float
         return effect(own, level=level)
     draws = over(*(pool.resampled(percent, seed) for pool, percent in sides))
     centre = float(over(*(pool.whole(percent) for pool, percent in sides)))
+    bounds, spread = of_resamples(draws, blocks, level)
+    p = math.nan if math.isnan(centre) else float(t_test_p(_bounded(own)))
+    return of_logs(centre, bounds, level, blocks, spread, p, drift(own))
+
+
+def of_resamples(draws: Floats, blocks: int, level: float) -> tuple[list[float], float]:
+    """The bounds that resampled log ratios give (at `level`, then for TOST), and the spread of one block."""
     with np.errstate(invalid="ignore"):
         spread = float(draws.std(ddof=1) * math.sqrt(blocks))
-    bounds = (*tail_interval(draws, blocks, level=level), *tail_interval(draws, blocks, level=TOST_LEVEL))
-    p = math.nan if math.isnan(centre) else float(t_test_p(_bounded(own)))
-    return dataclasses.replace(_effect(centre, bounds, level, spread, own), p=p)
+    return [bound for at in (level, TOST_LEVEL) for bound in tail_interval(draws, blocks, level=at)], spread
 
 
 def log_ratio(arm: npt.ArrayLike, reference: npt.ArrayLike = 1.0) -> Floats:
@@ -149,25 +154,19 @@ def _bounded(log_ratios: Floats) -> Floats:
     return np.nan_to_num(log_ratios, nan=0.0, posinf=most, neginf=-most)
 
 
-def _effect(
-    centre: float, bounds: tuple[npt.ArrayLike, ...], level: float, spread: float, per_block: Floats
+def of_logs(
+    centre: float,
+    bounds: Sequence[npt.ArrayLike],
+    level: float,
+    blocks: int,
+    spread: float = math.nan,
+    p: float = math.nan,
+    lag1_and_drifts: tuple[float, bool] = (math.nan, False),
 ) -> Effect:
+    """An effect from the logs of its ratio and of its bounds (low, high, low_90, high_90)."""
     with np.errstate(over="ignore"):  # two blocks far apart: an upper bound beyond 1e308 is infinite
         ratio, low, high, low_90, high_90 = (float(np.exp(log)) for log in (centre, *bounds))
-    lag1 = float(lag1_autocorrelation(per_block))
-    return Effect(
-        ratio=ratio,
-        low=low,
-        high=high,
-        low_90=low_90,
-        high_90=high_90,
-        level=level,
-        blocks=len(per_block),
-        spread=spread,
-        p=float(t_test_p(per_block)),
-        lag1=lag1,
-        drifts=lag1 > drift_bound(len(per_block)),
-    )
+    return Effect(ratio, low, high, low_90, high_90, level, blocks, spread, p, *lag1_and_drifts)
 
 
 # -- intervals -----------------------------------------------------------------------------------------
@@ -237,6 +236,12 @@ def lag1_autocorrelation(log_ratios: Floats) -> Floats:
         gaps = log_ratios - log_ratios.mean(axis=-1, keepdims=True)
         r1 = (gaps[..., 1:] * gaps[..., :-1]).sum(axis=-1) / (gaps**2).sum(axis=-1)
         return np.where(np.ptp(log_ratios, axis=-1) > FLAT, r1, math.nan)
+
+
+def drift(log_ratios: Floats) -> tuple[float, bool]:
+    """r1 of one figure a block, and whether it is beyond its bound."""
+    lag1 = float(lag1_autocorrelation(log_ratios))
+    return lag1, lag1 > drift_bound(len(log_ratios))
 
 
 def drift_bound(blocks: int, *, level: float = LEVEL) -> float:
