@@ -18,7 +18,7 @@ import pandas as pd
 
 from harness.analysis import stats, summaries
 from harness.analysis.percentiles import FEWEST_REQUESTS, Pool
-from harness.verdicts.claims_file import TAILS, Check, Claim, Claims, Reference
+from harness.verdicts.claims_file import TAILS, Check, Claim, Claims
 from harness.wire.records import OK
 
 CONFIRMED = "confirmed"
@@ -63,10 +63,9 @@ class _Cells:
     def per_block(self, figure: _Figure) -> pd.Series[float]:
         """In block order."""
         if figure not in self._per_block:
-            found = summaries.per_block(
+            self._per_block[figure] = summaries.per_block(
                 self._of(figure), figure.arm, figure.concurrency, figure.metric, figure.stat
             )
-            self._per_block[figure] = found.sort_index()
         return self._per_block[figure]
 
     def pool(self, figure: _Figure, blocks: Iterable[int]) -> Pool:
@@ -92,10 +91,6 @@ class _Figure:
     metric: str
     stat: str
 
-    def per_block(self, cells: _Cells) -> pd.Series[float]:
-        """In block order."""
-        return cells.per_block(self)
-
     @property
     def percent(self) -> float:
         """Meant for figures of pooled blocks, which are percentiles."""
@@ -116,8 +111,8 @@ class _Combination:
         return [self.figure] if self.over is None else [self.figure, self.over]
 
     def per_block(self, cells: _Cells) -> pd.Series[float]:
-        values = self.figure.per_block(cells)
-        return values if self.over is None else (values / self.over.per_block(cells)).dropna()
+        values = cells.per_block(self.figure)
+        return values if self.over is None else (values / cells.per_block(self.over)).dropna()
 
     def effect(self, cells: _Cells, level: float) -> stats.Effect:
         """Its ratio over blocks: of the blocks' own figures, or where a tail takes part of pooled ones."""
@@ -187,7 +182,7 @@ class _Evidence:
         for figure in combination.figures():
             if summaries.cell(self.trials, figure.arm, figure.concurrency).empty:
                 return f"{figure} was not run"
-            if figure.per_block(self.cells).empty:
+            if self.cells.per_block(figure).empty:
                 return f"{figure} gave no {figure.metric}"
         return f"{combination}: no block has both"
 
@@ -278,16 +273,14 @@ def _together(found: Iterable[str]) -> str:
 
 def _combinations(check: Check) -> list[_Combination]:
     figures = [_Figure(arm, c, check.metric, check.stat) for arm in check.arms for c in check.concurrencies]
-    if check.versus is None:
+    versus = check.versus
+    if versus is None:
         return [_Combination(figure, None) for figure in figures]
-    return [_Combination(figure, over) for figure in figures for over in _references(figure, check.versus)]
-
-
-def _references(figure: _Figure, versus: Reference) -> list[_Figure]:
     return [
-        _Figure(arm, concurrency, versus.metric or figure.metric, versus.stat or figure.stat)
+        _Combination(figure, _Figure(arm, c, versus.metric or check.metric, versus.stat or check.stat))
+        for figure in figures
         for arm in versus.arms or (figure.arm,)
-        for concurrency in versus.concurrencies or (figure.concurrency,)
+        for c in versus.concurrencies or (figure.concurrency,)
     ]
 
 
@@ -309,20 +302,14 @@ def _weakest(check: Check, evidence: _Evidence) -> _Outcome:
 
 def _judge(check: Check, combination: _Combination, evidence: _Evidence, strict: float) -> _Outcome:
     """One combination's verdict: confirmed at the usual level, refuted at the `strict` one."""
-    nothing = _Outcome(str(combination))
-    unusable = evidence.why_unusable(combination)
-    if unusable:
-        return dataclasses.replace(nothing, note=unusable)
+    if unusable := evidence.why_unusable(combination):
+        return _Outcome(str(combination), note=unusable)
     found = combination.effect(evidence.cells, stats.LEVEL)
     if _margin(check, found.ratio) < 0:
         found = combination.effect(evidence.cells, strict)
-    return dataclasses.replace(
-        nothing,
-        **{name: getattr(found, name) for name in ("low", "high", "level", "blocks")},
-        measured=found.ratio,
-        verdict=_verdict(check, found),
-        note=_joined([_what_is_missing(check, found), DRIFTS if found.drifts else ""]),
-    )
+    note = _joined([_what_is_missing(check, found), DRIFTS if found.drifts else ""])
+    figures = (found.ratio, found.low, found.high, found.level, found.blocks)
+    return _Outcome(str(combination), *figures, _verdict(check, found), note)
 
 
 def _verdict(check: Check, found: stats.Effect) -> str:
