@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -70,21 +70,30 @@ def sentence(trials: pd.DataFrame, record: Mapping[str, Any], excluded: Mapping[
     environment = record.get("environment") or {}
     blocks = trials["block"].nunique()
     lag_ms = float(trials["client_lag_p99_ms"].median())
+    foreign, steal, pressure, throttled = (
+        _mean(trials, name) for name in ("foreign_cpu", "steal_share", "pressure_share", "throttled_share")
+    )
     found = {
-        "steal": _mean(trials, "steal_share"),
-        "throttled": _mean(trials, "throttled_share"),
-        "foreign": _mean(trials, "foreign_cpu") / (environment.get("usable_cores") or 1),
+        "steal": steal,
+        "throttled": throttled,
+        "foreign": foreign / (environment.get("usable_cores") or 1),
         "client_lag_ms": lag_ms,
     }
     known = not all(map(math.isnan, found.values()))
     word = _word({**found, "excluded": len(excluded) / max(1, blocks)}) if known else "not judged"
-    cores = f"{environment.get('usable_cores') or '?'} cores ({environment.get('cpu') or 'unknown CPU'})"
-    noise = ", ".join([cores, *_noise_figures(trials)])
+    noise = [
+        (f"{environment.get('usable_cores') or '?'} cores ({environment.get('cpu') or 'unknown CPU'})", True),
+        (f"foreign CPU {foreign:.2f} cores", foreign >= 0),  # NaN is not
+        (f"steal {percent(steal)}", steal >= 0),
+        (f"pressure {percent(pressure, 0)}", pressure >= 0),
+        (f"throttled {percent(throttled)}", throttled > 0),  # most machines have no quota, nor a word for it
+    ]
     worst_ms = trials["client_lag_p99_ms"].max()
     lag = f"client loop p99 {lag_ms:.1f} ms (worst trial {worst_ms:.1f}); "
     lag = "" if math.isnan(lag_ms) else lag
     which = f" ({', '.join(map(str, sorted(excluded)))})" if excluded else ""
-    return f"Machine: {word} – {noise}; {lag}{len(excluded)} of {blocks} blocks excluded{which}."
+    said = ", ".join(words for words, known in noise if known)
+    return f"Machine: {word} – {said}; {lag}{len(excluded)} of {blocks} blocks excluded{which}."
 
 
 def _word(found: Mapping[str, float]) -> str:
@@ -92,21 +101,6 @@ def _word(found: Mapping[str, float]) -> str:
         if not any(value > limits[name] for name, value in found.items()):  # NaN exceeds nothing
             return word
     return "noisy"
-
-
-def _noise_figures(trials: pd.DataFrame) -> Iterator[str]:
-    shown: dict[str, tuple[str, Callable[[float], str]]] = {
-        "foreign_cpu": ("foreign CPU", lambda value: f"{value:.2f} cores"),
-        "steal_share": ("steal", percent),
-        "pressure_share": ("pressure", lambda value: percent(value, 0)),
-    }
-    for column, (name, show) in shown.items():
-        value = _mean(trials, column)
-        if not math.isnan(value):
-            yield f"{name} {show(value)}"
-    throttled = _mean(trials, "throttled_share")
-    if throttled > 0:  # most machines have no quota, and no word for it
-        yield f"throttled {percent(throttled)}"
 
 
 def idle_offenders(record: Mapping[str, Any]) -> list[str]:

@@ -88,12 +88,7 @@ def effect(log_ratios: npt.ArrayLike, *, level: float = LEVEL) -> Effect:
 
 
 def tail_effect(
-    arm: Sequence[Floats] | Pool,
-    reference: Sequence[Floats] | Pool,
-    percent: float,
-    *,
-    level: float = LEVEL,
-    seed: int = 1,
+    arm: Sequence[Floats] | Pool, reference: Sequence[Floats] | Pool, percent: float, *, seed: int = 1
 ) -> Effect:
     """Ratio of the percentiles of the pooled blocks; arm[i] and reference[i] are the values of block i.
     A `Pool` that is compared more than once is sorted and resampled once.
@@ -105,12 +100,12 @@ def tail_effect(
     (failures) are ranked, so a bound may be infinite; where both arms' percentile is, there is no ratio, no
     interval and no p. Blocks may differ in size. ValueError when the arms have different numbers of blocks.
     """
-    return _of_percentiles([(arm, percent), (reference, percent)], log_ratio, level, seed)
+    return _of_percentiles([(arm, percent), (reference, percent)], log_ratio, LEVEL, seed)
 
 
-def percentiles_ratio(side: Tail, over: Tail | None = None, *, level: float = LEVEL, seed: int = 1) -> Effect:
+def percentiles_ratio(side: Tail, over: Tail | None = None, *, level: float = LEVEL) -> Effect:
     """As `tail_effect`, of two percentiles that need not be the same; `over` left out: of one alone."""
-    return _of_percentiles([side] if over is None else [side, over], _log_difference, level, seed)
+    return _of_percentiles([side] if over is None else [side, over], _log_difference, level, seed=1)
 
 
 def _of_percentiles(given: list[Tail], over: Callable[..., Floats], level: float, seed: int) -> Effect:
@@ -200,12 +195,10 @@ def tail_interval(draws: Floats, blocks: int, *, level: float = LEVEL) -> tuple[
     return float(ordered[place]), float(ordered[-1 - place])
 
 
-def order_statistic_interval(
-    values: npt.ArrayLike, percent: float, *, level: float = LEVEL
-) -> tuple[float, float]:
-    """An interval of one trial's percentile, as if its requests were independent. For one trial only.
+def order_statistic_interval(values: npt.ArrayLike, percent: float) -> tuple[float, float]:
+    """The 95 % interval of one trial's percentile, as if its requests were independent. For one trial only.
 
-    Two order statistics, each tail at most (1 - level) / 2 (binomial; `scipy.stats.quantile_test`). An end
+    Two order statistics, each tail at most 2.5 % (binomial; `scipy.stats.quantile_test`). An end
     that no value can bound at this level is -inf or inf; NaN of nothing.
     """
     from scipy import stats
@@ -213,7 +206,7 @@ def order_statistic_interval(
     found = np.asarray(values, dtype=np.float64)
     if found.size == 0:
         return math.nan, math.nan
-    bounds = stats.quantile_test(found, p=percent / 100).confidence_interval(level)
+    bounds = stats.quantile_test(found, p=percent / 100).confidence_interval(LEVEL)
     low, high = float(bounds.low), float(bounds.high)
     return (-math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high)
 
@@ -244,7 +237,7 @@ def drift(log_ratios: Floats) -> tuple[float, bool]:
     return lag1, lag1 > drift_bound(len(log_ratios))
 
 
-def drift_bound(blocks: int, *, level: float = LEVEL) -> float:
+def drift_bound(blocks: int) -> float:
     """One-sided bound of r1 when the blocks are independent; infinite where they are too few to tell.
 
     Normal, with the exact moments of r1 under independence and normality (Moran 1948, Biometrika 35:255):
@@ -254,7 +247,7 @@ def drift_bound(blocks: int, *, level: float = LEVEL) -> float:
     if blocks < FEWEST_FOR_DRIFT:
         return math.inf
     deviation = (blocks - 2) / (blocks * math.sqrt(blocks - 1))
-    return NORMAL.inv_cdf(level) * deviation - 1 / blocks
+    return NORMAL.inv_cdf(LEVEL) * deviation - 1 / blocks
 
 
 # -- tests ---------------------------------------------------------------------------------------------
@@ -324,7 +317,7 @@ def _side(found: Effect, delta: float) -> int:
     return (found.low > 1 + delta) - (found.high < 1 / (1 + delta))
 
 
-def blocks_needed(spread: float, half_width: float, *, level: float = LEVEL) -> int:
+def blocks_needed(spread: float, half_width: float) -> int:
     """Blocks until the interval's half width, as a share of the ratio, is at most `half_width`; at least 2.
 
     0 where it cannot be said: the spread is not known (NaN, infinite) or the half width is not above 0.
@@ -333,15 +326,13 @@ def blocks_needed(spread: float, half_width: float, *, level: float = LEVEL) -> 
     if not (math.isfinite(spread) and goal > 0):
         return 0
     # t is never below normal, so that this many are too few at most; t takes it from there
-    blocks = max(2, math.floor((NORMAL.inv_cdf((1 + level) / 2) * spread / goal) ** 2))
-    while _t_quantile(level, blocks) * spread / math.sqrt(blocks) > goal:
+    blocks = max(2, math.floor((NORMAL.inv_cdf((1 + LEVEL) / 2) * spread / goal) ** 2))
+    while _t_quantile(LEVEL, blocks) * spread / math.sqrt(blocks) > goal:
         blocks += 1
     return blocks
 
 
-def blocks_for_width(
-    found: Effect, half_width: float, *, counted: float = 1.0, level: float = LEVEL
-) -> tuple[int, int]:
+def blocks_for_width(found: Effect, half_width: float, *, counted: float = 1.0) -> tuple[int, int]:
     """Blocks to run until the 95 % interval is as narrow as ± `half_width`: at least and at most so many.
 
     The spread over blocks is only estimated: of its own 90 % interval (chi-square) either end gives one of
@@ -353,6 +344,6 @@ def blocks_for_width(
         return 0, 0
     freedom = found.blocks - 1
     spreads = (found.spread * math.sqrt(freedom / special.chdtri(freedom, tail)) for tail in (0.05, 0.95))
-    least, most = (math.ceil(blocks_needed(one, half_width, level=level) / counted) for one in spreads)
+    least, most = (math.ceil(blocks_needed(one, half_width) / counted) for one in spreads)
     run = math.ceil(found.blocks / counted)
     return (max(least, run + 1), most) if most > run else (0, 0)

@@ -188,8 +188,8 @@ def _reduce(values: Floats, stat: str) -> float:
 # -- per trial and block -------------------------------------------------------------------------------
 
 
-def throughput(derived: pd.DataFrame) -> pd.Series[float]:
-    """Good answers a second, indexed by trial; failed trials are absent.
+def throughput(derived: pd.DataFrame, *, good_only: bool = True) -> pd.Series[float]:
+    """Good answers a second, or those that failed too, indexed by trial; failed trials are absent.
 
     Closed loop: users / mean latency of the measured requests x the share of the window that the users spend
     in requests (Little's law) x the share of good ones. A user who got no answer pauses, so that share is
@@ -197,15 +197,6 @@ def throughput(derived: pd.DataFrame) -> pd.Series[float]:
     answers come in bursts: inline at c = 8 and 40 requests read 7 % too high. Any other load: good answers,
     whatever their phase, within the trial's window (start, end], over its length.
     """
-    return _answers_per_s(derived, good_only=True)
-
-
-def answered_per_s(derived: pd.DataFrame) -> pd.Series[float]:
-    """As `throughput`, but of all requests, the failed ones too."""
-    return _answers_per_s(derived, good_only=False)
-
-
-def _answers_per_s(derived: pd.DataFrame, *, good_only: bool) -> pd.Series[float]:
     sound = np.flatnonzero(derived["trial_state"] == "ok")
     rows = {name: derived[name].array.take(sound) for name in THROUGHPUT_COLUMNS}
     trials, first, codes = np.unique(np.asarray(rows["trial"]), return_index=True, return_inverse=True)
@@ -231,32 +222,18 @@ def _answers_per_s(derived: pd.DataFrame, *, good_only: bool) -> pd.Series[float
     )
 
 
-def per_block(
-    derived: pd.DataFrame, arm: str, concurrency: int, metric: str, stat: str = "median"
-) -> pd.Series[float]:
-    """One figure a block, indexed by block: `stat` over the block's measured requests.
+def per_block(rows: pd.DataFrame, metric: str, stat: str = "median") -> pd.Series[float]:
+    """One figure a block of a cell's rows, indexed by block: `stat` over the block's measured requests.
 
     Failed trials and those without a good row are absent, never zero. Percentile floors do not apply here:
     one block's p95 is a crude reading, and how crude is what the spread over blocks shows. Throughput has
     one value a trial, so `stat` does not matter to it.
     """
-    names = THROUGHPUT_COLUMNS if metric == THROUGHPUT else ["block", "phase", "ok", metric]
-    rows = _sound_rows(derived, arm, concurrency, names)
+    rows = rows[rows["trial_state"] == "ok"]
     in_window = measured(rows)
     answered = in_window.loc[in_window["ok"], "block"].unique()
     figures = block_throughput(rows) if metric == THROUGHPUT else block_statistic(in_window, metric, stat)
     return figures[figures.index.isin(answered)].dropna()
-
-
-def _sound_rows(derived: pd.DataFrame, arm: str, concurrency: int, names: list[str]) -> pd.DataFrame:
-    """These columns of a cell, without the trials that failed.
-
-    Claims ask for some hundred cells of one frame, so what is not looked at is not copied either.
-    """
-    at = np.flatnonzero(derived["arm"] == arm)
-    for name, value in (("concurrency", concurrency), ("trial_state", "ok")):
-        at = at[np.asarray(derived[name].array.take(at) == value)]
-    return pd.DataFrame({name: derived[name].array.take(at) for name in names})
 
 
 def block_throughput(rows: pd.DataFrame) -> pd.Series[float]:
@@ -326,7 +303,7 @@ def _summary_row(trials: pd.DataFrame, rows: pd.DataFrame, metrics: Sequence[str
         "failed": int((~in_window["ok"]).sum()),
         "window_s": ((good["window_end_ms"] - good["window_start_ms"]) / 1e3).median(),
         THROUGHPUT: throughput(rows).median(),
-        ANSWERED: answered_per_s(rows).median(),
+        ANSWERED: throughput(rows, good_only=False).median(),
         **_metric_figures(in_window, metrics),
     }
 

@@ -20,7 +20,7 @@ from harness.analysis.stats import FLAT, LEVEL, TOST_LEVEL, Effect, log_ratio
 DEALS = 9999  # of single figures; of tails as many as the resamples
 
 
-def effect(log_arm: npt.ArrayLike, log_reference: npt.ArrayLike, *, level: float = LEVEL) -> Effect:
+def effect(log_arm: npt.ArrayLike, log_reference: npt.ArrayLike) -> Effect:
     """Arm over reference, from the log figures of each one's blocks in block order: Welch's t interval.
 
     `blocks` is the smaller number of the two, `spread` that of a difference of two single blocks. p comes
@@ -33,31 +33,31 @@ def effect(log_arm: npt.ArrayLike, log_reference: npt.ArrayLike, *, level: float
     with np.errstate(invalid="ignore"):
         centre = float(arm.mean() - reference.mean()) if blocks else math.nan
     if blocks < 2 or not math.isfinite(centre):
-        return stats.of_logs(centre, [math.nan] * 4, level, blocks)
-    bounds = [*_welch(arm, reference, level), *_welch(arm, reference, TOST_LEVEL)]
+        return stats.of_logs(centre, [math.nan] * 4, LEVEL, blocks)
+    bounds = [*_welch(arm, reference, LEVEL), *_welch(arm, reference, TOST_LEVEL)]
     spread = math.hypot(arm.std(ddof=1), reference.std(ddof=1))
     lags, drifts = zip(stats.drift(arm), stats.drift(reference), strict=True)
     lag1 = float(np.fmax(*lags))  # of the run which drifts more: it narrows the interval as in a pair
     p = _dealt_p(arm, reference)
-    return stats.of_logs(centre, bounds, level, blocks, spread, p, (lag1, any(drifts)))
+    return stats.of_logs(centre, bounds, LEVEL, blocks, spread, p, (lag1, any(drifts)))
 
 
-def tail_effect(arm: Pool, reference: Pool, percent: float, *, level: float = LEVEL, seed: int = 1) -> Effect:
+def tail_effect(arm: Pool, reference: Pool, percent: float) -> Effect:
     """Ratio of the percentiles of the two runs' pooled blocks; each run's blocks are resampled independently.
 
     Interval and `spread` are made of the resamples as in `stats.tail_effect`, for the smaller number of
     blocks. p comes from dealing whole blocks to the two runs at random. lag1 is not known.
     """
     blocks = min(len(arm.blocks), len(reference.blocks))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(1)
     centre = float(log_ratio(arm.whole(percent), reference.whole(percent)))
     if blocks < 2:
-        return stats.of_logs(centre, [math.nan] * 4, level, blocks)
+        return stats.of_logs(centre, [math.nan] * 4, LEVEL, blocks)
     pooled = [
         side.percentiles(percent, resamples(len(side.blocks), RESAMPLES, rng)) for side in (arm, reference)
     ]
-    bounds, spread = stats.of_resamples(log_ratio(*pooled), blocks, level)
-    return stats.of_logs(centre, bounds, level, blocks, spread, _dealt_tail_p(arm, reference, percent, rng))
+    bounds, spread = stats.of_resamples(log_ratio(*pooled), blocks, LEVEL)
+    return stats.of_logs(centre, bounds, LEVEL, blocks, spread, _dealt_tail_p(arm, reference, percent, rng))
 
 
 def _welch(arm: Floats, reference: Floats, level: float) -> tuple[float, float]:
@@ -70,11 +70,11 @@ def _welch(arm: Floats, reference: Floats, level: float) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def _dealt_p(arm: Floats, reference: Floats, *, seed: int = 1) -> float:
+def _dealt_p(arm: Floats, reference: Floats) -> float:
     from scipy import stats as scipy_stats
 
     tested = scipy_stats.permutation_test(
-        (arm, reference), _welch_t, vectorized=True, n_resamples=DEALS, rng=np.random.default_rng(seed)
+        (arm, reference), _welch_t, vectorized=True, n_resamples=DEALS, rng=np.random.default_rng(1)
     )
     return float(tested.pvalue)
 

@@ -179,7 +179,7 @@ def _rows(pair: _Pair, rules: Rules) -> Iterator[dict[str, Any]]:
     invalid = pair.invalid()
     counted = pair.counted()
     for metric in METRICS:
-        found = _find(pair, counted, metric, rules.level)
+        found = _find(pair, counted, metric)
         if found is None and not (invalid and metric.primary):
             continue
         found = found or _Found(stats.effect([]), (math.nan, math.nan), (0, 0))
@@ -207,7 +207,7 @@ def _row(pair: _Pair, metric: Metric, found: _Found, invalid: str, rules: Rules)
         "ratio": effect.ratio,
         "low": effect.low,
         "high": effect.high,
-        "level": rules.level,
+        "level": effect.level,
         "blocks": min(found.blocks),
         "p": math.nan if invalid else effect.p,  # what is invalid belongs to no family of tests
         "lag1": effect.lag1,
@@ -231,18 +231,18 @@ def _may_be_the_clients(verdict: Verdict, pair: _Pair, metric: Metric) -> bool:
     return verdict not in safe
 
 
-def _find(pair: _Pair, counted: list[frozenset[int]], metric: Metric, level: float) -> _Found | None:
+def _find(pair: _Pair, counted: list[frozenset[int]], metric: Metric) -> _Found | None:
     """None where the metric does not apply, or where a side has too little for it."""
     if not all(counted) or (metric.open_only and pair.load.startswith("closed(")):
         return None
     if metric.name == THROUGHPUT and pair.load.startswith("own("):
         return None  # each arm is asked for a share of what it can do itself
     if metric.tail is not None:
-        return _find_tail(pair, counted, metric.tail, level)
-    return _find_middle(pair, [cell.by_block(metric) for cell in pair.sides], metric, level)
+        return _find_tail(pair, counted, metric.tail)
+    return _find_middle(pair, [cell.by_block(metric) for cell in pair.sides], metric)
 
 
-def _find_middle(pair: _Pair, sides: list[pd.Series[float]], metric: Metric, level: float) -> _Found | None:
+def _find_middle(pair: _Pair, sides: list[pd.Series[float]], metric: Metric) -> _Found | None:
     """By one figure a block; an infinite or a zero one takes the interval away, and is said."""
     if pair.paired:
         common = sides[0].index.intersection(sides[1].index).sort_values()
@@ -253,10 +253,7 @@ def _find_middle(pair: _Pair, sides: list[pd.Series[float]], metric: Metric, lev
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
         arm, reference = (np.log(np.asarray(side, dtype=np.float64)) for side in sides)
-        if pair.paired:
-            effect = stats.effect(arm - reference, level=level)
-        else:
-            effect = unpaired.effect(arm, reference, level=level)
+        effect = stats.effect(arm - reference) if pair.paired else unpaired.effect(arm, reference)
         values = float(np.exp(arm.mean())), float(np.exp(reference.mean()))
     troubles = [_trouble(cell.name, side) for cell, side in zip(pair.sides, sides, strict=True)]
     return _Found(effect, values, (len(arm), len(reference)), "; ".join(filter(None, troubles)))
@@ -270,13 +267,13 @@ def _trouble(name: str, figures: pd.Series[float]) -> str:
     return f"{name} gave no good answer within the window of {none} of {len(figures)} blocks" if none else ""
 
 
-def _find_tail(pair: _Pair, counted: list[frozenset[int]], percent: int, level: float) -> _Found | None:
+def _find_tail(pair: _Pair, counted: list[frozenset[int]], percent: int) -> _Found | None:
     """Of the pooled requests; a failure counts as the slowest answer of all."""
     arm, reference = (cell.latencies(blocks) for cell, blocks in zip(pair.sides, counted, strict=True))
     if min(sum(map(len, side.blocks)) for side in (arm, reference)) < FEWEST_REQUESTS[percent]:
         return None
     tail_effect = stats.tail_effect if pair.paired else unpaired.tail_effect
-    effect = tail_effect(arm, reference, percent, level=level)
+    effect = tail_effect(arm, reference, percent)
     values = arm.whole(percent), reference.whole(percent)
     troubles = [
         f"{cell.name} left {100 - percent} % of its requests or more without a good answer"
@@ -318,5 +315,5 @@ def _forecast(row: dict[str, Any], rules: Rules, counted: float) -> dict[str, fl
     least = most = 0
     if row["verdict"] == Verdict.INCONCLUSIVE:
         found, delta = row["_found"].effect, rules.delta(row["metric"])
-        least, most = stats.blocks_for_width(found, delta, counted=counted, level=rules.level)
+        least, most = stats.blocks_for_width(found, delta, counted=counted)
     return {"blocks_least": float(least or math.nan), "blocks_most": float(most or math.nan)}

@@ -17,7 +17,6 @@ class Rules:
 
     delta_latency: float = 0.05
     delta_throughput: float = 0.03
-    level: float = 0.95
 
     def delta(self, metric: str) -> float:
         """δ of a metric: the throughput's, or else the latency's."""
