@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.analysis.percentiles import FEWEST_REQUESTS, percentile
+from harness.analysis.percentiles import fit_to_be_shown, percentile
 from harness.errors import HarnessError
 from harness.numbers import percent
 from harness.wire.records import MEASURE, MOST_PROCESSES, OK, PILOT_BLOCK, PING
@@ -70,17 +70,30 @@ def sentence(trials: pd.DataFrame, record: Mapping[str, Any], excluded: Mapping[
     environment = record.get("environment") or {}
     blocks = trials["block"].nunique()
     lag_ms = float(trials["client_lag_p99_ms"].median())
+    foreign, steal, pressure, throttled = (
+        _mean(trials, name) for name in ("foreign_cpu", "steal_share", "pressure_share", "throttled_share")
+    )
     found = {
-        "steal": _mean(trials, "steal_share"),
-        "throttled": _mean(trials, "throttled_share"),
-        "foreign": _mean(trials, "foreign_cpu") / (environment.get("usable_cores") or 1),
+        "steal": steal,
+        "throttled": throttled,
+        "foreign": foreign / (environment.get("usable_cores") or 1),
         "client_lag_ms": lag_ms,
     }
     known = not all(map(math.isnan, found.values()))
     word = _word({**found, "excluded": len(excluded) / max(1, blocks)}) if known else "not judged"
-    noise = ", ".join([_cores(environment), *_noise_figures(trials)])
-    lag = "" if math.isnan(lag_ms) else f"client loop p99 {lag_ms:.1f} ms{_worst(trials)}; "
-    return f"Machine: {word} – {noise}; {lag}{_exclusions(blocks, excluded)}."
+    noise = [
+        (f"{environment.get('usable_cores') or '?'} cores ({environment.get('cpu') or 'unknown CPU'})", True),
+        (f"foreign CPU {foreign:.2f} cores", foreign >= 0),  # NaN is not
+        (f"steal {percent(steal)}", steal >= 0),
+        (f"pressure {percent(pressure, 0)}", pressure >= 0),
+        (f"throttled {percent(throttled)}", throttled > 0),  # most machines have no quota, nor a word for it
+    ]
+    worst_ms = trials["client_lag_p99_ms"].max()
+    lag = f"client loop p99 {lag_ms:.1f} ms (worst trial {worst_ms:.1f}); "
+    lag = "" if math.isnan(lag_ms) else lag
+    which = f" ({', '.join(map(str, sorted(excluded)))})" if excluded else ""
+    said = ", ".join(words for words, known in noise if known)
+    return f"Machine: {word} – {said}; {lag}{len(excluded)} of {blocks} blocks excluded{which}."
 
 
 def _word(found: Mapping[str, float]) -> str:
@@ -88,34 +101,6 @@ def _word(found: Mapping[str, float]) -> str:
         if not any(value > limits[name] for name, value in found.items()):  # NaN exceeds nothing
             return word
     return "noisy"
-
-
-def _cores(environment: Mapping[str, Any]) -> str:
-    return f"{environment.get('usable_cores') or '?'} cores ({environment.get('cpu') or 'unknown CPU'})"
-
-
-def _noise_figures(trials: pd.DataFrame) -> Iterator[str]:
-    shown: dict[str, tuple[str, Callable[[float], str]]] = {
-        "foreign_cpu": ("foreign CPU", lambda value: f"{value:.2f} cores"),
-        "steal_share": ("steal", percent),
-        "pressure_share": ("pressure", lambda value: percent(value, 0)),
-    }
-    for column, (name, show) in shown.items():
-        value = _mean(trials, column)
-        if not math.isnan(value):
-            yield f"{name} {show(value)}"
-    throttled = _mean(trials, "throttled_share")
-    if throttled > 0:  # most machines have no quota, and no word for it
-        yield f"throttled {percent(throttled)}"
-
-
-def _worst(trials: pd.DataFrame) -> str:
-    return f" (worst trial {trials['client_lag_p99_ms'].max():.1f})"
-
-
-def _exclusions(blocks: int, excluded: Mapping[int, str]) -> str:
-    which = f" ({', '.join(map(str, sorted(excluded)))})" if excluded else ""
-    return f"{len(excluded)} of {blocks} blocks excluded{which}"
 
 
 def idle_offenders(record: Mapping[str, Any]) -> list[str]:
@@ -153,10 +138,9 @@ def _number_of(commands: list[str]) -> str:
 
 def late_generator(record: Mapping[str, Any]) -> list[str]:
     """A warning where the load generator was late at half of its limit, before the run or a resumed part."""
-    told = record.get("self_check") or []
     late = [
         (found.get("dispatch_lag_p50_ms") or 0.0, found.get("dispatch_lag_p99_ms") or 0.0)
-        for found in ([told] if isinstance(told, Mapping) else told)
+        for found in _self_checks(record)
     ]
     return [
         f"The load generator sent late before the run, at half of its limit: p50 {p50:.1f} ms, "
@@ -190,9 +174,14 @@ def limited_by_client(
 
 def client_limit_per_s(record: Mapping[str, Any]) -> float:
     """What the load generator could send at most when the run began; NaN where nobody looked."""
-    told = record.get("self_check") or []
-    rates = [found.get("requests_per_s") for found in ([told] if isinstance(told, Mapping) else told)]
+    rates = [found.get("requests_per_s") for found in _self_checks(record)]
     return min((float(rate) for rate in rates if rate), default=math.nan)
+
+
+def _self_checks(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """One, or one more for each time that the run was resumed."""
+    told = record.get("self_check") or []
+    return [told] if isinstance(told, Mapping) else told
 
 
 def _client_limit(sent_per_s: float, busy: float, limit_per_s: float) -> str:
@@ -231,13 +220,13 @@ def excluded_blocks(
         for block, value in readings[name].items():
             if value > limit:
                 reasons.setdefault(block, []).append(f"{name} {value:.3g} (at most {limit:g})")
-    return {block: "; ".join(reasons[block]) for block in sorted(reasons)}
+    return {int(block): "; ".join(reasons[block]) for block in sorted(reasons)}
 
 
 def _block_readings(trials: pd.DataFrame, requests: pd.DataFrame) -> dict[str, dict[int, float]]:
     """Criterion → block → what was read; NaN where nothing was."""
     trials = trials[trials["block"] > PILOT_BLOCK]
-    blocks = {int(str(block)): rows for block, rows in trials.groupby("block")}
+    blocks = dict(iter(trials.groupby("block")))
     open_loop = trials.loc[trials["concurrency"].isna() & (trials["capped"] == 0), "trial"]
     shots = requests[requests["trial"].isin(open_loop) & (requests["phase"] == MEASURE)]
     lags = shots["sent_ms"] - shots["due_ms"]
@@ -245,7 +234,7 @@ def _block_readings(trials: pd.DataFrame, requests: pd.DataFrame) -> dict[str, d
         "steal_share": {block: _mean(rows, "steal_share") for block, rows in blocks.items()},
         "foreign_cpu": {block: _mean(rows, "foreign_cpu") for block, rows in blocks.items()},
         "dispatch_lag_p99_ms": {
-            int(str(block)): percentile(np.asarray(found, dtype=np.float64), 99)
+            block: percentile(np.asarray(found, dtype=np.float64), 99)
             for block, found in lags.groupby(shots["block"])
         },
     }
@@ -274,35 +263,26 @@ def costs(
     few for the percentile. `memory_uss_mb` is the arm's, from `record`; NaN without.
     """
     good = trials[(trials["block"] > PILOT_BLOCK) & (trials["state"] == OK)]
-    good = good.merge(_asked(requests), on="trial", how="left").fillna({"asked": 0})
+    asked = requests.loc[requests["phase"] != PING, "trial"].value_counts()  # through the model's route
+    good = good.assign(asked=good["trial"].map(asked).fillna(0))
     pings = requests[(requests["phase"] == PING) & requests["trial"].isin(good["trial"])]
+    told = ((record or {}).get("arms") or {}).items()
+    uss_mb = {arm: about["uss_bytes"] / 1e6 for arm, about in told if about.get("uss_bytes") is not None}
     rows = [
         {
             "arm": arm,
             "load": load,
-            **_costs_of(cell),
+            "cpu_ms_per_request": _per_request(cell, "server_cpu_ms"),
+            "client_cpu_ms_per_request": _per_request(cell, "client_cpu_ms"),
+            "server_lag_p99_ms": pd.to_numeric(cell["server_lag_p99_ms"]).median(),
+            "server_lag_max_ms": pd.to_numeric(cell["server_lag_max_ms"]).max(),
+            "client_lag_p99_ms": pd.to_numeric(cell["client_lag_p99_ms"]).median(),
             **_ping_figures(pings[(pings["arm"] == arm) & (pings["load"] == load)]),
-            "memory_uss_mb": _uss_mb(record, arm),
+            "memory_uss_mb": uss_mb.get(arm, math.nan),
         }
         for (arm, load), cell in good.groupby(["arm", "load"], sort=False)
     ]
     return pd.DataFrame(rows, columns=COST_COLUMNS)
-
-
-def _asked(requests: pd.DataFrame) -> pd.DataFrame:
-    """Per trial: how many requests went through the model's route."""
-    asked = requests[requests["phase"] != PING]
-    return asked.groupby("trial").size().rename("asked").reset_index()
-
-
-def _costs_of(cell: pd.DataFrame) -> dict[str, float]:
-    return {
-        "cpu_ms_per_request": _per_request(cell, "server_cpu_ms"),
-        "client_cpu_ms_per_request": _per_request(cell, "client_cpu_ms"),
-        "server_lag_p99_ms": float(pd.to_numeric(cell["server_lag_p99_ms"]).median()),
-        "server_lag_max_ms": float(pd.to_numeric(cell["server_lag_max_ms"]).max()),
-        "client_lag_p99_ms": float(pd.to_numeric(cell["client_lag_p99_ms"]).median()),
-    }
 
 
 def _per_request(cell: pd.DataFrame, column: str) -> float:
@@ -314,18 +294,7 @@ def _per_request(cell: pd.DataFrame, column: str) -> float:
 def _ping_figures(pings: pd.DataFrame) -> dict[str, float]:
     latencies = (pings["done_ms"] - pings["due_ms"]).where(pings["error"] == "", math.inf)
     values = np.asarray(latencies, dtype=np.float64)
-    return {
-        f"ping_p{percent}_ms": percentile(values, percent)
-        if len(values) >= FEWEST_REQUESTS[percent]
-        else math.nan
-        for percent in (50, 90, 99)
-    }
-
-
-def _uss_mb(record: Mapping[str, Any] | None, arm: object) -> float:
-    arms = (record or {}).get("arms") or {}
-    found = (arms.get(arm) or {}).get("uss_bytes")
-    return math.nan if found is None else found / 1e6
+    return {f"ping_p{percent}_ms": fit_to_be_shown(np.sort(values), percent) for percent in (50, 90, 99)}
 
 
 def cell_lags_behind(rows: pd.DataFrame) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +36,13 @@ def percentile_of_sorted(ordered: Floats, percent: float) -> float:
     return below if below == above else below + (above - below) * (place % 1)
 
 
-@overload
-def _place(count: int, percent: float) -> float: ...
-@overload
-def _place(count: Counts, percent: float) -> Floats: ...
-def _place(count: int | Counts, percent: float) -> float | Floats:
+def fit_to_be_shown(ordered: Floats, percent: int) -> float:
+    """As `percentile_of_sorted`, but NaN of fewer values than `FEWEST_REQUESTS`."""
+    enough = len(ordered) >= FEWEST_REQUESTS[percent]
+    return percentile_of_sorted(ordered, percent) if enough else math.nan
+
+
+def _place(count: int, percent: float) -> float:
     """Where among so many sorted values, from 0; percent / 100 first would round differently."""
     return (count - 1) * percent / 100
 
@@ -87,7 +88,7 @@ class Pool:
             return np.full(len(weights), math.nan)
         ordered, within = self._sorted
         totals = weights @ self._sizes
-        place = _place(totals, percent)
+        place = (totals - 1) * percent / 100  # as `_place`
         narrow = weights.astype(np.int32)  # as `within`, which makes their products quick
         at_floor = _places(within, narrow, np.floor(place), np.zeros(len(weights), dtype=np.int64))
         below, above = ordered[at_floor], ordered[_places(within, narrow, np.ceil(place), at_floor)]

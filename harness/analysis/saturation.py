@@ -13,9 +13,8 @@ import pandas as pd
 
 from harness.wire.records import MEASURE, OK, PILOT_BLOCK
 
-GROWTH = (
-    0.05  # of the requests that came due in the window, left unanswered at its end beyond those at its start
-)
+# of the requests that came due in the window, left unanswered at its end beyond those at its start
+GROWTH = 0.05
 FEWEST = 10  # and at least so many: a short window may end in mid-burst
 
 COLUMNS = [

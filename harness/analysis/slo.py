@@ -88,10 +88,10 @@ def parse(texts: Iterable[str]) -> tuple[Objective, ...]:
     found = tuple(_parse(text) for text in texts)
     if not found:
         raise UsageError("No objective says what must hold.", stage="slo", hint=f"For example: {EXAMPLE}")
-    said = [(one.metric, one.percent) for one in found]
     for one in found:
-        if said.count((one.metric, one.percent)) > 1:
-            raise UsageError(f"Two objectives limit the same: {_same(found, one)}.", stage="slo")
+        same = [str(other) for other in found if (other.metric, other.percent) == (one.metric, one.percent)]
+        if len(same) > 1:
+            raise UsageError(f"Two objectives limit the same: {' and '.join(same)}.", stage="slo")
     return found
 
 
@@ -162,9 +162,3 @@ def _milliseconds(text: str, number: float, unit: str) -> float:
 
 def _refusal(text: str, why: str) -> UsageError:
     return UsageError(f"--slo {shortened(text)!r} {why}.", stage="slo", hint=f"For example: {EXAMPLE}")
-
-
-def _same(found: Sequence[Objective], one: Objective) -> str:
-    return " and ".join(
-        str(other) for other in found if (other.metric, other.percent) == (one.metric, one.percent)
-    )

@@ -83,17 +83,12 @@ def effect(log_ratios: npt.ArrayLike, *, level: float = LEVEL) -> Effect:
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is what is meant
         mean = float(values.mean()) if values.size else math.nan
         spread = float(values.std(ddof=1)) if values.size > 1 else math.nan
-    bounds = (*mean_interval(values, level=level), *mean_interval(values, level=TOST_LEVEL))
-    return _effect(mean, bounds, level, spread, values)
+    bounds = [*mean_interval(values, level=level), *mean_interval(values, level=TOST_LEVEL)]
+    return of_logs(mean, bounds, level, len(values), spread, float(t_test_p(values)), drift(values))
 
 
 def tail_effect(
-    arm: Sequence[Floats] | Pool,
-    reference: Sequence[Floats] | Pool,
-    percent: float,
-    *,
-    level: float = LEVEL,
-    seed: int = 1,
+    arm: Sequence[Floats] | Pool, reference: Sequence[Floats] | Pool, percent: float, *, seed: int = 1
 ) -> Effect:
     """Ratio of the percentiles of the pooled blocks; arm[i] and reference[i] are the values of block i.
     A `Pool` that is compared more than once is sorted and resampled once.
@@ -105,12 +100,12 @@ def tail_effect(
     (failures) are ranked, so a bound may be infinite; where both arms' percentile is, there is no ratio, no
     interval and no p. Blocks may differ in size. ValueError when the arms have different numbers of blocks.
     """
-    return _of_percentiles([(arm, percent), (reference, percent)], log_ratio, level, seed)
+    return _of_percentiles([(arm, percent), (reference, percent)], log_ratio, LEVEL, seed)
 
 
-def percentiles_ratio(side: Tail, over: Tail | None = None, *, level: float = LEVEL, seed: int = 1) -> Effect:
+def percentiles_ratio(side: Tail, over: Tail | None = None, *, level: float = LEVEL) -> Effect:
     """As `tail_effect`, of two percentiles that need not be the same; `over` left out: of one alone."""
-    return _of_percentiles([side] if over is None else [side, over], _log_difference, level, seed)
+    return _of_percentiles([side] if over is None else [side, over], _log_difference, level, seed=1)
 
 
 def _of_percentiles(given: list[Tail], over: Callable[..., Floats], level: float, seed: int) -> Effect:
@@ -124,11 +119,16 @@ def _of_percentiles(given: list[Tail], over: Callable[..., Floats], level: float
         return effect(own, level=level)
     draws = over(*(pool.resampled(percent, seed) for pool, percent in sides))
     centre = float(over(*(pool.whole(percent) for pool, percent in sides)))
+    bounds, spread = of_resamples(draws, blocks, level)
+    p = math.nan if math.isnan(centre) else float(t_test_p(_bounded(own)))
+    return of_logs(centre, bounds, level, blocks, spread, p, drift(own))
+
+
+def of_resamples(draws: Floats, blocks: int, level: float) -> tuple[list[float], float]:
+    """The bounds that resampled log ratios give (at `level`, then for TOST), and the spread of one block."""
     with np.errstate(invalid="ignore"):
         spread = float(draws.std(ddof=1) * math.sqrt(blocks))
-    bounds = (*tail_interval(draws, blocks, level=level), *tail_interval(draws, blocks, level=TOST_LEVEL))
-    p = math.nan if math.isnan(centre) else float(t_test_p(_bounded(own)))
-    return dataclasses.replace(_effect(centre, bounds, level, spread, own), p=p)
+    return [bound for at in (level, TOST_LEVEL) for bound in tail_interval(draws, blocks, level=at)], spread
 
 
 def log_ratio(arm: npt.ArrayLike, reference: npt.ArrayLike = 1.0) -> Floats:
@@ -149,25 +149,19 @@ def _bounded(log_ratios: Floats) -> Floats:
     return np.nan_to_num(log_ratios, nan=0.0, posinf=most, neginf=-most)
 
 
-def _effect(
-    centre: float, bounds: tuple[npt.ArrayLike, ...], level: float, spread: float, per_block: Floats
+def of_logs(
+    centre: float,
+    bounds: Sequence[npt.ArrayLike],
+    level: float,
+    blocks: int,
+    spread: float = math.nan,
+    p: float = math.nan,
+    lag1_and_drifts: tuple[float, bool] = (math.nan, False),
 ) -> Effect:
+    """An effect from the logs of its ratio and of its bounds (low, high, low_90, high_90)."""
     with np.errstate(over="ignore"):  # two blocks far apart: an upper bound beyond 1e308 is infinite
         ratio, low, high, low_90, high_90 = (float(np.exp(log)) for log in (centre, *bounds))
-    lag1 = float(lag1_autocorrelation(per_block))
-    return Effect(
-        ratio=ratio,
-        low=low,
-        high=high,
-        low_90=low_90,
-        high_90=high_90,
-        level=level,
-        blocks=len(per_block),
-        spread=spread,
-        p=float(t_test_p(per_block)),
-        lag1=lag1,
-        drifts=lag1 > drift_bound(len(per_block)),
-    )
+    return Effect(ratio, low, high, low_90, high_90, level, blocks, spread, p, *lag1_and_drifts)
 
 
 # -- intervals -----------------------------------------------------------------------------------------
@@ -201,12 +195,10 @@ def tail_interval(draws: Floats, blocks: int, *, level: float = LEVEL) -> tuple[
     return float(ordered[place]), float(ordered[-1 - place])
 
 
-def order_statistic_interval(
-    values: npt.ArrayLike, percent: float, *, level: float = LEVEL
-) -> tuple[float, float]:
-    """An interval of one trial's percentile, as if its requests were independent. For one trial only.
+def order_statistic_interval(values: npt.ArrayLike, percent: float) -> tuple[float, float]:
+    """The 95 % interval of one trial's percentile, as if its requests were independent. For one trial only.
 
-    Two order statistics, each tail at most (1 - level) / 2 (binomial; `scipy.stats.quantile_test`). An end
+    Two order statistics, each tail at most 2.5 % (binomial; `scipy.stats.quantile_test`). An end
     that no value can bound at this level is -inf or inf; NaN of nothing.
     """
     from scipy import stats
@@ -214,7 +206,7 @@ def order_statistic_interval(
     found = np.asarray(values, dtype=np.float64)
     if found.size == 0:
         return math.nan, math.nan
-    bounds = stats.quantile_test(found, p=percent / 100).confidence_interval(level)
+    bounds = stats.quantile_test(found, p=percent / 100).confidence_interval(LEVEL)
     low, high = float(bounds.low), float(bounds.high)
     return (-math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high)
 
@@ -239,7 +231,13 @@ def lag1_autocorrelation(log_ratios: Floats) -> Floats:
         return np.where(np.ptp(log_ratios, axis=-1) > FLAT, r1, math.nan)
 
 
-def drift_bound(blocks: int, *, level: float = LEVEL) -> float:
+def drift(log_ratios: Floats) -> tuple[float, bool]:
+    """r1 of one figure a block, and whether it is beyond its bound."""
+    lag1 = float(lag1_autocorrelation(log_ratios))
+    return lag1, lag1 > drift_bound(len(log_ratios))
+
+
+def drift_bound(blocks: int) -> float:
     """One-sided bound of r1 when the blocks are independent; infinite where they are too few to tell.
 
     Normal, with the exact moments of r1 under independence and normality (Moran 1948, Biometrika 35:255):
@@ -249,7 +247,7 @@ def drift_bound(blocks: int, *, level: float = LEVEL) -> float:
     if blocks < FEWEST_FOR_DRIFT:
         return math.inf
     deviation = (blocks - 2) / (blocks * math.sqrt(blocks - 1))
-    return NORMAL.inv_cdf(level) * deviation - 1 / blocks
+    return NORMAL.inv_cdf(LEVEL) * deviation - 1 / blocks
 
 
 # -- tests ---------------------------------------------------------------------------------------------
@@ -319,7 +317,7 @@ def _side(found: Effect, delta: float) -> int:
     return (found.low > 1 + delta) - (found.high < 1 / (1 + delta))
 
 
-def blocks_needed(spread: float, half_width: float, *, level: float = LEVEL) -> int:
+def blocks_needed(spread: float, half_width: float) -> int:
     """Blocks until the interval's half width, as a share of the ratio, is at most `half_width`; at least 2.
 
     0 where it cannot be said: the spread is not known (NaN, infinite) or the half width is not above 0.
@@ -328,15 +326,13 @@ def blocks_needed(spread: float, half_width: float, *, level: float = LEVEL) -> 
     if not (math.isfinite(spread) and goal > 0):
         return 0
     # t is never below normal, so that this many are too few at most; t takes it from there
-    blocks = max(2, math.floor((NORMAL.inv_cdf((1 + level) / 2) * spread / goal) ** 2))
-    while _t_quantile(level, blocks) * spread / math.sqrt(blocks) > goal:
+    blocks = max(2, math.floor((NORMAL.inv_cdf((1 + LEVEL) / 2) * spread / goal) ** 2))
+    while _t_quantile(LEVEL, blocks) * spread / math.sqrt(blocks) > goal:
         blocks += 1
     return blocks
 
 
-def blocks_for_width(
-    found: Effect, half_width: float, *, counted: float = 1.0, level: float = LEVEL
-) -> tuple[int, int]:
+def blocks_for_width(found: Effect, half_width: float, *, counted: float = 1.0) -> tuple[int, int]:
     """Blocks to run until the 95 % interval is as narrow as ± `half_width`: at least and at most so many.
 
     The spread over blocks is only estimated: of its own 90 % interval (chi-square) either end gives one of
@@ -348,6 +344,6 @@ def blocks_for_width(
         return 0, 0
     freedom = found.blocks - 1
     spreads = (found.spread * math.sqrt(freedom / special.chdtri(freedom, tail)) for tail in (0.05, 0.95))
-    least, most = (math.ceil(blocks_needed(one, half_width, level=level) / counted) for one in spreads)
+    least, most = (math.ceil(blocks_needed(one, half_width) / counted) for one in spreads)
     run = math.ceil(found.blocks / counted)
     return (max(least, run + 1), most) if most > run else (0, 0)

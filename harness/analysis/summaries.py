@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness.analysis.arrays import Floats
-from harness.analysis.percentiles import FEWEST_REQUESTS, Pool, percentile, percentile_of_sorted
+from harness.analysis.percentiles import Pool, fit_to_be_shown, percentile
 from harness.wire.records import MEASURE, PILOT_BLOCK, PING
 
 LATENCY = "latency_ms"
@@ -89,8 +89,12 @@ def derive(requests: pd.DataFrame, trials: pd.DataFrame, *, pilot: bool = False)
     rows = requests if counted.all() else requests[counted]
     rows = rows.reset_index(drop=True)
     told = {name: finished[name].array.take(theirs[counted]) for name in TRIAL_FACTS}
-    route_model = _route_model(rows)
+    # a server that tells one time for the model has the queue and the way back in it
+    whole = rows["queue_ms"] + rows["model_ms"] + rows["resume_ms"]
+    route_model = whole.where(~_is_unsplit(rows), rows["model_ms"])
     service = rows["done_ms"] - rows["sent_ms"]
+    if rows[IO_SERVER].notna().any():
+        told[IO_STALL] = rows["io_ms"] - rows[IO_SERVER]
     return rows.assign(
         **told,
         ok=rows["error"] == "",
@@ -101,14 +105,7 @@ def derive(requests: pd.DataFrame, trials: pd.DataFrame, *, pilot: bool = False)
         dispatch_lag_ms=rows["sent_ms"] - rows["due_ms"],
         model_plus_io_share=(route_model + rows["io_ms"]) / service,
         model_share_ms=rows["model_ms"] / rows["batch_size"],
-        **_stall(rows),
     )
-
-
-def _route_model(rows: pd.DataFrame) -> pd.Series[float]:
-    """Queue + model + way back; a server that tells one time for the model has all three in it."""
-    whole = rows["queue_ms"] + rows["model_ms"] + rows["resume_ms"]
-    return whole.where(~_is_unsplit(rows), rows["model_ms"])
 
 
 def _is_unsplit(rows: pd.DataFrame) -> pd.Series[bool]:
@@ -118,10 +115,6 @@ def _is_unsplit(rows: pd.DataFrame) -> pd.Series[bool]:
 def unsplit_arms(derived: pd.DataFrame) -> list[str]:
     """The arms whose servers tell a time for the model, but neither queue nor way back."""
     return [str(arm) for arm in derived.loc[_is_unsplit(derived), "arm"].unique()]
-
-
-def _stall(rows: pd.DataFrame) -> dict[str, pd.Series[float]]:
-    return {IO_STALL: rows["io_ms"] - rows[IO_SERVER]} if rows[IO_SERVER].notna().any() else {}
 
 
 class Cells:
@@ -195,8 +188,8 @@ def _reduce(values: Floats, stat: str) -> float:
 # -- per trial and block -------------------------------------------------------------------------------
 
 
-def throughput(derived: pd.DataFrame) -> pd.Series[float]:
-    """Good answers a second, indexed by trial; failed trials are absent.
+def throughput(derived: pd.DataFrame, *, good_only: bool = True) -> pd.Series[float]:
+    """Good answers a second, or those that failed too, indexed by trial; failed trials are absent.
 
     Closed loop: users / mean latency of the measured requests x the share of the window that the users spend
     in requests (Little's law) x the share of good ones. A user who got no answer pauses, so that share is
@@ -204,15 +197,6 @@ def throughput(derived: pd.DataFrame) -> pd.Series[float]:
     answers come in bursts: inline at c = 8 and 40 requests read 7 % too high. Any other load: good answers,
     whatever their phase, within the trial's window (start, end], over its length.
     """
-    return _answers_per_s(derived, good_only=True)
-
-
-def answered_per_s(derived: pd.DataFrame) -> pd.Series[float]:
-    """As `throughput`, but of all requests, the failed ones too."""
-    return _answers_per_s(derived, good_only=False)
-
-
-def _answers_per_s(derived: pd.DataFrame, *, good_only: bool) -> pd.Series[float]:
     sound = np.flatnonzero(derived["trial_state"] == "ok")
     rows = {name: derived[name].array.take(sound) for name in THROUGHPUT_COLUMNS}
     trials, first, codes = np.unique(np.asarray(rows["trial"]), return_index=True, return_inverse=True)
@@ -238,32 +222,18 @@ def _answers_per_s(derived: pd.DataFrame, *, good_only: bool) -> pd.Series[float
     )
 
 
-def per_block(
-    derived: pd.DataFrame, arm: str, concurrency: int, metric: str, stat: str = "median"
-) -> pd.Series[float]:
-    """One figure a block, indexed by block: `stat` over the block's measured requests.
+def per_block(rows: pd.DataFrame, metric: str, stat: str = "median") -> pd.Series[float]:
+    """One figure a block of a cell's rows, indexed by block: `stat` over the block's measured requests.
 
     Failed trials and those without a good row are absent, never zero. Percentile floors do not apply here:
     one block's p95 is a crude reading, and how crude is what the spread over blocks shows. Throughput has
     one value a trial, so `stat` does not matter to it.
     """
-    names = THROUGHPUT_COLUMNS if metric == THROUGHPUT else ["block", "phase", "ok", metric]
-    rows = _sound_rows(derived, arm, concurrency, names)
+    rows = rows[rows["trial_state"] == "ok"]
     in_window = measured(rows)
     answered = in_window.loc[in_window["ok"], "block"].unique()
     figures = block_throughput(rows) if metric == THROUGHPUT else block_statistic(in_window, metric, stat)
     return figures[figures.index.isin(answered)].dropna()
-
-
-def _sound_rows(derived: pd.DataFrame, arm: str, concurrency: int, names: list[str]) -> pd.DataFrame:
-    """These columns of a cell, without the trials that failed.
-
-    Claims ask for some hundred cells of one frame, so what is not looked at is not copied either.
-    """
-    at = np.flatnonzero(derived["arm"] == arm)
-    for name, value in (("concurrency", concurrency), ("trial_state", "ok")):
-        at = at[np.asarray(derived[name].array.take(at) == value)]
-    return pd.DataFrame({name: derived[name].array.take(at) for name in names})
 
 
 def block_throughput(rows: pd.DataFrame) -> pd.Series[float]:
@@ -308,49 +278,34 @@ def summarise(derived: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     The metrics of `IO_TOLD_APART` have columns only where some request has a value.
     NaN below the floors: p5, p90 and p95 need 64 requests, p99 needs 662.
     """
-    cells = Cells(derived)
     metrics = (*METRICS, *IO_TOLD_APART) if IO_STALL in derived else METRICS
-    rows = [_summary_row(case, cells, trials, metrics) for case in _cells(trials)]
-    return pd.DataFrame(rows)
-
-
-def _cells(trials: pd.DataFrame) -> list[dict[str, object]]:
-    """Every arm × load that was run, in report order."""
+    needed = list(dict.fromkeys([*THROUGHPUT_COLUMNS, *metrics]))
+    cells = Cells(derived)
     place = {arm: number for number, arm in enumerate(trials["arm"].unique())}
-    cells = trials.loc[trials["block"] > PILOT_BLOCK, CELL_COLUMNS].drop_duplicates(["arm", "load"])
-    ordered = cells.assign(place=cells["arm"].map(place)).sort_values(["place", "concurrency", "load"])
-    return [
-        {str(name): value for name, value in row.items()} for row in ordered[CELL_COLUMNS].to_dict("records")
-    ]
+    tried = trials[trials["block"] > PILOT_BLOCK].assign(place=trials["arm"].map(place))
+    tried = tried.sort_values(["place", "concurrency", "load"])
+    return pd.DataFrame(
+        [
+            _summary_row(its_trials, cells.select((arm, load), needed), metrics)
+            for (arm, load), its_trials in tried.groupby(["arm", "load"], sort=False, observed=True)
+        ]
+    )
 
 
-def _summary_row(
-    case: dict[str, object], cells: Cells, trials: pd.DataFrame, metrics: Sequence[str]
-) -> dict[str, object]:
-    its_trials = _of_case(trials[trials["block"] > PILOT_BLOCK], case)
-    needed = dict.fromkeys([*THROUGHPUT_COLUMNS, *metrics])
-    rows = cells.select((case["arm"], case["load"]), list(needed))
+def _summary_row(trials: pd.DataFrame, rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, object]:
+    good = trials[trials["state"] == "ok"]
     in_window = measured(rows)
     return {
-        **case,
-        "blocks": its_trials.loc[its_trials["state"] == "ok", "block"].nunique(),
-        "failed_trials": int((its_trials["state"] != "ok").sum()),
+        **{name: trials[name].iloc[0] for name in CELL_COLUMNS},
+        "blocks": good["block"].nunique(),
+        "failed_trials": len(trials) - len(good),
         "requests": len(in_window),
         "failed": int((~in_window["ok"]).sum()),
-        "window_s": _windows_s(its_trials).median(),
+        "window_s": ((good["window_end_ms"] - good["window_start_ms"]) / 1e3).median(),
         THROUGHPUT: throughput(rows).median(),
-        ANSWERED: answered_per_s(rows).median(),
+        ANSWERED: throughput(rows, good_only=False).median(),
         **_metric_figures(in_window, metrics),
     }
-
-
-def _windows_s(trials: pd.DataFrame) -> pd.Series[float]:
-    good = trials[trials["state"] == "ok"]
-    return (good["window_end_ms"] - good["window_start_ms"]) / 1e3
-
-
-def _of_case(frame: pd.DataFrame, case: dict[str, object]) -> pd.DataFrame:
-    return frame[(frame["arm"] == case["arm"]) & (frame["load"] == case["load"])]
 
 
 def _metric_figures(rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, float]:
@@ -360,15 +315,10 @@ def _metric_figures(rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, flo
         figures[f"{name}_mean_ms"] = statistic(rows, metric, "mean")
         ranked = np.sort(_values(rows, metric, "median"))
         for percent in TAIL_PERCENTILES if metric in TAIL_METRICS else PERCENTILES:
-            figures[f"{name}_p{percent}_ms"] = _fit_to_be_shown(ranked, percent)
+            figures[f"{name}_p{percent}_ms"] = fit_to_be_shown(ranked, percent)
     return figures
 
 
 def pooled_percentile(rows: pd.DataFrame, metric: str, percent: int) -> float:
     """A percentile fit to be shown: NaN where there are too few requests for it (`FEWEST_REQUESTS`)."""
-    return _fit_to_be_shown(np.sort(_values(rows, metric, f"p{percent}")), percent)
-
-
-def _fit_to_be_shown(ordered: Floats, percent: int) -> float:
-    enough = len(ordered) >= FEWEST_REQUESTS[percent]
-    return percentile_of_sorted(ordered, percent) if enough else math.nan
+    return fit_to_be_shown(np.sort(_values(rows, metric, f"p{percent}")), percent)

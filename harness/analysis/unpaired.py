@@ -20,7 +20,7 @@ from harness.analysis.stats import FLAT, LEVEL, TOST_LEVEL, Effect, log_ratio
 DEALS = 9999  # of single figures; of tails as many as the resamples
 
 
-def effect(log_arm: npt.ArrayLike, log_reference: npt.ArrayLike, *, level: float = LEVEL) -> Effect:
+def effect(log_arm: npt.ArrayLike, log_reference: npt.ArrayLike) -> Effect:
     """Arm over reference, from the log figures of each one's blocks in block order: Welch's t interval.
 
     `blocks` is the smaller number of the two, `spread` that of a difference of two single blocks. p comes
@@ -33,57 +33,31 @@ def effect(log_arm: npt.ArrayLike, log_reference: npt.ArrayLike, *, level: float
     with np.errstate(invalid="ignore"):
         centre = float(arm.mean() - reference.mean()) if blocks else math.nan
     if blocks < 2 or not math.isfinite(centre):
-        return _effect(centre, [math.nan] * 4, level, blocks)
-    bounds = [bound for share in (level, TOST_LEVEL) for bound in _welch(arm, reference, share)]
-    return _effect(
-        centre,
-        bounds,
-        level,
-        blocks,
-        spread=math.hypot(arm.std(ddof=1), reference.std(ddof=1)),
-        p=_dealt_p(arm, reference),
-        drift=_drift(arm, reference),
-    )
+        return stats.of_logs(centre, [math.nan] * 4, LEVEL, blocks)
+    bounds = [*_welch(arm, reference, LEVEL), *_welch(arm, reference, TOST_LEVEL)]
+    spread = math.hypot(arm.std(ddof=1), reference.std(ddof=1))
+    lags, drifts = zip(stats.drift(arm), stats.drift(reference), strict=True)
+    lag1 = float(np.fmax(*lags))  # of the run which drifts more: it narrows the interval as in a pair
+    p = _dealt_p(arm, reference)
+    return stats.of_logs(centre, bounds, LEVEL, blocks, spread, p, (lag1, any(drifts)))
 
 
-def tail_effect(arm: Pool, reference: Pool, percent: float, *, level: float = LEVEL, seed: int = 1) -> Effect:
+def tail_effect(arm: Pool, reference: Pool, percent: float) -> Effect:
     """Ratio of the percentiles of the two runs' pooled blocks; each run's blocks are resampled independently.
 
     Interval and `spread` are made of the resamples as in `stats.tail_effect`, for the smaller number of
     blocks. p comes from dealing whole blocks to the two runs at random. lag1 is not known.
     """
     blocks = min(len(arm.blocks), len(reference.blocks))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(1)
     centre = float(log_ratio(arm.whole(percent), reference.whole(percent)))
     if blocks < 2:
-        return _effect(centre, [math.nan] * 4, level, blocks)
+        return stats.of_logs(centre, [math.nan] * 4, LEVEL, blocks)
     pooled = [
         side.percentiles(percent, resamples(len(side.blocks), RESAMPLES, rng)) for side in (arm, reference)
     ]
-    draws = log_ratio(*pooled)
-    bounds = [
-        bound for share in (level, TOST_LEVEL) for bound in stats.tail_interval(draws, blocks, level=share)
-    ]
-    with np.errstate(invalid="ignore"):
-        spread = float(draws.std(ddof=1) * math.sqrt(blocks))
-    p = _dealt_tail_p(arm, reference, percent, rng)
-    return _effect(centre, bounds, level, blocks, spread=spread, p=p)
-
-
-def _effect(
-    centre: float,
-    bounds: list[float],
-    level: float,
-    blocks: int,
-    *,
-    spread: float = math.nan,
-    p: float = math.nan,
-    drift: tuple[float, bool] = (math.nan, False),
-) -> Effect:
-    with np.errstate(over="ignore"):
-        ratio, low, high, low_90, high_90 = (float(np.exp(log)) for log in (centre, *bounds))
-    lag1, drifts = drift
-    return Effect(ratio, low, high, low_90, high_90, level, blocks, spread, p, lag1, drifts)
+    bounds, spread = stats.of_resamples(log_ratio(*pooled), blocks, LEVEL)
+    return stats.of_logs(centre, bounds, LEVEL, blocks, spread, _dealt_tail_p(arm, reference, percent, rng))
 
 
 def _welch(arm: Floats, reference: Floats, level: float) -> tuple[float, float]:
@@ -96,11 +70,11 @@ def _welch(arm: Floats, reference: Floats, level: float) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def _dealt_p(arm: Floats, reference: Floats, *, seed: int = 1) -> float:
+def _dealt_p(arm: Floats, reference: Floats) -> float:
     from scipy import stats as scipy_stats
 
     tested = scipy_stats.permutation_test(
-        (arm, reference), _welch_t, vectorized=True, n_resamples=DEALS, rng=np.random.default_rng(seed)
+        (arm, reference), _welch_t, vectorized=True, n_resamples=DEALS, rng=np.random.default_rng(1)
     )
     return float(tested.pvalue)
 
@@ -111,13 +85,6 @@ def _welch_t(arm: Floats, reference: Floats, axis: int = -1) -> Floats:
     squared = sum(side.var(axis=axis, ddof=1) / side.shape[axis] for side in (arm, reference))
     t = difference / np.maximum(np.sqrt(squared), FLAT)
     return cast(Floats, np.where(np.abs(difference) <= FLAT, 0.0, t))
-
-
-def _drift(arm: Floats, reference: Floats) -> tuple[float, bool]:
-    """lag1 of the run which drifts more, and whether either does: it narrows the interval as in a pair."""
-    both = [(float(stats.lag1_autocorrelation(side)), len(side)) for side in (arm, reference)]
-    known = [lag1 for lag1, _ in both if not math.isnan(lag1)]
-    return max(known, default=math.nan), any(lag1 > stats.drift_bound(blocks) for lag1, blocks in both)
 
 
 def _dealt_tail_p(arm: Pool, reference: Pool, percent: float, rng: np.random.Generator) -> float:

@@ -357,5 +357,5 @@ def _blocks(found: Inputs, chosen: Choice) -> tuple[int, int]:
     if effect is None:
         return 0, 0
     delta = found.rules.delta(chosen.metric.name)
-    least, most = stats.blocks_for_width(effect, delta, counted=found.side.counted, level=found.rules.level)
+    least, most = stats.blocks_for_width(effect, delta, counted=found.side.counted)
     return (least, most) if most <= MOST_BLOCKS else (0, 0)

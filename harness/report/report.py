@@ -17,7 +17,7 @@ from harness.report import advice, cautions, choice, export, ranking, sweep
 from harness.report.choice import Choice, Inputs
 from harness.report.ranking import Tables
 from harness.results import store
-from harness.verdicts import admissible, best_arm, claims, claims_file, comparison, same_work, session_noise
+from harness.verdicts import admissible, best_arm, claims, claims_file, same_work, session_noise
 from harness.verdicts.admissible import Evidence
 from harness.verdicts.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED, WITHHELD
 from harness.verdicts.published import published_tables
@@ -95,15 +95,8 @@ class Report:
     @cached_property
     def comparisons(self) -> pd.DataFrame:
         """`comparison.COLUMNS`: every arm that does the reference's work against it, and the twin."""
-        facts, arms = self.evidence.facts, set(admissible.arms_of(self.evidence.run))
-        return comparison.arms(
-            self.evidence.side,
-            reference=facts.reference,
-            twin=facts.twin,
-            rules=facts.rules,
-            only=arms - self._of_other_work(arms),
-            withheld=self.evidence.withheld,
-        )
+        arms = set(admissible.arms_of(self.evidence.run))
+        return self.evidence.compared(arms - self._of_other_work(arms))
 
     @cached_property
     def costs(self) -> pd.DataFrame:

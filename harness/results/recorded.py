@@ -77,10 +77,9 @@ class Asked(Part):
     expect_status: Whole = 200
 
 
-class Exclude(BaseModel):
+class Exclude(Part):
     """The limits beyond which a block is left out."""
 
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
     __pydantic_extra__: dict[str, Number]
 
 
@@ -138,14 +137,10 @@ class Process(Part):
 
 
 class ServerOptions(Part):
-    """The options of an arm's server."""
-
     workload: Workload | None = None
 
 
 class Arm(Part):
-    """Facts about an arm in this run."""
-
     options: ServerOptions | None = None
     about: About | None = None
     processes: list[Process] | None = None
@@ -154,8 +149,6 @@ class Arm(Part):
 
 
 class Revision(Part):
-    """The git revision of the code."""
-
     commit: Text | None = None
 
 

@@ -6,13 +6,13 @@ A file may come from an editor or a spreadsheet: with a byte order mark, in UTF-
 from __future__ import annotations
 
 import csv
-import dataclasses
+import functools
 import gzip
 import io
 import math
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, get_type_hints
 from warnings import catch_warnings, simplefilter
 
 from harness.errors import HarnessError, UsageError, shortened
@@ -44,38 +44,35 @@ MOST_OF = {"concurrency": bounds.USERS, "rate_per_s": 1e6, "block": bounds.TRIAL
 _STAMPS = {"due_ms", "sent_ms", "done_ms", "entered_ms", "window_start_ms", "window_end_ms"}
 LONGEST_HEADER = 10_000  # bytes; what is longer is no CSV of ours, and need not be read to say so
 
+Kinds = dict[str, type]  # column → str, int or float
+
+_failure = functools.partial(HarnessError, stage="results")
+
 
 def read(path: Path, row_type: type[Sample | Trial], layout: int, warnings: list[str]) -> pd.DataFrame:
-    """The rows of a CSV; the columns that an older layout lacks are NaN."""
-    columns = header(row_type)
-    added = {name for since, names in NEW_COLUMNS.items() if since > layout for name in names} & set(columns)
-    if not added:
-        return _read_csv(path, row_type, warnings)
-    kept = [(field.name, field.type) for field in dataclasses.fields(row_type) if field.name not in added]
-    older: Any = dataclasses.make_dataclass(row_type.__name__, kept)
-    return _read_csv(path, older, warnings).assign(**dict.fromkeys(added, math.nan))[columns]
+    """The rows of a CSV, typed: see `_parse`. A torn last line is left out with a warning.
+
+    The columns that an older layout lacks are NaN.
+    """
+    data = read_bytes(path)
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        warnings.append(f"The last line of {path.name} was torn off in mid-write and was left out.")
+    added = {name for since, names in NEW_COLUMNS.items() if since > layout for name in names}
+    kinds = {name: kind for name, kind in column_types(row_type).items() if name not in added}
+    required = {name for name, hint in get_type_hints(row_type).items() if hint in (int, float)}
+    _refuse_foreign_columns(path, whole, list(kinds))
+    try:
+        return _parse(whole, kinds, required).reindex(columns=header(row_type))
+    except (ValueError, OverflowError, Warning) as error:
+        fault = _find_fault(whole, kinds, required) or error
+        raise _failure(f"{path} is damaged: {fault}.", hint="Restore it, or run the plan again.") from error
 
 
 def plain_or_packed(path: Path) -> Path:
     """The file, or in its place the one that `gzip` makes of it: a long run is large to keep."""
     packed = path.with_name(path.name + PACKED)
     return packed if packed.exists() and not path.exists() else path
-
-
-def _read_csv(path: Path, row_type: type[Sample | Trial], warnings: list[str]) -> pd.DataFrame:
-    """The rows of a CSV, typed: see `_parse`. A torn last line is left out with a warning."""
-    data = read_bytes(path)
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        warnings.append(f"The last line of {path.name} was torn off in mid-write and was left out.")
-    _refuse_foreign_columns(path, whole, header(row_type))
-    try:
-        return _parse(whole, row_type)
-    except (ValueError, OverflowError, Warning) as error:
-        fault = _find_fault(whole, row_type) or error
-        raise HarnessError(
-            f"{path} is damaged: {fault}.", stage="results", hint="Restore it, or run the plan again."
-        ) from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -86,9 +83,9 @@ def read_bytes(path: Path) -> bytes:
             data = _unpacked(data)
         return text_files.in_utf8(data)
     except UsageError as error:
-        raise HarnessError(error.what, stage="results", hint=error.hint) from error
+        raise _failure(error.what, hint=error.hint) from error
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise HarnessError(f"{path} cannot be read: {error}.", stage="results") from error
+        raise _failure(f"{path} cannot be read: {error}.") from error
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -105,10 +102,10 @@ def _refuse_foreign_columns(path: Path, whole: bytes, expected: list[str]) -> No
     if found != expected:
         missing = [name for name in expected if name not in found]
         detail = f"it lacks {', '.join(missing)}" if missing else "it has other columns, or in another order"
-        raise HarnessError(f"{path} is not a file of execbench: {detail}.", stage="results")
+        raise _failure(f"{path} is not a file of execbench: {detail}.")
 
 
-def _parse(whole: bytes, row_type: type[Sample | Trial]) -> pd.DataFrame:
+def _parse(whole: bytes, kinds: Kinds, required: set[str]) -> pd.DataFrame:
     """A sound CSV as a frame, quickly. Anything unsound raises, without saying where: see `_find_fault`.
 
     A million requests have a handful of texts, so theirs become categories. A whole number that may be
@@ -120,28 +117,38 @@ def _parse(whole: bytes, row_type: type[Sample | Trial]) -> pd.DataFrame:
         simplefilter("error", pd.errors.ParserWarning)  # too many cells in the first line
         frame = pd.read_csv(
             io.BytesIO(whole),
-            dtype=_dtypes(row_type),
+            dtype={
+                name: "str" if kind is str else "int64" if kind is int and name in required else "float64"
+                for name, kind in kinds.items()
+            },
             keep_default_na=False,  # an arm may well be called "NA"
-            na_values={name: ["", "nan"] for name, kind in column_types(row_type).items() if kind is not str},
+            na_values={name: ["", "nan"] for name, kind in kinds.items() if kind is not str},
             skip_blank_lines=False,
             index_col=False,
         )
-    if row_type.__name__ == Sample.__name__:  # also that of an older layout
-        frame = _with_categories(frame)
-    if whole.count(b",") != (len(frame) + 1) * (len(frame.columns) - 1) + _commas_in_texts(frame):
+    texts = [name for name, kind in kinds.items() if kind is str]
+    if "seq" in frame:  # of requests. Not by read_csv, which would take the arms "1" and "01" for one number
+        for name in texts:
+            frame[name] = frame[name].astype("category")
+    if whole.count(b",") != (len(frame) + 1) * (len(frame.columns) - 1) + _commas_in(frame[texts]):
         raise ValueError("a line is too short")  # which pandas fills up in silence
-    _refuse_unsound_cells(frame, row_type)
-    frame = _with_texts_of_one_line(frame)
-    return _with_whole_numbers(frame, row_type)
+    _refuse_unsound_cells(frame, kinds, required)
+    _put_on_one_line(frame, texts)
+    for name, kind in kinds.items():
+        if kind is int and frame[name].notna().all():
+            frame[name] = frame[name].astype("int64")
+    return frame
 
 
-def _refuse_unsound_cells(frame: pd.DataFrame, row_type: type[Sample | Trial]) -> None:
-    for name in _required(row_type):
+def _refuse_unsound_cells(frame: pd.DataFrame, kinds: Kinds, required: set[str]) -> None:
+    for name in required:
         if frame[name].isna().any():
             raise ValueError(f"column {name} has an empty cell")
-    for name, kind in column_types(row_type).items():
+    for name, kind in kinds.items():
         if kind is not str and not frame[name].dropna().between(*_bounds_of(name)).all():
             raise ValueError(f"column {name} has a number that is out of bounds")
+        if kind is int and (frame[name] % 1 > 0).any():
+            raise ValueError(f"column {name} has a cell that is no whole number")
     for name, known in _WORDS.items():
         if name in frame and not frame[name].isin(known).all():
             raise ValueError(f"column {name} must be one of {', '.join(known)}")
@@ -153,58 +160,25 @@ def _bounds_of(name: str) -> tuple[float, float]:
     return least, MOST_OF.get(name, LARGEST_NUMBER)
 
 
-def _dtypes(row_type: type[Sample | Trial]) -> dict[str, str]:
-    required = _required(row_type)
-    return {
-        name: "str" if kind is str else "int64" if kind is int and name in required else "float64"
-        for name, kind in column_types(row_type).items()
-    }
-
-
-def _required(row_type: type[Sample | Trial]) -> set[str]:
-    """The columns of numbers that are never empty."""
-    return {name for name, hint in get_type_hints(row_type).items() if hint in (int, float)}
-
-
-def _commas_in_texts(frame: pd.DataFrame) -> int:
+def _commas_in(frame: pd.DataFrame) -> int:
     """Commas inside quoted cells: the others separate cells, and their number tells of a short line."""
-    counts = [frame[name].value_counts() for name in frame.select_dtypes(exclude="number")]
+    counts = [frame[name].value_counts() for name in frame]
     return sum(str(text).count(",") * int(times) for count in counts for text, times in count.items())
 
 
-def _with_texts_of_one_line(frame: pd.DataFrame) -> pd.DataFrame:
-    """Ours have no line end; with one, a name could pass for another line of a report or of a log."""
+def _put_on_one_line(frame: pd.DataFrame, names: list[str]) -> None:
+    """Our texts have no line end; with one, a name could pass for another line of a report or of a log."""
     import pandas as pd
 
-    for name in frame.select_dtypes(exclude="number"):
+    for name in names:
         texts = frame[name].unique()
         if changed := {text: one_line(text) for text in texts if "\n" in text or "\r" in text}:
             cells = pd.Series([changed.get(text, text) for text in frame[name]], dtype="str")
             frame[name] = cells.astype("category") if frame[name].dtype == "category" else cells
-    return frame
 
 
-def _with_whole_numbers(frame: pd.DataFrame, row_type: type[Sample | Trial]) -> pd.DataFrame:
-    for name, kind in column_types(row_type).items():
-        if kind is int and frame[name].dtype != "int64":
-            known = frame[name].dropna()
-            if (known % 1 != 0).any():
-                raise ValueError(f"column {name} has a cell that is no whole number")
-            if len(known) == len(frame):
-                frame[name] = known.astype("int64")
-    return frame
-
-
-def _with_categories(frame: pd.DataFrame) -> pd.DataFrame:
-    """Not by read_csv, which would take the arms "1" and "01" for the same number."""
-    for name in frame.select_dtypes(exclude="number"):
-        frame[name] = frame[name].astype("category")
-    return frame
-
-
-def _find_fault(whole: bytes, row_type: type[Sample | Trial]) -> str | None:
+def _find_fault(whole: bytes, kinds: Kinds, required: set[str]) -> str | None:
     """The first thing wrong with a CSV, and its line; None when only pandas knows. Slow, but only then."""
-    kinds, required = list(column_types(row_type).items()), _required(row_type)
     try:
         lines = csv.reader(io.TextIOWrapper(io.BytesIO(whole), encoding="utf-8", newline=""))
         for cells in lines:
@@ -212,7 +186,7 @@ def _find_fault(whole: bytes, row_type: type[Sample | Trial]) -> str | None:
                 return f"line {lines.line_num} has {len(cells)} cells in place of {len(kinds)}"
             if lines.line_num == 1:
                 continue
-            for (name, kind), cell in zip(kinds, cells, strict=True):
+            for (name, kind), cell in zip(kinds.items(), cells, strict=True):
                 fault = _fault_of(cell, kind, _bounds_of(name), required=name in required)
                 if fault:
                     return f"column {name}: line {lines.line_num} {fault}"
@@ -238,18 +212,15 @@ def _fault_of(cell: str, kind: type, bounds_: tuple[float, float], *, required: 
 
 def refuse_missing(folder: Path, requests: pd.DataFrame, trials: pd.DataFrame) -> None:
     if trials["trial"].duplicated().any():
-        raise HarnessError(
-            f"{folder / 'trials.csv'} is damaged: it has the same trial twice.", stage="results"
-        )
-    found = requests.groupby("trial").size().reindex(trials["trial"], fill_value=0)
-    wrong = trials["trial"][found.to_numpy() != trials["requests"].to_numpy()]
+        raise _failure(f"{folder / 'trials.csv'} is damaged: it has the same trial twice.")
+    planned = trials.set_index("trial")["requests"]
+    found = requests["trial"].value_counts().reindex(planned.index, fill_value=0)
+    wrong = planned.index[found != planned]
     if len(wrong):
-        trial = int(wrong.iloc[0])
-        planned = int(trials.set_index("trial")["requests"][trial])
-        raise HarnessError(
-            f"{folder / 'requests.csv'} is damaged: trial {trial} should have {planned} rows and has "
+        trial = wrong[0]
+        raise _failure(
+            f"{folder / 'requests.csv'} is damaged: trial {trial} should have {planned[trial]} rows and has "
             f"{found[trial]} ({len(wrong)} such trials).",
-            stage="results",
             hint="Restore the file, or run the plan again.",
         )
 
@@ -269,8 +240,7 @@ def refuse_other_trials(folder: Path, requests: pd.DataFrame, trials: pd.DataFra
         differs = requests["trial"].map(own).ne(told)
         if differs.any():
             trial = int(requests["trial"][differs].iloc[0])
-            raise HarnessError(
+            raise _failure(
                 f"{folder} is damaged: requests.csv and trials.csv name another {name} for trial {trial}.",
-                stage="results",
                 hint="Restore the files, or run the plan again.",
             )

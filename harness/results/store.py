@@ -9,14 +9,15 @@ from __future__ import annotations
 import csv
 import errno
 import fcntl
+import functools
 import io
 import json
 import os
 import shutil
 import stat
 import weakref
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 RESULTS = Path("results")
 READABLE = range(min(NEW_COLUMNS) - 1, SCHEMA_VERSION + 1)  # layouts of run.json and the CSVs
 MOST_BYTES_OF_RECORD = 64 * 2**20
+
+_failure = functools.partial(HarnessError, stage="results")
 
 
 class Run(NamedTuple):
@@ -64,11 +67,9 @@ class Writer:
             self._lock()
             self._make_logs()
             for name, columns in (("requests.csv", header(Sample)), ("trials.csv", header(Trial))):
-                (folder / name).touch(exist_ok=False)
+                with self._writing():
+                    (folder / name).touch(exist_ok=False)
                 self._append(name, [columns])
-        except OSError as error:
-            self.discard()
-            raise _unwritable(folder, error) from error
         except HarnessError:
             self.discard()
             raise
@@ -102,15 +103,16 @@ class Writer:
         self.record = record
         new = self.folder / "run.json.new"
         try:
-            with new.open("w", encoding="utf-8") as stream:
-                json.dump({"schema": SCHEMA_VERSION, **record}, stream, indent=1)
-                stream.write("\n")
-                _sync(stream)
-            new.replace(self.folder / "run.json")
-        except OSError as error:
+            with self._writing():
+                with new.open("w", encoding="utf-8") as stream:
+                    json.dump({"schema": SCHEMA_VERSION, **record}, stream, indent=1)
+                    stream.write("\n")
+                    _sync(stream)
+                new.replace(self.folder / "run.json")
+        except HarnessError:
             with suppress(OSError):
                 new.unlink(missing_ok=True)
-            raise self._failed(error) from error
+            raise
 
     def append(self, trial: Trial, samples: Sequence[Sample]) -> None:
         """Save one finished trial; when this returns it is on the disk. Ctrl-C waits until then."""
@@ -135,46 +137,39 @@ class Writer:
 
     def _lock(self) -> None:
         """A killed run and one that is still running look alike in run.json; the kernel knows."""
-        try:
+        with self._writing():
             folder = os.open(self.folder, os.O_RDONLY)
             self._unlock = weakref.finalize(self, os.close, folder)
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise HarnessError(
-                f"{self.folder} is being written by another execbench.",
-                stage="results",
-                hint="Wait for its end, or stop it, before the run is resumed.",
-            ) from None
-        except OSError as error:
-            raise self._failed(error) from error
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.close()
+                raise _failure(
+                    f"{self.folder} is being written by another execbench.",
+                    hint="Wait for its end, or stop it, before the run is resumed.",
+                ) from None
 
     def _refuse_links(self) -> None:
         """A folder may come from elsewhere: nothing outside it is written to, and nothing that blocks."""
         logs = self.folder / "logs"
-        try:
+        with self._writing():
             bad = [logs] if logs.is_symlink() else []
             bad += [path for path in (*logs.glob("*"), *self.folder.glob("*.new")) if not _is_plain(path)]
-        except OSError as error:
-            raise self._failed(error) from error
         if bad:
-            raise HarnessError(
+            raise _failure(
                 f"{bad[0]} is a link or no regular file, and a resumed run would write to it.",
-                stage="results",
                 hint="Remove it.",
             )
 
     def _make_logs(self) -> None:
-        try:
+        with self._writing():
             (self.folder / "logs").mkdir(exist_ok=True)
-        except OSError as error:
-            raise self._failed(error) from error
 
     def _cut(self, name: str, columns: list[str], finished: Collection[int]) -> None:
         """Drop the torn tail: a line that is not whole, and the rows of a trial that was not finished."""
         place, kept = columns.index("trial"), set(map(str, finished))
         new = self.folder / f"{name}.new"
-        try:
+        with self._writing():
             old = io.TextIOWrapper(
                 io.BytesIO(rows.read_bytes(self.folder / name)), encoding="utf-8", newline=""
             )
@@ -185,29 +180,29 @@ class Writer:
                         lines.writerow(cells)
                 _sync(stream)
             new.replace(self.folder / name)
-        except OSError as error:
-            raise self._failed(error) from error
 
     def _append(self, name: str, rows: Iterable[list[str]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        try:
-            path = self.folder / name
-            with path.open("r+", encoding="utf-8") as stream:  # a file that was removed is not made again
-                stream.seek(0, os.SEEK_END)
-                stream.write(text.getvalue())
-                _sync(stream)
-        except OSError as error:
-            raise self._failed(error) from error
+        path = self.folder / name
+        # a file that was removed is not made again
+        with self._writing(), path.open("r+", encoding="utf-8") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.write(text.getvalue())
+            _sync(stream)
 
-    def _failed(self, error: OSError) -> HarnessError:
-        if error.errno == errno.ENOENT and not os.path.lexists(self.folder):
-            return HarnessError(
-                f"The run's folder {self.folder} was removed or renamed while it was written.",
-                stage="results",
-                hint="Leave it in place until the run has ended.",
-            )
-        return _unwritable(self.folder, error)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Says what kept the run's folder from being written."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.ENOENT and not os.path.lexists(self.folder):
+                raise _failure(
+                    f"The run's folder {self.folder} was removed or renamed while it was written.",
+                    hint="Leave it in place until the run has ended.",
+                ) from error
+            raise _unwritable(self.folder, error) from error
 
 
 def read(folder: Path) -> Run:
@@ -228,10 +223,8 @@ def read(folder: Path) -> Run:
 
 def read_record(folder: Path) -> dict[str, Any]:
     if not is_folder(folder):
-        raise HarnessError(
-            f"There is no run folder {shortened(str(folder))}.",
-            stage="results",
-            hint="Runs lie in results/<time>-<plan>.",
+        raise _failure(
+            f"There is no run folder {shortened(str(folder))}.", hint="Runs lie in results/<time>-<plan>."
         )
     path = folder / "run.json"
     record = _parse_record(folder, path)
@@ -239,16 +232,13 @@ def read_record(folder: Path) -> dict[str, Any]:
     if type(schema) is not int:
         raise _no_run(folder, f"{path} does not say its layout.")
     if schema not in READABLE:
-        raise HarnessError(
+        raise _failure(
             f"{folder} has the layout {shortened(str(schema), 20)}; "
             f"this execbench reads layout {READABLE[0]} to {READABLE[-1]}.",
-            stage="results",
             hint="Read it with the version that its run.json names under packages.",
         )
     if said := recorded.fault(record):
-        raise HarnessError(
-            f"{path} is damaged: {said}.", stage="results", hint="Restore it, or run the plan again."
-        )
+        raise _failure(f"{path} is damaged: {said}.", hint="Restore it, or run the plan again.")
     return record
 
 
@@ -273,17 +263,14 @@ def is_folder(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise HarnessError(
-            f"The run folder {shortened(str(path))} cannot be read: {error.strerror}.", stage="results"
-        ) from error
+        raise _failure(f"The run folder {shortened(str(path))} cannot be read: {error.strerror}.") from error
     except ValueError:  # NUL, or what the file system cannot encode
         return False
 
 
 def _no_run(folder: Path, why: str) -> HarnessError:
-    return HarnessError(
+    return _failure(
         f"{folder} is not a run of execbench: {why}",
-        stage="results",
         hint="Give the folder that a run has written, such as results/<time>-<plan>.",
     )
 
@@ -306,17 +293,13 @@ def _make(folder: Path) -> list[Path]:
         folder.mkdir(parents=True)
     except (OSError, ValueError) as error:
         if isinstance(error, FileExistsError) and os.path.lexists(folder):
-            raise _exists_already(folder) from None
+            kind = "folder" if folder.is_dir() else "file"
+            raise _failure(
+                f"The {kind} {folder} exists already; a run is never overwritten.",
+                hint="Give another folder with --out, or leave the flag out for a new one.",
+            ) from None
         raise _unwritable(folder, error) from error
     return missing
-
-
-def _exists_already(folder: Path) -> HarnessError:
-    return HarnessError(
-        f"The {'folder' if folder.is_dir() else 'file'} {folder} exists already; a run is never overwritten.",
-        stage="results",
-        hint="Give another folder with --out, or leave the flag out for a new one.",
-    )
 
 
 _WAYS_OUT = {
@@ -328,8 +311,7 @@ _WAYS_OUT = {
 
 def _unwritable(folder: Path, error: OSError | ValueError) -> HarnessError:
     number, why = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
-    return HarnessError(
+    return _failure(
         f"The results in {folder} cannot be written: {why or error}.",
-        stage="results",
         hint=_WAYS_OUT.get(number or 0, "Give a folder that can be written with --out."),
     )

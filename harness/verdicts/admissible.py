@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
+from functools import cached_property
 
 import pandas as pd
 
@@ -14,7 +16,6 @@ from harness.verdicts.sides import Side
 from harness.wire.records import OK, PILOT_BLOCK
 
 TOLD = 3  # of many alike a warning names so many
-_INTERRUPTED = "was under way when the run was killed, and completed after a pause"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +36,27 @@ class Evidence:
         """The excluded blocks in which the run was killed."""
         return _interrupted(self.run).keys() & self.excluded.keys()
 
-    @property
+    @cached_property
     def side(self) -> Side:
         """What of the run is compared."""
         return Side(self.derived, self.run.trials, "", self.excluded, self.invalid, self.limited)
+
+    def compared(
+        self, only: Collection[str], *, reference: str | None = None, withheld: str = ""
+    ) -> pd.DataFrame:
+        """`comparison.arms`: these arms against the plan's reference, or another one."""
+        return comparison.arms(
+            self.side,
+            reference=reference or self.facts.reference,
+            twin=self.facts.twin,
+            rules=self.facts.rules,
+            only=only,
+            withheld=self.withheld or withheld,
+        )
+
+    def twins(self) -> pd.DataFrame:
+        """The rows that say how quiet the run's session was; none without a twin."""
+        return self.compared({self.facts.twin or ""})
 
 
 def against(run: store.Run, reference: str) -> Evidence:
@@ -48,23 +66,9 @@ def against(run: store.Run, reference: str) -> Evidence:
     """
     planned = admit(run)
     twin = planned.facts.twin
-    arms = [arm for arm in planned.side.arms() if arm != twin]
-    if reference not in arms:
-        raise UsageError(
-            f"{run.folder} has no trial of an arm {reference!r}.",
-            stage="report",
-            hint=f"It has: {', '.join(arms) or 'none'}.",
-        )
+    refuse_unknown(run, reference, [arm for arm in planned.side.arms() if arm != twin], stage="report")
     if reference == planned.facts.reference or not run.record.get("plan"):
         return planned
-    noisy = ""
-    if twin is not None:
-        rules, only = planned.facts.rules, {twin}
-        noisy = session_noise.noisy(
-            comparison.arms(
-                planned.side, reference=planned.facts.reference, twin=twin, rules=rules, only=only
-            )
-        )
     plan = {**run.record["plan"], "reference": reference, "twin": False}
     kept = planned.derived[planned.derived["arm"] != twin]
     return dataclasses.replace(
@@ -76,8 +80,18 @@ def against(run: store.Run, reference: str) -> Evidence:
         ),
         facts=metrics.facts({**run.record, "plan": plan}),
         derived=kept.assign(arm=kept["arm"].cat.remove_unused_categories()),
-        withheld=planned.withheld or noisy,
+        withheld=planned.withheld or session_noise.noisy(planned.twins()),
     )
+
+
+def refuse_unknown(run: store.Run, arm: str, known: list[str], *, stage: str) -> None:
+    """UsageError when the arm is none of those that are known."""
+    if arm not in known:
+        raise UsageError(
+            f"{run.folder} has no trial of an arm {arm!r}.",
+            stage=stage,
+            hint=f"It has: {', '.join(known) or 'none'}.",
+        )
 
 
 def admit(run: store.Run) -> Evidence:
@@ -92,25 +106,23 @@ def admit(run: store.Run) -> Evidence:
     withheld = ""
     if spoilt and not set(blocks_of(run)) - spoilt.keys():
         every = "was interrupted or breaks" if torn else "breaks"
-        told = each_block(spoilt)
-        withheld = f"Every block {every} the plan's criteria, so no verdict is given ({told})."
+        withheld = f"Every block {every} the plan's criteria, so no verdict is given ({each_block(spoilt)})."
     excluded = {} if withheld else spoilt
     requests = run.requests
     if excluded:
         requests = requests[~requests["block"].isin(list(excluded))]
     derived = summaries.derive(requests, run.trials)
     derived["arm"] = pd.Categorical(derived["arm"], categories=arms_of(run), ordered=True)
-    invalid, limited = (
-        _invalid(derived, run.trials),
-        machine.limited_by_client(run.trials, run.requests, run.record),
-    )
+    invalid = _invalid(derived, run.trials)
+    limited = machine.limited_by_client(run.trials, run.requests, run.record)
     return Evidence(run, facts, derived, spoilt, excluded, withheld, invalid, limited)
 
 
 def _interrupted(run: store.Run) -> dict[int, str]:
     """Blocks of a resumed run that are of two sittings, which no pairing evens out; the pilot is no block."""
     torn = {resumed.get("in_block") for resumed in run.record.get("resumed") or []}
-    return {block: _INTERRUPTED for block in blocks_of(run) if block in torn}
+    why = "was under way when the run was killed, and completed after a pause"
+    return {block: why for block in blocks_of(run) if block in torn}
 
 
 def _invalid(derived: pd.DataFrame, trials: pd.DataFrame) -> dict[tuple[str, str], str]:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from harness.analysis import stats, summaries
 from harness.analysis.percentiles import FEWEST_REQUESTS, Pool
-from harness.verdicts.claims_file import TAILS, Check, Claim, Claims, Reference
+from harness.verdicts.claims_file import TAILS, Check, Claim, Claims
 from harness.wire.records import OK
 
 CONFIRMED = "confirmed"
@@ -52,21 +52,25 @@ CHECK_COLUMNS = [
 VERDICT_COLUMNS = ["claim", "text", "stated", "verdict", "checks", "condition", "note"]
 
 
-class _Cells:
-    """The requests of a run by arm and concurrency: found once, and what is read of them kept."""
+class _Evidence:
+    """What a run has to say, under the law that the claims are about. What is read of it is kept.
 
-    def __init__(self, derived: pd.DataFrame) -> None:
-        self._cells = summaries.Cells(derived, ("arm", "concurrency"))
+    `derived` has the blocks that count, `trials` all of them, `invalid` why (arm, load) is not to be used.
+    """
+
+    def __init__(
+        self, law: str, derived: pd.DataFrame, trials: pd.DataFrame, invalid: Mapping[tuple[str, str], str]
+    ) -> None:
+        self._law, self._invalid = law, invalid
+        self._cells = summaries.Cells(summaries.under(law, derived), ("arm", "concurrency"))
+        self._trials = summaries.under(law, trials)
         self._per_block: dict[_Figure, pd.Series[float]] = {}
         self._pools: dict[tuple[str, int, str, tuple[int, ...]], Pool] = {}
 
     def per_block(self, figure: _Figure) -> pd.Series[float]:
         """In block order."""
         if figure not in self._per_block:
-            found = summaries.per_block(
-                self._of(figure), figure.arm, figure.concurrency, figure.metric, figure.stat
-            )
-            self._per_block[figure] = found.sort_index()
+            self._per_block[figure] = summaries.per_block(self._of(figure), figure.metric, figure.stat)
         return self._per_block[figure]
 
     def pool(self, figure: _Figure, blocks: Iterable[int]) -> Pool:
@@ -78,9 +82,27 @@ class _Cells:
         return self._pools[key]
 
     def _of(self, figure: _Figure) -> pd.DataFrame:
-        names = dict.fromkeys(["arm", *summaries.THROUGHPUT_COLUMNS, figure.metric])
+        names = dict.fromkeys([*summaries.THROUGHPUT_COLUMNS, figure.metric])
         names.pop(summaries.THROUGHPUT, None)
         return self._cells.select((figure.arm, figure.concurrency), list(names))
+
+    def why_unusable(self, combination: _Combination) -> str:
+        """Why this cannot be judged; empty when it can."""
+        for figure in combination.figures():
+            broken = self._invalid.get((figure.arm, f"{self._law}({figure.concurrency})"))
+            if broken:
+                return f"{figure} is invalid: {broken}"
+        if combination.per_block(self).empty:
+            return self._why_missing(combination)
+        return combination.lacks_requests(self)
+
+    def _why_missing(self, combination: _Combination) -> str:
+        for figure in combination.figures():
+            if summaries.cell(self._trials, figure.arm, figure.concurrency).empty:
+                return f"{figure} was not run"
+            if self.per_block(figure).empty:
+                return f"{figure} gave no {figure.metric}"
+        return f"{combination}: no block has both"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,10 +113,6 @@ class _Figure:
     concurrency: int
     metric: str
     stat: str
-
-    def per_block(self, cells: _Cells) -> pd.Series[float]:
-        """In block order."""
-        return cells.per_block(self)
 
     @property
     def percent(self) -> float:
@@ -115,30 +133,30 @@ class _Combination:
     def figures(self) -> list[_Figure]:
         return [self.figure] if self.over is None else [self.figure, self.over]
 
-    def per_block(self, cells: _Cells) -> pd.Series[float]:
-        values = self.figure.per_block(cells)
-        return values if self.over is None else (values / self.over.per_block(cells)).dropna()
+    def per_block(self, evidence: _Evidence) -> pd.Series[float]:
+        values = evidence.per_block(self.figure)
+        return values if self.over is None else (values / evidence.per_block(self.over)).dropna()
 
-    def effect(self, cells: _Cells, level: float) -> stats.Effect:
+    def effect(self, evidence: _Evidence, level: float) -> stats.Effect:
         """Its ratio over blocks: of the blocks' own figures, or where a tail takes part of pooled ones."""
-        values = self.per_block(cells)
+        values = self.per_block(evidence)
         if not self.has_tail:
             return stats.effect(stats.log_ratio(values), level=level)
-        sides = [(cells.pool(figure, values.index), figure.percent) for figure in self.figures()]
+        sides = [(evidence.pool(figure, values.index), figure.percent) for figure in self.figures()]
         return stats.percentiles_ratio(*sides, level=level)
 
     @property
     def has_tail(self) -> bool:
         return not TAILS.isdisjoint(figure.stat for figure in self.figures())
 
-    def lacks_requests(self, cells: _Cells) -> str:
+    def lacks_requests(self, evidence: _Evidence) -> str:
         """Why a percentile of the pooled blocks would be chance; empty when it is not."""
         if not self.has_tail:
             return ""
-        blocks = self.per_block(cells).index
+        blocks = self.per_block(evidence).index
         for figure in self.figures():
             needed = FEWEST_REQUESTS[int(figure.percent)]
-            there = sum(map(len, cells.pool(figure, blocks).blocks))
+            there = sum(map(len, evidence.pool(figure, blocks).blocks))
             if there < needed:
                 return f"{figure}: {figure.stat} needs {needed} requests, there are {there}"
         return ""
@@ -164,34 +182,6 @@ class _Outcome:
     note: str = ""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Evidence:
-    """What a run has to say, under the law that the claims are about."""
-
-    cells: _Cells  # of the blocks that count
-    trials: pd.DataFrame  # all of them
-    law: str
-    invalid: Mapping[tuple[str, str], str]  # (arm, load) → why its figures are not to be used
-
-    def why_unusable(self, combination: _Combination) -> str:
-        """Why this cannot be judged; empty when it can."""
-        for figure in combination.figures():
-            broken = self.invalid.get((figure.arm, f"{self.law}({figure.concurrency})"))
-            if broken:
-                return f"{figure} is invalid: {broken}"
-        if combination.per_block(self.cells).empty:
-            return self._why_missing(combination)
-        return combination.lacks_requests(self.cells)
-
-    def _why_missing(self, combination: _Combination) -> str:
-        for figure in combination.figures():
-            if summaries.cell(self.trials, figure.arm, figure.concurrency).empty:
-                return f"{figure} was not run"
-            if figure.per_block(self.cells).empty:
-                return f"{figure} gave no {figure.metric}"
-        return f"{combination}: no block has both"
-
-
 def evaluate(
     claims: Claims,
     derived: pd.DataFrame,
@@ -209,10 +199,9 @@ def evaluate(
     do not count; what needs an `invalid` arm and load is not tested. `noisy` says why this session decides
     nothing: then every verdict is withheld, the figures are not.
     """
-    judged = summaries.under(claims.law, derived)
     if excluded:
-        judged = judged[~judged["block"].isin(list(excluded))]
-    evidence = _Evidence(_Cells(judged), summaries.under(claims.law, trials), claims.law, invalid)
+        derived = derived[~derived["block"].isin(list(excluded))]
+    evidence = _Evidence(claims.law, derived, trials, invalid)
     rows = [
         _check_row(claim, check, _weakest(check, evidence))
         for claim in claims.claims
@@ -278,16 +267,14 @@ def _together(found: Iterable[str]) -> str:
 
 def _combinations(check: Check) -> list[_Combination]:
     figures = [_Figure(arm, c, check.metric, check.stat) for arm in check.arms for c in check.concurrencies]
-    if check.versus is None:
+    versus = check.versus
+    if versus is None:
         return [_Combination(figure, None) for figure in figures]
-    return [_Combination(figure, over) for figure in figures for over in _references(figure, check.versus)]
-
-
-def _references(figure: _Figure, versus: Reference) -> list[_Figure]:
     return [
-        _Figure(arm, concurrency, versus.metric or figure.metric, versus.stat or figure.stat)
+        _Combination(figure, _Figure(arm, c, versus.metric or check.metric, versus.stat or check.stat))
+        for figure in figures
         for arm in versus.arms or (figure.arm,)
-        for concurrency in versus.concurrencies or (figure.concurrency,)
+        for c in versus.concurrencies or (figure.concurrency,)
     ]
 
 
@@ -309,20 +296,14 @@ def _weakest(check: Check, evidence: _Evidence) -> _Outcome:
 
 def _judge(check: Check, combination: _Combination, evidence: _Evidence, strict: float) -> _Outcome:
     """One combination's verdict: confirmed at the usual level, refuted at the `strict` one."""
-    nothing = _Outcome(str(combination))
-    unusable = evidence.why_unusable(combination)
-    if unusable:
-        return dataclasses.replace(nothing, note=unusable)
-    found = combination.effect(evidence.cells, stats.LEVEL)
+    if unusable := evidence.why_unusable(combination):
+        return _Outcome(str(combination), note=unusable)
+    found = combination.effect(evidence, stats.LEVEL)
     if _margin(check, found.ratio) < 0:
-        found = combination.effect(evidence.cells, strict)
-    return dataclasses.replace(
-        nothing,
-        **{name: getattr(found, name) for name in ("low", "high", "level", "blocks")},
-        measured=found.ratio,
-        verdict=_verdict(check, found),
-        note=_joined([_what_is_missing(check, found), DRIFTS if found.drifts else ""]),
-    )
+        found = combination.effect(evidence, strict)
+    note = _joined([_what_is_missing(check, found), DRIFTS if found.drifts else ""])
+    figures = (found.ratio, found.low, found.high, found.level, found.blocks)
+    return _Outcome(str(combination), *figures, _verdict(check, found), note)
 
 
 def _verdict(check: Check, found: stats.Effect) -> str:

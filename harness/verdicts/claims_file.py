@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from harness.analysis import summaries
 from harness.errors import UsageError
@@ -22,22 +15,17 @@ from harness.wire.options import Frozen, explain
 TAILS = frozenset(summaries.STATS) - {"mean", "median", "p50"}  # read off the pooled blocks
 
 
-def _known_metric(name: str) -> str:
-    return _one_of(name, summaries.BLOCK_METRICS)
+def _one_of(known: Collection[str]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"'{name}' is none of {', '.join(known)}")
+        return name
+
+    return AfterValidator(check)
 
 
-def _known_stat(name: str) -> str:
-    return _one_of(name, summaries.STATS)
-
-
-def _one_of(name: str, known: Iterable[str]) -> str:
-    if name not in known:
-        raise ValueError(f"'{name}' is none of {', '.join(known)}")
-    return name
-
-
-MetricName = Annotated[str, AfterValidator(_known_metric)]
-StatName = Annotated[str, AfterValidator(_known_stat)]
+MetricName = Annotated[str, _one_of(summaries.BLOCK_METRICS)]
+StatName = Annotated[str, _one_of(summaries.STATS)]
 Arms = Annotated[tuple[str, ...], Field(min_length=1)]
 Concurrencies = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Milliseconds = Annotated[tuple[float, ...], Field(min_length=1)]

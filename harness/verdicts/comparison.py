@@ -131,13 +131,8 @@ class _Pair(NamedTuple):
     def saturated(self, metric: Metric) -> str:
         """Who could not take the load, and what that means for a ratio; "" when both could."""
         who = " and ".join(cell.name for cell in self.sides if cell.saturated)
-        if not who:
-            return ""
-        return (
-            f"{who} saturated: the ratio grows with the window's length"
-            if metric.waits
-            else f"{who} saturated"
-        )
+        means = ": the ratio grows with the window's length" if metric.waits else ""
+        return f"{who} saturated{means}" if who else ""
 
     def counted(self) -> list[frozenset[int]]:
         """Each side's blocks that count, of those that have a request."""
@@ -170,9 +165,10 @@ def _table(pairs: Iterable[_Pair], rules: Rules, withheld: str, counted: float) 
     """`counted`: the share of the blocks that are not excluded."""
     rows = [row for pair in pairs for row in _rows(pair, rules)]
     _adjust(rows)
-    _let_holm_decide(rows)
-    _withhold(rows, withheld or twin_differs(rows, rules))
+    withheld = withheld or twin_differs(rows, rules)
     for row in rows:
+        if withheld and row["verdict"] != Verdict.INVALID:
+            row |= {"verdict": Verdict.NOISY, "reason": withheld}
         row |= {"why": sentences.why(row, rules), **_forecast(row, rules, counted)}
         row |= {"sentence": sentences.sentence(row, rules)}
     return pd.DataFrame(rows, columns=[*COLUMNS, LOST])
@@ -183,18 +179,17 @@ def _rows(pair: _Pair, rules: Rules) -> Iterator[dict[str, Any]]:
     invalid = pair.invalid()
     counted = pair.counted()
     for metric in METRICS:
-        found = _find(pair, counted, metric, rules.level)
+        found = _find(pair, counted, metric)
         if found is None and not (invalid and metric.primary):
             continue
-        yield _row(pair, metric, found or _NOTHING, invalid, rules)
+        found = found or _Found(stats.effect([]), (math.nan, math.nan), (0, 0))
+        yield _row(pair, metric, found, invalid, rules)
 
 
 def _row(pair: _Pair, metric: Metric, found: _Found, invalid: str, rules: Rules) -> dict[str, Any]:
     effect, delta = found.effect, rules.delta(metric.name)
     saturated = "" if invalid else pair.saturated(metric)
-    verdict = stats.verdict(
-        effect, delta, lower_is_better=metric.lower_is_better, invalid=bool(invalid), noisy=False
-    )
+    verdict = stats.verdict(effect, delta, lower_is_better=metric.lower_is_better, invalid=bool(invalid))
     if _may_be_the_clients(verdict, pair, metric):
         verdict = Verdict.CLIENT_LIMITED
     known = [invalid] if invalid else [cell.lost for cell in pair.sides]
@@ -208,11 +203,11 @@ def _row(pair: _Pair, metric: Metric, found: _Found, invalid: str, rules: Rules)
         "twin": pair.twin,
         "arm_value": found.values[0],
         "reference_value": found.values[1],
-        "difference": _difference(*found.values),
+        "difference": found.values[0] - found.values[1],  # of two infinite ones there is none: NaN
         "ratio": effect.ratio,
         "low": effect.low,
         "high": effect.high,
-        "level": rules.level,
+        "level": effect.level,
         "blocks": min(found.blocks),
         "p": math.nan if invalid else effect.p,  # what is invalid belongs to no family of tests
         "lag1": effect.lag1,
@@ -236,18 +231,18 @@ def _may_be_the_clients(verdict: Verdict, pair: _Pair, metric: Metric) -> bool:
     return verdict not in safe
 
 
-def _find(pair: _Pair, counted: list[frozenset[int]], metric: Metric, level: float) -> _Found | None:
+def _find(pair: _Pair, counted: list[frozenset[int]], metric: Metric) -> _Found | None:
     """None where the metric does not apply, or where a side has too little for it."""
     if not all(counted) or (metric.open_only and pair.load.startswith("closed(")):
         return None
     if metric.name == THROUGHPUT and pair.load.startswith("own("):
         return None  # each arm is asked for a share of what it can do itself
     if metric.tail is not None:
-        return _find_tail(pair, counted, metric.tail, level)
-    return _find_middle(pair, [cell.by_block(metric) for cell in pair.sides], metric, level)
+        return _find_tail(pair, counted, metric.tail)
+    return _find_middle(pair, [cell.by_block(metric) for cell in pair.sides], metric)
 
 
-def _find_middle(pair: _Pair, sides: list[pd.Series[float]], metric: Metric, level: float) -> _Found | None:
+def _find_middle(pair: _Pair, sides: list[pd.Series[float]], metric: Metric) -> _Found | None:
     """By one figure a block; an infinite or a zero one takes the interval away, and is said."""
     if pair.paired:
         common = sides[0].index.intersection(sides[1].index).sort_values()
@@ -258,11 +253,7 @@ def _find_middle(pair: _Pair, sides: list[pd.Series[float]], metric: Metric, lev
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
         arm, reference = (np.log(np.asarray(side, dtype=np.float64)) for side in sides)
-        effect = (
-            stats.effect(arm - reference, level=level)
-            if pair.paired
-            else unpaired.effect(arm, reference, level=level)
-        )
+        effect = stats.effect(arm - reference) if pair.paired else unpaired.effect(arm, reference)
         values = float(np.exp(arm.mean())), float(np.exp(reference.mean()))
     troubles = [_trouble(cell.name, side) for cell, side in zip(pair.sides, sides, strict=True)]
     return _Found(effect, values, (len(arm), len(reference)), "; ".join(filter(None, troubles)))
@@ -276,29 +267,20 @@ def _trouble(name: str, figures: pd.Series[float]) -> str:
     return f"{name} gave no good answer within the window of {none} of {len(figures)} blocks" if none else ""
 
 
-def _find_tail(pair: _Pair, counted: list[frozenset[int]], percent: int, level: float) -> _Found | None:
+def _find_tail(pair: _Pair, counted: list[frozenset[int]], percent: int) -> _Found | None:
     """Of the pooled requests; a failure counts as the slowest answer of all."""
     arm, reference = (cell.latencies(blocks) for cell, blocks in zip(pair.sides, counted, strict=True))
     if min(sum(map(len, side.blocks)) for side in (arm, reference)) < FEWEST_REQUESTS[percent]:
         return None
-    effect = (
-        stats.tail_effect(arm, reference, percent, level=level)
-        if pair.paired
-        else unpaired.tail_effect(arm, reference, percent, level=level)
-    )
-    values = [side.whole(percent) for side in (arm, reference)]
+    tail_effect = stats.tail_effect if pair.paired else unpaired.tail_effect
+    effect = tail_effect(arm, reference, percent)
+    values = arm.whole(percent), reference.whole(percent)
     troubles = [
         f"{cell.name} left {100 - percent} % of its requests or more without a good answer"
         for cell, value in zip(pair.sides, values, strict=True)
         if value == math.inf
     ]
-    return _Found(
-        effect, (values[0], values[1]), (len(arm.blocks), len(reference.blocks)), "; ".join(troubles)
-    )
-
-
-def _difference(arm: float, reference: float) -> float:
-    return math.nan if math.isinf(arm) and math.isinf(reference) else arm - reference
+    return _Found(effect, values, (len(arm.blocks), len(reference.blocks)), "; ".join(troubles))
 
 
 def _drift(effect: Effect) -> str:
@@ -307,19 +289,14 @@ def _drift(effect: Effect) -> str:
     return f"neighbouring blocks resemble each other (lag-1 {effect.lag1:.2f}): the interval is too narrow"
 
 
-_UNKNOWN = (math.nan,) * 5
-_NOTHING = _Found(
-    Effect(*_UNKNOWN, stats.LEVEL, 0, math.nan, math.nan, math.nan, drifts=False),
-    (math.nan, math.nan),
-    (0, 0),
-)
-
-
 # -- families of tests ---------------------------------------------------------------------------------
 
 
 def _adjust(rows: list[dict[str, Any]]) -> None:
-    """Holm, in each family apart: see `arms`."""
+    """Holm, in each family apart: see `arms`.
+
+    Rows that are not primary are many, so for a difference an interval without 1 is not enough.
+    """
     families: dict[tuple[str, bool], list[dict[str, Any]]] = {}
     for row in rows:
         row |= {"p_holm": row["p"], "_family": 1}
@@ -329,13 +306,8 @@ def _adjust(rows: list[dict[str, Any]]) -> None:
         known = sum(not math.isnan(row["p"]) for row in family)
         for row, adjusted in zip(family, stats.holm([row["p"] for row in family]), strict=True):
             row |= {"p_holm": float(adjusted), "_family": known}
-
-
-def _let_holm_decide(rows: list[dict[str, Any]]) -> None:
-    """Rows that are not primary are many, so an interval without 1 is not enough: see `arms`."""
-    for row in rows:
-        if row["verdict"] in DIFFERENT and not (row["primary"] or row["p_holm"] < ALPHA):
-            row["verdict"] = Verdict.INCONCLUSIVE
+            if row["verdict"] in DIFFERENT and not (row["primary"] or adjusted < ALPHA):
+                row["verdict"] = Verdict.INCONCLUSIVE
 
 
 def _forecast(row: dict[str, Any], rules: Rules, counted: float) -> dict[str, float]:
@@ -343,11 +315,5 @@ def _forecast(row: dict[str, Any], rules: Rules, counted: float) -> dict[str, fl
     least = most = 0
     if row["verdict"] == Verdict.INCONCLUSIVE:
         found, delta = row["_found"].effect, rules.delta(row["metric"])
-        least, most = stats.blocks_for_width(found, delta, counted=counted, level=rules.level)
+        least, most = stats.blocks_for_width(found, delta, counted=counted)
     return {"blocks_least": float(least or math.nan), "blocks_most": float(most or math.nan)}
-
-
-def _withhold(rows: list[dict[str, Any]], why: str) -> None:
-    for row in rows:
-        if why and row["verdict"] != Verdict.INVALID:
-            row |= {"verdict": Verdict.NOISY, "reason": why}

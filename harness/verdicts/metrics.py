@@ -17,7 +17,6 @@ class Rules:
 
     delta_latency: float = 0.05
     delta_throughput: float = 0.03
-    level: float = 0.95
 
     def delta(self, metric: str) -> float:
         """δ of a metric: the throughput's, or else the latency's."""
@@ -50,15 +49,10 @@ def facts(record: Mapping[str, Any]) -> Facts:
     return Facts(
         arms=tuple(planned),
         reference=reference,
-        twin=twin_name(reference) if plan.get("twin") else None,
+        twin=f"{reference}{TWIN_SUFFIX}" if plan.get("twin") else None,
         rules=rules,
         exclude=plan.get("exclude") or {},
     )
-
-
-def twin_name(reference: str) -> str:
-    """How the second run of the reference arm is called."""
-    return f"{reference}{TWIN_SUFFIX}"
 
 
 class Metric(NamedTuple):

@@ -20,33 +20,25 @@ def published_tables(claims: Claims, derived: pd.DataFrame) -> pd.DataFrame:
     model or the I/O alone: table T1's there, the lone arm's model and the arm's own I/O at c = 1 here.
     met_at, for tables that ask for it: at which concurrency the printed model ratio is met on this machine.
     """
-    judged = _Printed(summaries.under(claims.law, derived))
+    judged = summaries.Cells(summaries.under(claims.law, derived), ("arm", "concurrency"))
     rows = [_table_row(claims, table, arm, judged) for table in claims.tables for arm in table.arms]
     return pd.DataFrame(rows)
 
 
-class _Printed:
-    """The measured rows of each arm and concurrency, with what the article prints."""
-
-    def __init__(self, derived: pd.DataFrame) -> None:
-        self._cells = summaries.Cells(derived, ("arm", "concurrency"))
-
-    def concurrencies(self, arm: str) -> list[int]:
-        return sorted(int(concurrency) for other, concurrency in self._cells if other == arm)
-
-    def select(self, arm: str, concurrency: int) -> pd.DataFrame:
-        names = ["phase", "ok", "route_model_ms", "queue_ms", "model_ms", "resume_ms", "io_ms"]
-        return summaries.measured(self._cells.select((arm, concurrency), names))
+def _measured(cells: summaries.Cells, arm: str, concurrency: int) -> pd.DataFrame:
+    """With what the article prints."""
+    names = ["phase", "ok", "route_model_ms", "queue_ms", "model_ms", "resume_ms", "io_ms"]
+    return summaries.measured(cells.select((arm, concurrency), names))
 
 
-def _table_row(claims: Claims, table: Table, arm: str, derived: _Printed) -> dict[str, object]:
+def _table_row(claims: Claims, table: Table, arm: str, cells: summaries.Cells) -> dict[str, object]:
     printed_ratio = float(np.median(table.model_ms) / np.median(claims.lone_table.model_ms))
-    ratios = _model_ratios(derived, arm, claims.lone)
+    ratios = _model_ratios(cells, arm, claims.lone)
     return {
         **_printed(table),
         "published_model_ratio": printed_ratio,
         "published_io_ratio": float(np.median(table.io_ms) / np.median(claims.lone_table.io_ms)),
-        **_ours(table, arm, claims.lone, derived),
+        **_ours(table, arm, claims.lone, cells),
         "model_ratio": ratios.get(table.concurrency, math.nan),
         "met_at": met_at(ratios, printed_ratio) if table.find_load else "",
     }
@@ -71,9 +63,9 @@ def _as_printed(figures: tuple[float, ...], gap_before_last: bool) -> str:
     return " ".join([*texts[:-1], "…", texts[-1]] if gap_before_last else texts)
 
 
-def _ours(table: Table, arm: str, lone: Lone, derived: _Printed) -> dict[str, object]:
-    rows = derived.select(arm, table.concurrency)
-    io_alone = _median(derived.select(arm, lone.concurrency), "io_ms")
+def _ours(table: Table, arm: str, lone: Lone, cells: summaries.Cells) -> dict[str, object]:
+    rows = _measured(cells, arm, table.concurrency)
+    io_alone = _median(_measured(cells, arm, lone.concurrency), "io_ms")
     return {
         "arm": arm,
         "concurrency": table.concurrency,
@@ -88,12 +80,13 @@ def _ours(table: Table, arm: str, lone: Lone, derived: _Printed) -> dict[str, ob
     }
 
 
-def _model_ratios(derived: _Printed, arm: str, lone: Lone) -> dict[int, float]:
+def _model_ratios(cells: summaries.Cells, arm: str, lone: Lone) -> dict[int, float]:
     """Concurrency → the route's Model over the lone model, for every load of this arm."""
-    alone = _median(derived.select(lone.arm, lone.concurrency), "model_ms")
+    alone = _median(_measured(cells, lone.arm, lone.concurrency), "model_ms")
     return {
-        c: _ratio(_median(derived.select(arm, c), "route_model_ms"), alone)
-        for c in derived.concurrencies(arm)
+        int(c): _ratio(_median(_measured(cells, arm, c), "route_model_ms"), alone)
+        for other, c in cells
+        if other == arm
     }
 
 

@@ -30,11 +30,12 @@ def obstacles(before: tuple[Record, str], after: tuple[Record, str]) -> list[str
     What only one of the records tells forbids nothing: an older run knew less.
     """
     (one, arm), (other, against) = before, after
+    plan, other_plan = one.get("plan") or {}, other.get("plan") or {}
     return [
         *_differing(one.get("environment"), other.get("environment"), _MACHINE),
         *_differing(_work(one, arm), _work(other, against), (*_MODEL, *_IO, "server")),
-        *_differing(one.get("plan"), other.get("plan"), _LOAD),
-        *_differing(_request(one), _request(other), _REQUEST),
+        *_differing(plan, other_plan, _LOAD),
+        *_differing(plan.get("ask"), other_plan.get("ask"), _REQUEST),
         *_differing(one.get("load"), other.get("load"), _OWN_LOAD),
         *_differing(one, other, _TEXTS),
         *_other_replays(one.get("schedules") or {}, other.get("schedules") or {}),
@@ -71,10 +72,6 @@ def _work(record: Record, arm: str) -> dict[str, Any]:
     workload = (told.get("options") or {}).get("workload") or {}
     whose = {"server": "somebody else's" if "url" in told else "of the run"} if told else {}
     return {**(told.get("about") or {}), **_io(workload), **whose}
-
-
-def _request(record: Record) -> Record:
-    return (record.get("plan") or {}).get("ask") or {}
 
 
 def _io(workload: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,13 +56,9 @@ def _ending(row: dict[str, Any], rules: Rules) -> str:
     if math.isnan(row["blocks_most"]):
         return said
     delta = 100 * rules.delta(row["metric"])
-    return f"{said}; an interval of ±{delta:g} % would take {_range(row)} blocks"
-
-
-def _range(row: dict[str, Any]) -> str:
-    """Such as "14 to 35"."""
     least, most = int(row["blocks_least"]), int(row["blocks_most"])
-    return str(least) if least == most else f"{least} to {most}"
+    needed = str(least) if least == most else f"{least} to {most}"
+    return f"{said}; an interval of ±{delta:g} % would take {needed} blocks"
 
 
 def _ratio(value: float) -> str:

@@ -43,10 +43,10 @@ class Side:
         return sorted(set(its.loc[its["arm"] == arm, "load"].astype(str)), key=_natural)
 
     def cell(self, arm: str, load: str) -> Cell:
+        excluded, its = list(self.excluded), self._counted()
         rows = self._cells.select((arm, load), NEEDED)
-        rows = rows[(rows["trial_state"] == OK) & ~rows["block"].isin(list(self.excluded))]
-        its = self._counted()
-        trials = its[(its["arm"] == arm) & (its["load"] == load) & ~its["block"].isin(list(self.excluded))]
+        rows = rows[(rows["trial_state"] == OK) & ~rows["block"].isin(excluded)]
+        trials = its[(its["arm"] == arm) & (its["load"] == load) & ~its["block"].isin(excluded)]
         name = f"{self.label}:{arm}" if self.label else arm
         invalid, limited = (known.get((arm, load), "") for known in (self.invalid, self.limited))
         return Cell(name, rows, trials, invalid, limited)
@@ -94,12 +94,10 @@ class Cell:
     @property
     def lost(self) -> str:
         """How many trials do not count on account of this arm, and why; "" when all do."""
-        bad = self.lost_trials
+        bad, tried = self.lost_trials, len(self.trials)
         if bad.empty:
             return ""
-        return (
-            f"{len(bad)} of {len(self.trials)} of {self.name}'s trials do not count: {bad['error'].iloc[0]}"
-        )
+        return f"{len(bad)} of {tried} of {self.name}'s trials do not count: {bad['error'].iloc[0]}"
 
     @cached_property
     def saturated(self) -> bool:
@@ -109,7 +107,11 @@ class Cell:
     def by_block(self, metric: Metric) -> pd.Series[float]:
         """The metric's figure of each block, in block order; blocks without one are absent."""
         if metric not in self._figures:
-            self._figures[metric] = self._by_block(metric)
+            self._figures[metric] = (
+                summaries.block_throughput(self.rows).dropna()
+                if metric.name == THROUGHPUT
+                else summaries.block_statistic(self._window, metric.name, metric.stat)
+            )
         return self._figures[metric]
 
     def latencies(self, blocks: frozenset[int]) -> Pool:
@@ -117,11 +119,6 @@ class Cell:
         if blocks not in self._pools:
             self._pools[blocks] = summaries.pool(self._window, LATENCY, blocks)
         return self._pools[blocks]
-
-    def _by_block(self, metric: Metric) -> pd.Series[float]:
-        if metric.name == THROUGHPUT:
-            return summaries.block_throughput(self.rows).dropna()
-        return summaries.block_statistic(self._window, metric.name, metric.stat)
 
     @cached_property
     def _window(self) -> pd.DataFrame:

@@ -146,7 +146,7 @@ def test_throughput_of_a_closed_loop_is_users_over_mean_latency_times_the_good_s
     trials = trials_frame([trial(concurrency=1, window_start_ms=500.0, window_end_ms=1300.0)])
     derived = summaries.derive(requests_frame(rows), trials)
     assert summaries.throughput(derived).loc[1] == pytest.approx(1 / 0.2 * 3 / 4)
-    assert summaries.answered_per_s(derived).loc[1] == pytest.approx(1 / 0.2)
+    assert summaries.throughput(derived, good_only=False).loc[1] == pytest.approx(1 / 0.2)
 
 
 def closed_loop(
@@ -199,7 +199,9 @@ def test_throughput_of_a_closed_loop_is_what_counting_answers_in_a_long_window_g
     inside = derived["done_ms"].between(100.0, 30_100.0, inclusive="right")
     good = int((inside & derived["ok"]).sum()) / 30.0
     assert summaries.throughput(derived).loc[1] == pytest.approx(good, rel=0.02)
-    assert summaries.answered_per_s(derived).loc[1] == pytest.approx(int(inside.sum()) / 30.0, rel=0.02)
+    assert summaries.throughput(derived, good_only=False).loc[1] == pytest.approx(
+        int(inside.sum()) / 30.0, rel=0.02
+    )
 
 
 def test_any_other_throughput_counts_good_answers_of_any_phase_inside_the_window() -> None:
@@ -228,17 +230,14 @@ def test_an_arm_that_always_failed_still_has_a_row() -> None:
 
 def test_each_block_gives_one_figure() -> None:
     derived, _ = derived_of({("inline", 2): lambda block: Point(model_ms=10.0 * block)}, blocks=3)
-    assert summaries.per_block(derived, "inline", 2, "model_ms").to_dict() == {1: 10.0, 2: 20.0, 3: 30.0}
-    assert summaries.per_block(derived, "inline", 2, "model_ms", "mean").to_dict() == {
-        1: 10.0,
-        2: 20.0,
-        3: 30.0,
-    }
+    rows = summaries.cell(derived, "inline", 2)
+    for stat in ("median", "mean"):
+        assert summaries.per_block(rows, "model_ms", stat).to_dict() == {1: 10.0, 2: 20.0, 3: 30.0}
 
 
 def test_throughput_is_a_metric_of_a_block() -> None:
     derived, _ = derived_of({("inline", 4): Point(model_ms=10.0, io_ms=5.0, outside_ms=5.0)})
-    assert summaries.per_block(derived, "inline", 4, summaries.THROUGHPUT).to_dict() == {
+    assert summaries.per_block(summaries.cell(derived, "inline", 4), summaries.THROUGHPUT).to_dict() == {
         1: pytest.approx(200.0)
     }
 
@@ -247,12 +246,12 @@ def test_throughput_is_a_metric_of_a_block() -> None:
 def test_a_block_that_failed_is_absent(lost: Point) -> None:
     derived, _ = derived_of({("inline", 1): lambda block: lost if block == 2 else Point()}, blocks=3)
     for metric in (summaries.THROUGHPUT, "io_ms", summaries.LATENCY):
-        assert list(summaries.per_block(derived, "inline", 1, metric).index) == [1, 3]
+        assert list(summaries.per_block(summaries.cell(derived, "inline", 1), metric).index) == [1, 3]
 
 
 def test_an_arm_that_was_not_run_has_no_blocks() -> None:
     derived, _ = derived_of({("inline", 1): Point()})
-    assert summaries.per_block(derived, "inline", 8, "io_ms").empty
+    assert summaries.per_block(summaries.cell(derived, "inline", 8), "io_ms").empty
 
 
 def uneven() -> pd.DataFrame:
@@ -273,7 +272,7 @@ def test_the_figure_of_a_block_is_the_statistic_of_its_rows(metric: str, stat: s
     plain = {
         block: summaries.statistic(derived[derived["block"] == block], metric, stat) for block in (1, 2, 3)
     }
-    assert summaries.per_block(derived, "inline", 1, metric, stat).to_dict() == plain
+    assert summaries.per_block(summaries.cell(derived, "inline", 1), metric, stat).to_dict() == plain
 
 
 def test_texts_may_be_categories_as_they_are_when_read_from_disk() -> None:
@@ -285,6 +284,6 @@ def test_texts_may_be_categories_as_they_are_when_read_from_disk() -> None:
     pd.testing.assert_frame_equal(summaries.summarise(categories, trials), summaries.summarise(texts, trials))
     for metric in ("io_ms", summaries.LATENCY, summaries.THROUGHPUT):
         pd.testing.assert_series_equal(
-            summaries.per_block(categories, "thread", 8, metric),
-            summaries.per_block(texts, "thread", 8, metric),
+            summaries.per_block(summaries.cell(categories, "thread", 8), metric),
+            summaries.per_block(summaries.cell(texts, "thread", 8), metric),
         )
