@@ -33,7 +33,7 @@ def run(
     """Find what every arm of `plan` holds. Returns the trials, with the promises of `run.run`."""
     with running.session(plan, writer, listener) as trials:
         asked = {"objectives": [str(one) for one in objectives], **ways._asdict(), "searched": None}
-        trials.note(capacity=asked)
+        trials.record.note(capacity=asked)
         listener.stage("pilot: each arm with one user, and with many")
         for place, arm in enumerate(plan.every_arm):
             trials.run_one(
@@ -92,7 +92,7 @@ class _Walk:
     def _note(self, **facts: Any) -> None:
         """What was asked of the walk, into run.json."""
         self.asked |= facts
-        self.trials.note(capacity=self.asked)
+        self.trials.record.note(capacity=self.asked)
 
     def _one(self, asked: Asked, number: int, total: int) -> Window | None:
         cell = Cell(asked.block, asked.position, self.arms[asked.arm], Law("poisson", asked.rate_per_s))

@@ -8,7 +8,7 @@ theirs end. See docs/decisions/0019-whose-cpu.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -185,22 +185,17 @@ def is_same(pid: int, one: Table, other: Table) -> bool:
 
 def read_table() -> dict[int, Process]:
     """Every process of the machine, in one pass."""
-    return dict(_each_process())
-
-
-def _each_process() -> Iterator[tuple[int, Process]]:
+    table = {}
     for process in psutil.process_iter(["ppid", "create_time", "cpu_times"]):
         found = process.info
         cpu = found["cpu_times"]  # None: another user's, on a system that keeps them secret
-        yield (
-            process.pid,
-            Process(
-                parent=found["ppid"],
-                created=found["create_time"] or 0.0,
-                cpu_ms=0.0 if cpu is None else (cpu.user + cpu.system) * 1e3,
-                ended_ms=0.0 if cpu is None else (cpu.children_user + cpu.children_system) * 1e3,
-            ),
+        table[process.pid] = Process(
+            parent=found["ppid"],
+            created=found["create_time"] or 0.0,
+            cpu_ms=0.0 if cpu is None else (cpu.user + cpu.system) * 1e3,
+            ended_ms=0.0 if cpu is None else (cpu.children_user + cpu.children_system) * 1e3,
         )
+    return table
 
 
 def starts_others(parent: int, child: int) -> bool:

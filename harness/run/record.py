@@ -83,14 +83,11 @@ class Record:
         self._data["schedules"].setdefault(load, {})[str(block)] = digest
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.note(state=_how_it_ended(kind), ended_at=utc_now())
+        state = "finished" if kind is None else "failed"
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            state = "interrupted"
+        self.note(state=state, ended_at=utc_now())
         self._writer.close()
-
-
-def _how_it_ended(kind: type[BaseException] | None) -> str:
-    if kind is None:
-        return "finished"
-    return "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
 
 
 def _broken_block(plan: Plan, before: Before) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import time
@@ -83,8 +84,7 @@ class Server:
     def _check_starting(self) -> None:
         """As `check_alive`; of several processes one may have failed and its parent not know it yet."""
         self.check_alive(stage="start")
-        reported = self._reported() if self._processes > 1 else None
-        if reported is not None:
+        if self._processes > 1 and (reported := self._reported()):
             raise reported
 
     def check_alive(self, stage: str) -> None:
@@ -200,7 +200,8 @@ def start(
     try:
         if cpus:
             pinning.apply(process.pid, cpus)
-        _hand_over(process, options)
+        with suppress(BrokenPipeError), process.stdin as stdin:  # it died at once; `check_alive` says why
+            stdin.write(options.model_dump_json())
         yield server
     finally:
         server.stop()
@@ -208,28 +209,14 @@ def start(
 
 def bind(port: int) -> socket.socket:
     """A listening socket on 127.0.0.1, port 0 for any free one; HarnessError when it cannot be had."""
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((HOST, port))
-        listening.listen(2048)
+        return socket.create_server((HOST, port), backlog=2048)
     except OSError as error:
-        listening.close()
         raise HarnessError(
-            f"Port {port} of {HOST} cannot be used: {error.strerror}.",
+            f"Port {port} of {HOST} cannot be used: {os.strerror(error.errno or 0)}.",
             stage="server",
             hint="Choose another with --port, or 0 for any free one.",
         ) from error
-    return listening
-
-
-def _hand_over(process: subprocess.Popen[str], options: ServerOptions) -> None:
-    assert process.stdin is not None
-    try:
-        process.stdin.write(options.model_dump_json())
-        process.stdin.close()
-    except BrokenPipeError:
-        pass  # it died at once; `check_alive` says why
 
 
 def _survivors(family: list[psutil.Process], within_s: float) -> list[psutil.Process]:
