@@ -140,18 +140,11 @@ def search(start: Start) -> Generator[float, bool | None, Bracket]:
     Up the ladder until a rate breaks, down until one holds, then between the two. A rate without a result is
     asked again, and the search ends only when it has none each time.
     """
-    low, high = 0.0, math.inf
-    rate = _first(start)
-    while True:
-        kept = yield from _answer(rate)
-        if kept is None:
-            return Bracket(low, high)
+    low, high, rate = 0.0, math.inf, _first(start)
+    while rate and (kept := (yield from _answer(rate))) is not None:
         low, high = (rate, high) if kept else (low, rate)
-        if low and high / low <= NARROW:
-            return Bracket(low, high)
         rate = _next(low, high, start)
-        if not rate:
-            return Bracket(low, high)
+    return Bracket(low, high)
 
 
 def _answer(rate: float) -> Generator[float, bool | None, bool | None]:
@@ -184,7 +177,7 @@ def _next(low: float, high: float, start: Start) -> float:
         rate = high / DOWN
         return rounded(rate) if rate >= FEWEST_SHARE * start.own_per_s else 0.0
     if math.isfinite(high):
-        return rounded(math.sqrt(low * high))
+        return rounded(math.sqrt(low * high)) if high / low > NARROW else 0.0
     most = min(start.most_per_s, MOST_SHARE * start.own_per_s)
     if low >= rounded(most):
         return 0.0
