@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from harness.run.processes import Families, Table, below, children_of, is_same, read_table
+from harness.run.processes import Families, Table, below, children_of, read_table
 from harness.system import cgroups, pressure
 from harness.system.pressure import Pressure
 from harness.wire.clock import now_ms
@@ -66,6 +66,7 @@ class Meter:
         self._before = None
         wall_ms = after.at_ms - before.at_ms
         burnt = Burnt(before.cpu, after.cpu)
+        busy_ms = wall_ms * cores() - (after.unused_ms - before.unused_ms)  # everybody, sum over cores
         own = after.families.get(self._arm, set())
         # two arms may be routes of one server
         others = {arm: burnt.ms(pids - own) for arm, pids in after.families.items() if pids - own}
@@ -75,9 +76,9 @@ class Meter:
         return Noise(
             load_before=before.load,
             pressure_before=before.pressure.recent_share,
-            steal_share=_share(before.machine.stolen_ms, after.machine.stolen_ms, wall_ms * cores()),
+            steal_share=_share(before.stolen_ms, after.stolen_ms, wall_ms * cores()),
             pressure_share=_share(before.pressure.waited_ms, after.pressure.waited_ms, wall_ms),
-            foreign_cpu=max(0.0, (_busy_ms(before, after) - burnt.ms(after.cpu.ms)) / wall_ms),
+            foreign_cpu=max(0.0, (busy_ms - burnt.ms(after.cpu.ms)) / wall_ms),
             server_cpu_ms=burnt.ms(own) if self._arm in after.families else None,
             idle_cpu_ms=sum(others.values()),
             server_lag_p99_ms=None if lag is None else lag.p99_ms,
@@ -98,13 +99,13 @@ class Meter:
         families = self._families.members(self._servers, table)
         pids = below(self._own, children_of(table)).union(*families.values())
         return _Reading(
-            load=os.getloadavg()[0],
-            pressure=pressure.read(),
-            throttled_ms=cgroups.throttled_ms(),
-            families=families,
-            at_ms=now_ms(),
-            machine=_machine(),
-            cpu=read_clocks(table, pids),
+            os.getloadavg()[0],
+            pressure.read(),
+            cgroups.throttled_ms(),
+            families,
+            now_ms(),
+            *_machine(),
+            read_clocks(table, pids),
         )
 
 
@@ -158,6 +159,12 @@ class Burnt:
         self._before = before
         self._after = after
         self._children = children_of(before.table)
+        self._in_both = {  # of one process each, which no other has taken over meanwhile
+            pid
+            for pid, process in before.table.items()
+            if pid in after.table and after.table[pid].created == process.created
+        }
+        self._still_burns = self._in_both & after.ms.keys()  # others ended just before the clocks were read
 
     def ms(self, pids: Iterable[int]) -> float:
         """Of these processes, as they were at the second reading; one that has ended since has none."""
@@ -166,7 +173,7 @@ class Burnt:
 
     def _itself_ms(self, pid: int) -> float:
         """Since the first reading, or since its birth; what was not counted then is known in ticks."""
-        was_ms = self._cpu_before_ms(pid) if self._is_in_both(pid) else 0.0
+        was_ms = self._cpu_before_ms(pid) if pid in self._in_both else 0.0
         return max(0.0, self._after.ms[pid] - was_ms)
 
     def _ended_ms(self, pid: int) -> float:
@@ -175,13 +182,13 @@ class Burnt:
         A parent learns of all that a child has burnt when it waits for it: what the child had burnt at the
         first reading is taken off. A child that nobody waited for does not count.
         """
-        known_ms = self._before.table[pid].ended_ms if self._is_in_both(pid) else 0.0
+        known_ms = self._before.table[pid].ended_ms if pid in self._in_both else 0.0
         learnt_ms = self._after.table[pid].ended_ms - known_ms
         return max(0.0, learnt_ms - self._of_the_gone_ms(pid)) if learnt_ms > 0 else 0.0
 
     def _of_the_gone_ms(self, pid: int) -> float:
         """What those of its descendants had burnt at the first reading that had ended by the second."""
-        gone = [child for child in self._children.get(pid, ()) if not self._still_burns(child)]
+        gone = [child for child in self._children.get(pid, ()) if child not in self._still_burns]
         return sum(
             self._cpu_before_ms(child) + self._before.table[child].ended_ms + self._of_the_gone_ms(child)
             for child in gone
@@ -189,13 +196,6 @@ class Burnt:
 
     def _cpu_before_ms(self, pid: int) -> float:
         return self._before.ms.get(pid, self._before.table[pid].cpu_ms)
-
-    def _still_burns(self, pid: int) -> bool:
-        """Whether it was there when the clocks were read; it may have ended just before."""
-        return pid in self._after.ms and self._is_in_both(pid)
-
-    def _is_in_both(self, pid: int) -> bool:
-        return is_same(pid, self._before.table, self._after.table)
 
 
 # -- one reading ---------------------------------------------------------------------------------------
@@ -207,36 +207,27 @@ def cores() -> int:
     return len(psutil.cpu_times(percpu=True))
 
 
-class _Machine(NamedTuple):
-    unused_ms: float  # idle, waiting for a disk, or taken by the hypervisor; sum over cores
-    stolen_ms: float | None
-
-
 class _Reading(NamedTuple):
-    at_ms: float
     load: float
-    machine: _Machine
     pressure: Pressure
     throttled_ms: dict[str, float]  # control group → core time that its quota took
     families: dict[str, set[int]]  # arm → the pids of its server and workers
+    at_ms: float
+    unused_ms: float  # idle, waiting for a disk, or taken by the hypervisor; sum over cores
+    stolen_ms: float | None
     cpu: Clocks  # of each process of the run
 
 
-def _machine() -> _Machine:
-    """Idle time is exact; busy time is sampled by the tick, and 2 % too low under loads of short bursts."""
+def _machine() -> tuple[float, float | None]:
+    """Unused and stolen ms. Idle time is exact; busy time is sampled by the tick, and 2 % too low under
+    loads of short bursts."""
     times = psutil.cpu_times()
     steal = getattr(times, "steal", None)
     unused = times.idle + getattr(times, "iowait", 0.0) + (steal or 0.0)
-    return _Machine(unused * 1e3, None if steal is None else steal * 1e3)
+    return unused * 1e3, None if steal is None else steal * 1e3
 
 
 # -- between two ---------------------------------------------------------------------------------------
-
-
-def _busy_ms(before: _Reading, after: _Reading) -> float:
-    """CPU time of everybody on the machine between two readings, sum over cores."""
-    whole = (after.at_ms - before.at_ms) * cores()
-    return whole - (after.machine.unused_ms - before.machine.unused_ms)
 
 
 def _share(before_ms: float | None, after_ms: float | None, of_ms: float) -> float | None:

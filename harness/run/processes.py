@@ -175,11 +175,6 @@ def below(roots: Iterable[int], children: Mapping[int, list[int]], others: Conta
     return found
 
 
-def is_same(pid: int, one: Table, other: Table) -> bool:
-    """Whether the pid is of one process in both, which no other has taken over meanwhile."""
-    return pid in one and pid in other and one[pid].created == other[pid].created
-
-
 # -- this machine ----------------------------------------------------------------------------------------
 
 

@@ -93,7 +93,9 @@ with open("pids.json", "w") as file:
     json.dump([below, beside], file)
 
 import harness.report.report, harness.run.session
-from harness import burnt, cli, clock, noise, processes
+from harness import cli
+from harness.run import meter, processes
+from harness.wire import clock
 
 def is_ours(pid):
     try:
@@ -103,10 +105,10 @@ def is_ours(pid):
 
 def machine():
     table = processes.read_table()
-    busy_ms = sum((burnt.process_cpu_ms(pid) or 0) + table[pid].ended_ms for pid in filter(is_ours, table))
-    return noise._Machine(clock.now_ms() * noise._cores() - busy_ms, None)
+    busy_ms = sum((meter.process_cpu_ms(pid) or 0) + table[pid].ended_ms for pid in filter(is_ours, table))
+    return clock.now_ms() * meter.cores() - busy_ms, None
 
-noise._machine = machine
+meter._machine = machine
 urls = ["--url", f"below=http://127.0.0.1:{ports[0]}/", "--url", f"beside=http://127.0.0.1:{ports[2]}/"]
 words = ["run", *urls, "--url-pid", f"beside={beside[1]}", *sys.argv[2:]]
 
