@@ -61,6 +61,7 @@ def advise(
             else "No rate and no strategy are advised yet: no arm has a promise that one can plan with."
         )
         return Advice((words, *doubts), reference=reference, command=more)
+    width = float(row["high_per_s"]) - float(row["low_per_s"])
     return Advice(
         (_what(row, rows, reference, record), *_beside(row), *doubts),
         take=str(row["arm"]),
@@ -70,7 +71,7 @@ def advise(
         ratio=row["ratio"],
         low=row["ratio_low"],
         high=row["ratio_high"],
-        command=more if doubts or _is_wide(row) else "",
+        command=more if doubts or not width <= WIDE * float(row["capacity_per_s"]) else "",
     )
 
 
@@ -140,8 +141,3 @@ def _beside(row: Row) -> Iterator[str]:
         yield f"What would raise it: beyond it {_BREAKS[row['broke_first']]}."
     elif isinstance(row["broke_first"], str) and row["broke_first"]:
         yield f"Beyond it requests fail first: {row['broke_first']}."
-
-
-def _is_wide(row: Row) -> bool:
-    width = float(row["high_per_s"]) - float(row["low_per_s"])
-    return not width <= WIDE * float(row["capacity_per_s"])

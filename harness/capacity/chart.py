@@ -73,21 +73,19 @@ def draw(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Object
             if any(name in one for one in marks)
         ],
     )
+    latencies = drawn["latency_ms"].to_numpy(dtype=float)
+    if math.isfinite(objective.limit):
+        latencies = np.append(latencies, objective.limit)
     _fit_legend(fig)
     panels = panels_of(fig, len(arms))
     for panel, row, its in zip(panels, arms, marks, strict=True):
         _draw_panel(panel, its)
         name_panel(panel, str(row["arm"]), _said(row))
-        log_axis(panel, "y", _latencies(drawn, objective))
+        log_axis(panel, "y", latencies)
         panel.set_ylabel(f"{what} (ms)")
     for panel in panels[-2:]:
         panel.set_xlabel("requests a second")
     return fig
-
-
-def _latencies(drawn: pd.DataFrame, objective: Objective) -> Any:
-    values = drawn["latency_ms"].to_numpy(dtype=float)
-    return np.append(values, objective.limit) if math.isfinite(objective.limit) else values
 
 
 def _marks(windows: pd.DataFrame, row: Mapping[Any, Any], objective: Objective) -> dict[str, Any]:

@@ -244,27 +244,22 @@ def _fits(windows: Sequence[Window], objectives: Sequence[Objective], own_per_s:
         for window in windows
         if not window.confirms and not window.gave_up and abs(math.log(window.rate_per_s) - middle) < NEAR
     ]
-    return [
-        _fit(number, one.target, scale, near, confirming)
-        for number, (one, scale) in enumerate(zip(objectives, scales, strict=True))
-    ]
-
-
-def _fit(
-    number: int, target: float, scale: _Scale, near: Sequence[Window], confirming: Sequence[Window]
-) -> _Fit:
     rows = [*near, *confirming]
-    at = scale.place(np.array([window.rate_per_s for window in rows]))
-    middle = float(at[len(near) :].mean())
-    return _Fit(
-        scale=scale,
-        at=at - middle,
-        middle=middle,
-        sums=np.array([window.sums[number] for window in rows], dtype=np.float64),
-        counts=np.array([window.counts[number] for window in rows], dtype=np.float64),
-        others=len(near),
-        target=target,
-    )
+    fits = []
+    for number, (one, scale) in enumerate(zip(objectives, scales, strict=True)):
+        at = scale.place(np.array([window.rate_per_s for window in rows]))
+        centre = float(at[len(near) :].mean())
+        fit = _Fit(
+            scale=scale,
+            at=at - centre,
+            middle=centre,
+            sums=np.array([window.sums[number] for window in rows], dtype=np.float64),
+            counts=np.array([window.counts[number] for window in rows], dtype=np.float64),
+            others=len(near),
+            target=one.target,
+        )
+        fits.append(fit)
+    return fits
 
 
 def _highest_held(windows: Sequence[Window], objectives: Sequence[Objective]) -> float:

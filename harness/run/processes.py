@@ -88,7 +88,9 @@ class Families:
         if server is not None and server not in roots:
             roots.add(self._root(arm, server, servers, table))
         named = {pid for pid in self._running[arm] if pid in roots or pid not in seen}
-        return roots | named | self._members(self._groups.get(arm), table)
+        group = self._groups.get(arm)
+        its = [] if group is None else [pid for pid in table if _is_within(self._system.group_of(pid), group)]
+        return roots.union(named, its)
 
     def _root(self, arm: str, server: int, servers: Mapping[str, int], table: Table) -> int:
         """Looked for once: when its parents have ended, its new parent may be any process."""
@@ -104,11 +106,6 @@ class Families:
         """The servers of other arms, and what the user has named of them; two arms may share both."""
         named = (pids for other, pids in self._running.items() if other != arm)
         return set(servers.values()).union(*named) - {servers[arm], *self._running[arm]}
-
-    def _members(self, group: str | None, table: Table) -> set[int]:
-        if group is None:
-            return set()
-        return {pid for pid in table if _is_within(self._system.group_of(pid), group)}
 
     def _remember(self, arm: str, family: set[int], table: Table) -> None:
         seen = self._seen.setdefault(arm, {})

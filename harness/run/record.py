@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness import environment, workloads
@@ -65,7 +65,9 @@ class Record:
         self.note(arms={**self._data["arms"], arm: {**known, **facts}})
 
     def note_downstream(self, failed: Sequence[str], ended: Sequence[str]) -> None:
-        """Errors of requests by what they await, and what to say of services that ended badly."""
+        """Errors of requests by what they await, and what to say of services that ended badly, if any."""
+        if not failed and not ended:
+            return
         known: dict[str, Any] = {"requests": 0, "first": "", "died": [], **(self["downstream"] or {})}
         found = {
             "requests": known["requests"] + len(failed),
@@ -74,9 +76,11 @@ class Record:
         }
         self.note(downstream=found)
 
-    def note_left(self, what: str) -> None:
-        """What a service could not tidy up."""
-        self.note_downstream([], [what])
+    def note_bad_answers(self, said: Mapping[str, str]) -> None:
+        """What the first answer with each error says, of the whole run."""
+        known = self["bad_answers"] or {}
+        if new := {error: words for error, words in said.items() if error not in known}:
+            self.note(bad_answers=known | new)
 
     def keep_schedule(self, load: str, block: int, digest: str) -> None:
         """Is written with the next note."""

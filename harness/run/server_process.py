@@ -10,8 +10,9 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 
@@ -35,30 +36,24 @@ class ServerEnded(HarnessError):
     """The server's process has exited when it should be serving."""
 
 
+@dataclass(eq=False)
 class Server:
     """A running child. `name` is how messages call it (the arm)."""
 
-    keeps_connections = True  # after an answer, for the next request
+    keeps_connections: ClassVar[bool] = True  # after an answer, for the next request
 
-    def __init__(
-        self,
-        name: str,
-        process: subprocess.Popen[str],
-        port: int,
-        log: Path,
-        log_from: int,
-        processes: int = 1,
-    ) -> None:
-        self.name = name
-        self._processes = processes  # uvicorn's own, behind one port
-        self.url = f"http://{HOST}:{port}"
-        self.pid = process.pid
-        self._process = process
-        self._port = port
-        self._log = log
-        self._log_from = log_from  # what stands before is of earlier servers of this arm
-        self._stop_by: float | None = None  # once asked to
-        self._family: list[psutil.Process] = []
+    name: str
+    _process: subprocess.Popen[str]
+    _port: int
+    _log: Path
+    _log_from: int  # what stands before is of earlier servers of this arm
+    _processes: int  # uvicorn's own, behind one port
+    _stop_by: float | None = None  # once asked to
+    _family: list[psutil.Process] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.url = f"http://{HOST}:{self._port}"
+        self.pid = self._process.pid
 
     def wait_ready(self, within_s: float = READY_WITHIN_S) -> dict[str, Any]:
         """Return what `/health` says once it is green in every one of the server's processes.

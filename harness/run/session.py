@@ -62,7 +62,8 @@ def session(
         if plan.limit and record["limits"] is None:  # a resumed run has it: the machine is the same
             listener.stage("limit: the model in a bare loop, alone")
             record.note(**bare_model.of_plan(plan, supervisor, loader, log=writer.log("limit"), cpus=cpus))
-        services = stack.enter_context(Services(writer.log, listener.stage, record.note_left))
+        services = Services(writer.log, listener.stage, lambda left: record.note_downstream([], [left]))
+        stack.enter_context(services)
         servers = Servers(plan, writer, supervisor, stack, record, cpus, services)
         trials = Trials(plan, writer, loader, listener, servers, record, client_limit_per_s, before)
         _ready(plan, servers, trials, listener)

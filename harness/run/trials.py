@@ -146,8 +146,9 @@ class Trials:
         identity = self._identity(cell, load)
         trial, samples = to_rows(identity, outcome, started_at=started_at, fault=fault, noise=readings)
         self.writer.append(trial, samples)
-        self._note_downstream(samples)
-        self._note_bad_answers(outcome)
+        failed = [sample.error for sample in samples if DOWNSTREAM in sample.error]
+        self.record.note_downstream(failed, self.servers.services.newly_dead())
+        self.record.note_bad_answers(outcome.bad_answers)
         self._precision.note(trial, samples)
         self.done.append(trial)
         if fault is not None:
@@ -169,19 +170,6 @@ class Trials:
             schedule=load.schedule,
             io_nominal_ms=self.servers.io_nominal_ms(cell.arm),
         )
-
-    def _note_downstream(self, samples: list[Sample]) -> None:
-        """Requests that failed by what they await, and services that died: the run goes on, but tells."""
-        failed = [sample.error for sample in samples if DOWNSTREAM in sample.error]
-        died = self.servers.services.newly_dead()
-        if failed or died:
-            self.record.note_downstream(failed, died)
-
-    def _note_bad_answers(self, outcome: Outcome) -> None:
-        """What the first answer with each error says, of the whole run."""
-        known = self.record["bad_answers"] or {}
-        if new := {error: said for error, said in outcome.bad_answers.items() if error not in known}:
-            self.record.note(bad_answers=known | new)
 
     def _fire(self, cell: Cell, load: LoadOptions) -> tuple[Outcome, Noise, str]:
         """Send the load unless the server is dead already; say how it has ended if it has."""
