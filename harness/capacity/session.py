@@ -12,7 +12,7 @@ from harness.analysis.machine import MOST_OF_CLIENT_LIMIT
 from harness.analysis.slo import Objective
 from harness.capacity import windows
 from harness.capacity.crossing import Window
-from harness.capacity.walk import Asked, Start, Ways, walk, windows_of_search
+from harness.capacity.walk import WINDOWS_OF_SEARCH, Asked, Start, Ways, walk
 from harness.plans.plan import Cell, Plan
 from harness.results.store import Writer
 from harness.run import session as running
@@ -66,7 +66,7 @@ class _Walk:
                 self._note_searched(searched)
             else:
                 searched, search_windows = asked.block, number
-            expected = 0 if asked.confirms else windows_of_search(len(starts))
+            expected = 0 if asked.confirms else WINDOWS_OF_SEARCH * len(starts)
             window = self._one(asked, number, max(search_windows, expected) + confirming)
         self._note_searched(searched)
 

@@ -90,7 +90,7 @@ class Meter:
         """Arm → `pid` and `command` of each process that was counted as its; of servers that ran before."""
         return {
             arm: [{"pid": pid, "command": command} for pid, command in sorted(found.items())]
-            for arm, found in self._families.commands().items()
+            for arm, found in self._families.commands.items()
         }
 
     def _read(self) -> _Reading:

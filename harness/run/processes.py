@@ -60,7 +60,8 @@ class Families:
         self._system = system or SYSTEM
         self._seen: dict[str, dict[int, float]] = {}  # arm → pid → when it was created
         self._groups: dict[str, str] = {}  # arm → the control group that is its own
-        self._commands: dict[str, dict[int, str]] = {}
+        # arm → pid → what ran there, of the first `MOST_PROCESSES`; for servers that ran before
+        self.commands: dict[str, dict[int, str]] = {}
 
     def members(self, servers: Mapping[str, int], table: Table) -> dict[str, set[int]]:
         """Arm → the pids of its family; `servers`: arm → the pid of its server, which may have ended."""
@@ -73,10 +74,6 @@ class Families:
             families[arm] = below(own_roots, children, others)
             self._remember(arm, families[arm], table)
         return families
-
-    def commands(self) -> dict[str, dict[int, str]]:
-        """Arm → pid → what ran there, of the first `MOST_PROCESSES`; for servers that ran before."""
-        return self._commands
 
     def _roots(self, arm: str, servers: Mapping[str, int], table: Table) -> set[int]:
         """Where the family begins: what was seen of it before, what the user named, the server's own root."""
@@ -112,7 +109,7 @@ class Families:
         new = {pid for pid in family & table.keys() if seen.get(pid) != table[pid].created}
         seen.update((pid, table[pid].created) for pid in new)
         if arm in self._running:
-            told = self._commands.setdefault(arm, {})
+            told = self.commands.setdefault(arm, {})
             named = sorted(new)[: MOST_PROCESSES - len(told)]
             told.update((pid, self._system.command_of(pid)) for pid in named)
 

@@ -30,11 +30,8 @@ def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer
     plan = wanted or had  # they differ at most in headers that were not written down, and in pids
     for what, hint in itertools.chain(_of_the_plan(had, plan, folder), _of_what_it_names(plan, run)):
         raise HarnessError(what, stage="resume", hint=hint)
-    done = frozenset(
-        (int(block), str(arm), str(load))
-        for block, arm, load in zip(run.trials["block"], run.trials["arm"], run.trials["load"], strict=True)
-    )
-    finished = [int(trial) for trial in run.trials["trial"]]
+    done = frozenset(run.trials[["block", "arm", "load"]].itertuples(index=False, name=None))
+    finished = run.trials["trial"].tolist()
     before = Before(run.record, done, max(finished, default=0), _precision(plan, run))
     return plan, store.Writer.reopen(folder, finished), before
 

@@ -63,7 +63,9 @@ class Server:
         deadline = time.monotonic() + within_s
         answered: set[int] = set()
         while time.monotonic() < deadline:
-            self._check_starting()
+            self.check_alive(stage="start")
+            if self._processes > 1 and (reported := self._reported()):  # its parent may not know it yet
+                raise reported
             health = self._ask("GET", "/health", HEALTH_WITHIN_S)
             if health is not None:
                 answered.add(health["pid"])
@@ -75,12 +77,6 @@ class Server:
             stage="server",
             hint="`execbench serve` with the same options shows its start in the foreground.",
         )
-
-    def _check_starting(self) -> None:
-        """As `check_alive`; of several processes one may have failed and its parent not know it yet."""
-        self.check_alive(stage="start")
-        if self._processes > 1 and (reported := self._reported()):
-            raise reported
 
     def check_alive(self, stage: str) -> None:
         """Raise HarnessError, with the cause or the log's tail, when the child has exited."""
@@ -109,7 +105,8 @@ class Server:
     def ask_to_stop(self) -> None:
         """TERM, and return at once: several servers can be asked before `stop` waits for each."""
         if self._stop_by is None:
-            self._family = _family(self._process)
+            with suppress(psutil.NoSuchProcess):
+                self._family = psutil.Process(self.pid).children(recursive=True)
             self._process.terminate()
             self._stop_by = time.monotonic() + STOP_WITHIN_S
 
@@ -229,10 +226,3 @@ def _runs(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    try:
-        return psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []

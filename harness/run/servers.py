@@ -57,7 +57,8 @@ class Servers:
             return
         for arm in arms:
             self._resident[arm.name] = self.stack.enter_context(self._started(arm))
-        self.stack.callback(self._ask_all_to_stop)  # on leaving it comes first: one deadline for all
+        for child in self._resident.values():
+            self.stack.callback(child.ask_to_stop)  # on leaving these come first: one deadline for all
         for arm in arms:
             self._wait_ready(arm, self._resident[arm.name])
 
@@ -129,7 +130,3 @@ class Servers:
 
     def _note_memory_of(self, arm: str, pid: int) -> None:
         self.record.note_arm(arm, uss_bytes=meter.memory_uss_bytes(pid))
-
-    def _ask_all_to_stop(self) -> None:
-        for child in self._resident.values():
-            child.ask_to_stop()

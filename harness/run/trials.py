@@ -196,16 +196,11 @@ class Trials:
         if isinstance(child, Standing) and child.is_here and child.pid is None and not cell.arm.pid:
             readings = readings._replace(foreign_cpu=None)  # the server's own is in it
         if any(shot.status is None for shot in outcome.shots):
-            self._drain(load)
+            # work whose client has given up still burns CPU: the next arm waits for it, but not for ever;
+            # one more request, which is no row, is answered after what was queued before it
+            quiet = {"ping_url": None, "beat": False, "timeout_s": DRAINS_WITHIN_S}
+            self.loader.run(load.model_copy(update=ONE_REQUEST | quiet))
         return outcome, readings
-
-    def _drain(self, load: LoadOptions) -> None:
-        """Work whose client has given up still burns CPU: the next arm waits for it, but not for ever.
-
-        One more request, which is no row, is answered after what was queued before it.
-        """
-        quiet = {"ping_url": None, "beat": False, "timeout_s": DRAINS_WITHIN_S}
-        self.loader.run(load.model_copy(update=ONE_REQUEST | quiet))
 
 
 def _closed_throughput(samples: list[Sample], users: int) -> float:
