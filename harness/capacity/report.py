@@ -76,7 +76,6 @@ class Report(report.Report):
 
     @cached_property
     def said(self) -> advice.Advice:
-        """What to do."""
         return advising.advise(
             self.capacity, self.record, self.folder, self.reference, self.evidence.withheld
         )
@@ -93,7 +92,6 @@ class Report(report.Report):
 
 
 def is_capacity(record: Mapping[str, Any]) -> bool:
-    """Whether a run.json is that of a capacity run."""
     return "capacity" in record
 
 

@@ -52,7 +52,6 @@ class _Walk:
     asked: dict[str, Any]  # of the walk, as run.json has it
 
     def go(self) -> None:
-        """Until nothing more is asked for."""
         starts = self._starts()
         self.ways = self.ways.long_enough(starts.values())
         self._note(**self.ways._asdict())

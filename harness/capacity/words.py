@@ -69,7 +69,6 @@ def kept(rows: Sequence[Mapping[Any, Any]], objectives: Sequence[Objective]) -> 
 
 
 def sentence(row: Mapping[Any, Any], reference: str) -> str:
-    """One arm in a sentence."""
     parts = [_capacity_words(row), _ratio_words(row, reference), _broken_words(row)]
     return f"{'; '.join(filter(None, parts))}."
 

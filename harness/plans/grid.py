@@ -60,7 +60,6 @@ class Size(NamedTuple):
     seconds: float  # a guess
 
     def __str__(self) -> str:
-        """For people."""
         return f"{self.settings} settings, {self.trials} trials, about {self.long}"
 
     @property

@@ -136,7 +136,6 @@ def null_request_ms(
 
 
 def main() -> None:
-    """Answer what stands on stdin."""
     answers = streams.kept_for_answers()
     try:
         answer = _measure(Asked.model_validate_json(sys.stdin.read()))

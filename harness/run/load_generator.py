@@ -52,7 +52,6 @@ class Loader:
 
     @property
     def pid(self) -> int:
-        """Of the child process."""
         return self._process.pid
 
     def run(self, options: LoadOptions, on_progress: Callable[[int, float], None] = _unheard) -> Outcome:
