@@ -43,7 +43,9 @@ def advise(
     """Which arm to take, what it promises and against what, what would raise it, and what to run next."""
     rows = {str(row["arm"]): row for row in table.to_dict("records")}
     doubts = [*_doubts(rows)]
-    more = next_command.run(record, folder, blocks=_blocks(record), command="capacity")
+    # so many make the intervals narrower; the usual number at least
+    blocks = max(TIMES_AS_MANY * int(record["capacity"]["blocks"]), Ways().blocks)
+    more = next_command.run(record, folder, blocks=blocks, command="capacity")
     sure = {arm: row for arm, row in rows.items() if row["promise_per_s"] > 0 and not doubt(row)}
     if not sure and not doubts:
         words = "No rate can be promised with any arm: see the sentences above."
@@ -53,7 +55,13 @@ def advise(
         return Advice((words,), reference=reference, command=more)
     row = _taken(sure, rows, reference)
     if row is None:
-        return Advice((_none(sure, reference), *doubts), reference=reference, command=more)
+        words = (
+            f"No strategy is advised yet: none is told apart from {reference} as better."
+            if sure
+            else "No rate and no strategy are advised yet: no arm has a promise that one can plan with."
+        )
+        return Advice((words, *doubts), reference=reference, command=more)
+    width = float(row["high_per_s"]) - float(row["low_per_s"])
     return Advice(
         (_what(row, rows, reference, record), *_beside(row), *doubts),
         take=str(row["arm"]),
@@ -63,7 +71,7 @@ def advise(
         ratio=row["ratio"],
         low=row["ratio_low"],
         high=row["ratio_high"],
-        command=more if doubts or _is_wide(row) else "",
+        command=more if doubts or not width <= WIDE * float(row["capacity_per_s"]) else "",
     )
 
 
@@ -93,12 +101,6 @@ def _doubts(rows: Mapping[str, Row]) -> Iterator[str]:
 
 def _is_better(row: Row) -> bool:
     return row["verdict"] in stats.FASTER
-
-
-def _none(sure: Mapping[str, Row], reference: str) -> str:
-    if not sure:
-        return "No rate and no strategy are advised yet: no arm has a promise that one can plan with."
-    return f"No strategy is advised yet: none is told apart from {reference} as better."
 
 
 def _what(row: Row, rows: Mapping[str, Row], reference: str, record: Mapping[str, Any]) -> str:
@@ -139,13 +141,3 @@ def _beside(row: Row) -> Iterator[str]:
         yield f"What would raise it: beyond it {_BREAKS[row['broke_first']]}."
     elif isinstance(row["broke_first"], str) and row["broke_first"]:
         yield f"Beyond it requests fail first: {row['broke_first']}."
-
-
-def _is_wide(row: Row) -> bool:
-    width = float(row["high_per_s"]) - float(row["low_per_s"])
-    return not width <= WIDE * float(row["capacity_per_s"])
-
-
-def _blocks(record: Mapping[str, Any]) -> int:
-    """So many make the intervals narrower; the usual number at least."""
-    return max(TIMES_AS_MANY * int(record["capacity"]["blocks"]), Ways().blocks)

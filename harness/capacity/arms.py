@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import decimal
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -66,15 +67,21 @@ class Arm:
     unjudged: tuple[Objective, ...]
     crossing: Crossing | None
 
+    @functools.cached_property
+    def confirming(self) -> pd.DataFrame:
+        """Those of `trials` that confirm."""
+        return self.trials[self.trials["confirms"].astype(bool)]
+
 
 def judge(name: str, found: Evidence, windows: pd.DataFrame, objectives: Sequence[Objective]) -> Arm:
     rows = windows[windows["arm"] == name]
     confirming = rows[rows["confirms"].astype(bool)]
-    enough = [
-        confirming[f"count_{number}"].sum() >= one.fewest_requests for number, one in enumerate(objectives, 1)
-    ]
     own = float((found.run.record.get("own_per_s") or {}).get(name, math.nan))
-    numbers = [number for number, is_enough in enumerate(enough, 1) if is_enough]
+    numbers = [
+        number
+        for number, one in enumerate(objectives, 1)
+        if confirming[f"count_{number}"].sum() >= one.fewest_requests
+    ]
     judged = tuple(objectives[number - 1] for number in numbers)
     its = as_windows(rows, numbers)
     return Arm(
@@ -83,21 +90,19 @@ def judge(name: str, found: Evidence, windows: pd.DataFrame, objectives: Sequenc
         trials=rows,
         windows=its,
         judged=judged,
-        unjudged=tuple(one for one, is_enough in zip(objectives, enough, strict=True) if not is_enough),
+        unjudged=tuple(one for one in objectives if one not in judged),
         crossing=cross(its, judged, own) if judged else None,
     )
 
 
 def row(arm: Arm, reference: Arm, found: Evidence, derived: pd.DataFrame) -> dict[str, Any]:
-    confirming = arm.trials[arm.trials["confirms"].astype(bool)]
-    lone = _lone(derived, arm.name)
+    trials = found.run.trials
+    lone = summaries.measured(derived[(derived["arm"] == arm.name) & (derived["load"] == "closed(1)")])
     known: dict[str, Any] = {
         "arm": arm.name,
-        "strategy": found.run.trials.loc[found.run.trials["arm"] == arm.name, "strategy"].iloc[0]
-        if (found.run.trials["arm"] == arm.name).any()
-        else "",
-        "blocks": confirming["block"].nunique(),
-        "requests": int(confirming["requests"].sum()),
+        "strategy": next(iter(trials.loc[trials["arm"] == arm.name, "strategy"]), ""),
+        "blocks": arm.confirming["block"].nunique(),
+        "requests": int(arm.confirming["requests"].sum()),
         "reference": reference.name,
         "closed_per_s": arm.own_per_s,
         "lone_ms": summaries.statistic(lone, summaries.LATENCY, "mean"),
@@ -105,9 +110,8 @@ def row(arm: Arm, reference: Arm, found: Evidence, derived: pd.DataFrame) -> dic
     }
     if arm.crossing is None:
         return known | _nothing_held(arm)
-    return (
-        known | _held(arm, arm.crossing) | _versus(arm, reference, found) | _broken(arm, lone, derived, found)
-    )
+    known |= _held(arm, arm.crossing) | _versus(arm, reference, found)
+    return known | _broken(arm, lone, derived, found)
 
 
 def _nothing_held(arm: Arm) -> dict[str, Any]:
@@ -167,9 +171,9 @@ def _goodput(trials: pd.DataFrame, rate_per_s: float) -> float:
 
 
 def _versus(arm: Arm, reference: Arm, found: Evidence) -> dict[str, Any]:
-    if arm.name == reference.name or reference.crossing is None:
-        return {"verdict": "reference" if arm.name == reference.name else Verdict.INVALID}
-    ratio = _ratio(arm, reference)
+    if arm.name == reference.name:
+        return {"verdict": "reference"}
+    ratio = None if reference.crossing is None else _ratio(arm, reference)
     if ratio is None:
         return {"verdict": Verdict.INVALID}
     delta = found.facts.rules.delta_throughput
@@ -213,11 +217,6 @@ def knee_per_s(trials: pd.DataFrame) -> float:
     return float(known["rate_per_s"].iloc[int(np.argmax(power))])
 
 
-def _lone(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
-    rows = derived[(derived["arm"] == arm) & (derived["load"] == "closed(1)")]
-    return summaries.measured(rows)
-
-
 def _broken(arm: Arm, lone: pd.DataFrame, derived: pd.DataFrame, found: Evidence) -> dict[str, Any]:
     """The window that broke first, and what grew most there."""
     first = _first_that_broke(arm)
@@ -242,10 +241,10 @@ def _first_that_broke(arm: Arm) -> pd.Series[Any] | None:
     """
     assert arm.crossing is not None
     rows = arm.trials[[not window.keeps(arm.judged) for window in arm.windows]].sort_values("rate_per_s")
+    if rows.empty:
+        return None
     beyond = rows[rows["rate_per_s"] >= arm.crossing.rate_per_s]
-    if len(beyond):
-        return beyond.iloc[0]
-    return rows.iloc[-1] if len(rows) else None
+    return rows.iloc[-1] if beyond.empty else beyond.iloc[0]
 
 
 def _missed(arm: Arm, block: int) -> Objective:

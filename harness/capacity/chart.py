@@ -8,12 +8,11 @@ arrow points to an end that was not found. `_marks` says what a panel shows, and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -68,23 +67,25 @@ def draw(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Object
         f"Capacity: the highest rate that keeps {words.kept(arms, objectives)}, 95 % interval. "
         "Knee: most good answers a second per mean latency (Kleinrock's power).",
         height_in=lines_of(len(arms)) * _PANEL_IN,
-        handles=_legend({name for one in marks for name in one}),
+        handles=[
+            Patch(label=name, **look) if name == INTERVAL else key(name, **look)
+            for name, look in _LOOKS.items()
+            if any(name in one for one in marks)
+        ],
     )
+    latencies = drawn["latency_ms"].to_numpy(dtype=float)
+    if math.isfinite(objective.limit):
+        latencies = np.append(latencies, objective.limit)
     _fit_legend(fig)
     panels = panels_of(fig, len(arms))
     for panel, row, its in zip(panels, arms, marks, strict=True):
         _draw_panel(panel, its)
         name_panel(panel, str(row["arm"]), _said(row))
-        log_axis(panel, "y", _latencies(drawn, objective))
+        log_axis(panel, "y", latencies)
         panel.set_ylabel(f"{what} (ms)")
     for panel in panels[-2:]:
         panel.set_xlabel("requests a second")
     return fig
-
-
-def _latencies(drawn: pd.DataFrame, objective: Objective) -> Any:
-    values = drawn["latency_ms"].to_numpy(dtype=float)
-    return np.append(values, objective.limit) if math.isfinite(objective.limit) else values
 
 
 def _marks(windows: pd.DataFrame, row: Mapping[Any, Any], objective: Objective) -> dict[str, Any]:
@@ -155,13 +156,3 @@ def _fit_legend(fig: Figure) -> None:
         if len(legend.get_texts()) > _MOST_MARKS:
             for text in legend.get_texts():
                 text.set_fontsize(SMALL_PT)
-
-
-def _legend(names: Iterable[str]) -> list[Artist]:
-    """Of the marks that are drawn."""
-    shown = set(names)
-    return [
-        Patch(label=name, **look) if name == INTERVAL else key(name, **look)
-        for name, look in _LOOKS.items()
-        if name in shown
-    ]

@@ -32,9 +32,8 @@ HALVINGS = 30
 # one that is nearer, as the bursts are in both arms. How often they hold the truth: docs/studies/search.md
 READ_AT = 0.98  # for stats.LEVEL
 READ_RATIOS_AT = {stats.LEVEL: 0.96, stats.TOST_LEVEL: 0.92}
-LEAST_ROOM = (
-    1.1  # of the highest rate that held: an arm that holds it can do more, whatever the closed loop said
-)
+# of the highest rate that held: an arm that holds it can do more, whatever the closed loop said
+LEAST_ROOM = 1.1
 FULLEST = 0.98  # of that room: what was tried beyond says no more than what was tried there
 # slopes that are believed; M/D/1: 1.2 for a mean three times as long as the lone one, 10 to 20 for p95, p99
 MEAN_SLOPES = (0.2, 6.0)
@@ -150,19 +149,14 @@ def effect(arm: Crossing, reference: Crossing) -> Effect:
     with np.errstate(invalid="ignore"):  # of two arms that were never in danger nothing is known
         own = arm.by_block - reference.by_block
         spread = float(np.std(draws[0], ddof=1) * math.sqrt(blocks)) if blocks > 1 else math.nan
-    lag1 = float(stats.lag1_autocorrelation(own))
-    return Effect(
+    return dataclasses.replace(
+        stats.effect(own),
         ratio=math.exp(arm.log_rate - reference.log_rate),
         low=low,
         high=high,
         low_90=low_90,
         high_90=high_90,
-        level=stats.LEVEL,
-        blocks=blocks,
         spread=spread,
-        p=float(stats.t_test_p(own)),
-        lag1=lag1,
-        drifts=lag1 > stats.drift_bound(blocks),
     )
 
 
@@ -245,32 +239,27 @@ def _fits(windows: Sequence[Window], objectives: Sequence[Objective], own_per_s:
     scales = [_Scale(SHARE_SLOPES) if one.is_share else _Scale(MEAN_SLOPES, most) for one in objectives]
     confirming = [window for window in windows if window.confirms]
     middle = float(np.mean(np.log([window.rate_per_s for window in confirming])))
-    near = [window for window in windows if _tells_the_slope(window, middle)]
-    return [
-        _fit(number, one.target, scale, near, confirming)
-        for number, (one, scale) in enumerate(zip(objectives, scales, strict=True))
+    near = [
+        window
+        for window in windows
+        if not window.confirms and not window.gave_up and abs(math.log(window.rate_per_s) - middle) < NEAR
     ]
-
-
-def _tells_the_slope(window: Window, middle: float) -> bool:
-    return not window.confirms and not window.gave_up and abs(math.log(window.rate_per_s) - middle) < NEAR
-
-
-def _fit(
-    number: int, target: float, scale: _Scale, near: Sequence[Window], confirming: Sequence[Window]
-) -> _Fit:
     rows = [*near, *confirming]
-    at = scale.place(np.array([window.rate_per_s for window in rows]))
-    middle = float(at[len(near) :].mean())
-    return _Fit(
-        scale=scale,
-        at=at - middle,
-        middle=middle,
-        sums=np.array([window.sums[number] for window in rows], dtype=np.float64),
-        counts=np.array([window.counts[number] for window in rows], dtype=np.float64),
-        others=len(near),
-        target=target,
-    )
+    fits = []
+    for number, (one, scale) in enumerate(zip(objectives, scales, strict=True)):
+        at = scale.place(np.array([window.rate_per_s for window in rows]))
+        centre = float(at[len(near) :].mean())
+        fit = _Fit(
+            scale=scale,
+            at=at - centre,
+            middle=centre,
+            sums=np.array([window.sums[number] for window in rows], dtype=np.float64),
+            counts=np.array([window.counts[number] for window in rows], dtype=np.float64),
+            others=len(near),
+            target=one.target,
+        )
+        fits.append(fit)
+    return fits
 
 
 def _highest_held(windows: Sequence[Window], objectives: Sequence[Objective]) -> float:

@@ -76,7 +76,6 @@ class Report(report.Report):
 
     @cached_property
     def said(self) -> advice.Advice:
-        """What to do."""
         return advising.advise(
             self.capacity, self.record, self.folder, self.reference, self.evidence.withheld
         )
@@ -93,7 +92,6 @@ class Report(report.Report):
 
 
 def is_capacity(record: Mapping[str, Any]) -> bool:
-    """Whether a run.json is that of a capacity run."""
     return "capacity" in record
 
 
@@ -135,7 +133,9 @@ def _warnings(found: Evidence, arms: Sequence[Arm]) -> Iterator[str]:
     yield from run.warnings
     if found.withheld:
         yield found.withheld
-    yield from _state(run)
+    yield from cautions.unfinished(run.record)
+    if run.record["capacity"]["searched"] is None:
+        yield "It ended in the search, before any rate was confirmed: there is no capacity yet."
     if found.excluded:
         yield f"Left out by the plan's criteria: {admissible.each_block(found.excluded)}."
     for arm in arms:
@@ -145,25 +145,17 @@ def _warnings(found: Evidence, arms: Sequence[Arm]) -> Iterator[str]:
     yield from machine.idle_offenders(run.record)
 
 
-def _state(run: store.Run) -> Iterator[str]:
-    yield from cautions.unfinished(run.record)
-    if run.record["capacity"]["searched"] is None:
-        yield "It ended in the search, before any rate was confirmed: there is no capacity yet."
-
-
 def _of_arm(arm: Arm, trials: pd.DataFrame) -> Iterator[str]:
     its = trials[(trials["arm"] == arm.name) & (trials["block"] > PILOT_BLOCK)]
     bad = its[its["state"] != OK]
     for state, rows in bad.groupby("state", observed=True):
         yield f"{len(rows)} of {len(its)} windows of {arm.name} are {state}: {rows['error'].iloc[0]}"
-    if arm.crossing is not None and len(arm.crossing.blocks) < stats.FEWEST_BLOCKS:
-        blocks = len(arm.crossing.blocks)
+    if arm.crossing is not None and (blocks := len(arm.crossing.blocks)) < stats.FEWEST_BLOCKS:
         yield f"{arm.name} has {blocks} confirming blocks: too few for a promise or a verdict."
-    confirming = arm.trials[arm.trials["confirms"].astype(bool)]
-    for one in arm.unjudged if len(confirming) else ():
+    for one in arm.unjudged if len(arm.confirming) else ():
         yield (
             f"{arm.name} cannot be judged by {one}: that takes {one.fewest_requests} requests, and the "
-            f"confirming windows have {int(confirming['requests'].sum())}. Make them longer (--window)."
+            f"confirming windows have {int(arm.confirming['requests'].sum())}. Make them longer (--window)."
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import math
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -12,8 +12,7 @@ from harness.analysis.machine import MOST_OF_CLIENT_LIMIT
 from harness.analysis.slo import Objective
 from harness.capacity import windows
 from harness.capacity.crossing import Window
-from harness.capacity.walk import Asked, Start, Ways, walk, windows_of_search
-from harness.plans.arm import Arm
+from harness.capacity.walk import WINDOWS_OF_SEARCH, Asked, Start, Ways, walk
 from harness.plans.plan import Cell, Plan
 from harness.results.store import Writer
 from harness.run import session as running
@@ -33,38 +32,31 @@ def run(
     """Find what every arm of `plan` holds. Returns the trials, with the promises of `run.run`."""
     with running.session(plan, writer, listener) as trials:
         asked = {"objectives": [str(one) for one in objectives], **ways._asdict(), "searched": None}
-        trials.note(capacity=asked)
+        trials.record.note(capacity=asked)
         listener.stage("pilot: each arm with one user, and with many")
         for place, arm in enumerate(plan.every_arm):
             trials.run_one(
                 Cell(PILOT_BLOCK, place, arm, closed(1)), requests=None, duration_s=min(LONE_S, ways.window_s)
             )
         trials.see_own_throughputs()
-        _Walk(plan, objectives, ways, trials, listener, asked).go()
+        _Walk(objectives, ways, trials, asked).go()
         trials.note_idle()
     return trials
 
 
 @dataclasses.dataclass
 class _Walk:
-    plan: Plan
     objectives: Sequence[Objective]
     ways: Ways
     trials: Trials
-    listener: Listener
     asked: dict[str, Any]  # of the walk, as run.json has it
 
-    @functools.cached_property
-    def arms(self) -> dict[str, Arm]:
-        return {arm.name: arm for arm in self.plan.every_arm}
-
     def go(self) -> None:
-        """Until nothing more is asked for."""
         starts = self._starts()
         self.ways = self.ways.long_enough(starts.values())
         self._note(**self.ways._asdict())
         steps = walk(starts, self.objectives, self.ways)
-        confirming = self.ways.blocks * len(self.arms)
+        confirming = self.ways.blocks * len(starts)
         window: Window | None = None
         number = searched = search_windows = 0
         while asked := _next(steps, window):
@@ -73,15 +65,14 @@ class _Walk:
                 self._note_searched(searched)
             else:
                 searched, search_windows = asked.block, number
-            expected = 0 if asked.confirms else windows_of_search(len(self.arms))
+            expected = 0 if asked.confirms else WINDOWS_OF_SEARCH * len(starts)
             window = self._one(asked, number, max(search_windows, expected) + confirming)
         self._note_searched(searched)
 
     def _starts(self) -> dict[str, Start]:
         limit = self.trials.client_limit_per_s
-        most = bounds.PER_S
-        if limit is not None:
-            most = min(most, BELOW_ROOFLINE * MOST_OF_CLIENT_LIMIT * limit)
+        known = math.inf if limit is None else BELOW_ROOFLINE * MOST_OF_CLIENT_LIMIT * limit
+        most = min(bounds.PER_S, known)
         return {arm: Start(own, most) for arm, own in self.trials.own_per_s.items()}
 
     def _note_searched(self, blocks: int) -> None:
@@ -92,12 +83,13 @@ class _Walk:
     def _note(self, **facts: Any) -> None:
         """What was asked of the walk, into run.json."""
         self.asked |= facts
-        self.trials.note(capacity=self.asked)
+        self.trials.record.note(capacity=self.asked)
 
     def _one(self, asked: Asked, number: int, total: int) -> Window | None:
-        cell = Cell(asked.block, asked.position, self.arms[asked.arm], Law("poisson", asked.rate_per_s))
+        arm = next(one for one in self.trials.plan.every_arm if one.name == asked.arm)
+        cell = Cell(asked.block, asked.position, arm, Law("poisson", asked.rate_per_s))
         most = slo.hopeless_in_flight(self.objectives, asked.rate_per_s, asked.window_s)
-        self.listener.trial_begins(cell, number, total)
+        self.trials.listener.trial_begins(cell, number, total)
         samples = self.trials.run_one(
             cell,
             duration_s=asked.window_s,
@@ -105,14 +97,14 @@ class _Walk:
             give_up_in_flight=None if asked.confirms else most,
         )
         trial = self.trials.done[-1]
-        self.listener.trial_ends(trial)
+        self.trials.listener.trial_ends(trial)
         return windows.window_of(
             trial,
             samples,
             self.objectives,
             confirms=asked.confirms,
-            timeout_s=self.plan.timeout_s,
-            gave_up=windows.gave_up(trial.window_start_ms, trial.window_end_ms, asked.window_s),
+            timeout_s=self.trials.plan.timeout_s,
+            window_s=asked.window_s,
         )
 
 

@@ -22,6 +22,7 @@ UP, DOWN = 1.5, 2.0
 FEWEST_SHARE, MOST_SHARE = 0.01, 8.0  # of the closed loop's throughput: beyond, something else is wrong
 NARROW = 1.2  # of high / low: the passes do the rest
 ASKED_AGAIN = 2  # times at most: a window that says nothing is chance, several of them are not
+WINDOWS_OF_SEARCH = 5  # of an arm, about: to say how long is left
 FEWEST_ASKED = 8  # requests in a window of the search, about: an empty one says nothing
 SHARES = (0.88, 0.94, 1.0, 1.06)
 MOST_MOVE = 0.15  # of ln rate, after a pass
@@ -106,19 +107,7 @@ def walk(
                 rates[arm] = searches[arm].send(kept)
             except StopIteration as ended:
                 found[arm] = ended.value
-    yield from _confirm(arms, found, seen, objectives, ways, block, draw)
-    return found
-
-
-def _confirm(
-    arms: Mapping[str, Start],
-    found: Mapping[str, Bracket],
-    seen: dict[str, list[Window]],
-    objectives: Sequence[Objective],
-    ways: Ways,
-    block: int,
-    draw: random.Random,
-) -> Generator[Asked, Window | None, None]:
+    # now the passes of blocks that confirm
     belief = {arm: found[arm].middle for arm in arms if found[arm].middle}
     shares: list[float] = []
     for number in range(1, ways.blocks + 1):
@@ -132,6 +121,7 @@ def _confirm(
             belief = {
                 arm: moved(rate, seen[arm], objectives, arms[arm].own_per_s) for arm, rate in belief.items()
             }
+    return found
 
 
 def search(start: Start) -> Generator[float, bool | None, Bracket]:
@@ -140,18 +130,11 @@ def search(start: Start) -> Generator[float, bool | None, Bracket]:
     Up the ladder until a rate breaks, down until one holds, then between the two. A rate without a result is
     asked again, and the search ends only when it has none each time.
     """
-    low, high = 0.0, math.inf
-    rate = _first(start)
-    while True:
-        kept = yield from _answer(rate)
-        if kept is None:
-            return Bracket(low, high)
+    low, high, rate = 0.0, math.inf, _first(start)
+    while rate and (kept := (yield from _answer(rate))) is not None:
         low, high = (rate, high) if kept else (low, rate)
-        if low and high / low <= NARROW:
-            return Bracket(low, high)
         rate = _next(low, high, start)
-        if not rate:
-            return Bracket(low, high)
+    return Bracket(low, high)
 
 
 def _answer(rate: float) -> Generator[float, bool | None, bool | None]:
@@ -184,14 +167,9 @@ def _next(low: float, high: float, start: Start) -> float:
         rate = high / DOWN
         return rounded(rate) if rate >= FEWEST_SHARE * start.own_per_s else 0.0
     if math.isfinite(high):
-        return rounded(math.sqrt(low * high))
+        return rounded(math.sqrt(low * high)) if high / low > NARROW else 0.0
     most = min(start.most_per_s, MOST_SHARE * start.own_per_s)
     if low >= rounded(most):
         return 0.0
     steps = [share * start.own_per_s for share in LADDER if share * start.own_per_s > 1.01 * low]
     return rounded(min(steps[0] if steps else low * UP, most))
-
-
-def windows_of_search(arms: int) -> int:
-    """About how many windows a search takes, to say how long is left."""
-    return 5 * arms

@@ -43,9 +43,12 @@ def window_of(
     *,
     confirms: bool,
     timeout_s: float,
-    gave_up: bool,
+    window_s: float,
 ) -> Window | None:
-    """What the trial says of its arm; None when it says nothing: invalid, or nothing was measured."""
+    """What the trial says of its arm; None when it says nothing: invalid, or nothing was measured.
+
+    window_s: how long its window should have been.
+    """
     rows = [sample for sample in samples if sample.phase == MEASURE]
     if trial.state == INVALID or not rows or trial.rate_per_s is None:
         return None
@@ -58,7 +61,7 @@ def window_of(
         good=np.array([not row.error for row in rows]),
         objectives=objectives,
         timeout_s=timeout_s,
-        gave_up=gave_up,
+        gave_up=gave_up(trial.window_start_ms, trial.window_end_ms, window_s),
     )
 
 
@@ -101,16 +104,31 @@ def table(found: Evidence, objectives: Sequence[Objective]) -> pd.DataFrame:
         _window_row(trial, cells.select((trial["trial"],)), found, objectives)
         for trial in trials.to_dict("records")
     ]
-    scores = [f"score_{number}" for number in range(1, len(objectives) + 1)]
-    counts = [f"count_{number}" for number in range(1, len(objectives) + 1)]
-    return pd.DataFrame(rows, columns=[*COLUMNS, *scores, *counts])
+    numbered = [f"{what}_{number + 1}" for what in ("score", "count") for number in range(len(objectives))]
+    return pd.DataFrame(rows, columns=[*COLUMNS, *numbered])
 
 
 def _window_row(
     trial: Mapping[Any, Any], rows: pd.DataFrame, found: Evidence, objectives: Sequence[Objective]
 ) -> dict[str, Any]:
-    its = _window(trial, rows, found, objectives)
+    asked = found.run.record["capacity"]
+    confirms = asked["searched"] is not None and trial["block"] > asked["searched"]
     good = np.asarray(rows["ok"], dtype=bool)
+    its = window(
+        block=int(trial["block"]),
+        rate_per_s=float(trial["rate_per_s"]),
+        confirms=bool(confirms),
+        latency_ms=np.asarray(rows["latency_ms"], dtype=np.float64),
+        io_ms=np.asarray(rows["io_ms"], dtype=np.float64),
+        good=good,
+        objectives=objectives,
+        timeout_s=found.run.record["plan"]["timeout_s"],
+        gave_up=gave_up(
+            trial["window_start_ms"],
+            trial["window_end_ms"],
+            asked["window_s"] if confirms else asked["search_s"],
+        ),
+    )
     within = good & (np.asarray(rows["latency_ms"]) < slo.latency_limit_ms(objectives))
     seconds = (trial["window_end_ms"] - trial["window_start_ms"]) / 1e3
     return {
@@ -130,25 +148,6 @@ def _window_row(
         **{f"score_{number}": total for number, total in enumerate(its.sums, 1)},
         **{f"count_{number}": count for number, count in enumerate(its.counts, 1)},
     }
-
-
-def _window(
-    trial: Mapping[Any, Any], rows: pd.DataFrame, found: Evidence, objectives: Sequence[Objective]
-) -> Window:
-    asked = found.run.record["capacity"]
-    confirms = asked["searched"] is not None and trial["block"] > asked["searched"]
-    window_s = asked["window_s"] if confirms else asked["search_s"]
-    return window(
-        block=int(trial["block"]),
-        rate_per_s=float(trial["rate_per_s"]),
-        confirms=bool(confirms),
-        latency_ms=np.asarray(rows["latency_ms"], dtype=np.float64),
-        io_ms=np.asarray(rows["io_ms"], dtype=np.float64),
-        good=np.asarray(rows["ok"], dtype=bool),
-        objectives=objectives,
-        timeout_s=found.run.record["plan"]["timeout_s"],
-        gave_up=gave_up(trial["window_start_ms"], trial["window_end_ms"], window_s),
-    )
 
 
 def _shown_latency(rows: pd.DataFrame, objectives: Sequence[Objective]) -> float:

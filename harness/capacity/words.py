@@ -33,7 +33,7 @@ def _no_promise(rows: Sequence[Mapping[Any, Any]], wanted: str) -> str:
         which = "The highest estimate" if len(rows) > 1 else "The estimate"
         estimate = f"{three_digits(best['capacity_per_s'])} requests/s with {best['arm']}"
         return f"No rate can be promised yet. {which} is {estimate}, but {doubt(best)}."
-    if all(_missing(row["promise_per_s"]) for row in rows):
+    if all(pd.isna(row["promise_per_s"]) for row in rows):
         return f"No arm was judged by {wanted}: see the warnings."
     return f"No arm keeps {wanted} at any rate that was tried."
 
@@ -61,35 +61,28 @@ def notes(table: pd.DataFrame) -> list[str]:
 
 def kept(rows: Sequence[Mapping[Any, Any]], objectives: Sequence[Objective]) -> str:
     """What these arms keep at their capacities, and what of it was not judged in one of them at least."""
-    missing = {one for row in rows for one in _not_judged(row)}
+    said = [row.get("not_judged") for row in rows]
+    missing = {one for text in said if isinstance(text, str) for one in text.split(SEPARATOR)}
     judged = " and ".join(one for one in map(str, objectives) if one not in missing)
     unjudged = " and ".join(one for one in map(str, objectives) if one in missing)
     return f"{judged} (not judged, as the requests were too few: {unjudged})" if unjudged else judged
 
 
-def _not_judged(row: Mapping[Any, Any]) -> list[str]:
-    said = row.get("not_judged")
-    return [] if _missing(said) or not said else str(said).split(SEPARATOR)
-
-
 def sentence(row: Mapping[Any, Any], reference: str) -> str:
-    """One arm in a sentence."""
-    return (
-        "; ".join(filter(None, [_capacity_words(row), _ratio_words(row, reference), _broken_words(row)]))
-        + "."
-    )
+    parts = [_capacity_words(row), _ratio_words(row, reference), _broken_words(row)]
+    return f"{'; '.join(filter(None, parts))}."
 
 
 def _capacity_words(row: Mapping[Any, Any]) -> str:
     arm = row["arm"]
-    if _missing(row["capacity_per_s"]):
+    if pd.isna(row["capacity_per_s"]):
         if row["bound"] == AT_MOST:
             lowest = three_digits(row["high_per_s"])
             return f"{arm} kept the objectives at no rate that was tried: the lowest was {lowest}/s"
         return f"Of {arm} nothing can be said"
     rate = three_digits(row["capacity_per_s"])
     if row["bound"] == AT_LEAST:
-        unbroken = _missing(row["broke_at_per_s"])
+        unbroken = pd.isna(row["broke_at_per_s"])
         which = "tried: it was never in danger there" if unbroken else "that held"
         doubted = f"; do not plan with it: {doubt(row)}" if doubt(row) else ""
         return f"{arm} holds at least {rate} requests/s, the highest rate {which}{doubted}"
@@ -97,7 +90,7 @@ def _capacity_words(row: Mapping[Any, Any]) -> str:
         return f"{arm} holds less than {rate} requests/s, the lowest rate tried"
     low, high = _end(row["low_per_s"]), _end(row["high_per_s"])
     held = f"{arm} holds {rate} requests/s (95 % interval {low} to {high}) before {row['binds']} breaks"
-    if _missing(row["promise_per_s"]):
+    if pd.isna(row["promise_per_s"]):
         return f"{arm} holds about {rate} requests/s; one block gives no interval, so nothing to promise"
     promise = three_digits(row["promise_per_s"])
     if doubt(row):
@@ -106,14 +99,14 @@ def _capacity_words(row: Mapping[Any, Any]) -> str:
 
 
 def _ratio_words(row: Mapping[Any, Any], reference: str) -> str:
-    if _missing(row["ratio"]):
+    if pd.isna(row["ratio"]):
         return ""
     low, high = _ratio_end(row["ratio_low"]), _ratio_end(row["ratio_high"])
     return f"{row['ratio']:.2f}x {reference} ({low} to {high}): {row['verdict']}"
 
 
 def _broken_words(row: Mapping[Any, Any]) -> str:
-    if _missing(row["broke_at_per_s"]) or not row["broke_first"]:
+    if pd.isna(row["broke_at_per_s"]) or not row["broke_first"]:
         return ""
     the = "the " if row["broke_first"] in set(Part) else ""  # a part, and no error
     return f"at {three_digits(row['broke_at_per_s'])}/s broke first {the}{row['how_it_broke']}"
@@ -127,7 +120,3 @@ def _end(rate_per_s: float) -> str:
 
 def _ratio_end(ratio: float) -> str:
     return f"{ratio:.2f}" if math.isfinite(ratio) else "unknown"
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -21,7 +21,6 @@ from harness.wire.options import (
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
 
-
 Pids = Annotated[
     tuple[Annotated[int, Field(gt=0, le=bounds.PID)], ...],
     BeforeValidator(lambda given: (given,) if isinstance(given, int) else given),
@@ -51,9 +50,16 @@ class Arm(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _has_no_strategy_that_we_know(cls, data: Any) -> Any:
-        runs_already = isinstance(data, dict) and data.get("url") is not None
-        return {"strategy": ELSEWHERE, **data} if runs_already else data
+    def _names_its_strategy(cls, data: Any) -> Any:
+        """None that we know where it runs already; `executor:package.module:factory` says an option too."""
+        if not isinstance(data, dict):
+            return data
+        if data.get("url") is not None:
+            data = {"strategy": ELSEWHERE, **data}
+        strategy, _, factory = str(data.get("strategy", "")).partition(":")
+        if not factory:
+            return data
+        return {**data, "strategy": strategy, "options": {**data.get("options", {}), "factory": factory}}
 
     @model_validator(mode="after")
     def _is_told_nothing_where_it_runs_already(self) -> Self:
@@ -65,17 +71,6 @@ class Arm(Frozen):
             raise ValueError("pid names processes of a server that runs already, so it needs url")
         return self
 
-    @model_validator(mode="before")
-    @classmethod
-    def _names_its_factory(cls, data: Any) -> Any:
-        """`executor:package.module:factory` says strategy and option in one."""
-        strategy, _, factory = (
-            str(data.get("strategy", "")).partition(":") if isinstance(data, dict) else ("",) * 3
-        )
-        if not factory:
-            return data
-        return {**data, "strategy": strategy, "options": {**data.get("options", {}), "factory": factory}}
-
     @property
     def chosen(self) -> strategies.Options:
         """What its strategy is told."""
@@ -84,9 +79,8 @@ class Arm(Frozen):
     @property
     def when_worker_dies(self) -> str:
         """What a killed worker means, in its strategy's words; of batches, in those of what runs them."""
-        return strategies.get(
-            self.chosen.over if self.strategy == "batch" else self.strategy
-        ).WHEN_WORKER_DIES
+        runs = self.chosen.over if self.strategy == "batch" else self.strategy
+        return strategies.get(runs).WHEN_WORKER_DIES
 
     def own_workload(self, workload: WorkloadOptions) -> WorkloadOptions:
         """The plan's workload as this arm has it."""

@@ -53,6 +53,7 @@ class Flags(Frozen):
     exclude: dict[str, float] = Field(default_factory=dict)
 
 
+ARTICLES = ("inline", "thread", "process", "default_pool")  # the article's four strategies
 _PID = re.compile(r"\d{1,9}", re.ASCII)
 _ANOTHER_SCENARIO = frozenset({"name", "payloads", "backend", "service_ms", "mode"}) | workloads.IO_OPTIONS
 _OF_ANY_WORKLOAD = workloads.IO_OPTIONS | {"payloads"}
@@ -86,18 +87,17 @@ def _elsewhere(flags: Flags) -> list[dict[str, Any]]:
             stage="plan",
             hint="Take two runs; their reports can be read side by side.",
         )
-    return [{"name": name, "url": url} for name, url in map(_named_url, flags.urls)]
-
-
-def _named_url(text: str) -> tuple[str, str]:
-    name, _, url = text.partition("=")
-    if not url or "/" in name:
-        raise UsageError(
-            f"--url {shortened(text)!r} has no name.",
-            stage="plan",
-            hint="The name stands in tables, as in --url mine=http://127.0.0.1:8000/embed",
-        )
-    return name, url
+    arms = []
+    for text in flags.urls:
+        name, _, url = text.partition("=")
+        if not url or "/" in name:
+            raise UsageError(
+                f"--url {shortened(text)!r} has no name.",
+                stage="plan",
+                hint="The name stands in tables, as in --url mine=http://127.0.0.1:8000/embed",
+            )
+        arms.append({"name": name, "url": url})
+    return arms
 
 
 def _with_pids(arms: list[dict[str, Any]], texts: Iterable[str]) -> list[dict[str, Any]]:
@@ -113,9 +113,6 @@ def _with_pids(arms: list[dict[str, Any]], texts: Iterable[str]) -> list[dict[st
             )
         named.setdefault(name, []).append(int(pid))
     return [arm | {"pid": named[arm["name"]]} if arm["name"] in named else arm for arm in arms]
-
-
-ARTICLES = ("inline", "thread", "process", "default_pool")
 
 
 def arm_of(text: str) -> dict[str, Any]:
@@ -154,31 +151,39 @@ def override(plan: Plan, flags: Flags, *, adds_strategies: bool = False) -> Plan
     Published claims are judged only while workers, options, workload and I/O are the plan's own.
     """
     data = plan.model_dump(exclude_unset=True, context=REVEALED)
-    if flags.urls:
-        data["arms"] = _other_servers(plan, flags)
+    if flags.urls and not plan.runs_elsewhere:
+        raise UsageError(
+            f"The plan {plan.name!r} starts servers of its own, so it has no place for --url.",
+            stage="plan",
+            hint="--url without a plan makes one; so does a plan file with [[arms]] of name and url.",
+        )
+    data["arms"] = _elsewhere(flags) or data["arms"]
     if flags.strategies:
         choose = _kept_and_added if adds_strategies else _kept
         data["arms"] = choose(data["arms"], flags.strategies, plan)
         data.pop("sweep", None)  # its settings are not all there
         if data.get("reference") not in [arm["name"] for arm in data["arms"]]:
             data.pop("reference", None)
-    if not kinds.takes_ms(flags.workload.get("io", plan.workload.io)):
-        data = _without_scaled(data, flags.workload.get("io", plan.workload.io))
-    if (
-        flags.workers
-        or flags.options
-        or flags.server_processes
-        or flags.inject
-        or _ANOTHER_SCENARIO & flags.workload.keys()
-    ):
+    io = flags.workload.get("io", plan.workload.io)
+    if not kinds.takes_ms(io):
+        data = _without_scaled(data, io)
+    others = (flags.workers, flags.options, flags.server_processes, flags.inject)
+    if any(others) or _ANOTHER_SCENARIO & flags.workload.keys():
         data["claims"] = None  # they are about this plan's workers, workload and I/O
     return plan_files.make(_with_flags(data, flags), source=f"plan {plan.name!r} with these flags")
 
 
 def _kept(arms: list[dict[str, Any]], wanted: Iterable[str], plan: Plan) -> list[dict[str, Any]]:
     """The arms with these names or strategies; UsageError for one that the plan has not."""
+    have = dict.fromkeys(arm.strategy for arm in plan.arms)
     for name in wanted:
-        _refuse_absent(name, plan)
+        if name not in have and name not in [arm.name for arm in plan.arms]:
+            plan_checks.find_strategy(name)
+            raise UsageError(
+                f"The plan {plan.name!r} has no arm with the strategy {shortened(name)!r}.",
+                stage="plan",
+                hint=f"It has: {', '.join(have)}. Without a plan, --strategy makes one.",
+            )
     return [arm for arm in arms if {arm["strategy"], arm["name"]} & set(wanted)]
 
 
@@ -195,17 +200,6 @@ def _kept_and_added(arms: list[dict[str, Any]], wanted: Iterable[str], _: Plan) 
     return [*(arm for arm in arms if arm["name"] in names), *added]
 
 
-def _other_servers(plan: Plan, flags: Flags) -> list[dict[str, Any]]:
-    """Those of the flags in the place of the plan's; UsageError for a plan that starts its own."""
-    if not plan.runs_elsewhere:
-        raise UsageError(
-            f"The plan {plan.name!r} starts servers of its own, so it has no place for --url.",
-            stage="plan",
-            hint="--url without a plan makes one; so does a plan file with [[arms]] of name and url.",
-        )
-    return _elsewhere(flags)
-
-
 def _without_scaled(data: dict[str, Any], io: str) -> dict[str, Any]:
     left_out = [arm["name"] for arm in data["arms"] if arm.get("io_per_model")]
     if not left_out:
@@ -217,10 +211,9 @@ def _without_scaled(data: dict[str, Any], io: str) -> dict[str, Any]:
         )
     if data.get("reference") in left_out:
         data.pop("reference")
-    note = (
-        f"Left out, as their I/O is scaled to the model and {io} takes what it takes: {', '.join(left_out)}."
-    )
-    return {**data, "arms": kept, "notes": (*data.get("notes", ()), note)}
+    why = f"as their I/O is scaled to the model and {io} takes what it takes"
+    notes = (*data.get("notes", ()), f"Left out, {why}: {', '.join(left_out)}.")
+    return {**data, "arms": kept, "notes": notes}
 
 
 _FOR_ARMS = {"strategies", "urls", "url_pids", "workers", "options", "server_processes", "inject"}
@@ -235,14 +228,10 @@ def _with_flags(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
     for group, said in (("ask", flags.ask), ("exclude", flags.exclude)):
         if said:
             data = data | {group: data.get(group, {}) | said}
-    arms = [with_arm_flags(arm, flags) for arm in _with_pids(data["arms"], flags.url_pids)]
-    for name in _said_of_strategies(flags):
+    arms = [_with_arm_flags(arm, flags) for arm in _with_pids(data["arms"], flags.url_pids)]
+    for name in (*(["workers"] if flags.workers is not None else []), *flags.options):
         refuse_unheard(name, data["arms"])
     return {**data, "workload": workload, "arms": arms}
-
-
-def _said_of_strategies(flags: Flags) -> list[str]:
-    return [*(["workers"] if flags.workers is not None else []), *flags.options]
 
 
 def refuse_unheard(option: str, arms: list[dict[str, Any]]) -> None:
@@ -291,7 +280,7 @@ def _with_workload(base: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]
     return base | said
 
 
-def with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:
+def _with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:
     takes = plan_checks.obeyed_by(arm)
     if flags.workers is not None and "workers" in takes:
         arm = arm | {"workers": flags.workers}
@@ -301,14 +290,3 @@ def with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:
     if flags.server_processes is not None:
         arm = arm | {"server_processes": flags.server_processes}
     return arm | {"inject": arm.get("inject", {}) | flags.inject} if flags.inject else arm
-
-
-def _refuse_absent(name: str, plan: Plan) -> None:
-    have = dict.fromkeys(arm.strategy for arm in plan.arms)
-    if name not in have and name not in [arm.name for arm in plan.arms]:
-        plan_checks.find_strategy(name)
-        raise UsageError(
-            f"The plan {plan.name!r} has no arm with the strategy {shortened(name)!r}.",
-            stage="plan",
-            hint=f"It has: {', '.join(have)}. Without a plan, --strategy makes one.",
-        )

@@ -60,7 +60,6 @@ class Size(NamedTuple):
     seconds: float  # a guess
 
     def __str__(self) -> str:
-        """For people."""
         return f"{self.settings} settings, {self.trials} trials, about {self.long}"
 
     @property
@@ -102,19 +101,15 @@ def _misunderstood(what: str) -> UsageError:
 
 def _value(name: str, text: str) -> Scalar:
     try:
-        return _typed(name, text)
+        if name in _COUNTS:
+            return _COUNTS[name].validate_python(text)
+        if name in STRATEGY_OPTIONS:
+            return cast(Scalar, checked_options({name: text})[name])
+        value: Scalar = getattr(WorkloadOptions.model_validate({name: text}), name)
+        return text if name == "io" else value  # how long it takes is in the word, and becomes the arm's
     except ValidationError as error:
         said = explain(error).removeprefix("as a whole: ").removeprefix(f"{name}: ")
         raise UsageError(f"--over {name}={shortened(text)} will not do: {said}.", stage="plan") from error
-
-
-def _typed(name: str, text: str) -> Scalar:
-    if name in _COUNTS:
-        return cast(Scalar, _COUNTS[name].validate_python(text))
-    if name in STRATEGY_OPTIONS:
-        return cast(Scalar, checked_options({name: text})[name])
-    value: Scalar = getattr(WorkloadOptions.model_validate({name: text}), name)
-    return text if name == "io" else value  # how long it takes is in the word, and becomes the arm's
 
 
 # -- the plan ------------------------------------------------------------------------------------------
@@ -130,7 +125,9 @@ def plan(flags: from_flags.Flags, over: Axes, *, allow_any_size: bool = False) -
     for name, values in over.items():
         refuse_fixed(name, values, flags)
     asked_for = flags.strategies or ("process",)
-    _refuse_beyond_counting(len(asked_for) * math.prod(map(len, over.values())))
+    count = len(asked_for) * math.prod(map(len, over.values()))
+    if count > BEYOND_COUNTING:
+        raise UsageError(f"{count:,} settings are too many.", stage="plan", hint="Give fewer values.")
     made = settings(asked_for, over)
     for name in over:
         if not any(name in said for _, said in made):
@@ -163,11 +160,9 @@ def size(plan: Plan, settings: int | None = None) -> Size:
 
 
 def _trial_s(plan: Plan, law: Law) -> float:
-    if law.is_open:
-        return plan.open_settle_s + plan.open_duration_s + _BESIDE_WINDOW_S
-    requests = max(plan.requests or 0, (plan.requests_per_user or 0) * (law.users or 1))
-    window_s = max(plan.duration_s or 0.0, requests * _A_REQUEST_S)
-    return plan.settle_s + window_s + _BESIDE_WINDOW_S
+    window = plan.window(law)
+    measured_s = max(window["duration_s"] or 0.0, (window.get("requests") or 0) * _A_REQUEST_S)
+    return float(window["settle_s"] + measured_s + _BESIDE_WINDOW_S)
 
 
 def settings(strategies: Iterable[str], over: Axes) -> list[tuple[Arm, dict[str, Scalar]]]:
@@ -178,9 +173,8 @@ def settings(strategies: Iterable[str], over: Axes) -> list[tuple[Arm, dict[str,
 def _settings(arm: Arm, over: Axes) -> list[tuple[Arm, dict[str, Scalar]]]:
     """Every combination of the axes that the arm's strategy takes, with what was chosen of each."""
     found: list[tuple[Arm, dict[str, Scalar]]] = [(arm, {})]
-    for name in sorted(
-        over, key=lambda axis: axis != "over"
-    ):  # which strategy runs the batches says what counts
+    # first which strategy runs the batches: it says what counts
+    for name in sorted(over, key=lambda axis: axis != "over"):
         found = [
             (_with(one, name, value), {**said, name: value})
             for one, said in found
@@ -203,16 +197,12 @@ def _with(arm: Arm, name: str, value: Scalar) -> Arm:
 
 def _named(made: list[tuple[Arm, dict[str, Scalar]]]) -> list[Arm]:
     """Each arm under a name that says its setting; by number where that is too long to tell them apart."""
-    names = [_name(arm, said) for arm, said in made]
+    words = ([arm["name"], *(f"{name}-{value}" for name, value in said.items())] for arm, said in made)
+    names = [from_flags.as_name("-".join(one)) for one in words]
     if len(set(names)) < len(names):
-        names = [
-            f"{from_flags.as_name(arm['strategy'])[:50]}-{number}" for number, (arm, _) in enumerate(made, 1)
-        ]
+        short = [from_flags.as_name(arm["strategy"])[:50] for arm, _ in made]
+        names = [f"{name}-{number}" for number, name in enumerate(short, 1)]
     return [{**arm, "name": name} for (arm, _), name in zip(made, names, strict=True)]
-
-
-def _name(arm: Arm, said: Mapping[str, Scalar]) -> str:
-    return from_flags.as_name("-".join([arm["name"], *(f"{name}-{value}" for name, value in said.items())]))
 
 
 # -- what is refused, and what does not fit ------------------------------------------------------------
@@ -230,11 +220,6 @@ def refuse_fixed(name: str, values: tuple[Scalar, ...], flags: from_flags.Flags)
         raise UsageError(
             f"{twice[0]} is both given and swept over.", stage="plan", hint="Leave one of them away."
         )
-
-
-def _refuse_beyond_counting(settings: int) -> None:
-    if settings > BEYOND_COUNTING:
-        raise UsageError(f"{settings:,} settings are too many.", stage="plan", hint="Give fewer values.")
 
 
 def _refuse_absurd(found: Size) -> None:

@@ -208,13 +208,11 @@ class Plan(Frozen):
         """
         for block in range(1, self.blocks + 1):
             draw = random.Random(self.block_seed(block))  # noqa: S311 - order, not secrets
-            laws = [law for law in draw.sample(self.laws, len(self.laws)) if self._has(law, block)]
+            with_open = (block - 1) % self.open_every == 0
+            laws = [law for law in draw.sample(self.laws, len(self.laws)) if with_open or not law.is_open]
             cells = [(arm, law) for law in laws for arm in draw.sample(self.every_arm, len(self.every_arm))]
             for position, (arm, law) in enumerate(cells):
                 yield Cell(block, position, arm, law)
-
-    def _has(self, law: Law, block: int) -> bool:
-        return not law.is_open or (block - 1) % self.open_every == 0
 
     def block_seed(self, block: int) -> int:
         """Seed of order, texts and arrivals: new for each block, the same for all arms in it."""
@@ -234,7 +232,7 @@ class Plan(Frozen):
             ping_url=url + ping_path if self.ping_per_s and ping_path else None,
             ping_per_s=self.ping_per_s or 1.0,
             beat=self.probes,
-            **(self._open_window() if law.is_open else self._closed_window(law.users or 1)),
+            **self.window(law),
         )
 
     def _asked(self, seed: int) -> tuple[str, str | None, dict[str, Any]]:
@@ -249,13 +247,13 @@ class Plan(Frozen):
         """What servers that run already are asked."""
         return self.ask.load(self.workload, seed, [arm.url or "" for arm in self.arms])
 
-    def _open_window(self) -> dict[str, Any]:
-        return {"duration_s": self.open_duration_s, "settle_s": self.open_settle_s}
-
-    def _closed_window(self, users: int) -> dict[str, Any]:
-        per_user = users * self.requests_per_user if self.requests_per_user else 0
+    def window(self, law: Law) -> dict[str, Any]:
+        """What `LoadOptions` says of how long a trial under `law` is."""
+        if law.is_open:
+            return {"duration_s": self.open_duration_s, "settle_s": self.open_settle_s}
+        users = law.users or 1
         return {
-            "requests": max(self.requests or 0, per_user) or None,
+            "requests": max(self.requests or 0, users * (self.requests_per_user or 0)) or None,
             "duration_s": self.duration_s,
             "warmup_requests": self.warmup_per_client * users,
             "settle_s": self.settle_s,

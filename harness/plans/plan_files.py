@@ -25,7 +25,8 @@ def names() -> list[str]:
 
 def load(name_or_path: str) -> Plan:
     """A built-in plan by name, or a TOML file by path. Raises UsageError that says which key is wrong."""
-    return make(_parse(_read(name_or_path), name_or_path), source=f"plan {shortened(name_or_path)!r}")
+    source = f"plan {shortened(name_or_path)!r}"
+    return make(toml.parse(_read(name_or_path), f"The {source}", "plan"), source=source)
 
 
 def make(data: dict[str, Any], *, source: str) -> Plan:
@@ -68,7 +69,3 @@ def _read(name_or_path: str) -> str:
             hint=f"{hint} A TOML file works too, and the folder of a run.",
         )
     return text_files.read_text(path, "plan", toml.MOST_BYTES)
-
-
-def _parse(text: str, source: str) -> dict[str, Any]:
-    return toml.parse(text, f"The plan {shortened(source)!r}", "plan")

@@ -66,9 +66,7 @@ def read(folder: Path) -> Data:
 
 def whole(record: Data, flags: Flags) -> Plan:
     """The plan of a run with what the flags say in its place. A sweep of which arms are chosen is none."""
-    if "capacity" in record:
-        return servers(record, flags)
-    return _changed(record["plan"], flags)
+    return servers(record, flags) if "capacity" in record else _changed(record["plan"], flags)
 
 
 def servers(record: Data, flags: Flags) -> Plan:

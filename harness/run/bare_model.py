@@ -119,13 +119,8 @@ def null_request_ms(
     Of a closed loop, on the same app with neither model nor I/O: mean latency / users, by Little's law.
     `load` is such a loop, with url a path; its window is replaced.
     """
-    window = {
-        "requests": None,
-        "duration_s": NULL_S,
-        "warmup_requests": 10 * load.connections,
-        "settle_s": 0.3,
-    }
-    quiet = {"ping_url": None, "beat": False}
+    window = {"requests": None, "duration_s": NULL_S, "settle_s": 0.3}
+    quiet = {"warmup_requests": 10 * load.connections, "ping_url": None, "beat": False}
     with server_process.start("null", _NOTHING, supervisor, log=log, cpus=cpus) as child:
         child.wait_ready()
         outcome = loader.run(load.model_copy(update=window | quiet).at(child.url))
@@ -141,7 +136,6 @@ def null_request_ms(
 
 
 def main() -> None:
-    """Answer what stands on stdin."""
     answers = streams.kept_for_answers()
     try:
         answer = _measure(Asked.model_validate_json(sys.stdin.read()))

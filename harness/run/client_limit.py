@@ -81,22 +81,16 @@ def quick(supervisor: Supervisor, loader: Loader, transport: Transport, cpus: tu
     """Some 4 s: the limit in closed loop, then the dispatch lag of constant arrivals at half of it."""
     with null_server(supervisor, cpus) as url:
         limit = _closed(loader, url, transport, duration_s=QUICK_S)
-        lags = dispatch_lags_ms(loader, url, Law("constant", limit.requests_per_s / 2), QUICK_S, transport)
+        half = Law("constant", limit.requests_per_s / 2)
+        options = LoadOptions(url=url, arrivals=half, settle_s=0.5, duration_s=QUICK_S, transport=transport)
+        shots = _run(loader, options).shots
+    lags = [shot.sent_ms - shot.due_ms for shot in shots if shot.phase == MEASURE]
     return Quick(
         requests_per_s=limit.requests_per_s,
         cpu_ms_per_request=limit.cpu_ms_per_request,
         dispatch_lag_p50_ms=statistics.median(lags),
         dispatch_lag_p99_ms=statistics.quantiles(lags, n=100, method="inclusive")[98],
     )
-
-
-def dispatch_lags_ms(
-    loader: Loader, url: str, law: Law, duration_s: float, transport: Transport = "aiohttp"
-) -> list[float]:
-    """How late requests are sent to `url` under an open law, measured ones only."""
-    options = LoadOptions(url=url, arrivals=law, settle_s=0.5, duration_s=duration_s, transport=transport)
-    shots = _run(loader, options).shots
-    return [shot.sent_ms - shot.due_ms for shot in shots if shot.phase == MEASURE]
 
 
 def _closed(

@@ -9,9 +9,45 @@ from urllib.parse import urlsplit
 import psutil
 
 from harness.errors import HarnessError
+from harness.run.listener import Listener
+from harness.run.load_generator import ONE_REQUEST, Loader
 from harness.wire.loop_lag import Lag
+from harness.wire.options import LoadOptions
+from harness.wire.records import Outcome
 
 _PORTS = {"http": 80, "https": 443}
+
+_NAME = "This name has no address: is it spelt right? This machine is 127.0.0.1."
+_NO_TLS = "What listens there speaks no TLS: does the address begin with http://?"
+_HUNG_UP = "It closed the connection: is it HTTP that listens there, or does the address begin with https://?"
+_NO_HTTP = "What listens there speaks no HTTP: is that the port?"
+_UNTRUSTED = "Its certificate is not trusted. Say which is: SSL_CERT_FILE=/path/to/certificate.pem"
+# part of the error of a request → what to do; the first that fits counts
+_WAYS_OUT = (
+    ("self-signed certificate", _UNTRUSTED),
+    ("self signed certificate", _UNTRUSTED),
+    ("unable to get local issuer", _UNTRUSTED),
+    ("certificate has expired", "Its certificate has expired: renew it."),
+    ("certificate is not yet valid", "Its certificate is not valid yet: are the clocks right?"),
+    ("ostname mismatch", "Ask for it by a name that is in its certificate."),
+    ("IP address mismatch", "Ask for it by a name that is in its certificate."),
+    ("CERTIFICATE_VERIFY_FAILED", _UNTRUSTED),
+    ("WRONG_VERSION_NUMBER", _NO_TLS),
+    ("record layer failure", _NO_TLS),
+    ("gaierror", _NAME),
+    ("Name or service not known", _NAME),
+    ("name resolution", _NAME),
+    ("open files", "Raise the limit of open files: ulimit -n 1024"),
+    ("local ports", "No address of this machine reaches that one: is it IPv6?"),
+    ("timeout after", "Nothing came in time; --timeout waits longer."),
+    ("unreachable", "No route leads there: is the network up?"),
+    ("isconnected", _HUNG_UP),
+    ("reset by peer", _HUNG_UP),
+    ("BadStatusLine", _NO_HTTP),
+    ("BadHttpMessage", _NO_HTTP),
+    ("illegal", _NO_HTTP),
+)
+_USUAL = "Is the server running, and is that its port? `execbench serve STRATEGY` starts one."
 
 
 class Standing:
@@ -38,6 +74,28 @@ class Standing:
 
     def unwatch(self) -> Lag | None:
         return None
+
+
+def first_answer(loader: Loader, load: LoadOptions, listener: Listener, *, whose: str) -> Outcome:
+    """Ask a server that runs already once; HarnessError when there is no answer at all.
+
+    `ended` of the outcome says whether the server ends its connection after a good answer. Such a server
+    should get a connection for each request: on one that is about to end, requests are lost.
+    """
+    load = load.model_copy(update=ONE_REQUEST | {"ping_url": None, "watches_end": True})
+    first = loader.run(load, listener.progress)
+    if first.shots[0].status is None:
+        raise HarnessError(
+            f"{whose} does not answer ({first.shots[0].error}).",
+            stage="load",
+            hint=way_out(first.shots[0].error),
+        )
+    return first._replace(ended=first.ended and not first.shots[0].error)
+
+
+def way_out(error: str) -> str:
+    """What to do about the error of a request that got no answer."""
+    return next((hint for part, hint in _WAYS_OUT if part in error), _USUAL)
 
 
 def check_processes(arm: str, pids: Iterable[int]) -> None:

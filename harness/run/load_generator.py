@@ -9,14 +9,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 import psutil
 
 from harness.errors import HarnessError, from_child
-from harness.run import no_answer
-from harness.run.listener import Listener
 from harness.run.supervisor import Supervisor
 from harness.wire import handing_over
 from harness.wire.arrivals import closed
@@ -26,7 +23,6 @@ from harness.wire.records import Outcome, Shot, Timings
 ENDS_WITHIN_S = 5.0
 HANDS_OVER_WITHIN_S = 5.0
 LOOKS_EVERY_S = 5.0  # whether one that says nothing was stopped; twice in a row ends the trial
-
 
 ONE_REQUEST = {  # of a lone user, and nothing before it
     "arrivals": closed(1),
@@ -56,7 +52,6 @@ class Loader:
 
     @property
     def pid(self) -> int:
-        """Of the child process."""
         return self._process.pid
 
     def run(self, options: LoadOptions, on_progress: Callable[[int, float], None] = _unheard) -> Outcome:
@@ -93,9 +88,7 @@ class Loader:
             self._answers.drop()
         return None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()  # between trials it holds nothing; within one nobody waits for the rest
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -132,23 +125,6 @@ class Loader:
             stage="load",
             hint="Its last words are above. The rows of this trial are lost.",
         )
-
-
-def first_answer(loader: Loader, load: LoadOptions, listener: Listener, *, whose: str) -> Outcome:
-    """Ask a server that runs already once; HarnessError when there is no answer at all.
-
-    `ended` of the outcome says whether the server ends its connection after a good answer. Such a server
-    should get a connection for each request: on one that is about to end, requests are lost.
-    """
-    load = load.model_copy(update=ONE_REQUEST | {"ping_url": None, "watches_end": True})
-    first = loader.run(load, listener.progress)
-    if first.shots[0].status is None:
-        raise HarnessError(
-            f"{whose} does not answer ({first.shots[0].error}).",
-            stage="load",
-            hint=no_answer.way_out(first.shots[0].error),
-        )
-    return first._replace(ended=first.ended and not first.shots[0].error)
 
 
 class _Answers:

@@ -7,8 +7,9 @@ from typing import Any
 from harness import environment, workloads
 from harness.errors import HarnessError
 from harness.results.store import Writer
+from harness.run.foreign_server import first_answer
 from harness.run.listener import Listener
-from harness.run.load_generator import Loader, first_answer
+from harness.run.load_generator import Loader
 from harness.run.supervisor import Supervisor
 from harness.run.trials import sent_late
 from harness.system import signals
@@ -46,9 +47,19 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
             raise
         with signals.deferred():  # what was measured is on the disk before Ctrl-C ends the command
             fault = judge(outcome, late=sent_late(options, outcome))
-            trial, samples = to_rows(
-                _identity(options), outcome, started_at=record["started_at"], fault=fault
+            identity = Identity(
+                trial=1,
+                block=1,
+                position=0,
+                arm=ARM,
+                strategy="",
+                load=str(options.arrivals),
+                concurrency=options.arrivals.users,
+                rate_per_s=options.arrivals.rate_per_s,
+                schedule=options.schedule,
+                io_nominal_ms=None,
             )
+            trial, samples = to_rows(identity, outcome, started_at=record["started_at"], fault=fault)
             writer.append(trial, samples)
             state = "finished" if interrupt is None else "interrupted"
             ended = {"ended_at": utc_now(), "state": state, "bad_answers": dict(outcome.bad_answers)}
@@ -70,18 +81,3 @@ def _measured(
         if outcome is None or not any(shot.phase == MEASURE for shot in outcome.shots):
             raise
         return outcome, interrupt
-
-
-def _identity(options: LoadOptions) -> Identity:
-    return Identity(
-        trial=1,
-        block=1,
-        position=0,
-        arm=ARM,
-        strategy="",
-        load=str(options.arrivals),
-        concurrency=options.arrivals.users,
-        rate_per_s=options.arrivals.rate_per_s,
-        schedule=options.schedule,
-        io_nominal_ms=None,
-    )

@@ -2,33 +2,31 @@
 
 CPU of the whole machine is its time less its idle time, in ticks of 10 ms a core: a single short trial
 carries an error of that size, sums over trials do not. What is not of the run's own processes is foreign.
+
+A process has a clock of its CPU time, in nanoseconds, which is read in 1 µs; where the system has no such
+clocks, psutil tells, in ticks of 10 ms. What a child burnt that has ended is known from its parent, also in
+ticks, once the parent has waited for it.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
 import psutil
 
-from harness.run.burnt import Burnt, Clocks, read_clocks
-from harness.run.processes import Families, below, children_of, read_table
+from harness.run.processes import Families, Table, below, children_of, read_table
 from harness.system import cgroups, pressure
 from harness.system.pressure import Pressure
 from harness.wire.clock import now_ms
 from harness.wire.loop_lag import Lag
 from harness.wire.records import Noise
 
-
-@dataclass
-class IdleCpu:
-    """What an arm burnt while others were measured."""
-
-    cpu_ms: float = 0.0
-    wall_ms: float = 0.0
+_CPUCLOCK_SCHED = 2  # the kernel's name for a process's run time, as clock_getcpuclockid(3) composes it
 
 
 class Meter:
@@ -36,8 +34,9 @@ class Meter:
 
     servers: arm → pid of its server, read anew each time, so that servers may come and go. own: the pids of
     the run's other processes. Everybody's descendants count with them. running: arm → what else is of its
-    server, for servers that ran before: see `processes.Families`. A process that ends within the trial
-    counts where its parent waited for it; else what it burnt looks foreign.
+    server, for servers that ran before: see `processes.Families`. idle: what `idle` of an earlier sitting
+    was. A process that ends within the trial counts where its parent waited for it; else what it burnt looks
+    foreign.
     """
 
     def __init__(
@@ -45,13 +44,15 @@ class Meter:
         servers: Mapping[str, int],
         own: Iterable[int],
         running: Mapping[str, Collection[int]] | None = None,
+        idle: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
         self._servers = servers
         self._own = tuple(own)
         self._families = Families(self._own, running)
         self._arm = ""
         self._before: _Reading | None = None
-        self.idle: dict[str, IdleCpu] = {}
+        # arm → `cpu_ms` it burnt during `wall_ms` of other arms' trials
+        self.idle = {arm: dict(known) for arm, known in (idle or {}).items()}
 
     def begin(self, arm: str) -> None:
         """A trial of `arm` begins; its server runs already."""
@@ -65,16 +66,19 @@ class Meter:
         self._before = None
         wall_ms = after.at_ms - before.at_ms
         burnt = Burnt(before.cpu, after.cpu)
+        busy_ms = wall_ms * cores() - (after.unused_ms - before.unused_ms)  # everybody, sum over cores
         own = after.families.get(self._arm, set())
         # two arms may be routes of one server
         others = {arm: burnt.ms(pids - own) for arm, pids in after.families.items() if pids - own}
-        self._count_idle(others, wall_ms)
+        for arm, cpu_ms in others.items():
+            known = self.idle.get(arm, {"cpu_ms": 0.0, "wall_ms": 0.0})
+            self.idle[arm] = {"cpu_ms": known["cpu_ms"] + cpu_ms, "wall_ms": known["wall_ms"] + wall_ms}
         return Noise(
             load_before=before.load,
             pressure_before=before.pressure.recent_share,
-            steal_share=_share(before.machine.stolen_ms, after.machine.stolen_ms, wall_ms * cores()),
+            steal_share=_share(before.stolen_ms, after.stolen_ms, wall_ms * cores()),
             pressure_share=_share(before.pressure.waited_ms, after.pressure.waited_ms, wall_ms),
-            foreign_cpu=max(0.0, (_busy_ms(before, after) - burnt.ms(after.cpu.ms)) / wall_ms),
+            foreign_cpu=max(0.0, (busy_ms - burnt.ms(after.cpu.ms)) / wall_ms),
             server_cpu_ms=burnt.ms(own) if self._arm in after.families else None,
             idle_cpu_ms=sum(others.values()),
             server_lag_p99_ms=None if lag is None else lag.p99_ms,
@@ -82,15 +86,11 @@ class Meter:
             throttled_share=_throttled_share(before, after),
         )
 
-    def idle_record(self) -> dict[str, dict[str, float]]:
-        """Arm → `cpu_ms` it burnt during `wall_ms` of other arms' trials; JSON-able."""
-        return {arm: asdict(idle) for arm, idle in self.idle.items()}
-
     def counted(self) -> dict[str, list[dict[str, Any]]]:
         """Arm → `pid` and `command` of each process that was counted as its; of servers that ran before."""
         return {
             arm: [{"pid": pid, "command": command} for pid, command in sorted(found.items())]
-            for arm, found in self._families.commands().items()
+            for arm, found in self._families.commands.items()
         }
 
     def _read(self) -> _Reading:
@@ -99,20 +99,14 @@ class Meter:
         families = self._families.members(self._servers, table)
         pids = below(self._own, children_of(table)).union(*families.values())
         return _Reading(
-            load=os.getloadavg()[0],
-            pressure=pressure.read(),
-            throttled_ms=cgroups.throttled_ms(),
-            families=families,
-            at_ms=now_ms(),
-            machine=_machine(),
-            cpu=read_clocks(table, pids),
+            os.getloadavg()[0],
+            pressure.read(),
+            cgroups.throttled_ms(),
+            families,
+            now_ms(),
+            *_machine(),
+            read_clocks(table, pids),
         )
-
-    def _count_idle(self, others: Mapping[str, float], wall_ms: float) -> None:
-        for arm, cpu_ms in others.items():
-            idle = self.idle.setdefault(arm, IdleCpu())
-            idle.cpu_ms += cpu_ms
-            idle.wall_ms += wall_ms
 
 
 def memory_uss_bytes(pid: int) -> int | None:
@@ -129,6 +123,81 @@ def memory_uss_bytes(pid: int) -> int | None:
         return None
 
 
+# -- CPU time ----------------------------------------------------------------------------------------
+
+
+class Clocks(NamedTuple):
+    """One reading."""
+
+    table: Table  # all processes of the machine
+    ms: dict[int, float]  # pid → CPU time since it began, of the processes that matter
+
+
+def read_clocks(table: Table, pids: Iterable[int]) -> Clocks:
+    """The clocks of these processes, within a millisecond; those that have ended meanwhile have none."""
+    return Clocks(table, {pid: cpu for pid in pids if (cpu := process_cpu_ms(pid)) is not None})
+
+
+def process_cpu_ms(pid: int) -> float | None:
+    """CPU time of a process since it began, ended threads included; None when it has ended itself."""
+    if sys.platform == "linux":
+        try:
+            return time.clock_gettime_ns((~pid << 3) | _CPUCLOCK_SCHED) / 1e6
+        except OSError:
+            pass  # ended, or a sandbox without such clocks
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return None
+    return float(times.user + times.system) * 1e3
+
+
+class Burnt:
+    """The CPU time of processes between two readings, that of their ended children included."""
+
+    def __init__(self, before: Clocks, after: Clocks) -> None:
+        self._before = before
+        self._after = after
+        self._children = children_of(before.table)
+        self._in_both = {  # of one process each, which no other has taken over meanwhile
+            pid
+            for pid, process in before.table.items()
+            if pid in after.table and after.table[pid].created == process.created
+        }
+        self._still_burns = self._in_both & after.ms.keys()  # others ended just before the clocks were read
+
+    def ms(self, pids: Iterable[int]) -> float:
+        """Of these processes, as they were at the second reading; one that has ended since has none."""
+        known = [pid for pid in pids if pid in self._after.ms and pid in self._after.table]
+        return sum(self._itself_ms(pid) + self._ended_ms(pid) for pid in known)
+
+    def _itself_ms(self, pid: int) -> float:
+        """Since the first reading, or since its birth; what was not counted then is known in ticks."""
+        was_ms = self._cpu_before_ms(pid) if pid in self._in_both else 0.0
+        return max(0.0, self._after.ms[pid] - was_ms)
+
+    def _ended_ms(self, pid: int) -> float:
+        """What its children that have ended burnt since the first reading.
+
+        A parent learns of all that a child has burnt when it waits for it: what the child had burnt at the
+        first reading is taken off. A child that nobody waited for does not count.
+        """
+        known_ms = self._before.table[pid].ended_ms if pid in self._in_both else 0.0
+        learnt_ms = self._after.table[pid].ended_ms - known_ms
+        return max(0.0, learnt_ms - self._of_the_gone_ms(pid)) if learnt_ms > 0 else 0.0
+
+    def _of_the_gone_ms(self, pid: int) -> float:
+        """What those of its descendants had burnt at the first reading that had ended by the second."""
+        gone = [child for child in self._children.get(pid, ()) if child not in self._still_burns]
+        return sum(
+            self._cpu_before_ms(child) + self._before.table[child].ended_ms + self._of_the_gone_ms(child)
+            for child in gone
+        )
+
+    def _cpu_before_ms(self, pid: int) -> float:
+        return self._before.ms.get(pid, self._before.table[pid].cpu_ms)
+
+
 # -- one reading ---------------------------------------------------------------------------------------
 
 
@@ -138,36 +207,27 @@ def cores() -> int:
     return len(psutil.cpu_times(percpu=True))
 
 
-class _Machine(NamedTuple):
-    unused_ms: float  # idle, waiting for a disk, or taken by the hypervisor; sum over cores
-    stolen_ms: float | None
-
-
 class _Reading(NamedTuple):
-    at_ms: float
     load: float
-    machine: _Machine
     pressure: Pressure
     throttled_ms: dict[str, float]  # control group → core time that its quota took
     families: dict[str, set[int]]  # arm → the pids of its server and workers
+    at_ms: float
+    unused_ms: float  # idle, waiting for a disk, or taken by the hypervisor; sum over cores
+    stolen_ms: float | None
     cpu: Clocks  # of each process of the run
 
 
-def _machine() -> _Machine:
-    """Idle time is exact; busy time is sampled by the tick, and 2 % too low under loads of short bursts."""
+def _machine() -> tuple[float, float | None]:
+    """Unused and stolen ms. Idle time is exact; busy time is sampled by the tick, and 2 % too low under
+    loads of short bursts."""
     times = psutil.cpu_times()
     steal = getattr(times, "steal", None)
     unused = times.idle + getattr(times, "iowait", 0.0) + (steal or 0.0)
-    return _Machine(unused * 1e3, None if steal is None else steal * 1e3)
+    return unused * 1e3, None if steal is None else steal * 1e3
 
 
 # -- between two ---------------------------------------------------------------------------------------
-
-
-def _busy_ms(before: _Reading, after: _Reading) -> float:
-    """CPU time of everybody on the machine between two readings, sum over cores."""
-    whole = (after.at_ms - before.at_ms) * cores()
-    return whole - (after.machine.unused_ms - before.machine.unused_ms)
 
 
 def _share(before_ms: float | None, after_ms: float | None, of_ms: float) -> float | None:

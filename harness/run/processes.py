@@ -8,7 +8,7 @@ theirs end. See docs/decisions/0019-whose-cpu.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -60,7 +60,8 @@ class Families:
         self._system = system or SYSTEM
         self._seen: dict[str, dict[int, float]] = {}  # arm → pid → when it was created
         self._groups: dict[str, str] = {}  # arm → the control group that is its own
-        self._commands: dict[str, dict[int, str]] = {}
+        # arm → pid → what ran there, of the first `MOST_PROCESSES`; for servers that ran before
+        self.commands: dict[str, dict[int, str]] = {}
 
     def members(self, servers: Mapping[str, int], table: Table) -> dict[str, set[int]]:
         """Arm → the pids of its family; `servers`: arm → the pid of its server, which may have ended."""
@@ -74,10 +75,6 @@ class Families:
             self._remember(arm, families[arm], table)
         return families
 
-    def commands(self) -> dict[str, dict[int, str]]:
-        """Arm → pid → what ran there, of the first `MOST_PROCESSES`; for servers that ran before."""
-        return self._commands
-
     def _roots(self, arm: str, servers: Mapping[str, int], table: Table) -> set[int]:
         """Where the family begins: what was seen of it before, what the user named, the server's own root."""
         seen = self._seen.get(arm, {})
@@ -88,7 +85,9 @@ class Families:
         if server is not None and server not in roots:
             roots.add(self._root(arm, server, servers, table))
         named = {pid for pid in self._running[arm] if pid in roots or pid not in seen}
-        return roots | named | self._members(self._groups.get(arm), table)
+        group = self._groups.get(arm)
+        its = [] if group is None else [pid for pid in table if _is_within(self._system.group_of(pid), group)]
+        return roots.union(named, its)
 
     def _root(self, arm: str, server: int, servers: Mapping[str, int], table: Table) -> int:
         """Looked for once: when its parents have ended, its new parent may be any process."""
@@ -105,17 +104,12 @@ class Families:
         named = (pids for other, pids in self._running.items() if other != arm)
         return set(servers.values()).union(*named) - {servers[arm], *self._running[arm]}
 
-    def _members(self, group: str | None, table: Table) -> set[int]:
-        if group is None:
-            return set()
-        return {pid for pid in table if _is_within(self._system.group_of(pid), group)}
-
     def _remember(self, arm: str, family: set[int], table: Table) -> None:
         seen = self._seen.setdefault(arm, {})
         new = {pid for pid in family & table.keys() if seen.get(pid) != table[pid].created}
         seen.update((pid, table[pid].created) for pid in new)
         if arm in self._running:
-            told = self._commands.setdefault(arm, {})
+            told = self.commands.setdefault(arm, {})
             named = sorted(new)[: MOST_PROCESSES - len(told)]
             told.update((pid, self._system.command_of(pid)) for pid in named)
 
@@ -175,32 +169,22 @@ def below(roots: Iterable[int], children: Mapping[int, list[int]], others: Conta
     return found
 
 
-def is_same(pid: int, one: Table, other: Table) -> bool:
-    """Whether the pid is of one process in both, which no other has taken over meanwhile."""
-    return pid in one and pid in other and one[pid].created == other[pid].created
-
-
 # -- this machine ----------------------------------------------------------------------------------------
 
 
 def read_table() -> dict[int, Process]:
     """Every process of the machine, in one pass."""
-    return dict(_each_process())
-
-
-def _each_process() -> Iterator[tuple[int, Process]]:
+    table = {}
     for process in psutil.process_iter(["ppid", "create_time", "cpu_times"]):
         found = process.info
         cpu = found["cpu_times"]  # None: another user's, on a system that keeps them secret
-        yield (
-            process.pid,
-            Process(
-                parent=found["ppid"],
-                created=found["create_time"] or 0.0,
-                cpu_ms=0.0 if cpu is None else (cpu.user + cpu.system) * 1e3,
-                ended_ms=0.0 if cpu is None else (cpu.children_user + cpu.children_system) * 1e3,
-            ),
+        table[process.pid] = Process(
+            parent=found["ppid"],
+            created=found["create_time"] or 0.0,
+            cpu_ms=0.0 if cpu is None else (cpu.user + cpu.system) * 1e3,
+            ended_ms=0.0 if cpu is None else (cpu.children_user + cpu.children_system) * 1e3,
         )
+    return table
 
 
 def starts_others(parent: int, child: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness import environment, workloads
@@ -65,7 +65,9 @@ class Record:
         self.note(arms={**self._data["arms"], arm: {**known, **facts}})
 
     def note_downstream(self, failed: Sequence[str], ended: Sequence[str]) -> None:
-        """Errors of requests by what they await, and what to say of services that ended badly."""
+        """Errors of requests by what they await, and what to say of services that ended badly, if any."""
+        if not failed and not ended:
+            return
         known: dict[str, Any] = {"requests": 0, "first": "", "died": [], **(self["downstream"] or {})}
         found = {
             "requests": known["requests"] + len(failed),
@@ -74,23 +76,22 @@ class Record:
         }
         self.note(downstream=found)
 
-    def note_left(self, what: str) -> None:
-        """What a service could not tidy up."""
-        self.note_downstream([], [what])
+    def note_bad_answers(self, said: Mapping[str, str]) -> None:
+        """What the first answer with each error says, of the whole run."""
+        known = self["bad_answers"] or {}
+        if new := {error: words for error, words in said.items() if error not in known}:
+            self.note(bad_answers=known | new)
 
     def keep_schedule(self, load: str, block: int, digest: str) -> None:
         """Is written with the next note."""
         self._data["schedules"].setdefault(load, {})[str(block)] = digest
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.note(state=_how_it_ended(kind), ended_at=utc_now())
+        state = "finished" if kind is None else "failed"
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            state = "interrupted"
+        self.note(state=state, ended_at=utc_now())
         self._writer.close()
-
-
-def _how_it_ended(kind: type[BaseException] | None) -> str:
-    if kind is None:
-        return "finished"
-    return "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
 
 
 def _broken_block(plan: Plan, before: Before) -> int | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 
@@ -34,30 +36,24 @@ class ServerEnded(HarnessError):
     """The server's process has exited when it should be serving."""
 
 
+@dataclass(eq=False)
 class Server:
     """A running child. `name` is how messages call it (the arm)."""
 
-    keeps_connections = True  # after an answer, for the next request
+    keeps_connections: ClassVar[bool] = True  # after an answer, for the next request
 
-    def __init__(
-        self,
-        name: str,
-        process: subprocess.Popen[str],
-        port: int,
-        log: Path,
-        log_from: int,
-        processes: int = 1,
-    ) -> None:
-        self.name = name
-        self._processes = processes  # uvicorn's own, behind one port
-        self.url = f"http://{HOST}:{port}"
-        self.pid = process.pid
-        self._process = process
-        self._port = port
-        self._log = log
-        self._log_from = log_from  # what stands before is of earlier servers of this arm
-        self._stop_by: float | None = None  # once asked to
-        self._family: list[psutil.Process] = []
+    name: str
+    _process: subprocess.Popen[str]
+    _port: int
+    _log: Path
+    _log_from: int  # what stands before is of earlier servers of this arm
+    _processes: int  # uvicorn's own, behind one port
+    _stop_by: float | None = None  # once asked to
+    _family: list[psutil.Process] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.url = f"http://{HOST}:{self._port}"
+        self.pid = self._process.pid
 
     def wait_ready(self, within_s: float = READY_WITHIN_S) -> dict[str, Any]:
         """Return what `/health` says once it is green in every one of the server's processes.
@@ -67,7 +63,9 @@ class Server:
         deadline = time.monotonic() + within_s
         answered: set[int] = set()
         while time.monotonic() < deadline:
-            self._check_starting()
+            self.check_alive(stage="start")
+            if self._processes > 1 and (reported := self._reported()):  # its parent may not know it yet
+                raise reported
             health = self._ask("GET", "/health", HEALTH_WITHIN_S)
             if health is not None:
                 answered.add(health["pid"])
@@ -79,13 +77,6 @@ class Server:
             stage="server",
             hint="`execbench serve` with the same options shows its start in the foreground.",
         )
-
-    def _check_starting(self) -> None:
-        """As `check_alive`; of several processes one may have failed and its parent not know it yet."""
-        self.check_alive(stage="start")
-        reported = self._reported() if self._processes > 1 else None
-        if reported is not None:
-            raise reported
 
     def check_alive(self, stage: str) -> None:
         """Raise HarnessError, with the cause or the log's tail, when the child has exited."""
@@ -114,7 +105,8 @@ class Server:
     def ask_to_stop(self) -> None:
         """TERM, and return at once: several servers can be asked before `stop` waits for each."""
         if self._stop_by is None:
-            self._family = _family(self._process)
+            with suppress(psutil.NoSuchProcess):
+                self._family = psutil.Process(self.pid).children(recursive=True)
             self._process.terminate()
             self._stop_by = time.monotonic() + STOP_WITHIN_S
 
@@ -200,7 +192,8 @@ def start(
     try:
         if cpus:
             pinning.apply(process.pid, cpus)
-        _hand_over(process, options)
+        with suppress(BrokenPipeError), process.stdin as stdin:  # it died at once; `check_alive` says why
+            stdin.write(options.model_dump_json())
         yield server
     finally:
         server.stop()
@@ -208,28 +201,14 @@ def start(
 
 def bind(port: int) -> socket.socket:
     """A listening socket on 127.0.0.1, port 0 for any free one; HarnessError when it cannot be had."""
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((HOST, port))
-        listening.listen(2048)
+        return socket.create_server((HOST, port), backlog=2048)
     except OSError as error:
-        listening.close()
         raise HarnessError(
-            f"Port {port} of {HOST} cannot be used: {error.strerror}.",
+            f"Port {port} of {HOST} cannot be used: {os.strerror(error.errno or 0)}.",
             stage="server",
             hint="Choose another with --port, or 0 for any free one.",
         ) from error
-    return listening
-
-
-def _hand_over(process: subprocess.Popen[str], options: ServerOptions) -> None:
-    assert process.stdin is not None
-    try:
-        process.stdin.write(options.model_dump_json())
-        process.stdin.close()
-    except BrokenPipeError:
-        pass  # it died at once; `check_alive` says why
 
 
 def _survivors(family: list[psutil.Process], within_s: float) -> list[psutil.Process]:
@@ -247,10 +226,3 @@ def _runs(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    try:
-        return psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 
 from harness import workloads
 from harness.errors import HarnessError
@@ -11,12 +12,11 @@ from harness.plans.arm import Arm
 from harness.plans.plan import Plan
 from harness.results.store import Writer
 from harness.run import meter, server_process
-from harness.run.foreign_server import Standing, check_processes
+from harness.run.foreign_server import Standing, check_processes, first_answer
 from harness.run.listener import Listener
-from harness.run.load_generator import Loader, first_answer
+from harness.run.load_generator import Loader
 from harness.run.record import Record
 from harness.run.supervisor import Supervisor
-from harness.system import pinning
 from harness.wire.arrivals import closed
 from harness.wire.options import ServerOptions
 from harness.wire.records import PILOT_BLOCK
@@ -24,40 +24,21 @@ from harness.workloads.io import kinds
 from harness.workloads.io.service import Services
 
 
+@dataclass
 class Servers:
     """One for each arm all along (resident), or a fresh one for each trial."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        writer: Writer,
-        supervisor: Supervisor,
-        stack: ExitStack,
-        record: Record,
-        pins: pinning.Pinning | None,
-        services: Services,
-    ) -> None:
-        self._plan = plan
-        self._writer = writer
-        self._supervisor = supervisor
-        self._stack = stack
-        self._record = record
-        self._pins = pins
-        self._services = services
-        self._lone_model_ms: float | None = None
-        self._resident: dict[str, server_process.Server] = {}
-        self._standing: dict[str, Standing] = {}
-        self.pids: dict[str, int] = {}
-        self.options: dict[str, ServerOptions] = {}  # of those that are started here
-
-    @property
-    def lone_model_ms(self) -> float | None:
-        return self._lone_model_ms
-
-    @lone_model_ms.setter
-    def lone_model_ms(self, value: float) -> None:
-        self._lone_model_ms = value
-        self._record.note(lone_model_ms=value)
+    plan: Plan
+    writer: Writer
+    supervisor: Supervisor
+    stack: ExitStack
+    record: Record
+    cpus: tuple[int, ...]  # on which they run; empty: any
+    services: Services  # what they ask
+    pids: dict[str, int] = field(default_factory=dict)
+    options: dict[str, ServerOptions] = field(default_factory=dict)  # of those that are started here
+    _resident: dict[str, server_process.Server] = field(default_factory=dict)
+    _standing: dict[str, Standing] = field(default_factory=dict)
 
     def io_nominal_ms(self, arm: Arm) -> float | None:
         """The I/O that was asked for; None where nobody knows: of a database, of servers that run already."""
@@ -66,30 +47,27 @@ class Servers:
         workload = self.options[arm.name].workload
         return workloads.nominal_io_ms(workload) if kinds.takes_ms(workload.io) else None
 
-    def start(self, arms: list[Arm]) -> None:
+    def start(self, arms: list[Arm], lone_model_ms: float | None = None) -> None:
         """Start them side by side (loading a model is mostly waiting), then wait until all are ready."""
         for arm in arms:
-            options = arm.server_options(self._plan.workload, self._lone_model_ms)
-            connected = self._services.connected(options.workload)
+            options = arm.server_options(self.plan.workload, lone_model_ms)
+            connected = self.services.connected(options.workload)
             self.options[arm.name] = options.model_copy(update={"workload": connected})
-        if self._plan.fresh:
+        if self.plan.fresh:
             return
         for arm in arms:
-            self._resident[arm.name] = self._stack.enter_context(self._started(arm))
-        self._stack.callback(self._ask_all_to_stop)  # on leaving it comes first: one deadline for all
+            self._resident[arm.name] = self.stack.enter_context(self._started(arm))
+        for child in self._resident.values():
+            self.stack.callback(child.ask_to_stop)  # on leaving these come first: one deadline for all
         for arm in arms:
             self._wait_ready(arm, self._resident[arm.name])
 
-    def newly_dead_services(self) -> list[str]:
-        """What to say of what the servers ask that has ended since; told once."""
-        return self._services.newly_dead()
-
     def ask_once(self, loader: Loader, listener: Listener) -> None:
         """Servers that run already: HarnessError when one does not answer as expected."""
-        for arm in self._plan.every_arm:
+        for arm in self.plan.every_arm:
             assert arm.url is not None
             check_processes(arm.name, arm.pid)
-            load = self._plan.load_options("", closed(1), PILOT_BLOCK).at(arm.url)
+            load = self.plan.load_options("", closed(1), PILOT_BLOCK).at(arm.url)
             whose = f"The server of arm {arm.name!r}, {arm.url},"
             first = first_answer(loader, load, listener, whose=whose)
             if error := first.shots[0].error:
@@ -101,7 +79,7 @@ class Servers:
                     hint="--method, --header and --body say what is asked, --expect-status what is right.",
                 )
             self._standing[arm.name] = standing = Standing(arm.url, keeps_connections=not first.ended)
-            self._record.note_arm(arm.name, url=arm.url, is_here=standing.is_here, about={})
+            self.record.note_arm(arm.name, url=arm.url, is_here=standing.is_here, about={})
             self._found(arm.name)
 
     @contextmanager
@@ -133,9 +111,8 @@ class Servers:
 
     @contextmanager
     def _started(self, arm: Arm) -> Iterator[server_process.Server]:
-        options, log = self.options[arm.name], self._writer.log(arm.name)
-        cpus = self._pins.server if self._pins is not None else ()
-        with server_process.start(arm.name, options, self._supervisor, log=log, cpus=cpus) as child:
+        options, log = self.options[arm.name], self.writer.log(arm.name)
+        with server_process.start(arm.name, options, self.supervisor, log=log, cpus=self.cpus) as child:
             self.pids[arm.name] = child.pid
             try:
                 yield child
@@ -144,7 +121,7 @@ class Servers:
 
     def _wait_ready(self, arm: Arm, child: server_process.Server) -> None:
         about = child.wait_ready()["about"]
-        self._record.note_arm(
+        self.record.note_arm(
             arm.name,
             options=self.options[arm.name].model_dump(),
             about=about,
@@ -152,8 +129,4 @@ class Servers:
         )
 
     def _note_memory_of(self, arm: str, pid: int) -> None:
-        self._record.note_arm(arm, uss_bytes=meter.memory_uss_bytes(pid))
-
-    def _ask_all_to_stop(self) -> None:
-        for child in self._resident.values():
-            child.ask_to_stop()
+        self.record.note_arm(arm, uss_bytes=meter.memory_uss_bytes(pid))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
 
 from harness.plans.plan import Plan
 from harness.results.store import Writer
@@ -53,72 +52,45 @@ def session(
     Leaves what `run` leaves, however it is left.
     """
     record = Record(writer, plan, before)
-    with record, Supervisor() as supervisor, ExitStack() as stack:
-        tool = _instrument(plan, supervisor, stack, record)
-        if client_limit_per_s is None:
-            client_limit_per_s = _checked_itself(plan, tool, record, listener)
-        _see_limits(plan, tool, writer, record, listener)
-        services = stack.enter_context(Services(writer.log, listener.stage, record.note_left))
-        servers = Servers(plan, writer, supervisor, stack, record, tool.pins, services)
-        trials = Trials(plan, writer, tool.loader, listener, servers, record, client_limit_per_s, before)
-        _ready(plan, servers, trials, tool.loader, listener)
+    with record, Supervisor() as supervisor, Loader(supervisor) as loader, ExitStack() as stack:
+        cpus = _pinned(loader, record) if plan.pin else ()
+        if client_limit_per_s is None and plan.self_check:
+            listener.stage("self-check: what the load generator can do")
+            found = client_limit.quick(supervisor, loader, plan.transport, cpus)
+            record.note(self_check=found._asdict())
+            client_limit_per_s = found.requests_per_s
+        if plan.limit and record["limits"] is None:  # a resumed run has it: the machine is the same
+            listener.stage("limit: the model in a bare loop, alone")
+            record.note(**bare_model.of_plan(plan, supervisor, loader, log=writer.log("limit"), cpus=cpus))
+        services = Services(writer.log, listener.stage, lambda left: record.note_downstream([], [left]))
+        stack.enter_context(services)
+        servers = Servers(plan, writer, supervisor, stack, record, cpus, services)
+        trials = Trials(plan, writer, loader, listener, servers, record, client_limit_per_s, before)
+        _ready(plan, servers, trials, listener)
         yield trials
         servers.note_memory()
 
 
-class _Instrument(NamedTuple):
-    """What measures; it is there before the first server."""
-
-    supervisor: Supervisor
-    loader: Loader
-    pins: pinning.Pinning | None
-
-    @property
-    def server_cpus(self) -> tuple[int, ...]:
-        return () if self.pins is None else self.pins.server
+def _pinned(loader: Loader, record: Record) -> tuple[int, ...]:
+    """The load generator on a CPU of its own; the CPUs that are left to servers."""
+    pins = pinning.split()
+    pinning.apply(loader.pid, pins.client)
+    record.note(pinning=pins._asdict())
+    return pins.server
 
 
-def _instrument(plan: Plan, supervisor: Supervisor, stack: ExitStack, record: Record) -> _Instrument:
-    """The load generator, on CPUs of its own where the plan asks for it."""
-    loader = stack.enter_context(Loader(supervisor))
-    pins = pinning.split() if plan.pin else None
-    if pins is not None:
-        pinning.apply(loader.pid, pins.client)
-        record.note(pinning=pins._asdict())
-    return _Instrument(supervisor, loader, pins)
-
-
-def _checked_itself(plan: Plan, tool: _Instrument, record: Record, listener: Listener) -> float | None:
-    """How many requests a second the load generator can send; None where the plan asks for no self-check."""
-    if not plan.self_check:
-        return None
-    listener.stage("self-check: what the load generator can do")
-    found = client_limit.quick(tool.supervisor, tool.loader, plan.transport, tool.server_cpus)
-    record.note(self_check=found._asdict())
-    return found.requests_per_s
-
-
-def _see_limits(plan: Plan, tool: _Instrument, writer: Writer, record: Record, listener: Listener) -> None:
-    """What the bare models can do, if that is asked for. A resumed run has it: the machine is the same."""
-    if not plan.limit or record["limits"] is not None:
-        return
-    listener.stage("limit: the model in a bare loop, alone")
-    log, cpus = writer.log("limit"), tool.server_cpus
-    record.note(**bare_model.of_plan(plan, tool.supervisor, tool.loader, log=log, cpus=cpus))
-
-
-def _ready(plan: Plan, servers: Servers, trials: Trials, loader: Loader, listener: Listener) -> None:
+def _ready(plan: Plan, servers: Servers, trials: Trials, listener: Listener) -> None:
     """Every server answers, and what pilots have to tell is known. Scaled arms wait for theirs."""
     if plan.runs_elsewhere:
         listener.stage("asking each server once")
-        servers.ask_once(loader, listener)
+        servers.ask_once(trials.loader, listener)
     else:
         listener.stage("starting servers")
         servers.start([arm for arm in plan.every_arm if arm.io_per_model is None])
     if plan.pilot is not None:
-        servers.lone_model_ms = trials.lone_model_ms(plan.pilot)
+        lone_model_ms = trials.lone_model_ms(plan.pilot)
         listener.stage("starting servers")
-        servers.start([arm for arm in plan.every_arm if arm.io_per_model is not None])
+        servers.start([arm for arm in plan.every_arm if arm.io_per_model is not None], lone_model_ms)
     if plan.knows_own_loads:
         listener.stage("pilot: what each arm can do")
         trials.see_own_throughputs()

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 from contextlib import ExitStack, suppress
-from types import TracebackType
 from typing import IO, Any
 
 from harness.system import children
@@ -27,7 +26,7 @@ class Supervisor:
         self._group = 0  # 0: the first keeper makes one
         self._keepers: list[subprocess.Popen[bytes]] = []
         with ExitStack() as stack:
-            stack.callback(self._end)
+            stack.push(self)
             for _ in range(KEEPERS):
                 keeper = children.start(
                     children.python("harness.run.supervisor"),
@@ -47,12 +46,7 @@ class Supervisor:
         command = children.python(module, *arguments)
         return children.start(command, process_group=self._group, stderr=stderr, **options)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def _end(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Kill the group: a keeper may have been stopped or killed, and would not do it.
 
         The number cannot be another group's by now: nobody has waited for the first keeper yet.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 from harness.errors import HarnessError
@@ -44,107 +45,84 @@ DRAINS_WITHIN_S = 30.0
 LATE_TRIAL_P50_MS = 3.0  # a client that is late half of the time does not follow its schedule
 
 
+@dataclass
 class Trials:
     """Runs trials one after another, and saves each as it ends."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        writer: Writer,
-        loader: Loader,
-        listener: Listener,
-        servers: Servers,
-        record: Record,
-        client_limit_per_s: float | None,
-        before: Before | None,
-    ) -> None:
-        self._plan = plan
-        self._writer = writer
-        self._loader = loader
-        self._listener = listener
-        self._servers = servers
-        self._record = record
-        self.client_limit_per_s = client_limit_per_s
-        named = {arm.name: arm.pid for arm in plan.every_arm if arm.url is not None}
-        self._meter = Meter(servers.pids, [loader.pid, os.getpid()], named)
+    plan: Plan
+    writer: Writer
+    loader: Loader
+    listener: Listener
+    servers: Servers
+    record: Record
+    client_limit_per_s: float | None
+    before: InitVar[Before | None]
+    done: list[Trial] = field(default_factory=list)
+    causes: dict[int, Cause] = field(default_factory=dict)  # trial → why it is not ok
+
+    def __post_init__(self, before: Before | None) -> None:
+        named = {arm.name: arm.pid for arm in self.plan.every_arm if arm.url is not None}
+        own = [self.loader.pid, os.getpid()]
+        self._meter = Meter(self.servers.pids, own, named, self.record["idle"])
         self._finished = before.done if before else frozenset()
         self._number = before.trials if before else 0
-        self._precision = before.precision if before else Precision.for_plan(plan)
-        self._idle_before: dict[str, Any] = record["idle"] or {}
-        self.own_per_s: dict[str, float] = dict(record["own_per_s"] or {})
-        self.done: list[Trial] = []
-        self.causes: dict[int, Cause] = {}  # trial → why it is not ok
+        self._precision = before.precision if before else Precision.for_plan(self.plan)
+        self.own_per_s: dict[str, float] = dict(self.record["own_per_s"] or {})
 
     def lone_model_ms(self, arm: Arm) -> float:
         """The median model time of `arm` for a lone user, in ms: from a pilot, whose rows are block 0."""
-        known: float | None = self._record["lone_model_ms"]
-        return self._pilot(arm) if known is None else known
+        found: float | None = self.record["lone_model_ms"]
+        if found is None:
+            self.listener.stage("pilot: the model alone")
+            found = min(self._pilot_window(arm, number) for number in range(PILOT_WINDOWS))
+            self.record.note(lone_model_ms=found)
+        return found
 
     def see_own_throughputs(self) -> None:
         """What each arm answers in closed loop, unless it is known from before; its rows are block 0."""
-        law = closed(self._plan.own_users)
-        window_s = min(PILOT_CLOSED_S, self._plan.open_duration_s)  # who asks for a quick look gets one
-        windows = [(arm, number) for number in range(PILOT_WINDOWS) for arm in self._plan.every_arm]
+        law = closed(self.plan.own_users)
+        window_s = min(PILOT_CLOSED_S, self.plan.open_duration_s)  # who asks for a quick look gets one
+        windows = [(arm, number) for number in range(PILOT_WINDOWS) for arm in self.plan.every_arm]
         seen: dict[str, list[float]] = {}
         for arm, number in windows:
             if arm.name not in self.own_per_s:
                 cell = Cell(PILOT_BLOCK, number, arm, law)
                 samples = self.run_one(cell, duration_s=window_s)
-                seen.setdefault(arm.name, []).append(_closed_throughput(samples, self._plan.own_users))
+                seen.setdefault(arm.name, []).append(_closed_throughput(samples, self.plan.own_users))
         known = {arm: statistics.median(found) for arm, found in seen.items()}
         for name, found_per_s in known.items():
             if not found_per_s:
                 raise HarnessError(
                     f"The pilot got no good answer of arm {name!r}.",
                     stage="pilot",
-                    hint="See trials.csv." if self._plan.runs_elsewhere else "See trials.csv and logs/.",
+                    hint="See trials.csv." if self.plan.runs_elsewhere else "See trials.csv and logs/.",
                 )
         self.own_per_s |= known
-        self._record.note(own_per_s=self.own_per_s)
+        self.record.note(own_per_s=self.own_per_s)
 
     def run_all(self) -> None:
         """Every trial not finished yet; with `precision`, until a block ends with narrow intervals."""
-        cells = [cell for cell in self._plan.cells() if key(cell) not in self._finished]
+        cells = [cell for cell in self.plan.cells() if key(cell) not in self._finished]
         under_way = 0
         for number, cell in enumerate(cells, 1):
             if cell.block != under_way:
                 under_way = cell.block
                 self.note_idle()
-                if self._is_precise():
-                    self._record.note(stopped_at_block=cell.block - 1)
+                wanted = self.plan.precision
+                if wanted is not None and self._precision.half_width() <= wanted:
+                    self.record.note(stopped_at_block=cell.block - 1)
                     return
-            self._listener.trial_begins(cell, number, len(cells))
+            self.listener.trial_begins(cell, number, len(cells))
             self.run_one(cell)
-            self._listener.trial_ends(self.done[-1])
+            self.listener.trial_ends(self.done[-1])
         self.note_idle()
-
-    def note(self, **facts: Any) -> None:
-        """Into run.json."""
-        self._record.note(**facts)
 
     def note_idle(self) -> None:
         """What each arm burnt while others were measured, earlier sittings of a resumed run included."""
-        idle = self._meter.idle_record()
-        for arm, before in self._idle_before.items():
-            now = idle.get(arm, {"cpu_ms": 0.0, "wall_ms": 0.0})
-            idle[arm] = {key: now[key] + before[key] for key in now}
-        self._record.note(idle=idle)
-        self._note_processes()
-
-    def _note_processes(self) -> None:
-        """Which processes' CPU was counted as an arm's, of servers that ran before."""
+        self.record.note(idle={arm: dict(idle) for arm, idle in self._meter.idle.items()})
         for arm, processes in self._meter.counted().items():
-            if processes != self._record["arms"].get(arm, {}).get("processes"):
-                self._record.note_arm(arm, processes=processes)
-
-    def _is_precise(self) -> bool:
-        wanted = self._plan.precision
-        return wanted is not None and self._precision.half_width() <= wanted
-
-    def _pilot(self, arm: Arm) -> float:
-        self._listener.stage("pilot: the model alone")
-        medians = [self._pilot_window(arm, number) for number in range(PILOT_WINDOWS)]
-        return min(medians)
+            if processes != self.record["arms"].get(arm, {}).get("processes"):
+                self.record.note_arm(arm, processes=processes)
 
     def _pilot_window(self, arm: Arm, number: int) -> float:
         lone = Cell(PILOT_BLOCK, number, arm, closed(1))
@@ -162,14 +140,15 @@ class Trials:
         self._number += 1
         started_at = utc_now()
         law = cell.law.for_arm(self.own_per_s.get(cell.arm.name, 0.0))
-        load = self._plan.load_options("", law, cell.block).model_copy(update=changes)
+        load = self.plan.load_options("", law, cell.block).model_copy(update=changes)
         outcome, readings, ended = self._fire(cell, load)
         fault = judge(outcome, ended=ended, late=sent_late(load, outcome))
         identity = self._identity(cell, load)
         trial, samples = to_rows(identity, outcome, started_at=started_at, fault=fault, noise=readings)
-        self._writer.append(trial, samples)
-        self._note_downstream(samples)
-        self._note_bad_answers(outcome)
+        self.writer.append(trial, samples)
+        failed = [sample.error for sample in samples if DOWNSTREAM in sample.error]
+        self.record.note_downstream(failed, self.servers.services.newly_dead())
+        self.record.note_bad_answers(outcome.bad_answers)
         self._precision.note(trial, samples)
         self.done.append(trial)
         if fault is not None:
@@ -178,7 +157,7 @@ class Trials:
 
     def _identity(self, cell: Cell, load: LoadOptions) -> Identity:
         if load.schedule and not cell.law.is_own:  # each arm has its own
-            self._record.keep_schedule(str(cell.law), cell.block, load.schedule)
+            self.record.keep_schedule(str(cell.law), cell.block, load.schedule)
         return Identity(
             trial=self._number,
             block=cell.block,
@@ -189,27 +168,14 @@ class Trials:
             concurrency=cell.law.users,
             rate_per_s=load.arrivals.rate_per_s,
             schedule=load.schedule,
-            io_nominal_ms=self._servers.io_nominal_ms(cell.arm),
+            io_nominal_ms=self.servers.io_nominal_ms(cell.arm),
         )
-
-    def _note_downstream(self, samples: list[Sample]) -> None:
-        """Requests that failed by what they await, and services that died: the run goes on, but tells."""
-        failed = [sample.error for sample in samples if DOWNSTREAM in sample.error]
-        died = self._servers.newly_dead_services()
-        if failed or died:
-            self._record.note_downstream(failed, died)
-
-    def _note_bad_answers(self, outcome: Outcome) -> None:
-        """What the first answer with each error says, of the whole run."""
-        known = self._record["bad_answers"] or {}
-        if new := {error: said for error, said in outcome.bad_answers.items() if error not in known}:
-            self._record.note(bad_answers=known | new)
 
     def _fire(self, cell: Cell, load: LoadOptions) -> tuple[Outcome, Noise, str]:
         """Send the load unless the server is dead already; say how it has ended if it has."""
         outcome, readings = Outcome([], 0.0, 0.0, 0.0), Noise()
         try:
-            with self._servers.serving(cell.arm) as child:
+            with self.servers.serving(cell.arm) as child:
                 child.check_alive(stage=f"block {cell.block}")
                 outcome, readings = self._measure(child, cell, load)
                 child.check_alive(stage=f"block {cell.block}")
@@ -222,24 +188,19 @@ class Trials:
     ) -> tuple[Outcome, Noise]:
         """One window. The server's own probe runs only now: an idle arm must cost nothing."""
         self._meter.begin(cell.arm.name)
-        if self._plan.probes:
+        if self.plan.probes:
             child.watch()
         load = load.at(child.url).model_copy(update={"keep_alive": child.keeps_connections})
-        outcome = self._loader.run(load, self._listener.progress)
-        readings = self._meter.end(child.unwatch() if self._plan.probes else None)
+        outcome = self.loader.run(load, self.listener.progress)
+        readings = self._meter.end(child.unwatch() if self.plan.probes else None)
         if isinstance(child, Standing) and child.is_here and child.pid is None and not cell.arm.pid:
             readings = readings._replace(foreign_cpu=None)  # the server's own is in it
         if any(shot.status is None for shot in outcome.shots):
-            self._drain(load)
+            # work whose client has given up still burns CPU: the next arm waits for it, but not for ever;
+            # one more request, which is no row, is answered after what was queued before it
+            quiet = {"ping_url": None, "beat": False, "timeout_s": DRAINS_WITHIN_S}
+            self.loader.run(load.model_copy(update=ONE_REQUEST | quiet))
         return outcome, readings
-
-    def _drain(self, load: LoadOptions) -> None:
-        """Work whose client has given up still burns CPU: the next arm waits for it, but not for ever.
-
-        One more request, which is no row, is answered after what was queued before it.
-        """
-        quiet = {"ping_url": None, "beat": False, "timeout_s": DRAINS_WITHIN_S}
-        self._loader.run(load.model_copy(update=ONE_REQUEST | quiet))
 
 
 def _closed_throughput(samples: list[Sample], users: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.run.burnt import Burnt, Clocks
+from harness.run.meter import Burnt, Clocks
 from harness.run.processes import Process
 
 Told = tuple[int, float, float]  # parent, CPU of its own, CPU of its ended children

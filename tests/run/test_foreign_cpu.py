@@ -93,7 +93,9 @@ with open("pids.json", "w") as file:
     json.dump([below, beside], file)
 
 import harness.report.report, harness.run.session
-from harness import burnt, cli, clock, noise, processes
+from harness import cli
+from harness.run import meter, processes
+from harness.wire import clock
 
 def is_ours(pid):
     try:
@@ -103,10 +105,10 @@ def is_ours(pid):
 
 def machine():
     table = processes.read_table()
-    busy_ms = sum((burnt.process_cpu_ms(pid) or 0) + table[pid].ended_ms for pid in filter(is_ours, table))
-    return noise._Machine(clock.now_ms() * noise._cores() - busy_ms, None)
+    busy_ms = sum((meter.process_cpu_ms(pid) or 0) + table[pid].ended_ms for pid in filter(is_ours, table))
+    return clock.now_ms() * meter.cores() - busy_ms, None
 
-noise._machine = machine
+meter._machine = machine
 urls = ["--url", f"below=http://127.0.0.1:{ports[0]}/", "--url", f"beside=http://127.0.0.1:{ports[2]}/"]
 words = ["run", *urls, "--url-pid", f"beside={beside[1]}", *sys.argv[2:]]
 
@@ -360,9 +362,10 @@ def test_a_named_process_that_does_not_run_is_refused() -> None:
 
 def test_a_run_goes_on_when_only_the_pids_of_its_servers_are_others(tmp_path: Path) -> None:
     had = from_flags.from_flags(from_flags.Flags(urls=URLS, url_pids=("b=11",)))
-    resume._refuse_another_plan(had, from_flags.override(had, from_flags.Flags(url_pids=("b=12",))), tmp_path)
-    with pytest.raises(HarnessError, match="blocks 3 instead of 24"):
-        resume._refuse_another_plan(had, from_flags.override(had, from_flags.Flags(blocks=3)), tmp_path)
+    same = from_flags.override(had, from_flags.Flags(url_pids=("b=12",)))
+    assert not list(resume._of_the_plan(had, same, tmp_path))
+    ((what, _),) = resume._of_the_plan(had, from_flags.override(had, from_flags.Flags(blocks=3)), tmp_path)
+    assert "blocks 3 instead of 24" in what
 
 
 def test_a_flag_sets_the_bound_and_leaves_the_other_criteria() -> None:

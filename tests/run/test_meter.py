@@ -17,8 +17,7 @@ import conftest
 import psutil
 import pytest
 
-from harness.run.burnt import process_cpu_ms
-from harness.run.meter import Meter, cores, memory_uss_bytes
+from harness.run.meter import Meter, cores, memory_uss_bytes, process_cpu_ms
 from harness.system import cgroups, pressure
 from harness.wire.loop_lag import Lag
 from harness.wire.records import Noise
@@ -102,7 +101,7 @@ def test_an_idle_arm_that_spins_is_found_over_all_trials_of_the_others() -> None
         meter = Meter({"arm": server.pid, "idle": spinner.pid}, [])
         found = [trial(meter), trial(meter)]
         trial(meter, arm="idle")
-    idle = json.loads(json.dumps(meter.idle_record()))
+    idle = json.loads(json.dumps(meter.idle))
     assert all(known(one.idle_cpu_ms) > 100 for one in found)
     assert idle["idle"]["cpu_ms"] == pytest.approx(sum(known(one.idle_cpu_ms) for one in found))
     assert idle["idle"]["wall_ms"] == pytest.approx(2 * WINDOW_S * 1e3, abs=300)

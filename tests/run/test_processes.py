@@ -171,7 +171,7 @@ def test_what_was_counted_is_kept_for_servers_that_ran_before() -> None:
     families = Families(OWN, {"a": ()}, system())
     families.members({"a": 50, "ours": 22}, table({50: 1, 51: 50, 22: 20}))
     families.members({"a": 50, "ours": 22}, table({50: 1, 52: 50, 22: 20}))
-    assert families.commands() == {"a": {50: "command 50", 51: "command 51", 52: "command 52"}}
+    assert families.commands == {"a": {50: "command 50", 51: "command 51", 52: "command 52"}}
 
 
 def test_of_a_server_that_starts_ever_new_processes_the_first_are_named() -> None:
@@ -180,7 +180,7 @@ def test_of_a_server_that_starts_ever_new_processes_the_first_are_named() -> Non
         families.members(
             {"a": 50}, table({50: 1, **dict.fromkeys(range(100 + 40 * turn, 140 + 40 * turn), 50)})
         )
-    assert list(families.commands()["a"]) == [50, *range(100, 199)]
+    assert list(families.commands["a"]) == [50, *range(100, 199)]
 
 
 @pytest.mark.parametrize(

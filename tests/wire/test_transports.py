@@ -19,7 +19,7 @@ import pytest
 from harness.client.engine import run_trial
 from harness.client.http_client import open_client, transport_of
 from harness.errors import HarnessError
-from harness.run import no_answer
+from harness.run.foreign_server import way_out
 from harness.system import own_limits
 from harness.wire import records
 from harness.wire.arrivals import closed
@@ -193,7 +193,7 @@ class Secure(KnownServer):
 @both_transports
 def test_the_way_out_fits_the_cause(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def hint(url: str) -> str:
-        return no_answer.way_out(fire(url, transport=transport).shots[0].error)
+        return way_out(fire(url, transport=transport).shots[0].error)
 
     with answering(after(0), kind=Secure) as server:
         secure = server.url.replace("http:", "https:")
@@ -218,7 +218,7 @@ def test_the_way_out_fits_the_cause(transport: str, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_each_cause_has_its_way_out(error: str, said: str) -> None:
-    assert said in no_answer.way_out(error)
+    assert said in way_out(error)
 
 
 @pytest.mark.integration
