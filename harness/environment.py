@@ -80,7 +80,7 @@ def collect() -> dict[str, Any]:
         "governor": _governor(),
         "smt": _smt(),
         "hypervisor": _hypervisor(),
-        "pressure": pressure.is_known(),
+        "pressure": pressure.read().waited_ms is not None,
         "memory_bytes": psutil.virtual_memory().total,
         "load_average": os.getloadavg(),
         "python": platform.python_version(),

@@ -69,6 +69,11 @@ def in_utf8(data: bytes) -> bytes:
     return data.removeprefix(codecs.BOM_UTF8) if encoding == "utf-8-sig" else data.decode(encoding).encode()
 
 
+def is_utf8(text: str) -> bool:
+    """False for half a surrogate pair: it is legal in JSON and in Python, and has no UTF-8."""
+    return text.encode(errors="replace").decode() == text
+
+
 def too_large(path: Path | str, stage: str, at_most_bytes: int) -> UsageError:
     """The refusal of a file that is larger, packed or unpacked."""
     return UsageError(
