@@ -53,16 +53,12 @@ async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], No
             lag = await beat.stop()
             await _end(beside)
             await asyncio.gather(*trial.pings)  # under way: the slowest are the last to answer
-            ended = options.watches_end and await _is_ended(transport)
+            if options.watches_end:  # whether the server ends its connections soon, without saying so
+                await asyncio.sleep(ENDS_WITHIN_S)
+            ended = options.watches_end and transport.has_ended_one()
     finally:
         gc.enable()
     return trial.outcome((time.process_time() - cpu) * 1e3, lag)._replace(ended=ended)
-
-
-async def _is_ended(transport: http_client.Transport) -> bool:
-    """Whether the server ends its connections soon after an answer, without saying so."""
-    await asyncio.sleep(ENDS_WITHIN_S)
-    return transport.has_ended_one()
 
 
 async def _load(trial: _Trial, client: httpx.AsyncClient) -> None:
@@ -143,6 +139,7 @@ class _Trial:
 
     async def _send_all(self, client: httpx.AsyncClient, under_way: set[asyncio.Task[Shot]]) -> None:
         free = asyncio.Semaphore(self._options.cap)
+        give_up_at = self._options.give_up_in_flight
         held_until = -math.inf  # when the cap last gave way: what was due before it is sent late
         for due_s in due_times_s(self._options.arrivals, self._options.seed):
             due = due_s * 1e3
@@ -159,7 +156,8 @@ class _Trial:
             under_way.add(task)
             task.add_done_callback(under_way.discard)
             task.add_done_callback(lambda _: free.release())
-            if self._is_lost():
+            # those of the warm-up do not count: they score nothing
+            if give_up_at is not None and self._window.unanswered >= give_up_at:
                 self._window.nothing_more_is_due(self._now())
                 break
         else:
@@ -168,14 +166,6 @@ class _Trial:
     def interrupted(self) -> None:
         """Nothing more is sent; what is under way has been cancelled."""
         self._window.interrupted(self._now())
-
-    def _is_lost(self) -> bool:
-        """Whether so many of the window are in flight that the rest of it would be waste.
-
-        Those of the warm-up do not count: they score nothing.
-        """
-        most = self._options.give_up_in_flight
-        return most is not None and self._window.unanswered >= most
 
     async def _comes(self, due: float) -> bool:
         """Wait until `due`; False as soon as the window is over.
@@ -208,7 +198,10 @@ class _Trial:
         done = self._now()  # before the header is read, which takes as long as a small request's HTTP
         timings = decode(answer.header)
         self._in_flight -= 1
-        self._note_what_it_says(answer)
+        if (
+            answer.bad_body and answer.error not in self._bad_answers
+        ):  # once for each error: there may be many
+            self._bad_answers[answer.error] = reasons.excerpt(answer.bad_body, self._secrets)
         shot = Shot(
             seq, phase, due, sent, done, self._localise(timings, sent, done), answer.status, answer.error
         )
@@ -219,11 +212,6 @@ class _Trial:
     async def _answer(self, client: httpx.AsyncClient, options: LoadOptions, said: Request) -> Answer:
         answer = await http_client.ask(client, options, said, self._headers)
         return answer._replace(error=reasons.hidden(answer.error, self._secrets)) if answer.error else answer
-
-    def _note_what_it_says(self, answer: Answer) -> None:
-        """Of a bad answer, once for each error: bodies may differ, and there may be very many."""
-        if answer.bad_body and answer.error not in self._bad_answers:
-            self._bad_answers[answer.error] = reasons.excerpt(answer.bad_body, self._secrets)
 
     async def ping(self, client: httpx.AsyncClient) -> None:
         """Within the window, ask the other route at a steady rate, whether or not it has answered."""
