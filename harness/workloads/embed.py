@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError
 from harness.wire.options import ARTICLE_SENTENCE, DEFAULT_MODEL, WorkloadOptions
-from harness.workloads import payload_texts, weights
+from harness.workloads import payload_texts
+from harness.workloads.here import refuse_missing
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -58,7 +60,7 @@ class Workload:
         is using it ("Already borrowed"): so it is made here.
         """
         if self._options.backend == "onnx":
-            refuse_missing(_ONNX_PACKAGES)
+            refuse_missing(_ONNX_PACKAGES, "The backend onnx", extra="onnx", stage="model")
         _refuse_absent(self._options)
         import torch
 
@@ -82,7 +84,7 @@ class Workload:
         if self._options.backend == "onnx":
             from harness.workloads import onnx_model
 
-            onnx_model.take_over(model, self._options)
+            onnx_model.take_over(model, self._options, weights_sha256(model))
         return model
 
     def predict(self, model: SentenceTransformer, items: list[str]) -> list[Any]:
@@ -114,19 +116,19 @@ class Workload:
         return {
             **facts,
             "runtime": f"torch {torch.__version__}",
-            "weights_sha256": weights.weights_sha256(model),
+            "weights_sha256": weights_sha256(model),
         }
 
 
-def refuse_missing(packages: Sequence[str]) -> None:
-    """HarnessError that names the extra when one of the packages is not installed."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise HarnessError(
-            f"The backend onnx needs {', '.join(missing)}.",
-            stage="model",
-            hint='Run `make setup EXTRAS=onnx`, or: pip install "executor-bench[onnx]"',
-        )
+def weights_sha256(model: SentenceTransformer) -> str:
+    """SHA-256 over names and bytes of the tensors in memory: the same weights, whatever the file format."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _refuse_contradictions(options: WorkloadOptions) -> None:

@@ -21,8 +21,7 @@ from filelock import FileLock
 from harness.errors import HarnessError, from_child
 from harness.system import children
 from harness.wire.options import WorkloadOptions
-from harness.workloads import cache
-from harness.workloads.weights import weights_sha256
+from harness.workloads import here
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -55,12 +54,11 @@ class Transformer(torch.nn.Module):
         return {"last_hidden_state": torch.from_numpy(tokens)}
 
 
-def take_over(model: SentenceTransformer, options: WorkloadOptions) -> None:
-    """Replace the transformer in `model`, whose torch weights are then gone from memory.
+def take_over(model: SentenceTransformer, options: WorkloadOptions, weights: str) -> None:
+    """Replace the transformer in `model`, whose torch weights, of this hash, are then gone from memory.
 
     Without `onnx_threads` the session has as many threads as torch has here.
     """
-    weights = weights_sha256(model)
     entry = _entry(_path(model, weights), options)
     replace_transformer(model, entry.path, options.onnx_threads or torch.get_num_threads())
     module_of(model).model.facts = {
@@ -118,7 +116,7 @@ def _path(model: SentenceTransformer, weights: str) -> Path:
     config.pop("_name_or_path", None)
     recipe = [config, repr(model), [(package, version(package)) for package in _MADE_BY]]
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    return cache.folder("onnx") / f"{weights}-{key}.onnx"
+    return here.cache_folder("onnx") / f"{weights}-{key}.onnx"
 
 
 def _entry(path: Path, options: WorkloadOptions) -> Entry:
@@ -134,7 +132,7 @@ def _entry(path: Path, options: WorkloadOptions) -> Entry:
         raise HarnessError(
             f"The exported model cannot be kept in {path.parent}: {error}",
             stage="model",
-            hint=f"Name another folder with {cache.CACHE_VARIABLE}=FOLDER.",
+            hint=f"Name another folder with {here.CACHE_VARIABLE}=FOLDER.",
         ) from error
 
 

@@ -7,13 +7,12 @@ started by the run (`harness.workloads.io.service`), beside the servers.
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
-from harness.errors import UsageError, one_line
+from harness.errors import UsageError, did_you_mean, one_line
 from harness.wire.options import TIMED_IO, WorkloadOptions, io_kind, parse_io
 from harness.wire.records import DOWNSTREAM
 from harness.workloads import IO_OPTIONS, Workload
@@ -39,6 +38,18 @@ class Late(Broken):
     """It did not answer in time."""
 
 
+@asynccontextmanager
+async def within(name: str, timeout_s: float, *failures: type[Exception]) -> AsyncIterator[None]:
+    """These failures of the other side, and too long a silence, become `Broken`."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        raise Late(name, f"no answer within {timeout_s:g} s") from None
+    except failures as error:
+        raise Broken(name, f"{type(error).__name__}: {error}") from error
+
+
 Ask = Callable[[Any], Awaitable[Found]]  # the model's result for one item → what was found with it
 
 
@@ -62,12 +73,7 @@ def kind(options: WorkloadOptions) -> Kind:
     """The module of the I/O that `options` name; UsageError when there is none."""
     name = io_kind(options.io)
     if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        hint = (
-            f"Did you mean {near[0]!r}?"
-            if near
-            else "Choose from: sleep:5ms, socket:5ms, pgvector, http:URL."
-        )
+        hint = did_you_mean(name, NAMES, "Choose from: sleep:5ms, socket:5ms, pgvector, http:URL.")
         raise UsageError(f"There is no I/O {options.io!r}.", stage="plan", hint=hint)
     module: Kind = import_module(f"harness.workloads.io.{name}")
     return module

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from harness.errors import HarnessError, from_child, to_parent
@@ -26,7 +25,7 @@ from harness.workloads.io import keeper, kinds
 
 ENDS_WITHIN_S = 20.0
 
-Keep = Callable[[WorkloadOptions, Callable[[str], None]], Awaitable[None]]
+Keep = Callable[[WorkloadOptions], Awaitable[None]]
 
 
 class Service:
@@ -34,7 +33,6 @@ class Service:
 
     def __init__(
         self,
-        kind: str,
         module: str,
         order: WorkloadOptions,
         *,
@@ -42,9 +40,9 @@ class Service:
         listen: Callable[[str], None],
         warn: Callable[[str], None],
     ) -> None:
-        self.kind = kind
         self.address = ""
         self._module = module
+        self._called = f"The service {order.io}"
         self._order = order
         self._log = log
         self._listen = listen
@@ -63,7 +61,7 @@ class Service:
         try:
             self.address = self._wait_ready()
         except BaseException:
-            self._stop()
+            self.__exit__()
             raise
         return self
 
@@ -93,40 +91,27 @@ class Service:
     def _ended(self) -> HarnessError:
         code = self._process.wait(ENDS_WITHIN_S)
         return HarnessError(
-            f"The service {self.kind} that requests ask has ended (exit code {code}).",
+            f"{self._called} that requests ask has ended (exit code {code}).",
             stage="io",
             hint=f"Its last words: {self._log}",
         )
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         stdin, stdout = self._pipes()
         stdin.close()
         try:
             self._process.wait(ENDS_WITHIN_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-        self._stop_what_is_left(self._process.wait())
-        self._tell_last_words(stdout)
-        stdout.close()
-
-    def _stop_what_is_left(self, code: int) -> None:
-        """Killed, it has tidied up nothing; but what it had started is of its process group."""
-        if code >= 0:
-            return
-        if self._order.io_dsn is not None:
-            self._warn(f"The service {self.kind} was killed before it had dropped its schema: {self.address}")
-        keeper.end(self._process.pid)
-
-    def _tell_last_words(self, stdout: IO[str]) -> None:
-        """What it could not tidy up. A line without an end is of one that was killed meanwhile."""
+        if self._process.wait() < 0:  # killed, it has tidied up nothing; what it had started is of its group
+            if self._order.io_dsn is not None:
+                self._warn(f"{self._called} was killed before it had dropped its schema: {self.address}")
+            keeper.end(self._process.pid)
         for line in stdout:
+            # a line without an end is of one that was killed meanwhile
             if line.endswith("\n") and (left := json.loads(line).get("left")):
                 self._warn(left)
+        stdout.close()
 
     def _pipes(self) -> tuple[IO[str], IO[str]]:
         assert self._process.stdin is not None
@@ -137,7 +122,7 @@ class Service:
 _DIFFERS_ALONE = {"io_ms", "io_timeout_s", "backend", "torch_threads", "onnx_threads"}  # not in what is asked
 
 
-class Services:
+class Services(ExitStack):
     """Context manager over the services of a run: each is started when the first arm needs it.
 
     `listen` hears what they do, `warn` (or `listen` too) what they could not tidy up, which shows on leaving.
@@ -149,15 +134,12 @@ class Services:
         listen: Callable[[str], None],
         warn: Callable[[str], None] | None = None,
     ) -> None:
+        super().__init__()
         self._log = log
         self._listen = listen
         self._warn = warn or listen
         self._started: dict[str, Service] = {}
         self._told: set[str] = set()
-
-    def __enter__(self) -> Services:
-        self._stack = ExitStack()
-        return self
 
     def connected(self, options: WorkloadOptions) -> WorkloadOptions:
         """The options with the address of what they ask; as they are where nothing needs to be started.
@@ -171,9 +153,8 @@ class Services:
         if key not in self._started:
             self._listen(f"starting {options.io}")
             log = self._log(f"io-{options.io}")
-            self._started[key] = self._stack.enter_context(
-                Service(options.io, module, options, log=log, listen=self._listen, warn=self._warn)
-            )
+            service = Service(module, options, log=log, listen=self._listen, warn=self._warn)
+            self._started[key] = self.enter_context(service)
         return options.model_copy(update={"io_address": self._started[key].address})
 
     def newly_dead(self) -> list[str]:
@@ -181,11 +162,6 @@ class Services:
         said = {key: service.why_dead() for key, service in self._started.items() if key not in self._told}
         self._told |= {key for key, why in said.items() if why}
         return [why for why in said.values() if why]
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
 
 
 # -- the child's side ----------------------------------------------------------------------------------
@@ -195,10 +171,9 @@ def main(keep: Keep) -> None:
     """Run `keep` until stdin closes; what it raises is told, and ends this process with code 1."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)  # only the end of the pipe counts: then nothing is left behind
-    watching = keeper.start()
-    order = WorkloadOptions.model_validate_json(sys.stdin.readline())
-    code = asyncio.run(_until_the_pipe_closes(keep(order, _ready)))
-    watching.end()
+    with keeper.watching():
+        order = WorkloadOptions.model_validate_json(sys.stdin.readline())
+        code = asyncio.run(_until_the_pipe_closes(keep(order)))
     sys.exit(code)
 
 
@@ -219,10 +194,6 @@ async def _until_the_pipe_closes(work: Awaitable[None]) -> int:
     except Exception as error:  # noqa: BLE001 - the parent shows it
         say(error=to_parent(error))
     return 1
-
-
-def _ready(address: str) -> None:
-    say(address=address)
 
 
 def say(**message: Any) -> None:
