@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from struct import pack
 from typing import NamedTuple
 
@@ -140,14 +141,13 @@ def due_times_s(law: Law, seed: int) -> Iterator[float]:
             return iter(recorded(law.file))
 
 
-def digest(law: Law, seed: int, until_s: float) -> str:
-    """Hash of the due times up to `until_s`: the same schedule has the same hash, on any machine."""
-    return _hash(itertools.takewhile(lambda due: due < until_s, due_times_s(law, seed)))
-
-
-def digest_of_first(law: Law, seed: int, count: int) -> str:
-    """Hash of the first `count` due times."""
-    return _hash(itertools.islice(due_times_s(law, seed), count))
+def digest(law: Law, seed: int, until_s: float = math.inf, count: int | None = None) -> str:
+    """Hash of the due times up to `until_s`, of at most `count`: the same schedule has the same, anywhere."""
+    found = hashlib.sha256()
+    times = itertools.takewhile(lambda due_s: due_s < until_s, due_times_s(law, seed))
+    for due_s in itertools.islice(times, count):
+        found.update(pack("<q", round(due_s * 1e6)))
+    return found.hexdigest()[:DIGITS_OF_HASH]
 
 
 def recorded(file: str) -> list[float]:
@@ -163,13 +163,6 @@ def recorded(file: str) -> list[float]:
     if len(times) < 2:
         raise ValueError(f"{file} has fewer than two due times")
     return sorted(times)
-
-
-def _hash(times_s: Iterable[float]) -> str:
-    found = hashlib.sha256()
-    for due_s in times_s:
-        found.update(pack("<q", round(due_s * 1e6)))
-    return found.hexdigest()[:DIGITS_OF_HASH]
 
 
 def _whole(text: str, what: str) -> float:

@@ -275,15 +275,13 @@ def to_cells(row: Sample | Trial) -> list[str]:
 
 def column_types(row_type: type[Row]) -> dict[str, type]:
     """Column name → str, int or float; says nothing of whether it may be empty."""
-    return {name: _bare(hint) for name, hint in typing.get_type_hints(row_type).items()}
+    found: dict[str, type] = {}
+    for name, hint in typing.get_type_hints(row_type).items():
+        (found[name],) = (kind for kind in typing.get_args(hint) or (hint,) if kind is not types.NoneType)
+    return found
 
 
 def _cell(value: object) -> str:
     if value is None:
         return ""
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _bare(hint: Any) -> type:
-    (bare,) = (kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None))
-    return typing.cast(type, bare)

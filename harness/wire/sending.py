@@ -139,13 +139,9 @@ def checked_method(method: str) -> str:
     """In capitals; ValueError for one that there is not."""
     if method.upper() not in METHODS:
         near = difflib.get_close_matches(method.upper(), METHODS, n=1)
-        raise ValueError(
-            f"there is no method {method!r}; " + (f"did you mean {near[0]}?" if near else _KNOWN)
-        )
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(METHODS)}"
+        raise ValueError(f"there is no method {method!r}; {hint}")
     return method.upper()
-
-
-_KNOWN = f"known are {', '.join(METHODS)}"
 
 
 def content_type(headers: Iterable[Header]) -> str:

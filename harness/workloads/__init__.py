@@ -62,8 +62,7 @@ class Workload(Protocol):
 
 def summary(name: str) -> str:
     """The workload in one line."""
-    line: str = _module(name).SUMMARY
-    return line
+    return str(_module(name).SUMMARY)
 
 
 def create(options: WorkloadOptions) -> Workload:

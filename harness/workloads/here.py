@@ -1,4 +1,4 @@
-"""What is on this machine: packages of the extras, and what is made once and kept for later runs."""
+"""What is on this machine: packages of the extras, threads, and what is made once and kept for later runs."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def cache_folder(kind: str) -> Path:
         return Path(chosen) / kind
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "executor-bench" / kind
+
+
+def thread_budget(threads: int | None) -> dict[str, str]:
+    """Of OpenMP and MKL, which torch and NumPy use: they read it when they are imported."""
+    return {} if threads is None else {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 
 def refuse_missing(packages: Sequence[str], what: str, *, extra: str, stage: str) -> None:

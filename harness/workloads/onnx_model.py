@@ -45,7 +45,12 @@ class Transformer(torch.nn.Module):
     def __init__(self, config: Any, path: Path, threads: int) -> None:
         super().__init__()
         self.config = config
-        self.session = _session(path, threads)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        for spins in (_INTRA, _INTER):  # keeps cores busy after a call, when other arms or requests need them
+            options.add_session_config_entry(spins, "0")
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.facts: dict[str, str | int | float | bool] = {}
         self._inputs = [node.name for node in self.session.get_inputs()]
 
@@ -82,16 +87,6 @@ def about(model: SentenceTransformer) -> dict[str, str | int | float | bool | No
         "onnx_spinning": any(spins),
         **transformer.facts,
     }
-
-
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """Spinning keeps cores busy after a call, when other arms or requests need them: it is off."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry(_INTRA, "0")
-    options.add_session_config_entry(_INTER, "0")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def replace_transformer(model: SentenceTransformer, path: Path, threads: int) -> None:
@@ -158,13 +153,10 @@ def _exported(path: Path, options: WorkloadOptions) -> Entry:
     made = kept(path)
     if made is not None:
         return made
-    raise _said(done.stdout) or cannot_export(f"exit code {done.returncode}: {done.stderr.strip()[-500:]}")
-
-
-def _said(output: str) -> HarnessError | None:
-    """The error that the exporting process reports, in the last line that it wrote."""
-    last = output.strip().rpartition("\n")[2]
-    return from_child(json.loads(last)) if last.startswith('{"what"') else None
+    last = done.stdout.strip().rpartition("\n")[2]
+    if last.startswith('{"what"'):  # the error that it reports
+        raise from_child(json.loads(last))
+    raise cannot_export(f"exit code {done.returncode}: {done.stderr.strip()[-500:]}")
 
 
 def cannot_export(reason: str) -> HarnessError:

@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from harness.errors import UsageError, did_you_mean, one_line, shortened
-from harness.system import import_path, text_files
+from harness.system import children, text_files
 
 STAGE = "workload"
 MOST_BYTES = 16 * 2**20  # of a file of Python
@@ -146,7 +146,7 @@ def _of_file(path: Path, attribute: str) -> _Name:
 
 def _import(name: _Name) -> ModuleType:
     # the folder of a file, or else the current one, comes last: a queue.py there hides none of Python's
-    import_path.append(Path.cwd() if name.path is None else name.path.parent, Path.cwd())
+    children.let_import_from(Path.cwd() if name.path is None else name.path.parent, Path.cwd())
     if name.path is None:
         _refuse_another_module(name)
     else:

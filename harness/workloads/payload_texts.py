@@ -64,15 +64,11 @@ def questions(seed: int) -> Iterator[str]:
 
 def sha256(path: str) -> str:
     """Of the file's bytes; UsageError when it cannot be read."""
-    return hashlib.sha256(_bytes(path)).hexdigest()
-
-
-def _bytes(path: str) -> bytes:
-    return text_files.read_bytes(path, _STAGE, MOST_BYTES)
+    return hashlib.sha256(text_files.read_bytes(path, _STAGE, MOST_BYTES)).hexdigest()
 
 
 def _unpacked(path: str) -> bytes:
-    data = _bytes(path)
+    data = text_files.read_bytes(path, _STAGE, MOST_BYTES)
     if not data.startswith(_GZIP):
         return data
     try:

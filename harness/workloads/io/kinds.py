@@ -7,7 +7,7 @@ started by the run (`harness.workloads.io.service`), beside the servers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
@@ -79,10 +79,9 @@ def kind(options: WorkloadOptions) -> Kind:
     return module
 
 
-def summaries() -> Iterator[tuple[str, str]]:
+def summaries() -> list[tuple[str, str]]:
     """Every kind in a line."""
-    for name in NAMES:
-        yield name, import_module(f"harness.workloads.io.{name}").SUMMARY
+    return [(name, import_module(f"harness.workloads.io.{name}").SUMMARY) for name in NAMES]
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -131,14 +130,9 @@ def _own(io: Callable[[Any], Awaitable[Any]]) -> Ask:
         except Exception:
             raise  # the request's handler turns it into an answer; only what would end the server is changed
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                raise
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # this task should end; else the user's code has raised the CancelledError
             raise RuntimeError(one_line(error)) from error  # SystemExit would end the server
 
     return ask
-
-
-def _is_cancelled() -> bool:
-    """Whether this task should end; else the user's code has raised the CancelledError."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -14,7 +14,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,30 +29,21 @@ ENDS_WITHIN_S = 20.0
 Keep = Callable[[WorkloadOptions], Awaitable[None]]
 
 
+@dataclass
 class Service:
     """Context manager: started and ready inside, gone with all it has made outside."""
 
-    def __init__(
-        self,
-        module: str,
-        order: WorkloadOptions,
-        *,
-        log: Path,
-        listen: Callable[[str], None],
-        warn: Callable[[str], None],
-    ) -> None:
-        self.address = ""
-        self._module = module
-        self._called = f"The service {order.io}"
-        self._order = order
-        self._log = log
-        self._listen = listen
-        self._warn = warn
+    module: str
+    order: WorkloadOptions
+    log: Path
+    listen: Callable[[str], None]
+    warn: Callable[[str], None]
+    address: str = ""
 
     def __enter__(self) -> Service:
-        with children.open_log(self._log) as stream:
+        with children.open_log(self.log) as stream:
             self._process: subprocess.Popen[str] = children.start(
-                children.python(self._module),
+                children.python(self.module),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
@@ -68,7 +60,7 @@ class Service:
     def _wait_ready(self) -> str:
         stdin, stdout = self._pipes()
         try:
-            stdin.write(self._order.model_dump_json(exclude_unset=True) + "\n")
+            stdin.write(self.order.model_dump_json(exclude_unset=True) + "\n")
             stdin.flush()
         except BrokenPipeError:
             raise self._ended() from None
@@ -79,9 +71,9 @@ class Service:
             if "address" in said:
                 return str(said["address"])
             if "left" in said:
-                self._warn(said["left"])
+                self.warn(said["left"])
             else:
-                self._listen(said["stage"])
+                self.listen(said["stage"])
         raise self._ended()
 
     def why_dead(self) -> str:
@@ -91,9 +83,9 @@ class Service:
     def _ended(self) -> HarnessError:
         code = self._process.wait(ENDS_WITHIN_S)
         return HarnessError(
-            f"{self._called} that requests ask has ended (exit code {code}).",
+            f"The service {self.order.io} that requests ask has ended (exit code {code}).",
             stage="io",
-            hint=f"Its last words: {self._log}",
+            hint=f"Its last words: {self.log}",
         )
 
     def __exit__(self, *_: object) -> None:
@@ -104,13 +96,15 @@ class Service:
         except subprocess.TimeoutExpired:
             self._process.kill()
         if self._process.wait() < 0:  # killed, it has tidied up nothing; what it had started is of its group
-            if self._order.io_dsn is not None:
-                self._warn(f"{self._called} was killed before it had dropped its schema: {self.address}")
+            if self.order.io_dsn is not None:
+                self.warn(
+                    f"The service {self.order.io} was killed before it had dropped its schema: {self.address}"
+                )
             keeper.end(self._process.pid)
         for line in stdout:
             # a line without an end is of one that was killed meanwhile
             if line.endswith("\n") and (left := json.loads(line).get("left")):
-                self._warn(left)
+                self.warn(left)
         stdout.close()
 
     def _pipes(self) -> tuple[IO[str], IO[str]]:
@@ -198,8 +192,6 @@ async def _until_the_pipe_closes(work: Awaitable[None]) -> int:
 
 def say(**message: Any) -> None:
     """A line for the run; when it has died meanwhile, nobody reads it."""
-    try:
+    with suppress(BrokenPipeError):
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:
-        pass
