@@ -82,7 +82,7 @@ def collect() -> dict[str, Any]:
         "governor": _governor(),
         "smt": _smt(),
         "hypervisor": None if flags is None else "hypervisor" in flags.split(),
-        "pressure": pressure.is_known(),
+        "pressure": pressure.read().waited_ms is not None,
         "memory_bytes": psutil.virtual_memory().total,
         "load_average": os.getloadavg(),
         "python": platform.python_version(),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import traceback
+from collections.abc import Iterable
 
 USAGE = 2
 FAILURE = 1
@@ -57,6 +59,12 @@ def one_line(error: BaseException) -> str:
         said = f"(its message cannot be shown: {type(another).__name__})"
     text = f"{type(error).__name__}: {said}"[:_LONGEST_LINE]
     return " ".join("".join(char if char.isprintable() else " " for char in text).split()).removesuffix(":")
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """The hint that names the nearest of the known words; `otherwise` where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"Did you mean {near[0]!r}?" if near else otherwise
 
 
 def known(

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import json
 import logging
+import signal
 import sys
-from typing import Any, TextIO
+from typing import Any
 
 from harness.client.engine import run_trial
 from harness.errors import to_parent
@@ -23,9 +23,14 @@ from harness.wire.records import Outcome
 
 def main() -> None:
     """For each line of JSON on stdin (LoadOptions) run a trial; answer with lines of JSON on stdout."""
-    handing_over.ignore()
+    signal.signal(handing_over.ASKED_BY, signal.SIG_IGN)  # between trials there is nothing to hand over
     keep_quiet()
-    say = functools.partial(_say, streams.kept_for_answers())
+    pipe = streams.kept_for_answers()
+
+    def say(message: dict[str, Any]) -> None:
+        pipe.write(json.dumps(message) + "\n")
+        pipe.flush()
+
     for line in sys.stdin:
         try:
             options = LoadOptions.model_validate_json(line)
@@ -45,11 +50,6 @@ def keep_quiet() -> None:
 def _as_json(outcome: Outcome) -> dict[str, Any]:
     shots = [{**shot._asdict(), "timings": dataclasses.asdict(shot.timings)} for shot in outcome.shots]
     return {**outcome._asdict(), "shots": shots}
-
-
-def _say(pipe: TextIO, message: dict[str, Any]) -> None:
-    pipe.write(json.dumps(message) + "\n")
-    pipe.flush()
 
 
 if __name__ == "__main__":

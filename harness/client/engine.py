@@ -24,6 +24,7 @@ from harness.wire.loop_lag import Beat, Lag
 from harness.wire.options import LoadOptions
 from harness.wire.records import PING, WARMUP, Outcome, Shot, Timings
 from harness.wire.timings import decode
+from harness.wire.transports import open_client
 
 PROGRESS_EVERY_S = 0.5
 PAUSE_WITHOUT_ANSWER_S = 0.05  # a user who got no answer does not hammer; a dead server costs no CPU
@@ -45,38 +46,20 @@ async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], No
     gc.disable()
     try:
         transport = http_client.transport_of(options)
-        async with http_client.open_client(transport) as client:
+        async with open_client(transport) as client:
             beside = [asyncio.create_task(trial.report(on_progress)), asyncio.create_task(trial.ping(client))]
             if options.beat:
                 beat.start()
-            await _load(trial, client)
+            await trial.load(client)
             lag = await beat.stop()
             await _end(beside)
             await asyncio.gather(*trial.pings)  # under way: the slowest are the last to answer
-            ended = options.watches_end and await _is_ended(transport)
+            if options.watches_end:  # whether the server ends its connections soon, without saying so
+                await asyncio.sleep(ENDS_WITHIN_S)
+            ended = options.watches_end and transport.has_ended_one()
     finally:
         gc.enable()
-    return trial.outcome((time.process_time() - cpu) * 1e3, lag)._replace(ended=ended)
-
-
-async def _is_ended(transport: http_client.Transport) -> bool:
-    """Whether the server ends its connections soon after an answer, without saying so."""
-    await asyncio.sleep(ENDS_WITHIN_S)
-    return transport.has_ended_one()
-
-
-async def _load(trial: _Trial, client: httpx.AsyncClient) -> None:
-    """Send all that the arrival law asks for, or less when the parent asks for what there is."""
-    sending_all = asyncio.create_task(trial.load(client))
-    with handing_over.ends_when_asked(sending_all):
-        try:
-            await sending_all
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            trial.interrupted()
-            await _end([*trial.pings])
+    return trial.outcome((time.process_time() - cpu) * 1e3, lag, ended=ended)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
@@ -110,7 +93,19 @@ class _Trial:
         self._origin = now_ms()
 
     async def load(self, client: httpx.AsyncClient) -> None:
-        """Send all that the arrival law asks for."""
+        """Send all that the arrival law asks for, or less when the parent asks for what there is."""
+        sending_all = asyncio.create_task(self._send_all(client))
+        with handing_over.ends_when_asked(sending_all):
+            try:
+                await sending_all
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                self._window.interrupted(self._now())
+                await _end([*self.pings])
+
+    async def _send_all(self, client: httpx.AsyncClient) -> None:
         users = self._options.arrivals.users
         if users is None:
             await self._walk(client)
@@ -133,7 +128,7 @@ class _Trial:
         """Open loop: send at the due times whatever the answers do, but never more than the cap at once."""
         under_way: set[asyncio.Task[Shot]] = set()
         try:
-            await self._send_all(client, under_way)
+            await self._send_when_due(client, under_way)
             await asyncio.gather(*under_way)
         except asyncio.CancelledError:
             for task in under_way:
@@ -141,8 +136,9 @@ class _Trial:
             await asyncio.gather(*under_way, return_exceptions=True)
             raise
 
-    async def _send_all(self, client: httpx.AsyncClient, under_way: set[asyncio.Task[Shot]]) -> None:
+    async def _send_when_due(self, client: httpx.AsyncClient, under_way: set[asyncio.Task[Shot]]) -> None:
         free = asyncio.Semaphore(self._options.cap)
+        give_up_at = self._options.give_up_in_flight
         held_until = -math.inf  # when the cap last gave way: what was due before it is sent late
         for due_s in due_times_s(self._options.arrivals, self._options.seed):
             due = due_s * 1e3
@@ -159,23 +155,12 @@ class _Trial:
             under_way.add(task)
             task.add_done_callback(under_way.discard)
             task.add_done_callback(lambda _: free.release())
-            if self._is_lost():
+            # those of the warm-up do not count: they score nothing
+            if give_up_at is not None and self._window.unanswered >= give_up_at:
                 self._window.nothing_more_is_due(self._now())
                 break
         else:
             self._window.nothing_more_is_due(self._now())
-
-    def interrupted(self) -> None:
-        """Nothing more is sent; what is under way has been cancelled."""
-        self._window.interrupted(self._now())
-
-    def _is_lost(self) -> bool:
-        """Whether so many of the window are in flight that the rest of it would be waste.
-
-        Those of the warm-up do not count: they score nothing.
-        """
-        most = self._options.give_up_in_flight
-        return most is not None and self._window.unanswered >= most
 
     async def _comes(self, due: float) -> bool:
         """Wait until `due`; False as soon as the window is over.
@@ -208,7 +193,9 @@ class _Trial:
         done = self._now()  # before the header is read, which takes as long as a small request's HTTP
         timings = decode(answer.header)
         self._in_flight -= 1
-        self._note_what_it_says(answer)
+        # once for each error: bodies may differ, and there may be very many
+        if answer.bad_body and answer.error not in self._bad_answers:
+            self._bad_answers[answer.error] = reasons.excerpt(answer.bad_body, self._secrets)
         shot = Shot(
             seq, phase, due, sent, done, self._localise(timings, sent, done), answer.status, answer.error
         )
@@ -219,11 +206,6 @@ class _Trial:
     async def _answer(self, client: httpx.AsyncClient, options: LoadOptions, said: Request) -> Answer:
         answer = await http_client.ask(client, options, said, self._headers)
         return answer._replace(error=reasons.hidden(answer.error, self._secrets)) if answer.error else answer
-
-    def _note_what_it_says(self, answer: Answer) -> None:
-        """Of a bad answer, once for each error: bodies may differ, and there may be very many."""
-        if answer.bad_body and answer.error not in self._bad_answers:
-            self._bad_answers[answer.error] = reasons.excerpt(answer.bad_body, self._secrets)
 
     async def ping(self, client: httpx.AsyncClient) -> None:
         """Within the window, ask the other route at a steady rate, whether or not it has answered."""
@@ -255,7 +237,7 @@ class _Trial:
                 median = statistics.median(shot.done_ms - shot.due_ms for shot in latest)
                 on_progress(len(self._shots), median)
 
-    def outcome(self, cpu_ms: float, lag: Lag) -> Outcome:
+    def outcome(self, cpu_ms: float, lag: Lag, *, ended: bool) -> Outcome:
         window = self._window
         assert window.start_ms is not None
         assert window.end_ms is not None
@@ -269,6 +251,7 @@ class _Trial:
             client_lag_p99_ms=lag.p99_ms,
             client_lag_max_ms=lag.max_ms,
             bad_answers=self._bad_answers,
+            ended=ended,
         )
 
     def _now(self) -> float:

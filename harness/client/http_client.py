@@ -21,22 +21,7 @@ from harness.wire.transports import OverAiohttp, OverHttpx
 PINGS_IN_FLIGHT = 100  # ten seconds of hanging at the usual rate, then pings stop: sockets are limited
 
 
-Transport = OverAiohttp | OverHttpx
-
-
-def open_client(transport: Transport) -> httpx.AsyncClient:
-    """An httpx client that sends a request once, to the address given.
-
-    It has no retries, redirects, proxies or cookies. Timeouts are set around the whole request by the caller,
-    as the aiohttp transport knows only some of httpx's.
-    """
-    client = httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)  # noqa: S113
-    client.cookies.jar = answers.NoCookies()
-    client.event_hooks["response"].append(answers.stay)
-    return client
-
-
-def transport_of(options: LoadOptions) -> Transport:
+def transport_of(options: LoadOptions) -> OverAiohttp | OverHttpx:
     """The one asked for, with a connection for each request in flight."""
     connections = options.connections + (PINGS_IN_FLIGHT if options.ping_url else 0)
     own_limits.make_room(connections)

@@ -36,11 +36,14 @@ class Window:
 
     def next_phase(self, at_ms: float) -> str:
         """The phase of a request due (open loop) or sent (closed loop) `at_ms` after the trial's start."""
-        if self.start_ms is None and not self._warm(at_ms):
-            self._warmups += 1
-            return WARMUP
         if self.start_ms is None:
-            self.start_ms = self._begin(at_ms)
+            settled_ms = self._options.settle_s * 1e3
+            if self._warmups < self._options.warmup_requests or at_ms < settled_ms:
+                self._warmups += 1
+                return WARMUP
+            # an open window begins by the clock: one that began with an arrival would hold one too many
+            by_clock = self._options.arrivals.is_open and not self._options.warmup_requests
+            self.start_ms = settled_ms if by_clock else at_ms
         self._close_when_done(at_ms)
         if self._closed:
             return COOLDOWN
@@ -69,26 +72,15 @@ class Window:
         self._measured = self._answered
         self.nothing_more_is_due(at_ms)
 
-    def _warm(self, at_ms: float) -> bool:
-        return self._warmups >= self._options.warmup_requests and at_ms >= self._options.settle_s * 1e3
-
-    def _begin(self, at_ms: float) -> float:
-        """An open window begins by the clock: one that began with an arrival would hold one too many."""
-        by_clock = self._options.arrivals.is_open and not self._options.warmup_requests
-        return self._options.settle_s * 1e3 if by_clock else at_ms
-
     def _close_when_done(self, at_ms: float) -> None:
         enough = self._options.requests is None or self._measured >= self._options.requests
-        clock_end = self._clock_end_ms()
+        assert self.start_ms is not None, "what has not begun has no end"
+        duration_s = self._options.duration_s
+        clock_end = None if duration_s is None else self.start_ms + duration_s * 1e3
         if enough and (clock_end is None or at_ms >= clock_end):
             self._closed = True
             if clock_end is not None and (self._full_at_ms is None or self._full_at_ms <= clock_end):
                 self.end_ms = clock_end
-
-    def _clock_end_ms(self) -> float | None:
-        if self._options.duration_s is None or self.start_ms is None:
-            return None
-        return self.start_ms + self._options.duration_s * 1e3
 
     def _end_when_over(self, at_ms: float) -> None:
         if self.over and self.end_ms is None:

@@ -30,7 +30,7 @@ def list_(as_json: flags.AsJson = False) -> None:
         "… that cannot work here": [(name, why) for name, why in refusals.items() if why is not None],
         "Python": [(platform.python_version(), lock)],
         "Workloads": [(name, workloads.summary(name)) for name in (*workloads.NAMES, "FILE.py")],
-        "I/O (--io)": list(kinds.summaries()),
+        "I/O (--io)": kinds.summaries(),
         "Plans": [(name, plan_files.load(name).summary) for name in plan_files.names()],
     }
     if as_json:

@@ -13,14 +13,14 @@ from harness import workloads
 from harness.errors import HarnessError, UsageError, shortened
 from harness.plans import plan_checks
 from harness.plans.plan import Plan
-from harness.system import packaged, text_files, toml
+from harness.system import text_files, toml
 from harness.wire.options import explain
 from harness.workloads.io import kinds
 
 
 def names() -> list[str]:
     """The built-in plans."""
-    return packaged.names("plans")
+    return toml.packaged_names("plans")
 
 
 def load(name_or_path: str) -> Plan:
@@ -36,7 +36,7 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
     except ValidationError as error:
         raise UsageError(f"The {source} is not valid: {explain(error)}", stage="plan") from error
     if plan.claims is not None:
-        packaged.check("claims", plan.claims)
+        toml.check_packaged("claims", plan.claims)
     workloads.check(plan.workload)
     if plan.runs_elsewhere:
         plan_checks.check_headers(plan.ask, stage="plan")
@@ -58,7 +58,7 @@ def restore(recorded: dict[str, Any]) -> Plan:
 
 def _read(name_or_path: str) -> str:
     if name_or_path in names():
-        return packaged.read("plans", name_or_path)
+        return toml.read_packaged("plans", name_or_path)
     path = Path(name_or_path)
     if path.suffix != ".toml" and not os.path.lexists(path):
         near = difflib.get_close_matches(name_or_path, names(), n=1)

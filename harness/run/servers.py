@@ -45,7 +45,8 @@ class Servers:
         if arm.name not in self.options:
             return None
         workload = self.options[arm.name].workload
-        return workloads.nominal_io_ms(workload) if kinds.takes_ms(workload.io) else None
+        is_told = kinds.takes_ms(workload.io) and not workloads.has_io(workload.name)
+        return workload.io_ms if is_told else None
 
     def start(self, arms: list[Arm], lone_model_ms: float | None = None) -> None:
         """Start them side by side (loading a model is mostly waiting), then wait until all are ready."""

@@ -20,8 +20,8 @@ from uvicorn.supervisors import Multiprocess
 from harness import workloads
 from harness.errors import ERROR_MARK, to_parent
 from harness.server.app import create_app
-from harness.system import import_path
-from harness.wire.options import EVENT_LOOP, HTTP_PARSER, ServerOptions
+from harness.system import children
+from harness.wire.options import UVICORN, ServerOptions
 
 UNSTARTED = 3  # exit code, as uvicorn has it
 KEEP_ALIVE_S = 300  # longer than any pause between two windows of a resident arm
@@ -36,20 +36,16 @@ def main() -> None:
         listening = socket.socket(fileno=int(sys.argv[1]))
         options = ServerOptions.model_validate_json(sys.stdin.read())
         if "executor" in (options.strategy, options.options.get("over")):  # the user's own
-            import_path.append(Path.cwd())
+            children.let_import_from(Path.cwd())
         # thread budgets are read when the model's library is imported, here and in the workers
         os.environ.update(workloads.create(options.workload).environment())
         if options.server_processes > 1:
             _serve_in_many(listening, options)
         else:
-            _serve(listening, options)
+            uvicorn.Server(_config(create_app(options, _report))).run(sockets=[listening])
     except Exception as error:  # noqa: BLE001 - the parent shows it
         _report(error)
         sys.exit(UNSTARTED)
-
-
-def _serve(listening: socket.socket, options: ServerOptions) -> None:
-    uvicorn.Server(_config(create_app(options, _report))).run(sockets=[listening])
 
 
 def _serve_in_many(listening: socket.socket, options: ServerOptions) -> None:
@@ -68,15 +64,11 @@ def app_of_environment() -> FastAPI:
 def _config(app: FastAPI | str, **more: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        loop=EVENT_LOOP,
-        http=HTTP_PARSER,
-        ws="none",
         lifespan="on",
-        access_log=False,
-        log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=3,
         timeout_worker_healthcheck=HEALTHY_WITHIN_S,
+        **UVICORN,
         **more,
     )
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import BrokenExecutor
 from contextlib import asynccontextmanager, nullcontext, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -58,7 +58,12 @@ def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) 
                 app.state.about = about
                 yield
         except strategies.Lost as error:
-            failure = _lost(error)
+            failure = HarnessError(
+                f"predict() was called for the first time, and {error}.",
+                stage="workload",
+                hint="Return plain values, or results of a class that the server's process "
+                "can import as well.",
+            )
             on_failure(failure)
             raise failure from error
         except Exception as error:
@@ -77,7 +82,7 @@ def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) 
 
     @app.get("/health")
     async def health() -> JSONResponse:
-        is_able = _handler(app).is_able()
+        is_able = _handler(app).submit.is_able()
         content = {
             "status": "ok" if is_able else "broken",
             "strategy": options.strategy,
@@ -124,20 +129,12 @@ def _handler(app: FastAPI) -> Handler:
 _MODEL, _IO = stage("model"), stage("io")
 
 
-class Handler:
+class Handler(NamedTuple):
     """One request's way through model and I/O, timed as `server_timing` times the app of a user."""
 
-    def __init__(
-        self,
-        submit: strategies.Submit,
-        ask: kinds.Ask,
-        options: ServerOptions,
-    ) -> None:
-        self._submit = submit
-        self._ask = ask
-        self._inject = options.inject
-        self._instrumented = options.instrumented
-        self.is_able = submit.is_able
+    submit: strategies.Submit
+    ask: kinds.Ask
+    options: ServerOptions
 
     async def answer(self, item: str, request: Request) -> Response:
         """200 with the I/O's value.
@@ -146,7 +143,7 @@ class Handler:
         can take no more, now (with Retry-After) or ever; 502 when the I/O gave no good answer; 504 when the
         call, or the I/O, took too long. A client that leaves takes its item along.
         """
-        with Record() if self._instrumented else nullcontext() as record:
+        with Record() if self.options.instrumented else nullcontext() as record:
             try:
                 value = await self._value(item, request)
             except ClientLeft:
@@ -157,14 +154,15 @@ class Handler:
         return Response(json_bodies.body(value), media_type="application/json", headers=headers)
 
     async def _value(self, item: str, request: Request) -> Any:
+        inject = self.options.inject
         with _MODEL:
-            await _delay(self._inject.queue_ms)
-            done = await unless_the_client_leaves(request, self._submit(item))
-            await _delay(self._inject.resume_ms)
+            await _delay(inject.queue_ms)
+            done = await unless_the_client_leaves(request, self.submit(item))
+            await _delay(inject.resume_ms)
             result = _MODEL.take(done)
         with _IO:
-            await _delay(self._inject.io_ms)
-            found = await self._ask(result)
+            await _delay(inject.io_ms)
+            found = await self.ask(result)
             _IO.note_server_ms(found.server_ms)
         return found.value
 
@@ -193,19 +191,7 @@ def _failed(error: Exception) -> JSONResponse:
     if isinstance(error, strategies.Full):  # by the thousand when overloaded: not worth a line each
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     else:
-        _log(f"answered {status}: {said}")
+        # to the server's log itself: the user's code may have turned `logging` off, or replaced sys.stderr
+        with suppress(OSError):
+            os.write(2, f"answered {status}: {said}\n".encode(errors="replace"))
     return JSONResponse({"detail": said}, status_code=status, headers=headers)
-
-
-def _log(line: str) -> None:
-    """To the server's log itself: the user's code may have turned `logging` off, or replaced sys.stderr."""
-    with suppress(OSError):
-        os.write(2, f"{line}\n".encode(errors="replace"))
-
-
-def _lost(error: strategies.Lost) -> HarnessError:
-    return HarnessError(
-        f"predict() was called for the first time, and {error}.",
-        stage="workload",
-        hint="Return plain values, or results of a class that the server's process can import as well.",
-    )

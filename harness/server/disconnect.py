@@ -33,35 +33,28 @@ async def unless_the_client_leaves(request: Receives, answer: Awaitable[Any]) ->
     """
     task = asyncio.current_task()
     assert task is not None, "a request is handled in a task"
-    watch = _Watch(request, task)
+    has_left = False
+    watching: asyncio.Task[None] | None = None
+
+    async def watch() -> None:
+        nonlocal has_left
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        has_left = True
+        task.cancel()
+
+    def begin() -> None:
+        nonlocal watching
+        watching = asyncio.create_task(watch())
+
+    timer = task.get_loop().call_later(WATCHED_AFTER_S, begin)
     try:
         return await answer
     except asyncio.CancelledError:
-        if watch.saw_leave and task.uncancel() == 0:
+        if has_left and task.uncancel() == 0:
             raise ClientLeft from None
         raise
     finally:
-        watch.end()
-
-
-class _Watch:
-    def __init__(self, request: Receives, task: asyncio.Task[Any]) -> None:
-        self._request = request
-        self._task = task
-        self._watching: asyncio.Task[None] | None = None
-        self._timer = task.get_loop().call_later(WATCHED_AFTER_S, self._begin)
-        self.saw_leave = False
-
-    def end(self) -> None:
-        self._timer.cancel()
-        if self._watching is not None:
-            self._watching.cancel()
-
-    def _begin(self) -> None:
-        self._watching = asyncio.create_task(self._watch())
-
-    async def _watch(self) -> None:
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
-        self.saw_leave = True
-        self._task.cancel()
+        timer.cancel()
+        if watching is not None:
+            watching.cancel()

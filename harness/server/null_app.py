@@ -6,7 +6,7 @@ from typing import Any
 
 import uvicorn
 
-from harness.wire.options import EVENT_LOOP, HTTP_PARSER
+from harness.wire.options import UVICORN
 
 _START = {
     "type": "http.response.start",
@@ -24,15 +24,7 @@ async def answer(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 -
 
 def main() -> None:
     """Serve on the listening socket FD until TERM."""
-    config = uvicorn.Config(
-        answer,
-        loop=EVENT_LOOP,
-        http=HTTP_PARSER,
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_level="warning",
-    )
+    config = uvicorn.Config(answer, lifespan="off", **UVICORN)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 
 

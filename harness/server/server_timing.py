@@ -154,9 +154,8 @@ class ServerTiming:
             await self.app(scope, receive, send_timed)
 
 
-_Use = tuple[
-    float, list[tuple[Done, float]]
-]  # a stage's entry, and the calls taken since, each with its time
+# a stage's entry, and the calls taken since, each with its time
+_Use = tuple[float, list[tuple[Done, float]]]
 
 
 class Record:
@@ -233,7 +232,9 @@ class Record:
         notes = {name: f"server={server_ms:.3f}" for name, server_ms in _sums(self._server_ms).items()}
         notes[_WHOLE] = f"entered={self._entered_ms:.3f}"
         if self._calls:
-            notes[_MODEL] = _worker(list(self._calls.values()))
+            calls = list(self._calls.values())
+            cpu_ms = sum([max(0.0, done.cpu_ms) for done in calls])
+            notes[_MODEL] = f"cpu={cpu_ms:.3f} batch={calls[-1].batch} pid={calls[-1].pid}"
         entries = []
         for name, duration_ms in total_ms.items():
             note = f';desc="{notes[name]}"' if name in notes else ""
@@ -247,11 +248,6 @@ def _sums(spans: list[tuple[str, float]]) -> dict[str, float]:
     for name, duration_ms in list(spans):
         total_ms[name] = total_ms.get(name, 0.0) + (duration_ms if duration_ms > 0.0 else 0.0)
     return total_ms
-
-
-def _worker(calls: list[Done]) -> str:
-    cpu_ms = sum([max(0.0, done.cpu_ms) for done in calls])
-    return f"cpu={cpu_ms:.3f} batch={calls[-1].batch} pid={calls[-1].pid}"
 
 
 def _runs_later(func: Callable[..., Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 import time
@@ -39,8 +38,14 @@ def setup(options: WorkloadOptions, injected_ms: float = 0.0) -> str:
         if _loaded is None or (_loaded.options, _loaded.injected_ms) != (options, injected_ms):
             workload = workloads.create(options)
             model = workload.load()
-            predict = timed(functools.partial(_predict, workload, model, injected_ms))
-            _loaded = _Loaded(options, injected_ms, workload, model, predict)
+
+            def predict(items: list[str]) -> list[Any]:
+                values = workload.predict(model, items)
+                if injected_ms:
+                    time.sleep(injected_ms / 1e3)
+                return values
+
+            _loaded = _Loaded(options, injected_ms, workload, model, timed(predict))
         return _loaded.workload.warmup_item
 
 
@@ -52,13 +57,6 @@ def call(items: list[Any]) -> list[Done]:
         return [Done(_about(loaded), 0.0, 0.0, 0.0, os.getpid())]
     values, started, ended, cpu_ms, pid, _ = loaded.predict(items)
     return [Done(value, started, ended, cpu_ms, pid, len(items)) for value in values]
-
-
-def _predict(workload: workloads.Workload, model: Any, injected_ms: float, items: list[str]) -> list[Any]:
-    values = workload.predict(model, items)
-    if injected_ms:
-        time.sleep(injected_ms / 1e3)
-    return values
 
 
 def _about(loaded: _Loaded) -> dict[str, Any]:

@@ -17,12 +17,7 @@ def cpu_quota(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float | None:
 
     The tightest of its group and the groups above it counts, in version 1 as in version 2.
     """
-    quotas = [
-        quota
-        for group in _groups(root, membership)
-        for quota in (_quota_v2(group), _quota_v1(group))
-        if quota is not None
-    ]
+    quotas = [quota for group in _groups(root, membership) for quota in _quotas(group)]
     return min(quotas, default=None)
 
 
@@ -54,33 +49,25 @@ def words_of(path: Path) -> list[str]:
 
 
 def _groups(root: Path, membership: Path) -> Iterator[Path]:
-    """The folders that may hold a limit for this process."""
-    if membership.exists():
-        for line in membership.read_text().splitlines():
-            yield from _groups_of_line(root, line)
+    """The folders that may hold a limit for this process: of `0::/a/b` (v2), `4:cpu,cpuacct:/a/b` (v1)."""
+    for line in membership.read_text().splitlines() if membership.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / controllers
+        group = mount / path.lstrip("/")
+        while group != mount and group.is_relative_to(mount):
+            yield group
+            group = group.parent
+        yield mount
 
 
-def _groups_of_line(root: Path, line: str) -> Iterator[Path]:
-    """Those of a line such as `0::/a/b` (v2) or `4:cpu,cpuacct:/a/b` (v1)."""
-    _, controllers, path = line.split(":", 2)
-    if controllers and "cpu" not in controllers.split(","):
-        return
-    mount = root / controllers
-    group = mount / path.lstrip("/")
-    while group != mount and group.is_relative_to(mount):
-        yield group
-        group = group.parent
-    yield mount
-
-
-def _quota_v2(group: Path) -> float | None:
-    words = words_of(group / "cpu.max")  # "150000 100000", or "max 100000"
-    return int(words[0]) / int(words[1]) if words and words[0] != "max" else None
-
-
-def _quota_v1(group: Path) -> float | None:
-    quota, period = words_of(group / "cpu.cfs_quota_us"), words_of(group / "cpu.cfs_period_us")
-    return int(quota[0]) / int(period[0]) if quota and period and quota[0] != "-1" else None
+def _quotas(group: Path) -> Iterator[float]:
+    """Its own limit in cores: "150000 100000", or "max 100000" for none (v2); a file for each number (v1)."""
+    version_1 = words_of(group / "cpu.cfs_quota_us") + words_of(group / "cpu.cfs_period_us")
+    for words in (words_of(group / "cpu.max"), version_1):
+        if len(words) == 2 and words[0] not in ("max", "-1"):
+            yield int(words[0]) / int(words[1])
 
 
 def _throttled_ms(group: Path) -> float | None:

@@ -1,8 +1,9 @@
-"""How this package starts Python processes of its own."""
+"""How this package starts Python processes of its own, and where those find modules."""
 
 from __future__ import annotations
 
 import errno
+import importlib
 import resource
 import subprocess
 import sys
@@ -27,6 +28,18 @@ def python(module: str, *arguments: str) -> list[str]:
     multiprocessing; PYTHONSAFEPATH would also change the processes that the user's code starts.
     """
     return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def let_import_from(*folders: Path) -> None:
+    """Let the user's modules be imported from these folders, in this process and in workers that it spawns.
+
+    They come last, so that none of theirs hides one of ours; before them the folder of this package, which an
+    editable install may find only after all of sys.path.
+    """
+    for folder in (Path(__file__).parents[2], *folders):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+    importlib.invalidate_caches()
 
 
 def start(command: list[str], **options: Any) -> subprocess.Popen[Any]:

@@ -21,8 +21,3 @@ def read() -> Pressure:
         return Pressure()  # a kernel without it, or where it is switched off
     fields = dict(field.split("=") for field in line.split()[1:])
     return Pressure(int(fields["total"]) / 1e3, float(fields["avg10"]) / 100)
-
-
-def is_known() -> bool:
-    """Whether this system counts it."""
-    return read().waited_ms is not None

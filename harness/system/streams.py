@@ -47,7 +47,6 @@ class Stderr(io.TextIOWrapper):
         return found
 
     def write(self, text: str, /) -> int:
-        """As of any stream."""
         try:
             return super().write(text)
         except OSError as error:
@@ -55,7 +54,6 @@ class Stderr(io.TextIOWrapper):
         return len(text)
 
     def flush(self) -> None:
-        """As of any stream."""
         try:
             super().flush()
         except OSError as error:

@@ -49,17 +49,9 @@ def decoded(data: bytes, path: Path | str, stage: str) -> str:
     try:
         text = data.decode(_encoding(data))
     except UnicodeDecodeError as error:
-        raise UsageError(
-            f"The file {_named(path)} is not UTF-8 (byte {error.start}).",
-            stage=stage,
-            hint="Save it as UTF-8.",
-        ) from error
+        raise _refused(path, stage, f"is not UTF-8 (byte {error.start})", "Save it as UTF-8.") from error
     if "\0" in text:
-        raise UsageError(
-            f"The file {_named(path)} is not a text file: it holds a NUL.",
-            stage=stage,
-            hint="Save it as UTF-8.",
-        )
+        raise _refused(path, stage, "is not a text file: it holds a NUL", "Save it as UTF-8.")
     return text
 
 
@@ -69,13 +61,18 @@ def in_utf8(data: bytes) -> bytes:
     return data.removeprefix(codecs.BOM_UTF8) if encoding == "utf-8-sig" else data.decode(encoding).encode()
 
 
+def is_utf8(text: str) -> bool:
+    """False for half a surrogate pair: it is legal in JSON and in Python, and has no UTF-8."""
+    return text.encode(errors="replace").decode() == text
+
+
 def too_large(path: Path | str, stage: str, at_most_bytes: int) -> UsageError:
     """The refusal of a file that is larger, packed or unpacked."""
-    return UsageError(
-        f"The file {_named(path)} is larger than {at_most_bytes / 1e6:g} MB.",
-        stage=stage,
-        hint="Take a part of it.",
-    )
+    return _refused(path, stage, f"is larger than {at_most_bytes / 1e6:g} MB", "Take a part of it.")
+
+
+def _refused(path: Path | str, stage: str, what: str, hint: str) -> UsageError:
+    return UsageError(f"The file {_named(path)} {what}.", stage=stage, hint=hint)
 
 
 def _named(path: Path | str) -> str:

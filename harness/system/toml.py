@@ -1,9 +1,10 @@
-"""TOML from outside → plain data, in bounded time."""
+"""TOML → plain data, in bounded time; and the TOML files that come with this package."""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from importlib.resources import files
 from typing import Any
 
 from harness.errors import UsageError
@@ -11,6 +12,7 @@ from harness.errors import UsageError
 MOST_BYTES = 2**20
 DEEPEST_KEY = 32  # tomllib takes the square of this in time and memory, and no file of ours has more than 4
 
+_DATA = files("harness") / "data"  # of this package, a folder for each kind: `claims`, `plans`
 _PART = r"(?:[\w-]++|\"[^\"\n]*+\"|'[^'\n]*+')"
 _LONG_KEY = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST_KEY}}}")
 
@@ -26,3 +28,24 @@ def parse(text: str, source: str, stage: str) -> dict[str, Any]:
     except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
         why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a number has too many digits"
         raise UsageError(f"{source} is not TOML: {why}.", stage=stage) from error
+
+
+def packaged_names(kind: str) -> list[str]:
+    """Of all files of this kind."""
+    found = (file.name for file in (_DATA / kind).iterdir())
+    return sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
+
+
+def check_packaged(kind: str, name: str) -> None:
+    """UsageError, with the names that exist, unless there is a file of this name."""
+    known = packaged_names(kind)
+    if name not in known:
+        raise UsageError(
+            f"There are no {kind} called {name!r}.", stage=kind, hint=f"There are: {', '.join(known)}."
+        )
+
+
+def read_packaged(kind: str, name: str) -> str:
+    """The file's TOML; UsageError as in `check_packaged`."""
+    check_packaged(kind, name)
+    return (_DATA / kind / f"{name}.toml").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, Validati
 
 from harness.analysis import summaries
 from harness.errors import UsageError
-from harness.system import packaged, toml
+from harness.system import toml
 from harness.wire.options import Frozen, explain
 
 TAILS = frozenset(summaries.STATS) - {"mean", "median", "p50"}  # read off the pooled blocks
@@ -140,7 +140,7 @@ class Claims(Frozen):
 
 def load(name: str) -> Claims:
     """The packaged claims file of this name; UsageError when there is none or a key in it is wrong."""
-    return parse(packaged.read("claims", name), origin=f"{name}.toml")
+    return parse(toml.read_packaged("claims", name), origin=f"{name}.toml")
 
 
 def parse(text: str, *, origin: str) -> Claims:

@@ -11,7 +11,9 @@ import re
 import socket
 from collections.abc import Callable
 from typing import NamedTuple
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import quote, urlsplit
+
+from harness.system import text_files
 
 TEXT = "{text}"  # the place of a payload's text
 LONGEST = 8_000  # characters; uvicorn and nginx take no longer ones
@@ -49,7 +51,9 @@ def parse(url: str) -> Address:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:  # brackets that do not match, a port that is none
-        raise ValueError(f"{shown(url)} is not an http address: {_small(str(error))}") from None
+        why = str(error)
+        why = why[:1].lower() + why[1:].removesuffix(".")
+        raise ValueError(f"{shown(url)} is not an http address: {why}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{shown(url)} is not an http address")
     if port == 0:
@@ -60,7 +64,10 @@ def parse(url: str) -> Address:
         )
     _refuse_braces(url)
     host = _sendable_host(parts.hostname, url)
-    return Address(f"{parts.scheme}://{host}{'' if port is None else f':{port}'}", _target(parts, url))
+    # what follows the host is cut out of `url`, since `urlsplit` forgets a `?` without a query
+    rest = url.partition("#")[0].partition("//")[2][len(parts.netloc) :]
+    target = rest if rest.startswith("/") else f"/{rest}"
+    return Address(f"{parts.scheme}://{host}{'' if port is None else f':{port}'}", target)
 
 
 def checked_path(path: str) -> str:
@@ -78,7 +85,8 @@ def checked_path(path: str) -> str:
 
 def filler(target: str) -> Callable[[str], bytes]:
     """Text → the target as it is sent, the text percent-encoded at `{text}`."""
-    parts = [_encoded(part) for part in target.split(TEXT)]
+    # a space and what is not ASCII as percent-encoded UTF-8; all else as it is, also what is so already
+    parts = [quote(part, safe=_PRINTABLE) for part in target.split(TEXT)]
     return lambda text: quote(text, safe="").join(parts).encode()
 
 
@@ -87,32 +95,17 @@ def shown(url: str) -> str:
     return repr(url) if len(url) <= 100 else f"{url[:80]!r}… ({len(url):,} characters)"
 
 
-def _target(parts: SplitResult, url: str) -> str:
-    """What follows the host: cut out of `url`, since `urlsplit` forgets a `?` without a query."""
-    rest = url.partition("#")[0].partition("//")[2][len(parts.netloc) :]
-    return rest if rest.startswith("/") else f"/{rest}"
-
-
-def _encoded(part: str) -> str:
-    """A space and what is not ASCII as percent-encoded UTF-8; all else as it is, also what is so already."""
-    return quote(part, safe=_PRINTABLE)
-
-
 def _refuse_characters(url: str) -> None:
     if len(url) > LONGEST:
         raise ValueError(f"{shown(url)} is too long: {LONGEST:,} characters are the most")
-    if any("\ud800" <= char <= "\udfff" for char in url):
+    if not text_files.is_utf8(url):
         raise ValueError(f"{shown(url)} holds bytes that are not UTF-8")
     bad = next((char for char in url if not char.isprintable()), None)
     if bad is not None:
-        raise ValueError(f"{shown(url)} holds {_called(bad)}")
+        names = {"\n": "a line break", "\r": "a carriage return", "\t": "a tab", "\0": "a NUL"}
+        raise ValueError(f"{shown(url)} holds {names.get(bad, 'a character that cannot be printed')}")
     if url != url.strip():
         raise ValueError(f"{shown(url)} begins or ends with a space")
-
-
-def _called(char: str) -> str:
-    names = {"\n": "a line break", "\r": "a carriage return", "\t": "a tab", "\0": "a NUL"}
-    return names.get(char, "a character that cannot be printed")
 
 
 def _refuse_braces(url: str) -> None:
@@ -124,9 +117,10 @@ def _refuse_braces(url: str) -> None:
 
 def _sendable_host(host: str, url: str) -> str:
     """In ASCII, with brackets where it is IPv6; ValueError for a name that no client can look up."""
-    if "\\" in url.partition("//")[2].partition("/")[0]:
+    written = url.partition("//")[2].partition("/")[0]
+    if "\\" in written:
         raise ValueError(f"{shown(url)} is not an http address: a backslash is no /")
-    if "[" in url.partition("//")[2].partition("/")[0]:
+    if "[" in written:
         return f"[{_ipv6(host, url)}]"
     is_plain = host.isascii() and "xn--" not in host
     name = host if is_plain else _in_ascii(host, url)
@@ -162,7 +156,3 @@ def _ipv6(host: str, url: str) -> str:
         return str(ipaddress.IPv6Address(host))
     except ValueError:
         raise ValueError(f"{shown(url)} has no valid IP address: {shown(host)}") from None
-
-
-def _small(text: str) -> str:
-    return text[:1].lower() + text[1:].removesuffix(".")

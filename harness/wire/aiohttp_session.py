@@ -20,12 +20,6 @@ from harness.wire.answers import HEAD_TOO_LONG, MOST_HEAD, MOST_HEADERS, TooLong
 
 _NEVER = 2**30  # bounds of aiohttp's that ours come before
 _BUFFER = 2**16  # bytes of a body that wait for us; the usual 256 KiB times 500 connections are too many
-_LIMITS: dict[str, Any] = {  # for a session
-    "read_bufsize": _BUFFER,
-    "max_line_size": _NEVER,
-    "max_field_size": _NEVER,
-    "max_headers": MOST_HEADERS,
-}
 
 
 class ConnectionDropped(aiohttp.ClientError):
@@ -56,7 +50,10 @@ def session(connector: Connector, keeps: Keeps) -> aiohttp.ClientSession:
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         middlewares=(_no_retry,),
-        **_LIMITS,
+        read_bufsize=_BUFFER,
+        max_line_size=_NEVER,
+        max_field_size=_NEVER,
+        max_headers=MOST_HEADERS,
         response_class=type("_Response", (_Response,), {"keeps": staticmethod(keeps)}),
     )
 
@@ -143,21 +140,16 @@ class _BoundedProtocol(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come. Those that nobody asked for would pass for the next request's answer."""
-        if data and self._is_idle():
+        is_idle = not self._awaits_head and (self._payload is None or self._payload.is_eof())
+        if data and is_idle:
             self.close()
             return
         before = self._body_bytes()
         super().data_received(data)
         if self._idle_bytes < 0 or self._body_bytes() > before:
             self._idle_bytes = 0
-        else:
-            self._count(len(data))
-
-    def _is_idle(self) -> bool:
-        return not self._awaits_head and (self._payload is None or self._payload.is_eof())
-
-    def _count(self, size: int) -> None:
-        self._idle_bytes += size
+            return
+        self._idle_bytes += len(data)
         if self._idle_bytes > MOST_HEAD and self.transport is not None:
             self._parser = None  # or it would say that the answer is incomplete
             self.transport.close()

@@ -46,9 +46,8 @@ async def read(answer: httpx.Response, keep: int) -> bytes:
         return bytes(kept)
     finally:
         await answer.aclose()
-        answer.stream = (
-            _NOTHING  # httpx has it refer to the answer, and within a trial no garbage is collected
-        )
+        # httpx has it refer to the answer, and within a trial no garbage is collected
+        answer.stream = _NOTHING
 
 
 def _has_a_long_head(answer: httpx.Response) -> bool:
@@ -74,17 +73,14 @@ def unpacked(body: bytes, encoding: str, most: int) -> bytes:
 def why_none(error: Exception) -> str:
     """The error of a row that has no answer; a head that is too long reads the same with every transport."""
     cause = reasons.root(error)
-    _clear_frames(error)
+    # frames refer to the error and to what was read, and within a trial no garbage is collected
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__
     if isinstance(cause, TooLong):
         return str(cause)
     return HEAD_TOO_LONG if _is_a_librarys_bound(cause) else reasons.of_exception(cause)
-
-
-def _clear_frames(error: BaseException | None) -> None:
-    """Free what was read: frames refer to the error and to it, and within a trial no garbage is collected."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__
 
 
 def _is_a_librarys_bound(error: BaseException) -> bool:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from struct import pack
 from typing import NamedTuple
 
@@ -58,7 +59,10 @@ class Law(NamedTuple):
             return None
         if self.name == "burst":
             return self.first / self.every_s
-        return _mean_rate(recorded(self.file)) if self.name == "replay" else self.first
+        if self.name != "replay":
+            return self.first
+        times = recorded(self.file)
+        return (len(times) - 1) / (times[-1] - times[0]) if times[-1] > times[0] else float(len(times))
 
     def __str__(self) -> str:
         if self.name == "replay":
@@ -85,36 +89,65 @@ def refuse_too_many(law: Law, seconds: float) -> None:
 
 def parse(text: str) -> Law:
     """The law that `text` names; ValueError says what is wrong with it."""
-    name, opened, rest = text.strip().partition("(")
-    read = _READERS.get(name.strip())
-    if read is None or not opened or not rest.endswith(")"):
+    said, opened, rest = text.strip().partition("(")
+    name = said.strip()
+    if name not in _NAMES or not opened or not rest.endswith(")"):
         raise ValueError(f"{shortened(text)!r} is no arrival law; there are {', '.join(EXAMPLES)}")
     try:
-        law = read(rest[:-1].strip())
+        return _read(name, rest[:-1].strip())
     except ValueError as error:
         raise ValueError(f"{shortened(text)!r} is no arrival law: {error}") from error
-    return law
 
 
 EXAMPLES = ("closed(8)", "constant(50)", "poisson(50)", "burst(10, 0.5)", "replay(FILE)", "own(0.8)")
+_NAMES = {example.partition("(")[0] for example in EXAMPLES}
+
+
+def _read(name: str, text: str) -> Law:
+    """The law of that name with what stands in its brackets."""
+    match name:
+        case "closed":
+            return Law(CLOSED, _whole(text, "the number of users"))
+        case "own":
+            return Law(OWN, _number(text, "the share of the arm's own throughput", least=0.01, most=10.0))
+        case "burst":
+            size, _, every = text.partition(",")
+            at_once = _whole(size, "the size of a burst")
+            law = Law("burst", at_once, _number(every, "the seconds between bursts", least=1e-3))
+            _refuse_outside(law.first / law.every_s, "the rate", least=0.0, most=bounds.PER_S)
+            return law
+        case "replay":
+            if not text_files.is_utf8(text) or {"\n", "\r"} & set(text):  # it names the load in a CSV
+                raise ValueError("the name of its file holds a line end, or bytes that are not UTF-8")
+            recorded(text)
+            return Law("replay", file=text)
+        case _:
+            return Law(name, _number(text, "the rate", least=1e-3, most=bounds.PER_S))
 
 
 def due_times_s(law: Law, seed: int) -> Iterator[float]:
     """Seconds from the start at which requests are due, rising; endless but for a replay."""
     assert law.is_open, "in closed loop a request is due when the last answer is done"
     assert not law.is_own, "what the arm can do must be known first"
-    return _SCHEDULES[law.name](law, seed)
+    match law.name:
+        case "constant":
+            return (number / law.first for number in itertools.count())
+        case "poisson":
+            draw = random.Random(seed)  # noqa: S311 - arrivals, not secrets
+            return itertools.accumulate(draw.expovariate(law.first) for _ in itertools.count())
+        case "burst":
+            return (number * law.every_s for number in itertools.count() for _ in range(int(law.first)))
+        case _:
+            return iter(recorded(law.file))
 
 
-def digest(law: Law, seed: int, until_s: float) -> str:
-    """Hash of the due times up to `until_s`: the same schedule has the same hash, on any machine."""
-    times = itertools.takewhile(lambda due: due < until_s, due_times_s(law, seed))
-    return _hash(round(due * 1e6) for due in times)
-
-
-def digest_of_first(law: Law, seed: int, count: int) -> str:
-    """Hash of the first `count` due times."""
-    return _hash(round(due * 1e6) for due in itertools.islice(due_times_s(law, seed), count))
+def digest(law: Law, seed: int, until_s: float = math.inf, count: int | None = None) -> str:
+    """Hash of the due times up to `until_s`, of at most `count`: the same schedule has the same, anywhere."""
+    found = hashlib.sha256()
+    times = itertools.takewhile(lambda due_s: due_s < until_s, due_times_s(law, seed))
+    for due_s in itertools.islice(times, count):
+        found.update(pack("<q", round(due_s * 1e6)))
+    return found.hexdigest()[:DIGITS_OF_HASH]
 
 
 def recorded(file: str) -> list[float]:
@@ -130,80 +163,6 @@ def recorded(file: str) -> list[float]:
     if len(times) < 2:
         raise ValueError(f"{file} has fewer than two due times")
     return sorted(times)
-
-
-def _hash(microseconds: Iterable[int]) -> str:
-    found = hashlib.sha256()
-    for moment in microseconds:
-        found.update(pack("<q", moment))
-    return found.hexdigest()[:DIGITS_OF_HASH]
-
-
-def _mean_rate(times: list[float]) -> float:
-    return (len(times) - 1) / (times[-1] - times[0]) if times[-1] > times[0] else float(len(times))
-
-
-def _constant(law: Law, seed: int) -> Iterator[float]:  # noqa: ARG001 - the schedules' signature
-    return (number / law.first for number in itertools.count())
-
-
-def _poisson(law: Law, seed: int) -> Iterator[float]:
-    draw = random.Random(seed)  # noqa: S311 - arrivals, not secrets
-    return itertools.accumulate(draw.expovariate(law.first) for _ in itertools.count())
-
-
-def _burst(law: Law, seed: int) -> Iterator[float]:  # noqa: ARG001 - the schedules' signature
-    return (number * law.every_s for number in itertools.count() for _ in range(int(law.first)))
-
-
-def _replay(law: Law, seed: int) -> Iterator[float]:  # noqa: ARG001 - the schedules' signature
-    return iter(recorded(law.file))
-
-
-_SCHEDULES: dict[str, Callable[[Law, int], Iterator[float]]] = {
-    "constant": _constant,
-    "poisson": _poisson,
-    "burst": _burst,
-    "replay": _replay,
-}
-
-
-def _read_users(text: str) -> Law:
-    return Law(CLOSED, _whole(text, "the number of users"))
-
-
-def _read_rate(name: str) -> Callable[[str], Law]:
-    return lambda text: Law(name, _number(text, "the rate", least=1e-3, most=bounds.PER_S))
-
-
-def _read_share(text: str) -> Law:
-    return Law(OWN, _number(text, "the share of the arm's own throughput", least=0.01, most=10.0))
-
-
-def _read_burst(text: str) -> Law:
-    size, _, every = text.partition(",")
-    law = Law(
-        "burst", _whole(size, "the size of a burst"), _number(every, "the seconds between bursts", least=1e-3)
-    )
-    _refuse_outside(law.first / law.every_s, "the rate", least=0.0, most=bounds.PER_S)
-    return law
-
-
-def _read_replay(text: str) -> Law:
-    if any("\ud800" <= char <= "\udfff" or char in "\n\r" for char in text):  # it names the load in a CSV
-        raise ValueError("the name of its file holds a line end, or bytes that are not UTF-8")
-    recorded(text)
-    return Law("replay", file=text)
-
-
-_READERS: dict[str, Callable[[str], Law]] = {
-    CLOSED: _read_users,
-    "constant": _read_rate("constant"),
-    "poisson": _read_rate("poisson"),
-    "burst": _read_burst,
-    "replay": _read_replay,
-    OWN: _read_share,
-}
 
 
 def _whole(text: str, what: str) -> float:

@@ -10,11 +10,6 @@ from contextlib import contextmanager
 ASKED_BY = signal.SIGUSR1  # and not by a line on stdin, which nobody reads during a trial
 
 
-def ignore() -> None:
-    """Between trials there is nothing to hand over."""
-    signal.signal(ASKED_BY, signal.SIG_IGN)
-
-
 @contextmanager
 def ends_when_asked(task: asyncio.Task[None]) -> Iterator[None]:
     """Cancel the task of the running loop when the signal comes. In the main thread only."""

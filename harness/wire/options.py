@@ -35,6 +35,13 @@ ARTICLE_SENTENCE = "How big is London"
 # the server's, pinned ("auto" would take what happens to be installed) and recorded
 EVENT_LOOP: Final = "asyncio"
 HTTP_PARSER: Final = "httptools"
+UVICORN: Final[dict[str, Any]] = {
+    "loop": EVENT_LOOP,
+    "http": HTTP_PARSER,
+    "ws": "none",
+    "access_log": False,
+    "log_level": "warning",
+}
 
 IN_FLIGHT_CAP = 500  # a socket each: stays below the usual 1,024 open files
 
@@ -213,10 +220,9 @@ class WorkloadOptions(Frozen):
     setup_ms: Milliseconds = 0.0  # what loading takes
     faulty_setup: Literal["raise", "exit"] | None = None  # what loading comes to
     faulty_setup_file: str | None = None  # a path: faulty only while a file is there
-    dimensions: Annotated[int, Field(gt=0, le=bounds.DIMENSIONS)] | None = (
-        None  # results are vectors of so many numbers; None: the text in capitals
-    )
-    faults: bool = False  # items like fault:exit misbehave (`workloads._faulty`)
+    # results are vectors of so many numbers; None: the text in capitals
+    dimensions: Annotated[int, Field(gt=0, le=bounds.DIMENSIONS)] | None = None
+    faults: bool = False  # items like fault:exit misbehave (`workloads.faulty`)
 
     @model_validator(mode="before")
     @classmethod
@@ -240,11 +246,10 @@ class Inject(Frozen):
     io_ms: Milliseconds = 0.0
 
 
-def _law(value: Any) -> arrivals.Law:
-    return value if isinstance(value, arrivals.Law) else arrivals.parse(str(value))
-
-
-Law = Annotated[arrivals.Law, PlainValidator(_law), PlainSerializer(str)]
+_as_law = PlainValidator(
+    lambda value: value if isinstance(value, arrivals.Law) else arrivals.parse(str(value))
+)
+Law = Annotated[arrivals.Law, _as_law, PlainSerializer(str)]
 
 
 STRATEGY_OPTIONS = frozenset(field.name for field in dataclasses.fields(strategies.Options)) - {"workers"}
@@ -286,17 +291,13 @@ class Texts(Frozen):
 REVEALED = {"headers": "revealed"}  # serialised with this as context, headers keep what is secret
 
 
-def _as_pairs(value: Any) -> Any:
-    return tuple(value.items()) if isinstance(value, dict) else value
-
-
 def _written(headers: tuple[sending.Header, ...], info: SerializationInfo) -> list[sending.Header]:
     return list(headers if info.context == REVEALED else map(sending.redacted, headers))
 
 
 Headers = Annotated[
     tuple[Annotated[sending.Header, AfterValidator(sending.checked_header)], ...],
-    BeforeValidator(_as_pairs),
+    BeforeValidator(lambda value: tuple(value.items()) if isinstance(value, dict) else value),
     PlainSerializer(_written),
 ]
 
@@ -346,9 +347,8 @@ class LoadOptions(Frozen):
     method: str = "GET"
     headers: Headers = ()
     texts: Texts | None = None  # None: the same is asked each time
-    body: str | None = (
-        None  # `{text}` in it is where the text stands; None: {"text": …}, or no body without texts
-    )
+    # `{text}` in it is where the text stands; None: {"text": …}, or no body without texts
+    body: str | None = None
     arrivals: Law
     seed: BlockSeed = 1  # of the arrivals; not of the texts
     cap: Users = IN_FLIGHT_CAP  # open loop: at most so many in flight, later ones are sent late
@@ -391,5 +391,5 @@ class LoadOptions(Frozen):
         if not self.arrivals.is_open:
             return ""
         if self.requests is not None and self.duration_s is None:
-            return arrivals.digest_of_first(self.arrivals, self.seed, self.requests)
+            return arrivals.digest(self.arrivals, self.seed, count=self.requests)
         return arrivals.digest(self.arrivals, self.seed, self.settle_s + (self.duration_s or 0.0))

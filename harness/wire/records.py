@@ -134,11 +134,8 @@ class Sample:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Trial:
-    """One arm under one load for one window: a row of `trials.csv`, written after its requests.
-
-    The row is the commit mark: requests without it are the torn tail of a killed run.
-    """
+class Identity:
+    """Which trial it is: what its row and its requests' rows have in common."""
 
     trial: int
     block: int
@@ -150,6 +147,15 @@ class Trial:
     rate_per_s: float | None  # open loop: mean arrivals a second that the law asks for
     schedule: str  # open loop: hash of the due times, the same for all arms of a block
     io_nominal_ms: float | None  # the I/O asked for, in this arm; empty when nobody knows
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trial(Identity):
+    """One arm under one load for one window: a row of `trials.csv`, written after its requests.
+
+    The row is the commit mark: requests without it are the torn tail of a killed run.
+    """
+
     requests: int  # rows of this trial in requests.csv
     measured: int  # of these, rows of phase measure
     failed: int  # of the measured, those without a good answer
@@ -173,22 +179,6 @@ class Trial:
     started_at: str  # UTC, ISO 8601
     state: str  # ok, failed, or invalid (the client sent late, or not at all)
     error: str  # why it is not ok
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Identity:
-    """Which trial it is: what its row and its requests' rows have in common."""
-
-    trial: int
-    block: int
-    position: int
-    arm: str
-    strategy: str
-    load: str
-    concurrency: int | None
-    rate_per_s: float | None
-    schedule: str
-    io_nominal_ms: float | None
 
 
 OK = "ok"
@@ -226,7 +216,13 @@ def judge(outcome: Outcome, *, ended: str = "", late: str = "") -> Fault | None:
         return Fault(Cause.SERVER_ENDED, ended)
     if ours := own_limits.why_invalid(shot.error for shot in outcome.shots):
         return Fault(Cause.OWN_LIMIT, ours)
-    return _hopeless(outcome) or (Fault(Cause.SENT_LATE, late) if late else None)
+    errors = [shot.error for shot in outcome.shots if shot.phase == MEASURE]
+    if not errors:
+        return Fault(Cause.NOTHING_MEASURED, "no request fell into the measured window")
+    if all(errors):  # the trial says nothing about speed
+        commonest = in_words(statistics.mode(errors), outcome.bad_answers)
+        return Fault(Cause.NO_GOOD_ANSWER, f"none of {len(errors)} requests got a good answer ({commonest})")
+    return Fault(Cause.SENT_LATE, late) if late else None
 
 
 def to_rows(
@@ -245,7 +241,8 @@ def to_rows(
         state=fault.state if fault else OK,
         error=fault.words if fault else "",
     )
-    return trial, [_to_sample(identity, shot) for shot in outcome.shots]
+    names = {name: getattr(identity, name) for name in ("arm", "strategy", "load", "block", "trial")}
+    return trial, [_to_sample(names, shot) for shot in outcome.shots]
 
 
 def in_words(error: str, bad_answers: Mapping[str, str]) -> str:
@@ -260,29 +257,10 @@ def has_logs(record: Mapping[str, Any]) -> bool:
     return plan is not None and not any(arm.get("url") for arm in plan["arms"])
 
 
-def _hopeless(outcome: Outcome) -> Fault | None:
-    """Why a trial says nothing about speed: the commonest error, if there is nothing else."""
-    errors = [shot.error for shot in outcome.shots if shot.phase == MEASURE]
-    if not errors:
-        return Fault(Cause.NOTHING_MEASURED, "no request fell into the measured window")
-    if not all(errors):
-        return None
-    commonest = in_words(statistics.mode(errors), outcome.bad_answers)
-    return Fault(Cause.NO_GOOD_ANSWER, f"none of {len(errors)} requests got a good answer ({commonest})")
-
-
-def _to_sample(identity: Identity, shot: Shot) -> Sample:
+def _to_sample(names: dict[str, Any], shot: Shot) -> Sample:
     seen_by_client = shot._asdict()
     seen_by_server = dataclasses.asdict(seen_by_client.pop("timings"))
-    return Sample(
-        arm=identity.arm,
-        strategy=identity.strategy,
-        load=identity.load,
-        block=identity.block,
-        trial=identity.trial,
-        **seen_by_client,
-        **seen_by_server,
-    )
+    return Sample(**names, **seen_by_client, **seen_by_server)
 
 
 def header(row_type: type[Row]) -> list[str]:
@@ -297,18 +275,13 @@ def to_cells(row: Sample | Trial) -> list[str]:
 
 def column_types(row_type: type[Row]) -> dict[str, type]:
     """Column name → str, int or float; says nothing of whether it may be empty."""
-    hints = typing.get_type_hints(row_type)
-    return {name: _bare(hint) for name, hint in hints.items()}
+    found: dict[str, type] = {}
+    for name, hint in typing.get_type_hints(row_type).items():
+        (found[name],) = (kind for kind in typing.get_args(hint) or (hint,) if kind is not types.NoneType)
+    return found
 
 
 def _cell(value: object) -> str:
     if value is None:
         return ""
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _bare(hint: Any) -> type:
-    if isinstance(hint, types.UnionType):
-        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    bare: type = hint
-    return bare

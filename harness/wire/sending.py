@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
 
+from harness.system import text_files
 from harness.wire.addresses import TEXT
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -138,13 +139,9 @@ def checked_method(method: str) -> str:
     """In capitals; ValueError for one that there is not."""
     if method.upper() not in METHODS:
         near = difflib.get_close_matches(method.upper(), METHODS, n=1)
-        raise ValueError(
-            f"there is no method {method!r}; " + (f"did you mean {near[0]}?" if near else _KNOWN)
-        )
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(METHODS)}"
+        raise ValueError(f"there is no method {method!r}; {hint}")
     return method.upper()
-
-
-_KNOWN = f"known are {', '.join(METHODS)}"
 
 
 def content_type(headers: Iterable[Header]) -> str:
@@ -166,7 +163,7 @@ def check_body(template: str, called: str) -> None:
         raise ValueError(
             f"a multipart body has no place for {TEXT}; send JSON or a form (x-www-form-urlencoded)"
         )
-    if not template.isascii() and template.encode(errors="replace").decode() != template:
+    if not text_files.is_utf8(template):
         raise ValueError("the body holds bytes that are not UTF-8")
     charset = _CHARSET.search(called)
     if charset and charset[1] not in ("utf-8", "utf8"):

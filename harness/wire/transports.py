@@ -19,6 +19,18 @@ from harness.wire import aiohttp_session, answers
 from harness.wire.aiohttp_session import Keeps
 
 
+def open_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
+    """An httpx client that sends a request once, to the address given.
+
+    It has no retries, redirects, proxies or cookies. Timeouts are set around the whole request by the caller,
+    as the aiohttp transport knows only some of httpx's.
+    """
+    client = httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)  # noqa: S113
+    client.cookies.jar = answers.NoCookies()
+    client.event_hooks["response"].append(answers.stay)
+    return client
+
+
 class OverAiohttp(httpx.AsyncBaseTransport):
     """httpx-aiohttp's own transport lets yarl write the address anew; this one does not."""
 

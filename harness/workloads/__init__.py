@@ -9,13 +9,12 @@ importing this package, or a workload's module, must not import the model's libr
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, Protocol
 
-from harness.errors import UsageError, shortened
+from harness.errors import UsageError, did_you_mean, shortened
 from harness.wire.options import WorkloadOptions, is_own
 from harness.workloads import own, own_code, payload_texts
 
@@ -63,8 +62,7 @@ class Workload(Protocol):
 
 def summary(name: str) -> str:
     """The workload in one line."""
-    line: str = _module(name).SUMMARY
-    return line
+    return str(_module(name).SUMMARY)
 
 
 def create(options: WorkloadOptions) -> Workload:
@@ -93,11 +91,6 @@ def source_sha256(options: WorkloadOptions) -> str | None:
 def has_io(name: str) -> bool:
     """Whether a workload of the user's own awaits I/O of its own: then nothing else is awaited."""
     return is_own(name) and own_code.find(name).io is not None
-
-
-def nominal_io_ms(options: WorkloadOptions) -> float | None:
-    """What was asked for as I/O; None where that is the user's own, which nobody knows."""
-    return None if has_io(options.name) else options.io_ms
 
 
 def payloads_sha256(options: WorkloadOptions) -> str | None:
@@ -130,9 +123,7 @@ def check_name(name: str) -> None:
     """Raise UsageError, with the nearest name, unless `name` is a workload, or may be the user's own."""
     if name in NAMES or is_own(name):
         return
-    near = difflib.get_close_matches(name, NAMES, n=1)
-    if os.path.lexists(f"{name}.py"):
-        near = [f"{name}.py"]
     every = f"Choose from: {', '.join(NAMES)}; or your own: FILE.py, package.module:attribute."
-    hint = f"Did you mean {near[0]!r}?" if near else every
+    file = f"{name}.py"
+    hint = f"Did you mean {file!r}?" if os.path.lexists(file) else did_you_mean(name, NAMES, every)
     raise UsageError(f"There is no workload {shortened(name)!r}.", stage="plan", hint=hint)

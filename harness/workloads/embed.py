@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError
 from harness.wire.options import ARTICLE_SENTENCE, DEFAULT_MODEL, WorkloadOptions
-from harness.workloads import payload_texts, weights
+from harness.workloads import payload_texts
+from harness.workloads.here import refuse_missing, thread_budget
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -35,21 +37,29 @@ class Workload:
     modules: tuple[str, ...] = ("sentence_transformers",)
 
     def __init__(self, options: WorkloadOptions) -> None:
-        _refuse_contradictions(options)
+        if options.backend == "torch" and options.onnx_threads is not None:
+            raise UsageError(
+                "onnx_threads says nothing to the backend torch.",
+                stage="plan",
+                hint="Add --backend onnx, or say --torch-threads.",
+            )
+        if options.backend == "onnx" and options.device != "cpu":
+            raise UsageError(
+                f"The backend onnx runs on the CPU, not on {options.device!r}.",
+                stage="plan",
+                hint="Leave --device out, or --backend.",
+            )
         self._options = options
 
     def environment(self) -> dict[str, str]:
         """Thread budgets and hub access are read by the libraries when they are imported."""
         offline = "0" if self._options.online else "1"  # said in any case: the user's shell may say another
-        environment = {
+        return {
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": offline,
             "TRANSFORMERS_OFFLINE": offline,
+            **thread_budget(self._options.torch_threads),
         }
-        if self._options.torch_threads is not None:
-            count = str(self._options.torch_threads)
-            environment |= {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-        return environment
 
     def load(self) -> SentenceTransformer:
         """Load from disk; a hub is asked only with `online`. No other model is ever taken instead.
@@ -58,31 +68,27 @@ class Workload:
         is using it ("Already borrowed"): so it is made here.
         """
         if self._options.backend == "onnx":
-            refuse_missing(_ONNX_PACKAGES)
+            refuse_missing(_ONNX_PACKAGES, "The backend onnx", extra="onnx", stage="model")
         _refuse_absent(self._options)
         import torch
 
         if self._options.torch_threads is not None:
             torch.set_num_threads(self._options.torch_threads)
         try:
-            model = self._load()
+            from sentence_transformers import SentenceTransformer
+
+            model = SentenceTransformer(
+                _source(self._options.model),
+                device=self._options.device,
+                local_files_only=not self._options.online,
+            )
+            if self._options.backend == "onnx":
+                from harness.workloads import onnx_model
+
+                onnx_model.take_over(model, self._options, weights_sha256(model))
             self.predict(model, [self.warmup_item])
         except Exception as error:
             raise _cannot_load(self._options, error) from error
-        return model
-
-    def _load(self) -> SentenceTransformer:
-        from sentence_transformers import SentenceTransformer
-
-        model = SentenceTransformer(
-            _source(self._options.model),
-            device=self._options.device,
-            local_files_only=not self._options.online,
-        )
-        if self._options.backend == "onnx":
-            from harness.workloads import onnx_model
-
-            onnx_model.take_over(model, self._options)
         return model
 
     def predict(self, model: SentenceTransformer, items: list[str]) -> list[Any]:
@@ -114,34 +120,19 @@ class Workload:
         return {
             **facts,
             "runtime": f"torch {torch.__version__}",
-            "weights_sha256": weights.weights_sha256(model),
+            "weights_sha256": weights_sha256(model),
         }
 
 
-def refuse_missing(packages: Sequence[str]) -> None:
-    """HarnessError that names the extra when one of the packages is not installed."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise HarnessError(
-            f"The backend onnx needs {', '.join(missing)}.",
-            stage="model",
-            hint='Run `make setup EXTRAS=onnx`, or: pip install "executor-bench[onnx]"',
-        )
+def weights_sha256(model: SentenceTransformer) -> str:
+    """SHA-256 over names and bytes of the tensors in memory: the same weights, whatever the file format."""
+    import torch
 
-
-def _refuse_contradictions(options: WorkloadOptions) -> None:
-    if options.backend == "torch" and options.onnx_threads is not None:
-        raise UsageError(
-            "onnx_threads says nothing to the backend torch.",
-            stage="plan",
-            hint="Add --backend onnx, or say --torch-threads.",
-        )
-    if options.backend == "onnx" and options.device != "cpu":
-        raise UsageError(
-            f"The backend onnx runs on the CPU, not on {options.device!r}.",
-            stage="plan",
-            hint="Leave --device out, or --backend.",
-        )
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _refuse_absent(options: WorkloadOptions) -> None:
@@ -180,15 +171,19 @@ def _source(model: str) -> str:
     return str(Path(spec.origin).parent / "model")
 
 
+def first_line(error: BaseException) -> str:
+    """Type and first line of what a library says; more of it is advice."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
 def _cannot_load(options: WorkloadOptions, error: Exception) -> HarnessError:
     if isinstance(error, HarnessError):
         return error
-    reason = str(error).strip().split("\n", 1)[0]
     hint = f"Give a folder or a cached name with --model, or leave the flag out for {DEFAULT_MODEL}."
     if not options.online:
         hint += " With --online a model hub is asked."
     return HarnessError(
-        f"Cannot load the model {options.model!r} on {options.device!r}: {type(error).__name__}: {reason}",
+        f"Cannot load the model {options.model!r} on {options.device!r}: {first_line(error)}",
         stage="model",
         hint=hint,
     )

@@ -11,9 +11,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from harness.errors import HarnessError
 from harness.wire.options import WorkloadOptions
@@ -22,6 +21,8 @@ MARK = "fault:"
 SET_UP = "set-up"
 FOREVER_S = 3600.0
 EXIT_CODE = 9
+# exit: its process, at once. sleep: so many seconds, then answer. unpicklable: the result
+KINDS = ("exit", "hang", "raise", "sleep", "unpicklable", "unpicklable-exception", "one-way-exception")
 
 
 class Raised(Exception):
@@ -51,19 +52,25 @@ class OneWayError(Exception):
         super().__init__(f"{what}: {why}")
 
 
-def is_fault(item: str) -> bool:
-    """Whether the text asks for one."""
-    return item.startswith(MARK)
-
-
 def misbehave(item: str) -> str:
     """Do as the text says; ValueError when it says nothing that is known."""
     kind, _, value = item.partition(" ")[0].removeprefix(MARK).partition("=")
     if kind not in KINDS:
         raise ValueError(f"{item!r} is no fault; there are: {', '.join(KINDS)}")
     _note(item)
-    result: str = KINDS[kind](value) or item.upper()
-    return result
+    match kind:
+        case "exit":
+            os._exit(EXIT_CODE)
+        case "raise":
+            raise Raised("the model does not like this item")
+        case "unpicklable":
+            return Unpicklable("no process can hand this on")
+        case "unpicklable-exception":
+            raise UnpicklableError("the model does not like this item")
+        case "one-way-exception":
+            raise OneWayError("the model does not like this item", "neither does pickle")
+    time.sleep(FOREVER_S if kind == "hang" else float(value))
+    return item.upper()
 
 
 def begins(what: str) -> str:
@@ -89,42 +96,3 @@ def set_up(told: WorkloadOptions) -> None:
     raise HarnessError(
         "The model cannot be set up: faulty_setup says so.", stage="model", hint="Leave faulty_setup out."
     )
-
-
-def _exit(value: str) -> NoReturn:  # noqa: ARG001  all of them are called with one
-    os._exit(EXIT_CODE)
-
-
-def _hang(value: str) -> None:  # noqa: ARG001
-    time.sleep(FOREVER_S)
-
-
-def _raise(value: str) -> NoReturn:  # noqa: ARG001
-    raise Raised("the model does not like this item")
-
-
-def _sleep(value: str) -> None:
-    time.sleep(float(value))
-
-
-def _unpicklable(value: str) -> str:  # noqa: ARG001
-    return Unpicklable("no process can hand this on")
-
-
-def _unpicklable_exception(value: str) -> NoReturn:  # noqa: ARG001
-    raise UnpicklableError("the model does not like this item")
-
-
-def _one_way_exception(value: str) -> NoReturn:  # noqa: ARG001
-    raise OneWayError("the model does not like this item", "neither does pickle")
-
-
-KINDS: dict[str, Callable[[str], Any]] = {
-    "exit": _exit,  # its process, at once
-    "hang": _hang,
-    "raise": _raise,
-    "sleep": _sleep,  # so many seconds, then answer
-    "unpicklable": _unpicklable,  # the result
-    "unpicklable-exception": _unpicklable_exception,
-    "one-way-exception": _one_way_exception,
-}

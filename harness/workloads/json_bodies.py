@@ -7,7 +7,6 @@ import math
 from typing import Any
 
 UNSAID = "ok"  # stands for a value that JSON cannot say
-_ENDLESS = math.inf
 
 
 def body(value: Any) -> bytes:
@@ -16,7 +15,7 @@ def body(value: Any) -> bytes:
     return b'{"answer":' + (f'"{UNSAID}"'.encode() if said is None else said) + b"}"
 
 
-def as_json(value: Any, longest: float = _ENDLESS) -> bytes | None:
+def as_json(value: Any, longest: float = math.inf) -> bytes | None:
     """The value as JSON, arrays as lists; None if JSON cannot say it in `longest` characters.
 
     Stops as soon as it is too long: this runs on the event loop, for every request.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.errors import HarnessError, to_parent
+from harness.wire import reasons
 from harness.wire.options import ARTICLE_SENTENCE, WorkloadOptions
 from harness.workloads import embed
 from harness.workloads.onnx_model import cannot_export, module_of, replace_transformer
@@ -26,8 +27,6 @@ LARGEST_DIFFERENCE = 1e-5  # between any number of an embedding of the exported 
 _ALONE = [ARTICLE_SENTENCE]
 _MIXED = [" ".join(["word", "by", "word"] * 22)[: 5 + 10 * number] for number in range(32)]
 
-Exporter = Callable[["SentenceTransformer", Path], None]
-
 
 def main() -> int:
     """Options come on stdin; an error leaves as JSON on stdout."""
@@ -37,31 +36,11 @@ def main() -> int:
     except HarnessError as error:
         sys.stdout.write(json.dumps(to_parent(error)))
     except Exception as error:  # noqa: BLE001 - whatever an exporter raises, the user gets a sentence
-        sys.stdout.write(json.dumps(to_parent(cannot_export(_reason(error)))))
+        # what began it: the exporter wraps that in advice
+        sys.stdout.write(json.dumps(to_parent(cannot_export(embed.first_line(reasons.root(error))))))
     else:
         return 0
     return 1
-
-
-def make(model: SentenceTransformer, path: Path, export: Exporter | None = None) -> None:
-    """Put the exported transformer of `model` at `path`, and beside it what was seen: whole, or not at all.
-
-    HarnessError when embeddings are not torch's within `LARGEST_DIFFERENCE`. `model` runs the export then.
-    """
-    expected = _embeddings(model)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="unfinished-") as folder:
-        new, note = Path(folder) / path.name, Path(folder) / "note.json"
-        (export or to_onnx)(model, new)
-        replace_transformer(model, new, torch.get_num_threads())
-        difference = float((_embeddings(model) - expected).abs().max())
-        if not difference <= LARGEST_DIFFERENCE:  # nor when it is not a number
-            raise cannot_export(
-                f"its embeddings differ from torch's by {difference:.2g}, more than {LARGEST_DIFFERENCE:g}"
-            )
-        sha256 = hashlib.sha256(new.read_bytes()).hexdigest()
-        note.write_text(json.dumps({"sha256": sha256, "max_abs_difference": difference}))
-        new.replace(path)
-        note.replace(path.with_suffix(".json"))
 
 
 def to_onnx(model: SentenceTransformer, path: Path) -> None:
@@ -78,6 +57,29 @@ def to_onnx(model: SentenceTransformer, path: Path) -> None:
         external_data=False,  # one file: it is replaced at once or not at all
         verbose=False,
     )
+
+
+def make(
+    model: SentenceTransformer, path: Path, export: Callable[[SentenceTransformer, Path], None] = to_onnx
+) -> None:
+    """Put the exported transformer of `model` at `path`, and beside it what was seen: whole, or not at all.
+
+    HarnessError when embeddings are not torch's within `LARGEST_DIFFERENCE`. `model` runs the export then.
+    """
+    expected = _embeddings(model)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="unfinished-") as folder:
+        new, note = Path(folder) / path.name, Path(folder) / "note.json"
+        export(model, new)
+        replace_transformer(model, new, torch.get_num_threads())
+        difference = float((_embeddings(model) - expected).abs().max())
+        if not difference <= LARGEST_DIFFERENCE:  # nor when it is not a number
+            raise cannot_export(
+                f"its embeddings differ from torch's by {difference:.2g}, more than {LARGEST_DIFFERENCE:g}"
+            )
+        sha256 = hashlib.sha256(new.read_bytes()).hexdigest()
+        note.write_text(json.dumps({"sha256": sha256, "max_abs_difference": difference}))
+        new.replace(path)
+        note.replace(path.with_suffix(".json"))
 
 
 class _TokensOnly(torch.nn.Module):
@@ -106,13 +108,6 @@ def _embeddings(model: SentenceTransformer) -> torch.Tensor:
     """Of one text alone, and of 32 of very different lengths in one batch."""
     batches = [model.encode(texts, show_progress_bar=False) for texts in (_ALONE, _MIXED)]
     return torch.cat([torch.as_tensor(batch, dtype=torch.float64) for batch in batches])
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of what began it: the exporter wraps that in advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {str(error).strip().split(chr(10), 1)[0]}"
 
 
 if __name__ == "__main__":

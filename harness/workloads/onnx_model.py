@@ -21,8 +21,7 @@ from filelock import FileLock
 from harness.errors import HarnessError, from_child
 from harness.system import children
 from harness.wire.options import WorkloadOptions
-from harness.workloads import cache
-from harness.workloads.weights import weights_sha256
+from harness.workloads import here
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -46,7 +45,12 @@ class Transformer(torch.nn.Module):
     def __init__(self, config: Any, path: Path, threads: int) -> None:
         super().__init__()
         self.config = config
-        self.session = _session(path, threads)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        for spins in (_INTRA, _INTER):  # keeps cores busy after a call, when other arms or requests need them
+            options.add_session_config_entry(spins, "0")
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.facts: dict[str, str | int | float | bool] = {}
         self._inputs = [node.name for node in self.session.get_inputs()]
 
@@ -55,12 +59,11 @@ class Transformer(torch.nn.Module):
         return {"last_hidden_state": torch.from_numpy(tokens)}
 
 
-def take_over(model: SentenceTransformer, options: WorkloadOptions) -> None:
-    """Replace the transformer in `model`, whose torch weights are then gone from memory.
+def take_over(model: SentenceTransformer, options: WorkloadOptions, weights: str) -> None:
+    """Replace the transformer in `model`, whose torch weights, of this hash, are then gone from memory.
 
     Without `onnx_threads` the session has as many threads as torch has here.
     """
-    weights = weights_sha256(model)
     entry = _entry(_path(model, weights), options)
     replace_transformer(model, entry.path, options.onnx_threads or torch.get_num_threads())
     module_of(model).model.facts = {
@@ -86,16 +89,6 @@ def about(model: SentenceTransformer) -> dict[str, str | int | float | bool | No
     }
 
 
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """Spinning keeps cores busy after a call, when other arms or requests need them: it is off."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry(_INTRA, "0")
-    options.add_session_config_entry(_INTER, "0")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
 def replace_transformer(model: SentenceTransformer, path: Path, threads: int) -> None:
     """Put the exported transformer at `path` in the place of the one in `model`."""
     module = module_of(model)
@@ -118,7 +111,7 @@ def _path(model: SentenceTransformer, weights: str) -> Path:
     config.pop("_name_or_path", None)
     recipe = [config, repr(model), [(package, version(package)) for package in _MADE_BY]]
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    return cache.folder("onnx") / f"{weights}-{key}.onnx"
+    return here.cache_folder("onnx") / f"{weights}-{key}.onnx"
 
 
 def _entry(path: Path, options: WorkloadOptions) -> Entry:
@@ -134,7 +127,7 @@ def _entry(path: Path, options: WorkloadOptions) -> Entry:
         raise HarnessError(
             f"The exported model cannot be kept in {path.parent}: {error}",
             stage="model",
-            hint=f"Name another folder with {cache.CACHE_VARIABLE}=FOLDER.",
+            hint=f"Name another folder with {here.CACHE_VARIABLE}=FOLDER.",
         ) from error
 
 
@@ -160,13 +153,10 @@ def _exported(path: Path, options: WorkloadOptions) -> Entry:
     made = kept(path)
     if made is not None:
         return made
-    raise _said(done.stdout) or cannot_export(f"exit code {done.returncode}: {done.stderr.strip()[-500:]}")
-
-
-def _said(output: str) -> HarnessError | None:
-    """The error that the exporting process reports, in the last line that it wrote."""
-    last = output.strip().rpartition("\n")[2]
-    return from_child(json.loads(last)) if last.startswith('{"what"') else None
+    last = done.stdout.strip().rpartition("\n")[2]
+    if last.startswith('{"what"'):  # the error that it reports
+        raise from_child(json.loads(last))
+    raise cannot_export(f"exit code {done.returncode}: {done.stderr.strip()[-500:]}")
 
 
 def cannot_export(reason: str) -> HarnessError:

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.errors import HarnessError, UsageError
 from harness.wire.options import ARTICLE_SENTENCE, WorkloadOptions
-from harness.workloads import json_bodies, own_code, payload_texts
+from harness.workloads import here, json_bodies, own_code, payload_texts
 
 SUMMARY = "your own: two to four functions (`execbench init` writes a file to begin with)"
 
@@ -54,11 +54,7 @@ class Workload:
         return next(self.payloads(0)) if self._code.payloads is not None else ARTICLE_SENTENCE
 
     def environment(self) -> dict[str, str]:
-        """OpenMP and MKL, which torch and NumPy use, read their budget when they are imported."""
-        if self._options.torch_threads is None:
-            return {}
-        count = str(self._options.torch_threads)
-        return {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+        return here.thread_budget(self._options.torch_threads)
 
     def load(self) -> Any:
         """The model, after it has answered the warm-up item once: HarnessError if it could not."""

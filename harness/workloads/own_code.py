@@ -17,14 +17,12 @@ import sysconfig
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from harness.errors import UsageError, one_line, shortened
-from harness.system import import_path, text_files
-from harness.workloads import payload_texts
+from harness.errors import UsageError, did_you_mean, one_line, shortened
+from harness.system import children, text_files
 
 STAGE = "workload"
 MOST_BYTES = 16 * 2**20  # of a file of Python
@@ -99,9 +97,7 @@ def texts(code: Code, seed: int) -> Iterator[str]:
     except (UsageError, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
-        raise UsageError(
-            f"payloads in {code.label} raised {told(error)}.", stage=STAGE, hint=WITH_TRACEBACK
-        ) from error
+        raise _refused(f"payloads in {code.label} raised {told(error)}", WITH_TRACEBACK) from error
 
 
 def told(error: BaseException) -> str:
@@ -109,6 +105,10 @@ def told(error: BaseException) -> str:
     what = shortened(one_line(error).rstrip(": ."))
     where = _where(error)
     return f"{what} ({where})" if where else what
+
+
+def _refused(what: str, hint: str) -> UsageError:
+    return UsageError(f"{what}.", stage=STAGE, hint=hint)
 
 
 # -- finding and importing -----------------------------------------------------------------------------
@@ -122,33 +122,31 @@ def _parse(name: str) -> _Name:
     if target.endswith(".py"):
         return _of_file(Path(target).absolute(), attribute)
     if "/" in target or not all(part.isidentifier() for part in target.split(".")):
-        raise UsageError(
-            f"{shortened(name)!r} names no workload of your own: it is neither a Python file nor a module.",
-            stage=STAGE,
-            hint="Say path/to/file.py, file.py:attribute or package.module:attribute.",
+        raise _refused(
+            f"{shortened(name)!r} names no workload of your own: it is neither a Python file nor a module",
+            "Say path/to/file.py, file.py:attribute or package.module:attribute.",
         )
     return _Name(None, target, attribute)
 
 
 def _of_file(path: Path, attribute: str) -> _Name:
     if not os.path.lexists(path):
-        raise UsageError(
-            f"There is no file {shortened(str(path))}.",
-            stage=STAGE,
-            hint=f"`execbench init {shortened(path.name)}` writes one to begin with.",
+        raise _refused(
+            f"There is no file {shortened(str(path))}",
+            f"`execbench init {shortened(path.name)}` writes one to begin with.",
         )
     text_files.read_bytes(path, STAGE, MOST_BYTES)
     if "." in path.stem:
-        raise UsageError(
-            f"The file {path.name} cannot be imported: its name has a dot in it.",
-            stage=STAGE,
-            hint=f"Call it {path.stem.replace('.', '_')}.py.",
+        raise _refused(
+            f"The file {path.name} cannot be imported: its name has a dot in it",
+            f"Call it {path.stem.replace('.', '_')}.py.",
         )
     return _Name(path, path.stem, attribute)
 
 
 def _import(name: _Name) -> ModuleType:
-    _make_findable(name)
+    # the folder of a file, or else the current one, comes last: a queue.py there hides none of Python's
+    children.let_import_from(Path.cwd() if name.path is None else name.path.parent, Path.cwd())
     if name.path is None:
         _refuse_another_module(name)
     else:
@@ -160,7 +158,12 @@ def _import(name: _Name) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # of whatever kind their code raises
-        raise _cannot_import(name, error) from error
+        if isinstance(error, ModuleNotFoundError) and f"{name.module}.".startswith(f"{error.name}."):
+            raise _refused(
+                f"There is no module {error.name!r}",
+                f"It is looked for in {Path.cwd()} and where Python has its packages.",
+            ) from error
+        raise _refused(f"{name.label} cannot be imported: {told(error)}", WITH_TRACEBACK) from error
 
 
 @contextmanager
@@ -175,22 +178,15 @@ def _kept_streams() -> Iterator[None]:
 _streams: list[object] = []  # never collected
 
 
-def _make_findable(name: _Name) -> None:
-    """The folder of a file, or else the current one, comes last: a queue.py there hides none of Python's."""
-    folder = Path.cwd() if name.path is None else name.path.parent
-    import_path.append(folder, Path.cwd())
-
-
 def _refuse_another_module(name: _Name) -> None:
     """Of a module in the current folder whose name Python finds elsewhere first."""
     top = name.module.partition(".")[0]
     here = next((path for path in (Path(top, "__init__.py"), Path(f"{top}.py")) if path.is_file()), None)
     found = _origin(top)
     if here is not None and found is not None and here.resolve() != Path(found).resolve():
-        raise UsageError(
-            f"There is {here} in the current folder, but Python finds {found} first.",
-            stage=STAGE,
-            hint="Give it a name of its own, or put its folder into PYTHONPATH.",
+        raise _refused(
+            f"There is {here} in the current folder, but Python finds {found} first",
+            "Give it a name of its own, or put its folder into PYTHONPATH.",
         )
 
 
@@ -199,10 +195,9 @@ def _refuse_another_of_that_name(path: Path) -> None:
     found = _origin(path.stem)
     if found is None or Path(found).resolve() != path.resolve():
         other = "" if found is None else f", which is {found}"
-        raise UsageError(
-            f"The file {path.name} is called like the module {path.stem!r} that Python finds first{other}.",
-            stage=STAGE,
-            hint="Give it a name of its own, such as my_workload.py.",
+        raise _refused(
+            f"The file {path.name} is called like the module {path.stem!r} that Python finds first{other}",
+            "Give it a name of its own, such as my_workload.py.",
         )
 
 
@@ -215,16 +210,6 @@ def _origin(module: str) -> str | None:
     return None if spec is None else spec.origin
 
 
-def _cannot_import(name: _Name, error: BaseException) -> UsageError:
-    if isinstance(error, ModuleNotFoundError) and f"{name.module}.".startswith(f"{error.name}."):
-        return UsageError(
-            f"There is no module {error.name!r}.",
-            stage=STAGE,
-            hint=f"It is looked for in {Path.cwd()} and where Python has its packages.",
-        )
-    return UsageError(f"{name.label} cannot be imported: {told(error)}.", stage=STAGE, hint=WITH_TRACEBACK)
-
-
 # -- what stands in it ---------------------------------------------------------------------------------
 
 
@@ -234,7 +219,10 @@ def _holder(module: ModuleType, name: _Name) -> Any:
     for part in name.attribute.split(".") if name.attribute else ():
         found = _attribute(holder, part, name.label)
         if found is None:
-            raise _no_attribute(holder, part, name)
+            target = name.module if name.path is None else name.path.name
+            public = (known for known in dir(holder) if not known.startswith("_"))
+            hint = did_you_mean(part, public, f"Without it, {target} itself has the functions.")
+            raise _refused(f"{target} has no attribute {part!r}", hint)
         holder = found
     return _made(holder, name.label) if inspect.isclass(holder) else holder
 
@@ -244,16 +232,9 @@ def _attribute(holder: Any, name: str, label: str) -> Any:
     try:
         return getattr(holder, name, None)
     except Exception as error:
-        raise UsageError(
-            f"{name} of {label} cannot be read: it raised {told(error)}.", stage=STAGE, hint=WITH_TRACEBACK
+        raise _refused(
+            f"{name} of {label} cannot be read: it raised {told(error)}", WITH_TRACEBACK
         ) from error
-
-
-def _no_attribute(holder: Any, part: str, name: _Name) -> UsageError:
-    near = get_close_matches(part, [known for known in dir(holder) if not known.startswith("_")], n=1)
-    target = name.module if name.path is None else name.path.name
-    hint = f"Did you mean {near[0]!r}?" if near else f"Without it, {target} itself has the functions."
-    return UsageError(f"{target} has no attribute {part!r}.", stage=STAGE, hint=hint)
 
 
 def _made(kind: Callable[[], Any], label: str) -> Any:
@@ -263,10 +244,9 @@ def _made(kind: Callable[[], Any], label: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise UsageError(
-            f"The class {label} cannot be made: {told(error)}.",
-            stage=STAGE,
-            hint="It is made without arguments, in every process; what takes long belongs into load().",
+        raise _refused(
+            f"The class {label} cannot be made: {told(error)}",
+            "It is made without arguments, in every process; what takes long belongs into load().",
         ) from error
 
 
@@ -279,41 +259,25 @@ def _function(holder: Any, name: str, label: str) -> Any:
     if function is None and not shape.is_needed:
         return None
     if not callable(function):
-        raise UsageError(
-            f"{label} has no function {name}.", stage=STAGE, hint=f"It should be: {shape.should_be}. {_INIT}"
-        )
+        raise _refused(f"{label} has no function {name}", f"It should be: {shape.should_be}. {_INIT}")
     wrong = _wrong_with(function, shape)
     if wrong:
-        raise UsageError(f"{name} in {label} {wrong}.", stage=STAGE, hint=f"It should be: {shape.should_be}.")
+        raise _refused(f"{name} in {label} {wrong}", f"It should be: {shape.should_be}.")
     return function
 
 
 def _wrong_with(function: Callable[..., Any], shape: _Shape) -> str:
-    if not _takes(function, shape.arguments):
-        return f"is {_signature(function)}, and is called with {_count(shape.arguments)}"
+    try:
+        inspect.signature(function).bind(*range(shape.arguments))
+    except ValueError:  # some of C have no signature
+        pass
+    except TypeError:
+        name = getattr(function, "__name__", "a function")
+        count = ("no argument", "one argument", "two arguments")[shape.arguments]
+        return f"is {name}{inspect.signature(function)}, and is called with {count}"
     if inspect.iscoroutinefunction(function) == shape.is_async:
         return ""
     return "is not async: the event loop would stand still" if shape.is_async else "is async"
-
-
-def _takes(function: Callable[..., Any], arguments: int) -> bool:
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # some of C have none
-        return True
-    try:
-        signature.bind(*range(arguments))
-    except TypeError:
-        return False
-    return True
-
-
-def _signature(function: Callable[..., Any]) -> str:
-    return f"{getattr(function, '__name__', 'a function')}{inspect.signature(function)}"
-
-
-def _count(arguments: int) -> str:
-    return ("no argument", "one argument", "two arguments")[arguments]
 
 
 # -- texts, and whose fault it was ---------------------------------------------------------------------
@@ -329,7 +293,7 @@ def _again_and_again(code: Code, seed: int) -> Iterator[str]:
         for text in given:
             if not isinstance(text, str):
                 raise _no_texts(code, f"gives {shown(text)} as a text")
-            if not payload_texts.can_be_sent(text):
+            if not text_files.is_utf8(text):
                 raise _no_texts(code, f"gives {shown(text)} as a text, which UTF-8 cannot say")
             is_empty = False
             yield text
@@ -338,10 +302,9 @@ def _again_and_again(code: Code, seed: int) -> Iterator[str]:
 
 
 def _no_texts(code: Code, what: str) -> UsageError:
-    return UsageError(
-        f"payloads in {code.label} {what}.",
-        stage=STAGE,
-        hint="It should be: def payloads(seed) -> an iterator of texts (str).",
+    return _refused(
+        f"payloads in {code.label} {what}",
+        "It should be: def payloads(seed) -> an iterator of texts (str).",
     )
 
 

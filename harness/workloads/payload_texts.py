@@ -41,7 +41,8 @@ def read(path: str) -> tuple[str, ...]:
     holds JSON while its name says plain lines: its texts would be sent with the JSON around them.
     """
     text = text_files.decoded(_unpacked(path), path, _STAGE)
-    texts = tuple(_READERS.get(_kind(path), _of_lines)(text, path))
+    kind = Path(Path(path).name.lower().removesuffix(".gz")).suffix
+    texts = tuple(_READERS.get(kind, _of_lines)(text, path))
     if not texts:
         raise UsageError(f"The file {path} has no texts: it is empty.", stage=_STAGE, hint="One text a line.")
     return texts
@@ -63,21 +64,11 @@ def questions(seed: int) -> Iterator[str]:
 
 def sha256(path: str) -> str:
     """Of the file's bytes; UsageError when it cannot be read."""
-    return hashlib.sha256(_bytes(path)).hexdigest()
-
-
-def _kind(path: str) -> str:
-    """The name's ending in small letters, without what says that it is packed."""
-    name = Path(path).name.lower()
-    return Path(name.removesuffix(".gz")).suffix
-
-
-def _bytes(path: str) -> bytes:
-    return text_files.read_bytes(path, _STAGE, MOST_BYTES)
+    return hashlib.sha256(text_files.read_bytes(path, _STAGE, MOST_BYTES)).hexdigest()
 
 
 def _unpacked(path: str) -> bytes:
-    data = _bytes(path)
+    data = text_files.read_bytes(path, _STAGE, MOST_BYTES)
     if not data.startswith(_GZIP):
         return data
     try:
@@ -101,7 +92,8 @@ def _lines(text: str, path: str) -> Iterator[tuple[str, str]]:
 
 def _of_lines(text: str, path: str) -> list[str]:
     lines = [line for line, _ in _lines(text, path)]
-    if lines and (all(map(_is_json_text, lines)) or any(map(_has_a_text, lines)) or _is_one_json(text)):
+    is_json = all(_json(line, ("{", '"')) is not None for line in lines) or any(map(_has_a_text, lines))
+    if lines and (is_json or _json(text, ("[", "{")) is not None):
         raise UsageError(
             f"The file {path} holds JSON, and its name says plain lines.",
             stage=_STAGE,
@@ -116,9 +108,9 @@ def _of_json_lines(text: str, path: str) -> list[str]:
 
 def _of_json(text: str, path: str) -> list[str]:
     """A list; or JSON lines, which some programs call .json too."""
-    if not _is_json_list(text):
+    found = _json(text, ("[",))
+    if found is None:
         return _of_json_lines(text, path)
-    found = _parsed(text, path)
     return [_text_of(one, f"{path}, text {number}", _LIST) for number, one in enumerate(found, 1)]
 
 
@@ -148,27 +140,15 @@ _READERS: dict[str, Callable[[str, str], list[str]]] = {
 }
 
 
-def _is_json_list(text: str) -> bool:
-    return text.lstrip().startswith("[") and isinstance(_json(text), list)
-
-
-def _is_one_json(text: str) -> bool:
-    return text.lstrip().startswith(("[", "{")) and isinstance(_json(text), (list, dict))
-
-
 def _has_a_text(line: str) -> bool:
-    found = _json(line.removesuffix(",")) if line.startswith("{") else None
-    return isinstance(found, dict) and isinstance(found.get("text"), str)
+    found = _json(line.removesuffix(","), ("{",))
+    return found is not None and isinstance(found.get("text"), str)
 
 
-def _is_json_text(line: str) -> bool:
-    return line.startswith(("{", '"')) and isinstance(_json(line), (dict, str))
-
-
-def _json(text: str) -> Any:
-    """What the JSON says; None where it is none."""
+def _json(text: str, signs: tuple[str, ...]) -> Any:
+    """What the JSON says that begins with one of these signs; None for any other text."""
     try:
-        return json.loads(text)
+        return json.loads(text) if text.lstrip().startswith(signs) else None
     except (ValueError, RecursionError):
         return None
 
@@ -182,11 +162,6 @@ def _parsed(line: str, where: str) -> Any:
 
 def _text_of(found: Any, where: str, shape: str) -> str:
     text = found.get("text") if isinstance(found, dict) else found
-    if not isinstance(text, str) or not can_be_sent(text):
+    if not isinstance(text, str) or not text_files.is_utf8(text):
         raise UsageError(f"{where} has no text.", stage=_STAGE, hint=shape)
     return text
-
-
-def can_be_sent(text: str) -> bool:
-    """False for half a surrogate pair: it is legal in JSON, and has no UTF-8."""
-    return text.encode(errors="replace").decode() == text

@@ -29,7 +29,7 @@ class Workload:
     spin: thread CPU time known, lock contended.             release: thread CPU time known, lock free.
 
     The result is the text in capitals, or with `dimensions` a vector that stands for an embedding of it.
-    Loading takes `setup_ms`. If told to, it fails, and items misbehave: see `_faulty`.
+    Loading takes `setup_ms`. If told to, it fails, and items misbehave: see `faulty`.
     """
 
     warmup_item = ARTICLE_SENTENCE
@@ -52,16 +52,12 @@ class Workload:
         return [self._answer(item) for item in items]
 
     def _answer(self, item: str) -> str | list[float]:
-        if self._options.faults and faulty.is_fault(item):
+        if self._options.faults and item.startswith(faulty.MARK):
             return faulty.misbehave(item)
-        return (
-            item.upper() if self._options.dimensions is None else self._vector(self._options.dimensions, item)
-        )
-
-    def _vector(self, dimensions: int, item: str) -> list[float]:
-        """Always the same for the same text, and near no other text's."""
-        draw = random.Random(item)  # noqa: S311 - a stand-in for an embedding
-        return [draw.gauss(0.0, 1.0) for _ in range(dimensions)]
+        if self._options.dimensions is None:
+            return item.upper()
+        draw = random.Random(item)  # noqa: S311 - stands for an embedding: near no other text's
+        return [draw.gauss(0.0, 1.0) for _ in range(self._options.dimensions)]
 
     def answer(self, result: str | list[float]) -> str | list[float]:
         return result

@@ -17,10 +17,11 @@ import running
 from httpx_aiohttp import AiohttpTransport
 
 from harness.client.engine import PAUSE_WITHOUT_ANSWER_S
-from harness.client.http_client import open_client, transport_of
+from harness.client.http_client import transport_of
 from harness.run.load_generator import Loader
 from harness.run.supervisor import Supervisor
 from harness.wire.records import MEASURE
+from harness.wire.transports import open_client
 from tests.known_server import (
     Answer,
     Arrival,

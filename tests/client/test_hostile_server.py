@@ -32,7 +32,7 @@ from hostile_server import (
 
 from harness import workloads
 from harness.client.engine import run_trial
-from harness.client.http_client import open_client, transport_of
+from harness.client.http_client import transport_of
 from harness.results import store
 from harness.run.load_generator import Loader
 from harness.run.server_process import Server
@@ -41,6 +41,7 @@ from harness.wire import answers
 from harness.wire.arrivals import closed
 from harness.wire.options import LoadOptions
 from harness.wire.records import MEASURE, Outcome
+from harness.wire.transports import open_client
 from harness.workloads.io import kinds
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,7 @@ import pytest
 from harness.errors import HarnessError, UsageError
 from harness.plans import plan_files
 from harness.results import store
-from harness.system import packaged, text_files
+from harness.system import text_files, toml
 from harness.wire import bounds
 from tests import made_up
 from tests.conftest import Here
@@ -128,7 +128,7 @@ def test_every_built_in_plan_has_claims_that_exist() -> None:
     for name in plan_files.names():
         plan = tomllib.loads((files("harness") / "data" / "plans" / f"{name}.toml").read_text())
         if "claims" in plan:
-            packaged.check("claims", plan["claims"])
+            toml.check_packaged("claims", plan["claims"])
 
 
 # -- numbers ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import running
 from conftest import CHECKOUT, Execbench
 
 from harness.errors import UsageError
-from harness.system import children, import_path
+from harness.system import children
 from harness.wire.options import WorkloadOptions
 from harness.workloads import own_code
 
@@ -59,7 +59,7 @@ def test_files_named_as_modules_neither_run_nor_hide_them_and_a_workload_finds_i
 def test_the_users_folders_come_after_this_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a user's folder strategies/ would hide ours in workers, where the install is editable."""
     monkeypatch.setattr(sys, "path", ["/usr/lib"])
-    import_path.append(tmp_path, tmp_path)
+    children.let_import_from(tmp_path, tmp_path)
     assert sys.path == ["/usr/lib", str(CHECKOUT), str(tmp_path)]
 
 

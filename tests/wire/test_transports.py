@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from harness.client.engine import run_trial
-from harness.client.http_client import open_client, transport_of
+from harness.client.http_client import transport_of
 from harness.errors import HarnessError
 from harness.run.foreign_server import way_out
 from harness.system import own_limits
@@ -25,6 +25,7 @@ from harness.wire import records
 from harness.wire.arrivals import closed
 from harness.wire.options import LoadOptions, Texts, WorkloadOptions
 from harness.wire.records import Outcome, Shot, Timings
+from harness.wire.transports import open_client
 from tests.known_server import Arrival, KnownServer, after, answering, both_transports, closed_port, reply
 from tests.wire.test_addresses import AS_GIVEN
 

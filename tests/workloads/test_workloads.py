@@ -29,10 +29,9 @@ from conftest import wait_for
 from harness import workloads
 from harness.errors import HarnessError, UsageError
 from harness.wire.options import WorkloadOptions
-from harness.workloads.embed import refuse_missing
-from harness.workloads.io import kinds
+from harness.workloads.here import refuse_missing
+from harness.workloads.io import embeddings, kinds
 from harness.workloads.io.service import Services
-from harness.workloads.io.table_texts import distinct
 from tests.workloads.test_io import ask, fetched
 
 OWN = "own_model:Model"
@@ -469,7 +468,7 @@ def test_a_database_finds_the_stored_text_by_its_index_and_the_vectors_are_kept(
     asked = WorkloadOptions(io="pgvector", io_rows=1000, torch_threads=1)
     with Services(lambda name: tmp_path / f"{name}.log", lambda stage: None) as services:
         options = services.connected(asked)
-        text = next(distinct(1, 1000))
+        text = next(embeddings.texts(1, 1000))
         assert ask(options, text).value[0]["text"] == text
         assert options.io_address is not None
         scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE relname = 'texts'"
@@ -654,7 +653,7 @@ def test_a_damaged_export_counts_as_none_and_is_replaced(exported: Path, tmp_pat
 
 def test_a_missing_package_is_an_error_that_names_the_extra() -> None:
     with pytest.raises(HarnessError, match=r"needs no_such_package\.") as caught:
-        refuse_missing(["json", "no_such_package"])
+        refuse_missing(["json", "no_such_package"], "The backend onnx", extra="onnx", stage="model")
     assert caught.value.stage == "model"
     assert "executor-bench[onnx]" in caught.value.hint
     assert "make setup EXTRAS=onnx" in caught.value.hint

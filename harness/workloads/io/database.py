@@ -11,7 +11,7 @@ import asyncio
 import json
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 from harness.errors import HarnessError, from_child, one_line
 from harness.system import children
 from harness.wire.options import WorkloadOptions
-from harness.workloads.io import postgres_server, service, table_texts
+from harness.workloads.io import embeddings, postgres_server, service
 from harness.workloads.io.pgvector import EXTENSION_SCHEMA
 
 if TYPE_CHECKING:
@@ -33,19 +33,19 @@ CONNECTS_WITHIN_S = 10.0
 DROPS_WITHIN_S = 15.0
 
 
-async def keep(order: WorkloadOptions, ready: Callable[[str], None]) -> None:
+async def keep(order: WorkloadOptions) -> None:
     """Make the table, tell its address, and keep it until cancelled; raises when the database ends."""
     if order.io_dsn is not None:
         async with _own_schema(order.io_dsn) as address:
             await _fill(address, order)
-            ready(address)
+            service.say(address=address)
             await asyncio.Event().wait()
     async with postgres_server.running() as postgres:
         service.say(stage="starting PostgreSQL")
         async with _connected(postgres.dsn) as connection:
             await connection.execute("CREATE EXTENSION vector")
         await _fill(postgres.dsn, order)
-        ready(postgres.dsn)
+        service.say(address=postgres.dsn)
         await postgres.ended()
 
 
@@ -54,13 +54,20 @@ async def _own_schema(dsn: str) -> AsyncIterator[str]:
     """The address of a new schema in the database at `dsn`; it is dropped on leaving."""
     name = f"execbench_{secrets.token_hex(6)}"
     async with _connected(dsn) as connection:
-        extension = await _vector_extension(connection)
+        extension: str | None = await connection.fetchval(EXTENSION_SCHEMA)
+        if extension is None:
+            raise HarnessError(
+                "The database of --io-dsn has no extension `vector`.",
+                stage="io",
+                hint="Whoever may do so must once run in it: CREATE EXTENSION vector;",
+            )
         try:
             await connection.execute(f"CREATE SCHEMA {name}")
         except Exception as error:
             raise _refused("lets no schema be made in it", error) from error
     try:
-        yield _with_search_path(dsn, f"{name},{extension}")
+        path = urlencode({"search_path": f"{name},{extension}"})
+        yield f"{dsn}{'&' if '?' in dsn else '?'}{path}"
     finally:
         if why := await _drop(dsn, name):
             service.say(
@@ -82,21 +89,6 @@ async def _drop(dsn: str, name: str) -> str:
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return one_line(error)
     return ""
-
-
-async def _vector_extension(connection: asyncpg.Connection) -> str:
-    schema: str | None = await connection.fetchval(EXTENSION_SCHEMA)
-    if schema is None:
-        raise HarnessError(
-            "The database of --io-dsn has no extension `vector`.",
-            stage="io",
-            hint="Whoever may do so must once run in it: CREATE EXTENSION vector;",
-        )
-    return schema
-
-
-def _with_search_path(dsn: str, path: str) -> str:
-    return f"{dsn}{'&' if '?' in dsn else '?'}{urlencode({'search_path': path})}"
 
 
 @asynccontextmanager
@@ -132,7 +124,7 @@ async def _fill(address: str, order: WorkloadOptions) -> None:
 
     vectors = await _embeddings(order)
     service.say(stage=f"indexing {len(vectors):,} texts")
-    rows = zip(table_texts.distinct(TEXTS_SEED, order.io_rows), vectors, strict=True)
+    rows = zip(embeddings.texts(TEXTS_SEED, order.io_rows), vectors, strict=True)
     async with _connected(address) as connection:
         await register_vector(connection, schema=await connection.fetchval(EXTENSION_SCHEMA))
         await connection.execute(f"CREATE TABLE texts (text text, embedding vector({vectors.shape[1]}))")
@@ -162,17 +154,14 @@ async def _embeddings(order: WorkloadOptions) -> npt.NDArray[np.float32]:
             process.kill()
             await process.wait()
             raise
+        if process.returncode and (lines := said.splitlines()):
+            raise from_child(json.loads(lines[-1]))
         if process.returncode:
-            raise _no_embeddings(said, process.returncode)
+            raise HarnessError(
+                f"The texts could not be embedded (exit code {process.returncode}).", stage="io"
+            )
         found: npt.NDArray[np.float32] = np.load(path)
         return found
-
-
-def _no_embeddings(said: bytes, code: int) -> HarnessError:
-    lines = said.splitlines()
-    if lines:
-        return from_child(json.loads(lines[-1]))
-    return HarnessError(f"The texts could not be embedded (exit code {code}).", stage="io")
 
 
 if __name__ == "__main__":

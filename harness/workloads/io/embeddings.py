@@ -1,4 +1,4 @@
-"""`python -m harness.workloads.io.embeddings FILE`: a table's texts as vectors of a workload's own model.
+"""A table's texts; `python -m harness.workloads.io.embeddings FILE`: as vectors of a workload's own model.
 
 What is asked comes as JSON on stdin; what went wrong is told as JSON on stdout. Where the model tells the
 hash of its weights, the vectors are kept in the cache for the next run.
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +20,53 @@ from harness import workloads
 from harness.errors import HarnessError, to_parent
 from harness.system import streams
 from harness.wire.options import WorkloadOptions
-from harness.workloads import cache
-from harness.workloads.io import table_texts
+from harness.workloads import here
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 BATCH = 64
+
+_PARTS = (
+    (
+        "How much is",
+        "Who repaired",
+        "Where can I see",
+        "Why did they close",
+        "When did they paint",
+        "Is anybody using",
+    ),
+    ("the old", "the new", "the small", "the famous", "the second", "the other", "the nearest", "the empty"),
+    ("bridge", "library", "bakery", "harbour", "tram line", "market hall", "lighthouse", "orchard", "quarry"),
+    (
+        "in London",
+        "in Lisbon",
+        "near the river",
+        "behind the station",
+        "on the hill",
+        "by the sea",
+        "in Oslo",
+    ),
+)
+_FROM_YEAR, _YEARS = 1500, 500
+
+
+def texts(seed: int, number: int) -> Iterator[str]:
+    """`number` sentences, all different, and the same for the same seed; at most 1,512,000."""
+    total = _YEARS * math.prod(map(len, _PARTS))
+    for place in random.Random(seed).sample(range(total), number):  # noqa: S311 - texts, not secrets
+        yield _sentence(place)
+
+
+def _sentence(place: int) -> str:
+    """The sentence at this place of all, the parts being its digits."""
+    place, year = divmod(place, _YEARS)
+    words = []
+    for part in _PARTS:
+        place, digit = divmod(place, len(part))
+        words.append(part[digit])
+    return f"{' '.join(words)} in {_FROM_YEAR + year}?"
 
 
 def main() -> None:
@@ -33,7 +75,7 @@ def main() -> None:
     asked = json.load(sys.stdin)
     options = WorkloadOptions.model_validate(asked["workload"])
     try:
-        vectors = _vectors(options, list(table_texts.distinct(asked["seed"], options.io_rows)))
+        vectors = _vectors(options, list(texts(asked["seed"], options.io_rows)))
     except Exception as error:  # noqa: BLE001 - whatever a model raises is told
         failed = "The texts for the table cannot be embedded"
         answers.write(json.dumps(to_parent(error, failed=failed, stage="io")))
@@ -64,7 +106,7 @@ def _kept(weights_sha256: object, items: list[str]) -> Path | None:
     if not weights_sha256:
         return None
     digest = hashlib.sha256("\n".join(items).encode()).hexdigest()[:16]
-    return cache.folder("vectors") / f"{weights_sha256}-{digest}.npy"
+    return here.cache_folder("vectors") / f"{weights_sha256}-{digest}.npy"
 
 
 def _embedded(workload: workloads.Workload, model: Any, items: list[str]) -> npt.NDArray[np.float32]:

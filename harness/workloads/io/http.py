@@ -43,15 +43,13 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
     import httpx
 
     from harness.wire import answers
-    from harness.wire.transports import OverAiohttp
+    from harness.wire.transports import OverAiohttp, open_client
 
     address = addresses.parse(options.io)
     server, target = httpx.URL(address.origin), addresses.filler(address.target)("")
     # no limit, or the 101st request would wait for another's connection
     transport = OverAiohttp(0, httpx.codes.is_success)
-    async with httpx.AsyncClient(transport=transport, timeout=None, trust_env=False) as client:  # noqa: S113
-        client.cookies.jar = answers.NoCookies()
-        client.event_hooks["response"].append(answers.stay)
+    async with open_client(transport) as client:
 
         async def ask(result: Any) -> Found:  # noqa: ARG001 - the service is asked the same every time
             try:

@@ -9,8 +9,8 @@ import os
 import signal
 import subprocess
 import time
-from contextlib import suppress
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -19,26 +19,17 @@ from harness.system import children
 ENDS_WITHIN_S = 5.0
 
 
-class Keeper(NamedTuple):
-    """It runs until the pipe closes, which this process holds open."""
-
-    process: subprocess.Popen[bytes]
-    pipe: int
-
-    def end(self) -> None:
-        """Nothing is left that it should end."""
-        self.process.kill()
-        self.process.wait()
-        os.close(self.pipe)
-
-
-def start() -> Keeper:
-    """A keeper of this process's own group."""
+@contextmanager
+def watching() -> Iterator[None]:
+    """A keeper of this process's own group. Nothing is left that it should end where no error is raised."""
     theirs, ours = os.pipe()
     options = {"stdin": theirs, "stdout": subprocess.DEVNULL}
     process = children.start(children.python("harness.workloads.io.keeper"), **options)
     os.close(theirs)
-    return Keeper(process, ours)
+    yield
+    process.kill()
+    process.wait()
+    os.close(ours)
 
 
 def end(group: int) -> None:

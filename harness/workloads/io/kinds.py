@@ -7,13 +7,12 @@ started by the run (`harness.workloads.io.service`), beside the servers.
 from __future__ import annotations
 
 import asyncio
-import difflib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
-from harness.errors import UsageError, one_line
+from harness.errors import UsageError, did_you_mean, one_line
 from harness.wire.options import TIMED_IO, WorkloadOptions, io_kind, parse_io
 from harness.wire.records import DOWNSTREAM
 from harness.workloads import IO_OPTIONS, Workload
@@ -39,6 +38,18 @@ class Late(Broken):
     """It did not answer in time."""
 
 
+@asynccontextmanager
+async def within(name: str, timeout_s: float, *failures: type[Exception]) -> AsyncIterator[None]:
+    """These failures of the other side, and too long a silence, become `Broken`."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        raise Late(name, f"no answer within {timeout_s:g} s") from None
+    except failures as error:
+        raise Broken(name, f"{type(error).__name__}: {error}") from error
+
+
 Ask = Callable[[Any], Awaitable[Found]]  # the model's result for one item → what was found with it
 
 
@@ -62,21 +73,15 @@ def kind(options: WorkloadOptions) -> Kind:
     """The module of the I/O that `options` name; UsageError when there is none."""
     name = io_kind(options.io)
     if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        hint = (
-            f"Did you mean {near[0]!r}?"
-            if near
-            else "Choose from: sleep:5ms, socket:5ms, pgvector, http:URL."
-        )
+        hint = did_you_mean(name, NAMES, "Choose from: sleep:5ms, socket:5ms, pgvector, http:URL.")
         raise UsageError(f"There is no I/O {options.io!r}.", stage="plan", hint=hint)
     module: Kind = import_module(f"harness.workloads.io.{name}")
     return module
 
 
-def summaries() -> Iterator[tuple[str, str]]:
+def summaries() -> list[tuple[str, str]]:
     """Every kind in a line."""
-    for name in NAMES:
-        yield name, import_module(f"harness.workloads.io.{name}").SUMMARY
+    return [(name, import_module(f"harness.workloads.io.{name}").SUMMARY) for name in NAMES]
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -125,14 +130,9 @@ def _own(io: Callable[[Any], Awaitable[Any]]) -> Ask:
         except Exception:
             raise  # the request's handler turns it into an answer; only what would end the server is changed
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                raise
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # this task should end; else the user's code has raised the CancelledError
             raise RuntimeError(one_line(error)) from error  # SystemExit would end the server
 
     return ask
-
-
-def _is_cancelled() -> bool:
-    """Whether this task should end; else the user's code has raised the CancelledError."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

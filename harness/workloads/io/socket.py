@@ -6,7 +6,7 @@ The protocol is a line each way: how long it shall take, and how long it took, b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -15,7 +15,7 @@ from harness.wire.clock import now_ms
 from harness.wire.options import WorkloadOptions
 from harness.workloads import Workload
 from harness.workloads.io import service
-from harness.workloads.io.kinds import Ask, Broken, Found, Late
+from harness.workloads.io.kinds import Ask, Found, within
 
 SUMMARY = "a child process that answers on a socket after --io-ms (socket:5ms)"
 TAKES = frozenset({"io_ms", "io_timeout_s"})
@@ -46,13 +46,8 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
     idle: list[Connection] = []
 
     async def ask(result: Any) -> Found:
-        try:
-            async with asyncio.timeout(options.io_timeout_s):
-                took_ms = await _exchange(port, idle, question)
-        except TimeoutError:
-            raise Late("socket", f"no answer within {options.io_timeout_s:g} s") from None
-        except (OSError, EOFError, ValueError) as error:
-            raise Broken("socket", f"{type(error).__name__}: {error}") from error
+        async with within("socket", options.io_timeout_s, OSError, EOFError, ValueError):
+            took_ms = await _exchange(port, idle, question)
         return Found(workload.answer(result), took_ms)
 
     try:
@@ -78,10 +73,10 @@ async def _exchange(port: int, idle: list[Connection], question: bytes) -> float
 # -- the child -----------------------------------------------------------------------------------------
 
 
-async def keep(order: WorkloadOptions, ready: Callable[[str], None]) -> None:  # noqa: ARG001 - contract
+async def keep(order: WorkloadOptions) -> None:  # noqa: ARG001 - contract
     """Answer until cancelled; its address is the port."""
     server = await asyncio.start_server(_answer, HOST, 0, backlog=BACKLOG)
-    ready(str(server.sockets[0].getsockname()[1]))
+    service.say(address=str(server.sockets[0].getsockname()[1]))
     await asyncio.Event().wait()  # `serve_forever` would wait for its clients when it is to end
 
 
