@@ -330,7 +330,7 @@ def watch(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo"):
         asked.append(f"{event} {arguments}")
 sys.addaudithook(watch)
-from harness import downstream, workloads
+from harness import workloads
 from harness.errors import HarnessError
 from harness.wire.options import WorkloadOptions
 workload = workloads.create(WorkloadOptions(name="embed", torch_threads=1))
