@@ -30,7 +30,7 @@ time.sleep(600)
 """
 SPLIT_ON_ONE_CPU = """
 import os
-from harness import pinning
+from harness.system import pinning
 from harness.errors import HarnessError
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 try:
