@@ -27,8 +27,8 @@ ROOMS = {
     "plans": {"system", "wire", "workloads", "results", "strategies"},
     "verdicts": {"system", "wire", "results", "analysis", "environment"},
     "run": {"system", "wire", "workloads", "results", "analysis", "plans", "environment"},
-    "report": {"system", "wire", "results", "analysis", "plans", "verdicts", "environment"},
-    "capacity": {"system", "wire", "results", "analysis", "plans", "verdicts", "run", "report"},
+    "report": {"system", "wire", "results", "analysis", "verdicts"},
+    "capacity": {"wire", "results", "analysis", "plans", "verdicts", "run", "report"},
 }
 BELOW = {*ROOMS, "environment", "strategies"} - {"server", "client"}
 ROOMS["evidence"] = BELOW
@@ -49,7 +49,7 @@ LIBRARIES = {
     "aiohttp": {"client", "wire", "workloads"},
     "asyncpg": {"workloads"},
     "pgvector": {"workloads"},
-    "pandas": {"results", "analysis", "verdicts", "report", "capacity", "commands", "harness"},
+    "pandas": {"results", "analysis", "verdicts", "report", "capacity", "commands"},
     "matplotlib": {"report", "capacity", "results"},
     "typer": {"cli", "commands"},
     "rich": {"commands"},

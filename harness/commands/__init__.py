@@ -1,1 +1,4 @@
-"""The commands of `execbench`, a file each. They parse nothing heavy at import: `--help` must be instant."""
+"""The commands of `execbench`, a file each. Imports all rooms but `server` and `client`.
+
+What is heavy is imported inside a command: `--help` must be instant.
+"""

@@ -28,7 +28,9 @@ def capacity(
     *,
     run: Annotated[
         Path | None,
-        typer.Argument(help="The folder of a run: its servers anew; of a capacity run, its objectives too."),
+        typer.Argument(
+            help="The folder of a run: measure its arms again; of a capacity run, with its objectives."
+        ),
     ] = None,
     slo: Annotated[
         list[str] | None,

@@ -26,7 +26,7 @@ def run(
     plan: Annotated[
         str | None,
         typer.Argument(
-            help="A plan's name, its TOML file, or the folder of a run to run anew; else flags make one."
+            help="A plan's name, its TOML file, or the folder of a run, to run it again; else flags make one."
         ),
     ] = None,
     strategy: flags.Strategies = None,

@@ -1,1 +1,1 @@
-"""Proof that the instrument and the strategies do as they say. Imports all rooms but `commands`."""
+"""Proof that the instrument and the strategies do as they say. Imports all but `commands`, `server` and `client`."""

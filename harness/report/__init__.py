@@ -1,1 +1,1 @@
-"""All that is shown of a run. Imports `verdicts`, `plans` and all below; never `run`."""
+"""All that is shown of a run. Imports `verdicts`, `analysis`, `results` and all below; never `run`."""
