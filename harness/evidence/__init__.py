@@ -1,1 +1,4 @@
-"""Proof that the instrument and the strategies do as they say. Imports all but `commands`, `server` and `client`."""
+"""Proof that the instrument and the strategies do as they say.
+
+Imports all rooms but `commands`, `server` and `client`.
+"""
