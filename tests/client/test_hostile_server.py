@@ -282,4 +282,4 @@ def test_what_a_server_of_ours_says_is_read_to_a_bound(body: bytes) -> None:
     with HTTPServer(("127.0.0.1", 0), Handler) as listening:
         threading.Thread(target=listening.handle_request).start()
         process: Any = SimpleNamespace(pid=1)
-        assert Server("a", process, listening.server_port, Path("log"), 0).unwatch() is None
+        assert Server("a", process, listening.server_port, Path("log"), 0, 1).unwatch() is None
