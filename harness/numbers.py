@@ -46,6 +46,16 @@ def ratio(value: float) -> str:
     return rounded(value, math.inf, 9.995)
 
 
+def fine_ratio(value: float) -> str:
+    """With three decimals near 1, where two would hide on which side of it a bound lies."""
+    return f"{value:.3f}" if 0.9 < value < 1.1 else f"{value:.2f}"
+
+
+def figure(value: float, sign: str = "") -> str:
+    """A figure of any unit in a sentence: "4.63", "46.3", "4630"; `sign` as in `rounded`."""
+    return rounded(value, 1000, 10, sign=sign)
+
+
 def interval(low: float, high: float, show: Callable[[float], str] = ratio) -> str:
     """Such as " [1.56, 1.63]", with its space; "" where it is not known."""
     return f" [{show(low)}, {show(high)}]" if math.isfinite(low + high) else ""

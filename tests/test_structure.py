@@ -72,12 +72,12 @@ def nodes(path: Path) -> tuple[ast.AST, ...]:
 
 
 @functools.cache
-def imported(path: Path) -> frozenset[str]:
-    """Dotted names that a file imports, `if TYPE_CHECKING` left out."""
+def imported(path: Path, for_types: bool = False) -> frozenset[str]:
+    """Dotted names that a file imports; those of `if TYPE_CHECKING` only `for_types`."""
     hidden = {
         node
         for branch in nodes(path)
-        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
+        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test) and not for_types
         for node in ast.walk(branch)
     }
     names: set[str] = set()
@@ -147,7 +147,7 @@ def arrows(paths: dict[str, Path]) -> dict[str, set[str]]:
     """Module → the modules that it imports; a package counts where a name of its own is taken from it."""
     graph: dict[str, set[str]] = {}
     for name, path in paths.items():
-        taken = imported(path)
+        taken = imported(path, for_types=True)
         modules_taken = taken & paths.keys()
         faces = {
             what

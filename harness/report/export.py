@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.analysis.summaries import LATENCY
 from harness.numbers import plain_rows
 from harness.report import advice
-from harness.report.charts import forest, io_distribution, published, split, sweep_chart, timeline
 from harness.results import written
 from harness.verdicts import comparison
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from harness.report.report import Report
 
 CLAIM_COLUMNS = [
@@ -37,10 +32,6 @@ CLAIM_COLUMNS = [
     "condition",
     "note",
 ]
-CHARTED_CELL = ["arm", "load", "concurrency", "phase", "ok"]
-CHARTED_IO = ["io_ms", "io_nominal_ms"]
-CHARTED_PARTS = ["entered_ms", "queue_ms", "model_ms", "resume_ms", "outside_ms", "service_ms"]
-CHARTED_TIMES = ["trial", "due_ms", "sent_ms", "done_ms", LATENCY]
 
 
 def write(report: Report) -> None:
@@ -80,25 +71,6 @@ def write_charts(folder: Path, report: Report) -> None:
     """Write charts/, each chart drawn when it is its turn."""
     for name, draw in report.charts.items():
         written.write_chart(folder, name, draw())
-
-
-def charts_of(report: Report) -> dict[str, Callable[[], Figure]]:
-    """What draws each chart of the run, by the name of its file in charts/."""
-    drawn: dict[str, Callable[[], Figure]] = {}
-    if report.swept is not None:
-        drawn["sweep"] = partial(sweep_chart.draw, report.swept)
-    if report.requests.empty:
-        return drawn
-    rows, io = report.requests, [*CHARTED_CELL, *CHARTED_IO]  # each chart copies its good rows
-    drawn |= {
-        "timeline": lambda: timeline.draw(rows[[*io, *CHARTED_PARTS, *CHARTED_TIMES]]),
-        "split": lambda: split.draw(rows[[*io, *CHARTED_PARTS]]),
-        "io": lambda: io_distribution.draw(rows[io]),
-    }
-    if len(report.claims):
-        drawn["published"] = partial(published.draw, report.published)
-        drawn["claims"] = partial(forest.draw, report.checks)
-    return drawn
 
 
 def as_json(report: Report) -> dict[str, Any]:

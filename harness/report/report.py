@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,7 +13,8 @@ from harness.analysis import efficiency, machine, nominal, saturation, staircase
 from harness.analysis.summaries import THROUGHPUT
 from harness.errors import UsageError
 from harness.numbers import users
-from harness.report import advice, cautions, choice, export, ranking, sweep
+from harness.report import advice, cautions, choice, ranking, sweep
+from harness.report.charts import forest, io_distribution, published, split, sweep_chart, timeline
 from harness.report.choice import Choice, Inputs
 from harness.report.ranking import Tables
 from harness.results import store
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.figure import Figure
+# what charts draw of each request
+_CELL = ["arm", "load", "concurrency", "phase", "ok"]
+_IO = ["io_ms", "io_nominal_ms"]
+_PARTS = ["entered_ms", "queue_ms", "model_ms", "resume_ms", "outside_ms", "service_ms"]
+_TIMES = ["trial", "due_ms", "sent_ms", "done_ms", summaries.LATENCY]
 
 
 @dataclasses.dataclass(eq=False)
@@ -237,7 +243,21 @@ class Report:
     @property
     def charts(self) -> Mapping[str, Callable[[], Figure]]:
         """What draws each chart, by the name of its file in the run's charts/."""
-        return export.charts_of(self)
+        drawn: dict[str, Callable[[], Figure]] = {}
+        if self.swept is not None:
+            drawn["sweep"] = partial(sweep_chart.draw, self.swept)
+        if self.requests.empty:
+            return drawn
+        rows, io = self.requests, [*_CELL, *_IO]  # each chart copies its good rows
+        drawn |= {
+            "timeline": lambda: timeline.draw(rows[[*io, *_PARTS, *_TIMES]]),
+            "split": lambda: split.draw(rows[[*io, *_PARTS]]),
+            "io": lambda: io_distribution.draw(rows[io]),
+        }
+        if len(self.claims):
+            drawn["published"] = partial(published.draw, self.published)
+            drawn["claims"] = partial(forest.draw, self.checks)
+        return drawn
 
     def chart(self, name: str) -> Figure:
         """The chart of that name; UsageError with the names that there are."""

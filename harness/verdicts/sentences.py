@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from harness.analysis.stats import FEWEST_BLOCKS, Verdict
-from harness.numbers import counted, rounded
+from harness.numbers import counted, figure, fine_ratio
 from harness.verdicts.metrics import Rules, unit
 
 
@@ -19,10 +19,10 @@ def sentence(row: dict[str, Any], rules: Rules) -> str:
         return f"{_versus(row)}: no ratio, as {found.trouble}, {_blocks(row)}: {_ending(row, rules)}."
     what = unit(metric.name)
     phrase = metric.phrase or f"{{arm}}'s {metric.label} is {{ratio}}x that of {{reference}}"
-    said = phrase.format(arm=row["arm"], ratio=_ratio(row["ratio"]), reference=row["reference"])
+    said = phrase.format(arm=row["arm"], ratio=fine_ratio(row["ratio"]), reference=row["reference"])
     values = (
-        f"{_figure(row['arm_value'])} against {_figure(row['reference_value'])} {what} "
-        f"({_figure(row['difference'], sign='+')} {what})"
+        f"{figure(row['arm_value'])} against {figure(row['reference_value'])} {what} "
+        f"({figure(row['difference'], sign='+')} {what})"
     )
     saturated = f"; {row['_saturated']}" if row["_saturated"] else ""
     ending = f"{_ending(row, rules)}{saturated}"
@@ -36,7 +36,8 @@ def _versus(row: dict[str, Any]) -> str:
 def _interval(row: dict[str, Any]) -> str:
     if math.isnan(row["low"]) or math.isnan(row["high"]):
         return "no interval from so few blocks"
-    return f"{100 * row['level']:g} % interval of the ratio {_ratio(row['low'])} to {_ratio(row['high'])}"
+    low, high = fine_ratio(row["low"]), fine_ratio(row["high"])
+    return f"{100 * row['level']:g} % interval of the ratio {low} to {high}"
 
 
 def _blocks(row: dict[str, Any]) -> str:
@@ -48,7 +49,7 @@ def _ending(row: dict[str, Any], rules: Rules) -> str:
     verdict, effect = row["verdict"], row["_found"].effect
     if verdict == Verdict.EQUIVALENT:
         delta = 100 * rules.delta(row["metric"])
-        inside = f"90 % interval {_ratio(effect.low_90)} to {_ratio(effect.high_90)}"
+        inside = f"90 % interval {fine_ratio(effect.low_90)} to {fine_ratio(effect.high_90)}"
         return f"equivalent within {delta:g} % ({inside})"
     if verdict == Verdict.NOISY:
         return "noisy session, no verdict"
@@ -59,15 +60,6 @@ def _ending(row: dict[str, Any], rules: Rules) -> str:
     least, most = int(row["blocks_least"]), int(row["blocks_most"])
     needed = str(least) if least == most else f"{least} to {most}"
     return f"{said}; an interval of ±{delta:g} % would take {needed} blocks"
-
-
-def _ratio(value: float) -> str:
-    """Three decimals near 1, where two would hide on which side of it a bound lies."""
-    return f"{value:.3f}" if 0.9 < value < 1.1 else f"{value:.2f}"
-
-
-def _figure(value: float, *, sign: str = "") -> str:
-    return rounded(value, 1000, 10, sign=sign)
 
 
 def why(row: dict[str, Any], rules: Rules) -> str:
