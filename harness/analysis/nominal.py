@@ -40,7 +40,7 @@ class Source(enum.Enum):
 
 
 class Nominal(NamedTuple):
-    """An arm's I/O for a lone user; NaN where nobody knows it."""
+    """An arm's I/O for a lone user; NaN where it is not known."""
 
     ms: float
     source: Source

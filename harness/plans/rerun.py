@@ -1,4 +1,4 @@
-"""The plan of a run that was made before, from its folder: to be run anew as it is, or changed by flags."""
+"""Read a plan from the folder of an earlier run, as it is or changed by flags."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def is_folder(name: str) -> bool:
     """Whether PLAN is the folder of a run rather than a plan's name or file."""
     try:
         return name not in plan_files.names() and store.is_folder(Path(name))
-    except HarnessError:  # nobody can tell
+    except HarnessError:  # the path cannot be looked at
         return False
 
 

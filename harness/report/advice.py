@@ -111,7 +111,7 @@ def _of_one(found: Inputs, load: str) -> Advice:
 
 
 def _next_of_one(found: Inputs, arm: str, row: Mapping[str, Any]) -> str:
-    """Another strategy beside it; of a server of somebody else, twice the users."""
+    """Another strategy beside it; for an external server, twice the users."""
     planned = _planned(found.record, arm)
     if next_command.strategy(planned):
         return next_command.run(found.record, found.folder, arms=(arm, *COMPARED))

@@ -1,7 +1,7 @@
-"""The command that a report ends with: the run anew, in part, or with more of what it had too little of.
+"""The command at the end of a report: run it again, a part of it, or with more blocks or users.
 
-The dict of `run.json` goes in, a line for a POSIX shell comes out. It is "" where there is none: for a run
-without a plan, and where a word cannot be pasted.
+Takes the dict of `run.json` and returns a line for a POSIX shell; "" for a run without a plan, and where a
+word cannot be pasted.
 """
 
 from __future__ import annotations
