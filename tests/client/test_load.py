@@ -251,7 +251,7 @@ def test_more_than_a_hundred_connections_are_open_at_once(loader: Loader, transp
         return reply()
 
     with answering(when_all_are_there) as server:
-        plan = {"concurrency": 120, "requests": 120, "timeout_s": 20, "transport": transport}
+        plan = {"concurrency": 120, "requests": 120, "timeout_s": 60, "transport": transport}
         outcome = fire(loader, server.url, **plan)
     assert server.connections == 120
     assert not [shot.error for shot in outcome.shots if shot.error]
