@@ -221,7 +221,7 @@ def names(plan: Plan) -> list[str]:
         (("inline",), ["inline"]),  # and not inline-scaled-io, which has the same strategy
         (("process", "thread"), ["thread", "process"]),  # in the plan's order
         (("thread", "batch", "batch:over=process"), ["thread", "batch", "batch-over-process"]),
-        (("loky", "pebble"), ["loky", "pebble"]),
+        (("supervised", "anyio_limiter"), ["supervised", "anyio_limiter"]),
     ],
 )
 def test_strategies_name_arms_that_are_kept_and_others_that_are_added(
