@@ -24,7 +24,6 @@ CHECKOUT = Path(__file__).parent.parent
 MARK = "EXECBENCH_TEST"  # in the environment, so every descendant has it, whoever its parent is by then
 ENDS_WITHIN_S = 60.0
 GONE_WITHIN_S = 5.0
-WAITS_S = 90.0  # beside timed tests a process may get little of the processors for half a minute
 
 
 class Execbench:
@@ -71,7 +70,7 @@ class Execbench:
         return {**os.environ, "PYTHONPATH": str(CHECKOUT), "TERM": "xterm", MARK: self._mark}
 
 
-def wait_for(condition: Callable[[], object], within_s: float = WAITS_S) -> None:
+def wait_for(condition: Callable[[], object], within_s: float = 30.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s:g} s"

@@ -18,7 +18,7 @@ from harness.analysis import summaries
 WITHIN_MS = 2.0  # of nominal, at p99: beyond it the event loop, or the machine, has kept the I/O waiting
 
 LEAST_MS = 1.0  # alone; of a shorter I/O nothing is said, as there is next to none
-STALLED = 1.5  # I/O so many times as long as alone is worth a word
+STALLED = 1.5  # report I/O that takes so many times as long as alone
 TURNS = 4  # of the event loop that the query of a database takes at least: each may come late
 
 COLUMNS = [

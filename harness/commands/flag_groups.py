@@ -150,7 +150,7 @@ def _headers(lines: list[str] | None) -> list[tuple[str, str]]:
 
 
 def open_laws(rate: list[float] | None, arrivals: list[str] | None, *, stage: str) -> tuple[str, ...]:
-    """The laws of open loads; UsageError for what is none."""
+    """Parse the laws of open loads; raise UsageError for a text that is no law."""
     laws = [f"poisson({number:.15g})" for number in rate or ()] + list(arrivals or ())
     for law in laws:
         _refuse_no_law(law, stage)
@@ -231,7 +231,7 @@ def share(text: str | None, flag: str) -> float | None:
 
 
 def _number(text: str) -> float:
-    """NaN for what is none."""
+    """Parse a number; NaN for any other text."""
     try:
         return float(text)
     except ValueError:

@@ -70,7 +70,7 @@ class Size(NamedTuple):
 
 
 def axes(texts: Iterable[str]) -> dict[str, tuple[Scalar, ...]]:
-    """NAME=VALUE,VALUE … typed as the options are; UsageError for what is none, with the nearest name."""
+    """NAME=VALUE,VALUE … typed as the options are; UsageError names the nearest option."""
     found: dict[str, tuple[Scalar, ...]] = {}
     for text in texts:
         name, _, said = text.partition("=")

@@ -106,7 +106,7 @@ class Plan(Frozen):
     pin: bool = False  # client and servers on CPUs of their own
     reference: Name | None = None  # the arm that others are compared with; None: the first
     twin: bool = False  # run the reference twice: does the machine tell equal from equal?
-    delta_latency: PositiveFloat = 0.05  # smallest difference worth a word, as a share
+    delta_latency: PositiveFloat = 0.05  # the smallest difference that matters, as a share
     delta_throughput: PositiveFloat = 0.03
     exclude: Exclusion = Exclusion()
     # probes of a route without model beside the load; 0: none
@@ -263,4 +263,4 @@ class Plan(Frozen):
 def _refuse_twice(what: str, values: Sequence[str]) -> None:
     twice = sorted(value for value, times in Counter(values).items() if times > 1)
     if twice:
-        raise ValueError(f"{what} {twice[0]} stands there twice")
+        raise ValueError(f"duplicate {what} {twice[0]}")

@@ -1,4 +1,4 @@
-"""A server that somebody else started, as a run sees it: never started, probed or stopped."""
+"""A server that runs already. The run neither starts nor probes nor stops it."""
 
 from __future__ import annotations
 

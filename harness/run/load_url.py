@@ -1,4 +1,4 @@
-"""Our load on a server that somebody else started. Leaves a run folder like any other."""
+"""Send load to a server that already runs, and save it as a run."""
 
 from __future__ import annotations
 

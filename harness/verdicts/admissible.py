@@ -85,7 +85,7 @@ def against(run: store.Run, reference: str) -> Evidence:
 
 
 def refuse_unknown(run: store.Run, arm: str, known: list[str], *, stage: str) -> None:
-    """UsageError when the arm is none of those that are known."""
+    """Raise UsageError unless the run has the arm."""
     if arm not in known:
         raise UsageError(
             f"{run.folder} has no trial of an arm {arm!r}.",

@@ -18,7 +18,7 @@ TAILS = frozenset(summaries.STATS) - {"mean", "median", "p50"}  # read off the p
 def _one_of(known: Collection[str]) -> AfterValidator:
     def check(name: str) -> str:
         if name not in known:
-            raise ValueError(f"'{name}' is none of {', '.join(known)}")
+            raise ValueError(f"'{name}' is unknown; known are {', '.join(known)}")
         return name
 
     return AfterValidator(check)

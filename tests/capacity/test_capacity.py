@@ -84,7 +84,7 @@ def test_the_run_says_what_was_asked_and_its_rows_are_those_of_any_run(run: Path
     assert found.record["state"] == "finished"
 
 
-@pytest.mark.integration
+@pytest.mark.timed  # it waits 30 s at most, which is little beside timed tests
 def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
     execbench: Execbench, here: Here
 ) -> None:

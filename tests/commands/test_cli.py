@@ -312,7 +312,7 @@ PLAN, RESULTS, LOAD = (rf"Error \({stage}\): .*" for stage in ("plan", "results"
         ("run --arrivals poison(5)", 2, PLAN + r"'poison\(5\)' is no arrival law.*\n.*poisson\(50\)"),
         ("run --arrivals closed(5)", 2, PLAN + r"closed loop\.\n.*-c 8"),
         ("run --rate 0", 2, PLAN + r"'poisson\(0\)' is no arrival law: the rate is from"),
-        ("run --rate 5 --rate 5", 2, PLAN + r"load poisson\(5\) stands there twice"),
+        ("run --rate 5 --rate 5", 2, PLAN + r"duplicate load poisson\(5\)"),
         ("run --precision 300%", 2, PLAN + r"'300%' is not understood\.\n.*3%"),
         ("run --precision narrow", 2, PLAN + r"'narrow' is not understood\.\n.*3%"),
         ("run --reference nobody", 2, PLAN + "reference: there is no arm 'nobody'"),

@@ -272,6 +272,7 @@ def test_the_real_programs_print_what_is_read(tmp_path: Path, program: str) -> N
     tests above, on outputs recorded from real runs.
     """
     if shutil.which(program) is None:
+        # no Python package: a bare machine lacks it, and recorded outputs hold what is read of it
         pytest.skip(f"{program} is not installed")
     with running.serving(tmp_path / "log", workers=8, workload=running.synthetic(20, 0)) as server:
         found = peers.ask(program, f"{server.url}/", seconds=1)

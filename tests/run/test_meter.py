@@ -149,9 +149,8 @@ def test_servers_may_come_and_go() -> None:
 
 
 def test_something_that_waits_for_a_cpu_is_pressure() -> None:
-    if (
-        pressure.read().waited_ms is None
-    ):  # a kernel built without PSI: the test below holds what happens then
+    if pressure.read().waited_ms is None:
+        # a kernel built without PSI: the test below holds what happens then
         pytest.skip("this system does not tell")
     with ExitStack() as stack:
         for _ in range(1 + (os.cpu_count() or 1)):

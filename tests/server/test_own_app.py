@@ -546,7 +546,7 @@ def test_the_seed_0_draws_texts_of_its_own(execbench: Execbench, serve: Serve) -
         ("run --url http://127.0.0.1:1/", r"has no name\.\n.*--url mine="),
         ("run --url a=b=http://x/", "'b=http://x/' is not an http address"),
         ("run --url a=nonsense", "'nonsense' is not an http address"),
-        ("run --url a=http://x/ --url a=http://y/", "arm a stands there twice"),
+        ("run --url a=http://x/ --url a=http://y/", "duplicate arm a"),
         ("run --url a=http://x/ --strategy thread", "different work"),
         ("run smoke --url a=http://x/", r"'smoke' starts servers of its own.*\n.*without a plan"),
         ("run --url a=http://x/ --workers 2", "takes a number of workers"),

@@ -19,8 +19,8 @@ from harness.run.supervisor import Supervisor
 from harness.system import pinning
 from harness.wire.options import ServerOptions
 
-# elsewhere a process cannot choose its CPUs, and `pinning.split` refuses
-pytestmark = [pytest.mark.integration, pytest.mark.skipif(sys.platform != "linux", reason="only Linux pins")]
+NO_PINNING = "elsewhere a process cannot choose its CPUs, and `pinning.split` refuses"
+pytestmark = [pytest.mark.integration, pytest.mark.skipif(sys.platform != "linux", reason=NO_PINNING)]
 
 FAMILY = """
 import subprocess, sys, threading, time
@@ -63,7 +63,7 @@ def affinities(process: psutil.Process) -> set[tuple[int, ...]]:
 @pytest.fixture
 def two_cpus() -> None:
     if len(os.sched_getaffinity(0)) < 2:
-        # with one there is nothing to split; the refusal is tested below
+        # with one CPU there is nothing to split; a test below holds that `split` refuses then
         pytest.skip("needs two usable CPUs")
 
 

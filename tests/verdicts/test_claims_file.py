@@ -18,7 +18,7 @@ TEXT = (importlib.resources.files("harness") / "data/claims/article.toml").read_
         ("at_least = 0.8", "at_leest = 0.8", "claims.0.checks.0.at_leest"),
         ("at_least = 0.8", "at_least = -0.8", "claims.0.checks.0.at_least"),
         ('metric = "model_plus_io_share"', 'metric = "vibes"', "claims.0.checks.0.metric"),
-        ('stat = "p95"', 'stat = "p96"', "'p96' is none of mean, median"),
+        ('stat = "p95"', 'stat = "p96"', "'p96' is unknown; known are mean, median"),
         ('metric = "model_plus_io_share"', 'metric = "throughput_per_s"\nstat = "p95"', "has no p95"),
         ('stat = "median", concurrencies', 'stat = "mean", concurrencies', "not with a mean"),
         ("at_least = 0.8", "", "a check needs at_least or at_most"),

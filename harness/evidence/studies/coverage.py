@@ -354,7 +354,7 @@ def _bootstrap_t(sample: Sample) -> Interval:
 
 
 def _resampled_errors(sample: Sample, weights: Counts) -> Floats:
-    """The jackknife error of each row of weights: a block that stands there twice is left out once, twice."""
+    """The jackknife error of each row of weights: a block drawn twice is left out once, twice."""
     resample, block = np.nonzero(weights)
     less = weights[resample]
     less[np.arange(len(block)), block] -= 1

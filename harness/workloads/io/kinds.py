@@ -127,8 +127,8 @@ def _own(io: Callable[[Any], Awaitable[Any]]) -> Ask:
     async def ask(result: Any) -> Found:
         try:
             return Found(await io(result))
-        except Exception:
-            raise  # the request's handler turns it into an answer; only what would end the server is changed
+        except Exception:  # passed on as it is: the request's handler makes an answer of it
+            raise
         except BaseException as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
