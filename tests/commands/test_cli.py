@@ -456,7 +456,8 @@ def test_without_arguments_the_help_is_shown(here: Here) -> None:
 @pytest.fixture(scope="module")
 def served(shared: Execbench) -> Iterator[str]:
     """The url of `execbench serve thread`, as it prints it."""
-    process = shared.start("serve", "thread", *QUICK, "--port", "0")
+    # slower than QUICK: on a quiet machine two users of a model of 2 ms keep the load generator itself busy
+    process = shared.start("serve", "thread", *QUICK, "--service-ms", "10", "--port", "0")
     assert process.stdout is not None
     said = process.stdout.readline()
     found = re.search(r"http://127\.0\.0\.1:\d+/", said)
