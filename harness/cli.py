@@ -1,4 +1,4 @@
-"""The command line: a table of contents. The only place that turns errors into messages and exit codes.
+"""The command line: the list of commands, and the only place that turns errors into messages and exit codes.
 
 Commands import what they need inside: `execbench --help` must not load pandas, FastAPI or torch.
 """
@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from harness import __version__
+from harness.commands import command
 from harness.commands.capacity import capacity
 from harness.commands.check import check
 from harness.commands.compare import compare
@@ -27,15 +28,41 @@ from harness.commands.report import report
 from harness.commands.roofline import roofline
 from harness.commands.run import run
 from harness.commands.serve import serve
+from harness.commands.settings import settings
 from harness.commands.study import study
 from harness.commands.sweep import sweep
 from harness.commands.terminal import tell
 from harness.errors import HarnessError, known
 from harness.system import signals, streams
 
+_FUNCTIONS: dict[str, Any] = {
+    function.__name__.strip("_"): function
+    for function in (
+        *(run, sweep, capacity, compare, report),
+        *(serve, load, init, list_, settings),
+        *(check, roofline, study, faults),
+    )
+}
 
-class Guarded(TyperGroup):
-    """Turns what a command raises into one message and an exit code, in one place."""
+
+class Execbench(TyperGroup):
+    """Makes a command when it is first used, and turns its errors into one message and an exit code."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands: dict[str, Any] = dict.fromkeys(_FUNCTIONS)  # None until a command is used
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - click's signature
+        if cmd_name in _FUNCTIONS and self.commands[cmd_name] is None:
+            self.commands[cmd_name] = command.made(_FUNCTIONS[cmd_name], cmd_name)
+        return self.commands.get(cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - click's signature
+        """List each command with the first line of its help, without making it."""
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, str(function.__doc__).partition("\n")[0]) for name, function in _FUNCTIONS.items()]
+            )
 
     def invoke(self, ctx: Any) -> Any:
         signals.tidy_up()
@@ -46,30 +73,27 @@ class Guarded(TyperGroup):
         except KeyboardInterrupt as interrupt:
             tell(signals.INTERRUPTED)
             raise typer.Exit(signals.exit_code(interrupt)) from None
-        except Exception as error:  # noqa: BLE001 - the last handler: no user meets a traceback unasked
+        except Exception as error:  # noqa: BLE001 - the last handler: a traceback is shown only with --debug
             if ctx.params.get("debug"):
                 traceback.print_exception(error)
-            told = known(error)
-            _complain(told)
-            raise typer.Exit(told.exit_code) from None
+            shown = known(error)
+            _complain(shown)
+            raise typer.Exit(shown.exit_code) from None
 
 
 app = typer.Typer(
-    cls=Guarded,
+    cls=Execbench,
     name="execbench",
-    help="Measure where a FastAPI service should run its model: on the event loop, in threads, in processes.",
-    add_completion=False,
+    context_settings=command.CONTEXT,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
-_COMMANDS = (run, serve, capacity, load, report, compare, sweep, list_, check, study, faults, roofline, init)
-for command in _COMMANDS:
-    app.command(name=command.__name__.strip("_"))(command)
 
 
 @app.callback(invoke_without_command=True)
 def root(
     ctx: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001 - read by Guarded
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001 - read by Execbench
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     """Measure where a FastAPI service should run its model: on the event loop, in threads, in processes."""

@@ -35,10 +35,12 @@ A new one is one file here and its name in `NAMES`.
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, cast
+
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 Item: TypeAlias = Any
 Result: TypeAlias = Any
@@ -57,50 +59,69 @@ NAMES = (  # in the order of reports
     "supervised",
     "batch",
 )
-START_METHODS = ("spawn", "forkserver")
 MOST_WORKERS = 1_000
 MOST_ITEMS = 1_000_000  # in a batch, or in a queue
 LONGEST_S = 86_400.0
-BOUNDS: dict[str, tuple[float, float]] = {
-    "workers": (1, MOST_WORKERS),
-    "spares": (0, MOST_WORKERS),
-    "max_batch": (1, MOST_ITEMS),
-    "max_queue": (1, MOST_ITEMS),
-    "max_wait_ms": (0, LONGEST_S * 1e3),
-    "switch_interval_ms": (1e-3, LONGEST_S * 1e3),  # Python takes whole microseconds, and no zero
-    "timeout_s": (1e-3, LONGEST_S),
-}
+
+Workers = Annotated[int, Field(ge=1, le=MOST_WORKERS)]
+Items = Annotated[int, Field(ge=1, le=MOST_ITEMS)]
+Seconds = Annotated[float, Field(ge=1e-3, le=LONGEST_S)]
+SwitchInterval = Annotated[float, Field(ge=1e-3, le=LONGEST_S * 1e3)]  # Python counts whole microseconds
 
 
-@dataclass(frozen=True)
+def _runs_batches(name: str) -> str:
+    if name == "batch" or name not in NAMES:
+        raise ValueError(f"over is the strategy that runs the batches; it cannot be {name!r}")
+    return name
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Options:
-    """Everything a strategy can be told; its `TAKES` names the fields that mean something to it.
+    """All options of all strategies. A strategy's `TAKES` names the fields that it uses.
 
-    Raises ValueError for what can mean nothing to any.
+    Each field is declared here alone: type, bounds, default and description. Raises ValueError for a value
+    that no strategy can use.
     """
 
-    workers: int | None = None  # calls that run at once; None: the strategy's own number
-    switch_interval_ms: float | None = None  # how soon a thread that computes lets another have the lock
-    start_method: str = "spawn"  # of child processes: one of START_METHODS
-    preload: tuple[str, ...] = ()  # modules that the fork server imports once for all its children
-    factory: str | None = None  # package.module:function, called with the number of workers
-    over: str = "thread"  # the strategy that runs the batches
-    max_batch: int = 32  # items of one call at most
-    max_wait_ms: float = 50.0  # an item waits for company at most so long
-    max_queue: int | None = None  # items that wait at most; None: the strategy's own number
-    timeout_s: float | None = None  # a call that takes longer is killed with its worker; None: as above
-    spares: int = 0  # warm workers beyond `workers`, to step in for one that dies
-
-    def __post_init__(self) -> None:
-        for name, (least, most) in BOUNDS.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                bound = f"at most {most:g}" if value > most else f"at least {least:g}"
-                raise ValueError(f"{name} must be {bound}")
-        if self.start_method not in START_METHODS:
-            raise ValueError(f"start_method is one of {', '.join(START_METHODS)}")
-        if self.over == "batch" or self.over not in NAMES:
-            raise ValueError(f"over is the strategy that runs the batches, and there is no {self.over!r}")
+    workers: Annotated[
+        Workers | None,
+        Field(
+            description="Run this many model calls at the same time.", json_schema_extra={"flag": "--workers"}
+        ),
+    ] = None  # None: the strategy's own default
+    switch_interval_ms: Annotated[
+        SwitchInterval | None,
+        Field(description="How soon a thread that computes lets another thread have the interpreter lock."),
+    ] = None
+    start_method: Annotated[
+        Literal["spawn", "forkserver"], Field(description="How child processes are started.")
+    ] = "spawn"
+    preload: Annotated[
+        tuple[str, ...], Field(description="Modules that the fork server imports once for all its children.")
+    ] = ()
+    factory: Annotated[
+        str | None,
+        Field(description="package.module:function that makes the executor, given the number of workers."),
+    ] = None
+    over: Annotated[
+        str, AfterValidator(_runs_batches), Field(description="The strategy that runs the batches.")
+    ] = "thread"
+    max_batch: Annotated[Items, Field(description="Most items in one call.")] = 32
+    max_wait_ms: Annotated[
+        float,
+        Field(ge=0, le=LONGEST_S * 1e3, description="Longest time an item waits for others to join its batch."),
+    ] = 50.0
+    max_queue: Annotated[Items | None, Field(description="Most items that wait; one more is refused.")] = (
+        None  # None: the strategy's own default
+    )
+    timeout_s: Annotated[
+        Seconds | None,
+        Field(description="Kill a call, with its worker, that takes longer."),
+    ] = None  # None: the strategy's own default
+    spares: Annotated[
+        int,
+        Field(ge=0, le=MOST_WORKERS, description="Warm workers in reserve, to replace one that dies."),
+    ] = 0
 
 
 class Submit(Protocol):

@@ -31,7 +31,7 @@ def run(
 ) -> Trials:
     """Find what every arm of `plan` holds. Returns the trials, with the promises of `run.run`."""
     with running.session(plan, writer, listener) as trials:
-        asked = {"objectives": [str(one) for one in objectives], **ways._asdict(), "searched": None}
+        asked = {"objectives": [str(one) for one in objectives], **ways.model_dump(), "searched": None}
         trials.record.note(capacity=asked)
         listener.stage("pilot: each arm with one user, and with many")
         for place, arm in enumerate(plan.every_arm):
@@ -54,7 +54,7 @@ class _Walk:
     def go(self) -> None:
         starts = self._starts()
         self.ways = self.ways.long_enough(starts.values())
-        self._note(**self.ways._asdict())
+        self._note(**self.ways.model_dump())
         steps = walk(starts, self.objectives, self.ways)
         confirming = self.ways.blocks * len(starts)
         window: Window | None = None

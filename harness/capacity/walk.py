@@ -12,10 +12,15 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
 
 from harness.analysis.slo import Objective
 from harness.capacity.crossing import Window, log_rates
+from harness.wire import bounds
+from harness.wire.panel import Panel
+from harness.wire.setting import Blocks, Frozen, Seed, Setting
 
 LADDER = (0.3, 0.6, 0.8, 1.0)  # of the closed loop's throughput; the low ones show the curve's foot
 UP, DOWN = 1.5, 2.0
@@ -30,19 +35,26 @@ DIGITS = 4
 # before each window: from empty, a queue takes a while to be what the rate makes of it
 SETTLE_S, MOST_SETTLING = 3.0, 0.3  # the latter of the window: very short ones are for a look only
 
+WindowSeconds = Annotated[float, Field(ge=0.5, le=bounds.A_DAY_S)]
 
-class Ways(NamedTuple):
-    """How much is tried."""
 
-    blocks: int = 12
-    window_s: float = 20.0
-    search_s: float = 8.0
-    seed: int = 1
+class Ways(Frozen):
+    """How many windows are measured, and how long they are."""
+
+    blocks: Annotated[Blocks, Setting("Confirm each arm in this many windows.", Panel.PRECISION)] = 12
+    window_s: Annotated[WindowSeconds, Setting("Confirm with windows this long.", Panel.PRECISION)] = 20.0
+    search_s: Annotated[
+        WindowSeconds,
+        Setting(
+            "Search with windows this long; longer for slow arms.", Panel.PRECISION, flag="--search-window"
+        ),
+    ] = 8.0
+    seed: Seed = 1
 
     def long_enough(self, arms: Iterable[Start]) -> Ways:
         """With windows of the search in which even the slowest arm is asked about `FEWEST_ASKED` times."""
         slowest = min(map(_first, arms), default=math.inf)
-        return self._replace(search_s=max(self.search_s, FEWEST_ASKED / slowest))
+        return self.model_copy(update={"search_s": max(self.search_s, FEWEST_ASKED / slowest)})
 
 
 class Asked(NamedTuple):

@@ -8,70 +8,70 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands import flag_groups, flags
+from harness.commands import completion, flags
 from harness.commands.run import keep_what_is_finished, show_all, where_to_look
 from harness.commands.terminal import console
 from harness.errors import HarnessError
-from harness.wire import bounds
+from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
     from harness.analysis.slo import Objective
     from harness.capacity.walk import Ways
+    from harness.plans.from_flags import Flags
     from harness.plans.plan import Plan
+    from harness.plans.settings import Known
     from harness.wire.records import Cause, Trial
 
 NAME = "capacity"
+EXAMPLES = (
+    "execbench capacity --slo 'p99 < 100 ms' --strategy thread --strategy process",
+    "execbench capacity --slo 'p95 < 100 ms' --slo 'errors < 0.1 %' --strategy batch:workers=2",
+    "execbench capacity results/20261121-193902-capacity --blocks 24",
+)
+# loads, windows and blocks of a capacity run are its own
+_UNUSED = frozenset(
+    {"--concurrency", "--arrivals", "--requests", "--duration", "--blocks", "--precision"}
+    | {"--twin", "--fresh", "--limit"}
+)
 
 
-@flags.spread
+def _ways() -> list[Known]:
+    from harness.capacity.walk import Ways
+    from harness.plans import settings
+
+    return settings.declared_in(Ways, "capacity")
+
+
+@flags.with_settings
 def capacity(
     *,
     run: Annotated[
         Path | None,
         typer.Argument(
-            help="The folder of a run: measure its arms again; of a capacity run, with its objectives."
+            metavar="RUN",
+            help="Folder of a run: measure its arms; of a capacity run, with its objectives too.",
+            autocompletion=completion.runs,
         ),
     ] = None,
     slo: Annotated[
         list[str] | None,
         typer.Option(
             metavar="OBJECTIVE",
-            help="What must hold: 'p99 < 100 ms', 'mean latency < 60 ms', 'p99 io < 20 ms', "
-            "'errors < 0.1 %'; repeatable.",
+            help="Keep this: 'p99 < 100 ms', 'p99 io < 20 ms', 'errors < 0.1 %'. Repeatable.",
+            rich_help_panel=Panel.COMPARE,
         ),
     ] = None,
     strategy: flags.Strategies = None,
     url: flags.Urls = None,
     url_pid: flags.UrlPids = None,
-    asking: flag_groups.Asking,
-    ping_path: flags.PingPath = None,
-    reference: flags.Reference = None,
-    blocks: Annotated[
-        int | None,
-        typer.Option(min=1, help="Confirming windows of each arm, at other rates and arrivals (12)."),
-    ] = None,
-    window: Annotated[
-        float | None,
-        typer.Option(min=0.5, max=bounds.A_DAY_S, help="Seconds of a confirming window (20)."),
-    ] = None,
-    search_window: Annotated[
-        float | None,
-        typer.Option(
-            min=0.5, max=bounds.A_DAY_S, help="Seconds of a window of the search (8); more for slow arms."
-        ),
-    ] = None,
-    cap: flags.Cap = None,
-    pin: flags.Pin = None,
-    server: flag_groups.Server,
-    transport: flags.Transport = None,
-    timeout: flags.Timeout = None,
-    seed: flags.Seed = None,
-    exclude_foreign_cpu: flags.ExcludeForeignCpu = None,
-    self_check: flags.SelfCheck = None,
+    given: Flags = flags.settings(lambda one: one.flag not in _UNUSED, more=_ways),
     out: flags.Out = None,
     as_json: flags.AsJson = False,
 ) -> None:
-    """How many requests a second can be promised: the highest Poisson rate that keeps every objective."""
+    """Find the highest rate of Poisson arrivals at which each arm keeps every objective.
+
+    The result is a capacity with its interval; the lower end is the rate that the arm can promise.
+    """
     from harness.analysis import slo as objectives_
     from harness.capacity.walk import Ways
     from harness.plans import from_flags, rerun
@@ -80,27 +80,13 @@ def capacity(
     before = record.get("capacity") or {}
     objectives = objectives_.parse(slo or before.get("objectives", ()))
     known = {name: before[name] for name in ("blocks", "window_s", "search_s") if name in before}
-    ways = Ways(**known | flag_groups.said(blocks=blocks, window_s=window, search_s=search_window))
-    said = from_flags.Flags(
-        strategies=tuple(strategy or ()),
-        urls=tuple(url or ()),
-        url_pids=tuple(url_pid or ()),
-        ask=asking.as_request(ping_path=ping_path),
-        concurrency=(1,),
-        blocks=ways.blocks,
-        reference=reference,
-        self_check=self_check,
-        cap=cap,
-        pin=pin,
-        transport=transport,
-        timeout_s=timeout,
-        seed=seed,
-        exclude=flag_groups.said(foreign_cpu=exclude_foreign_cpu),
-        **server.as_plan_flags(),
-    )
-    plan = rerun.servers(record, said) if record else from_flags.from_flags(said)
+    ways = Ways(**known | given.capacity)
+    given = given.but(
+        strategies=tuple(strategy or ()), urls=tuple(url or ()), url_pids=tuple(url_pid or ())
+    ).with_plan(concurrency=(1,), blocks=ways.blocks)
+    plan = rerun.servers(record, given) if record else from_flags.from_flags(given)
     plan = plan.model_copy(update={"name": NAME, "open_duration_s": ways.window_s})
-    ways = ways._replace(seed=plan.seed)
+    ways = ways.model_copy(update={"seed": plan.seed})
     _run(plan, objectives, ways, out, as_json=as_json)
 
 
@@ -123,14 +109,14 @@ def _run(
         raise HarnessError(
             died,
             stage="capacity",
-            hint=f"What was measured before is kept and shown. {where_to_look(writer)}",
+            hint=f"The report shows what was measured before. {where_to_look(writer)}",
         )
 
 
 def died_of(trials: list[Trial], causes: Mapping[int, Cause], record: dict[str, Any]) -> str:
-    """What has died meanwhile, which is no overload, in a sentence; empty when nothing has.
+    """Say in a sentence which servers have died, which is not overload; return "" if none has.
 
-    A server has when it says so, or when nobody got a good answer in the last window of its arm.
+    A server has died if it says so, or if no request got a good answer in the last window of its arm.
     """
     from harness.wire.records import Cause
 
@@ -141,5 +127,5 @@ def died_of(trials: list[Trial], causes: Mapping[int, Cause], record: dict[str, 
         if (cause := causes.get(trial.trial)) is Cause.SERVER_ENDED
         or (trial is last[trial.arm] and cause is Cause.NO_GOOD_ANSWER)
     ]
-    told = [f"{len(dead)} of {len(trials)} trials failed, the first: {dead[0].error}."] if dead else []
-    return " ".join([*told, *(record.get("downstream") or {}).get("died", ())])
+    failed = [f"{len(dead)} of {len(trials)} trials failed, the first: {dead[0].error}."] if dead else []
+    return " ".join([*failed, *(record.get("downstream") or {}).get("died", ())])

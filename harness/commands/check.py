@@ -10,24 +10,42 @@ from harness.commands import flags
 from harness.commands.terminal import console, print_json
 from harness.errors import HarnessError, UsageError
 from harness.report.charts.plotting import import_matplotlib
+from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
     from harness.evidence.check.bench import Check, Result
 
 
+EXAMPLES = ("execbench check", "execbench check --only timeouts", "execbench check --full --with wrk")
+
+
 def check(
     full: Annotated[
-        bool, typer.Option("--full", help="Those too that take long (--list shows them).")
+        bool,
+        typer.Option("--full", help="Include slow checks (see --list).", rich_help_panel=Panel.COMPARE),
     ] = False,
-    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeatable.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Run only this check. Repeatable.", rich_help_panel=Panel.COMPARE),
+    ] = None,
     with_: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="wrk|hey", help="With --full: compare with it. Repeatable."),
+        typer.Option(
+            "--with",
+            metavar="wrk|hey",
+            help="With --full: compare with this load generator. Repeatable.",
+            rich_help_panel=Panel.COMPARE,
+        ),
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Show the checks and run none.")] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Show the checks; run none.", rich_help_panel=Panel.OUTPUT)
+    ] = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    """Does the instrument measure right on this machine? Known truth in, numbers out; under 3 minutes."""
+    """Check that the instrument measures correctly on this machine, in under 3 minutes.
+
+    Each check runs a workload of known cost and compares the measured numbers with the truth.
+    """
     import_matplotlib()
     programs = _programs(with_ or [], asked_for=full or bool(only))
     if list_:
@@ -40,12 +58,12 @@ def check(
         raise HarnessError(
             f"{len(failed)} of {len(results)} checks failed: {', '.join(failed)}.",
             stage="check",
-            hint="A busy machine fails the timing ones: wait, then repeat with --only NAME (see --list).",
+            hint="Timing checks fail on a busy machine: wait, then repeat with --only NAME (see --list).",
         )
 
 
 def _programs(wanted: list[str], *, asked_for: bool) -> tuple[str, ...]:
-    """The other load generators; UsageError for one that is unknown, not asked for, or not installed."""
+    """Return the load generators to compare with. Raises UsageError for one that cannot be used."""
     if not wanted:
         return ()
     import shutil
@@ -58,10 +76,10 @@ def _programs(wanted: list[str], *, asked_for: bool) -> tuple[str, ...]:
                 f"--with {name!r} is unknown.", stage="check", hint=f"There are: {', '.join(PROGRAMS)}."
             )
         if not asked_for:
-            raise UsageError(f"--with {name} is for the full checks.", stage="check", hint="Add --full.")
+            raise UsageError(f"--with {name} needs the full checks.", stage="check", hint="Add --full.")
         if shutil.which(name) is None:
             raise UsageError(
-                f"There is no program {name} here.",
+                f"The program {name} is not installed.",
                 stage="check",
                 hint=f"Install it with: apt-get install {name}",
             )
@@ -69,7 +87,7 @@ def _programs(wanted: list[str], *, asked_for: bool) -> tuple[str, ...]:
 
 
 def _chosen(full: bool, only: list[str]) -> list[Check]:
-    """The quick checks, or all, or those named."""
+    """Return the quick checks, or all, or those named."""
     from harness.evidence.check import full as longer
     from harness.evidence.check import quick
 
@@ -85,7 +103,7 @@ def _chosen(full: bool, only: list[str]) -> list[Check]:
 
 
 def _carry_out(checks: list[Check], programs: tuple[str, ...], *, as_json: bool) -> list[Result]:
-    """Run them one after another; what is known is printed also when they are interrupted."""
+    """Run the checks one after another; print the finished ones also after an interruption."""
     from harness.commands.progress import Progress
     from harness.evidence.check.bench import Bench, carry_out
     from harness.evidence.check.quick import facts
@@ -94,7 +112,7 @@ def _carry_out(checks: list[Check], programs: tuple[str, ...], *, as_json: bool)
     machine: dict[str, float] = {}
     try:
         with Progress(console(stderr=True)) as progress:
-            progress.stage("what sleeps take on this machine")
+            progress.stage("duration of sleeps on this machine")
             machine |= facts()
             with Bench(progress, programs) as bench:
                 results.extend(carry_out(checks, bench))
@@ -113,9 +131,9 @@ def _show(results: list[Result], machine: dict[str, float], *, as_json: bool) ->
     for result in results:
         if result.note:
             terminal.print(f"{result.name}: {result.note}")
-    said = ", ".join(f"{asked} {took:.2f}" for asked, took in machine.items())
-    if said:
-        terminal.print(f"Sleeps take here, by the median, in ms: {said}.")
+    sleeps = ", ".join(f"{asked} {took:.2f}" for asked, took in machine.items())
+    if sleeps:
+        terminal.print(f"Median duration of sleeps on this machine, in ms: {sleeps}.")
 
 
 def _table(results: list[Result]) -> Any:

@@ -6,15 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness.commands import flag_groups, flags
+from harness.commands import completion, flags
 from harness.commands.terminal import console, print_json, print_parts
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, shortened
+from harness.wire.panel import Panel
+
+GATE = "Gate"
 
 if TYPE_CHECKING:
     from harness.verdicts.compare_runs import Comparison
     from harness.verdicts.gate import Floors
 
 STAGE = "compare"
+EXAMPLES = (
+    "execbench compare results/20261121-103412-article",
+    "execbench compare results/20261121-103412-article:inline results/20261121-103412-article:thread",
+    "execbench compare results/before results/after --fail-on slower --min-effect 5%",
+)
 
 
 class GateFailed(HarnessError):
@@ -25,38 +33,91 @@ class GateFailed(HarnessError):
 
 def compare(
     first: Annotated[
-        str, typer.Argument(metavar="RUN[:ARM]", help="A run's folder, or one arm of it: folder:arm.")
+        str,
+        typer.Argument(
+            metavar="RUN[:ARM]",
+            help="Folder of a run, or one of its arms.",
+            autocompletion=completion.runs,
+        ),
     ],
     second: Annotated[
         str | None,
-        typer.Argument(metavar="RUN[:ARM]", help="What is compared with the first; else the run's arms."),
+        typer.Argument(
+            metavar="RUN[:ARM]",
+            help="Compare this with the first. Without it, compare the arms of the first.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     all_pairs: Annotated[
-        bool, typer.Option("--all-pairs", help="Compare every arm of the run with every other.")
+        bool,
+        typer.Option(
+            "--all-pairs",
+            help="Compare every arm of the run with every other.",
+            rich_help_panel=Panel.COMPARE,
+        ),
     ] = False,
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="Only latency, throughput, service, queue, model or io; repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="Only latency, throughput, service, queue, model or io. Repeatable.",
+            rich_help_panel=Panel.COMPARE,
+        ),
     ] = None,
     load: Annotated[
-        list[str] | None, typer.Option(help="Only this load, such as 'closed(8)'; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="LOAD",
+            help="Only this load, such as 'closed(8)'. Repeatable.",
+            rich_help_panel=Panel.COMPARE,
+        ),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Compare although machine, model or load differ.", rich_help_panel=Panel.COMPARE
+        ),
+    ] = False,
     fail_on: Annotated[
         Literal["slower"] | None,
-        typer.Option(help="Exit with 3 when an arm's latency or throughput is surely worse."),
+        typer.Option(
+            metavar="slower",
+            help="Exit with 3 if an arm is surely slower.",
+            rich_help_panel=GATE,
+        ),
     ] = None,
     min_effect: Annotated[
         str | None,
-        typer.Option(metavar="SHARE", help="--fail-on: by at least this, such as 5% (the run's own δ)."),
+        typer.Option(
+            metavar="SHARE",
+            help="… and by at least this share, such as 5% [the run's delta].",
+            rich_help_panel=GATE,
+        ),
     ] = None,
-    floor_ms: Annotated[float, typer.Option(min=0, help="--fail-on: and by this many ms of latency.")] = 1.0,
-    floor_per_s: Annotated[float, typer.Option(min=0, help="--fail-on: and by so many requests/s.")] = 1.0,
-    force: Annotated[
-        bool, typer.Option("--force", help="Compare although machine, model or load differ.")
-    ] = False,
+    floor_ms: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="MS",
+            help="… and by at least this much latency [1].",
+            rich_help_panel=GATE,
+        ),
+    ] = 1.0,
+    floor_per_s: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="PER_S",
+            help="… or this many requests/s [1].",
+            rich_help_panel=GATE,
+        ),
+    ] = 1.0,
     as_json: flags.AsJson = False,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print a table for a pull request instead.")
+        bool,
+        typer.Option(
+            "--markdown", help="Print a table for a pull request instead.", rich_help_panel=Panel.OUTPUT
+        ),
     ] = False,
 ) -> None:
     """Compare a run's arms with its reference, two arms, or two runs.
@@ -65,47 +126,64 @@ def compare(
     against every other. RUN:A RUN:B: B against A.
     OLD NEW: the arms that both runs have, the new ones against the old.
 
-    A gate (--fail-on slower) looks at the median latency and the throughput.
-    It fails when three things agree: the interval of the ratio lies wholly on
-    the worse side of 1, and the difference is at least --min-effect and at
-    least --floor-ms (or --floor-per-s). Throughput, which is not the primary
+    The gate (--fail-on slower) looks at the median latency and the
+    throughput. It fails if the whole interval of the ratio is on the worse
+    side of 1, and the difference is at least --min-effect and at least
+    --floor-ms (or --floor-per-s). Throughput, which is not the primary
     metric, also needs p < 0.05 after Holm's correction.
 
-    Exit codes: 0 fine; 1 failure, such as a damaged run; 2 wrong usage;
-    3 the gate failed; 4 the comparison cannot be made honestly (the session
-    was noisy; machine, model or load differ; with --fail-on also trials that
-    are invalid or failed, fewer than 6 blocks, and arms or loads that were
-    left out or that one side lacks, unless RUN:ARM, --load or --metric
-    narrows what is asked); 130 interrupted. A sure failure (3) is told before
-    what is in doubt (4).
+    Exit codes: 0 no failure; 1 failure, such as a damaged run; 2 wrong
+    usage; 3 the gate failed; 4 the comparison would not be honest; 130
+    interrupted. 3 comes before 4. A comparison is not honest if the session
+    was noisy, or if machine, model or load differ. With --fail-on, neither
+    is one of invalid or failed trials, of fewer than 6 blocks, or of arms or
+    loads that one side lacks, unless RUN:ARM, --load or --metric selects
+    others.
     """
     if as_json and markdown:
         raise UsageError("Give either --json or --markdown, not both.", stage=STAGE)
     if all_pairs and fail_on:
         raise UsageError(
-            "--fail-on looks at arms against a reference, --all-pairs at every pair.",
+            "--fail-on compares arms with a reference, --all-pairs with each other.",
             stage=STAGE,
-            hint="Leave one of them out.",
+            hint="Remove one of them.",
         )
     from harness.verdicts import compare_runs, gate
 
-    floors = gate.Floors(ms=floor_ms, per_s=floor_per_s, share=flag_groups.share(min_effect, "--min-effect"))
+    floors = gate.Floors(ms=floor_ms, per_s=floor_per_s, share=_share(min_effect))
     found = _pick(compare_runs.compare(first, second, force=force, all_pairs=all_pairs), metric, load)
     if fail_on and gate.gated(found.table).empty:
         raise UsageError(
-            "--fail-on looks at latency and throughput, and neither is among these rows.",
+            "--fail-on needs latency or throughput, and these rows have neither.",
             stage=STAGE,
-            hint="Leave --metric out, or add --metric latency.",
+            hint="Remove --metric, or add --metric latency.",
         )
     _show(found, as_json=as_json, markdown=markdown)
     _judge(found, floors if fail_on else None, [] if metric or load else found.missing)
 
 
-# -- which rows, and how they are shown -----------------------------------------------------------------
+# -- rows ----------------------------------------------------------------------------------------------
+
+
+def _share(text: str | None) -> float | None:
+    from pydantic import TypeAdapter
+
+    from harness.wire.setting import Share, reason
+
+    if text is None:
+        return None
+    try:
+        return TypeAdapter(Share).validate_python(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--min-effect {shortened(text)} is not valid: {reason(error)}.",
+            stage=STAGE,
+            hint="For example: --min-effect 5%",
+        ) from error
 
 
 def _pick(found: Comparison, metrics: list[str] | None, loads: list[str] | None) -> Comparison:
-    """The rows asked for. Families of tests stay as they were: a filter makes no p smaller."""
+    """Select rows. Families of tests stay as they were: a filter makes no p smaller."""
     from harness.verdicts.metrics import METRICS
 
     short = {one.name.removesuffix("_ms").removesuffix("_per_s"): one.name for one in METRICS}
@@ -120,7 +198,7 @@ def _pick(found: Comparison, metrics: list[str] | None, loads: list[str] | None)
 def _refuse_absent(flag: str, wanted: set[str], offered: Any, known: set[str]) -> None:
     for name in sorted(wanted - known):
         raise UsageError(
-            f"{flag} {name!r} is not there.", stage=STAGE, hint=f"There are: {', '.join(offered)}."
+            f"There is no {flag} {name!r}.", stage=STAGE, hint=f"There are: {', '.join(offered)}."
         )
 
 
@@ -135,11 +213,11 @@ def _show(found: Comparison, *, as_json: bool, markdown: bool) -> None:
         print_parts(console(), compare_tables.render(found.table, found.notes))
 
 
-# -- how it ends ---------------------------------------------------------------------------------------
+# -- the gate ------------------------------------------------------------------------------------------
 
 
 def _judge(found: Comparison, floors: Floors | None, missing: list[str]) -> None:
-    """Nothing, or the error that the exit code stands for."""
+    """Raise the error that the exit code stands for, if there is one."""
     from harness.verdicts import gate, session_noise
     from harness.verdicts.compare_runs import NotComparable
 
@@ -156,8 +234,8 @@ def _judge(found: Comparison, floors: Floors | None, missing: list[str]) -> None
         )
     doubts = gate.doubts(found.table)
     if doubts or missing:
-        few = f"{len(doubts)} of its comparisons say too little" if doubts else ""
-        lacks = "arms or loads are missing (RUN:ARM, --load or --metric say what you want)" if missing else ""
+        few = f"{len(doubts)} of its comparisons are inconclusive" if doubts else ""
+        lacks = "arms or loads are missing (select with RUN:ARM, --load or --metric)" if missing else ""
         raise NotComparable(
             f"The gate cannot pass: {'; '.join(filter(None, [few, lacks]))}.",
             stage=STAGE,

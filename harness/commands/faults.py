@@ -11,6 +11,7 @@ import typer
 from harness.commands import flags
 from harness.commands.terminal import console, print_json, tell
 from harness.errors import UsageError
+from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
     from harness.evidence.faults.records import Seen
@@ -18,29 +19,53 @@ if TYPE_CHECKING:
     from harness.plans.arm import Arm
 
 
+EXAMPLES = (
+    "execbench faults --strategy thread --strategy supervised:workers=2",
+    "execbench faults --fault kill --strategy process",
+    "execbench faults --storm --workload embed --out storm.md",
+)
+
+
 def faults(
-    strategy: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME or NAME:key=value,…; repeatable. Default: all that work here."),
-    ] = None,
+    strategy: flags.Strategies = None,
     fault: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Repeatable; --list shows them. Default: all."),
+        typer.Option(
+            metavar="NAME",
+            help="Inject only this fault (see --list). Repeatable.",
+            rich_help_panel=Panel.COMPARE,
+        ),
     ] = None,
     storm: Annotated[
-        bool, typer.Option("--storm", help="The two storms: --fault overload --fault kill-storm.")
+        bool,
+        typer.Option(
+            "--storm",
+            help="Inject only overload and kill-storm.",
+            rich_help_panel=Panel.COMPARE,
+        ),
     ] = False,
     workload: Annotated[
         Literal["synthetic", "embed"] | None,
-        typer.Option(help="synthetic (default); embed, the real model, for kill-storm only."),
+        typer.Option(
+            metavar="synthetic|embed",
+            help="Run this model; embed for kill-storm only [synthetic].",
+            rich_help_panel=Panel.MODEL,
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="PAGE.md", help="Write a page, and its rows as CSV beside it.")
+        Path | None,
+        typer.Option(
+            metavar="PAGE.md",
+            help="Write this page, and its rows as a CSV next to it.",
+            rich_help_panel=Panel.OUTPUT,
+        ),
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Show the faults and bring none about.")] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Show the faults; inject none.", rich_help_panel=Panel.OUTPUT)
+    ] = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    """Kill, hang, poison, overload: what does each strategy make of it? Real processes; half an hour."""
+    """Inject faults, such as kills and overload, and show how each strategy copes."""
     from harness.evidence.faults import arms
     from harness.evidence.faults.records import unmet
     from harness.evidence.page import made

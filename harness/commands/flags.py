@@ -1,171 +1,63 @@
-"""Flags that several commands share, and how a command has a group of them as one parameter."""
+"""Flags: those of settings, made from their declarations, and those that several commands share."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+import itertools
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
+from harness.commands import completion
+from harness.errors import UsageError
 from harness.system import streams
-from harness.wire import bounds
+from harness.wire.panel import Panel
+
+if TYPE_CHECKING:
+    from harness.plans.from_flags import Flags
+    from harness.plans.settings import Known
 
 Strategies = Annotated[
     list[str] | None,
     typer.Option(
-        help="NAME or NAME:key=value,…; repeatable; see `execbench list`. With PLAN: keep the arms of these; "
-        "with a run's folder, those that it has not are added."
+        metavar="NAME",
+        help="Run NAME or NAME:key=value,… (see `list`). Repeatable.",
+        rich_help_panel=Panel.COMPARE,
+        autocompletion=completion.strategies,
     ),
 ]
 Urls = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=URL", help="A server that runs already, as an arm; repeatable."),
+    typer.Option(
+        metavar="NAME=URL",
+        help="Measure this server, as an arm of this name. Repeatable.",
+        rich_help_panel=Panel.RUNNING,
+    ),
 ]
 UrlPids = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=PID",
-        help="--url: a process of that server too, where its CPU counts as foreign; repeatable.",
+        help="Count this process's CPU as the server's. Repeatable.",
+        rich_help_panel=Panel.RUNNING,
     ),
-]
-PingPath = Annotated[
-    str | None, typer.Option(metavar="PATH", help="--url: a route without model, asked beside the load.")
-]
-Concurrency = Annotated[
-    list[int] | None,
-    typer.Option("--concurrency", "-c", min=1, help="Closed loop: users; repeatable."),
-]
-Rate = Annotated[
-    list[float] | None, typer.Option(help="Open loop: Poisson arrivals, requests a second; repeatable.")
-]
-Arrivals = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="LAW", help="Open loop: constant(50), poisson(50), burst(10, 0.5), replay(FILE); repeatable."
-    ),
-]
-Cap = Annotated[int | None, typer.Option(min=1, help="Open loop: most requests in flight (500).")]
-Requests = Annotated[int | None, typer.Option(min=1, help="Closed loop: measured requests per trial.")]
-Duration = Annotated[
-    float | None,
-    typer.Option(
-        min=0.05, max=bounds.A_DAY_S, help="Seconds measured per trial (closed loop: or --requests)."
-    ),
-]
-Workers = Annotated[int | None, typer.Option(min=1, help="Workers of the strategy.")]
-StrategyOptions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--option",
-        "-o",
-        metavar="KEY=VALUE",
-        help="An option of the strategies that take it, like max_batch=16; repeatable.",
-    ),
-]
-ServerProcesses = Annotated[
-    int | None, typer.Option(min=1, help="uvicorn's workers: so many copies of the whole service.")
-]
-Transport = Annotated[
-    Literal["aiohttp", "httpx"] | None,
-    typer.Option(help="What carries httpx's requests: aiohttp (cheap) or httpx's own."),
-]
-Timeout = Annotated[
-    float | None, typer.Option(min=0.001, max=bounds.A_DAY_S, help="Seconds a request may take.")
-]
-Seed = Annotated[int | None, typer.Option(min=0, help="Of the order of trials, the texts and the arrivals.")]
-WorkloadName = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="embed (default), synthetic, or your own: FILE.py or package.module:attribute; see `init`.",
-    ),
-]
-Payloads = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE",
-        help="Texts to ask, drawn by the seed: one a line, .jsonl, .json or .csv (column text); also .gz.",
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(help="embed: name or folder of a sentence-transformers model."),
-]
-Backend = Annotated[
-    Literal["torch", "onnx"] | None,
-    typer.Option(help="embed: what computes the transformer, torch (default) or ONNX Runtime (extra onnx)."),
-]
-TorchThreads = Annotated[
-    int | None,
-    typer.Option(min=1, help="embed, your own: torch's threads per worker (default: torch's own choice)."),
-]
-OnnxThreads = Annotated[
-    int | None,
-    typer.Option(min=1, help="embed, backend onnx: its threads per worker (default: as torch's)."),
-]
-Device = Annotated[str | None, typer.Option(help="embed: cpu (default), cuda, mps …")]
-Online = Annotated[bool, typer.Option("--online", help="embed: a model hub may be asked.")]
-ServiceMs = Annotated[float | None, typer.Option(min=0, help="synthetic: what a call costs.")]
-Mode = Annotated[
-    Literal["sleep", "hold", "spin", "release"] | None,
-    typer.Option(
-        help="synthetic: sleep (lock free), hold (lock held), spin (CPU), release (CPU, lock free)."
-    ),
-]
-Io = Annotated[
-    str | None,
-    typer.Option(
-        metavar="KIND", help="Awaited after the model: sleep:5ms, socket:5ms, pgvector or http:URL."
-    ),
-]
-IoMs = Annotated[
-    float | None,
-    typer.Option(min=0, help="sleep, socket: how long that takes (5; of your own workload: none)."),
-]
-IoDsn = Annotated[
-    str | None,
-    typer.Option(metavar="DSN", help="pgvector: a database that exists (postgresql://…); it gets a schema."),
-]
-IoRows = Annotated[int | None, typer.Option(min=10, help="pgvector: texts in the table (10,000).")]
-IoTimeout = Annotated[
-    float | None, typer.Option(min=0.001, max=bounds.A_DAY_S, help="All but sleep: seconds it may take (10).")
-]
-Injected = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="PART=MS",
-        help="Add a known delay to queue, model, resume or io: checks the instrument. Repeatable.",
-    ),
-]
-HeaderLines = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="'NAME: VALUE'",
-        help="Sent with each request; repeatable. ${TOKEN} in it is read from the environment.",
-    ),
-]
-Method = Annotated[str | None, typer.Option(help="GET; POST where there is a body or a text; or another.")]
-Body = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TEXT",
-        help='What is sent; {text} is replaced by a text, as in the address: {"query": "{text}"}.',
-    ),
-]
-ExpectStatus = Annotated[
-    int | None, typer.Option(min=100, max=599, help="The HTTP status of a good answer (200).")
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(help="The run's folder (default: results/<time>-<plan>); must not exist."),
+    typer.Option(
+        metavar="FOLDER",
+        help="Save the run in this new folder. [results/<time>-<plan>]",
+        rich_help_panel=Panel.OUTPUT,
+    ),
 ]
 
 
 def _keep_stdout(as_json: bool) -> bool:
-    """Before anything of the user's is imported."""
+    """Redirect what users' code prints, before any of it is imported."""
     if as_json:
         streams.keep_for_document()
     return as_json
@@ -173,78 +65,208 @@ def _keep_stdout(as_json: bool) -> bool:
 
 AsJson = Annotated[
     bool,
-    typer.Option("--json", callback=_keep_stdout, help="Print the results as one JSON document."),
-]
-
-
-Blocks = Annotated[
-    int | None,
-    typer.Option(min=1, help="Times every arm and load is run (24; sweep: 12); with --precision: most."),
-]
-PrecisionShare = Annotated[
-    str | None, typer.Option(metavar="SHARE", help="Stop once every interval is within ± this: 3%.")
-]
-Twin = Annotated[
-    bool | None, typer.Option("--twin/--no-twin", help="Run the reference arm twice: is it quiet here?")
-]
-Reference = Annotated[
-    str | None, typer.Option(metavar="ARM", help="Whom the arms are compared with (the first).")
-]
-Fresh = Annotated[
-    bool | None, typer.Option("--fresh/--resident", help="A new server for each trial, or one all along.")
-]
-Pin = Annotated[bool | None, typer.Option("--pin/--no-pin", help="Client and servers on CPUs of their own.")]
-SelfCheck = Annotated[
-    bool | None,
-    typer.Option("--self-check/--no-self-check", help="See first what the load generator can do (4 s)."),
-]
-Limit = Annotated[
-    bool | None,
-    typer.Option("--limit/--no-limit", help="See first what the bare model can do, alone (8 s a model)."),
-]
-ExcludeForeignCpu = Annotated[
-    float | None,
     typer.Option(
-        min=0.001, metavar="CORES", help="Leave out blocks in which other programs used more CPU (0.33)."
+        "--json",
+        callback=_keep_stdout,
+        help="Print the results as one JSON document.",
+        rich_help_panel=Panel.OUTPUT,
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show what would run and for how long; start nothing.")
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Show what would run and for how long; start nothing.",
+        rich_help_panel=Panel.OUTPUT,
+    ),
 ]
-Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a killed run, to its own plan.")]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="Continue an interrupted run, with its own plan.",
+        rich_help_panel=Panel.OUTPUT,
+        autocompletion=completion.runs,
+    ),
+]
+
+_OPTION = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        "-o",
+        metavar="KEY=VALUE",
+        help="Set an option of a strategy (see `list`). Repeatable.",
+        rich_help_panel=Panel.COMPARE,
+    ),
+]
+_RATE = Annotated[
+    list[float] | None,
+    typer.Option(
+        metavar="PER_S",
+        help="Open loop: Poisson arrivals at this rate. Repeatable.",
+        rich_help_panel=Panel.LOAD,
+    ),
+]
 
 
-def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as typer reads it: a parameter that is a group of flags (`Server`) stands there as those.
+class Settings(NamedTuple):
+    """Stands, as the default of a command's parameter, for one flag for each of these settings."""
 
-    The command itself gets them as the one object they make.
+    choose: Callable[[Known], bool]
+    stage: str
+    help: Callable[[], Mapping[str, str]]  # flag → its help in this command, if it differs
+    more: Callable[[], list[Known]]  # settings that are not a plan's
+
+
+def settings(
+    choose: Callable[[Known], bool],
+    *,
+    stage: str = "plan",
+    help: Callable[[], Mapping[str, str]] = dict,
+    more: Callable[[], list[Known]] = list,
+) -> Any:
+    """Mark a command's parameter of type `Flags`. Errors in the flags name the stage."""
+    return Settings(choose, stage, help, more)
+
+
+def every(_: Known) -> bool:
+    """Choose all settings."""
+    return True
+
+
+def all_but(*flags: str) -> Callable[[Known], bool]:
+    """Choose all settings but those with these flags."""
+    return lambda one: one.flag not in flags
+
+
+def only(*flags: str) -> Callable[[Known], bool]:
+    """Choose the settings with these flags."""
+    return lambda one: one.flag in flags
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command as typer reads it: with flags in place of a parameter that `settings` marks.
+
+    The command itself gets one `from_flags.Flags`. The flags are made when the signature is first read, as
+    that needs pydantic, and `execbench --help` must not.
     """
-    parameters: list[inspect.Parameter] = []
-    groups: dict[str, Any] = {}
-    for parameter in inspect.signature(command, eval_str=True).parameters.values():
-        if hasattr(parameter.annotation, "_field_defaults"):
-            groups[parameter.name] = parameter.annotation
-            parameters += _fields(parameter.annotation)
-        else:
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-
-    @functools.wraps(command)
-    def with_groups(**given: Any) -> None:
-        made = {
-            name: group(**{field: given.pop(field) for field in group._fields})
-            for name, group in groups.items()
-        }
-        command(**given, **made)
-
-    # what typer reads
-    with_groups.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_groups.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return with_groups
+    return _WithSettings(command)
 
 
-def _fields(group: Any) -> list[inspect.Parameter]:
-    hints = get_type_hints(group, include_extras=True)
-    return [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
-        for name, default in group._field_defaults.items()
-    ]
+class _WithSettings:
+    def __init__(self, command: Callable[..., None]) -> None:
+        functools.update_wrapper(self, command)
+        self._command = command
+        self._own = inspect.signature(command).parameters
+        self._name, self._mark = next(
+            (name, one.default) for name, one in self._own.items() if isinstance(one.default, Settings)
+        )
+
+    @functools.cached_property
+    def __signature__(self) -> inspect.Signature:
+        # the name `Flags` is imported for type checkers only
+        hints = get_type_hints(self._command, localns={"Flags": object}, include_extras=True)
+        parameters = []
+        for name, one in self._own.items():
+            if name == self._name:
+                parameters += _parameters(self._mark)
+            else:
+                parameters.append(one.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
+        self.__annotations__ = {one.name: one.annotation for one in parameters}
+        return inspect.Signature(parameters)
+
+    def __call__(self, **given: Any) -> None:
+        flags = {name: given.pop(name) for name in given.keys() - self._own.keys()}
+        self._command(**given, **{self._name: _flags(self._mark, flags)})
+
+
+def _known(mark: Settings) -> list[Known]:
+    from harness.plans import settings
+
+    return [*(one for one in settings.every() if one.flags and mark.choose(one)), *mark.more()]
+
+
+def _parameters(mark: Settings) -> list[inspect.Parameter]:
+    from harness.plans import settings
+
+    help_ = mark.help()
+    found = [_parameter(one, help_.get(one.flag, one.help)) for one in _known(mark)]
+    names = [one.name for one in found]
+    if "arrivals" in names:
+        found.insert(names.index("arrivals"), _keyword("rate", _RATE))
+    if any(one.section == settings.OPTIONS for one in _known(mark)):
+        found.insert(1, _keyword("option", _OPTION))
+    return found
+
+
+def _parameter(one: Known, help_line: str) -> inspect.Parameter:
+    kind: Any = list[str] if one.is_repeatable else bool if one.is_switch else str
+    option = typer.Option(
+        *one.flags,
+        metavar=one.metavar or None,
+        help=help_line,
+        rich_help_panel=one.setting.panel,
+        autocompletion=completion.among(one.choices) if one.choices else None,
+    )
+    return _keyword(one.parameter, Annotated[kind | None, option])
+
+
+def _keyword(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _flags(mark: Settings, given: Mapping[str, Any]) -> Flags:
+    """Sort the values of flags into sections. Raises UsageError that names the flag of a wrong value."""
+    from harness.plans import from_flags, settings
+
+    sections: dict[str, dict[str, Any]] = {}
+    for one in _known(mark):
+        value = given[one.parameter]
+        if value is None:
+            continue
+        value = _password_apart(value) if one.name == "io_dsn" else value
+        parsed = settings.parse(one, value, one.flag, stage=mark.stage)
+        sections.setdefault(one.section, {})[one.name] = parsed
+    if pairs := given.get("option"):
+        options = {one.name: one for one in settings.every() if one.section == settings.OPTIONS}
+        parsed = settings.parsed_pairs(pairs, "--option", options)
+        sections[settings.OPTIONS] = parsed | sections.get(settings.OPTIONS, {})
+    if rates := given.get("rate"):
+        laws = settings.find("arrivals", settings.PLAN)
+        plan = sections.setdefault(settings.PLAN, {})
+        poisson = [settings.parse(laws, [f"poisson({rate:.15g})"], "--rate") for rate in rates]
+        plan["arrivals"] = (*itertools.chain(*poisson), *plan.get("arrivals", ()))
+    given_sections: dict[str, Any] = sections | {"workload": _with_io(sections.get("workload", {}))}
+    return from_flags.Flags(**given_sections)
+
+
+def _with_io(workload: dict[str, Any]) -> dict[str, Any]:
+    from harness.wire.spelling import with_io_split
+
+    try:
+        return with_io_split(workload)
+    except ValueError as error:
+        raise UsageError(f"--io and --io-ms: {error}.", stage="plan") from error
+
+
+def _password_apart(dsn: str) -> str:
+    """Return the address as it may be kept with the results; its password goes into the environment."""
+    from urllib.parse import unquote, urlsplit
+
+    try:
+        parts = urlsplit(dsn)
+        password = parts.password
+    except ValueError:
+        return dsn  # not an address: parsing says why
+    if password is None:
+        return dsn
+    os.environ["PGPASSWORD"] = unquote(password)
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user.partition(':')[0]}@{host}").geturl()
+
+
+def refuse_resume(resume: Path | None) -> None:
+    """Raise UsageError if --resume comes with --dry-run: only running it shows what a run has left."""
+    if resume is not None:
+        raise UsageError("Give either --dry-run or --resume, not both.", stage="resume")

@@ -15,26 +15,32 @@ from harness.errors import HarnessError, UsageError
 _TEMPLATE = files("harness") / "data" / "my_workload.py"
 
 
+EXAMPLES = ("execbench init my_model.py", "execbench run --workload my_model.py")
+
+
 def init(
-    path: Annotated[Path, typer.Argument(help="The file to write; must not exist.")] = Path("my_workload.py"),
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="FILE.py", help="Write this file, which must not exist. [my_workload.py]"),
+    ] = Path("my_workload.py"),
 ) -> None:
-    """Write a workload of your own to begin with: it runs as it is, and says what to change."""
+    """Write an example of your own workload, which runs and says what to change."""
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise UsageError(
-            f"{path} is no name for a Python module.", stage="init", hint="For example: my_workload.py"
+            f"{path} is not the name of a Python module.", stage="init", hint="For example: my_workload.py"
         )
     _write(path, _TEMPLATE.read_text(encoding="utf-8"))
     quoted = shlex.quote(str(path))
     for line in (
-        f"{path} is written: a stand-in for a model, and what to change. It runs as it is:",
-        f"  execbench run --workload {quoted}           # where should it run? A minute and a half",
-        f"  execbench serve thread --workload {quoted}  # the service alone, for curl",
+        f"Wrote {path}, with a stand-in for your model. Run it as it is, then change it:",
+        f"  execbench run --workload {quoted}           # compare strategies, about 2 min",
+        f"  execbench serve thread --workload {quoted}  # serve it, for curl",
     ):
         console().print(line, soft_wrap=True)
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole, and never over a file that is there."""
+    """Write the whole text, but never over an existing file."""
     try:
         with path.open("x", encoding="utf-8") as stream:
             try:
@@ -45,9 +51,9 @@ def _write(path: Path, text: str) -> None:
                 raise
     except FileExistsError as error:
         raise UsageError(
-            f"{path} is there already, and is left as it is.",
+            f"{path} already exists.",
             stage="init",
-            hint="Say another name: execbench init other_workload.py",
+            hint="Give another name: execbench init other_workload.py",
         ) from error
     except OSError as error:
         raise HarnessError(f"{path} cannot be written: {error.strerror}.", stage="init") from error

@@ -7,9 +7,11 @@ import platform
 from harness.commands import flags
 from harness.commands.terminal import console, print_json
 
+EXAMPLES = ("execbench list", "execbench list --json")
+
 
 def list_(as_json: flags.AsJson = False) -> None:
-    """Show strategies, workloads and plans, each in a line."""
+    """Show strategies with their options, workloads, kinds of I/O and plans."""
     import strategies
     from harness import environment, workloads
     from harness.plans import plan_files
@@ -17,30 +19,30 @@ def list_(as_json: flags.AsJson = False) -> None:
 
     every = {name: strategies.get(name) for name in strategies.NAMES}
     refusals = {name: strategy.why_not() for name, strategy in every.items()}
-    lock = "without an interpreter lock: threads compute at once"
+    lock = "without an interpreter lock: threads compute in parallel"
     if environment.has_interpreter_lock():
-        lock = "with an interpreter lock: threads take turns wherever the model holds it"
-    said = {
+        lock = "with an interpreter lock: threads take turns while the model holds it"
+    sections = {
         "Strategies": [(name, strategy.SUMMARY) for name, strategy in every.items()],
         "… when every worker is busy": [(name, strategy.WHEN_FULL) for name, strategy in every.items()],
         "… when a worker dies": [(name, strategy.WHEN_WORKER_DIES) for name, strategy in every.items()],
         "… the options they take": [
             (name, ", ".join(sorted(strategy.TAKES)) or "none") for name, strategy in every.items()
         ],
-        "… that cannot work here": [(name, why) for name, why in refusals.items() if why is not None],
+        "… that do not work here": [(name, why) for name, why in refusals.items() if why is not None],
         "Python": [(platform.python_version(), lock)],
         "Workloads": [(name, workloads.summary(name)) for name in (*workloads.NAMES, "FILE.py")],
         "I/O (--io)": kinds.summaries(),
         "Plans": [(name, plan_files.load(name).summary) for name in plan_files.names()],
     }
     if as_json:
-        print_json({title.strip("… "): dict(entries) for title, entries in said.items()})
+        print_json({title.strip("… "): dict(entries) for title, entries in sections.items()})
         return
     from rich.table import Column
 
     from harness.commands.screen import spaced
 
-    for title, entries in said.items():
+    for title, entries in sections.items():
         table = spaced(title, Column(no_wrap=True, min_width=12), "")
         table.show_header = False
         for entry in entries:

@@ -9,79 +9,130 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands import flag_groups, flags
+from harness.commands import flags
 from harness.commands.run import show_all
 from harness.commands.terminal import console, tell
 from harness.errors import HarnessError, UsageError
+from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
+    from harness.plans.from_flags import Flags
+    from harness.plans.settings import Known
     from harness.results.store import Writer
+    from harness.wire.arrivals import Law
     from harness.wire.options import LoadOptions
 
 REQUESTS = 200
 SECONDS = 20.0
 OPEN_SETTLES_S = 3.0
+_FLAGS = frozenset({"--requests", "--duration", "--cap", "--timeout", "--transport", "--payloads"})
 
 
-@flags.spread
+def _is_used(one: Known) -> bool:
+    return one.flag in _FLAGS or (one.section == "ask" and one.name != "ping_path")
+
+
+EXAMPLES = (
+    "execbench load http://127.0.0.1:8000/",
+    "execbench load http://127.0.0.1:8000/predict -c 16 --payloads texts.txt --duration 10",
+    """execbench load http://127.0.0.1:8000/search --rate 50 --body '{"query": "{text}"}' --seed 1""",
+)
+
+
+@flags.with_settings
 def load(
     *,
-    url: Annotated[str, typer.Argument(help="Where to send requests, such as http://127.0.0.1:8000/")],
-    requests: flags.Requests = None,
-    duration: flags.Duration = None,
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where to send requests.")],
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", "-c", min=1, help="Closed loop: users (8).")
+        int | None,
+        typer.Option(
+            "--concurrency",
+            "-c",
+            min=1,
+            metavar="N",
+            help="Closed loop: this many users. [8]",
+            rich_help_panel=Panel.LOAD,
+        ),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Open loop: Poisson arrivals, requests a second.")
+        float | None,
+        typer.Option(
+            metavar="PER_S", help="Open loop: Poisson arrivals at this rate.", rich_help_panel=Panel.LOAD
+        ),
     ] = None,
     arrivals: Annotated[
-        str | None, typer.Option(metavar="LAW", help="Open loop: such as constant(50).")
+        str | None,
+        typer.Option(
+            metavar="LAW",
+            help="Open loop: constant(50), burst(10, 0.5), replay(FILE).",
+            rich_help_panel=Panel.LOAD,
+        ),
     ] = None,
-    cap: flags.Cap = None,
-    transport: flags.Transport = None,
-    timeout: flags.Timeout = None,
-    asking: flag_groups.Asking,
-    payloads: flags.Payloads = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help='Draws the texts; without a body it makes GET a POST of {"text": …}.'),
+        typer.Option(
+            min=0, metavar="N", help="Send texts drawn by this seed, by POST.", rich_help_panel=Panel.LOAD
+        ),
     ] = None,
+    given: Flags = flags.settings(_is_used, stage="load"),
     out: flags.Out = None,
     as_json: flags.AsJson = False,
 ) -> None:
-    """Send our load to a server that runs already; shows the split if it answers with Server-Timing."""
+    """Send load to one server that already runs, and show its latency.
+
+    The report splits the latency into its parts if the server answers with Server-Timing. Without a body,
+    texts are sent as {"text": …}.
+    """
     from harness.wire import addresses
 
     try:
         addresses.checked(url)
     except ValueError as error:
         raise UsageError(f"{error}.", stage="load", hint="For example: http://127.0.0.1:8000/") from error
-    flag_groups.refuse_both(requests, duration, stage="load")
-    if sum(given is not None for given in (concurrency, rate, arrivals)) > 1:
-        raise UsageError("Give one of --concurrency, --rate and --arrivals.", stage="load")
-    laws = flag_groups.open_laws(
-        None if rate is None else [rate], None if arrivals is None else [arrivals], stage="load"
-    )
-    users = None if laws else concurrency or 8
-    window: dict[str, Any] = {"requests": requests, "duration_s": duration}
-    if requests is None and duration is None:
-        window = {"requests": REQUESTS} if users else {"duration_s": SECONDS}
-    said = {
-        "arrivals": laws[0] if laws else f"closed({users})",
-        "warmup_requests": 2 * users if users else None,
-        "settle_s": None if users else OPEN_SETTLES_S,
-        "cap": cap,
-        "transport": transport,
-        "timeout_s": timeout,
-        **window,
-        **_asked(url, asking.as_request(), payloads, seed),
+    if sum(one is not None for one in (concurrency, rate, arrivals)) > 1:
+        raise UsageError("Give only one of --concurrency, --rate and --arrivals.", stage="load")
+    law = _law(concurrency, rate, arrivals)
+    users = law.users
+    window: dict[str, Any] = {
+        name: given.plan[name] for name in ("requests", "duration_s") if name in given.plan
     }
-    _load(_checked(url, flag_groups.said(**said)), out, as_json=as_json)
+    if len(window) > 1:
+        raise UsageError("Give either --requests or --duration, not both.", stage="load")
+    options: dict[str, Any] = {
+        **given.plan,
+        "arrivals": law,
+        **({"warmup_requests": 2 * users} if users else {"settle_s": OPEN_SETTLES_S}),
+        **(window or ({"requests": REQUESTS} if users else {"duration_s": SECONDS})),
+        **_request(url, given, seed),
+    }
+    _load(_checked(url, options), out, as_json=as_json)
+
+
+def _law(concurrency: int | None, rate: float | None, arrivals: str | None) -> Law:
+    from harness.wire import arrivals as arrivals_
+
+    if rate is None and arrivals is None:
+        return arrivals_.closed(concurrency or 8)
+    text = f"poisson({rate:.15g})" if arrivals is None else arrivals
+    flag = "--rate" if arrivals is None else "--arrivals"
+    try:
+        law = arrivals_.parse(text)
+    except ValueError as error:
+        hint = f"For example: --arrivals '{arrivals_.EXAMPLES[2]}'"
+        raise UsageError(f"{flag}: {error}.", stage="load", hint=hint) from error
+    if law.is_own:
+        raise UsageError(
+            f"{flag} {text!r} is a share of an arm's own throughput, which is unknown here.",
+            stage="load",
+            hint="Give a rate, as in --rate 50.",
+        )
+    if not law.is_open:
+        raise UsageError(f"{flag} {text!r} is a closed loop.", stage="load", hint="Give it with -c 8.")
+    return law
 
 
 def _checked(url: str, given: dict[str, Any]) -> LoadOptions:
-    """UsageError for a number that is out of bounds."""
+    """Return the checked load. Raises UsageError for one that is too large."""
     from harness.wire import arrivals
     from harness.wire.options import LoadOptions
 
@@ -91,35 +142,36 @@ def _checked(url: str, given: dict[str, Any]) -> LoadOptions:
     return load
 
 
-def _asked(url: str, said: dict[str, Any], payloads: str | None, seed: int | None) -> dict[str, Any]:
-    """What `LoadOptions` says of a request; UsageError for one that cannot be sent."""
+def _request(url: str, given: Flags, seed: int | None) -> dict[str, Any]:
+    """Return the fields of `LoadOptions` about a request. Raises UsageError for one that cannot be sent."""
     from harness import workloads
     from harness.plans import plan_checks
     from harness.wire import addresses, options, sending
 
-    if seed is not None and addresses.TEXT not in url and said.keys() <= {"headers", "expect_status"}:
-        said = said | {"body": sending.USUAL_BODY}
-    with _refused("What is asked"):
-        workload = options.WorkloadOptions(**flag_groups.said(payloads=payloads))
+    ask = given.ask
+    if seed is not None and addresses.TEXT not in url and ask.keys() <= {"headers", "expect_status"}:
+        ask = ask | {"body": sending.USUAL_BODY}
+    with _refused("This request is not valid"):
+        workload = options.WorkloadOptions(**given.workload)
         workloads.check(workload)
-        request = options.Request.model_validate(said)
-        asked = request.load(workload, 1 if seed is None else seed, [url])
+        request = options.Request.model_validate(ask)
+        fields = request.load(workload, 1 if seed is None else seed, [url])
     plan_checks.check_headers(request, stage="load")
-    return asked | {"seed": seed}
+    return fields | ({} if seed is None else {"seed": seed})
 
 
 @contextlib.contextmanager
 def _refused(what: str) -> Iterator[None]:
-    """A ValueError becomes a UsageError that begins with `what`."""
+    """Turn a ValueError into a UsageError that begins with `what`."""
     from pydantic import ValidationError
 
-    from harness.wire.options import explain
+    from harness.wire.setting import explain
 
     try:
         yield
     except ValueError as error:
-        said = explain(error) if isinstance(error, ValidationError) else error
-        raise UsageError(f"{what}: {said}.", stage="load") from error
+        why = explain(error) if isinstance(error, ValidationError) else error
+        raise UsageError(f"{what}: {why}.", stage="load") from error
 
 
 def _load(options: LoadOptions, out: Path | None, *, as_json: bool) -> None:
@@ -140,23 +192,23 @@ def _load(options: LoadOptions, out: Path | None, *, as_json: bool) -> None:
     show_all(writer, as_json=as_json)
     if trial.state != "ok":
         rows = writer.folder / "requests.csv"
-        raise HarnessError(trial.error, stage="load", hint=f"Its rows are kept: {rows}")
+        raise HarnessError(trial.error, stage="load", hint=f"All rows are kept: {rows}")
 
 
 def _show_what_there_is(writer: Writer, *, as_json: bool) -> None:
-    """Of a load that was interrupted; a folder without a measured request is removed."""
+    """Show what an interrupted load has measured; remove a folder without any measured request."""
     if not writer.trials:
         writer.discard()
         return
     show_all(writer, as_json=as_json)
     measured = writer.measured
-    said = f"The load was interrupted: {measured} request{'s were' if measured > 1 else ' was'} measured."
-    tell(f"{said} Every row is kept in {writer.folder}.")
+    counted = f"{measured} request{'s were' if measured > 1 else ' was'} measured"
+    tell(f"The load was interrupted: {counted}. All rows are in {writer.folder}.")
 
 
 def _keep_record(writer: Writer) -> None:
-    """Of a load that has begun and failed, with the reason in run.json."""
+    """Keep run.json of a load that began and failed: it has the reason."""
     if not writer.record:
         writer.discard()
     elif writer.folder.exists():
-        tell(f"What was asked is kept in {writer.folder / 'run.json'}.")
+        tell(f"The request and the error are kept in {writer.folder / 'run.json'}.")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from harness.commands import flags
+from harness.commands import completion, flags
 from harness.commands.terminal import PIPED_WIDTH, console, print_json, print_parts, tell
 from harness.errors import HarnessError, UsageError
 from harness.report.charts.plotting import import_matplotlib
+from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,25 +20,41 @@ if TYPE_CHECKING:
     from harness.results.store import Run
 
 PRINTED = "report.txt"
+EXAMPLES = (
+    "execbench report results/20261121-103412-article",
+    "execbench report results/20261121-103412-article --reference process",
+    "execbench report results/20261121-103412-article --json > report.json",
+)
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run's folder, such as results/<time>-<plan>.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="Folder of a run, such as results/<time>-<plan>.",
+            autocompletion=completion.runs,
+        ),
+    ],
     reference: Annotated[
         str | None,
-        typer.Option(metavar="ARM", help="Compare with this arm instead; shown only, nothing is written."),
+        typer.Option(
+            metavar="ARM",
+            help="Compare with this arm instead; write no files.",
+            rich_help_panel=Panel.COMPARE,
+        ),
     ] = None,
     as_json: flags.AsJson = False,
 ) -> None:
-    """Make tables and charts again from a run's CSVs."""
+    """Show a run: make its tables and charts again from its CSVs."""
     show(run, as_json=as_json, reference=reference)
 
 
 def show(folder: Path, *, as_json: bool, reference: str | None = None) -> None:
-    """Compute everything that is shown of the run, print it, and write it into its folder.
+    """Compute the report of a run, print it, and write it into the run's folder.
 
-    Where its files cannot be written, a line on stderr says so.
-    Against another reference than the plan's nothing is written: the folder keeps what its run decided.
+    If its files cannot be written, a line on stderr says so. With a `reference` nothing is written: the
+    folder keeps the comparisons that its plan has set.
     """
     import_matplotlib()
     from harness.capacity.report import is_capacity
@@ -50,14 +67,14 @@ def show(folder: Path, *, as_json: bool, reference: str | None = None) -> None:
         print_json(made.data)
     else:
         print_parts(console(), made.parts)
-        lies_there = "Rows" if unwritten else "Rows, tables and charts"
-        console().print(f"\n{lies_there}: {folder}", soft_wrap=True)
+        contents = "Rows" if unwritten else "Rows, tables and charts"
+        console().print(f"\n{contents}: {folder}", soft_wrap=True)
     if unwritten:
         tell(unwritten, style="yellow")
 
 
 class _Made(NamedTuple):
-    """A report as the terminal and as programs want it, and what writes its files into a folder."""
+    """A report for the terminal and for programs, and the function that writes its files into a folder."""
 
     parts: list[RenderableType]
     data: dict[str, Any]
@@ -77,7 +94,7 @@ def _of_capacity(run: Run, reference: str | None) -> _Made:
     from harness.commands import capacity_tables
 
     if reference is not None:
-        raise UsageError("--reference is for runs of arms; this one looked for capacities.", stage="report")
+        raise UsageError("--reference is not for the report of a capacity run.", stage="report")
     found = report.build(run)
     return _Made(
         [*capacity_tables.render(found)], report.as_json(found), lambda new: report.write_into(new, found)
@@ -85,7 +102,7 @@ def _of_capacity(run: Run, reference: str | None) -> _Made:
 
 
 def _write(folder: Path, made: _Made) -> str:
-    """Why nothing was written, in a sentence; "" when all was."""
+    """Write the files; return why they cannot be written, in a sentence, or ""."""
     from harness.results import written
 
     try:
@@ -98,7 +115,7 @@ def _write(folder: Path, made: _Made) -> str:
 
 
 def as_text(parts: Iterable[RenderableType]) -> str:
-    """The parts as printed, 80 columns wide, without colours."""
+    """Return the parts as printed, 80 columns wide, without colours."""
     from io import StringIO
 
     from harness.commands.screen import Screen

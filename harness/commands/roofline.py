@@ -9,18 +9,37 @@ import typer
 from harness.commands import flags
 from harness.commands.terminal import console, print_json
 from harness.wire import bounds
+from harness.wire.panel import Panel
+
+EXAMPLES = ("execbench roofline", "execbench roofline -c 8", "execbench roofline --json")
 
 
 def roofline(
     concurrency: Annotated[
-        int, typer.Option("--concurrency", "-c", min=1, max=bounds.USERS, help="Connections.")
+        int,
+        typer.Option(
+            "--concurrency",
+            "-c",
+            min=1,
+            max=bounds.USERS,
+            metavar="N",
+            help="Number of connections [32].",
+            rich_help_panel=Panel.LOAD,
+        ),
     ] = 32,
     requests: Annotated[
-        int, typer.Option(min=100, max=bounds.REQUESTS, help="Requests per transport.")
+        int,
+        typer.Option(
+            min=100,
+            max=bounds.REQUESTS,
+            metavar="N",
+            help="Requests with each transport [6,000].",
+            rich_help_panel=Panel.LOAD,
+        ),
     ] = 6000,
     as_json: flags.AsJson = False,
 ) -> None:
-    """What our load generator itself costs: CPU and requests/s against a server that does nothing."""
+    """Measure the CPU and the highest rate of the load generator itself."""
     from harness.commands.progress import Progress
     from harness.run import client_limit as measuring
     from harness.run.load_generator import Loader

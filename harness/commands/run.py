@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands import flag_groups, flags
+from harness.commands import completion, flags
 from harness.commands.terminal import console, print_json, tell
 from harness.errors import HarnessError, UsageError
 from harness.numbers import counted
@@ -19,67 +19,69 @@ if TYPE_CHECKING:
     from harness.results.store import Writer
     from harness.run.record import Before
 
+EXAMPLES = (
+    "execbench run article",
+    "execbench run --strategy thread:workers=2 --strategy process:workers=4 -c 16",
+    "execbench run --workload my_model.py --strategy thread --strategy process -c 8 --blocks 12",
+    "execbench run --url old=http://127.0.0.1:8000/ --url new=http://127.0.0.1:8001/ -c 8",
+)
 
-@flags.spread
+
+@flags.with_settings
 def run(
     *,
     plan: Annotated[
         str | None,
         typer.Argument(
-            help="A plan's name, its TOML file, or the folder of a run, to run it again; else flags make one."
+            metavar="PLAN",
+            help="Name or TOML file of a plan, or folder of a run to repeat.",
+            autocompletion=completion.plans,
         ),
     ] = None,
     strategy: flags.Strategies = None,
     url: flags.Urls = None,
     url_pid: flags.UrlPids = None,
-    asking: flag_groups.Asking,
-    ping_path: flags.PingPath = None,
-    measuring: flag_groups.Measuring,
-    server: flag_groups.Server,
+    given: Flags = flags.settings(flags.every),
     dry_run: flags.DryRun = False,
     resume: flags.Resume = None,
     out: flags.Out = None,
     as_json: flags.AsJson = False,
 ) -> None:
-    """Run a plan: every strategy, or --url, under every load, in blocks of random order; then show it."""
+    """Compare arms under load: run a plan, save every request and show the report.
+
+    An arm is a strategy with its options, or a server that already runs. Without PLAN, the flags make a plan.
+    With it, they change it: --strategy selects arms and, with the folder of a run, adds some.
+    """
     from harness.plans import from_flags
 
-    said = from_flags.Flags(
-        strategies=tuple(strategy or ()),
-        urls=tuple(url or ()),
-        url_pids=tuple(url_pid or ()),
-        ask=asking.as_request(ping_path=ping_path),
-        **measuring.as_plan_flags(),
-        **server.as_plan_flags(),
-    )
-    said_something = plan is not None or said != from_flags.Flags()
-    chosen = _chosen(plan, said)
+    given = given.but(strategies=tuple(strategy or ()), urls=tuple(url or ()), url_pids=tuple(url_pid or ()))
+    is_default = plan is None and given == from_flags.Flags()
+    chosen = _chosen(plan, given)
     if dry_run:
-        flag_groups.refuse_resume(resume)
+        flags.refuse_resume(resume)
         preview(chosen, as_json=as_json)
     elif resume is not None:
-        go_on(resume, chosen if said_something else None, out, as_json=as_json)
+        go_on(resume, None if is_default else chosen, out, as_json=as_json)
     else:
         run_new(chosen, out, as_json=as_json)
 
 
-def _chosen(plan: str | None, said: Flags) -> Plan:
-    """What PLAN and the flags ask for."""
+def _chosen(plan: str | None, given: Flags) -> Plan:
     from harness.plans import from_flags, plan_files, rerun
 
     if plan is None:
-        return from_flags.from_flags(said)
+        return from_flags.from_flags(given)
     if rerun.is_folder(plan):
-        return rerun.whole(rerun.read(Path(plan)), said)
-    return from_flags.override(plan_files.load(plan), said)
+        return rerun.whole(rerun.read(Path(plan)), given)
+    return from_flags.override(plan_files.load(plan), given)
 
 
 def preview(plan: Plan, *, as_json: bool) -> None:
-    """Show what the plan would do, and start nothing."""
-    from harness.plans import grid
+    """Show what the plan would do; start nothing."""
+    from harness.plans import size as sizes
 
     _warn_of_few_blocks(plan)
-    size = grid.size(plan)
+    size = sizes.of_plan(plan)
     arms = [arm.name for arm in plan.every_arm]
     loads = [str(law) for law in plan.laws]
     if as_json:
@@ -90,25 +92,27 @@ def preview(plan: Plan, *, as_json: bool) -> None:
         f"Plan {plan.name}" + (f": {plan.summary}" if plan.summary else ""),
         f"Arms: {', '.join(arms)}",
         f"Loads: {', '.join(loads)}",
-        f"{counted(plan.blocks, 'block')}, {size.trials} trials, about {size.long}.",
+        f"{counted(plan.blocks, 'block')}, {size.trials} trials, {size.duration}.",
         "Nothing was started.",
     ):
         console().print(line, soft_wrap=True)
 
 
 def run_new(plan: Plan, out: Path | None, *, as_json: bool) -> None:
-    """Run the plan into a new folder and show what came of it."""
+    """Run the plan into a new folder, and show its report."""
+    from harness.plans import size
     from harness.results import store
 
+    tell(f"{size.in_words(plan)}.")
     _run_plan(plan, store.Writer(out or store.default_folder(plan.name)), None, as_json=as_json)
 
 
 def go_on(folder: Path, wanted: Plan | None, out: Path | None, *, as_json: bool) -> None:
-    """Run what a killed run has left to do, if its plan is the one wanted (None: its own)."""
+    """Run what an interrupted run has left, if its plan is the one wanted (None: any)."""
     from harness.run import resume
 
     if out is not None:
-        raise UsageError("--resume goes on in the run's own folder: leave --out away.", stage="resume")
+        raise UsageError("--resume continues in the run's own folder: remove --out.", stage="resume")
     plan, writer, before = resume.reopen(folder, wanted)
     _run_plan(plan, writer, before, as_json=as_json)
 
@@ -126,42 +130,42 @@ def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: boo
         raise
     show_all(writer, as_json=as_json)
     broken = _broken_downstream(writer)
-    spoilt = [trial for trial in trials if trial.state != "ok"]
-    if spoilt:
-        said = ["failed" if trial.state == "failed" else "are invalid" for trial in spoilt]
-        kinds = " or ".join(dict.fromkeys(said))
+    bad = [trial for trial in trials if trial.state != "ok"]
+    if bad:
+        states = ["failed" if trial.state == "failed" else "are invalid" for trial in bad]
         raise HarnessError(
-            f"{len(spoilt)} of {len(trials)} trials {kinds}, the first: {spoilt[0].error}",
+            f"{len(bad)} of {len(trials)} trials {' or '.join(dict.fromkeys(states))}, "
+            f"the first: {bad[0].error}",
             stage="run",
-            hint=broken or f"The others are kept and shown. {where_to_look(writer)}",
+            hint=broken or f"The report shows the others. {where_to_look(writer)}",
         )
     if broken:
-        raise HarnessError(broken, stage="io", hint=f"Every row is kept. {where_to_look(writer)}")
+        raise HarnessError(broken, stage="io", hint=f"All rows are kept. {where_to_look(writer)}")
 
 
 def _warn_of_few_blocks(plan: Plan) -> None:
-    """Say on stderr when no verdict can come of the plan's blocks."""
+    """Warn on stderr if the plan has too few blocks for a verdict."""
     from harness.analysis.stats import FEWEST_BLOCKS
 
     if plan.blocks >= FEWEST_BLOCKS or len(plan.arms) < 2:
         return
     tell(
-        f"No verdict can come of {counted(plan.blocks, 'block')}: it takes {FEWEST_BLOCKS} "
+        f"{counted(plan.blocks, 'block')} will give no verdict: use at least {FEWEST_BLOCKS} "
         f"(--blocks {FEWEST_BLOCKS})."
     )
 
 
 def _broken_downstream(writer: Writer) -> str:
-    """That what requests await has failed, in a sentence; empty when it has not."""
+    """Say in a sentence that the I/O has failed; return "" if it has not."""
     found = writer.record.get("downstream")
     if not found:
         return ""
-    failed = f"{found['requests']} requests failed by what they await, the first: {found['first']}."
+    failed = f"{found['requests']} requests failed in their I/O, the first: {found['first']}."
     return " ".join([*([failed] if found["requests"] else []), *found["died"]])
 
 
 def where_to_look(writer: Writer) -> str:
-    """Where more is said of what went wrong."""
+    """Say which file has more about the failure."""
     from harness.wire.records import has_logs
 
     if has_logs(writer.record):
@@ -170,26 +174,26 @@ def where_to_look(writer: Writer) -> str:
 
 
 def show_all(writer: Writer, *, as_json: bool) -> None:
-    """Make and show the report; if that is interrupted, say where the rows are."""
+    """Make and show the report. If that is interrupted, say where the rows are."""
     from harness.commands.report import show
 
     try:
         show(writer.folder, as_json=as_json)
     except KeyboardInterrupt:
-        tell(f"Every row is kept in {writer.folder}; `{_report(writer)}` makes the report.")
+        tell(f"All rows are in {writer.folder}. Make the report with `{_report(writer)}`.")
         raise
 
 
 def keep_what_is_finished(writer: Writer, *, resumable: bool = False) -> None:
-    """And say where it is; a folder without any trial would only be in the way of the next attempt."""
+    """Keep the finished trials and say where they are; remove a folder without any trial."""
     if not writer.trials:
         writer.discard()
         return
     if not writer.folder.exists():
         return
-    said = f"Finished trials are kept; `{_report(writer)}` shows them"
-    said += f", `execbench run --resume {shlex.quote(str(writer.folder))}` goes on." if resumable else "."
-    tell(said)
+    tell(f"Finished trials are kept. Show them with `{_report(writer)}`.")
+    if resumable:
+        tell(f"Continue with `execbench run --resume {shlex.quote(str(writer.folder))}`.")
 
 
 def _report(writer: Writer) -> str:

@@ -8,29 +8,47 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands import flag_groups, flags
+from harness.commands import completion, flags
+from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
+    from harness.plans.from_flags import Flags
     from harness.plans.plan import Plan
     from harness.run.server_process import Server
     from harness.workloads.io.service import Services
 
 
+EXAMPLES = (
+    "execbench serve thread",
+    "execbench serve batch --workers 2 --option over=process --port 9000",
+    "execbench serve process --workload my_model.py",
+)
 _SHOWN_AT_ONCE = 65_536  # bytes
 
 
-@flags.spread
+@flags.with_settings
 def serve(
     *,
-    strategy: Annotated[str, typer.Argument(help="Where the model runs; see `execbench list`.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
-    server: flag_groups.Server,
+    strategy: Annotated[
+        str,
+        typer.Argument(
+            metavar="STRATEGY",
+            help="Where the model runs: NAME or NAME:key=value,… (see `list`).",
+            autocompletion=completion.strategies,
+        ),
+    ],
+    port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, metavar="N", help="Port, 0 for any free one.", rich_help_panel=Panel.OUTPUT
+        ),
+    ] = 8000,
+    given: Flags = flags.settings(lambda one: one.section in ("options", "arm", "workload")),
 ) -> None:
-    """Serve the app alone on 127.0.0.1, for curl or any other client, until Ctrl-C."""
+    """Serve the app on 127.0.0.1 for curl or any other client, until Ctrl-C."""
     from harness.plans import from_flags
 
-    said = from_flags.Flags(strategies=(strategy,), **server.as_plan_flags())
-    _serve(from_flags.from_flags(said), port)
+    _serve(from_flags.from_flags(given.but(strategies=(strategy,))), port)
 
 
 def _serve(plan: Plan, port: int) -> None:
@@ -56,7 +74,7 @@ def _serve(plan: Plan, port: int) -> None:
 
 
 def _follow(child: Server, io: Services, log: Path) -> None:
-    """Show the server's log as it grows, until the server ends. It may hold any bytes: users' code prints."""
+    """Show the server's log as it grows, until the server ends. Users' code may print any bytes into it."""
     import codecs
     import time
 

@@ -11,6 +11,7 @@ from harness.commands import flags
 from harness.commands.terminal import console, print_json, tell
 from harness.errors import HarnessError, UsageError
 from harness.wire import bounds
+from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
     from harness.evidence.page import Made
@@ -19,15 +20,22 @@ if TYPE_CHECKING:
 Name = Literal["coverage", "verdicts", "twins", "power", "windows", "queue", "search", "capacity"]
 
 
+EXAMPLES = (
+    "execbench study coverage",
+    "execbench study twins --sessions 50 --out /tmp/studies",
+    "execbench study windows --workload embed",
+)
+
+
 def study(
-    name: Annotated[Name, typer.Argument(help=f"Which: {', '.join(get_args(Name))}.")],
-    out: Annotated[Path, typer.Option(help="Where <study>.md and .csv go; older ones are replaced.")] = Path(
-        "docs/studies"
-    ),
+    name: Annotated[Name, typer.Argument(metavar="NAME", help=f"One of {', '.join(get_args(Name))}.")],
     sessions: Annotated[
         int | None,
         typer.Option(
-            min=1, help="twins, search (200), power (50); coverage, verdicts: simulated ones (2000)."
+            min=1,
+            metavar="N",
+            help="Sessions: twins, search [200], power [50], coverage, verdicts [2,000, simulated].",
+            rich_help_panel=Panel.PRECISION,
         ),
     ] = None,
     seconds: Annotated[
@@ -35,27 +43,42 @@ def study(
         typer.Option(
             min=1,
             max=bounds.A_DAY_S,
-            help="windows: measured each way (48); queue: at load 0.5 (600); capacity (400).",
+            metavar="SECONDS",
+            help="Measured time: windows [48 each], queue [600 at load 0.5], capacity [400].",
+            rich_help_panel=Panel.PRECISION,
         ),
     ] = None,
     workload: Annotated[
-        Literal["synthetic", "embed"] | None, typer.Option(help="windows: synthetic (default) or embed.")
+        Literal["synthetic", "embed"] | None,
+        typer.Option(
+            metavar="synthetic|embed",
+            help="windows: run this model [synthetic].",
+            rich_help_panel=Panel.MODEL,
+        ),
     ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write NAME.md and NAME.csv here, over older ones [docs/studies].",
+            rich_help_panel=Panel.OUTPUT,
+        ),
+    ] = Path("docs/studies"),
     as_json: flags.AsJson = False,
 ) -> None:
-    """Make the evidence behind the method again: a table from real sessions, from minutes to an hour."""
+    """Repeat a study behind the method: a table from real sessions, in minutes to an hour."""
     from harness.evidence.studies.catalogue import STUDIES, Wanted
 
     chosen = STUDIES[name]
     try:
         wanted = chosen.wanted(Wanted(sessions, seconds, workload))
     except ValueError as error:
-        raise UsageError(f"The study {name!r} takes no {error}.", stage="study") from error
+        raise UsageError(f"The study {name!r} does not take {error}.", stage="study") from error
     _make(name, chosen, wanted, out, as_json=as_json)
 
 
 def _make(name: str, study: Study, wanted: Wanted, out: Path, *, as_json: bool) -> None:
-    """Collect rows until the study or the user's patience ends; what is finished is kept in either case."""
+    """Collect rows until the study ends or is interrupted; keep the finished rows in either case."""
     from harness.commands.progress import Progress
     from harness.evidence.page import made
     from harness.evidence.studies.catalogue import command
@@ -75,7 +98,7 @@ def _make(name: str, study: Study, wanted: Wanted, out: Path, *, as_json: bool) 
 
 
 def _keep(name: str, study: Study, how: Made, rows: list[Any], out: Path, *, as_json: bool) -> None:
-    """Write the page and the raw rows, and show them. An unfinished study never replaces a whole one."""
+    """Write and show the page and the rows. An unfinished study does not replace a finished one."""
     from harness.evidence.frames import frame
     from harness.evidence.page import write
     from harness.evidence.studies import catalogue

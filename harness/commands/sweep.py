@@ -6,67 +6,77 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands import flag_groups, flags
+from harness.commands import flags
 from harness.commands.run import go_on, preview, run_new
 from harness.commands.terminal import tell
 from harness.errors import UsageError
+from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
+    from harness.plans.from_flags import Flags
     from harness.plans.plan import Plan
 
+EXAMPLES = (
+    "execbench sweep --strategy process --over workers=1,2,4",
+    "execbench sweep --strategy thread --strategy process --over workers=1,2 --over torch_threads=1,2 -c 16",
+    "execbench sweep --strategy batch --over max_batch=8,16,32 --dry-run",
+)
 
-@flags.spread
+
+def _help() -> dict[str, str]:
+    from harness.plans import grid
+
+    return {"--blocks": f"Run every arm under every load this often. [{grid.BLOCKS}]"}
+
+
+@flags.with_settings
 def sweep(
     *,
     over: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="OPTION=VALUES", help="An axis, like workers=1,2,4; repeatable: all combinations."
+            metavar="OPTION=VALUES",
+            help="Vary this option, like workers=1,2,4. Repeatable: all combinations are run.",
+            rich_help_panel=Panel.COMPARE,
         ),
     ] = None,
-    strategy: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME or NAME:key=value,…; repeatable (process). It goes through the axes it takes."
-        ),
-    ] = None,
-    measuring: flag_groups.Measuring,
-    server: flag_groups.Server,
-    any_size: Annotated[bool, typer.Option("--any-size", help="Run it however long it takes.")] = False,
+    strategy: flags.Strategies = None,
+    given: Flags = flags.settings(lambda one: one.section != "ask", help=_help),
+    any_size: Annotated[
+        bool,
+        typer.Option("--any-size", help="Lift the limit on size.", rich_help_panel=Panel.OUTPUT),
+    ] = False,
     dry_run: flags.DryRun = False,
     resume: flags.Resume = None,
     out: flags.Out = None,
     as_json: flags.AsJson = False,
 ) -> None:
-    """Run every combination of some options; then show the best, and what cannot be told from it."""
+    """Run every combination of some options, and show the best.
+
+    A strategy goes through the axes that it takes. The default strategy is process.
+    """
     from harness.plans import from_flags, grid
 
-    said = from_flags.Flags(
-        strategies=tuple(strategy or ()), **measuring.as_plan_flags(), **server.as_plan_flags()
-    )
+    given = given.but(strategies=tuple(strategy or ()))
     if dry_run:
-        flag_groups.refuse_resume(resume)
+        flags.refuse_resume(resume)
     if resume is not None:
-        if over or said != from_flags.Flags():
+        if over or given != from_flags.Flags():
             raise UsageError(
-                "--resume goes on with the settings of the run.",
+                "--resume continues with the settings of the run.",
                 stage="resume",
-                hint="Leave the other flags away.",
+                hint="Remove the other flags.",
             )
         go_on(resume, None, out, as_json=as_json)
         return
-    chosen = grid.plan(said, grid.axes(over or ()), allow_any_size=any_size)
-    _announce(chosen, asked_for=said.fresh)
+    chosen = grid.plan(given, grid.axes(over or ()), allow_any_size=any_size)
+    _explain_fresh(chosen, is_asked_for="fresh" in given.plan)
     if dry_run:
         preview(chosen, as_json=as_json)
     else:
         run_new(chosen, out, as_json=as_json)
 
 
-def _announce(plan: Plan, *, asked_for: bool | None) -> None:
-    from harness.plans import grid
-
-    said = f"Sweep: {grid.size(plan)}."
-    if plan.fresh and asked_for is None:
-        said += " A new server for each trial: so many at once take much memory (--resident: all stay)."
-    tell(said)
+def _explain_fresh(plan: Plan, *, is_asked_for: bool) -> None:
+    if plan.fresh and not is_asked_for:
+        tell("Each trial starts a new server: all servers together need much memory (--resident keeps them).")

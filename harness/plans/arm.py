@@ -1,4 +1,4 @@
-"""A participant of a plan: a strategy with its options, or a server that runs already."""
+"""An arm of a plan: a strategy with its options, or a server that already runs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 import strategies
 from harness.wire import addresses, bounds
-from harness.wire.options import (
-    Frozen,
-    Inject,
-    Processes,
-    ServerOptions,
-    StrategyOptions,
-    Workers,
-    WorkloadOptions,
-    with_io_spelt_out,
-)
+from harness.wire.options import ServerOptions, ServerSettings, WorkloadOptions
+from harness.wire.panel import Panel
+from harness.wire.setting import Setting
+from harness.wire.spelling import with_io_split
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
 
@@ -28,68 +22,71 @@ Pids = Annotated[
 
 Times = Annotated[float, Field(gt=0, le=1_000)]
 
-ELSEWHERE = "url"  # what the column `strategy` holds of an arm that runs already
+RUNS_ALREADY = "url"  # in the column `strategy` of an arm that is a server that already runs
 
 
-class Arm(Frozen):
-    """A strategy with its options, or a server that runs already, under the name it has in tables."""
+class Arm(ServerSettings):
+    """A strategy with its options, or a server that already runs, under its name in tables."""
 
-    name: Name
-    strategy: str
-    url: Annotated[str, AfterValidator(addresses.checked)] | None = None  # of a server that runs already
-    pid: Pids = ()  # url: processes of that server which cannot be found from the one that listens
-    workers: Workers | None = None  # None: the strategy's default
-    options: StrategyOptions = Field(default_factory=dict)  # what else the strategy is told
-    server_processes: Processes = 1  # uvicorn's --workers
-    workload: Annotated[dict[str, Any], AfterValidator(with_io_spelt_out)] = Field(
-        default_factory=dict
-    )  # where this arm's differs from the plan's: backend, thread budget
-    io_per_model: Times | None = None  # I/O as a multiple of the model's time alone, seen in a pilot
-    inject: Inject = Inject()
-    instrumented: bool = True
+    name: Annotated[Name, Setting("Name of the arm in tables.", Panel.COMPARE, flag=None)]
+    url: Annotated[
+        Annotated[str, AfterValidator(addresses.checked)] | None,
+        Setting("Address of a server that already runs.", Panel.RUNNING, flag=None),
+    ] = None
+    pid: Annotated[
+        Pids,
+        Setting("Its processes that cannot be found from its port.", Panel.RUNNING, flag=None),
+    ] = ()
+    workload: Annotated[
+        dict[str, Any],
+        AfterValidator(with_io_split),
+        Setting("Options of the workload in which this arm differs.", Panel.COMPARE, flag=None),
+    ] = Field(default_factory=dict)
+    io_per_model: Annotated[
+        Times | None,
+        Setting("Duration of the I/O as a multiple of the model alone.", Panel.IO, flag=None),
+    ] = None  # measured in a pilot
 
     @model_validator(mode="before")
     @classmethod
-    def _names_its_strategy(cls, data: Any) -> Any:
-        """None that we know where it runs already; `executor:package.module:factory` says an option too."""
+    def _read_strategy(cls, data: Any) -> Any:
+        """Accept `executor:package.module:factory`, and no strategy for a server that already runs."""
         if not isinstance(data, dict):
             return data
         if data.get("url") is not None:
-            data = {"strategy": ELSEWHERE, **data}
+            data = {"strategy": RUNS_ALREADY, **data}
         strategy, _, factory = str(data.get("strategy", "")).partition(":")
-        if not factory:
-            return data
-        return {**data, "strategy": strategy, "options": {**data.get("options", {}), "factory": factory}}
+        return data | {"strategy": strategy, "factory": factory} if factory else data
 
     @model_validator(mode="after")
-    def _is_told_nothing_where_it_runs_already(self) -> Self:
-        said = self.model_dump(exclude_defaults=True).keys() - {"name", "strategy", "url", "pid"}
-        said |= {"strategy"} if self.strategy != ELSEWHERE else set()
-        if self.url is not None and said:
-            raise ValueError(f"a server that runs already cannot be told {', '.join(sorted(said))}")
+    def _refuse_options_of_running_servers(self) -> Self:
+        given = self.model_dump(exclude_defaults=True).keys() - {"name", "strategy", "url", "pid"}
+        given |= {"strategy"} if self.strategy != RUNS_ALREADY else set()
+        if self.url is not None and given:
+            raise ValueError(f"a server that already runs cannot have {', '.join(sorted(given))}")
         if self.url is None and self.pid:
-            raise ValueError("pid names processes of a server that runs already, so it needs url")
+            raise ValueError("pid names processes of a server that already runs, so it needs url")
         return self
 
     @property
     def chosen(self) -> strategies.Options:
-        """What its strategy is told."""
-        return strategies.Options(workers=self.workers, **self.options)
+        """The options of its strategy."""
+        return strategies.Options(**self.options)
 
     @property
     def when_worker_dies(self) -> str:
-        """What a killed worker means, in its strategy's words; of batches, in those of what runs them."""
+        """What a killed worker means, in the words of its strategy, or of the one that runs its batches."""
         runs = self.chosen.over if self.strategy == "batch" else self.strategy
         return strategies.get(runs).WHEN_WORKER_DIES
 
     def own_workload(self, workload: WorkloadOptions) -> WorkloadOptions:
-        """The plan's workload as this arm has it."""
+        """Return the plan's workload with this arm's options."""
         return WorkloadOptions.model_validate({**workload.model_dump(exclude_unset=True), **self.workload})
 
     def server_options(self, workload: WorkloadOptions, lone_model_ms: float | None = None) -> ServerOptions:
-        """What its server is told; `lone_model_ms` is needed when the I/O is scaled to the model.
+        """Return the options of its server; `lone_model_ms` is needed if the I/O is scaled to the model.
 
-        Scaled I/O is whole milliseconds: asyncio's timers round up to those, so a fraction would be a lie.
+        Scaled I/O takes whole milliseconds, as asyncio's timers round up to these.
         """
         workload = self.own_workload(workload)
         if self.io_per_model is not None:
@@ -98,7 +95,6 @@ class Arm(Frozen):
             workload = workload.model_copy(update={"io_ms": whole_ms})
         return ServerOptions(
             strategy=self.strategy,
-            workers=self.workers,
             options=self.options,
             server_processes=self.server_processes,
             workload=workload,

@@ -1,62 +1,50 @@
-"""What the command line says → a plan made of it, or another plan changed by it."""
+"""Make a plan of flags, or change a plan by flags."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import ConfigDict, Field
-
 import strategies
 from harness import workloads
 from harness.errors import UsageError, shortened
-from harness.plans import plan_checks, plan_files
+from harness.plans import plan_checks, plan_files, settings
 from harness.plans.plan import Plan
-from harness.wire.options import REVEALED, Frozen
+from harness.wire.options import IO_OPTIONS, REVEALED
 from harness.workloads.io import kinds
 
 
-class Flags(Frozen):
-    """What the command line says about a plan. None and empty: as the plan has it, or the default.
-
-    The plan that is made of them checks the texts.
-    """
-
-    model_config = ConfigDict(str_max_length=None)
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """The flags that were given, by the section of `plans.settings` that they belong to."""
 
     strategies: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()  # NAME=URL
     url_pids: tuple[str, ...] = ()  # NAME=PID
-    concurrency: tuple[int, ...] = ()
-    requests: int | None = None
-    duration_s: float | None = None
-    blocks: int | None = None
-    workers: int | None = None
-    arrivals: tuple[str, ...] = ()
-    precision: float | None = None
-    fresh: bool | None = None
-    twin: bool | None = None
-    reference: str | None = None
-    pin: bool | None = None
-    self_check: bool | None = None
-    limit: bool | None = None
-    cap: int | None = None
-    transport: str | None = None
-    timeout_s: float | None = None
-    seed: int | None = None
-    options: dict[str, str] = Field(default_factory=dict)
-    server_processes: int | None = None
-    workload: dict[str, Any] = Field(default_factory=dict)
-    inject: dict[str, float] = Field(default_factory=dict)
-    ask: dict[str, Any] = Field(default_factory=dict)
-    exclude: dict[str, float] = Field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # for the arms that take them
+    arm: dict[str, Any] = dataclasses.field(default_factory=dict)  # server_processes and inject, for all arms
+    plan: dict[str, Any] = dataclasses.field(default_factory=dict)
+    workload: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ask: dict[str, Any] = dataclasses.field(default_factory=dict)
+    exclude: dict[str, Any] = dataclasses.field(default_factory=dict)
+    capacity: dict[str, Any] = dataclasses.field(default_factory=dict)  # of `execbench capacity` alone
+
+    def but(self, **changes: Any) -> Flags:
+        """The same flags with these changes."""
+        return dataclasses.replace(self, **changes)
+
+    def with_plan(self, **keys: Any) -> Flags:
+        """The same flags with these keys of the plan; None removes one."""
+        plan = {name: value for name, value in {**self.plan, **keys}.items() if value is not None}
+        return self.but(plan=plan)
 
 
 ARTICLES = ("inline", "thread", "process", "default_pool")  # the article's four strategies
 _PID = re.compile(r"\d{1,9}", re.ASCII)
-_ANOTHER_SCENARIO = frozenset({"name", "payloads", "backend", "service_ms", "mode"}) | workloads.IO_OPTIONS
-_OF_ANY_WORKLOAD = workloads.IO_OPTIONS | {"payloads"}
+_ANOTHER_SCENARIO = frozenset({"name", "payloads", "backend", "service_ms", "mode"}) | IO_OPTIONS
+_OF_ANY_WORKLOAD = IO_OPTIONS | {"payloads"}
 
 WITHOUT_PLAN: dict[str, Any] = {
     "name": "flags",
@@ -68,24 +56,24 @@ WITHOUT_PLAN: dict[str, Any] = {
 
 
 def from_flags(flags: Flags, *, arms: list[dict[str, Any]] | None = None, **fields: Any) -> Plan:
-    """A plan made of flags alone; by default the article's four strategies at c = 8.
+    """Make a plan of flags alone; by default the article's four strategies at c = 8.
 
-    `arms` take the place of the flags' strategies; `fields` are the plan's where no flag says otherwise.
+    `arms` replace the flags' strategies; `fields` are keys of the plan that no flag sets.
     """
     if arms is None:
-        arms = _elsewhere(flags) or [arm_of(text) for text in flags.strategies or ARTICLES]
-    loads = {} if flags.arrivals or flags.concurrency else {"concurrency": [8]}
+        arms = _running_servers(flags) or [arm_of(text) for text in flags.strategies or ARTICLES]
+    loads = {} if flags.plan.keys() & {"arrivals", "concurrency"} else {"concurrency": [8]}
     data = {**WITHOUT_PLAN, **loads, **fields, "arms": arms}
     return plan_files.make(_with_flags(data, flags), source="plan made of these flags")
 
 
-def _elsewhere(flags: Flags) -> list[dict[str, Any]]:
-    """The arms of NAME=URL …; UsageError for what is no such pair, or stands beside strategies."""
+def _running_servers(flags: Flags) -> list[dict[str, Any]]:
+    """Return the arms of NAME=URL …; raise UsageError for any other text, and if strategies are given too."""
     if flags.urls and flags.strategies:
         raise UsageError(
-            "--url names servers that run already, --strategy has some started: they do different work.",
+            "--url measures servers that already run, --strategy starts servers: they do different work.",
             stage="plan",
-            hint="Take two runs; their reports can be read side by side.",
+            hint="Use two runs, and compare their reports.",
         )
     arms = []
     for text in flags.urls:
@@ -94,14 +82,14 @@ def _elsewhere(flags: Flags) -> list[dict[str, Any]]:
             raise UsageError(
                 f"--url {shortened(text)!r} has no name.",
                 stage="plan",
-                hint="The name stands in tables, as in --url mine=http://127.0.0.1:8000/embed",
+                hint="Tables show the name. For example: --url mine=http://127.0.0.1:8000/embed",
             )
         arms.append({"name": name, "url": url})
     return arms
 
 
 def _with_pids(arms: list[dict[str, Any]], texts: Iterable[str]) -> list[dict[str, Any]]:
-    """The arms with the processes of NAME=PID …; UsageError for what is no such pair, or names no arm."""
+    """Return the arms with the processes of NAME=PID …; raise UsageError for other texts and unknown arms."""
     named: dict[str, list[int]] = {}
     for text in texts:
         name, _, pid = text.partition("=")
@@ -116,65 +104,52 @@ def _with_pids(arms: list[dict[str, Any]], texts: Iterable[str]) -> list[dict[st
 
 
 def arm_of(text: str) -> dict[str, Any]:
-    """An arm from NAME or NAME:key=value,key=value; the name in tables says all of it."""
+    """Return the arm of NAME or NAME:key=value,key=value as plain data; its name in tables is the text."""
     strategy, _, rest = text.partition(":")
     if not rest or "=" not in rest:
         return {"name": as_name(text), "strategy": text}
-    options = pairs(rest.split(","), "--strategy")
-    workers = options.pop("workers", None)
-    arm = {"name": as_name(text), "strategy": strategy, "options": options}
-    return arm if workers is None else arm | {"workers": workers}
+    arm: dict[str, Any] = {"name": as_name(text), "strategy": strategy}
+    given = settings.parsed_pairs(rest.split(","), f"--strategy {shortened(strategy)}", settings.of_arms())
+    for name, value in given.items():
+        arm = settings.with_setting(arm, name, value)
+    return arm
 
 
 def as_name(text: str) -> str:
-    """The text as arms may be called."""
+    """Return the text with the characters that names of arms may have."""
     return re.sub(r"[^a-z0-9_.-]+", "-", text.lower())[:60]
 
 
-def pairs(texts: Iterable[str], flag: str) -> dict[str, str]:
-    """KEY=VALUE … as a dict; UsageError for what is no such pair."""
-    found = [text.partition("=") for text in texts]
-    for key, _, value in found:
-        if not key or not value:
-            raise UsageError(
-                f"{flag} {shortened(key)!r} is not understood.",
-                stage="plan",
-                hint="For example: max_batch=16",
-            )
-    return {key.strip().replace("-", "_"): value.strip() for key, _, value in found}
-
-
 def override(plan: Plan, flags: Flags, *, adds_strategies: bool = False) -> Plan:
-    """The plan with what the flags say in its place; `strategies` keeps the arms of those, or adds some.
+    """Return the plan changed by the flags. `strategies` selects its arms, and may add some.
 
-    An I/O that takes what it takes has no place for arms that scale theirs: they are left out, with a note.
-    Published claims are judged only while workers, options, workload and I/O are the plan's own.
+    Arms that scale their I/O are left out, with a note, if the I/O's duration cannot be set. Published claims
+    are judged only if workers, options, workload and I/O are the plan's own.
     """
     data = plan.model_dump(exclude_unset=True, context=REVEALED)
-    if flags.urls and not plan.runs_elsewhere:
+    if flags.urls and not plan.has_running_servers:
         raise UsageError(
-            f"The plan {plan.name!r} starts servers of its own, so it has no place for --url.",
+            f"The plan {plan.name!r} starts its own servers, so --url cannot be used with it.",
             stage="plan",
-            hint="--url without a plan makes one; so does a plan file with [[arms]] of name and url.",
+            hint="Use --url without a plan, or a plan file whose [[arms]] have name and url.",
         )
-    data["arms"] = _elsewhere(flags) or data["arms"]
+    data["arms"] = _running_servers(flags) or data["arms"]
     if flags.strategies:
         choose = _kept_and_added if adds_strategies else _kept
         data["arms"] = choose(data["arms"], flags.strategies, plan)
-        data.pop("sweep", None)  # its settings are not all there
+        data.pop("sweep", None)  # some of its settings are missing now
         if data.get("reference") not in [arm["name"] for arm in data["arms"]]:
             data.pop("reference", None)
     io = flags.workload.get("io", plan.workload.io)
     if not kinds.takes_ms(io):
         data = _without_scaled(data, io)
-    others = (flags.workers, flags.options, flags.server_processes, flags.inject)
-    if any(others) or _ANOTHER_SCENARIO & flags.workload.keys():
+    if flags.options or flags.arm or _ANOTHER_SCENARIO & flags.workload.keys():
         data["claims"] = None  # they are about this plan's workers, workload and I/O
     return plan_files.make(_with_flags(data, flags), source=f"plan {plan.name!r} with these flags")
 
 
 def _kept(arms: list[dict[str, Any]], wanted: Iterable[str], plan: Plan) -> list[dict[str, Any]]:
-    """The arms with these names or strategies; UsageError for one that the plan has not."""
+    """Return the arms with these names or strategies; raise UsageError for one that the plan lacks."""
     have = dict.fromkeys(arm.strategy for arm in plan.arms)
     for name in wanted:
         if name not in have and name not in [arm.name for arm in plan.arms]:
@@ -182,13 +157,13 @@ def _kept(arms: list[dict[str, Any]], wanted: Iterable[str], plan: Plan) -> list
             raise UsageError(
                 f"The plan {plan.name!r} has no arm with the strategy {shortened(name)!r}.",
                 stage="plan",
-                hint=f"It has: {', '.join(have)}. Without a plan, --strategy makes one.",
+                hint=f"It has: {', '.join(have)}. Without a plan, --strategy adds arms.",
             )
     return [arm for arm in arms if {arm["strategy"], arm["name"]} & set(wanted)]
 
 
 def _kept_and_added(arms: list[dict[str, Any]], wanted: Iterable[str], _: Plan) -> list[dict[str, Any]]:
-    """Of each text the arm of that name, or else the arms of that strategy, or else a new arm."""
+    """Return for each text the arm of that name, else the arms of that strategy, else a new arm."""
     names: set[str] = set()
     added: list[dict[str, Any]] = []
     for text in wanted:
@@ -207,68 +182,68 @@ def _without_scaled(data: dict[str, Any], io: str) -> dict[str, Any]:
     kept = [arm for arm in data["arms"] if arm["name"] not in left_out]
     if not kept:
         raise UsageError(
-            f"Every arm of this plan scales its I/O, and {io} takes what it takes.", stage="plan"
+            f"Every arm of this plan scales its I/O, and the duration of {io} cannot be set.", stage="plan"
         )
     if data.get("reference") in left_out:
         data.pop("reference")
-    why = f"as their I/O is scaled to the model and {io} takes what it takes"
-    notes = (*data.get("notes", ()), f"Left out, {why}: {', '.join(left_out)}.")
+    why = f"they scale their I/O to the model, and the duration of {io} cannot be set"
+    notes = (*data.get("notes", ()), f"Left out: {', '.join(left_out)}; {why}.")
     return {**data, "arms": kept, "notes": notes}
 
 
-_FOR_ARMS = {"strategies", "urls", "url_pids", "workers", "options", "server_processes", "inject"}
-_FOR_GROUPS = {"ask", "exclude", "workload"}  # of which each key has its own flag
-
-
 def _with_flags(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
-    plain = flags.model_dump(exclude=_FOR_ARMS | _FOR_GROUPS)
-    data = data | {key: value for key, value in plain.items() if value not in (None, ())}
-    data = _with_loads(data, flags)
+    data = _with_loads(data | flags.plan, flags)
     workload = _with_workload(data.get("workload", {}), flags.workload)
-    for group, said in (("ask", flags.ask), ("exclude", flags.exclude)):
-        if said:
-            data = data | {group: data.get(group, {}) | said}
+    for group, given in (("ask", flags.ask), ("exclude", flags.exclude)):
+        if given:
+            data = data | {group: data.get(group, {}) | given}
     arms = [_with_arm_flags(arm, flags) for arm in _with_pids(data["arms"], flags.url_pids)]
-    for name in (*(["workers"] if flags.workers is not None else []), *flags.options):
-        refuse_unheard(name, data["arms"])
+    for name in flags.options:
+        refuse_unused(name, data["arms"])
     return {**data, "workload": workload, "arms": arms}
 
 
-def refuse_unheard(option: str, arms: list[dict[str, Any]]) -> None:
-    """UsageError when no arm obeys an option."""
+def refuse_unused(option: str, arms: list[dict[str, Any]]) -> None:
+    """Raise UsageError if no arm's strategy takes this option."""
     if any(option in plan_checks.obeyed_by(arm) for arm in arms):
         return
-    what = "a number of workers" if option == "workers" else f"an option {option!r}"
     takers = [name for name in strategies.NAMES if option in strategies.get(name).TAKES]
     raise UsageError(
-        f"No strategy of this plan takes {what}.",
+        f"No strategy of this plan takes the option {option!r}.",
         stage="plan",
-        hint=f"Those that do: {', '.join(takers) or 'none'}.",
+        hint=f"These do: {', '.join(takers) or 'none'}.",
     )
 
 
 def _with_loads(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
-    """Loads that are asked for replace the plan's; so does a window, closed and open."""
-    if flags.arrivals or flags.concurrency:
-        data = data | {"concurrency": flags.concurrency, "arrivals": flags.arrivals}
-    if flags.requests is not None and not data.get("concurrency"):
+    """Let loads that are given replace the plan's; a window too, in closed and open loops."""
+    given = flags.plan
+    if given.keys() & {"arrivals", "concurrency"}:
+        data = data | {"concurrency": given.get("concurrency", ()), "arrivals": given.get("arrivals", ())}
+    if "requests" in given and not data.get("concurrency"):
         raise UsageError(
-            "--requests counts the requests of a closed loop, and no load is one.",
+            "--requests counts the requests of a closed loop, and this plan has none.",
             stage="plan",
-            hint="Say how long an open loop is measured with --duration.",
+            hint="Set the window of an open loop with --duration.",
         )
-    if flags.duration_s is not None:
-        data = data | {"requests": None, "requests_per_user": None, "open_duration_s": flags.duration_s}
-    elif flags.requests is not None:
+    if "requests" in given and "duration_s" in given:
+        raise UsageError("Give either --requests or --duration, not both.", stage="plan")
+    if "duration_s" in given:
+        data = data | {
+            "requests": None,
+            "requests_per_user": None,
+            "open_duration_s": given["duration_s"],
+        }
+    elif "requests" in given:
         data = data | {"duration_s": None, "requests_per_user": None}
     return data
 
 
 def _with_workload(base: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
-    """Another workload than the plan's starts from its own defaults, but keeps the texts, and the I/O.
+    """Return the options of the workload, changed by those given.
 
-    The latter unless it has I/O of its own. Another I/O starts from its own defaults, but takes as long,
-    where it can be told.
+    A workload other than the plan's starts from its own defaults, but keeps the texts, and the I/O unless it
+    has its own. Another kind of I/O starts from its own defaults, but keeps the duration if it can be set.
     """
     name = said.get("name", base.get("name", ""))
     if base and name != base.get("name", ""):
@@ -276,17 +251,14 @@ def _with_workload(base: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]
         base = {key: base[key] for key in kept & base.keys()}
     if "io" in said:
         kept = {"io_ms"} if kinds.takes_ms(said["io"]) else set()
-        base = {key: value for key, value in base.items() if key not in workloads.IO_OPTIONS or key in kept}
+        base = {key: value for key, value in base.items() if key not in IO_OPTIONS or key in kept}
     return base | said
 
 
 def _with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:
     takes = plan_checks.obeyed_by(arm)
-    if flags.workers is not None and "workers" in takes:
-        arm = arm | {"workers": flags.workers}
-    heard = {key: value for key, value in flags.options.items() if key in takes}
-    if heard:
-        arm = arm | {"options": arm.get("options", {}) | heard}
-    if flags.server_processes is not None:
-        arm = arm | {"server_processes": flags.server_processes}
-    return arm | {"inject": arm.get("inject", {}) | flags.inject} if flags.inject else arm
+    obeyed = {key: value for key, value in flags.options.items() if key in takes}
+    if obeyed:
+        arm = arm | {"options": arm.get("options", {}) | obeyed}
+    inject = {"inject": arm.get("inject", {}) | flags.arm["inject"]} if "inject" in flags.arm else {}
+    return arm | flags.arm | inject

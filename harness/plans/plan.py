@@ -1,4 +1,4 @@
-"""What to run: arms x loads x blocks, as data that is checked as a whole."""
+"""A plan: arms x loads x blocks, as data that is checked as a whole."""
 
 from __future__ import annotations
 
@@ -13,29 +13,34 @@ from harness.plans.arm import Arm, Name
 from harness.wire import arrivals, bounds
 from harness.wire.arrivals import closed
 from harness.wire.options import (
-    IN_FLIGHT_CAP,
-    Frozen,
     Law,
     LoadOptions,
+    LoadSettings,
     Request,
-    Requests,
     Route,
-    Seconds,
-    SecondsOrNone,
-    Seed,
     Texts,
-    Transport,
-    Users,
     WorkloadOptions,
 )
+from harness.wire.panel import Panel
 from harness.wire.records import TWIN_SUFFIX
+from harness.wire.setting import (
+    Blocks,
+    Frozen,
+    Requests,
+    Seconds,
+    SecondsOrZero,
+    Seed,
+    Setting,
+    Share,
+    Users,
+)
 
-FEWEST_BLOCKS = 10  # for a stop at a precision: of fewer a width is chance, and a lucky one stops too soon
+FEWEST_BLOCKS_TO_STOP = 10  # at a precision: of fewer blocks a narrow interval may be luck
 _SEEDS_PER_RUN = 1_000_000  # block seeds of two run seeds must not meet
 
 
 class Cell(NamedTuple):
-    """One trial to be run: an arm under a load, at its place in a block."""
+    """One trial: an arm under a load, at its place in a block."""
 
     block: int
     position: int
@@ -49,100 +54,166 @@ Scalar = str | int | float | bool
 
 
 class Sweep(Frozen):
-    """What the arms of a plan go through: an arm for each combination of the values of some options."""
+    """The axes of a sweep. The plan has an arm for each combination of values that its strategy takes."""
 
-    strategies: tuple[str, ...]  # as they were asked for
-    axes: dict[str, tuple[Scalar, ...]]  # option → its values, as they were asked for
-    settings: dict[
-        str, dict[str, Scalar]
-    ]  # arm → its value of each axis; what its strategy takes not is absent
+    strategies: tuple[str, ...]  # as given
+    axes: dict[str, tuple[Scalar, ...]]  # option → its values, as given
+    settings: dict[str, dict[str, Scalar]]  # arm → its value on each axis that its strategy takes
 
 
 class Exclusion(Frozen):
-    """When a whole block is left out: its trials' mean, by time, is above one of these. Fixed before the run.
+    """The limits beyond which a block is left out: means over its trials, by time. Fixed before the run.
 
-    Each is many times what this instrument needs: a twentieth of the machine taken away, a third of a core
-    busy with something else, requests sent 10 ms late in open loop.
+    Each is many times what this instrument causes itself: a twentieth of the machine taken away, a third of a
+    core busy with other programs, requests sent 10 ms late in open loop.
     """
 
-    steal_share: PositiveFloat = 0.05
-    foreign_cpu: PositiveFloat = 0.33  # in cores
-    dispatch_lag_p99_ms: PositiveFloat = 10.0
+    steal_share: Annotated[
+        PositiveFloat, Setting("Leave out blocks with more steal.", Panel.PRECISION, flag=None)
+    ] = 0.05
+    foreign_cpu: Annotated[
+        PositiveFloat,
+        Setting(
+            "Leave out blocks with more CPU of other programs.",
+            Panel.PRECISION,
+            flag="--exclude-foreign-cpu",
+            metavar="CORES",
+        ),
+    ] = 0.33
+    dispatch_lag_p99_ms: Annotated[
+        PositiveFloat, Setting("Leave out blocks with more dispatch lag.", Panel.PRECISION, flag=None)
+    ] = 10.0
 
 
 _OF_OUR_SERVERS = {"workload", "route", "fresh", "pin", "limit", "claims"}
 
 
-class Plan(Frozen):
-    """Arms x loads x blocks. Closed loads measure short windows, many of them; open ones long windows.
+class Plan(LoadSettings):
+    """Arms x loads x blocks. Closed loops measure many short windows, open loops few long ones.
 
     A closed window lasts until `requests` (at least `requests_per_user` of each user) are under way and
     `duration_s` is over, an open one for `open_duration_s`, after `open_settle_s` of warm-up.
     """
 
-    name: Name
-    summary: str = ""
-    workload: WorkloadOptions = WorkloadOptions()
-    arms: tuple[Arm, ...] = Field(min_length=1, max_length=bounds.TRIALS)
-    concurrency: tuple[Users, ...] = ()  # closed loop: users
-    arrivals: tuple[Law, ...] = ()  # open loop
-    requests: Requests | None = None
-    requests_per_user: Requests | None = None
-    duration_s: Seconds | None = None
-    open_duration_s: Seconds = 20.0  # from empty, the wait at load 0.8 is 15 % too low after 2 s
-    open_settle_s: SecondsOrNone = 3.0
-    open_every: PositiveInt = 1  # open loads in every so many blocks only: their windows are long
-    own_users: Users = 32  # users of the closed loop in which own(0.8) sees what the arm can do
-    cap: Users = IN_FLIGHT_CAP
-    blocks: Annotated[int, Field(gt=0, le=bounds.BLOCKS)] = BLOCKS
-    precision: Annotated[float, Field(gt=0, lt=1)] | None = None  # stop early at this half width of interval
-    warmup_per_client: Annotated[int, Field(ge=0, le=bounds.REQUESTS)] = 2
-    settle_s: SecondsOrNone = 0.0
-    timeout_s: Seconds = 30.0
-    transport: Transport = "aiohttp"
-    route: Route = "POST /predict"
-    seed: Seed = 1
-    fresh: bool = False  # a new server for each trial, instead of all resident
-    pin: bool = False  # client and servers on CPUs of their own
-    reference: Name | None = None  # the arm that others are compared with; None: the first
-    twin: bool = False  # run the reference twice: does the machine tell equal from equal?
-    delta_latency: PositiveFloat = 0.05  # the smallest difference that matters, as a share
-    delta_throughput: PositiveFloat = 0.03
-    exclude: Exclusion = Exclusion()
-    # probes of a route without model beside the load; 0: none
-    ping_per_s: Annotated[float, Field(ge=0, le=bounds.PER_S)] = 10.0
-    self_check: bool = True  # see before the first trial what the load generator can do
-    probes: bool = True  # watch the event loops
-    limit: bool = False  # see before the first trial what the bare model can do, alone
-    limit_s: Seconds = 1.0  # … for so long with each size of batch
-    ranking: bool = False  # end the report with the arms in order: how much, why, and what it costs
-    notes: tuple[str, ...] = ()  # what a reader of the results must know of it
-    claims: str | None = None  # the file of published claims to judge, by name
-    sweep: Sweep | None = None  # the arms are the settings of a sweep
-    ask: Request = Request()  # what servers that run already are asked
+    name: Annotated[Name, Setting("Name of the plan.", Panel.OUTPUT, flag=None)]
+    summary: Annotated[str, Setting("What the plan is for, in one line.", Panel.OUTPUT, flag=None)] = ""
+    notes: Annotated[
+        tuple[str, ...], Setting("What a reader of the results must know.", Panel.OUTPUT, flag=None)
+    ] = ()
+    workload: Annotated[
+        WorkloadOptions, Setting("The model and the I/O of every arm.", Panel.MODEL, flag=None)
+    ] = WorkloadOptions()
+    arms: Annotated[tuple[Arm, ...], Setting("What is compared.", Panel.COMPARE, flag=None)] = Field(
+        min_length=1, max_length=bounds.TRIALS
+    )
+    reference: Annotated[
+        Name | None,
+        Setting("Compare all other arms with this one.", Panel.COMPARE, metavar="ARM", shown_default="first"),
+    ] = None
+    concurrency: Annotated[
+        tuple[Users, ...],
+        Setting("Closed loop: this many users. Repeatable.", Panel.LOAD, flag="--concurrency,-c"),
+    ] = ()
+    arrivals: Annotated[
+        tuple[Law, ...],
+        Setting(
+            "Open loop: constant(50), burst(10, 0.5), own(0.8) … Repeatable.",
+            Panel.LOAD,
+            metavar="LAW",
+        ),
+    ] = ()
+    blocks: Annotated[Blocks, Setting("Run every arm under every load this often.", Panel.PRECISION)] = BLOCKS
+    precision: Annotated[
+        Share | None,
+        Setting("Stop early once every interval is within ± this share.", Panel.PRECISION, metavar="SHARE"),
+    ] = None
+    twin: Annotated[bool, Setting("Run the reference twice, to see the noise.", Panel.PRECISION)] = False
+    requests_per_user: Annotated[
+        Requests | None,
+        Setting("Closed loop: measure at least this many requests of each user.", Panel.PRECISION, flag=None),
+    ] = None
+    warmup_per_client: Annotated[
+        Annotated[int, Field(ge=0, le=bounds.REQUESTS)],
+        Setting("Closed loop: warm up with this many requests of each user.", Panel.PRECISION, flag=None),
+    ] = 2
+    settle_s: Annotated[
+        SecondsOrZero, Setting("Closed loop: warm up at least this long.", Panel.PRECISION, flag=None)
+    ] = 0.0
+    open_duration_s: Annotated[
+        Seconds, Setting("Open loop: measure for this long.", Panel.PRECISION, flag=None)
+    ] = 20.0  # from empty, the wait at load 0.8 is 15 % too low after 2 s
+    open_settle_s: Annotated[
+        SecondsOrZero, Setting("Open loop: warm up this long.", Panel.PRECISION, flag=None)
+    ] = 3.0
+    open_every: Annotated[
+        PositiveInt, Setting("Run open loops in every n-th block only.", Panel.PRECISION, flag=None)
+    ] = 1  # as their windows are long
+    own_users: Annotated[
+        Users,
+        Setting("Users of the closed loop that measures an arm's own throughput.", Panel.LOAD, flag=None),
+    ] = 32
+    route: Annotated[Route, Setting("The route that is measured.", Panel.LOAD, flag=None)] = "POST /predict"
+    seed: Annotated[Seed, Setting("Draw trials, texts and arrivals by this seed.", Panel.PRECISION)] = 1
+    fresh: Annotated[
+        bool,
+        Setting("Start a new server for each trial.", Panel.PRECISION, flag="--fresh/--resident"),
+    ] = False
+    pin: Annotated[bool, Setting("Give client and servers CPUs of their own.", Panel.PRECISION)] = False
+    delta_latency: Annotated[
+        PositiveFloat, Setting("Smallest difference of latency that matters.", Panel.PRECISION, flag=None)
+    ] = 0.05
+    delta_throughput: Annotated[
+        PositiveFloat, Setting("Smallest difference of throughput that matters.", Panel.PRECISION, flag=None)
+    ] = 0.03
+    exclude: Annotated[
+        Exclusion, Setting("Limits beyond which a block is left out.", Panel.PRECISION, flag=None)
+    ] = Exclusion()
+    ping_per_s: Annotated[
+        Annotated[float, Field(ge=0, le=bounds.PER_S)],
+        Setting("Rate of pings to a route without model; 0 for none.", Panel.PRECISION, flag=None),
+    ] = 10.0
+    probes: Annotated[bool, Setting("Measure the lag of the event loops.", Panel.PRECISION, flag=None)] = True
+    self_check: Annotated[bool, Setting("First measure the roofline (4 s).", Panel.PRECISION)] = True
+    limit: Annotated[bool, Setting("First measure the model limit (8 s a model).", Panel.PRECISION)] = False
+    limit_s: Annotated[
+        Seconds,
+        Setting("Measure the model limit this long at each batch size.", Panel.PRECISION, flag=None),
+    ] = 1.0
+    ranking: Annotated[bool, Setting("Rank the arms at the end of the report.", Panel.OUTPUT, flag=None)] = (
+        False
+    )
+    claims: Annotated[str | None, Setting("Published claims to judge, by name.", Panel.OUTPUT, flag=None)] = (
+        None
+    )
+    sweep: Sweep | None = None  # set by `execbench sweep`: the arms are its settings
+    ask: Annotated[
+        Request, Setting("The request that servers that already run get.", Panel.RUNNING, flag=None)
+    ] = Request()
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
         if not self.concurrency and not self.arrivals:
             raise ValueError("give concurrency (closed loop) or arrivals (open loop), or both")
         if self.concurrency and self.requests is None and self.duration_s is None:
-            raise ValueError("give requests or duration_s (per closed trial): how long is measured?")
+            raise ValueError("give requests or duration_s, which end the window of a closed loop")
         _refuse_twice("arm", [arm.name for arm in self.every_arm])
         _refuse_twice("load", [str(law) for law in self.laws])
         if any(not law.is_open for law in self.arrivals):
-            raise ValueError("arrivals: a closed loop is asked for with concurrency")
+            raise ValueError("arrivals: give a closed loop with concurrency (-c)")
         if self.reference is not None and self.reference not in [arm.name for arm in self.arms]:
             raise ValueError(f"reference: there is no arm {self.reference!r}")
-        if self.precision is not None and (len(self.every_arm) < 2 or self.blocks < FEWEST_BLOCKS):
-            raise ValueError(f"precision needs two arms (or a twin) and at least {FEWEST_BLOCKS} blocks")
+        if self.precision is not None and (len(self.every_arm) < 2 or self.blocks < FEWEST_BLOCKS_TO_STOP):
+            raise ValueError(
+                f"precision needs two arms (or a twin) and at least {FEWEST_BLOCKS_TO_STOP} blocks"
+            )
         self._has_a_size()
         self._do_one_kind_of_work()
         if all(arm.io_per_model is not None for arm in self.arms):
-            raise ValueError("every arm scales its I/O to the model, so none is left for the pilot")
+            raise ValueError("every arm scales its I/O to the model; the pilot needs one that does not")
         return self
 
     def _has_a_size(self) -> None:
-        """ValueError for more trials, or more requests in one of them, than anybody means."""
+        """Raise ValueError for more trials, or more requests in a trial, than anyone can mean."""
         trials = len(self.every_arm) * len(self.laws) * self.blocks
         if trials > bounds.TRIALS:
             raise ValueError(f"arms, loads and blocks make {trials:,} trials; at most {bounds.TRIALS:,}")
@@ -154,26 +225,26 @@ class Plan(Frozen):
 
     @property
     def laws(self) -> tuple[Law, ...]:
-        """Every load, the closed ones first."""
+        """All loads, closed loops first."""
         return (*map(closed, self.concurrency), *self.arrivals)
 
     @property
-    def runs_elsewhere(self) -> bool:
-        """Whether the arms are servers that run already: none is started then."""
+    def has_running_servers(self) -> bool:
+        """Whether the arms are servers that already run, so that the run starts none."""
         return self.arms[0].url is not None
 
     def _do_one_kind_of_work(self) -> None:
-        """ValueError for strategies beside running servers, and for what only one of the two can be told."""
+        """Raise ValueError for strategies beside running servers, and for options of the other kind."""
         if len({arm.url is None for arm in self.arms}) > 1:
-            raise ValueError("servers that run already and strategies do different work: take two runs")
-        if not self.runs_elsewhere and self.ask != Request():
-            raise ValueError("ask: what is asked is said of servers that run already (--url NAME=URL)")
-        if not self.runs_elsewhere:
+            raise ValueError("servers that already run and strategies do different work: use two runs")
+        if not self.has_running_servers and self.ask != Request():
+            raise ValueError("ask: describes requests to servers that already run (--url NAME=URL)")
+        if not self.has_running_servers:
             return
         texts = {"workload": {"payloads"}}
         ours = self.model_dump(include=_OF_OUR_SERVERS, exclude=texts, exclude_defaults=True)
-        if told := [key for key, value in ours.items() if value != {}]:
-            raise ValueError(f"servers that run already cannot be told {', '.join(told)}")
+        if given := [key for key, value in ours.items() if value != {}]:
+            raise ValueError(f"servers that already run cannot have {', '.join(given)}")
         self._ask(self.seed)
 
     @property
@@ -183,26 +254,26 @@ class Plan(Frozen):
 
     @property
     def every_arm(self) -> tuple[Arm, ...]:
-        """The arms, and the twin of the reference if one was asked for."""
+        """The arms, and the twin of the reference if the plan has one."""
         if not self.twin:
             return self.arms
         reference = self.reference_arm
         return (*self.arms, reference.model_copy(update={"name": f"{reference.name}{TWIN_SUFFIX}"}))
 
     @property
-    def knows_own_loads(self) -> bool:
-        """Whether it must be seen first what each arm can do."""
+    def needs_own_throughput(self) -> bool:
+        """Whether a load depends on the arm's own throughput, which a pilot must measure first."""
         return any(law.is_own for law in self.arrivals)
 
     @property
     def pilot(self) -> Arm | None:
-        """The arm on which the model's time alone is seen before scaled arms start; None when none are."""
+        """The arm whose model is timed alone before scaled arms start; None if no arm scales its I/O."""
         if all(arm.io_per_model is None for arm in self.arms):
             return None
         return next(arm for arm in self.arms if arm.io_per_model is None)
 
     def cells(self) -> Iterator[Cell]:
-        """Every trial in the order it is run: in each block the loads in random order, in each load the arms.
+        """Yield all trials in order: in each block the loads in random order, for each load the arms.
 
         So the arms that are compared under a load follow each other within seconds.
         """
@@ -215,42 +286,39 @@ class Plan(Frozen):
                 yield Cell(block, position, arm, law)
 
     def block_seed(self, block: int) -> int:
-        """Seed of order, texts and arrivals: new for each block, the same for all arms in it."""
+        """Seed of order, texts and arrivals: another one for each block, the same for all its arms."""
         return self.seed * _SEEDS_PER_RUN + block
 
     def load_options(self, url: str, law: Law, block: int) -> LoadOptions:
-        """One trial's load on a server at `url` (empty: `LoadOptions.at` says it later)."""
+        """Return one trial's load on a server at `url`; if that is empty, `LoadOptions.at` adds it later."""
         path, ping_path, asked = self._asked(self.block_seed(block))
         return LoadOptions(
             url=url + path,
             **asked,
             arrivals=law,
             seed=self.block_seed(block),
-            cap=self.cap,
-            timeout_s=self.timeout_s,
-            transport=self.transport,
             ping_url=url + ping_path if self.ping_per_s and ping_path else None,
             ping_per_s=self.ping_per_s or 1.0,
             beat=self.probes,
-            **self.window(law),
+            **{name: getattr(self, name) for name in LoadSettings.model_fields} | self.window(law),
         )
 
     def _asked(self, seed: int) -> tuple[str, str | None, dict[str, Any]]:
-        """Path, path of the ping, and what `LoadOptions` says of a request."""
-        if self.runs_elsewhere:
+        """Return the path, the path of the ping, and the fields of `LoadOptions` about a request."""
+        if self.has_running_servers:
             return "", self.ask.ping_path, self._ask(seed)
         method, path = self.route.split(" ")
         texts = Texts(workload=self.workload, seed=seed) if method == "POST" else None
         return path, "/ping", {"method": method, "texts": texts}
 
     def _ask(self, seed: int) -> dict[str, Any]:
-        """What servers that run already are asked."""
+        """Return the fields of `LoadOptions` about a request to servers that already run."""
         return self.ask.load(self.workload, seed, [arm.url or "" for arm in self.arms])
 
     def window(self, law: Law) -> dict[str, Any]:
-        """What `LoadOptions` says of how long a trial under `law` is."""
+        """Return the fields of `LoadOptions` about how long a trial under `law` is."""
         if law.is_open:
-            return {"duration_s": self.open_duration_s, "settle_s": self.open_settle_s}
+            return {"requests": None, "duration_s": self.open_duration_s, "settle_s": self.open_settle_s}
         users = law.users or 1
         return {
             "requests": max(self.requests or 0, users * (self.requests_per_user or 0)) or None,

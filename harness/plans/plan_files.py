@@ -14,23 +14,23 @@ from harness.errors import HarnessError, UsageError, shortened
 from harness.plans import plan_checks
 from harness.plans.plan import Plan
 from harness.system import text_files, toml
-from harness.wire.options import explain
+from harness.wire.setting import explain
 from harness.workloads.io import kinds
 
 
 def names() -> list[str]:
-    """The built-in plans."""
+    """Return the names of the built-in plans."""
     return toml.packaged_names("plans")
 
 
 def load(name_or_path: str) -> Plan:
-    """A built-in plan by name, or a TOML file by path. Raises UsageError that says which key is wrong."""
+    """Read a built-in plan by name, or a TOML file by path. Raises UsageError that names the wrong key."""
     source = f"plan {shortened(name_or_path)!r}"
     return make(toml.parse(_read(name_or_path), f"The {source}", "plan"), source=source)
 
 
 def make(data: dict[str, Any], *, source: str) -> Plan:
-    """A checked plan from plain data; `source` is how messages call it."""
+    """Make a checked plan of plain data; messages call it `source`."""
     try:
         plan = Plan.model_validate(data)
     except ValidationError as error:
@@ -38,7 +38,7 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
     if plan.claims is not None:
         toml.check_packaged("claims", plan.claims)
     workloads.check(plan.workload)
-    if plan.runs_elsewhere:
+    if plan.has_running_servers:
         plan_checks.check_headers(plan.ask, stage="plan")
         return plan
     kinds.check(plan.workload)
@@ -49,7 +49,7 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
 
 
 def restore(recorded: dict[str, Any]) -> Plan:
-    """The plan in a run.json; HarnessError when this version knows no such plan."""
+    """Read the plan in a run.json. Raises HarnessError if this version cannot read it."""
     try:
         return Plan.model_validate(recorded)
     except ValidationError as error:
@@ -66,6 +66,6 @@ def _read(name_or_path: str) -> str:
         raise UsageError(
             f"There is no plan {shortened(name_or_path)!r}.",
             stage="plan",
-            hint=f"{hint} A TOML file works too, and the folder of a run.",
+            hint=f"{hint} Or give a TOML file, or the folder of a run.",
         )
     return text_files.read_text(path, "plan", toml.MOST_BYTES)

@@ -63,7 +63,7 @@ def strategy(arm: Record) -> str:
         return ""
     name = str(arm.get("strategy") or "")
     said = {**(arm.get("options") or {})}
-    if arm.get("workers") is not None:
+    if arm.get("workers") is not None:  # runs of older versions have it outside the options
         said = {"workers": arm["workers"], **said}
     if said.keys() == {"factory"}:
         return f"{name}:{said['factory']}"

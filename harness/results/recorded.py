@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.wire import bounds
-from harness.wire.options import explain
+from harness.wire.setting import explain
 
 LARGEST = 1e15
 

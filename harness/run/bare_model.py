@@ -23,8 +23,9 @@ from harness.errors import HarnessError, from_child, to_parent
 from harness.run import server_process
 from harness.system import children, pinning, streams
 from harness.wire.arrivals import closed
-from harness.wire.options import Frozen, LoadOptions, ServerOptions, WorkloadOptions
+from harness.wire.options import LoadOptions, ServerOptions, WorkloadOptions
 from harness.wire.records import MEASURE, PILOT_BLOCK
+from harness.wire.setting import Frozen
 
 if TYPE_CHECKING:
     from harness.plans.plan import Plan

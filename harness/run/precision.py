@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from harness.analysis import stats
-from harness.plans.plan import FEWEST_BLOCKS
+from harness.plans.plan import FEWEST_BLOCKS_TO_STOP
 from harness.wire.records import MEASURE, OK, Sample, Trial
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Precision:
 
     def _half_width(self, arm: dict[int, float], reference: dict[int, float]) -> float:
         log_ratios = [arm[block] - reference[block] for block in sorted(arm.keys() & reference.keys())]
-        if len(log_ratios) < FEWEST_BLOCKS:
+        if len(log_ratios) < FEWEST_BLOCKS_TO_STOP:
             return math.inf
         found = stats.effect(log_ratios)
         return math.sqrt(found.high / found.low) - 1.0

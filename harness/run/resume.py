@@ -67,7 +67,7 @@ def _of_the_plan(had: Plan, wanted: Plan, folder: Path) -> Iterator[Obstacle]:
             f"The plan asked for differs from the plan of {folder}: {', '.join(found)}.",
             "--resume alone goes on with the plan of the run.",
         )
-    if wanted.runs_elsewhere:
+    if wanted.has_running_servers:
         plan_checks.check_headers(wanted.ask, stage="resume")
 
 

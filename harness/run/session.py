@@ -81,7 +81,7 @@ def _pinned(loader: Loader, record: Record) -> tuple[int, ...]:
 
 def _ready(plan: Plan, servers: Servers, trials: Trials, listener: Listener) -> None:
     """Every server answers, and what pilots have to tell is known. Scaled arms wait for theirs."""
-    if plan.runs_elsewhere:
+    if plan.has_running_servers:
         listener.stage("asking each server once")
         servers.ask_once(trials.loader, listener)
     else:
@@ -91,6 +91,6 @@ def _ready(plan: Plan, servers: Servers, trials: Trials, listener: Listener) -> 
         lone_model_ms = trials.lone_model_ms(plan.pilot)
         listener.stage("starting servers")
         servers.start([arm for arm in plan.every_arm if arm.io_per_model is not None], lone_model_ms)
-    if plan.knows_own_loads:
+    if plan.needs_own_throughput:
         listener.stage("pilot: what each arm can do")
         trials.see_own_throughputs()

@@ -95,7 +95,7 @@ class Trials:
                 raise HarnessError(
                     f"The pilot got no good answer of arm {name!r}.",
                     stage="pilot",
-                    hint="See trials.csv." if self.plan.runs_elsewhere else "See trials.csv and logs/.",
+                    hint="See trials.csv." if self.plan.has_running_servers else "See trials.csv and logs/.",
                 )
         self.own_per_s |= known
         self.record.note(own_per_s=self.own_per_s)

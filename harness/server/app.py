@@ -117,7 +117,7 @@ def _open(options: ServerOptions) -> Any:
     module = strategies.get(options.strategy)
     setup = functools.partial(worker.setup, options.workload, options.inject.model_ms)
     modules = workloads.create(options.workload).modules
-    chosen = {"workers": options.workers, "preload": modules, **options.options}
+    chosen = {"preload": modules, **options.options}
     return module.open(setup, worker.call, strategies.Options(**chosen))
 
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, Validati
 from harness.analysis import summaries
 from harness.errors import UsageError
 from harness.system import toml
-from harness.wire.options import Frozen, explain
+from harness.wire.setting import Frozen, explain
 
 TAILS = frozenset(summaries.STATS) - {"mean", "median", "p50"}  # read off the pooled blocks
 

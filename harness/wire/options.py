@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
-import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
     SerializationInfo,
     TypeAdapter,
-    ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
 import strategies
 from harness.errors import shortened
 from harness.wire import addresses, arrivals, bounds, sending
+from harness.wire.panel import Panel
+from harness.wire.setting import (
+    BlockSeed,
+    Frozen,
+    Milliseconds,
+    PerSecond,
+    Processes,
+    Requests,
+    Seconds,
+    SecondsOrZero,
+    Setting,
+    Threads,
+    Users,
+    settings_of,
+)
+from harness.wire.spelling import Dsn, File, Io, WorkloadName, is_own, with_io_split
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 ARTICLE_SENTENCE = "How big is London"
@@ -50,235 +60,210 @@ Mode = Literal["sleep", "hold", "spin", "release"]
 Backend = Literal["torch", "onnx"]
 Route = Literal["GET /", "POST /predict"]
 
-Seconds = Annotated[float, Field(gt=0, le=bounds.A_DAY_S)]
-SecondsOrNone = Annotated[float, Field(ge=0, le=bounds.A_DAY_S)]  # 0: there is none
-Milliseconds = Annotated[float, Field(ge=0, le=bounds.A_DAY_MS)]
-Users = Annotated[int, Field(gt=0, le=bounds.USERS)]
-Requests = Annotated[int, Field(gt=0, le=bounds.REQUESTS)]
-PerSecond = Annotated[float, Field(gt=0, le=bounds.PER_S)]
-Seed = Annotated[int, Field(ge=0, le=bounds.SEED)]
-BlockSeed = Annotated[int, Field(ge=0, le=bounds.BLOCK_SEED)]
-Workers = Annotated[int, Field(gt=0, le=strategies.MOST_WORKERS)]
-Processes = Annotated[int, Field(gt=0, le=bounds.PROCESSES)]
-Threads = Annotated[int, Field(gt=0, le=bounds.THREADS)]
-
-
-LONGEST_TEXT = 16 * 2**20  # characters
-
-
-class Frozen(BaseModel):
-    """Immutable. An unknown key is an error (a typo in a plan must not be ignored); so is an infinite number.
-
-    Infinity, NaN and half a surrogate pair (a byte of an argument that is not UTF-8) do not survive JSON,
-    through which these objects reach the child processes.
-    """
-
-    model_config = ConfigDict(  # with a bound, pydantic looks into texts, and refuses the surrogates
-        frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=LONGEST_TEXT
-    )
-
-
-PROBLEMS_TOLD = 5
-
-
-def explain(error: ValidationError) -> str:
-    """What is wrong with which key, in one line."""
-    problems = [
-        problem
-        for problem in error.errors(include_url=False, include_input=False)
-        if problem["type"] != "too_short" or error.error_count() == 1  # what has a wrong item counts as empty
-    ]
-    told = [
-        f"{'.'.join(shortened(str(part)) for part in problem['loc']) or 'as a whole'}: {_plain(problem)}"
-        for problem in problems[:PROBLEMS_TOLD]
-    ]
-    more = len(problems) - len(told)
-    return "; ".join([*told, *([f"and {more} more"] if more else [])])
-
-
-def _plain(problem: Any) -> str:
-    if problem["type"] == "extra_forbidden":
-        return "there is no such key"
-    if problem["type"] == "string_unicode":
-        return "it holds bytes that are not UTF-8"
-    return str(problem["msg"]).removeprefix("Value error, ")
-
-
-def _absolute(path: str) -> str:
-    """As every process finds it, whatever folder it runs in."""
-    try:
-        found = str(Path(path).expanduser().absolute())
-        os.fsencode(found)
-    except RuntimeError as error:  # ~nobody
-        raise ValueError(f"{shortened(path)!r} begins with ~ and no user of this machine") from error
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{shortened(path)!r} cannot be the path of a file") from error
-    if "\0" in found:
-        raise ValueError(f"{shortened(path)!r} cannot be the path of a file: it holds a NUL")
-    return found
-
-
-_FILE_OF_WORKLOAD = re.compile(r"(?P<path>.+\.py)(?P<attribute>:[\w.]*)?")
-
-
-def is_own(name: str) -> bool:
-    """Whether this names a workload of the user's own rather than one that is built in."""
-    return any(sign in name for sign in ":/.")
-
-
-def _located(name: str) -> str:
-    """The name of a workload; where it is a file of the user's own, with an absolute path."""
-    file = _FILE_OF_WORKLOAD.fullmatch(name)
-    return name if file is None else _absolute(file["path"]) + (file["attribute"] or "")
-
-
-File = Annotated[str, AfterValidator(_absolute)]
-WorkloadName = Annotated[str, AfterValidator(_located)]
-
-
-_PASSWORD = re.compile(r"password\s*=", re.IGNORECASE)  # also sslpassword, PGPASSWORD
-_DATABASE = re.compile(r"postgres(ql)?://[^/?#]*(/[^@#]*|\?[^@#]*)?")
-
-
-def _without_password(dsn: str) -> str:
-    """The address again; ValueError, without it, where it holds a password or is not understood.
-
-    Its parameters may be percent-encoded. In an address of another form nobody knows where a password is:
-    one with a / in it ends the host's part, for example.
-    """
-    plain = dsn
-    while (once := unquote(plain)) != plain:
-        plain = once
-    passwords = (urlsplit(dsn).password, urlsplit(plain).password)
-    if passwords != (None, None) or _PASSWORD.search(plain):
-        raise ValueError("it holds a password, which would be kept with the results; set PGPASSWORD instead")
-    if not _DATABASE.fullmatch(dsn):
-        raise ValueError(
-            "it is not of the form postgresql://user@host:5432/database; percent-encode @, / and # in names"
-        )
-    return dsn
-
-
-Dsn = Annotated[str, AfterValidator(_without_password)]
-
-
-TIMED_IO = ("sleep", "socket")  # can be told how long to take
-_IO_TOOK = re.compile(r"(\d+(?:\.\d+)?)(ms)?", re.ASCII)
-_IO_EXAMPLES = "sleep:5ms, socket:5ms, pgvector, http://127.0.0.1:9000/search"
-
-
-def parse_io(text: str) -> dict[str, Any]:
-    """What a request awaits, in a word, as workload options: `io`, and `io_ms` where it says how long."""
-    name, colon, rest = text.partition(":")
-    if name in ("http", "https"):
-        return {"io": rest if rest.startswith(("http:", "https:")) else text}
-    if not colon:
-        return {"io": text}
-    took = _IO_TOOK.fullmatch(rest)
-    if name not in TIMED_IO or took is None:
-        raise ValueError(f"{shortened(text)!r} is not understood; there are {_IO_EXAMPLES}")
-    return {"io": name, "io_ms": float(took[1])}
-
-
-def with_io_spelt_out(options: dict[str, Any]) -> dict[str, Any]:
-    """Workload options whose `io` is a kind or an address alone; ValueError where two keys say how long."""
-    said = options.get("io")
-    if not isinstance(said, str):
-        return options
-    parsed = parse_io(said)
-    if "io_ms" in parsed and "io_ms" in options:
-        raise ValueError(f"io {said!r} and io_ms both say how long the I/O takes: give one")
-    return options | parsed
-
-
-def io_kind(io: str) -> str:
-    """The kind of an I/O that is spelt out."""
-    return "http" if io.startswith(("http:", "https:")) else io
-
 
 class WorkloadOptions(Frozen):
     """A workload by name with its options. Travels to spawned workers as data, never as an object."""
 
-    name: WorkloadName = "embed"  # or the user's own: package.module:attribute, path/to/file.py
-    io: str = "sleep"  # awaited after the model: a kind of I/O or an address; see `parse_io`
-    io_ms: Milliseconds = 5.0  # sleep, socket: how long it takes; see `_awaits_nothing_unasked`
-    io_dsn: Dsn | None = None  # pgvector: a database that exists; None: one of our own
-    io_rows: Annotated[int, Field(ge=10, le=1_000_000)] = 10_000  # pgvector: texts in the table
-    io_timeout_s: Seconds = 10.0  # all but sleep: a call that takes longer has failed
-    io_address: str | None = None  # where the run has started what is asked; not for people
-    payloads: File | None = None  # a file of texts to ask, in place of the workload's own
-    # embed
-    model: str = DEFAULT_MODEL  # a name or the path of a sentence-transformers folder
-    backend: Backend = "torch"  # what computes the transformer; onnx: ONNX Runtime
-    device: str = "cpu"
-    torch_threads: Threads | None = None  # None: torch's own choice, which is recorded
-    onnx_threads: Threads | None = None  # backend onnx; None: as many as torch has
-    online: bool = False  # may a model hub be asked?
-    # synthetic
-    service_ms: Milliseconds = 20.0
-    mode: Mode = "sleep"
-    setup_ms: Milliseconds = 0.0  # what loading takes
-    faulty_setup: Literal["raise", "exit"] | None = None  # what loading comes to
-    faulty_setup_file: str | None = None  # a path: faulty only while a file is there
-    # results are vectors of so many numbers; None: the text in capitals
-    dimensions: Annotated[int, Field(gt=0, le=bounds.DIMENSIONS)] | None = None
-    faults: bool = False  # items like fault:exit misbehave (`workloads.faulty`)
+    name: Annotated[
+        WorkloadName,
+        Setting(
+            "Run this model: embed, synthetic or your own FILE.py.",
+            Panel.MODEL,
+            flag="--workload",
+            metavar="NAME",
+        ),
+    ] = "embed"  # or package.module:attribute
+    payloads: Annotated[
+        File | None,
+        Setting("Send the texts of a .txt, .jsonl, .json or .csv file.", Panel.MODEL, metavar="FILE"),
+    ] = None  # in place of the workload's own texts
+    model: Annotated[
+        str,
+        Setting(
+            "Use this sentence-transformers model, by name or folder.",
+            Panel.MODEL,
+            obeyed_by=("embed",),
+            shown_default="",
+        ),
+    ] = DEFAULT_MODEL
+    backend: Annotated[
+        Backend,
+        Setting("Run the model in torch or ONNX Runtime.", Panel.MODEL, obeyed_by=("embed",)),
+    ] = "torch"
+    device: Annotated[str, Setting("Run torch on cpu, cuda or mps.", Panel.MODEL, obeyed_by=("embed",))] = (
+        "cpu"
+    )
+    torch_threads: Annotated[
+        Threads | None,
+        Setting("Threads of torch in each worker.", Panel.MODEL, obeyed_by=("embed", "own")),
+    ] = None  # None: torch's own choice, which is recorded
+    onnx_threads: Annotated[
+        Threads | None,
+        Setting("Threads of ONNX Runtime in each worker.", Panel.MODEL, obeyed_by=("embed",)),
+    ] = None  # None: as many as torch has
+    online: Annotated[
+        bool, Setting("Allow downloads from the model hub.", Panel.MODEL, obeyed_by=("embed",))
+    ] = False
+    service_ms: Annotated[
+        Milliseconds, Setting("Let a model call take this long.", Panel.MODEL, obeyed_by=("synthetic",))
+    ] = 20.0
+    mode: Annotated[
+        Mode,
+        Setting("Let a call wait or compute (see `list`).", Panel.MODEL, obeyed_by=("synthetic",)),
+    ] = "sleep"
+    setup_ms: Annotated[
+        Milliseconds,
+        Setting("Let loading the model take this long.", Panel.MODEL, flag=None, obeyed_by=("synthetic",)),
+    ] = 0.0
+    dimensions: Annotated[
+        Annotated[int, Field(gt=0, le=bounds.DIMENSIONS)] | None,
+        Setting("Return vectors of this size.", Panel.MODEL, flag=None, obeyed_by=("synthetic",)),
+    ] = None  # None: the text in capitals
+    io: Annotated[
+        Io,
+        Setting(
+            "After the model await sleep:5ms, socket:5ms, pgvector or http:URL.", Panel.IO, metavar="KIND"
+        ),
+    ] = "sleep"  # a kind of I/O or an address; see `parse_io`
+    io_ms: Annotated[
+        Milliseconds, Setting("Let the I/O take this long.", Panel.IO, obeyed_by=("sleep", "socket"))
+    ] = 5.0  # of a user's own workload: 0; see `_awaits_no_io_by_default`
+    io_dsn: Annotated[
+        Dsn | None,
+        Setting("Use this database (postgresql://…).", Panel.IO, obeyed_by=("pgvector",), metavar="DSN"),
+    ] = None  # None: start one
+    io_rows: Annotated[
+        Annotated[int, Field(ge=10, le=1_000_000)],
+        Setting("Put this many texts into the table.", Panel.IO, obeyed_by=("pgvector",)),
+    ] = 10_000
+    io_timeout_s: Annotated[
+        Seconds,
+        Setting("Fail an I/O that takes longer.", Panel.IO, obeyed_by=("socket", "pgvector", "http")),
+    ] = 10.0
+    io_address: str | None = None  # set by the run: where it has started the service that the I/O asks
+    faulty_setup: Annotated[
+        Literal["raise", "exit"] | None,
+        Setting("Fail to load in this way.", Panel.MODEL, obeyed_by=("synthetic",), hidden=True),
+    ] = None
+    faulty_setup_file: Annotated[
+        str | None,
+        Setting("Fail to load while this file exists.", Panel.MODEL, obeyed_by=("synthetic",), hidden=True),
+    ] = None
+    faults: Annotated[
+        bool,
+        Setting("Let items like fault:exit misbehave.", Panel.MODEL, obeyed_by=("synthetic",), hidden=True),
+    ] = False  # see `workloads.faulty`
 
     @model_validator(mode="before")
     @classmethod
-    def _spells_out_its_io(cls, data: Any) -> Any:
-        return with_io_spelt_out(data) if isinstance(data, dict) else data
+    def _split_io(cls, data: Any) -> Any:
+        return with_io_split(data) if isinstance(data, dict) else data
 
     @model_validator(mode="after")
-    def _awaits_nothing_unasked(self) -> Self:
-        """One of the user's own gets no I/O that nobody asked for; the built-in ones have the article's."""
+    def _awaits_no_io_by_default(self) -> Self:
+        """Await no I/O after a user's own workload unless asked to; built-in ones have the article's 5 ms."""
         if is_own(self.name) and not self.model_fields_set & {"io", "io_ms"}:
-            self.__dict__["io_ms"] = 0.0  # frozen; and it stays unsaid, as any default
+            self.__dict__["io_ms"] = 0.0  # the model is frozen; the field still counts as a default
         return self
 
 
+_SETTINGS = settings_of(WorkloadOptions.model_fields)
+IO_OPTIONS = frozenset(name for name, setting in _SETTINGS.items() if setting.panel is Panel.IO)
+EVERY_WORKLOAD_TAKES = IO_OPTIONS | {
+    name for name, setting in _SETTINGS.items() if not setting.obeyed_by and setting.panel is Panel.MODEL
+}
+
+
+def obeyed_by(user: str) -> frozenset[str]:
+    """Return the options that the workload, or the kind of I/O, of this name obeys and others do not."""
+    return frozenset(name for name, setting in _SETTINGS.items() if user in setting.obeyed_by)
+
+
 class Inject(Frozen):
-    """Known delays added to one stretch of every request: how the instrument is checked against truth."""
+    """Known delays added to one part of every request: how the instrument is checked against truth."""
 
     queue_ms: Milliseconds = 0.0
     model_ms: Milliseconds = 0.0
     resume_ms: Milliseconds = 0.0
     io_ms: Milliseconds = 0.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_pairs(cls, data: Any) -> Any:
+        """Accept queue=20 … of the command line, for queue_ms = 20 … of a plan file."""
+        if not isinstance(data, list | tuple):
+            return data
+        pairs = [str(one).partition("=") for one in data]
+        return {f"{part}_ms": value for part, _, value in pairs}
+
 
 _as_law = PlainValidator(
     lambda value: value if isinstance(value, arrivals.Law) else arrivals.parse(str(value))
 )
-Law = Annotated[arrivals.Law, _as_law, PlainSerializer(str)]
+_LAW_SCHEMA = WithJsonSchema({"type": "string", "examples": list(arrivals.EXAMPLES)})
+Law = Annotated[arrivals.Law, _as_law, PlainSerializer(str), _LAW_SCHEMA]
 
-
-STRATEGY_OPTIONS = frozenset(field.name for field in dataclasses.fields(strategies.Options)) - {"workers"}
+STRATEGY_OPTIONS = frozenset(field.name for field in dataclasses.fields(strategies.Options))
+_STRATEGY_OPTIONS = TypeAdapter(strategies.Options)
 
 
 def checked_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Those that were given, with their types; ValueError for what `strategies.Options` does not take."""
+    """Return the given options of a strategy with their types; raise ValueError for an unknown one."""
     for name in sorted(options.keys() - STRATEGY_OPTIONS):
         near = difflib.get_close_matches(name, STRATEGY_OPTIONS, n=1)
         raise ValueError(
             f"there is no option {shortened(name)!r}" + (f"; did you mean {near[0]!r}?" if near else "")
         )
-    checked = TypeAdapter(strategies.Options).validate_python(options)
+    checked = _STRATEGY_OPTIONS.validate_python(options)
     return {name: getattr(checked, name) for name in options}
 
 
-StrategyOptions = Annotated[dict[str, Any], AfterValidator(checked_options)]
+StrategyOptions = Annotated[
+    dict[str, Any], AfterValidator(checked_options), WithJsonSchema(_STRATEGY_OPTIONS.json_schema())
+]
 
 
-class ServerOptions(Frozen):
-    """Everything one child server needs to know."""
+class ServerSettings(Frozen):
+    """What an arm and its server have in common."""
 
-    strategy: str
-    workers: Workers | None = None  # None: the strategy's own default
-    options: StrategyOptions = Field(default_factory=dict)  # further fields of `strategies.Options`
-    server_processes: Processes = 1  # uvicorn's own: so many copies of all this behind one port
+    strategy: Annotated[str, Setting("Where the model runs (see `list`).", Panel.COMPARE, flag=None)]
+    options: Annotated[
+        StrategyOptions, Setting("Options of the strategy (see `list`).", Panel.COMPARE, flag=None)
+    ] = Field(default_factory=dict)  # fields of `strategies.Options`
+    server_processes: Annotated[
+        Processes, Setting("Run this many copies of the server on one port.", Panel.COMPARE)
+    ] = 1  # uvicorn's --workers
+    inject: Annotated[
+        Inject,
+        Setting(
+            "Add a delay to queue, model, resume or io. Repeatable.",
+            Panel.COMPARE,
+            metavar="PART=MS",
+            is_repeatable=True,
+        ),
+    ] = Inject()
+    instrumented: Annotated[
+        bool, Setting("Stamp every request and send Server-Timing.", Panel.COMPARE, flag=None)
+    ] = True  # False: to measure what the stamps cost
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, data: Any) -> Any:
+        """Accept `workers = 1` for `options = { workers = 1 }`; so for each option of a strategy."""
+        if not isinstance(data, dict) or not isinstance(options := data.get("options", {}), dict):
+            return data
+        direct = {name: value for name, value in data.items() if name in STRATEGY_OPTIONS}
+        if twice := sorted(direct.keys() & options.keys()):
+            raise ValueError(f"{twice[0]} is set twice, directly and in options")
+        given = {name: value for name, value in direct.items() if value is not None}
+        rest = {name: value for name, value in data.items() if name not in direct}
+        return rest | {"options": {**given, **options}} if direct else data
+
+
+class ServerOptions(ServerSettings):
+    """Everything that one server needs to know."""
+
     workload: WorkloadOptions = WorkloadOptions()
-    inject: Inject = Inject()
-    instrumented: bool = True  # False: no stamps, no Server-Timing: to see what those cost
 
 
 class Texts(Frozen):
@@ -295,22 +280,48 @@ def _written(headers: tuple[sending.Header, ...], info: SerializationInfo) -> li
     return list(headers if info.context == REVEALED else map(sending.redacted, headers))
 
 
+def _as_pairs(value: Any) -> Any:
+    """Read a table of a plan file, or lines like 'X-Tenant: a' of the command line."""
+    if isinstance(value, dict):
+        return tuple(value.items())
+    if isinstance(value, list | tuple):
+        return tuple(sending.parse_header(one) if isinstance(one, str) else one for one in value)
+    return value
+
+
 Headers = Annotated[
     tuple[Annotated[sending.Header, AfterValidator(sending.checked_header)], ...],
-    BeforeValidator(lambda value: tuple(value.items()) if isinstance(value, dict) else value),
+    BeforeValidator(_as_pairs),
     PlainSerializer(_written),
 ]
 
 
 class Request(Frozen):
-    """What a server that runs already is asked. What is not said is the usual: GET, or POST with a body."""
+    """The request that is sent to a server that already runs. By default GET, or POST with a body."""
 
-    method: Annotated[str, AfterValidator(sending.checked_method)] | None = None
-    headers: Headers = ()  # `${NAME}` in a value is read from the environment when it is sent
-    body: str | None = None  # `{text}` in it is where a text stands
-    expect_status: Annotated[int, Field(ge=100, le=599)] = 200
-    # a route without model: asked beside the load
-    ping_path: Annotated[str, AfterValidator(addresses.checked_path)] | None = None
+    headers: Annotated[
+        Headers,
+        Setting(
+            "Send this header; ${VARIABLE} is replaced. Repeatable.",
+            Panel.RUNNING,
+            flag="--header",
+            metavar="'NAME: VALUE'",
+        ),
+    ] = ()
+    method: Annotated[
+        Annotated[str, AfterValidator(sending.checked_method)] | None,
+        Setting("Use this HTTP method.", Panel.RUNNING, shown_default="GET; with a body POST"),
+    ] = None
+    body: Annotated[
+        str | None, Setting("Send this body; {text} in it is replaced by a text.", Panel.RUNNING)
+    ] = None
+    expect_status: Annotated[
+        Annotated[int, Field(ge=100, le=599)], Setting("Expect this status code.", Panel.RUNNING)
+    ] = 200
+    ping_path: Annotated[
+        Annotated[str, AfterValidator(addresses.checked_path)] | None,
+        Setting("During the load, ping this route, which runs no model.", Panel.RUNNING, metavar="PATH"),
+    ] = None
 
     @model_validator(mode="after")
     def _has_a_body_that_can_be_sent(self) -> Self:
@@ -340,8 +351,22 @@ class Request(Frozen):
         }
 
 
-class LoadOptions(Frozen):
-    """One trial's load. `requests` and `duration_s` say how long is measured: until both are reached."""
+class LoadSettings(Frozen):
+    """What a plan and one trial's load have in common. A window lasts until both of its ends are reached."""
+
+    requests: Annotated[Requests | None, Setting("Measure this many requests.", Panel.PRECISION)] = None
+    duration_s: Annotated[Seconds | None, Setting("Measure for this long.", Panel.PRECISION)] = None
+    cap: Annotated[Users, Setting("Open loop: have at most this many requests in flight.", Panel.LOAD)] = (
+        IN_FLIGHT_CAP  # later ones are sent late
+    )
+    timeout_s: Annotated[Seconds, Setting("Fail a request that takes longer.", Panel.LOAD)] = 30.0
+    transport: Annotated[Transport, Setting("HTTP transport; aiohttp costs less CPU.", Panel.LOAD)] = (
+        "aiohttp"
+    )
+
+
+class LoadOptions(LoadSettings):
+    """One trial's load."""
 
     url: str
     method: str = "GET"
@@ -351,14 +376,9 @@ class LoadOptions(Frozen):
     body: str | None = None
     arrivals: Law
     seed: BlockSeed = 1  # of the arrivals; not of the texts
-    cap: Users = IN_FLIGHT_CAP  # open loop: at most so many in flight, later ones are sent late
     give_up_in_flight: Requests | None = None  # open loop: once so many are in flight, nothing more is sent
-    requests: Requests | None = None
-    duration_s: Seconds | None = None
     warmup_requests: Annotated[int, Field(ge=0, le=bounds.REQUESTS)] = 0
-    settle_s: SecondsOrNone = 0.0  # warm up at least this long
-    timeout_s: Seconds = 30.0
-    transport: Transport = "aiohttp"
+    settle_s: SecondsOrZero = 0.0  # warm up at least this long
     expected_status: int = 200
     ping_url: str | None = None  # asked beside the load, at a steady rate
     ping_per_s: PerSecond = 10.0

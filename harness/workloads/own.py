@@ -19,8 +19,6 @@ from harness.workloads import here, json_bodies, own_code, payload_texts
 
 SUMMARY = "your own: two to four functions (`execbench init` writes a file to begin with)"
 
-TAKES = frozenset({"torch_threads"})
-
 _LONGEST_ANSWER = 1_000  # characters of JSON
 _TEXTS_LOOKED_AT = 3  # before anything starts
 

@@ -14,10 +14,6 @@ from harness.workloads import faulty
 
 SUMMARY = "a call of known cost (--service-ms, --mode sleep|hold|spin|release), no torch"
 
-TAKES = frozenset(
-    {"service_ms", "mode", "setup_ms", "faulty_setup", "faulty_setup_file", "dimensions", "faults"}
-)
-
 _HASHED_AT_ONCE = bytes(128 * 1024)  # some 0.1 ms of work; hashlib lets go of the lock above 2 KiB
 _LONGEST_USLEEP_US = 999_999  # POSIX allows usleep to refuse a second or more
 

@@ -125,7 +125,7 @@ def test_each_block_has_every_arm_at_every_load_once_in_an_order_of_its_own() ->
 
 def test_the_same_seed_gives_the_same_order_and_another_seed_another() -> None:
     plan = plan_files.load("article")
-    other = from_flags.override(plan, Flags(seed=2))
+    other = from_flags.override(plan, Flags(plan={"seed": 2}))
     assert list(plan.cells()) == list(plan.cells())
     assert list(plan.cells()) != list(other.cells())
 
@@ -153,7 +153,7 @@ def test_the_arms_that_are_compared_under_a_load_follow_each_other() -> None:
 
 def test_requests_without_a_closed_loop_are_refused() -> None:
     with pytest.raises(UsageError, match="--requests counts the requests of a closed loop"):
-        from_flags.from_flags(Flags(arrivals=("poisson(5)",), requests=5))
+        from_flags.from_flags(Flags(plan={"arrivals": ("poisson(5)",), "requests": 5}))
 
 
 def test_a_twin_is_the_reference_arm_again_and_runs_in_every_block() -> None:
@@ -172,7 +172,7 @@ def test_open_loads_have_long_windows_and_closed_ones_short() -> None:
 
 def test_loads_that_are_asked_for_replace_those_of_the_plan() -> None:
     article = plan_files.load("article")
-    changed = from_flags.override(article, Flags(arrivals=("poisson(30)",), duration_s=5))
+    changed = from_flags.override(article, Flags(plan={"arrivals": ("poisson(30)",), "duration_s": 5}))
     assert [str(law) for law in changed.laws] == ["poisson(30)"]
     assert changed.open_duration_s == 5
 
@@ -197,7 +197,11 @@ def test_flags_win_over_the_plan_and_leave_the_rest() -> None:
     plan = plan_files.load("article")
     changed = from_flags.override(
         plan,
-        Flags(strategies=("inline",), concurrency=(4,), requests=7, blocks=1, workload={"torch_threads": 1}),
+        Flags(
+            strategies=("inline",),
+            plan={"concurrency": (4,), "requests": 7, "blocks": 1},
+            workload={"torch_threads": 1},
+        ),
     )
     assert {arm.name for arm in changed.arms} == {"inline", "inline-scaled-io"}
     assert (changed.concurrency, changed.requests, changed.blocks) == ((4,), 7, 1)
@@ -206,7 +210,7 @@ def test_flags_win_over_the_plan_and_leave_the_rest() -> None:
 
 
 def test_a_duration_takes_the_place_of_the_plans_requests() -> None:
-    changed = from_flags.override(plan_files.load("article"), Flags(duration_s=0.5))
+    changed = from_flags.override(plan_files.load("article"), Flags(plan={"duration_s": 0.5}))
     assert (changed.requests, changed.duration_s) == (None, 0.5)
 
 
@@ -217,7 +221,7 @@ def test_another_workload_starts_from_its_own_defaults_but_keeps_the_io() -> Non
 
 
 def test_workers_reach_the_strategies_that_take_them_and_no_other() -> None:
-    plan = from_flags.from_flags(Flags(workers=3))
+    plan = from_flags.from_flags(Flags(options={"workers": 3}))
     assert {arm.name: arm.workers for arm in plan.arms} == {
         "inline": None,
         "thread": 3,
@@ -228,11 +232,11 @@ def test_workers_reach_the_strategies_that_take_them_and_no_other() -> None:
 
 def test_workers_that_no_strategy_takes_are_refused() -> None:
     with pytest.raises(UsageError, match="takes a number of workers"):
-        from_flags.from_flags(Flags(strategies=("inline",), workers=3))
+        from_flags.from_flags(Flags(strategies=("inline",), options={"workers": 3}))
 
 
 def test_options_reach_the_strategies_that_take_them_and_no_other() -> None:
-    chosen = Flags(strategies=("thread", "batch"), options={"max_batch": "4"}, server_processes=2)
+    chosen = Flags(strategies=("thread", "batch"), options={"max_batch": "4"}, arm={"server_processes": 2})
     plan = from_flags.from_flags(chosen)
     assert {arm.name: arm.options for arm in plan.arms} == {"thread": {}, "batch": {"max_batch": 4}}
     assert [arm.server_processes for arm in plan.arms] == [2, 2]
@@ -293,13 +297,13 @@ def test_scaled_io_follows_the_models_time_alone() -> None:
 @pytest.mark.parametrize(
     "flags",
     [
-        Flags(workers=4),
-        Flags(inject={"queue_ms": 5.0}),
+        Flags(options={"workers": 4}),
+        Flags(arm={"inject": {"queue_ms": 5.0}}),
         Flags(workload={"io_ms": 50.0}),
         Flags(workload={"name": "synthetic"}),
         Flags(workload={"backend": "onnx"}),
         Flags(options={"switch_interval_ms": "0.5"}),
-        Flags(server_processes=2),
+        Flags(arm={"server_processes": 2}),
     ],
 )
 def test_the_articles_claims_are_not_judged_on_another_scenario(flags: Flags) -> None:
@@ -309,8 +313,8 @@ def test_the_articles_claims_are_not_judged_on_another_scenario(flags: Flags) ->
 def test_the_limit_and_the_ranking_are_only_there_when_asked_for() -> None:
     assert (make().limit, make().ranking) == (False, False)
     assert make(ranking=True).ranking
-    assert from_flags.from_flags(Flags(limit=True)).limit
-    assert not from_flags.override(make(limit=True), Flags(limit=False)).limit
+    assert from_flags.from_flags(Flags(plan={"limit": True})).limit
+    assert not from_flags.override(make(limit=True), Flags(plan={"limit": False})).limit
 
 
 def test_a_dead_worker_means_to_batches_what_it_means_to_the_strategy_that_runs_them() -> None:

@@ -334,7 +334,7 @@ CAPACITY = (
 
 def keep_capacity(asked: Asked) -> tuple[Plan, Any, Any]:
     plan, objectives, ways, _ = asked(CAPACITY)
-    kept = {"objectives": [str(one) for one in objectives], **ways._asdict(), "searched": 9}
+    kept = {"objectives": [str(one) for one in objectives], **ways.model_dump(), "searched": 9}
     keep(plan, capacity=kept)
     return plan, objectives, ways
 
@@ -344,7 +344,7 @@ def test_a_capacity_run_is_repeated_with_its_objectives_its_windows_and_its_bloc
     assert asked(f"capacity {RUN}")[:3] == (plan, objectives, ways)
     more, _, ways_then, _ = asked(f"capacity {RUN} --blocks 6")
     assert more == plan.model_copy(update={"blocks": 6})
-    assert ways_then == ways._replace(blocks=6)
+    assert ways_then == ways.model_copy(update={"blocks": 6})
 
 
 def test_flags_stand_in_the_place_of_what_a_capacity_run_was_asked(asked: Asked) -> None:
@@ -353,7 +353,7 @@ def test_flags_stand_in_the_place_of_what_a_capacity_run_was_asked(asked: Asked)
         f"capacity {RUN} --slo 'p95 < 9 ms' --window 7 --seed 6 --strategy thread --strategy inline"
     )
     assert [str(one) for one in objectives] == ["p95 latency < 9 ms"]
-    assert ways_then == ways._replace(window_s=7.0, seed=6)
+    assert ways_then == ways.model_copy(update={"window_s": 7.0, "seed": 6})
     assert (names(other), other.open_duration_s) == (["thread", "inline"], 7.0)
     assert other.arms[0] == plan.arms[0]
 

@@ -364,7 +364,9 @@ def test_a_run_goes_on_when_only_the_pids_of_its_servers_are_others(tmp_path: Pa
     had = from_flags.from_flags(from_flags.Flags(urls=URLS, url_pids=("b=11",)))
     same = from_flags.override(had, from_flags.Flags(url_pids=("b=12",)))
     assert not list(resume._of_the_plan(had, same, tmp_path))
-    ((what, _),) = resume._of_the_plan(had, from_flags.override(had, from_flags.Flags(blocks=3)), tmp_path)
+    ((what, _),) = resume._of_the_plan(
+        had, from_flags.override(had, from_flags.Flags(plan={"blocks": 3})), tmp_path
+    )
     assert "blocks 3 instead of 24" in what
 
 

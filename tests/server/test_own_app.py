@@ -647,7 +647,7 @@ def test_the_pages_plan_file_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     plan = plan_files.load(str(tmp_path / "mine.toml"))
     assert [(arm.name, arm.strategy) for arm in plan.arms] == [("before", "url"), ("after", "url")]
     assert plan_files.restore(plan.model_dump(mode="json")) == plan
-    other = from_flags.override(plan, from_flags.Flags(urls=("now=http://127.0.0.1:9/",), blocks=3))
+    other = from_flags.override(plan, from_flags.Flags(urls=("now=http://127.0.0.1:9/",), plan={"blocks": 3}))
     assert [(arm.name, arm.url) for arm in other.arms] == [("now", "http://127.0.0.1:9/")]
     assert other.ask == plan.ask
     restored = plan_files.restore(plan.model_dump(mode="json"))
@@ -662,7 +662,7 @@ def test_flags_keep_the_secret_that_a_plan_holds_in_clear() -> None:
         "ask": {"headers": {"Cookie": "id=7"}},
         "arms": [{"name": "a", "url": "http://x/"}],
     }
-    plan = from_flags.override(plan_files.make(data, source="plan"), from_flags.Flags(blocks=2))
+    plan = from_flags.override(plan_files.make(data, source="plan"), from_flags.Flags(plan={"blocks": 2}))
     assert plan.ask.headers == (("Cookie", "id=7"),)
     assert "id=7" not in plan.model_dump_json()
 

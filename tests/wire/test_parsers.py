@@ -17,7 +17,8 @@ from harness.errors import UsageError
 from harness.plans import from_flags, grid
 from harness.system import toml
 from harness.wire import addresses, arrivals, sending, timings
-from harness.wire.options import WorkloadOptions, checked_options, parse_io
+from harness.wire.options import WorkloadOptions, checked_options
+from harness.wire.spelling import parse_io
 from harness.wire.records import Timings
 from tests.properties import examples
 from tests.server_timing_headers import written

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.wire import options, reasons, sending
+from harness.wire import options, reasons, sending, setting
 from harness.wire.options import WorkloadOptions
 
 FORM = "application/x-www-form-urlencoded"
@@ -115,7 +115,7 @@ def test_a_password_in_a_dsn_is_refused_in_every_form(dsn: str) -> None:
 def test_a_dsn_that_could_hide_a_password_is_refused_and_not_repeated(dsn: str) -> None:
     with pytest.raises(ValidationError) as caught:
         WorkloadOptions(io_dsn=dsn)
-    assert "cret" not in options.explain(caught.value)
+    assert "cret" not in setting.explain(caught.value)
 
 
 def test_whatever_a_server_repeats_of_a_secret_is_hidden() -> None:

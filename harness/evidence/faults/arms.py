@@ -53,6 +53,6 @@ def _arms(texts: Sequence[str]) -> list[Arm]:
 
 def _with_one_worker(arm: Arm) -> Arm:
     said: dict[str, object] = {"name": "executor"} if arm.chosen.factory == _POOL.partition(":")[2] else {}
-    if arm.workers is None and obeys(arm, "workers"):
-        said["workers"] = 1
+    if "workers" not in arm.options and obeys(arm, "workers"):
+        said["options"] = {"workers": 1, **arm.options}
     return arm.model_copy(update=said)

@@ -53,7 +53,7 @@ def each(seconds: float, listener: Listener) -> Iterator[Row]:
     objective = f"mean latency < {OBJECTIVE_MS:g} ms"
     flags = from_flags.Flags(
         strategies=("thread",),
-        concurrency=(1,),
+        plan={"concurrency": (1,)},
         workload={"name": "synthetic", "mode": "sleep", "service_ms": SERVICE_MS, "io_ms": 0.0},
     )
     ways = Ways(blocks=max(1, round(seconds / WINDOW_S)), window_s=WINDOW_S)

@@ -15,7 +15,6 @@ from harness.workloads import Workload
 from harness.workloads.io.kinds import Ask, Broken, Found, Late
 
 SUMMARY = "one GET of a service that runs already (http:URL)"
-TAKES = frozenset({"io_timeout_s"})
 SERVICE = None
 
 _LONGEST_VALUE = 1000  # characters of its answer in ours

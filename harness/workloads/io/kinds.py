@@ -13,9 +13,10 @@ from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
 from harness.errors import UsageError, did_you_mean, one_line
-from harness.wire.options import TIMED_IO, WorkloadOptions, io_kind, parse_io
+from harness.wire.options import IO_OPTIONS, WorkloadOptions, obeyed_by
 from harness.wire.records import DOWNSTREAM
-from harness.workloads import IO_OPTIONS, Workload
+from harness.wire.spelling import TIMED_IO, io_kind
+from harness.workloads import Workload
 
 NAMES = ("sleep", "socket", "pgvector", "http")
 
@@ -57,7 +58,6 @@ class Kind(Protocol):
     """Contract of each module."""
 
     SUMMARY: str
-    TAKES: frozenset[str]  # of `IO_OPTIONS`, those that it obeys
     SERVICE: str | None  # module of the child process that it needs (`service`); None: it needs none
 
     def check(self, options: WorkloadOptions) -> None:
@@ -84,14 +84,6 @@ def summaries() -> list[tuple[str, str]]:
     return [(name, import_module(f"harness.workloads.io.{name}").SUMMARY) for name in NAMES]
 
 
-def parse(text: str) -> dict[str, Any]:
-    """`--io` as workload options: sleep:5ms, socket:5ms, sleep, pgvector, http:URL."""
-    try:
-        return parse_io(text)
-    except ValueError as error:
-        raise UsageError(f"--io {error}.", stage="plan") from error
-
-
 def takes_ms(io: str) -> bool:
     """Whether this I/O can be told how long to take."""
     return io_kind(io) in TIMED_IO
@@ -100,12 +92,12 @@ def takes_ms(io: str) -> bool:
 def check(options: WorkloadOptions) -> None:
     """Raise HarnessError unless the I/O can work, is told only what it obeys, and suits the workload."""
     module = kind(options)
-    said = options.model_fields_set & IO_OPTIONS
-    for idle in sorted(said - module.TAKES - {"io"}):
+    takes = obeyed_by(io_kind(options.io))
+    for idle in sorted((options.model_fields_set & IO_OPTIONS) - takes - {"io"}):
         raise UsageError(
             f"The I/O {options.io!r} knows no option {idle}.",
             stage="plan",
-            hint=f"It takes: {', '.join(sorted(module.TAKES))}.",
+            hint=f"It takes: {', '.join(sorted(takes))}.",
         )
     module.check(options)
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import asyncpg
 
 SUMMARY = "the nearest of --io-rows texts, by PostgreSQL with pgvector (extra pg; --io-dsn: your own)"
-TAKES = frozenset({"io_dsn", "io_rows", "io_timeout_s"})
 SERVICE = "harness.workloads.io.database"
 
 CONNECTIONS = 32  # of each server at most, made when they are needed: a request in excess waits for one

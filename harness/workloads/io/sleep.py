@@ -12,7 +12,6 @@ from harness.workloads import Workload
 from harness.workloads.io.kinds import Ask, Found
 
 SUMMARY = "a sleep of --io-ms, the article's stand-in for a database (sleep:5ms)"
-TAKES = frozenset({"io_ms"})
 SERVICE = None
 
 

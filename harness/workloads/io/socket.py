@@ -18,7 +18,6 @@ from harness.workloads.io import service
 from harness.workloads.io.kinds import Ask, Found, within
 
 SUMMARY = "a child process that answers on a socket after --io-ms (socket:5ms)"
-TAKES = frozenset({"io_ms", "io_timeout_s"})
 SERVICE = "harness.workloads.io.socket"
 
 HOST = "127.0.0.1"

@@ -1,0 +1,73 @@
+"""`execbench settings`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.terminal import print_json
+from harness.wire.panel import Panel
+
+if TYPE_CHECKING:
+    from harness.plans.settings import Known
+
+EXAMPLES = (
+    "execbench settings",
+    "execbench settings --json-schema > plan.schema.json",
+)
+_TABLES = {"plan": "", "arm": "[[arms]]", "options": "[[arms]] options", "capacity": "flag only"}
+
+
+def settings(
+    json_schema: Annotated[
+        bool,
+        typer.Option(
+            "--json-schema",
+            help="Print the JSON Schema of plan files instead.",
+            rich_help_panel=Panel.OUTPUT,
+        ),
+    ] = False,
+) -> None:
+    """Show all settings, with key in plan files, flag, default and meaning, as Markdown."""
+    from harness.plans.plan import Plan
+
+    if json_schema:
+        print_json(Plan.model_json_schema())
+        return
+    for line in _page():
+        typer.echo(line)
+
+
+def _page() -> Iterator[str]:
+    from harness.capacity.walk import Ways
+    from harness.plans import settings
+
+    yield "# Settings"
+    yield ""
+    yield "Each setting is a key of a plan file (TOML), and many have a flag. The column *table* names the"
+    yield "table of the key; without one, the key is at the top level. Arms may differ in the settings marked"
+    yield "✓: in `--strategy NAME:key=value`, in `[[arms]]` with its tables `options` and `workload`, and as"
+    yield "axes of `execbench sweep --over`."
+    yield ""
+    yield "`execbench settings` writes this page."
+    known = [one for one in settings.every() if not one.setting.hidden]
+    known += settings.declared_in(Ways, "capacity")
+    for panel in Panel:
+        rows = [one for one in known if one.setting.panel is panel]
+        if rows:
+            yield from ("", f"## {panel}", "")
+            yield "| key | table | flag | default | arms | meaning |"
+            yield "|---|---|---|---|---|---|"
+            yield from map(_row, rows)
+
+
+def _row(one: Known) -> str:
+    from harness.plans import settings
+
+    flag = ", ".join(f"`{flag}`" for flag in reversed(one.flags))
+    varies = "✓" if settings.of_arms().get(one.name) == one else ""
+    table = _TABLES.get(one.section, f"[{one.section}]")
+    cells = (f"`{one.name}`", table and f"`{table}`", flag, one.shown_default, varies, one.meaning)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -1,0 +1,59 @@
+"""Estimate how long a plan takes."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from harness.numbers import counted
+from harness.plans.plan import Plan
+from harness.wire.arrivals import Law
+
+_START_S = 5.0  # of a server with the embedding model
+_BETWEEN_TRIALS_S = 0.5  # warm-up and bookkeeping
+_REQUEST_S = 0.01
+_SELF_CHECK_S = 4.0
+_MODEL_LIMIT_S = 8.0
+
+
+class Size(NamedTuple):
+    """The size of a run. The time is an estimate: it depends on how long starts and requests take."""
+
+    arms: int
+    trials: int
+    seconds: float
+
+    @property
+    def duration(self) -> str:
+        """The estimated time, rounded up to minutes."""
+        minutes = self.seconds / 60
+        hours = f"{minutes / 60:.1f} hours"
+        return f"about {hours if minutes >= 90 else f'{max(1, math.ceil(minutes))} min'}"
+
+
+def of_plan(plan: Plan) -> Size:
+    """Estimate the size of a plan."""
+    return of_sweep(plan, len(plan.every_arm))
+
+
+def of_sweep(plan: Plan, arms: int) -> Size:
+    """Estimate the size of a plan like this one, but with this many arms."""
+    times = {law: math.ceil(plan.blocks / (plan.open_every if law.is_open else 1)) for law in plan.laws}
+    trials = arms * sum(times.values())
+    windows_s = sum(count * arms * _trial_s(plan, law) for law, count in times.items())
+    starts = 0 if plan.has_running_servers else trials if plan.fresh else arms
+    first_s = _SELF_CHECK_S * plan.self_check + _MODEL_LIMIT_S * plan.limit
+    return Size(arms, trials, windows_s + starts * _START_S + first_s)
+
+
+def _trial_s(plan: Plan, law: Law) -> float:
+    window = plan.window(law)
+    measured_s = max(window["duration_s"] or 0.0, (window["requests"] or 0) * _REQUEST_S)
+    return float(window["settle_s"] + measured_s + _BETWEEN_TRIALS_S)
+
+
+def in_words(plan: Plan) -> str:
+    """Say in one line how large the plan is: "4 arms, 1 load, 24 blocks: 96 trials, about 2 min"."""
+    size = of_plan(plan)
+    counts = (counted(size.arms, "arm"), counted(len(plan.laws), "load"), counted(plan.blocks, "block"))
+    return f"{', '.join(counts)}: {counted(size.trials, 'trial')}, {size.duration}"

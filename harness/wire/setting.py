@@ -1,0 +1,121 @@
+"""A setting: a field of a pydantic model that users can set, declared in one place.
+
+Attach a `Setting` to the type of a field with `Annotated`. The field (name, type, bounds, default) and the
+`Setting` make the flag and its help, the key in a TOML plan, the axis of a sweep, the arm's `NAME:key=value`,
+the JSON Schema of plans, and docs/settings.md. `plans.settings` collects them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema
+
+import strategies
+from harness.errors import shortened
+from harness.wire import bounds
+from harness.wire.panel import Panel
+
+LONGEST_TEXT = 16 * 2**20  # characters
+MOST_PROBLEMS_SHOWN = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What users read about a field. The help is one short imperative sentence."""
+
+    help: str
+    panel: Panel
+    flag: str | None = ""  # "": derived from the field's name; None: only in plan files
+    obeyed_by: tuple[str, ...] = ()  # the workloads or kinds of I/O that use it; empty: all
+    metavar: str = ""  # "": derived from the field's name and type
+    shown_default: str | None = None  # None: the field's own default
+    is_repeatable: bool = False  # the flag may be repeated although the field is no tuple
+    hidden: bool = False  # for checks and fault injection: only in plan files, and in no document
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Add the help to the JSON Schema of the field."""
+        return {**handler(core), "description": self.help}
+
+
+class Frozen(BaseModel):
+    """Immutable. Refuses unknown keys, so that a typing error in a plan is found, and infinite numbers.
+
+    Infinity, NaN and half a surrogate pair (a byte of an argument that is not UTF-8) do not survive JSON,
+    through which these objects reach the child processes.
+    """
+
+    model_config = ConfigDict(  # with a maximum length, pydantic looks into texts, and refuses surrogates
+        frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=LONGEST_TEXT
+    )
+
+
+def _as_share(value: Any) -> Any:
+    """Turn "3%" into 0.03."""
+    if not (isinstance(value, str) and value.endswith("%")):
+        return value
+    try:
+        return float(value.removesuffix("%")) / 100
+    except ValueError:
+        raise ValueError("it is not a share, such as 3% or 0.03") from None
+
+
+Seconds = Annotated[float, Field(gt=0, le=bounds.A_DAY_S)]
+SecondsOrZero = Annotated[float, Field(ge=0, le=bounds.A_DAY_S)]
+Milliseconds = Annotated[float, Field(ge=0, le=bounds.A_DAY_MS)]
+Users = Annotated[int, Field(gt=0, le=bounds.USERS)]
+Requests = Annotated[int, Field(gt=0, le=bounds.REQUESTS)]
+PerSecond = Annotated[float, Field(gt=0, le=bounds.PER_S)]
+Seed = Annotated[int, Field(ge=0, le=bounds.SEED)]
+BlockSeed = Annotated[int, Field(ge=0, le=bounds.BLOCK_SEED)]
+Blocks = Annotated[int, Field(gt=0, le=bounds.BLOCKS)]
+Workers = Annotated[int, Field(gt=0, le=strategies.MOST_WORKERS)]
+Processes = Annotated[int, Field(gt=0, le=bounds.PROCESSES)]
+Threads = Annotated[int, Field(gt=0, le=bounds.THREADS)]
+Share = Annotated[float, Field(gt=0, lt=1), BeforeValidator(_as_share)]
+
+
+def settings_of(fields: Mapping[str, FieldInfo]) -> dict[str, Setting]:
+    """Return the settings among the fields of a model, by the field's name."""
+    return {
+        name: setting
+        for name, field in fields.items()
+        for setting in field.metadata
+        if isinstance(setting, Setting)
+    }
+
+
+def explain(error: ValidationError) -> str:
+    """Say what is wrong with which key, in one line."""
+    problems = [
+        problem
+        for problem in error.errors(include_url=False, include_input=False)
+        if problem["type"] != "too_short"
+        or error.error_count() == 1  # a list with a wrong item counts as empty
+    ]
+    shown = [
+        f"{'.'.join(shortened(str(part)) for part in problem['loc']) or 'as a whole'}: {_in_words(problem)}"
+        for problem in problems[:MOST_PROBLEMS_SHOWN]
+    ]
+    more = len(problems) - len(shown)
+    return "; ".join([*shown, *([f"and {more} more"] if more else [])])
+
+
+def reason(error: ValueError) -> str:
+    """Say what is wrong with a single value, without its key."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return _in_words(error.errors(include_url=False, include_input=False)[0])
+
+
+def _in_words(problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "there is no such key"
+    if problem["type"] == "string_unicode":
+        return "it holds bytes that are not UTF-8"
+    message = str(problem["msg"]).removeprefix("Value error, ").partition(", unable to parse")[0]
+    return message.replace("Input should be", "must be")
