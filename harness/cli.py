@@ -35,7 +35,7 @@ from harness.commands.terminal import tell
 from harness.errors import HarnessError, known
 from harness.system import signals, streams
 
-_FUNCTIONS: dict[str, Any] = {
+FUNCTIONS: dict[str, Any] = {
     function.__name__.strip("_"): function
     for function in (
         *(run, sweep, capacity, compare, report),
@@ -50,18 +50,18 @@ class Execbench(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands: dict[str, Any] = dict.fromkeys(_FUNCTIONS)  # None until a command is used
+        self.commands: dict[str, Any] = dict.fromkeys(FUNCTIONS)  # None until a command is used
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - click's signature
-        if cmd_name in _FUNCTIONS and self.commands[cmd_name] is None:
-            self.commands[cmd_name] = command.made(_FUNCTIONS[cmd_name], cmd_name)
+        if cmd_name in FUNCTIONS and self.commands[cmd_name] is None:
+            self.commands[cmd_name] = command.made(FUNCTIONS[cmd_name], cmd_name)
         return self.commands.get(cmd_name)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - click's signature
         """List each command with the first line of its help, without making it."""
         with formatter.section("Commands"):
             formatter.write_dl(
-                [(name, str(function.__doc__).partition("\n")[0]) for name, function in _FUNCTIONS.items()]
+                [(name, str(function.__doc__).partition("\n")[0]) for name, function in FUNCTIONS.items()]
             )
 
     def invoke(self, ctx: Any) -> Any:

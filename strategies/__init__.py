@@ -91,36 +91,38 @@ class Options:
     ] = None  # None: the strategy's own default
     switch_interval_ms: Annotated[
         SwitchInterval | None,
-        Field(description="How soon a thread that computes lets another thread have the interpreter lock."),
+        Field(description="Let a computing thread keep the interpreter lock this long."),
     ] = None
     start_method: Annotated[
-        Literal["spawn", "forkserver"], Field(description="How child processes are started.")
+        Literal["spawn", "forkserver"], Field(description="Start child processes this way.")
     ] = "spawn"
     preload: Annotated[
-        tuple[str, ...], Field(description="Modules that the fork server imports once for all its children.")
+        tuple[str, ...], Field(description="Let the fork server import these modules once for all workers.")
     ] = ()
     factory: Annotated[
         str | None,
-        Field(description="package.module:function that makes the executor, given the number of workers."),
+        Field(description="Make the executor with this package.module:function."),
     ] = None
     over: Annotated[
-        str, AfterValidator(_runs_batches), Field(description="The strategy that runs the batches.")
+        str, AfterValidator(_runs_batches), Field(description="Run the batches with this strategy.")
     ] = "thread"
-    max_batch: Annotated[Items, Field(description="Most items in one call.")] = 32
+    max_batch: Annotated[Items, Field(description="Put at most this many items into one call.")] = 32
     max_wait_ms: Annotated[
         float,
-        Field(ge=0, le=LONGEST_S * 1e3, description="Longest time an item waits for others to join its batch."),
+        Field(
+            ge=0, le=LONGEST_S * 1e3, description="Let an item wait this long for others to join its batch."
+        ),
     ] = 50.0
-    max_queue: Annotated[Items | None, Field(description="Most items that wait; one more is refused.")] = (
+    max_queue: Annotated[Items | None, Field(description="Refuse an item if this many wait.")] = (
         None  # None: the strategy's own default
     )
     timeout_s: Annotated[
         Seconds | None,
-        Field(description="Kill a call, with its worker, that takes longer."),
+        Field(description="Kill a call that takes longer, with its worker."),
     ] = None  # None: the strategy's own default
     spares: Annotated[
         int,
-        Field(ge=0, le=MOST_WORKERS, description="Warm workers in reserve, to replace one that dies."),
+        Field(ge=0, le=MOST_WORKERS, description="Keep this many warm workers to replace those that die."),
     ] = 0
 
 

@@ -37,7 +37,8 @@ class Command(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write one section for each panel, all with the same width of the first column."""
-        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], **{str(one): [] for one in Panel}}
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        sections |= {str(panel): [] for panel in Panel if panel is not Panel.OUTPUT}
         for one in self.get_params(ctx):
             record = one.get_help_record(ctx)
             if record is not None:
@@ -45,6 +46,8 @@ class Command(TyperCommand):
                 record = (one.metavar or one.name, record[1]) if is_argument else record
                 panel = "Arguments" if is_argument else getattr(one, "rich_help_panel", None) or _REST
                 sections.setdefault(str(panel), []).append(record)
+        for last in (Panel.OUTPUT, _REST):  # after panels that only one command has
+            sections[last] = sections.pop(last, [])
         widest = max(len(first) for rows in sections.values() for first, _ in rows)
         for title, rows in sections.items():
             if rows:

@@ -122,23 +122,33 @@ def compare(
 ) -> None:
     """Compare a run's arms with its reference, two arms, or two runs.
 
-    RUN alone: every arm against the run's reference, or with --all-pairs
-    against every other. RUN:A RUN:B: B against A.
-    OLD NEW: the arms that both runs have, the new ones against the old.
+    \b
+    RUN          every arm against the run's reference;
+                 with --all-pairs, against every other
+    RUN:A RUN:B  B against A
+    OLD NEW      the arms that both runs have, the new ones against the old
 
-    The gate (--fail-on slower) looks at the median latency and the
-    throughput. It fails if the whole interval of the ratio is on the worse
-    side of 1, and the difference is at least --min-effect and at least
-    --floor-ms (or --floor-per-s). Throughput, which is not the primary
-    metric, also needs p < 0.05 after Holm's correction.
+    \b
+    The gate (--fail-on slower) looks at the median latency and the throughput.
+    It fails if the whole interval of the ratio is on the worse side of 1, and
+    the difference is at least --min-effect and at least --floor-ms (or
+    --floor-per-s). Throughput, which is not the primary metric, also needs
+    p < 0.05 after Holm's correction.
 
-    Exit codes: 0 no failure; 1 failure, such as a damaged run; 2 wrong
-    usage; 3 the gate failed; 4 the comparison would not be honest; 130
-    interrupted. 3 comes before 4. A comparison is not honest if the session
-    was noisy, or if machine, model or load differ. With --fail-on, neither
-    is one of invalid or failed trials, of fewer than 6 blocks, or of arms or
-    loads that one side lacks, unless RUN:ARM, --load or --metric selects
-    others.
+    \b
+    Exit codes:
+      0    no failure
+      1    failure, such as a damaged run
+      2    wrong usage
+      3    the gate failed
+      4    the comparison would not be honest
+      130  interrupted
+
+    \b
+    A comparison is not honest if the session was noisy, or if machine, model or
+    load differ. With --fail-on it is not honest either if trials are invalid or
+    failed, if there are fewer than 6 blocks, or if one side lacks arms or loads
+    (unless RUN:ARM, --load or --metric selects others). 3 comes before 4.
     """
     if as_json and markdown:
         raise UsageError("Give either --json or --markdown, not both.", stage=STAGE)

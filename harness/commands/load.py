@@ -111,10 +111,11 @@ def load(
 def _law(concurrency: int | None, rate: float | None, arrivals: str | None) -> Law:
     from harness.wire import arrivals as arrivals_
 
-    if rate is None and arrivals is None:
-        return arrivals_.closed(concurrency or 8)
-    text = f"poisson({rate:.15g})" if arrivals is None else arrivals
-    flag = "--rate" if arrivals is None else "--arrivals"
+    flag, text = "--concurrency", f"closed({8 if concurrency is None else concurrency})"
+    if rate is not None:
+        flag, text = "--rate", f"poisson({rate:.15g})"
+    if arrivals is not None:
+        flag, text = "--arrivals", arrivals
     try:
         law = arrivals_.parse(text)
     except ValueError as error:
@@ -126,7 +127,7 @@ def _law(concurrency: int | None, rate: float | None, arrivals: str | None) -> L
             stage="load",
             hint="Give a rate, as in --rate 50.",
         )
-    if not law.is_open:
+    if not law.is_open and arrivals is not None:
         raise UsageError(f"{flag} {text!r} is a closed loop.", stage="load", hint="Give it with -c 8.")
     return law
 

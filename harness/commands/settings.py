@@ -64,10 +64,15 @@ def _page() -> Iterator[str]:
 
 
 def _row(one: Known) -> str:
+    import strategies
     from harness.plans import settings
 
+    meaning = one.meaning
+    if one.section == settings.OPTIONS:
+        takers = [name for name in strategies.NAMES if one.name in strategies.get(name).TAKES]
+        meaning = f"{', '.join(takers)}: {meaning}"
     flag = ", ".join(f"`{flag}`" for flag in reversed(one.flags))
     varies = "✓" if settings.of_arms().get(one.name) == one else ""
     table = _TABLES.get(one.section, f"[{one.section}]")
-    cells = (f"`{one.name}`", table and f"`{table}`", flag, one.shown_default, varies, one.meaning)
+    cells = (f"`{one.name}`", table and f"`{table}`", flag, one.shown_default, varies, meaning)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -28,23 +28,23 @@ RUNS_ALREADY = "url"  # in the column `strategy` of an arm that is a server that
 class Arm(ServerSettings):
     """A strategy with its options, or a server that already runs, under its name in tables."""
 
-    name: Annotated[Name, Setting("Name of the arm in tables.", Panel.COMPARE, flag=None)]
+    name: Annotated[Name, Setting("Call the arm by this name in tables.", Panel.COMPARE, flag=None)]
     url: Annotated[
         Annotated[str, AfterValidator(addresses.checked)] | None,
-        Setting("Address of a server that already runs.", Panel.RUNNING, flag=None),
+        Setting("Measure the server at this address.", Panel.RUNNING, flag=None),
     ] = None
     pid: Annotated[
         Pids,
-        Setting("Its processes that cannot be found from its port.", Panel.RUNNING, flag=None),
+        Setting("Count the CPU of these processes as the server's.", Panel.RUNNING, flag=None),
     ] = ()
     workload: Annotated[
         dict[str, Any],
         AfterValidator(with_io_split),
-        Setting("Options of the workload in which this arm differs.", Panel.COMPARE, flag=None),
+        Setting("Set these options of the workload for this arm.", Panel.COMPARE, flag=None),
     ] = Field(default_factory=dict)
     io_per_model: Annotated[
         Times | None,
-        Setting("Duration of the I/O as a multiple of the model alone.", Panel.IO, flag=None),
+        Setting("Let the I/O take this multiple of the model's time alone.", Panel.IO, flag=None),
     ] = None  # measured in a pilot
 
     @model_validator(mode="before")

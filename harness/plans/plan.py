@@ -95,15 +95,15 @@ class Plan(LoadSettings):
     `duration_s` is over, an open one for `open_duration_s`, after `open_settle_s` of warm-up.
     """
 
-    name: Annotated[Name, Setting("Name of the plan.", Panel.OUTPUT, flag=None)]
-    summary: Annotated[str, Setting("What the plan is for, in one line.", Panel.OUTPUT, flag=None)] = ""
+    name: Annotated[Name, Setting("Call the plan by this name.", Panel.OUTPUT, flag=None)]
+    summary: Annotated[str, Setting("Say in one line what the plan is for.", Panel.OUTPUT, flag=None)] = ""
     notes: Annotated[
-        tuple[str, ...], Setting("What a reader of the results must know.", Panel.OUTPUT, flag=None)
+        tuple[str, ...], Setting("Tell readers of the results these things.", Panel.OUTPUT, flag=None)
     ] = ()
     workload: Annotated[
-        WorkloadOptions, Setting("The model and the I/O of every arm.", Panel.MODEL, flag=None)
+        WorkloadOptions, Setting("Run this model and this I/O in every arm.", Panel.MODEL, flag=None)
     ] = WorkloadOptions()
-    arms: Annotated[tuple[Arm, ...], Setting("What is compared.", Panel.COMPARE, flag=None)] = Field(
+    arms: Annotated[tuple[Arm, ...], Setting("Compare these arms.", Panel.COMPARE, flag=None)] = Field(
         min_length=1, max_length=bounds.TRIALS
     )
     reference: Annotated[
@@ -125,7 +125,7 @@ class Plan(LoadSettings):
     blocks: Annotated[Blocks, Setting("Run every arm under every load this often.", Panel.PRECISION)] = BLOCKS
     precision: Annotated[
         Share | None,
-        Setting("Stop early once every interval is within ± this share.", Panel.PRECISION, metavar="SHARE"),
+        Setting("Stop early once every interval is within this, like 3%.", Panel.PRECISION, metavar="SHARE"),
     ] = None
     twin: Annotated[bool, Setting("Run the reference twice, to see the noise.", Panel.PRECISION)] = False
     requests_per_user: Annotated[
@@ -150,9 +150,9 @@ class Plan(LoadSettings):
     ] = 1  # as their windows are long
     own_users: Annotated[
         Users,
-        Setting("Users of the closed loop that measures an arm's own throughput.", Panel.LOAD, flag=None),
+        Setting("Measure an arm's own throughput with this many users.", Panel.LOAD, flag=None),
     ] = 32
-    route: Annotated[Route, Setting("The route that is measured.", Panel.LOAD, flag=None)] = "POST /predict"
+    route: Annotated[Route, Setting("Measure this route.", Panel.LOAD, flag=None)] = "POST /predict"
     seed: Annotated[Seed, Setting("Draw trials, texts and arrivals by this seed.", Panel.PRECISION)] = 1
     fresh: Annotated[
         bool,
@@ -160,17 +160,19 @@ class Plan(LoadSettings):
     ] = False
     pin: Annotated[bool, Setting("Give client and servers CPUs of their own.", Panel.PRECISION)] = False
     delta_latency: Annotated[
-        PositiveFloat, Setting("Smallest difference of latency that matters.", Panel.PRECISION, flag=None)
+        PositiveFloat,
+        Setting("Ignore smaller differences of latency, as a share.", Panel.PRECISION, flag=None),
     ] = 0.05
     delta_throughput: Annotated[
-        PositiveFloat, Setting("Smallest difference of throughput that matters.", Panel.PRECISION, flag=None)
+        PositiveFloat,
+        Setting("Ignore smaller differences of throughput, as a share.", Panel.PRECISION, flag=None),
     ] = 0.03
     exclude: Annotated[
-        Exclusion, Setting("Limits beyond which a block is left out.", Panel.PRECISION, flag=None)
+        Exclusion, Setting("Leave out blocks beyond these limits.", Panel.PRECISION, flag=None)
     ] = Exclusion()
     ping_per_s: Annotated[
         Annotated[float, Field(ge=0, le=bounds.PER_S)],
-        Setting("Rate of pings to a route without model; 0 for none.", Panel.PRECISION, flag=None),
+        Setting("Ping a route without model at this rate; 0 for never.", Panel.PRECISION, flag=None),
     ] = 10.0
     probes: Annotated[bool, Setting("Measure the lag of the event loops.", Panel.PRECISION, flag=None)] = True
     self_check: Annotated[bool, Setting("First measure the roofline (4 s).", Panel.PRECISION)] = True
@@ -182,12 +184,12 @@ class Plan(LoadSettings):
     ranking: Annotated[bool, Setting("Rank the arms at the end of the report.", Panel.OUTPUT, flag=None)] = (
         False
     )
-    claims: Annotated[str | None, Setting("Published claims to judge, by name.", Panel.OUTPUT, flag=None)] = (
-        None
-    )
+    claims: Annotated[
+        str | None, Setting("Judge the published claims of this name.", Panel.OUTPUT, flag=None)
+    ] = None
     sweep: Sweep | None = None  # set by `execbench sweep`: the arms are its settings
     ask: Annotated[
-        Request, Setting("The request that servers that already run get.", Panel.RUNNING, flag=None)
+        Request, Setting("Send this request to servers that already run.", Panel.RUNNING, flag=None)
     ] = Request()
 
     @model_validator(mode="after")

@@ -96,9 +96,9 @@ class Known(NamedTuple):
         if self.setting.shown_default is not None:
             return self.setting.shown_default
         value = self.default
-        if value is None or value == () or value == {} or isinstance(value, bool):
-            return ""
-        if hasattr(value, "model_fields") or not isinstance(value, str | int | float):
+        if isinstance(value, bool):
+            return "on" if value else ""
+        if not isinstance(value, str | int | float):
             return ""
         return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else value
 
@@ -119,9 +119,10 @@ class Known(NamedTuple):
         kind: Any = Annotated[(self.field.annotation, *metadata)] if metadata else self.field.annotation
         adapter = TypeAdapter(kind, config=None if _is_model(kind) else _FINITE)
         try:
-            return adapter.validate_python(value)
+            parsed = adapter.validate_python(value)
         except ValueError as error:
             raise ValueError(reason(error)) from error
+        return parsed.model_dump(exclude_unset=True) if isinstance(parsed, BaseModel) else parsed
 
 
 def _without_none(kind: Any) -> Any:
@@ -217,7 +218,8 @@ def parse(one: Known, value: Any, source: str, *, stage: str = "plan") -> Any:
         return one.parse(value)
     except ValueError as error:
         text = shortened(value) if isinstance(value, str) else shortened(", ".join(map(str, value)))
-        raise UsageError(f"{source} {text} is not valid: {error}.", stage=stage) from error
+        hint = f"{one.flag} {one.metavar}: {one.help}" if one.flag else f"{one.name}: {one.help}"
+        raise UsageError(f"{source} {text} is not valid: {error}.", stage=stage, hint=hint) from error
 
 
 def pairs(texts: Iterable[str], source: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -223,12 +224,22 @@ StrategyOptions = Annotated[
 ]
 
 
+def _with_direct_options(schema: dict[str, Any]) -> None:
+    """Allow in the JSON Schema what `_gather_options` accepts."""
+    schema["properties"] |= _STRATEGY_OPTIONS.json_schema()["properties"]
+    schema["required"].remove("strategy")  # a server that already runs has none
+
+
 class ServerSettings(Frozen):
     """What an arm and its server have in common."""
 
-    strategy: Annotated[str, Setting("Where the model runs (see `list`).", Panel.COMPARE, flag=None)]
+    model_config = ConfigDict(json_schema_extra=_with_direct_options)
+
+    strategy: Annotated[
+        str, Setting("Run the model with this strategy (see `list`).", Panel.COMPARE, flag=None)
+    ]
     options: Annotated[
-        StrategyOptions, Setting("Options of the strategy (see `list`).", Panel.COMPARE, flag=None)
+        StrategyOptions, Setting("Set these options of the strategy (see `list`).", Panel.COMPARE, flag=None)
     ] = Field(default_factory=dict)  # fields of `strategies.Options`
     server_processes: Annotated[
         Processes, Setting("Run this many copies of the server on one port.", Panel.COMPARE)

@@ -98,7 +98,9 @@ def explain(error: ValidationError) -> str:
         or error.error_count() == 1  # a list with a wrong item counts as empty
     ]
     shown = [
-        f"{'.'.join(shortened(str(part)) for part in problem['loc']) or 'as a whole'}: {_in_words(problem)}"
+        ": ".join(
+            filter(None, (".".join(shortened(str(part)) for part in problem["loc"]), _in_words(problem)))
+        )
         for problem in problems[:MOST_PROBLEMS_SHOWN]
     ]
     more = len(problems) - len(shown)
@@ -109,7 +111,10 @@ def reason(error: ValueError) -> str:
     """Say what is wrong with a single value, without its key."""
     if not isinstance(error, ValidationError):
         return str(error)
-    return _in_words(error.errors(include_url=False, include_input=False)[0])
+    problem = error.errors(include_url=False, include_input=False)[0]
+    if problem["type"] == "extra_forbidden":
+        return f"{shortened(str(problem['loc'][-1]))} is unknown"
+    return _in_words(problem)
 
 
 def _in_words(problem: Any) -> str:

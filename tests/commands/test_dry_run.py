@@ -49,7 +49,7 @@ def test_a_dry_run_refuses_what_the_run_would_refuse() -> None:
 
 def test_a_dry_run_warns_that_no_verdict_can_come() -> None:
     _, _, warned = dry("run", "smoke", "--blocks", "2")
-    assert warned == "No verdict can come of 2 blocks: it takes 6 (--blocks 6).\n"
+    assert warned == "2 blocks will give no verdict: use at least 6 (--blocks 6).\n"
 
 
 def test_a_sweep_has_a_dry_run_too(folder: Path) -> None:
@@ -63,4 +63,4 @@ def test_a_sweep_has_a_dry_run_too(folder: Path) -> None:
 def test_a_dry_run_of_a_run_to_resume_is_refused() -> None:
     code, _, said = dry("run", "--resume", "somewhere")
     assert code == 2
-    assert "Give one of --dry-run and --resume." in said
+    assert "Give either --dry-run or --resume, not both." in said

@@ -7,12 +7,9 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
-from typer.models import CommandInfo
 from typer.testing import CliRunner
 
 from harness import cli, errors
-
-COMMANDS = cli.app.registered_commands
 
 
 def raises(error: BaseException) -> Callable[[], NoReturn]:
@@ -22,20 +19,13 @@ def raises(error: BaseException) -> Callable[[], NoReturn]:
     return command
 
 
-def name(command: CommandInfo) -> str:
-    assert command.callback is not None
-    return command.name or command.callback.__name__
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=name)
+@pytest.mark.parametrize("command", cli.FUNCTIONS)
 def test_an_uncaught_error_in_a_command_is_one_sentence(
-    command: CommandInfo, monkeypatch: pytest.MonkeyPatch
+    command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    called = name(command)
-    monkeypatch.setattr(command, "name", called)
-    monkeypatch.setattr(command, "callback", raises(KeyError("no such column")))
+    monkeypatch.setitem(cli.FUNCTIONS, command, raises(KeyError("no such column")))
 
-    done = CliRunner().invoke(cli.app, [called])
+    done = CliRunner().invoke(cli.app, [command])
 
     assert done.exit_code == 1
     assert done.stderr == (
@@ -45,8 +35,7 @@ def test_an_uncaught_error_in_a_command_is_one_sentence(
 
 
 def test_debug_shows_where_an_uncaught_error_was_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(COMMANDS[0], "callback", raises(ZeroDivisionError("division by zero")))
-    monkeypatch.setattr(COMMANDS[0], "name", "run")
+    monkeypatch.setitem(cli.FUNCTIONS, "run", raises(ZeroDivisionError("division by zero")))
 
     done = CliRunner().invoke(cli.app, ["--debug", "run"])
 

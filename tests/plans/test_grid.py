@@ -7,14 +7,18 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
-from harness.plans import from_flags, grid, plan_files
+from harness.plans import from_flags, grid, plan_files, size
 from harness.plans.plan import Plan
+
+_SECTIONS = {"strategies", "workload", "options"}
 
 
 def plan(*over: str, **said: Any) -> Plan:
+    """The plan of a sweep; other names than sections of flags are keys of the plan."""
     any_size = said.pop("any_size", False)
-    said = {"workload": {"name": "synthetic"}, "fresh": False, **said}
-    return grid.plan(from_flags.Flags(**said), grid.axes(over), allow_any_size=any_size)
+    keys = {"fresh": False, **{name: said.pop(name) for name in said.keys() - _SECTIONS}}
+    given = {"workload": {"name": "synthetic"}, "plan": keys, **said}
+    return grid.plan(from_flags.Flags(**given), grid.axes(over), allow_any_size=any_size)
 
 
 def refused(*over: str, **said: Any) -> str:
@@ -28,7 +32,7 @@ def test_every_combination_is_an_arm_whose_name_and_record_say_its_setting() -> 
     assert [arm.name for arm in made.arms] == [
         f"thread-workers-{workers}-service_ms-{ms}" for workers in (1, 2) for ms in ("5.0", "10.0")
     ]
-    assert [(arm.workers, arm.workload) for arm in made.arms[:2]] == [
+    assert [(arm.chosen.workers, arm.workload) for arm in made.arms[:2]] == [
         (1, {"service_ms": 5.0}),
         (1, {"service_ms": 10.0}),
     ]
@@ -62,7 +66,7 @@ def test_which_strategy_runs_the_batches_decides_what_else_counts() -> None:
 
 def test_a_strategy_may_come_with_options_that_stay() -> None:
     made = plan("max_batch=8,32", strategies=("batch:over=process,workers=2",))
-    assert {(arm.workers, arm.options["over"]) for arm in made.arms} == {(2, "process")}
+    assert {(arm.chosen.workers, arm.options["over"]) for arm in made.arms} == {(2, "process")}
 
 
 def test_an_io_is_swept_with_the_time_that_is_in_its_word() -> None:
@@ -83,35 +87,43 @@ def test_names_too_long_to_tell_settings_apart_are_numbers() -> None:
     ("over", "said", "expected"),
     [
         (["wrkers=1,2"], {}, "There is no option 'wrkers' to sweep over. Did you mean 'workers'?"),
-        (["workers=1,x"], {}, "--over workers=x will not do: Input should be a valid integer"),
-        (["workers=0"], {}, "--over workers=0 will not do: Input should be greater than 0"),
-        (["max_batch=0"], {"strategies": ("batch",)}, "max_batch must be at least 1"),
+        (["workers=1,x"], {}, "--over workers: x is not valid: must be a valid integer"),
+        (["workers=0"], {}, "--over workers: 0 is not valid: must be greater than or equal to 1"),
+        (
+            ["max_batch=0"],
+            {"strategies": ("batch",)},
+            "--over max_batch: 0 is not valid: must be greater than or equal to 1",
+        ),
         (["workers"], {}, "--over 'workers' is not understood. For example"),
         (["workers=1,"], {}, "is not understood"),
         (["workers=1,1"], {}, "give each axis and each value once"),
         (["workers=1", "workers=2"], {}, "give each axis and each value once"),
-        ([], {}, "A sweep needs something to go through"),
-        (["workers=1,2"], {"strategies": ("inline",)}, "No strategy of this plan takes a number of workers"),
+        ([], {}, "A sweep needs an axis: --over OPTION=VALUE,VALUE."),
+        (
+            ["workers=1,2"],
+            {"strategies": ("inline",)},
+            "No strategy of this plan takes the option 'workers'.",
+        ),
         (
             ["max_batch=1,2"],
             {},
-            "No strategy of this plan takes an option 'max_batch'. Those that do: batch.",
+            "No strategy of this plan takes the option 'max_batch'. These do: batch.",
         ),
-        (["workers=1,2"], {"workers": 2}, "workers is both given and swept over"),
-        (["mode=sleep"], {"workload": {"name": "synthetic", "mode": "spin"}}, "mode is both given and swept"),
-        (["max_batch=8,9"], {"strategies": ("batch:max_batch=2",)}, "max_batch is both given and swept"),
+        (["workers=1,2"], {"options": {"workers": 2}}, "workers is both set and swept over"),
+        (["mode=sleep"], {"workload": {"name": "synthetic", "mode": "spin"}}, "mode is both set and swept"),
+        (["max_batch=8,9"], {"strategies": ("batch:max_batch=2",)}, "max_batch is both set and swept"),
         (["model=a,b"], {}, "The workload 'synthetic' knows no option model"),
         (
             ["io=sleep:5ms,socket:fast"],
             {},
-            "--over io=socket:fast will not do: 'socket:fast' is not understood",
+            "--over io: socket:fast is not valid: 'socket:fast' is not understood",
         ),
         (
             ["io=sleep:5ms"],
             {"workload": {"name": "synthetic", "io_ms": 7.0}},
-            "io_ms is both given and swept",
+            "io_ms is both set and swept",
         ),
-        (["io=sleep:5ms", "io_ms=1"], {}, "both say how long the I/O takes"),
+        (["io=sleep:5ms", "io_ms=1"], {}, "both set how long the I/O takes"),
         (["faults=true,false"], {}, "There is no option 'faults' to sweep over"),
         (["faulty_setup=raise,exit"], {}, "There is no option 'faulty_setup' to sweep over"),
         (["faulty_setup_file=a,b"], {}, "There is no option 'faulty_setup_file' to sweep over"),
@@ -128,7 +140,7 @@ def test_what_cannot_be_swept_is_refused_in_words(
 
 def test_an_absurd_size_is_refused_with_what_it_comes_to_unless_it_is_meant() -> None:
     many = ("workers=" + ",".join(map(str, range(1, 11))), "service_ms=1,2,3,4,5,6,7")
-    assert "That is a lot: 70 settings, 840 trials, about " in refused(*many)
+    assert "This sweep is large: 70 settings, about " in refused(*many)
     assert "--any-size" in refused(*many)
     assert len(plan(*many, any_size=True).arms) == 70
     assert "hours" in refused("workers=1,2", arrivals=("poisson(5)",), duration_s=600.0)
@@ -139,12 +151,14 @@ def test_an_absurd_size_is_refused_with_what_it_comes_to_unless_it_is_meant() ->
 
 def test_many_settings_get_a_new_server_for_each_trial_unless_told_otherwise() -> None:
     nine = "service_ms=1,2,3,4,5,6,7,8,9"
-    assert plan(nine, fresh=None).fresh
-    assert not plan(nine, fresh=False).fresh
-    assert not plan("service_ms=1", fresh=None).fresh
+    given = from_flags.Flags(workload={"name": "synthetic"})
+    assert grid.plan(given, grid.axes([nine])).fresh
+    assert not grid.plan(given.with_plan(fresh=False), grid.axes([nine])).fresh
+    assert not grid.plan(given, grid.axes(["service_ms=1"])).fresh
 
 
 def test_its_size_counts_the_twin_and_every_block() -> None:
-    found = grid.size(plan("workers=1,2", twin=True, blocks=10, concurrency=(1, 8)))
-    assert (found.settings, found.trials) == (2, 60)
-    assert str(found) == "2 settings, 60 trials, about 2 min"
+    made = plan("workers=1,2", twin=True, blocks=10, concurrency=(1, 8))
+    found = size.of_plan(made)
+    assert (found.arms, found.trials) == (3, 60)
+    assert size.in_words(made) == "3 arms, 2 loads, 10 blocks: 60 trials, about 2 min"

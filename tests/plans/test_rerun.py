@@ -246,7 +246,7 @@ def test_a_strategy_that_is_no_arms_name_means_every_arm_that_has_it(asked: Aske
 def test_an_arm_that_is_added_is_as_if_it_were_given_without_a_plan(asked: Asked) -> None:
     keep(asked("run --strategy thread --workers 2 --inject queue=5 -c 3 --seed 4")[0])
     plan, _ = asked(f"run {RUN} --strategy thread --strategy process:workers=3 --strategy supervised")
-    assert [(arm.name, arm.workers, arm.inject.queue_ms) for arm in plan.arms] == [
+    assert [(arm.name, arm.chosen.workers, arm.inject.queue_ms) for arm in plan.arms] == [
         ("thread", 2, 5.0),
         ("process-workers-3", 3, 0.0),
         ("supervised", None, 0.0),
@@ -284,7 +284,7 @@ def test_what_a_sweep_went_through_is_not_fixed_by_a_flag(asked: Asked, here: He
     keep(asked(SWEEP)[0])
     for more in ((), ("--strategy", "process-workers-1")):
         said = refused(here, "run", RUN, "--workers", "3", *more)
-        assert "workers is both given and swept over." in said
+        assert "workers is both set and swept over." in said
 
 
 # -- secrets ---------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ def test_a_header_that_was_not_kept_is_given_again(
     keep(plan)
     assert "s3cret" not in Path(RUN, "run.json").read_text()
     said = refused(here, "run", RUN, "--header", "X-Tenant: b")
-    assert "What the header Authorization held is secret and was not kept with the run." in said
+    assert "The value of the header Authorization is secret and was not kept with the run." in said
     assert "Give it again: --header 'Authorization: …'" in said
     same, _ = asked(f"run {RUN} --header 'authorization: Bearer s3cret'")
     assert dict(same.ask.headers) == {

@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.analysis import slo
-from harness.commands import flag_groups
 from harness.errors import UsageError
-from harness.plans import from_flags, grid
+from harness.plans import from_flags, grid, settings
 from harness.system import toml
 from harness.wire import addresses, arrivals, sending, timings
 from harness.wire.options import WorkloadOptions, checked_options
-from harness.wire.spelling import parse_io
 from harness.wire.records import Timings
+from harness.wire.spelling import parse_io
 from tests.properties import examples
 from tests.server_timing_headers import written
 
@@ -27,7 +26,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "arrivals": arrivals.parse,
     "slo": lambda text: slo.parse([text]),
     "axis": lambda text: grid.axes([text]),
-    "option": lambda text: checked_options(from_flags.pairs([text], "--option")),
+    "option": lambda text: checked_options(settings.pairs([text], "--option")),
     "strategy": from_flags.arm_of,
     "header": sending.parse_header,
     "body": lambda text: sending.check_body(text, ""),
@@ -37,8 +36,8 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "path": addresses.checked_path,
     "target": lambda text: addresses.filler(addresses.parse(f"http://127.0.0.1/{text}").target)("a & b"),
     "method": sending.checked_method,
-    "share": lambda text: flag_groups.share(text, "--precision"),
-    "delay": lambda text: flag_groups.inject([text]),
+    "share": settings.find("precision", "plan").parse,
+    "delay": lambda text: settings.find("inject", "arm").parse([text]),
     "io": parse_io,
     "workload with io": lambda text: WorkloadOptions.model_validate({"io": text}),
     "payloads": lambda text: WorkloadOptions.model_validate({"payloads": text}),

@@ -1,0 +1,104 @@
+"""Help, completion and flags that are given twice."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from harness import cli
+from harness.commands import completion
+from harness.wire.panel import Panel
+from tests.conftest import Execbench, Here
+
+COMMANDS = tuple(cli.FUNCTIONS)
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def help_of(here: Here, monkeypatch: pytest.MonkeyPatch) -> Here:
+    monkeypatch.setenv("COLUMNS", "100")
+    return lambda *words: here(*words, "--help")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_100_columns_and_ends_with_examples_that_name_the_command(
+    help_of: Here, command: str
+) -> None:
+    text = help_of(command).stdout
+    body, _, examples = text.partition("\nExamples:\n")
+    assert max(map(len, body.splitlines())) <= 100
+    assert len(examples.splitlines()) >= 2
+    assert f"  execbench {command}" in examples
+
+
+def test_flags_of_run_are_in_panels_and_take_a_line_each(help_of: Here) -> None:
+    text = help_of("run").stdout
+    assert [title for title in Panel if f"\n{title}:\n" in text] == list(Panel)
+    flags = re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.M)
+    assert len(flags) > 45
+    assert len(text.splitlines()) < 90
+
+
+def test_brackets_and_colons_are_printed_as_written(help_of: Here) -> None:
+    text = help_of("compare").stdout
+    assert "RUN:A RUN:B  B against A\n" in text
+    assert "RUN[:ARM]" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["run", "--workers", "2", "--workers", "4"], "--workers"),
+        (["run", "--pin", "--no-pin"], "--pin"),
+        (["run", "--out", "a", "--out", "b"], "--out"),
+        (["load", "http://127.0.0.1:1/", "-c", "1", "--concurrency", "2"], "--concurrency"),
+    ],
+)
+def test_a_flag_of_one_value_is_refused_when_given_twice(here: Here, words: list[str], flag: str) -> None:
+    done = here(*words)
+    assert done.returncode == 2
+    assert done.stderr == f"Error (flags): {flag} is given twice, but takes one value.\n"
+
+
+def test_a_repeatable_flag_may_be_given_twice(here: Here) -> None:
+    words = ("-c", "1", "-c", "2", "--strategy", "thread", "--strategy", "inline", "--dry-run")
+    done = here("run", "--workload", "synthetic", *words)
+    assert "Loads: closed(1), closed(2)\n" in done.stdout
+
+
+def test_completion_offers_strategies_plans_and_folders_of_runs(
+    execbench: Execbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(execbench.folder)
+    for folder in ("results/20260101-000000-mine", "results/no-run"):
+        Path(folder).mkdir(parents=True)
+    Path("results/20260101-000000-mine/run.json").write_text("{}")
+    Path("own.toml").write_text("")
+    assert completion.strategies("pr") == ["process"]
+    assert completion.plans("") == [
+        "article",
+        "beyond",
+        "smoke",
+        "thrash",
+        "own.toml",
+        "results/20260101-000000-mine",
+    ]
+    assert completion.runs("results/2") == ["results/20260101-000000-mine"]
+
+
+def test_a_shell_completes_strategies_and_values() -> None:
+    def completed(line: str) -> list[str]:
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        environment = {"_EXECBENCH_COMPLETE": "complete_bash", **words}
+        return CliRunner().invoke(cli.app, [], env=environment, prog_name="execbench").stdout.split()
+
+    assert completed("execbench run --strategy an") == ["anyio_limiter"]
+    assert completed("execbench run --transport h") == ["httpx"]
+    assert completed("execbench swe") == ["sweep"]
+
+
+def test_the_table_of_settings_in_the_docs_is_that_of_the_command(here: Here) -> None:
+    assert (DOCS / "settings.md").read_text() == here("settings").stdout
