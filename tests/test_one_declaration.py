@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,8 @@ def declare(tmp_path: Path) -> Callable[[Path, str, str], Run]:
 
         def run(*words: str) -> subprocess.CompletedProcess[str]:
             command = [sys.executable, "-m", "harness.cli", *words]
-            return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+            environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+            return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
         return run
 
