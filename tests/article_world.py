@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import made_up
 import pandas as pd
+from made_up import Place, Point
 
 from harness.analysis import summaries
 from harness.verdicts import claims, claims_file
-from tests import made_up
-from tests.made_up import Place, Point
 
 ARTICLE = claims_file.load("article")
 

@@ -3,13 +3,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import Point, requests_frame, sample, trial, trials_frame
 
 from harness.analysis import summaries
-from tests import made_up
-from tests.made_up import Point, requests_frame, sample, trial, trials_frame
 
 
 def derived_of(world: made_up.World, *, blocks: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -20,15 +20,7 @@ import pytest
 import running
 from conftest import wait_for
 from httpx_aiohttp import AiohttpTransport
-
-from harness.client.engine import is_loopback, run_trial
-from harness.errors import HarnessError
-from harness.run.load_generator import Loader
-from harness.run.supervisor import Supervisor
-from harness.wire.clock import now_ms
-from harness.wire.options import LoadOptions, Texts
-from harness.wire.records import COOLDOWN, MEASURE, PING, WARMUP
-from tests.known_server import (
+from known_server import (
     TRANSPORTS,
     Arrival,
     KnownServer,
@@ -42,6 +34,14 @@ from tests.known_server import (
     service_ms,
     uneven,
 )
+
+from harness.client.engine import is_loopback, run_trial
+from harness.errors import HarnessError
+from harness.run.load_generator import Loader
+from harness.run.supervisor import Supervisor
+from harness.wire.clock import now_ms
+from harness.wire.options import LoadOptions, Texts
+from harness.wire.records import COOLDOWN, MEASURE, PING, WARMUP
 
 pytestmark = pytest.mark.integration
 

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
+import made_up
 import pytest
+from conftest import Here
 
 from harness.errors import HarnessError, UsageError
 from harness.plans import plan_files
 from harness.results import store
 from harness.system import text_files, toml
 from harness.wire import bounds
-from tests import made_up
-from tests.conftest import Here
 
 PLAN = """name = "tiny"
 concurrency = [1]

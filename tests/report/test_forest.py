@@ -9,12 +9,12 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from article_world import ARTICLE, EVERY_BLOCK, TRUE_WORLD, checks, false_in
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from harness.report.charts import forest
 from harness.verdicts import claims
-from tests.article_world import ARTICLE, EVERY_BLOCK, TRUE_WORLD, checks, false_in
 
 pytestmark = pytest.mark.integration  # drawing takes long
 

@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import made_up
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import Point
+from properties import examples
 from typer.testing import CliRunner
 
 from harness.capacity import chart
 from harness.cli import app
 from harness.report.charts import forest, io_distribution, published, split, sweep_chart, timeline
 from harness.results import store, written
-from tests import made_up
-from tests.made_up import Point
-from tests.properties import examples
 
 Record = dict[str, Any]
 

@@ -5,16 +5,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from article_world import ARTICLE, EVERY_BLOCK, FALSE, TRUE_WORLD, checks, false_in
+from made_up import Place, Point
 
 from harness.analysis import stats, summaries
 from harness.verdicts import claims
-from tests import made_up
-from tests.article_world import ARTICLE, EVERY_BLOCK, FALSE, TRUE_WORLD, checks, false_in
-from tests.made_up import Place, Point
 
 # where a claim has several deciding checks: the place and difference that falsify just this one
 FALSE_CHECKS: list[tuple[str, int, Place, dict[str, float]]] = [

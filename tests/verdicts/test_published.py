@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
+import made_up
 import pandas as pd
 import pytest
+from article_world import ARTICLE, TRUE_WORLD
+from made_up import Point
 
 from harness.analysis import summaries
 from harness.verdicts.published import met_at, published_tables
-from tests import made_up
-from tests.article_world import ARTICLE, TRUE_WORLD
-from tests.made_up import Point
 
 
 def tables(world: made_up.World) -> pd.DataFrame:

@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 import running
 from conftest import wait_for
+from workloads.test_io import ask, fetched
 
 from harness import workloads
 from harness.errors import HarnessError, UsageError
@@ -32,7 +33,6 @@ from harness.wire.options import WorkloadOptions
 from harness.workloads.here import refuse_missing
 from harness.workloads.io import embeddings, kinds
 from harness.workloads.io.service import Services
-from tests.workloads.test_io import ask, fetched
 
 OWN = "own_model:Model"
 ALL = [
