@@ -359,7 +359,7 @@ async def tasks_left_by(options: LoadOptions) -> set[Any]:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_after_a_trial_the_garbage_collector_is_back_and_nothing_is_left(transport: str) -> None:
     with answering(after(5)) as server:
-        plan = {"concurrency": 4, "requests": 8, "transport": transport}
+        plan: dict[str, Any] = {"concurrency": 4, "requests": 8, "transport": transport}
         left = asyncio.run(tasks_left_by(load_options(server.url, **plan)))
         assert gc.isenabled()
         assert left == set()

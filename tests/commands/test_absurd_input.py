@@ -250,7 +250,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
     def forbidden(path: Path, flags: int) -> int:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(text_files.os, "open", forbidden)
+    monkeypatch.setattr(os, "open", forbidden)
     with pytest.raises(UsageError, match=r"p\.toml cannot be read: Permission denied"):
         text_files.read_text(tmp_path / "p.toml", "plan", 10)
 

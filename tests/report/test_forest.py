@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -142,8 +143,8 @@ def test_the_same_table_gives_the_same_picture(evaluated: pd.DataFrame) -> None:
 def test_it_is_readable_in_grey(evaluated: pd.DataFrame) -> None:
     """Published and measured differ in shape, and either stands out from the band."""
 
-    def lightness(colour: object) -> float:
-        return float(np.dot(mpl.colors.to_rgb(colour), [0.299, 0.587, 0.114]))  # type: ignore[arg-type]
+    def lightness(colour: Any) -> float:
+        return float(np.dot(mpl.colors.to_rgb(colour), [0.299, 0.587, 0.114]))
 
     ax = axis(evaluated)
     band = lightness(forest._BAND)

@@ -197,7 +197,7 @@ def test_a_plan_that_is_given_beside_must_be_the_one_of_the_run(stopped: Path) -
 def test_a_replay_whose_file_was_changed_is_refused(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     trace.write_text("\n".join(str(number / 50) for number in range(20)))
-    opened = {
+    opened: dict[str, Any] = {
         "concurrency": [],
         "arrivals": [f"replay({trace})"],
         "open_settle_s": 0.1,
@@ -284,7 +284,7 @@ def test_an_arm_that_the_client_limits_keeps_its_trials_and_its_figures_are_boun
 def test_an_open_window_into_which_no_request_fell_is_a_failed_trial(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     trace.write_text("0.01\n0.02\n")
-    opened = {
+    opened: dict[str, Any] = {
         "concurrency": [],
         "arrivals": [f"replay({trace})"],
         "open_settle_s": 1.0,

@@ -39,7 +39,8 @@ SIZE = 8
 
 def vectors(**options: Any) -> WorkloadOptions:
     """A model without cost whose results are vectors, and the database that is asked with them."""
-    return synthetic(**{"service_ms": 0.0, "dimensions": SIZE, "io": "pgvector", "io_rows": ROWS} | options)
+    usual: dict[str, Any] = {"service_ms": 0.0, "dimensions": SIZE, "io": "pgvector", "io_rows": ROWS}
+    return synthetic(**usual | options)
 
 
 @pytest.fixture(scope="module")

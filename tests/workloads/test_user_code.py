@@ -46,7 +46,7 @@ class Hostile(list[int]):
     def __iter__(self) -> NoReturn:
         raise SystemExit
 
-    __repr__ = __len__ = __iter__  # type: ignore[assignment]
+    __repr__ = __len__ = __iter__
 
 
 class Mute(Exception):
