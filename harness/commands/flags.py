@@ -237,7 +237,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
         command(**given, **made)
 
     # what typer reads
-    with_groups.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_groups.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # mypy knows no such attribute
     with_groups.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return with_groups
 
