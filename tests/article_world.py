@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+import made_up
 import pandas as pd
+from made_up import Place, Point
 
 from harness.analysis import summaries
 from harness.verdicts import claims, claims_file
-from tests import made_up
-from tests.made_up import Place, Point
 
 ARTICLE = claims_file.load("article")
 
@@ -36,7 +37,7 @@ TRUE_WORLD: dict[Place, Point] = {
 }
 
 # claim → where the world differs when it is false
-FALSE: dict[str, tuple[Place, dict[str, float]]] = {
+FALSE: dict[str, tuple[Place, dict[str, Any]]] = {
     "C1": (("inline", 1), {"io_ms": 20.0}),
     "C2": (("inline", 8), {"io_ms": 6.0}),
     "C3a": (("thread", 8), {"io_ms": 10.0}),
@@ -62,5 +63,5 @@ def checks(world: made_up.World, *, blocks: int = 10, only: str = "") -> pd.Data
 def false_in(claim: str, blocks: set[int]) -> made_up.World:
     """The true world, but false to this claim in these blocks."""
     place, changes = FALSE[claim]
-    true, false = TRUE_WORLD[place], dataclasses.replace(TRUE_WORLD[place], **changes)  # type: ignore[arg-type]
+    true, false = TRUE_WORLD[place], dataclasses.replace(TRUE_WORLD[place], **changes)
     return {**TRUE_WORLD, place: lambda block: false if block in blocks else true}

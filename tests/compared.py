@@ -6,13 +6,13 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import made_up
 import pandas as pd
+from made_up import Point
 
 from harness.analysis import summaries
 from harness.verdicts import comparison
 from harness.verdicts.sides import Side
-from tests import made_up
-from tests.made_up import Point
 
 BLOCKS = 12
 

@@ -11,8 +11,9 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import pytest
 
@@ -21,7 +22,8 @@ FIXTURE = "fixture"
 TEARDOWN = "teardown"
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """What one test function, with all its parameters, or one fixture took in all."""
 
     kind: str  # test, fixture (its set-up) or teardown (all of them)
@@ -66,8 +68,10 @@ class Durations:
             self._spent["test", report.nodeid.split("[")[0].split("@")[0]].append(report.duration)
         if report.when == "teardown":
             self._spent[TEARDOWN, "all"].append(report.duration)
-            for kind, (name, seconds) in (one for one in report.user_properties if one[0] == FIXTURE):
-                self._spent[kind, name].append(seconds)
+            for kind, spent in report.user_properties:
+                if kind == FIXTURE:
+                    name, seconds = cast("tuple[str, float]", spent)  # as appended in the set-up
+                    self._spent[kind, name].append(seconds)
 
     def pytest_sessionfinish(self) -> None:
         if not hasattr(self._config, "workerinput"):
@@ -78,8 +82,9 @@ class Durations:
 def write(path: Path, rows: Iterable[Row]) -> None:
     with path.open("w", newline="") as stream:
         lines = csv.writer(stream, lineterminator="\n")
-        lines.writerow(Row._fields)
-        lines.writerows(sorted(rows, key=lambda row: (-row.seconds, row.name)))
+        lines.writerow(field.name for field in fields(Row))
+        dearest_first = sorted(rows, key=lambda row: (-row.seconds, row.name))
+        lines.writerows(astuple(row) for row in dearest_first)
 
 
 def read(path: Path) -> list[Row]:

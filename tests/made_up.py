@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from operator import attrgetter
+from typing import Any
 
 import pandas as pd
 
@@ -56,7 +57,7 @@ def trials_frame(trials: list[Trial]) -> pd.DataFrame:
 
 def sample(**fields: object) -> Sample:
     """One good measured request; `fields` say how it differs."""
-    usual: dict[str, object] = {
+    usual: dict[str, Any] = {
         "arm": "inline",
         "strategy": "inline",
         "load": "closed(1)",
@@ -79,12 +80,12 @@ def sample(**fields: object) -> Sample:
         "batch_size": 1,
         "worker_pid": 1,
     }
-    return Sample(**{**usual, **fields})  # type: ignore[arg-type]
+    return Sample(**{**usual, **fields})
 
 
 def trial(**fields: object) -> Trial:
     """One finished trial of a single client; `fields` say how it differs."""
-    usual: dict[str, object] = {
+    usual: dict[str, Any] = {
         "trial": 1,
         "block": 1,
         "position": 0,
@@ -110,7 +111,7 @@ def trial(**fields: object) -> Trial:
         "state": "ok",
         "error": "",
     }
-    return Trial(**{**usual, **fields})  # type: ignore[arg-type]
+    return Trial(**{**usual, **fields})
 
 
 def _samples(number: int, block: int, arm: str, concurrency: int, point: Point) -> list[Sample]:

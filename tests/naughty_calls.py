@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 READY = "warm-up"
 
@@ -101,10 +102,10 @@ RETURNED = {
     "raises-when-unpickled": Unpickled(),
     "deep": None,  # made where it is needed
 }
-MORE = {"recursion": _recurse, "chain": _chain}
+MORE: dict[str, Callable[[], object]] = {"recursion": _recurse, "chain": _chain}
 
 
-def misbehave(items: list) -> list:
+def misbehave(items: list[Any]) -> list[Any]:
     """As each item says; an item that says nothing is its own result."""
     return [_one(item) for item in items]
 
@@ -119,7 +120,7 @@ def _one(item: str) -> object:
     return RETURNED.get(item, item)
 
 
-def return_too_few(items: list) -> list:
+def return_too_few(items: list[Any]) -> list[Any]:
     """And none of its items is left."""
     results = [item for item in items if item != "lost"]
     items.clear()
@@ -142,7 +143,7 @@ def square(number: int) -> int:
     return number * number
 
 
-def with_children(items: list) -> list:
+def with_children(items: list[Any]) -> list[Any]:
     """Each result: the sum of a Pool's answers, and a process that sleeps on when the call has ended."""
     if items == [READY]:
         return items
@@ -152,7 +153,7 @@ def with_children(items: list) -> list:
     return [(total, sleeper.pid, os.getpid()) for _ in items]
 
 
-def hang_with_a_child(items: list) -> list:
+def hang_with_a_child(items: list[Any]) -> list[Any]:
     """Leaves the child's id in a file, and never returns."""
     if items == [READY]:
         return items

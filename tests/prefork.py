@@ -41,8 +41,8 @@ class Prefork:
         assert process.stdin is not None
         assert process.stdout is not None
         with tempfile.TemporaryDirectory() as outputs:
-            asked = {"words": words, "folder": str(folder), "environment": dict(environment)}
-            asked |= {"outputs": outputs, "within_s": within_s}
+            asked: dict[str, object] = {"words": words, "folder": str(folder)}
+            asked |= {"environment": dict(environment), "outputs": outputs, "within_s": within_s}
             process.stdin.write(json.dumps(asked) + "\n")
             process.stdin.flush()
             code = int(process.stdout.readline())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +27,7 @@ class World:
         self,
         *,
         distort: Callable[[Shot], Shot] = lambda shot: shot,
-        misplace: Callable[[dict[str, float]], dict[str, float]] = lambda parts: parts,
+        misplace: Callable[[dict[str, float]], Mapping[str, Any]] = lambda parts: parts,
         lag: Callable[[ServerOptions], Lag | None] = lambda options: None,
         workers: int = 1,
     ) -> None:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
 BY_HAND = "by-hand"
 
-_common = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
-settings.register_profile("ci", settings(derandomize=True, **_common))  # type: ignore[arg-type]
-settings.register_profile(BY_HAND, settings(print_blob=True, **_common))  # type: ignore[arg-type]
+_common: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("ci", settings(derandomize=True, **_common))
+settings.register_profile(BY_HAND, settings(print_blob=True, **_common))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis-of-execbench")
 

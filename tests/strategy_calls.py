@@ -8,7 +8,7 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Ran(NamedTuple):
@@ -29,24 +29,24 @@ def ready() -> str:
     return "warm-up"
 
 
-def double(items: list) -> list:
+def double(items: list[Any]) -> list[Any]:
     return [item * 2 for item in items]
 
 
-def raise_on_item(items: list) -> list:
+def raise_on_item(items: list[Any]) -> list[Any]:
     if items != ["warm-up"]:
         raise Refused(f"cannot handle {items[0]}")
     return items
 
 
-def raise_it(items: list) -> list:
+def raise_it(items: list[Any]) -> list[Any]:
     """Raise the item itself, if it can be raised."""
     if isinstance(items[0], BaseException):
         raise items[0]
     return items
 
 
-def run_for(seconds: float, items: list) -> list[Ran]:
+def run_for(seconds: float, items: list[Any]) -> list[Ran]:
     """Sleep (the warm-up does not), then say where and when."""
     start = time.monotonic()
     if items != ["warm-up"]:
@@ -66,7 +66,7 @@ def noted_setup(folder: Path) -> str:
     return "warm-up"
 
 
-def noted_call(folder: Path, items: list) -> list:
+def noted_call(folder: Path, items: list[Any]) -> list[Any]:
     note(folder, "call")
     return items
 
@@ -105,7 +105,7 @@ def slow_setup() -> str:
     return "warm-up"
 
 
-def noted_slow_call(folder: Path, items: list) -> list:
+def noted_slow_call(folder: Path, items: list[Any]) -> list[Any]:
     if items != ["warm-up"]:
         note(folder, f"{items}")
         time.sleep(0.2)
@@ -117,7 +117,7 @@ def spawned_pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
-def slow_but_for_poison(items: list) -> list:
+def slow_but_for_poison(items: list[Any]) -> list[Any]:
     """Takes a while; a batch with poison in it fails as a whole."""
     if items == ["warm-up"]:
         return items
@@ -127,11 +127,11 @@ def slow_but_for_poison(items: list) -> list:
     return items
 
 
-def exit_on_item(items: list) -> list:
+def exit_on_item(items: list[Any]) -> list[Any]:
     if "exit" in items:
         os._exit(1)
     return items
 
 
-def was_imported_before(module: str, items: list) -> list[bool]:
+def was_imported_before(module: str, items: list[Any]) -> list[bool]:
     return [module in sys.modules for _ in items]

@@ -1,6 +1,7 @@
 """What tests of the contract of `strategies` share: every strategy, its options, what it may leave."""
 
 import threading
+from typing import Any
 
 import psutil
 import pytest
@@ -32,7 +33,7 @@ def threads_and_children(name: str) -> set[str]:
     return threads | children
 
 
-def told(name: str, workers: int | None = None, **more: object) -> Options:
+def told(name: str, workers: int | None = None, **more: Any) -> Options:
     """Options with what the strategy cannot do without."""
     factory = {"executor": "strategy_calls:spawned_pool"}.get(name)
     return Options(workers=workers, factory=factory, **more)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +21,6 @@ import pytest
 from harness.plans import plan_files
 from harness.results import store
 from harness.wire.records import COOLDOWN, MEASURE, WARMUP, Sample, header, to_cells
-from tests import made_up
 
 pytestmark = pytest.mark.timed
 

@@ -156,7 +156,7 @@ def declared_in(model: type[BaseModel], section: str) -> list[Known]:
 
 def _strategy_options() -> Iterator[Known]:
     """The options of strategies, which do not know `Setting`: their help is the field's description."""
-    fields: Mapping[str, FieldInfo] = strategies.Options.__pydantic_fields__  # type: ignore[attr-defined]
+    fields: Mapping[str, FieldInfo] = strategies.Options.__pydantic_fields__  # type: ignore[attr-defined]  # unknown to mypy
     for name, field in fields.items():
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         flag = extra.get("flag")

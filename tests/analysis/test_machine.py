@@ -104,9 +104,9 @@ def test_a_block_is_excluded_as_a_whole_by_the_weighted_mean_of_its_trials(name:
         {"block": 2, name: 0.3},
         {"block": 2, name: 0.1},
     )
-    assert excluded(frame, **{name: 0.19}) == {2: f"{name} 0.2 (at most 0.19)"}
-    assert excluded(frame, **{name: 0.17}).keys() == {1, 2}
-    assert excluded(frame, **{name: 0.2}) == {}
+    assert excluded(frame, None, **{name: 0.19}) == {2: f"{name} 0.2 (at most 0.19)"}
+    assert excluded(frame, None, **{name: 0.17}).keys() == {1, 2}
+    assert excluded(frame, None, **{name: 0.2}) == {}
 
 
 def test_without_criteria_no_block_is_excluded() -> None:

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import requests_frame, sample, trial, trials_frame
 
 from harness.analysis import staircase, summaries
-from tests.made_up import requests_frame, sample, trial, trials_frame
 
 
 def staircase_of_three() -> pd.DataFrame:

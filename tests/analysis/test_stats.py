@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def autoregressive(data_sets: int, blocks: int, phi: float) -> Floats:
 
 
 def known(
-    low: float, high: float, *, low_90: float | None = None, high_90: float | None = None, **fields: float
+    low: float, high: float, *, low_90: float | None = None, high_90: float | None = None, **fields: Any
 ) -> Effect:
     """An effect with this interval; the 90 % one is the same unless said."""
     made = Effect(

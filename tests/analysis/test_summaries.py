@@ -3,13 +3,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import Point, requests_frame, sample, trial, trials_frame
 
 from harness.analysis import summaries
-from tests import made_up
-from tests.made_up import Point, requests_frame, sample, trial, trials_frame
 
 
 def derived_of(world: made_up.World, *, blocks: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -220,7 +220,7 @@ def test_any_other_throughput_counts_good_answers_of_any_phase_inside_the_window
 
 def test_an_arm_that_always_failed_still_has_a_row() -> None:
     derived, trials = derived_of({("inline", 1): Point(), ("thread", 1): Point(state="failed")})
-    row = summaries.summarise(derived, trials).set_index("arm").loc["thread"]
+    row = summaries.summarise(derived, trials).set_index("arm").loc[["thread"]].iloc[0]
     assert (row["blocks"], row["failed_trials"]) == (0, 1)
     assert math.isnan(row["throughput_per_s"])
 

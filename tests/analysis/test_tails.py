@@ -15,13 +15,13 @@ import made_up
 import numpy as np
 import pandas as pd
 import pytest
+from known_server import Answer, Arrival, KnownServer, after, answering, reply
 from running import Fire, loading, measured
 
 from harness.analysis import summaries
 from harness.analysis.percentiles import percentile
 from harness.wire.arrivals import closed, parse
 from harness.wire.records import OK, Identity, Outcome, Sample, Trial, judge, to_rows
-from tests.known_server import Answer, Arrival, KnownServer, after, answering, reply
 
 pytestmark = pytest.mark.timed
 

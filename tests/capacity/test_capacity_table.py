@@ -83,7 +83,9 @@ def test_a_rate_that_broke_at_the_capacity_itself_is_where_the_arm_broke() -> No
     assert arm.crossing is not None
     assert 0 < arm.crossing.crossings[0] - math.log(45.52) < BEYOND
     assert row_of(nearly_at_the_highest())["capacity_per_s"] == 45.52
-    assert arms._first_that_broke(arm)["rate_per_s"] == 45.52
+    broken = arms._first_that_broke(arm)
+    assert broken is not None
+    assert broken["rate_per_s"] == 45.52
 
 
 def test_where_no_rate_from_the_capacity_on_broke_the_nearest_below_it_is_shown() -> None:
@@ -92,7 +94,9 @@ def test_where_no_rate_from_the_capacity_on_broke_the_nearest_below_it_is_shown(
     arm = arm_of([*(window(block, 44.0, 0.001) for block in range(1, 13)), *bursts])
     assert arm.crossing is not None
     assert arm.crossing.rate_per_s == 44.0
-    assert arms._first_that_broke(arm)["rate_per_s"] == 41.0
+    broken = arms._first_that_broke(arm)
+    assert broken is not None
+    assert broken["rate_per_s"] == 41.0
 
 
 def test_what_never_broke_has_no_rate_where_it_broke() -> None:

@@ -15,14 +15,7 @@ import httpx
 import pytest
 import running
 from httpx_aiohttp import AiohttpTransport
-
-from harness.client.engine import PAUSE_WITHOUT_ANSWER_S
-from harness.client.http_client import transport_of
-from harness.run.load_generator import Loader
-from harness.run.supervisor import Supervisor
-from harness.wire.records import MEASURE
-from harness.wire.transports import open_client
-from tests.known_server import (
+from known_server import (
     Answer,
     Arrival,
     after,
@@ -35,6 +28,13 @@ from tests.known_server import (
     reply,
     service_ms,
 )
+
+from harness.client.engine import PAUSE_WITHOUT_ANSWER_S
+from harness.client.http_client import transport_of
+from harness.run.load_generator import Loader
+from harness.run.supervisor import Supervisor
+from harness.wire.records import MEASURE
+from harness.wire.transports import open_client
 
 pytestmark = pytest.mark.integration
 

@@ -20,15 +20,7 @@ import pytest
 import running
 from conftest import wait_for
 from httpx_aiohttp import AiohttpTransport
-
-from harness.client.engine import is_loopback, run_trial
-from harness.errors import HarnessError
-from harness.run.load_generator import Loader
-from harness.run.supervisor import Supervisor
-from harness.wire.clock import now_ms
-from harness.wire.options import LoadOptions, Texts
-from harness.wire.records import COOLDOWN, MEASURE, PING, WARMUP
-from tests.known_server import (
+from known_server import (
     TRANSPORTS,
     Arrival,
     KnownServer,
@@ -42,6 +34,14 @@ from tests.known_server import (
     service_ms,
     uneven,
 )
+
+from harness.client.engine import is_loopback, run_trial
+from harness.errors import HarnessError
+from harness.run.load_generator import Loader
+from harness.run.supervisor import Supervisor
+from harness.wire.clock import now_ms
+from harness.wire.options import LoadOptions, Texts
+from harness.wire.records import COOLDOWN, MEASURE, PING, WARMUP
 
 pytestmark = pytest.mark.integration
 
@@ -359,7 +359,7 @@ async def tasks_left_by(options: LoadOptions) -> set[Any]:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_after_a_trial_the_garbage_collector_is_back_and_nothing_is_left(transport: str) -> None:
     with answering(after(5)) as server:
-        plan = {"concurrency": 4, "requests": 8, "transport": transport}
+        plan: dict[str, Any] = {"concurrency": 4, "requests": 8, "transport": transport}
         left = asyncio.run(tasks_left_by(load_options(server.url, **plan)))
         assert gc.isenabled()
         assert left == set()

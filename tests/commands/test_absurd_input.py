@@ -10,15 +10,15 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
+import made_up
 import pytest
+from conftest import Here
 
 from harness.errors import HarnessError, UsageError
 from harness.plans import plan_files
 from harness.results import store
 from harness.system import text_files, toml
 from harness.wire import bounds
-from tests import made_up
-from tests.conftest import Here
 
 PLAN = """name = "tiny"
 concurrency = [1]
@@ -265,7 +265,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
     def forbidden(path: Path, flags: int) -> int:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(text_files.os, "open", forbidden)
+    monkeypatch.setattr(os, "open", forbidden)
     with pytest.raises(UsageError, match=r"p\.toml cannot be read: Permission denied"):
         text_files.read_text(tmp_path / "p.toml", "plan", 10)
 

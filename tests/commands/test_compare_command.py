@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import made_up
 import pytest
+from conftest import Execbench
+from made_up import Point
 from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.results import store
-from tests import made_up
-from tests.conftest import Execbench
-from tests.made_up import Point
 
 pytestmark = pytest.mark.integration  # a whole report each: it takes long
 

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import Execbench, Here
 from typer.testing import CliRunner
 
 from harness import cli
 from harness.commands import completion
 from harness.wire.panel import Panel
-from tests.conftest import Execbench, Here
 
 COMMANDS = tuple(cli.FUNCTIONS)
 DOCS = Path(__file__).parents[2] / "docs"

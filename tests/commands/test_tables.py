@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import io
+from collections.abc import Callable
 
 import made_up
 import pandas as pd
@@ -67,7 +68,7 @@ def with_readings(run: store.Run) -> store.Run:
     return run._replace(trials=trials, requests=requests)
 
 
-REPORTS = {
+REPORTS: dict[str, Callable[[], report.Report]] = {
     "closed": article,
     "with readings": lambda: report.build(with_readings(closed(ARTICLE, blocks=8, claims="article"))),
     "with limits": lambda: report.build(with_limits(closed(ARTICLE, blocks=8), "inline", "thread", LONG)),
@@ -120,7 +121,7 @@ def test_users_are_whole_numbers_beside_open_loads_too() -> None:
     built = copy.copy(article())
     built.staircase = law
     assert "inline c = 8: +10.0%" in " ".join(shown(built).split())
-    assert export.law_row(law.iloc[0])["condition"] == "c = 8, 9 requests"
+    assert export.law_row(law.to_dict("records")[0])["condition"] == "c = 8, 9 requests"
 
 
 def test_the_articles_law_is_told_only_where_its_claims_are_judged() -> None:

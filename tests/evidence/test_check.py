@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from conftest import Here, wait_for
@@ -23,6 +23,7 @@ from harness.evidence.check import quick
 from harness.evidence.check.bench import Bench, Check, Result, carry_out
 from harness.evidence.check.silent import silent_server
 from harness.run import client_limit
+from harness.run.load_generator import Loader
 from harness.wire.options import LoadOptions
 from harness.wire.records import Outcome, Shot
 
@@ -43,7 +44,8 @@ class Late:
 
 def lag_of(loader: Late) -> Result:
     with Bench() as bench:
-        return quick.dispatch_lag(client_limit.quick(bench.supervisor, loader, "aiohttp"))
+        as_loader = cast("Loader", loader)  # only its `run` is called
+        return quick.dispatch_lag(client_limit.quick(bench.supervisor, as_loader, "aiohttp"))
 
 
 @pytest.mark.integration

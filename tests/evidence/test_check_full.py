@@ -163,7 +163,12 @@ NOTHING = Outcome([], 0.0, 0.0, 0.0)
 
 def test_a_load_that_ends_before_the_freeze_is_not_frozen_any_more() -> None:
     disturbed: list[int] = []
-    outcome, took = freeze.meanwhile(lambda: NOTHING, lambda: disturbed.append(1) or 1.0, after_s=30.0)
+
+    def disturb() -> float:
+        disturbed.append(1)
+        return 1.0
+
+    outcome, took = freeze.meanwhile(lambda: NOTHING, disturb, after_s=30.0)
     assert (outcome, took, disturbed) == (NOTHING, 0.0, [])
 
 
@@ -179,9 +184,14 @@ def test_a_load_that_breaks_ends_the_wait_for_the_freeze() -> None:
 
 def test_the_freeze_begins_while_the_load_is_on() -> None:
     stopped = threading.Event()
+
+    def stop() -> float:
+        stopped.set()
+        return 1.0
+
     outcome, took = freeze.meanwhile(
         lambda: NOTHING if stopped.wait(30) else Outcome([], 1.0, 1.0, 1.0),
-        lambda: stopped.set() or 1.0,
+        stop,
         after_s=0.05,
     )
     assert (outcome, took) == (NOTHING, 1.0)
@@ -191,11 +201,16 @@ def test_the_freeze_begins_while_the_load_is_on() -> None:
 def test_a_real_server_that_never_stands_still_turns_the_check_red() -> None:
     """The whole measurement, short, with a freeze that only claims to be one."""
     asked: list[int] = []
+
+    def claim(pid: int, seconds: float) -> float:
+        asked.append(pid)
+        return seconds
+
     with Bench() as bench:
         found = freeze.freeze(
             bench.fire,
             bench.server,
-            lambda pid, seconds: asked.append(pid) or seconds,
+            claim,
             window_s=2.0,
             frozen_s=0.5,
         )
@@ -285,7 +300,11 @@ def test_every_window_comes_once_a_block_in_random_order() -> None:
     asked: list[str] = []
 
     def window(name: str) -> Callable[[], float]:
-        return lambda: asked.append(name) or 1.0
+        def measure() -> float:
+            asked.append(name)
+            return 1.0
+
+        return measure
 
     for names in ("ab", "abc"):
         asked.clear()

@@ -47,7 +47,7 @@ def cell(fault: str, arm: str, **workload: Any) -> Seen:
 def see(request: pytest.FixtureRequest) -> Iterator[See]:
     """Of one fault and one arm; all those that are asked for in this module are begun at once."""
     wanted = dict.fromkeys(
-        (item.callspec.params["fault"], item.callspec.params["arm"])
+        (str(item.callspec.params["fault"]), str(item.callspec.params["arm"]))
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.module is request.module and "see" in item.fixturenames
     )
@@ -56,7 +56,7 @@ def see(request: pytest.FixtureRequest) -> Iterator[See]:
         yield lambda fault, arm: met[fault, arm].result()
 
 
-def looked_after(*faults: str, batched: tuple[str, ...] = ()) -> Any:
+def looked_after(*faults: str, batched: tuple[str, ...] = ()) -> pytest.MarkDecorator:
     """Each fault for `supervised`; those in `batched` for batches that run there, too."""
     pairs = [(fault, arm) for arm in LOOKED_AFTER for fault in (faults if arm == "supervised" else batched)]
     return pytest.mark.parametrize(("fault", "arm"), pairs)

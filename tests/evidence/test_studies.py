@@ -123,6 +123,10 @@ class Told:
     def stage(self, text: str) -> None:
         self.stages.append(text)
 
+    def ignore(self, *_: Any, **__: Any) -> None: ...
+
+    trial_begins = progress = trial_ends = ignore
+
 
 @pytest.mark.integration
 def test_sessions_run_for_real_and_leave_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,12 @@ from harness.plans.from_flags import Flags
 from harness.plans.plan import Plan
 from harness.wire.arrivals import closed
 
-MINIMAL = {"name": "p", "arms": [{"name": "a", "strategy": "thread"}], "concurrency": [1], "requests": 5}
+MINIMAL: dict[str, Any] = {
+    "name": "p",
+    "arms": [{"name": "a", "strategy": "thread"}],
+    "concurrency": [1],
+    "requests": 5,
+}
 
 
 def arm(strategy: str = "thread", **said: object) -> dict[str, object]:

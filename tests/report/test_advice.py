@@ -18,10 +18,11 @@ from made_up import Point
 from rich.console import Console
 
 from harness.commands import tables
-from harness.report import advice, choice, export, report
+from harness.report import advice, choice, export, ranking, report
 from harness.report.advice import Advice
 from harness.results import store
 from harness.verdicts import admissible
+from harness.verdicts.metrics import Rules
 
 ANEW = "execbench run results/run"
 THREAD = Point(model_ms=10.0, queue_ms=70.0)
@@ -141,7 +142,10 @@ def test_an_arm_that_the_client_limits_is_taken_with_its_figures_as_bounds() -> 
 
 
 def test_figures_that_are_medians_and_a_ratio_that_is_a_mean_are_said_to_be() -> None:
-    uneven = {("thread", 8): THREAD, ("batch", 8): lambda block: Point(model_ms=20.0 if block < 5 else 29.0)}
+    uneven: made_up.World = {
+        ("thread", 8): THREAD,
+        ("batch", 8): lambda block: Point(model_ms=20.0 if block < 5 else 29.0),
+    }
     run = closed(uneven)
     assert "(The figures are medians; the ratio is the mean over blocks.)" in advised(run).lines[0]
     assert "(The figures are medians" not in of(BATCHES).lines[0]
@@ -152,9 +156,7 @@ def test_a_ping_that_waits_tells_of_the_loop_where_the_io_does_not() -> None:
     summary = pd.DataFrame({"arm": ["a", "b"], "load": "closed(8)", "concurrency": 8, "io_p50_ms": np.nan})
     side = admissible.admit(closed(BATCHES)).side
     empty = pd.DataFrame()
-    found = choice.Inputs(
-        choice.ranking.Tables(empty, summary, empty, costs, empty), {}, "a", side, choice.Rules(), ""
-    )
+    found = choice.Inputs(ranking.Tables(empty, summary, empty, costs, empty), {}, "a", side, Rules(), "")
     assert choice.stalls(found, "a", "closed(8)") == "a route without a model takes 80 ms"
     assert choice.stalls(found, "b", "closed(8)") == ""
 
@@ -178,9 +180,7 @@ def test_what_the_other_side_of_the_io_took_itself_is_not_the_loops(
     summary = pd.DataFrame({"arm": "a", "load": loads, "concurrency": [1, 8], **io})
     side = admissible.admit(closed(BATCHES)).side
     empty = pd.DataFrame()
-    found = choice.Inputs(
-        choice.ranking.Tables(empty, summary, empty, costs, empty), {}, "a", side, choice.Rules(), ""
-    )
+    found = choice.Inputs(ranking.Tables(empty, summary, empty, costs, empty), {}, "a", side, Rules(), "")
     assert choice.stalls(found, "a", "closed(8)") == said
 
 

@@ -6,6 +6,7 @@ import io
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
@@ -15,7 +16,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, PathPatch
 
 from harness.report.charts import io_distribution, published, split, style, timeline
 
@@ -23,7 +25,8 @@ pytestmark = pytest.mark.integration  # drawing takes long
 
 ON_SERVER = ["queue_ms", "model_ms", "resume_ms", "io_ms"]
 SERVER_COLUMNS = [*ON_SERVER, "entered_ms", "handler_ms", "outside_ms"]
-CHARTS_OF_A_RUN = [timeline.draw, split.draw, io_distribution.draw]
+Chart = Callable[[pd.DataFrame], Figure]
+CHARTS_OF_A_RUN: list[Chart] = [timeline.draw, split.draw, io_distribution.draw]
 
 
 def requests_of(
@@ -134,6 +137,23 @@ def stack(fig: Figure, panel: int) -> dict[str, dict[str, float]]:
     return lengths
 
 
+def xs(line: Line2D) -> np.ndarray:
+    return np.asarray(line.get_xdata())
+
+
+def ys(line: Line2D) -> np.ndarray:
+    return np.asarray(line.get_ydata())
+
+
+def corners(patch: Patch) -> np.ndarray:
+    return np.asarray(patch.get_path().vertices)
+
+
+def marked(fig: Figure) -> list[float]:
+    """Where the first panel has lines of two points."""
+    return [xs(line)[0] for line in panels(fig)[0].lines if len(xs(line)) == 2]
+
+
 def settings() -> dict[str, Any]:
     """matplotlib's settings but the backend: to read that one would load pyplot."""
     return {name: mpl.rcParams[name] for name in mpl.rcParams if name != "backend"}
@@ -148,7 +168,7 @@ def saved(fig: Figure, kind: str) -> bytes:
 # --- time-line ---
 
 
-def test_segments_of_the_timeline_are_contiguous_and_add_up_to_the_time_on_the_server():
+def test_segments_of_the_timeline_are_contiguous_and_add_up_to_the_time_on_the_server() -> None:
     derived = two_arms()
     for ax in panels(timeline.draw(derived)):
         bars = bars_of_burst(ax)
@@ -160,7 +180,7 @@ def test_segments_of_the_timeline_are_contiguous_and_add_up_to_the_time_on_the_s
         assert set(shown.round(6)) <= set(rows["handler_ms"].round(6))
 
 
-def test_the_timeline_puts_each_segment_at_its_real_time_since_the_first_entry():
+def test_the_timeline_puts_each_segment_at_its_real_time_since_the_first_entry() -> None:
     rows = requests_of("thread", 4, count=8)
     bars = bars_of_burst(panels(timeline.draw(rows))[0])
     origin = rows["entered_ms"].iloc[0]
@@ -169,13 +189,13 @@ def test_the_timeline_puts_each_segment_at_its_real_time_since_the_first_entry()
     np.testing.assert_allclose(bars["I/O"][:, 1], rows["entered_ms"] + rows["handler_ms"] - origin)
 
 
-def test_a_burst_is_2c_requests_of_the_highest_concurrency():
+def test_a_burst_is_2c_requests_of_the_highest_concurrency() -> None:
     fig = timeline.draw(two_arms())
     assert "closed loop, c = 4" in words(fig)
     assert [len(bars_of_burst(ax)["model"]) for ax in panels(fig)] == [8, 8]
 
 
-def test_a_burst_comes_from_the_trial_nearest_the_median_of_the_arm_and_says_which():
+def test_a_burst_comes_from_the_trial_nearest_the_median_of_the_arm_and_says_which() -> None:
     slow, usual, fast = (
         requests_of("thread", 4, trial=trial, queue=queue)
         for trial, queue in ((11, 90.0), (12, 30.0), (13, 2.0))
@@ -184,7 +204,7 @@ def test_a_burst_comes_from_the_trial_nearest_the_median_of_the_arm_and_says_whi
     assert panels(fig)[0].get_title("right") == "trial 12"
 
 
-def test_a_burst_begins_where_the_server_was_idle_if_it_was():
+def test_a_burst_begins_where_the_server_was_idle_if_it_was() -> None:
     rows = requests_of("inline", 4, count=40, queue=0.0, io_ms=30.0)
     later = rows["seq"] >= 17  # a pause in the server before the eighteenth request
     rows.loc[later, ["entered_ms", "sent_ms", "due_ms", "done_ms"]] += 500.0
@@ -194,12 +214,12 @@ def test_a_burst_begins_where_the_server_was_idle_if_it_was():
     assert drawn_model == pytest.approx(rows.loc[17, "model_ms"])
 
 
-def test_the_timeline_stands_on_one_scale_for_all_arms():
+def test_the_timeline_stands_on_one_scale_for_all_arms() -> None:
     first, second = panels(timeline.draw(two_arms()))
     assert first.get_xlim() == second.get_xlim()
 
 
-def test_an_arm_without_server_timings_is_one_bar_from_sent_to_answered():
+def test_an_arm_without_server_timings_is_one_bar_from_sent_to_answered() -> None:
     blind = without_timings(requests_of("foreign", 4, count=8))
     fig = timeline.draw(frame(requests_of("thread", 4), blind))
     bars = bars_of_burst(panels(fig)[1])
@@ -211,7 +231,7 @@ def test_an_arm_without_server_timings_is_one_bar_from_sent_to_answered():
 # --- split ---
 
 
-def test_stacked_lengths_are_the_means_that_pandas_computes_and_the_total_is_written():
+def test_stacked_lengths_are_the_means_that_pandas_computes_and_the_total_is_written() -> None:
     derived = two_arms()
     fig = split.draw(derived)
     for panel, concurrency in enumerate((1, 4)):
@@ -224,17 +244,17 @@ def test_stacked_lengths_are_the_means_that_pandas_computes_and_the_total_is_wri
             assert f"{means['service_ms']:.1f}" in words(fig)
 
 
-def test_the_split_says_that_it_stacks_means():
+def test_the_split_says_that_it_stacks_means() -> None:
     assert "medians do not" in words(split.draw(two_arms()))
 
 
-def test_an_arm_without_server_timings_stacks_nothing_and_shows_its_whole():
+def test_an_arm_without_server_timings_stacks_nothing_and_shows_its_whole() -> None:
     blind = without_timings(requests_of("foreign", 4))
     fig = split.draw(frame(requests_of("thread", 4), blind))
     assert stack(fig, 0)["foreign"] == {style.UNSPLIT.label: pytest.approx(blind["service_ms"].mean())}
 
 
-def test_an_arm_that_did_not_run_under_a_load_is_told_and_not_drawn_as_zero():
+def test_an_arm_that_did_not_run_under_a_load_is_told_and_not_drawn_as_zero() -> None:
     fig = split.draw(frame(requests_of("inline", 1), requests_of("thread", 1), requests_of("thread", 8)))
     assert stack(fig, 1)["inline"] == {}
     assert "not measured" in words(fig)
@@ -243,35 +263,32 @@ def test_an_arm_that_did_not_run_under_a_load_is_told_and_not_drawn_as_zero():
 # --- I/O distribution ---
 
 
-def test_the_io_distribution_marks_each_arms_own_median_at_concurrency_one():
+def test_the_io_distribution_marks_each_arms_own_median_at_concurrency_one() -> None:
     derived = two_arms()
     fig = io_distribution.draw(derived)
     alone = derived[(derived["arm"] == "inline") & (derived["concurrency"] == 1)]
-    marked = [line.get_xdata()[0] for line in panels(fig)[0].lines if len(line.get_xdata()) == 2]
-    assert any(x == pytest.approx(alone["io_ms"].median()) for x in marked)
+    assert any(x == pytest.approx(alone["io_ms"].median()) for x in marked(fig))
     assert "own median at c = 1" in words(fig)
 
 
-def test_without_concurrency_one_nominal_is_the_io_that_was_asked_for():
+def test_without_concurrency_one_nominal_is_the_io_that_was_asked_for() -> None:
     fig = io_distribution.draw(requests_of("thread", 8))
-    marked = [line.get_xdata()[0] for line in panels(fig)[0].lines if len(line.get_xdata()) == 2]
-    assert 5.0 in marked
+    assert 5.0 in marked(fig)
     assert "Nominal: the I/O asked for." in words(fig)
 
 
-def test_a_nominal_io_that_nobody_knows_is_not_drawn():
+def test_a_nominal_io_that_nobody_knows_is_not_drawn() -> None:
     fig = io_distribution.draw(requests_of("thread", 8).assign(io_nominal_ms=math.nan))
-    marked = [line.get_xdata()[0] for line in panels(fig)[0].lines if len(line.get_xdata()) == 2]
-    assert 5.0 not in marked
+    assert 5.0 not in marked(fig)
     assert "Nominal: not known without c = 1." in words(fig)
 
 
 @pytest.mark.parametrize(("count", "told"), [(63, False), (64, True)])
-def test_a_p95_is_only_told_from_64_requests_on(count, told):
+def test_a_p95_is_only_told_from_64_requests_on(count: int, told: bool) -> None:
     assert ("p95" in words(io_distribution.draw(requests_of("thread", 8, count=count)))) is told
 
 
-def test_an_arm_without_server_timings_keeps_its_row_in_the_io_distribution():
+def test_an_arm_without_server_timings_keeps_its_row_in_the_io_distribution() -> None:
     blind = without_timings(requests_of("foreign", 4))
     fig = io_distribution.draw(frame(requests_of("thread", 4), blind))
     assert "foreign" in words(fig)
@@ -281,17 +298,17 @@ def test_an_arm_without_server_timings_keeps_its_row_in_the_io_distribution():
 # --- published ---
 
 
-def test_published_points_stand_in_their_order_beside_our_median():
+def test_published_points_stand_in_their_order_beside_our_median() -> None:
     model, io_task = panels(published.draw(published_tables()))
     assert (model.get_title("left"), io_task.get_title("left")) == ("Model", "io task")
     points, bar, median = io_task.lines[:3]
-    assert list(points.get_ydata()) == [47.0, 41.0, 35.0, 12.0]
-    assert (np.diff(points.get_xdata()) > 0).all()
-    assert (list(bar.get_ydata()), list(median.get_ydata())) == ([6.0, 56.0], [31.0])
-    assert points.get_xdata()[-1] < median.get_xdata()[0]
+    assert list(ys(points)) == [47.0, 41.0, 35.0, 12.0]
+    assert (np.diff(xs(points)) > 0).all()
+    assert (list(ys(bar)), list(ys(median))) == ([6.0, 56.0], [31.0])
+    assert xs(points)[-1] < xs(median)[0]
 
 
-def test_a_table_that_was_not_measured_says_so():
+def test_a_table_that_was_not_measured_says_so() -> None:
     assert words(published.draw(published_tables())).count("not\nmeasured") == 2
 
 
@@ -299,7 +316,7 @@ def test_a_table_that_was_not_measured_says_so():
 
 
 @pytest.mark.parametrize("chart", CHARTS_OF_A_RUN)
-def test_failed_and_warm_up_rows_change_nothing_but_the_count_of_failures(chart):
+def test_failed_and_warm_up_rows_change_nothing_but_the_count_of_failures(chart: Chart) -> None:
     spoilt = frame(
         two_arms(),
         requests_of("thread", 4, trial=4, ok=False, model=900.0, io_ms=900.0, count=3),
@@ -311,12 +328,14 @@ def test_failed_and_warm_up_rows_change_nothing_but_the_count_of_failures(chart)
     for one, other in zip(panels(clean), panels(dirty), strict=True):
         assert one.get_xlim() == other.get_xlim()
         for patch, same in zip(one.patches, other.patches, strict=True):
-            np.testing.assert_allclose(patch.get_path().vertices, same.get_path().vertices)
+            np.testing.assert_allclose(
+                np.asarray(patch.get_path().vertices), np.asarray(same.get_path().vertices)
+            )
             np.testing.assert_allclose(patch.get_extents().bounds, same.get_extents().bounds)
 
 
 @pytest.mark.parametrize("chart", CHARTS_OF_A_RUN)
-def test_arms_stand_in_the_order_of_their_categories_where_there_is_one(chart):
+def test_arms_stand_in_the_order_of_their_categories_where_there_is_one(chart: Chart) -> None:
     derived = two_arms()
     derived["arm"] = pd.Categorical(derived["arm"], ["process", "thread", "inline"])
     said = words(chart(derived))
@@ -330,35 +349,35 @@ def test_arms_stand_in_the_order_of_their_categories_where_there_is_one(chart):
     [pd.DataFrame(), two_arms().iloc[:0], two_arms().assign(ok=False), two_arms().assign(phase="warmup")],
     ids=["nothing at all", "no rows", "only failures", "only warm-up"],
 )
-def test_where_nothing_can_be_drawn_a_sentence_says_why(chart, derived):
+def test_where_nothing_can_be_drawn_a_sentence_says_why(chart: Chart, derived: pd.DataFrame) -> None:
     fig = chart(derived)
     assert panels(fig) == []
     assert "no good measured request" in words(fig)
 
 
-def test_no_published_table_is_a_sentence_too():
+def test_no_published_table_is_a_sentence_too() -> None:
     assert "Nothing published" in words(published.draw(pd.DataFrame()))
 
 
 @pytest.mark.parametrize("chart", CHARTS_OF_A_RUN)
-def test_a_run_of_servers_without_any_timings_can_be_drawn(chart):
+def test_a_run_of_servers_without_any_timings_can_be_drawn(chart: Chart) -> None:
     assert saved(chart(without_timings(two_arms())), "png")
 
 
 @pytest.mark.parametrize("chart", CHARTS_OF_A_RUN)
-def test_one_arm_at_concurrency_one_can_be_drawn(chart):
+def test_one_arm_at_concurrency_one_can_be_drawn(chart: Chart) -> None:
     assert saved(chart(requests_of("inline", 1, count=2)), "png")
 
 
 @pytest.mark.parametrize("chart", CHARTS_OF_A_RUN)
-def test_an_open_loop_is_named_by_its_law(chart):
+def test_an_open_loop_is_named_by_its_law(chart: Chart) -> None:
     fig = chart(requests_of("thread", 0).assign(load="poisson(40/s)"))
     assert "poisson(40/s)" in words(fig)
 
 
 @pytest.mark.integration  # takes long
 @pytest.mark.parametrize("chart", CHARTS_OF_A_RUN)
-def test_eight_arms_and_20_000_requests_make_a_png_and_an_svg_below_300_kb(chart):
+def test_eight_arms_and_20_000_requests_make_a_png_and_an_svg_below_300_kb(chart: Chart) -> None:
     fig = chart(many_requests())
     assert saved(fig, "png").startswith(b"\x89PNG")
     svg = saved(fig, "svg")
@@ -367,17 +386,17 @@ def test_eight_arms_and_20_000_requests_make_a_png_and_an_svg_below_300_kb(chart
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
-def test_published_tables_can_be_saved(kind):
+def test_published_tables_can_be_saved(kind: str) -> None:
     assert saved(published.draw(published_tables()), kind)
 
 
-def test_stretches_differ_in_lightness_so_that_they_survive_grey_printing():
+def test_stretches_differ_in_lightness_so_that_they_survive_grey_printing() -> None:
     red_green_blue = [[int(part.colour[i : i + 2], 16) for i in (1, 3, 5)] for part in style.STRETCHES]
     grey = np.sort(np.array(red_green_blue) @ [0.299, 0.587, 0.114])
     assert np.diff(grey).min() > 15
 
 
-def test_neither_the_frame_nor_global_settings_are_changed():
+def test_neither_the_frame_nor_global_settings_are_changed() -> None:
     derived, before = two_arms(), settings()
     copy = derived.copy(deep=True)
     for chart in CHARTS_OF_A_RUN:
@@ -387,7 +406,7 @@ def test_neither_the_frame_nor_global_settings_are_changed():
 
 
 @pytest.mark.integration
-def test_pyplot_is_never_loaded():
+def test_pyplot_is_never_loaded() -> None:
     script = (
         "import sys, io, pandas; from harness.report.charts import timeline; "
         "timeline.draw(pandas.DataFrame()).savefig(io.BytesIO(), format='svg'); "

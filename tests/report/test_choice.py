@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_reports import closed
-from made_up import Point
+from made_up import Point, World
 
 from harness.analysis import stats
 from harness.analysis.stats import Verdict
@@ -59,12 +59,14 @@ class Cell:
 class MadeUp(Side):
     """A side whose figures are given."""
 
+    made_up: Mapping[str, Arm]  # set by `use`
+
     def use(self, arms: Mapping[str, Arm]) -> MadeUp:
-        object.__setattr__(self, "made_up", arms)
+        object.__setattr__(self, "made_up", arms)  # a Side is frozen
         return self
 
     def cell(self, arm: str, load: str) -> Any:
-        known: Arm = self.made_up[arm]  # type: ignore[attr-defined]
+        known: Arm = self.made_up[arm]
         rates = pd.Series(known.rates[load], index=range(1, len(known.rates[load]) + 1))
         return Cell(rates, LOADS[load], "trials do not count" if known.lost else "")
 
@@ -180,7 +182,9 @@ def _agrees(arms: Mapping[str, Arm], found: Inputs, chosen: Choice, said: advice
     if take == "arm-0":
         assert not any(here.loc[arm, "verdict"] in stats.FASTER for arm in free if arm != take)
     elif "arm-0" in sound:
-        _ratio_is_told_once(here.loc[take], said, ranking.rank(found.tables, {}, "arm-0", "", {}, {}), take)
+        _ratio_is_told_once(
+            here.loc[[take]].iloc[0], said, ranking.rank(found.tables, {}, "arm-0", "", {}, {}), take
+        )
 
     if not chosen.unsettled:
         assert "would take" not in text
@@ -268,7 +272,7 @@ def test_the_ratio_of_a_pair_is_the_mean_of_its_blocks_log_ratios() -> None:
 
 
 def test_the_comparisons_ratio_is_the_same() -> None:
-    world = {("a", 8): Point(model_ms=9.0), ("b", 8): lambda block: Point(model_ms=5.0 + block / 10)}
+    world: World = {("a", 8): Point(model_ms=9.0), ("b", 8): lambda block: Point(model_ms=5.0 + block / 10)}
     built = report.build(closed(world))
     rates = built.comparisons[built.comparisons["metric"] == "throughput_per_s"]
     assert built.said.ratio == pytest.approx(float(rates["ratio"].iloc[0]), rel=1e-12)

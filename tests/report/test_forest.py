@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from article_world import ARTICLE, EVERY_BLOCK, TRUE_WORLD, checks, false_in
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from harness.report.charts import forest
 from harness.verdicts import claims
-from tests.article_world import ARTICLE, EVERY_BLOCK, TRUE_WORLD, checks, false_in
 
 pytestmark = pytest.mark.integration  # drawing takes long
 
@@ -142,8 +143,8 @@ def test_the_same_table_gives_the_same_picture(evaluated: pd.DataFrame) -> None:
 def test_it_is_readable_in_grey(evaluated: pd.DataFrame) -> None:
     """Published and measured differ in shape, and either stands out from the band."""
 
-    def lightness(colour: object) -> float:
-        return float(np.dot(mpl.colors.to_rgb(colour), [0.299, 0.587, 0.114]))  # type: ignore[arg-type]
+    def lightness(colour: Any) -> float:
+        return float(np.dot(mpl.colors.to_rgb(colour), [0.299, 0.587, 0.114]))
 
     ax = axis(evaluated)
     band = lightness(forest._BAND)

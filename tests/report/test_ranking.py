@@ -55,7 +55,7 @@ def test_arms_stand_in_order_of_what_they_answer_at_the_most_users_with_interval
     assert set(found["load"]) == {"closed(8)"}
     assert list(found["verdict"]) == ["faster", "reference", "slower"]
     assert found.loc["batch", "ratio"] == pytest.approx(86 / 27)
-    assert found.loc["batch", "low"] <= found.loc["batch", "ratio"] <= found.loc["batch", "high"]
+    assert found["low"].loc["batch"] <= found["ratio"].loc["batch"] <= found["high"].loc["batch"]
 
 
 def test_a_lone_users_latency_stands_beside_it_over_the_references() -> None:
@@ -69,7 +69,7 @@ def test_the_latency_at_the_highest_load_of_its_own_stands_beside_it() -> None:
     found = table(with_own_load(with_own_load(ranked(WORLD), "thread"), "thread", 0.5))
     assert set(found["own_load"]) == {"own(0.8)"}
     assert found.loc["thread", "own_latency_p50_ms"] == pytest.approx(10.0)
-    assert pd.isna(found.loc["batch", "own_latency_p50_ms"])
+    assert pd.isna(found["own_latency_p50_ms"].loc["batch"])
 
 
 def test_without_such_a_load_there_is_no_figure_for_it() -> None:
@@ -102,7 +102,7 @@ def test_an_arm_that_lost_trials_comes_after_all_that_lost_none_and_says_so() ->
     dying = {**WORLD, ("batch", 8): lambda block: Point(state="ok" if block < 7 else "failed")}
     found = table(ranked(dying))
     assert list(found.index) == ["thread", "process", "batch"]
-    assert found.loc["batch", "because"].endswith("; 6 of its trials do not count")
+    assert found["because"].loc["batch"].endswith("; 6 of its trials do not count")
 
 
 def test_the_twin_and_arms_that_do_other_work_have_no_place() -> None:
@@ -157,8 +157,8 @@ def test_requests_of_a_call_are_counted_by_call_and_not_by_request() -> None:
     run.requests.loc[its, "batch_size"] = [1 if number % 4 == 0 else 6 for number in range(its.sum())]
     found = table(run)
     assert found.loc["batch", "requests_per_call"] == pytest.approx(8 / 3)
-    assert found.loc["batch", "because"].endswith("; a call carries 2.7 requests")
-    assert "call" not in found.loc["thread", "because"]
+    assert found["because"].loc["batch"].endswith("; a call carries 2.7 requests")
+    assert "call" not in found["because"].loc["thread"]
 
 
 # -- what it costs, and the sentence

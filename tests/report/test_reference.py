@@ -80,7 +80,7 @@ def test_the_readmes_verdicts_and_figures_are_those_of_the_reference_run() -> No
 @pytest.mark.integration
 @pytest.mark.timeout(300)
 def test_the_notebook_runs_on_the_committed_run() -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = the_notebook()
     assert any(cell.get("outputs") for cell in notebook.cells if cell.cell_type == "code"), (
         "commit its outputs"
     )
@@ -105,9 +105,13 @@ def test_on_a_run_without_claims_each_cell_of_the_notebook_works_or_says_why_it_
     assert "judges no claims of the article" in namespace["NOT_JUDGED"].data
 
 
+def the_notebook() -> Any:
+    return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
+
+
 def code_cells() -> Iterator[str]:
     """Each without its magics."""
-    for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
+    for cell in the_notebook().cells:
         if cell.cell_type == "code":
             yield "\n".join(line for line in cell.source.splitlines() if not line.startswith("%"))
 

@@ -295,10 +295,10 @@ def test_the_report_as_json_is_json() -> None:
 def test_the_wait_is_told_apart_where_the_other_side_says_what_it_took_itself() -> None:
     requests, trials = made_up.run(WORLD, blocks=8)
     untold = report.build(run_of(requests, trials))
-    assert not [name for name in untold.summary if "server" in name or "stall" in name]
+    assert not [name for name in untold.summary if "server" in str(name) or "stall" in str(name)]
     assert "told apart" not in rendered(untold)
     told = report.build(run_of(requests.assign(io_server_ms=0.9), trials))
-    row = told.summary.set_index(["arm", "load"]).loc[("inline", "closed(8)")]
+    row: Any = told.summary.set_index(["arm", "load"]).loc[("inline", "closed(8)")]
     assert (row["io_p50_ms"], row["io_server_p50_ms"]) == (40.0, 0.9)
     assert row["io_stall_p50_ms"] == pytest.approx(39.1)
     assert export.as_json(told)["summary"][1]["io_server_p50_ms"] == 0.9

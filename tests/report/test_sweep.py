@@ -102,7 +102,7 @@ def test_an_axis_that_doubles_and_one_that_does_nothing_are_told_as_such() -> No
     assert rates.loc["workers", "ratio"] == pytest.approx(2.0, rel=0.05)
     assert rates.loc["workers", "verdict"] == "faster"
     assert rates.loc["workers", "settings"] == 2
-    assert rates.loc["workers", "least"] <= rates.loc["workers", "ratio"] <= rates.loc["workers", "most"]
+    assert rates["least"].loc["workers"] <= rates["ratio"].loc["workers"] <= rates["most"].loc["workers"]
     assert rates.loc["kind", "verdict"] == "equivalent"
 
 

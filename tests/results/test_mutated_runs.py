@@ -8,20 +8,21 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import made_up
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import Point
+from properties import examples
 from typer.testing import CliRunner
 
 from harness.capacity import chart
 from harness.cli import app
 from harness.report.charts import forest, io_distribution, published, split, sweep_chart, timeline
-from harness.results import store, written
-from tests import made_up
-from tests.made_up import Point
-from tests.properties import examples
+from harness.results import written
+from harness.wire.records import SCHEMA_VERSION
 
 Record = dict[str, Any]
 
@@ -55,7 +56,7 @@ PLAN = {
 }
 ABOUT = {"model": "synthetic sleep", "service_ms": 6.0, "own_io": None}
 RECORD: Record = {
-    "schema": store.SCHEMA_VERSION,
+    "schema": SCHEMA_VERSION,
     "plan": PLAN,
     "state": "finished",
     "environment": {
@@ -92,7 +93,7 @@ SWEEP = {
     "settings": {"inline": {}, "batch": {"max_batch": 4}},
 }
 LOADED: Record = {
-    "schema": store.SCHEMA_VERSION,
+    "schema": SCHEMA_VERSION,
     "plan": None,
     "load": {"url": "http://127.0.0.1:1/", "method": "GET", "headers": [], "body": None, "texts": None},
     "state": "finished",
@@ -232,7 +233,7 @@ def tables(draw: st.DrawFn, text: str) -> bytes:
         if len(rows) > 1 and rows[0]:
             draw(st.sampled_from([_cell, _cell, _column, _columns, _lines]))(draw, rows)
     written = io.StringIO()
-    quoting = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+    quoting: Literal[0, 1] = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
     ending = draw(st.sampled_from(["\n", "\n", "\r\n", "\r"]))
     csv.writer(written, lineterminator=ending, quoting=quoting).writerows(rows)
     data = written.getvalue().encode(draw(st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16"])))

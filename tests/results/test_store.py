@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -339,7 +340,11 @@ def test_a_full_disk_is_told_and_the_finished_trials_stay(tmp_path: Path) -> Non
 def test_a_folder_removed_in_mid_run_is_told_as_such(tmp_path: Path) -> None:
     writer = written(tmp_path / "run")
     shutil.rmtree(writer.folder)
-    for write in (lambda: writer.append(*rows(2)), lambda: writer.write_record({})):
+    writes: tuple[Callable[[], None], ...] = (
+        lambda: writer.append(*rows(2)),
+        lambda: writer.write_record({}),
+    )
+    for write in writes:
         with pytest.raises(HarnessError, match="was removed or renamed while it was written"):
             write()
     assert not writer.folder.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -38,8 +39,10 @@ def write(run: Path, *names: str, fails: OSError | None = None) -> None:
 
 
 @pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to], ids=["symbolic", "hard"])
-def test_a_link_is_replaced_and_what_it_leads_to_stays(run: Path, victim: Path, link: object) -> None:
-    link(run / "report.txt", victim)  # type: ignore[operator]
+def test_a_link_is_replaced_and_what_it_leads_to_stays(
+    run: Path, victim: Path, link: Callable[[Path, Path], None]
+) -> None:
+    link(run / "report.txt", victim)
     write(run)
     assert victim.read_text() == "precious"
     assert (run / "report.txt").read_text() == "new"

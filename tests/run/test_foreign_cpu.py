@@ -250,13 +250,14 @@ sys.stdin.readline()
 
 @contextmanager
 def server(code: str) -> Iterator[subprocess.Popen[str]]:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", code], **pipes) as started:  # type: ignore[call-overload]
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
         try:
             yield started
         finally:
-            for process in [*psutil.Process(started.pid).children(recursive=True), started]:
-                process.kill()
+            for child in psutil.Process(started.pid).children(recursive=True):
+                child.kill()
+            started.kill()
 
 
 def ask(started: subprocess.Popen[str]) -> None:

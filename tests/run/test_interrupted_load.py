@@ -21,6 +21,7 @@ from harness.results import store
 from harness.run import load_url, server_process
 from harness.wire.arrivals import closed
 from harness.wire.options import LoadOptions
+from harness.wire.records import to_rows
 
 pytestmark = pytest.mark.integration
 
@@ -81,11 +82,9 @@ def test_load_that_is_interrupted_keeps_and_shows_what_was_measured(execbench: E
 def test_load_that_is_interrupted_after_its_last_answer_saves_its_rows_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = load_url.to_rows
-
     def interrupted(*words: Any, **more: Any) -> Any:
         signal.raise_signal(signal.SIGINT)
-        return made(*words, **more)
+        return to_rows(*words, **more)
 
     monkeypatch.setattr(load_url, "to_rows", interrupted)
     writer = store.Writer(tmp_path / "run")
@@ -100,7 +99,9 @@ def test_load_that_is_interrupted_before_it_has_measured_leaves_no_folder(execbe
     with socketserver.TCPServer(("127.0.0.1", 0), Answering) as silent:  # nobody accepts: it hangs
         url = f"http://127.0.0.1:{silent.server_address[1]}/"
         process = execbench.start("load", url, *ENDLESS_LOAD)
-        wait_for(lambda: "asking once" in process.stderr.readline())  # type: ignore[union-attr]
+        stderr = process.stderr
+        assert stderr is not None
+        wait_for(lambda: "asking once" in stderr.readline())
         process.send_signal(signal.SIGINT)
         assert ending(process)[0] == 130
     assert not loaded(execbench).exists()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import conftest
 import psutil
@@ -33,11 +34,11 @@ WINDOW_S = 0.5
 
 
 @contextmanager
-def running(code: str, children: int = 0, **options: object) -> Iterator[psutil.Process]:
+def running(code: str, children: int = 0, **options: Any) -> Iterator[psutil.Process]:
     """A process of this code that has begun with it, and has so many children."""
     told, tell = os.pipe()
     says = f"import os; os.write({tell}, b'.'); os.close({tell})\n"
-    with subprocess.Popen([sys.executable, "-c", says + code], pass_fds=[tell], **options) as started:  # type: ignore[call-overload]
+    with subprocess.Popen([sys.executable, "-c", says + code], pass_fds=[tell], **options) as started:
         process = psutil.Process(started.pid)
         os.close(tell)
         try:
@@ -166,12 +167,12 @@ def test_without_pressure_information_there_is_no_reading_and_no_error(
     assert found.pressure_before is found.pressure_share is None
     assert pressure.read() == pressure.Pressure()
     (tmp_path / "cpu").write_text("some avg10=12.50 avg60=0.87 avg300=0.73 total=5000\nfull avg10=0\n")
-    assert trial(Meter({}, []))[:4] == (
+    assert list(trial(Meter({}, []))[:4]) == [
         pytest.approx(os.getloadavg()[0], abs=5),
         0.125,
         pytest.approx(0, abs=1),
         0,
-    )
+    ]
 
 
 def test_a_machine_that_is_taken_away_is_steal(monkeypatch: pytest.MonkeyPatch) -> None:

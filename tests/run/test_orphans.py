@@ -49,7 +49,9 @@ def test_nothing_is_left_of_a_run_whose_processes_are_killed(
 ) -> None:
     io = ("--io", "socket:1ms") if CASES is ALL else ("--io-ms", "1")
     process = execbench.start("run", "--no-self-check", "--strategy", strategy, "-c", "2", *LONG, *io)
-    wait_for(lambda: "trial 1/" in process.stderr.readline(), 60)  # type: ignore[union-attr]
+    stderr = process.stderr
+    assert stderr is not None
+    wait_for(lambda: "trial 1/" in stderr.readline(), 60)
     victims = [victim for role in killed for victim in FIND[role](execbench)]
     assert len(victims) >= len(killed)
     for victim in victims:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import pytest
 
@@ -30,10 +31,10 @@ def family(
     parents: Mapping[int, int],
     servers: Mapping[str, int],
     running: Mapping[str, Collection[int]] | None = None,
-    **told: object,
+    **told: Any,
 ) -> dict[str, set[int]]:
     """Of servers that ran before unless `running` says which did."""
-    families = Families(OWN, dict.fromkeys(servers, ()) if running is None else running, system(**told))  # type: ignore[arg-type]
+    families = Families(OWN, dict.fromkeys(servers, ()) if running is None else running, system(**told))
     return families.members(servers, table(parents))
 
 

@@ -15,7 +15,7 @@ from made_up import trial
 from sessions import Quiet, plan, record
 
 from harness.errors import HarnessError, UsageError
-from harness.plans.plan import FEWEST_BLOCKS
+from harness.plans.plan import FEWEST_BLOCKS_TO_STOP
 from harness.report import report
 from harness.results import store
 from harness.run import resume, session
@@ -197,7 +197,7 @@ def test_a_plan_that_is_given_beside_must_be_the_one_of_the_run(stopped: Path) -
 def test_a_replay_whose_file_was_changed_is_refused(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     trace.write_text("\n".join(str(number / 50) for number in range(20)))
-    opened = {
+    opened: dict[str, Any] = {
         "concurrency": [],
         "arrivals": [f"replay({trace})"],
         "open_settle_s": 0.1,
@@ -244,14 +244,14 @@ def test_the_half_width_is_that_of_the_t_interval() -> None:
 
 @pytest.mark.quick
 def test_few_blocks_are_never_precise_enough_however_alike_they_are() -> None:
-    assert precision_of(FEWEST_BLOCKS - 1, 0.0001).half_width() == math.inf
-    assert precision_of(FEWEST_BLOCKS, 0.0001).half_width() < 0.001
+    assert precision_of(FEWEST_BLOCKS_TO_STOP - 1, 0.0001).half_width() == math.inf
+    assert precision_of(FEWEST_BLOCKS_TO_STOP, 0.0001).half_width() < 0.001
 
 
 @pytest.mark.quick
 def test_precision_that_can_never_be_had_is_refused() -> None:
     one = [{"name": "a", "strategy": "thread"}]
-    for changes in ({"arms": one, "blocks": 30}, {"blocks": FEWEST_BLOCKS - 1}):
+    for changes in ({"arms": one, "blocks": 30}, {"blocks": FEWEST_BLOCKS_TO_STOP - 1}):
         with pytest.raises(UsageError, match="precision needs two arms"):
             plan(precision=0.05, **changes)
 
@@ -261,7 +261,7 @@ def test_a_run_stops_when_its_intervals_are_narrow_enough_and_says_at_which_bloc
     chosen = plan(precision=0.9, blocks=40, requests=4, workload={"name": "synthetic", "service_ms": 5.0})
     trials = session.run(chosen, store.Writer(folder), Quiet())
     stopped = record(folder)["stopped_at_block"]
-    assert FEWEST_BLOCKS <= stopped < 40
+    assert FEWEST_BLOCKS_TO_STOP <= stopped < 40
     assert max(t.block for t in trials) == stopped
 
 
@@ -284,7 +284,7 @@ def test_an_arm_that_the_client_limits_keeps_its_trials_and_its_figures_are_boun
 def test_an_open_window_into_which_no_request_fell_is_a_failed_trial(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     trace.write_text("0.01\n0.02\n")
-    opened = {
+    opened: dict[str, Any] = {
         "concurrency": [],
         "arrivals": [f"replay({trace})"],
         "open_settle_s": 1.0,

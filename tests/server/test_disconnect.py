@@ -39,7 +39,7 @@ def took(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, str
     """How long it took with each strategy, all asked at once as they only wait, and the server's log."""
     folder = tmp_path_factory.mktemp("leaving")
     arms = {
-        name: ServerOptions(strategy=name, workload=running.synthetic(300, 0), workers=1)
+        name: ServerOptions(strategy=name, workload=running.synthetic(300, 0), options={"workers": 1})
         for name in STRATEGIES
     }
     with running.resident(folder, arms) as servers, ThreadPoolExecutor() as pool:

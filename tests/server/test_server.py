@@ -50,7 +50,9 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server_process.S
 def every_strategy(workload: WorkloadOptions, **workers: int) -> dict[str, ServerOptions]:
     return {
         name: ServerOptions(
-            strategy=name, workload=workload, options=options_of(name), workers=workers.get(name)
+            strategy=name,
+            workload=workload,
+            options=options_of(name) | ({"workers": workers[name]} if name in workers else {}),
         )
         for name in SERVED
     }
@@ -97,7 +99,7 @@ def test_a_bad_body_is_refused_with_422(asked: server_process.Server, body: byte
 
 def test_health_is_green_only_when_every_worker_is_warm(log: Path) -> None:
     """Loading takes a second here (the warm-up call does); a green light before that would be a lie."""
-    options = ServerOptions(strategy="process", workers=2, workload=running.synthetic(1000, 0))
+    options = ServerOptions(strategy="process", options={"workers": 2}, workload=running.synthetic(1000, 0))
     began = time.monotonic()
     with Supervisor() as supervisor, server_process.start("a", options, supervisor, log=log) as child:
         health = child.wait_ready(running.READY_WITHIN_S)

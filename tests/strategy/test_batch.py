@@ -5,24 +5,24 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 import strategy_calls as calls
 
 import strategies
-from strategies import Options
+from strategies import Options, Submit
 
 pytestmark = pytest.mark.integration
 
-Submit = Callable[[object], Awaitable[calls.Ran]]
+Made = TypeVar("Made")
 
 
-def serve(
-    call: Callable[[list], list], user: Callable[[Submit], Awaitable[object]], **options: object
-) -> object:
+def serve(call: strategies.Call, user: Callable[[Submit], Awaitable[Made]], **options: Any) -> Made:
     """What `user` makes of an open batch strategy."""
 
-    async def use() -> object:
+    async def use() -> Made:
         async with strategies.get("batch").open(calls.ready, call, Options(**options)) as submit:
             return await user(submit)
 
@@ -50,7 +50,7 @@ async def ask_again_and_again(submit: Submit, users: int, times: int, think_s: f
 
 
 @pytest.mark.timed
-def test_eight_users_who_wait_for_their_answers_become_one_batch_of_eight():
+def test_eight_users_who_wait_for_their_answers_become_one_batch_of_eight() -> None:
     users = partial(ask_again_and_again, users=8, times=12, think_s=0.005)
     found = sizes(serve(partial(calls.run_for, 0.02), users))
     settled = found[len(found) // 2 :]
@@ -58,7 +58,7 @@ def test_eight_users_who_wait_for_their_answers_become_one_batch_of_eight():
 
 
 @pytest.mark.timed
-def test_a_lone_user_never_waits_for_company():
+def test_a_lone_user_never_waits_for_company() -> None:
     users = partial(ask_again_and_again, users=1, times=20, think_s=0.005)
     began = time.monotonic()
     ran = serve(partial(calls.run_for, 0.005), users, max_wait_ms=1000.0)
@@ -67,7 +67,7 @@ def test_a_lone_user_never_waits_for_company():
 
 
 @pytest.mark.timed
-def test_a_user_who_is_alone_after_a_crowd_waits_once_at_most():
+def test_a_user_who_is_alone_after_a_crowd_waits_once_at_most() -> None:
     async def crowd_then_one(submit: Submit) -> list[float]:
         await ask_again_and_again(submit, users=8, times=4, think_s=0.005)
         waits = []
@@ -82,7 +82,7 @@ def test_a_user_who_is_alone_after_a_crowd_waits_once_at_most():
 
 
 @pytest.mark.timed
-def test_where_arrivals_do_not_depend_on_answers_waiting_for_company_is_given_up():
+def test_where_arrivals_do_not_depend_on_answers_waiting_for_company_is_given_up() -> None:
     """Half loaded: an item that finds the worker free should begin at once, but for the rare attempt."""
     draw = random.Random(1)
 
@@ -110,7 +110,7 @@ def test_where_arrivals_do_not_depend_on_answers_waiting_for_company_is_given_up
 
 @pytest.mark.timed
 @pytest.mark.parametrize(("workers", "max_batch"), [(1, 4), (2, 32), (3, 2)])
-def test_no_batch_is_larger_than_allowed_or_than_a_workers_share(workers, max_batch):
+def test_no_batch_is_larger_than_allowed_or_than_a_workers_share(workers: int, max_batch: int) -> None:
     users = partial(ask_again_and_again, users=12, times=8, think_s=0.002)
     ran = serve(partial(calls.run_for, 0.02), users, workers=workers, max_batch=max_batch)
     share = -(-12 // workers)
@@ -119,7 +119,7 @@ def test_no_batch_is_larger_than_allowed_or_than_a_workers_share(workers, max_ba
 
 
 @pytest.mark.timed
-def test_an_item_that_fails_harms_no_other_of_its_batch():
+def test_an_item_that_fails_harms_no_other_of_its_batch() -> None:
     async def mixed(submit: Submit) -> list[object]:
         first = asyncio.create_task(submit("first"))  # so that the others wait, and go together
         await asyncio.sleep(0.02)
@@ -132,7 +132,7 @@ def test_an_item_that_fails_harms_no_other_of_its_batch():
 
 
 @pytest.mark.timed
-def test_items_of_clients_that_left_are_not_in_the_batch(tmp_path):
+def test_items_of_clients_that_left_are_not_in_the_batch(tmp_path: Path) -> None:
     async def leave_early(submit: Submit) -> None:
         busy = asyncio.create_task(submit("busy"))
         await asyncio.sleep(0.05)
@@ -147,15 +147,15 @@ def test_items_of_clients_that_left_are_not_in_the_batch(tmp_path):
 
 
 @pytest.mark.parametrize("over", ["inline", "process", "supervised", "anyio_limiter"])
-def test_batches_run_in_any_other_strategy(over):
+def test_batches_run_in_any_other_strategy(over: str) -> None:
     async def twenty(submit: Submit) -> list[int]:
         return await asyncio.gather(*map(submit, range(20)))
 
     assert serve(calls.double, twenty, over=over, workers=2) == calls.double(list(range(20)))
 
 
-def test_batches_over_dead_workers_fail_and_say_that_nothing_can_be_served():
-    async def kill(submit: strategies.Submit) -> bool:
+def test_batches_over_dead_workers_fail_and_say_that_nothing_can_be_served() -> None:
+    async def kill(submit: Submit) -> bool:
         with pytest.raises(Exception, match="terminated abruptly"):
             await submit("exit")
         return submit.is_able()

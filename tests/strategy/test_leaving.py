@@ -28,8 +28,8 @@ PACKAGE = Path(strategies.__file__).parent
 @every_strategy
 @pytest.mark.parametrize(("failing", "workers"), [(1, 1), (1, 3), (3, 3)])
 def test_a_setup_that_fails_in_one_worker_reaches_the_opener_and_leaves_nothing_behind(
-    name, failing, workers, tmp_path
-):
+    name: str, failing: int, workers: int, tmp_path: Path
+) -> None:
     failing = min(failing, strategies.get(name).worker_count(told(name, workers)))
     before = threads_and_children(name)
 
@@ -44,7 +44,9 @@ def test_a_setup_that_fails_in_one_worker_reaches_the_opener_and_leaves_nothing_
 
 
 @pytest.mark.parametrize(("dying", "workers"), [(1, 1), (1, 3), (3, 3)])
-def test_a_setup_that_kills_its_process_breaks_the_pool_and_leaves_nothing_behind(dying, workers, tmp_path):
+def test_a_setup_that_kills_its_process_breaks_the_pool_and_leaves_nothing_behind(
+    dying: int, workers: int, tmp_path: Path
+) -> None:
     before = threads_and_children("process")
 
     async def fail_to_open() -> None:
@@ -59,7 +61,7 @@ def test_a_setup_that_kills_its_process_breaks_the_pool_and_leaves_nothing_behin
 
 @pytest.mark.timed
 @every_strategy
-def test_an_opening_that_is_cancelled_leaves_nothing_behind(name):
+def test_an_opening_that_is_cancelled_leaves_nothing_behind(name: str) -> None:
     before = threads_and_children(name)
 
     async def stay_open() -> None:
@@ -77,7 +79,7 @@ def test_an_opening_that_is_cancelled_leaves_nothing_behind(name):
     asyncio.run(cancel_early())
 
 
-def test_a_setup_that_cannot_travel_to_a_process_reaches_the_opener_and_leaves_nothing_behind():
+def test_a_setup_that_cannot_travel_to_a_process_reaches_the_opener_and_leaves_nothing_behind() -> None:
     before = threads_and_children("process")
 
     async def fail_to_open() -> None:
@@ -91,7 +93,7 @@ def test_a_setup_that_cannot_travel_to_a_process_reaches_the_opener_and_leaves_n
 
 @pytest.mark.timed
 @every_strategy
-def test_leaving_that_is_cancelled_still_leaves_nothing_behind(name):
+def test_leaving_that_is_cancelled_still_leaves_nothing_behind(name: str) -> None:
     before = threads_and_children(name)
 
     async def leave_slowly() -> None:
@@ -110,7 +112,7 @@ def test_leaving_that_is_cancelled_still_leaves_nothing_behind(name):
 
 
 @pytest.mark.timed
-def test_an_opening_of_default_pool_that_is_cancelled_while_others_use_its_threads_does_not_hang():
+def test_an_opening_of_default_pool_that_is_cancelled_while_others_use_its_threads_does_not_hang() -> None:
     async def stay_open() -> None:
         async with strategies.get("default_pool").open(calls.ready, calls.double, Options()):
             pytest.fail("opened")
@@ -129,7 +131,7 @@ def test_an_opening_of_default_pool_that_is_cancelled_while_others_use_its_threa
 
 @every_strategy
 @one_and_three_workers
-def test_leaving_by_an_exception_leaves_no_thread_and_no_child(name, workers):
+def test_leaving_by_an_exception_leaves_no_thread_and_no_child(name: str, workers: int) -> None:
     before = threads_and_children(name)
 
     async def use_and_fail() -> None:
@@ -144,7 +146,7 @@ def test_leaving_by_an_exception_leaves_no_thread_and_no_child(name, workers):
 
 @pytest.mark.timed
 @every_strategy
-def test_leaving_waits_for_calls_that_run_and_cancels_those_that_wait(name):
+def test_leaving_waits_for_calls_that_run_and_cancels_those_that_wait(name: str) -> None:
     strategy, options, call = strategies.get(name), told(name), partial(calls.run_for, 0.1)
     too_many = strategy.worker_count(options) + 10
     before = threads_and_children(name)
@@ -154,7 +156,8 @@ def test_leaving_waits_for_calls_that_run_and_cancels_those_that_wait(name):
             waiting = [asyncio.create_task(submit(item)) for item in range(too_many)]
             await asyncio.sleep(0.05)
         assert threads_and_children(name) <= before
-        return await asyncio.gather(*waiting, return_exceptions=True)
+        ended: list[calls.Ran | BaseException] = await asyncio.gather(*waiting, return_exceptions=True)
+        return ended
 
     ends = Counter(type(end) for end in asyncio.run(leave_early()))
     assert ends[calls.Ran] >= strategy.worker_count(options)
@@ -168,7 +171,7 @@ def test_leaving_waits_for_calls_that_run_and_cancels_those_that_wait(name):
 @pytest.mark.parametrize(
     "name", [name for name in strategies.available() if name != "inline"]
 )  # which never leaves it
-def test_the_loop_runs_on_while_a_strategy_that_leaves_it_is_closing(name):
+def test_the_loop_runs_on_while_a_strategy_that_leaves_it_is_closing(name: str) -> None:
     ticks = []
 
     async def tick() -> None:
@@ -188,7 +191,7 @@ def test_the_loop_runs_on_while_a_strategy_that_leaves_it_is_closing(name):
     assert len(ticks) >= 5
 
 
-def test_ctrl_c_does_not_kill_the_workers_of_process():
+def test_ctrl_c_does_not_kill_the_workers_of_process() -> None:
     async def interrupt() -> None:
         async with strategies.get("process").open(
             calls.ready, partial(calls.run_for, 0), Options()
@@ -200,7 +203,7 @@ def test_ctrl_c_does_not_kill_the_workers_of_process():
     asyncio.run(interrupt())
 
 
-def test_workers_of_process_do_not_outlive_a_parent_that_is_killed():
+def test_workers_of_process_do_not_outlive_a_parent_that_is_killed() -> None:
     program = """
 import asyncio, functools, strategies, strategy_calls as calls
 
@@ -219,6 +222,7 @@ asyncio.run(main())
         stdout=subprocess.PIPE,
         text=True,
     ) as parent:
+        assert parent.stdout is not None
         worker = psutil.Process(int(parent.stdout.readline()))
         assert worker.ppid() == parent.pid
         parent.kill()

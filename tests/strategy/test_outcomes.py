@@ -44,7 +44,7 @@ AS_RAISED = {
     "future-cancelled": Exception,
     "mute": naughty.Mute,
 }
-AS_RAISED_IN_A_THREAD = {
+AS_RAISED_IN_A_THREAD: dict[str, tuple[type[Exception], str]] = {
     "keywords": (naughty.WithKeywords, "WithKeywords: code 7"),
     "lock": (naughty.WithLock, "WithLock: bye"),
     "group": (ExceptionGroup, "ExceptionGroup: bye"),

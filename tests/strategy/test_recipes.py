@@ -411,7 +411,8 @@ def expected(exporting: Export) -> np.ndarray[Any, Any]:
     """What the model itself says."""
     path = exporting.folder / "expected.npy"
     wait_for(lambda: path.exists() or exporting.process.poll() is not None, 60)
-    return np.load(path)
+    loaded: np.ndarray[Any, Any] = np.load(path)
+    return loaded
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import sys
 import threading
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import strategy_calls as calls
@@ -30,20 +31,22 @@ def peak_overlap(ran: list[calls.Ran]) -> int:
 
 @every_strategy
 @one_and_three_workers
-def test_on_opening_every_worker_has_finished_setup_and_one_warm_up_call(name, workers, tmp_path):
+def test_on_opening_every_worker_has_finished_setup_and_one_warm_up_call(
+    name: str, workers: int, tmp_path: Path
+) -> None:
     strategy, options = strategies.get(name), told(name, workers)
 
     async def notes_on_opening() -> list[str]:
         setup, call = partial(calls.noted_setup, tmp_path), partial(calls.noted_call, tmp_path)
         async with strategy.open(setup, call, options):
-            return [file.read_text() for file in tmp_path.iterdir()]
+            return [file.read_text() for file in tmp_path.iterdir()]  # noqa: ASYNC240  # nothing else runs in this loop
 
     assert asyncio.run(notes_on_opening()) == ["setup\ncall\n"] * strategy.worker_count(options)
 
 
 @every_strategy
 @one_and_three_workers
-def test_results_equal_those_of_a_direct_call(name, workers):
+def test_results_equal_those_of_a_direct_call(name: str, workers: int) -> None:
     items = list(range(10))
 
     async def results() -> list[int]:
@@ -54,7 +57,7 @@ def test_results_equal_those_of_a_direct_call(name, workers):
 
 
 @every_strategy
-def test_an_exception_of_the_call_reaches_the_caller_and_harms_no_later_call(name):
+def test_an_exception_of_the_call_reaches_the_caller_and_harms_no_later_call(name: str) -> None:
     async def submit_twice() -> None:
         async with strategies.get(name).open(calls.ready, calls.raise_on_item, told(name)) as submit:
             with pytest.raises(calls.Refused, match="cannot handle poison"):
@@ -67,7 +70,9 @@ def test_an_exception_of_the_call_reaches_the_caller_and_harms_no_later_call(nam
 @pytest.mark.parametrize(
     "error", [SystemExit("bye"), KeyboardInterrupt("bye"), StopIteration("bye")], ids=repr
 )
-def test_what_would_stop_the_loop_if_a_task_raised_it_reaches_the_caller_of_supervised_in_words(error):
+def test_what_would_stop_the_loop_if_a_task_raised_it_reaches_the_caller_of_supervised_in_words(
+    error: BaseException,
+) -> None:
     async def submit_in_tasks() -> None:
         async with strategies.get("supervised").open(calls.ready, calls.raise_it, Options()) as submit:
             with pytest.raises(RuntimeError, match=f"{type(error).__name__}: bye"):
@@ -80,7 +85,7 @@ def test_what_would_stop_the_loop_if_a_task_raised_it_reaches_the_caller_of_supe
 @pytest.mark.timed
 @every_strategy
 @one_and_three_workers
-def test_it_runs_as_many_calls_at_once_as_it_says_and_no_more(name, workers):
+def test_it_runs_as_many_calls_at_once_as_it_says_and_no_more(name: str, workers: int) -> None:
     strategy, options = strategies.get(name), told(name, workers)
 
     async def submit_more_than_fit() -> list[calls.Ran]:
@@ -91,7 +96,7 @@ def test_it_runs_as_many_calls_at_once_as_it_says_and_no_more(name, workers):
 
 
 @every_strategy
-def test_below_its_bound_nothing_is_refused_and_first_in_is_first_out(name):
+def test_below_its_bound_nothing_is_refused_and_first_in_is_first_out(name: str) -> None:
     strategy, options = strategies.get(name), told(name, 1)
     is_bounded = "max_queue" in strategy.TAKES
     assert strategy.WHEN_FULL.startswith("nothing is refused") != is_bounded
@@ -108,8 +113,8 @@ def test_below_its_bound_nothing_is_refused_and_first_in_is_first_out(name):
 
 @pytest.mark.timed
 @pytest.mark.parametrize("name", [name for name in strategies.available() if name in BOUNDED])
-def test_beyond_its_bound_an_item_is_refused_at_once_and_told_when_to_try_again(name):
-    async def overload() -> list[calls.Ran | strategies.Full]:
+def test_beyond_its_bound_an_item_is_refused_at_once_and_told_when_to_try_again(name: str) -> None:
+    async def overload() -> list[calls.Ran | BaseException]:
         options = told(name, 1, max_queue=2)
         async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0.1), options) as submit:
             await submit("how long it takes")
@@ -125,7 +130,7 @@ def test_beyond_its_bound_an_item_is_refused_at_once_and_told_when_to_try_again(
 @pytest.mark.timed
 # inline has nobody wait, and pebble has given its workers what it was given, however many that are
 @pytest.mark.parametrize("name", [n for n in strategies.available() if n not in {"inline", "pebble"}])
-def test_an_item_that_is_cancelled_while_it_waits_is_not_run(name, tmp_path):
+def test_an_item_that_is_cancelled_while_it_waits_is_not_run(name: str, tmp_path: Path) -> None:
     async def give_up_the_second() -> None:
         call = partial(calls.noted_slow_call, tmp_path)
         options = told(name, 1)
@@ -146,7 +151,7 @@ def test_an_item_that_is_cancelled_while_it_waits_is_not_run(name, tmp_path):
 
 
 @every_strategy
-def test_an_open_strategy_says_that_it_is_able(name):
+def test_an_open_strategy_says_that_it_is_able(name: str) -> None:
     async def ask() -> bool:
         async with strategies.get(name).open(calls.ready, calls.double, told(name)) as submit:
             return submit.is_able()
@@ -155,7 +160,7 @@ def test_an_open_strategy_says_that_it_is_able(name):
 
 
 @pytest.mark.quick
-def test_what_cannot_work_here_says_why_and_the_way_out():
+def test_what_cannot_work_here_says_why_and_the_way_out() -> None:
     reasons = {name: strategies.get(name).why_not() for name in strategies.NAMES}
     for name, reason in reasons.items():
         assert (reason is None) == (name in strategies.available())
@@ -178,17 +183,18 @@ def test_what_cannot_work_here_says_why_and_the_way_out():
         {"over": "nothing"},
     ],
 )
-def test_options_that_can_mean_nothing_are_refused_by_name(wrong):
+def test_options_that_can_mean_nothing_are_refused_by_name(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
         Options(**wrong)
 
 
 @every_strategy
-def test_the_call_runs_where_the_name_says(name):
+def test_the_call_runs_where_the_name_says(name: str) -> None:
     async def place() -> calls.Ran:
         async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0), told(name)) as submit:
-            return await submit("where")
+            ran: calls.Ran = await submit("where")
+            return ran
 
     ran = asyncio.run(place())
     is_here = (ran.pid == os.getpid(), ran.thread == threading.get_native_id())
@@ -196,18 +202,18 @@ def test_the_call_runs_where_the_name_says(name):
     assert is_here == (name == "inline" or name in in_threads, name == "inline")
 
 
-def test_workers_of_a_fork_server_share_what_it_has_imported():
+def test_workers_of_a_fork_server_share_what_it_has_imported() -> None:
     async def imported_already() -> bool:
         options = Options(start_method="forkserver", preload=("wave",))
         call = partial(calls.was_imported_before, "wave")
         async with strategies.get("process").open(calls.ready, call, options) as submit:
-            return await submit("x")
+            return bool(await submit("x"))
 
     assert asyncio.run(imported_already())
 
 
 @pytest.mark.quick
-def test_the_switch_interval_is_set_while_threads_run_and_given_back_afterwards():
+def test_the_switch_interval_is_set_while_threads_run_and_given_back_afterwards() -> None:
     before = sys.getswitchinterval()
 
     async def interval() -> float:
@@ -219,7 +225,7 @@ def test_the_switch_interval_is_set_while_threads_run_and_given_back_afterwards(
 
 
 @pytest.mark.quick
-def test_an_executor_that_cannot_be_made_is_a_clear_error():
+def test_an_executor_that_cannot_be_made_is_a_clear_error() -> None:
     async def fail(factory: str) -> None:
         options = Options(factory=factory)
         async with strategies.get("executor").open(calls.ready, calls.double, options):
@@ -232,7 +238,7 @@ def test_an_executor_that_cannot_be_made_is_a_clear_error():
 
 @pytest.mark.quick
 @every_strategy
-def test_each_strategy_describes_itself_in_one_line_and_names_the_options_it_takes(name):
+def test_each_strategy_describes_itself_in_one_line_and_names_the_options_it_takes(name: str) -> None:
     strategy = strategies.get(name)
     for text in (strategy.SUMMARY, strategy.WHEN_FULL, strategy.WHEN_WORKER_DIES):
         assert text
@@ -244,7 +250,7 @@ def test_each_strategy_describes_itself_in_one_line_and_names_the_options_it_tak
 
 
 @pytest.mark.quick
-def test_names_are_unique_and_each_is_a_file():
+def test_names_are_unique_and_each_is_a_file() -> None:
     assert len(set(strategies.NAMES)) == len(strategies.NAMES)
     assert set(strategies.NAMES) == {
         file.stem for file in PACKAGE.glob("*.py") if not file.stem.startswith("_")
@@ -255,7 +261,7 @@ def test_names_are_unique_and_each_is_a_file():
 @pytest.mark.parametrize(
     ("unknown", "nearest"), [("proces", "process"), ("threads", "thread"), ("quantum", None)]
 )
-def test_an_unknown_name_is_refused_with_the_nearest_one(unknown, nearest):
+def test_an_unknown_name_is_refused_with_the_nearest_one(unknown: str, nearest: str | None) -> None:
     with pytest.raises(strategies.UnknownStrategy, match=unknown) as refusal:
         strategies.get(unknown)
     assert refusal.value.nearest == nearest
@@ -264,7 +270,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(unknown, nearest):
 
 @pytest.mark.quick
 @pytest.mark.parametrize("file", sorted(PACKAGE.glob("*.py")), ids=lambda file: file.name)
-def test_strategies_import_nothing_but_themselves_and_the_standard_library(file):
+def test_strategies_import_nothing_but_themselves_and_the_standard_library(file: Path) -> None:
     imported = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):

@@ -81,7 +81,7 @@ def test_what_remains_holds_the_truly_best_and_the_optimism_makes_up_for_the_luc
         gain = (logs[found.arm] - logs[ARMS[0]]).to_numpy()
         low, high = stats.mean_interval(gain)
         luck = best_arm.optimism(logs)
-        covered += low - luck <= gives <= high
+        covered += bool(low - luck <= gives <= high)
         plain.append(gain.mean() - gives)
         corrected.append(gain.mean() - luck - gives)
     assert held >= 107

@@ -5,16 +5,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from article_world import ARTICLE, EVERY_BLOCK, FALSE, TRUE_WORLD, checks, false_in
+from made_up import Place, Point
 
 from harness.analysis import stats, summaries
 from harness.verdicts import claims
-from tests import made_up
-from tests.article_world import ARTICLE, EVERY_BLOCK, FALSE, TRUE_WORLD, checks, false_in
-from tests.made_up import Place, Point
 
 # where a claim has several deciding checks: the place and difference that falsify just this one
 FALSE_CHECKS: list[tuple[str, int, Place, dict[str, float]]] = [
@@ -52,7 +52,7 @@ def without(world: made_up.World, place: Place) -> made_up.World:
     return {key: point for key, point in world.items() if key != place}
 
 
-def row(table: pd.DataFrame, claim: str, check: int = 0) -> Mapping[str, Any]:
+def row(table: pd.DataFrame, claim: str, check: int = 0) -> Mapping[Any, Any]:
     return table[table["claim"] == claim].to_dict("records")[check]
 
 
@@ -75,7 +75,7 @@ def test_a_claim_is_refuted_where_it_is_false(claim: str) -> None:
 
 @pytest.mark.parametrize(("claim", "number", "place", "difference"), FALSE_CHECKS)
 def test_each_deciding_check_can_refute_its_claim_alone(
-    claim: str, number: int, place: Place, difference: dict[str, float]
+    claim: str, number: int, place: Place, difference: dict[str, Any]
 ) -> None:
     world = {**TRUE_WORLD, place: dataclasses.replace(TRUE_WORLD[place], **difference)}
     table = checks(world, only=claim)
@@ -132,9 +132,9 @@ def test_a_refuted_check_settles_a_claim_even_when_another_is_not_tested() -> No
     assert verdicts(world)["C2"] == claims.REFUTED
 
 
-def thread_over_process(*ratios: float, decides: bool = True) -> Mapping[str, Any]:
+def thread_over_process(*ratios: float, decides: bool = True) -> Mapping[Any, Any]:
     """The deciding check of C3b (at least 4) where the model's ratio is this in each block."""
-    world = {
+    world: made_up.World = {
         **TRUE_WORLD,
         ("thread", 8): lambda block: Point(queue_ms=180.0, model_ms=6.4 * ratios[block - 1]),
     }
@@ -170,7 +170,7 @@ def test_an_interval_inside_the_bounds_confirms_outside_refutes_and_across_leave
 
 def test_an_interval_wider_than_its_bounds_on_both_sides_is_inconclusive() -> None:
     """C1's I/O must lie between 0.9 and 1.3 of what was asked for."""
-    wild = {**TRUE_WORLD, ("inline", 1): lambda block: Point(io_ms=2.0 if block % 2 else 12.0)}
+    wild: made_up.World = {**TRUE_WORLD, ("inline", 1): lambda block: Point(io_ms=2.0 if block % 2 else 12.0)}
     found = row(checks(wild), "C1", 1)
     assert found["low"] < 0.9 < 1.3 < found["high"]
     assert found["verdict"] == claims.INCONCLUSIVE
@@ -189,7 +189,7 @@ def test_a_ratio_that_drifts_is_said_to() -> None:
 
 
 def test_a_tail_is_of_the_pooled_blocks_and_its_interval_of_resampled_ones() -> None:
-    world = {**TRUE_WORLD, ("inline-scaled-io", 8): lambda block: Point(io_ms=40.0 + block)}
+    world: made_up.World = {**TRUE_WORLD, ("inline-scaled-io", 8): lambda block: Point(io_ms=40.0 + block)}
     found = row(checks(world), "C2", 2)
     pooled = np.repeat(np.arange(41.0, 51.0), 32)
     assert found["measured"] == pytest.approx(np.percentile(pooled, 95) / 5)
@@ -220,12 +220,12 @@ def test_failures_that_make_a_figure_infinite_take_its_interval_away() -> None:
 # -- several combinations
 
 
-def process_over_alternatives(*blocks: float) -> Mapping[str, Any]:
+def process_over_alternatives(*blocks: float) -> Mapping[Any, Any]:
     """C6 where the process pool's latency at c = 8 is so many times inline's in each block."""
     inline = TRUE_WORLD["inline", 8]
     assert isinstance(inline, Point)
     latency = inline.model_ms + inline.io_ms + inline.outside_ms
-    world = {
+    world: made_up.World = {
         **TRUE_WORLD,
         ("process", 8): lambda block: Point(queue_ms=blocks[block - 1] * latency - 12.0),
     }
@@ -321,7 +321,8 @@ def test_always_is_not_refuted_by_another_alternative_winning_in_each_block() ->
 
 def test_only_blocks_that_have_both_sides_count() -> None:
     lost = dataclasses.replace(TRUE_WORLD["thread", 8], state="failed")
-    world = {**TRUE_WORLD, ("thread", 8): lambda block: lost if block < 3 else TRUE_WORLD["thread", 8]}
+    won = TRUE_WORLD["thread", 8]
+    world: made_up.World = {**TRUE_WORLD, ("thread", 8): lambda block: lost if block < 3 else won}
     assert row(checks(world), "C3b")["blocks"] == 8
 
 

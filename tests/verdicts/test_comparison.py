@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import re
 
+import made_up
 import numpy as np
 import pytest
+from compared import BLOCKS, about, compared, row, side
+from made_up import Point
 
 from harness.analysis import stats, summaries
 from harness.analysis.stats import Verdict
 from harness.verdicts import comparison, session_noise
 from harness.verdicts.comparison import COLUMNS, LOST
 from harness.verdicts.sides import Side
-from tests import made_up
-from tests.compared import BLOCKS, about, compared, row, side
-from tests.made_up import Point
 
 # -- one run -------------------------------------------------------------------------------------------
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from compared import about, compared, noisy_world, row
+from made_up import Point
 
 from harness.analysis.stats import Verdict
 from harness.verdicts import gate
 from harness.verdicts.gate import Floors
 from harness.verdicts.metrics import Rules
-from tests.compared import about, compared, noisy_world, row
-from tests.made_up import Point
 
 
 def judged(*, floors: Floors | None = None, rules: Rules | None = None, **changes: Any) -> list[str]:

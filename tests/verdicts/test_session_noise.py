@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from compared import about, compared, noisy_world, row
+from made_up import Point
 
 from harness.analysis import stats
 from harness.analysis.stats import Verdict
 from harness.verdicts import session_noise
 from harness.verdicts.metrics import Rules
-from tests.compared import about, compared, noisy_world, row
-from tests.made_up import Point
 
 
 def test_the_twins_primary_rows_are_one_family_over_loads() -> None:

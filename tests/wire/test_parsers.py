@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
+from server_timing_headers import written
 
 from harness.analysis import slo
 from harness.errors import UsageError
@@ -19,8 +21,6 @@ from harness.wire import addresses, arrivals, sending, timings
 from harness.wire.options import WorkloadOptions, checked_options
 from harness.wire.records import Timings
 from harness.wire.spelling import parse_io
-from tests.properties import examples
-from tests.server_timing_headers import written
 
 PARSERS: dict[str, Callable[[str], Any]] = {
     "arrivals": arrivals.parse,

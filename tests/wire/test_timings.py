@@ -6,10 +6,10 @@ import re
 import time
 
 import pytest
+from server_timing_headers import written
 
 from harness.wire.records import Timings
 from harness.wire.timings import LONGEST, LONGEST_MS, MOST, decode, longest_ms
-from tests.server_timing_headers import written
 
 NOTHING = Timings()
 DURATIONS = (

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from known_server import Arrival, KnownServer, after, answering, both_transports, closed_port, reply
+from wire.test_addresses import AS_GIVEN
 
 from harness.client.engine import run_trial
 from harness.client.http_client import transport_of
@@ -26,8 +28,6 @@ from harness.wire.arrivals import closed
 from harness.wire.options import LoadOptions, Texts, WorkloadOptions
 from harness.wire.records import Outcome, Shot, Timings
 from harness.wire.transports import open_client
-from tests.known_server import Arrival, KnownServer, after, answering, both_transports, closed_port, reply
-from tests.wire.test_addresses import AS_GIVEN
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 

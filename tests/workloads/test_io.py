@@ -29,6 +29,7 @@ from harness.errors import HarnessError, UsageError
 from harness.plans import from_flags, plan_files
 from harness.wire.options import Inject, WorkloadOptions
 from harness.wire.records import Outcome
+from harness.wire.spelling import parse_io
 from harness.workloads.io import embeddings, kinds, postgres_server
 from harness.workloads.io.service import Services
 
@@ -39,7 +40,8 @@ SIZE = 8
 
 def vectors(**options: Any) -> WorkloadOptions:
     """A model without cost whose results are vectors, and the database that is asked with them."""
-    return synthetic(**{"service_ms": 0.0, "dimensions": SIZE, "io": "pgvector", "io_rows": ROWS} | options)
+    usual: dict[str, Any] = {"service_ms": 0.0, "dimensions": SIZE, "io": "pgvector", "io_rows": ROWS}
+    return synthetic(**usual | options)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def server_of(outcome: Outcome) -> list[float]:
     ],
 )
 def test_a_kind_is_said_in_a_word(text: str, said: dict[str, Any]) -> None:
-    assert kinds.parse(text) == said
+    assert parse_io(text) == said
     assert kinds.kind(WorkloadOptions.model_validate(said)).SUMMARY
 
 
@@ -104,7 +106,7 @@ def test_the_word_means_the_same_in_a_plan_file(tmp_path: Path, io: str) -> None
 
 @pytest.mark.parametrize("said", [{"io": "socket:fast"}, {"io": "sleep:"}, {"io": "sleep:5ms", "io_ms": 5.0}])
 def test_a_word_that_says_nothing_or_too_much_is_refused_wherever_it_stands(said: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"not understood; there are sleep:5ms|both say how long"):
+    with pytest.raises(ValueError, match=r"not understood; there are sleep:5ms|both set how long"):
         WorkloadOptions.model_validate(said)
 
 
@@ -116,7 +118,7 @@ def test_a_word_that_says_nothing_or_too_much_is_refused_wherever_it_stands(said
         ("--io pgvector:5ms", "'pgvector:5ms' is not understood"),
         ("--io http:nowhere", "is not an http address"),
         ("--io http://me:secret@127.0.0.1:1/x", "a user's name in it would be written down"),
-        ("--io sleep:5ms --io-ms 6", "both say how long"),
+        ("--io sleep:5ms --io-ms 6", "both set how long"),
         ("--io http://127.0.0.1:1/ --io-ms 6", "knows no option io_ms"),
         ("--io socket:5ms --io-dsn postgresql://localhost/x", "knows no option io_dsn"),
         ("--io-rows 100", "'sleep' knows no option io_rows"),

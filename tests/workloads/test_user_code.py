@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import pytest
 import running
 from conftest import Execbench, wait_for
+from workloads.test_own_workload import asked, options
 
 from harness import workloads
 from harness.client.__main__ import keep_quiet
@@ -23,7 +24,6 @@ from harness.commands.terminal import print_json
 from harness.errors import HarnessError, UsageError, one_line
 from harness.system import streams
 from harness.workloads import json_bodies
-from tests.workloads.test_own_workload import asked, options
 
 Write = Callable[[str], Path]
 _numbers = itertools.count()
@@ -46,7 +46,7 @@ class Hostile(list[int]):
     def __iter__(self) -> NoReturn:
         raise SystemExit
 
-    __repr__ = __len__ = __iter__  # type: ignore[assignment]
+    __repr__ = __len__ = __iter__
 
 
 class Mute(Exception):

@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 import running
 from conftest import wait_for
+from workloads.test_io import ask, fetched
 
 from harness import workloads
 from harness.errors import HarnessError, UsageError
@@ -32,7 +33,6 @@ from harness.wire.options import WorkloadOptions
 from harness.workloads.here import refuse_missing
 from harness.workloads.io import embeddings, kinds
 from harness.workloads.io.service import Services
-from tests.workloads.test_io import ask, fetched
 
 OWN = "own_model:Model"
 ALL = [
@@ -78,7 +78,8 @@ def texts(options: WorkloadOptions, seed: int, count: int = 50) -> list[str]:
 
 
 def test_every_workload_there_is_is_tested_here() -> None:
-    assert {param.values[0].name for param in ALL} == {*workloads.NAMES, OWN}
+    tested = [options for param in ALL for options in param.values if isinstance(options, WorkloadOptions)]
+    assert {options.name for options in tested} == {*workloads.NAMES, OWN}
 
 
 @pytest.mark.parametrize("options", ALL)
@@ -609,7 +610,9 @@ def test_the_record_says_which_weights_ran_on_what(model: Any, onnx_model: Any, 
     assert with_onnx["weights_sha256"] == with_torch["weights_sha256"]
     assert with_onnx["onnx_sha256"] == hashlib.sha256(exported.read_bytes()).hexdigest()
     assert with_onnx["onnx_providers"] == "CPUExecutionProvider"
-    assert 0 <= with_onnx["onnx_max_abs_difference"] <= 1e-5
+    difference = with_onnx["onnx_max_abs_difference"]
+    assert isinstance(difference, float)
+    assert 0 <= difference <= 1e-5
 
 
 @pytest.mark.model
@@ -642,10 +645,13 @@ def test_an_export_that_embeds_otherwise_is_refused_and_leaves_nothing(
 def test_a_damaged_export_counts_as_none_and_is_replaced(exported: Path, tmp_path: Path) -> None:
     from harness.workloads import onnx_export, onnx_model
 
+    def copied(model: Any, new: Path) -> None:
+        shutil.copy(exported, new)
+
     path = tmp_path / "mine.onnx"
     path.write_bytes(b"half a fi")
     assert onnx_model.kept(path) is None
-    onnx_export.make(embed().load(), path, export=lambda model, new: shutil.copy(exported, new))
+    onnx_export.make(embed().load(), path, export=copied)
     assert onnx_model.kept(path) is not None
     path.write_bytes(path.read_bytes()[:-1])
     assert onnx_model.kept(path) is None

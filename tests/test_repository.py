@@ -1,0 +1,116 @@
+"""The repository's own habits: what its top level holds, how its text files end, what its guide points to."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT
+
+pytestmark = pytest.mark.integration  # asks git
+
+TOP_LEVEL = {
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "Makefile",
+    "pyproject.toml",
+    "constraints.txt",  # the versions that `make setup` installs
+    "harness",
+    "strategies",
+    "tests",
+    "docs",
+    "notebooks",
+    "results",
+    ".ci",
+    # read by their tools at the top level only
+    ".editorconfig",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+}
+LINE_BREAK = {".md", ".svg"}  # two spaces at a line's end mean something, or matplotlib has written them
+LONGEST_GUIDE = 150
+
+
+@functools.cache
+def tracked() -> tuple[Path, ...]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, check=True)
+    return tuple(Path(name) for name in listed.stdout.decode().split("\0") if name)
+
+
+def untidy(path: Path, text: str) -> list[str]:
+    """What in a text file differs from .editorconfig."""
+    wrong = []
+    if "\r" in text:
+        wrong.append("CRLF")
+    if text and not text.endswith("\n"):
+        wrong.append("no newline at the end")
+    if path.suffix not in LINE_BREAK:
+        lines = text.split("\n")
+        wrong += [f"space at the end of line {n}" for n, line in enumerate(lines, 1) if line != line.rstrip()]
+    return wrong
+
+
+def test_the_top_level_holds_only_what_belongs_there() -> None:
+    assert {path.parts[0] for path in tracked()} <= TOP_LEVEL
+
+
+def test_text_files_are_laid_out_as_editorconfig_says() -> None:
+    found = {}
+    for path in tracked():
+        content = (CHECKOUT / path).read_bytes() if (CHECKOUT / path).exists() else b""
+        if b"\0" not in content:  # pictures and packed rows have some
+            found[str(path)] = untidy(path, content.decode())
+    assert {path: wrong for path, wrong in found.items() if wrong} == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wrong"),
+    [
+        ("a.py", "x\n", []),
+        ("a.py", "", []),
+        ("a.py", "x", ["no newline at the end"]),
+        ("a.py", "x \ny\n", ["space at the end of line 1"]),
+        ("a.md", "x  \ny\n", []),
+        ("a.md", "x\r\n", ["CRLF"]),
+    ],
+)
+def test_an_untidy_file_is_found(name: str, text: str, wrong: list[str]) -> None:
+    assert untidy(Path(name), text) == wrong
+
+
+def test_an_error_that_mypy_ignores_has_its_reason_on_the_same_line() -> None:
+    bare = re.compile(r"#[ ]type: ignore(?!\[[\w, -]+\]  # \w)")
+    sources = [path for path in tracked() if path.suffix == ".py" and (CHECKOUT / path).exists()]
+    assert [str(path) for path in sources if bare.search((CHECKOUT / path).read_text())] == []
+
+
+def test_the_guide_is_short_and_names_only_what_exists() -> None:
+    text = (CHECKOUT / "CONTRIBUTING.md").read_text()
+    assert len(text.splitlines()) <= LONGEST_GUIDE
+    named = set(re.findall(r"\]\((?!https?:|#)([^)#]+)", text))
+    named |= set(re.findall(r"`((?:tests|harness|strategies|docs|results)/[\w./-]+)`", text))
+    places = {name for name in named if not re.search(r"NAME|RUN", name)}  # the others stand for one
+    assert len(places) > 10
+    assert [name for name in sorted(places) if not (CHECKOUT / name).exists()] == []
+
+
+def test_every_target_of_make_that_the_guide_names_exists() -> None:
+    guide, makefile = (CHECKOUT / "CONTRIBUTING.md").read_text(), (CHECKOUT / "Makefile").read_text()
+    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", guide, re.MULTILINE))
+    assert {"setup", "quick", "test", "check"} <= named
+    assert named <= set(re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE))
+
+
+def test_the_newest_release_in_the_changelog_is_the_packages_version() -> None:
+    version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
+    headings = re.findall(r"^## \[(.+?)\](.*)$", (CHECKOUT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == ("Unreleased", "")
+    newest, date = headings[1]
+    assert newest == version
+    assert re.fullmatch(r" - \d{4}-\d{2}-\d{2}", date)
