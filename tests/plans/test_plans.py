@@ -73,7 +73,10 @@ def test_the_article_plan_is_the_articles_scenario() -> None:
         ({"arms": [arm(options={"workers": 8})]}, "options: there is no option 'workers'"),
         ({"arms": [arm("batch", options={"max_batch": 0})]}, "max_batch must be at least 1"),
         ({"arms": [arm("batch", options={"max_batch": "many"})]}, "options"),
-        ({"arms": [arm("batch", options={"over": "batch"})]}, "over is the strategy that runs the batches"),
+        (
+            {"arms": [arm("batch", options={"over": "batch"})]},
+            "over must name the strategy that runs the batches",
+        ),
         ({"arms": [arm(options={"max_batch": 8})]}, "thread.*takes no option 'max_batch'"),
         ({"arms": [arm("batch", options={"spares": 1})]}, "batch.*takes no option 'spares'"),
         ({"arms": [arm("interpreters")]}, "no strategy 'interpreters'"),

@@ -291,7 +291,7 @@ def test_a_server_that_dies_before_it_is_ready_says_why(log: Path) -> None:
     with (
         Supervisor() as supervisor,
         server_process.start("a", options, supervisor, log=log) as child,
-        pytest.raises(HarnessError, match="no strategy is called 'nonsense'"),
+        pytest.raises(HarnessError, match="there is no strategy 'nonsense'"),
     ):
         child.wait_ready(running.READY_WITHIN_S)
 

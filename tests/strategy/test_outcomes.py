@@ -111,7 +111,7 @@ def test_another_number_of_results_than_items_is_an_error_of_that_item_alone(nam
     async def ask() -> None:
         async with opened(name, {}, naughty.return_too_few) as submit:
             lost, kept = await asyncio.gather(asked(submit, "lost"), asked(submit, "kept"))
-            assert "gave 0 results for 1 items" in str(lost)
+            assert "returned 0 results for 1 items" in str(lost)
             assert kept == "kept"
 
     asyncio.run(ask())
