@@ -30,7 +30,7 @@ from harness.commands.serve import serve
 from harness.commands.study import study
 from harness.commands.sweep import sweep
 from harness.commands.terminal import tell
-from harness.errors import HarnessError, known
+from harness.errors import HarnessError, as_harness_error
 from harness.system import signals, streams
 
 
@@ -38,7 +38,7 @@ class Guarded(TyperGroup):
     """Turns what a command raises into one message and an exit code, in one place."""
 
     def invoke(self, ctx: Any) -> Any:
-        signals.tidy_up()
+        signals.raise_on_signal()
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, TyperException):
@@ -49,7 +49,7 @@ class Guarded(TyperGroup):
         except Exception as error:  # noqa: BLE001 - the last handler: no user meets a traceback unasked
             if ctx.params.get("debug"):
                 traceback.print_exception(error)
-            told = known(error)
+            told = as_harness_error(error)
             _complain(told)
             raise typer.Exit(told.exit_code) from None
 
@@ -82,12 +82,12 @@ def root(
 
 def main() -> None:
     """The console script `execbench`."""
-    signals.leave_at_once()
+    signals.exit_on_signal()
     streams.prepare()
     try:
         app()
     finally:
-        signals.leave_at_once()
+        signals.exit_on_signal()
 
 
 def _complain(error: HarnessError) -> None:

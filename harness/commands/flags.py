@@ -167,7 +167,7 @@ Out = Annotated[
 def _keep_stdout(as_json: bool) -> bool:
     """Before anything of the user's is imported."""
     if as_json:
-        streams.keep_for_document()
+        streams.reserve_stdout_for_document()
     return as_json
 
 

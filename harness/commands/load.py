@@ -87,7 +87,7 @@ def _checked(url: str, given: dict[str, Any]) -> LoadOptions:
 
     with _refused("This load is not valid"):
         load = LoadOptions(url=url, **given)
-        arrivals.refuse_too_many(load.arrivals, load.settle_s + (load.duration_s or 0.0))
+        arrivals.check_request_count(load.arrivals, load.settle_s + (load.duration_s or 0.0))
     return load
 
 
@@ -97,8 +97,8 @@ def _asked(url: str, said: dict[str, Any], payloads: str | None, seed: int | Non
     from harness.plans import plan_checks
     from harness.wire import addresses, options, sending
 
-    if seed is not None and addresses.TEXT not in url and said.keys() <= {"headers", "expect_status"}:
-        said = said | {"body": sending.USUAL_BODY}
+    if seed is not None and addresses.PLACEHOLDER not in url and said.keys() <= {"headers", "expect_status"}:
+        said = said | {"body": sending.DEFAULT_BODY}
     with _refused("What is asked"):
         workload = options.WorkloadOptions(**flag_groups.said(payloads=payloads))
         workloads.check(workload)

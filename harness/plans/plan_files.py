@@ -68,4 +68,4 @@ def _read(name_or_path: str) -> str:
             stage="plan",
             hint=f"{hint} A TOML file works too, and the folder of a run.",
         )
-    return text_files.read_text(path, "plan", toml.MOST_BYTES)
+    return text_files.read_text(path, "plan", toml.MAX_TOML_BYTES)

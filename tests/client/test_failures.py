@@ -17,7 +17,7 @@ import running
 from httpx_aiohttp import AiohttpTransport
 
 from harness.client.engine import PAUSE_WITHOUT_ANSWER_S
-from harness.client.http_client import transport_of
+from harness.client.http_client import create_transport
 from harness.run.load_generator import Loader
 from harness.run.supervisor import Supervisor
 from harness.wire.records import MEASURE
@@ -221,7 +221,7 @@ def test_without_the_guard_aiohttp_asks_again_and_nobody_hears_of_it(reset: bool
 
     async def guarded() -> list[int | None]:
         return await ask_twice(
-            open_client(transport_of(load_options(server.url, concurrency=1, requests=2))), server.url
+            open_client(create_transport(load_options(server.url, concurrency=1, requests=2))), server.url
         )
 
     with answering(drop_every_second, reset=reset) as server:

@@ -32,7 +32,7 @@ from hostile_server import (
 
 from harness import workloads
 from harness.client.engine import run_trial
-from harness.client.http_client import transport_of
+from harness.client.http_client import create_transport
 from harness.results import store
 from harness.run.load_generator import Loader
 from harness.run.server_process import Server
@@ -231,7 +231,7 @@ def test_an_answer_is_gone_when_it_is_read(hostile: HostileServer, transport: st
     """No garbage is collected within a trial: what refers to itself would stay, headers and all."""
 
     async def ask() -> weakref.ref[httpx.Response]:
-        async with open_client(transport_of(asked(hostile.url, "good", transport))) as client:
+        async with open_client(create_transport(asked(hostile.url, "good", transport))) as client:
             answer = await client.send(client.build_request("GET", f"{hostile.url}/good"), stream=True)
             await answers.read(answer, 0)
             return weakref.ref(answer)

@@ -183,7 +183,7 @@ def test_the_window_of_a_schedule_that_ends_in_its_warm_up_is_empty() -> None:
     window = Window(LoadOptions(url="", arrivals=parse("constant(10)"), settle_s=9, duration_s=1))
     assert window.next_phase(0.0) == WARMUP
     window.answered(WARMUP, 5.0)
-    window.nothing_more_is_due(6.0)
+    window.schedule_ended(6.0)
     assert window.over
     assert (window.start_ms, window.end_ms) == (6.0, 6.0)
 

@@ -92,7 +92,7 @@ def test_a_plain_function_that_returns_what_is_not_done_is_refused_when_it_is_ca
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a coroutine that nobody awaits
-        with pytest.raises(TypeError, match="measures a call that returns when its work is done"):
+        with pytest.raises(TypeError, match="needs a function that returns when its work is done"):
             timed(func)()
 
 
@@ -152,7 +152,7 @@ def test_a_stage_within_itself_is_refused_and_leaves_the_request_as_it_was(clock
 
     async def work() -> None:
         with io:
-            with pytest.raises(RuntimeError, match="open already in this request: make another"), io:
+            with pytest.raises(RuntimeError, match="already open in this request: create a new one"), io:
                 pytest.fail("entered")
             with stage("io"):  # another object of that name
                 clock.passes(3)

@@ -119,7 +119,7 @@ def test_beyond_its_bound_an_item_is_refused_at_once_and_told_when_to_try_again(
     refused = [answer for answer in answers if isinstance(answer, strategies.Full)]
     assert [type(answer) for answer in answers] == [calls.Ran] * 3 + [strategies.Full] * 2
     assert all(0 < refusal.retry_after_s < 1 and refusal.waiting == 2 for refusal in refused)
-    assert "try again" in str(refused[0])
+    assert "2 items are already waiting; retry in 0." in str(refused[0])
 
 
 @pytest.mark.timed

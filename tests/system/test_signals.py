@@ -22,8 +22,8 @@ def _handlers_stay() -> Iterator[None]:
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_within_a_command_each_interrupts_and_has_its_exit_code(number: signal.Signals, code: int) -> None:
-    signals.leave_at_once()
-    signals.tidy_up()
+    signals.exit_on_signal()
+    signals.raise_on_signal()
     with pytest.raises(KeyboardInterrupt) as interrupt:
         signal.raise_signal(number)
     assert signals.exit_code(interrupt.value) == code
@@ -31,8 +31,8 @@ def test_within_a_command_each_interrupts_and_has_its_exit_code(number: signal.S
 
 def test_a_signal_that_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
-    signals.leave_at_once()
-    signals.tidy_up()
+    signals.exit_on_signal()
+    signals.raise_on_signal()
     signal.raise_signal(signal.SIGHUP)
 
 
@@ -40,7 +40,7 @@ def test_handlers_of_a_program_that_imports_us_are_left_alone() -> None:
     def theirs(number: int, frame: object) -> None: ...
 
     signal.signal(signal.SIGTERM, theirs)
-    signals.tidy_up()
+    signals.raise_on_signal()
     assert signal.getsignal(signal.SIGTERM) is theirs
 
 

@@ -51,7 +51,7 @@ def test_nothing_of_it_controls_a_terminal_or_turns_the_text_around() -> None:
 
 def test_of_a_long_one_the_first_200_characters_are_kept_and_little_more_is_read() -> None:
     words = reasons.excerpt(b"word " * 1_000_000)
-    assert len(words) == reasons.LONGEST
+    assert len(words) == reasons.MAX_LINE_CHARS
     assert words.endswith("…")
 
 
@@ -71,7 +71,7 @@ def test_the_error_of_a_row_is_the_same_whatever_the_body_says() -> None:
 def test_the_error_names_what_our_own_app_awaited() -> None:
     said = body({"detail": f"{DOWNSTREAM}pgvector: it is gone"})
     assert reasons.of_answer(502, said) == f"HTTP 502: {DOWNSTREAM}pgvector: it is gone"
-    assert len(reasons.of_answer(502, body({"detail": DOWNSTREAM + "x" * 900}))) == reasons.LONGEST
+    assert len(reasons.of_answer(502, body({"detail": DOWNSTREAM + "x" * 900}))) == reasons.MAX_LINE_CHARS
 
 
 def test_of_an_exception_the_root_cause_is_told() -> None:

@@ -29,18 +29,18 @@ def test_a_value_from_the_environment_is_refused_by_what_is_wrong_and_not_printe
     "name", ["X-Pwd", "X-Bearer", "X-JWT", "X-PAT", "Cookie", "Proxy-Authorization", "X-Anything"]
 )
 def test_only_values_of_harmless_headers_are_written_down(name: str) -> None:
-    assert sending.redacted((name, "s3cret")) == (name, sending.HIDDEN)
-    assert sending.redacted((name, "s3cret ${X}")) == (name, sending.HIDDEN)
-    assert sending.redacted((name, "Basic s3cret ${X}")) == (name, sending.HIDDEN)
+    assert sending.redacted((name, "s3cret")) == (name, sending.REDACTED)
+    assert sending.redacted((name, "s3cret ${X}")) == (name, sending.REDACTED)
+    assert sending.redacted((name, "Basic s3cret ${X}")) == (name, sending.REDACTED)
     assert sending.redacted((name, "Bearer ${X}")) == (name, "Bearer ${X}")
     assert sending.secrets([(name, "s3cret")], [(name, "s3cret")]) == ["s3cret"]
     assert sending.redacted(("Accept", "text/plain")) == ("Accept", "text/plain")
 
 
 def test_a_command_reads_from_the_environment_what_was_not_kept() -> None:
-    for value in ("s3cret", sending.HIDDEN):  # an older run.json may hold it in clear
-        assert sending.asked_again(("X-Pwd", value)) == ("X-Pwd", "${HEADER_X_PWD}")
-    assert sending.asked_again(("Accept", "a/b")) == ("Accept", "a/b")
+    for value in ("s3cret", sending.REDACTED):  # an older run.json may hold it in clear
+        assert sending.for_command(("X-Pwd", value)) == ("X-Pwd", "${HEADER_X_PWD}")
+    assert sending.for_command(("Accept", "a/b")) == ("Accept", "a/b")
 
 
 def test_a_text_has_no_place_in_a_header_but_a_variable_of_that_name_has() -> None:
@@ -125,7 +125,7 @@ def test_whatever_a_server_repeats_of_a_secret_is_hidden() -> None:
     found = sending.secrets(headers, sending.expanded(headers, known), known)
     for said in ("no session s3ss10n", "bad key: k3y/abc", "pw l1teral-s3cret"):
         hidden = reasons.hidden(said, found)
-        assert hidden.endswith(sending.HIDDEN), hidden
+        assert hidden.endswith(sending.REDACTED), hidden
     assert reasons.hidden("dark", found) == "dark"
 
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness.wire.records import Timings
-from harness.wire.timings import LONGEST, LONGEST_MS, MOST, decode, longest_ms
+from harness.wire.timings import MAX_DURATION_MS, MAX_HEADER_CHARS, MAX_WHOLE, decode, longest_ms
 from tests.server_timing_headers import written
 
 NOTHING = Timings()
@@ -39,7 +39,7 @@ def test_every_part_comes_back_to_the_microsecond() -> None:
         assert (got.batch_size, got.worker_pid) == (sent.batch_size, sent.worker_pid)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.0004, 1.0, LONGEST_MS])
+@pytest.mark.parametrize("value", [0.0, 0.0004, 1.0, MAX_DURATION_MS])
 def test_a_duration_from_zero_to_an_hour_survives(value: float) -> None:
     """A clock read twice within a microsecond gives zero."""
     sent = dataclasses.replace(drawn(random.Random(4)), queue_ms=value)
@@ -90,13 +90,15 @@ def test_a_sum_that_would_lack_a_part_is_left_out() -> None:
     assert decode("io;dur=3000000, io;dur=3000000") == NOTHING
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "2.5", str(MOST + 1), "1e300", "9" * 400, "nan", "0x10", "1_0"])
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "2.5", str(MAX_WHOLE + 1), "1e300", "9" * 400, "nan", "0x10", "1_0"]
+)
 def test_a_batch_or_a_process_that_cannot_be_is_left_out(text: str) -> None:
     assert decode(f'model;dur=8;desc="batch={text} pid={text}"') == Timings(model_ms=8.0)
 
 
 def test_a_header_beyond_its_bound_is_not_read() -> None:
-    padding = "x;dur=1," * (LONGEST // 8)
+    padding = "x;dur=1," * (MAX_HEADER_CHARS // 8)
     assert decode(padding[:-16] + "model;dur=8").model_ms == 8.0
     assert decode(padding + "model;dur=8") == NOTHING
     assert longest_ms(padding + "model;dur=8") is None

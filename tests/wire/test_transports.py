@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from harness.client.engine import run_trial
-from harness.client.http_client import transport_of
+from harness.client.http_client import create_transport
 from harness.errors import HarnessError
 from harness.run.foreign_server import way_out
 from harness.system import own_limits
@@ -113,7 +113,7 @@ def test_a_connection_that_has_ended_meanwhile_is_not_used_again(transport: str)
     async def ask(server: KnownServer) -> list[int]:
         statuses = []
         load = LoadOptions(url=server.url, arrivals=closed(1), requests=1, transport=transport)
-        async with open_client(transport_of(load)) as client:
+        async with open_client(create_transport(load)) as client:
             for _ in range(5):
                 statuses.append((await client.get(server.url)).status_code)
                 time.sleep(0.01)  # noqa: ASYNC251 - nothing may run meanwhile
@@ -270,7 +270,7 @@ def test_a_trial_that_met_our_own_limit_is_invalid_whatever_else_came_of_it(good
     def shot(error: str) -> Shot:
         return Shot(0, records.MEASURE, 0.0, 0.0, 1.0, Timings(), None if error else 200, error)
 
-    error = own_limits.met_by(OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"))
+    error = own_limits.limit_in(OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"))
     shots = [shot("") for _ in range(good)] + [shot(error) for _ in range(3)]
     identity = records.Identity(1, 1, 0, "a", "", "closed(1)", 1, None, "", None)
     outcome = Outcome(shots, 0.0, 1.0, 0.0)
@@ -283,6 +283,6 @@ def test_a_limit_is_found_below_other_errors_and_a_servers_error_is_none_of_ours
     lookup = ExceptionGroup("all", [OSError(errno.ECONNREFUSED, "x"), OSError(errno.EMFILE, "y")])
     outer = RuntimeError("connect")
     outer.__context__ = lookup  # cut off by `raise … from None`
-    assert "open files" in own_limits.met_by(outer)
-    assert own_limits.met_by(OSError(errno.ECONNREFUSED, "x")) == ""
+    assert "open files" in own_limits.limit_in(outer)
+    assert own_limits.limit_in(OSError(errno.ECONNREFUSED, "x")) == ""
     assert own_limits.why_invalid(["HTTP 500", ""]) == ""
