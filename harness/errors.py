@@ -9,9 +9,7 @@ from collections.abc import Iterable
 USAGE = 2
 FAILURE = 1
 
-ERROR_MARK = (
-    "EXECBENCH-ERROR "  # prefix of a line in a server's log that its parent turns into a HarnessError
-)
+ERROR_MARK = "EXECBENCH-ERROR "  # starts a line in a server's log that its parent turns into a HarnessError
 
 MAX_QUOTE_CHARS = 80  # of the user's text in a message
 _MAX_LINE_CHARS = 500  # of an error from other code

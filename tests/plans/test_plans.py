@@ -47,8 +47,8 @@ def test_the_article_plan_is_the_articles_scenario() -> None:
         ({"concurrency": [0]}, "concurrency.0: Input should be greater than 0"),
         ({"requests": 0}, "requests: Input should be greater than 0"),
         ({"concurrency": []}, "give concurrency .closed loop. or arrivals .open loop., or both"),
-        ({"arrivals": ["poison(5)"]}, r"arrivals\.0: 'poison\(5\)' is no arrival law"),
-        ({"arrivals": ["poisson(-5)"]}, r"arrivals\.0: .*the rate is from 0\.001 to 20000, not -5"),
+        ({"arrivals": ["poison(5)"]}, r"arrivals\.0: 'poison\(5\)' is not an arrival law"),
+        ({"arrivals": ["poisson(-5)"]}, r"arrivals\.0: .*the rate must be from 0\.001 to 20000, not -5"),
         ({"arrivals": ["closed(5)"]}, "a closed loop is asked for with concurrency"),
         ({"arrivals": ["poisson(5)", "poisson(5.0)"]}, r"duplicate load poisson\(5\)"),
         ({"reference": "b"}, "reference: there is no arm 'b'"),
@@ -85,7 +85,7 @@ def test_the_article_plan_is_the_articles_scenario() -> None:
         ({"arms": [arm(workload={"service_ms": 5})]}, "knows no option service_ms"),
         ({"arms": [arm(workload={"name": "synthetic"})]}, "another workload than its plan"),
         ({"arms": [arm(workload={"backend": "tf"})]}, "The workload of arm 'a': backend"),
-        ({"arrivals": ["own(0)"]}, "the share of the arm's own throughput is from 0.01"),
+        ({"arrivals": ["own(0)"]}, "the share of the arm's own throughput must be from 0.01"),
     ],
 )
 def test_a_wrong_plan_is_refused_with_the_key_that_is_wrong(changes: dict[str, object], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The contract of `strategies`: an opening that fails, leaving and killing leave nothing behind."""
+"""The contract of `strategies`: a failed opening, closing and killing leave nothing behind."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ PACKAGE = Path(strategies.__file__).parent
 
 @every_strategy
 @pytest.mark.parametrize(("failing", "workers"), [(1, 1), (1, 3), (3, 3)])
-def test_a_setup_that_fails_in_one_worker_reaches_the_opener_and_leaves_nothing_behind(
+def test_a_setup_that_fails_in_one_worker_raises_on_opening_and_leaves_nothing_behind(
     name, failing, workers, tmp_path
 ):
     failing = min(failing, strategies.get(name).worker_count(told(name, workers)))
@@ -77,7 +77,7 @@ def test_an_opening_that_is_cancelled_leaves_nothing_behind(name):
     asyncio.run(cancel_early())
 
 
-def test_a_setup_that_cannot_travel_to_a_process_reaches_the_opener_and_leaves_nothing_behind():
+def test_a_setup_that_cannot_be_pickled_raises_on_opening_and_leaves_nothing_behind():
     before = threads_and_children("process")
 
     async def fail_to_open() -> None:
@@ -168,7 +168,7 @@ def test_leaving_waits_for_calls_that_run_and_cancels_those_that_wait(name):
 @pytest.mark.parametrize(
     "name", [name for name in strategies.available() if name != "inline"]
 )  # which never leaves it
-def test_the_loop_runs_on_while_a_strategy_that_leaves_it_is_closing(name):
+def test_the_event_loop_keeps_running_while_a_strategy_closes(name):
     ticks = []
 
     async def tick() -> None:

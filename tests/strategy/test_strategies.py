@@ -1,4 +1,4 @@
-"""The contract of `strategies`: each clause is one test, over every strategy there is."""
+"""The contract of `strategies`: one test per clause, for every strategy."""
 
 import ast
 import asyncio
@@ -23,7 +23,7 @@ BOUNDED = {name for name in strategies.NAMES if "max_queue" in strategies.get(na
 
 
 def peak_overlap(ran: list[calls.Ran]) -> int:
-    """How many calls were running at once, at most; items of one batch are one call."""
+    """Return the most calls that ran at the same time; a batch is one call."""
     ran = list({(one.pid, one.thread, one.start): one for one in ran}.values())
     return max(sum(other.start <= one.start < other.end for other in ran) for one in ran)
 
@@ -54,7 +54,7 @@ def test_results_equal_those_of_a_direct_call(name, workers):
 
 
 @every_strategy
-def test_an_exception_of_the_call_reaches_the_caller_and_harms_no_later_call(name):
+def test_an_exception_of_the_call_reaches_the_caller_and_affects_no_later_call(name):
     async def submit_twice() -> None:
         async with strategies.get(name).open(calls.ready, calls.raise_on_item, told(name)) as submit:
             with pytest.raises(calls.Refused, match="cannot handle poison"):
@@ -67,7 +67,7 @@ def test_an_exception_of_the_call_reaches_the_caller_and_harms_no_later_call(nam
 @pytest.mark.parametrize(
     "error", [SystemExit("bye"), KeyboardInterrupt("bye"), StopIteration("bye")], ids=repr
 )
-def test_what_would_stop_the_loop_if_a_task_raised_it_reaches_the_caller_of_supervised_in_words(error):
+def test_supervised_quotes_an_exception_that_would_stop_the_event_loop(error):
     async def submit_in_tasks() -> None:
         async with strategies.get("supervised").open(calls.ready, calls.raise_it, Options()) as submit:
             with pytest.raises(RuntimeError, match=f"{type(error).__name__}: bye"):
@@ -80,7 +80,7 @@ def test_what_would_stop_the_loop_if_a_task_raised_it_reaches_the_caller_of_supe
 @pytest.mark.timed
 @every_strategy
 @one_and_three_workers
-def test_it_runs_as_many_calls_at_once_as_it_says_and_no_more(name, workers):
+def test_it_runs_exactly_worker_count_calls_at_the_same_time(name, workers):
     strategy, options = strategies.get(name), told(name, workers)
 
     async def submit_more_than_fit() -> list[calls.Ran]:
@@ -91,7 +91,7 @@ def test_it_runs_as_many_calls_at_once_as_it_says_and_no_more(name, workers):
 
 
 @every_strategy
-def test_below_its_bound_nothing_is_refused_and_first_in_is_first_out(name):
+def test_below_its_limit_nothing_is_refused_and_items_run_first_in_first_out(name):
     strategy, options = strategies.get(name), told(name, 1)
     is_bounded = "max_queue" in strategy.TAKES
     assert strategy.WHEN_FULL.startswith("nothing is refused") != is_bounded
@@ -108,7 +108,7 @@ def test_below_its_bound_nothing_is_refused_and_first_in_is_first_out(name):
 
 @pytest.mark.timed
 @pytest.mark.parametrize("name", [name for name in strategies.available() if name in BOUNDED])
-def test_beyond_its_bound_an_item_is_refused_at_once_and_told_when_to_try_again(name):
+def test_beyond_its_limit_an_item_is_refused_immediately_with_a_time_to_retry_after(name):
     async def overload() -> list[calls.Ran | strategies.Full]:
         options = told(name, 1, max_queue=2)
         async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0.1), options) as submit:
@@ -123,14 +123,16 @@ def test_beyond_its_bound_an_item_is_refused_at_once_and_told_when_to_try_again(
 
 
 @pytest.mark.timed
-# inline has nobody wait, and pebble has given its workers what it was given, however many that are
+# items never wait in inline, and pebble gives all items to its workers immediately
 @pytest.mark.parametrize("name", [n for n in strategies.available() if n not in {"inline", "pebble"}])
 def test_an_item_that_is_cancelled_while_it_waits_is_not_run(name, tmp_path):
     async def give_up_the_second() -> None:
         call = partial(calls.noted_slow_call, tmp_path)
         options = told(name, 1)
         async with strategies.get(name).open(calls.ready, call, options) as submit:
-            busy = strategies.get(name).worker_count(options) + 4  # some more may be too near a worker
+            busy = (
+                strategies.get(name).worker_count(options) + 4
+            )  # more, as some may already be too close to a worker
             running = [asyncio.create_task(submit(f"first {number}")) for number in range(busy)]
             await asyncio.sleep(0.05)
             waiting = asyncio.create_task(submit("second"))
@@ -146,7 +148,7 @@ def test_an_item_that_is_cancelled_while_it_waits_is_not_run(name, tmp_path):
 
 
 @every_strategy
-def test_an_open_strategy_says_that_it_is_able(name):
+def test_an_open_strategy_is_able_to_serve(name):
     async def ask() -> bool:
         async with strategies.get(name).open(calls.ready, calls.double, told(name)) as submit:
             return submit.is_able()
@@ -155,7 +157,7 @@ def test_an_open_strategy_says_that_it_is_able(name):
 
 
 @pytest.mark.quick
-def test_what_cannot_work_here_says_why_and_the_way_out():
+def test_a_strategy_without_its_package_says_how_to_install_it():
     reasons = {name: strategies.get(name).why_not() for name in strategies.NAMES}
     for name, reason in reasons.items():
         assert (reason is None) == (name in strategies.available())
@@ -178,14 +180,14 @@ def test_what_cannot_work_here_says_why_and_the_way_out():
         {"over": "nothing"},
     ],
 )
-def test_options_that_can_mean_nothing_are_refused_by_name(wrong):
+def test_options_out_of_range_are_refused_by_name(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
         Options(**wrong)
 
 
 @every_strategy
-def test_the_call_runs_where_the_name_says(name):
+def test_the_call_runs_where_the_strategys_name_says(name):
     async def place() -> calls.Ran:
         async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0), told(name)) as submit:
             return await submit("where")
@@ -207,7 +209,7 @@ def test_workers_of_a_fork_server_share_what_it_has_imported():
 
 
 @pytest.mark.quick
-def test_the_switch_interval_is_set_while_threads_run_and_given_back_afterwards():
+def test_the_switch_interval_is_set_while_threads_run_and_restored_afterwards():
     before = sys.getswitchinterval()
 
     async def interval() -> float:
@@ -219,7 +221,7 @@ def test_the_switch_interval_is_set_while_threads_run_and_given_back_afterwards(
 
 
 @pytest.mark.quick
-def test_an_executor_that_cannot_be_made_is_a_clear_error():
+def test_an_executor_that_cannot_be_created_is_a_clear_error():
     async def fail(factory: str) -> None:
         options = Options(factory=factory)
         async with strategies.get("executor").open(calls.ready, calls.double, options):
