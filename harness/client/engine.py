@@ -200,14 +200,7 @@ class _Trial:
         if answer.bad_body and answer.error not in self._bad_answers:
             self._bad_answers[answer.error] = reasons.excerpt(answer.bad_body, self._secrets)
         shot = Shot(
-            seq,
-            phase,
-            due,
-            sent,
-            done,
-            self._with_local_stamp(timings, sent, done),
-            answer.status,
-            answer.error,
+            seq, phase, due, sent, done, self._localized(timings, sent, done), answer.status, answer.error
         )
         self._shots.append(shot)
         self._window.answered(phase, done)
@@ -267,7 +260,7 @@ class _Trial:
     def _now(self) -> float:
         return now_ms() - self._origin
 
-    def _with_local_stamp(self, timings: Timings, sent: float, done: float) -> Timings:
+    def _localized(self, timings: Timings, sent: float, done: float) -> Timings:
         """Count the server's timestamp from the trial's start; drop it if it comes from another host's clock.
 
         A forwarded port has a local address but another host's clock. Its timestamp almost never falls

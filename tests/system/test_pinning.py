@@ -82,7 +82,7 @@ def test_with_one_usable_cpu_the_error_says_what_to_do() -> None:
     )
     stage, what, hint = done.stdout.strip().split("|")
     assert stage == "pin"
-    assert "here is 1" in what
+    assert "this process may use 1" in what
     assert "without --pin" in hint
 
 
