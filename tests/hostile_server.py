@@ -205,7 +205,7 @@ TRICKS: dict[str, Trick] = {
 
 
 class HostileServer:
-    """Serves every trick on a free port of 127.0.0.1; `asked` counts the requests.
+    """Serves every trick on a free port of 127.0.0.1; `requests` counts those of each trick.
 
     At `/later/TRICK` the first answer is a good one, as `execbench load` asks once before it begins.
     """
@@ -213,7 +213,7 @@ class HostileServer:
     def __init__(self) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.url = f"http://127.0.0.1:{self.listening.getsockname()[1]}"
-        self.asked: dict[str, int] = dict.fromkeys(TRICKS, 0)
+        self.requests: dict[str, int] = dict.fromkeys(TRICKS, 0)
 
     async def serve(self, until: Callable[[], Awaitable[object]]) -> None:
         """Serve until `until()` has returned."""
@@ -230,8 +230,8 @@ class HostileServer:
             for _ in itertools.count():
                 head = await reader.readuntil(b"\r\n\r\n")
                 *later, trick = head.split(b" ")[1].decode().strip("/").split("/")
-                self.asked[trick] += 1
-                await TRICKS["good" if later and self.asked[trick] == 1 else trick](writer)
+                self.requests[trick] += 1
+                await TRICKS["good" if later and self.requests[trick] == 1 else trick](writer)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:

@@ -32,7 +32,7 @@ def threads_and_children(name: str) -> set[str]:
     return threads | children
 
 
-def told(name: str, workers: int | None = None, **more: object) -> Options:
+def options_for(name: str, workers: int | None = None, **more: object) -> Options:
     """Return Options, with those that the strategy requires."""
     factory = {"executor": "strategy_calls:spawned_pool"}.get(name)
     return Options(workers=workers, factory=factory, **more)

@@ -67,26 +67,28 @@ def hostile() -> Iterator[HostileServer]:
     gc.unfreeze()
 
 
-def asked(url: str, trick: str, transport: str, **options: object) -> LoadOptions:
+def load_options_for(url: str, trick: str, transport: str, **options: object) -> LoadOptions:
     said = {"arrivals": closed(1), "requests": 3, "timeout_s": 10.0, "transport": transport} | options
     return LoadOptions.model_validate({"url": f"{url}/{trick}", **said})
 
 
-def tried(
+def run_tricks(
     server: HostileServer, tricks: Iterable[str], transport: str, **options: object
 ) -> dict[str, Outcome]:
     """Run one trial per trick concurrently in this process. Check that every request is one row."""
     tricks = list(tricks)
-    before = dict(server.asked)
+    before = dict(server.requests)
 
     async def all_of_them() -> list[Outcome]:
-        trials = (run_trial(asked(server.url, name, transport, **options), _ignore) for name in tricks)
+        trials = (
+            run_trial(load_options_for(server.url, name, transport, **options), _ignore) for name in tricks
+        )
         return await asyncio.gather(*trials)
 
     outcomes = dict(zip(tricks, asyncio.run(all_of_them()), strict=True))
     for name, outcome in outcomes.items():
         if name not in FLOODS:  # these leave the server, a thread of this process, no time to count
-            assert len(outcome.shots) == server.asked[name] - before[name], name
+            assert len(outcome.shots) == server.requests[name] - before[name], name
         assert sum(shot.phase == MEASURE for shot in outcome.shots) == 3, name
     return outcomes
 
@@ -107,7 +109,7 @@ def test_every_trick_is_tried_here() -> None:
 @both_transports
 def test_an_unusual_but_readable_answer_is_a_good_one(hostile: HostileServer, transport: str) -> None:
     """Headers of 60 KiB, a thousand headers, unknown encodings, and a reason phrase that is not text."""
-    for name, outcome in tried(hostile, GOOD_ANSWERS, transport).items():
+    for name, outcome in run_tricks(hostile, GOOD_ANSWERS, transport).items():
         assert errors(outcome) == {(200, "")}, name
         for shot in outcome.shots:
             figures = dataclasses.asdict(shot.timings).values()
@@ -118,7 +120,7 @@ def test_an_unusual_but_readable_answer_is_a_good_one(hostile: HostileServer, tr
 def test_the_excerpt_of_a_bad_answer_is_one_printable_line(hostile: HostileServer, transport: str) -> None:
     """For any charset, any depth of JSON and any target of a redirect."""
     tricks = [name for name in BAD_ANSWERS if name != "body-after-204"]
-    for name, outcome in tried(hostile, tricks, transport).items():
+    for name, outcome in run_tricks(hostile, tricks, transport).items():
         status = outcome.shots[0].status
         assert errors(outcome) == {(status, f"HTTP {status}")}, name
         assert status is not None
@@ -134,7 +136,7 @@ def test_endless_headers_or_an_endless_body_are_rows_with_their_own_error(
     body = [name for name in TOO_LONG if name.startswith("body")]
     head = [*LONG_HEADS, *(name for name in TOO_LONG if name not in body)]
     for tricks, error in ((head, answers.HEAD_TOO_LONG), (body, answers.BODY_TOO_LONG)):
-        for name, outcome in tried(hostile, tricks, transport).items():
+        for name, outcome in run_tricks(hostile, tricks, transport).items():
             assert errors(outcome) == {(None, error)}, name
 
 
@@ -142,12 +144,12 @@ def test_endless_headers_or_an_endless_body_are_rows_with_their_own_error(
 def test_an_answer_that_breaks_off_or_is_not_http_is_a_row_without_status(
     hostile: HostileServer, transport: str
 ) -> None:
-    for name, outcome in tried(hostile, BROKEN, transport).items():
+    for name, outcome in run_tricks(hostile, BROKEN, transport).items():
         ((status, error),) = errors(outcome)
         assert status is None, name
         assert error, name
         assert error.isprintable(), name
-    mixed = tried(hostile, ["body-after-204", "upgrade", "answer-twice"], transport)
+    mixed = run_tricks(hostile, ["body-after-204", "upgrade", "answer-twice"], transport)
     assert all(error for name in ("body-after-204", "upgrade") for _, error in errors(mixed[name]))
 
 
@@ -155,7 +157,7 @@ def test_an_answer_that_breaks_off_or_is_not_http_is_a_row_without_status(
 @pytest.mark.timed
 def test_the_time_out_bounds_the_whole_request(hostile: HostileServer, transport: str) -> None:
     """Even if every read gets a byte in time."""
-    for name, outcome in tried(hostile, ENDLESS, transport, timeout_s=TIMEOUT_S).items():
+    for name, outcome in run_tricks(hostile, ENDLESS, transport, timeout_s=TIMEOUT_S).items():
         assert errors(outcome) == {(None, f"timeout after {TIMEOUT_S} s")}, name
         assert outcome.shots[-1].done_ms < 3 * (TIMEOUT_S + 1) * 1e3, name
 
@@ -165,7 +167,7 @@ def test_the_time_out_bounds_the_whole_request(hostile: HostileServer, transport
 def test_an_endless_sequence_of_interim_answers_is_given_up(hostile: HostileServer, transport: str) -> None:
     """aiohttp stops at the limit of all headers, httpx at the timeout."""
     error = answers.HEAD_TOO_LONG if transport == "aiohttp" else f"timeout after {TIMEOUT_S} s"
-    for name, outcome in tried(hostile, FLOODS, transport, timeout_s=TIMEOUT_S).items():
+    for name, outcome in run_tricks(hostile, FLOODS, transport, timeout_s=TIMEOUT_S).items():
         assert errors(outcome) == {(None, error)}, name
         assert outcome.shots[-1].done_ms < 3 * (TIMEOUT_S + 1) * 1e3, name
 
@@ -174,7 +176,9 @@ def test_an_endless_sequence_of_interim_answers_is_given_up(hostile: HostileServ
 def test_an_idle_connection_that_receives_bytes_is_not_reused(hostile: HostileServer) -> None:
     """Otherwise each request would get the answer of the one before."""
     options = {"arrivals": "constant(5)", "requests": None, "duration_s": 0.6}
-    outcome = asyncio.run(run_trial(asked(hostile.url, "answer-twice", "aiohttp", **options), _ignore))
+    outcome = asyncio.run(
+        run_trial(load_options_for(hostile.url, "answer-twice", "aiohttp", **options), _ignore)
+    )
     assert errors(outcome) == {(200, "")}
 
 
@@ -184,7 +188,7 @@ def test_an_upload_ends_if_the_server_answers_early_and_never_reads_it(
 ) -> None:
     """The server answers after the headers and never reads the body. Closing must not wait for it."""
     big = {"method": "POST", "body": "x" * 8_000_000, "timeout_s": TIMEOUT_S, "requests": 1}
-    trial = run_trial(asked(hostile.url, "body-1g", transport, **big), _ignore)
+    trial = run_trial(load_options_for(hostile.url, "body-1g", transport, **big), _ignore)
     assert len(asyncio.run(asyncio.wait_for(trial, 10)).shots) == 1
 
 
@@ -201,7 +205,7 @@ def test_the_memory_of_the_load_generator_is_bounded(
     """Ten concurrent requests get a body of 1 GB, a gzip of 256 MiB of zeros, or endless headers."""
     for trick in ("body-1g", "bomb", "headers-endless", "trailers-endless"):
         options = {"arrivals": closed(10), "requests": 10, "timeout_s": 1.0}
-        outcome = loader.run(asked(hostile.url, trick, transport, **options), _ignore)
+        outcome = loader.run(load_options_for(hostile.url, trick, transport, **options), _ignore)
         assert sum(shot.phase == MEASURE for shot in outcome.shots) == 10
     assert _peak_mib(loader.pid) < MAX_MIB
 
@@ -231,7 +235,7 @@ def test_an_answer_is_freed_as_soon_as_it_is_read(hostile: HostileServer, transp
     """Garbage collection is off during a trial, so a reference cycle would keep the answer in memory."""
 
     async def ask() -> weakref.ref[httpx.Response]:
-        async with open_client(create_transport(asked(hostile.url, "good", transport))) as client:
+        async with open_client(create_transport(load_options_for(hostile.url, "good", transport))) as client:
             answer = await client.send(client.build_request("GET", f"{hostile.url}/good"), stream=True)
             await answers.read(answer, 0)
             return weakref.ref(answer)

@@ -57,9 +57,9 @@ async def app(scope, receive, send):
         return
     body = (await receive()).get("body", b"").decode()
     headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-    with open("asked.txt", "a") as file:
+    with open("requests.txt", "a") as file:
         print(json.dumps([scope["method"], scope["path"], headers, body]), file=file)
-    with open("asked.txt") as file:
+    with open("requests.txt") as file:
         if scope["path"] == "/dies" and len(file.readlines()) > 31:
             os._exit(3)
     status = 201 if headers.get("authorization") == "Bearer s3cret" else 401
@@ -90,9 +90,9 @@ class Service(NamedTuple):
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    def asked(self) -> list[tuple[str, str, dict[str, str], str]]:
+    def requests(self) -> list[tuple[str, str, dict[str, str], str]]:
         """The requests that `PICKY` received."""
-        return [tuple(json.loads(line)) for line in (self.folder / "asked.txt").read_text().splitlines()]
+        return [tuple(json.loads(line)) for line in (self.folder / "requests.txt").read_text().splitlines()]
 
 
 @contextmanager
@@ -478,7 +478,7 @@ def test_load_measures_starlette_and_counts_its_failures(execbench: Execbench, s
     assert f"none of 5 requests got a good answer ({said})" in done.stderr
 
 
-# -- what is asked -------------------------------------------------------------------------------------
+# -- requests as given ---------------------------------------------------------------------------------
 
 
 @pytest.mark.integration
@@ -487,18 +487,18 @@ def test_a_request_is_sent_as_given_and_its_secret_is_not_saved(
     execbench: Execbench, serve: Serve, place: str
 ) -> None:
     picky = serve(PICKY)
-    (picky.folder / "asked.txt").write_text("")
+    (picky.folder / "requests.txt").write_text("")
     (execbench.folder / "texts.jsonl").write_text('"Who said \\"no\\"?"\n{"text": "und wo, Öde?"}\n')
     words = ("--requests", "8", "-c", "1", "--payloads", "texts.jsonl", "--header", "X-Tenant: a", *ASKED)
     body = ("--method", "put", "--body", f'{{"q": {place}, "k": 3}}')
     done = execbench("load", f"{picky.url}/put", *words, *body, "--seed", "3", "--out", "loaded")
     assert done.returncode == 0, done.stderr
-    asked = [one for one in picky.asked() if one[1] == "/put"]
-    assert {method for method, *_ in asked} == {"PUT"}
-    assert {headers["content-type"] for _, _, headers, _ in asked} == {"application/json"}
-    assert {headers["x-tenant"] for _, _, headers, _ in asked} == {"a"}
+    requests = [one for one in picky.requests() if one[1] == "/put"]
+    assert {method for method, *_ in requests} == {"PUT"}
+    assert {headers["content-type"] for _, _, headers, _ in requests} == {"application/json"}
+    assert {headers["x-tenant"] for _, _, headers, _ in requests} == {"a"}
     texts = {'Who said "no"?', "und wo, Öde?"}
-    assert {json.loads(body)["q"] for *_, body in asked} == texts
+    assert {json.loads(body)["q"] for *_, body in requests} == texts
     for path in (execbench.folder / "loaded").rglob("*.*"):
         assert b"s3cret" not in path.read_bytes(), path
     assert "X-Tenant" in (execbench.folder / "loaded" / "run.json").read_text()
@@ -511,21 +511,21 @@ def test_a_body_that_is_not_json_is_sent_unchanged(execbench: Execbench, serve: 
     kind = ("--header", "Content-Type: text/plain", "--body", "{text}", "--payloads", "texts.txt")
     done = execbench("load", f"{picky.url}/plain", "--requests", "2", *kind, *ASKED, "--out", "loaded")
     assert done.returncode == 0, done.stderr
-    asked = {(one[2]["content-type"], one[3]) for one in picky.asked() if one[1] == "/plain"}
-    assert asked == {("text/plain", 'say "yes"')}
+    requests = {(one[2]["content-type"], one[3]) for one in picky.requests() if one[1] == "/plain"}
+    assert requests == {("text/plain", 'say "yes"')}
 
 
 @pytest.mark.integration
-def test_the_seed_0_draws_texts_of_its_own(execbench: Execbench, serve: Serve) -> None:
+def test_the_seed_0_draws_its_own_texts(execbench: Execbench, serve: Serve) -> None:
     picky = serve(PICKY)
     (execbench.folder / "texts.txt").write_text("\n".join(map(str, range(100_000))))
     words = ("--payloads", "texts.txt", "--seed", "0", "-c", "1", "--requests", "4")
     done = execbench("load", f"{picky.url}/seed", *words, *ASKED, "--out", "loaded")
     assert done.returncode == 0, done.stderr
-    asked = {json.loads(one[3])["text"] for one in picky.asked() if one[1] == "/seed"}
+    requests = {json.loads(one[3])["text"] for one in picky.requests() if one[1] == "/seed"}
     own, other = (set(islice(draw(read(str(execbench.folder / "texts.txt")), seed), 20)) for seed in (0, 1))
-    assert asked <= own
-    assert not asked & other
+    assert requests <= own
+    assert not requests & other
 
 
 @pytest.mark.parametrize(

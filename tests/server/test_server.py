@@ -41,9 +41,9 @@ def log(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server_process.Server]:
+def thread_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server_process.Server]:
     """A server with the strategy `thread`, for tests that only send requests."""
-    with running.serving(tmp_path_factory.mktemp("asked") / "server.log") as child:
+    with running.serving(tmp_path_factory.mktemp("thread_server") / "server.log") as child:
         yield child
 
 
@@ -84,14 +84,14 @@ def test_every_strategy_answers_with_the_split_of_the_time(
     assert (timings.worker_pid == child.pid) == (strategy not in OWN_PROCESSES)
 
 
-def test_predict_runs_the_model_on_the_text_of_the_body(asked: server_process.Server) -> None:
-    answer = httpx.post(f"{asked.url}/predict", json={"text": "own words"})
+def test_predict_runs_the_model_on_the_text_of_the_body(thread_server: server_process.Server) -> None:
+    answer = httpx.post(f"{thread_server.url}/predict", json={"text": "own words"})
     assert answer.json() == {"answer": "OWN WORDS"}
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"txt": "x"}', b'{"text": 5}', b"{"])
-def test_a_bad_body_is_refused_with_422(asked: server_process.Server, body: bytes) -> None:
-    answer = httpx.post(f"{asked.url}/predict", content=body)
+def test_a_bad_body_is_refused_with_422(thread_server: server_process.Server, body: bytes) -> None:
+    answer = httpx.post(f"{thread_server.url}/predict", content=body)
     assert answer.status_code == 422
 
 
@@ -139,8 +139,8 @@ def test_a_model_that_cannot_be_loaded_in_one_of_several_processes_is_one_clear_
         child.wait_ready(running.READY_WITHIN_S)
 
 
-def test_a_server_reports_what_it_runs(asked: server_process.Server) -> None:
-    health = httpx.get(f"{asked.url}/health").json()
+def test_a_server_reports_what_it_runs(thread_server: server_process.Server) -> None:
+    health = httpx.get(f"{thread_server.url}/health").json()
     assert health["strategy"] == "thread"
     about = health["about"]
     assert (about["model"], about["service_ms"]) == ("synthetic sleep", 5.0)

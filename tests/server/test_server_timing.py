@@ -104,7 +104,7 @@ def test_a_function_that_runs_to_its_end_can_be_timed() -> None:
 # -- one object for many uses --------------------------------------------------------------------------
 
 
-def test_a_stage_made_once_gives_each_request_its_own_figures(clock: Clock) -> None:
+def test_a_stage_created_once_gives_each_request_its_own_figures(clock: Clock) -> None:
     model = stage("model")
 
     async def work() -> None:
@@ -121,7 +121,7 @@ def test_a_stage_made_once_gives_each_request_its_own_figures(clock: Clock) -> N
         assert (found["queue"], found["model"], found["resume"]) == (1, 10, 2)
 
 
-def test_a_stage_made_once_serves_requests_that_run_at_once(clock: Clock) -> None:
+def test_a_stage_created_once_serves_concurrent_requests(clock: Clock) -> None:
     io = stage("io")
 
     async def work(entered: asyncio.Event, leave: asyncio.Event) -> None:

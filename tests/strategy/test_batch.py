@@ -50,7 +50,7 @@ async def ask_again_and_again(submit: Submit, users: int, times: int, think_s: f
 
 
 @pytest.mark.timed
-def test_eight_users_who_wait_for_their_answers_become_one_batch_of_eight():
+def test_eight_users_who_wait_for_their_answers_form_one_batch_of_eight():
     users = partial(ask_again_and_again, users=8, times=12, think_s=0.005)
     found = sizes(serve(partial(calls.run_for, 0.02), users))
     settled = found[len(found) // 2 :]
@@ -91,11 +91,11 @@ def test_waiting_for_more_items_stops_if_arrivals_do_not_depend_on_answers():
             came = time.monotonic()
             return came, await submit("x")
 
-        asked = []
+        tasks = []
         for _ in range(150):
             await asyncio.sleep(draw.expovariate(1 / 0.02))
-            asked.append(asyncio.create_task(one()))
-        return await asyncio.gather(*asked)
+            tasks.append(asyncio.create_task(one()))
+        return await asyncio.gather(*tasks)
 
     answered = serve(partial(calls.run_for, 0.01), arrive)
     ends = sorted({ran.end for _, ran in answered})

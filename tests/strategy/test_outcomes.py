@@ -63,7 +63,7 @@ def in_this_process(name: str, more: dict[str, Any]) -> bool:
     return place in {"inline", "thread", "default_pool", "anyio_limiter", "batch"} or "Thread" in str(more)
 
 
-async def asked(submit: Any, item: str) -> Any:
+async def submit_in_task(submit: Any, item: str) -> Any:
     """Submit in a task: without one, a cancellation would look like a client that left."""
     task = asyncio.create_task(submit(item))
     done, _ = await asyncio.wait([task], timeout=AT_ONCE_S)
@@ -80,8 +80,10 @@ def test_whatever_a_call_raises_or_returns_reaches_its_caller_and_affects_no_oth
     async def ask_for_all() -> dict[str, Any]:
         wanted = [*naughty.RAISED, *naughty.MORE, *naughty.RETURNED]
         async with opened(name, more, naughty.misbehave) as submit:
-            found = {item: await asked(submit, item) for item in wanted}
-            among = await asyncio.gather(*(asked(submit, item) for item in ("a", "stop", "b", "lock", "c")))
+            found = {item: await submit_in_task(submit, item) for item in wanted}
+            among = await asyncio.gather(
+                *(submit_in_task(submit, item) for item in ("a", "stop", "b", "lock", "c"))
+            )
             assert (among[0], among[2], among[4]) == ("a", "b", "c")
             assert submit.is_able()
             return found
@@ -110,7 +112,7 @@ def test_whatever_a_call_raises_or_returns_reaches_its_caller_and_affects_no_oth
 def test_a_wrong_number_of_results_is_an_error_of_that_item_only(name: str) -> None:
     async def ask() -> None:
         async with opened(name, {}, naughty.return_too_few) as submit:
-            lost, kept = await asyncio.gather(asked(submit, "lost"), asked(submit, "kept"))
+            lost, kept = await asyncio.gather(submit_in_task(submit, "lost"), submit_in_task(submit, "kept"))
             assert "returned 0 results for 1 items" in str(lost)
             assert kept == "kept"
 
@@ -162,7 +164,7 @@ def test_a_call_may_start_processes_and_leaving_ends_them(name: str) -> None:
 def test_processes_of_a_call_are_killed_with_its_worker_when_it_takes_too_long(tmp_path: Path) -> None:
     async def hang() -> None:
         async with opened("supervised", {}, naughty.hang_with_a_child, timeout_s=0.5) as submit:
-            assert isinstance(await asked(submit, str(tmp_path / "pid")), strategies.TimedOut)
+            assert isinstance(await submit_in_task(submit, str(tmp_path / "pid")), strategies.TimedOut)
 
     asyncio.run(hang())
     wait_for(lambda: not is_running(int((tmp_path / "pid").read_text())), 5)

@@ -233,7 +233,7 @@ def test_the_page_names_the_files_to_copy() -> None:
     assert all(f"`{name}`" in DOC.read_text() for name in COPIED)
 
 
-# -- with a model that does as it is told --------------------------------------------------------------
+# -- with a fake model that reacts to given texts ----------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import strategy_calls as calls
-from strategy_contract import every_strategy, one_and_three_workers, told
+from strategy_contract import every_strategy, one_and_three_workers, options_for
 
 import strategies
 from strategies import Options
@@ -31,7 +31,7 @@ def peak_overlap(ran: list[calls.Ran]) -> int:
 @every_strategy
 @one_and_three_workers
 def test_on_opening_every_worker_has_finished_setup_and_one_warm_up_call(name, workers, tmp_path):
-    strategy, options = strategies.get(name), told(name, workers)
+    strategy, options = strategies.get(name), options_for(name, workers)
 
     async def notes_on_opening() -> list[str]:
         setup, call = partial(calls.noted_setup, tmp_path), partial(calls.noted_call, tmp_path)
@@ -47,7 +47,7 @@ def test_results_equal_those_of_a_direct_call(name, workers):
     items = list(range(10))
 
     async def results() -> list[int]:
-        async with strategies.get(name).open(calls.ready, calls.double, told(name, workers)) as submit:
+        async with strategies.get(name).open(calls.ready, calls.double, options_for(name, workers)) as submit:
             return await asyncio.gather(*map(submit, items))
 
     assert asyncio.run(results()) == calls.double(items)
@@ -56,7 +56,7 @@ def test_results_equal_those_of_a_direct_call(name, workers):
 @every_strategy
 def test_an_exception_of_the_call_reaches_the_caller_and_affects_no_later_call(name):
     async def submit_twice() -> None:
-        async with strategies.get(name).open(calls.ready, calls.raise_on_item, told(name)) as submit:
+        async with strategies.get(name).open(calls.ready, calls.raise_on_item, options_for(name)) as submit:
             with pytest.raises(calls.Refused, match="cannot handle poison"):
                 await submit("poison")
             assert await submit("warm-up") == "warm-up"
@@ -81,7 +81,7 @@ def test_supervised_quotes_an_exception_that_would_stop_the_event_loop(error):
 @every_strategy
 @one_and_three_workers
 def test_it_runs_exactly_worker_count_calls_at_the_same_time(name, workers):
-    strategy, options = strategies.get(name), told(name, workers)
+    strategy, options = strategies.get(name), options_for(name, workers)
 
     async def submit_more_than_fit() -> list[calls.Ran]:
         async with strategy.open(calls.ready, partial(calls.run_for, 0.1), options) as submit:
@@ -92,7 +92,7 @@ def test_it_runs_exactly_worker_count_calls_at_the_same_time(name, workers):
 
 @every_strategy
 def test_below_its_limit_nothing_is_refused_and_items_run_first_in_first_out(name):
-    strategy, options = strategies.get(name), told(name, 1)
+    strategy, options = strategies.get(name), options_for(name, 1)
     is_bounded = "max_queue" in strategy.TAKES
     assert strategy.WHEN_FULL.startswith("nothing is refused") != is_bounded
 
@@ -110,7 +110,7 @@ def test_below_its_limit_nothing_is_refused_and_items_run_first_in_first_out(nam
 @pytest.mark.parametrize("name", [name for name in strategies.available() if name in BOUNDED])
 def test_beyond_its_limit_an_item_is_refused_immediately_with_a_time_to_retry_after(name):
     async def overload() -> list[calls.Ran | strategies.Full]:
-        options = told(name, 1, max_queue=2)
+        options = options_for(name, 1, max_queue=2)
         async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0.1), options) as submit:
             await submit("how long it takes")
             return await asyncio.gather(*map(submit, range(5)), return_exceptions=True)
@@ -128,7 +128,7 @@ def test_beyond_its_limit_an_item_is_refused_immediately_with_a_time_to_retry_af
 def test_an_item_that_is_cancelled_while_it_waits_is_not_run(name, tmp_path):
     async def give_up_the_second() -> None:
         call = partial(calls.noted_slow_call, tmp_path)
-        options = told(name, 1)
+        options = options_for(name, 1)
         async with strategies.get(name).open(calls.ready, call, options) as submit:
             busy = (
                 strategies.get(name).worker_count(options) + 4
@@ -150,7 +150,7 @@ def test_an_item_that_is_cancelled_while_it_waits_is_not_run(name, tmp_path):
 @every_strategy
 def test_an_open_strategy_is_able_to_serve(name):
     async def ask() -> bool:
-        async with strategies.get(name).open(calls.ready, calls.double, told(name)) as submit:
+        async with strategies.get(name).open(calls.ready, calls.double, options_for(name)) as submit:
             return submit.is_able()
 
     assert asyncio.run(ask())
@@ -189,7 +189,9 @@ def test_options_out_of_range_are_refused_by_name(wrong):
 @every_strategy
 def test_the_call_runs_where_the_strategys_name_says(name):
     async def place() -> calls.Ran:
-        async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0), told(name)) as submit:
+        async with strategies.get(name).open(
+            calls.ready, partial(calls.run_for, 0), options_for(name)
+        ) as submit:
             return await submit("where")
 
     ran = asyncio.run(place())
@@ -240,7 +242,7 @@ def test_each_strategy_describes_itself_in_one_line_and_names_the_options_it_tak
         assert text
         assert text == text.strip()
         assert "\n" not in text
-    asked_for = strategy.worker_count(told(name, 77))
+    asked_for = strategy.worker_count(options_for(name, 77))
     assert (asked_for == 77) == ("workers" in strategy.TAKES)
     assert set(Options.__dataclass_fields__) >= strategy.TAKES
 

@@ -29,7 +29,7 @@ def drawn(draw: random.Random) -> Timings:
     return Timings(**stamps, batch_size=draw.randint(1, 64), worker_pid=draw.randint(1, 4_194_304))
 
 
-def test_every_part_comes_back_to_the_microsecond() -> None:
+def test_every_part_is_read_back_to_the_microsecond() -> None:
     draw = random.Random(1)
     for _ in range(500):
         sent = drawn(draw)
