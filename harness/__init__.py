@@ -1,4 +1,4 @@
-"""What is measured, and how. The strategies themselves live in the package `strategies`."""
+"""The harness: what is measured and how. The strategies themselves are in the package `strategies`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __version__ = "0.1.0"
 
 
 def open_run(folder: str | os.PathLike[str]) -> Report:
-    """Read a run's folder: its tables, sentences and charts, each computed when it is first asked for.
+    """Read a run's folder and return its tables, sentences and charts, each computed on first use.
 
-    Raises HarnessError when the folder is no run, or a damaged one.
+    Raises HarnessError if the folder does not contain a run or if the run is damaged.
     """
     from pathlib import Path
 

@@ -32,7 +32,7 @@ from harness.commands.settings import settings
 from harness.commands.study import study
 from harness.commands.sweep import sweep
 from harness.commands.terminal import tell
-from harness.errors import HarnessError, known
+from harness.errors import HarnessError, as_harness_error
 from harness.system import signals, streams
 
 FUNCTIONS: dict[str, Any] = {
@@ -65,7 +65,7 @@ class Execbench(TyperGroup):
             )
 
     def invoke(self, ctx: Any) -> Any:
-        signals.tidy_up()
+        signals.raise_on_signal()
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, TyperException):
@@ -76,7 +76,7 @@ class Execbench(TyperGroup):
         except Exception as error:  # noqa: BLE001 - the last handler: a traceback is shown only with --debug
             if ctx.params.get("debug"):
                 traceback.print_exception(error)
-            shown = known(error)
+            shown = as_harness_error(error)
             _complain(shown)
             raise typer.Exit(shown.exit_code) from None
 
@@ -106,12 +106,12 @@ def root(
 
 def main() -> None:
     """The console script `execbench`."""
-    signals.leave_at_once()
+    signals.exit_on_signal()
     streams.prepare()
     try:
         app()
     finally:
-        signals.leave_at_once()
+        signals.exit_on_signal()
 
 
 def _complain(error: HarnessError) -> None:

@@ -1,4 +1,4 @@
-"""Where a run was made: machine, versions, code. Recorded in `run.json`, never guessed later."""
+"""The environment of a run: machine, versions, code. It is recorded in `run.json` when the run starts."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ _CHECKOUT = Path(__file__).parent.parent
 _CODE = ("harness/**/*.py", "harness/**/*.toml", "strategies/**/*.py", "strategies/**/*.toml")
 _CPUS = Path("/sys/devices/system/cpu")
 
-# what two runs must have in common for their figures to be compared, with its name for people
-_MATTERS = {
+# facts that must be the same in two comparable runs, with their names in messages
+_MUST_MATCH = {
     "system": "system",
     "kernel": "kernel",
     "cpu": "CPU",
@@ -68,7 +68,7 @@ _MATTERS = {
 
 
 def collect() -> dict[str, Any]:
-    """Facts about this machine and this installation, JSON-able; names no path and no host."""
+    """Return facts about this machine and this installation as JSON data, without paths and host names."""
     flags = _cpuinfo("flags")
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     return {
@@ -98,29 +98,29 @@ def collect() -> dict[str, Any]:
 
 
 def has_interpreter_lock() -> bool:
-    """False on a free-threaded Python that runs without: threads are another thing there."""
+    """Return False if this is a free-threaded Python without the lock, where threads run in parallel."""
     return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """A phrase for each respect that matters in which two environments differ; none: comparable.
+    """Describe each relevant difference of two environments; an empty list means that runs are comparable.
 
-    Passing facts (the load average) do not matter, nor does where git stands as long as the code is the same.
-    What only one of them knows is a difference, as nobody can say that it is none.
+    Temporary facts (the load average) do not count, and neither does the git commit if the code is the same.
+    A fact that only one of them has is a difference, as it may differ.
     """
-    facts = [(name, before.get(key), now.get(key)) for key, name in _MATTERS.items()]
+    facts = [(name, before.get(key), now.get(key)) for key, name in _MUST_MATCH.items()]
     for group in ("packages", "thread_variables"):
         old, new = before.get(group, {}), now.get(group, {})
         facts += [(key, old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
     facts.append(("code", _code_name(before), _code_name(now)))
-    return [f"{name}: was {_say(old)}, is {_say(new)}" for name, old, new in facts if old != new]
+    return [f"{name}: was {_shown(old)}, is {_shown(new)}" for name, old, new in facts if old != new]
 
 
 # -- code ----------------------------------------------------------------------------------------------
 
 
 def code(checkout: Path) -> str:
-    """Twelve hex digits of a SHA-256 over names and contents of the sources, committed or not."""
+    """Return twelve hex digits of a SHA-256 over names and contents of the sources, committed or not."""
     digest = hashlib.sha256()
     paths = {path.relative_to(checkout).as_posix(): path for glob in _CODE for path in checkout.glob(glob)}
     for name, path in sorted(paths.items()):
@@ -131,7 +131,7 @@ def code(checkout: Path) -> str:
 
 
 def revision(checkout: Path) -> dict[str, Any] | None:
-    """Commit and whether tracked files differ from it; None outside a git checkout."""
+    """Return the commit and whether tracked files differ from it; None outside a git checkout."""
     commit = _git(checkout, "rev-parse", "HEAD")
     if commit is None:
         return None
@@ -158,12 +158,12 @@ def _version(package: str) -> str | None:
 
 
 def _code_name(environment: Mapping[str, Any]) -> str | None:
-    """The hash of the sources; of an older run, which has none, the commit."""
+    """Return the hash of the sources, or the commit of an older run without a hash."""
     commit = (environment.get("revision") or {}).get("commit")
     return environment.get("code") or (f"commit {commit[:12]}" if commit else None)
 
 
-def _say(fact: Any) -> str:
+def _shown(fact: Any) -> str:
     return "none" if fact is None else one_line(str(fact))
 
 
@@ -171,19 +171,19 @@ def _say(fact: Any) -> str:
 
 
 def _governor() -> str | None:
-    """How the cores choose their clock; several, if they differ. A virtual machine does not tell."""
-    found = {" ".join(words_of(path)) for path in _CPUS.glob("cpu[0-9]*/cpufreq/scaling_governor")}
-    return ", ".join(sorted(found)) or None
+    """Return the CPU frequency governor, several if cores differ; None if unknown, as in many VMs."""
+    governors = {" ".join(words_of(path)) for path in _CPUS.glob("cpu[0-9]*/cpufreq/scaling_governor")}
+    return ", ".join(sorted(governors)) or None
 
 
 def _smt() -> bool | None:
-    """Whether two of the cores may be one, as far as this system knows."""
+    """Return whether logical cores share physical ones (SMT); None if the system does not report it."""
     words = words_of(_CPUS / "smt" / "active")
     return words == ["1"] if words else None
 
 
 def _cpuinfo(key: str) -> str | None:
-    """The first core's value of `key`."""
+    """Return the value of `key` for the first core; None if there is none."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""The errors a user meets: what happened, at which stage, and what to do next."""
+"""Errors for users: what happened, at which stage, and what to do next."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from collections.abc import Iterable
 USAGE = 2
 FAILURE = 1
 
-ERROR_MARK = "EXECBENCH-ERROR "  # a server's log: its parent turns such a line back into a HarnessError
+ERROR_MARK = "EXECBENCH-ERROR "  # starts a line in a server's log that its parent turns into a HarnessError
 
-LONGEST_QUOTE = 80  # characters that a message repeats
-_LONGEST_LINE = 500  # characters of an error that is not ours
+MAX_QUOTE_CHARS = 80  # of the user's text in a message
+_MAX_LINE_CHARS = 500  # of an error from other code
 
 
 class HarnessError(Exception):
-    """Something the user can act on. `cli.main` is the one place that prints it and exits.
+    """An error that the user can fix. Only `cli.main` prints it and exits.
 
-    what: one sentence, no traceback needed. stage: where it happened ("plan", "server", "load", …).
-    hint: the way out, or empty. `exit_code` is 1; `UsageError` has 2.
+    what: one sentence that explains the error without a traceback.
+    stage: where it happened ("plan", "server", "load", …).
+    hint: how to fix it, or empty.
+    `exit_code` is 1, for `UsageError` 2.
     """
 
     exit_code = FAILURE
@@ -32,7 +34,7 @@ class HarnessError(Exception):
 
     @property
     def sentence(self) -> str:
-        """`what` without the lines of a log that may follow."""
+        """`what` without any lines of a log after it."""
         return self.what.split("\n", 1)[0]
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -45,46 +47,46 @@ class UsageError(HarnessError):
     exit_code = USAGE
 
 
-def shortened(text: str, most: int = LONGEST_QUOTE) -> str:
-    """The text as a message quotes it: on one line, shortened, and only what a terminal can show."""
+def shortened(text: str, most: int = MAX_QUOTE_CHARS) -> str:
+    """Return the text as quoted in a message: shortened, on one line, and printable."""
     text = (text if len(text) <= most else f"{text[:most]}…").replace("\n", "␊")
     return text.encode(errors="backslashreplace").decode()
 
 
 def one_line(error: BaseException) -> str:
-    """Type and text of any error in one printable line of bounded length, whatever its class does."""
+    """Return type and text of an error in one short printable line, even if `str(error)` fails."""
     try:
-        said = str(error)
+        message = str(error)
     except BaseException as another:  # noqa: BLE001 - the `__str__` of a user's class may raise anything
-        said = f"(its message cannot be shown: {type(another).__name__})"
-    text = f"{type(error).__name__}: {said}"[:_LONGEST_LINE]
+        message = f"(its message cannot be shown: {type(another).__name__})"
+    text = f"{type(error).__name__}: {message}"[:_MAX_LINE_CHARS]
     return " ".join("".join(char if char.isprintable() else " " for char in text).split()).removesuffix(":")
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
-    """The hint that names the nearest of the known words; `otherwise` where none is near."""
+    """Return a hint with the known word most similar to `word`; `otherwise` if none is similar."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"Did you mean {near[0]!r}?" if near else otherwise
 
 
-def known(
-    error: BaseException, *, failed: str = "This is a fault of execbench", stage: str = "internal"
+def as_harness_error(
+    error: BaseException, *, failed: str = "This is a bug in execbench", stage: str = "internal"
 ) -> HarnessError:
-    """The error as a user can read it: as it is, or, if nobody foresaw it, after the words `failed`."""
+    """Return a HarnessError unchanged; turn any other error into one whose text starts with `failed`."""
     if isinstance(error, HarnessError):
         return error
-    return HarnessError(f"{failed}: {one_line(error)}; --debug shows where.", stage=stage)
+    return HarnessError(f"{failed}: {one_line(error)}; --debug shows the traceback.", stage=stage)
 
 
-def to_parent(error: BaseException, **words: str) -> dict[str, str]:
-    """What a child process reports of an error, for JSON; `words` are those of `known`."""
-    told = known(error, **words)
-    trace = "" if told is error else "".join(traceback.format_exception(error))
-    return {"what": told.what, "stage": told.stage, "hint": told.hint, "trace": trace}
+def to_parent(error: BaseException, **options: str) -> dict[str, str]:
+    """Return an error as JSON data for the parent process; `options` as in `as_harness_error`."""
+    reported = as_harness_error(error, **options)
+    trace = "" if reported is error else "".join(traceback.format_exception(error))
+    return {"what": reported.what, "stage": reported.stage, "hint": reported.hint, "trace": trace}
 
 
 def from_child(reported: dict[str, str], kind: type[HarnessError] = HarnessError) -> HarnessError:
-    """The error that a child process has reported; the child's traceback is a note, which --debug shows."""
+    """Return the error that a child process has reported; its traceback becomes a note for --debug."""
     error = kind(reported["what"], stage=reported["stage"], hint=reported["hint"])
     if reported["trace"]:
         error.add_note(f"In the child process:\n{reported['trace']}")
@@ -92,5 +94,5 @@ def from_child(reported: dict[str, str], kind: type[HarnessError] = HarnessError
 
 
 def _rebuild(kind: type[HarnessError], what: str, stage: str, hint: str) -> HarnessError:
-    """Errors cross process borders by pickle, which would call the class without its keywords."""
+    """Recreate an unpickled error: by default, pickle calls the class without its keyword arguments."""
     return kind(what, stage=stage, hint=hint)

@@ -1,36 +1,37 @@
-"""Where a blocking call runs: one module per strategy, named after it, all behind one verb.
+"""Where a blocking call runs. Each strategy is a module of the same name; all have the same interface.
 
     strategy = strategies.get("process")
     async with strategy.open(setup, call, Options(workers=3)) as submit:
         result = await submit(item)
 
-``setup()`` loads whatever the call needs *in the worker* and returns one item to warm up with;
-``call(items)`` returns one result per item. Both are module-level functions, or `functools.partial` of such,
-so that they can travel to another process. Where workers share a process, ``setup`` runs in several of its
-threads at once.
+``setup()`` loads whatever the call needs *in the worker* and returns one item to warm up with.
+``call(items)`` returns one result per item. Both must be module-level functions, or a `functools.partial` of
+one, so that they can be pickled and sent to another process. If workers share a process, several of its
+threads run ``setup`` at the same time.
 
-Every strategy promises:
+Every strategy guarantees:
 
-* when it has opened, every worker has finished ``setup`` and the warm-up ``call([setup()])``, once each;
-* opening raises what ``setup`` raises, and submitting raises what ``call`` raises, at once and as it was
-  raised. Words in a RuntimeError replace what cannot be pickled and unpickled on its way, and what no
-  task may raise: StopIteration, StopAsyncIteration, and what is no `Exception` (SystemExit, CancelledError);
-* a result that cannot be pickled and unpickled on its way is `Lost`; that of the warm-up fails the opening;
-* none of this harms another call, nor a later one;
-* ``submit(item)`` answers with the result that ``call([item])`` would give;
-* it really runs ``worker_count(options)`` calls at once, and ``WHEN_FULL`` says what becomes of one more:
-  it waits, or `Full` is raised at once;
-* ``submit.is_able()`` is false from at most a second after nothing can be served any more, as far as the
-  strategy can know: a call that hangs is a call that runs;
-* leaving, also by an exception or a cancellation and also when opening failed, waits for the calls that run,
-  cancels those that wait, and leaves no thread and no child process behind, nor what a worker has started.
-  Exempt: the event loop's own threads under `default_pool`, anyio's idle ones under `anyio_limiter`,
-  multiprocessing's resource tracker and fork server where there are child processes.
+* When the strategy is open, every worker has run ``setup`` and the warm-up ``call([setup()])`` exactly once.
+* Opening raises the exception that ``setup`` raises; submitting raises the exception that ``call`` raises.
+  Both raise it immediately and unchanged. A RuntimeError that quotes the original exception replaces one that
+  does not survive pickling, and one that a task must not raise: StopIteration, StopAsyncIteration, and any
+  BaseException that is not an `Exception` (SystemExit, CancelledError).
+* A result that does not survive pickling raises `Lost`. If that happens in the warm-up, opening fails.
+* None of this affects another call or a later one.
+* ``submit(item)`` returns the result that ``call([item])`` would return.
+* The strategy runs ``worker_count(options)`` calls at the same time. ``WHEN_FULL`` says what happens to one
+  more: it waits, or `Full` is raised immediately.
+* ``submit.is_able()`` becomes false at most one second after the strategy can no longer serve any item, as
+  far as the strategy can tell. A call that hangs counts as a running call.
+* Closing waits for running calls, cancels waiting ones, and leaves no thread, no child process and nothing
+  that a worker started. This includes closing after an exception, a cancellation or a failed opening.
+  Exceptions: the event loop's own threads under `default_pool`, anyio's idle threads under `anyio_limiter`,
+  and the resource tracker and fork server of multiprocessing if there are child processes.
 
-A call may start processes of its own, in every strategy.
+In every strategy, a call may start its own processes.
 
-A strategy is not aware of models, HTTP, time or measurements.
-A new one is one file here and its name in `NAMES`.
+Strategies know nothing about models, HTTP, time or measurements.
+To add one, add a file here and its name to `NAMES`.
 """
 
 from collections.abc import Callable
@@ -47,7 +48,7 @@ Result: TypeAlias = Any
 Setup: TypeAlias = Callable[[], Item]
 Call: TypeAlias = Callable[[list[Item]], list[Result]]
 
-NAMES = (  # in the order of reports
+NAMES = (  # in the order in which reports list them
     "inline",
     "thread",
     "process",
@@ -59,19 +60,19 @@ NAMES = (  # in the order of reports
     "supervised",
     "batch",
 )
-MOST_WORKERS = 1_000
-MOST_ITEMS = 1_000_000  # in a batch, or in a queue
-LONGEST_S = 86_400.0
+MAX_WORKERS = 1_000
+MAX_ITEMS = 1_000_000  # in a batch, or in a queue
+MAX_DURATION_S = 86_400.0
 
-Workers = Annotated[int, Field(ge=1, le=MOST_WORKERS)]
-Items = Annotated[int, Field(ge=1, le=MOST_ITEMS)]
-Seconds = Annotated[float, Field(ge=1e-3, le=LONGEST_S)]
-SwitchInterval = Annotated[float, Field(ge=1e-3, le=LONGEST_S * 1e3)]  # Python counts whole microseconds
+Workers = Annotated[int, Field(ge=1, le=MAX_WORKERS)]
+Items = Annotated[int, Field(ge=1, le=MAX_ITEMS)]
+Seconds = Annotated[float, Field(ge=1e-3, le=MAX_DURATION_S)]
+SwitchInterval = Annotated[float, Field(ge=1e-3, le=MAX_DURATION_S * 1e3)]  # Python counts whole microseconds
 
 
 def _runs_batches(name: str) -> str:
     if name == "batch" or name not in NAMES:
-        raise ValueError(f"over is the strategy that runs the batches; it cannot be {name!r}")
+        raise ValueError(f"over must name the strategy that runs the batches; {name!r} is not one")
     return name
 
 
@@ -110,7 +111,9 @@ class Options:
     max_wait_ms: Annotated[
         float,
         Field(
-            ge=0, le=LONGEST_S * 1e3, description="Let an item wait this long for others to join its batch."
+            ge=0,
+            le=MAX_DURATION_S * 1e3,
+            description="Let an item wait this long for others to join its batch.",
         ),
     ] = 50.0
     max_queue: Annotated[Items | None, Field(description="Refuse an item if this many wait.")] = (
@@ -122,50 +125,50 @@ class Options:
     ] = None  # None: the strategy's own default
     spares: Annotated[
         int,
-        Field(ge=0, le=MOST_WORKERS, description="Keep this many warm workers to replace those that die."),
+        Field(ge=0, le=MAX_WORKERS, description="Keep this many warm workers to replace those that die."),
     ] = 0
 
 
 class Submit(Protocol):
-    """What an open strategy gives."""
+    """Submits items to an open strategy."""
 
     async def __call__(self, item: Item) -> Result:
-        """The result of the call on this item. Cancelling gives up the item, if it still waits."""
+        """Return the result of the call for this item. Cancelling drops the item if it is still waiting."""
 
     def is_able(self) -> bool:
-        """Whether anything could be served now."""
+        """Return whether the strategy can serve an item now."""
 
 
 class Strategy(Protocol):
-    """What each module of this package looks like."""
+    """The interface of each strategy module in this package."""
 
     SUMMARY: str  # one line: where the call runs
-    WHEN_FULL: str  # one line: what becomes of an item when every worker is busy
-    WHEN_WORKER_DIES: str  # one line: what a killed worker means for its item and for later ones
-    TAKES: frozenset[str]  # the fields of Options it obeys; a plan that sets another should be refused
+    WHEN_FULL: str  # one line: what happens to an item when every worker is busy
+    WHEN_WORKER_DIES: str  # one line: what happens to its item and to later items when a worker is killed
+    TAKES: frozenset[str]  # the fields of Options that it uses; refuse a plan that sets any other
 
     def why_not(self) -> str | None:
-        """Why it cannot work here, and the way out; None when it can."""
+        """Return why the strategy cannot run here and how to fix that; None if it can run."""
 
     def worker_count(self, options: Options) -> int:
-        """How many calls it runs at once under these options."""
+        """Return how many calls run at the same time with these options."""
 
     def open(self, setup: Setup, call: Call, options: Options) -> AbstractAsyncContextManager[Submit]:
-        """Start the workers, warm them up, and give the function that submits to them."""
+        """Start the workers, warm them up, and return the function that submits items to them."""
 
 
-def works_everywhere() -> str | None:
-    """The `why_not` of a strategy against which nothing stands."""
+def always_available() -> str | None:
+    """Return None: the `why_not` of a strategy that runs everywhere."""
     return None
 
 
-def as_many_as_asked_for(options: Options) -> int:
-    """The usual `worker_count`; one unless told otherwise."""
+def workers_or_one(options: Options) -> int:
+    """Return `options.workers`, by default 1: the usual `worker_count`."""
     return options.workers or 1
 
 
 class Full(Exception):
-    """The item was refused because as many wait as may; worth another attempt after `retry_after_s`."""
+    """The item was refused because the queue is full. Retry after `retry_after_s`."""
 
     def __init__(self, waiting: int, retry_after_s: float) -> None:
         super().__init__(waiting, retry_after_s)
@@ -173,41 +176,41 @@ class Full(Exception):
         self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
-        return f"{self.waiting} items wait already; try again in {self.retry_after_s:.1f} s"
+        return f"{self.waiting} items are already waiting; retry in {self.retry_after_s:.1f} s"
 
 
 class Poisoned(Exception):
-    """The item was given up: two workers died of it."""
+    """The item was given up because two workers died while they ran it."""
 
 
 class TimedOut(Exception):
-    """The call took longer than it may; its worker was killed."""
+    """The call exceeded its timeout, so its worker was killed."""
 
 
 class Lost(Exception):
-    """The call returned, but its result could not be brought back from the worker."""
+    """The call returned, but its result could not be transferred from the worker."""
 
 
 class UnknownStrategy(LookupError):
-    """No strategy has this name; ``nearest`` is the most similar one there is, if any comes close."""
+    """No strategy has this name. ``nearest`` is the most similar name, or None if none is similar."""
 
     def __init__(self, name: str, nearest: str | None) -> None:
-        super().__init__(name, nearest)  # as they came, so that it survives pickling
+        super().__init__(name, nearest)  # unchanged, so that the exception survives pickling
         self.name = name
         self.nearest = nearest
 
     def __str__(self) -> str:
         guess = f"did you mean {self.nearest!r}? " if self.nearest else ""
-        return f"no strategy is called {self.name!r}; {guess}There are: {', '.join(NAMES)}"
+        return f"there is no strategy {self.name!r}; {guess}Strategies: {', '.join(NAMES)}"
 
 
 def get(name: str) -> Strategy:
-    """The strategy of that name, imported now. Raises `UnknownStrategy`."""
+    """Import and return the strategy called ``name``. Raises `UnknownStrategy` if there is none."""
     if name not in NAMES:
         raise UnknownStrategy(name, next(iter(get_close_matches(name, NAMES, n=1)), None))
     return cast(Strategy, import_module(f"{__name__}.{name}"))
 
 
 def available() -> tuple[str, ...]:
-    """The names of those that can work here, in the order of reports."""
+    """Return the names of the strategies that can run here, in the order in which reports list them."""
     return tuple(name for name in NAMES if get(name).why_not() is None)

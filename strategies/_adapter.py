@@ -1,9 +1,9 @@
-"""What strategies over a stranger's executor share: each worker sets itself up when it is first met.
+"""Shared code of strategies that use a third-party executor: each worker runs its set-up on first use.
 
-Such an executor has no common way to initialize its workers, nor to say how many there are. So every call
-carries the set-up along, a worker that has not done it yet does it first, and the opening sends warm-ups
-until as many workers as asked for have been met. A worker that the executor starts later sets itself up in
-the call that meets it.
+Such executors have no common way to initialize their workers or to report how many there are. So every call
+carries the set-up, and a worker that has not run it yet runs it first. Opening sends warm-ups until the
+requested number of different workers has answered. A worker that the executor starts later runs the set-up
+in its first call.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 
 from strategies import Call, Item, Result, Setup, Submit
 from strategies._outcome import Outcome, attempt
-from strategies._pool import PATIENCE_S, PoolSubmit, close
+from strategies._pool import WARM_UP_TIMEOUT_S, PoolSubmit, close
 
 _LONGEST_HOLD_S = 1.0
 
 
 class Work(NamedTuple):
-    """What travels to a worker with each call."""
+    """The data sent to a worker with each call."""
 
     key: str
     setup: Setup
@@ -43,7 +43,7 @@ async def adapted(
     *,
     revives: bool = False,
 ) -> AsyncIterator[Submit]:
-    """Serve over the executor that ``make`` makes; ``revives``: make another when it is broken."""
+    """Submit to the executor that ``make`` returns. With ``revives``, replace it when it is broken."""
     work = Work(uuid.uuid4().hex, setup, call, begin)
     submit = _Adapted(make, work, revives=revives)
     try:
@@ -53,10 +53,11 @@ async def adapted(
         await close(submit.pool, submit.warm_ups)
 
 
-class Foreign(Executor):
-    """Gives a stranger's pool what the standard library's can: to be left.
+class ThirdPartyExecutor(Executor):
+    """Gives a third-party pool the interface of `concurrent.futures.Executor`, so that it can be closed.
 
-    ``send`` hands a call over as an executor's submit does; ``close`` ends the pool, and waits if told to.
+    ``send`` submits a call like `Executor.submit`. ``close(wait)`` closes the pool and optionally waits for
+    it.
     """
 
     def __init__(self, send: Callable[..., Future[Any]], close: Callable[[bool], None]) -> None:
@@ -65,17 +66,17 @@ class Foreign(Executor):
         self._futures: set[Future[Any]] = set()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Like any executor's."""
+        """See `concurrent.futures.Executor.submit`."""
         future = self._send(fn, *args, **kwargs)
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Like any executor's."""
+        """See `concurrent.futures.Executor.shutdown`."""
         if cancel_futures:
             for future in list(self._futures):
-                if not future.running():  # pebble would kill the worker of one that runs
+                if not future.running():  # pebble would kill the worker of a running call
                     future.cancel()
         self._close(wait)
 
@@ -105,13 +106,13 @@ class _Adapted(PoolSubmit):
 
 
 async def _meet_all(submit: _Adapted, workers: int) -> None:
-    """Send as many warm-ups as workers, each held for a while, until so many different ones were met."""
+    """Send one warm-up per worker, each held for a while, until all ``workers`` have answered."""
     met: set[tuple[int, int]] = set()
     hold_s = 0.0 if workers == 1 else 0.05
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + WARM_UP_TIMEOUT_S
     while len(met) < workers:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the executor runs {len(met)} calls at once, not {workers}")
+            raise TimeoutError(f"the executor runs {len(met)} calls at the same time instead of {workers}")
         round_ = [asyncio.wrap_future(submit.warm_up(hold_s)) for _ in range(workers)]
         for answer in await asyncio.shield(asyncio.gather(*round_, return_exceptions=True)):
             if isinstance(answer, BaseException):
@@ -123,19 +124,19 @@ async def _meet_all(submit: _Adapted, workers: int) -> None:
 
 # -- what runs in the worker -------------------------------------------------------------------------
 
-_ready = threading.local()  # what this very worker, be it a thread or a process, has set up
+_ready = threading.local()  # the key of the work that this worker (thread or process) has set up
 
 
 def _call(work: Work, items: list[Item]) -> list[Result]:
-    """The call, after the set-up where that has not been done yet."""
+    """Run the call, after the set-up if this worker has not run that yet."""
     _set_up(work)
     return work.call(items)
 
 
 def _meet(work: Work, hold_s: float, _: list[Item]) -> list[tuple[list[Result], tuple[int, int]]]:
-    """Set up, stay a while so that the others get a warm-up of their own, and say who this is.
+    """Run the set-up, wait so that the other workers get a warm-up too, and return this worker's identity.
 
-    The result of the warm-up comes back, so that one that cannot is known before the first item.
+    Also return the warm-up's result, so that a result that cannot be transferred fails before the first item.
     """
     results = _set_up(work)
     time.sleep(hold_s)
@@ -143,7 +144,7 @@ def _meet(work: Work, hold_s: float, _: list[Item]) -> list[tuple[list[Result], 
 
 
 def _set_up(work: Work) -> list[Result]:
-    """The results of the warm-up; none where it was done before."""
+    """Run the set-up and return the warm-up's results; an empty list if it was done before."""
     if getattr(_ready, "key", None) == work.key:
         return []
     if work.begin is not None:

@@ -1,9 +1,9 @@
-"""The outcome of a call. Every strategy runs its calls through `attempt`, wherever they run.
+"""The outcome of a call. Every strategy runs its calls through `attempt`, in whatever worker they run.
 
-A call may raise anything and return anything. Much of that cannot pass through a future, a task or a pipe:
-asyncio's futures refuse StopIteration, SystemExit stops the event loop, CancelledError looks like a client
-that left, and an exception that cannot be unpickled breaks a whole pool. An `Outcome` can always be passed
-on, and raises in the task that submitted the item.
+A call may raise and return anything. Some of that cannot pass through a future, a task or a pipe: asyncio's
+futures refuse StopIteration, SystemExit stops the event loop, CancelledError looks like a client that
+disconnected, and an exception that cannot be unpickled breaks a whole pool. An `Outcome` can always be passed
+on; it raises in the task that submitted the item.
 """
 
 import pickle
@@ -15,23 +15,24 @@ from strategies import Call, Item, Lost, Result
 
 
 class WorkerTraceback(Exception):
-    """The ``__cause__`` of an exception from another process: where it was raised there."""
+    """The ``__cause__`` of an exception from another process; its text is the traceback in that process."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
 
 
 class Outcome:
-    """The result of a call, or what it raised. Pickling and unpickling it never fail."""
+    """The result of a call, or the exception it raised. Pickling and unpickling an Outcome never fail."""
 
     def __init__(self, result: Any = None, error: BaseException | None = None) -> None:
         self._result = result
         self._error = error
 
     def get(self) -> Any:
-        """The result. Raises what the call raised, or a RuntimeError that says it in words.
+        """Return the result, or raise the exception that the call raised.
 
-        Words replace what no task may raise: StopIteration, and what is no `Exception`.
+        Raises a RuntimeError that quotes it instead if a task must not raise it: StopIteration,
+        StopAsyncIteration, and any BaseException that is not an `Exception`.
         """
         if self._error is None:
             return self._result
@@ -49,38 +50,38 @@ class Outcome:
 
 
 def attempt(call: Call, items: list[Item]) -> Outcome:
-    """Call, and keep what came of it. Runs in the worker."""
+    """Call, and return the outcome. Runs in the worker."""
     try:
         return Outcome(counted(call, items))
-    except BaseException as error:  # noqa: BLE001  it belongs to whoever submitted
+    except BaseException as error:  # noqa: BLE001  the submitter gets it
         return Outcome(error=error)
 
 
 def counted(call: Call, items: list[Item]) -> list[Result]:
-    """The results, one for each item. Raises ValueError for another number."""
-    count = len(items)  # before the call, which may change its list
+    """Return one result per item. Raises ValueError if the call returns another number."""
+    count = len(items)  # taken before the call, which may change its list
     results = call(items)
     if len(results) != count:
-        raise ValueError(f"the call gave {len(results)} results for {count} items")
+        raise ValueError(f"the call returned {len(results)} results for {count} items")
     return results
 
 
 def in_words(error: BaseException) -> str:
-    """``TypeName: message``, also of an exception whose ``__str__`` raises."""
+    """Return ``TypeName: message``, even if the exception's ``__str__`` raises."""
     name = type(error).__name__
     try:
         return f"{name}: {error}"
-    except BaseException as another:  # noqa: BLE001  as it may
+    except BaseException as another:  # noqa: BLE001  __str__ may raise anything
         return f"{name} (its message cannot be shown: {type(another).__name__})"
 
 
 def _can_be_raised(error: BaseException) -> bool:
-    """Whether a task can raise it without being mistaken for one that has ended, or stopping the loop."""
+    """Return whether a task can raise it without appearing to have ended and without stopping the loop."""
     return isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration)
 
 
 def _pickle_error(error: BaseException) -> bytes:
-    """Empty for an exception that cannot be pickled, or should not be raised anyway."""
+    """Return the pickled exception; empty if it cannot be pickled or a task must not raise it."""
     if _can_be_raised(error):
         with suppress(BaseException):
             return pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
@@ -88,7 +89,7 @@ def _pickle_error(error: BaseException) -> bytes:
 
 
 def _trace(error: BaseException) -> str:
-    """Empty where it cannot be shown."""
+    """Return the traceback as text; empty if it cannot be formatted."""
     with suppress(BaseException):
         return "".join(traceback.format_exception(error))
     return ""
@@ -101,12 +102,12 @@ def _unpickle_result(payload: bytes) -> Outcome:
     try:
         return Outcome(pickle.loads(payload))  # noqa: S301  our own worker wrote it
     except BaseException as error:  # noqa: BLE001  a result's own methods may raise anything
-        return _lost(f"the result cannot be unpickled where it was asked for: {in_words(error)}")
+        return _lost(f"the result cannot be unpickled in the submitting process: {in_words(error)}")
 
 
 def _unpickle_error(payload: bytes, words: str, trace: str) -> Outcome:
     error: Any = None
-    with suppress(BaseException):  # many exceptions can be pickled and not unpickled
+    with suppress(BaseException):  # many exceptions can be pickled but not unpickled
         error = pickle.loads(payload)  # noqa: S301  as above
     if not isinstance(error, Exception) or not _can_be_raised(error):
         error = RuntimeError(words)

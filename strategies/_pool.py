@@ -1,4 +1,4 @@
-"""What strategies over a `concurrent.futures.Executor` share: warm all up, submit, leave nothing behind."""
+"""Shared code of strategies that use a `concurrent.futures.Executor`: warm-up, submission and clean-up."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +12,7 @@ from typing import Any
 from strategies import Call, Item, Result, Setup, Submit
 from strategies._outcome import Outcome, attempt
 
-PATIENCE_S = 600.0  # from the first warm worker to the last, where the workers are not our own
+WARM_UP_TIMEOUT_S = 600.0  # from the first warm worker to the last, if other code owns the workers
 
 
 class PoolSubmit:
@@ -28,9 +28,9 @@ class PoolSubmit:
         return result
 
     def is_able(self) -> bool:
-        """Whether the pool takes a call of nothing: one that lost a worker for good says so."""
+        """Return whether the pool accepts an empty call; a pool that is broken refuses it."""
         try:
-            self._send(_nothing)
+            self._send(_do_nothing)
         except (BrokenExecutor, RuntimeError):
             return False
         return True
@@ -41,17 +41,17 @@ class PoolSubmit:
 
 @asynccontextmanager
 async def serving(
-    pool: Executor, warm_up: Callable[[], Outcome], everyone: Barrier, call: Call
+    pool: Executor, warm_up: Callable[[], Outcome], all_workers: Barrier, call: Call
 ) -> AsyncIterator[Submit]:
-    """Run ``warm_up`` once in each worker of ``pool``, then submit ``call``; on leaving, close ``pool``.
+    """Run ``warm_up`` once in each worker of ``pool``, then submit ``call``; close ``pool`` at the end.
 
-    Before it returns, ``warm_up`` must meet the others at ``everyone``, a barrier with one party
-    per worker: pools start workers lazily, and one that is held there cannot do another's warm-up.
+    ``warm_up`` must wait at ``all_workers``, a barrier with one party per worker, before it returns. Pools
+    start workers lazily, and a worker that waits at the barrier cannot run another worker's warm-up.
     """
     warm_ups: list[Future[Outcome]] = []
     try:
-        warm_ups += _start(pool, warm_up, everyone)
-        # shielded: cancelling the warm-up of one worker would leave the others at the barrier
+        warm_ups += _start(pool, warm_up, all_workers)
+        # shielded: if one worker's warm-up were cancelled, the others would wait at the barrier forever
         for outcome in await asyncio.shield(asyncio.gather(*map(asyncio.wrap_future, warm_ups))):
             outcome.get()
         yield PoolSubmit(pool, call)
@@ -60,76 +60,75 @@ async def serving(
 
 
 def serving_threads(
-    pool: Executor, workers: int, setup: Setup, call: Call, patience_s: float | None = None
+    pool: Executor, workers: int, setup: Setup, call: Call, timeout_s: float | None = None
 ) -> AbstractAsyncContextManager[Submit]:
-    """The same where the workers are threads; they wait so long for each other."""
-    everyone = Barrier(workers, timeout=patience_s)
-    return serving(pool, partial(_warm_up_thread, setup, call, everyone), everyone, call)
+    """Like `serving`, for threads. They wait at most ``timeout_s`` for each other during the warm-up."""
+    all_workers = Barrier(workers, timeout=timeout_s)
+    return serving(pool, partial(_warm_up_thread, setup, call, all_workers), all_workers, call)
 
 
 def warm_up(setup: Setup, call: Call) -> Outcome:
-    """Set up and call once. The result comes back, so that one that cannot is known before the first item."""
+    """Set up and call once. Return the result, so that one that cannot be transferred fails the opening."""
     return attempt(lambda _: call([setup()]), [None])
 
 
-def _warm_up_thread(setup: Setup, call: Call, everyone: Barrier) -> Outcome:
-    """A warm-up that fails meets the others all the same.
+def _warm_up_thread(setup: Setup, call: Call, all_workers: Barrier) -> Outcome:
+    """Warm up and wait for the other threads, even after a failure.
 
-    Were it to break the barrier, the opener could hear of that first, and not of the failure.
+    If a failure broke the barrier instead, opening could raise BrokenBarrierError and hide the failure.
     """
     outcome = warm_up(setup, call)
-    everyone.wait()
+    all_workers.wait()
     return outcome
 
 
-def _start(pool: Executor, warm_up: Callable[[], Outcome], everyone: Barrier) -> list[Future[Outcome]]:
-    """One warm-up for each worker; nobody is left at the barrier if they cannot all be started.
+def _start(pool: Executor, warm_up: Callable[[], Outcome], all_workers: Barrier) -> list[Future[Outcome]]:
+    """Submit one warm-up per worker. If one cannot be submitted, release the workers at the barrier.
 
-    And then one call of nothing: a process pool lists the workers it watches when a submit wakes it, and only
-    then does that submit start its worker. Without one more, the death of the last worker goes unnoticed.
+    Also submit one empty call. A submit first makes a process pool update the list of workers it watches, and
+    only then starts a worker. Without one more submit, the pool would not notice the last worker's death.
     """
     try:
-        return [pool.submit(warm_up) for _ in range(everyone.parties)] + [pool.submit(_nothing)]
+        return [pool.submit(warm_up) for _ in range(all_workers.parties)] + [pool.submit(_do_nothing)]
     except BrokenExecutor:
         raise  # the pool kills its workers itself, and abort() would wait for the dead ones to wake
     except BaseException:
-        everyone.abort()
+        all_workers.abort()
         raise
 
 
-def _nothing() -> Outcome:
-    """Do nothing."""
+def _do_nothing() -> Outcome:
     return Outcome()
 
 
 async def close(pool: Executor, warm_ups: list[Future[Any]]) -> None:
-    """Cancel what waits and wait for what runs, with the loop free to answer meanwhile.
+    """Cancel waiting calls and wait for running ones, without blocking the event loop.
 
-    A thread of our own, because `asyncio.to_thread` would leave one of the loop's behind.
+    This uses a dedicated thread, because `asyncio.to_thread` would leave a thread of the loop behind.
     """
 
     def shut_down() -> None:
         wait_for(warm_ups)
         pool.shutdown(cancel_futures=True)
 
-    await beside_the_loop(shut_down)
+    await run_in_new_thread(shut_down)
 
 
-async def beside_the_loop(work: Callable[[], None]) -> None:
-    """Do ``work`` in a thread made for it, to its end even when this is cancelled."""
+async def run_in_new_thread(work: Callable[[], None]) -> None:
+    """Run ``work`` in a new thread. It runs to its end even if the caller is cancelled."""
     job: Future[None] = Future()
-    thread = Thread(target=_run, args=(job, work), name="strategy-beside-the-loop")
+    thread = Thread(target=_run, args=(job, work), name="strategy-run-in-new-thread")
     thread.start()
     try:
         await asyncio.shield(asyncio.wrap_future(job))
     finally:
-        thread.join()  # at once; only when cancelled a second time does the loop stand still here
+        thread.join()  # returns immediately; blocks the loop only after a second cancellation
 
 
 class LoopThreads(Executor):
-    """Threads that an event loop lends, as an executor of which only our own work is shut down.
+    """An executor over an event loop's threads; shutting it down ends its own jobs, not the threads.
 
-    ``start`` has one of these threads call what it is given. To be used on the loop.
+    ``start`` runs the given function in one of the threads. Use the executor on the event loop only.
     """
 
     def __init__(self, start: Callable[[Callable[[], None]], object]) -> None:
@@ -138,7 +137,7 @@ class LoopThreads(Executor):
         self._jobs: set[Future[Any]] = set()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Like any executor's, but to be called on the loop."""
+        """See `concurrent.futures.Executor.submit`. Call it on the event loop only."""
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
         job: Future[Any] = Future()
@@ -148,7 +147,7 @@ class LoopThreads(Executor):
         return job
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Like any executor's, but the threads stay."""
+        """See `concurrent.futures.Executor.shutdown`. The threads keep running."""
         self._closed = True
         jobs = list(self._jobs)
         if cancel_futures:
@@ -159,13 +158,13 @@ class LoopThreads(Executor):
 
 
 def _run(job: Future[Any], work: Callable[[], Any]) -> None:
-    """Do a job in a thread, unless it was cancelled while it waited.
+    """Run a job in a thread, unless it was cancelled while it waited.
 
-    The future of `run_in_executor` would not do: it is done as soon as it is cancelled, its work is not.
+    The future of `run_in_executor` cannot be used: once cancelled it is done, although its work still runs.
     """
     if not job.set_running_or_notify_cancel():
         return
     try:
         job.set_result(work())
-    except BaseException as failure:  # noqa: BLE001  the future carries it to whoever submitted
+    except BaseException as failure:  # noqa: BLE001  the future passes it to the submitter
         job.set_exception(failure)

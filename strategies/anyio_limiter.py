@@ -1,7 +1,7 @@
-"""The call runs in anyio's threads behind a capacity limiter, as the body of a ``def`` route does.
+"""The call runs in anyio's threads behind a capacity limiter, like the body of a ``def`` route.
 
-Starlette gives all ``def`` routes, sync dependencies and file responses together one limiter of 40; this one
-is the strategy's own, so that nothing else can use it up. ``workers`` is its size.
+In Starlette, all ``def`` routes, sync dependencies and file responses share one limiter of 40. This strategy
+has its own limiter, so that nothing else can use it up. ``workers`` is its size.
 """
 
 import asyncio
@@ -11,26 +11,26 @@ from contextlib import asynccontextmanager
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
-from strategies import Call, Options, Setup, Submit, works_everywhere
-from strategies._pool import PATIENCE_S, LoopThreads, serving_threads
+from strategies import Call, Options, Setup, Submit, always_available
+from strategies._pool import WARM_UP_TIMEOUT_S, LoopThreads, serving_threads
 
-SUMMARY = "in anyio's threads behind a limiter (40 unless told otherwise), as a def route does"
-WHEN_FULL = "nothing is refused: items wait for the limiter, first in first out, in a queue without a bound"
-WHEN_WORKER_DIES = "it is the server itself that dies"
+SUMMARY = "in anyio's threads behind a limiter (default 40), like a def route"
+WHEN_FULL = "nothing is refused: items wait for the limiter in an unbounded first-in, first-out queue"
+WHEN_WORKER_DIES = "the server dies with it"
 TAKES = frozenset({"workers"})
-why_not = works_everywhere
+why_not = always_available
 
-STARLETTES_SIZE = 40
+STARLETTE_LIMIT = 40
 
 
 def worker_count(options: Options) -> int:
-    """The limiter's size."""
-    return options.workers or STARLETTES_SIZE
+    """Return the limiter's size."""
+    return options.workers or STARLETTE_LIMIT
 
 
 @asynccontextmanager
 async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:
-    """See the contract in `strategies`. On leaving, idle threads stay: anyio ends them with the loop."""
+    """See the contract in `strategies`. Idle threads stay after closing: anyio ends them with the loop."""
     limiter = CapacityLimiter(worker_count(options))
     entering: set[asyncio.Task[None]] = set()
 
@@ -41,7 +41,7 @@ async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Subm
 
     try:
         async with serving_threads(
-            LoopThreads(start), worker_count(options), setup, call, PATIENCE_S
+            LoopThreads(start), worker_count(options), setup, call, WARM_UP_TIMEOUT_S
         ) as submit:
             yield submit
     finally:

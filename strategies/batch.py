@@ -1,16 +1,19 @@
-"""Items that wait are handed over together, as one call on many: a model's fixed cost is paid once for all.
+"""Waiting items run together in one call, so that they share the model's fixed cost per call.
 
 The batches run in another strategy (``over``), at most one at a time for each of its workers.
 
-Whether to wait for company is a guess from what has just happened (`_Crowd`). When a batch is done, those who
-were in it may soon be back: together with those who wait already, that is how many the next batch can hope
-for. A worker that is free waits for so many until nobody has come for as long as a batch takes, or the first
-has waited for ``max_wait_ms``; and only while such waiting pays. A lone user is a crowd of one, and never
-waits; eight users who each wait for their answer are a batch of eight, not two batches of four that take
-turns; and where arrivals do not depend on answers, waiting fails, and soon is hardly tried any more.
+`_BatchSizer` predicts from recent batches whether to wait for more items. When a batch is done, its clients
+may soon send their next items. Together with the items that already wait, they are the expected size of the
+next batch. A free worker waits for this many items. It stops waiting when no item has arrived for the
+duration of one batch, or when the oldest item has waited for ``max_wait_ms``. It waits only as long as that
+pays off:
 
-An exception of a batch says nothing about which item it was, and neither does a result that is `Lost`: each
-item is then tried alone.
+* A single user forms batches of one and never waits.
+* Eight users who each wait for their answer form one batch of eight, not two alternating batches of four.
+* If arrivals do not depend on answers, waiting fails and is soon tried only rarely.
+
+An exception from a batch does not show which item caused it, and neither does a `Lost` result. So each item
+of that batch is then tried alone.
 """
 
 import asyncio
@@ -23,23 +26,27 @@ from math import ceil
 from typing import NamedTuple
 
 import strategies
-from strategies import Call, Full, Item, Options, Result, Setup, Submit, works_everywhere
+from strategies import Call, Full, Item, Options, Result, Setup, Submit, always_available
 from strategies._outcome import counted
 
-SUMMARY = "as one call on all that wait, in a thread or wherever over says: dynamic micro-batches"
-WHEN_FULL = (
-    "items wait, first in first out, up to max_queue (1,024); beyond that Full is raised at once, "
-    "with the time after which to try again"
+SUMMARY = (
+    "in dynamic micro-batches: one call for all waiting items, in threads or in the strategy that over names"
 )
-WHEN_WORKER_DIES = "as the strategy that runs the batches has it"
-TAKES = frozenset(field.name for field in fields(Options))  # much of it where the one that runs them does
-why_not = works_everywhere
+WHEN_FULL = (
+    "items wait in a first-in, first-out queue of at most max_queue (default 1,024); "
+    "one more raises Full immediately, with the time to retry after"
+)
+WHEN_WORKER_DIES = "the same as in the strategy that runs the batches (over)"
+TAKES = frozenset(
+    field.name for field in fields(Options)
+)  # some apply only if the strategy in `over` takes them
+why_not = always_available
 
-MOST_WAITING = 1024
+DEFAULT_ITEM_QUEUE = 1024
 
 
 def worker_count(options: Options) -> int:
-    """As many calls as the strategy that runs the batches runs at once."""
+    """Return the number of calls that the strategy in ``over`` runs at the same time."""
     return strategies.get(options.over).worker_count(options)
 
 
@@ -47,8 +54,10 @@ def worker_count(options: Options) -> int:
 async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:
     """See the contract in `strategies`."""
     inner = strategies.get(options.over)
-    alone = replace(options, max_queue=None)  # no more batches are handed over than there are workers
-    async with inner.open(partial(_one_batch, setup), partial(_call_each, call), alone) as send:
+    inner_options = replace(
+        options, max_queue=None
+    )  # batches never wait there: at most one per worker is sent
+    async with inner.open(partial(_one_batch, setup), partial(_call_each, call), inner_options) as send:
         batches = _Batches(send, worker_count(options), options)
         try:
             yield batches
@@ -61,42 +70,42 @@ def _one_batch(setup: Setup) -> list[Item]:
 
 
 def _call_each(call: Call, batches: list[list[Item]]) -> list[list[Result]]:
-    """What runs in the worker: to the strategy that runs it, a batch is one item."""
+    """Run each batch. This runs in the worker, where the inner strategy treats a batch as one item."""
     return [counted(call, batch) for batch in batches]
 
 
 class _Job(NamedTuple):
     item: Item
     answer: "asyncio.Future[Result]"
-    came: float
+    arrived: float
 
 
 class _Batches:
     def __init__(self, send: Submit, workers: int, options: Options) -> None:
         self._send = send
         self._options = options
-        self._most_waiting = options.max_queue or MOST_WAITING
+        self._max_waiting = options.max_queue or DEFAULT_ITEM_QUEUE
         self._waiting: deque[_Job] = deque()
-        self._crowd = _Crowd(workers, options.max_batch)
+        self._sizer = _BatchSizer(workers, options.max_batch)
         self._running: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     async def __call__(self, item: Item) -> Result:
-        if len(self._waiting) >= self._most_waiting:
-            self._forget_those_who_left()
-        if len(self._waiting) >= self._most_waiting:
-            raise Full(len(self._waiting), self._crowd.seconds_for(len(self._waiting)))
+        if len(self._waiting) >= self._max_waiting:
+            self._drop_abandoned_items()
+        if len(self._waiting) >= self._max_waiting:
+            raise Full(len(self._waiting), self._sizer.seconds_for(len(self._waiting)))
         job = _Job(item, self._loop.create_future(), self._loop.time())
         self._waiting.append(job)
-        self._consider()
+        self._dispatch_ready_batches()
         return await job.answer
 
     def is_able(self) -> bool:
         return self._send.is_able()
 
     async def close(self) -> None:
-        """Cancel what waits, wait for what runs."""
+        """Cancel waiting items and wait for running ones."""
         for job in self._waiting:
             job.answer.cancel()
         self._waiting.clear()
@@ -104,29 +113,32 @@ class _Batches:
             await asyncio.wait(self._running)
         self._stop_timer()
 
-    def _forget_those_who_left(self) -> None:
-        """An item that nobody waits for must not keep another out."""
+    def _drop_abandoned_items(self) -> None:
+        """Drop items whose client has left, so that they do not fill the queue."""
         self._waiting = deque(job for job in self._waiting if not job.answer.done())
 
-    def _consider(self) -> None:
-        """Send what should not wait any longer, as long as a worker is free."""
+    def _dispatch_ready_batches(self) -> None:
+        """While a worker is free, send each batch that is complete or has waited long enough."""
         self._stop_timer()
-        while self._waiting and self._crowd.has_free_worker:
-            if len(self._waiting) >= self._crowd.hoped_for:
-                self._crowd.came()
-            elif (patience_s := self._patience_s()) > 0:
-                self._timer = self._loop.call_later(patience_s, self._consider)
+        while self._waiting and self._sizer.has_free_worker:
+            if len(self._waiting) >= self._sizer.expected:
+                self._sizer.batch_filled()
+            elif (remaining_s := self._remaining_wait_s()) > 0:
+                self._timer = self._loop.call_later(remaining_s, self._dispatch_ready_batches)
                 return
             else:
-                self._crowd.did_not_come(len(self._waiting))
+                self._sizer.batch_not_filled(len(self._waiting))
             self._dispatch()
 
-    def _patience_s(self) -> float:
-        """How much longer to wait for more: nobody need come at all, and the first must not wait too long."""
+    def _remaining_wait_s(self) -> float:
+        """Return how much longer to wait for items.
+
+        Two limits apply: more items may never arrive, and the oldest item must not wait longer than allowed.
+        """
         now = self._loop.time()
-        silent_s = now - max(self._waiting[-1].came, self._crowd.last_end)
-        waited_s = now - self._waiting[0].came
-        return min(self._crowd.patience_s - silent_s, self._options.max_wait_ms / 1e3 - waited_s)
+        idle_s = now - max(self._waiting[-1].arrived, self._sizer.last_end)
+        waited_s = now - self._waiting[0].arrived
+        return min(self._sizer.max_idle_s - idle_s, self._options.max_wait_ms / 1e3 - waited_s)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -136,16 +148,16 @@ class _Batches:
     def _dispatch(self) -> None:
         batch = self._take()
         if batch:
-            self._crowd.begins(len(batch))
+            self._sizer.batch_started(len(batch))
             task = asyncio.create_task(self._run(batch))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
     def _take(self) -> list[_Job]:
-        """The next to go, without those whose client has left."""
-        most = self._crowd.most_at_once(len(self._waiting))
+        """Take the next batch from the queue, without items whose client has left."""
+        size = self._sizer.largest_batch(len(self._waiting))
         batch: list[_Job] = []
-        while self._waiting and len(batch) < most:
+        while self._waiting and len(batch) < size:
             job = self._waiting.popleft()
             if not job.answer.done():
                 batch.append(job)
@@ -157,15 +169,15 @@ class _Batches:
             await self._answer(batch)
         finally:
             for job in batch:
-                job.answer.cancel()  # only what has not been answered: the closing was cancelled
-            self._crowd.ends(len(batch), len(self._waiting), began, self._loop.time())
-            self._consider()
+                job.answer.cancel()  # has an effect only if closing was cancelled before the answer
+            self._sizer.batch_ended(len(batch), len(self._waiting), began, self._loop.time())
+            self._dispatch_ready_batches()
 
     async def _answer(self, batch: list[_Job]) -> None:
-        """By one call; when that raises, by one for each item."""
+        """Answer a batch with one call; if that raises, with one call per item."""
         try:
             results = await self._send([job.item for job in batch])
-        except Exception as error:  # noqa: BLE001  it belongs to whoever submitted the item
+        except Exception as error:  # noqa: BLE001  the submitter of the item gets it
             if len(batch) > 1:
                 for job in batch:
                     await self._answer([job])
@@ -177,63 +189,63 @@ class _Batches:
                     job.answer.set_result(result)
 
 
-class _Crowd:
-    """How many items can be hoped for, from how many there were. Times in seconds, on the loop's clock."""
+class _BatchSizer:
+    """Predicts the size of the next batch from recent ones. Times are in seconds on the loop's clock."""
 
-    _LONGEST_PAUSE = 64  # batches
+    _MAX_PAUSE = 64  # batches
 
     def __init__(self, workers: int, max_batch: int) -> None:
         self._workers = workers
         self._max_batch = max_batch
-        self._busy = 0
-        self._under_way = 0
-        self._hoped_for = 1
-        self._pause = 0  # for so many batches waiting is not tried: it did not pay
+        self._busy_workers = 0
+        self._running_items = 0
+        self._expected = 1
+        self._pause = 0  # do not wait for this many batches, as waiting did not pay off
         self._next_pause = 1
         self._s_per_item = 0.0
-        self.patience_s = 0.0  # as long as the latest batch took: beyond that, another batch costs less
+        self.max_idle_s = 0.0  # duration of the latest batch: to wait longer costs more than another batch
         self.last_end = 0.0
 
     @property
     def has_free_worker(self) -> bool:
-        return self._busy < self._workers
+        return self._busy_workers < self._workers
 
     @property
-    def hoped_for(self) -> int:
-        """So many should wait before a batch begins."""
-        return 1 if self._pause else self._hoped_for
+    def expected(self) -> int:
+        """The number of items that should wait before a batch starts."""
+        return 1 if self._pause else self._expected
 
-    def most_at_once(self, waiting: int) -> int:
-        """No batch takes more than a worker's share, lest the others stand idle."""
-        return min(self._max_batch, max(self._hoped_for, self._share(waiting + self._under_way)))
+    def largest_batch(self, waiting: int) -> int:
+        """Return the most items for one batch: a worker's share, so that the other workers are not idle."""
+        return min(self._max_batch, max(self._expected, self._share(waiting + self._running_items)))
 
     def seconds_for(self, waiting: int) -> float:
-        """How long so many take, as far as is known."""
+        """Estimate how long this many items take."""
         return self._s_per_item * waiting / self._workers
 
-    def begins(self, count: int) -> None:
-        self._busy += 1
-        self._under_way += count
+    def batch_started(self, count: int) -> None:
+        self._busy_workers += 1
+        self._running_items += count
         self._pause = max(0, self._pause - 1)
 
-    def ends(self, count: int, waiting: int, began: float, now: float) -> None:
-        """A batch is done; those who were in it may come again, to join those who wait."""
-        self._hoped_for = min(waiting + count, self._share(waiting + self._under_way), self._max_batch)
-        self._busy -= 1
-        self._under_way -= count
+    def batch_ended(self, count: int, waiting: int, began: float, now: float) -> None:
+        """Expect the clients of this batch to send their next items, in addition to the waiting ones."""
+        self._expected = min(waiting + count, self._share(waiting + self._running_items), self._max_batch)
+        self._busy_workers -= 1
+        self._running_items -= count
         self._s_per_item += ((now - began) / count - self._s_per_item) / 8
-        self.patience_s, self.last_end = now - began, now
+        self.max_idle_s, self.last_end = now - began, now
 
-    def came(self) -> None:
-        """As many as were hoped for are there."""
-        if self.hoped_for > 1:
+    def batch_filled(self) -> None:
+        """Note that the expected number of items has arrived."""
+        if self.expected > 1:
             self._next_pause = 1
 
-    def did_not_come(self, waiting: int) -> None:
-        """Only so many are there after all: hope for no more, and for a while do not wait at all."""
-        self._hoped_for = waiting
-        self._pause = self._next_pause + 1  # the one that begins now counts
-        self._next_pause = min(2 * self._next_pause, self._LONGEST_PAUSE)
+    def batch_not_filled(self, waiting: int) -> None:
+        """Expect only ``waiting`` items from now on, and do not wait at all for the next few batches."""
+        self._expected = waiting
+        self._pause = self._next_pause + 1  # plus 1 for the batch that starts now
+        self._next_pause = min(2 * self._next_pause, self._MAX_PAUSE)
 
-    def _share(self, crowd: int) -> int:
-        return ceil(crowd / self._workers)
+    def _share(self, items: int) -> int:
+        return ceil(items / self._workers)

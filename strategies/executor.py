@@ -1,8 +1,8 @@
-"""The call runs in an executor of your own: anything that implements `concurrent.futures.Executor`.
+"""The call runs in your own executor: any implementation of `concurrent.futures.Executor`.
 
-``factory`` names what makes it, as ``package.module:function``; it is called with the number of workers and
-must be importable wherever the calls run. Dask, for example, whose ``pure=False`` is needed, or equal calls
-are run once and answered twice:
+``factory`` names the function that creates it, as ``package.module:function``. It is called with the number
+of workers and must be importable wherever the calls run. An example with Dask, which needs ``pure=False``:
+without it, Dask runs equal calls only once.
 
     def dask(workers):
         cluster = distributed.LocalCluster(n_workers=workers, threads_per_worker=1)
@@ -15,20 +15,20 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 
-from strategies import Call, Options, Setup, Submit, as_many_as_asked_for, works_everywhere
+from strategies import Call, Options, Setup, Submit, always_available, workers_or_one
 from strategies._adapter import adapted
 
-SUMMARY = "in an executor of your own: executor:package.module:factory, called with the number of workers"
-WHEN_FULL = "nothing is refused: items are given to the executor at once, and it has them wait as it likes"
-WHEN_WORKER_DIES = "as the executor has it"
+SUMMARY = "in your own executor: executor:package.module:factory, called with the number of workers"
+WHEN_FULL = "nothing is refused: items go to the executor immediately, and it decides how they wait"
+WHEN_WORKER_DIES = "it depends on the executor"
 TAKES = frozenset({"workers", "factory"})
-why_not = works_everywhere  # whether the factory works is seen when it is called
-worker_count = as_many_as_asked_for
+why_not = always_available  # opening reports a factory that does not work
+worker_count = workers_or_one
 
 
 @asynccontextmanager
 async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:
-    """See the contract in `strategies`. ValueError for a factory that is none."""
+    """See the contract in `strategies`. Raises ValueError if the factory cannot be imported."""
     make = partial(_factory(options.factory), worker_count(options))
     async with adapted(make, worker_count(options), setup, call) as submit:
         yield submit

@@ -1,29 +1,27 @@
-"""The call runs right on the event loop, as a blocking call in an ``async def`` route does: the baseline."""
+"""The call runs on the event loop, like a blocking call in an ``async def`` route. This is the baseline."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from strategies import Call, Item, Options, Result, Setup, Submit, works_everywhere
+from strategies import Call, Item, Options, Result, Setup, Submit, always_available
 from strategies._outcome import attempt
 from strategies._pool import warm_up
 
-SUMMARY = "on the event loop itself: no hand-over, and nothing else runs meanwhile"
-WHEN_FULL = (
-    "nothing is refused: the event loop stands still until the call is done, and everyone waits in turn"
-)
-WHEN_WORKER_DIES = "it is the server itself that dies"
+SUMMARY = "on the event loop itself: no hand-over, and nothing else runs during a call"
+WHEN_FULL = "nothing is refused: each call blocks the event loop, and all other requests wait for their turn"
+WHEN_WORKER_DIES = "the server dies with it"
 TAKES: frozenset[str] = frozenset()
-why_not = works_everywhere
+why_not = always_available
 
 
-def worker_count(options: Options) -> int:  # noqa: ARG001  there is one event loop, whatever they say
-    """One: the event loop."""
+def worker_count(options: Options) -> int:  # noqa: ARG001  there is always one event loop
+    """Return 1: the event loop is the only worker."""
     return 1
 
 
 @asynccontextmanager
-async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:  # noqa: ARG001  it takes none
-    """See the contract in `strategies`. Setup, too, stops the loop."""
+async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Submit]:  # noqa: ARG001  it takes no options
+    """See the contract in `strategies`. Setup blocks the loop too."""
     warm_up(setup, call).get()
     yield _Inline(call)
 

@@ -1,7 +1,7 @@
-"""The call runs in loky's pool of processes, the one beneath joblib.
+"""The call runs in loky's process pool, which joblib uses too.
 
-loky notices a worker's death and breaks that pool, as the standard library does; its users ask for a new one,
-and so does this strategy. What was in the broken one is lost.
+When a worker dies, loky marks the pool as broken, like the standard library. Users of loky then request a new
+pool, and so does this strategy. Items in the broken pool are lost.
 """
 
 import sys
@@ -10,20 +10,22 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib.util import find_spec
 
-from strategies import Call, Options, Setup, Submit, as_many_as_asked_for
-from strategies._adapter import Foreign, adapted
+from strategies import Call, Options, Setup, Submit, workers_or_one
+from strategies._adapter import ThirdPartyExecutor, adapted
 from strategies._child import follow_parent
 
-SUMMARY = "in loky's pool of processes, which is made anew when it breaks (extra: loky)"
-WHEN_FULL = "nothing is refused: items wait, first in first out, in a queue without a bound"
-WHEN_WORKER_DIES = "everything in the pool fails; the next item gets a new pool, and waits for its model"
+SUMMARY = "in loky's process pool, which is replaced when it breaks (extra: loky)"
+WHEN_FULL = "nothing is refused: items wait in an unbounded first-in, first-out queue"
+WHEN_WORKER_DIES = (
+    "all items in the pool fail; the next item starts a new pool and waits until it loads the model"
+)
 TAKES = frozenset({"workers"})
-worker_count = as_many_as_asked_for
+worker_count = workers_or_one
 
 
 def why_not() -> str | None:
-    """It needs its package."""
-    return None if find_spec("loky") else "loky is not installed; install the extra: loky"
+    """Return why it cannot run if the package is missing."""
+    return None if find_spec("loky") else "loky is not installed; install the extra loky"
 
 
 @asynccontextmanager
@@ -34,11 +36,11 @@ async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Subm
         yield submit
 
 
-def _pool(workers: int) -> Foreign:
-    """loky's pool with the names of the standard library."""
+def _pool(workers: int) -> ThirdPartyExecutor:
+    """Create loky's pool behind the interface of `concurrent.futures.Executor`."""
     from loky import ProcessPoolExecutor
 
-    # its workers would leave when idle, and are started without the flag -P of this process
+    # timeout: by default idle workers exit; env: loky does not pass on the flag -P of this process
     safe_path = {"PYTHONSAFEPATH": "1"} if sys.flags.safe_path else None
     pool = ProcessPoolExecutor(workers, timeout=None, env=safe_path)
-    return Foreign(pool.submit, pool.shutdown)
+    return ThirdPartyExecutor(pool.submit, pool.shutdown)

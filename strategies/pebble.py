@@ -1,7 +1,7 @@
-"""The call runs in pebble's pool of processes, which replaces a worker that dies or takes too long.
+"""The call runs in pebble's process pool, which replaces a worker that dies or takes too long.
 
-A call with a ``timeout_s`` that takes longer is killed with its worker; pebble raises `TimeoutError` for it,
-and its own ``ProcessExpired`` where a worker has died.
+A call that takes longer than ``timeout_s`` is killed with its worker, and pebble raises `TimeoutError`. If a
+worker dies, pebble raises its own ``ProcessExpired``.
 """
 
 import multiprocessing
@@ -12,28 +12,28 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from strategies import Call, Options, Setup, Submit, as_many_as_asked_for
-from strategies._adapter import Foreign, adapted
+from strategies import Call, Options, Setup, Submit, workers_or_one
+from strategies._adapter import ThirdPartyExecutor, adapted
 from strategies._child import follow_parent
 
 SUMMARY = (
-    "in pebble's pool of processes, which replaces the dead and kills what takes too long (extra: pebble)"
+    "in pebble's process pool, which replaces dead workers and kills calls that take too long (extra: pebble)"
 )
 WHEN_FULL = (
-    "nothing is refused: items wait, first in first out, in a queue without a bound, "
-    "and are run even if they were cancelled meanwhile"
+    "nothing is refused: items wait in an unbounded first-in, first-out queue, "
+    "and run even if they are cancelled while they wait"
 )
 WHEN_WORKER_DIES = (
-    "its item fails; another worker is started, and the next item waits for its model; "
-    "but if it dies while none has an item, pebble gives up the pool, and the service is broken for good"
+    "its item fails, and the next item waits until a new worker loads the model; "
+    "if it dies while no worker has an item, every request fails until the service restarts"
 )
 TAKES = frozenset({"workers", "timeout_s"})
-worker_count = as_many_as_asked_for
+worker_count = workers_or_one
 
 
 def why_not() -> str | None:
-    """It needs its package."""
-    return None if find_spec("pebble") else "pebble is not installed; install the extra: pebble"
+    """Return why it cannot run if the package is missing."""
+    return None if find_spec("pebble") else "pebble is not installed; install the extra pebble"
 
 
 @asynccontextmanager
@@ -45,8 +45,8 @@ async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Subm
         yield submit
 
 
-def _pool(workers: int, timeout_s: float | None) -> Foreign:
-    """pebble's pool with the names of the standard library."""
+def _pool(workers: int, timeout_s: float | None) -> ThirdPartyExecutor:
+    """Create pebble's pool behind the interface of `concurrent.futures.Executor`."""
     from pebble import ProcessPool
 
     pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"))
@@ -56,8 +56,8 @@ def _pool(workers: int, timeout_s: float | None) -> Foreign:
         return future
 
     def close(wait: bool) -> None:
-        pool.close()  # type: ignore[no-untyped-call]  # of the library
+        pool.close()  # type: ignore[no-untyped-call]  # pebble has no annotation here
         if wait:
             pool.join()
 
-    return Foreign(send, close)
+    return ThirdPartyExecutor(send, close)

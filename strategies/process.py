@@ -1,11 +1,11 @@
-"""The call runs in a pool of child processes: an interpreter lock and a copy of the model for each.
+"""The call runs in a pool of child processes. Each has its own interpreter lock and its own model.
 
-Items, results and exceptions are pickled. One worker that dies breaks the pool for good: `submit` raises
-`BrokenProcessPool` from then on, and so does `open` when it happens there.
+Items, results and exceptions are pickled. When a worker dies, the pool is broken for good: `submit` raises
+`BrokenProcessPool` from then on, and so does `open` if a worker dies during the opening.
 
-Spawned by default, not forked: a fork of a process in which a model has run can deadlock. A fork server is a
-process in which none has: it imports ``preload`` once, and each worker starts as its copy, soon and sharing
-its memory.
+Workers are spawned by default, not forked: a fork of a process that has run a model can deadlock. A fork
+server has never run a model. It imports ``preload`` once, and each worker is a fork of it, so that it starts
+quickly and shares its memory.
 """
 
 import multiprocessing
@@ -14,20 +14,20 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from threading import Barrier
 
-from strategies import Call, Options, Setup, Submit, as_many_as_asked_for, works_everywhere
+from strategies import Call, Options, Setup, Submit, always_available, workers_or_one
 from strategies._child import follow_parent
 from strategies._outcome import Outcome
 from strategies._pool import serving, warm_up
 
 SUMMARY = "in a pool of child processes, each with its own interpreter and its own model"
 WHEN_FULL = (
-    "nothing is refused: items wait, first in first out, in a queue without a bound, "
-    "the first workers + 1 of them too near the workers to be cancelled"
+    "nothing is refused: items wait in an unbounded first-in, first-out queue; "
+    "the first workers + 1 of them can no longer be cancelled"
 )
-WHEN_WORKER_DIES = "the pool is broken for good, and so is the service until it is restarted"
+WHEN_WORKER_DIES = "the pool breaks for good, and every request fails until the service restarts"
 TAKES = frozenset({"workers", "start_method", "preload"})
-why_not = works_everywhere
-worker_count = as_many_as_asked_for
+why_not = always_available
+worker_count = workers_or_one
 
 
 @asynccontextmanager
@@ -36,30 +36,30 @@ async def open(setup: Setup, call: Call, options: Options) -> AsyncIterator[Subm
     context = multiprocessing.get_context(options.start_method)
     if options.start_method == "forkserver":
         context.set_forkserver_preload(list(options.preload))
-    everyone = context.Barrier(worker_count(options))
-    pool = ProcessPoolExecutor(everyone.parties, context, _begin, (setup, call, everyone))
-    async with serving(pool, _warm_up, everyone, call) as submit:
+    all_workers = context.Barrier(worker_count(options))
+    pool = ProcessPoolExecutor(all_workers.parties, context, _begin, (setup, call, all_workers))
+    async with serving(pool, _warm_up, all_workers, call) as submit:
         yield submit
 
 
-# The rest runs in the worker. A barrier cannot be pickled into a task, only handed to a process that is being
-# started; so the initializer leaves it here for the warm-up to find.
-_everyone: Barrier
+# The rest runs in the worker. A barrier cannot be pickled as an argument of a call, only be passed to a
+# process at its start. So the initializer stores it here for the warm-up.
+_all_workers: Barrier
 _outcome: Outcome
 
 
-def _begin(setup: Setup, call: Call, everyone: Barrier) -> None:
-    """Initialize a worker: tie its life to its parent's, then load and warm up.
+def _begin(setup: Setup, call: Call, all_workers: Barrier) -> None:
+    """Initialize a worker: make it end with its parent, then load and warm up.
 
-    What goes wrong is kept: out of an initializer it would only be "BrokenProcessPool".
+    Store an exception instead of raising it: raised in an initializer, it would become "BrokenProcessPool".
     """
-    global _everyone, _outcome
+    global _all_workers, _outcome
     follow_parent()
-    _everyone = everyone
+    _all_workers = all_workers
     _outcome = warm_up(setup, call)
 
 
 def _warm_up() -> Outcome:
-    """Meet the other workers; what came of it when this one began."""
-    _everyone.wait()
+    """Wait until every worker is here, then return the outcome of this worker's initializer."""
+    _all_workers.wait()
     return _outcome

@@ -1,4 +1,4 @@
-"""A server that plays a trick on its client, one for each path. As a program it prints its address."""
+"""A server with one hostile trick per path. Run as a program, it prints its URL."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Trick = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 def whole(status: int = 200, head: str | bytes = b"", body: bytes = b"ok") -> bytes:
-    """An answer in correct form."""
+    """Return a well-formed answer."""
     lines = head.encode("latin-1") if isinstance(head, str) else head
     return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n%s\r\n" % (status, len(body), lines) + body
 
 
 @functools.cache
 def bomb(layers: int = 1) -> bytes:
-    """Zeros, 256 MiB of them, packed so many times."""
+    """Return 256 MiB of zeros, compressed `layers` times."""
     pack = zlib.compressobj(9, wbits=31)
     packed = b"".join(pack.compress(bytes(MIB)) for _ in range(256)) + pack.flush()
     for _ in range(layers - 1):
@@ -121,11 +121,11 @@ BROKEN = {
 }
 
 
-# -- answers that are sent by and by ---------------------------------------------------------------------
+# -- answers that are sent in pieces ---------------------------------------------------------------------
 
 
 def over_and_over(start: bytes, unit: bytes, *, every_s: float = 0.0) -> Trick:
-    """`unit` after `start` without an end."""
+    """Send `start`, then `unit` endlessly."""
 
     async def send(writer: asyncio.StreamWriter) -> None:
         writer.write(start)
@@ -142,7 +142,7 @@ def length(size: int, head: bytes = b"") -> bytes:
 
 
 async def answer_twice(writer: asyncio.StreamWriter) -> None:
-    """The second answer comes unasked, when the connection is idle or in use again."""
+    """Send a second, unrequested answer when the connection is idle or in use again."""
     writer.write(GOOD)
     await asyncio.sleep(0.003)
     writer.write(whole(500))
@@ -205,7 +205,7 @@ TRICKS: dict[str, Trick] = {
 
 
 class HostileServer:
-    """Serves every trick on a free port of 127.0.0.1; `asked` counts the requests.
+    """Serves every trick on a free port of 127.0.0.1; `requests` counts those of each trick.
 
     At `/later/TRICK` the first answer is a good one, as `execbench load` asks once before it begins.
     """
@@ -213,7 +213,7 @@ class HostileServer:
     def __init__(self) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.url = f"http://127.0.0.1:{self.listening.getsockname()[1]}"
-        self.asked: dict[str, int] = dict.fromkeys(TRICKS, 0)
+        self.requests: dict[str, int] = dict.fromkeys(TRICKS, 0)
 
     async def serve(self, until: Callable[[], Awaitable[object]]) -> None:
         """Serve until `until()` has returned."""
@@ -230,8 +230,8 @@ class HostileServer:
             for _ in itertools.count():
                 head = await reader.readuntil(b"\r\n\r\n")
                 *later, trick = head.split(b" ")[1].decode().strip("/").split("/")
-                self.asked[trick] += 1
-                await TRICKS["good" if later and self.asked[trick] == 1 else trick](writer)
+                self.requests[trick] += 1
+                await TRICKS["good" if later and self.requests[trick] == 1 else trick](writer)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:

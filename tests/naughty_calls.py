@@ -1,4 +1,4 @@
-"""Calls that raise and return what does not travel well. Workers import them from here."""
+"""Calls that raise and return objects that are hard to transfer. Workers import them from here."""
 
 import asyncio
 import concurrent.futures
@@ -15,7 +15,7 @@ READY = "warm-up"
 
 
 class WithKeywords(Exception):
-    """Pickles, and does not unpickle: its keywords are required."""
+    """Can be pickled but not unpickled, as its keyword is required."""
 
     def __init__(self, *, code: int) -> None:
         super().__init__(f"code {code}")
@@ -40,7 +40,7 @@ class OfItsOwn(BaseException):
 
 
 class Unpickled:
-    """Pickles to what raises when it is unpickled."""
+    """Can be pickled, but raises when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return _no_such_type, ()
@@ -100,13 +100,13 @@ RETURNED = {
     "lambda": lambda: 1,
     "exits-when-pickled": PickledByExit(),
     "raises-when-unpickled": Unpickled(),
-    "deep": None,  # made where it is needed
+    "deep": None,  # created in the worker
 }
 MORE: dict[str, Callable[[], object]] = {"recursion": _recurse, "chain": _chain}
 
 
 def misbehave(items: list[Any]) -> list[Any]:
-    """As each item says; an item that says nothing is its own result."""
+    """Do what each item names; an unknown item is its own result."""
     return [_one(item) for item in items]
 
 
@@ -121,7 +121,7 @@ def _one(item: str) -> object:
 
 
 def return_too_few(items: list[Any]) -> list[Any]:
-    """And none of its items is left."""
+    """Return too few results and clear the list of items."""
     results = [item for item in items if item != "lost"]
     items.clear()
     return results
@@ -144,7 +144,7 @@ def square(number: int) -> int:
 
 
 def with_children(items: list[Any]) -> list[Any]:
-    """Each result: the sum of a Pool's answers, and a process that sleeps on when the call has ended."""
+    """Return the sum of a Pool's answers and a process that keeps sleeping after the call."""
     if items == [READY]:
         return items
     with multiprocessing.get_context("fork").Pool(2) as pool:
@@ -154,7 +154,7 @@ def with_children(items: list[Any]) -> list[Any]:
 
 
 def hang_with_a_child(items: list[Any]) -> list[Any]:
-    """Leaves the child's id in a file, and never returns."""
+    """Write the child's process id to a file and never return."""
     if items == [READY]:
         return items
     sleeper = subprocess.Popen(["sleep", "600"])

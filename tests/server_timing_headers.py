@@ -1,4 +1,4 @@
-"""Headers as `harness.server.server_timing` writes them, of durations that are given."""
+"""Headers with given durations, as written by `harness.server.server_timing`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from harness.wire.records import Timings
 
 
 def written(timings: Timings) -> str:
-    """The header of a request that took a model's result and then awaited its I/O; of no part may be None.
+    """Return the header of a request that took a model's result and then awaited its I/O.
 
-    `io_server_ms` alone may: then the other side does not say it.
+    Only `io_server_ms` may be None: then the other side does not report a duration.
     """
     now = timings.entered_ms or 0.0
 

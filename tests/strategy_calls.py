@@ -1,4 +1,4 @@
-"""What the tests hand to strategies: at module level, so that a spawned worker can import it."""
+"""Set-ups and calls for tests of strategies, at module level so that a spawned worker can import them."""
 
 import itertools
 import multiprocessing
@@ -22,7 +22,7 @@ class Ran(NamedTuple):
 
 
 class Refused(Exception):
-    """An exception that the standard library does not know."""
+    """An exception class of our own."""
 
 
 def ready() -> str:
@@ -40,14 +40,14 @@ def raise_on_item(items: list[Any]) -> list[Any]:
 
 
 def raise_it(items: list[Any]) -> list[Any]:
-    """Raise the item itself, if it can be raised."""
+    """Raise the item itself if it is an exception."""
     if isinstance(items[0], BaseException):
         raise items[0]
     return items
 
 
 def run_for(seconds: float, items: list[Any]) -> list[Ran]:
-    """Sleep (the warm-up does not), then say where and when."""
+    """Sleep (except in the warm-up), then return where and when the call ran."""
     start = time.monotonic()
     if items != ["warm-up"]:
         time.sleep(seconds)
@@ -55,13 +55,13 @@ def run_for(seconds: float, items: list[Any]) -> list[Ran]:
 
 
 def note(folder: Path, what: str) -> None:
-    """Leave one line in the file of this very worker."""
+    """Append a line to this worker's own file."""
     with (folder / f"{os.getpid()}-{threading.get_native_id()}").open("a") as file:
         file.write(f"{what}\n")
 
 
 def noted_setup(folder: Path) -> str:
-    # at once, so that a worker that is done early could take another's warm-up
+    # returns immediately, so that an early worker could wrongly run another's warm-up
     note(folder, "setup")
     return "warm-up"
 
@@ -72,7 +72,7 @@ def noted_call(folder: Path, items: list[Any]) -> list[Any]:
 
 
 def arrival(folder: Path) -> int:
-    """1 for the worker that asks first, 2 for the next."""
+    """Return 1 in the first worker that calls this, 2 in the next."""
     for number in itertools.count(1):
         try:
             (folder / str(number)).touch(exist_ok=False)
@@ -113,12 +113,12 @@ def noted_slow_call(folder: Path, items: list[Any]) -> list[Any]:
 
 
 def spawned_pool(workers: int) -> ProcessPoolExecutor:
-    """An executor of the user's own."""
+    """A user's own executor."""
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
 def slow_but_for_poison(items: list[Any]) -> list[Any]:
-    """Takes a while; a batch with poison in it fails as a whole."""
+    """Take a while. A batch that contains poison fails as a whole."""
     if items == ["warm-up"]:
         return items
     time.sleep(0.05)

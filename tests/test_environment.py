@@ -1,4 +1,4 @@
-"""What a run's record says of its machine and its code, and when two records may be compared."""
+"""The environment in a run's record, and which environments are comparable."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def test_the_record_names_neither_a_path_nor_this_host() -> None:
 
 
 @pytest.mark.integration  # torch too
-def test_it_has_the_versions_that_the_figures_depend_on() -> None:
+def test_it_has_the_versions_on_which_the_figures_depend() -> None:
     for package in ("fastapi", "torch", "scipy", "pandas", "matplotlib", "threadpoolctl", "psutil"):
         assert HERE["packages"][package][0].isdigit(), package
 
@@ -51,14 +51,14 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["harness/run.py", "harness/data/plan.toml", "strategies/thread.py"])
-def test_other_sources_are_other_code_committed_or_not(checkout: Path, name: str) -> None:
+def test_changing_a_source_changes_the_code_committed_or_not(checkout: Path, name: str) -> None:
     before = code(checkout)
     assert len(before) == 12
     (checkout / name).write_text("one = 2\n")
     assert code(checkout) != before
 
 
-def test_a_source_that_came_went_or_was_renamed_is_other_code(checkout: Path) -> None:
+def test_adding_removing_or_renaming_a_source_changes_the_code(checkout: Path) -> None:
     found = {code(checkout)}
     (checkout / "strategies" / "new.py").touch()
     found.add(code(checkout))
@@ -67,7 +67,7 @@ def test_a_source_that_came_went_or_was_renamed_is_other_code(checkout: Path) ->
     assert len(found) == 3
 
 
-def test_what_is_no_source_does_not_change_the_code(checkout: Path) -> None:
+def test_files_other_than_sources_do_not_change_the_code(checkout: Path) -> None:
     before = code(checkout)
     (checkout / "README.md").write_text("new")
     (checkout / "harness" / "__pycache__").mkdir()
@@ -78,11 +78,11 @@ def test_what_is_no_source_does_not_change_the_code(checkout: Path) -> None:
 # -- differences ---------------------------------------------------------------------------------------
 
 
-def test_a_record_that_went_through_json_is_the_same_environment() -> None:
+def test_a_record_read_from_json_is_the_same_environment() -> None:
     assert differences(changed(), environment.collect()) == []
 
 
-def test_what_passes_makes_no_difference() -> None:
+def test_temporary_facts_make_no_difference() -> None:
     elsewhere = {**HERE["revision"], "commit": "0" * 40} if HERE["revision"] else None
     assert differences(changed(load_average=[9, 9, 9], memory_bytes=1, revision=elsewhere), HERE) == []
 
@@ -99,7 +99,7 @@ def test_what_passes_makes_no_difference() -> None:
         ("code", "code"),
     ],
 )
-def test_what_matters_is_told_in_one_phrase(key: str, name: str) -> None:
+def test_each_relevant_difference_is_one_phrase(key: str, name: str) -> None:
     now = HERE[key] if HERE[key] is not None else "none"
     assert differences(changed(**{key: "another"}), HERE) == [f"{name}: was another, is {now}"]
 
@@ -117,6 +117,6 @@ def test_every_package_and_thread_variable_matters() -> None:
     ]
 
 
-def test_a_run_that_did_not_record_its_code_is_of_other_code() -> None:
+def test_a_run_without_recorded_code_has_other_code() -> None:
     old = {key: value for key, value in changed(revision={"commit": "a" * 40}).items() if key != "code"}
     assert differences(old, HERE) == [f"code: was commit {'a' * 12}, is {HERE['code']}"]

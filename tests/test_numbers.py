@@ -1,4 +1,4 @@
-"""Numbers for people: the digits that count, and no more."""
+"""Numbers for people: significant digits only."""
 
 import math
 
@@ -43,12 +43,12 @@ def test_a_rate_is_shown_with_three_digits() -> None:
     assert shown == ["4.63", "46.3", "463", "4634", "inf"]
 
 
-def test_milliseconds_of_a_chart_have_a_sign_between_thousands() -> None:
+def test_milliseconds_in_a_chart_have_a_thousands_separator() -> None:
     shown = [numbers.milliseconds(value) for value in (46.34, 463.4, 4634.0, math.nan)]
     assert shown == ["46.3", "463", "4,634", "nan"]
 
 
-def test_an_interval_that_is_not_known_is_left_out() -> None:
+def test_an_unknown_interval_is_left_out() -> None:
     assert numbers.times(1.594, 1.56, 1.63) == "1.59 times [1.56, 1.63]"
     assert numbers.ratio_interval(1.5, math.nan, math.nan) == "1.50"
     assert numbers.ratio_interval(math.nan, math.nan, math.nan) == "-"
@@ -75,7 +75,7 @@ def test_a_closed_loop_is_named_by_its_users(load: object, said: str) -> None:
         (1e3, 2, "1000"),
     ],
 )
-def test_a_cell_shows_words_and_whole_numbers_as_they_are(value: object, digits: int, said: str) -> None:
+def test_a_cell_shows_text_and_whole_numbers_unchanged(value: object, digits: int, said: str) -> None:
     assert numbers.cell(value, digits) == said
 
 
@@ -83,11 +83,11 @@ def test_a_share_is_a_whole_percentage_or_missing() -> None:
     assert (numbers.share(0.382), numbers.share(math.nan)) == ("38 %", "-")
 
 
-def test_one_thing_has_no_plural() -> None:
+def test_the_noun_after_one_is_singular() -> None:
     assert (numbers.counted(1, "block"), numbers.counted(2, "block")) == ("1 block", "2 blocks")
 
 
-def test_json_gets_null_for_what_is_not_a_number() -> None:
+def test_json_has_null_for_nan() -> None:
     table = pd.DataFrame({"a": [1.5, math.nan, math.inf], "n": np.array([1, 2, 3])})
     assert numbers.plain_rows(table) == [{"a": 1.5, "n": 1}, {"a": None, "n": 2}, {"a": None, "n": 3}]
     nested = {"some": [{"a": np.float64("inf")}, (1, math.nan)], 2: "two"}

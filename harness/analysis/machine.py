@@ -16,7 +16,7 @@ import pandas as pd
 from harness.analysis.percentiles import fit_to_be_shown, percentile
 from harness.errors import HarnessError
 from harness.numbers import percent
-from harness.wire.records import MEASURE, MOST_PROCESSES, OK, PILOT_BLOCK, PING
+from harness.wire.records import MAX_PROCESSES_RECORDED, MEASURE, OK, PILOT_BLOCK, PING
 
 # The most of each for a machine to be called quiet, and to be called usable; beyond that it is noisy. Foreign
 # CPU is judged as a share of the usable cores. Quiet: what moves a figure by less than the 3 % within which
@@ -132,7 +132,7 @@ def _number_of(commands: list[str]) -> str:
     more = sum(times for _, times in kinds[KINDS_TOLD:])
     told += [f"{more} more"] if more else []
     number = "1 process" if len(commands) == 1 else f"{len(commands)} processes"
-    number += " or more" if len(commands) >= MOST_PROCESSES else ""
+    number += " or more" if len(commands) >= MAX_PROCESSES_RECORDED else ""
     return f"{number} ({', '.join(told)})"
 
 

@@ -1,4 +1,4 @@
-"""One trial: walks the due times of an arrival law, has requests sent, makes a Shot of every one."""
+"""Run one trial: send a request at each due time of an arrival law and record a Shot of each."""
 
 from __future__ import annotations
 
@@ -17,53 +17,56 @@ import httpx
 from harness.client import http_client
 from harness.client.http_client import PINGS_IN_FLIGHT, Answer, Request
 from harness.client.window import Window
-from harness.wire import handing_over, reasons, sending
+from harness.wire import early_end, reasons, sending
 from harness.wire.arrivals import due_times_s
 from harness.wire.clock import now_ms
-from harness.wire.loop_lag import Beat, Lag
+from harness.wire.loop_lag import Lag, LoopLagProbe
 from harness.wire.options import LoadOptions
 from harness.wire.records import PING, WARMUP, Outcome, Shot, Timings
 from harness.wire.timings import decode
 from harness.wire.transports import open_client
 
 PROGRESS_EVERY_S = 0.5
-PAUSE_WITHOUT_ANSWER_S = 0.05  # a user who got no answer does not hammer; a dead server costs no CPU
+PAUSE_WITHOUT_ANSWER_S = 0.05  # before a user sends again, so that a dead server costs no CPU
 SHORT_SLEEP_MS = 6.0
-ENDS_WITHIN_S = 0.1  # a connection that is open so long after an answer is taken for one to use again
-STAMP_ROUNDING_MS = 0.002  # a stamp has three decimals
+CONNECTION_GRACE_S = 0.1  # a connection that is still open this long after an answer counts as reusable
+STAMP_ROUNDING_MS = 0.002  # timestamps have three decimals
 
 
 async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], None]) -> Outcome:
-    """Run one trial; call `on_progress(requests answered, their median latency in ms)` at times.
+    """Run one trial. Call `on_progress(requests answered, their median latency in ms)` now and then.
 
-    Pings are not counted there. Every request becomes a Shot, also one without an answer. Raises nothing on
-    account of the server.
+    Progress does not count pings. Every request becomes a Shot, even if it gets no answer. Nothing that a
+    server does raises an exception.
     """
     trial = _Trial(options)
-    beat = Beat()
+    probe = LoopLagProbe()
     cpu = time.process_time()
     gc.collect()
     gc.disable()
     try:
-        transport = http_client.transport_of(options)
+        transport = http_client.create_transport(options)
         async with open_client(transport) as client:
-            beside = [asyncio.create_task(trial.report(on_progress)), asyncio.create_task(trial.ping(client))]
+            background = [
+                asyncio.create_task(trial.report_progress(on_progress)),
+                asyncio.create_task(trial.ping(client)),
+            ]
             if options.beat:
-                beat.start()
+                probe.start()
             await trial.load(client)
-            lag = await beat.stop()
-            await _end(beside)
-            await asyncio.gather(*trial.pings)  # under way: the slowest are the last to answer
-            if options.watches_end:  # whether the server ends its connections soon, without saying so
-                await asyncio.sleep(ENDS_WITHIN_S)
-            ended = options.watches_end and transport.has_ended_one()
+            lag = await probe.stop()
+            await _cancel(background)
+            await asyncio.gather(*trial.pings)  # wait for all, as the last to be answered are the slowest
+            if options.watches_end:  # whether the server soon closes connections without announcing it
+                await asyncio.sleep(CONNECTION_GRACE_S)
+            ended = options.watches_end and transport.has_closed_connection()
     finally:
         gc.enable()
     return trial.outcome((time.process_time() - cpu) * 1e3, lag, ended=ended)
 
 
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel them; raise what one of them had raised."""
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel the tasks. Raises the exception of a task that had failed."""
     for task in tasks:
         task.cancel()
     for ended in await asyncio.gather(*tasks, return_exceptions=True):
@@ -72,7 +75,7 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
 
 
 class _Trial:
-    """One engine for all arrival laws: something says when a request is due, `_ask_at` does the rest."""
+    """Runs a trial of any arrival law: the law gives the due times, and `_send_one` sends each request."""
 
     def __init__(self, options: LoadOptions) -> None:
         self._options = options
@@ -82,20 +85,20 @@ class _Trial:
         self._secrets = sending.secrets(options.headers, self._headers)
         self._bad_answers: dict[str, str] = {}
         self._same_host = is_loopback(options.url)
-        self._shots: list[Shot] = []  # pings left out: they are no part of the load
-        self._pinged: list[Shot] = []
+        self._shots: list[Shot] = []  # without pings, which are not part of the load
+        self._ping_shots: list[Shot] = []
         self._sent = 0
         self._in_flight = 0
         self._in_flight_max = 0
-        self.pings: set[asyncio.Task[None]] = set()  # under way
+        self.pings: set[asyncio.Task[None]] = set()  # in flight
         self._capped = 0
-        self._begun = asyncio.Event()  # the window has
+        self._window_begun = asyncio.Event()
         self._origin = now_ms()
 
     async def load(self, client: httpx.AsyncClient) -> None:
-        """Send all that the arrival law asks for, or less when the parent asks for what there is."""
+        """Send all requests of the arrival law; stop early if the parent asks for the results so far."""
         sending_all = asyncio.create_task(self._send_all(client))
-        with handing_over.ends_when_asked(sending_all):
+        with early_end.cancel_on_signal(sending_all):
             try:
                 await sending_all
             except asyncio.CancelledError:
@@ -103,47 +106,47 @@ class _Trial:
                 if task is None or task.cancelling():
                     raise
                 self._window.interrupted(self._now())
-                await _end([*self.pings])
+                await _cancel([*self.pings])
 
     async def _send_all(self, client: httpx.AsyncClient) -> None:
         users = self._options.arrivals.users
         if users is None:
-            await self._walk(client)
+            await self._open_loop(client)
         else:
             await asyncio.gather(*(self._user(client) for _ in range(users)))
 
     async def _user(self, client: httpx.AsyncClient) -> None:
-        """One user of the closed loop: the next request is due when the last answer is done."""
+        """Act as one user of a closed loop, whose next request is due when the last answer is complete."""
         due = self._now()
         while not self._window.over:
-            said = next(self._requests)
+            request = next(self._requests)
             sent = self._now()
-            shot = await self._ask_at(client, due, self._window.next_phase(sent), said, sent)
+            shot = await self._send_one(client, due, self._window.next_phase(sent), request, sent)
             due = shot.done_ms
             if shot.status is None:
                 await asyncio.sleep(PAUSE_WITHOUT_ANSWER_S)
                 due = self._now()
 
-    async def _walk(self, client: httpx.AsyncClient) -> None:
-        """Open loop: send at the due times whatever the answers do, but never more than the cap at once."""
-        under_way: set[asyncio.Task[Shot]] = set()
+    async def _open_loop(self, client: httpx.AsyncClient) -> None:
+        """Send at the due times, independent of the answers, with at most `cap` requests in flight."""
+        in_flight: set[asyncio.Task[Shot]] = set()
         try:
-            await self._send_when_due(client, under_way)
-            await asyncio.gather(*under_way)
+            await self._send_when_due(client, in_flight)
+            await asyncio.gather(*in_flight)
         except asyncio.CancelledError:
-            for task in under_way:
+            for task in in_flight:
                 task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+            await asyncio.gather(*in_flight, return_exceptions=True)
             raise
 
-    async def _send_when_due(self, client: httpx.AsyncClient, under_way: set[asyncio.Task[Shot]]) -> None:
+    async def _send_when_due(self, client: httpx.AsyncClient, in_flight: set[asyncio.Task[Shot]]) -> None:
         free = asyncio.Semaphore(self._options.cap)
         give_up_at = self._options.give_up_in_flight
-        held_until = -math.inf  # when the cap last gave way: what was due before it is sent late
+        held_until = -math.inf  # when the cap last held a request back; any that was due before is sent late
         for due_s in due_times_s(self._options.arrivals, self._options.seed):
             due = due_s * 1e3
             phase = self._window.next_phase(due)
-            if not await self._comes(due):
+            if not await self._sleep_until(due):
                 break
             if free.locked():
                 await free.acquire()
@@ -151,21 +154,21 @@ class _Trial:
             else:
                 await free.acquire()
             self._capped += due < held_until
-            task = asyncio.create_task(self._ask_at(client, due, phase, next(self._requests)))
-            under_way.add(task)
-            task.add_done_callback(under_way.discard)
+            task = asyncio.create_task(self._send_one(client, due, phase, next(self._requests)))
+            in_flight.add(task)
+            task.add_done_callback(in_flight.discard)
             task.add_done_callback(lambda _: free.release())
-            # those of the warm-up do not count: they score nothing
+            # requests of the warm-up do not count, as they enter no figure
             if give_up_at is not None and self._window.unanswered >= give_up_at:
-                self._window.nothing_more_is_due(self._now())
+                self._window.schedule_ended(self._now())
                 break
         else:
-            self._window.nothing_more_is_due(self._now())
+            self._window.schedule_ended(self._now())
 
-    async def _comes(self, due: float) -> bool:
-        """Wait until `due`; False as soon as the window is over.
+    async def _sleep_until(self, due: float) -> bool:
+        """Wait until `due` and return True, or return False as soon as the window is over.
 
-        A long sleep ends up to 2 ms late on some kernels, a short one less than 1: hence two.
+        On some kernels a long sleep ends up to 2 ms late, a short one less than 1 ms. So sleep twice.
         """
         while not self._window.over:
             left = due - self._now()
@@ -174,62 +177,62 @@ class _Trial:
             await asyncio.sleep(min(left - SHORT_SLEEP_MS if left > 2 * SHORT_SLEEP_MS else left, 250) / 1e3)
         return False
 
-    async def _ask_at(
+    async def _send_one(
         self,
         client: httpx.AsyncClient,
         due: float,
         phase: str,
-        said: Request,
+        request: Request,
         sent: float | None = None,
     ) -> Shot:
-        """Send one request now that was due then; `sent` is now, where the caller has looked already."""
+        """Send a request that was due at `due`; `sent` is the current time if the caller knows it."""
         seq, self._sent = self._sent, self._sent + 1
         if phase != WARMUP:
-            self._begun.set()
+            self._window_begun.set()
         self._in_flight += 1
         self._in_flight_max = max(self._in_flight_max, self._in_flight)
         sent = self._now() if sent is None else sent
-        answer = await self._answer(client, self._options, said)
-        done = self._now()  # before the header is read, which takes as long as a small request's HTTP
+        answer = await self._answer(client, self._options, request)
+        done = self._now()  # before decoding the header, which takes as long as the HTTP of a small request
         timings = decode(answer.header)
         self._in_flight -= 1
-        # once for each error: bodies may differ, and there may be very many
+        # one body per error: bodies may differ, and there may be very many
         if answer.bad_body and answer.error not in self._bad_answers:
             self._bad_answers[answer.error] = reasons.excerpt(answer.bad_body, self._secrets)
         shot = Shot(
-            seq, phase, due, sent, done, self._localise(timings, sent, done), answer.status, answer.error
+            seq, phase, due, sent, done, self._localized(timings, sent, done), answer.status, answer.error
         )
         self._shots.append(shot)
         self._window.answered(phase, done)
         return shot
 
-    async def _answer(self, client: httpx.AsyncClient, options: LoadOptions, said: Request) -> Answer:
-        answer = await http_client.ask(client, options, said, self._headers)
+    async def _answer(self, client: httpx.AsyncClient, options: LoadOptions, request: Request) -> Answer:
+        answer = await http_client.send(client, options, request, self._headers)
         return answer._replace(error=reasons.hidden(answer.error, self._secrets)) if answer.error else answer
 
     async def ping(self, client: httpx.AsyncClient) -> None:
-        """Within the window, ask the other route at a steady rate, whether or not it has answered."""
-        await self._begun.wait()
+        """During the window, send pings at a steady rate, independent of their answers."""
+        await self._window_begun.wait()
         start = self._now()
-        for number, said in enumerate(http_client.pings(self._options)):
+        for number, request in enumerate(http_client.pings(self._options)):
             due = start + number * 1e3 / self._options.ping_per_s
-            if not await self._comes(due) or self._window.end_ms is not None:
+            if not await self._sleep_until(due) or self._window.end_ms is not None:
                 return
             if len(self.pings) < PINGS_IN_FLIGHT:
-                task = asyncio.create_task(self._ping_once(client, said, due))
+                task = asyncio.create_task(self._ping_once(client, request, due))
                 self.pings.add(task)
                 task.add_done_callback(self.pings.discard)
 
-    async def _ping_once(self, client: httpx.AsyncClient, said: Request, due: float) -> None:
-        one = self._options.model_copy(update={"method": "GET", "expected_status": 200})
+    async def _ping_once(self, client: httpx.AsyncClient, request: Request, due: float) -> None:
+        options = self._options.model_copy(update={"method": "GET", "expected_status": 200})
         seq, self._sent = self._sent, self._sent + 1
         sent = self._now()
-        answer = await self._answer(client, one, said)
+        answer = await self._answer(client, options, request)
         shot = Shot(seq, PING, due, sent, self._now(), Timings(), answer.status, answer.error)
-        self._pinged.append(shot)
+        self._ping_shots.append(shot)
 
-    async def report(self, on_progress: Callable[[int, float], None]) -> None:
-        """Tell how the load gets on, at times; a ping has no model, and would make it look quicker."""
+    async def report_progress(self, on_progress: Callable[[int, float], None]) -> None:
+        """Call `on_progress` regularly. Leave out pings: they run no model and would lower the median."""
         while True:
             await asyncio.sleep(PROGRESS_EVERY_S)
             if self._shots:
@@ -242,7 +245,7 @@ class _Trial:
         assert window.start_ms is not None
         assert window.end_ms is not None
         return Outcome(
-            sorted([*self._shots, *self._pinged], key=lambda shot: shot.seq),
+            sorted([*self._shots, *self._ping_shots], key=lambda shot: shot.seq),
             window.start_ms,
             window.end_ms,
             cpu_ms,
@@ -257,11 +260,11 @@ class _Trial:
     def _now(self) -> float:
         return now_ms() - self._origin
 
-    def _localise(self, timings: Timings, sent: float, done: float) -> Timings:
-        """The server's stamp counted from the trial's start, where it can be of our clock.
+    def _localized(self, timings: Timings, sent: float, done: float) -> Timings:
+        """Count the server's timestamp from the trial's start; drop it if it comes from another host's clock.
 
-        A forwarded port has a local address and another host's clock, which hardly ever falls into the time
-        that the request was under way.
+        A forwarded port has a local address but another host's clock. Its timestamp almost never falls
+        between `sent` and `done`.
         """
         if timings.entered_ms is None:
             return timings
@@ -272,7 +275,7 @@ class _Trial:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether `url` names this very host, so that its clock is ours."""
+    """Return whether `url` is on this host, so that both sides share one clock."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -1,4 +1,4 @@
-"""The requests of a trial, and how one is sent with httpx and its answer read."""
+"""The requests of a trial: build them, send one with httpx, and read its answer."""
 
 from __future__ import annotations
 
@@ -16,31 +16,34 @@ from harness.system import own_limits
 from harness.wire import addresses, answers, reasons, sending
 from harness.wire.options import LoadOptions
 from harness.wire.timings import HEADER
-from harness.wire.transports import OverAiohttp, OverHttpx
+from harness.wire.transports import AiohttpTransport, HttpxTransport
 
-PINGS_IN_FLIGHT = 100  # ten seconds of hanging at the usual rate, then pings stop: sockets are limited
+PINGS_IN_FLIGHT = 100  # at most; at the default rate, pings that hang reach it in ten seconds
 
 
-def transport_of(options: LoadOptions) -> OverAiohttp | OverHttpx:
-    """The one asked for, with a connection for each request in flight."""
+def create_transport(options: LoadOptions) -> AiohttpTransport | HttpxTransport:
+    """Create the transport that `options` names, with one connection for each request in flight.
+
+    Raises HarnessError if the certificates to trust cannot be read.
+    """
     connections = options.connections + (PINGS_IN_FLIGHT if options.ping_url else 0)
     own_limits.make_room(connections)
-    good = {options.expected_status, 200} if options.keep_alive else set()  # pings expect 200
+    good = {options.expected_status, 200} if options.keep_alive else set()  # 200 is what pings expect
     if options.transport == "aiohttp":
-        return OverAiohttp(connections, good.__contains__)
+        return AiohttpTransport(connections, good.__contains__)
     verify = urlsplit(options.url).scheme == "https"  # a TLS context takes 20 ms to make
     try:
-        return OverHttpx(connections, good.__contains__, verify=verify)
+        return HttpxTransport(connections, good.__contains__, verify=verify)
     except OSError as error:
         raise HarnessError(
             f"The certificates to trust cannot be read: {error.strerror or error}.",
             stage="load",
-            hint="Is SSL_CERT_FILE (or SSL_CERT_DIR) a path that is there?",
+            hint="Check that the path in SSL_CERT_FILE (or SSL_CERT_DIR) exists.",
         ) from error
 
 
 class Request(NamedTuple):
-    """What one request says beside its headers."""
+    """A request without its headers."""
 
     server: httpx.URL
     target: bytes  # path and query
@@ -48,47 +51,47 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came of one request."""
+    """The result of a request."""
 
-    status: int | None  # None: there was no answer
-    error: str  # empty of a good one
+    status: int | None  # None: no answer
+    error: str  # empty for a good answer
     header: str = ""  # Server-Timing
-    bad_body: bytes = b""  # its beginning, where the status is not the expected one and `error` says no more
+    bad_body: bytes = b""  # the first bytes, if the status is unexpected and `error` holds no details
 
 
-async def ask(
+async def send(
     client: httpx.AsyncClient,
     options: LoadOptions,
-    said: Request,
+    request: Request,
     headers: list[sending.Header],
 ) -> Answer:
-    """Send one request and read its whole answer. Whatever a server does comes back as an `Answer`."""
+    """Send a request and read its whole answer. Return an `Answer` whatever the server does."""
     try:
-        request = client.build_request(
+        httpx_request = client.build_request(
             options.method,
-            said.server,
-            content=said.body,
+            request.server,
+            content=request.body,
             headers=headers,
-            extensions={"target": said.target},
+            extensions={"target": request.target},
         )
         async with asyncio.timeout(options.timeout_s):
-            answer = await client.send(request, stream=True)
+            answer = await client.send(httpx_request, stream=True)
             good = answer.status_code == options.expected_status
-            start = await answers.read(answer, 0 if good else reasons.LOOKED_AT)
+            start = await answers.read(answer, 0 if good else reasons.BODY_BYTES_KEPT)
     except TimeoutError:
         return Answer(None, reasons.of_timeout(options.timeout_s))
-    except Exception as error:  # noqa: BLE001 - a library may raise anything on account of a server
-        return Answer(None, own_limits.met_by(error) or answers.why_none(error))
+    except Exception as error:  # noqa: BLE001 - libraries may raise anything in reaction to a server
+        return Answer(None, own_limits.limit_in(error) or answers.why_no_answer(error))
     status, header = answer.status_code, answer.headers.get(HEADER, "")
     if good:
         return Answer(status, "", header)
-    start = answers.unpacked(start, answer.headers.get("content-encoding", ""), reasons.LOOKED_AT)
-    said_by_error = bool(reasons.of_io(start))
-    return Answer(status, reasons.of_answer(status, start), header, b"" if said_by_error else start)
+    start = answers.decompressed(start, answer.headers.get("content-encoding", ""), reasons.BODY_BYTES_KEPT)
+    error_has_details = bool(reasons.of_io(start))
+    return Answer(status, reasons.of_answer(status, start), header, b"" if error_has_details else start)
 
 
 def requests(options: LoadOptions, headers: list[sending.Header]) -> Iterator[Request]:
-    """Endless: what is sent, one after the other."""
+    """Yield the requests to send, without end."""
     address = addresses.parse(options.url)
     server, target = httpx.URL(address.origin), addresses.filler(address.target)
     template = _template(options)
@@ -103,7 +106,7 @@ def requests(options: LoadOptions, headers: list[sending.Header]) -> Iterator[Re
 
 
 def pings(options: LoadOptions) -> Iterator[Request]:
-    """Endless: the other route; nothing where there is none."""
+    """Yield pings without end; nothing if the options have no ping URL."""
     if options.ping_url is None:
         return iter(())
     address = addresses.parse(options.ping_url)
@@ -111,14 +114,14 @@ def pings(options: LoadOptions) -> Iterator[Request]:
 
 
 def _template(options: LoadOptions) -> str | None:
-    """The body, with a place for the text where texts are sent in it; None: there is none."""
+    """Return the body, with a placeholder if the texts are sent in it; None if requests have no body."""
     if options.body is not None or options.texts is None:
         return options.body
-    return None if addresses.TEXT in options.url else sending.USUAL_BODY
+    return None if addresses.PLACEHOLDER in options.url else sending.DEFAULT_BODY
 
 
 def headers_of(options: LoadOptions) -> list[sending.Header]:
-    """As they are sent: filled from the environment; a JSON body is called so unless they say what it is."""
+    """Return the headers as sent: filled from the environment, and with a Content-Type for a JSON body."""
     headers = sending.expanded(options.headers)
     body = _template(options)
     if body is None or sending.content_type(headers) or not sending.is_json(body):

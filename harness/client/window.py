@@ -7,12 +7,13 @@ from harness.wire.records import COOLDOWN, MEASURE, WARMUP
 
 
 class Window:
-    """Says which phase the next request belongs to, and when the load may end.
+    """Decides the phase of each request and when the load may end.
 
-    Warm-up lasts for `warmup_requests` and `settle_s`, whichever ends later. Then requests are measured until
-    `requests` of them are under way and `duration_s` is over. Until the last measured one is answered the
-    load goes on (cooldown), so that it meets the same load as the first. In open loop a request belongs to
-    where it was *due*, however late it is sent; in closed loop to where it is sent.
+    The warm-up lasts for `warmup_requests` and `settle_s`, whichever ends later. Then requests are measured
+    until `requests` of them have been sent and `duration_s` is over. The load continues until the last
+    measured request is answered (cooldown), so that this one runs under the same load as the first. In an
+    open loop, the time at which a request was *due* decides its phase, however late it is sent; in a closed
+    loop, the time of sending.
     """
 
     def __init__(self, options: LoadOptions) -> None:
@@ -21,7 +22,7 @@ class Window:
         self._measured = 0
         self._answered = 0
         self._closed = False  # no more requests are measured
-        self._full_at_ms: float | None = None  # when `requests` were under way
+        self._full_at_ms: float | None = None  # when the last of `requests` was sent
         self.start_ms: float | None = None
         self.end_ms: float | None = None
 
@@ -31,17 +32,20 @@ class Window:
 
     @property
     def unanswered(self) -> int:
-        """Measured requests that are under way; an overdue one counts as soon as its turn has come."""
+        """Measured requests without an answer, including the next one, which may be overdue."""
         return self._measured - self._answered
 
     def next_phase(self, at_ms: float) -> str:
-        """The phase of a request due (open loop) or sent (closed loop) `at_ms` after the trial's start."""
+        """Return the phase of a request.
+
+        `at_ms` after the trial's start it was due (open loop) or is sent (closed loop).
+        """
         if self.start_ms is None:
             settled_ms = self._options.settle_s * 1e3
             if self._warmups < self._options.warmup_requests or at_ms < settled_ms:
                 self._warmups += 1
                 return WARMUP
-            # an open window begins by the clock: one that began with an arrival would hold one too many
+            # in an open loop the clock starts the window: starting it at an arrival would add one request
             by_clock = self._options.arrivals.is_open and not self._options.warmup_requests
             self.start_ms = settled_ms if by_clock else at_ms
         self._close_when_done(at_ms)
@@ -53,28 +57,28 @@ class Window:
         return MEASURE
 
     def answered(self, phase: str, at_ms: float) -> None:
-        """Note that a request of `phase` was answered, or given up, `at_ms` after the trial's start."""
+        """Note that a request of `phase` was answered or given up, `at_ms` after the trial's start."""
         if phase == MEASURE:
             self._answered += 1
         if self.start_ms is not None and not self._options.arrivals.is_open:
             self._close_when_done(at_ms)
         self._end_when_over(at_ms)
 
-    def nothing_more_is_due(self, at_ms: float) -> None:
-        """The schedule has ended: what is under way is all there will be."""
+    def schedule_ended(self, at_ms: float) -> None:
+        """Note that no more requests are due, so that only those in flight remain."""
         if self.start_ms is None:
             self.start_ms = at_ms
         self._closed = True
         self._end_when_over(at_ms)
 
     def interrupted(self, at_ms: float) -> None:
-        """The load has ended early: what is under way is given up, and the window ends."""
+        """Note that the load has ended early: requests in flight are given up, and the window ends."""
         self._measured = self._answered
-        self.nothing_more_is_due(at_ms)
+        self.schedule_ended(at_ms)
 
     def _close_when_done(self, at_ms: float) -> None:
         enough = self._options.requests is None or self._measured >= self._options.requests
-        assert self.start_ms is not None, "what has not begun has no end"
+        assert self.start_ms is not None, "the window has not begun"
         duration_s = self._options.duration_s
         clock_end = None if duration_s is None else self.start_ms + duration_s * 1e3
         if enough and (clock_end is None or at_ms >= clock_end):

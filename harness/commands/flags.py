@@ -59,7 +59,7 @@ Out = Annotated[
 def _keep_stdout(as_json: bool) -> bool:
     """Redirect what users' code prints, before any of it is imported."""
     if as_json:
-        streams.keep_for_document()
+        streams.reserve_stdout_for_document()
     return as_json
 
 

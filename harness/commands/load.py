@@ -139,7 +139,7 @@ def _checked(url: str, given: dict[str, Any]) -> LoadOptions:
 
     with _refused("This load is not valid"):
         load = LoadOptions(url=url, **given)
-        arrivals.refuse_too_many(load.arrivals, load.settle_s + (load.duration_s or 0.0))
+        arrivals.check_request_count(load.arrivals, load.settle_s + (load.duration_s or 0.0))
     return load
 
 
@@ -150,8 +150,8 @@ def _request(url: str, given: Flags, seed: int | None) -> dict[str, Any]:
     from harness.wire import addresses, options, sending
 
     ask = given.ask
-    if seed is not None and addresses.TEXT not in url and ask.keys() <= {"headers", "expect_status"}:
-        ask = ask | {"body": sending.USUAL_BODY}
+    if seed is not None and addresses.PLACEHOLDER not in url and ask.keys() <= {"headers", "expect_status"}:
+        ask = ask | {"body": sending.DEFAULT_BODY}
     with _refused("This request is not valid"):
         workload = options.WorkloadOptions(**given.workload)
         workloads.check(workload)

@@ -223,7 +223,7 @@ class Plan(LoadSettings):
         if per_user * max(self.concurrency, default=0) > bounds.REQUESTS:
             raise ValueError(f"a closed trial has at most {bounds.REQUESTS:,} requests of all its users")
         for law in self.arrivals:
-            arrivals.refuse_too_many(law, self.open_settle_s + self.open_duration_s)
+            arrivals.check_request_count(law, self.open_settle_s + self.open_duration_s)
 
     @property
     def laws(self) -> tuple[Law, ...]:

@@ -28,7 +28,7 @@ def check_headers(request: Request, *, stage: str) -> None:
         ) from error
     except ValueError as error:
         again = "Give all flags again; a secret from the environment, as 'Authorization: Bearer ${TOKEN}'."
-        was_kept = sending.HIDDEN not in dict(request.headers).values()
+        was_kept = sending.REDACTED not in dict(request.headers).values()
         raise UsageError(
             f"This header cannot be sent: {error}.",
             stage=stage,

@@ -68,4 +68,4 @@ def _read(name_or_path: str) -> str:
             stage="plan",
             hint=f"{hint} Or give a TOML file, or the folder of a run.",
         )
-    return text_files.read_text(path, "plan", toml.MOST_BYTES)
+    return text_files.read_text(path, "plan", toml.MAX_TOML_BYTES)

@@ -97,7 +97,7 @@ def _with_headers(plan: Plan, flags: Flags) -> Flags:
     given = flags.ask.get("headers", [])
     names = {name.lower() for name, _ in given}
     kept = [header for header in plan.ask.headers if header[0].lower() not in names]
-    if lost := [name for name, value in kept if value == sending.HIDDEN]:
+    if lost := [name for name, value in kept if value == sending.REDACTED]:
         raise UsageError(
             f"The value of the header {lost[0]} is secret and was not kept with the run.",
             stage="plan",

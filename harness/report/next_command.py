@@ -42,7 +42,7 @@ def run(
         wanted = []
     chosen = [word for arm in wanted for word in ("--strategy", arm)]
     headers = (plan.get("ask") or {}).get("headers") or ()
-    secret = [word for header in headers if header[1] == sending.HIDDEN for word in _header(header)]
+    secret = [word for header in headers if header[1] == sending.REDACTED for word in _header(header)]
     loads = ["-c", users] if users else []
     more = ["--blocks", blocks] if blocks else []
     return shell_line(["execbench", command, store.RESULTS / name, *chosen, *secret, *loads, *more])
@@ -98,4 +98,4 @@ def _asking(asked: Record) -> Iterator[object]:
 
 def _header(header: sending.Header) -> tuple[str, str]:
     """What was kept secret is read from the environment."""
-    return "--header", ": ".join(sending.asked_again((header[0], header[1])))
+    return "--header", ": ".join(sending.for_command((header[0], header[1])))

@@ -137,7 +137,7 @@ def null_request_ms(
 
 
 def main() -> None:
-    answers = streams.kept_for_answers()
+    answers = streams.reserve_stdout()
     try:
         answer = _measure(Asked.model_validate_json(sys.stdin.read()))
     except Exception as error:  # noqa: BLE001 - the parent shows it

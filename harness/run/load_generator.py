@@ -15,7 +15,7 @@ import psutil
 
 from harness.errors import HarnessError, from_child
 from harness.run.supervisor import Supervisor
-from harness.wire import handing_over
+from harness.wire import early_end
 from harness.wire.arrivals import closed
 from harness.wire.options import REVEALED, LoadOptions
 from harness.wire.records import Outcome, Shot, Timings
@@ -80,7 +80,7 @@ class Loader:
     def hand_over(self) -> Outcome | None:
         """End the trial that runs. What it has measured; None when there is no answer in time."""
         deadline = time.monotonic() + HANDS_OVER_WITHIN_S
-        self._process.send_signal(handing_over.ASKED_BY)
+        self._process.send_signal(early_end.SIGNAL)
         while line := self._answers.peek(max(0.0, deadline - time.monotonic())):
             message = json.loads(line)
             if "outcome" in message:

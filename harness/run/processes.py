@@ -15,7 +15,7 @@ from typing import NamedTuple
 import psutil
 
 from harness.system import cgroups
-from harness.wire.records import MOST_PROCESSES
+from harness.wire.records import MAX_PROCESSES_RECORDED
 
 INIT = 1
 SERVICE_MANAGERS = {"systemd", "init", "launchd"}  # process 1 is one; so is each user's `systemd --user`
@@ -60,7 +60,7 @@ class Families:
         self._system = system or SYSTEM
         self._seen: dict[str, dict[int, float]] = {}  # arm → pid → when it was created
         self._groups: dict[str, str] = {}  # arm → the control group that is its own
-        # arm → pid → what ran there, of the first `MOST_PROCESSES`; for servers that ran before
+        # arm → pid → what ran there, of the first `MAX_PROCESSES_RECORDED`; for servers that ran before
         self.commands: dict[str, dict[int, str]] = {}
 
     def members(self, servers: Mapping[str, int], table: Table) -> dict[str, set[int]]:
@@ -110,7 +110,7 @@ class Families:
         seen.update((pid, table[pid].created) for pid in new)
         if arm in self._running:
             told = self.commands.setdefault(arm, {})
-            named = sorted(new)[: MOST_PROCESSES - len(told)]
+            named = sorted(new)[: MAX_PROCESSES_RECORDED - len(told)]
             told.update((pid, self._system.command_of(pid)) for pid in named)
 
 

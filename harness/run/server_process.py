@@ -100,7 +100,7 @@ class Server:
     def unwatch(self) -> Lag | None:
         """End that; how late the loop was, or None when the server does not answer any more."""
         lag = self._ask("DELETE", "/-/watch", WATCH_WITHIN_S) if self._processes == 1 else None
-        return None if lag is None else Lag(lag["beats"], lag["lag_p99_ms"], lag["lag_max_ms"])
+        return None if lag is None else Lag(lag["samples"], lag["lag_p99_ms"], lag["lag_max_ms"])
 
     def ask_to_stop(self) -> None:
         """TERM, and return at once: several servers can be asked before `stop` waits for each."""

@@ -1,1 +1,1 @@
-"""The measured app and its worker side. Imports `workloads`, `wire` and `strategies`."""
+"""The measured app and the code that runs in its workers. Imports `workloads`, `wire` and `strategies`."""

@@ -1,4 +1,4 @@
-"""The FastAPI app that is measured: the same in every mode. Only `submit` differs between strategies."""
+"""The measured FastAPI app. It is the same for all strategies; only `submit` differs."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ import strategies
 from harness import workloads
 from harness.errors import HarnessError, one_line
 from harness.server import worker
-from harness.server.disconnect import CLIENT_LEFT, ClientLeft, unless_the_client_leaves
+from harness.server.disconnect import STATUS_CLIENT_LEFT, ClientLeft, or_client_leaves
 from harness.server.server_timing import Record, stage
-from harness.wire.loop_lag import Beat
+from harness.wire.loop_lag import LoopLagProbe
 from harness.wire.options import ServerOptions
 from harness.wire.timings import HEADER
 from harness.workloads import json_bodies
 from harness.workloads.io import kinds
 
-WATCH = "/-/watch"
+LOOP_LAG_PATH = "/-/watch"
 
 
 class Question(BaseModel):
@@ -37,15 +37,18 @@ class Question(BaseModel):
 
 
 def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) -> FastAPI:
-    """The app for one arm. It answers requests once every worker has loaded the model and run it once.
+    """Create the app for one arm. It serves requests once every worker has loaded and run the model.
 
-    When the strategy cannot be opened, `on_failure` hears why, and the server does not start.
+    If the strategy cannot be opened, call `on_failure` with the exception; the server then does not start.
 
-    GET / asks the article's sentence; POST /predict the text of its body. Model first, then the awaited I/O;
-    the split of the time leaves in the `Server-Timing` header, unless the app is not instrumented.
-    GET /health is 200 once every worker is warm, and 503 when nothing can be served any more.
-    GET /ping answers at once, so that what it waits for is the loop. POST /-/watch starts to measure how late
-    that loop is, and DELETE /-/watch ends it and tells.
+    Routes:
+
+    * `GET /` runs the model on the article's sentence, `POST /predict` on the text in its body. Both run the
+      model first and then await the I/O. If the app is instrumented, the `Server-Timing` header of the answer
+      holds the split of the time.
+    * `GET /health` returns 200 once every worker is warm, and 503 when no request can be served any more.
+    * `GET /ping` answers immediately, so its latency shows how long it waited for the event loop.
+    * `POST /-/watch` starts to measure the lag of the event loop; `DELETE /-/watch` stops and returns it.
     """
     workload = workloads.create(options.workload)
 
@@ -59,10 +62,9 @@ def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) 
                 yield
         except strategies.Lost as error:
             failure = HarnessError(
-                f"predict() was called for the first time, and {error}.",
+                f"The first call of predict() failed: {error}.",
                 stage="workload",
-                hint="Return plain values, or results of a class that the server's process "
-                "can import as well.",
+                hint="Return plain values, or instances of a class that the server process can import too.",
             )
             on_failure(failure)
             raise failure from error
@@ -95,22 +97,22 @@ def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) 
     async def ping() -> JSONResponse:
         return JSONResponse({"ping": "pong"})
 
-    _add_watch(app)
+    _add_loop_lag_routes(app)
     return app
 
 
-def _add_watch(app: FastAPI) -> None:
-    beat = Beat()
+def _add_loop_lag_routes(app: FastAPI) -> None:
+    probe = LoopLagProbe()
 
-    @app.post(WATCH)
-    async def watch() -> JSONResponse:
-        beat.start()
+    @app.post(LOOP_LAG_PATH)
+    async def start() -> JSONResponse:
+        probe.start()
         return JSONResponse({"watch": "started"})
 
-    @app.delete(WATCH)
-    async def unwatch() -> JSONResponse:
-        lag = await beat.stop()
-        return JSONResponse({"beats": lag.beats, "lag_p99_ms": lag.p99_ms, "lag_max_ms": lag.max_ms})
+    @app.delete(LOOP_LAG_PATH)
+    async def stop() -> JSONResponse:
+        lag = await probe.stop()
+        return JSONResponse({"samples": lag.samples, "lag_p99_ms": lag.p99_ms, "lag_max_ms": lag.max_ms})
 
 
 def _open(options: ServerOptions) -> Any:
@@ -130,26 +132,28 @@ _MODEL, _IO = stage("model"), stage("io")
 
 
 class Handler(NamedTuple):
-    """One request's way through model and I/O, timed as `server_timing` times the app of a user."""
+    """Handles a request: runs the model, then the I/O, and times both with `server_timing`."""
 
     submit: strategies.Submit
     ask: kinds.Ask
     options: ServerOptions
 
     async def answer(self, item: str, request: Request) -> Response:
-        """200 with the I/O's value.
+        """Return 200 with the I/O's value, or an error status.
 
-        500 when the model or the user's I/O raised, or the model killed its workers; 503 when the strategy
-        can take no more, now (with Retry-After) or ever; 502 when the I/O gave no good answer; 504 when the
-        call, or the I/O, took too long. A client that leaves takes its item along.
+        * 499: the client has left. Its item is dropped if it is still waiting.
+        * 500: the model or the user's I/O raised an exception, or the model killed its workers.
+        * 502: the I/O gave no good answer.
+        * 503: the strategy accepts no more items, at the moment (with Retry-After) or for good.
+        * 504: the call or the I/O took too long.
         """
         with Record() if self.options.instrumented else nullcontext() as record:
             try:
                 value = await self._value(item, request)
             except ClientLeft:
-                return Response(status_code=CLIENT_LEFT)
-            except Exception as error:  # noqa: BLE001 - whatever a model or the user's I/O raises, the client gets an answer
-                return _failed(error)
+                return Response(status_code=STATUS_CLIENT_LEFT)
+            except Exception as error:  # noqa: BLE001 - the client gets an answer to any exception of the model or the I/O
+                return _error_response(error)
             headers = {} if record is None else {HEADER: record.header()}
         return Response(json_bodies.body(value), media_type="application/json", headers=headers)
 
@@ -157,7 +161,7 @@ class Handler(NamedTuple):
         inject = self.options.inject
         with _MODEL:
             await _delay(inject.queue_ms)
-            done = await unless_the_client_leaves(request, self.submit(item))
+            done = await or_client_leaves(request, self.submit(item))
             await _delay(inject.resume_ms)
             result = _MODEL.take(done)
         with _IO:
@@ -182,16 +186,16 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
 )
 
 
-def _failed(error: Exception) -> JSONResponse:
+def _error_response(error: Exception) -> JSONResponse:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     headers = {}
-    if isinstance(error, kinds.Broken):  # by the thousand when it is gone, and the client keeps them
+    if isinstance(error, kinds.Broken):  # not logged: there may be thousands, and the client has them
         return JSONResponse({"detail": str(error)}, status_code=status)
-    said = one_line(error)
-    if isinstance(error, strategies.Full):  # by the thousand when overloaded: not worth a line each
+    detail = one_line(error)
+    if isinstance(error, strategies.Full):  # not logged: thousands under overload
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     else:
-        # to the server's log itself: the user's code may have turned `logging` off, or replaced sys.stderr
+        # written to the log directly: the user's code may have disabled `logging` or replaced sys.stderr
         with suppress(OSError):
-            os.write(2, f"answered {status}: {said}\n".encode(errors="replace"))
-    return JSONResponse({"detail": said}, status_code=status, headers=headers)
+            os.write(2, f"answered {status}: {detail}\n".encode(errors="replace"))
+    return JSONResponse({"detail": detail}, status_code=status, headers=headers)

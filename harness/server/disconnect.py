@@ -1,7 +1,7 @@
-"""A client that closes its connection gives up its request, also while that still waits for a worker.
+"""Cancel a request when its client closes the connection, even while the request waits for a worker.
 
-ASGI tells of it only to who asks, and Starlette does not ask for a plain route: the request of a client that
-has long gone would take its turn and keep a worker busy.
+ASGI reports a disconnect only to an app that awaits `receive()`, and Starlette does not await it in a plain
+route. Otherwise the request of a client that has left would still run and keep a worker busy.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-WATCHED_AFTER_S = 0.05  # most answers are there by then, and need no watch
-CLIENT_LEFT = 499  # nobody reads it; nginx calls it so
+WATCH_DELAY_S = 0.05  # most requests are answered by then, so that watching them would be a waste
+STATUS_CLIENT_LEFT = 499  # as in nginx; no client receives it
 
 
 class ClientLeft(Exception):
-    """The client has closed its connection before it had an answer."""
+    """The client closed its connection before it got an answer."""
 
 
-class Receives(Protocol):
-    """A request, as far as it is needed here."""
+class HasReceive(Protocol):
+    """The part of a Starlette request that is used here."""
 
     @property
     def receive(self) -> Callable[[], Awaitable[MutableMapping[str, Any]]]:
-        """Awaits the next ASGI message."""
+        """A function that awaits the next ASGI message."""
 
 
-async def unless_the_client_leaves(request: Receives, answer: Awaitable[Any]) -> Any:
-    """What ``answer`` gives; if the client leaves first, ``answer`` is cancelled and `ClientLeft` raised.
+async def or_client_leaves(request: HasReceive, answer: Awaitable[Any]) -> Any:
+    """Await ``answer`` and return its result. If the client leaves first, cancel it and raise `ClientLeft`.
 
-    The body must have been read.
+    Read the request's body before: after it, the next ASGI message is the disconnect.
     """
     task = asyncio.current_task()
     assert task is not None, "a request is handled in a task"
@@ -43,11 +43,11 @@ async def unless_the_client_leaves(request: Receives, answer: Awaitable[Any]) ->
         has_left = True
         task.cancel()
 
-    def begin() -> None:
+    def start_watching() -> None:
         nonlocal watching
         watching = asyncio.create_task(watch())
 
-    timer = task.get_loop().call_later(WATCHED_AFTER_S, begin)
+    timer = task.get_loop().call_later(WATCH_DELAY_S, start_watching)
     try:
         return await answer
     except asyncio.CancelledError:

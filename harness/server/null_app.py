@@ -1,4 +1,4 @@
-"""`python -m harness.server.null_app FD`: does nothing, to see what the load generator itself costs."""
+"""`python -m harness.server.null_app FD`: an app that does nothing, to measure the load generator itself."""
 
 import socket
 import sys
@@ -17,13 +17,13 @@ _BODY = {"type": "http.response.body", "body": b"ok"}
 
 
 async def answer(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - the ASGI signature
-    """The cheapest ASGI app there is: always 200 "ok"."""
+    """Return 200 "ok" to every request: the cheapest possible ASGI app."""
     await send(_START)
     await send(_BODY)
 
 
 def main() -> None:
-    """Serve on the listening socket FD until TERM."""
+    """Serve on the listening socket FD until SIGTERM."""
     config = uvicorn.Config(answer, lifespan="off", **UVICORN)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 

@@ -1,6 +1,6 @@
-"""The split of a request's time for any ASGI app (FastAPI, Starlette), in a `Server-Timing` header.
+"""Send the split of each request's time in a `Server-Timing` header, for any ASGI app (FastAPI, Starlette).
 
-One file of the standard library alone: copy it into a service, which then needs nothing of executor-bench.
+Copy this file into your service. It needs only the standard library, and nothing else of executor-bench.
 
     app.add_middleware(ServerTiming)
 
@@ -9,10 +9,17 @@ One file of the standard library alone: copy it into a service, which then needs
     with stage("io"):
         rows = await search(vector)
 
-Answers then carry, in milliseconds: `queue` (until a worker began), `model` (in the worker), `resume` (the
-way back), `io`, any other stage under its own name, and `handler`, from the middleware's entry to the
-answer's beginning. Without `take`, `model` is all of its stage, and there is no `queue` and no `resume`.
-Stamps are of the host's monotonic clock, which its processes share.
+The header of each answer then holds these durations in milliseconds:
+
+* `queue`: from entering the stage "model" until a worker starts the call
+* `model`: the call in the worker
+* `resume`: the way back, from the end of the call in the worker until `take`
+* `io` and any other stage: the time inside its `with` block
+* `handler`: from the middleware's entry until the answer starts
+
+Without `take`, `model` is the time of the whole stage, and `queue` and `resume` are missing.
+
+All timestamps come from the host's monotonic clock, which all processes of the host share.
 """
 
 from __future__ import annotations
@@ -33,31 +40,34 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-_MARK = "executor_bench.timing"  # in the scope of a request that is being timed
-_NAME = re.compile(r"[A-Za-z0-9_.-]+")  # of the characters that a header's token may have, the plain ones
-_MODEL, _WHOLE = "model", "handler"
-_PENDING = (GeneratorType, AsyncGeneratorType, Awaitable, Future)  # what is returned before its work is done
+_SCOPE_KEY = "executor_bench.timing"  # marks the scope of a request that is already being timed
+_STAGE_NAME = re.compile(r"[A-Za-z0-9_.-]+")  # a subset of the characters that a header token may have
+_MODEL, _HANDLER = "model", "handler"
+_PENDING = (GeneratorType, AsyncGeneratorType, Awaitable, Future)  # returned before their work is done
 
 
 class Done(NamedTuple):
-    """What a call came to, and when and where: stamps in ms on the host's monotonic clock."""
+    """The result of a call, with its times: timestamps in ms on the host's monotonic clock."""
 
-    value: Any
+    value: Any  # what the function returned
     started_ms: float
     ended_ms: float
-    cpu_ms: float  # of the thread that ran it
-    pid: int
-    batch: int = 1  # requests that shared the call
+    cpu_ms: float  # CPU time of the thread that ran the call
+    pid: int  # the process that ran the call
+    batch: int = 1  # number of requests that shared the call
 
 
 class timed:
-    """`func` as an executor may be given it: it returns a `Done`, which `stage.take` unpacks.
+    """Wrap `func` for an executor: each call measures itself and returns a `Done`. `stage.take` unpacks it.
 
-    Can be pickled if `func` can. What `func` raises is raised. Stages inside of `func` count for the request
-    in which `timed(func)` was made, also in an executor's thread; in another process they do nothing.
+    `timed(func)` can be pickled if `func` can. Exceptions of `func` pass through unchanged.
 
-    TypeError for what has not run yet when it returns: async functions, generators, and functions that return
-    an awaitable or a `concurrent.futures.Future`. Put `with stage("model"):` around the `await` of those.
+    A stage inside `func` counts for the request in which `timed(func)` was created, even if `func` runs in a
+    thread of an executor. In another process, such a stage does nothing.
+
+    Raises TypeError if `func` returns before its work is done. This applies to async functions, to
+    generators, and to functions that return an awaitable or a `concurrent.futures.Future`. For those, put
+    `with stage("model"):` around the `await`.
     """
 
     def __init__(self, func: Callable[..., Any]) -> None:
@@ -67,7 +77,7 @@ class timed:
         self._request = _current.get()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return timed, (self.func,)  # a request cannot travel
+        return timed, (self.func,)  # the request stays in its process
 
     def __call__(self, *args: Any, **kwargs: Any) -> Done:
         token = _current.set(_current.get() or self._request)
@@ -80,22 +90,29 @@ class timed:
             _current.reset(token)
         if isinstance(value, _PENDING):
             if inspect.iscoroutine(value):
-                value.close()  # nobody will await it
+                value.close()  # avoids the warning that it was never awaited
             raise _cannot_be_timed(self.func)
         return done
 
 
 class stage:
-    """Context manager around a stretch of a request: `with stage("io"): …`, also around an `await`.
+    """Measure a part of a request: `with stage("io"): …`. The block may contain `await`.
 
-    Works in `async def` and in `def` routes; outside of a request it does nothing. Stretches of one name add
-    up. One object may serve many requests, but within a request it cannot be entered again before it is
-    left: RuntimeError. ValueError for a name that no header can hold.
+    Use it in `async def` and in `def` routes. Outside of a request it does nothing. The times of stages with
+    the same name add up.
+
+    You may create one object and use it for many requests, also at the same time. Within one request, leave
+    it before you enter it again; otherwise it raises RuntimeError.
+
+    Raises ValueError if `name` cannot be sent in a header. Use letters, digits, "_", "." and "-". The name
+    "handler" is reserved.
     """
 
     def __init__(self, name: str) -> None:
-        if not _NAME.fullmatch(name) or name == _WHOLE:
-            raise ValueError(f"{name!r} cannot be a stage's name: letters, digits, _ . - and not {_WHOLE!r}")
+        if not _STAGE_NAME.fullmatch(name) or name == _HANDLER:
+            raise ValueError(
+                f"{name!r} cannot be a stage's name: use letters, digits, _ . - and not {_HANDLER!r}"
+            )
         self.name = name
 
     def __enter__(self) -> stage:
@@ -105,10 +122,12 @@ class stage:
         return self
 
     def take(self, done: Done, batch: int | None = None) -> Any:
-        """The value in what `timed(func)` returned; its stamps split a stage called "model".
+        """Return the value in `done`, the result of `timed(func)`.
 
-        `batch`: requests that shared the call, if `done` does not say it. Before the stage is entered this
-        only unpacks.
+        In a stage called "model", the timestamps of `done` also split the stage into `queue`, `model` and
+        `resume`. Call `take` inside the `with` block; before it, `take` only returns the value.
+
+        `batch` is the number of requests that shared the call. If omitted, `done.batch` counts.
         """
         if not isinstance(done, Done):
             raise TypeError(f"take() unpacks what timed(func) returns, not {type(done).__name__}")
@@ -118,7 +137,7 @@ class stage:
         return done.value
 
     def note_server_ms(self, duration_ms: float | None) -> None:
-        """What the other side, such as a database, says it took itself. Notes of one stage add up."""
+        """Note the duration that the other side, such as a database, reports. Notes of one stage add up."""
         request = _current.get()
         if request is not None and duration_ms is not None:
             request.note_server_ms(self.name, duration_ms)
@@ -130,19 +149,20 @@ class stage:
 
 
 class ServerTiming:
-    """ASGI middleware that adds the header to every HTTP answer; it keeps back and changes nothing else.
+    """ASGI middleware that adds a `Server-Timing` header to every HTTP answer, and changes nothing else.
 
-    The header leaves with the answer's first byte: of a streamed answer it tells what came before.
+    It sends every message on without delay. The header leaves with the first byte of the answer. So for a
+    streamed answer, it covers only the time before the stream starts.
     """
 
     def __init__(self, app: App) -> None:
         self.app = app
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _MARK in scope:  # a mounted app may have this middleware too
+        if scope["type"] != "http" or _SCOPE_KEY in scope:  # the app that mounts this one times it
             await self.app(scope, receive, send)
             return
-        scope[_MARK] = True
+        scope[_SCOPE_KEY] = True
 
         async def send_timed(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -154,23 +174,25 @@ class ServerTiming:
             await self.app(scope, receive, send_timed)
 
 
-# a stage's entry, and the calls taken since, each with its time
-_Use = tuple[float, list[tuple[Done, float]]]
+# when a stage was entered, and the calls taken since then, each with the time of `take`
+_OpenStage = tuple[float, list[tuple[Done, float]]]
 
 
 class Record:
-    """What is known of one request: stages count in it within `with Record() as record:`.
+    """The timings of one request. Stages inside `with Record() as record:` add to it.
 
-    The middleware makes one of each request. Make it yourself where only a part of a route is to be timed,
-    and send `record.header()`. Threads may add to it: appending is atomic, sums are made at the end.
+    The middleware creates a record for each request. To measure only a part of a route, create one yourself
+    and send `record.header()` as the value of a `Server-Timing` header.
+
+    Several threads may add to a record: appending to a list is atomic, and sums are computed at the end.
     """
 
     def __init__(self) -> None:
         self._entered_ms = _now_ms()
         self._spans: list[tuple[str, float]] = []
         self._server_ms: list[tuple[str, float]] = []
-        self._calls: dict[tuple[Any, ...], Done] = {}  # by stamps and process: a call counts once
-        self._open: dict[stage, _Use] = {}
+        self._calls: dict[tuple[Any, ...], Done] = {}  # by timestamps and process, so that each counts once
+        self._open: dict[stage, _OpenStage] = {}
 
     def __enter__(self) -> Record:
         self._token = _current.set(self)
@@ -180,28 +202,28 @@ class Record:
         _current.reset(self._token)
 
     def enter(self, which: stage) -> None:
-        """RuntimeError for a stage that is open: its two stretches could not be told apart."""
-        use: _Use = (_now_ms(), [])
-        if self._open.setdefault(which, use) is not use:
+        """Note that a stage begins. Raises RuntimeError if it is already open in this request."""
+        entry: _OpenStage = (_now_ms(), [])
+        if self._open.setdefault(which, entry) is not entry:
             raise RuntimeError(
-                f"the stage {which.name!r} is open already in this request: "
-                f"make another for each `with stage({which.name!r}):`"
+                f"the stage {which.name!r} is already open in this request: "
+                f"create a new one for each `with stage({which.name!r}):`"
             )
 
     def take(self, which: stage, done: Done) -> None:
-        """The stage has a call's result: its stamps count when the stage is left."""
+        """Note the result of a call. Its timestamps count when the stage is left."""
         if which in self._open:
             self._open[which][1].append((done, _now_ms()))
 
     def note_server_ms(self, name: str, duration_ms: float) -> None:
-        """What the other side of a stage says it took."""
+        """Note the duration that the other side of a stage reports."""
         self._server_ms.append((name, duration_ms))
 
     def leave(self, which: stage) -> None:
-        """The stretch since `enter` counts; of a model with a call, its three parts."""
+        """Note that a stage ends. Add its duration, or the three parts of a stage "model" with a call."""
         left = _now_ms()
         entered, taken = self._open.pop(which, (None, []))
-        if entered is None:  # it was entered outside of this request
+        if entered is None:  # the stage was entered outside of this request
             return
         calls = [one for one in taken if which.name == _MODEL and one[0][1:5] not in self._calls]
         if calls:
@@ -210,10 +232,10 @@ class Record:
             self._spans.append((which.name, left - entered))
 
     def _add_split(self, entered: float, calls: list[tuple[Done, float]]) -> None:
-        """Several calls in one stage count from the first one's start to the last one's end.
+        """Split a stage by its calls: from the start of the first one to the end of the last one.
 
-        A call may have run before the stage was entered: then there was no queue, and the way back begins
-        with the stage.
+        A call may have run before the stage was entered. Then there is no queue, and the way back begins when
+        the stage is entered.
         """
         started = min([done.started_ms for done, _ in calls])
         ended = max([done.ended_ms for done, _ in calls])
@@ -226,11 +248,11 @@ class Record:
         self._calls |= {done[1:5]: done for done, _ in calls}
 
     def header(self) -> str:
-        """The header's value so far."""
+        """Return the value of the header for all stages that have ended."""
         total_ms = _sums(self._spans)
-        total_ms[_WHOLE] = _now_ms() - self._entered_ms
+        total_ms[_HANDLER] = _now_ms() - self._entered_ms
         notes = {name: f"server={server_ms:.3f}" for name, server_ms in _sums(self._server_ms).items()}
-        notes[_WHOLE] = f"entered={self._entered_ms:.3f}"
+        notes[_HANDLER] = f"entered={self._entered_ms:.3f}"
         if self._calls:
             calls = list(self._calls.values())
             cpu_ms = sum([max(0.0, done.cpu_ms) for done in calls])
@@ -243,7 +265,7 @@ class Record:
 
 
 def _sums(spans: list[tuple[str, float]]) -> dict[str, float]:
-    """Name → the sum of its spans, in the order of the names' first ones."""
+    """Return name → sum of its spans, ordered by first appearance. Negative spans count as 0."""
     total_ms: dict[str, float] = {}
     for name, duration_ms in list(spans):
         total_ms[name] = total_ms.get(name, 0.0) + (duration_ms if duration_ms > 0.0 else 0.0)
@@ -251,7 +273,7 @@ def _sums(spans: list[tuple[str, float]]) -> dict[str, float]:
 
 
 def _runs_later(func: Callable[..., Any]) -> bool:
-    """Whether a call of it returns before its work is done, as far as can be seen without calling it."""
+    """Return whether `func` returns before its work is done, as far as this is known without a call."""
     while isinstance(func, functools.partial):
         func = func.func
     return any(
@@ -264,7 +286,7 @@ def _runs_later(func: Callable[..., Any]) -> bool:
 def _cannot_be_timed(func: Callable[..., Any]) -> TypeError:
     name = getattr(func, "__qualname__", type(func).__name__)
     return TypeError(
-        f"timed() measures a call that returns when its work is done, and {name} is async or a generator: "
+        f"timed() needs a function that returns when its work is done, but {name} is async or a generator: "
         f'use `with stage("model"):` around the await or the loop instead'
     )
 

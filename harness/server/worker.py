@@ -1,4 +1,4 @@
-"""The code a strategy executes, wherever it puts it. It keeps the loaded model in its module."""
+"""The code that a strategy runs in its workers. This module holds the loaded model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.wire.options import WorkloadOptions
 
 
 class About(NamedTuple):
-    """The item that asks a worker for facts about its model instead of a prediction."""
+    """An item that requests facts about the worker's model instead of a prediction."""
 
 
 class _Loaded(NamedTuple):
@@ -29,9 +29,9 @@ _loading = threading.Lock()
 
 
 def setup(options: WorkloadOptions, injected_ms: float = 0.0) -> str:
-    """Load the model unless this process has it; return an item to warm up with.
+    """Load the model unless this process has loaded it; return an item to warm up with.
 
-    Threads of one process share the model, as they do in a service.
+    The threads of a process share one model, as in a real service.
     """
     global _loaded
     with _loading:
@@ -50,9 +50,9 @@ def setup(options: WorkloadOptions, injected_ms: float = 0.0) -> str:
 
 
 def call(items: list[Any]) -> list[Done]:
-    """Run the model on `items` in one call, timed here: inside the worker."""
+    """Run the model on `items` in one call, timed inside the worker."""
     loaded = _loaded
-    assert loaded is not None, "a strategy must run setup in every worker before call"
+    assert loaded is not None, "a strategy must run setup() in every worker before call()"
     if isinstance(items[0], About):
         return [Done(_about(loaded), 0.0, 0.0, 0.0, os.getpid())]
     values, started, ended, cpu_ms, pid, _ = loaded.predict(items)
@@ -60,10 +60,11 @@ def call(items: list[Any]) -> list[Done]:
 
 
 def _about(loaded: _Loaded) -> dict[str, Any]:
-    """What the workload says of its model, and the thread pools found in this process.
+    """Return the workload's facts about its model, and the native thread pools of this process.
 
-    Observed in the thread that runs the model, after it has run: what a library was told may be another
-    thing. Libraries linked into another one (MKL within torch) are not seen; torch's own count is in `about`.
+    The pools are read in the thread that runs the model, after a run, because their real sizes may differ
+    from the configured ones. Libraries linked into another one (MKL within torch) do not show up; torch's own
+    thread count is among the workload's facts.
     """
     from threadpoolctl import threadpool_info
 

@@ -1,1 +1,1 @@
-"""The operating system and its quirks: processes, signals, streams, files. Imports `errors` alone."""
+"""The operating system and its quirks: processes, signals, streams, files. Imports only `errors`."""

@@ -1,6 +1,6 @@
-"""What Linux's control groups say of CPU: this process's quota, how long it held back, who is in which group.
+"""CPU data from Linux's control groups: this process's quota, the throttled time, and a process's group.
 
-Version 1 and version 2 are read. Elsewhere there is nothing to read, and the answers are None or empty.
+This reads version 1 and version 2. On other systems the results are None or empty.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def cpu_quota(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float | None:
-    """How many cores' time this process's control groups allow it; None: no limit.
+    """Return this process's CPU quota in cores; None without a limit.
 
-    The tightest of its group and the groups above it counts, in version 1 as in version 2.
+    The lowest quota of its group and the groups above it counts, in version 1 and in version 2.
     """
     quotas = [quota for group in _groups(root, membership) for quota in _quotas(group)]
     return min(quotas, default=None)
 
 
 def throttled_ms(root: Path = ROOT, membership: Path = MEMBERSHIP) -> dict[str, float]:
-    """Control group → core time for which its quota has held processes back, since it was made.
+    """Return control group → core time that its quota has withheld since the group was created.
 
-    For this process's group and the groups above it; empty where the system does not tell. Two cores that
-    are held back for 1 ms each count as 2 ms.
+    The result covers this process's group and the groups above it. It is empty if the system does not report
+    the time. Two cores that are throttled for 1 ms each count as 2 ms.
     """
-    found = {str(group): _throttled_ms(group) for group in _groups(root, membership)}
-    return {group: spent for group, spent in found.items() if spent is not None}
+    times = {str(group): _throttled_ms(group) for group in _groups(root, membership)}
+    return {group: throttled for group, throttled in times.items() if throttled is not None}
 
 
 def group_of(pid: int) -> str | None:
-    """The path of the process's control group (version 2); None where the system does not tell."""
+    """Return the path of a process's control group (version 2); None if the system does not report it."""
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     except OSError:
@@ -41,7 +41,7 @@ def group_of(pid: int) -> str | None:
 
 
 def words_of(path: Path) -> list[str]:
-    """What a file of the kernel holds; nothing when it cannot be read."""
+    """Return the words in a file of the kernel; an empty list if it cannot be read."""
     try:
         return path.read_text().split()
     except OSError:
@@ -49,7 +49,7 @@ def words_of(path: Path) -> list[str]:
 
 
 def _groups(root: Path, membership: Path) -> Iterator[Path]:
-    """The folders that may hold a limit for this process: of `0::/a/b` (v2), `4:cpu,cpuacct:/a/b` (v1)."""
+    """Yield folders that may limit this process, from `0::/a/b` (v2), `4:cpu,cpuacct:/a/b` (v1)."""
     for line in membership.read_text().splitlines() if membership.exists() else ():
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
@@ -63,7 +63,11 @@ def _groups(root: Path, membership: Path) -> Iterator[Path]:
 
 
 def _quotas(group: Path) -> Iterator[float]:
-    """Its own limit in cores: "150000 100000", or "max 100000" for none (v2); a file for each number (v1)."""
+    """Yield the group's own limit in cores, if any.
+
+    Version 2 has one file with "150000 100000", or "max 100000" without a limit; version 1 has a file per
+    number.
+    """
     version_1 = words_of(group / "cpu.cfs_quota_us") + words_of(group / "cpu.cfs_period_us")
     for words in (words_of(group / "cpu.max"), version_1):
         if len(words) == 2 and words[0] not in ("max", "-1"):
@@ -71,7 +75,7 @@ def _quotas(group: Path) -> Iterator[float]:
 
 
 def _throttled_ms(group: Path) -> float | None:
-    """From the line `throttled_usec 1500` (v2) or `throttled_time 1500000` (v1, in ns) of cpu.stat."""
+    """Read the line `throttled_usec 1500` (v2) or `throttled_time 1500000` (v1, in ns) of cpu.stat."""
     words = words_of(group / "cpu.stat")
     stat = dict(zip(words[::2], words[1::2], strict=False))
     if "throttled_usec" in stat:

@@ -1,4 +1,4 @@
-"""How this package starts Python processes of its own, and where those find modules."""
+"""Start this package's own Python processes, and set where they find modules."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from typing import IO, Any
 
 from harness.errors import HarnessError
 
-FEWEST_FILES = 64  # a server with one user has some twenty open
+MIN_OPEN_FILES = 64  # a server with one user has about 20 files open
 
-_WAYS_OUT = {
+_HINTS = {
     errno.EMFILE: "Raise the limit: ulimit -n 1024",
-    errno.EAGAIN: "End other processes, or raise the limit: ulimit -u",
+    errno.EAGAIN: "Stop other processes, or raise the limit: ulimit -u",
     errno.ENOMEM: "Free some memory.",
 }
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command line of `python -m module`, on which the current folder is not imported from.
+    """Return the command line of `python -m module`, without imports from the current folder.
 
-    A file random.py there would run in place of the standard library's. The flag is passed on to workers by
-    multiprocessing; PYTHONSAFEPATH would also change the processes that the user's code starts.
+    Otherwise a file random.py there would replace the one of the standard library. multiprocessing passes the
+    flag on to workers. PYTHONSAFEPATH would also change the processes that the user's code starts.
     """
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def let_import_from(*folders: Path) -> None:
-    """Let the user's modules be imported from these folders, in this process and in workers that it spawns.
+    """Make the user's modules in these folders importable, in this process and in workers that it spawns.
 
-    They come last, so that none of theirs hides one of ours; before them the folder of this package, which an
-    editable install may find only after all of sys.path.
+    Append the folders to sys.path, so that their modules hide none of ours. The folder of this package comes
+    before them, as an editable install may be found only after all of sys.path.
     """
     for folder in (Path(__file__).parents[2], *folders):
         if str(folder) not in sys.path:
@@ -43,38 +43,38 @@ def let_import_from(*folders: Path) -> None:
 
 
 def start(command: list[str], **options: Any) -> subprocess.Popen[Any]:
-    """Start `command`; `options` are those of Popen. Raises HarnessError where the system refuses."""
+    """Start `command` with the options of Popen. Raises HarnessError if the system refuses."""
     try:
         return subprocess.Popen(command, **options)
     except OSError as error:
         raise HarnessError(
-            f"No process can be started: {error.strerror or error}.",
+            f"Cannot start a process: {error.strerror or error}.",
             stage="start",
-            hint=_WAYS_OUT.get(error.errno or 0, ""),
+            hint=_HINTS.get(error.errno or 0, ""),
         ) from error
 
 
 def check_files() -> None:
-    """Raise a limit of open files that is too low for any run; HarnessError where the system refuses."""
+    """Raise a limit of open files that is too low for any run. Raises HarnessError if that is forbidden."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= FEWEST_FILES:
+    if soft == resource.RLIM_INFINITY or soft >= MIN_OPEN_FILES:
         return
-    if hard != resource.RLIM_INFINITY and hard < FEWEST_FILES:
+    if hard != resource.RLIM_INFINITY and hard < MIN_OPEN_FILES:
         raise HarnessError(
-            f"Only {hard} files may be open at once; a run needs {FEWEST_FILES}.",
+            f"Only {hard} files may be open at the same time; a run needs {MIN_OPEN_FILES}.",
             stage="start",
-            hint=_WAYS_OUT[errno.EMFILE],
+            hint=_HINTS[errno.EMFILE],
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FEWEST_FILES, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MIN_OPEN_FILES, hard))
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """The log, to append to. Raises HarnessError, as its folder may have been removed in mid-run."""
+    """Open a log to append to it. Raises HarnessError, as its folder may have been removed during the run."""
     try:
         return path.open("ab")
     except OSError as error:
         raise HarnessError(
             f"The log {path} cannot be written: {error.strerror or error}.",
             stage="results",
-            hint="Its folder is needed until the run has ended.",
+            hint="Keep its folder until the run has ended.",
         ) from error

@@ -1,4 +1,4 @@
-"""What comes before the other imports of the command line; `harness.cli` imports it first."""
+"""Set-up that must run before the other imports of the command line. `harness.cli` imports this first."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 
 
 def _leave_current_folder() -> None:
-    """`python -m` imports from the current folder first: a file random.py there would break us.
+    """Stop imports from the current folder, where `python -m` looks first: a random.py there would break us.
 
-    Where this package lies in that folder and is not installed, it is found through PYTHONPATH from now on.
+    If this package is in that folder and not installed, PYTHONPATH makes it importable from now on.
     """
     here = sys.path.pop(0)
     if any(finder.find_spec("harness", None) for finder in sys.meta_path):
         return
     sys.path.append(here)
-    known = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = f"{known}{os.pathsep}{here}" if known else here
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = f"{before}{os.pathsep}{here}" if before else here
 
 
 _spec = getattr(sys.modules["__main__"], "__spec__", None)
@@ -28,4 +28,4 @@ if _is_module and not sys.flags.safe_path:
 if _is_module or _is_script:
     from harness.system import signals
 
-    signals.leave_at_once()
+    signals.exit_on_signal()

@@ -1,6 +1,6 @@
-"""The load generator's own limits: raised before a trial, and named where a request met one of them.
+"""The load generator's own limits: raise them before a trial, and recognize a request that reached one.
 
-A request that could not be sent says nothing about the server, so its trial is invalid.
+A request that could not be sent shows nothing about the server, so its trial is invalid.
 """
 
 from __future__ import annotations
@@ -13,53 +13,53 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-SPARE_FILES = 64  # beside a connection for each request: pipes, libraries, lookups of names
+SPARE_FILES = 64  # for pipes, libraries and name lookups, in addition to one connection per request
 
 _RAN_OUT = "the load generator ran out of "
 _FILES = _RAN_OUT + "open files"
 _PORTS = _RAN_OUT + "local ports"
 _BUFFERS = _RAN_OUT + "memory for sockets"
-_BY_NUMBER = {
+_LIMIT_BY_ERRNO = {
     errno.EMFILE: _FILES,
     errno.ENFILE: _FILES,
     errno.EADDRNOTAVAIL: _PORTS,
     errno.ENOBUFS: _BUFFERS,
 }
-_WAYS_OUT = {
-    _FILES: "raise the limit (ulimit -n), or ask for fewer requests at once",
-    _PORTS: "ask for fewer requests at once, or widen net.ipv4.ip_local_port_range",
-    _BUFFERS: "ask for fewer requests at once",
+_HINT_BY_LIMIT = {
+    _FILES: "raise the limit (ulimit -n), or send fewer requests at the same time",
+    _PORTS: "send fewer requests at the same time, or widen net.ipv4.ip_local_port_range",
+    _BUFFERS: "send fewer requests at the same time",
 }
 
 
 def make_room(connections: int) -> None:
-    """Raise this process's limit of open files as far as so many connections need and the system allows."""
+    """Raise the limit of open files to what this number of connections needs, if the system allows it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + SPARE_FILES
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if resource.RLIM_INFINITY != soft < wanted:
-        with suppress(OSError, ValueError):  # a sandbox may forbid it; requests then say what is missing
+        with suppress(OSError, ValueError):  # a sandbox may forbid it; failed requests then name the limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def met_by(error: BaseException) -> str:
-    """Which limit of our own a request met, as its row says it; "" for an error of another kind."""
+def limit_in(error: BaseException) -> str:
+    """Return which limit of our own caused a request's error, as text for its row; "" for any other error."""
     for cause in _causes(error):
         if isinstance(cause, socket.gaierror) and _no_file_is_left():
             return _FILES
-        if isinstance(cause, OSError) and cause.errno in _BY_NUMBER:
-            return _BY_NUMBER[cause.errno]
+        if isinstance(cause, OSError) and cause.errno in _LIMIT_BY_ERRNO:
+            return _LIMIT_BY_ERRNO[cause.errno]
     return ""
 
 
 def why_invalid(errors: Iterable[str]) -> str:
-    """Why a trial whose requests had these errors is invalid; "" where no limit of our own was met."""
-    met = Counter(error for error in errors if error in _WAYS_OUT)
-    if not met:
+    """Return why a trial with these errors is invalid; "" if no request reached a limit of our own."""
+    reached = Counter(error for error in errors if error in _HINT_BY_LIMIT)
+    if not reached:
         return ""
-    worst = met.most_common(1)[0][0]
-    return f"{worst}, so {met.total()} requests were not sent: {_WAYS_OUT[worst]}"
+    worst = reached.most_common(1)[0][0]
+    return f"{worst}, so {reached.total()} requests were not sent: {_HINT_BY_LIMIT[worst]}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -68,11 +68,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         if isinstance(error, BaseExceptionGroup):
             for one in error.exceptions:
                 yield from _causes(one)
-        error = error.__cause__ or error.__context__  # httpcore cuts off the cause
+        error = error.__cause__ or error.__context__  # httpcore suppresses the cause
 
 
 def _no_file_is_left() -> bool:
-    """A lookup that could not open its files does not say so."""
+    """Return whether no more files can be opened. A failed name lookup does not report this reason."""
     try:
         os.close(os.dup(2))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""CPUs apart for the load generator and the servers, so that neither takes the other's. Linux only."""
+"""Pin the load generator and the servers to different CPUs, so that they do not compete. Linux only."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from harness.errors import HarnessError
 
 
 class Pinning(NamedTuple):
-    """Which CPUs each side may use."""
+    """The CPUs that each side may use."""
 
     client: tuple[int, ...]
     server: tuple[int, ...]
 
 
 def split() -> Pinning:
-    """One usable CPU for the client, the rest for the servers; HarnessError where that cannot be.
+    """Return one usable CPU for the load generator and the others for the servers.
 
-    The client gets the last one: interrupts mostly land on the first, and would delay its stamps.
+    The load generator gets the last CPU: most interrupts run on the first one and would delay its timestamps.
+    Raises HarnessError if the system cannot pin processes or fewer than two CPUs are usable.
     """
     if sys.platform != "linux":
         raise HarnessError(
@@ -31,7 +32,7 @@ def split() -> Pinning:
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:
         raise HarnessError(
-            f"Pinning takes two usable CPUs, and here is {len(usable)}.",
+            f"Pinning needs at least two usable CPUs; this process may use {len(usable)}.",
             stage="pin",
             hint="Run without --pin, or allow this process more CPUs (taskset, docker --cpuset-cpus).",
         )
@@ -39,13 +40,15 @@ def split() -> Pinning:
 
 
 def apply(pid: int, cpus: tuple[int, ...]) -> None:
-    """Let the process, its descendants and all their threads run on `cpus` only; what has ended is let be.
+    """Pin a process, its descendants and all their threads to `cpus`. Ignore processes that have ended.
 
-    Call it before the model's library is loaded: that counts the CPUs then, for its threads. Raises
-    HarnessError when the system refuses.
+    Call it before the process loads the model's library, which counts the CPUs then to size its thread pool.
+    Raises HarnessError if the system refuses.
     """
     try:
-        for _ in range(2):  # what was born during the first round, of a parent not yet pinned
+        for _ in range(
+            2
+        ):  # the second round catches children started in the first by a parent not yet pinned
             for thread in _threads(pid):
                 with suppress(ProcessLookupError):
                     os.sched_setaffinity(thread, cpus)
@@ -58,7 +61,7 @@ def apply(pid: int, cpus: tuple[int, ...]) -> None:
 
 
 def _threads(pid: int) -> list[int]:
-    """The ids of every thread in the tree of `pid`; a process's affinity is that of its main thread only."""
+    """Return the ids of all threads of `pid` and its descendants: an affinity applies to one thread only."""
     found: list[int] = []
     with suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)

@@ -1,4 +1,4 @@
-"""stdout and stderr: any encoding, no traceback where they cannot be written, stdout for answers alone."""
+"""stdout and stderr: any encoding, no traceback if they cannot be written, and stdout for answers only."""
 
 from __future__ import annotations
 
@@ -9,42 +9,43 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-UNWRITABLE = 1  # exit code
+EXIT_UNWRITABLE = 1  # exit code
 
 
 def prepare() -> None:
-    """Call once, at the start. Characters that an encoding lacks print as ?.
+    """Prepare stdout and stderr. Call it once, at the start.
 
-    Ends the process with exit code 1 when stdout cannot be written: with a message, or quietly when nobody
-    reads it any more (`| head`). Drops messages when stderr cannot be written.
+    Characters that an encoding lacks print as "?". If stdout cannot be written, the process exits with code
+    1: with a message, or silently if its reader has closed the pipe (`| head`). If stderr cannot be written,
+    messages are dropped.
     """
-    _open_closed_ones()
+    _open_closed_streams()
     sys.stdout = Stdout.over(sys.stdout)
     sys.stderr = Stderr.over(sys.stderr)
 
 
 class Stderr(io.TextIOWrapper):
-    """Drops what cannot be written, from then on all."""
+    """Drops all output after the first write that fails."""
 
     _beneath: TextIO
 
     @classmethod
     def over(cls, stream: TextIO | None) -> TextIO:
-        """Takes the place of `stream`; what has no stream goes nowhere."""
+        """Return a replacement for `stream`; without a stream, one that discards everything."""
         if stream is None:
             return Path(os.devnull).open("w")
         if not isinstance(stream, io.TextIOWrapper):
             return stream
         stream.flush()
-        found = cls(
+        replacement = cls(
             stream.buffer,
             encoding=stream.encoding,
             errors="replace",
             line_buffering=stream.line_buffering,
             write_through=stream.write_through,
         )
-        found._beneath = stream  # which closes the buffer when it is collected
-        return found
+        replacement._beneath = stream  # keeps it alive: on collection it would close the buffer
+        return replacement
 
     def write(self, text: str, /) -> int:
         try:
@@ -59,38 +60,38 @@ class Stderr(io.TextIOWrapper):
         except OSError as error:
             self.give_up(error)
 
-    def give_up(self, error: OSError) -> None:  # noqa: ARG002  stdout tells it
-        """What is buffered goes nowhere, so that Python does not fail on it again when it ends."""
+    def give_up(self, error: OSError) -> None:  # noqa: ARG002  used by Stdout
+        """Redirect the stream to /dev/null, so that Python does not fail again when it flushes at exit."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.fileno())
         os.close(nowhere)
 
 
 class Stdout(Stderr):
-    """Ends the process when it cannot be written."""
+    """Ends the process if it cannot be written."""
 
     def give_up(self, error: OSError) -> None:
-        """Say why, but for a closed pipe: who closed it wants no more."""
+        """Exit, with a message unless the reader has closed the pipe."""
         super().give_up(error)
         if error.errno != errno.EPIPE:
             sys.stderr.write(f"Error (output): stdout cannot be written: {error.strerror or error}.\n")
-        raise SystemExit(UNWRITABLE) from None
+        raise SystemExit(EXIT_UNWRITABLE) from None
 
 
-def _open_closed_ones() -> None:
-    """Else the next file that is opened would be taken for stdin, stdout or stderr by all that prints."""
+def _open_closed_streams() -> None:
+    """Open missing standard streams, or the next opened file would become stdin, stdout or stderr."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
 
 
-# -- stdout where it carries a document or answers: users' code prints --
+# -- stdout for a document or for answers only, although users' code may print --
 
 
-def kept_for_answers() -> TextIO:
-    """What stdout was. Whatever prints from now on, in Python, in C or in a child, prints to stderr."""
+def reserve_stdout() -> TextIO:
+    """Return a stream to stdout. From now on, all other output (Python, C, children) goes to stderr."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return answers
@@ -99,19 +100,19 @@ def kept_for_answers() -> TextIO:
 _document: TextIO | None = None
 
 
-def keep_for_document() -> None:
-    """Keep stdout for the command's JSON, to the end of this process: code may also print at exit.
+def reserve_stdout_for_document() -> None:
+    """Reserve stdout for the command's JSON until the process ends, as code may also print at exit.
 
-    A stdout that is not this process's own (a test's, that of a program that calls us) stays as it is.
+    Leave stdout unchanged if it is not the process's own, as in a test or in a program that calls us.
     """
     global _document
     if _document is None and _is_our_own(sys.stdout):
         sys.stdout.flush()
-        _document = Stdout.over(kept_for_answers())
+        _document = Stdout.over(reserve_stdout())
 
 
 def document() -> TextIO:
-    """Where the JSON of a command goes."""
+    """Return the stream for the JSON of a command."""
     return _document or sys.stdout
 
 

@@ -1,1 +1,1 @@
-"""What processes tell each other: options, rows, arrivals, clocks. Imports `system` and `strategies`."""
+"""The data that processes exchange: options, rows, arrivals, clocks. Imports `system` and `strategies`."""

@@ -1,7 +1,7 @@
-"""Web addresses: checked where they enter, and sent byte for byte as they were given.
+"""URLs: checked when they are given, and sent byte for byte as they were given.
 
-Neither httpx nor aiohttp does the latter: both write an address anew, and each in its own way. So they get
-the origin alone, and the target beside it.
+httpx and aiohttp both rewrite a URL, each in its own way. So they get only the origin, and the target
+separately.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from urllib.parse import quote, urlsplit
 
 from harness.system import text_files
 
-TEXT = "{text}"  # the place of a payload's text
-LONGEST = 8_000  # characters; uvicorn and nginx take no longer ones
+PLACEHOLDER = "{text}"  # replaced by the text of a payload
+MAX_URL_CHARS = 8_000  # uvicorn and nginx accept no longer ones
 
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.IGNORECASE)
@@ -25,101 +25,103 @@ _ENCODED_TEXT = re.compile("%7btext%7d", re.IGNORECASE)
 
 
 class Address(NamedTuple):
-    """An address in the two parts that are sent apart."""
+    """A URL in the two parts that are sent separately."""
 
     origin: str  # http://host:port, the host in ASCII
-    target: str  # path and query as they were given, {text} included; never empty
+    target: str  # path and query as given, including {text}; never empty
 
 
 def checked(url: str) -> str:
-    """The address again; ValueError, in one line, where it cannot be sent or holds a password."""
+    """Return the URL. Raises ValueError, in one line, if it cannot be sent or contains a user name."""
     parse(url)
     return url
 
 
 def checked_without_text(url: str) -> str:
-    """As `checked`, where there is no text to put in."""
-    if TEXT in url:
-        raise ValueError(f"{shown(url)} has {TEXT} in it, and no text is sent there")
+    """Return the URL like `checked`. Raises ValueError too if it holds the placeholder for a text."""
+    if PLACEHOLDER in url:
+        raise ValueError(f"{shown(url)} contains {PLACEHOLDER}, but no text is sent to it")
     return checked(url)
 
 
 def parse(url: str) -> Address:
-    """The two parts of a checked address; ValueError where it cannot be sent."""
+    """Split a URL into its two parts. Raises ValueError if it cannot be sent."""
     _refuse_characters(url)
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:  # brackets that do not match, a port that is none
+    except ValueError as error:  # unmatched brackets, an invalid port
         why = str(error)
         why = why[:1].lower() + why[1:].removesuffix(".")
-        raise ValueError(f"{shown(url)} is not an http address: {why}") from None
+        raise ValueError(f"{shown(url)} is not an HTTP URL: {why}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{shown(url)} is not an http address")
+        raise ValueError(f"{shown(url)} is not an HTTP URL")
     if port == 0:
-        raise ValueError(f"{shown(url)} is not an http address: port 0 cannot be asked")
+        raise ValueError(f"{shown(url)} is not an HTTP URL: port 0 cannot be used")
     if parts.username is not None:
         raise ValueError(
-            "an address with a user's name in it would be written down; say who asks in a header"
+            "a user name in a URL would be saved with the run; send credentials in a header instead"
         )
     _refuse_braces(url)
     host = _sendable_host(parts.hostname, url)
-    # what follows the host is cut out of `url`, since `urlsplit` forgets a `?` without a query
+    # take what follows the host from `url`, as `urlsplit` drops a `?` without a query
     rest = url.partition("#")[0].partition("//")[2][len(parts.netloc) :]
     target = rest if rest.startswith("/") else f"/{rest}"
     return Address(f"{parts.scheme}://{host}{'' if port is None else f':{port}'}", target)
 
 
 def checked_path(path: str) -> str:
-    """A path on a server that is known; ValueError for one that might name another server."""
+    """Return a path on a known server. Raises ValueError if it may name another server or cannot be sent."""
     _refuse_characters(path)
     if not path.startswith("/"):
-        raise ValueError(f"a path begins with /, and {shown(path)} does not")
+        raise ValueError(f"a path must start with /, and {shown(path)} does not")
     if path[1:2] in ("/", "\\"):
-        raise ValueError(f"{shown(path)} would name another server: a path begins with one /")
-    if TEXT in path:
-        raise ValueError(f"{shown(path)} has {TEXT} in it, and no text is sent there")
+        raise ValueError(f"{shown(path)} would name another server: a path must start with a single /")
+    if PLACEHOLDER in path:
+        raise ValueError(f"{shown(path)} contains {PLACEHOLDER}, but no text is sent to it")
     _refuse_braces(path)
     return path
 
 
 def filler(target: str) -> Callable[[str], bytes]:
-    """Text → the target as it is sent, the text percent-encoded at `{text}`."""
-    # a space and what is not ASCII as percent-encoded UTF-8; all else as it is, also what is so already
-    parts = [quote(part, safe=_PRINTABLE) for part in target.split(TEXT)]
+    """Return a function from a text to the target as sent: `{text}` becomes the percent-encoded text."""
+    # percent-encode spaces and non-ASCII characters as UTF-8; leave all others as they are, also encoded ones
+    parts = [quote(part, safe=_PRINTABLE) for part in target.split(PLACEHOLDER)]
     return lambda text: quote(text, safe="").join(parts).encode()
 
 
 def shown(url: str) -> str:
-    """The address as messages quote it: at most 100 characters, those of control escaped."""
+    """Return the URL as messages quote it: at most 100 characters, with control characters escaped."""
     return repr(url) if len(url) <= 100 else f"{url[:80]!r}… ({len(url):,} characters)"
 
 
 def _refuse_characters(url: str) -> None:
-    if len(url) > LONGEST:
-        raise ValueError(f"{shown(url)} is too long: {LONGEST:,} characters are the most")
+    if len(url) > MAX_URL_CHARS:
+        raise ValueError(f"{shown(url)} is too long: the maximum is {MAX_URL_CHARS:,} characters")
     if not text_files.is_utf8(url):
-        raise ValueError(f"{shown(url)} holds bytes that are not UTF-8")
+        raise ValueError(f"{shown(url)} contains bytes that are not UTF-8")
     bad = next((char for char in url if not char.isprintable()), None)
     if bad is not None:
         names = {"\n": "a line break", "\r": "a carriage return", "\t": "a tab", "\0": "a NUL"}
-        raise ValueError(f"{shown(url)} holds {names.get(bad, 'a character that cannot be printed')}")
+        raise ValueError(f"{shown(url)} contains {names.get(bad, 'a character that cannot be printed')}")
     if url != url.strip():
-        raise ValueError(f"{shown(url)} begins or ends with a space")
+        raise ValueError(f"{shown(url)} starts or ends with a space")
 
 
 def _refuse_braces(url: str) -> None:
     if _ENCODED_TEXT.search(url):
-        raise ValueError(f"{shown(url)} holds {TEXT} percent-encoded: write it as {TEXT}")
-    if {"{", "}"} & set(url.replace(TEXT, "")):
-        raise ValueError(f"{shown(url)} holds a brace: only {TEXT} is replaced; write others as %7B and %7D")
+        raise ValueError(f"{shown(url)} contains {PLACEHOLDER} percent-encoded; write it as {PLACEHOLDER}")
+    if {"{", "}"} & set(url.replace(PLACEHOLDER, "")):
+        raise ValueError(
+            f"{shown(url)} contains a brace: only {PLACEHOLDER} is replaced; write others as %7B and %7D"
+        )
 
 
 def _sendable_host(host: str, url: str) -> str:
-    """In ASCII, with brackets where it is IPv6; ValueError for a name that no client can look up."""
+    """Return the host in ASCII, with brackets if it is IPv6. Raises ValueError if it is not a valid host."""
     written = url.partition("//")[2].partition("/")[0]
     if "\\" in written:
-        raise ValueError(f"{shown(url)} is not an http address: a backslash is no /")
+        raise ValueError(f"{shown(url)} is not an HTTP URL: write / instead of a backslash")
     if "[" in written:
         return f"[{_ipv6(host, url)}]"
     is_plain = host.isascii() and "xn--" not in host
@@ -142,7 +144,11 @@ def _in_ascii(host: str, url: str) -> str:
 
 
 def _ipv4(name: str, url: str) -> str:
-    """A name that ends in a number is an address. Of short forms aiohttp takes 0x7f000001, but not 127.1."""
+    """Return the IPv4 address that a name ending in a number stands for. Raises ValueError if it is invalid.
+
+    Hexadecimal forms like 0x7f000001 stay as they are. Short forms like 127.1 are refused, as aiohttp does
+    not accept them.
+    """
     try:
         return name if socket.inet_aton(name) and "x" in name.lower() else str(ipaddress.IPv4Address(name))
     except (OSError, ValueError):
@@ -151,7 +157,7 @@ def _ipv4(name: str, url: str) -> str:
 
 def _ipv6(host: str, url: str) -> str:
     if "%" in host:
-        raise ValueError(f"{shown(url)} names a zone, which cannot be sent")
+        raise ValueError(f"{shown(url)} names an IPv6 zone, which cannot be sent")
     try:
         return str(ipaddress.IPv6Address(host))
     except ValueError:

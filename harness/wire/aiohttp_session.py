@@ -1,6 +1,6 @@
-"""aiohttp's sessions, of the load and of `--io http`: a request goes out once, on a live connection.
+"""aiohttp sessions for the load and for `--io http`. They send each request once, on a live connection.
 
-What a server sends never fills the memory.
+No answer of a server can fill the memory.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
-from harness.wire.answers import HEAD_TOO_LONG, MOST_HEAD, MOST_HEADERS, TooLong
+from harness.wire.answers import HEAD_TOO_LONG, MAX_HEAD_BYTES, MAX_HEADERS, TooLong
 
-_NEVER = 2**30  # bounds of aiohttp's that ours come before
-_BUFFER = 2**16  # bytes of a body that wait for us; the usual 256 KiB times 500 connections are too many
+_UNLIMITED = 2**30  # turns off limits of aiohttp, as our own are lower
+_BUFFER_BYTES = 2**16  # per connection; the default of 256 KiB is too much for 500 connections
 
 
 class ConnectionDropped(aiohttp.ClientError):
@@ -29,40 +29,40 @@ class ConnectionDropped(aiohttp.ClientError):
 async def _no_retry(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Keep aiohttp from silently sending an idempotent request again on a dropped connection.
+    """Keep aiohttp from silently retrying an idempotent request on a dropped connection.
 
-    It retries on these two errors; a different one reaches the caller.
+    aiohttp retries on the two errors caught here. `ConnectionDropped` reaches the caller instead.
     """
     try:
         return await handler(request)
     except aiohttp.ClientConnectorError:
-        raise  # never connected: aiohttp does not retry that
+        raise  # no connection was made, so aiohttp does not retry
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise ConnectionDropped(str(error)) from error
 
 
-Keeps = Callable[[int], bool]  # the status of an answer → whether its connection may be used again
+KeepAlive = Callable[[int], bool]  # status of an answer → whether its connection may be reused
 
 
-def session(connector: Connector, keeps: Keeps) -> aiohttp.ClientSession:
-    """A session that sends each request once. What `keeps` is for says `_Response`."""
+def session(connector: Connector, keep_alive: KeepAlive) -> aiohttp.ClientSession:
+    """Create a session that sends each request once. `_Response` explains `keep_alive`."""
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         middlewares=(_no_retry,),
-        read_bufsize=_BUFFER,
-        max_line_size=_NEVER,
-        max_field_size=_NEVER,
-        max_headers=MOST_HEADERS,
-        response_class=type("_Response", (_Response,), {"keeps": staticmethod(keeps)}),
+        read_bufsize=_BUFFER_BYTES,
+        max_line_size=_UNLIMITED,
+        max_field_size=_UNLIMITED,
+        max_headers=MAX_HEADERS,
+        response_class=type("_Response", (_Response,), {"keep_alive": staticmethod(keep_alive)}),
     )
 
 
 class Connector(aiohttp.TCPConnector):
-    """Does not use a connection again that the server has closed.
+    """A connector that never reuses a connection that the server has closed.
 
-    aiohttp learns of the end only when its event loop reads the socket, which may be after the next request
-    was sent. So the socket is asked before (some 2 µs), as httpcore does.
+    aiohttp notices the end of a connection only when its event loop reads the socket, which may be after it
+    sends the next request. So check the socket before (about 2 µs), like httpcore.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -73,73 +73,77 @@ class Connector(aiohttp.TCPConnector):
 
     async def connect(self, *request: Any, **options: Any) -> Connection:
         connection = await super().connect(*request, **options)
-        while connection.protocol in self._used and _is_readable(connection):
+        while connection.protocol in self._used and _has_ended(connection):
             connection.close()
             connection = await super().connect(*request, **options)
         assert connection.protocol is not None
         self._used.add(connection.protocol)
         return connection
 
-    def has_ended_one(self) -> bool:
-        """Whether a connection is not open any more."""
+    def has_closed_connection(self) -> bool:
+        """Return whether any connection has been closed."""
         return any(not protocol.is_connected() for protocol in self._used)
 
 
-def _is_readable(connection: Connection) -> bool:
-    """Between two requests there is nothing to read but the end of the connection."""
+def _has_ended(connection: Connection) -> bool:
+    """Return whether the socket is readable: between two requests, it can only have been closed."""
     transport = connection.transport
-    listening = None if transport is None else transport.get_extra_info("socket")
-    if listening is None or listening.fileno() < 0:
+    socket = None if transport is None else transport.get_extra_info("socket")
+    if socket is None or socket.fileno() < 0:
         return True
     poll = select.poll()
-    poll.register(listening.fileno(), select.POLLIN)
+    poll.register(socket.fileno(), select.POLLIN)
     return bool(poll.poll(0))
 
 
 class _Response(aiohttp.ClientResponse):
-    """Ends its connection after an answer that is not to keep it, which a bad one is not.
+    """Closes its connection after an answer for which `keep_alive` is false, such as an error.
 
-    Servers close it then without saying so, uvicorn after every exception of an app. The next request may
-    already be on its way, and its loss would look like one more failure of the server.
+    Servers may close the connection after an error without announcing it; uvicorn does so after every
+    exception of an app. By then the next request may be on its way, and its loss would look like another
+    server failure.
     """
 
-    keeps: Keeps
+    keep_alive: KeepAlive
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         protocol = connection.protocol
         answer = await super().start(connection)
-        self.reason = (self.reason or "").encode("ascii", "replace").decode()  # httpx takes nothing else
-        if protocol is not None and not self.keeps(self.status):
-            protocol.force_close()  # once the body is read
-            if self.connection is None:  # it is, and the connection in the pool
+        self.reason = (self.reason or "").encode("ascii", "replace").decode()  # httpx accepts only ASCII
+        if protocol is not None and not self.keep_alive(self.status):
+            protocol.force_close()  # takes effect when the body has been read
+            if self.connection is None:  # the body has been read, and the connection is in the pool
                 protocol.close()
         return answer
 
 
 class _BoundedProtocol(ResponseHandler):
-    """Counts the bytes that bring neither a head to its end nor a body further.
+    """Limits the bytes that neither complete a head nor add to a body.
 
-    aiohttp bounds each header and their number, which is no bound of all of them together.
+    aiohttp limits the size of each header and their number, but not their total size.
     """
 
     _awaits_head = False
     _idle_bytes = 0
 
     def set_response_params(self, **params: Any) -> None:
-        """A request begins."""
+        """Called by aiohttp when a request begins."""
         self._awaits_head = True
         self._idle_bytes = 0
         super().set_response_params(**params)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """A head has ended. One of 1xx is followed by another; nobody waits for it, so it is not kept."""
+        """Called by aiohttp when a head is complete. Drop an interim one (1xx): the real one follows."""
         if data[0].code >= 200 or data[0].code == 101:
             self._awaits_head = False
             self._idle_bytes = -1
             super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come. Those that nobody asked for would pass for the next request's answer."""
+        """Called when bytes arrive. Close the connection if they belong to no request.
+
+        Otherwise they would be taken for the answer to the next request.
+        """
         is_idle = not self._awaits_head and (self._payload is None or self._payload.is_eof())
         if data and is_idle:
             self.close()
@@ -150,8 +154,8 @@ class _BoundedProtocol(ResponseHandler):
             self._idle_bytes = 0
             return
         self._idle_bytes += len(data)
-        if self._idle_bytes > MOST_HEAD and self.transport is not None:
-            self._parser = None  # or it would say that the answer is incomplete
+        if self._idle_bytes > MAX_HEAD_BYTES and self.transport is not None:
+            self._parser = None  # otherwise it raises that the answer is incomplete
             self.transport.close()
             error = TooLong(HEAD_TOO_LONG)
             self.set_exception(error)

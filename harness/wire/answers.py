@@ -1,4 +1,4 @@
-"""Read an answer up to a bound: a server may send without an end, and a little may unpack to a lot."""
+"""Read an answer up to a limit: a server may send endlessly, and few bytes may decompress to many."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import httpx
 
 from harness.wire import reasons
 
-MOST_HEAD = 64 * 2**10  # bytes of all headers together
-MOST_HEADERS = 1_024  # each costs time and memory, however short it is
-MOST_BODY = 16 * 2**20  # bytes of a body as it is sent; at most the first few KB of one are held
+MAX_HEAD_BYTES = 64 * 2**10  # of all headers together
+MAX_HEADERS = 1_024  # each costs time and memory, however short it is
+MAX_BODY_BYTES = 16 * 2**20  # of a body as sent; only its first few KB are kept
 
-_NOTHING = httpx.ByteStream(b"")
-_PACKED = ("gzip", "x-gzip", "deflate")
-_ZLIB_OR_GZIP = 47
+_EMPTY_STREAM = httpx.ByteStream(b"")
+_COMPRESSIONS = ("gzip", "x-gzip", "deflate")
+_ZLIB_OR_GZIP = 47  # argument wbits of zlib: detect the format
 
 
 class TooLong(Exception):
-    """The answer is longer than a bound. Its text is the error of the row, the same for all such answers."""
+    """The answer exceeds a limit. The text is the error of its row, the same for all such answers."""
 
 
-HEAD_TOO_LONG = f"answer too long: over {MOST_HEAD // 2**10} KiB or {MOST_HEADERS:,} lines of headers"
-BODY_TOO_LONG = f"answer too long: over {MOST_BODY // 2**20} MiB of body"
+HEAD_TOO_LONG = f"answer too long: over {MAX_HEAD_BYTES // 2**10} KiB or {MAX_HEADERS:,} lines of headers"
+BODY_TOO_LONG = f"answer too long: over {MAX_BODY_BYTES // 2**20} MiB of body"
 
 
 async def read(answer: httpx.Response, keep: int) -> bytes:
-    """Read a streamed answer to its end and close it; return the first `keep` bytes of its body, as sent.
+    """Read a streamed answer to its end and close it. Return the first `keep` bytes of its body, as sent.
 
-    TooLong beyond `MOST_HEAD` or `MOST_BODY`. How long it may take is the caller's to bound.
+    Raises TooLong beyond `MAX_HEAD_BYTES`, `MAX_HEADERS` or `MAX_BODY_BYTES`. The caller must set a timeout.
     """
     try:
         if _has_a_long_head(answer):
@@ -40,66 +40,67 @@ async def read(answer: httpx.Response, keep: int) -> bytes:
         size, kept = 0, bytearray()
         async for chunk in answer.aiter_raw():
             size += len(chunk)
-            if size > MOST_BODY:
+            if size > MAX_BODY_BYTES:
                 raise TooLong(BODY_TOO_LONG)
             kept += chunk[: keep - len(kept)]
         return bytes(kept)
     finally:
         await answer.aclose()
-        # httpx has it refer to the answer, and within a trial no garbage is collected
-        answer.stream = _NOTHING
+        # breaks a reference cycle of httpx, as garbage collection is off during a trial
+        answer.stream = _EMPTY_STREAM
 
 
 def _has_a_long_head(answer: httpx.Response) -> bool:
     headers = answer.headers.raw
     size = sum(len(name) + len(value) for name, value in headers)
-    return len(headers) > MOST_HEADERS or size + len(answer.extensions.get("reason_phrase", b"")) > MOST_HEAD
+    size += len(answer.extensions.get("reason_phrase", b""))
+    return len(headers) > MAX_HEADERS or size > MAX_HEAD_BYTES
 
 
-def unpacked(body: bytes, encoding: str, most: int) -> bytes:
-    """The first `most` bytes of what the beginning of a body says; empty for a packing not known here.
+def decompressed(body: bytes, encoding: str, most: int) -> bytes:
+    """Decompress the beginning of a body to at most `most` bytes; empty if its encoding is unknown.
 
-    Never unpacks more than that, and never twice: some ten gzips in one another unpack to petabytes.
+    Never decompress more, and never twice: about ten nested gzips decompress to petabytes.
     """
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return body[:most]
     try:
-        return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(body, most) if encoding in _PACKED else b""
+        return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(body, most) if encoding in _COMPRESSIONS else b""
     except zlib.error:
         return b""
 
 
-def why_none(error: Exception) -> str:
-    """The error of a row that has no answer; a head that is too long reads the same with every transport."""
+def why_no_answer(error: Exception) -> str:
+    """Return the `error` of a row without an answer; for too long a head, the same with every transport."""
     cause = reasons.root(error)
-    # frames refer to the error and to what was read, and within a trial no garbage is collected
+    # frees the answer, to which the frames refer, as garbage collection is off during a trial
     link: BaseException | None = error
     while link is not None:
         traceback.clear_frames(link.__traceback__)
         link = link.__cause__
     if isinstance(cause, TooLong):
         return str(cause)
-    return HEAD_TOO_LONG if _is_a_librarys_bound(cause) else reasons.of_exception(cause)
+    return HEAD_TOO_LONG if _is_library_limit(cause) else reasons.of_exception(cause)
 
 
-def _is_a_librarys_bound(error: BaseException) -> bool:
-    """Whether aiohttp met too many headers, or h11 100 KB without an end; httpcore's error holds h11's."""
+def _is_library_limit(error: BaseException) -> bool:
+    """Return whether aiohttp got too many headers, or h11 too long a head. httpcore's error wraps h11's."""
     hints = (getattr(one, "error_status_hint", None) for one in (error, *error.args))
     return "Too many headers received" in str(error) or HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE in hints
 
 
-async def stay(answer: httpx.Response) -> None:
-    """An httpx response hook: forget where a redirect leads, as httpx fails on an address that is none."""
+async def drop_location(answer: httpx.Response) -> None:
+    """Response hook of httpx: drop the target of a redirect, as httpx fails if it is not a valid URL."""
     if answer.is_redirect:
         answer.headers.pop("location", None)
 
 
 class NoCookies(CookieJar):
-    """Keeps none. All users share one client, and a server would take them for one person."""
+    """Stores no cookies: all users share one client, and with cookies a server would see a single user."""
 
     def extract_cookies(self, response: Any, request: Any) -> None:
-        """Leave the Set-Cookie lines unread: there may be thousands."""
+        """Ignore the Set-Cookie lines, of which there may be thousands."""
 
     def add_cookie_header(self, request: Any) -> None:
         """Add nothing."""

@@ -1,9 +1,14 @@
-"""When requests are due: arrival laws as data, written as in the column `load`.
+"""Arrival laws: when requests are due. The text of a law is also the value in the column `load`.
 
-closed(8): so many users, each of whom asks again once answered. The open laws ask whatever the answers do:
-constant(50) and poisson(50) in requests a second, burst(10, 0.5) ten at once every 0.5 s, replay(FILE) the
-seconds from the start that stand in FILE, one in each line. own(0.8) is a Poisson law whose rate is that
-share of what the arm itself can do in closed loop; `for_arm` makes it one, once that is known.
+* `closed(8)`: 8 users; each sends the next request when the last one is answered.
+
+The others are open: they send requests independent of the answers.
+
+* `constant(50)`, `poisson(50)`: 50 requests per second, at constant or at random intervals.
+* `burst(10, 0.5)`: ten requests at the same time, every 0.5 s.
+* `replay(FILE)`: at the times in FILE, one per line, in seconds from the start.
+* `own(0.8)`: a Poisson law whose rate is 80 % of the arm's own throughput in a closed loop. `for_arm` returns
+  the Poisson law once that throughput is known.
 """
 
 from __future__ import annotations
@@ -22,17 +27,17 @@ from harness.wire import bounds
 
 CLOSED = "closed"
 OWN = "own"
-DIGITS_OF_HASH = 12
-MOST_BYTES = 100_000_000  # of a file to replay
+HASH_DIGITS = 12
+MAX_REPLAY_BYTES = 100_000_000
 
 
 class Law(NamedTuple):
     """An arrival law. `str()` gives the text that `parse` reads."""
 
     name: str
-    first: float = 0.0  # users, requests a second, requests at once, or a share
-    every_s: float = 0.0  # of a burst
-    file: str = ""  # of a replay
+    first: float = 0.0  # users, requests per second, requests per burst, or share of the throughput
+    every_s: float = 0.0  # burst only: seconds between bursts
+    file: str = ""  # replay only
 
     @property
     def is_open(self) -> bool:
@@ -44,17 +49,17 @@ class Law(NamedTuple):
         return self.name == OWN
 
     def for_arm(self, throughput_per_s: float) -> Law:
-        """The law for an arm that can do so much; itself unless the rate depends on the arm."""
+        """Return the law for an arm with this throughput: Poisson instead of `own`, else unchanged."""
         return Law("poisson", min(self.first * throughput_per_s, bounds.PER_S)) if self.is_own else self
 
     @property
     def users(self) -> int | None:
-        """Closed loop: how many; None in open loop."""
+        """The number of users of a closed loop; None in an open loop."""
         return None if self.is_open else int(self.first)
 
     @property
     def rate_per_s(self) -> float | None:
-        """Mean arrivals a second that an open law asks for; None in closed loop, or where the arm decides."""
+        """Mean arrivals per second of an open law; None in a closed loop or if it depends on the arm."""
         if not self.is_open or self.is_own:
             return None
         if self.name == "burst":
@@ -73,38 +78,38 @@ class Law(NamedTuple):
 
 
 def closed(users: int) -> Law:
-    """The closed loop of so many users."""
+    """Return the closed loop of this number of users."""
     return Law(CLOSED, float(users))
 
 
-def refuse_too_many(law: Law, seconds: float) -> None:
-    """ValueError where so many seconds of the law ask for more than a trial can hold."""
-    rate_per_s = None if law.file else law.rate_per_s  # of a replay, its file has a size
+def check_request_count(law: Law, seconds: float) -> None:
+    """Raise ValueError if the law sends more requests in this time than a trial can hold."""
+    rate_per_s = None if law.file else law.rate_per_s  # the size of its file limits a replay
     if rate_per_s is not None and rate_per_s * seconds > bounds.REQUESTS:
         raise ValueError(
-            f"{seconds:g} s of {law} are {rate_per_s * seconds:.3g} requests; a trial has at most "
+            f"{seconds:g} s of {law} are {rate_per_s * seconds:.3g} requests; a trial may have at most "
             f"{bounds.REQUESTS:,}"
         )
 
 
 def parse(text: str) -> Law:
-    """The law that `text` names; ValueError says what is wrong with it."""
-    said, opened, rest = text.strip().partition("(")
-    name = said.strip()
-    if name not in _NAMES or not opened or not rest.endswith(")"):
-        raise ValueError(f"{shortened(text)!r} is no arrival law; there are {', '.join(EXAMPLES)}")
+    """Return the law that `text` describes. Raises ValueError if the text is not an arrival law."""
+    name, parenthesis, rest = text.strip().partition("(")
+    name = name.strip()
+    if name not in _NAMES or not parenthesis or not rest.endswith(")"):
+        raise ValueError(f"{shortened(text)!r} is not an arrival law; examples: {', '.join(EXAMPLES)}")
     try:
-        return _read(name, rest[:-1].strip())
+        return _parse_arguments(name, rest[:-1].strip())
     except ValueError as error:
-        raise ValueError(f"{shortened(text)!r} is no arrival law: {error}") from error
+        raise ValueError(f"{shortened(text)!r} is not an arrival law: {error}") from error
 
 
 EXAMPLES = ("closed(8)", "constant(50)", "poisson(50)", "burst(10, 0.5)", "replay(FILE)", "own(0.8)")
 _NAMES = {example.partition("(")[0] for example in EXAMPLES}
 
 
-def _read(name: str, text: str) -> Law:
-    """The law of that name with what stands in its brackets."""
+def _parse_arguments(name: str, text: str) -> Law:
+    """Return the law of this name with the arguments in `text`."""
     match name:
         case "closed":
             return Law(CLOSED, _whole(text, "the number of users"))
@@ -114,11 +119,11 @@ def _read(name: str, text: str) -> Law:
             size, _, every = text.partition(",")
             at_once = _whole(size, "the size of a burst")
             law = Law("burst", at_once, _number(every, "the seconds between bursts", least=1e-3))
-            _refuse_outside(law.first / law.every_s, "the rate", least=0.0, most=bounds.PER_S)
+            _check_range(law.first / law.every_s, "the rate", least=0.0, most=bounds.PER_S)
             return law
         case "replay":
             if not text_files.is_utf8(text) or {"\n", "\r"} & set(text):  # it names the load in a CSV
-                raise ValueError("the name of its file holds a line end, or bytes that are not UTF-8")
+                raise ValueError("its file name contains a line break or bytes that are not UTF-8")
             recorded(text)
             return Law("replay", file=text)
         case _:
@@ -126,9 +131,9 @@ def _read(name: str, text: str) -> Law:
 
 
 def due_times_s(law: Law, seed: int) -> Iterator[float]:
-    """Seconds from the start at which requests are due, rising; endless but for a replay."""
-    assert law.is_open, "in closed loop a request is due when the last answer is done"
-    assert not law.is_own, "what the arm can do must be known first"
+    """Yield the due times in ascending order, in seconds from the start. Only a replay ends."""
+    assert law.is_open, "in a closed loop a request is due when the last answer is complete"
+    assert not law.is_own, "the arm's throughput must be known first"
     match law.name:
         case "constant":
             return (number / law.first for number in itertools.count())
@@ -142,19 +147,19 @@ def due_times_s(law: Law, seed: int) -> Iterator[float]:
 
 
 def digest(law: Law, seed: int, until_s: float = math.inf, count: int | None = None) -> str:
-    """Hash of the due times up to `until_s`, of at most `count`: the same schedule has the same, anywhere."""
-    found = hashlib.sha256()
+    """Return a hash of the first `count` due times before `until_s`: the same on any machine."""
+    schedule = hashlib.sha256()
     times = itertools.takewhile(lambda due_s: due_s < until_s, due_times_s(law, seed))
     for due_s in itertools.islice(times, count):
-        found.update(pack("<q", round(due_s * 1e6)))
-    return found.hexdigest()[:DIGITS_OF_HASH]
+        schedule.update(pack("<q", round(due_s * 1e6)))
+    return schedule.hexdigest()[:HASH_DIGITS]
 
 
 def recorded(file: str) -> list[float]:
-    """The due times of a replay, in seconds, sorted; ValueError when it cannot be used."""
+    """Return the due times of a replay, in seconds, sorted. Raises ValueError if the file cannot be used."""
     times = []
     try:
-        text = text_files.read_text(file, "load", MOST_BYTES)
+        text = text_files.read_text(file, "load", MAX_REPLAY_BYTES)
     except UsageError as error:
         raise ValueError(error.what.removesuffix(".")) from error
     for number, line in enumerate(text.splitlines(), 1):
@@ -168,7 +173,7 @@ def recorded(file: str) -> list[float]:
 def _whole(text: str, what: str) -> float:
     number = _number(text, what, least=1, most=bounds.USERS)
     if number != int(number):
-        raise ValueError(f"{what} is a whole number, not {shortened(text)!r}")
+        raise ValueError(f"{what} must be a whole number, not {shortened(text)!r}")
     return number
 
 
@@ -176,11 +181,11 @@ def _number(text: str, what: str, *, least: float, most: float = 1e6) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise ValueError(f"{what} is a number, not {shortened(text)!r}") from None
-    _refuse_outside(number, what, least=least, most=most)
+        raise ValueError(f"{what} must be a number, not {shortened(text)!r}") from None
+    _check_range(number, what, least=least, most=most)
     return number
 
 
-def _refuse_outside(number: float, what: str, *, least: float, most: float) -> None:
+def _check_range(number: float, what: str, *, least: float, most: float) -> None:
     if not least <= number <= most:
-        raise ValueError(f"{what} is from {least:g} to {most:g}, not {number:g}")
+        raise ValueError(f"{what} must be from {least:g} to {most:g}, not {number:g}")

@@ -1,4 +1,4 @@
-"""How late an event loop is: a beat every 5 ms that notes when it really came."""
+"""The lag of an event loop: a timer that is due every 5 ms notes how late it really ran."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from typing import NamedTuple
 
 from harness.wire.clock import now_ms
 
-EVERY_MS = 5.0
+SAMPLE_INTERVAL_MS = 5.0
 
 
 class Lag(NamedTuple):
-    """How late the beats of one stretch came; None where there was no beat.
+    """The lag of an event loop over a period of time; the figures are None without samples.
 
-    With fewer than 100 beats (half a second) the p99 is the latest of them.
+    With fewer than 100 samples (half a second), the p99 is the maximum.
     """
 
-    beats: int
+    samples: int
     p99_ms: float | None
     max_ms: float | None
 
 
-class Beat:
-    """The lateness of the loop it is started on, sampled on a fixed grid of `EVERY_MS`.
+class LoopLagProbe:
+    """Samples the lag of the event loop on which it is started, on a fixed grid of `SAMPLE_INTERVAL_MS`.
 
-    A beat's lag is how much later than its place on the grid it came. In it is asyncio's own rounding of
-    timers: 0.5-1.2 ms on a loop with nothing else to do. Below that a lag says nothing.
+    A sample is the time from a point of the grid until the loop ran the timer for it. It includes the
+    rounding of asyncio's timers: 0.5-1.2 ms on an idle loop. Smaller lags mean nothing.
 
-    A stalled loop swallows beats: 200 ms of stall are one late beat, and 39 that never came. Left out, they
-    would hide the stall from the p99 (coordinated omission). So every place of the grid that has passed
-    counts, 5 ms less late than the one before it: what somebody who arrived just then would have waited.
+    A stalled loop skips timers: during a stall of 200 ms, one timer runs late and 39 never run. Without those
+    39, the p99 would hide the stall (coordinated omission). So every point of the grid that has passed counts
+    as a sample, each 5 ms less late than the one before. This is how long a request that arrived then would
+    have waited.
 
-    It costs 2 % of a core on an idle loop, which it wakes 200 times a second, and below 1 % on a busy one: so
-    it runs only while its arm is measured, in every arm alike.
+    The probe takes 2 % of a core on an idle loop, which it wakes 200 times per second, and less than 1 % on a
+    busy one. So it runs only while its arm is measured, in the same way for every arm.
     """
 
     def __init__(self) -> None:
@@ -42,34 +43,34 @@ class Beat:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to beat on the running loop, from nothing: what an earlier start has noted is forgotten."""
+        """Start to sample the running loop, and discard earlier samples."""
         self._cancel()
         self._lags_ms = []
-        self._due_ms = now_ms() + EVERY_MS
-        self._await_next()
+        self._due_ms = now_ms() + SAMPLE_INTERVAL_MS
+        self._schedule_next()
 
     async def stop(self) -> Lag:
-        """End it and say how late the beats were, once. Without a start since the last stop: no beats."""
+        """Stop and return the lag since `start`. Each sample is returned once."""
         if self._timer is not None:
-            self._note()  # a stall that has just ended is seen here before its own beat runs
+            self._sample()  # a stall that has just ended counts, although its timer has not run yet
             self._cancel()
-        noted, self._lags_ms = self._lags_ms, []
-        return lag_of(noted)
+        lags_ms, self._lags_ms = self._lags_ms, []
+        return lag_of(lags_ms)
 
-    def _await_next(self) -> None:
-        # a bare timer: a task that sleeps costs 40 % more, and starts late when the loop is busy
+    def _schedule_next(self) -> None:
+        # a plain timer: a sleeping task costs 40 % more and starts late on a busy loop
         delay_s = max(0.0, self._due_ms - now_ms()) / 1e3
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._beat)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
 
-    def _beat(self) -> None:
-        self._note()
-        self._await_next()
+    def _on_timer(self) -> None:
+        self._sample()
+        self._schedule_next()
 
-    def _note(self) -> None:
+    def _sample(self) -> None:
         now = now_ms()
         while self._due_ms <= now:
             self._lags_ms.append(now - self._due_ms)
-            self._due_ms += EVERY_MS
+            self._due_ms += SAMPLE_INTERVAL_MS
 
     def _cancel(self) -> None:
         if self._timer is not None:
@@ -78,7 +79,7 @@ class Beat:
 
 
 def lag_of(lags_ms: list[float]) -> Lag:
-    """The Lag of these beats; the p99 by nearest rank."""
+    """Return the Lag of these samples, with the p99 by nearest rank."""
     if not lags_ms:
         return Lag(0, None, None)
     ordered = sorted(lags_ms)

@@ -345,13 +345,13 @@ class Request(Frozen):
 
         `urls`: where it is sent. ValueError for texts that have no place in an address or the body.
         """
-        in_urls = {addresses.TEXT in url for url in urls}
-        in_body = addresses.TEXT in (self.body or "")
+        in_urls = {addresses.PLACEHOLDER in url for url in urls}
+        in_body = addresses.PLACEHOLDER in (self.body or "")
         asks_texts = workload.payloads is not None or in_body or True in in_urls
         usual_body = self.body is None and True not in in_urls
         if asks_texts and not in_body and not usual_body and in_urls != {True}:
             where = "one of the addresses" if True in in_urls else "the body"
-            raise ValueError(f"{where} has no {addresses.TEXT}, the place of a payload's text")
+            raise ValueError(f"{where} has no {addresses.PLACEHOLDER}, the place of a payload's text")
         posts = self.body is not None or (asks_texts and usual_body)
         return {
             "method": self.method or ("POST" if posts else "GET"),

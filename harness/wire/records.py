@@ -1,7 +1,7 @@
-"""The rows of a run. Frozen and flat, the unit in every name; the CSV headers derive from these classes.
+"""The rows of a run: frozen, flat classes with the unit in each name. They define the CSV headers.
 
-Stamps (`*_ms` that name a moment) count from the start of their trial, on the monotonic clock that all
-processes of one host share. Durations are raw. Percentiles are never stored: they can be recomputed.
+Timestamps (`*_ms` that name a moment) count from the start of their trial, on the monotonic clock that all
+processes of one host share. Durations are raw. Percentiles are not stored, as they can be recomputed.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from typing import Any, NamedTuple, TypeVar
 from harness.system import own_limits
 
 SCHEMA_VERSION = 4
-NEW_COLUMNS = {3: ("io_server_ms",), 4: ("throttled_share",)}  # layout → columns that those before it lack
+NEW_COLUMNS = {3: ("io_server_ms",), 4: ("throttled_share",)}  # layout version → columns that it added
 
-DOWNSTREAM = "downstream "  # begins the reason why what a request awaits after the model gave no answer
+DOWNSTREAM = "downstream "  # prefix of the error of a failed I/O
 
 WARMUP = "warmup"
 MEASURE = "measure"
 COOLDOWN = "cooldown"
-PING = "ping"  # asks a route without model beside the load: what the strategy does to other routes
+PING = "ping"  # to a route without a model, during the load: shows how the strategy affects other routes
 
-TWIN_SUFFIX = "-twin"  # of the name of the reference arm that is run a second time
-MOST_PROCESSES = 100  # that run.json names of an arm; a server may start one for each request
-PILOT_BLOCK = 0  # sizes the run; not analysed
+TWIN_SUFFIX = "-twin"  # in the name of the reference arm's second run
+MAX_PROCESSES_RECORDED = 100  # per arm in run.json; a server may start one process per request
+PILOT_BLOCK = 0  # determines loads and durations; not analysed
 
 Row = TypeVar("Row", bound="Sample | Trial")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Timings:
-    """One request as the server saw it; travels in the answer's `Server-Timing` header.
+    """The server's timings of one request, sent in the `Server-Timing` header of the answer.
 
-    The stretches are contiguous: entered → queue → model → resume → io. With `entered_ms` every stamp on
-    the server can be rebuilt from them. External servers may omit some, hence None.
+    The durations are contiguous: entered → queue → model → resume → io. So every timestamp on the server can
+    be computed from them and `entered_ms`. External servers may omit some; these are None.
     """
 
     entered_ms: float | None = None  # the route's entry, on the host's monotonic clock
-    queue_ms: float | None = None  # submitted → a worker starts: waiting, pickling, the way there
+    queue_ms: float | None = None  # submitted → a worker starts: waiting, pickling, transfer
     model_ms: float | None = None  # inside the worker, wall clock
     model_cpu_ms: float | None = None  # inside the worker, CPU of the thread that ran the model
-    resume_ms: float | None = None  # the worker is done → the route runs again: the way back
-    io_ms: float | None = None  # the awaited I/O as the route sees it, stalls of the loop included
-    io_server_ms: float | None = None  # of that, what the other side says it took itself
+    resume_ms: float | None = None  # the worker is done → the route continues: the way back
+    io_ms: float | None = None  # the awaited I/O as the route sees it, including stalls of the loop
+    io_server_ms: float | None = None  # the part of it that the other side of the I/O reports
     handler_ms: float | None = None  # route entry → just before the answer
     batch_size: int | None = None  # requests that shared this call of the model
     worker_pid: int | None = None  # process in which the model ran
 
 
 class Shot(NamedTuple):
-    """One request as sent and answered: what a Sample holds beside the names of its trial."""
+    """One request as the load generator saw it: a Sample without the fields of its trial."""
 
     seq: int
     phase: str
@@ -67,39 +67,39 @@ class Shot(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """One trial. Stamps count from its start."""
+    """The results of one trial. Timestamps count from its start."""
 
     shots: list[Shot]
     window_start_ms: float
     window_end_ms: float
     client_cpu_ms: float
     in_flight_max: int = 0
-    capped: int = 0  # requests that were due while the cap was in flight, and so were sent late
-    client_lag_p99_ms: float | None = None  # the client's own event loop, by a beat of 5 ms
+    capped: int = 0  # requests that were sent late because the cap was reached
+    client_lag_p99_ms: float | None = None  # lag of the load generator's event loop, sampled every 5 ms
     client_lag_max_ms: float | None = None
-    bad_answers: Mapping[str, str] = types.MappingProxyType({})  # error → what the first such answer says
-    ended: bool = False  # the server had ended a connection; see `LoadOptions.watches_end`
+    bad_answers: Mapping[str, str] = types.MappingProxyType({})  # error → excerpt of the first such answer
+    ended: bool = False  # whether the server had closed a connection; see `LoadOptions.watches_end`
 
 
-_NOT_OF_A_TRIAL = ("shots", "bad_answers", "ended")  # of an Outcome
+_NOT_IN_TRIAL = ("shots", "bad_answers", "ended")  # fields of an Outcome without a column in trials.csv
 
 
 class Noise(NamedTuple):
-    """What the machine did before and during one trial; None where the platform does not tell.
+    """What else the machine did before and during one trial; None if the platform does not report it.
 
-    Shares are of the trial's time; on `cpu` in cores, so that 0.1 is a tenth of one core.
+    Shares are of the trial's time. `foreign_cpu` is in cores: 0.1 is a tenth of one core.
     """
 
     load_before: float | None = None  # load average over 1 minute
-    pressure_before: float | None = None  # share of the last 10 s in which something waited for a CPU
-    steal_share: float | None = None  # of all cores' time, taken by the hypervisor
-    pressure_share: float | None = None  # of the trial, in which something waited for a CPU
-    foreign_cpu: float | None = None  # cores busy with what is not of this run
+    pressure_before: float | None = None  # share of the last 10 s in which a process waited for a CPU
+    steal_share: float | None = None  # of all cores' time, given to other machines by the hypervisor
+    pressure_share: float | None = None  # of the trial, in which a process waited for a CPU
+    foreign_cpu: float | None = None  # cores used by programs outside this run
     server_cpu_ms: float | None = None  # of the arm's server and its workers, over the whole trial
-    idle_cpu_ms: float | None = None  # of all the other arms' servers and workers meanwhile
-    server_lag_p99_ms: float | None = None  # lateness of the server's event loop, by a beat of 5 ms
+    idle_cpu_ms: float | None = None  # of the other arms' servers and workers during the trial
+    server_lag_p99_ms: float | None = None  # lag of the server's event loop, sampled every 5 ms
     server_lag_max_ms: float | None = None
-    throttled_share: float | None = None  # of all cores' time, held back by the quota of our control group
+    throttled_share: float | None = None  # of all cores' time, withheld by the quota of our control group
 
 
 UNKNOWN = Noise()
@@ -116,7 +116,7 @@ class Sample:
     trial: int
     seq: int  # in order of sending within the trial
     phase: str  # warmup, measure, cooldown (sent after the window, to keep the load up) or ping
-    due_ms: float  # when the schedule wanted it; closed loop: when the same client's last answer was done
+    due_ms: float  # by the schedule; closed loop: when the same user's last answer was complete
     sent_ms: float
     done_ms: float
     entered_ms: float | None
@@ -126,16 +126,16 @@ class Sample:
     resume_ms: float | None
     io_ms: float | None
     handler_ms: float | None
-    status: int | None  # the HTTP code; empty when there was no answer
-    error: str  # empty, or why there was no good answer
+    status: int | None  # the HTTP status; empty without an answer
+    error: str  # why there was no good answer; empty for a good one
     batch_size: int | None
     worker_pid: int | None
-    io_server_ms: float | None = None  # what the other side of the I/O says it took itself
+    io_server_ms: float | None = None  # the duration that the other side of the I/O reports
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Identity:
-    """Which trial it is: what its row and its requests' rows have in common."""
+    """The fields that identify a trial, in its own row and in the rows of its requests."""
 
     trial: int
     block: int
@@ -144,29 +144,29 @@ class Identity:
     strategy: str
     load: str
     concurrency: int | None  # closed loop: users; empty in open loop
-    rate_per_s: float | None  # open loop: mean arrivals a second that the law asks for
+    rate_per_s: float | None  # open loop: mean arrivals per second of the law
     schedule: str  # open loop: hash of the due times, the same for all arms of a block
-    io_nominal_ms: float | None  # the I/O asked for, in this arm; empty when nobody knows
+    io_nominal_ms: float | None  # nominal I/O of this arm; empty if unknown
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trial(Identity):
     """One arm under one load for one window: a row of `trials.csv`, written after its requests.
 
-    The row is the commit mark: requests without it are the torn tail of a killed run.
+    The row completes a trial: requests without such a row are the incomplete end of a killed run.
     """
 
     requests: int  # rows of this trial in requests.csv
-    measured: int  # of these, rows of phase measure
-    failed: int  # of the measured, those without a good answer
-    in_flight_max: int  # most requests in flight at once, pings left out
-    capped: int  # open loop: requests that were due while the cap was in flight, and so were sent late
+    measured: int  # those in the phase measure
+    failed: int  # measured requests without a good answer
+    in_flight_max: int  # most requests in flight at the same time, without pings
+    capped: int  # open loop: requests that were sent late because the cap was reached
     window_start_ms: float  # the measured window, from the trial's start
     window_end_ms: float
     client_cpu_ms: float  # CPU of the load generator's process over the whole trial
-    client_lag_p99_ms: float | None  # lateness of its event loop, by a beat of 5 ms
+    client_lag_p99_ms: float | None  # lag of its event loop, sampled every 5 ms
     client_lag_max_ms: float | None
-    load_before: float | None  # from here on: see Noise
+    load_before: float | None  # this and the next columns: see Noise
     pressure_before: float | None
     steal_share: float | None
     pressure_share: float | None
@@ -177,8 +177,8 @@ class Trial(Identity):
     server_lag_max_ms: float | None
     throttled_share: float | None
     started_at: str  # UTC, ISO 8601
-    state: str  # ok, failed, or invalid (the client sent late, or not at all)
-    error: str  # why it is not ok
+    state: str  # ok, failed, or invalid (the load generator sent requests late or not at all)
+    error: str  # why the state is not ok
 
 
 OK = "ok"
@@ -192,12 +192,12 @@ class Cause(enum.Enum):
     SERVER_ENDED = enum.auto()
     NOTHING_MEASURED = enum.auto()
     NO_GOOD_ANSWER = enum.auto()
-    OWN_LIMIT = enum.auto()  # that the load generator met
+    OWN_LIMIT = enum.auto()  # the load generator reached a limit of its own process
     SENT_LATE = enum.auto()
 
 
 class Fault(NamedTuple):
-    """What is wrong with a trial; a row keeps the words."""
+    """What is wrong with a trial. Its row keeps the words."""
 
     cause: Cause
     words: str
@@ -208,18 +208,18 @@ class Fault(NamedTuple):
 
 
 def judge(outcome: Outcome, *, ended: str = "", late: str = "") -> Fault | None:
-    """What is wrong with a trial; None when it is ok.
+    """Return what is wrong with a trial; None if it is ok.
 
-    ended: how its server ended, if it did. late: why its requests were sent too late, if they were.
+    ended: how the server ended, if it did. late: why requests were sent too late, if they were.
     """
     if ended:
         return Fault(Cause.SERVER_ENDED, ended)
-    if ours := own_limits.why_invalid(shot.error for shot in outcome.shots):
-        return Fault(Cause.OWN_LIMIT, ours)
+    if limit := own_limits.why_invalid(shot.error for shot in outcome.shots):
+        return Fault(Cause.OWN_LIMIT, limit)
     errors = [shot.error for shot in outcome.shots if shot.phase == MEASURE]
     if not errors:
         return Fault(Cause.NOTHING_MEASURED, "no request fell into the measured window")
-    if all(errors):  # the trial says nothing about speed
+    if all(errors):  # a trial without good answers shows nothing about speed
         commonest = in_words(statistics.mode(errors), outcome.bad_answers)
         return Fault(Cause.NO_GOOD_ANSWER, f"none of {len(errors)} requests got a good answer ({commonest})")
     return Fault(Cause.SENT_LATE, late) if late else None
@@ -228,14 +228,14 @@ def judge(outcome: Outcome, *, ended: str = "", late: str = "") -> Fault | None:
 def to_rows(
     identity: Identity, outcome: Outcome, *, started_at: str, fault: Fault | None, noise: Noise = UNKNOWN
 ) -> tuple[Trial, list[Sample]]:
-    """A trial's row and its requests' rows; all are kept, whatever is wrong with the trial."""
+    """Return the row of a trial and the rows of all its requests, also for a trial that is not ok."""
     measured = [shot for shot in outcome.shots if shot.phase == MEASURE]
     trial = Trial(
         **dataclasses.asdict(identity),
         requests=len(outcome.shots),
         measured=len(measured),
         failed=sum(bool(shot.error) for shot in measured),
-        **{name: value for name, value in outcome._asdict().items() if name not in _NOT_OF_A_TRIAL},
+        **{name: value for name, value in outcome._asdict().items() if name not in _NOT_IN_TRIAL},
         **noise._asdict(),
         started_at=started_at,
         state=fault.state if fault else OK,
@@ -246,13 +246,13 @@ def to_rows(
 
 
 def in_words(error: str, bad_answers: Mapping[str, str]) -> str:
-    """An error, and where it is known what the answer says: `HTTP 422: body.text: Field required`."""
-    said = bad_answers.get(error, "")
-    return f"{error}: {said}" if said else error
+    """Return an error with the excerpt of its answer, if known: `HTTP 422: body.text: Field required`."""
+    excerpt = bad_answers.get(error, "")
+    return f"{error}: {excerpt}" if excerpt else error
 
 
 def has_logs(record: Mapping[str, Any]) -> bool:
-    """Whether the run of this run.json has started its servers: of others there is no log in its folder."""
+    """Return whether a run's folder has server logs, which only servers started by the run write."""
     plan = record.get("plan")  # `execbench load` has none
     return plan is not None and not any(arm.get("url") for arm in plan["arms"])
 
@@ -264,17 +264,17 @@ def _to_sample(names: dict[str, Any], shot: Shot) -> Sample:
 
 
 def header(row_type: type[Row]) -> list[str]:
-    """Column names of a CSV of `row_type`, in order."""
+    """Return the column names of a CSV of `row_type`, in order."""
     return [field.name for field in dataclasses.fields(row_type)]
 
 
 def to_cells(row: Sample | Trial) -> list[str]:
-    """One CSV line. Floats carry three decimals (a microsecond, in milliseconds); None is empty."""
+    """Return the cells of one CSV line. Floats have three decimals (for ms: microseconds); None is empty."""
     return [_cell(getattr(row, field.name)) for field in dataclasses.fields(row)]
 
 
 def column_types(row_type: type[Row]) -> dict[str, type]:
-    """Column name → str, int or float; says nothing of whether it may be empty."""
+    """Return column name → str, int or float, regardless of whether the column may be empty."""
     found: dict[str, type] = {}
     for name, hint in typing.get_type_hints(row_type).items():
         (found[name],) = (kind for kind in typing.get_args(hint) or (hint,) if kind is not types.NoneType)

@@ -1,4 +1,4 @@
-"""What a server that runs already is sent: headers and bodies, from the words of flags and plans."""
+"""Headers and bodies for servers that already run, from the texts of flags and plans."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
 
 from harness.system import text_files
-from harness.wire.addresses import TEXT
+from harness.wire.addresses import PLACEHOLDER
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-HIDDEN = "(kept secret)"  # stands in run.json for what a secret header held
-USUAL_BODY = '{"text":{text}}'
+REDACTED = "(kept secret)"  # replaces the value of a secret header in run.json
+DEFAULT_BODY = '{"text":{text}}'
 
 Header = tuple[str, str]
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_REFERENCE = re.compile(r"\$\{(\w+)\}")
-# nothing in such a value is secret: "${TOKEN}", "Bearer ${TOKEN}"
-_ONLY_REFERENCE = re.compile(r"((bearer|basic|digest|token|api-?key) +)?\$\{\w+\}", re.IGNORECASE)
-_TEXT_ALONE = re.compile(r"(?<!\$)\{text\}")  # and not a reference to the variable `text`
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+# a value without anything secret: "${TOKEN}", "Bearer ${TOKEN}"
+_ONLY_VARIABLE = re.compile(r"((bearer|basic|digest|token|api-?key) +)?\$\{\w+\}", re.IGNORECASE)
+_TEXT_NOT_VARIABLE = re.compile(r"(?<!\$)\{text\}")  # {text}, but not ${text}
 _HARMLESS = frozenset(
     {
         "accept",
@@ -41,40 +41,42 @@ _HARMLESS = frozenset(
         "x-request-id",
         "x-tenant",
     }
-)  # only what these hold is written down
-_SHORTEST_SECRET = 4  # characters; less is found in every text
-_PARTS = re.compile(r"[^\s;,=:\"]{8,}")  # of a value, between its separators
+)  # only their values are saved
+_MIN_SECRET_CHARS = 4  # shorter strings occur in almost any text
+_LONG_PARTS = re.compile(r"[^\s;,=:\"]{8,}")  # parts of a value between separators
 _CHARSET = re.compile(r"charset=[\"']?([\w-]+)")
-_OWN = ("content-length", "transfer-encoding", "connection", "expect")
+_SET_BY_CLIENT = ("content-length", "transfer-encoding", "connection", "expect")
 
 
 # -- headers -------------------------------------------------------------------------------------------
 
 
 def parse_header(line: str) -> Header:
-    """`Name: value` → its two parts; ValueError that says what is wrong, without the value."""
+    """Parse `Name: value`. Raises ValueError, without the value in its text, if that cannot be sent."""
     name, colon, value = line.partition(":")
     if not colon:
-        raise ValueError("a header is a line as in 'X-Tenant: a', and one has no colon")
+        raise ValueError("a header must look like 'X-Tenant: a'; one has no colon")
     return checked_header((name.strip(" \t"), value.strip(" \t")))
 
 
 def checked_header(header: Header) -> Header:
-    """The header again; ValueError, without the value, where it cannot be sent."""
+    """Return the header. Raises ValueError, without the value in its text, if it cannot be sent."""
     name, value = header
-    if not _TOKEN.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a header")
-    if fault := _fault_of(value):
-        raise ValueError(f"the value of the header {name} holds {fault}")
-    if _TEXT_ALONE.search(value):
-        raise ValueError(f"the value of the header {name} holds {TEXT}, which is replaced in bodies only")
-    if name.lower() in _OWN:
-        raise ValueError(f"the header {name} is the load generator's own")
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a valid header name")
+    if invalid := _invalid_part(value):
+        raise ValueError(f"the value of the header {name} contains {invalid}")
+    if _TEXT_NOT_VARIABLE.search(value):
+        raise ValueError(
+            f"the value of the header {name} contains {PLACEHOLDER}, which is replaced in bodies only"
+        )
+    if name.lower() in _SET_BY_CLIENT:
+        raise ValueError(f"the header {name} is set by the load generator itself")
     return header
 
 
-def _fault_of(value: str) -> str:
-    """What a value holds that no header can; "" for a good one. Does not name the value: it may be secret."""
+def _invalid_part(value: str) -> str:
+    """Describe what is invalid in a header value, without quoting it, as it may be secret; "" if valid."""
     if "\r" in value or "\n" in value:
         return "a line break"
     if not value.isprintable():
@@ -83,26 +85,27 @@ def _fault_of(value: str) -> str:
 
 
 def redacted(header: Header) -> Header:
-    """As it may be written down: known harmless headers, and of others only references to the environment."""
+    """Return the header as it may be saved: with harmless values and references to the environment only."""
     name, value = header
-    if name.lower() in _HARMLESS or _ONLY_REFERENCE.fullmatch(value):
+    if name.lower() in _HARMLESS or _ONLY_VARIABLE.fullmatch(value):
         return header
-    return name, HIDDEN
+    return name, REDACTED
 
 
-def asked_again(header: Header) -> Header:
-    """As a command may say it: a value that is not written down is read from the environment."""
+def for_command(header: Header) -> Header:
+    """Return the header as a command may show it: a redacted value becomes a reference to the environment."""
     name, value = redacted(header)
-    if value != HIDDEN:
+    if value != REDACTED:
         return name, value
     variable = re.sub(r"[^A-Z0-9]", "_", f"HEADER_{name.upper()}")
     return name, f"${{{variable}}}"
 
 
 def expanded(headers: Iterable[Header], environment: Mapping[str, str] = os.environ) -> list[Header]:
-    """With `${NAME}` replaced from the environment; KeyError with the name of what is not there.
+    """Replace `${NAME}` in the headers by variables of the environment.
 
-    ValueError for a value that was not kept, and for one that cannot be sent.
+    Raises KeyError with the name of a variable that is not set. Raises ValueError for a value that is
+    redacted or that cannot be sent.
     """
     return [checked_header((name, _filled(name, value, environment))) for name, value in headers]
 
@@ -112,97 +115,106 @@ def secrets(
     filled: Iterable[Header],
     environment: Mapping[str, str] = os.environ,
 ) -> list[str]:
-    """What no page may show of the headers as they are sent (`filled`), the longest first.
+    """Return all strings that must not appear in any output, the longest first.
 
-    Each value that was read from the environment, and each value of a header that is not known to be
-    harmless. Of the latter also the parts that a server may repeat alone: the last word of `Bearer abc`, and
-    those of `session=abcdefgh; user=…` that have some length.
+    These are the values that come from the environment and, in the headers as sent (`filled`), the values of
+    all headers that are not known to be harmless. Of the latter, also return parts that a server may repeat
+    alone: the last word of `Bearer abc`, and the long parts of `session=abcdefgh; user=…`.
     """
     found: set[str] = set()
-    for (name, template), (_, value) in zip(headers, filled, strict=False):  # what we add comes last
-        if name.lower() not in _HARMLESS or _REFERENCE.search(template):
-            found |= {value, *value.split()[-1:], *_PARTS.findall(value)}
-        found |= {environment.get(variable, "") for variable in _REFERENCE.findall(template)}
-    return sorted((text for text in found if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)
+    for (name, template), (_, value) in zip(
+        headers, filled, strict=False
+    ):  # `filled` may end with added headers
+        if name.lower() not in _HARMLESS or _VARIABLE.search(template):
+            found |= {value, *value.split()[-1:], *_LONG_PARTS.findall(value)}
+        found |= {environment.get(variable, "") for variable in _VARIABLE.findall(template)}
+    return sorted((text for text in found if len(text) >= _MIN_SECRET_CHARS), key=len, reverse=True)
 
 
 def _filled(name: str, value: str, environment: Mapping[str, str]) -> str:
-    if value == HIDDEN:
-        raise ValueError(f"what the header {name} held was not kept")
-    return _REFERENCE.sub(lambda found: environment[found[1]], value)
+    if value == REDACTED:
+        raise ValueError(f"the value of the header {name} was not saved")
+    return _VARIABLE.sub(lambda found: environment[found[1]], value)
 
 
 # -- bodies --------------------------------------------------------------------------------------------
 
 
 def checked_method(method: str) -> str:
-    """In capitals; ValueError for one that there is not."""
+    """Return the method in capitals. Raises ValueError if it is unknown."""
     if method.upper() not in METHODS:
         near = difflib.get_close_matches(method.upper(), METHODS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(METHODS)}"
-        raise ValueError(f"there is no method {method!r}; {hint}")
+        hint = f"did you mean {near[0]}?" if near else f"use one of: {', '.join(METHODS)}"
+        raise ValueError(f"{method!r} is not an HTTP method; {hint}")
     return method.upper()
 
 
 def content_type(headers: Iterable[Header]) -> str:
-    """What the headers call the body; "" when they say nothing."""
+    """Return the Content-Type among the headers, in lower case; "" if there is none."""
     return next((value.lower() for name, value in headers if name.lower() == "content-type"), "")
 
 
 def is_json(template: str) -> bool:
-    """Whether a body is JSON once its texts stand in it."""
-    return _fits(template, _inside) or _fits(template, _whole)
+    """Return whether a body is JSON once a text is filled in."""
+    return _gives_json(template, _json_escaped) or _gives_json(template, _json_quoted)
 
 
-def check_body(template: str, called: str) -> None:
-    """ValueError for what is to be JSON, by what it is `called` or else by how it begins, and is none."""
-    begins_so = not called and template.lstrip().startswith(("{", "[")) and not template.startswith(TEXT)
-    if ("json" in called or begins_so) and not is_json(template):
-        raise ValueError("the body is no JSON (what else it is, a header Content-Type can say)")
-    if TEXT in template and "multipart/" in called:
+def check_body(template: str, content_type: str) -> None:
+    """Raise ValueError if a body cannot be sent, or should be JSON and is not.
+
+    It should be JSON if its Content-Type says so, or if it has none and starts like JSON.
+    """
+    looks_like_json = (
+        not content_type and template.lstrip().startswith(("{", "[")) and not template.startswith(PLACEHOLDER)
+    )
+    if ("json" in content_type or looks_like_json) and not is_json(template):
+        raise ValueError("the body is not JSON (if it should not be, set its type in a Content-Type header)")
+    if PLACEHOLDER in template and "multipart/" in content_type:
         raise ValueError(
-            f"a multipart body has no place for {TEXT}; send JSON or a form (x-www-form-urlencoded)"
+            f"{PLACEHOLDER} is not supported in a multipart body; send JSON or a form (x-www-form-urlencoded)"
         )
     if not text_files.is_utf8(template):
-        raise ValueError("the body holds bytes that are not UTF-8")
-    charset = _CHARSET.search(called)
+        raise ValueError("the body contains bytes that are not UTF-8")
+    charset = _CHARSET.search(content_type)
     if charset and charset[1] not in ("utf-8", "utf8"):
-        raise ValueError(f"a body is sent in UTF-8, and its Content-Type says {charset[1]}")
+        raise ValueError(f"a body is sent in UTF-8, but its Content-Type says {charset[1]}")
 
 
-def filler(template: str, called: str = "") -> Callable[[str], bytes]:
-    """Text → the body with the text at `{text}`: within JSON's quotes escaped, without them quoted as well.
+def filler(template: str, content_type: str = "") -> Callable[[str], bytes]:
+    """Return a function from a text to the body with the text in place of `{text}`.
 
-    A form takes it percent-encoded, XML escaped. Any other body takes the text as it is.
+    In JSON, escape the text inside quotes; quote it too outside of quotes. Percent-encode it in a form, and
+    escape it in XML. In any other body, insert it unchanged.
     """
-    ways = (_inside, _whole) if not called or "json" in called else ()
-    put = next((way for way in ways if _fits(template, way)), _as_called(called))
-    parts = template.split(TEXT)
-    return lambda text: put(text).join(parts).encode()
+    json_encoders = (_json_escaped, _json_quoted) if not content_type or "json" in content_type else ()
+    fitting = (encode for encode in json_encoders if _gives_json(template, encode))
+    encode = next(fitting, _encoder(content_type))
+    parts = template.split(PLACEHOLDER)
+    return lambda text: encode(text).join(parts).encode()
 
 
-def _as_called(called: str) -> Callable[[str], str]:
-    """How a text is written into a body that is no JSON."""
-    if "x-www-form-urlencoded" in called:
+def _encoder(content_type: str) -> Callable[[str], str]:
+    """Return how to encode a text in a body that is not JSON."""
+    if "x-www-form-urlencoded" in content_type:
         return quote_plus
-    return _in_xml if "xml" in called else str
+    return _xml_escaped if "xml" in content_type else str
 
 
-def _in_xml(text: str) -> str:
+def _xml_escaped(text: str) -> str:
     return escape(text, {'"': "&quot;", "'": "&apos;"})
 
 
-def _inside(text: str) -> str:
-    return _whole(text)[1:-1]
+def _json_escaped(text: str) -> str:
+    return _json_quoted(text)[1:-1]
 
 
-def _whole(text: str) -> str:
+def _json_quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _fits(template: str, put: Callable[[str], str]) -> bool:
+def _gives_json(template: str, encode: Callable[[str], str]) -> bool:
     try:
-        json.loads(template.replace(TEXT, put('a "text"')))
+        json.loads(template.replace(PLACEHOLDER, encode('a "text"')))
     except (ValueError, RecursionError):
         return False
     return True

@@ -1,7 +1,7 @@
-"""HTTP transports of httpx: over aiohttp, or httpx's own. Both send a target as it was given.
+"""HTTP transports for httpx: one over aiohttp, and httpx's own. Both send a target exactly as it was given.
 
-A request names its target in `extensions["target"]`, as httpx documents; its address is the origin alone.
-Neither uses a connection again after a bad answer: `aiohttp_session` says why.
+A request holds its target in `extensions["target"]`, as documented by httpx; its URL is only the origin.
+Neither transport reuses a connection after a bad answer: `aiohttp_session._Response` explains why.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exception
 from yarl import URL
 
 from harness.wire import aiohttp_session, answers
-from harness.wire.aiohttp_session import Keeps
+from harness.wire.aiohttp_session import KeepAlive
 
 
 def open_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-    """An httpx client that sends a request once, to the address given.
+    """Create an httpx client that sends each request once, to exactly the given URL.
 
-    It has no retries, redirects, proxies or cookies. Timeouts are set around the whole request by the caller,
-    as the aiohttp transport knows only some of httpx's.
+    It uses no retries, redirects, proxies or cookies. The caller must set a timeout around the whole request,
+    as the aiohttp transport supports only some of httpx's timeouts.
     """
     client = httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)  # noqa: S113
     client.cookies.jar = answers.NoCookies()
-    client.event_hooks["response"].append(answers.stay)
+    client.event_hooks["response"].append(answers.drop_location)
     return client
 
 
-class OverAiohttp(httpx.AsyncBaseTransport):
-    """httpx-aiohttp's own transport lets yarl write the address anew; this one does not."""
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """Sends requests with aiohttp. Unlike httpx-aiohttp's transport, it keeps yarl from rewriting the URL."""
 
-    def __init__(self, connections: int, keeps: Keeps) -> None:
-        self._connections = connections  # at most; 0: any number
-        self._keeps = keeps
+    def __init__(self, connections: int, keep_alive: KeepAlive) -> None:
+        self._connections = connections  # the maximum; 0: no limit
+        self._keep_alive = keep_alive
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it and return the head of the answer; its body is read from the stream."""
-        if self._session is None:  # not earlier: it wants a running loop
+        """Send a request and return the head of the answer. Its body is read from the stream."""
+        if self._session is None:  # created here, as it needs a running loop
             self._connector = aiohttp_session.Connector(limit=self._connections)
-            self._session = aiohttp_session.session(self._connector, self._keeps)
+            self._session = aiohttp_session.session(self._connector, self._keep_alive)
         with map_aiohttp_exceptions():
             response = await self._session.request(
                 request.method,
@@ -64,9 +64,9 @@ class OverAiohttp(httpx.AsyncBaseTransport):
             extensions={"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode()},
         )
 
-    def has_ended_one(self) -> bool:
-        """Whether a connection is not open any more; asked after a request."""
-        return self._connector.has_ended_one()
+    def has_closed_connection(self) -> bool:
+        """Return whether any connection has been closed. Call it after a request."""
+        return self._connector.has_closed_connection()
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -75,42 +75,43 @@ class OverAiohttp(httpx.AsyncBaseTransport):
 
 
 def _as_given(request: httpx.Request) -> URL:
-    """Path and query stand together in the path, which nothing looks into."""
+    """Return the URL with path and query together as the path, which yarl leaves unchanged."""
     url = request.url
     target = request.extensions.get("target", url.raw_path)
-    authority = url.netloc.decode()  # as bytes it is ASCII
+    authority = url.netloc.decode()  # the bytes are ASCII
     return URL.build(scheme=url.scheme, authority=authority, path=target.decode(), encoded=True)
 
 
-# httpx offers no option for it: of 100 KB in short lines h11 would make thousands of headers
-AsyncHTTP11Connection.MAX_INCOMPLETE_EVENT_SIZE = answers.MOST_HEAD
-AsyncHTTP11Connection.READ_NUM_BYTES = answers.MOST_HEAD // 4  # the bound is looked at after each read
+# httpx has no option for this. By default h11 accepts a head of 100 KB, which may be thousands of short
+# headers.
+AsyncHTTP11Connection.MAX_INCOMPLETE_EVENT_SIZE = answers.MAX_HEAD_BYTES
+AsyncHTTP11Connection.READ_NUM_BYTES = answers.MAX_HEAD_BYTES // 4  # h11 checks the limit after each read
 
 
-class OverHttpx(httpx.AsyncHTTPTransport):
-    """httpx's own transport."""
+class HttpxTransport(httpx.AsyncHTTPTransport):
+    """Sends requests with httpx's own transport."""
 
-    def __init__(self, connections: int, keeps: Keeps, *, verify: bool) -> None:
+    def __init__(self, connections: int, keep_alive: KeepAlive, *, verify: bool) -> None:
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         super().__init__(limits=limits, verify=verify)
-        self._keeps = keeps
-        self._connection: Any = None  # the latest
+        self._keep_alive = keep_alive
+        self._connection: Any = None  # the one used last
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it and return the head of the answer; its body is read from the stream."""
+        """Send a request and return the head of the answer. Its body is read from the stream."""
         response = await super().handle_async_request(request)
         self._connection = response.extensions["network_stream"]
-        if not self._keeps(response.status_code):
-            response.stream = _Last(response)
+        if not self._keep_alive(response.status_code):
+            response.stream = _ClosingStream(response)
         return response
 
-    def has_ended_one(self) -> bool:
-        """Whether the latest connection is not open any more; asked after a request."""
+    def has_closed_connection(self) -> bool:
+        """Return whether the connection used last has been closed. Call it after a request."""
         return self._connection is not None and bool(self._connection.get_extra_info("is_readable"))
 
 
-class _Last(httpx.AsyncByteStream):
-    """The body of the last answer on a connection."""
+class _ClosingStream(httpx.AsyncByteStream):
+    """The body of an answer after which the connection is closed."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._stream = response.stream
@@ -122,6 +123,6 @@ class _Last(httpx.AsyncByteStream):
             yield part
 
     async def aclose(self) -> None:
-        await self._connection.aclose()  # first: else the pool gives it to another request
+        await self._connection.aclose()  # first, or the pool gives it to another request
         assert isinstance(self._stream, httpx.AsyncByteStream)
         await self._stream.aclose()

@@ -1,4 +1,4 @@
-"""Whatever a server does, the load generator makes rows of it and goes on."""
+"""Whatever a server does, the load generator records each request as a row and continues."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from known_server import (
 )
 
 from harness.client.engine import PAUSE_WITHOUT_ANSWER_S
-from harness.client.http_client import transport_of
+from harness.client.http_client import create_transport
 from harness.run.load_generator import Loader
 from harness.run.supervisor import Supervisor
 from harness.wire.records import MEASURE
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def loader() -> Iterator[Loader]:
-    """One child for all tests, as a run has one for all its trials."""
+    """One load generator process for all tests, as a run has one for all its trials."""
     with Supervisor() as supervisor, Loader(supervisor) as child:
         yield child
 
@@ -52,7 +52,7 @@ async def never(arrival: Arrival) -> bytes | None:
 
 
 async def head_only(arrival: Arrival) -> bytes:
-    """The answer begins, and the rest never comes."""
+    """Send the head of an answer and never the rest."""
     return b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nthis is"
 
 
@@ -75,7 +75,7 @@ def test_a_timeout_is_a_row_without_status_after_the_timeout_and_not_much_later(
 @pytest.mark.timed
 @both_transports
 def test_an_answer_that_trickles_in_for_ever_times_out_as_a_whole(loader: Loader, transport: str) -> None:
-    """Each byte comes in time; a timeout on reads alone would never end this."""
+    """Each byte arrives in time, so a timeout on single reads would never end this."""
 
     async def trickle() -> None:
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,7 +120,7 @@ def test_answers_of_500_and_503_are_rows_with_status_and_error(loader: Loader, t
 
 
 @both_transports
-def test_what_a_packed_bad_answer_says_is_unpacked(loader: Loader, transport: str) -> None:
+def test_a_compressed_error_body_is_decompressed(loader: Loader, transport: str) -> None:
     body = gzip.compress(json.dumps({"detail": "no " * 1000}).encode())
     with answering(after(1, reply(500, "Content-Encoding: gzip\r\n", body))) as server:
         outcome = fire(loader, server.url, concurrency=1, requests=2, transport=transport)
@@ -128,9 +128,7 @@ def test_what_a_packed_bad_answer_says_is_unpacked(loader: Loader, transport: st
 
 
 @both_transports
-def test_an_error_does_not_repeat_a_secret_that_the_server_has_sent_back(
-    loader: Loader, transport: str
-) -> None:
+def test_an_error_does_not_repeat_a_secret_that_the_server_sent_back(loader: Loader, transport: str) -> None:
     async def echo(arrival: Arrival) -> bytes:
         return b"HTTP/1.1 s3cret-token OK\r\n\r\n"
 
@@ -141,8 +139,10 @@ def test_an_error_does_not_repeat_a_secret_that_the_server_has_sent_back(
 
 
 @both_transports
-def test_what_an_unexpected_answer_says_is_kept_once_for_each_status(loader: Loader, transport: str) -> None:
-    """Bodies differ from request to request; rows with the same error can be counted all the same."""
+def test_an_excerpt_of_an_unexpected_answer_is_kept_once_for_each_status(
+    loader: Loader, transport: str
+) -> None:
+    """Bodies differ from request to request, but rows with the same error can be counted."""
 
     async def refuse(arrival: Arrival) -> bytes:
         status = 503 if arrival.number % 2 else 422
@@ -154,7 +154,7 @@ def test_what_an_unexpected_answer_says_is_kept_once_for_each_status(loader: Loa
     assert outcome.bad_answers == {"HTTP 422": "no. [1m 0", "HTTP 503": "no. [1m 1"}
 
 
-def test_the_status_that_is_expected_is_no_error_and_any_other_is(loader: Loader) -> None:
+def test_only_an_unexpected_status_is_an_error(loader: Loader) -> None:
     async def alternate(arrival: Arrival) -> bytes:
         return reply(200 if arrival.number % 2 else 422)
 
@@ -173,7 +173,7 @@ def test_a_redirect_is_not_followed(loader: Loader, transport: str) -> None:
 
 @both_transports
 def test_a_cookie_is_not_sent_back(loader: Loader, transport: str) -> None:
-    """All users share one client: a server with sessions would take them for one person."""
+    """All users share one client: with cookies, a server with sessions would see a single user."""
     with answering(after(1, reply(headers="Set-Cookie: session=1; Path=/\r\n"))) as server:
         fire(loader, server.url, concurrency=2, requests=6, transport=transport)
     assert len(server.arrivals) >= 6
@@ -181,14 +181,14 @@ def test_a_cookie_is_not_sent_back(loader: Loader, transport: str) -> None:
 
 
 async def drop_every_second(arrival: Arrival) -> bytes | None:
-    """The second request on a connection is taken and never answered."""
+    """Close the connection at its second request without an answer."""
     return None if arrival.nth == 2 else reply()
 
 
 @both_transports
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_dropped_connection_is_one_request_at_the_server_and_one_row(
+def test_a_request_on_a_dropped_connection_is_sent_once_and_is_one_row(
     loader: Loader, transport: str, reset: bool, method: str
 ) -> None:
     with answering(drop_every_second, reset=reset) as server:
@@ -212,8 +212,8 @@ async def ask_twice(client: httpx.AsyncClient, url: str) -> list[int | None]:
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-def test_without_the_guard_aiohttp_asks_again_and_nobody_hears_of_it(reset: bool) -> None:
-    """The guard above is needed: this is what it guards against, and what it changes."""
+def test_without_the_guard_aiohttp_silently_sends_the_request_again(reset: bool) -> None:
+    """Shows why the middleware `_no_retry` is needed, and what it changes."""
 
     async def unguarded() -> list[int | None]:
         transport = AiohttpTransport(client=aiohttp.ClientSession(), verify=False)
@@ -221,7 +221,7 @@ def test_without_the_guard_aiohttp_asks_again_and_nobody_hears_of_it(reset: bool
 
     async def guarded() -> list[int | None]:
         return await ask_twice(
-            open_client(transport_of(load_options(server.url, concurrency=1, requests=2))), server.url
+            open_client(create_transport(load_options(server.url, concurrency=1, requests=2))), server.url
         )
 
     with answering(drop_every_second, reset=reset) as server:
@@ -268,7 +268,7 @@ NONSENSE = {
 
 @both_transports
 @pytest.mark.parametrize("nonsense", NONSENSE)
-def test_whatever_a_server_says_the_trial_goes_on(loader: Loader, transport: str, nonsense: str) -> None:
+def test_the_trial_continues_whatever_a_server_answers(loader: Loader, transport: str, nonsense: str) -> None:
     with answering(after(0, NONSENSE[nonsense])) as server:
         plan = {"concurrency": 2, "requests": 3, "timeout_s": 0.2, "transport": transport}
         outcome = fire(loader, server.url, **plan)
@@ -281,8 +281,8 @@ def test_whatever_a_server_says_the_trial_goes_on(loader: Loader, transport: str
         assert "\n" not in shot.error
 
 
-def test_a_server_that_goes_away_and_comes_back_leaves_its_gap_as_rows(loader: Loader) -> None:
-    """Answers at first, then drops everything for a while: nothing of it is lost or hidden."""
+def test_requests_during_an_outage_of_the_server_are_rows(loader: Loader) -> None:
+    """The server answers, then drops all requests for a while. No request is lost or hidden."""
 
     async def moody(arrival: Arrival) -> bytes | None:
         await asyncio.sleep(0.005)

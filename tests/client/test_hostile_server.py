@@ -32,7 +32,7 @@ from hostile_server import (
 
 from harness import workloads
 from harness.client.engine import run_trial
-from harness.client.http_client import transport_of
+from harness.client.http_client import create_transport
 from harness.results import store
 from harness.run.load_generator import Loader
 from harness.run.server_process import Server
@@ -48,13 +48,13 @@ pytestmark = pytest.mark.integration
 
 both_transports = pytest.mark.parametrize("transport", ["aiohttp", "httpx"])
 
-MOST_MIB = 300  # of the load generator
+MAX_MIB = 300  # memory of the load generator
 TIMEOUT_S = 0.5
 
 
 @pytest.fixture(scope="module")
 def hostile() -> Iterator[HostileServer]:
-    gc.freeze()  # each trial collects garbage first, and the heap of a test run is large
+    gc.freeze()  # each trial starts with a collection, and the heap of a test run is large
     server = HostileServer()
     stopped = threading.Event()
     thread = threading.Thread(
@@ -67,26 +67,28 @@ def hostile() -> Iterator[HostileServer]:
     gc.unfreeze()
 
 
-def asked(url: str, trick: str, transport: str, **options: object) -> LoadOptions:
+def load_options_for(url: str, trick: str, transport: str, **options: object) -> LoadOptions:
     said = {"arrivals": closed(1), "requests": 3, "timeout_s": 10.0, "transport": transport} | options
     return LoadOptions.model_validate({"url": f"{url}/{trick}", **said})
 
 
-def tried(
+def run_tricks(
     server: HostileServer, tricks: Iterable[str], transport: str, **options: object
 ) -> dict[str, Outcome]:
-    """All at once, each in a trial of its own in this process; every request is one row."""
+    """Run one trial per trick concurrently in this process. Check that every request is one row."""
     tricks = list(tricks)
-    before = dict(server.asked)
+    before = dict(server.requests)
 
     async def all_of_them() -> list[Outcome]:
-        trials = (run_trial(asked(server.url, name, transport, **options), _ignore) for name in tricks)
+        trials = (
+            run_trial(load_options_for(server.url, name, transport, **options), _ignore) for name in tricks
+        )
         return await asyncio.gather(*trials)
 
     outcomes = dict(zip(tricks, asyncio.run(all_of_them()), strict=True))
     for name, outcome in outcomes.items():
-        if name not in FLOODS:  # these leave the server, a thread of this process, no time to accept
-            assert len(outcome.shots) == server.asked[name] - before[name], name
+        if name not in FLOODS:  # these leave the server, a thread of this process, no time to count
+            assert len(outcome.shots) == server.requests[name] - before[name], name
         assert sum(shot.phase == MEASURE for shot in outcome.shots) == 3, name
     return outcomes
 
@@ -105,9 +107,9 @@ def test_every_trick_is_tried_here() -> None:
 
 
 @both_transports
-def test_an_odd_answer_that_can_be_read_is_a_good_one(hostile: HostileServer, transport: str) -> None:
-    """Headers of 60 KiB, a thousand of them, packings that nobody unpacks, a reason that is no text."""
-    for name, outcome in tried(hostile, GOOD_ANSWERS, transport).items():
+def test_an_unusual_but_readable_answer_is_a_good_one(hostile: HostileServer, transport: str) -> None:
+    """Headers of 60 KiB, a thousand headers, unknown encodings, and a reason phrase that is not text."""
+    for name, outcome in run_tricks(hostile, GOOD_ANSWERS, transport).items():
         assert errors(outcome) == {(200, "")}, name
         for shot in outcome.shots:
             figures = dataclasses.asdict(shot.timings).values()
@@ -115,10 +117,10 @@ def test_an_odd_answer_that_can_be_read_is_a_good_one(hostile: HostileServer, tr
 
 
 @both_transports
-def test_what_a_bad_answer_says_is_one_printable_line(hostile: HostileServer, transport: str) -> None:
-    """Whatever charset it names, however deep its JSON, and wherever a redirect leads."""
+def test_the_excerpt_of_a_bad_answer_is_one_printable_line(hostile: HostileServer, transport: str) -> None:
+    """For any charset, any depth of JSON and any target of a redirect."""
     tricks = [name for name in BAD_ANSWERS if name != "body-after-204"]
-    for name, outcome in tried(hostile, tricks, transport).items():
+    for name, outcome in run_tricks(hostile, tricks, transport).items():
         status = outcome.shots[0].status
         assert errors(outcome) == {(status, f"HTTP {status}")}, name
         assert status is not None
@@ -128,63 +130,65 @@ def test_what_a_bad_answer_says_is_one_printable_line(hostile: HostileServer, tr
 
 
 @both_transports
-def test_headers_or_a_body_without_end_are_rows_with_an_error_of_their_own(
+def test_endless_headers_or_an_endless_body_are_rows_with_their_own_error(
     hostile: HostileServer, transport: str
 ) -> None:
     body = [name for name in TOO_LONG if name.startswith("body")]
     head = [*LONG_HEADS, *(name for name in TOO_LONG if name not in body)]
     for tricks, error in ((head, answers.HEAD_TOO_LONG), (body, answers.BODY_TOO_LONG)):
-        for name, outcome in tried(hostile, tricks, transport).items():
+        for name, outcome in run_tricks(hostile, tricks, transport).items():
             assert errors(outcome) == {(None, error)}, name
 
 
 @both_transports
-def test_an_answer_that_breaks_off_or_is_no_http_is_a_row_without_status(
+def test_an_answer_that_breaks_off_or_is_not_http_is_a_row_without_status(
     hostile: HostileServer, transport: str
 ) -> None:
-    for name, outcome in tried(hostile, BROKEN, transport).items():
+    for name, outcome in run_tricks(hostile, BROKEN, transport).items():
         ((status, error),) = errors(outcome)
         assert status is None, name
         assert error, name
         assert error.isprintable(), name
-    mixed = tried(hostile, ["body-after-204", "upgrade", "answer-twice"], transport)
+    mixed = run_tricks(hostile, ["body-after-204", "upgrade", "answer-twice"], transport)
     assert all(error for name in ("body-after-204", "upgrade") for _, error in errors(mixed[name]))
 
 
 @both_transports
 @pytest.mark.timed
 def test_the_time_out_bounds_the_whole_request(hostile: HostileServer, transport: str) -> None:
-    """Also where every read gets a byte."""
-    for name, outcome in tried(hostile, ENDLESS, transport, timeout_s=TIMEOUT_S).items():
+    """Even if every read gets a byte in time."""
+    for name, outcome in run_tricks(hostile, ENDLESS, transport, timeout_s=TIMEOUT_S).items():
         assert errors(outcome) == {(None, f"timeout after {TIMEOUT_S} s")}, name
         assert outcome.shots[-1].done_ms < 3 * (TIMEOUT_S + 1) * 1e3, name
 
 
 @both_transports
 @pytest.mark.timed
-def test_answers_before_the_answer_without_end_are_given_up(hostile: HostileServer, transport: str) -> None:
-    """With aiohttp at the bound of all headers, with httpx at the time-out."""
+def test_an_endless_sequence_of_interim_answers_is_given_up(hostile: HostileServer, transport: str) -> None:
+    """aiohttp stops at the limit of all headers, httpx at the timeout."""
     error = answers.HEAD_TOO_LONG if transport == "aiohttp" else f"timeout after {TIMEOUT_S} s"
-    for name, outcome in tried(hostile, FLOODS, transport, timeout_s=TIMEOUT_S).items():
+    for name, outcome in run_tricks(hostile, FLOODS, transport, timeout_s=TIMEOUT_S).items():
         assert errors(outcome) == {(None, error)}, name
         assert outcome.shots[-1].done_ms < 3 * (TIMEOUT_S + 1) * 1e3, name
 
 
 @pytest.mark.timed
-def test_an_idle_connection_that_is_sent_something_is_not_used_again(hostile: HostileServer) -> None:
-    """Or the next request would take it for its answer, and each one after that the answer before."""
+def test_an_idle_connection_that_receives_bytes_is_not_reused(hostile: HostileServer) -> None:
+    """Otherwise each request would get the answer of the one before."""
     options = {"arrivals": "constant(5)", "requests": None, "duration_s": 0.6}
-    outcome = asyncio.run(run_trial(asked(hostile.url, "answer-twice", "aiohttp", **options), _ignore))
+    outcome = asyncio.run(
+        run_trial(load_options_for(hostile.url, "answer-twice", "aiohttp", **options), _ignore)
+    )
     assert errors(outcome) == {(200, "")}
 
 
 @both_transports
-def test_an_upload_that_is_answered_early_and_never_taken_ends(
+def test_an_upload_ends_if_the_server_answers_early_and_never_reads_it(
     hostile: HostileServer, transport: str
 ) -> None:
-    """The server answers after the headers and reads nothing of the body; closing must not wait for it."""
+    """The server answers after the headers and never reads the body. Closing must not wait for it."""
     big = {"method": "POST", "body": "x" * 8_000_000, "timeout_s": TIMEOUT_S, "requests": 1}
-    trial = run_trial(asked(hostile.url, "body-1g", transport, **big), _ignore)
+    trial = run_trial(load_options_for(hostile.url, "body-1g", transport, **big), _ignore)
     assert len(asyncio.run(asyncio.wait_for(trial, 10)).shots) == 1
 
 
@@ -198,12 +202,12 @@ def loader() -> Iterator[Loader]:
 def test_the_memory_of_the_load_generator_is_bounded(
     loader: Loader, hostile: HostileServer, transport: str
 ) -> None:
-    """A body of 1 GB, a gzip of 256 MiB of zeros, headers without end: ten at once."""
+    """Ten concurrent requests get a body of 1 GB, a gzip of 256 MiB of zeros, or endless headers."""
     for trick in ("body-1g", "bomb", "headers-endless", "trailers-endless"):
         options = {"arrivals": closed(10), "requests": 10, "timeout_s": 1.0}
-        outcome = loader.run(asked(hostile.url, trick, transport, **options), _ignore)
+        outcome = loader.run(load_options_for(hostile.url, trick, transport, **options), _ignore)
         assert sum(shot.phase == MEASURE for shot in outcome.shots) == 10
-    assert _peak_mib(loader.pid) < MOST_MIB
+    assert _peak_mib(loader.pid) < MAX_MIB
 
 
 def _peak_mib(pid: int) -> float:
@@ -212,10 +216,10 @@ def _peak_mib(pid: int) -> float:
     return int(lines["VmHWM"].split()[0]) / 1024
 
 
-def test_load_keeps_a_row_for_each_request_of_a_hostile_server(
+def test_load_keeps_a_row_for_each_request_to_a_hostile_server(
     execbench: Execbench, hostile: HostileServer
 ) -> None:
-    """The whole way: command line, load generator, CSV, report."""
+    """From the command line through the load generator and the CSV to the report."""
     url = f"{hostile.url}/json-terminal"
     done = execbench("load", url, "-c", "4", "--requests", "20", "--out", "out")
     assert done.returncode == 1
@@ -227,11 +231,11 @@ def test_load_keeps_a_row_for_each_request_of_a_hostile_server(
 
 
 @both_transports
-def test_an_answer_is_gone_when_it_is_read(hostile: HostileServer, transport: str) -> None:
-    """No garbage is collected within a trial: what refers to itself would stay, headers and all."""
+def test_an_answer_is_freed_as_soon_as_it_is_read(hostile: HostileServer, transport: str) -> None:
+    """Garbage collection is off during a trial, so a reference cycle would keep the answer in memory."""
 
     async def ask() -> weakref.ref[httpx.Response]:
-        async with open_client(transport_of(asked(hostile.url, "good", transport))) as client:
+        async with open_client(create_transport(load_options_for(hostile.url, "good", transport))) as client:
             answer = await client.send(client.build_request("GET", f"{hostile.url}/good"), stream=True)
             await answers.read(answer, 0)
             return weakref.ref(answer)
@@ -244,7 +248,7 @@ def test_an_answer_is_gone_when_it_is_read(hostile: HostileServer, transport: st
 
 
 async def found(server: HostileServer, trick: str) -> str:
-    """What a request that awaits the hostile server after the model gets of it, or why nothing."""
+    """Return what `--io http` gets from the hostile server, or why it gets nothing."""
     options = running.synthetic(0.0, io=f"{server.url}/{trick}", io_timeout_s=2.0)
     async with kinds.opened(workloads.create(options), options) as ask:
         try:
@@ -257,7 +261,7 @@ async def all_found(server: HostileServer, tricks: Iterable[str]) -> list[str]:
     return await asyncio.gather(*(found(server, trick) for trick in tricks))
 
 
-def test_a_hostile_service_behind_the_model_is_read_to_a_bound(hostile: HostileServer) -> None:
+def test_the_answer_of_a_hostile_io_service_is_read_up_to_a_limit(hostile: HostileServer) -> None:
     good = ("charset-undefined", "encoding-x-gzip", "encoding-not-true", "reason-not-text", "header-60k")
     assert asyncio.run(all_found(hostile, good)) == ["ok", "ok", "", "ok", "ok"]
     for said in asyncio.run(all_found(hostile, TOO_LONG)):
@@ -271,7 +275,7 @@ def test_a_hostile_service_behind_the_model_is_read_to_a_bound(hostile: HostileS
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b"[1]", b"9" * 5_000, b'{"a":"' + b"x" * 2**21 + b'"}'])
-def test_what_a_server_of_ours_says_is_read_to_a_bound(body: bytes) -> None:
+def test_the_answer_of_our_own_server_is_read_up_to_a_limit(body: bytes) -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_DELETE(self) -> None:
             self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + body)

@@ -1,4 +1,4 @@
-"""The load generator against servers whose behaviour is known, over real sockets: plans, figures, clocks."""
+"""The load generator against servers of known behaviour, over real sockets: plans, figures, clocks."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def loader() -> Iterator[Loader]:
-    """One child for all tests, as a run has one for all its trials."""
+    """One load generator process for all tests, as a run has one for all its trials."""
     with Supervisor() as supervisor, Loader(supervisor) as child:
         yield child
 
 
 def bare_times_ms(server: KnownServer, requests: int) -> list[float]:
-    """What a client that does nothing but wait for the answer measures, one request after the other."""
+    """Measure sequential requests with a client that only waits for each answer."""
     times = []
     with socket.create_connection(("127.0.0.1", server.port)) as plain:
         for _ in range(requests):
@@ -97,8 +97,8 @@ def test_the_phases_follow_each_other_and_bound_the_window(loader: Loader) -> No
 
 
 @pytest.mark.timed
-def test_all_users_have_a_request_under_way_from_the_first_measured_to_the_last(loader: Loader) -> None:
-    """Also in the last tenth of the window: the cooldown is there so that the end is not easier."""
+def test_all_users_have_a_request_in_flight_from_the_first_measured_to_the_last(loader: Loader) -> None:
+    """This includes the last tenth of the window: the cooldown keeps the load up until the end."""
     with answering(uneven) as server:
         outcome = fire(loader, server.url, concurrency=8, warmup_requests=16, requests=160)
         shot = outcome.shots[0]
@@ -115,19 +115,19 @@ def test_all_users_have_a_request_under_way_from_the_first_measured_to_the_last(
 
 @pytest.mark.timed
 @both_transports
-def test_a_users_next_request_is_due_when_his_last_answer_is_done(loader: Loader, transport: str) -> None:
+def test_a_users_next_request_is_due_when_the_last_answer_is_complete(loader: Loader, transport: str) -> None:
     with answering(uneven) as server:
         outcome = fire(loader, server.url, concurrency=5, requests=60, transport=transport)
     due = sorted(shot.due_ms for shot in outcome.shots)
     done = sorted(shot.done_ms for shot in outcome.shots)
-    assert due[5:] == done[: len(done) - 5]  # each answer is followed by one request, but the users' last
+    assert due[5:] == done[: len(done) - 5]  # each answer except each user's last is followed by a request
     assert due[4] < done[0]
     assert all(shot.due_ms <= shot.sent_ms < shot.done_ms for shot in outcome.shots)
     assert statistics.median(shot.sent_ms - shot.due_ms for shot in outcome.shots) < 1
 
 
 @both_transports
-def test_by_duration_the_window_is_exactly_that_long_and_measures_what_is_sent_in_it(
+def test_a_window_of_given_duration_has_exactly_that_length_and_measures_requests_sent_in_it(
     loader: Loader, transport: str
 ) -> None:
     with answering(uneven) as server:
@@ -137,12 +137,12 @@ def test_by_duration_the_window_is_exactly_that_long_and_measures_what_is_sent_i
     assert end - start == pytest.approx(600, abs=1e-6)
     sent_inside = [shot for shot in outcome.shots if start <= shot.sent_ms < end]
     assert sent_inside == running.measured(outcome)
-    assert max(shot.done_ms for shot in sent_inside) > end  # the last ones are waited for
+    assert max(shot.done_ms for shot in sent_inside) > end  # the trial waits for the last ones
     assert len(outcome.shots) == len(server.arrivals)
 
 
 def test_a_slow_server_does_not_stretch_the_window(loader: Loader) -> None:
-    """Longer than the window, the answer is waited for all the same."""
+    """The trial waits for an answer even if it takes longer than the window."""
     with answering(after(400)) as server:
         outcome = fire(loader, server.url, concurrency=2, duration_s=0.1)
     assert outcome.window_end_ms - outcome.window_start_ms == pytest.approx(100, abs=1e-6)
@@ -151,7 +151,7 @@ def test_a_slow_server_does_not_stretch_the_window(loader: Loader) -> None:
 
 
 @pytest.mark.timed
-def test_warm_up_lasts_as_long_as_it_takes_to_settle(loader: Loader) -> None:
+def test_the_warm_up_lasts_at_least_for_the_settling_time(loader: Loader) -> None:
     with answering(after(10)) as server:
         outcome = fire(loader, server.url, concurrency=2, warmup_requests=1, settle_s=0.4, requests=4)
     first = running.measured(outcome)[0]
@@ -166,8 +166,8 @@ def test_one_loader_runs_trial_after_trial_each_counted_from_its_own_start(loade
     assert all(phases(outcome)[MEASURE] == 6 for outcome in outcomes)
 
 
-def test_texts_are_posted_as_json_the_same_for_the_same_seed(loader: Loader) -> None:
-    def asked(seed: int) -> list[str]:
+def test_texts_are_posted_as_json_and_are_the_same_for_the_same_seed(loader: Loader) -> None:
+    def sent_texts(seed: int) -> list[str]:
         texts = Texts(workload=running.synthetic(), seed=seed)
         with answering(after(1)) as server:
             plan = {"method": "POST", "texts": texts, "concurrency": 1, "requests": 5}
@@ -176,8 +176,9 @@ def test_texts_are_posted_as_json_the_same_for_the_same_seed(loader: Loader) -> 
         assert all("content-type: application/json" in arrival.head.lower() for arrival in server.arrivals)
         return [json.loads(arrival.body)["text"] for arrival in server.arrivals]
 
-    assert asked(7) == asked(7) == list(itertools.islice(("item 7-" + str(n) for n in itertools.count()), 5))
-    assert asked(8) != asked(7)
+    assert sent_texts(7) == list(itertools.islice(("item 7-" + str(n) for n in itertools.count()), 5))
+    assert sent_texts(7) == sent_texts(7)
+    assert sent_texts(8) != sent_texts(7)
 
 
 @both_transports
@@ -194,8 +195,8 @@ def test_without_texts_a_request_has_no_body(loader: Loader, transport: str) -> 
 @pytest.mark.timed
 @both_transports
 @pytest.mark.parametrize("delay_ms", [5, 20, 100])
-def test_a_server_of_known_delay_is_measured_right(loader: Loader, transport: str, delay_ms: int) -> None:
-    """Request by request against the time the server itself took, and beside a bare socket's extra."""
+def test_the_delay_of_a_server_is_measured_correctly(loader: Loader, transport: str, delay_ms: int) -> None:
+    """Compare each request with the server's own time, and the overhead with that of a bare socket."""
     with answering(after(delay_ms)) as server:
         requests = max(6, 300 // delay_ms)
         outcome = fire(loader, server.url, concurrency=1, requests=requests, transport=transport)
@@ -211,7 +212,7 @@ def test_a_server_of_known_delay_is_measured_right(loader: Loader, transport: st
 @pytest.mark.timed
 @both_transports
 def test_both_transports_make_the_same_rows(loader: Loader, transport: str) -> None:
-    """Good, refused, dropped, late, truncated: the words of an error may differ, nothing else."""
+    """Good, refused, dropped, late and truncated answers. Only the text of an error may differ."""
 
     async def script(arrival: Arrival) -> bytes | None:
         if arrival.number == 3:
@@ -238,10 +239,10 @@ def test_both_transports_make_the_same_rows(loader: Loader, transport: str) -> N
     assert [outcome.shots[number].error for number in (1, 3)] == ["HTTP 500", "timeout after 0.15 s"]
 
 
-@pytest.mark.timed  # with what others leave of the processors, requests would time out
+@pytest.mark.timed  # next to other tests, requests would time out
 @both_transports
-def test_more_than_a_hundred_connections_are_open_at_once(loader: Loader, transport: str) -> None:
-    """The server answers nobody before all 120 are there."""
+def test_more_than_a_hundred_connections_are_open_at_the_same_time(loader: Loader, transport: str) -> None:
+    """The server answers no request before it has received all 120."""
 
     all_are_there = asyncio.Event()
 
@@ -258,8 +259,8 @@ def test_more_than_a_hundred_connections_are_open_at_once(loader: Loader, transp
     assert not [shot.error for shot in outcome.shots if shot.error]
 
 
-def test_without_a_limit_of_ours_aiohttp_would_open_a_hundred() -> None:
-    """The guard above is needed: httpx's "no limit" becomes aiohttp's default."""
+def test_without_our_own_limit_aiohttp_would_open_a_hundred() -> None:
+    """Shows why our own limit is needed: httpx's "no limit" becomes aiohttp's default."""
 
     async def ask() -> None:
         transport = AiohttpTransport(limits=httpx.Limits(max_connections=None), verify=False)
@@ -272,7 +273,7 @@ def test_without_a_limit_of_ours_aiohttp_would_open_a_hundred() -> None:
 
 
 @pytest.mark.timed
-def test_progress_is_told_about_twice_a_second(loader: Loader) -> None:
+def test_progress_is_reported_about_twice_a_second(loader: Loader) -> None:
     heard: list[tuple[int, float]] = []
     with answering(after(20)) as server:
         options = load_options(server.url, concurrency=4, duration_s=1.3)
@@ -284,7 +285,7 @@ def test_progress_is_told_about_twice_a_second(loader: Loader) -> None:
     assert all(20 <= median < 40 for _, median in heard)
 
 
-def test_the_cpu_of_the_client_is_told(loader: Loader) -> None:
+def test_the_cpu_time_of_the_client_is_reported(loader: Loader) -> None:
     with answering(after(10)) as server:
         outcome = fire(loader, server.url, concurrency=2, requests=40)
     assert 0 < outcome.client_cpu_ms < outcome.shots[-1].done_ms
@@ -305,7 +306,7 @@ def test_the_servers_stamp_is_counted_from_the_trials_start(loader: Loader, tran
 
 @pytest.mark.parametrize("off_ms", [86_400_000.0, -86_400_000.0, -1_000.0, 1_000.0, 1e300])
 def test_a_stamp_outside_of_its_request_is_dropped(loader: Loader, off_ms: float) -> None:
-    """A forwarded port has a local address and the clock of another host."""
+    """A forwarded port has a local address but the clock of another host."""
 
     async def forwarded(arrival: Arrival) -> bytes:
         stamp = f"entered={arrival.arrived_ms + off_ms:.3f}"
@@ -318,8 +319,8 @@ def test_a_stamp_outside_of_its_request_is_dropped(loader: Loader, off_ms: float
     }
 
 
-def test_the_stamp_of_a_server_that_may_be_another_host_is_dropped(loader: Loader) -> None:
-    """Its clock is not ours; the durations remain. 0x7f000001 is 127.0.0.1, but does not read so."""
+def test_the_stamp_of_a_server_that_may_be_on_another_host_is_dropped(loader: Loader) -> None:
+    """Only durations remain, as it has another clock. 0x7f000001 is 127.0.0.1 but does not look like it."""
     with answering(uneven) as server:
         outcome = fire(loader, f"http://0x7f000001:{server.port}/", concurrency=1, requests=3)
     assert [(s.timings.entered_ms, s.timings.handler_ms) for s in outcome.shots] == [(None, 1.0)] * 3
@@ -357,7 +358,7 @@ async def tasks_left_by(options: LoadOptions) -> set[Any]:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_after_a_trial_the_garbage_collector_is_back_and_nothing_is_left(transport: str) -> None:
+def test_after_a_trial_garbage_collection_is_on_and_no_task_is_left(transport: str) -> None:
     with answering(after(5)) as server:
         plan: dict[str, Any] = {"concurrency": 4, "requests": 8, "transport": transport}
         left = asyncio.run(tasks_left_by(load_options(server.url, **plan)))
@@ -366,8 +367,8 @@ def test_after_a_trial_the_garbage_collector_is_back_and_nothing_is_left(transpo
         gc.collect()  # a connection left open would warn, and warnings are errors
 
 
-def test_progress_tells_of_the_requests_of_the_load_and_not_of_the_pings_beside_it(loader: Loader) -> None:
-    """A route without model answers at once and is asked often: in a median of both it would be the half."""
+def test_progress_counts_requests_of_the_load_but_not_pings(loader: Loader) -> None:
+    """Pings are frequent and fast, so they would dominate a median of both."""
 
     async def quick_ping(arrival: Arrival) -> bytes:
         await asyncio.sleep(0.0 if "/ping" in arrival.head else 0.06)
@@ -384,7 +385,7 @@ def test_progress_tells_of_the_requests_of_the_load_and_not_of_the_pings_beside_
     assert all(median_ms > 55 for _, median_ms in told)
 
 
-def test_during_a_trial_the_garbage_collector_rests_and_an_abandoned_trial_brings_it_back() -> None:
+def test_garbage_collection_is_off_during_a_trial_and_on_after_an_abandoned_one() -> None:
     states: list[bool] = []
 
     async def abandon() -> None:
@@ -414,7 +415,7 @@ def loader_and_its_process() -> Iterator[tuple[Loader, psutil.Process]]:
         found: list[psutil.Process] = []
 
         def looked() -> bool:
-            """It is a moment until a new process shows its own command line."""
+            """A new process shows its own command line only after a moment."""
             new = set(me.children(recursive=True)) - before
             found[:] = [process for process in new if "harness.client" in process.cmdline()]
             return bool(found)
@@ -424,7 +425,7 @@ def loader_and_its_process() -> Iterator[tuple[Loader, psutil.Process]]:
         yield child, process
 
 
-def test_a_loader_that_is_killed_in_mid_run_says_so() -> None:
+def test_a_loader_that_is_killed_during_a_trial_is_reported() -> None:
     with answering(after(20)) as server, loader_and_its_process() as (child, process):
         options = load_options(server.url, concurrency=2, duration_s=30)
         began = time.monotonic()
@@ -437,7 +438,7 @@ def test_a_loader_that_is_killed_in_mid_run_says_so() -> None:
             child.run(options, lambda answered, median_ms: None)
 
 
-def test_a_loader_that_died_between_two_trials_says_so() -> None:
+def test_a_loader_that_died_between_two_trials_is_reported() -> None:
     with answering(after(5)) as server, loader_and_its_process() as (child, process):
         fire(child, server.url, concurrency=1, requests=2)
         process.kill()
@@ -446,8 +447,8 @@ def test_a_loader_that_died_between_two_trials_says_so() -> None:
             fire(child, server.url, concurrency=1, requests=2)
 
 
-def test_leaving_the_loader_in_mid_trial_ends_it_at_once() -> None:
-    """Ctrl-C comes as an exception out of `run`."""
+def test_leaving_the_loader_during_a_trial_ends_it_immediately() -> None:
+    """Ctrl-C is an exception from `run`."""
     processes: list[psutil.Process] = []
 
     def interrupt(answered: int, median_ms: float) -> None:

@@ -1,4 +1,4 @@
-"""Open loop: requests are sent when they are due, whatever the answers do, and latency counts from there."""
+"""Open loop: requests are sent when due, independent of the answers, and latency counts from the due time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fire() -> Iterator[Fire]:
 
 @contextmanager
 def answering(delay_s: Callable[[int], float]) -> Iterator[str]:
-    """The address of a server that answers its n-th request after `delay_s(n)`, many at once."""
+    """Yield the URL of a concurrent server that answers its n-th request after `delay_s(n)`."""
     loop, counted = asyncio.new_event_loop(), iter(range(10**9))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -75,7 +75,7 @@ def lag_ms(shot: Shot) -> float:
 
 
 @pytest.mark.timed
-def test_requests_are_due_as_the_schedule_says_and_never_sent_before(fire: Fire) -> None:
+def test_requests_are_due_by_the_schedule_and_never_sent_earlier(fire: Fire) -> None:
     with answering(lambda number: 0.002) as url:
         outcome = fire(url, arrivals=parse("constant(100)"), duration_s=1.0)
     assert [shot.due_ms for shot in outcome.shots[:100]] == pytest.approx([10.0 * n for n in range(100)])
@@ -97,7 +97,7 @@ def test_two_trials_of_one_seed_are_due_at_the_same_times(fire: Fire) -> None:
 
 @pytest.mark.timed
 def test_a_stalled_server_does_not_hold_the_schedule_back_and_latency_counts_from_due(fire: Fire) -> None:
-    """One answer takes 0.5 s; a closed loop of one user would send nothing meanwhile."""
+    """One answer takes 0.5 s, during which a closed loop of one user would send nothing."""
     with answering(lambda number: 0.5 if number == 10 else 0.001) as url:
         outcome = fire(url, arrivals=parse("constant(50)"), duration_s=1.0)
     assert len(running.measured(outcome)) == 50
@@ -107,7 +107,7 @@ def test_a_stalled_server_does_not_hold_the_schedule_back_and_latency_counts_fro
 
 
 @pytest.mark.timed
-def test_more_requests_than_the_cap_wait_and_are_counted(fire: Fire) -> None:
+def test_requests_beyond_the_cap_wait_and_are_counted(fire: Fire) -> None:
     with answering(lambda number: 0.1) as url:
         outcome = fire(url, arrivals=parse("constant(100)"), cap=4, duration_s=1.0)
     assert outcome.in_flight_max == 4
@@ -125,7 +125,7 @@ def test_a_request_sent_late_belongs_to_the_phase_in_which_it_was_due(fire: Fire
     assert measured[-1].sent_ms > 400
 
 
-def test_the_load_goes_on_until_the_last_measured_request_is_answered(fire: Fire) -> None:
+def test_the_load_continues_until_the_last_measured_request_is_answered(fire: Fire) -> None:
     with answering(lambda number: 0.4) as url:
         outcome = fire(url, arrivals=parse("constant(50)"), settle_s=0.1, duration_s=0.3)
     phases = [shot.phase for shot in sorted(outcome.shots, key=lambda shot: shot.due_ms)]
@@ -155,7 +155,7 @@ def test_a_replay_ends_with_its_file(fire: Fire, tmp_path: Path) -> None:
 
 
 @pytest.mark.timed
-def test_pings_are_rows_of_their_own_and_run_only_within_the_window(fire: Fire) -> None:
+def test_pings_are_separate_rows_and_run_only_within_the_window(fire: Fire) -> None:
     with answering(lambda number: 0.01) as url:
         outcome = fire(url, concurrency=2, settle_s=0.2, duration_s=0.6, ping_url=url, ping_per_s=50.0)
     pings = [shot for shot in outcome.shots if shot.phase == PING]
@@ -183,12 +183,12 @@ def test_the_window_of_a_schedule_that_ends_in_its_warm_up_is_empty() -> None:
     window = Window(LoadOptions(url="", arrivals=parse("constant(10)"), settle_s=9, duration_s=1))
     assert window.next_phase(0.0) == WARMUP
     window.answered(WARMUP, 5.0)
-    window.nothing_more_is_due(6.0)
+    window.schedule_ended(6.0)
     assert window.over
     assert (window.start_ms, window.end_ms) == (6.0, 6.0)
 
 
-def test_the_clients_own_loop_is_watched(fire: Fire) -> None:
+def test_the_lag_of_the_clients_own_loop_is_measured(fire: Fire) -> None:
     with answering(lambda number: 0.001) as url:
         outcome = fire(url, concurrency=1, duration_s=0.3)
         unwatched = fire(url, concurrency=1, duration_s=0.1, beat=False)
@@ -198,7 +198,7 @@ def test_the_clients_own_loop_is_watched(fire: Fire) -> None:
 
 
 @pytest.mark.timed
-def test_a_rate_that_is_delivered_is_the_rate_that_was_asked_for(fire: Fire) -> None:
+def test_the_delivered_rate_is_the_requested_rate(fire: Fire) -> None:
     began = time.monotonic()
     with answering(lambda number: 0.001) as url:
         outcome = fire(url, arrivals=parse("constant(200)"), duration_s=2.0)

@@ -179,7 +179,7 @@ def test_arms_loads_and_blocks_together_have_a_bound() -> None:
     ("words", "said"),
     [
         (["run", "-c", "200000"], "--concurrency 200000 is not valid: must be less than or equal to 10000"),
-        (["run", "--rate", "100000"], "the rate is from 0.001 to 20000"),
+        (["run", "--rate", "100000"], "the rate must be from 0.001 to 20000"),
         (
             ["run", "--workers", "1000000", "--strategy", "thread"],
             "--workers 1000000 is not valid: must be less",
@@ -199,9 +199,9 @@ def test_arms_loads_and_blocks_together_have_a_bound() -> None:
         ),
         (["run", "--io-ms", "1e300"], "--io-ms 1e300 is not valid: must be less"),
         (["run", "--inject", "queue=1e300"], "--inject queue=1e300 is not valid: must be less"),
-        (["run", "--arrivals", "poisson(" + " " * 20_000], "is no arrival law"),
+        (["run", "--arrivals", "poisson(" + " " * 20_000], "is not an arrival law"),
         (["run", "--url", "a=http://x/", "--url-pid", "a=" + "9" * 5_000], "--url-pid"),
-        (["load", "http://x/", "-c", "200000"], "the number of users is from 1 to 10000"),
+        (["load", "http://x/", "-c", "200000"], "the number of users must be from 1 to 10000"),
         (["load", "http://x/", "--requests", "1" + "0" * 30], "requests"),
         (["load", "http://x/", "--seed", "9" * 4_000], "seed"),
         (["load", "http://x/", "--rate", "20000", "--duration", "86400"], "at most 10,000,000"),

@@ -29,7 +29,8 @@ def test_an_uncaught_error_in_a_command_is_one_sentence(
 
     assert done.exit_code == 1
     assert done.stderr == (
-        "Error (internal): This is a fault of execbench: KeyError: 'no such column'; --debug shows where.\n"
+        "Error (internal): This is a bug in execbench: KeyError: 'no such column'; "
+        "--debug shows the traceback.\n"
     )
     assert done.stdout == ""
 
@@ -74,7 +75,7 @@ def test_the_error_of_a_child_keeps_its_traceback_as_a_note() -> None:
 
     told = errors.from_child(reported)
 
-    assert told.what == "This is a fault of execbench: KeyError: 'gone'; --debug shows where."
+    assert told.what == "This is a bug in execbench: KeyError: 'gone'; --debug shows the traceback."
     assert "in command" in told.__notes__[0]
 
 
@@ -90,7 +91,7 @@ def test_the_load_generator_reports_an_uncaught_error_and_takes_the_next_trial()
 
     answers = [json.loads(line)["error"]["what"] for line in done.stdout.splitlines()]
     assert len(answers) == 2
-    assert all(what.startswith("This is a fault of execbench: ValidationError: ") for what in answers)
+    assert all(what.startswith("This is a bug in execbench: ValidationError: ") for what in answers)
     assert (done.returncode, done.stderr) == (0, "")
 
 

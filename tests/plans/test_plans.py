@@ -53,8 +53,8 @@ def test_the_article_plan_is_the_articles_scenario() -> None:
         ({"concurrency": [0]}, "concurrency.0: must be greater than 0"),
         ({"requests": 0}, "requests: must be greater than 0"),
         ({"concurrency": []}, "give concurrency .closed loop. or arrivals .open loop., or both"),
-        ({"arrivals": ["poison(5)"]}, r"arrivals\.0: 'poison\(5\)' is no arrival law"),
-        ({"arrivals": ["poisson(-5)"]}, r"arrivals\.0: .*the rate is from 0\.001 to 20000, not -5"),
+        ({"arrivals": ["poison(5)"]}, r"arrivals\.0: 'poison\(5\)' is not an arrival law"),
+        ({"arrivals": ["poisson(-5)"]}, r"arrivals\.0: .*the rate must be from 0\.001 to 20000, not -5"),
         ({"arrivals": ["closed(5)"]}, "give a closed loop with concurrency"),
         ({"arrivals": ["poisson(5)", "poisson(5.0)"]}, r"duplicate load poisson\(5\)"),
         ({"reference": "b"}, "reference: there is no arm 'b'"),
@@ -85,7 +85,10 @@ def test_the_article_plan_is_the_articles_scenario() -> None:
             "options.max_batch: must be greater than or equal to 1",
         ),
         ({"arms": [arm("batch", options={"max_batch": "many"})]}, "options"),
-        ({"arms": [arm("batch", options={"over": "batch"})]}, "over is the strategy that runs the batches"),
+        (
+            {"arms": [arm("batch", options={"over": "batch"})]},
+            "over must name the strategy that runs the batches",
+        ),
         ({"arms": [arm(options={"max_batch": 8})]}, "thread.*takes no option 'max_batch'"),
         ({"arms": [arm("batch", options={"spares": 1})]}, "batch.*takes no option 'spares'"),
         ({"arms": [arm("interpreters")]}, "no strategy 'interpreters'"),
@@ -94,7 +97,7 @@ def test_the_article_plan_is_the_articles_scenario() -> None:
         ({"arms": [arm(workload={"service_ms": 5})]}, "knows no option service_ms"),
         ({"arms": [arm(workload={"name": "synthetic"})]}, "The workload of arm 'a' is not its plan's"),
         ({"arms": [arm(workload={"backend": "tf"})]}, "The workload of arm 'a': backend"),
-        ({"arrivals": ["own(0)"]}, "the share of the arm's own throughput is from 0.01"),
+        ({"arrivals": ["own(0)"]}, "the share of the arm's own throughput must be from 0.01"),
     ],
 )
 def test_a_wrong_plan_is_refused_with_the_key_that_is_wrong(changes: dict[str, object], message: str) -> None:

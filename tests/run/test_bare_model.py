@@ -102,4 +102,4 @@ def test_a_request_with_nothing_to_do_takes_less_than_one_with_a_model(folder: P
 @pytest.mark.timed
 def test_a_run_records_what_a_dead_worker_means_in_the_words_of_what_runs_the_batches(folder: Path) -> None:
     arms = record(folder)["arms"]
-    assert {arms[name]["when_worker_dies"] for name in "ab"} == {"it is the server itself that dies"}
+    assert {arms[name]["when_worker_dies"] for name in "ab"} == {"the server dies with it"}

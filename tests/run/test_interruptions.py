@@ -327,5 +327,5 @@ def test_a_limit_of_eight_open_files_is_one_clear_message(execbench: Execbench) 
     process = execbench.start("load", "http://127.0.0.1:1/", "--out", "loaded", preexec_fn=limit)
     code, said = ending(process)
     assert code == 1
-    assert said.startswith("Error (start): Only 8 files may be open at once; a run needs 64.")
+    assert said.startswith("Error (start): Only 8 files may be open at the same time; a run needs 64.")
     assert len(said.splitlines()) == 2

@@ -1,4 +1,4 @@
-"""A client that leaves takes its item along, over real HTTP; and staying costs nothing."""
+"""The item of a client that leaves is dropped, over real HTTP; a client that stays is not affected."""
 
 import socket
 import time
@@ -26,7 +26,7 @@ STRATEGIES = ("thread", "process", "supervised", "batch")
 
 
 def left_and_came(url: str) -> float:
-    """Eight leave while they wait; how long who comes then is served, in seconds."""
+    """Let eight waiting clients leave. Return how many seconds the next client waits for its answer."""
     for _ in range(8):
         ask_and_leave(url, after_s=0.08)
     began = time.monotonic()
@@ -36,7 +36,7 @@ def left_and_came(url: str) -> float:
 
 @pytest.fixture(scope="module")
 def took(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, str]]:
-    """How long it took with each strategy, all asked at once as they only wait, and the server's log."""
+    """Seconds and server log for each strategy. All run concurrently, as their models only sleep."""
     folder = tmp_path_factory.mktemp("leaving")
     arms = {
         name: ServerOptions(strategy=name, workload=running.synthetic(300, 0), options={"workers": 1})
@@ -51,9 +51,9 @@ def took(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, str
 def test_requests_of_clients_that_have_left_are_not_served(
     took: dict[str, tuple[float, str]], strategy: str
 ) -> None:
-    """Who comes then waits for those that are under way, not for eight."""
+    """The next client waits only for the running requests, not for all eight."""
     took_s, log = took[strategy]
-    assert took_s < 1.6  # eight and its own would be 2.7 s less what has passed
+    assert took_s < 1.6  # all nine requests would take 2.7 s, minus the time that has passed
     assert "Traceback" not in log
 
 

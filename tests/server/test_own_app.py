@@ -1,4 +1,4 @@
-"""Services that know nothing of us, with and without the middleware: docs/own-app.md as a reader has it."""
+"""Independent services, with and without the middleware: docs/own-app.md as a reader uses it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LOAD, RUN = [
 ]
 (PLAN,) = re.findall(r"^```toml\n(.*?)^```", DOC, re.MULTILINE | re.DOTALL)
 
-# wants a header, answers 201, notes what it is sent, and ends at a text that says so
+# requires a header, answers 201, logs what it receives, and exits on a certain text
 PICKY = """
 import json, os
 
@@ -57,9 +57,9 @@ async def app(scope, receive, send):
         return
     body = (await receive()).get("body", b"").decode()
     headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-    with open("asked.txt", "a") as file:
+    with open("requests.txt", "a") as file:
         print(json.dumps([scope["method"], scope["path"], headers, body]), file=file)
-    with open("asked.txt") as file:
+    with open("requests.txt") as file:
         if scope["path"] == "/dies" and len(file.readlines()) > 31:
             os._exit(3)
     status = 201 if headers.get("authorization") == "Bearer s3cret" else 401
@@ -90,14 +90,14 @@ class Service(NamedTuple):
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    def asked(self) -> list[tuple[str, str, dict[str, str], str]]:
-        """What `PICKY` was sent."""
-        return [tuple(json.loads(line)) for line in (self.folder / "asked.txt").read_text().splitlines()]
+    def requests(self) -> list[tuple[str, str, dict[str, str], str]]:
+        """The requests that `PICKY` received."""
+        return [tuple(json.loads(line)) for line in (self.folder / "requests.txt").read_text().splitlines()]
 
 
 @contextmanager
 def serving(folder: Path, app: str) -> Iterator[Service]:
-    """The app as service.py in `folder`, beside the middleware; nothing of this checkout is on the path."""
+    """Run the app as service.py in `folder`, next to the middleware and without this checkout on the path."""
     (folder / "service.py").write_text(app)
     shutil.copy(MIDDLEWARE, folder / "server_timing.py")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -130,7 +130,7 @@ Serve = Callable[[str], Service]
 
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """Each app is started when it is asked for and does not run."""
+    """Start each app on first use."""
     with ExitStack() as stack:
         started: dict[str, Service] = {}
 
@@ -143,7 +143,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 
 
 def medians(folder: Path) -> dict[tuple[str, int], dict[Hashable, Any]]:
-    """(arm, users) → the report's figures."""
+    """Return (arm, users) → the report's figures."""
     table = open_run(folder).summary
     return {(row["arm"], int(row["concurrency"])): row for row in table.to_dict("records")}
 
@@ -185,7 +185,7 @@ print(sorted({"harness", "starlette", "fastapi"} & set(sys.modules)))
 
 @pytest.mark.integration
 @pytest.mark.parametrize("app", [SEARCH, ROUTES, STARLETTE], ids=["search", "routes", "starlette"])
-def test_the_pages_services_have_no_lint_and_are_short(app: str) -> None:
+def test_the_services_on_the_page_pass_the_linter_and_are_short(app: str) -> None:
     ruff = [sys.executable, "-m", "ruff"]
     for command in (["check", "-"], ["format", "--check", "-"]):
         done = subprocess.run([*ruff, *command], input=app, text=True, capture_output=True)
@@ -203,7 +203,7 @@ async def receive() -> Message:
 
 
 def answers(app: Any, scope: Message | None = None) -> list[Message]:
-    """What an ASGI app sends."""
+    """Return the messages that an ASGI app sends."""
     sent: list[Message] = []
 
     async def send(message: Any) -> None:
@@ -232,7 +232,7 @@ async def nap(stretch: str, seconds: float = 0.02) -> None:
 
 
 @pytest.mark.timed
-def test_a_stage_entered_twice_adds_up_and_a_strange_name_travels_and_is_passed_over() -> None:
+def test_a_stage_entered_twice_adds_up_and_unknown_names_are_sent_but_ignored() -> None:
     async def work() -> None:
         await nap("io")
         await nap("db")
@@ -247,7 +247,7 @@ def test_a_stage_entered_twice_adds_up_and_a_strange_name_travels_and_is_passed_
 
 
 @pytest.mark.timed
-def test_requests_at_once_do_not_mix() -> None:
+def test_concurrent_requests_do_not_mix() -> None:
     async def one(seconds: float) -> float:
         seen: list[str] = []
 
@@ -283,7 +283,7 @@ def test_several_values_of_the_header_are_kept() -> None:
 
 
 @pytest.mark.parametrize("kind", ["websocket", "lifespan"])
-def test_what_is_no_http_request_passes_untouched(kind: str) -> None:
+def test_other_scopes_than_http_pass_unchanged(kind: str) -> None:
     seen: list[tuple[object, ...]] = []
 
     async def app(*given: object) -> None:
@@ -294,7 +294,7 @@ def test_what_is_no_http_request_passes_untouched(kind: str) -> None:
     assert all(one is other for one, other in zip(seen[0], given, strict=True))
 
 
-def test_an_apps_exception_passes_and_the_next_request_is_timed_anew() -> None:
+def test_an_apps_exception_passes_and_the_next_request_is_timed_separately() -> None:
     async def fails() -> None:
         with stage("model"):
             raise KeyError("mine")
@@ -307,7 +307,7 @@ def test_an_apps_exception_passes_and_the_next_request_is_timed_anew() -> None:
     assert "model" not in header(answering(nothing))
 
 
-def test_every_message_passes_when_it_is_sent() -> None:
+def test_every_message_passes_without_delay() -> None:
     order: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -323,14 +323,14 @@ def test_every_message_passes_when_it_is_sent() -> None:
 
 
 @pytest.mark.integration
-def test_a_mounted_app_with_its_own_middleware_is_told_once() -> None:
+def test_a_mounted_app_with_its_own_middleware_adds_no_second_header() -> None:
     async def work() -> None:
         await nap("io")
 
     assert header(ServerTiming(answering(work))).count("handler;") == 1
 
 
-def test_outside_of_a_request_a_stage_does_nothing_and_still_unpacks() -> None:
+def test_outside_of_a_request_a_stage_does_nothing_but_unpack() -> None:
     with stage("model") as model:
         assert model.take(timed(len)("four")) == 4
 
@@ -341,7 +341,7 @@ def test_a_name_that_no_header_can_hold_is_refused(name: str) -> None:
         stage(name)
 
 
-def test_take_says_what_it_wants() -> None:
+def test_take_names_the_type_that_it_needs() -> None:
     with pytest.raises(TypeError, match=r"what timed\(func\) returns, not list"):
         stage("model").take([1.0])  # type: ignore[arg-type]  # the mistake that is tested
 
@@ -372,7 +372,7 @@ def test_its_clock_is_that_of_the_load_generator() -> None:
 
 
 @pytest.mark.integration
-def test_one_worker_of_20_ms_shared_by_four_users_is_told_from_its_queue(
+def test_one_worker_of_20_ms_shared_by_four_users_is_split_from_its_queue(
     execbench: Execbench, serve: Serve
 ) -> None:
     (execbench.folder / "texts.txt").write_text('How big is London\nWho said "no"?\n')
@@ -381,9 +381,11 @@ def test_one_worker_of_20_ms_shared_by_four_users_is_told_from_its_queue(
     assert done.returncode == 0, done.stderr
     found = medians(execbench.folder / "loaded")["server", 4]
     rows = store.read(execbench.folder / "loaded").requests
-    assert found["model_p50_ms"] >= 20 > rows["model_ms"].min() - 10  # the least: other work only adds
+    assert (
+        found["model_p50_ms"] >= 20 > rows["model_ms"].min() - 10
+    )  # the minimum, as other work only adds time
     assert found["io_p50_ms"] >= 10 > rows["io_ms"].min() - 10
-    # three others at most, of whom an answer's I/O hides some
+    # at most three others, some of which overlap with I/O
     assert 40 <= found["queue_p50_ms"] < 5 * found["model_p50_ms"]
     assert found["failed"] == 0
     assert rows["worker_pid"].nunique() == 1
@@ -404,7 +406,7 @@ def test_servers_with_and_without_the_middleware_are_arms(execbench: Execbench, 
     assert found["timed", 1]["io_p50_ms"] >= 10 > rows["io_ms"].min() - 10
     assert found["timed", 4]["queue_p50_ms"] > 30
     assert found["timed", 1]["queue_p50_ms"] < found["timed", 4]["queue_p50_ms"] / 3
-    assert found["plain", 4]["model_p50_ms"] != found["plain", 4]["model_p50_ms"]  # NaN: it tells nothing
+    assert found["plain", 4]["model_p50_ms"] != found["plain", 4]["model_p50_ms"]  # NaN: it reports nothing
     assert found["plain", 4]["latency_p50_ms"] == pytest.approx(found["timed", 4]["latency_p50_ms"], rel=0.5)
     assert "Against plain, block by block" in done.stdout
     assert re.search(r"^  timed +latency ", done.stdout, re.MULTILINE)
@@ -419,7 +421,7 @@ def test_servers_with_and_without_the_middleware_are_arms(execbench: Execbench, 
 
 
 @pytest.mark.integration
-def test_a_def_route_tells_the_model_as_a_whole_or_split(execbench: Execbench, serve: Serve) -> None:
+def test_a_def_route_reports_the_model_as_a_whole_or_split(execbench: Execbench, serve: Serve) -> None:
     url = serve(ROUTES).url
     words = ("--url", f"whole={url}/whole", "--url", f"split={url}/split", "--ping-path", "/openapi.json")
     done = execbench("run", *words, *SHORT, "--concurrency", "4", "--out", "run")
@@ -442,14 +444,16 @@ def test_a_def_route_tells_the_model_as_a_whole_or_split(execbench: Execbench, s
     assert rows.loc[rows["arm"] == "whole", "queue_ms"].isna().all()
     assert set(rows.loc[rows["phase"] == "ping", "status"]) == {200}
     idle = json.loads((execbench.folder / "run" / "run.json").read_text())["idle"]
-    assert all(arm["cpu_ms"] == 0 for arm in idle.values())  # two routes of one server: neither is ever idle
+    assert all(
+        arm["cpu_ms"] == 0 for arm in idle.values()
+    )  # both arms are routes of one server, so neither is ever idle
 
 
 @pytest.mark.timed
 def test_starlette_alone_streams_fails_and_lacks_a_page_as_it_would_without(serve: Serve) -> None:
     url = serve(STARLETTE).url
     split = decode(httpx.get(f"{url}/ask").headers[HEADER])
-    assert 20 <= (split.model_ms or 0) < 200  # the first one: its thread begins with it
+    assert 20 <= (split.model_ms or 0) < 200  # the first request, which also starts its thread
     assert 10 <= (split.io_ms or 0) < 200
     assert (split.handler_ms or 0) >= (split.model_ms or 0) + (split.io_ms or 0)
     with httpx.stream("GET", f"{url}/stream") as answer:
@@ -475,78 +479,78 @@ def test_load_measures_starlette_and_counts_its_failures(execbench: Execbench, s
     assert f"none of 5 requests got a good answer ({said})" in done.stderr
 
 
-# -- what is asked -------------------------------------------------------------------------------------
+# -- requests as given ---------------------------------------------------------------------------------
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("place", ['"{text}"', "{text}"], ids=["quoted", "bare"])
-def test_a_request_is_sent_as_it_is_said_and_its_secret_not_written_down(
+def test_a_request_is_sent_as_given_and_its_secret_is_not_saved(
     execbench: Execbench, serve: Serve, place: str
 ) -> None:
     picky = serve(PICKY)
-    (picky.folder / "asked.txt").write_text("")
+    (picky.folder / "requests.txt").write_text("")
     (execbench.folder / "texts.jsonl").write_text('"Who said \\"no\\"?"\n{"text": "und wo, Öde?"}\n')
     words = ("--requests", "8", "-c", "1", "--payloads", "texts.jsonl", "--header", "X-Tenant: a", *ASKED)
     body = ("--method", "put", "--body", f'{{"q": {place}, "k": 3}}')
     done = execbench("load", f"{picky.url}/put", *words, *body, "--seed", "3", "--out", "loaded")
     assert done.returncode == 0, done.stderr
-    asked = [one for one in picky.asked() if one[1] == "/put"]
-    assert {method for method, *_ in asked} == {"PUT"}
-    assert {headers["content-type"] for _, _, headers, _ in asked} == {"application/json"}
-    assert {headers["x-tenant"] for _, _, headers, _ in asked} == {"a"}
+    requests = [one for one in picky.requests() if one[1] == "/put"]
+    assert {method for method, *_ in requests} == {"PUT"}
+    assert {headers["content-type"] for _, _, headers, _ in requests} == {"application/json"}
+    assert {headers["x-tenant"] for _, _, headers, _ in requests} == {"a"}
     texts = {'Who said "no"?', "und wo, Öde?"}
-    assert {json.loads(body)["q"] for *_, body in asked} == texts
+    assert {json.loads(body)["q"] for *_, body in requests} == texts
     for path in (execbench.folder / "loaded").rglob("*.*"):
         assert b"s3cret" not in path.read_bytes(), path
     assert "X-Tenant" in (execbench.folder / "loaded" / "run.json").read_text()
 
 
 @pytest.mark.integration
-def test_a_body_that_is_no_json_is_sent_as_it_stands(execbench: Execbench, serve: Serve) -> None:
+def test_a_body_that_is_not_json_is_sent_unchanged(execbench: Execbench, serve: Serve) -> None:
     picky = serve(PICKY)
     (execbench.folder / "texts.txt").write_text('say "yes"\n')
     kind = ("--header", "Content-Type: text/plain", "--body", "{text}", "--payloads", "texts.txt")
     done = execbench("load", f"{picky.url}/plain", "--requests", "2", *kind, *ASKED, "--out", "loaded")
     assert done.returncode == 0, done.stderr
-    asked = {(one[2]["content-type"], one[3]) for one in picky.asked() if one[1] == "/plain"}
-    assert asked == {("text/plain", 'say "yes"')}
+    requests = {(one[2]["content-type"], one[3]) for one in picky.requests() if one[1] == "/plain"}
+    assert requests == {("text/plain", 'say "yes"')}
 
 
 @pytest.mark.integration
-def test_the_seed_0_draws_texts_of_its_own(execbench: Execbench, serve: Serve) -> None:
+def test_the_seed_0_draws_its_own_texts(execbench: Execbench, serve: Serve) -> None:
     picky = serve(PICKY)
     (execbench.folder / "texts.txt").write_text("\n".join(map(str, range(100_000))))
     words = ("--payloads", "texts.txt", "--seed", "0", "-c", "1", "--requests", "4")
     done = execbench("load", f"{picky.url}/seed", *words, *ASKED, "--out", "loaded")
     assert done.returncode == 0, done.stderr
-    asked = {json.loads(one[3])["text"] for one in picky.asked() if one[1] == "/seed"}
+    requests = {json.loads(one[3])["text"] for one in picky.requests() if one[1] == "/seed"}
     own, other = (set(islice(draw(read(str(execbench.folder / "texts.txt")), seed), 20)) for seed in (0, 1))
-    assert asked <= own
-    assert not asked & other
+    assert requests <= own
+    assert not requests & other
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         ("load http://x/ --header nonsense", r"--header is not understood: .*no colon\.\n.*X-Tenant: a"),
-        ("load http://x/ --header 'a b: c'", "'a b' is no name of a header"),
+        ("load http://x/ --header 'a b: c'", "'a b' is not a valid header name"),
         ("load http://x/ --header 'Authorization: höhö'", "the value of the header Authorization"),
-        ("load http://x/ --header 'Content-Length: 3'", "Content-Length is the load generator's own"),
+        ("load http://x/ --header 'Content-Length: 3'", "Content-Length is set by the load generator itself"),
         (
             "load http://x/ --header 'A: ${NO_SUCH_NAME}'",
             r"wants \$\{NO_SUCH_NAME\}.*\n.*export NO_SUCH_NAME",
         ),
-        ("load http://x/ --method PSOT", "no method 'PSOT'; did you mean POST"),
-        ("load http://x/ --method nothing", "no method 'nothing'; known are GET"),
-        ("load http://x/ --body no --header 'Content-Type: application/json'", "the body is no JSON"),
-        ("load http://x/ --body '{q: {text}}'", "the body is no JSON .*Content-Type"),
+        ("load http://x/ --method PSOT", "'PSOT' is not an HTTP method; did you mean POST"),
+        ("load http://x/ --method nothing", "'nothing' is not an HTTP method; use one of: GET"),
+        ("load http://x/ --body no --header 'Content-Type: application/json'", "the body is not JSON"),
+        ("load http://x/ --body '{q: {text}}'", "the body is not JSON .*Content-Type"),
         ("load http://x/ --body '{}' --payloads there.txt", r"the body has no \{text\}"),
         ("load http://x/ --payloads nowhere.txt", "nowhere.txt cannot be read"),
         ("load http://x/ --expect-status 99", "(?s)--expect-status.*greater than"),
-        ("load http://me:secret@x/", "say who asks in a header"),
+        ("load http://me:secret@x/", "send credentials in a header"),
         ("run --url http://127.0.0.1:1/", r"has no name\.\n.*--url mine="),
-        ("run --url a=b=http://x/", "'b=http://x/' is not an http address"),
-        ("run --url a=nonsense", "'nonsense' is not an http address"),
+        ("run --url a=b=http://x/", "'b=http://x/' is not an HTTP URL"),
+        ("run --url a=nonsense", "'nonsense' is not an HTTP URL"),
         ("run --url a=http://x/ --url a=http://y/", "duplicate arm a"),
         ("run --url a=http://x/ --strategy thread", "different work"),
         ("run smoke --url a=http://x/", r"'smoke' starts servers of its own.*\n.*without a plan"),
@@ -558,7 +562,9 @@ def test_the_seed_0_draws_texts_of_its_own(execbench: Execbench, serve: Serve) -
         ("run --strategy thread --body '{}'", r"servers that run already \(--url NAME=URL\)"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_anything_starts(here: Here, words: str, said: str) -> None:
+def test_a_request_that_cannot_be_sent_is_refused_before_anything_starts(
+    here: Here, words: str, said: str
+) -> None:
     Path("there.txt").write_text("a text\n")
     done = here(*shlex.split(words))
     assert done.returncode == 2
@@ -567,7 +573,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_starts(here: Here, word
     assert [path.name for path in Path().iterdir()] == ["there.txt"]
 
 
-def test_strategies_beside_running_servers_are_refused_in_a_plan_too() -> None:
+def test_strategies_together_with_running_servers_are_refused_in_a_plan_too() -> None:
     data = {
         "name": "mixed",
         "concurrency": [1],
@@ -601,7 +607,7 @@ def test_a_server_that_answers_something_else_is_refused_before_the_first_trial(
 
 
 @pytest.mark.integration
-def test_a_server_that_dies_in_mid_run_has_failed_trials_and_the_others_go_on(
+def test_a_server_that_dies_during_a_run_has_failed_trials_and_the_others_continue(
     execbench: Execbench, serve: Serve, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with serving(tmp_path_factory.mktemp("dies"), PICKY) as mortal:
@@ -615,11 +621,11 @@ def test_a_server_that_dies_in_mid_run_has_failed_trials_and_the_others_go_on(
     trials = store.read(execbench.folder / "run").trials
     states = {arm: list(rows["state"]) for arm, rows in trials.groupby("arm", observed=True)}
     assert states["lives"] == ["ok"] * 4
-    assert states["dies"] == ["ok", "ok", "ok", "failed"]  # 1 + 3 x 10 requests; it ended at the 31st
+    assert states["dies"] == ["ok", "ok", "ok", "failed"]  # 1 + 3 x 10 requests; it ends at the 31st
 
 
 @pytest.mark.integration
-def test_an_interrupted_run_goes_on_and_asks_for_a_secret_that_it_did_not_keep(
+def test_an_interrupted_run_resumes_and_needs_the_secret_that_it_did_not_save(
     execbench: Execbench, serve: Serve
 ) -> None:
     url = f"a={serve(PICKY).url}/"
@@ -633,7 +639,7 @@ def test_an_interrupted_run_goes_on_and_asks_for_a_secret_that_it_did_not_keep(
     assert "s3cret" not in (execbench.folder / "run" / "run.json").read_text()
     refused = execbench("run", "--resume", "run")
     assert refused.returncode == 2
-    assert "what the header Authorization held was not kept" in refused.stderr
+    assert "the value of the header Authorization was not saved" in refused.stderr
     done = execbench("run", *words, "--resume", "run")
     assert done.returncode == 0, done.stderr
     assert len(store.read(execbench.folder / "run").trials) == 12
@@ -642,7 +648,7 @@ def test_an_interrupted_run_goes_on_and_asks_for_a_secret_that_it_did_not_keep(
 # -- what follows --------------------------------------------------------------------------------------
 
 
-def test_the_pages_plan_file_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_file_on_the_page_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "s3cret")
     (tmp_path / "mine.toml").write_text(PLAN)
     plan = plan_files.load(str(tmp_path / "mine.toml"))
@@ -655,7 +661,7 @@ def test_the_pages_plan_file_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     plan_checks.check_headers(restored.ask, stage="resume")  # nothing was lost
 
 
-def test_flags_keep_the_secret_that_a_plan_holds_in_clear() -> None:
+def test_flags_keep_a_secret_that_a_plan_holds_in_plain_text() -> None:
     data = {
         "name": "mine",
         "concurrency": [1],
@@ -668,7 +674,7 @@ def test_flags_keep_the_secret_that_a_plan_holds_in_clear() -> None:
     assert "id=7" not in plan.model_dump_json()
 
 
-def test_running_servers_are_compared_where_they_were_asked_the_same() -> None:
+def test_running_servers_are_compared_only_if_they_got_the_same_requests() -> None:
     def told(**ask: object) -> tuple[dict[str, object], str]:
         return {"plan": {"ask": ask}, "arms": {"a": {"url": "http://x/", "about": {}}}}, "a"
 
@@ -679,7 +685,7 @@ def test_running_servers_are_compared_where_they_were_asked_the_same() -> None:
 
 
 @pytest.mark.integration
-def test_who_listens_on_a_port_is_known_and_which_addresses_are_here(serve: Serve) -> None:
+def test_the_process_that_listens_on_a_port_and_local_addresses_are_recognized(serve: Serve) -> None:
     service = serve(PICKY)
     assert listener(service.port) == service.process.pid
     assert listener(1) is None

@@ -31,7 +31,7 @@ OWN_PROCESSES = {"process", "loky", "pebble", "supervised"}
 
 
 def options_of(strategy: str) -> dict[str, str]:
-    """What the strategy cannot do without."""
+    """Return the options that the strategy requires."""
     return {"factory": "concurrent.futures:ThreadPoolExecutor"} if strategy == "executor" else {}
 
 
@@ -41,9 +41,9 @@ def log(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server_process.Server]:
-    """A server of threads, for those who only ask it something."""
-    with running.serving(tmp_path_factory.mktemp("asked") / "server.log") as child:
+def thread_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server_process.Server]:
+    """A server with the strategy `thread`, for tests that only send requests."""
+    with running.serving(tmp_path_factory.mktemp("thread_server") / "server.log") as child:
         yield child
 
 
@@ -60,7 +60,7 @@ def every_strategy(workload: WorkloadOptions, **workers: int) -> dict[str, Serve
 
 @pytest.fixture(scope="module")
 def resident(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, server_process.Server]]:
-    """A server of each strategy, whose model takes 20 ms and whose I/O 10; who is not asked is idle."""
+    """A server of each strategy, with a model of 20 ms and I/O of 10 ms; unused ones are idle."""
     arms = every_strategy(running.synthetic(20, 10))
     with running.resident(tmp_path_factory.mktemp("resident"), arms) as servers:
         yield servers
@@ -74,7 +74,7 @@ def test_every_strategy_answers_with_the_split_of_the_time(
     child = resident[strategy]
     answers = [httpx.get(f"{child.url}/") for _ in range(5)]
     assert {answer.status_code for answer in answers} == {200}
-    # the typical one is held against the truth: the machine may well pause in a single one of them
+    # compare the median with the truth, as the machine may pause during a single request
     answer = sorted(answers, key=lambda answer: decode(answer.headers["Server-Timing"]).handler_ms or 0)[2]
     timings = decode(answer.headers["Server-Timing"])
     assert answer.json() == {"answer": "HOW BIG IS LONDON"}
@@ -86,19 +86,19 @@ def test_every_strategy_answers_with_the_split_of_the_time(
     assert (timings.worker_pid == child.pid) == (strategy not in OWN_PROCESSES)
 
 
-def test_predict_asks_the_model_the_text_of_the_body(asked: server_process.Server) -> None:
-    answer = httpx.post(f"{asked.url}/predict", json={"text": "own words"})
+def test_predict_runs_the_model_on_the_text_of_the_body(thread_server: server_process.Server) -> None:
+    answer = httpx.post(f"{thread_server.url}/predict", json={"text": "own words"})
     assert answer.json() == {"answer": "OWN WORDS"}
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"txt": "x"}', b'{"text": 5}', b"{"])
-def test_a_bad_body_is_refused_with_422(asked: server_process.Server, body: bytes) -> None:
-    answer = httpx.post(f"{asked.url}/predict", content=body)
+def test_a_bad_body_is_refused_with_422(thread_server: server_process.Server, body: bytes) -> None:
+    answer = httpx.post(f"{thread_server.url}/predict", content=body)
     assert answer.status_code == 422
 
 
 def test_health_is_green_only_when_every_worker_is_warm(log: Path) -> None:
-    """Loading takes a second here (the warm-up call does); a green light before that would be a lie."""
+    """The warm-up call takes a second here; health must not be green before its end."""
     options = ServerOptions(strategy="process", options={"workers": 2}, workload=running.synthetic(1000, 0))
     began = time.monotonic()
     with Supervisor() as supervisor, server_process.start("a", options, supervisor, log=log) as child:
@@ -125,7 +125,7 @@ def test_a_service_of_several_processes_is_ready_when_each_has_answered(log: Pat
         children = {process.pid for process in psutil.Process(child.pid).children(recursive=True)}
         assert len(found) == 3
         assert found <= children
-        assert child.unwatch() is None  # which of them would be asked is chance
+        assert child.unwatch() is None  # it is random which process would get the request
     conftest.wait_for(lambda: not any(map(psutil.pid_exists, children)), within_s=5)
 
 
@@ -141,8 +141,8 @@ def test_a_model_that_cannot_be_loaded_in_one_of_several_processes_is_one_clear_
         child.wait_ready(running.READY_WITHIN_S)
 
 
-def test_a_server_says_what_it_runs(asked: server_process.Server) -> None:
-    health = httpx.get(f"{asked.url}/health").json()
+def test_a_server_reports_what_it_runs(thread_server: server_process.Server) -> None:
+    health = httpx.get(f"{thread_server.url}/health").json()
     assert health["strategy"] == "thread"
     about = health["about"]
     assert (about["model"], about["service_ms"]) == ("synthetic sleep", 5.0)
@@ -153,7 +153,7 @@ LOADING = ("inline", "thread", "process", "default_pool", "supervised")
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any] | HarnessError]:
-    """What came of servers begun together, as each imports torch first; none has a model."""
+    """Outcomes of servers without a model, started together, as each first imports torch."""
     chosen = {name: ServerOptions(strategy=name, workload=NO_MODEL) for name in LOADING}
     folder = tmp_path_factory.mktemp("loaded")
     with Supervisor() as supervisor, ExitStack() as stack:
@@ -165,7 +165,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
 
 
 def outcome(child: server_process.Server) -> dict[str, Any] | HarnessError:
-    """Its health, or why it has none."""
+    """Return its health, or the error of its start."""
     try:
         return child.wait_ready(running.READY_WITHIN_S)
     except HarnessError as error:
@@ -186,9 +186,7 @@ def test_a_ping_is_answered_without_the_model(log: Path, instrumented: bool) -> 
 
 
 @pytest.mark.parametrize("strategy", ["inline", "process"])
-def test_without_instruments_the_answer_is_the_same_and_the_timings_are_missing(
-    log: Path, strategy: str
-) -> None:
+def test_without_instrumentation_the_answer_is_the_same_but_has_no_timings(log: Path, strategy: str) -> None:
     with running.serving(log, strategy, instrumented=False) as child:
         answer = httpx.post(f"{child.url}/predict", json={"text": "own words"})
     assert (answer.status_code, answer.json()) == (200, {"answer": "OWN WORDS"})
@@ -200,7 +198,7 @@ def test_without_instruments_the_answer_is_the_same_and_the_timings_are_missing(
 
 @pytest.mark.timed
 @pytest.mark.parametrize(("strategy", "stalls"), [("inline", True), ("thread", False)])
-def test_a_watched_server_tells_how_long_the_model_stalled_its_loop(
+def test_a_watched_server_reports_how_long_the_model_stalled_its_loop(
     log: Path, strategy: str, stalls: bool
 ) -> None:
     with running.serving(log, strategy, workload=running.synthetic(300, 0)) as child:
@@ -208,19 +206,19 @@ def test_a_watched_server_tells_how_long_the_model_stalled_its_loop(
         httpx.get(f"{child.url}/")
         lag = child.unwatch()
     assert lag is not None
-    assert lag.beats > 50
+    assert lag.samples > 50
     assert lag.max_ms is not None
     assert (lag.max_ms > 250) == stalls
 
 
-def test_a_server_that_was_never_watched_has_no_beats(log: Path) -> None:
+def test_a_server_that_was_never_watched_has_no_lag_samples(log: Path) -> None:
     with running.serving(log) as child:
         assert child.unwatch() == Lag(0, None, None)
 
 
 @pytest.mark.timed
-def test_between_two_watches_nobody_looks(log: Path) -> None:
-    """An idle arm must cost nothing; and what happens to it then is not the next trial's."""
+def test_between_two_watches_no_lag_is_measured(log: Path) -> None:
+    """An idle arm must cost nothing, and its lag then does not belong to the next trial."""
     with running.serving(log, "inline", workload=running.synthetic(300, 0)) as child:
         child.watch()
         child.unwatch()
@@ -263,7 +261,7 @@ def test_a_port_in_use_is_a_clear_error(log: Path) -> None:
 
 @pytest.mark.parametrize("strategy", LOADING)
 def test_a_model_that_cannot_be_loaded_is_one_clear_message(loaded: dict[str, Any], strategy: str) -> None:
-    """Also when the load fails in a spawned worker."""
+    """Even if loading fails in a spawned worker."""
     error = loaded[strategy]
     assert isinstance(error, HarnessError)
     assert "Cannot load the model 'no-such-model'" in error.what
@@ -273,7 +271,7 @@ def test_a_model_that_cannot_be_loaded_is_one_clear_message(loaded: dict[str, An
 
 
 def test_a_worker_that_dies_in_its_set_up_is_one_clear_line(log: Path) -> None:
-    """Whatever stopped the start: the traceback is in the log, which --debug shows."""
+    """For any failure of the start, the traceback is in the log, which --debug shows."""
     options = ServerOptions(strategy="supervised", workload=running.synthetic(faulty_setup="exit"))
     with (
         Supervisor() as supervisor,
@@ -283,7 +281,7 @@ def test_a_worker_that_dies_in_its_set_up_is_one_clear_line(log: Path) -> None:
         child.wait_ready(running.READY_WITHIN_S)
     assert (
         caught.value.what
-        == "The server cannot start: EOFError: a worker died before it was warm; --debug shows where."
+        == "The server cannot start: EOFError: a worker died before it was warm; --debug shows the traceback."
     )
     assert "Traceback" in "".join(caught.value.__notes__)
 
@@ -293,12 +291,12 @@ def test_a_server_that_dies_before_it_is_ready_says_why(log: Path) -> None:
     with (
         Supervisor() as supervisor,
         server_process.start("a", options, supervisor, log=log) as child,
-        pytest.raises(HarnessError, match="no strategy is called 'nonsense'"),
+        pytest.raises(HarnessError, match="there is no strategy 'nonsense'"),
     ):
         child.wait_ready(running.READY_WITHIN_S)
 
 
-def test_a_server_that_is_late_is_given_up_at_the_deadline(log: Path) -> None:
+def test_a_server_that_is_not_ready_at_the_deadline_is_given_up(log: Path) -> None:
     options = ServerOptions(strategy="inline", workload=running.synthetic(3000, 0))
     with (
         Supervisor() as supervisor,
@@ -310,8 +308,8 @@ def test_a_server_that_is_late_is_given_up_at_the_deadline(log: Path) -> None:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[psutil.Process]]:
-    """Each strategy's server and its processes, after a stop with the model in a C call."""
-    # held one after the other, anyio's 40 workers would take 12 s to warm up
+    """The processes of each strategy's server, after a stop with the model in a C call."""
+    # with a model that holds the lock, anyio's 40 workers would take 12 s to warm up one after another
     arms = every_strategy(running.synthetic(300, 0, mode="hold"), anyio_limiter=2)
     families = {}
     with running.resident(tmp_path_factory.mktemp("stopped"), arms) as servers:

@@ -1,4 +1,4 @@
-"""The middleware when it is used in other ways than docs/own-app.md shows: no figure is below 0."""
+"""Unusual uses of the middleware, beyond docs/own-app.md: no figure is negative."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.server.server_timing import Done, Record, ServerTiming, stage, time
 
 
 class Clock:
-    """Milliseconds that pass when they are told to."""
+    """A clock that advances only when a test calls `passes`."""
 
     def __init__(self) -> None:
         self.now_ms = 0.0
@@ -39,7 +39,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 async def figures(work: Callable[[], Awaitable[None]]) -> dict[str, float]:
-    """What the header of one request says."""
+    """Return the figures in the header of one request."""
     found: dict[str, float] = {}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -84,18 +84,18 @@ LATER = [answer, stream, lines, functools.partial(functools.partial(answer), 1),
 
 
 @pytest.mark.parametrize("func", LATER, ids=lambda func: type(func).__name__)
-def test_what_returns_before_its_work_is_done_cannot_be_timed(func: Callable[..., Any]) -> None:
+def test_a_function_that_returns_before_its_work_is_done_cannot_be_timed(func: Callable[..., Any]) -> None:
     with pytest.raises(TypeError, match="async or a generator: use `with stage"):
         timed(func)
 
 
 @pytest.mark.parametrize("func", [lambda: answer(), lambda: stream(), lambda: lines(), Future])
-def test_a_plain_function_that_returns_what_is_not_done_is_refused_when_it_is_called(
+def test_a_plain_function_that_returns_pending_work_is_refused_when_it_is_called(
     func: Callable[..., Any],
 ) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a coroutine that nobody awaits
-        with pytest.raises(TypeError, match="measures a call that returns when its work is done"):
+        warnings.simplefilter("error")  # for a coroutine that is never awaited
+        with pytest.raises(TypeError, match="needs a function that returns when its work is done"):
             timed(func)()
 
 
@@ -107,7 +107,7 @@ def test_a_function_that_runs_to_its_end_can_be_timed() -> None:
 # -- one object for many uses --------------------------------------------------------------------------
 
 
-def test_a_stage_made_once_gives_each_request_its_own_figures(clock: Clock) -> None:
+def test_a_stage_created_once_gives_each_request_its_own_figures(clock: Clock) -> None:
     model = stage("model")
 
     async def work() -> None:
@@ -124,7 +124,7 @@ def test_a_stage_made_once_gives_each_request_its_own_figures(clock: Clock) -> N
         assert (found["queue"], found["model"], found["resume"]) == (1, 10, 2)
 
 
-def test_a_stage_made_once_serves_requests_that_run_at_once(clock: Clock) -> None:
+def test_a_stage_created_once_serves_concurrent_requests(clock: Clock) -> None:
     io = stage("io")
 
     async def work(entered: asyncio.Event, leave: asyncio.Event) -> None:
@@ -150,14 +150,14 @@ def test_a_stage_made_once_serves_requests_that_run_at_once(clock: Clock) -> Non
     assert (one["io"], other["io"]) == (12, 16)
 
 
-def test_a_stage_within_itself_is_refused_and_leaves_the_request_as_it_was(clock: Clock) -> None:
+def test_a_nested_entry_of_the_same_stage_is_refused_and_changes_nothing(clock: Clock) -> None:
     io = stage("io")
 
     async def work() -> None:
         with io:
-            with pytest.raises(RuntimeError, match="open already in this request: make another"), io:
+            with pytest.raises(RuntimeError, match="already open in this request: create a new one"), io:
                 pytest.fail("entered")
-            with stage("io"):  # another object of that name
+            with stage("io"):  # another object with the same name
                 clock.passes(3)
 
     assert asyncio.run(figures(work))["io"] == 6
@@ -178,7 +178,7 @@ def test_a_call_made_before_its_stage_has_its_length_and_no_queue(clock: Clock) 
     assert (found["queue"], found["model"], found["resume"]) == (0, 10, 2)
 
 
-def test_what_is_taken_before_the_stage_is_entered_is_unpacked_only(clock: Clock) -> None:
+def test_a_result_taken_before_its_stage_is_only_unpacked(clock: Clock) -> None:
     async def work() -> None:
         model = stage("model")
         assert model.take(timed(clock.passes)(10)) == 10
@@ -203,7 +203,7 @@ def test_a_call_taken_twice_counts_once(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(("started", "ended"), [(50.0, 40.0), (-9.0, 1e9), (1e9, 2e9)])
-def test_no_stamps_make_a_figure_below_0(clock: Clock, started: float, ended: float) -> None:
+def test_no_timestamps_make_a_figure_negative(clock: Clock, started: float, ended: float) -> None:
     async def work() -> None:
         with stage("model") as model:
             model.take(Done("x", started, ended, -1.0, 1))
@@ -231,7 +231,7 @@ def predict_in_stages() -> int:
         return 1
 
 
-def test_a_timed_function_made_in_a_request_travels_to_a_process_without_it() -> None:
+def test_a_timed_function_created_in_a_request_is_pickled_without_the_request() -> None:
     sent: list[bytes] = []
 
     async def work() -> None:
@@ -244,7 +244,7 @@ def test_a_timed_function_made_in_a_request_travels_to_a_process_without_it() ->
 # -- a part of a route ---------------------------------------------------------------------------------
 
 
-def test_a_record_of_ones_own_times_what_is_within_it(clock: Clock) -> None:
+def test_a_record_that_the_user_creates_times_its_own_block(clock: Clock) -> None:
     io = stage("io")
     clock.passes(100)
     with Record() as record:
@@ -263,7 +263,7 @@ def test_a_record_of_ones_own_times_what_is_within_it(clock: Clock) -> None:
     assert record.header() == header
 
 
-def test_a_call_says_itself_how_many_shared_it(clock: Clock) -> None:
+def test_a_call_reports_the_number_of_requests_that_shared_it(clock: Clock) -> None:
     with Record() as record, stage("model") as model:
         done = timed(clock.passes)(10)
         assert model.take(done._replace(value="mine", batch=8)) == "mine"

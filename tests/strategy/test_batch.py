@@ -1,4 +1,4 @@
-"""Micro-batches: who is put together, who need not wait, and that one item harms no other."""
+"""Micro-batches: which items form a batch, which do not wait, and that a failing item affects no other."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ Made = TypeVar("Made")
 
 
 def serve(call: strategies.Call, user: Callable[[Submit], Awaitable[Made]], **options: Any) -> Made:
-    """What `user` makes of an open batch strategy."""
+    """Open a batch strategy and return what `user` returns for it."""
 
     async def use() -> Made:
         async with strategies.get("batch").open(calls.ready, call, Options(**options)) as submit:
@@ -36,7 +36,7 @@ def sizes(ran: list[calls.Ran]) -> list[int]:
 
 
 async def ask_again_and_again(submit: Submit, users: int, times: int, think_s: float) -> list[calls.Ran]:
-    """A closed loop: each user thinks, asks, waits for the answer."""
+    """A closed loop: each user thinks, submits an item and waits for the result."""
 
     async def user(number: int) -> list[calls.Ran]:
         ran = []
@@ -50,7 +50,7 @@ async def ask_again_and_again(submit: Submit, users: int, times: int, think_s: f
 
 
 @pytest.mark.timed
-def test_eight_users_who_wait_for_their_answers_become_one_batch_of_eight() -> None:
+def test_eight_users_who_wait_for_their_answers_form_one_batch_of_eight() -> None:
     users = partial(ask_again_and_again, users=8, times=12, think_s=0.005)
     found = sizes(serve(partial(calls.run_for, 0.02), users))
     settled = found[len(found) // 2 :]
@@ -58,7 +58,7 @@ def test_eight_users_who_wait_for_their_answers_become_one_batch_of_eight() -> N
 
 
 @pytest.mark.timed
-def test_a_lone_user_never_waits_for_company() -> None:
+def test_a_single_user_never_waits_for_more_items() -> None:
     users = partial(ask_again_and_again, users=1, times=20, think_s=0.005)
     began = time.monotonic()
     ran = serve(partial(calls.run_for, 0.005), users, max_wait_ms=1000.0)
@@ -67,7 +67,7 @@ def test_a_lone_user_never_waits_for_company() -> None:
 
 
 @pytest.mark.timed
-def test_a_user_who_is_alone_after_a_crowd_waits_once_at_most() -> None:
+def test_a_user_who_is_alone_after_large_batches_waits_at_most_once() -> None:
     async def crowd_then_one(submit: Submit) -> list[float]:
         await ask_again_and_again(submit, users=8, times=4, think_s=0.005)
         waits = []
@@ -82,8 +82,8 @@ def test_a_user_who_is_alone_after_a_crowd_waits_once_at_most() -> None:
 
 
 @pytest.mark.timed
-def test_where_arrivals_do_not_depend_on_answers_waiting_for_company_is_given_up() -> None:
-    """Half loaded: an item that finds the worker free should begin at once, but for the rare attempt."""
+def test_waiting_for_more_items_stops_if_arrivals_do_not_depend_on_answers() -> None:
+    """At half load, an item that finds the worker free starts immediately, with rare exceptions."""
     draw = random.Random(1)
 
     async def arrive(submit: Submit) -> list[tuple[float, calls.Ran]]:
@@ -91,11 +91,11 @@ def test_where_arrivals_do_not_depend_on_answers_waiting_for_company_is_given_up
             came = time.monotonic()
             return came, await submit("x")
 
-        asked = []
+        tasks = []
         for _ in range(150):
             await asyncio.sleep(draw.expovariate(1 / 0.02))
-            asked.append(asyncio.create_task(one()))
-        return await asyncio.gather(*asked)
+            tasks.append(asyncio.create_task(one()))
+        return await asyncio.gather(*tasks)
 
     answered = serve(partial(calls.run_for, 0.01), arrive)
     ends = sorted({ran.end for _, ran in answered})
@@ -110,7 +110,7 @@ def test_where_arrivals_do_not_depend_on_answers_waiting_for_company_is_given_up
 
 @pytest.mark.timed
 @pytest.mark.parametrize(("workers", "max_batch"), [(1, 4), (2, 32), (3, 2)])
-def test_no_batch_is_larger_than_allowed_or_than_a_workers_share(workers: int, max_batch: int) -> None:
+def test_no_batch_exceeds_the_maximum_or_a_workers_share(workers: int, max_batch: int) -> None:
     users = partial(ask_again_and_again, users=12, times=8, think_s=0.002)
     ran = serve(partial(calls.run_for, 0.02), users, workers=workers, max_batch=max_batch)
     share = -(-12 // workers)
@@ -119,9 +119,9 @@ def test_no_batch_is_larger_than_allowed_or_than_a_workers_share(workers: int, m
 
 
 @pytest.mark.timed
-def test_an_item_that_fails_harms_no_other_of_its_batch() -> None:
+def test_an_item_that_fails_does_not_affect_others_in_its_batch() -> None:
     async def mixed(submit: Submit) -> list[object]:
-        first = asyncio.create_task(submit("first"))  # so that the others wait, and go together
+        first = asyncio.create_task(submit("first"))  # so that the others wait and form one batch
         await asyncio.sleep(0.02)
         answers = await asyncio.gather(*map(submit, ["a", "poison", "b"]), return_exceptions=True)
         return [await first, *answers]
@@ -154,7 +154,7 @@ def test_batches_run_in_any_other_strategy(over: str) -> None:
     assert serve(calls.double, twenty, over=over, workers=2) == calls.double(list(range(20)))
 
 
-def test_batches_over_dead_workers_fail_and_say_that_nothing_can_be_served() -> None:
+def test_batches_over_dead_workers_fail_and_is_able_becomes_false() -> None:
     async def kill(submit: Submit) -> bool:
         with pytest.raises(Exception, match="terminated abruptly"):
             await submit("exit")

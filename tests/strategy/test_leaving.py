@@ -1,4 +1,4 @@
-"""The contract of `strategies`: an opening that fails, leaving and killing leave nothing behind."""
+"""The contract of `strategies`: a failed opening, closing and killing leave nothing behind."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import strategy_calls as calls
-from strategy_contract import every_strategy, one_and_three_workers, threads_and_children, told
+from strategy_contract import every_strategy, one_and_three_workers, options_for, threads_and_children
 
 import strategies
 from strategies import Options
@@ -27,16 +27,16 @@ PACKAGE = Path(strategies.__file__).parent
 
 @every_strategy
 @pytest.mark.parametrize(("failing", "workers"), [(1, 1), (1, 3), (3, 3)])
-def test_a_setup_that_fails_in_one_worker_reaches_the_opener_and_leaves_nothing_behind(
+def test_a_setup_that_fails_in_one_worker_raises_on_opening_and_leaves_nothing_behind(
     name: str, failing: int, workers: int, tmp_path: Path
 ) -> None:
-    failing = min(failing, strategies.get(name).worker_count(told(name, workers)))
+    failing = min(failing, strategies.get(name).worker_count(options_for(name, workers)))
     before = threads_and_children(name)
 
     async def fail_to_open() -> None:
         setup = partial(calls.setup_that_raises, tmp_path, failing)
         with pytest.raises(calls.Refused, match="no such model"):
-            async with strategies.get(name).open(setup, calls.double, told(name, workers)):
+            async with strategies.get(name).open(setup, calls.double, options_for(name, workers)):
                 pytest.fail("opened")
         assert threads_and_children(name) <= before
 
@@ -65,7 +65,7 @@ def test_an_opening_that_is_cancelled_leaves_nothing_behind(name: str) -> None:
     before = threads_and_children(name)
 
     async def stay_open() -> None:
-        async with strategies.get(name).open(calls.slow_setup, calls.double, told(name, 3)):
+        async with strategies.get(name).open(calls.slow_setup, calls.double, options_for(name, 3)):
             await asyncio.Event().wait()
 
     async def cancel_early() -> None:
@@ -79,7 +79,7 @@ def test_an_opening_that_is_cancelled_leaves_nothing_behind(name: str) -> None:
     asyncio.run(cancel_early())
 
 
-def test_a_setup_that_cannot_travel_to_a_process_reaches_the_opener_and_leaves_nothing_behind() -> None:
+def test_a_setup_that_cannot_be_pickled_raises_on_opening_and_leaves_nothing_behind() -> None:
     before = threads_and_children("process")
 
     async def fail_to_open() -> None:
@@ -97,7 +97,9 @@ def test_leaving_that_is_cancelled_still_leaves_nothing_behind(name: str) -> Non
     before = threads_and_children(name)
 
     async def leave_slowly() -> None:
-        async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0.2), told(name)) as submit:
+        async with strategies.get(name).open(
+            calls.ready, partial(calls.run_for, 0.2), options_for(name)
+        ) as submit:
             await submit("long")
 
     async def cancel_twice() -> None:
@@ -135,7 +137,7 @@ def test_leaving_by_an_exception_leaves_no_thread_and_no_child(name: str, worker
     before = threads_and_children(name)
 
     async def use_and_fail() -> None:
-        strategy, options = strategies.get(name), told(name, workers)
+        strategy, options = strategies.get(name), options_for(name, workers)
         with pytest.raises(calls.Refused):
             async with strategy.open(calls.ready, calls.raise_on_item, options) as submit:
                 await submit("poison")
@@ -147,7 +149,7 @@ def test_leaving_by_an_exception_leaves_no_thread_and_no_child(name: str, worker
 @pytest.mark.timed
 @every_strategy
 def test_leaving_waits_for_calls_that_run_and_cancels_those_that_wait(name: str) -> None:
-    strategy, options, call = strategies.get(name), told(name), partial(calls.run_for, 0.1)
+    strategy, options, call = strategies.get(name), options_for(name), partial(calls.run_for, 0.1)
     too_many = strategy.worker_count(options) + 10
     before = threads_and_children(name)
 
@@ -171,7 +173,7 @@ def test_leaving_waits_for_calls_that_run_and_cancels_those_that_wait(name: str)
 @pytest.mark.parametrize(
     "name", [name for name in strategies.available() if name != "inline"]
 )  # which never leaves it
-def test_the_loop_runs_on_while_a_strategy_that_leaves_it_is_closing(name: str) -> None:
+def test_the_event_loop_keeps_running_while_a_strategy_closes(name: str) -> None:
     ticks = []
 
     async def tick() -> None:
@@ -180,7 +182,9 @@ def test_the_loop_runs_on_while_a_strategy_that_leaves_it_is_closing(name: str) 
             await asyncio.sleep(0.01)
 
     async def close_with_a_call_running() -> None:
-        async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0.3), told(name)) as submit:
+        async with strategies.get(name).open(
+            calls.ready, partial(calls.run_for, 0.3), options_for(name)
+        ) as submit:
             running = asyncio.create_task(submit("long"))
             await asyncio.sleep(0.05)
             ticking = asyncio.create_task(tick())

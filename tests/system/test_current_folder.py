@@ -1,4 +1,4 @@
-"""What lies in the current folder is neither run nor imported, except for the user's own workload."""
+"""Files in the current folder are neither run nor imported, except the user's own workload."""
 
 import os
 import subprocess
@@ -57,7 +57,7 @@ def test_files_named_as_modules_neither_run_nor_hide_them_and_a_workload_finds_i
 
 
 def test_the_users_folders_come_after_this_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a user's folder strategies/ would hide ours in workers, where the install is editable."""
+    """Otherwise a user's folder strategies/ would hide ours in workers if the install is editable."""
     monkeypatch.setattr(sys, "path", ["/usr/lib"])
     children.let_import_from(tmp_path, tmp_path)
     assert sys.path == ["/usr/lib", str(CHECKOUT), str(tmp_path)]
@@ -74,7 +74,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.integration
-def test_lokys_workers_which_it_starts_its_own_way_do_not_run_them_either(
+def test_workers_started_by_loky_do_not_import_from_the_current_folder_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_traps(tmp_path)
@@ -95,7 +95,7 @@ def test_started_as_a_module_it_does_not_import_from_the_current_folder_either(e
 
 
 @pytest.mark.integration
-def test_the_users_own_processes_have_the_current_folder_as_ever(tmp_path: Path) -> None:
+def test_the_users_own_processes_still_import_from_the_current_folder(tmp_path: Path) -> None:
     (tmp_path / "helper.py").write_text("print('found')\n")
     code = f"import subprocess; subprocess.run([{sys.executable!r}, '-c', 'import helper'], check=True)"
     command = children.python("unused")

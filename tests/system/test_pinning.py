@@ -1,4 +1,4 @@
-"""CPUs apart: who gets which, and that every thread and child obeys."""
+"""Pinning: which side gets which CPUs, and that every thread and child is pinned."""
 
 import os
 import subprocess
@@ -54,7 +54,7 @@ def family() -> Iterator[psutil.Process]:
 
 
 def affinities(process: psutil.Process) -> set[tuple[int, ...]]:
-    """Those of all threads of the process and its descendants."""
+    """Return the affinities of all threads of the process and its descendants."""
     members = [process, *process.children(recursive=True)]
     threads = [thread.id for member in members for thread in member.threads()]
     return {tuple(sorted(os.sched_getaffinity(thread))) for thread in threads}
@@ -63,7 +63,7 @@ def affinities(process: psutil.Process) -> set[tuple[int, ...]]:
 @pytest.fixture
 def two_cpus() -> None:
     if len(os.sched_getaffinity(0)) < 2:
-        # with one CPU there is nothing to split; a test below holds that `split` refuses then
+        # one CPU cannot be split; a test below checks that `split` refuses then
         pytest.skip("needs two usable CPUs")
 
 
@@ -76,13 +76,13 @@ def test_the_client_gets_one_cpu_and_the_servers_all_others() -> None:
     assert {*client, *servers} == os.sched_getaffinity(0)
 
 
-def test_with_one_usable_cpu_it_says_so_and_what_to_do() -> None:
+def test_with_one_usable_cpu_the_error_says_what_to_do() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SPLIT_ON_ONE_CPU], capture_output=True, text=True, check=True
     )
     stage, what, hint = done.stdout.strip().split("|")
     assert stage == "pin"
-    assert "here is 1" in what
+    assert "this process may use 1" in what
     assert "without --pin" in hint
 
 
@@ -94,20 +94,20 @@ def test_every_thread_and_child_is_pinned_and_not_only_the_main_thread() -> None
         assert affinities(process) == {cpus}
 
 
-def test_a_process_that_has_ended_is_let_be() -> None:
+def test_a_process_that_has_ended_is_ignored() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     pinning.apply(process.pid, (0,))
 
 
-def test_a_cpu_that_is_not_there_is_a_clear_error() -> None:
+def test_a_cpu_that_does_not_exist_is_a_clear_error() -> None:
     with family() as process, pytest.raises(HarnessError, match="cannot be pinned to CPU 9999") as caught:
         pinning.apply(process.pid, (9999,))
     assert caught.value.stage == "pin"
 
 
 @pytest.mark.usefixtures("two_cpus")
-def test_a_server_started_on_some_cpus_has_its_workers_on_them_too(tmp_path: Path) -> None:
+def test_workers_of_a_pinned_server_run_on_its_cpus(tmp_path: Path) -> None:
     cpus = pinning.split().client
     options = ServerOptions(strategy="process", workload=running.synthetic())
     with (

@@ -1,4 +1,4 @@
-"""What is printed: every text as it is, nothing that steers the terminal, and JSON that is JSON."""
+"""Output: text is unchanged, nothing controls the terminal, and JSON is valid."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def table(text: str) -> Table:
 
 @often
 @given(TEXTS)
-def test_no_text_steers_the_terminal_wherever_it_is_shown(text: str) -> None:
+def test_no_text_controls_the_terminal_wherever_it_is_shown(text: str) -> None:
     assert not steering(shown(text, Text(text), table(text), Rule(text)))
 
 
 @often
 @given(TEXTS)
-def test_a_visible_text_is_as_long_as_before_and_stays_as_it_is(text: str) -> None:
+def test_a_visible_text_has_the_same_length_and_stays_unchanged(text: str) -> None:
     once = visible(text)
     assert len(once) == len(text)
     assert visible(once) == once
@@ -73,10 +73,10 @@ def test_a_visible_text_is_as_long_as_before_and_stays_as_it_is(text: str) -> No
         ("模型 👩‍🔬 é", "模型 👩‍🔬 é"),
     ],
 )
-def test_what_is_seen_of_a_text(text: str, seen: str) -> None:
+def test_unprintable_characters_become_visible_symbols(text: str, seen: str) -> None:
     for part in (text, table(text)):
         assert seen in shown(part)
-    assert shown(Text(text)).strip() == seen.replace("␇", "")  # rich leaves bells out of its own texts
+    assert shown(Text(text)).strip() == seen.replace("␇", "")  # rich removes bells from its own texts
 
 
 def test_styles_stay_where_they_were() -> None:
@@ -86,7 +86,7 @@ def test_styles_stay_where_they_were() -> None:
     assert written.getvalue() == "␛[31m\x1b[1mbold\x1b[0m\n"
 
 
-def test_json_has_null_for_what_is_no_number_and_ascii_for_the_rest(
+def test_json_has_null_for_nan_and_ascii_characters_only(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = {"a": [math.nan, (1.5, -math.inf)], "b": "\x1b[31m≥\ud800", "c": {"d": math.inf}}

@@ -29,7 +29,7 @@ def closed_pipe() -> int:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "koi8-r", "utf-8"])
-def test_what_an_encoding_lacks_is_a_question_mark(tmp_path: Path, encoding: str) -> None:
+def test_a_character_that_an_encoding_lacks_prints_as_a_question_mark(tmp_path: Path, encoding: str) -> None:
     with over(Stdout, tmp_path / "out", encoding) as stream:
         stream.write("a ≥ ␛ \ud800 …\n")
     printed = (tmp_path / "out").read_bytes()
@@ -37,7 +37,7 @@ def test_what_an_encoding_lacks_is_a_question_mark(tmp_path: Path, encoding: str
     assert printed.startswith(b"a ")
 
 
-def test_a_full_stdout_ends_with_1_and_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_behind_stdout_exits_with_1_and_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     stream = over(Stdout, FULL)
     with pytest.raises(SystemExit) as ended:
         print("x", file=stream, flush=True)
@@ -46,7 +46,7 @@ def test_a_full_stdout_ends_with_1_and_one_message(capsys: pytest.CaptureFixture
     stream.close()  # without another error
 
 
-def test_a_closed_pipe_ends_with_1_and_no_message(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_closed_pipe_exits_with_1_and_no_message(capsys: pytest.CaptureFixture[str]) -> None:
     stream = over(Stdout, closed_pipe())
     with pytest.raises(SystemExit) as ended:
         print("x", file=stream, flush=True)
@@ -56,13 +56,13 @@ def test_a_closed_pipe_ends_with_1_and_no_message(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("place", [lambda: FULL, closed_pipe], ids=["full", "closed pipe"])
-def test_a_stderr_that_cannot_be_written_is_no_reason_to_end(place: Callable[[], int | Path]) -> None:
+def test_a_stderr_that_cannot_be_written_does_not_end_the_process(place: Callable[[], int | Path]) -> None:
     with over(Stderr, place()) as stream:
         print("x", file=stream, flush=True)
         print("y", file=stream, flush=True)
 
 
-def test_what_has_no_stream_goes_nowhere() -> None:
+def test_output_without_a_stream_is_discarded() -> None:
     with Stdout.over(None) as stream:
         print("x", file=stream, flush=True)
 

@@ -1,4 +1,4 @@
-"""Addresses: what is refused where it enters, and that the rest goes out byte for byte."""
+"""URLs: which are refused when given, and that all others are sent byte for byte."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BAD = {
     "http://h/\0": "a NUL",
     "http://h/\x1b[31m": "cannot be printed",
     "http://h/\udcff": "not UTF-8",
-    " http://h/": "begins or ends with a space",
+    " http://h/": "starts or ends with a space",
     "http://a..b/": "no valid host name",
     "http://-a/": "no valid host name",
     "http://a b/": "no valid host name",
@@ -37,20 +37,20 @@ BAD = {
     "http://127.1/": "no valid IP address",
     "http://0x7f.0.0.1.0x1/": "no valid IP address",
     "http://2130706433/": "no valid IP address",
-    "http://[::1": "not an http address",
-    "http://[::g]/": "not an http address",
-    "http://[fe80::1%25eth0]/": "names a zone",
+    "http://[::1": "not an HTTP URL",
+    "http://[::g]/": "not an HTTP URL",
+    "http://[fe80::1%25eth0]/": "names an IPv6 zone",
     f"http://h/{'a' * 70_000}": "too long",
     "http://h:0/": "port 0",
     "http://h:99999/": "ort out of range",
-    "http://h:-1/": "not an http address",
-    "http://h:abc/": "not an http address",
-    "http:///x": "not an http address",
-    "ftp://h/": "not an http address",
-    "h:80": "not an http address",
-    "": "not an http address",
-    "http://me@h/": "say who asks in a header",
-    "http://me:secret@h/": "say who asks in a header",
+    "http://h:-1/": "not an HTTP URL",
+    "http://h:abc/": "not an HTTP URL",
+    "http:///x": "not an HTTP URL",
+    "ftp://h/": "not an HTTP URL",
+    "h:80": "not an HTTP URL",
+    "": "not an HTTP URL",
+    "http://me@h/": "send credentials in a header",
+    "http://me:secret@h/": "send credentials in a header",
     "http://h/{id}": r"only {text} is replaced",
     "http://h/?q=%7Btext%7d": "percent-encoded",
 }
@@ -87,7 +87,7 @@ def test_the_command_line_refuses_it_before_anything_starts(here: Here, words: t
 
 
 @pytest.mark.parametrize("path", ["//h/x", "/\\h/x", "x", "", "\\\\h", "/{text}", "/\t/h", "http://h/"])
-def test_a_path_that_might_name_another_server_is_refused_in_plans_too(path: str) -> None:
+def test_a_path_that_may_name_another_server_is_refused_in_plans_too(path: str) -> None:
     plan = {
         "name": "p",
         "concurrency": [1],
@@ -126,7 +126,7 @@ def sent(url: str, text: str = "") -> str:
     return addresses.filler(addresses.parse(url).target)(text).decode()
 
 
-def test_what_no_target_can_hold_is_percent_encoded_once() -> None:
+def test_characters_that_a_target_cannot_hold_are_percent_encoded_once() -> None:
     assert sent("http://h/ä b?q=ö%C3") == "/%C3%A4%20b?q=%C3%B6%C3"
     assert sent("http://h?x") == "/?x"
     assert sent("http://h") == "/"
@@ -136,7 +136,7 @@ def test_a_text_is_percent_encoded_in_path_and_query() -> None:
     assert sent("http://h/{text}?q={text}", "a/b &ü") == "/a%2Fb%20%26%C3%BC?q=a%2Fb%20%26%C3%BC"
 
 
-def test_a_name_that_is_not_ascii_is_asked_for_as_the_dns_has_it() -> None:
+def test_a_host_name_that_is_not_ascii_is_sent_in_its_dns_form() -> None:
     assert addresses.parse("https://bücher.example:8/").origin == "https://xn--bcher-kva.example:8"
     assert addresses.parse("http://[0:0::1]:8/").origin == "http://[::1]:8"
 

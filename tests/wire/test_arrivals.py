@@ -1,4 +1,4 @@
-"""Arrival laws: what is written, what is due when."""
+"""Arrival laws: how they are written, and when requests are due."""
 
 import itertools
 import statistics
@@ -22,19 +22,19 @@ def test_spaces_and_a_trailing_zero_do_not_make_another_law() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("poisson", "is no arrival law; there are closed"),
-        ("uniform(5)", "is no arrival law; there are closed"),
-        ("poisson(many)", "the rate is a number, not 'many'"),
-        ("poisson(0)", "the rate is from 0.001"),
-        ("poisson(nan)", "the rate is from 0.001"),
-        ("poisson(inf)", "the rate is from 0.001"),
-        ("closed(2.5)", "the number of users is a whole number"),
-        ("burst(5)", "the seconds between bursts is a number, not ''"),
-        ("burst(0, 1)", "the size of a burst is from 1"),
+        ("poisson", "is not an arrival law; examples: closed"),
+        ("uniform(5)", "is not an arrival law; examples: closed"),
+        ("poisson(many)", "the rate must be a number, not 'many'"),
+        ("poisson(0)", "the rate must be from 0.001"),
+        ("poisson(nan)", "the rate must be from 0.001"),
+        ("poisson(inf)", "the rate must be from 0.001"),
+        ("closed(2.5)", "the number of users must be a whole number"),
+        ("burst(5)", "the seconds between bursts must be a number, not ''"),
+        ("burst(0, 1)", "the size of a burst must be from 1"),
         ("replay(no such file)", "No such file"),
     ],
 )
-def test_what_is_no_law_is_refused_with_the_reason(text: str, message: str) -> None:
+def test_a_text_that_is_not_a_law_is_refused_with_the_reason(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse(text)
 
@@ -44,12 +44,12 @@ def first(law: str, count: int, seed: int = 1) -> list[float]:
 
 
 def test_constant_arrivals_do_not_drift() -> None:
-    """Multiples of the distance, not sums of it: the ten-millionth is where it belongs."""
+    """Due times are multiples of the interval, not sums, so the ten-millionth is exact."""
     times = due_times_s(parse("constant(30)"), 1)
     assert next(itertools.islice(times, 300_000, None)) == 10_000.0
 
 
-def test_a_burst_is_due_at_once() -> None:
+def test_all_requests_of_a_burst_are_due_at_the_same_time() -> None:
     assert first("burst(3, 0.5)", 7) == [0, 0, 0, 0.5, 0.5, 0.5, 1.0]
 
 
@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_schedule_and_another_seed_another() -> Non
     assert digest(law, 3, 10) != digest(parse("poisson(51)"), 3, 10)
 
 
-def test_a_replay_is_due_when_its_file_says(tmp_path: Path) -> None:
+def test_a_replay_is_due_at_the_times_in_its_file(tmp_path: Path) -> None:
     file = tmp_path / "trace"
     file.write_text("# seconds\n0.5\n0.1\n\n1.1\n")
     law = parse(f"replay({file})")
@@ -79,7 +79,7 @@ def test_a_replay_is_due_when_its_file_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0.5\nsoon\n", "line 2 of .* is a number, not 'soon'"),
+        ("0.5\nsoon\n", "line 2 of .* must be a number, not 'soon'"),
         ("0.5\n", "fewer than two"),
         ("1\n-1\n", "from 0 to"),
     ],
@@ -98,7 +98,7 @@ def test_only_open_laws_have_a_rate_and_only_the_closed_one_users() -> None:
     assert (parse("burst(10, 0.5)").users, parse("burst(10, 0.5)").rate_per_s) == (None, 20.0)
 
 
-def test_a_share_of_what_the_arm_can_do_becomes_a_poisson_law_once_that_is_known() -> None:
+def test_a_share_of_the_arms_throughput_becomes_a_poisson_law_once_that_is_known() -> None:
     own = parse("own(0.8)")
     assert (str(own), own.is_open, own.is_own, own.rate_per_s) == ("own(0.8)", True, True, None)
     assert own.for_arm(50.0) == parse("poisson(40)")

@@ -1,4 +1,4 @@
-"""Whatever text comes in: a value or one refusal, in bounded time; and what was printed is read back."""
+"""Every parser returns a value or one refusal in bounded time, and reads what its `str` prints."""
 
 from __future__ import annotations
 
@@ -81,16 +81,16 @@ TEXTS = (
 
 
 def parsed(parse: Callable[[str], Any], text: str) -> Any:
-    """The value; None for a refusal that the command line turns into one message."""
+    """Return the value; None for a refusal that the command line turns into one message."""
     try:
         return parse(text)
-    except (UsageError, ValueError):  # a ValidationError of pydantic is one
+    except (UsageError, ValueError):  # includes pydantic's ValidationError
         return None
 
 
 @examples(500, 20_000)
 @given(text=TEXTS)
-def test_any_text_is_a_value_or_a_refusal_to_every_parser(text: str) -> None:
+def test_every_parser_returns_a_value_or_one_refusal_for_any_text(text: str) -> None:
     for parse in PARSERS.values():
         parsed(parse, text)
 
@@ -155,7 +155,7 @@ def test_a_header_is_read_as_it_is_written(name: str, value: str) -> None:
 
 @examples(500, 20_000)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
-def test_a_text_stands_in_a_json_body_as_it_is(text: str) -> None:
+def test_a_text_is_unchanged_in_a_json_body(text: str) -> None:
     assert json.loads(sending.filler('{"query": "{text}"}')(text)) == {"query": text}
     assert json.loads(sending.filler('{"query": {text}}')(text)) == {"query": text}
 
@@ -189,8 +189,8 @@ PARTS = [" ", "(", "a", "9", "a.", '"', "\\", "{", "[", ";", ",", "p99 ", "http:
 
 
 @pytest.mark.parametrize("name", PARSERS)
-def test_a_text_of_thirty_thousand_characters_is_answered_in_time(name: str) -> None:
-    """A parser that takes the square of its text would need a minute."""
+def test_a_text_of_thirty_thousand_characters_is_parsed_in_time(name: str) -> None:
+    """A parser with quadratic time would need a minute."""
     for start in STARTS:
         for part in PARTS:
             parsed(PARSERS[name], start + part * (30_000 // len(part)))

@@ -1,4 +1,4 @@
-"""What is said of an answer that is not good: short, on one line, the same for the same reason."""
+"""The error of a bad answer: short, on one line, and the same for the same reason."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ def body(said: object) -> bytes:
         (b"", ""),
     ],
 )
-def test_what_an_answer_says_is_its_words_on_one_line(said: bytes, words: str) -> None:
+def test_an_excerpt_is_the_text_of_an_answer_on_one_line(said: bytes, words: str) -> None:
     assert reasons.excerpt(said) == words
 
 
-def test_nothing_of_it_controls_a_terminal_or_turns_the_text_around() -> None:
+def test_an_excerpt_does_not_control_a_terminal_or_reverse_the_text() -> None:
     assert reasons.excerpt(b"\x1b[31mred\x00\x07 \xe2\x80\xaeback\n\n") == "[31mred back"
     assert reasons.excerpt(body({"detail": "a\x1b[2Jb"})) == "a [2Jb"
 
 
-def test_of_a_long_one_the_first_200_characters_are_kept_and_little_more_is_read() -> None:
+def test_an_excerpt_keeps_200_characters_and_reads_little_more() -> None:
     words = reasons.excerpt(b"word " * 1_000_000)
-    assert len(words) == reasons.LONGEST
+    assert len(words) == reasons.MAX_LINE_CHARS
     assert words.endswith("…")
 
 
-def test_a_secret_that_a_server_repeats_is_not_written_down() -> None:
+def test_a_secret_that_a_server_repeats_is_hidden_in_an_excerpt() -> None:
     headers = [("Authorization", "Bearer s3cret"), ("X-Mine", "${MINE}"), ("X-Tenant", "acme")]
     filled = sending.expanded(headers, {"MINE": "hidden-too"})
     secrets = sending.secrets(headers, [*filled, ("Content-Type", "application/json")])
@@ -63,25 +63,25 @@ def test_a_secret_that_a_server_repeats_is_not_written_down() -> None:
     assert said == "'(kept secret)' is no key, (kept secret) and (kept secret) of acme neither"
 
 
-def test_the_error_of_a_row_is_the_same_whatever_the_body_says() -> None:
+def test_the_error_of_a_row_does_not_depend_on_the_body() -> None:
     said = {reasons.of_answer(422, body({"detail": f"item {number} is bad"})) for number in range(9)}
     assert said == {"HTTP 422"}
 
 
-def test_the_error_names_what_our_own_app_awaited() -> None:
+def test_the_error_names_the_failed_io_of_our_own_app() -> None:
     said = body({"detail": f"{DOWNSTREAM}pgvector: it is gone"})
     assert reasons.of_answer(502, said) == f"HTTP 502: {DOWNSTREAM}pgvector: it is gone"
-    assert len(reasons.of_answer(502, body({"detail": DOWNSTREAM + "x" * 900}))) == reasons.LONGEST
+    assert len(reasons.of_answer(502, body({"detail": DOWNSTREAM + "x" * 900}))) == reasons.MAX_LINE_CHARS
 
 
-def test_of_an_exception_the_root_cause_is_told() -> None:
+def test_the_error_of_an_exception_is_its_root_cause() -> None:
     outer = RuntimeError("wrapped")
     outer.__cause__ = ConnectionResetError(104, "reset\nby peer")
     assert reasons.of_exception(outer) == "ConnectionResetError: [Errno 104] reset by peer"
     assert reasons.of_exception(TimeoutError()) == "TimeoutError"
 
 
-def test_a_trial_without_a_good_answer_says_what_the_commonest_bad_one_said() -> None:
+def test_a_trial_without_a_good_answer_quotes_the_most_common_bad_one() -> None:
     shots = [
         Shot(number, MEASURE, 0.0, 0.0, 1.0, Timings(), status, f"HTTP {status}")
         for number, status in enumerate([503, 422, 422])
@@ -96,7 +96,7 @@ def test_a_trial_without_a_good_answer_says_what_the_commonest_bad_one_said() ->
 
 @pytest.mark.parametrize("depth", [*range(880, 1000, 4), 3_000])
 def test_no_depth_of_nested_json_is_an_error(depth: int) -> None:
-    """Some depths can be read and not be written again."""
+    """At some depths, json can parse data that it cannot write."""
     for said in (b"[" * depth + b"]" * depth, b'{"msg": ' + b"[" * depth + b"]" * depth + b"}"):
         assert reasons.excerpt(b'{"detail": [' + said + b"]}")
     assert reasons.of_answer(502, DOWNSTREAM.encode() + b"[" * depth) == "HTTP 502"
@@ -113,7 +113,7 @@ def test_half_a_surrogate_pair_is_not_passed_on(said: bytes) -> None:
     assert words[-1] in "ab"
 
 
-def test_a_body_is_read_as_utf_8_and_a_byte_order_mark_is_no_part_of_it() -> None:
+def test_a_body_is_decoded_as_utf_8_without_its_byte_order_mark() -> None:
     assert reasons.excerpt(b'\xef\xbb\xbf{"detail": "no"}') == "no"
     assert reasons.excerpt("{}".encode("utf-16-le")) == "{ }"
 
@@ -122,5 +122,5 @@ def test_a_body_is_read_as_utf_8_and_a_byte_order_mark_is_no_part_of_it() -> Non
     ("plan", "has"),
     [(None, False), ({"arms": [{"url": "http://x/"}]}, False), ({"arms": [{"name": "thread"}]}, True)],
 )
-def test_only_servers_that_the_run_has_started_leave_a_log(plan: object, has: bool) -> None:
+def test_only_servers_started_by_the_run_leave_a_log(plan: object, has: bool) -> None:
     assert has_logs({"plan": plan}) is has

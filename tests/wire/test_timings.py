@@ -1,4 +1,4 @@
-"""The `Server-Timing` header: what we send comes back, and no stranger's header can hurt the client."""
+"""The `Server-Timing` header: ours is read back, and no header of another server can harm the client."""
 
 import dataclasses
 import random
@@ -9,7 +9,7 @@ import pytest
 from server_timing_headers import written
 
 from harness.wire.records import Timings
-from harness.wire.timings import LONGEST, LONGEST_MS, MOST, decode, longest_ms
+from harness.wire.timings import MAX_DURATION_MS, MAX_HEADER_CHARS, MAX_WHOLE, decode, longest_ms
 
 NOTHING = Timings()
 DURATIONS = (
@@ -24,12 +24,12 @@ GARBAGE = (
 
 
 def drawn(draw: random.Random) -> Timings:
-    """Timings as a server might send them, each stamp of a size of its own."""
+    """Return random Timings as a server may send them, each of its own magnitude."""
     stamps = {name: draw.uniform(0, 10 ** draw.randint(0, 6)) for name in DURATIONS}
     return Timings(**stamps, batch_size=draw.randint(1, 64), worker_pid=draw.randint(1, 4_194_304))
 
 
-def test_every_part_comes_back_to_the_microsecond() -> None:
+def test_every_part_is_read_back_to_the_microsecond() -> None:
     draw = random.Random(1)
     for _ in range(500):
         sent = drawn(draw)
@@ -39,9 +39,9 @@ def test_every_part_comes_back_to_the_microsecond() -> None:
         assert (got.batch_size, got.worker_pid) == (sent.batch_size, sent.worker_pid)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.0004, 1.0, LONGEST_MS])
+@pytest.mark.parametrize("value", [0.0, 0.0004, 1.0, MAX_DURATION_MS])
 def test_a_duration_from_zero_to_an_hour_survives(value: float) -> None:
-    """A clock read twice within a microsecond gives zero."""
+    """A clock that is read twice within a microsecond gives zero."""
     sent = dataclasses.replace(drawn(random.Random(4)), queue_ms=value)
     assert decode(written(sent)).queue_ms == pytest.approx(value, abs=0.00051)
 
@@ -79,7 +79,7 @@ def test_entries_of_one_name_add_up() -> None:
     assert longest_ms("db;dur=4, cache;dur=6, db;dur=5") == 9.0
 
 
-def test_what_the_descriptions_of_one_name_say_adds_up_and_the_last_call_names_the_worker() -> None:
+def test_values_in_descriptions_of_one_name_add_up_and_the_last_call_names_the_worker() -> None:
     header = 'model;dur=4;desc="cpu=3 batch=2 pid=7", model;dur=5;desc="cpu=4 batch=8 pid=9"'
     assert decode(header) == Timings(model_ms=9.0, model_cpu_ms=7.0, batch_size=8, worker_pid=9)
 
@@ -90,13 +90,15 @@ def test_a_sum_that_would_lack_a_part_is_left_out() -> None:
     assert decode("io;dur=3000000, io;dur=3000000") == NOTHING
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "2.5", str(MOST + 1), "1e300", "9" * 400, "nan", "0x10", "1_0"])
-def test_a_batch_or_a_process_that_cannot_be_is_left_out(text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "2.5", str(MAX_WHOLE + 1), "1e300", "9" * 400, "nan", "0x10", "1_0"]
+)
+def test_an_impossible_batch_size_or_process_id_is_left_out(text: str) -> None:
     assert decode(f'model;dur=8;desc="batch={text} pid={text}"') == Timings(model_ms=8.0)
 
 
-def test_a_header_beyond_its_bound_is_not_read() -> None:
-    padding = "x;dur=1," * (LONGEST // 8)
+def test_a_header_that_is_too_long_is_ignored() -> None:
+    padding = "x;dur=1," * (MAX_HEADER_CHARS // 8)
     assert decode(padding[:-16] + "model;dur=8").model_ms == 8.0
     assert decode(padding + "model;dur=8") == NOTHING
     assert longest_ms(padding + "model;dur=8") is None
@@ -118,7 +120,7 @@ def test_a_part_that_is_left_out_is_none(missing: str) -> None:
     assert found == 1
     got = decode(header)
     assert getattr(got, missing) is None
-    described = {"io_ms": "io_server_ms"}.get(missing)  # has no place without it
+    described = {"io_ms": "io_server_ms"}.get(missing)  # it is part of that entry
     present = [name for name in DURATIONS if name not in (missing, described)]
     assert all(getattr(got, name) is not None for name in present)
 
@@ -133,11 +135,11 @@ def test_a_part_that_is_left_out_is_none(missing: str) -> None:
         'cdn-cache; desc="HIT, from edge; pid=7"; dur=1, origin; dur=0',
     ],
 )
-def test_a_strangers_metrics_are_passed_over(header: str) -> None:
+def test_metrics_of_other_servers_are_ignored(header: str) -> None:
     assert decode(header) == NOTHING
 
 
-def test_a_stranger_may_send_some_of_the_stretches_among_his_own() -> None:
+def test_other_servers_may_send_some_of_our_durations_among_their_own() -> None:
     header = 'miss, db;dur=53, model;dur=47.2;desc="gpt, the small; one", cache;desc="Cache Read";dur=23.2'
     assert decode(header) == Timings(model_ms=47.2)
 
@@ -162,7 +164,7 @@ def test_an_escaped_quote_does_not_end_a_description() -> None:
         ',, ,model;dur=8.5;desc="cpu=8 batch=2 pid=9",;,',
     ],
 )
-def test_case_blanks_order_and_quotes_do_not_matter(header: str) -> None:
+def test_case_spaces_order_and_quotes_do_not_matter(header: str) -> None:
     assert decode(header) == Timings(model_ms=8.5, model_cpu_ms=8.0, batch_size=2, worker_pid=9)
 
 
@@ -184,17 +186,17 @@ def test_case_blanks_order_and_quotes_do_not_matter(header: str) -> None:
         "- 1",
     ],
 )
-def test_what_is_no_finite_number_reads_as_none(number: str) -> None:
+def test_a_value_that_is_not_a_finite_number_is_none(number: str) -> None:
     header = f'queue;dur={number}, model;dur=8;desc="cpu={number} batch={number} pid={number}", io;dur=5'
     assert decode(header) == Timings(model_ms=8.0, io_ms=5.0)
 
 
 @pytest.mark.parametrize("header", GARBAGE)
-def test_garbage_is_nothing_and_no_error(header: str) -> None:
+def test_garbage_gives_empty_timings_and_no_error(header: str) -> None:
     assert decode(header) == NOTHING
 
 
-def test_no_string_of_the_headers_own_characters_is_an_error() -> None:
+def test_no_string_of_header_characters_raises() -> None:
     draw = random.Random(3)
     pieces = ["model", "queue", ";", ",", "=", '"', "\\", " ", "dur", "desc", "pid=1", "5", "inf", "é", "\t"]
     for _ in range(5000):
@@ -207,12 +209,12 @@ def test_no_string_of_the_headers_own_characters_is_an_error() -> None:
     "unit", ["a", " ", '"', ";", ",", "\\", '\\"', '"\\', "a;b=  ", ";b=  ", 'a;b="', '"a"', ',"', "=", "x,"]
 )
 def test_a_hostile_header_costs_no_more_than_its_length(unit: str, end: str) -> None:
-    """A pattern that backtracks took 45 s over fifty characters of this kind, and the client stood still."""
+    """A backtracking pattern took 45 s for fifty characters of this kind and blocked the client."""
     began = time.process_time()
     decode("model;dur=8;desc=" + unit * (LONG // len(unit)) + end)
     assert time.process_time() - began < 0.5
 
 
-def test_the_longest_part_of_anybodys_header_is_the_whole() -> None:
+def test_the_longest_duration_in_any_servers_header_is_the_total() -> None:
     assert longest_ms('miss, db;dur=53, total;dur=120.5;desc="all, of it", app;dur=47.2') == 120.5
     assert longest_ms("") is longest_ms("miss, db;desc=x") is None

@@ -1,4 +1,4 @@
-"""What leaves the load generator, over both transports: targets, texts, connections, and its own limits."""
+"""What the load generator sends over both transports: targets, texts, connections, and its own limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from known_server import Arrival, KnownServer, after, answering, both_transports
 from wire.test_addresses import AS_GIVEN
 
 from harness.client.engine import run_trial
-from harness.client.http_client import transport_of
+from harness.client.http_client import create_transport
 from harness.errors import HarnessError
 from harness.run.foreign_server import way_out
 from harness.system import own_limits
@@ -33,7 +33,7 @@ FORM = ("Content-Type", "application/x-www-form-urlencoded")
 
 
 def fire(url: str, **options: Any) -> Outcome:
-    """One trial, in this process."""
+    """Run one trial in this process."""
     options = {"arrivals": closed(1), "requests": 1, "timeout_s": 5.0, "beat": False} | options
     return asyncio.run(run_trial(LoadOptions(url=url, **options), lambda answered, median_ms: None))
 
@@ -44,7 +44,7 @@ def targets(server: KnownServer) -> list[str]:
 
 @pytest.mark.integration
 @both_transports
-def test_the_server_is_asked_for_the_bytes_that_were_given(transport: str) -> None:
+def test_the_server_receives_the_target_byte_for_byte(transport: str) -> None:
     with answering(after(0)) as server:
         for target in AS_GIVEN:
             outcome = fire(f"http://127.0.0.1:{server.port}{target}#no", transport=transport)
@@ -54,7 +54,7 @@ def test_the_server_is_asked_for_the_bytes_that_were_given(transport: str) -> No
 
 @pytest.mark.integration
 @both_transports
-def test_texts_are_sent_in_address_and_form(
+def test_texts_are_sent_in_url_and_form(
     transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "texts.txt").write_text("a & b=c+d%20\n")
@@ -74,7 +74,7 @@ def test_texts_are_sent_in_address_and_form(
 
 
 class Abrupt(KnownServer):
-    """Ends the connection after an error without saying so, some milliseconds later.
+    """Closes the connection some milliseconds after an error, without announcing it.
 
     So does uvicorn when an app raises: it logs the traceback between the answer and the end.
     """
@@ -107,13 +107,13 @@ def test_a_connection_that_ends_after_an_error_costs_no_other_request(transport:
 
 @pytest.mark.integration
 @both_transports
-def test_a_connection_that_has_ended_meanwhile_is_not_used_again(transport: str) -> None:
-    """As after a server's keep-alive time; the event loop has had no time to learn of it."""
+def test_a_connection_that_the_server_has_closed_is_not_reused(transport: str) -> None:
+    """As after a server's keep-alive timeout, before the event loop has noticed it."""
 
     async def ask(server: KnownServer) -> list[int]:
         statuses = []
         load = LoadOptions(url=server.url, arrivals=closed(1), requests=1, transport=transport)
-        async with open_client(transport_of(load)) as client:
+        async with open_client(create_transport(load)) as client:
             for _ in range(5):
                 statuses.append((await client.get(server.url)).status_code)
                 time.sleep(0.01)  # noqa: ASYNC251 - nothing may run meanwhile
@@ -126,7 +126,7 @@ def test_a_connection_that_has_ended_meanwhile_is_not_used_again(transport: str)
 
 @pytest.mark.integration
 @both_transports
-def test_a_server_that_ends_every_connection_is_known_after_one_request(transport: str) -> None:
+def test_a_server_that_closes_every_connection_is_detected_after_one_request(transport: str) -> None:
     def asked_once(server: KnownServer) -> bool:
         return fire(server.url, transport=transport, watches_end=True).ended
 
@@ -141,7 +141,7 @@ def test_a_server_that_ends_every_connection_is_known_after_one_request(transpor
 
 
 class Brief(KnownServer):
-    """One answer on each connection, which does not say so."""
+    """Closes each connection after one answer without announcing it."""
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -152,7 +152,7 @@ class Brief(KnownServer):
 
 @pytest.mark.integration
 @both_transports
-def test_a_body_that_nobody_has_called_anything_has_no_content_type(transport: str) -> None:
+def test_a_body_of_unknown_type_has_no_content_type(transport: str) -> None:
     with answering(after(0)) as server:
         fire(server.url, transport=transport, method="POST", body="hello")
     assert server.arrivals[0].body == b"hello"
@@ -169,7 +169,7 @@ def test_a_large_header_is_sent(transport: str) -> None:
 
 @pytest.mark.integration
 @both_transports
-def test_no_proxy_of_the_environment_is_asked(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_from_the_environment_is_used(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
     with answering(after(0)) as server:
@@ -192,7 +192,7 @@ class Secure(KnownServer):
 
 @pytest.mark.integration
 @both_transports
-def test_the_way_out_fits_the_cause(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hint_fits_the_cause(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def hint(url: str) -> str:
         return way_out(fire(url, transport=transport).shots[0].error)
 
@@ -218,12 +218,12 @@ def test_the_way_out_fits_the_cause(transport: str, monkeypatch: pytest.MonkeyPa
         ("ReadError", "Is the server running"),
     ],
 )
-def test_each_cause_has_its_way_out(error: str, said: str) -> None:
+def test_each_cause_has_its_hint(error: str, said: str) -> None:
     assert said in way_out(error)
 
 
 @pytest.mark.integration
-def test_certificates_that_are_not_there_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_certificates_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
     with pytest.raises(HarnessError, match="certificates to trust") as caught:
         fire("https://127.0.0.1:1/", transport="httpx")
@@ -254,7 +254,7 @@ print(json.dumps(found | {name: errors(name) for name in ("aiohttp", "httpx")}))
 
 
 @pytest.mark.integration
-def test_the_limit_of_open_files_is_raised_or_named_as_our_own() -> None:
+def test_the_limit_of_open_files_is_raised_or_reported_as_our_own() -> None:
     with answering(after(100)) as server:
         command = [sys.executable, "-c", FEW_FILES, server.url]
         found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
@@ -266,11 +266,11 @@ def test_the_limit_of_open_files_is_raised_or_named_as_our_own() -> None:
 
 
 @pytest.mark.parametrize("good", [0, 5])
-def test_a_trial_that_met_our_own_limit_is_invalid_whatever_else_came_of_it(good: int) -> None:
+def test_a_trial_that_reached_our_own_limit_is_invalid_in_any_case(good: int) -> None:
     def shot(error: str) -> Shot:
         return Shot(0, records.MEASURE, 0.0, 0.0, 1.0, Timings(), None if error else 200, error)
 
-    error = own_limits.met_by(OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"))
+    error = own_limits.limit_in(OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"))
     shots = [shot("") for _ in range(good)] + [shot(error) for _ in range(3)]
     identity = records.Identity(1, 1, 0, "a", "", "closed(1)", 1, None, "", None)
     outcome = Outcome(shots, 0.0, 1.0, 0.0)
@@ -279,10 +279,10 @@ def test_a_trial_that_met_our_own_limit_is_invalid_whatever_else_came_of_it(good
     assert trial.error.startswith("the load generator ran out of local ports, so 3 requests were not sent: ")
 
 
-def test_a_limit_is_found_below_other_errors_and_a_servers_error_is_none_of_ours() -> None:
+def test_a_limit_is_found_below_other_errors_and_a_servers_error_is_not_our_own_limit() -> None:
     lookup = ExceptionGroup("all", [OSError(errno.ECONNREFUSED, "x"), OSError(errno.EMFILE, "y")])
     outer = RuntimeError("connect")
-    outer.__context__ = lookup  # cut off by `raise … from None`
-    assert "open files" in own_limits.met_by(outer)
-    assert own_limits.met_by(OSError(errno.ECONNREFUSED, "x")) == ""
+    outer.__context__ = lookup  # suppressed by `raise … from None`
+    assert "open files" in own_limits.limit_in(outer)
+    assert own_limits.limit_in(OSError(errno.ECONNREFUSED, "x")) == ""
     assert own_limits.why_invalid(["HTTP 500", ""]) == ""

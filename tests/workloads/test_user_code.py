@@ -19,7 +19,7 @@ from conftest import Execbench, wait_for
 from workloads.test_own_workload import asked, options
 
 from harness import workloads
-from harness.client.__main__ import keep_quiet
+from harness.client.__main__ import silence_loggers
 from harness.commands.terminal import print_json
 from harness.errors import HarnessError, UsageError, one_line
 from harness.system import streams
@@ -306,7 +306,7 @@ def test_stdout_is_one_json_document_whatever_the_users_code_prints(execbench: E
 
 
 def test_a_stdout_that_is_not_the_processs_own_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    streams.keep_for_document()
+    streams.reserve_stdout_for_document()
     print_json({"a": 1})
     assert json.loads(capsys.readouterr().out) == {"a": 1}
 
@@ -316,7 +316,7 @@ def test_a_root_logger_of_the_users_hears_nothing_of_each_request(monkeypatch: p
     before = [library.level for library in libraries]
     monkeypatch.setattr(logging.root, "level", logging.DEBUG)
     try:
-        keep_quiet()
+        silence_loggers()
         assert not any(library.isEnabledFor(logging.INFO) for library in libraries)
         assert not logging.getLogger("httpcore.connection").isEnabledFor(logging.DEBUG)
     finally:

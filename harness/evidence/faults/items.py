@@ -61,7 +61,7 @@ async def client_leaves_running(site: Site) -> Found:
 
 
 async def _leaves(request: asyncio.Task[object]) -> None:
-    """Later than a server begins to watch for it (`leaving.WATCHED_AFTER_S`)."""
+    """Later than a server begins to watch for it (`disconnect.WATCH_DELAY_S`)."""
     await asyncio.sleep(_BEFORE_IT_LEAVES_S)
     request.cancel()
     await asyncio.wait([request])

@@ -71,7 +71,7 @@ def _sentence(place: int) -> str:
 
 def main() -> None:
     """Write the vectors, one row a text, to the file that is named; code 1 when they cannot be made."""
-    answers = streams.kept_for_answers()
+    answers = streams.reserve_stdout()
     asked = json.load(sys.stdin)
     options = WorkloadOptions.model_validate(asked["workload"])
     try:

@@ -42,12 +42,12 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
     import httpx
 
     from harness.wire import answers
-    from harness.wire.transports import OverAiohttp, open_client
+    from harness.wire.transports import AiohttpTransport, open_client
 
     address = addresses.parse(options.io)
     server, target = httpx.URL(address.origin), addresses.filler(address.target)("")
     # no limit, or the 101st request would wait for another's connection
-    transport = OverAiohttp(0, httpx.codes.is_success)
+    transport = AiohttpTransport(0, httpx.codes.is_success)
     async with open_client(transport) as client:
 
         async def ask(result: Any) -> Found:  # noqa: ARG001 - the service is asked the same every time
@@ -59,10 +59,10 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
             except TimeoutError:
                 raise Late("http", f"no answer within {options.io_timeout_s:g} s") from None
             except Exception as error:  # a library may raise anything on account of a server
-                raise Broken("http", answers.why_none(error)) from error
+                raise Broken("http", answers.why_no_answer(error)) from error
             if not answer.is_success:
                 raise Broken("http", f"it answered {answer.status_code}")
-            said = answers.unpacked(body, answer.headers.get("content-encoding", ""), _LOOKED_AT)
+            said = answers.decompressed(body, answer.headers.get("content-encoding", ""), _LOOKED_AT)
             text = said.decode(errors="replace")[:_LONGEST_VALUE]
             return Found(text, longest_ms(answer.headers.get(HEADER, "")))
 
