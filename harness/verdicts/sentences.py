@@ -79,7 +79,7 @@ def why(row: dict[str, Any], rules: Rules) -> str:
     if math.isnan(row["low"]) or math.isnan(row["high"]):
         return "there is no interval"
     if _is_wide(row):
-        return f"the interval contains 1 and reaches beyond ±{margin}"
+        return f"the interval contains 1 and exceeds ±{margin}"
     if math.isnan(row["p_holm"]):
         return "there is no p-value"
     return f"p = {row['p_holm']:.2g} after correction for {counted(row['_family'], 'comparison')}"

@@ -152,7 +152,7 @@ def test_segments_of_the_timeline_are_contiguous_and_add_up_to_the_time_on_the_s
     derived = two_arms()
     for ax in panels(timeline.draw(derived)):
         bars = bars_of_burst(ax)
-        queue, model, back, io_wait = (bars[label] for label in ("queue", "model", "way back", "I/O"))
+        queue, model, back, io_wait = (bars[label] for label in ("queue", "worker", "way back", "I/O"))
         for earlier, later in ((queue, model), (model, back), (back, io_wait)):
             np.testing.assert_allclose(earlier[:, 1], later[:, 0])
         rows = derived[(derived["arm"] == ax.get_title("left")) & (derived["concurrency"] == 4)]
@@ -165,14 +165,14 @@ def test_the_timeline_puts_each_segment_at_its_real_time_since_the_first_entry()
     bars = bars_of_burst(panels(timeline.draw(rows))[0])
     origin = rows["entered_ms"].iloc[0]
     np.testing.assert_allclose(bars["queue"][:, 0], rows["entered_ms"] - origin)
-    np.testing.assert_allclose(bars["model"][:, 0], rows["entered_ms"] + rows["queue_ms"] - origin)
+    np.testing.assert_allclose(bars["worker"][:, 0], rows["entered_ms"] + rows["queue_ms"] - origin)
     np.testing.assert_allclose(bars["I/O"][:, 1], rows["entered_ms"] + rows["handler_ms"] - origin)
 
 
 def test_a_burst_is_2c_requests_of_the_highest_concurrency():
     fig = timeline.draw(two_arms())
     assert "closed loop, c = 4" in words(fig)
-    assert [len(bars_of_burst(ax)["model"]) for ax in panels(fig)] == [8, 8]
+    assert [len(bars_of_burst(ax)["worker"]) for ax in panels(fig)] == [8, 8]
 
 
 def test_a_burst_comes_from_the_trial_nearest_the_median_of_the_arm_and_says_which():
@@ -189,8 +189,8 @@ def test_a_burst_begins_where_the_server_was_idle_if_it_was():
     later = rows["seq"] >= 17  # a pause in the server before the eighteenth request
     rows.loc[later, ["entered_ms", "sent_ms", "due_ms", "done_ms"]] += 500.0
     bars = bars_of_burst(panels(timeline.draw(rows))[0])
-    assert bars["model"].max() < 100
-    drawn_model = bars["model"][0, 1] - bars["model"][0, 0]
+    assert bars["worker"].max() < 100
+    drawn_model = bars["worker"][0, 1] - bars["worker"][0, 0]
     assert drawn_model == pytest.approx(rows.loc[17, "model_ms"])
 
 
@@ -225,7 +225,7 @@ def test_stacked_lengths_are_the_means_that_pandas_computes_and_the_total_is_wri
 
 
 def test_the_split_says_that_it_stacks_means():
-    assert "medians do not" in words(split.draw(two_arms()))
+    assert "parts add up to a mean and not to a median" in words(split.draw(two_arms()))
 
 
 def test_an_arm_without_server_timings_stacks_nothing_and_shows_its_whole():
@@ -256,14 +256,14 @@ def test_without_concurrency_one_nominal_is_the_io_that_was_asked_for():
     fig = io_distribution.draw(requests_of("thread", 8))
     marked = [line.get_xdata()[0] for line in panels(fig)[0].lines if len(line.get_xdata()) == 2]
     assert 5.0 in marked
-    assert "Nominal: the I/O asked for." in words(fig)
+    assert "Nominal: the I/O that was asked for." in words(fig)
 
 
-def test_a_nominal_io_that_nobody_knows_is_not_drawn():
+def test_an_unknown_nominal_io_is_not_drawn():
     fig = io_distribution.draw(requests_of("thread", 8).assign(io_nominal_ms=math.nan))
     marked = [line.get_xdata()[0] for line in panels(fig)[0].lines if len(line.get_xdata()) == 2]
     assert 5.0 not in marked
-    assert "Nominal: not known without c = 1." in words(fig)
+    assert "Nominal: unknown, because c = 1 was not run." in words(fig)
 
 
 @pytest.mark.parametrize(("count", "told"), [(63, False), (64, True)])
@@ -307,7 +307,7 @@ def test_failed_and_warm_up_rows_change_nothing_but_the_count_of_failures(chart)
         requests_of("thread", 64, trial=5, phase="cooldown"),
     )
     clean, dirty = chart(two_arms()), chart(spoilt)
-    assert words(dirty) == words(clean).replace("left out: 0", "left out: 3")
+    assert words(dirty) == words(clean).replace("; 0 failed requests", "; 3 failed requests")
     for one, other in zip(panels(clean), panels(dirty), strict=True):
         assert one.get_xlim() == other.get_xlim()
         for patch, same in zip(one.patches, other.patches, strict=True):
@@ -333,11 +333,12 @@ def test_arms_stand_in_the_order_of_their_categories_where_there_is_one(chart):
 def test_where_nothing_can_be_drawn_a_sentence_says_why(chart, derived):
     fig = chart(derived)
     assert panels(fig) == []
-    assert "no good measured request" in words(fig)
+    assert words(fig).startswith("No ")
+    assert "answer" in words(fig)
 
 
 def test_no_published_table_is_a_sentence_too():
-    assert "Nothing published" in words(published.draw(pd.DataFrame()))
+    assert "No published figures" in words(published.draw(pd.DataFrame()))
 
 
 @pytest.mark.parametrize("chart", CHARTS_OF_A_RUN)

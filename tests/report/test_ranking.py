@@ -130,20 +130,20 @@ def test_a_run_of_open_loads_alone_has_no_order() -> None:
 
 def test_the_reason_is_the_part_that_shrank_most_and_the_one_that_grew_most() -> None:
     found = table()["because"]
-    assert found["batch"] == "waits 70 ms less in the queue, but spends 8.0 ms more in the model"
+    assert found["batch"] == "waits 70 ms less in the queue, but spends 8.0 ms more in the worker"
     assert found["process"] == "waits 14 ms more in the queue"
 
 
-def test_of_the_reference_it_is_told_where_a_request_spends_most() -> None:
+def test_for_the_reference_the_reason_is_its_largest_part() -> None:
     assert table()["because"]["thread"] == "waits 70 of 86 ms in the queue"
 
 
-def test_changes_too_small_for_a_word_are_said_to_be_so() -> None:
+def test_small_changes_are_summed_up_as_such() -> None:
     alike = {("thread", 8): Point(queue_ms=70.0), ("other", 8): Point(queue_ms=71.0)}
-    assert table(ranked(alike))["because"]["other"] == "differs in no part by 5 %"
+    assert table(ranked(alike))["because"]["other"] == "has no part that differs by 5 % of the latency"
 
 
-def test_answers_that_tell_no_parts_have_no_reason() -> None:
+def test_answers_without_timings_have_no_reason() -> None:
     run = ranked(WORLD)
     parts = ["queue_ms", "model_ms", "resume_ms", "io_ms", "handler_ms"]
     run.requests[parts] = float("nan")
@@ -157,7 +157,7 @@ def test_requests_of_a_call_are_counted_by_call_and_not_by_request() -> None:
     run.requests.loc[its, "batch_size"] = [1 if number % 4 == 0 else 6 for number in range(its.sum())]
     found = table(run)
     assert found.loc["batch", "requests_per_call"] == pytest.approx(8 / 3)
-    assert found.loc["batch", "because"].endswith("; a call carries 2.7 requests")
+    assert found.loc["batch", "because"].endswith("; a model call carries 2.7 requests")
     assert "call" not in found.loc["thread", "because"]
 
 
@@ -178,15 +178,15 @@ def test_the_sentence_says_who_how_much_why_and_what_it_costs() -> None:
     run = with_limits(ranked(WORLD), "batch")
     run.trials["server_cpu_ms"] = 144.0
     assert built(run).conclusion == (
-        "batch answers 296 requests/s at c = 8, 3.19 times [3.19, 3.19] thread (faster), because a request "
-        "waits 70 ms less in the queue, but spends 8.0 ms more in the model; it reaches 67 % of what the "
-        "bare model can do; it costs 300 MB of memory and 3.0 ms of CPU a request; when a worker dies, "
-        f"{DIES}."
+        "batch answers 296 requests/s at c = 8, 3.19 times [3.19, 3.19] the requests/s of thread (faster), "
+        "because a request waits 70 ms less in the queue, but spends 8.0 ms more in the worker. It reaches "
+        "67 % of the model limit. It costs 300 MB of memory and 3.0 ms of CPU per request. "
+        f"When a worker dies, {DIES}."
     )
 
 
 def test_where_no_difference_was_found_no_cause_is_named() -> None:
-    """The reference fails too often to be taken, and nobody is told apart from it."""
+    """The reference fails too often to be taken, and no arm differs from it."""
     noisy = {
         ("thread", 8): lambda block: Point(queue_ms=70.0 + 20 * (block % 2), failed=1),
         ("other", 8): lambda block: Point(queue_ms=70.0 + 20 * ((block + 1) % 2), model_ms=5.0),
@@ -197,17 +197,17 @@ def test_where_no_difference_was_found_no_cause_is_named() -> None:
     assert "because" not in said
 
 
-def test_a_reference_that_is_taken_is_told_by_what_it_spends() -> None:
+def test_a_reference_that_is_taken_is_described_by_its_largest_part() -> None:
     said = built(ranked(WORLD, reference="batch")).conclusion
     assert said.startswith(
-        "batch answers 296 requests/s at c = 8: a request spends 18 of 27 ms in the model;"
+        "batch answers 296 requests/s at c = 8: a request spends 18 of 27 ms in the worker."
     )
 
 
 def test_the_sentence_of_an_older_run_leaves_out_what_was_not_recorded() -> None:
     run = ranked(WORLD)
     run.record["arms"] = {}
-    assert built(run).conclusion.endswith("spends 8.0 ms more in the model.")
+    assert built(run).conclusion.endswith("spends 8.0 ms more in the worker.")
 
 
 def test_nothing_answered_is_nothing_to_conclude() -> None:
