@@ -89,17 +89,24 @@ def _valid(row: dict[Any, Any], load: str, figure: str) -> str:
     return INVALID if row[load] in row["invalid"].split(", ") else figure
 
 
+_COSTS_EXPLAINED = {
+    "of limit": "of limit: share of the model limit",
+    "MB": "MB: memory",
+    "CPU/req": "CPU/req: ms of CPU per request",
+}
+
+
 def explained(table: pd.DataFrame) -> RenderableType:
     """Per arm, its costs, why it differs from the reference, and what happens when a worker dies."""
     reference = _reference(table)
     shares = table.assign(efficiency=table["efficiency"].map(share))
     columns = {"of limit": "efficiency", "MB": "memory_uss_mb", "CPU/req": "cpu_ms_per_request"}
     known = {name: key for name, key in columns.items() if table[key].notna().any()}
-    title = (
-        f"Why: how a request's mean time at {users(table['load'].iloc[0])} differs from {reference}'s\n"
-        "of limit: share of the model limit; MB: memory; CPU/req: ms of CPU per request\n"
-        "†: what happens when a worker dies"
-    )
+    title = f"Why: how a request's mean time at {users(table['load'].iloc[0])} differs from {reference}'s"
+    if known:
+        title += f"\n{'; '.join(_COSTS_EXPLAINED[name] for name in known)}"
+    if table["when_worker_dies"].astype(bool).any():
+        title += "\n†: what happens when a worker dies"
     shown = plain_table(folding("arm"), *map(right, known), "a request")
     for row in shares.to_dict("records"):
         shown.add_row(str(row["arm"]), *(cell(row[key]) for key in known.values()), str(row["because"]))

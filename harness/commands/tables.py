@@ -251,7 +251,7 @@ def io_parts(table: pd.DataFrame) -> Iterator[RenderableType]:
     }
     title = (
         "What the awaited I/O consists of: median and p95 in ms\n"
-        "other side: time by the own clock of the database or service that is called;\n"
+        "other side: time that the called database or service itself measures;\n"
         "rest: network, driver, wait for a connection, and the loop's other work"
     )
     yield _by_arm(title, table.assign(load=table["load"].map(users)), columns)
@@ -274,8 +274,8 @@ def limits(table: pd.DataFrame) -> RenderableType:
     if not math.isnan(null_ms):
         columns |= {"ideal": "ideal_per_s", "of ideal": "of_ideal"}
         title += (
-            f"\nideal: one batch of all c requests, all I/O at once, then c x {null_ms:.2f} ms, the time of"
-            "\na request in a service that does nothing"
+            f"\nideal: one batch of all c requests, all I/O at once, then c x {null_ms:.2f} ms, what"
+            "\na request takes in a service that does nothing"
         )
     shares = {name: table[name].map(share) for name in ("efficiency", "of_ideal")}
     return _by_arm(title, table.assign(**shares), columns)
