@@ -194,7 +194,7 @@ def test_a_burst_begins_where_the_server_was_idle_if_it_was():
     assert drawn_model == pytest.approx(rows.loc[17, "model_ms"])
 
 
-def test_the_timeline_stands_on_one_scale_for_all_arms():
+def test_the_timeline_has_one_scale_for_all_arms():
     first, second = panels(timeline.draw(two_arms()))
     assert first.get_xlim() == second.get_xlim()
 
@@ -234,7 +234,7 @@ def test_an_arm_without_server_timings_stacks_nothing_and_shows_its_whole():
     assert stack(fig, 0)["foreign"] == {style.UNSPLIT.label: pytest.approx(blind["service_ms"].mean())}
 
 
-def test_an_arm_that_did_not_run_under_a_load_is_told_and_not_drawn_as_zero():
+def test_an_arm_that_did_not_run_under_a_load_is_labelled_and_not_drawn_as_zero():
     fig = split.draw(frame(requests_of("inline", 1), requests_of("thread", 1), requests_of("thread", 8)))
     assert stack(fig, 1)["inline"] == {}
     assert "not measured" in words(fig)
@@ -267,7 +267,7 @@ def test_an_unknown_nominal_io_is_not_drawn():
 
 
 @pytest.mark.parametrize(("count", "told"), [(63, False), (64, True)])
-def test_a_p95_is_only_told_from_64_requests_on(count, told):
+def test_a_p95_is_shown_only_from_64_requests_on(count, told):
     assert ("p95" in words(io_distribution.draw(requests_of("thread", 8, count=count)))) is told
 
 
@@ -281,7 +281,7 @@ def test_an_arm_without_server_timings_keeps_its_row_in_the_io_distribution():
 # --- published ---
 
 
-def test_published_points_stand_in_their_order_beside_our_median():
+def test_published_points_are_in_their_order_next_to_our_median():
     model, io_task = panels(published.draw(published_tables()))
     assert (model.get_title("left"), io_task.get_title("left")) == ("Model", "io task")
     points, bar, median = io_task.lines[:3]
@@ -316,7 +316,7 @@ def test_failed_and_warm_up_rows_change_nothing_but_the_count_of_failures(chart)
 
 
 @pytest.mark.parametrize("chart", CHARTS_OF_A_RUN)
-def test_arms_stand_in_the_order_of_their_categories_where_there_is_one(chart):
+def test_arms_are_in_the_order_of_their_categories_if_there_is_one(chart):
     derived = two_arms()
     derived["arm"] = pd.Categorical(derived["arm"], ["process", "thread", "inline"])
     said = words(chart(derived))
@@ -330,7 +330,7 @@ def test_arms_stand_in_the_order_of_their_categories_where_there_is_one(chart):
     [pd.DataFrame(), two_arms().iloc[:0], two_arms().assign(ok=False), two_arms().assign(phase="warmup")],
     ids=["nothing at all", "no rows", "only failures", "only warm-up"],
 )
-def test_where_nothing_can_be_drawn_a_sentence_says_why(chart, derived):
+def test_without_anything_to_draw_a_sentence_says_why(chart, derived):
     fig = chart(derived)
     assert panels(fig) == []
     assert words(fig).startswith("No ")

@@ -149,7 +149,7 @@ def _compared(arms: Mapping[str, Arm], reference: str, load: str) -> list[dict[s
 
 @pytest.mark.integration  # takes long
 @pytest.mark.parametrize("seed", range(0, 500, 50))
-def test_of_fifty_runs_each_names_one_arm_and_one_ratio_and_none_that_it_calls_slower(seed: int) -> None:
+def test_each_of_fifty_runs_names_one_arm_with_one_ratio_and_never_one_that_is_slower(seed: int) -> None:
     for number in range(seed, seed + 50):
         arms = drawn(number)
         found = inputs(arms, "arm-0")
@@ -287,7 +287,7 @@ def test_an_arm_that_never_answered_was_run_all_the_same() -> None:
     )
 
 
-def test_a_run_that_was_killed_early_bears_no_choice_where_one_arm_has_a_block_more() -> None:
+def test_a_run_killed_early_gives_no_choice_if_one_arm_has_an_extra_block() -> None:
     run = closed({("a", 8): Point(), ("b", 8): Point(model_ms=3.0)}, blocks=3)
     last = (run.trials["arm"] == "b") & (run.trials["block"] == 3)
     numbers = run.trials.loc[last, "trial"]
@@ -325,7 +325,7 @@ def _said(arms: Mapping[str, Arm]) -> advice.Advice:
     return advice.advise(found, choice.choose(found))
 
 
-def test_where_the_heaviest_load_was_never_answered_all_speak_of_the_heaviest_that_was() -> None:
+def test_if_the_heaviest_load_got_no_answers_the_heaviest_answered_one_decides() -> None:
     world = {(arm, users): Point(failed=4 * users if users == 8 else 0) for arm in "ab" for users in (1, 8)}
     built = report.build(closed(world, blocks=8, ranking=True))
     assert built.finding.startswith("At c = 1, ")

@@ -90,6 +90,6 @@ def test_a_shell_reads_back_the_words_or_there_is_no_line(words: list[str]) -> N
 
 
 @pytest.mark.parametrize("word", ["a\nrm -r x", "\x1b[31m", "a\u202eb", "\t", "\udcff"])
-def test_there_is_no_command_for_what_cannot_be_pasted(word: str) -> None:
+def test_a_word_that_cannot_be_pasted_gives_no_command(word: str) -> None:
     assert next_command.shell_line(["execbench", word]) == ""
     assert next_command.run(RECORD, Path(f"results/{word}")) == ""

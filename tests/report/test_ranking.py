@@ -58,14 +58,14 @@ def test_arms_stand_in_order_of_what_they_answer_at_the_most_users_with_interval
     assert found.loc["batch", "low"] <= found.loc["batch", "ratio"] <= found.loc["batch", "high"]
 
 
-def test_a_lone_users_latency_stands_beside_it_over_the_references() -> None:
+def test_each_arm_has_a_lone_users_latency_and_its_ratio_to_the_references() -> None:
     found = table()
     assert set(found["lone_load"]) == {"closed(1)"}
     assert found.loc["process", "lone_latency_ms"] == 18.0
     assert found.loc["process", "lone_ratio"] == pytest.approx(18 / 16)
 
 
-def test_the_latency_at_the_highest_load_of_its_own_stands_beside_it() -> None:
+def test_each_arm_has_its_latency_at_the_highest_own_load() -> None:
     found = table(with_own_load(with_own_load(ranked(WORLD), "thread"), "thread", 0.5))
     assert set(found["own_load"]) == {"own(0.8)"}
     assert found.loc["thread", "own_latency_p50_ms"] == pytest.approx(10.0)
@@ -98,7 +98,7 @@ def printed(part: RenderableType) -> list[str]:
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
-def test_an_arm_that_lost_trials_comes_after_all_that_lost_none_and_says_so() -> None:
+def test_an_arm_that_lost_trials_is_ranked_last_with_that_reason() -> None:
     dying = {**WORLD, ("batch", 8): lambda block: Point(state="ok" if block < 7 else "failed")}
     found = table(ranked(dying))
     assert list(found.index) == ["thread", "process", "batch"]
@@ -164,7 +164,7 @@ def test_requests_of_a_call_are_counted_by_call_and_not_by_request() -> None:
 # -- what it costs, and the sentence
 
 
-def test_what_an_arm_costs_stands_beside_it() -> None:
+def test_each_arm_has_its_costs() -> None:
     run = with_limits(ranked(WORLD), "batch")
     run.trials["server_cpu_ms"] = 144.0  # a trial of 8 users has 48 requests, warm-up and all
     run.record["arms"]["batch"]["uss_bytes"] = 512e6
@@ -185,7 +185,7 @@ def test_the_sentence_says_who_how_much_why_and_what_it_costs() -> None:
     )
 
 
-def test_where_no_difference_was_found_no_cause_is_named() -> None:
+def test_without_a_difference_no_cause_is_named() -> None:
     """The reference fails too often to be taken, and no arm differs from it."""
     noisy = {
         ("thread", 8): lambda block: Point(queue_ms=70.0 + 20 * (block % 2), failed=1),
@@ -217,7 +217,7 @@ def test_nothing_answered_is_nothing_to_conclude() -> None:
 # -- files
 
 
-def test_the_ranking_is_written_and_told_as_json(tmp_path: Path) -> None:
+def test_the_ranking_is_written_as_csv_and_json(tmp_path: Path) -> None:
     found = built(ranked(WORLD, folder=tmp_path))
     export.write(found)
     assert list(pd.read_csv(tmp_path / "ranking.csv").columns) == ranking.COLUMNS
@@ -232,6 +232,6 @@ def test_a_run_of_a_plan_without_ranking_has_none() -> None:
     assert export.as_json(found)["ranking"] == []
 
 
-def test_a_run_without_arms_is_no_reason_to_fail() -> None:
+def test_a_run_without_arms_has_an_empty_ranking() -> None:
     found = report.build(run_of(*made_up.run({}), ranking=True))
     assert found.ranking.empty

@@ -184,7 +184,7 @@ def test_an_inconclusive_check_says_what_keeps_it_from_a_verdict() -> None:
     assert thread_over_process(*few[:5])["note"] == "5 blocks, at least 6 are needed"
 
 
-def test_a_ratio_that_drifts_is_said_to() -> None:
+def test_a_ratio_that_drifts_gets_a_note() -> None:
     assert thread_over_process(*np.linspace(5, 9, 12))["note"] == claims.DRIFTS
 
 
@@ -290,7 +290,7 @@ def test_what_needs_an_invalid_cell_is_not_tested_and_says_why() -> None:
 # -- how a check is told
 
 
-def test_a_check_beside_the_verdict_does_not_decide_it() -> None:
+def test_a_check_for_context_does_not_decide_the_claim() -> None:
     table = checks(TRUE_WORLD)
     assert row(table, "C4b", 1)["verdict"] == claims.REFUTED
     assert not row(table, "C4b", 1)["decides"]
@@ -325,7 +325,7 @@ def test_only_blocks_that_have_both_sides_count() -> None:
     assert row(checks(world), "C3b")["blocks"] == 8
 
 
-def test_an_arm_that_was_run_and_failed_is_told_from_one_that_was_not_run() -> None:
+def test_an_arm_that_failed_gets_another_note_than_one_that_was_not_run() -> None:
     lost = dataclasses.replace(TRUE_WORLD["thread", 8], state="failed")
     found = row(checks({**TRUE_WORLD, ("thread", 8): lost}), "C3b")
     assert (found["verdict"], found["note"]) == (claims.NOT_TESTED, "thread c = 8 gave no model_ms")

@@ -50,7 +50,7 @@ def test_equal_arms_are_equivalent_and_the_sentence_says_within_what() -> None:
     assert found["why"] == ""
 
 
-def test_an_inconclusive_arm_is_told_why_and_how_many_blocks_a_narrow_interval_would_take() -> None:
+def test_an_inconclusive_row_says_why_and_how_many_blocks_a_narrow_interval_would_need() -> None:
     world = {("inline", 1): about(20, spread=0.2), ("thread", 1): about(20, spread=0.2, seed=2)}
     found = row(compared(world))
     assert found["verdict"] == Verdict.INCONCLUSIVE
@@ -187,7 +187,7 @@ def test_a_median_among_failures_has_no_ratio_and_no_verdict() -> None:
     assert "at least half of thread's requests got no good answer in 1 of 12 blocks" in found["sentence"]
 
 
-def test_parts_are_compared_where_they_are_told_and_not_zero() -> None:
+def test_parts_are_compared_if_they_are_reported_and_not_zero() -> None:
     table = compared({("inline", 1): Point(queue_ms=0.0), ("thread", 1): Point(queue_ms=2.0)})
     assert set(table["metric"]) == {"latency_ms", "throughput_per_s", "model_ms", "io_ms"}
     told = compared({("inline", 1): Point(queue_ms=1.0), ("thread", 1): Point(queue_ms=2.0)})

@@ -64,7 +64,9 @@ def test_a_twin_that_differs_by_chance_is_quiet() -> None:
 
 
 @pytest.mark.parametrize(("blocks", "loads", "tells"), [(6, 1, True), (5, 1, False), (6, 2, True)])
-def test_a_twin_of_too_few_blocks_is_told_and_withholds_nothing(blocks: int, loads: int, tells: bool) -> None:
+def test_a_twin_with_too_few_blocks_gets_a_warning_and_withholds_nothing(
+    blocks: int, loads: int, tells: bool
+) -> None:
     arms = ("inline", "inline-twin", "thread")
     world = {(arm, users): about(20, seed=users) for arm in arms for users in range(1, loads + 1)}
     table = compared(world, blocks=blocks, twin="inline-twin")
@@ -85,7 +87,7 @@ def test_a_twin_without_a_finite_ratio_could_not_tell() -> None:
     assert session_noise.twin_doubt(table, None) == ""
 
 
-def test_without_a_twin_nothing_is_said_of_it() -> None:
+def test_without_a_twin_there_is_no_sentence_about_one() -> None:
     table = compared({("inline", 1): Point(), ("thread", 1): Point()})
     assert session_noise.twin_sentence(table) == ""
     assert session_noise.noisy(table) == ""
