@@ -87,7 +87,7 @@ def test_a_chart_is_asked_for_by_its_name_and_a_wrong_name_is_told_the_right_one
     assert run.chart("split").axes
     with pytest.raises(UsageError, match="no chart 'capacity'") as refused:
         run.chart("capacity")
-    assert refused.value.hint == "It has: timeline, split, io, published, claims."
+    assert refused.value.hint == "Charts of this run: timeline, split, io, published, claims."
     assert list(capacity.build(open_run(run_of("capacity")).evidence.run).charts) == ["capacity"]
 
 

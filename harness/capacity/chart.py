@@ -21,7 +21,16 @@ from harness.analysis import slo
 from harness.analysis.slo import Objective
 from harness.capacity import words
 from harness.capacity.arms import AT_MOST
-from harness.report.charts.page import key, lines_of, log_axis, name_panel, page, panels_of, sorry, tidy
+from harness.report.charts.page import (
+    key,
+    log_axis,
+    name_panel,
+    page,
+    panels_of,
+    rows_of,
+    tidy,
+    without_chart,
+)
 from harness.report.charts.style import INK, MARK_COLOUR, SMALL_PT
 
 _BAND = "#CFE3F0"
@@ -56,7 +65,7 @@ def draw(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Object
     """A panel an arm, each with its own rates: every window, the objective, the capacity and its interval."""
     drawn = windows[np.isfinite(windows["latency_ms"].astype(float))]
     if drawn.empty:
-        return sorry("No latency against rate: no window with good answers.")
+        return without_chart("No latency against rate: no window with good answers.")
     objective = slo.shown(objectives)
     arms = [row for row in table.to_dict("records") if (drawn["arm"] == row["arm"]).any()]
     marks = [_marks(drawn[drawn["arm"] == row["arm"]], row, objective) for row in arms]
@@ -66,7 +75,7 @@ def draw(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Object
         f"{what} latency of each window against its Poisson rate; every panel has its own rates.",
         f"Capacity: the highest rate that keeps {words.kept(arms, objectives)}, 95 % interval. "
         "Knee: most good answers a second per mean latency (Kleinrock's power).",
-        height_in=lines_of(len(arms)) * _PANEL_IN,
+        height_in=rows_of(len(arms)) * _PANEL_IN,
         handles=[
             Patch(label=name, **look) if name == INTERVAL else key(name, **look)
             for name, look in _LOOKS.items()

@@ -75,7 +75,7 @@ class Report(report.Report):
         return [*_warnings(self.evidence, self._arms)]
 
     @cached_property
-    def said(self) -> advice.Advice:
+    def advised(self) -> advice.Advice:
         return advising.advise(
             self.capacity, self.record, self.folder, self.reference, self.evidence.withheld
         )
@@ -112,8 +112,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "capacity": plain_rows(report.capacity),
         "windows": plain_rows(report.windows),
         "sentences": report.sentences,
-        "advice": list(report.said.lines),
-        "advised": advice.as_json(report.said),
+        "advice": list(report.advised.lines),
+        "advised": advice.as_json(report.advised),
     }
 
 
@@ -121,7 +121,7 @@ def write_into(folder: Path, report: Report) -> None:
     """Write capacity.csv, windows.csv, advice.txt and charts/capacity into `folder`."""
     written.write_table(folder, "capacity.csv", report.capacity)
     written.write_table(folder, "windows.csv", report.windows)
-    export.write_advice(folder, report.said)
+    export.write_advice(folder, report.advised)
     export.write_charts(folder, report)
 
 

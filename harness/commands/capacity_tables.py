@@ -30,7 +30,7 @@ def render(report: Report) -> Iterator[RenderableType]:
     yield _how(rows)
     yield Text()
     yield from (Text(one_line(sentence)) for sentence in report.sentences)
-    yield from advised(report.said)
+    yield from advised(report.advised)
 
 
 def _rates(rows: list[dict[Any, Any]], reference: str) -> Table:

@@ -1,4 +1,4 @@
-"""Rows of `comparison` as the terminal, a pull request and a program want them. Pure."""
+"""Rows of `comparison` for the terminal, for a pull request and as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from harness.commands.screen import folding, plain_table
-from harness.numbers import or_missing, plain_rows, rounded
+from harness.numbers import or_missing, plain_rows, rounded, users
 from harness.report.markdown import line, literal
 from harness.system.printable import one_line
 from harness.verdicts import comparison, metrics, session_noise
 
 
 def data(table: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:
-    """JSON-able; what is not a finite number is null."""
+    """Plain data for JSON; NaN and infinity become null."""
     return {
         "notes": list(notes),
         "noisy": session_noise.noisy(table),
@@ -28,11 +28,11 @@ def data(table: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:
 
 
 def markdown(table: pd.DataFrame, notes: Sequence[str]) -> str:
-    """The sentences that arms are judged by, every row, and the notes: for a pull request."""
+    """For a pull request: the sentences of the primary rows, all rows as a table, and the notes."""
     heading = ["load", "arms", "metric", "values", "ratio (interval)", "blocks", "verdict"]
     rows = [
         [
-            literal(row["load"]),
+            literal(users(row["load"])),
             literal(f"{row['arm']} / {row['reference']}"),
             _label(row),
             f"{_figure(row['arm_value'])} / {_figure(row['reference_value'])} {metrics.unit(row['metric'])}",
@@ -43,52 +43,55 @@ def markdown(table: pd.DataFrame, notes: Sequence[str]) -> str:
         for row in table.to_dict("records")
     ]
     lines = [line(heading), "|" + " --- |" * len(heading), *map(line, rows)]
-    told = [f"_{literal(note)}_\n" for note in (session_noise.noisy(table), *notes) if note]
-    return "\n".join([*(f"- {literal(said)}" for said in _leading(table)), "", *lines, "", *told]).rstrip()
+    remarks = [f"_{literal(note)}_\n" for note in (session_noise.noisy(table), *notes) if note]
+    sentences = [f"- {literal(sentence)}" for sentence in _leading(table)]
+    return "\n".join([*sentences, "", *lines, "", *remarks]).rstrip()
 
 
 def render(table: pd.DataFrame, notes: Sequence[str]) -> Iterator[Text | Table]:
-    """The notes; then of each arm the sentences it is judged by, and its rows as a table."""
+    """The notes; then for each pair of arms the sentences of its primary rows and a table of all its rows."""
     for note in notes:
         yield Text(one_line(note))
     if noisy := session_noise.noisy(table):
         yield Text(noisy, style="bold yellow")
     for _, rows in table.groupby(["arm", "reference"], sort=False):
         yield Text()
-        for said in _leading(rows):
-            yield Text(one_line(said), style="bold")
+        for sentence in _leading(rows):
+            yield Text(one_line(sentence), style="bold")
         for reason in _reasons(rows):
             yield Text(one_line(reason), style="yellow")
         yield _as_table(rows)
 
 
 def _leading(table: pd.DataFrame) -> list[str]:
-    """The sentences of the primary rows; of all where a filter left none of those."""
+    """The sentences of the primary rows, or of all rows if a filter removed the primary ones."""
     primary = table[table["primary"].astype(bool)]
     return list((table if primary.empty else primary)["sentence"])
 
 
 def _reasons(rows: pd.DataFrame) -> list[str]:
-    """What a reader of the sentences and the table has to know beside them, once per load."""
-    told = " ".join([*_leading(rows), session_noise.noisy(rows)])
+    """The reasons that neither the sentences nor the table give, once per load."""
+    known = " ".join([*_leading(rows), session_noise.noisy(rows)])
     weighty = rows[rows["primary"].astype(bool) | ~np.isfinite(rows["ratio"])]
-    new = [row for row in weighty.to_dict("records") if row["reason"] not in told]
-    return list(dict.fromkeys(f"At {row['load']}: {row['reason']}." for row in new))
+    new = [row for row in weighty.to_dict("records") if row["reason"] not in known]
+    return list(dict.fromkeys(f"At {users(row['load'])}: {row['reason']}." for row in new))
 
 
 def _as_table(rows: pd.DataFrame) -> Table:
     level = f"{100 * rows['level'].iloc[0]:g} %"
-    figures = (Column(name, justify="right", overflow="fold") for name in ("it", "against", "ratio", level))
+    figures = (
+        Column(name, justify="right", overflow="fold") for name in ("arm", "reference", "ratio", level)
+    )
     shown = plain_table(folding("load"), folding("metric"), *figures, folding("verdict"))
     for row in rows.to_dict("records"):
         values = (_figure(row[key]) for key in ("arm_value", "reference_value", "ratio"))
         metric = _label(row).removeprefix("median ")
-        shown.add_row(str(row["load"]), metric, *values, _bounds(row), f"{row['verdict']}{_in_words(row)}")
+        shown.add_row(users(row["load"]), metric, *values, _bounds(row), f"{row['verdict']}{_in_words(row)}")
     return shown
 
 
 def _in_words(row: dict[Any, Any]) -> str:
-    """What keeps the row from a verdict, or from the size of its difference."""
+    """The reason for an inconclusive verdict or an uncertain size, after a colon."""
     return f": {row['why']}" if row["why"] else ""
 
 

@@ -1,9 +1,10 @@
-"""Which arm to take, as the terminal shows it: the ranking, the settings of a sweep, and the advice."""
+"""Which arm to take, in the terminal: the ranking, the settings of a sweep, and the advice."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -21,11 +22,24 @@ from harness.report.report import Report
 from harness.system.printable import one_line
 from harness.wire.records import INVALID
 
+BOUNDS = "≥ ≤: limited by the client (the load generator), so the true figure may be better"
+
+
+def own_loads(loads: Iterable[object]) -> str:
+    """What own(…) means in these loads: "own(0.8): 80 % of the arm's own throughput"; "" without one."""
+    shares = sorted(
+        {found[1] for load in loads if (found := re.match(r"own\(([\d.]+)\)", str(load)))}, key=float
+    )
+    names = ", ".join(f"own({share})" for share in shares)
+    percents = ", ".join(f"{100 * float(share):g} %" for share in shares)
+    return f"{names}: {percents} of the arm's own throughput" if shares else ""
+
+
 # -- the ranking ---------------------------------------------------------------------------------------
 
 
 def ranking(report: Report) -> Iterator[RenderableType]:
-    """Who and how much; why, and what it costs; and the one that is taken in a sentence."""
+    """The arms in order; the reasons and the costs; and the chosen arm in a few sentences."""
     if report.ranking.empty:
         return
     yield ranked(report.ranking)
@@ -35,20 +49,23 @@ def ranking(report: Report) -> Iterator[RenderableType]:
 
 
 def ranked(table: pd.DataFrame) -> RenderableType:
-    """Who and how much: requests a second at the most users, then what a lone user and a steady load see."""
+    """Requests per second with the most users, then the latency of a lone user and of an open loop."""
     first = table.iloc[0]
-    reference = ", ".join(table.loc[table["verdict"] == REFERENCE, "arm"]) or "the reference"
+    reference = _reference(table)
+    lone_load, own_load = users(first["lone_load"]), str(first["own_load"])
     title = (
-        f"Ranked by req/s at {users(first['load'])}, a point estimate; the verdict says if an arm differs\n"
-        f"x: times {reference} [interval]; {users(first['lone_load'])}: median latency in ms (x)"
+        f"Ranked by req/s at {users(first['load'])} (a point estimate: neighbours may differ by chance)\n"
+        f"ratio: req/s over {reference} [95 % interval]; verdict: whether the two differ\n"
+        f"{lone_load}: median latency in ms (over {reference})"
     )
-    ratios, lone = Column("x", no_wrap=True), right(users(first["lone_load"]))
+    ratios, lone = Column("ratio", no_wrap=True), right(lone_load)
     shown = plain_table(Column("", justify="right"), folding("arm"), right("req/s"), ratios, "verdict", lone)
     own = ""
-    if first["own_load"]:  # p99 where every arm has requests enough for it
+    if own_load:  # p99 where every arm has requests enough for it
         own = "own_latency_p99_ms" if table["own_latency_p99_ms"].notna().all() else "own_latency_p50_ms"
-        title += f"; {first['own_load']}: {'p99' if 'p99' in own else 'median'}"
-        shown.add_column(str(first["own_load"]), justify="right", no_wrap=True)
+        shown.add_column(own_load, justify="right", no_wrap=True)
+        which = "p99" if "p99" in own else "median"
+        title += f"\n{own_load}: {which} latency in ms at{own_loads([own_load]).partition(':')[2]}"
     for row in table.to_dict("records"):
         least = "≥" if row["client_limited"] else ""
         shown.add_row(
@@ -63,20 +80,33 @@ def ranked(table: pd.DataFrame) -> RenderableType:
     return titled(title, shown)
 
 
+def _reference(table: pd.DataFrame) -> str:
+    return ", ".join(table.loc[table["verdict"] == REFERENCE, "arm"]) or "the reference"
+
+
 def _valid(row: dict[Any, Any], load: str, figure: str) -> str:
-    """The figure under that load; where it is invalid, that word, and a warning above says why."""
+    """The figure under that load, or "invalid"; a warning above gives the reason."""
     return INVALID if row[load] in row["invalid"].split(", ") else figure
 
 
+_COSTS_EXPLAINED = {
+    "of limit": "of limit: share of the model limit",
+    "MB": "MB: memory",
+    "CPU/req": "CPU/req: ms of CPU per request",
+}
+
+
 def explained(table: pd.DataFrame) -> RenderableType:
-    """Why, and what it costs: the figures once an arm, beside two texts."""
+    """Per arm, its costs, why it differs from the reference, and what happens when a worker dies."""
+    reference = _reference(table)
     shares = table.assign(efficiency=table["efficiency"].map(share))
     columns = {"of limit": "efficiency", "MB": "memory_uss_mb", "CPU/req": "cpu_ms_per_request"}
     known = {name: key for name, key in columns.items() if table[key].notna().any()}
-    title = (
-        f"Why, by the mean ms of a request's parts at {users(table['load'].iloc[0])}, and what it costs\n"
-        "(†: when a worker dies)"
-    )
+    title = f"Why: how a request's mean time at {users(table['load'].iloc[0])} differs from {reference}'s"
+    if known:
+        title += f"\n{'; '.join(_COSTS_EXPLAINED[name] for name in known)}"
+    if table["when_worker_dies"].astype(bool).any():
+        title += "\n†: what happens when a worker dies"
     shown = plain_table(folding("arm"), *map(right, known), "a request")
     for row in shares.to_dict("records"):
         shown.add_row(str(row["arm"]), *(cell(row[key]) for key in known.values()), str(row["because"]))
@@ -88,16 +118,16 @@ def explained(table: pd.DataFrame) -> RenderableType:
 # -- what to do ----------------------------------------------------------------------------------------
 
 
-def advised(said: Advice) -> Iterator[RenderableType]:
-    """The advice as a list, and the next command on a line of its own, to be copied."""
-    if not said.lines:
+def advised(advice: Advice) -> Iterator[RenderableType]:
+    """The advice as a list, then the next command on its own line, ready to copy."""
+    if not advice.lines:
         return
     shown = plain_table("", folding(""))
-    for line in said.lines:
+    for line in advice.lines:
         shown.add_row("-", one_line(line))
     yield titled("What to do", shown)
-    if said.command:
-        yield Text(f"Next: {said.command}")
+    if advice.command:
+        yield Text(f"Next: {advice.command}")
 
 
 # -- the sweep -----------------------------------------------------------------------------------------
@@ -107,7 +137,7 @@ _PLACES = {sweep.BEST: "*", sweep.RIVAL: "=", sweep.LEFT_OUT: "x", sweep.STALLS:
 
 
 def swept(found: sweep.Swept) -> Iterator[RenderableType]:
-    """The settings, what each axis does, and the best of them in a sentence."""
+    """The settings, the effect of each axis, and the best setting in a sentence."""
     yield settings(found)
     if len(found.effects):
         yield effects(found)
@@ -116,16 +146,18 @@ def swept(found: sweep.Swept) -> Iterator[RenderableType]:
 
 
 def settings(found: sweep.Swept) -> RenderableType:
-    """Every setting at the load by which the best was chosen, the best first."""
+    """Every setting at the load that decides, the best first."""
     here = found.table[found.table["load"] == found.load]
     title = (
-        f"Settings at {users(found.load)}: [95 % interval over blocks]; latency: median in ms\n"
-        "*: the best; =: not told apart from it; x: left out: trials lost, requests failed, or invalid"
+        f"Settings at {users(found.load)}: mean over blocks [95 % interval]\n"
+        "latency: median in ms; p99: in ms; MB: memory; CPU/req: ms of CPU per request\n"
+        "*: the best; =: the blocks do not separate it from the best;\n"
+        "x: left out, because trials were lost, requests failed, or figures are invalid"
     )
     if here["place"].eq(sweep.STALLS).any():
-        title += "; !: holds the event loop"
+        title += "\n!: blocks the event loop"
     if here["client_limited"].astype(bool).any():
-        title += "\n≥ ≤: limited by the client"
+        title += f"\n{BOUNDS}"
     costs = {"MB": "memory_uss_mb", "CPU/req": "cpu_ms_per_request"}
     known = {name: key for name, key in costs.items() if here[key].notna().any()}
     intervals = (Column(name, no_wrap=True) for name in ("req/s", "latency"))
@@ -148,12 +180,12 @@ def _within(row: dict[Any, Any], name: str) -> str:
 
 
 def effects(found: sweep.Swept) -> RenderableType:
-    """What a value of an axis does against the first one, everything else alike."""
+    """The effect of each value of an axis compared with its first value, all else equal."""
     title = (
-        "What each axis does, on average over the others: ratio [95 % interval]\n"
-        "each: from the least to the most that one setting shows, in req/s"
+        "The effect of each axis, averaged over the other axes: ratio [95 % interval]\n"
+        "range: smallest and largest ratio of req/s in a single setting"
     )
-    heads = ("axis", "", "req/s", "each", "verdict", "latency")
+    heads = ("axis", "", "req/s", "range", "verdict", "latency")
     columns = (Column(name, no_wrap=name in ("req/s", "latency"), overflow="fold") for name in heads)
     shown = plain_table(*columns)
     of_metric = {metric: rows.to_dict("records") for metric, rows in found.effects.groupby("metric")}

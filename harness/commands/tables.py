@@ -1,4 +1,4 @@
-"""A Report as the terminal shows it: rich tables that fit 80 columns and lose nothing when piped."""
+"""A Report in the terminal: rich tables that fit 80 columns and keep their full width when piped."""
 
 from __future__ import annotations
 
@@ -20,42 +20,56 @@ from harness.commands.screen import folding, plain_table, right, titled
 from harness.numbers import cell, or_missing, ratio_interval, share, users
 from harness.report.report import Report
 from harness.system.printable import one_line
+from harness.verdicts import sentences
+from harness.verdicts.metrics import Rules
 
 
 def render(report: Report) -> Iterator[RenderableType]:
-    """The finding, how good the machine was, then the tables, the claims, and what to do."""
+    """The finding and the state of the machine, then the tables, the claims and the advice."""
     yield from opening(report.finding, report.machine, report.notes, report.warnings)
     yield from summaries(report.summary)
     if len(report.comparisons):
-        yield comparisons(report.comparisons)
+        yield from comparisons(report.comparisons, report.evidence.facts.rules)
     if report.costs[["cpu_ms_per_request", "server_lag_p99_ms", "ping_p50_ms"]].notna().any(axis=None):
         yield costs(report.costs)
     if len(report.limits):
         yield limits(report.limits)
-    yield from told_apart(report.summary)
-    if said := nominal.sentence(report.io):
-        yield Text(f"\n{said}")
+    yield from io_parts(report.summary)
+    if sentence := nominal.sentence(report.io):
+        yield Text(f"\n{sentence}")
     yield from _claims(report)
     yield from ranking_tables.ranking(report)
     if report.swept is not None:
         yield from ranking_tables.swept(report.swept)
-    yield from ranking_tables.advised(report.said)
+    yield from ranking_tables.advised(report.advised)
 
 
 def opening(
     finding: str, machine: str, notes: Iterable[str], warnings: Iterable[str]
 ) -> Iterator[RenderableType]:
-    """What was found, and what a reader has to know before believing it."""
+    """The finding, and what to know before trusting it."""
     yield Text(one_line(finding), style="bold")
-    yield from (Text(one_line(said)) for said in (machine, *notes))
+    explained = (f"{word}: {meaning}" for word, meaning in _MACHINE_WORDS.items() if word in machine)
+    words = "; ".join(explained)
+    yield from (Text(one_line(note)) for note in (machine, *([f"({words})"] if words else []), *notes))
     yield from (Text(one_line(f"Warning: {warning}"), style="yellow") for warning in warnings)
+
+
+_MACHINE_WORDS = {
+    "foreign CPU": "used by programs outside this run",
+    "steal": "CPU time that the hypervisor gave to others",
+    "pressure": "share of time in which a process waited for a CPU",
+    "throttled": "CPU time that a quota withheld",
+    "client loop": "loop lag of the load generator",
+    "twin": "the reference arm, run a second time",
+}
 
 
 # -- what was measured ---------------------------------------------------------------------------------
 
 
 def summaries(table: pd.DataFrame) -> Iterator[RenderableType]:
-    """The closed loops, then the open ones, where there are any."""
+    """The closed loops, then the open loops; leaves out the kind that was not run."""
     if table.empty:
         return
     is_open = table["concurrency"].isna()
@@ -66,53 +80,66 @@ def summaries(table: pd.DataFrame) -> Iterator[RenderableType]:
 
 
 def closed(table: pd.DataFrame) -> Iterator[RenderableType]:
-    """One line per arm and number of users: what users get, then where the time goes."""
+    """Per arm and number of users: what users get, then where the time goes."""
     table = table.astype({"concurrency": int})
     yield _by_arm(
-        "Closed loops; c: users; latency in ms; s: window" + _remarks(table),
+        "Closed loops: c users, each sends its next request after the last answer\n"
+        f"p50 to p99: latency in ms; {_COUNTS_EXPLAINED}{_remarks(table)}",
         _marked(table),
         {"c": "concurrency", **_rates(table), **_LATENCIES, **_COUNTS},
     )
-    unsplit = table["queue_p50_ms"].isna() & table["resume_p50_ms"].isna()  # only the whole, Model, is known
+    unsplit = table["queue_p50_ms"].isna() & table["resume_p50_ms"].isna()  # only the total is known
     parts = {
-        "Model": "route_model_p50_ms",
+        "model": "route_model_p50_ms",
         "queue": "queue_p50_ms",
         "worker": "model_p50_ms",
-        "back": "resume_p50_ms",
+        "way back": "resume_p50_ms",
         "I/O": "io_p50_ms",
         "outside": "outside_p50_ms",
     }
     if table[list(parts.values())].notna().any(axis=None):
         yield _by_arm(
-            "Where the time goes, medians in ms. Model: queue + worker + way back",
+            "Where the time goes: medians in ms; model = queue + worker + way back\n"
+            "outside: network, HTTP parsing and the load generator",
             table.assign(model_p50_ms=table["model_p50_ms"].mask(unsplit)),
             {"c": "concurrency", "latency": "latency_p50_ms", **parts},
         )
 
 
 def opened(table: pd.DataFrame) -> Iterator[RenderableType]:
-    """One line per arm and open load: latency counts from when a request was due, service from when sent."""
+    """Per arm and open loop: latency counts from the due time, service time from sending."""
     starred = table.assign(load=table["load"].astype(str) + table["saturated"].map({True: "*", False: ""}))
-    title = "Open loads; latency in ms, due to done; s: window" + _remarks(table)
+    title = (
+        "Open loops: requests are sent at given times, whether or not others are answered\n"
+        f"p50 to p99: latency in ms from the due time\n{_COUNTS_EXPLAINED}"
+    )
+    if shares := ranking_tables.own_loads(table["load"]):
+        title += f"\n{shares}"
+    title += _remarks(table)
     if table["saturated"].any():
-        title += "\n* saturated: the rate was not held, latencies grow with the window's length"
+        title += "\n* saturated: fewer answers than arrivals, so latency grows with the window"
     yield _by_arm(title, _marked(starred), {"load": "load", **_rates(table), **_LATENCIES, **_COUNTS})
     columns = {
         "load": "load",
         "service": "service_p50_ms",
-        "lag p99": "dispatch_lag_p99_ms",
+        "dispatch lag p99": "dispatch_lag_p99_ms",
         "queue": "queue_p50_ms",
         "I/O": "io_p50_ms",
     }
-    yield _by_arm("service: sent to done; lag: due to sent; medians in ms", starred, columns)
+    title = (
+        "Open loops, where the time goes: medians in ms\n"
+        "service: from sending a request to its answer; dispatch lag: from due to sent"
+    )
+    yield _by_arm(title, starred, columns)
 
 
 _LATENCIES = {"p50": "latency_p50_ms", "p95": "latency_p95_ms", "p99": "latency_p99_ms"}
 _COUNTS = {"requests": "requests", "s": "window_s", "fail": "failed"}
+_COUNTS_EXPLAINED = "s: window in seconds; fail: failed requests"
 
 
 def _rates(table: pd.DataFrame) -> dict[str, str]:
-    """Requests a second, and good answers beside them where some failed."""
+    """Requests per second, and good answers per second where some requests failed."""
     both = {"req/s": ANSWERED, "good/s": THROUGHPUT}
     return both if table["failed"].any() else {"req/s": THROUGHPUT}
 
@@ -120,14 +147,14 @@ def _rates(table: pd.DataFrame) -> dict[str, str]:
 def _remarks(table: pd.DataFrame) -> str:
     remarks = []
     if table["failed"].any():
-        remarks.append("req/s: requests that ended; good/s: good answers")
+        remarks.append("req/s: requests that ended, well or not; good/s: good answers")
     if table["client_limited"].any():
-        remarks.append("≥ ≤: limited by the client")
+        remarks.append(ranking_tables.BOUNDS)
     return "".join(f"\n{one}" for one in remarks)
 
 
 def _marked(table: pd.DataFrame) -> pd.DataFrame:
-    """Figures that the client limits become words with their mark."""
+    """The table with ≥ or ≤ before the figures that the load generator limits."""
     if not table["client_limited"].any():
         return table
     marks = {THROUGHPUT: "≥", ANSWERED: "≥", **dict.fromkeys(_LATENCIES.values(), "≤")}
@@ -143,7 +170,7 @@ def _marked(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_arm(title: str, table: pd.DataFrame, columns: Mapping[str, str]) -> RenderableType:
-    """A row per row, its arm told once."""
+    """A line per row; the arm's name is only in its first line."""
     figures = {name: Column(name, justify="right", no_wrap=True, overflow="fold") for name in columns}
     heads = figures | {"load": folding("load")} if "load" in columns else figures
     shown = plain_table(folding("arm"), *heads.values())
@@ -155,29 +182,41 @@ def _by_arm(title: str, table: pd.DataFrame, columns: Mapping[str, str]) -> Rend
     return titled(title, shown)
 
 
-def comparisons(table: pd.DataFrame) -> RenderableType:
-    """Per load, every arm's median latency and throughput over the reference's."""
+def comparisons(table: pd.DataFrame, rules: Rules) -> Iterator[RenderableType]:
+    """Per load, every arm's median latency and throughput over the reference's, then the words explained."""
     table = table[table["primary"].astype(bool) | (table["metric"] == THROUGHPUT)]
     level = f"{100 * table['level'].iloc[0]:g} %"
     against = ", ".join(dict.fromkeys(table["reference"].astype(str)))
-    title = f"Against {against}, block by block: ratio [{level} interval]; difference: ms, or per s"
+    title = (
+        f"Each arm against {against}, compared block by block\n"
+        f"ratio: arm / {against} [{level} interval]; difference: in ms or requests/s"
+    )
     shown = plain_table(folding(""), "", Column("ratio", no_wrap=True), right("difference"), "verdict")
+    rows = table.to_dict("records")
     for load in dict.fromkeys(table["load"].astype(str)):
-        shown.add_row(Text(load, style="bold"))
-        for row in table[table["load"] == load].to_dict("records"):
+        shown.add_row(Text(users(load), style="bold"))
+        for row in (row for row in rows if str(row["load"]) == load):
             latency = bool(row["primary"])
             shown.add_row(
                 f"  {row['arm']}" if latency else "",
                 "latency" if latency else "req/s",
                 ratio_interval(row["ratio"], row["low"], row["high"]),
                 or_missing(row["difference"], "{:+.1f}".format),
-                f"{row['verdict']}: {row['why']}" if row["why"] else str(row["verdict"]),
+                _with_reason(row),
             )
-    return titled(title, shown)
+    yield titled(title, shown)
+    if legend := sentences.legend(rows, rules):
+        yield Text("\n".join(legend))
+
+
+def _with_reason(row: Mapping[Any, Any]) -> str:
+    """The verdict, and its reason where the legend does not explain it."""
+    why = "" if sentences.is_in_legend(row) else row["why"]
+    return f"{row['verdict']}: {why}" if why else str(row["verdict"])
 
 
 def costs(table: pd.DataFrame) -> RenderableType:
-    """What an arm takes of the machine, and what it does to its event loop and to other routes."""
+    """What an arm takes of the machine, and how long its event loop and other routes wait."""
     columns = {
         "CPU/req": "cpu_ms_per_request",
         "loop p99": "server_lag_p99_ms",
@@ -189,35 +228,37 @@ def costs(table: pd.DataFrame) -> RenderableType:
     }
     known = {name: key for name, key in columns.items() if table[key].notna().any()}
     title = (
-        "What it takes, in ms. CPU: of the server, a request, probes included; loop:\n"
-        "lateness of its event loop; ping: a route without model, beside the load; MB: memory"
+        "What each arm takes, and how long everything else waits for it (in ms)\n"
+        "CPU/req: server CPU per request, pings included; loop p99, max: loop lag;\n"
+        "ping: latency of a route without a model; MB: the server's own memory"
     )
     named = table.assign(load=table["load"].map(users))
     return _by_arm(title, named, {"load": "load", **known})
 
 
-def told_apart(table: pd.DataFrame) -> Iterator[RenderableType]:
-    """The awaited I/O beside what its other side took itself; nothing where no side told."""
+def io_parts(table: pd.DataFrame) -> Iterator[RenderableType]:
+    """The awaited I/O, split into the time of its other side and the rest; nothing if no side reports it."""
     if "io_server_p50_ms" not in table:
         return
     columns = {
         "load": "load",
         "awaited": "io_p50_ms",
         "p95": "io_p95_ms",
-        "its own": "io_server_p50_ms",
+        "other side": "io_server_p50_ms",
         "p95 ": "io_server_p95_ms",
         "rest": "io_stall_p50_ms",
         "p95  ": "io_stall_p95_ms",
     }
     title = (
-        "The awaited I/O told apart, medians in ms. its own: what the other side took by\n"
-        "its clock; rest: wire, driver, wait for a connection, the loop's other work"
+        "What the awaited I/O consists of: median and p95 in ms\n"
+        "other side: time that the called database or service itself measures;\n"
+        "rest: network, driver, wait for a connection, and the loop's other work"
     )
     yield _by_arm(title, table.assign(load=table["load"].map(users)), columns)
 
 
 def limits(table: pd.DataFrame) -> RenderableType:
-    """How near each arm comes to the bare model, and to a service that adds only what it must."""
+    """How close each arm comes to the bare model, and to a service that adds only what it must."""
     columns = {
         "c": "concurrency",
         "req/s": "throughput_per_s",
@@ -225,11 +266,17 @@ def limits(table: pd.DataFrame) -> RenderableType:
         "batch": "limit_batch",
         "of limit": "efficiency",
     }
-    title = "Beside what is possible, in requests/s. limit: the bare model, in such batches"
+    title = (
+        "How close each arm comes to what is possible, in requests/s\n"
+        "limit: the model limit, of the bare model in batches of this size"
+    )
     null_ms = table["null_ms"].iloc[0]
     if not math.isnan(null_ms):
         columns |= {"ideal": "ideal_per_s", "of ideal": "of_ideal"}
-        title += f"\nideal: one batch of all c, then I/O, then c x {null_ms:.2f} ms as with nothing to do"
+        title += (
+            f"\nideal: one batch of all c requests, all I/O at once, then c x {null_ms:.2f} ms, what"
+            "\na request takes in a service that does nothing"
+        )
     shares = {name: table[name].map(share) for name in ("efficiency", "of_ideal")}
     return _by_arm(title, table.assign(**shares), columns)
 
@@ -246,36 +293,43 @@ _COLOURS = {
 
 
 def _claims(report: Report) -> Iterator[RenderableType]:
-    """Nothing where the plan judges no claims; the law of T2 is the article's as well."""
+    """The article's tables, its law and its claims; nothing if the plan judges no claims."""
     if report.claims.empty:
         return
     yield _published(report.published)
     if len(report.staircase):
-        yield Text(f"\n{_law(report.staircase)}")
+        yield _law(report.staircase)
     yield _checks(report.claims, report.checks)
 
 
 def _published(tables: pd.DataFrame) -> RenderableType:
-    """T1-T4: what was printed beside what is measured, and Model's parts."""
-    shown = plain_table("", "", "printed", "here")
+    """T1-T4: the printed figures next to the measured ones, and the parts of Model."""
+    shown = plain_table("", "", "in the article", "here")
     for row in tables.to_dict("records"):
         where = f"{row['arm']}, c = {row['concurrency']}"
         shown.add_row(Text(str(row["table"]), style="bold"), where, str(row["load_text"]), "")
         shown.add_row("", "Model", str(row["published_model"]), _spread(row, "model"))
         split = " + ".join(cell(row[f"{part}_p50_ms"]) for part in ("queue", "in_worker", "resume"))
-        shown.add_row("", "", "queue + in the worker + way back", split)
+        shown.add_row("", "", "queue + worker + way back", split)
         shown.add_row("", "io task", str(row["published_io"]), _spread(row, "io"))
         ratio = cell(row["model_ratio"], 2)
         shown.add_row("", "Model / alone", cell(row["published_model_ratio"], 2), ratio)
         if row["met_at"]:
-            shown.add_row("", "", "that ratio is met here", str(row["met_at"]))
-    return titled("The article's tables, in ms. Here: median (p5-p95)", shown)
+            shown.add_row("", "", "this ratio is met here:", str(row["met_at"]))
+    title = (
+        "The article's tables with its own names, in ms; here: median (p5-p95)\n"
+        "Model / alone: Model divided by the model time of a lone request"
+    )
+    return titled(title, shown)
 
 
 def _checks(verdicts: pd.DataFrame, checks: pd.DataFrame) -> RenderableType:
-    """Each claim with its verdict, and below it every check with what was measured."""
+    """Each claim with its verdict, and below it every check with its measured ratio."""
     blocks = checks["blocks"].max()
-    title = f"The article's claims; ratio [interval over {blocks} blocks]; (beside the verdict)"
+    title = (
+        f"The article's claims: measured ratio [interval over {blocks} blocks] and the bound\n"
+        "A check in brackets is shown for context: it does not decide the claim's verdict"
+    )
     shown = plain_table("", "verdict", "claim, and what was measured")
     for claim in verdicts.to_dict("records"):
         text = Text.assemble((str(claim["text"]), "bold"), f" Stated: {claim['stated']}.")
@@ -287,16 +341,24 @@ def _checks(verdicts: pd.DataFrame, checks: pd.DataFrame) -> RenderableType:
     return titled(title, shown)
 
 
-def _law(staircase: pd.DataFrame) -> str:
-    said = "; ".join(
-        f"{row.arm} c = {row.concurrency:g}: {row.median_error:+.1%}, "
-        f"{row.share_within_20pct:.0%} of {row.rows} within 20 %"
-        for row in staircase.itertuples()
+def _law(staircase: pd.DataFrame) -> RenderableType:
+    title = (
+        "The law of T2: I/O = max(nominal I/O, worker time of other requests during it)\n"
+        "error: of the median request; above 0 because the law leaves out what else the\n"
+        "loop does for the other requests; within 20 %: share of requests this close"
     )
-    return (
-        "The law of T2, io = max(nominal, model time of the others meanwhile), per request (median error; "
-        f"above 0, as the law leaves out the loop's own work for the others): {said}."
+    table = staircase.assign(
+        concurrency=staircase["concurrency"].map("{:g}".format),
+        median_error=staircase["median_error"].map("{:+.1%}".format),
+        share_within_20pct=staircase["share_within_20pct"].map("{:.0%}".format),
     )
+    columns = {
+        "c": "concurrency",
+        "error": "median_error",
+        "within 20 %": "share_within_20pct",
+        "requests": "rows",
+    }
+    return _by_arm(title, table, columns)
 
 
 def _spread(row: dict[Any, Any], key: str) -> str:
@@ -306,12 +368,12 @@ def _spread(row: dict[Any, Any], key: str) -> str:
 
 def _check(check: dict[Any, Any]) -> str:
     measured = ratio_interval(check["measured"], check["low"], check["high"])
-    corrected = f" at {100 * check['level']:.1f} %" if check["level"] > LEVEL else ""
-    printed = "" if math.isnan(check["published"]) else f", article {check['published']:g}"
-    note = f" {check['note']}." if check["note"] else ""
+    corrected = f" ({100 * check['level']:.1f} % interval)" if check["level"] > LEVEL else ""
+    printed = "" if math.isnan(check["published"]) else f"; article: {check['published']:g}"
+    note = f" Note: {check['note']}." if check["note"] else ""
     return (
-        f"{check['check']}: {measured}{corrected}, rule {check['bounds']}{printed}. "
-        f"[{check['combination']}; {check['condition']}]{note}"
+        f"{check['check']}: {measured}{corrected}; bound: {check['bounds']}{printed} "
+        f"({check['combination']}; {check['condition']}).{note}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The warnings of a run: what a reader has to know before believing the figures."""
+"""The warnings of a run: what to know before trusting its figures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from harness.analysis import machine, saturation
+from harness.numbers import users
 from harness.results import store
 from harness.verdicts import admissible, session_noise
 from harness.verdicts.admissible import Evidence
@@ -15,7 +16,7 @@ from harness.wire.records import FAILED, MEASURE, OK, PILOT_BLOCK, in_words
 
 
 def find(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame) -> Iterator[str]:
-    """The warnings, the gravest first; `overrun` as `saturation.per_cell` has it."""
+    """The warnings, the most serious first; `overrun` is a table of `saturation.per_cell`."""
     run = found.run
     if noisy := found.withheld or session_noise.noisy(comparisons):
         yield noisy
@@ -25,16 +26,17 @@ def find(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame) -> I
         yield f"Invalid: {_each_cell(found.invalid)}."
     if found.limited:
         limited = _each_cell(found.limited)
-        yield f"Limited by the client: {limited}. Such figures are bounds: more is possible."
+        yield f"Limited by the client: {limited}. These figures are bounds: the server may do better."
     if found.excluded:
         of = f"{len(found.excluded)} of {len(admissible.blocks_of(run))} blocks"
-        why = "as interrupted or by the plan's criteria" if found.interrupted else "by the plan's criteria"
-        yield f"{of} are left out {why} ({admissible.each_block(found.excluded)})."
+        why = "were interrupted or break" if found.interrupted else "break"
+        reasons = admissible.each_block(found.excluded)
+        yield f"{of} are left out because they {why} the plan's criteria ({reasons})."
     saturated = list(saturation.warnings(overrun))
-    yield from saturated[: admissible.TOLD]
-    if saturated[admissible.TOLD :]:
-        more = len(saturated) - admissible.TOLD
-        yield f"{more} more arms and open loads are saturated, marked * in the table."
+    yield from saturated[: admissible.MOST_LISTED]
+    if saturated[admissible.MOST_LISTED :]:
+        more = len(saturated) - admissible.MOST_LISTED
+        yield f"{more} more arms are saturated under an open loop; the table marks them with *."
     if doubt := session_noise.twin_doubt(comparisons, found.facts.twin):
         yield doubt
     yield from machine.late_generator(run.record)
@@ -43,24 +45,25 @@ def find(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame) -> I
 
 
 def unfinished(record: Mapping[str, Any]) -> Iterator[str]:
-    """That what answers the I/O has ended, or the run before its last trial."""
+    """Warnings that the service behind the I/O died, or that the run ended before its last trial."""
     yield from (record.get("downstream") or {}).get("died", ())
     if record.get("state") not in ("finished", None):
         yield f"The run did not finish (it is marked {record['state']})."
 
 
 def _each_cell(reasons: Mapping[tuple[str, str], str]) -> str:
-    return admissible.abridged([f"{arm} at {load}, as {why}" for (arm, load), why in reasons.items()])
+    cells = [f"{arm} at {users(load)}, because {why}" for (arm, load), why in reasons.items()]
+    return admissible.abridged(cells)
 
 
 def _drifts(comparisons: pd.DataFrame) -> Iterator[str]:
     primary = comparisons[comparisons["primary"].astype(bool)]
     drifting = primary[primary["drifts"].astype(bool)]
     if len(drifting):
-        where = admissible.abridged([f"{row['arm']} at {row['load']}" for row in drifting.to_dict("records")])
+        cells = [f"{row['arm']} at {users(row['load'])}" for row in drifting.to_dict("records")]
         yield (
-            f"In {len(drifting)} of {len(primary)} comparisons of latency, neighbouring blocks resemble each "
-            f"other, so the interval is too narrow: {where}."
+            f"In {len(drifting)} of {len(primary)} comparisons of latency, consecutive blocks are "
+            f"correlated, so the interval is too narrow: {admissible.abridged(cells)}."
         )
 
 
@@ -77,6 +80,6 @@ def _failures(run: store.Run) -> Iterator[str]:
         commonest = str(bad_rows["error"].mode().iloc[0])
         yield (
             f"{failed} of {int(trials['measured'].sum())} measured requests got no good answer, "
-            f"most often: {in_words(commonest, run.record.get('bad_answers') or {})}"
+            f"most often because of: {in_words(commonest, run.record.get('bad_answers') or {})}"
         )
     yield from unfinished(run.record)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.report.report import Report
 
 CLAIM_COLUMNS = [
-    "kind",  # claim, check (of a claim), table (as printed, beside ours) or law (of the staircase)
+    "kind",  # claim, check (of a claim), table (printed figures and ours) or law (of the staircase)
     "id",
     "what",
     "arm",
@@ -35,7 +35,7 @@ CLAIM_COLUMNS = [
 
 
 def write(report: Report) -> None:
-    """Write the tables and charts/ into the run's folder, replacing older ones: all, or HarnessError."""
+    """Replace the tables and charts/ in the run's folder: all of them, or raise HarnessError."""
     with written.replacing(report.folder) as new:
         write_into(new, report)
 
@@ -43,8 +43,8 @@ def write(report: Report) -> None:
 def write_into(folder: Path, report: Report) -> None:
     """Write the tables and charts/ into `folder`.
 
-    summary.csv, comparisons.csv, costs.csv; limits.csv, io.csv, claims.csv, ranking.csv, sweep.csv and
-    sweep_effects.csv where there are any; advice.txt.
+    Always writes summary.csv, comparisons.csv, costs.csv and advice.txt; limits.csv, io.csv, claims.csv,
+    ranking.csv, sweep.csv and sweep_effects.csv if the run has them.
     """
     tables = {
         "summary": report.summary,
@@ -59,22 +59,22 @@ def write_into(folder: Path, report: Report) -> None:
         tables |= {"sweep": report.swept.table, "sweep_effects": report.swept.effects}
     for name, table in tables.items():
         written.write_table(folder, f"{name}.csv", table)
-    write_advice(folder, report.said)
+    write_advice(folder, report.advised)
     write_charts(folder, report)
 
 
-def write_advice(folder: Path, said: advice.Advice) -> None:
-    written.write_text(folder, "advice.txt", "".join(f"{line}\n" for line in advice.told(said)))
+def write_advice(folder: Path, advised: advice.Advice) -> None:
+    written.write_text(folder, "advice.txt", "".join(f"{line}\n" for line in advice.printed_lines(advised)))
 
 
 def write_charts(folder: Path, report: Report) -> None:
-    """Write charts/, each chart drawn when it is its turn."""
+    """Write charts/, drawing each chart just before it is saved."""
     for name, draw in report.charts.items():
         written.write_chart(folder, name, draw())
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report as plain data for `--json`: rows are objects; NaN and infinity, no JSON, are null."""
+    """The report as plain data for `--json`: rows are objects; NaN and infinity become null."""
     sweep = None
     if (swept := report.swept) is not None:
         sweep = {
@@ -99,8 +99,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "claims": plain_rows(claim_rows(report)),
         "ranking": plain_rows(report.ranking),
         "conclusion": report.conclusion,
-        "advice": list(report.said.lines),
-        "advised": advice.as_json(report.said),
+        "advice": list(report.advised.lines),
+        "advised": advice.as_json(report.advised),
         "sweep": sweep,
     }
 
@@ -111,7 +111,7 @@ def as_json(report: Report) -> dict[str, Any]:
 def claim_rows(report: Report) -> pd.DataFrame:
     """claims.csv: verdicts, checks, the printed tables and the law of T2 as rows of one table.
 
-    `CLAIM_COLUMNS`; without rows where the plan judges no claims.
+    `CLAIM_COLUMNS`; has no rows if the plan judges no claims.
     """
     claims, checks = report.claims, report.checks
     if claims.empty:
@@ -129,7 +129,7 @@ def claim_rows(report: Report) -> pd.DataFrame:
 
 
 def _printed_rows(row: Mapping[Any, Any]) -> list[dict[str, Any]]:
-    """Model and I/O as printed and as here, then the split of Model that the article could not show."""
+    """Model and I/O as printed and as measured, then the parts of Model, which the article does not give."""
     base = {"kind": "table", "id": row["table"], "arm": row["arm"], "condition": f"c = {row['concurrency']}"}
     both = [
         {
@@ -144,26 +144,26 @@ def _printed_rows(row: Mapping[Any, Any]) -> list[dict[str, Any]]:
     ]
     split = [
         {**base, "what": f"… of Model: {what}, ms", "measured": row[f"{key}_p50_ms"]}
-        for what, key in (("queue", "queue"), ("in the worker", "in_worker"), ("way back", "resume"))
+        for what, key in (("queue", "queue"), ("worker", "in_worker"), ("way back", "resume"))
     ]
     ratio = {
         **base,
         "what": "Model / the model alone",
         "published": row["published_model_ratio"],
         "measured": row["model_ratio"],
-        "note": f"the printed ratio is met here: {row['met_at']}" if row["met_at"] else "",
+        "note": f"this ratio is reached here: {row['met_at']}" if row["met_at"] else "",
     }
     return [*both, *split, ratio]
 
 
 def law_row(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Of an arm under one load: how well the law of T2 holds."""
+    """How well the law of T2 holds for an arm under one load."""
     return {
         "kind": "law",
         "id": "T2",
-        "what": "io / max(nominal, model time of the others meanwhile) - 1: median error",
+        "what": "I/O / max(nominal I/O, worker time of the other requests during it) - 1: median error",
         "arm": row["arm"],
         "measured": row["median_error"],
         "condition": f"c = {row['concurrency']:g}, {row['rows']} requests",
-        "note": f"{row['share_within_20pct']:.1%} of the requests within 20 % of the law",
+        "note": f"{row['share_within_20pct']:.1%} of the requests are within 20 % of the law",
     }

@@ -1,4 +1,4 @@
-"""Markdown in which text from elsewhere is only text, also as GitHub reads it."""
+"""Markdown that shows text from outside as plain text, also on GitHub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.system.printable import one_line
 
-# Nothing that one sees, but it keeps @somebody from being called and http://somewhere from being a link.
+# Invisible; it keeps GitHub from mentioning @people and linking http://addresses.
 _APART = "&#8203;"
 
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -29,7 +29,7 @@ _BEGINNING = re.compile(
 
 
 def literal(text: object) -> str:
-    """`text` on one line, to render as it is: no HTML, link, image, mention or cell of its own."""
+    """`text` on one line, rendered as it is: without HTML, links, images, mentions or new cells."""
     words = " ".join(one_line(str(text)).split())
     words = _ACTIVE.sub(r"\\\g<0>", words.translate(_ENTITIES))
     words = _LINKING.sub(rf"\g<0>{_APART}", words)
@@ -37,7 +37,7 @@ def literal(text: object) -> str:
 
 
 def code(text: str) -> str:
-    """`text` on one line as inline code, whatever backticks it has."""
+    """`text` on one line as inline code, even if it contains backticks."""
     words = one_line(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", words)), default=0))
     space = " " if "`" in words else ""
@@ -45,7 +45,7 @@ def code(text: str) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table of Markdown cells: the first column is text, the others are aligned to the right."""
+    """A table of Markdown cells: the first column is aligned to the left, the others to the right."""
     lines = [line(heads), f"|---|{'--:|' * (len(heads) - 1)}", *map(line, rows)]
     return "\n".join(lines) + "\n"
 

@@ -1,7 +1,7 @@
-"""The command at the end of a report: run it again, a part of it, or with more blocks or users.
+"""The command at the end of a report: the run again, or part of it, or with more blocks or users.
 
-Takes the dict of `run.json` and returns a line for a POSIX shell; "" for a run without a plan, and where a
-word cannot be pasted.
+Takes the dict of `run.json` and returns a line for a POSIX shell; "" for a run without a plan, or if a word
+cannot be pasted into a shell.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.wire.options import LoadOptions
 
 Record = Mapping[str, Any]
 
-_USUAL = {name: field.default for name, field in LoadOptions.model_fields.items()}
+_DEFAULTS = {name: field.default for name, field in LoadOptions.model_fields.items()}
 
 
 def run(
@@ -30,9 +30,9 @@ def run(
     blocks: int = 0,
     command: str = "run",
 ) -> str:
-    """`execbench run` (or `capacity`) as in `folder`, with these arms alone, so many users, so many blocks.
+    """`execbench run` (or `capacity`) with the plan of `folder`, changed by these arms, users and blocks.
 
-    Without those, as the plan has it. An arm that the plan has not is a strategy to add.
+    What is not given stays as in the plan. An arm that the plan does not have is added as a strategy.
     """
     plan, name = record.get("plan") or {}, folder.resolve().name
     if not plan.get("arms") or not name:
@@ -49,53 +49,53 @@ def run(
 
 
 def load(record: Record, *, users: int) -> str:
-    """`execbench load` as the run was, with so many users."""
+    """`execbench load` with the run's options and this number of users."""
     asked = record.get("load") or {}
     url = str(asked.get("url") or "")
-    if not url or url.startswith("-"):  # it would be an option
+    if not url or url.startswith("-"):  # execbench would read it as an option
         return ""
     return shell_line(["execbench", "load", url, "-c", users, *_asking(asked)])
 
 
 def strategy(arm: Record) -> str:
-    """What `--strategy` would say of the arm: batch:over=process,workers=2; "" for an arm that has none."""
+    """The arm as a value of `--strategy`, such as batch:over=process,workers=2; "" for an external server."""
     if arm.get("url"):
         return ""
     name = str(arm.get("strategy") or "")
-    said = {**(arm.get("options") or {})}
+    options = {**(arm.get("options") or {})}
     if arm.get("workers") is not None:  # runs of older versions have it outside the options
-        said = {"workers": arm["workers"], **said}
-    if said.keys() == {"factory"}:
-        return f"{name}:{said['factory']}"
-    return name + (":" + ",".join(f"{key}={value}" for key, value in said.items()) if said else "")
+        options = {"workers": arm["workers"], **options}
+    if options.keys() == {"factory"}:
+        return f"{name}:{options['factory']}"
+    return name + (":" + ",".join(f"{key}={value}" for key, value in options.items()) if options else "")
 
 
 def shell_line(words: Iterable[object]) -> str:
-    """A command for a POSIX shell; "" where a word has a line end or a hidden character."""
-    said = [str(word) for word in words]
-    return "" if any(one_line(word) != word for word in said) else shlex.join(said)
+    """A command for a POSIX shell; "" if a word has a line end or a hidden character."""
+    texts = [str(word) for word in words]
+    return "" if any(one_line(text) != text for text in texts) else shlex.join(texts)
 
 
 def _asking(asked: Record) -> Iterator[object]:
-    """What `execbench load` was told beside address and users, where it is not the default."""
+    """The options of `execbench load` that differ from the defaults, without address and users."""
     texts, body, method = asked.get("texts") or {}, asked.get("body"), asked.get("method")
     if method not in (None, "GET") or (method and (texts or body is not None)):
         yield from ("--method", method)
     for header in asked.get("headers") or ():
         yield from _header(header)
-    told = {**_USUAL, **asked}
-    for flag, said, usual in (
+    options = {**_DEFAULTS, **asked}
+    for flag, value, default in (
         ("--body", body, None),
-        ("--expect-status", told["expected_status"], _USUAL["expected_status"]),
+        ("--expect-status", options["expected_status"], _DEFAULTS["expected_status"]),
         ("--payloads", (texts.get("workload") or {}).get("payloads"), None),
         ("--seed", texts.get("seed", 1), 1),
-        ("--transport", told["transport"], _USUAL["transport"]),
-        ("--timeout", told["timeout_s"], _USUAL["timeout_s"]),
+        ("--transport", options["transport"], _DEFAULTS["transport"]),
+        ("--timeout", options["timeout_s"], _DEFAULTS["timeout_s"]),
     ):
-        if said not in (None, usual):
-            yield from (flag, f"{said:.15g}" if isinstance(said, float) else said)
+        if value not in (None, default):
+            yield from (flag, f"{value:.15g}" if isinstance(value, float) else value)
 
 
 def _header(header: sending.Header) -> tuple[str, str]:
-    """What was kept secret is read from the environment."""
+    """--header; a secret value is read from the environment."""
     return "--header", ": ".join(sending.for_command((header[0], header[1])))

@@ -1,9 +1,9 @@
-"""Which strategy, how much, why, and what it costs: the arms in order, from the tables of the report.
+"""The arms in order: how fast each is, why, and what it costs.
 
-Pure: frames of the report and the dict of `run.json` go in; a frame and a sentence come out. The order is
-that of the requests a second at the most users, a point estimate: whether an arm differs from the reference
-is said by the verdict beside it, which comes with its interval from the comparisons, and which arm to take by
-`harness.report.choice`. The twin, and arms that do other work, have no place in it.
+Pure: frames of the report and the dict of `run.json` go in; a frame and a text come out. The order is by
+requests per second with the most users, a point estimate. Whether an arm differs from the reference is the
+verdict's matter, which comes with its interval from the comparisons. `harness.report.choice` decides which
+arm to take. The twin, and arms that do other work, are not ranked.
 """
 
 from __future__ import annotations
@@ -22,52 +22,52 @@ from harness.analysis.summaries import LATENCY, THROUGHPUT
 from harness.numbers import share, short, times, users
 
 COLUMNS = [
-    "rank",  # 1 answers most; arms that lost trials under this load come after all that lost none
+    "rank",  # 1 answers most; arms that lost trials under this load come last
     "arm",
     "load",  # the closed loop of most users
     THROUGHPUT,
     "ratio",  # throughput over the reference's, paired by blocks
     "low",
     "high",
-    "verdict",  # "reference" of the reference itself
+    "verdict",  # "reference" for the reference itself
     "lone_load",  # the closed loop of fewest users
     "lone_latency_ms",  # median
     "lone_ratio",
     "lone_verdict",
-    "own_load",  # the highest open load that is a share of what the arm itself can do
+    "own_load",  # own(…), the open loop at the highest share of the arm's own throughput
     "own_latency_p50_ms",
     "own_latency_p99_ms",
     "requests_per_call",  # of the model
-    "because",  # which parts of a request shrank or grew, in mean ms against the reference
-    "efficiency",  # of the bare model's limit
+    "because",  # which parts of a request are shorter or longer than the reference's, in mean ms
+    "efficiency",  # share of the model limit
     "memory_uss_mb",
     "cpu_ms_per_request",
     "when_worker_dies",
-    "invalid",  # which of these loads say more of the load generator than of the arm
+    "invalid",  # which of these loads are invalid for the arm, because of the load generator
     "client_limited",  # under `load`: the figures are bounds
 ]
-LOADS = ("load", "lone_load", "own_load")  # the columns that name one
+LOADS = ("load", "lone_load", "own_load")  # the columns that name a load
 REFERENCE = "reference"
 
-# stretches of a request, and how people say that it spends more or less there
+# parts of a request, and the words for spending time there
 PARTS = {
     "queue": "in the queue",
-    "model": "in the model",
+    "model": "in the worker",
     "resume": "on the way back",
     "io": "in the I/O",
     "outside": "outside the route",
 }
-WORTH_A_WORD = 0.05  # of the reference's mean latency; smaller changes of a part are not told
-WORTH_CALLING_A_BATCH = 1.05
-COSTS = {"memory_uss_mb": "MB of memory", "cpu_ms_per_request": "ms of CPU a request"}  # column → unit
+SMALLEST_NAMED_CHANGE = 0.05  # of a part, as a share of the reference's mean latency
+SMALLEST_NAMED_BATCH = 1.05  # requests per call
+COSTS = {"memory_uss_mb": "MB of memory", "cpu_ms_per_request": "ms of CPU per request"}  # column → unit
 
 Marks = Mapping[tuple[str, str], str]  # (arm, load) → why
-Row = Mapping[str, Any]  # plain numbers and words by column; empty where a table has no such row
+Row = Mapping[str, Any]  # plain numbers and words by column; empty if a table has no such row
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tables:
-    """What a report has found, and its rows by arm and load."""
+    """The tables of a report, and their rows by arm and load."""
 
     derived: pd.DataFrame
     summary: pd.DataFrame  # of the arms to be ranked
@@ -95,9 +95,9 @@ class Tables:
 def rank(
     tables: Tables, record: Mapping[str, Any], reference: str, load: str, invalid: Marks, limited: Marks
 ) -> pd.DataFrame:
-    """One row (`COLUMNS`) per arm, the best first; none where no closed loop was run.
+    """One row (`COLUMNS`) per arm, the best first; no row if no closed loop was run.
 
-    `load`: the closed loop that the choice is of; else that of most users.
+    The arms are ranked under `load` if it is a closed loop, else under the closed loop with the most users.
     """
     summary = tables.summary
     if summary.empty or summary["concurrency"].isna().all():
@@ -105,7 +105,7 @@ def rank(
     load = load if load.startswith("closed(") else _load(summary, heaviest=True)
     top = summary[summary["load"] == load].assign(lost=lambda rows: rows["failed_trials"] > 0)
     top = top.sort_values(["lost", THROUGHPUT], ascending=[True, False], kind="stable")
-    told = record.get("arms") or {}
+    known = record.get("arms") or {}
     at_top = {str(row["arm"]): row for row in top.to_dict("records")}
     rows = [
         {
@@ -119,7 +119,7 @@ def rank(
             **why(tables, arm, row, at_top.get(reference), reference),
             "efficiency": tables.limit(arm, load).get("efficiency", math.nan),
             **{name: tables.cost(arm, load).get(name, math.nan) for name in COSTS},
-            "when_worker_dies": (told.get(arm) or {}).get("when_worker_dies") or "",
+            "when_worker_dies": (known.get(arm) or {}).get("when_worker_dies") or "",
             "client_limited": (arm, load) in limited,
         }
         for rank, (arm, row) in enumerate(at_top.items(), 1)
@@ -130,34 +130,35 @@ def rank(
 
 
 def sentence(table: pd.DataFrame, reference: str, take: str) -> str:
-    """The arm that is taken, in words: how much, why, and what it costs; "" where there is none."""
+    """The chosen arm in words: how fast it is, why, and what it costs; "" without a choice."""
     rows = table[table["arm"] == take]
     if rows.empty or not rows[THROUGHPUT].iloc[0] > 0:
         return ""
     taken = rows.iloc[0]
     least = "at least " if taken["client_limited"] else ""
-    said = f"{take} answers {least}{taken[THROUGHPUT]:.0f} requests/s at {users(taken['load'])}"
+    gain = f"{take} answers {least}{taken[THROUGHPUT]:.0f} requests/s at {users(taken['load'])}"
     theirs = bool(table.loc[table["arm"] == reference, "client_limited"].any())
-    said += _how_much(taken, reference, theirs=theirs)
-    if taken["because"]:  # a cause is named only of a difference
-        said += f"{', because' if taken['verdict'] in DIFFERENT else ':'} a request {taken['because']}"
-    parts = [said]
+    gain += _how_much(taken, reference, theirs=theirs)
+    if taken["because"]:  # only a difference has a cause
+        gain += f"{', because' if taken['verdict'] in DIFFERENT else ':'} a request {taken['because']}"
+    parts = [gain]
     if not math.isnan(taken["efficiency"]):
-        parts.append(f"it reaches {share(taken['efficiency'])} of what the bare model can do")
+        parts.append(f"It reaches {share(taken['efficiency'])} of the model limit")
     costs = {name: taken[name] for name in COSTS if not math.isnan(taken[name])}
     if costs:
-        told = " and ".join(f"{short(cost)} {COSTS[name]}" for name, cost in costs.items())
-        parts.append(f"it costs {told}")
+        parts.append(
+            "It costs " + " and ".join(f"{short(cost)} {COSTS[name]}" for name, cost in costs.items())
+        )
     if taken["when_worker_dies"]:
-        parts.append(f"when a worker dies, {taken['when_worker_dies']}")
-    return f"{'; '.join(parts)}."
+        parts.append(f"When a worker dies, {taken['when_worker_dies']}")
+    return f"{'. '.join(parts)}."
 
 
 # -- a row ---------------------------------------------------------------------------------------------
 
 
 def _load(summary: pd.DataFrame, *, heaviest: bool) -> str:
-    """The closed loop of most or fewest users."""
+    """The closed loop with the most or the fewest users."""
     closed = summary[summary["concurrency"].notna()].sort_values("concurrency", kind="stable")
     return str(closed["load"].iloc[-1 if heaviest else 0])
 
@@ -165,7 +166,7 @@ def _load(summary: pd.DataFrame, *, heaviest: bool) -> str:
 def compared(
     comparisons: pd.DataFrame, arm: str, load: str, metric: str, reference: str
 ) -> dict[str, float | str]:
-    """ratio, low, high and verdict of a metric; of the reference itself 1, without interval."""
+    """ratio, low, high and verdict of a metric; for the reference itself 1, without an interval."""
     if arm == reference:
         return {"ratio": 1.0, "low": math.nan, "high": math.nan, "verdict": REFERENCE}
     stat = "rate" if metric == THROUGHPUT else "median"
@@ -206,33 +207,33 @@ def _at_own_load(tables: Tables, arm: str) -> dict[str, float | str]:
 def why(
     tables: Tables, arm: str, row: Mapping[Any, Any], reference: Mapping[Any, Any] | None, name: str
 ) -> dict[str, float | str]:
-    """requests_per_call, and in words what changed against the reference, or where it spends most itself."""
+    """requests_per_call, and in words which parts differ from the reference's, or which is the largest."""
     per_call = _requests_per_call(tables.derived, arm, str(row["load"]))
-    told = ""
+    parts = ""
     if arm == name:
-        told = largest(row)
+        parts = largest(row)
     elif reference is not None:
-        told = _changes(parts_of(row), parts_of(reference), reference["latency_mean_ms"])
-    batches = f"a call carries {short(per_call)} requests" if per_call >= WORTH_CALLING_A_BATCH else ""
+        parts = _changes(parts_of(row), parts_of(reference), reference["latency_mean_ms"])
+    batches = f"a model call carries {short(per_call)} requests" if per_call >= SMALLEST_NAMED_BATCH else ""
     lost = f"{row['failed_trials']} of its trials do not count" if row["failed_trials"] else ""
-    return {"requests_per_call": per_call, "because": "; ".join(filter(None, [told, batches, lost]))}
+    return {"requests_per_call": per_call, "because": "; ".join(filter(None, [parts, batches, lost]))}
 
 
 def _requests_per_call(derived: pd.DataFrame, arm: str, load: str) -> float:
-    """Measured requests over the calls that carried them: one of a batch of n is an n-th of a call."""
+    """Measured requests per model call; a request in a batch of n counts as 1/n of a call."""
     rows = summaries.Cells(derived).select((arm, load), ["phase", "ok", "batch_size"])
     sizes = summaries.measured(rows[rows["ok"]])["batch_size"].dropna()
     return len(sizes) / float((1.0 / sizes).sum()) if len(sizes) else math.nan
 
 
 def parts_of(row: Mapping[Any, Any]) -> dict[str, float]:
-    """Mean milliseconds of each stretch that is known."""
+    """Mean milliseconds of each part that is known."""
     found = {part: float(row[f"{part}_mean_ms"]) for part in PARTS}
     return {part: mean_ms for part, mean_ms in found.items() if not math.isnan(mean_ms)}
 
 
 def largest(row: Mapping[Any, Any]) -> str:
-    """Where a request of the reference spends most."""
+    """Where a request spends most of its time."""
     parts = parts_of(row)
     if not parts:
         return ""
@@ -241,16 +242,18 @@ def largest(row: Mapping[Any, Any]) -> str:
 
 
 def _changes(arm: Mapping[str, float], reference: Mapping[str, float], whole_ms: float) -> str:
-    """The part that shrank most and the one that grew most, the greater first; "" where none is known."""
+    """The part that is shorter by most and the one that is longer by most; "" if no part is known."""
     changed = {part: arm[part] - reference[part] for part in PARTS if part in arm and part in reference}
     if not changed:
         return ""
     by_change = sorted(changed, key=lambda part: changed[part])
-    told = [(by_change[0], "less", -changed[by_change[0]]), (by_change[-1], "more", changed[by_change[-1]])]
-    told = sorted([one for one in told if one[2] >= WORTH_A_WORD * whole_ms], key=lambda one: -one[2])
-    if not told:
-        return f"differs in no part by {100 * WORTH_A_WORD:g} %"
-    return ", but ".join(f"{_verb(part)} {short(ms)} ms {way} {PARTS[part]}" for part, way, ms in told)
+    named = [(by_change[0], "less", -changed[by_change[0]]), (by_change[-1], "more", changed[by_change[-1]])]
+    named = sorted(
+        [one for one in named if one[2] >= SMALLEST_NAMED_CHANGE * whole_ms], key=lambda one: -one[2]
+    )
+    if not named:
+        return f"has no part that differs by {100 * SMALLEST_NAMED_CHANGE:g} % of the latency"
+    return ", but ".join(f"{_verb(part)} {short(ms)} ms {way} {PARTS[part]}" for part, way, ms in named)
 
 
 def _verb(part: str) -> str:
@@ -258,15 +261,16 @@ def _verb(part: str) -> str:
 
 
 def _how_much(best: pd.Series[Any], reference: str, *, theirs: bool) -> str:
-    """`theirs`: whether the client limits the reference."""
+    """The ratio to the reference, with its verdict; `theirs`: whether the client limits the reference."""
     if best["verdict"] == REFERENCE or math.isnan(best["ratio"]):
         return ""
     ratio = times(best["ratio"], best["low"], best["high"])
-    return f", {bound(bool(best['client_limited']), theirs)}{ratio} {reference} ({best['verdict']})"
+    least = bound(bool(best["client_limited"]), theirs)
+    return f", {least}{ratio} the requests/s of {reference} ({best['verdict']})"
 
 
 def bound(mine: bool, theirs: bool) -> str:
-    """What a client that could do more would make of a ratio of rates, by whose is limited."""
+    """In which direction a ratio of rates is a bound, by which side the client limits."""
     if mine == theirs:
         return "(limited by the client) " if mine else ""
     return "at least " if mine else "at most "

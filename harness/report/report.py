@@ -1,4 +1,4 @@
-"""A run → everything that is shown of it. All tables, files and charts come from one `Report`."""
+"""From a run to its report: all tables, files and charts come from one `Report`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.figure import Figure
-# what charts draw of each request
+
+# the columns that charts need
 _CELL = ["arm", "load", "concurrency", "phase", "ok"]
 _IO = ["io_ms", "io_nominal_ms"]
 _PARTS = ["entered_ms", "queue_ms", "model_ms", "resume_ms", "outside_ms", "service_ms"]
@@ -36,11 +37,11 @@ _TIMES = ["trial", "due_ms", "sent_ms", "done_ms", summaries.LATENCY]
 
 @dataclasses.dataclass(eq=False)
 class Report:
-    """What a run says, as tables, sentences and charts; each is computed when it is first asked for.
+    """A run as tables, sentences and charts, each computed at its first use.
 
-    A table that the run has nothing for is empty: `claims`, `checks` and `published` where its plan judges no
-    claims, `ranking` where it asks for none, `windows` and `capacity` where no capacity was looked for.
-    `trials` are all of the run; every figure is of the blocks that are not `excluded`, and without pings.
+    A table is empty if the run has nothing for it: `claims`, `checks` and `published` without claims in the
+    plan, `ranking` unless the plan asks for it, `windows` and `capacity` unless it is a capacity run.
+    `trials` has all trials of the run; figures leave out pings and the blocks in `excluded`.
     """
 
     evidence: Evidence
@@ -49,7 +50,7 @@ class Report:
 
     @property
     def folder(self) -> Path:
-        """Where the run is."""
+        """The run's folder."""
         return self.evidence.run.folder
 
     @property
@@ -59,12 +60,12 @@ class Report:
 
     @property
     def plan(self) -> Mapping[str, Any]:
-        """What was to be run; empty for a run without a plan."""
+        """The plan of the run; empty for a run without a plan."""
         return self.record.get("plan") or {}
 
     @property
     def trials(self) -> pd.DataFrame:
-        """A row per trial: trials.csv."""
+        """trials.csv, a row per trial."""
         return self.evidence.run.trials
 
     @property
@@ -74,14 +75,14 @@ class Report:
 
     @property
     def requests(self) -> pd.DataFrame:
-        """A row per request, warm-ups and failures too: requests.csv with the derived columns."""
+        """requests.csv with the derived columns, a row per request, warm-ups and failures included."""
         return self.evidence.derived
 
     # -- tables of figures
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """A row per arm and load, in the plan's order, with what its figures have to be read with."""
+        """A row per arm and load, in the plan's order, with marks for saturated and limited figures."""
         summary = summaries.summarise(self.requests, self._kept)
         if summary.empty:
             return summary
@@ -100,29 +101,29 @@ class Report:
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        """`comparison.COLUMNS`: every arm that does the reference's work against it, and the twin."""
+        """`comparison.COLUMNS`: the reference against the twin and the arms that do the same work."""
         arms = set(admissible.arms_of(self.evidence.run))
         return self.evidence.compared(arms - self._of_other_work(arms))
 
     @cached_property
     def costs(self) -> pd.DataFrame:
-        """`machine.COST_COLUMNS`: CPU, memory, pings, the event loop's lateness; in the summary's order."""
+        """`machine.COST_COLUMNS`: CPU, memory, pings and loop lag, in the summary's order."""
         costs, cells = machine.costs(self._kept, self.evidence.run.requests, self.record), self.summary
         return costs if cells.empty else cells[["arm", "load"]].merge(costs, on=["arm", "load"], how="left")
 
     @cached_property
     def limits(self) -> pd.DataFrame:
-        """`efficiency.COLUMNS`; empty where no limit was measured."""
+        """`efficiency.COLUMNS`; empty if no model limit was measured."""
         return efficiency.table(self.summary, self.record)
 
     @cached_property
     def io(self) -> pd.DataFrame:
-        """`nominal.COLUMNS`; empty where there was no open load."""
+        """`nominal.COLUMNS`; empty without an open loop."""
         return nominal.table(self.requests)
 
     @cached_property
     def staircase(self) -> pd.DataFrame:
-        """The law of T2 of the arms that run the model on the loop; alone there are no others to wait for."""
+        """How well the law of T2 holds for inline arms, at c > 1: a lone request waits for no other."""
         rows = self.requests
         inline = set(rows.loc[rows["strategy"] == "inline", "arm"].unique())
         arms = [arm for arm in rows["arm"].cat.categories if arm in inline]
@@ -134,13 +135,13 @@ class Report:
 
     @cached_property
     def published(self) -> pd.DataFrame:
-        """The tables as printed beside what was measured."""
+        """The printed tables with the measured figures next to them."""
         name = self.plan.get("claims")
         return pd.DataFrame() if name is None else published_tables(claims_file.load(name), self.requests)
 
     @cached_property
     def checks(self) -> pd.DataFrame:
-        """`claims.CHECK_COLUMNS`: a row per check of a claim, with what was measured."""
+        """`claims.CHECK_COLUMNS`: a row per check of a claim, with its measured ratio."""
         name = self.plan.get("claims")
         if name is None:
             return pd.DataFrame(columns=claims.CHECK_COLUMNS)
@@ -160,7 +161,7 @@ class Report:
             return pd.DataFrame(columns=claims.VERDICT_COLUMNS)
         return claims.verdicts(self.checks)
 
-    # -- what a search for capacities found
+    # -- capacity
 
     @cached_property
     def windows(self) -> pd.DataFrame:
@@ -185,7 +186,7 @@ class Report:
 
     @cached_property
     def conclusion(self) -> str:
-        """The arm that is taken, as the ranking has it; "" without a ranking."""
+        """The chosen arm as a sentence below the ranking; "" without a ranking."""
         return ranking.sentence(self.ranking, self.evidence.facts.reference, self.choice.take)
 
     @cached_property
@@ -195,36 +196,36 @@ class Report:
 
     @cached_property
     def swept(self) -> sweep.Swept | None:
-        """What a sweep found; None where the plan is none."""
+        """The results of a sweep; None if the plan is no sweep."""
         return sweep.find(self._inputs, self.summary, self.choice)
 
     @cached_property
-    def said(self) -> advice.Advice:
-        """What to do."""
+    def advised(self) -> advice.Advice:
+        """The advice: which arm to take, why, and what to run next."""
         return advice.advise(self._inputs, self.choice)
 
     # -- sentences
 
     @cached_property
     def finding(self) -> str:
-        """In one sentence: which arm to take, or else what was seen; then the claims."""
-        return _finding(self._contestants, self.said.headline, self.claims)
+        """One sentence: the arm to take, or else the best figures; then the verdicts on the claims."""
+        return _finding(self._contestants, self.advised.headline, self.claims)
 
     @cached_property
     def machine(self) -> str:
-        """How quiet it was by its own readings, and by what the same code differed from itself."""
+        """How quiet the machine was, by its own readings and by how far the twin differs."""
         twin = session_noise.twin_sentence(self.comparisons)
         readings = machine.sentence(self.trials, self.record, self.evidence.spoilt)
         return f"{readings} {twin}." if twin else readings
 
     @cached_property
     def warnings(self) -> list[str]:
-        """What a reader has to know before believing the figures; the gravest first."""
+        """What to know before trusting the figures, the most serious first."""
         return [*cautions.find(self.evidence, self.comparisons, self._overrun)]
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """How the run came to its end, and what a column is not."""
+        """How the run ended, and which columns are missing or different."""
         return (
             *self.plan.get("notes", ()),
             *_stopped_early(self.record, self.plan),
@@ -235,20 +236,20 @@ class Report:
 
     @property
     def withheld(self) -> str:
-        """Why no verdict is given; "" when they are."""
+        """Why no verdict is given; "" when verdicts are given."""
         return self.evidence.withheld or session_noise.noisy(self.comparisons)
 
     # -- charts
 
     @property
     def charts(self) -> Mapping[str, Callable[[], Figure]]:
-        """What draws each chart, by the name of its file in the run's charts/."""
+        """The function that draws each chart, by the name of its file in the run's charts/."""
         drawn: dict[str, Callable[[], Figure]] = {}
         if self.swept is not None:
             drawn["sweep"] = partial(sweep_chart.draw, self.swept)
         if self.requests.empty:
             return drawn
-        rows, io = self.requests, [*_CELL, *_IO]  # each chart copies its good rows
+        rows, io = self.requests, [*_CELL, *_IO]  # a chart copies its good rows
         drawn |= {
             "timeline": lambda: timeline.draw(rows[[*io, *_PARTS, *_TIMES]]),
             "split": lambda: split.draw(rows[[*io, *_PARTS]]),
@@ -260,13 +261,13 @@ class Report:
         return drawn
 
     def chart(self, name: str) -> Figure:
-        """The chart of that name; UsageError with the names that there are."""
+        """The chart of that name. Raises UsageError that lists the run's charts if there is none."""
         if name not in self.charts:
-            hint = f"It has: {', '.join(self.charts) or 'none'}."
+            hint = f"Charts of this run: {', '.join(self.charts) or 'none'}."
             raise UsageError(f"This run has no chart {name!r}.", stage="report", hint=hint)
         return self.charts[name]()
 
-    # -- of several of these
+    # -- shared by several of these
 
     @cached_property
     def _kept(self) -> pd.DataFrame:
@@ -293,13 +294,13 @@ class Report:
 
     @cached_property
     def _contestants(self) -> pd.DataFrame:
-        """The summary without the twin, which is the reference again, and arms whose I/O is scaled."""
+        """The summary without the twin, and without arms whose I/O is scaled to the model."""
         scaled = [arm["name"] for arm in self.plan.get("arms", []) if arm.get("io_per_model")]
         apart = [self.evidence.facts.twin, *scaled]
         return self.summary if self.summary.empty else self.summary[~self.summary["arm"].isin(apart)]
 
     def _of_other_work(self, arms: set[str]) -> set[str]:
-        """Those of the arms that do other work than the reference."""
+        """Those of `arms` that do other work than the reference."""
         reference = self.evidence.facts.reference
         return set(same_work.other_work(self.record, reference, arms - {reference}))
 
@@ -313,37 +314,37 @@ def build(run: store.Run, reference: str | None = None) -> Report:
 
 
 def _finding(summary: pd.DataFrame, headline: str, claims: pd.DataFrame) -> str:
-    """Which arm to take, as the advice's headline says it, or else what was seen; then the claims."""
-    parts = [headline or _seen(summary)]
+    """The advice's headline, or else the best figures; then the verdicts on the claims."""
+    parts = [headline or _best_figures(summary)]
     if len(claims):
         found = claims["verdict"].value_counts()
         kinds = (CONFIRMED, REFUTED, INCONCLUSIVE, NOT_TESTED, WITHHELD)
         tally = ", ".join(f"{found[kind]} {kind}" for kind in kinds if kind in found)
-        parts.append(f"of the article's {len(claims)} claims, {tally}")
-    return f"{'; '.join(parts)}."
+        parts.append(f"Of the article's {len(claims)} claims: {tally}")
+    return f"{'. '.join(parts)}."
 
 
-def _seen(summary: pd.DataFrame) -> str:
-    """The best figures at the load that decides, where no arm is taken."""
+def _best_figures(summary: pd.DataFrame) -> str:
+    """The best figures at the load that decides, if there is no choice."""
     answered = choice.answered_of(summary)
     if answered.empty:
         return "No trial got good answers, so there is nothing to compare"
     load, metric = best_arm.decisive(answered)
     name = "latency_p50_ms" if metric.lower_is_better else THROUGHPUT
     here = answered[answered["load"] == load]
-    whole = here[here["failed_trials"] == 0]  # an arm that died early has only its best rows to show
+    whole = here[here["failed_trials"] == 0]  # an arm that died early may have only its best trials
     rows = whole if len(whole) else here
     row = rows.sort_values(name, ascending=metric.lower_is_better, kind="stable").iloc[0]
     least, most = ("at least ", "at most ") if row["client_limited"] else ("", "")
-    seen = f"At {users(load)}, {row['arm']} answers in {most}{row['latency_p50_ms']:.1f} ms (median)"
+    latency = f"At {users(load)}, {row['arm']} answers in {most}{row['latency_p50_ms']:.1f} ms (median)"
     if not row[THROUGHPUT] > 0:
-        return seen
+        return latency
     what = "good answers/s" if row["failed"] else "requests/s"
-    return f"{seen}, {least}{row[THROUGHPUT]:.0f} {what}"
+    return f"{latency}, {least}{row[THROUGHPUT]:.0f} {what}"
 
 
 def _stopped_early(record: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
-    """As --precision lets a run."""
+    """A note if --precision ended the run early."""
     if (block := record.get("stopped_at_block")) is not None:
         goal = plan.get("precision")
         within = "narrow enough" if goal is None else f"within ±{100 * goal:g} %"
@@ -351,6 +352,6 @@ def _stopped_early(record: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterat
 
 
 def _unsplit(derived: pd.DataFrame) -> Iterator[str]:
-    """That a time is not what its column says."""
+    """A note on arms whose server reports no queue and no way back."""
     if arms := summaries.unsplit_arms(derived):
-        yield f"Of {', '.join(arms)} only Model as a whole is told: the wait for a worker is in it."
+        yield f"{', '.join(arms)}: model is known only as a whole, with the wait for a worker in it."

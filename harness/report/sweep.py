@@ -1,7 +1,7 @@
-"""What a sweep found: its settings, the best first, and what each axis does on average over the others.
+"""The results of a sweep: its settings, the best first, and the effect of each axis averaged over the others.
 
 Pure: frames in, frames and sentences out, no disk. The unit is the block; every setting is in every block.
-Which setting is the best, and which cannot be told from it: `harness.report.choice`.
+`harness.report.choice` decides which setting is the best, and which ones the blocks do not separate from it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from harness.verdicts.best_arm import LATENCIES, RATES
 from harness.verdicts.metrics import Metric
 
 BEST, RIVAL, BEATEN, LEFT_OUT, WITHHELD = "best", "not told apart", "beaten", "left out", "withheld"
-STALLS = "holds the event loop"  # whatever its figure
-UNJUDGED = "not judged"  # alone in its work, or of too few blocks
+STALLS = "holds the event loop"  # however good its figures
+UNJUDGED = "not judged"  # no other setting does the same work, or too few blocks
 STRATEGY = "strategy"
 
 FIGURES = [
@@ -43,7 +43,7 @@ EFFECTS = [
     "ratio",  # geometric mean over the settings of the other axes that have both values
     "low",
     "high",
-    "least",  # … and of one such setting, at least and at most: far apart, the axes depend on each other
+    "least",  # smallest and largest ratio of one such setting; far apart, the axes depend on each other
     "most",
     "settings",  # pairs of settings that differ in this axis only
     "blocks",
@@ -54,21 +54,21 @@ EFFECTS = [
 
 @dataclasses.dataclass(frozen=True)
 class Swept:
-    """What came of it. `table`: a row per setting and load; `effects`: a row per axis, value and metric."""
+    """The results. `table`: a row per setting and load; `effects`: a row per axis, value and metric."""
 
-    axes: tuple[str, ...]  # the columns of `table` that say a setting
-    load: str  # under which the best is chosen
-    metric: Metric  # by which
+    axes: tuple[str, ...]  # the columns of `table` that make up a setting
+    load: str  # the load that decides
+    metric: Metric  # the metric that decides
     # place, arm, the axes, load, `FIGURES`, client_limited, cpu_ms_per_request, memory_uss_mb, failed_trials
     table: pd.DataFrame
     effects: pd.DataFrame  # EFFECTS
-    sentences: tuple[str, ...]  # the best, of each kind of work
+    sentences: tuple[str, ...]  # the best setting, one sentence for each kind of work
 
 
 def find(found: Inputs, summary: pd.DataFrame, chosen: Choice) -> Swept | None:
-    """What the sweep in the run's record found; None when there was none, or nothing of it was measured.
+    """The results of the run's sweep; None if the run has no sweep, or no figures of it.
 
-    `summary` is of all arms, those of other work too; `chosen` is the report's choice.
+    `summary` has all arms, those that do other work too; `chosen` is the report's choice.
     """
     swept = (found.record.get("plan") or {}).get("sweep")
     if not swept or summary.empty:
@@ -102,14 +102,14 @@ def find(found: Inputs, summary: pd.DataFrame, chosen: Choice) -> Swept | None:
 
 
 def words(setting: Mapping[str, Any], axes: tuple[str, ...]) -> str:
-    """A setting for people: workers=2, torch_threads=1."""
-    said = [f"{name}={setting[name]}" for name in axes if name in setting and name != STRATEGY]
-    return ", ".join([*([str(setting[STRATEGY])] if STRATEGY in axes else []), *said])
+    """A setting in words, such as "workers=2, torch_threads=1"."""
+    options = [f"{name}={setting[name]}" for name in axes if name in setting and name != STRATEGY]
+    return ", ".join([*([str(setting[STRATEGY])] if STRATEGY in axes else []), *options])
 
 
 class _Settings(NamedTuple):
     axes: tuple[str, ...]
-    of: dict[str, dict[str, Any]]  # arm → axis → value, its strategy included
+    of: dict[str, dict[str, Any]]  # arm → axis → value, strategy included
 
     def words(self, arm: str) -> str:
         return words(self.of[arm], self.axes)
@@ -117,8 +117,10 @@ class _Settings(NamedTuple):
 
 def _settings(record: Mapping[str, Any], swept: Mapping[str, Any]) -> _Settings:
     planned = {arm["name"]: arm.get("strategy", "") for arm in record["plan"].get("arms", [])}
-    of = {arm: {STRATEGY: planned[arm], **said} for arm, said in swept["settings"].items() if arm in planned}
-    several = len({said[STRATEGY] for said in of.values()}) > 1
+    of = {
+        arm: {STRATEGY: planned[arm], **values} for arm, values in swept["settings"].items() if arm in planned
+    }
+    several = len({setting[STRATEGY] for setting in of.values()}) > 1
     return _Settings(tuple(name for name in (STRATEGY, *swept["axes"]) if name != STRATEGY or several), of)
 
 
@@ -129,14 +131,14 @@ class _Group(NamedTuple):
     """Settings that do the same work, and the choice among them."""
 
     arms: list[str]
-    reference: str  # the plan's, or the first of them
+    reference: str  # the plan's, or the first of these arms
     choice: Choice
 
 
 def _groups(found: Inputs, summary: pd.DataFrame, arms: list[str], chosen: Choice) -> list[_Group]:
-    """The choice of each kind of work: that a model of half the size is faster is no merit of a setting.
+    """One choice for each kind of work: a model of half the size is faster, whatever the setting.
 
-    The report's own choice is that of the kind that its reference belongs to.
+    The group with the report's reference has the report's own choice.
     """
     groups: list[list[str]] = []
     for arm in arms:
@@ -175,59 +177,61 @@ def _places(found: Inputs, settings: _Settings, groups: list[_Group]) -> dict[st
 def _sentence(found: Inputs, group: _Group, settings: _Settings) -> str:
     chosen = group.choice
     if found.withheld:
-        return "No setting is called the best, as the session is noisy."
+        return "No setting is called the best, because the session is noisy."
     if not chosen.take:
         return _none(group, settings)
     name, metric = settings.words(chosen.take), chosen.metric
     sign = -1.0 if metric.lower_is_better else 1.0
-    value = stats.effect(sign * chosen.logs[chosen.take].dropna())  # over blocks, as the table has it
+    value = stats.effect(sign * chosen.logs[chosen.take].dropna())  # over blocks, as in the table
     unit = "requests/s" if metric is RATES else "ms (median)"
     bound = ("at least " if metric is RATES else "at most ") if chosen.take in chosen.limited else ""
     shown = f"{bound}{rate(value.ratio)} {unit}{interval(value.low, value.high, rate)}"
     parts = [
         f"Best: {name}: {shown} at {users(chosen.load)}",
         _gain(group, settings.words(group.reference)),
-        _not_told_apart(chosen, settings),
+        _not_separated(chosen, settings),
     ]
-    if chosen.luck >= choice.WORTH_SAYING_LUCK:
+    if chosen.luck >= choice.LUCK_WORTH_NAMING:
         share = f"{100 * chosen.luck:.0f} %"
-        parts.append(f"about {share} of its figure is the luck of being the best of {len(chosen.judged)}")
+        parts.append(
+            f"about {share} of its figure is luck, as it is the best of {len(chosen.judged)} settings"
+        )
     if chosen.limited:
         several = counted(len(chosen.limited), "setting")
-        parts.append(f"the client limits {several}, whose figures are bounds")
+        parts.append(f"the client limits {several}, so those figures are bounds")
     return f"{'; '.join(filter(None, parts))}."
 
 
 def _none(group: _Group, settings: _Settings) -> str:
-    """Why no setting of a kind is the best."""
+    """Why no setting of a group is the best."""
     if group.choice.why is Why.ONE_ARM:
-        return f"Nothing is compared with {settings.words(group.arms[0])}: it alone does its work."
+        return f"{settings.words(group.arms[0])} is compared with no other setting: none does the same work."
     if group.choice.why is Why.TOO_FEW_BLOCKS:
-        return f"No setting is called the best: {group.choice.blocks} blocks are too few to tell."
+        return f"No setting is called the best: {group.choice.blocks} blocks are too few."
     at = f" at {users(group.choice.load)}" if group.choice.load else ""
     return f"No setting gave good answers in every block{at}, so none is the best."
 
 
 def _gain(group: _Group, reference: str) -> str:
-    """Over the first setting: the mean of the blocks' log ratios, as in the comparisons."""
+    """The ratio to the first setting: the mean of the blocks' log ratios, as in the comparisons."""
     chosen = group.choice
     if chosen.take == group.reference:
-        return "that is the setting the others are compared with" if len(group.arms) > 1 else ""
+        return "the other settings are compared with it" if len(group.arms) > 1 else ""
     if chosen.over(chosen.take, group.reference) is None:
         return ""
     return f"{chosen.times(chosen.take, group.reference)} that of {reference}"
 
 
-def _not_told_apart(chosen: Choice, settings: _Settings) -> str:
+def _not_separated(chosen: Choice, settings: _Settings) -> str:
     rivals = [*chosen.unsettled, *chosen.equivalent]
     if not rivals and chosen.fastest in chosen.stalls and chosen.take not in chosen.stalls:
-        return f"{settings.words(chosen.fastest)} is quicker, but holds the event loop"
+        return f"{settings.words(chosen.fastest)} is faster, but blocks the event loop"
     if not rivals:
-        return "told apart from all others" if len(chosen.judged) > 1 else ""
+        return "better than all others" if len(chosen.judged) > 1 else ""
     named = [settings.words(arm) for arm in rivals[:3]]
     more = len(rivals) - len(named)
     tail = f" and {more} more" if more else ""
-    return f"not told apart in {chosen.blocks} blocks from: {' / '.join(named)}{tail}"
+    return f"{chosen.blocks} blocks do not separate it from: {' / '.join(named)}{tail}"
 
 
 # -- the settings --------------------------------------------------------------------------------------
@@ -236,7 +240,7 @@ def _not_told_apart(chosen: Choice, settings: _Settings) -> str:
 def _table(
     found: Inputs, summary: pd.DataFrame, settings: _Settings, places: Mapping[str, str]
 ) -> pd.DataFrame:
-    told = summary.merge(found.tables.costs, on=["arm", "load"], how="left")
+    merged = summary.merge(found.tables.costs, on=["arm", "load"], how="left")
     kept = ["cpu_ms_per_request", "memory_uss_mb", "failed_trials"]
     rows = [
         {
@@ -248,7 +252,7 @@ def _table(
             "client_limited": (arm, load) in found.side.limited,
             **{name: row[name] for name in kept},
         }
-        for row in told.to_dict("records")
+        for row in merged.to_dict("records")
         for arm, load in [(str(row["arm"]), str(row["load"]))]
     ]
     return pd.DataFrame(rows)
@@ -268,7 +272,7 @@ def _middle(by_block: pd.Series[float]) -> tuple[float, float, float]:
 
 
 def _p99(pool: Pool) -> tuple[float, float, float]:
-    """Of the pooled requests; NaN where they are too few."""
+    """p99 of the pooled requests, with its interval; NaN for too few requests."""
     blocks = len(pool.blocks)
     if sum(map(len, pool.blocks)) < FEWEST_REQUESTS[99]:
         return math.nan, math.nan, math.nan
@@ -277,7 +281,7 @@ def _p99(pool: Pool) -> tuple[float, float, float]:
 
 
 def _by_figure(table: pd.DataFrame, load: str, metric: Metric) -> list[str]:
-    """The arms, the best first; those left out last."""
+    """The arms, the best first; the ones left out come last."""
     here = table[table["load"] == load]
     name = "throughput_per_s" if metric is RATES else "latency_p50_ms"
     here = here.assign(_last=here["place"].eq(LEFT_OUT))
@@ -295,7 +299,7 @@ def _of_metric(
     figures = best_arm.figures(found.side, sound, load, metric)
     sign = -1.0 if metric.lower_is_better else 1.0
     logs = figures.replace([math.inf, -math.inf], math.nan).dropna() * sign
-    known = {arm: said for arm, said in settings.of.items() if arm in logs.columns and len(logs)}
+    known = {arm: setting for arm, setting in settings.of.items() if arm in logs.columns and len(logs)}
     rows = [
         {"axis": axis, "value": value, "against": first, "load": load, "metric": metric.name}
         | _effect(found, logs, pairs, load, metric)
@@ -311,21 +315,21 @@ def _of_metric(
 
 
 def _steps(settings: Mapping[str, Mapping[str, Any]], axis: str) -> list[tuple[Any, Any]]:
-    """Each value but the first beside the first."""
-    values = list(dict.fromkeys(said[axis] for said in settings.values() if axis in said))
+    """Pairs of the first value and each other value."""
+    values = list(dict.fromkeys(setting[axis] for setting in settings.values() if axis in setting))
     return [(values[0], value) for value in values[1:]]
 
 
 def _pairs(
     settings: Mapping[str, Mapping[str, Any]], axis: str, first: Any, value: Any
 ) -> list[tuple[str, str]]:
-    """Settings that are alike but for this axis: (with the first value, with the other)."""
+    """Pairs of settings that differ in this axis only: (with the first value, with the other)."""
     rests = {
-        arm: frozenset((name, known) for name, known in said.items() if name != axis)
-        for arm, said in settings.items()
+        arm: frozenset((name, known) for name, known in setting.items() if name != axis)
+        for arm, setting in settings.items()
     }
-    bases = {rests[arm]: arm for arm, said in settings.items() if said.get(axis) == first}
-    others = [arm for arm, said in settings.items() if said.get(axis) == value]
+    bases = {rests[arm]: arm for arm, setting in settings.items() if setting.get(axis) == first}
+    others = [arm for arm, setting in settings.items() if setting.get(axis) == value]
     return [(bases[rests[arm]], arm) for arm in others if rests[arm] in bases]
 
 

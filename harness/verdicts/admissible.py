@@ -1,4 +1,4 @@
-"""What of a run may be judged: the one answer for its report and for comparisons with another run."""
+"""Which parts of a run may be judged, both for its report and for comparisons with another run."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from harness.verdicts import comparison, metrics, session_noise
 from harness.verdicts.sides import Side
 from harness.wire.records import OK, PILOT_BLOCK
 
-TOLD = 3  # of many alike a warning names so many
+MOST_LISTED = 3  # items that a warning names
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What of a run may be judged: the same for its comparisons, its claims and its figures."""
+    """The parts of a run that may be judged: the same for its comparisons, its claims and its figures."""
 
     run: store.Run
     facts: metrics.Facts
     derived: pd.DataFrame  # without pings and excluded blocks; arms in the plan's order
-    spoilt: dict[int, str]  # block → which of the plan's criteria it broke, or that it was interrupted
-    excluded: dict[int, str]  # those, unless no other is left: then all are shown, and verdicts withheld
-    withheld: str  # why nothing may be judged; empty when it may
-    invalid: dict[tuple[str, str], str]  # (arm, load) → why the instrument was not fit there
+    spoilt: dict[int, str]  # block → which of the plan's criteria it breaks, or that it was interrupted
+    excluded: dict[int, str]  # `spoilt`; empty if that is all blocks: they are shown, and verdicts withheld
+    withheld: str  # why no verdict may be given; "" if verdicts may be given
+    invalid: dict[tuple[str, str], str]  # (arm, load) → why the load generator was not fit there
     limited: dict[tuple[str, str], str]  # (arm, load) → why its figures are bounds: the client can do no more
 
     @property
     def interrupted(self) -> set[int]:
-        """The excluded blocks in which the run was killed."""
+        """The excluded blocks during which the run was killed."""
         return _interrupted(self.run).keys() & self.excluded.keys()
 
     @cached_property
     def side(self) -> Side:
-        """What of the run is compared."""
+        """The parts of the run that are compared."""
         return Side(self.derived, self.run.trials, "", self.excluded, self.invalid, self.limited)
 
     def compared(
         self, only: Collection[str], *, reference: str | None = None, withheld: str = ""
     ) -> pd.DataFrame:
-        """`comparison.arms`: these arms against the plan's reference, or another one."""
+        """`comparison.arms`: these arms against the plan's reference, or against `reference`."""
         return comparison.arms(
             self.side,
             reference=reference or self.facts.reference,
@@ -55,14 +55,14 @@ class Evidence:
         )
 
     def twins(self) -> pd.DataFrame:
-        """The rows that say how quiet the run's session was; none without a twin."""
+        """The comparisons of the twin, which show how quiet the session was; empty without a twin."""
         return self.compared({self.facts.twin or ""})
 
 
 def against(run: store.Run, reference: str) -> Evidence:
-    """As `of`, with another arm as the reference; UsageError when the run has no such arm.
+    """As `admit`, with another arm as the reference. Raises UsageError if the run has no such arm.
 
-    The twin is the plan's reference run again. It says how quiet the session was, and is left out.
+    The twin belongs to the plan's reference: it shows how quiet the session was, and is left out otherwise.
     """
     planned = admit(run)
     twin = planned.facts.twin
@@ -88,14 +88,14 @@ def refuse_unknown(run: store.Run, arm: str, known: list[str], *, stage: str) ->
     """Raise UsageError unless the run has the arm."""
     if arm not in known:
         raise UsageError(
-            f"{run.folder} has no trial of an arm {arm!r}.",
+            f"{run.folder} has no trial of arm {arm!r}.",
             stage=stage,
-            hint=f"It has: {', '.join(known) or 'none'}.",
+            hint=f"Arms of this run: {', '.join(known) or 'none'}.",
         )
 
 
 def admit(run: store.Run) -> Evidence:
-    """Leave out what the plan's criteria exclude or a kill interrupted; find where the client lagged."""
+    """Exclude blocks by the plan's criteria, or if a kill interrupted them; find late clients."""
     facts = metrics.facts(run.record)
     broken = machine.excluded_blocks(run.trials, run.requests, facts.exclude)
     torn = _interrupted(run)
@@ -106,7 +106,9 @@ def admit(run: store.Run) -> Evidence:
     withheld = ""
     if spoilt and not set(blocks_of(run)) - spoilt.keys():
         every = "was interrupted or breaks" if torn else "breaks"
-        withheld = f"Every block {every} the plan's criteria, so no verdict is given ({each_block(spoilt)})."
+        withheld = (
+            f"No verdict is given, because every block {every} the plan's criteria ({each_block(spoilt)})."
+        )
     excluded = {} if withheld else spoilt
     requests = run.requests
     if excluded:
@@ -119,14 +121,14 @@ def admit(run: store.Run) -> Evidence:
 
 
 def _interrupted(run: store.Run) -> dict[int, str]:
-    """Blocks of a resumed run that are of two sittings, which no pairing evens out; the pilot is no block."""
+    """Blocks that a kill interrupted: pairing cannot even out the pause. The pilot is not a block."""
     torn = {resumed.get("in_block") for resumed in run.record.get("resumed") or []}
-    why = "was under way when the run was killed, and completed after a pause"
+    why = "was interrupted when the run was killed, and completed after a pause"
     return {block: why for block in blocks_of(run) if block in torn}
 
 
 def _invalid(derived: pd.DataFrame, trials: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """By how late the client sent, but for trials that met their cap: the server was what they waited for."""
+    """Where the client sent too late; without trials at their cap, which waited for the server."""
     judged = trials.loc[(trials["state"] == OK) & (trials["capped"] == 0), "trial"]
     cells = summaries.Cells(derived)
     late = {}
@@ -137,22 +139,22 @@ def _invalid(derived: pd.DataFrame, trials: pd.DataFrame) -> dict[tuple[str, str
 
 
 def blocks_of(run: store.Run) -> list[int]:
-    """Numbers of the blocks that were begun, the pilot's left out."""
+    """Numbers of the blocks that were begun, without the pilot."""
     return sorted(set(run.trials["block"]) - {PILOT_BLOCK})
 
 
 def arms_of(run: store.Run) -> list[str]:
-    """In the plan's order; a run of `execbench load` has no plan."""
+    """The arms in the plan's order, or as they appear: a run of `execbench load` has no plan."""
     planned = [arm["name"] for arm in (run.record.get("plan") or {}).get("arms", [])]
     return list(dict.fromkeys([*planned, *run.trials["arm"]]))
 
 
 def each_block(spoilt: dict[int, str]) -> str:
-    """Which block, and why."""
+    """Each block with its reason, abridged."""
     return abridged([f"block {block}: {why}" for block, why in spoilt.items()])
 
 
-def abridged(told: list[str]) -> str:
-    """The first few, and how many more there are."""
-    more = len(told) - TOLD
-    return "; ".join([*told[:TOLD], *([f"and {more} more"] if more > 0 else [])])
+def abridged(items: list[str]) -> str:
+    """The first `MOST_LISTED` items, and the number of the others."""
+    more = len(items) - MOST_LISTED
+    return "; ".join([*items[:MOST_LISTED], *([f"and {more} more"] if more > 0 else [])])

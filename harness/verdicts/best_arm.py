@@ -1,17 +1,17 @@
-"""Which of several arms is the best, and what choosing it gives. Pure: one figure a block and arm goes in.
+"""The best of several arms, and how much its figure owes to luck. Pure: one figure per block and arm goes in.
 
-The best of many is partly the luckiest of many: its own figures are too good. Two answers to that:
+The best of many arms is partly the luckiest: its figures are too good. The module answers two questions:
 
-* *which may it be*: an arm is told apart from the best when some other arm beats it by more than chance, in
-  Dunnett's one-sided comparisons of all others with it (subset selection: Gupta 1965, Technometrics 7:225;
-  the same comparisons as Hsu 1984, Ann. Statist. 12:1136). What remains holds the truly best arm at the
-  level, however many arms there are, so no further correction is needed. Blocks are paired; the largest t is
-  held against that of sign flips of whole blocks, which keep how the arms' figures hang together.
-* *how lucky it is*: blocks are resampled with the choice inside; by how much the choice looks better in its
-  own resample than in all blocks is its optimism (Efron 1983, J. Am. Stat. Assoc. 78:316). It is stated
-  beside the figure, which stays that of the tables. Where the choice is clear, it is 0.
-  `tests/verdicts/test_best_arm.py` simulates how often the interval covers the truth when its lower end is
-  lower by the optimism.
+* *Which arms may be the best?* All but those that another arm beats by more than chance, in Dunnett's
+  one-sided comparisons of all other arms with it (subset selection: Gupta 1965, Technometrics 7:225; the same
+  comparisons as Hsu 1984, Ann. Statist. 12:1136). The remaining arms include the truly best one at the stated
+  level, whatever the number of arms, so no further correction is needed. Blocks are paired. The largest t is
+  compared with that of sign flips of whole blocks, which preserve the correlation between the arms' figures.
+* *How lucky is the best one?* Blocks are resampled and the choice repeated in each resample. The optimism is
+  how much better the choice looks in its own resample than in all blocks (Efron 1983, J. Am. Stat. Assoc.
+  78:316). Reports state it in addition to the figure, which stays that of the tables. It is 0 if the choice
+  is clear. `tests/verdicts/test_best_arm.py` simulates how often the interval covers the truth when its lower
+  end is lower by the optimism.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from harness.verdicts.sides import Side
 
 LATENCIES, RATES = METRICS[:2]
 
-_EXACT = 12  # blocks whose sign flips are all tried
+_EXACT = 12  # up to this number of blocks, all sign flips are tried
 _RANDOM_FLIPS = 4096
 _RESAMPLES = 999
-_TINY = 1e-24  # a variance below it is rounding
+_TINY = 1e-24  # a smaller variance is a rounding error
 
 
 class Best(NamedTuple):
     """The arm with the best mean."""
 
     arm: str
-    rivals: tuple[str, ...]  # not told apart from it, the best first
-    judged: tuple[str, ...]  # all that could be, in the order given
+    rivals: tuple[str, ...]  # may be the best as well, the best first
+    judged: tuple[str, ...]  # all arms with figures, in the order given
     blocks: int
 
 
 def decisive(summary: pd.DataFrame) -> tuple[str, Metric]:
-    """The load and the metric that arms are chosen by.
+    """The load and the metric that decide which arm is the best.
 
-    In closed loop throughput at the most users, else the median latency at the highest rate, or, where no
-    rate is known, under the last load by name.
+    With closed loops, the throughput with the most users; else the median latency at the highest rate, or
+    under the last load by name if no rate is known.
     """
     closed = summary[summary["concurrency"].notna()].sort_values("concurrency", kind="stable")
     if len(closed):
@@ -62,8 +62,10 @@ def decisive(summary: pd.DataFrame) -> tuple[str, Metric]:
 
 
 def figures(side: Side, arms: list[str], load: str, metric: Metric) -> pd.DataFrame:
-    """Logs of the metric, blocks x arms, the higher the better. Arms that lost a trial, or are invalid there,
-    are left out: their good blocks may be the lucky ones."""
+    """Logs of the metric, blocks x arms, the higher the better.
+
+    Leaves out arms that lost a trial or are invalid under this load: their good blocks may be the lucky ones.
+    """
     cells = {arm: side.cell(arm, load) for arm in arms}
     whole = {arm: cell for arm, cell in cells.items() if cell.blocks and not cell.lost and not cell.invalid}
     sign = -1.0 if metric.lower_is_better else 1.0
@@ -74,8 +76,8 @@ def figures(side: Side, arms: list[str], load: str, metric: Metric) -> pd.DataFr
 def find(logs: pd.DataFrame) -> Best | None:
     """The best of the columns (arms); rows are blocks, cells logs, the higher the better.
 
-    Blocks that an arm lacks do not count, nor an arm that has a figure nowhere. None where nothing is left.
-    With fewer than `FEWEST_BLOCKS` blocks no arm is told apart.
+    Leaves out arms without any figure, and blocks that one of the other arms lacks; None if nothing is left.
+    With fewer than `FEWEST_BLOCKS` blocks every arm may be the best.
     """
     finite = _finite(logs)
     if finite.empty:
@@ -93,15 +95,17 @@ def find(logs: pd.DataFrame) -> Best | None:
 
 
 def optimism(logs: pd.DataFrame) -> float:
-    """By how much, on the log scale, being chosen as the best of these arms flatters the best one's figure.
+    """How much of the best arm's figure, on the log scale, is luck: see the module's docstring.
 
-    How much better the arm chosen in a resample of blocks looks there than in all blocks, on the mean.
+    The mean over resamples of how much better the arm chosen in a resample looks there than in all blocks.
     """
     values = _finite(logs).to_numpy(dtype=np.float64)
     blocks = len(values)
     if blocks < 2:
         return 0.0
-    values = values - values.mean(axis=1, keepdims=True)  # what all arms of a block share chooses none
+    values = values - values.mean(
+        axis=1, keepdims=True
+    )  # what all arms of a block share does not affect the choice
     weights = resamples(blocks, _RESAMPLES, np.random.default_rng(1)) / blocks
     chosen = (weights @ values).argmax(axis=1)
     there = np.einsum("rb,br->r", weights, values[:, chosen])
@@ -110,12 +114,12 @@ def optimism(logs: pd.DataFrame) -> float:
 
 
 def _finite(logs: pd.DataFrame) -> pd.DataFrame:
-    """Without the arms that have a figure nowhere, and the blocks that one of the others lacks."""
+    """`logs` without arms that have no figure, and without blocks that one of the other arms lacks."""
     return logs.where(np.isfinite(logs)).dropna(axis="columns", how="all").dropna(axis="index")
 
 
 def _beaten(values: Floats) -> list[bool]:
-    """Of each arm, whether some other one is better by more than chance."""
+    """For each arm, whether another arm is better by more than chance."""
     arms = values.shape[1]
     if len(values) < FEWEST_BLOCKS:
         return [False] * arms
@@ -124,21 +128,21 @@ def _beaten(values: Floats) -> list[bool]:
 
 
 def _is_beaten(values: Floats, flipped: Floats, arm: int) -> bool:
-    """`flipped`: the arms' means under each choice of signs of the blocks, the observed ones first."""
+    """Whether another arm beats this one; `flipped`: means for each choice of signs, the observed first."""
     gaps = np.delete(values, arm, axis=1) - values[:, [arm]]
     largest = _t(np.delete(flipped, arm, axis=1) - flipped[:, [arm]], gaps).max(axis=1, initial=-math.inf)
     return bool(np.mean(largest >= largest[0] - 1e-9 * abs(largest[0])) <= ALPHA)
 
 
 def _t(means: Floats, gaps: Floats) -> Floats:
-    """Student's t of means whose values are those of `gaps` but for their signs."""
+    """Student's t of means of `gaps` with some signs flipped."""
     variance = np.maximum((gaps**2).mean(axis=0) - means**2, _TINY)
     return np.asarray(means * math.sqrt(len(gaps) - 1) / np.sqrt(variance), dtype=np.float64)
 
 
 @functools.lru_cache(maxsize=4)
 def _flips(blocks: int) -> Floats:
-    """Choices of signs, a row each, the observed ones first: all of them, or so many drawn."""
+    """Choices of signs, a row each, the observed ones first: all choices, or `_RANDOM_FLIPS` drawn ones."""
     if blocks <= _EXACT:
         bits = np.arange(2**blocks)[:, None] >> np.arange(blocks) & 1
         return np.asarray(1.0 - 2.0 * bits, dtype=np.float64)

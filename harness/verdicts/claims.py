@@ -1,9 +1,9 @@
-"""What a run says of each published claim: confirmed, refuted, inconclusive or not tested. Pure.
+"""The verdict of a run on each published claim: confirmed, refuted, inconclusive or not tested. Pure.
 
-A check is a ratio with an interval over blocks: confirmed when the interval lies wholly inside the check's
-bounds, refuted when wholly outside, else inconclusive. Of several combinations ("always") every one must be
-confirmed, each at the 95 % level, or one refuted at a level that allows for their number. A noisy session
-withholds every verdict.
+A check is a ratio with an interval over blocks. It is confirmed if the whole interval is inside the check's
+bounds, refuted if the whole interval is outside, else inconclusive. A check of several combinations
+("always") is confirmed if every one is, each at the 95 % level, and refuted if one is, at a level that allows
+for their number. A noisy session withholds every verdict.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ VERDICT_COLUMNS = ["claim", "text", "stated", "verdict", "checks", "condition", 
 
 
 class _Evidence:
-    """What a run has to say, under the law that the claims are about. What is read of it is kept.
+    """The figures of a run under the claims' arrival law; keeps what it has computed.
 
-    `derived` has the blocks that count, `trials` all of them, `invalid` why (arm, load) is not to be used.
+    `derived` has the blocks that count, `trials` has all blocks, `invalid` says why an (arm, load) is
+    unusable.
     """
 
     def __init__(
@@ -68,13 +69,13 @@ class _Evidence:
         self._pools: dict[tuple[str, int, str, tuple[int, ...]], Pool] = {}
 
     def per_block(self, figure: _Figure) -> pd.Series[float]:
-        """In block order."""
+        """The figure of each block, in block order."""
         if figure not in self._per_block:
             self._per_block[figure] = summaries.per_block(self._of(figure), figure.metric, figure.stat)
         return self._per_block[figure]
 
     def pool(self, figure: _Figure, blocks: Iterable[int]) -> Pool:
-        """What a percentile of these blocks is taken of; a failure is an infinite latency."""
+        """The pooled requests of these blocks, for percentiles; a failure counts as an infinite latency."""
         key = (figure.arm, figure.concurrency, figure.metric, tuple(blocks))
         if key not in self._pools:
             rows = summaries.measured(self._of(figure))
@@ -87,7 +88,7 @@ class _Evidence:
         return self._cells.select((figure.arm, figure.concurrency), list(names))
 
     def why_unusable(self, combination: _Combination) -> str:
-        """Why this cannot be judged; empty when it can."""
+        """Why this cannot be judged; "" if it can."""
         for figure in combination.figures():
             broken = self._invalid.get((figure.arm, f"{self._law}({figure.concurrency})"))
             if broken:
@@ -102,7 +103,7 @@ class _Evidence:
                 return f"{figure} was not run"
             if self.per_block(figure).empty:
                 return f"{figure} gave no {figure.metric}"
-        return f"{combination}: no block has both"
+        return f"{combination}: no block has both figures"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class _Figure:
 
     @property
     def percent(self) -> float:
-        """Meant for figures of pooled blocks, which are percentiles."""
+        """The percentile of a figure of pooled blocks."""
         return summaries.STATS[self.stat] or 50
 
     def __str__(self) -> str:
@@ -125,7 +126,7 @@ class _Figure:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Combination:
-    """What is judged: a figure, or its ratio to another in the same blocks."""
+    """A figure, or its ratio to another figure in the same blocks."""
 
     figure: _Figure
     over: _Figure | None
@@ -138,7 +139,7 @@ class _Combination:
         return values if self.over is None else (values / evidence.per_block(self.over)).dropna()
 
     def effect(self, evidence: _Evidence, level: float) -> stats.Effect:
-        """Its ratio over blocks: of the blocks' own figures, or where a tail takes part of pooled ones."""
+        """The ratio over blocks: of the blocks' own figures, or of pooled ones if a tail is involved."""
         values = self.per_block(evidence)
         if not self.has_tail:
             return stats.effect(stats.log_ratio(values), level=level)
@@ -150,7 +151,7 @@ class _Combination:
         return not TAILS.isdisjoint(figure.stat for figure in self.figures())
 
     def lacks_requests(self, evidence: _Evidence) -> str:
-        """Why a percentile of the pooled blocks would be chance; empty when it is not."""
+        """Why there are too few requests for a percentile; "" if there are enough."""
         if not self.has_tail:
             return ""
         blocks = self.per_block(evidence).index
@@ -158,7 +159,7 @@ class _Combination:
             needed = FEWEST_REQUESTS[int(figure.percent)]
             there = sum(map(len, evidence.pool(figure, blocks).blocks))
             if there < needed:
-                return f"{figure}: {figure.stat} needs {needed} requests, there are {there}"
+                return f"{figure}: {figure.stat} needs {needed} requests, the run has {there}"
         return ""
 
     def __str__(self) -> str:
@@ -170,7 +171,7 @@ class _Combination:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Outcome:
-    """One combination, judged."""
+    """The outcome of one combination."""
 
     combination: str
     measured: float = math.nan
@@ -194,10 +195,10 @@ def evaluate(
     """One row per check (`CHECK_COLUMNS`), in the file's order.
 
     measured, low, high: the ratio and its interval at `level` for the check's weakest combination, which
-    `combination` names. level is 0.95 where the ratio lies inside its bounds; outside, where it may refute,
-    1 - 0.05 / combinations. trials tells what was run and failed from what was not run. Blocks in `excluded`
-    do not count; what needs an `invalid` arm and load is not tested. `noisy` says why this session decides
-    nothing: then every verdict is withheld, the figures are not.
+    `combination` names. level is 0.95 if the ratio is inside its bounds; outside, where it may refute, it is
+    1 - 0.05 / combinations. `trials` shows which loads failed and which were not run. Blocks in `excluded` do
+    not count; checks that need an `invalid` arm and load are not tested. If `noisy` gives a reason, every
+    verdict is withheld, but not the figures.
     """
     if excluded:
         derived = derived[~derived["block"].isin(list(excluded))]
@@ -212,9 +213,10 @@ def evaluate(
 
 
 def verdicts(evaluated: pd.DataFrame) -> pd.DataFrame:
-    """One row per claim (`VERDICT_COLUMNS`) from its deciding checks; condition and note are theirs, joined.
+    """One row per claim (`VERDICT_COLUMNS`) from its deciding checks, with their conditions and notes joined.
 
-    Refuted if one of them is; else not tested if one is not; confirmed if all are; else inconclusive.
+    Refuted if one check is refuted; else not tested if one is not tested; confirmed if all are confirmed;
+    else inconclusive.
     """
     deciding = evaluated[evaluated["decides"]]
     rows = [_verdict_row(checks) for _, checks in deciding.groupby("claim", sort=False)]
@@ -257,7 +259,7 @@ def _joined(texts: Iterable[str]) -> str:
 
 
 def _together(found: Iterable[str]) -> str:
-    """The verdict on "every one of these holds"."""
+    """The verdict on the statement that every one of these holds."""
     kinds = set(found)
     for settles in (WITHHELD, REFUTED, NOT_TESTED):
         if settles in kinds:
@@ -279,19 +281,19 @@ def _combinations(check: Check) -> list[_Combination]:
 
 
 def _weakest(check: Check, evidence: _Evidence) -> _Outcome:
-    """The outcome that stands for the check: of those that settle its verdict, the one that holds least.
+    """The outcome to show: among those with the check's verdict, the one with the least room.
 
     Each combination is judged alone, over all blocks. The extreme of each block would be biased: the largest
-    of several noisy ratios lies above the largest true one. "Every one holds" needs no correction for their
-    number, since a wrong "confirmed" takes a wrong one of a combination that does not hold; "one does not"
-    does, since any of them may be it by chance.
+    of several noisy ratios is above the largest true one. "Every one holds" needs no correction for their
+    number, because a wrong "confirmed" needs a wrong one for a combination that does not hold. "One does not
+    hold" needs a correction, because any of them may fail by chance.
     """
     combinations = _combinations(check)
     strict = 1 - (1 - stats.LEVEL) / len(combinations)
     outcomes = [_judge(check, combination, evidence, strict) for combination in combinations]
     verdict = _together(outcome.verdict for outcome in outcomes)
-    standing = [outcome for outcome in outcomes if outcome.verdict == verdict]
-    return min(standing, key=lambda outcome: _room(check, outcome))
+    deciding = [outcome for outcome in outcomes if outcome.verdict == verdict]
+    return min(deciding, key=lambda outcome: _room(check, outcome))
 
 
 def _judge(check: Check, combination: _Combination, evidence: _Evidence, strict: float) -> _Outcome:
@@ -311,32 +313,32 @@ def _verdict(check: Check, found: stats.Effect) -> str:
         return INCONCLUSIVE
     if _margin(check, found.low) >= 0 and _margin(check, found.high) >= 0:
         return CONFIRMED
-    # both ends beyond the same bound: with one beyond each, the interval holds all that is allowed
+    # refuted only if both ends are beyond the same bound: else the interval contains all allowed values
     beyond = found.high < _number(check.at_least) or found.low > _number(check.at_most)
     return REFUTED if beyond else INCONCLUSIVE
 
 
 def _what_is_missing(check: Check, found: stats.Effect) -> str:
-    """What would settle a check that is inconclusive, or why nothing will."""
+    """Why a check is inconclusive; "" if it is not."""
     if found.blocks < stats.FEWEST_BLOCKS:
-        return f"{found.blocks} of at least {stats.FEWEST_BLOCKS} blocks"
+        return f"{found.blocks} blocks, at least {stats.FEWEST_BLOCKS} are needed"
     if _verdict(check, found) != INCONCLUSIVE:
         return ""
     distance = abs(_margin(check, found.ratio))
     if not math.isfinite(found.spread) or not math.isfinite(distance):
-        return "no interval: a figure is zero, or infinite for failures"
-    return "the interval holds the bound"
+        return "no interval, because a figure is zero, or infinite because of failures"
+    return "the interval contains the bound"
 
 
 def _room(check: Check, outcome: _Outcome) -> tuple[float, ...]:
-    """How far the interval lies inside its bounds, by the end that its verdict hangs on; then the ratio."""
+    """How far inside the bounds the deciding end of the interval is; then how far the ratio is."""
     ends = [_margin(check, outcome.low), _margin(check, outcome.high)]
     end = max(ends) if outcome.verdict == REFUTED else min(ends)
     return tuple(-math.inf if math.isnan(room) else room for room in (end, _margin(check, outcome.measured)))
 
 
 def _margin(check: Check, ratio: float) -> float:
-    """How far inside its bounds a ratio lies, in logs; negative outside. NaN of NaN."""
+    """How far inside its bounds a ratio is, in logs; negative outside; NaN for NaN."""
     log = float(stats.log_ratio(ratio))
     above = math.inf if check.at_least is None else log - math.log(check.at_least)
     below = math.inf if check.at_most is None else math.log(check.at_most) - log

@@ -1,4 +1,4 @@
-"""A file of published claims: what its keys mean, and how it is read and checked."""
+"""A file of published claims: its keys, and how it is read and checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.errors import UsageError
 from harness.system import toml
 from harness.wire.setting import Frozen, explain
 
-TAILS = frozenset(summaries.STATS) - {"mean", "median", "p50"}  # read off the pooled blocks
+TAILS = frozenset(summaries.STATS) - {"mean", "median", "p50"}  # read from the pooled blocks
 
 
 def _one_of(known: Collection[str]) -> AfterValidator:
@@ -32,7 +32,7 @@ Milliseconds = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
 class Lone(Frozen):
-    """Where the model and the I/O are alone: in this table of the print, in this arm and load here."""
+    """Where the model and the I/O run alone: the article's table, and the arm and load of a run."""
 
     table: str
     arm: str
@@ -40,27 +40,27 @@ class Lone(Frozen):
 
 
 class Table(Frozen):
-    """A printed table: its figures in order, and the arms that repeat it here."""
+    """A printed table: its figures in order, and the arms that reproduce it."""
 
     id: str
     strategy: str  # as the article names it
     load: str  # what the article says of the load
     arms: Arms
-    concurrency: PositiveInt  # at which ours is shown
+    concurrency: PositiveInt  # of the figures shown next to the printed ones
     model_ms: Milliseconds
     io_ms: Milliseconds
-    gap_before_last: bool = False  # the print skips rows there
-    find_load: bool = False  # ask at which concurrency the printed Model is met here
+    gap_before_last: bool = False  # the article skips rows there
+    find_load: bool = False  # find the concurrency at which a run reaches the printed model ratio
     note: str = ""
 
 
 class Reference(Frozen):
-    """What a check divides by. What is left out is taken from the check itself."""
+    """What a check divides by; omitted keys are taken from the check itself."""
 
     metric: MetricName | None = None
     stat: StatName | None = None
     arms: Arms | None = None
-    concurrencies: Concurrencies | None = None  # left out: at equal concurrency
+    concurrencies: Concurrencies | None = None  # omitted: at equal concurrency
 
 
 class Check(Frozen):
@@ -75,8 +75,8 @@ class Check(Frozen):
     at_least: PositiveFloat | None = None
     at_most: PositiveFloat | None = None
     published: float | None = None  # the article's figure for the same thing
-    decides: bool = True  # or only shown beside the verdict
-    condition: str  # under which the verdict is meant
+    decides: bool = True  # False: shown for context only
+    condition: str  # the verdict applies under this condition
 
     @model_validator(mode="after")
     def _is_bounded(self) -> Check:
@@ -89,14 +89,14 @@ class Check(Frozen):
         versus = self.versus or Reference()
         tails = {self.stat, versus.stat or self.stat} & TAILS
         if tails and summaries.THROUGHPUT in (self.metric, versus.metric):
-            raise ValueError(f"throughput has one figure a trial, so it has no {min(tails)}")
+            raise ValueError(f"throughput has one figure per trial, so it has no {min(tails)}")
         if tails and "mean" in (self.stat, versus.stat):
-            raise ValueError(f"{min(tails)} is compared with a percentile, not with a mean")
+            raise ValueError(f"{min(tails)} can be compared with a percentile, not with a mean")
         return self
 
 
 class Claim(Frozen):
-    """What somebody published, in our words, and how it is judged."""
+    """A published claim in our words, and how it is judged."""
 
     id: str
     text: str
@@ -111,7 +111,7 @@ class Claim(Frozen):
 
 
 class Claims(Frozen):
-    """A whole file of `harness/data/claims`."""
+    """A file of `harness/data/claims`."""
 
     source: str
     law: str  # only loads of this arrival law are judged
@@ -123,13 +123,13 @@ class Claims(Frozen):
     def _has_unique_ids(self) -> Claims:
         for ids in ([claim.id for claim in self.claims], [table.id for table in self.tables]):
             if len(set(ids)) < len(ids):
-                raise ValueError(f"an id is used twice: {', '.join(ids)}")
+                raise ValueError(f"duplicate id: {', '.join(ids)}")
         return self
 
     @model_validator(mode="after")
     def _has_its_lone_table(self) -> Claims:
         if self.lone.table not in [table.id for table in self.tables]:
-            raise ValueError(f"lone.table: there is no table '{self.lone.table}'")
+            raise ValueError(f"lone.table: unknown table '{self.lone.table}'")
         return self
 
     @property
@@ -139,12 +139,12 @@ class Claims(Frozen):
 
 
 def load(name: str) -> Claims:
-    """The packaged claims file of this name; UsageError when there is none or a key in it is wrong."""
+    """The packaged claims file of this name. Raises UsageError if there is none, or a key in it is wrong."""
     return parse(toml.read_packaged("claims", name), origin=f"{name}.toml")
 
 
 def parse(text: str, *, origin: str) -> Claims:
-    """Claims from TOML; UsageError names `origin` and the key that is wrong."""
+    """Claims from TOML. Raises UsageError that names `origin` and the wrong key."""
     try:
         return Claims.model_validate(toml.parse(text, origin, "claims"))
     except ValidationError as error:

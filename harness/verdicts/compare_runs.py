@@ -1,9 +1,10 @@
-"""Runs on disk → what of them is compared, and whether it may be: what `execbench compare` reads."""
+"""From runs on disk to a comparison, if it is allowed: the logic of `execbench compare`."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from harness import environment
 from harness.errors import HarnessError, UsageError
+from harness.numbers import users
 from harness.results import store
 from harness.verdicts import admissible, comparison, same_work, session_noise
 from harness.verdicts.admissible import Evidence
@@ -31,23 +33,23 @@ _not_comparable = functools.partial(NotComparable, stage=STAGE)
 
 
 class Comparison(NamedTuple):
-    """What was asked for, compared."""
+    """The result of `execbench compare`."""
 
     table: pd.DataFrame  # comparison.COLUMNS
     rules: Rules
-    notes: list[str]  # what a reader has to know beside the rows
-    missing: list[str]  # arms and loads that nobody left out by asking for others, and that have no row
+    notes: list[str]  # what to know in addition to the rows
+    missing: list[str]  # arms and loads without a row, although the user did not leave them out
 
 
 # -- what is compared ----------------------------------------------------------------------------------
 
 
 def compare(first: str, second: str | None, *, force: bool, all_pairs: bool = False) -> Comparison:
-    """RUN alone: its arms with its reference, or `all_pairs`. RUN:A and RUN:B, or two runs: the second with
-    the first.
+    """Compare the arms of one run with its reference or in `all_pairs`, or the second run with the first.
 
-    Raises UsageError for arms that are not there, NotComparable when machine, model or load differ (unless
-    `force`) or nothing is left, and HarnessError when a folder is no run.
+    `first` and `second` are RUN or RUN:ARM. Raises UsageError for unknown arms, NotComparable if machine,
+    model or load differ (unless `force`) or nothing is left to compare, and HarnessError if a folder is no
+    run.
     """
     old_folder, old_arm = _split(first)
     old = _read(old_folder)
@@ -55,7 +57,7 @@ def compare(first: str, second: str | None, *, force: bool, all_pairs: bool = Fa
         raise _wrong("--all-pairs compares the arms of one run.", hint="Give the run's folder alone.")
     if second is None and not old.facts.reference:
         raise _wrong(
-            f"{old_folder} is a run of `execbench load`: it knows one server and has no arms to compare.",
+            f"{old_folder} is a run of `execbench load`: it has one server, and no arms to compare.",
             hint=f"Compare it with another such run: execbench compare {old_folder} OTHER",
         )
     if all_pairs:
@@ -69,7 +71,7 @@ def compare(first: str, second: str | None, *, force: bool, all_pairs: bool = Fa
 
 
 def _split(text: str) -> tuple[Path, str | None]:
-    """RUN or RUN:ARM; a folder may have a colon in its name."""
+    """Split RUN or RUN:ARM; a folder's name may contain a colon."""
     folder, colon, arm = text.rpartition(":")
     if not colon or store.is_folder(Path(text)):
         return Path(text), None
@@ -87,23 +89,24 @@ def _against_reference(found: Evidence, arm: str | None, *, force: bool) -> Comp
     _refuse_unknown(found, reference)
     others = [name for name in found.side.arms() if name != reference]
     if not others:
-        raise _wrong(f"{found.run.folder} has one arm, so there is nothing to compare.")
+        raise _wrong(f"{found.run.folder} has only one arm, so there is nothing to compare.")
     apart = {} if force else same_work.other_work(found.run.record, reference, others)
     left_out = [
-        f"{name} is left out: it does other work than {reference} ({w})." for name, w in apart.items()
+        f"{name} is left out, because it does other work than {reference} ({difference})."
+        for name, difference in apart.items()
     ]
     table = found.compared(set(others) - set(apart))
     if table.empty:
         raise _not_comparable(
             f"No arm of {found.run.folder} can be compared with {reference}.",
-            hint="\n".join(left_out) or "They were run at other loads.",
+            hint="\n".join(left_out) or "Its arms have no load in common.",
         )
     missing = [*left_out, *_not_run(found, reference, [name for name in others if name not in apart])]
     return Comparison(table, found.facts.rules, [*_known(found, table), *left_out], missing)
 
 
 def _all_pairs(found: Evidence, *, force: bool) -> Comparison:
-    """Every arm with every one before it in the plan, if they do the same work; the twin is no arm."""
+    """Every arm with every arm before it in the plan, if they do the same work; without the twin."""
     arms = [arm for arm in found.facts.arms if arm in found.side.arms()]
     twins = found.twins()
     noisy = session_noise.noisy(twins)
@@ -113,15 +116,16 @@ def _all_pairs(found: Evidence, *, force: bool) -> Comparison:
         apart = {} if force else same_work.other_work(found.run.record, reference, others)
         only = set(others) - set(apart)
         missing += [
-            f"{name} is not compared with {reference}: it does other work ({w})." for name, w in apart.items()
+            f"{name} is not compared with {reference}, because it does other work ({difference})."
+            for name, difference in apart.items()
         ]
         tables.append(found.compared(only, reference=reference, withheld=noisy))
     tables = [table for table in tables if len(table)]
     if not tables:
-        raise _not_comparable(f"{found.run.folder} has no two arms that do the same work.")
+        raise _not_comparable(f"No two arms of {found.run.folder} do the same work.")
     table = pd.concat(tables, ignore_index=True)
     pairs = len(table[["arm", "reference"]].drop_duplicates())
-    note = f"{pairs} pairs, each judged by itself: of many that are alike some differ by chance."
+    note = f"{pairs} pairs, each judged alone: among many equal pairs, some differ by chance."
     return Comparison(table, found.facts.rules, [note, *_known(found, twins), *missing], missing)
 
 
@@ -129,7 +133,7 @@ def _two_arms(found: Evidence, reference: str | None, arm: str | None, *, force:
     if reference is None or arm is None or reference == arm:
         folder = found.run.folder
         raise _wrong(
-            "Both are the same run: say which two of its arms.",
+            "Both are the same run: name two of its arms.",
             hint=f"For example: execbench compare {folder}:{found.facts.reference} {folder}:ARM",
         )
     _refuse_unknown(found, reference, arm)
@@ -148,7 +152,7 @@ def _two_runs(
         (before, after): same_work.obstacles((old.run.record, before), (new.run.record, after))
         for before, after in asked
     }
-    apart = {} if force else {pair: said for pair, said in obstacles.items() if said}
+    apart = {} if force else {pair: differences for pair, differences in obstacles.items() if differences}
     if len(apart) == len(asked):
         _refuse_other_work(old, asked[0][0], new, asked[0][1])
     pairs = [pair for pair in asked if pair not in apart]
@@ -164,12 +168,12 @@ def _two_runs(
     if table.empty:
         raise _not_comparable("The two runs have no load in common.", hint=_loads(old, new, pairs))
     missing = [
-        f"{arm} is left out: it did other work in the other run ({'; '.join(said)})."
-        for (arm, _), said in apart.items()
+        f"{arm} is left out, because it did other work in the other run ({'; '.join(differences)})."
+        for (arm, _), differences in apart.items()
     ]
     missing += _of_one_only(old, new, asked)
     notes = [
-        "Two runs: their blocks are not paired, and what else changed between the sessions is in the ratios.",
+        "Two runs: blocks are not paired, and the ratios include all other changes between the sessions.",
         *_changes(old, new),
         *missing,
         *_known(old, twins[0]),
@@ -179,19 +183,19 @@ def _two_runs(
 
 
 def _labelled(found: Evidence, label: str, other: Evidence) -> Side:
-    """The run under its folder's name; under `label` where the other's is the same."""
+    """The run's side, labelled with its folder's name, or with `label` if both folders have the same name."""
     name = found.run.folder.resolve().name
     return dataclasses.replace(found.side, label=label if name == other.run.folder.resolve().name else name)
 
 
 def _pairs(old: Evidence, old_arm: str | None, new: Evidence, new_arm: str | None) -> list[tuple[str, str]]:
-    """(arm before, arm after); an arm said of one run only is that of the other too."""
+    """(arm before, arm after); an arm named for one run only is used for both."""
     if old_arm is None and new_arm is None:
         both = [(arm, arm) for arm in new.side.arms() if arm in old.side.arms()]
         if not both:
             raise _wrong(
                 "The two runs have no arm of the same name.",
-                hint=f"Say which: {old.run.folder}:{{{', '.join(old.side.arms())}}} and "
+                hint=f"Name one of each: {old.run.folder}:{{{', '.join(old.side.arms())}}} and "
                 f"{new.run.folder}:{{{', '.join(new.side.arms())}}}",
             )
         return both
@@ -201,7 +205,7 @@ def _pairs(old: Evidence, old_arm: str | None, new: Evidence, new_arm: str | Non
     return [pair]
 
 
-# -- what forbids it -----------------------------------------------------------------------------------
+# -- what forbids a comparison -------------------------------------------------------------------------
 
 
 def _refuse_unknown(found: Evidence, *arms: str) -> None:
@@ -210,63 +214,67 @@ def _refuse_unknown(found: Evidence, *arms: str) -> None:
 
 
 def _refuse_other_work(old: Evidence, old_arm: str, new: Evidence, new_arm: str) -> None:
-    found = same_work.obstacles((old.run.record, old_arm), (new.run.record, new_arm))
-    if found:
+    differences = same_work.obstacles((old.run.record, old_arm), (new.run.record, new_arm))
+    if differences:
         raise _not_comparable(
             f"{old_arm} of {old.run.folder} cannot be compared with {new_arm} of {new.run.folder}: "
-            f"{'; '.join(found)}.",
-            hint="The ratio would say more of that than of the arms. --force compares them all the same.",
+            f"{'; '.join(differences)}.",
+            hint="The ratio would show these differences, not the arms. --force compares them anyway.",
         )
 
 
-# -- what a reader has to know -------------------------------------------------------------------------
+# -- notes -------------------------------------------------------------------------
 
 
 def _known(found: Evidence, twins: pd.DataFrame) -> list[str]:
-    """What is to be known of one run."""
-    told = [*found.run.warnings]
+    """The notes on one run."""
+    notes = [*found.run.warnings]
     if found.excluded:
         tried = len(admissible.blocks_of(found.run))
         whys = ", ".join(f"block {block}: {why}" for block, why in found.excluded.items())
-        told.append(f"{len(found.excluded)} of {tried} blocks are left out ({whys}).")
-    if said := session_noise.twin_sentence(twins):
-        told.append(f"{said[0].lower()}{said[1:]}.")
+        notes.append(f"{len(found.excluded)} of {tried} blocks are left out ({whys}).")
+    if sentence := session_noise.twin_sentence(twins):
+        notes.append(f"{sentence[0].lower()}{sentence[1:]}.")
     if doubt := session_noise.twin_doubt(twins, found.facts.twin):
-        told.append(doubt)
-    return [f"{found.run.folder.name}: {one}" for one in told]
+        notes.append(doubt)
+    return [f"{found.run.folder.name}: {note}" for note in notes]
 
 
 def _changes(old: Evidence, new: Evidence) -> list[str]:
-    """Differences that do not forbid the comparison: they may be what it is about."""
+    """Differences that do not forbid the comparison: they may be its purpose."""
     before, after = (one.run.record.get("environment") or {} for one in (old, new))
     found = environment.differences(before, after) if before and after else []
     found += same_work.remarks(old.run.record, new.run.record)
-    return [f"Between the two: {'; '.join(found)}."] if found else []
+    return [f"Changed between the two runs: {'; '.join(found)}."] if found else []
 
 
 def _loads(old: Evidence, new: Evidence, pairs: list[tuple[str, str]]) -> str:
-    before = sorted({load for arm, _ in pairs for load in old.side.loads(arm)})
-    after = sorted({load for _, arm in pairs for load in new.side.loads(arm)})
-    return f"The first was run at {', '.join(before)}; the second at {', '.join(after)}."
+    before = _in_words({load for arm, _ in pairs for load in old.side.loads(arm)})
+    after = _in_words({load for _, arm in pairs for load in new.side.loads(arm)})
+    return f"The first run has {before}; the second has {after}."
+
+
+def _in_words(loads: Iterable[str]) -> str:
+    return ", ".join(map(users, sorted(loads)))
 
 
 def _of_one_only(old: Evidence, new: Evidence, pairs: list[tuple[str, str]]) -> list[str]:
-    """Loads and arms that only one of the runs has, so that nobody misses them unawares."""
+    """Notes on loads and arms that only one of the runs has."""
     alike = all(old.side.loads(before) == new.side.loads(after) for before, after in pairs)
-    notes = [] if alike else [f"Only loads that both have are compared. {_loads(old, new, pairs)}"]
-    twins = {old.facts.twin, new.facts.twin}  # which are their reference run again
-    strangers = sorted((set(old.side.arms()) ^ set(new.side.arms())) - twins)
-    if all(before == after for before, after in pairs) and strangers:
-        notes.append(f"Only one of the runs has: {', '.join(strangers)}.")
+    notes = [] if alike else [f"Only loads that both runs have are compared. {_loads(old, new, pairs)}"]
+    twins = {old.facts.twin, new.facts.twin}
+    unshared = sorted((set(old.side.arms()) ^ set(new.side.arms())) - twins)
+    if all(before == after for before, after in pairs) and unshared:
+        notes.append(f"Only one of the runs has: {', '.join(unshared)}.")
     return notes
 
 
 def _not_run(found: Evidence, reference: str, others: list[str]) -> list[str]:
-    """Arms of the plan without a trial, and loads that the reference or another arm was not run at."""
+    """Notes on arms of the plan without a trial, and on loads that an arm and the reference do not share."""
     have = {arm: set(found.side.loads(arm)) for arm in (reference, *others)}
     never = [f"{arm} has no trial." for arm in found.facts.arms if arm not in found.side.arms()]
     return never + [
-        f"{arm} and {reference} were not both run at {', '.join(sorted(have[arm] ^ have[reference]))}."
+        f"{arm} and {reference} were not both run at {_in_words(have[arm] ^ have[reference])}."
         for arm in others
         if have[arm] != have[reference]
     ]

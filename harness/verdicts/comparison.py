@@ -1,7 +1,7 @@
-"""Arms compared, of one run or of two: a row per arm, load and metric, led by a sentence.
+"""Comparisons of arms, of one run or of two: a row per arm, load and metric, each with a sentence.
 
-Pure: frames in, frames out, no disk. A block counts when both arms have an ok trial in it; trials that
-failed or are invalid never count, and the row says how many blocks that cost. Ratios are arm over reference.
+Pure: frames in, frames out, no disk. A block counts if both arms have an ok trial in it. Trials that failed
+or are invalid never count, and the row says how many there are. Ratios are arm over reference.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ COLUMNS = [
     "reference",
     "metric",
     "stat",  # median, p95, p99; rate (of throughput)
-    "primary",  # the one metric judged by its interval alone; of the others Holm's correction decides too
-    "twin",  # the arm is the reference run twice
-    "arm_value",  # geometric mean over blocks of the block's figure; of a tail: of the pooled requests
+    "primary",  # the one metric judged by its interval alone; the others need Holm's correction too
+    "twin",  # the arm is the reference, run a second time
+    "arm_value",  # geometric mean of the blocks' figures; for a tail: of the pooled requests
     "reference_value",
     "difference",
     "ratio",
@@ -42,14 +42,14 @@ COLUMNS = [
     "p_holm",
     "lag1",
     "drifts",
-    "blocks_least",  # to run, until the interval is as narrow as δ; of inconclusive rows only
+    "blocks_least",  # blocks to run until the interval is as narrow as δ; for inconclusive rows only
     "blocks_most",
     "verdict",
-    "why",  # of inconclusive verdicts and of uncertain sizes
-    "reason",  # what else has to be known
+    "why",  # the reason for an inconclusive verdict or an uncertain size
+    "reason",  # what else to know about the row
     "sentence",
 ]
-LOST = "lost"  # beside the columns that are published: trials of the two arms that do not count
+LOST = "lost"  # an internal column: number of trials of the two arms that do not count
 
 
 def arms(
@@ -64,15 +64,18 @@ def arms(
     """Every other arm of a run (or `only` these) against `reference`, at every load that both were run at.
 
     Returns `COLUMNS` and `LOST`, in the order of loads within arms. Blocks are paired: the unit is the log
-    ratio of a block's two figures. p_holm: of one arm's rows that are not primary, all loads together, one
-    family; a primary row is a claim of its own and keeps its p, but the twin's primary rows are one family.
-    A row that is not primary is faster or slower only where p_holm < 0.05, and else inconclusive, as its
-    "why" says so. Equivalence stays. Where the client could do no more, the arm is at least as good as it
-    looks: a verdict that this could turn is "limited by the client". An open load that either side could not
-    take is called saturated.
-    When the twin differs (primary effect beyond δ and p_holm < 0.05 at any load), or `withheld` gives a
-    reason, every verdict but "invalid" is "noisy session". No arm and load is dropped silently: without
-    a common block its rows say so and are "invalid".
+    ratio of a block's two figures.
+
+    p_holm: one arm's rows that are not primary, at all loads, are one family. A primary row is its own claim
+    and keeps its p, but the twin's primary rows are one family. A row that is not primary is faster or slower
+    only if p_holm < 0.05, and else inconclusive, with the reason in "why". Equivalence is not corrected.
+
+    If the load generator could do no more, the arm is at least as good as it looks: a verdict that this could
+    change is "limited by the client". An open loop that either side could not keep up with is saturated.
+
+    If the twin differs (primary effect beyond δ and p_holm < 0.05 at any load), or `withheld` gives a reason,
+    every verdict except "invalid" is "noisy session". Rows are never dropped silently: without a common block
+    they say so and are "invalid".
     """
     others = [arm for arm in side.arms() if arm != reference and (only is None or arm in only)]
     references = {load: side.cell(reference, load) for load in side.loads(reference)}
@@ -95,9 +98,10 @@ def runs(
 ) -> pd.DataFrame:
     """Arms of two runs: by default each name that both have, or `pairs` of (arm before, arm after).
 
-    As `arms`, with the run before as reference, but blocks of two runs are not paired: medians and throughput
-    are compared by Welch's t over the two sets of per-block log figures, and for the tails the blocks of each
-    run are resampled independently. Whatever else changed between the two sessions is in these ratios.
+    As `arms`, with the run before as the reference, but blocks of two runs are not paired: medians and
+    throughput are compared by Welch's t over the two sets of per-block log figures, and for tails the blocks
+    of each run are resampled independently. These ratios include everything else that changed between the two
+    sessions.
     """
     have = before.arms()
     same = [(arm, arm) for arm in after.arms() if arm in have]
@@ -129,40 +133,41 @@ class _Pair(NamedTuple):
         return self.arm, self.reference
 
     def saturated(self, metric: Metric) -> str:
-        """Who could not take the load, and what that means for a ratio; "" when both could."""
-        who = " and ".join(cell.name for cell in self.sides if cell.saturated)
-        means = ": the ratio grows with the window's length" if metric.waits else ""
-        return f"{who} saturated{means}" if who else ""
+        """Which sides are saturated, and what that means for a ratio; "" if neither is."""
+        who = [cell.name for cell in self.sides if cell.saturated]
+        are = "is" if len(who) == 1 else "are"
+        effect = ", so the ratio grows with the window's length" if metric.waits else ""
+        return f"{' and '.join(who)} {are} saturated{effect}" if who else ""
 
     def counted(self) -> list[frozenset[int]]:
-        """Each side's blocks that count, of those that have a request."""
+        """For each side, the blocks that count and have a request."""
         if not self.paired:
             return [cell.answered for cell in self.sides]
         common = self.arm.blocks & self.reference.blocks
         return [cell.answered & common for cell in self.sides]
 
     def invalid(self) -> str:
-        """Why no figure of this comparison is worth anything; "" when they are."""
+        """Why the figures of this comparison are invalid; "" if they are valid."""
         gate = [f"{cell.name}: {cell.invalid}" for cell in self.sides if cell.invalid]
         lost = [cell.lost for cell in self.sides if cell.lost]
         if gate:
             return "; ".join([*gate, *lost])
         if all(self.counted()):
             return ""
-        return "; ".join(["there is no block in which both have a good trial", *lost])
+        return "; ".join(["no block has a good trial of both", *lost])
 
 
 class _Found(NamedTuple):
-    """What one metric says of a pair."""
+    """The comparison of a pair by one metric."""
 
     effect: Effect
     values: tuple[float, float]  # of the arm, of the reference
     blocks: tuple[int, int]
-    trouble: str = ""  # why there is no finite ratio
+    trouble: str = ""  # why the ratio is not finite
 
 
 def _table(pairs: Iterable[_Pair], rules: Rules, withheld: str, counted: float) -> pd.DataFrame:
-    """`counted`: the share of the blocks that are not excluded."""
+    """The table of all pairs; `counted` is the share of the blocks that are not excluded."""
     rows = [row for pair in pairs for row in _rows(pair, rules)]
     _adjust(rows)
     withheld = withheld or twin_differs(rows, rules)
@@ -175,7 +180,7 @@ def _table(pairs: Iterable[_Pair], rules: Rules, withheld: str, counted: float) 
 
 
 def _rows(pair: _Pair, rules: Rules) -> Iterator[dict[str, Any]]:
-    """A row for each metric that has something to say at this load; one alone when nothing is valid."""
+    """A row for each metric with figures at this load; a single row if nothing is valid."""
     invalid = pair.invalid()
     counted = pair.counted()
     for metric in METRICS:
@@ -203,13 +208,13 @@ def _row(pair: _Pair, metric: Metric, found: _Found, invalid: str, rules: Rules)
         "twin": pair.twin,
         "arm_value": found.values[0],
         "reference_value": found.values[1],
-        "difference": found.values[0] - found.values[1],  # of two infinite ones there is none: NaN
+        "difference": found.values[0] - found.values[1],  # NaN for two infinite values
         "ratio": effect.ratio,
         "low": effect.low,
         "high": effect.high,
         "level": effect.level,
         "blocks": min(found.blocks),
-        "p": math.nan if invalid else effect.p,  # what is invalid belongs to no family of tests
+        "p": math.nan if invalid else effect.p,  # an invalid row belongs to no family of tests
         "lag1": effect.lag1,
         "drifts": effect.drifts,
         "verdict": verdict,
@@ -223,7 +228,7 @@ def _row(pair: _Pair, metric: Metric, found: _Found, invalid: str, rules: Rules)
 
 
 def _may_be_the_clients(verdict: Verdict, pair: _Pair, metric: Metric) -> bool:
-    """Whether a client that could do more might turn the verdict: it can only make its arm look worse."""
+    """Whether a faster client might change the verdict; a slow one can only make its arm look worse."""
     arm, reference = (bool(cell.limited) for cell in pair.sides)
     if verdict == Verdict.INVALID or not metric.is_seen_by_client or not (arm or reference):
         return False
@@ -232,23 +237,23 @@ def _may_be_the_clients(verdict: Verdict, pair: _Pair, metric: Metric) -> bool:
 
 
 def _find(pair: _Pair, counted: list[frozenset[int]], metric: Metric) -> _Found | None:
-    """None where the metric does not apply, or where a side has too little for it."""
+    """The comparison by one metric; None if it does not apply, or a side has too few figures for it."""
     if not all(counted) or (metric.open_only and pair.load.startswith("closed(")):
         return None
     if metric.name == THROUGHPUT and pair.load.startswith("own("):
-        return None  # each arm is asked for a share of what it can do itself
+        return None  # each arm gets a different rate, a share of its own throughput
     if metric.tail is not None:
         return _find_tail(pair, counted, metric.tail)
     return _find_middle(pair, [cell.by_block(metric) for cell in pair.sides], metric)
 
 
 def _find_middle(pair: _Pair, sides: list[pd.Series[float]], metric: Metric) -> _Found | None:
-    """By one figure a block; an infinite or a zero one takes the interval away, and is said."""
+    """By one figure per block; an infinite or zero figure leaves no interval and is reported as trouble."""
     if pair.paired:
         common = sides[0].index.intersection(sides[1].index).sort_values()
         sides = [side.loc[common] for side in sides]
     if metric.optional and not all(len(side) and (side > 0).all() for side in sides):
-        return None  # a server of somebody else may tell no parts, and a wait that is zero has no ratio
+        return None  # external servers may omit the parts, and a zero has no ratio
     if not all(map(len, sides)):
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -260,15 +265,15 @@ def _find_middle(pair: _Pair, sides: list[pd.Series[float]], metric: Metric) -> 
 
 
 def _trouble(name: str, figures: pd.Series[float]) -> str:
-    endless, none = int(np.isinf(figures).sum()), int((figures == 0).sum())
-    if endless:
-        where = f"{endless} of {len(figures)} blocks"
-        return f"half of {name}'s requests or more got no good answer in {where}"
-    return f"{name} gave no good answer within the window of {none} of {len(figures)} blocks" if none else ""
+    infinite, zero = int(np.isinf(figures).sum()), int((figures == 0).sum())
+    if infinite:
+        where = f"{infinite} of {len(figures)} blocks"
+        return f"at least half of {name}'s requests got no good answer in {where}"
+    return f"{name} gave no good answer within the window of {zero} of {len(figures)} blocks" if zero else ""
 
 
 def _find_tail(pair: _Pair, counted: list[frozenset[int]], percent: int) -> _Found | None:
-    """Of the pooled requests; a failure counts as the slowest answer of all."""
+    """By a percentile of the pooled requests; a failure counts as the slowest answer."""
     arm, reference = (cell.latencies(blocks) for cell, blocks in zip(pair.sides, counted, strict=True))
     if min(sum(map(len, side.blocks)) for side in (arm, reference)) < FEWEST_REQUESTS[percent]:
         return None
@@ -276,7 +281,7 @@ def _find_tail(pair: _Pair, counted: list[frozenset[int]], percent: int) -> _Fou
     effect = tail_effect(arm, reference, percent)
     values = arm.whole(percent), reference.whole(percent)
     troubles = [
-        f"{cell.name} left {100 - percent} % of its requests or more without a good answer"
+        f"at least {100 - percent} % of {cell.name}'s requests got no good answer"
         for cell, value in zip(pair.sides, values, strict=True)
         if value == math.inf
     ]
@@ -286,16 +291,16 @@ def _find_tail(pair: _Pair, counted: list[frozenset[int]], percent: int) -> _Fou
 def _drift(effect: Effect) -> str:
     if not effect.drifts:
         return ""
-    return f"neighbouring blocks resemble each other (lag-1 {effect.lag1:.2f}): the interval is too narrow"
+    return f"consecutive blocks are correlated (lag-1 {effect.lag1:.2f}), so the interval is too narrow"
 
 
 # -- families of tests ---------------------------------------------------------------------------------
 
 
 def _adjust(rows: list[dict[str, Any]]) -> None:
-    """Holm, in each family apart: see `arms`.
+    """Apply Holm's correction within each family: see `arms`.
 
-    Rows that are not primary are many, so for a difference an interval without 1 is not enough.
+    There are many rows that are not primary, so an interval without 1 is not enough for a difference.
     """
     families: dict[tuple[str, bool], list[dict[str, Any]]] = {}
     for row in rows:
@@ -311,7 +316,7 @@ def _adjust(rows: list[dict[str, Any]]) -> None:
 
 
 def _forecast(row: dict[str, Any], rules: Rules, counted: float) -> dict[str, float]:
-    """Blocks to run until the interval is as narrow as δ; NaN beside every verdict, and where not known."""
+    """Blocks to run until the interval is as narrow as δ; NaN if the row has a verdict, or if not known."""
     least = most = 0
     if row["verdict"] == Verdict.INCONCLUSIVE:
         found, delta = row["_found"].effect, rules.delta(row["metric"])

@@ -1,8 +1,8 @@
-"""When a comparison should stop a merge: rules over the rows of `comparison`. Pure.
+"""When a comparison should stop a merge: rules for the rows of `comparison`. Pure.
 
-A gate looks at the median latency and the throughput. It fails on a row only when three things agree: the
-interval lies wholly on the worse side of 1, and the difference reaches a relative and an absolute floor. On
-throughput, which is not the primary metric, Holm's correction has to leave p below 0.05 too.
+A gate checks the median latency and the throughput. A row fails only if the whole interval is on the worse
+side of 1, and the difference reaches both a relative and an absolute floor. For throughput, which is not the
+primary metric, p must also be below 0.05 after Holm's correction.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import pandas as pd
 
 from harness.analysis.stats import ALPHA, FEWEST_BLOCKS, Verdict
 from harness.analysis.summaries import THROUGHPUT
+from harness.numbers import counted, users
 from harness.verdicts.comparison import LOST
 from harness.verdicts.metrics import Rules, label
 
-WITHHELD = (Verdict.INVALID, Verdict.NOISY, Verdict.CLIENT_LIMITED)  # a level that is none passes no gate
+WITHHELD = (Verdict.INVALID, Verdict.NOISY, Verdict.CLIENT_LIMITED)  # without a verdict the gate cannot pass
 
 
 @dataclasses.dataclass(frozen=True)
 class Floors:
-    """A smaller difference fails no gate, however sure it is. `share` None: δ of the rules."""
+    """Smaller differences never fail the gate, however certain. `share` None means δ of the rules."""
 
     ms: float = 1.0
     per_s: float = 1.0
@@ -32,25 +33,25 @@ class Floors:
 
 
 def gated(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that a gate looks at; the twin is the reference itself, so it is none of them."""
+    """The rows that a gate checks; not the twin's, which is the reference itself."""
     candidates = table["primary"].astype(bool) | (table["metric"] == THROUGHPUT)
     return table[candidates & ~table["twin"].astype(bool)]
 
 
 def slower(table: pd.DataFrame, floors: Floors, rules: Rules) -> pd.DataFrame:
-    """The gated rows that fail. One that is in doubt never does: see `doubts`."""
+    """The gated rows that fail. A row in doubt never fails: see `doubts`."""
     rows = gated(table)
     return rows[np.array([_fails(row, floors, rules) for row in rows.to_dict("records")], dtype=bool)]
 
 
 def doubts(table: pd.DataFrame) -> list[str]:
-    """Why a gate cannot pass these rows honestly; empty when it can.
+    """Why a gate cannot pass these rows honestly; empty if it can.
 
-    A verdict that is withheld, invalid or limited by the client, blocks lost to trials that are not ok, no
-    ratio at all, or fewer than 6 blocks: each can hide what the gate is there to find. An inconclusive row of
-    enough blocks is no doubt.
+    Each of these can hide a slow-down: a verdict that is withheld, invalid or limited by the client, blocks
+    lost to trials that are not ok, a missing ratio, or fewer than 6 blocks. An inconclusive row with enough
+    blocks is not in doubt.
     """
-    return [said for row in gated(table).to_dict("records") if (said := _doubt(row))]
+    return [doubt for row in gated(table).to_dict("records") if (doubt := _doubt(row))]
 
 
 def _fails(row: dict[Any, Any], floors: Floors, rules: Rules) -> bool:
@@ -66,10 +67,10 @@ def _fails(row: dict[Any, Any], floors: Floors, rules: Rules) -> bool:
 
 
 def _doubt(row: dict[Any, Any]) -> str:
-    where = f"{row['arm']} at {row['load']}, {label(row['metric'], row['stat'])}"
+    where = f"{row['arm']} at {users(row['load'])}, {label(row['metric'], row['stat'])}"
     withheld = row["verdict"] in WITHHELD
     if withheld or row[LOST] or not 0 < row["ratio"] < math.inf:
         return f"{where}: {row['reason'] or row['why'] or row['verdict']}"
     if row["blocks"] < FEWEST_BLOCKS:
-        return f"{where}: only {row['blocks']} blocks, and a verdict takes {FEWEST_BLOCKS}"
+        return f"{where}: only {counted(row['blocks'], 'block')}; a verdict needs {FEWEST_BLOCKS}"
     return ""

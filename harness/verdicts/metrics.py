@@ -1,4 +1,4 @@
-"""What arms are compared by, and what a plan declares of it before the run. Pure."""
+"""The metrics that arms are compared by, and what a plan declares about comparing. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from harness.wire.records import TWIN_SUFFIX
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What counts as different, declared before looking; shares, such as 0.05."""
+    """The smallest differences that matter, declared before the run, as shares such as 0.05."""
 
     delta_latency: float = 0.05
     delta_throughput: float = 0.03
 
     def delta(self, metric: str) -> float:
-        """δ of a metric: the throughput's, or else the latency's."""
+        """δ of a metric: that of throughput, or else that of latency."""
         return self.delta_throughput if metric == THROUGHPUT else self.delta_latency
 
 
@@ -28,17 +28,17 @@ USUAL = Rules()
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What a run's plan says about comparing: read by `facts`."""
+    """What a run's plan declares about comparing: read by `facts`."""
 
     arms: tuple[str, ...]  # in the plan's order, without the twin
     reference: str  # "" in a run without arms
     twin: str | None
     rules: Rules
-    exclude: Mapping[str, Any]  # criteria for leaving whole blocks out
+    exclude: Mapping[str, Any]  # criteria that exclude whole blocks
 
 
 def facts(record: Mapping[str, Any]) -> Facts:
-    """What run.json declares; a run made before there were such declarations has the defaults."""
+    """What run.json declares; defaults for an old run without such declarations."""
     plan = record.get("plan") or {}
     planned = [arm["name"] for arm in plan.get("arms", [])] or list(record.get("arms") or {})
     reference = plan.get("reference") or next(iter(planned), "")
@@ -56,15 +56,15 @@ def facts(record: Mapping[str, Any]) -> Facts:
 
 
 class Metric(NamedTuple):
-    """One thing compared. `label` is its name, `phrase` how its sentence begins."""
+    """A metric. `label` is its name for people, `phrase` the beginning of its sentence."""
 
     name: str
-    stat: str  # one of summaries.STATS; "rate" of throughput, which has one figure a trial
+    stat: str  # one of summaries.STATS; "rate" for throughput, which has one figure per trial
     label: str
     phrase: str = ""
     primary: bool = False
-    open_only: bool = False  # in a closed loop it is the latency again
-    optional: bool = False  # left out where a side lacks it, or has zeros
+    open_only: bool = False  # in a closed loop it equals the latency
+    optional: bool = False  # left out if a side lacks it, or has zeros
 
     @property
     def lower_is_better(self) -> bool:
@@ -72,17 +72,17 @@ class Metric(NamedTuple):
 
     @property
     def waits(self) -> bool:
-        """It has the wait for the others in it, which grows as long as more comes than is answered."""
+        """Whether it includes waiting for other requests, which grows while the arm is saturated."""
         return self.name in (LATENCY, "service_ms", "queue_ms")
 
     @property
     def is_seen_by_client(self) -> bool:
-        """The load generator's own work is in it."""
+        """Whether it includes the load generator's own work."""
         return self.name in (LATENCY, "service_ms", THROUGHPUT)
 
     @property
     def tail(self) -> int | None:
-        """95 or 99; None of what is compared by one figure a block."""
+        """95 or 99; None for metrics with one figure per block."""
         return int(self.stat[1:]) if self.stat.startswith("p") else None
 
 
@@ -95,22 +95,22 @@ METRICS = (
     Metric(LATENCY, "p95", "p95 latency"),
     Metric(LATENCY, "p99", "p99 latency"),
     Metric("service_ms", "median", "median service time", open_only=True),
-    Metric("queue_ms", "median", "median queue wait", optional=True),
-    Metric("model_ms", "median", "median model time", optional=True),
+    Metric("queue_ms", "median", "median queue time", optional=True),
+    Metric("model_ms", "median", "median worker time", optional=True),
     Metric("io_ms", "median", "median I/O", optional=True),
 )
 
-NEEDED = list(  # of a request
+NEEDED = list(  # columns of a request
     dict.fromkeys([*summaries.THROUGHPUT_COLUMNS, "status", *(one.name for one in METRICS)])
 )
 NEEDED.remove(THROUGHPUT)
 
 
 def unit(metric: str) -> str:
-    """In what a row's values are."""
+    """The unit of a row's values."""
     return "requests/s" if metric == THROUGHPUT else "ms"
 
 
 def label(metric: str, stat: str) -> str:
-    """How people call a row's metric, such as "p95 latency"."""
+    """The name of a row's metric for people, such as "p95 latency"."""
     return next(known.label for known in METRICS if (known.name, known.stat) == (metric, stat))

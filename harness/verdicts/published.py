@@ -1,4 +1,4 @@
-"""The tables that were printed with the claims, and this run's figures beside them. Pure."""
+"""The tables printed in the article, with this run's figures next to them. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from harness.verdicts.claims_file import Claims, Lone, Table
 
 
 def published_tables(claims: Claims, derived: pd.DataFrame) -> pd.DataFrame:
-    """One row per printed table and arm that repeats it: the print, ours (pooled over blocks), the split.
+    """One row per printed table and arm that reproduces it: printed figures, ours (pooled), the split.
 
-    `published_model` and `published_io` are the print as text, `…_ms` the same figures as lists.
-    Model is the route's view, and split into queue, in_worker and resume (medians). A *_ratio is against the
-    model or the I/O alone: table T1's there, the lone arm's model and the arm's own I/O at c = 1 here.
-    met_at, for tables that ask for it: at which concurrency the printed model ratio is met on this machine.
+    `published_model` and `published_io` are the printed figures as text, `…_ms` the same figures as lists.
+    Model is what the route waits for the model; queue, in_worker and resume are the medians of its parts. A
+    *_ratio divides by the model or the I/O alone: in the article those of table T1, here the lone arm's model
+    and the arm's own I/O at c = 1. met_at, for tables with `find_load`, is the concurrency at which this
+    machine reaches the printed model ratio.
     """
     judged = summaries.Cells(summaries.under(claims.law, derived), ("arm", "concurrency"))
     rows = [_table_row(claims, table, arm, judged) for table in claims.tables for arm in table.arms]
@@ -26,7 +27,7 @@ def published_tables(claims: Claims, derived: pd.DataFrame) -> pd.DataFrame:
 
 
 def _measured(cells: summaries.Cells, arm: str, concurrency: int) -> pd.DataFrame:
-    """With what the article prints."""
+    """The measured requests, with the columns that the article prints."""
     names = ["phase", "ok", "route_model_ms", "queue_ms", "model_ms", "resume_ms", "io_ms"]
     return summaries.measured(cells.select((arm, concurrency), names))
 
@@ -81,7 +82,7 @@ def _ours(table: Table, arm: str, lone: Lone, cells: summaries.Cells) -> dict[st
 
 
 def _model_ratios(cells: summaries.Cells, arm: str, lone: Lone) -> dict[int, float]:
-    """Concurrency → the route's Model over the lone model, for every load of this arm."""
+    """Concurrency → the route's Model over the lone model, for each load of this arm."""
     alone = _median(_measured(cells, lone.arm, lone.concurrency), "model_ms")
     return {
         int(c): _ratio(_median(_measured(cells, arm, c), "route_model_ms"), alone)
@@ -100,14 +101,14 @@ def _median(rows: pd.DataFrame, metric: str) -> float:
 
 
 def _ratio(figure: float, alone: float) -> float:
-    return figure / alone if alone else math.nan  # a synthetic workload may well have no I/O at all
+    return figure / alone if alone else math.nan  # a synthetic workload may have no I/O
 
 
 def met_at(levels: Mapping[int, float], target: float) -> str:
-    """In words, the first concurrency at which `levels` (concurrency → figure) comes up to `target`.
+    """In words, the first concurrency at which `levels` (concurrency → figure) reaches `target`.
 
-    Between two measured levels in proportion. Clients are whole: "between 1 and 2" means that the target
-    belongs to no load of whole clients, only to one that overlaps less than the upper level.
+    Interpolates between two measured levels. The number of users is whole: "between 1 and 2" means that no
+    number of users gives the target, only a load whose requests overlap less than at the upper level.
     """
     known = [(c, level) for c, level in sorted(levels.items()) if not math.isnan(level)]
     if not known or math.isnan(target):

@@ -1,8 +1,8 @@
 """Whether two arms, of one run or of two, did the same work on the same machine under the same load. Pure.
 
 Packages, code, strategies, threads and injected delays may differ: they are what people compare. The machine,
-the model with its I/O and the load may not: they would be in the ratio and look like the strategy. How it was
-measured beside that (probes, warm-up, timeouts) is remarked upon.
+the model with its I/O and the load may not: the ratio would include them and blame the strategy. Other
+differences in how the runs were measured (probes, warm-up, timeouts) give remarks.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _MACHINE = ("system", "machine", "cpu", "usable_cores", "cpu_quota")
 _MODEL = ("model", "weights_sha256", "service_ms", "version", "source_sha256")
 _IO = ("io", "io_ms", "io_rows", "io_dsn")
 _LOAD = ("route", "transport", "requests", "requests_per_user", "duration_s", "open_duration_s", "cap", "pin")
-_TEXTS = ("payloads_sha256",)  # of a file of the user's own; none: the workload's own texts
-_REQUEST = ("method", "body", "expect_status")  # of servers that run already
-_OWN_LOAD = ("method", "body", "transport", "requests", "duration_s")  # of `load`, which has no plan
-_ASIDE = ("fresh", "ping_per_s", "probes", "timeout_s", "settle_s", "open_settle_s", "warmup_per_client")
+_TEXTS = ("payloads_sha256",)  # of the user's file; absent for the workload's own texts
+_REQUEST = ("method", "body", "expect_status")  # for servers that already run
+_OWN_LOAD = ("method", "body", "transport", "requests", "duration_s")  # for `load`, which has no plan
+_REMARKED = ("fresh", "ping_per_s", "probes", "timeout_s", "settle_s", "open_settle_s", "warmup_per_client")
 
 
 def obstacles(before: tuple[Record, str], after: tuple[Record, str]) -> list[str]:
-    """What forbids comparing two arms, each given as (run.json, arm): "usable_cores: 2 and 8", …
+    """Differences that forbid comparing two arms, each given as (run.json, arm): "usable_cores: 2 and 8", …
 
-    What only one of the records tells forbids nothing: an older run knew less.
+    A key that only one of the records has forbids nothing: older runs recorded less.
     """
     (one, arm), (other, against) = before, after
     plan, other_plan = one.get("plan") or {}, other.get("plan") or {}
@@ -43,17 +43,17 @@ def obstacles(before: tuple[Record, str], after: tuple[Record, str]) -> list[str
 
 
 def remarks(before: Record, after: Record) -> list[str]:
-    """Differences in how two runs were measured that forbid no comparison: "fresh: False and True"."""
+    """Differences in how two runs were measured that allow a comparison: "fresh: False and True"."""
     return [
-        *_differing(before.get("plan"), after.get("plan"), _ASIDE),
+        *_differing(before.get("plan"), after.get("plan"), _REMARKED),
         *_differing(before.get("load"), after.get("load"), ("timeout_s",)),
     ]
 
 
 def _other_replays(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Replays of one name whose due times differ, by the hashes of the blocks that both have."""
+    """Replays with the same name but other due times, by the hashes of the blocks that both runs have."""
     return [
-        f"{load}: its file was another one"
+        f"{load}: the file differs"
         for load in one.keys() & other.keys()
         if load.startswith("replay(")
         and any(one[load][block] != other[load][block] for block in one[load].keys() & other[load].keys())
@@ -61,21 +61,21 @@ def _other_replays(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str
 
 
 def other_work(record: Record, reference: str, arms: Iterable[str]) -> dict[str, str]:
-    """The arms of a run that do other work than its reference, and in what."""
+    """The arms of a run that do other work than its reference, with the differences."""
     found = {arm: "; ".join(obstacles((record, reference), (record, arm))) for arm in arms}
-    return {arm: said for arm, said in found.items() if said}
+    return {arm: differences for arm, differences in found.items() if differences}
 
 
 def _work(record: Record, arm: str) -> dict[str, Any]:
-    """The model as it was seen in the worker, the I/O that was asked for, and whose server it was."""
-    told = (record.get("arms") or {}).get(arm) or {}
-    workload = (told.get("options") or {}).get("workload") or {}
-    whose = {"server": "somebody else's" if "url" in told else "of the run"} if told else {}
-    return {**(told.get("about") or {}), **_io(workload), **whose}
+    """The model as its worker reports it, the I/O that was asked for, and who started the server."""
+    known = (record.get("arms") or {}).get(arm) or {}
+    workload = (known.get("options") or {}).get("workload") or {}
+    server = {"server": "external" if "url" in known else "started by the run"} if known else {}
+    return {**(known.get("about") or {}), **_io(workload), **server}
 
 
 def _io(workload: Mapping[str, Any]) -> dict[str, Any]:
-    """The I/O with what counts of it; an older run could only sleep."""
+    """The kind of I/O with the options that matter for it; in older runs it is always a sleep."""
     if "io_ms" not in workload:
         return {}
     kind = workload.get("io", "sleep")

@@ -1,4 +1,4 @@
-"""Was the session noisy? By how far a twin, the reference arm run again, differs from the reference. Pure."""
+"""Whether the session was noisy: how far the twin, the reference run again, differs from it. Pure."""
 
 from __future__ import annotations
 
@@ -8,60 +8,61 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.stats import ALPHA, FEWEST_BLOCKS, Verdict
-from harness.numbers import counted, percent
+from harness.numbers import counted, percent, users
 from harness.verdicts.metrics import Rules
 
 
 def noisy(table: pd.DataFrame) -> str:
-    """What was seen that withholds the verdicts, and what to do; "" when the session was quiet."""
+    """Why the verdicts are withheld, and what to do; "" if the session was quiet."""
     withheld = table.loc[table["verdict"] == Verdict.NOISY, "reason"]
     return str(withheld.iloc[0]) if len(withheld) else ""
 
 
 def twin_sentence(table: pd.DataFrame) -> str:
-    """How far the same code differed from itself, at most; "" when there was no twin to tell."""
+    """The largest difference between the twin and the reference; "" without a twin."""
     seen = _twins(table).dropna(subset=["ratio"])
     if seen.empty:
         return ""
     worst = seen.loc[_size(seen["ratio"]).idxmax()]
     most = percent(float(_size(worst["ratio"])))
-    return f"The twin of {worst['reference']} differs by at most {most} ({worst['load']})"
+    return f"The twin of {worst['reference']} differs by at most {most} ({users(worst['load'])})"
 
 
 def twin_doubt(table: pd.DataFrame, twin: str | None) -> str:
-    """Why a twin that was asked for could not have shown a noisy session; "" when it could, or was not asked.
+    """Why the twin could not have shown a noisy session; "" if it could, or there is no twin.
 
-    No verdict is withheld for that: it is not known that the session was noisy.
+    This withholds no verdict: the session may have been quiet.
     """
     if twin is None:
         return ""
     seen = _twins(table)
-    told = seen[np.isfinite(seen["ratio"].astype(float)) & seen["p"].notna()]
-    if told.empty:
-        return f"The twin could not tell: {twin} has no comparison with a finite ratio."
-    most = int(told["blocks"].max())
+    finite = seen[np.isfinite(seen["ratio"].astype(float)) & seen["p"].notna()]
+    if finite.empty:
+        return f"The twin cannot show whether the session was noisy: {twin} has no finite ratio."
+    most = int(finite["blocks"].max())
     if most >= FEWEST_BLOCKS:
         return ""
     return (
-        f"The twin could not tell: it has {counted(most, 'block')}, and a difference takes {FEWEST_BLOCKS}, "
-        "so a noisy session would look quiet. Run more blocks (--blocks)."
+        f"The twin cannot show whether the session was noisy: it has {counted(most, 'block')}, and "
+        f"a difference needs {FEWEST_BLOCKS}. Run more blocks (--blocks)."
     )
 
 
 def twin_differs(rows: list[dict[str, Any]], rules: Rules) -> str:
-    """The sentence that says so, of the load where it differs most; "" when the session was quiet."""
+    """The sentence for a noisy session, about the load where the twin differs most; "" if it was quiet."""
     seen = [row for row in rows if row["twin"] and row["primary"]]
     judged = [row for row in seen if row["blocks"] >= FEWEST_BLOCKS and row["p_holm"] < ALPHA]
     beyond = [row for row in judged if _size(row["ratio"]) > rules.delta_latency]
     if not beyond:
         return ""
     worst = max(beyond, key=lambda row: float(_size(row["ratio"])))
-    way = "slower" if worst["ratio"] > 1 else "faster"
+    direction = "slower" if worst["ratio"] > 1 else "faster"
     return (
         f"The session is noisy: the twin of {worst['reference']}, which is the same code run again, is "
-        f"{percent(float(_size(worst['ratio'])))} {way} at {worst['load']} (p = {worst['p_holm']:.2g}, "
-        f"Holm over {counted(len(seen), 'load')}), and {100 * rules.delta_latency:g} % is what counts as "
-        "different. No verdict is given: close other programs, use a quieter machine, or run more blocks "
+        f"{percent(float(_size(worst['ratio'])))} {direction} at {users(worst['load'])} "
+        f"(p = {worst['p_holm']:.2g}, Holm over {counted(len(seen), 'load')}), "
+        f"more than the {100 * rules.delta_latency:g} % that count as a difference. "
+        "No verdict is given: close other programs, use a quieter machine, or run more blocks "
         "(--blocks)."
     )
 
@@ -71,5 +72,5 @@ def _twins(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _size(ratio: Any) -> Any:
-    """How far a ratio, or a column of them, is from 1, whichever way: 1 / 1.05 is as far as 1.05."""
+    """How far a ratio, or a column of ratios, is from 1 in either direction: 1 / 1.05 is as far as 1.05."""
     return np.exp(np.abs(np.log(ratio))) - 1.0

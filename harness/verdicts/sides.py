@@ -1,4 +1,4 @@
-"""One run, or what counts of it, as a comparison takes it: its arms, their loads and their figures. Pure."""
+"""One side of a comparison: the arms of a run, their loads and their figures. Pure."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from harness.analysis.summaries import LATENCY, THROUGHPUT
 from harness.verdicts.metrics import NEEDED, Metric
 from harness.wire.records import OK, PILOT_BLOCK
 
-Invalid = Mapping[tuple[str, str], str]  # (arm, load) → why the instrument was not fit there
+Invalid = Mapping[tuple[str, str], str]  # (arm, load) → why the load generator was not fit there
 
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One run, or what counts of it. `label` is its name in the sentences of `runs`."""
+    """A run, or the parts of it that count. `label` is its name in the sentences of `comparison.runs`."""
 
     derived: pd.DataFrame  # summaries.derive
     trials: pd.DataFrame
     label: str = ""
-    excluded: Collection[int] = ()  # blocks left out by criteria fixed before the run
+    excluded: Collection[int] = ()  # blocks excluded by criteria that were set before the run
     invalid: Invalid = dataclasses.field(default_factory=dict)
-    limited: Invalid = dataclasses.field(default_factory=dict)  # … why the client could do no more
+    limited: Invalid = dataclasses.field(
+        default_factory=dict
+    )  # (arm, load) → why the client could do no more
 
     def arms(self) -> list[str]:
-        """Those that have a trial, in the order of ordered categories, else as they appear."""
+        """The arms that have a trial, in the order of ordered categories, else as they appear."""
         known = self.derived["arm"]
         kind = known.dtype
         ordered = list(kind.categories) if isinstance(kind, pd.CategoricalDtype) and kind.ordered else []
@@ -38,7 +40,7 @@ class Side:
         return [arm for arm in dict.fromkeys([*ordered, *tried]) if arm in tried]
 
     def loads(self, arm: str) -> list[str]:
-        """Those that the arm was run at, the lightest of each law first."""
+        """The loads that the arm was run at, the lightest of each arrival law first."""
         its = self._counted()
         return sorted(set(its.loc[its["arm"] == arm, "load"].astype(str)), key=_natural)
 
@@ -53,7 +55,7 @@ class Side:
 
     @property
     def counted(self) -> float:
-        """The share of the blocks that are not excluded; 1 where there is none."""
+        """The share of the blocks that are not excluded; 1 if there are no blocks."""
         blocks = set(self._counted()["block"])
         return len(blocks - set(self.excluded)) / len(blocks) if blocks else 1.0
 
@@ -67,11 +69,11 @@ class Side:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cell:
-    """One arm under one load, without the blocks left out. What is found of it is kept for the next pair."""
+    """One arm under one load, without the excluded blocks; keeps its figures for the next comparison."""
 
     name: str
     rows: pd.DataFrame  # requests of the ok trials, every phase
-    trials: pd.DataFrame  # all of them
+    trials: pd.DataFrame  # in every state
     invalid: str
     limited: str  # why its throughput is a lower bound, and its latency an upper one
     _figures: dict[Metric, pd.Series[float]] = dataclasses.field(default_factory=dict)
@@ -83,17 +85,17 @@ class Cell:
 
     @cached_property
     def answered(self) -> frozenset[int]:
-        """Blocks that have a request."""
+        """The blocks that have a request."""
         return frozenset(map(int, self.rows["block"].unique()))
 
     @cached_property
     def lost_trials(self) -> pd.DataFrame:
-        """Those that do not count, as they failed or were invalid."""
+        """The trials that do not count, because they failed or are invalid."""
         return self.trials[self.trials["state"] != OK]
 
     @property
     def lost(self) -> str:
-        """How many trials do not count on account of this arm, and why; "" when all do."""
+        """How many of the arm's trials do not count, and why; "" if all count."""
         bad, tried = self.lost_trials, len(self.trials)
         if bad.empty:
             return ""
@@ -101,11 +103,11 @@ class Cell:
 
     @cached_property
     def saturated(self) -> bool:
-        """Under an open load that it could not take."""
+        """Whether this is an open loop that the arm could not keep up with."""
         return bool(saturation.per_cell(self.rows, self.trials)["saturated"].any())
 
     def by_block(self, metric: Metric) -> pd.Series[float]:
-        """The metric's figure of each block, in block order; blocks without one are absent."""
+        """The metric's figure of each block, in block order; blocks without a figure are absent."""
         if metric not in self._figures:
             self._figures[metric] = (
                 summaries.block_throughput(self.rows).dropna()
@@ -115,7 +117,7 @@ class Cell:
         return self._figures[metric]
 
     def latencies(self, blocks: frozenset[int]) -> Pool:
-        """Of the measured requests of these blocks; a failure counts as the slowest answer of all."""
+        """The latencies of these blocks' measured requests; a failure counts as the slowest answer."""
         if blocks not in self._pools:
             self._pools[blocks] = summaries.pool(self._window, LATENCY, blocks)
         return self._pools[blocks]
@@ -126,5 +128,5 @@ class Cell:
 
 
 def _natural(load: str) -> tuple[str, list[float]]:
-    """Sorts closed(8) before closed(16)."""
+    """A key that sorts closed(8) before closed(16)."""
     return load.partition("(")[0], [float(number) for number in re.findall(r"\d+(?:\.\d+)?", load)]

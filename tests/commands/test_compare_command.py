@@ -98,7 +98,7 @@ def test_a_run_alone_compares_every_arm_with_the_reference(execbench: InProcess,
     assert done.returncode == FINE, done.stderr
     first = done.stdout.strip().splitlines()[0]
     assert first.startswith("thread takes 1.4")
-    assert "x as long as inline to answer at closed(8): " in first
+    assert "x as long as inline to answer at c = 8: " in first
     assert first.endswith("n = 8 blocks: slower.")
     assert "throughput" in done.stdout
 
@@ -154,7 +154,7 @@ def test_runs_without_a_common_load_are_refused(execbench: InProcess, quiet: str
     done = execbench("compare", quiet, other, "--force")
     assert done.returncode == INVALID
     assert "no load in common" in done.stderr
-    assert "closed(2)" in done.stderr
+    assert "c = 2" in done.stderr
 
 
 # -- the gate ------------------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ def test_a_run_of_execbench_load_has_no_arms_and_that_is_said(execbench: InProce
     path.write_text(json.dumps({**record, "plan": None, "arms": {}, "load": {"transport": "aiohttp"}}))
     done = execbench("compare", run)
     assert done.returncode == USAGE
-    assert "is a run of `execbench load`: it knows one server and has no arms to compare" in done.stderr
+    assert "is a run of `execbench load`: it has one server, and no arms to compare" in done.stderr
 
 
 def test_a_noisy_session_withholds_the_verdicts_whatever_was_asked(execbench: InProcess) -> None:
@@ -317,7 +317,7 @@ def test_an_arm_that_does_other_work_is_left_out_and_named(execbench: InProcess)
         record["arms"][arm]["options"] = {"workload": {"io_ms": io_ms}}
     path.write_text(json.dumps(record))
     done = execbench("compare", run)
-    assert "scaled is left out: it does other work than inline (io_ms: 5.0 and 8.0)" in done.stdout
+    assert "scaled is left out, because it does other work than inline (io_ms: 5.0 and 8.0)" in done.stdout
     assert "scaled takes" not in done.stdout
     assert execbench("compare", f"{run}:inline", f"{run}:scaled").returncode == INVALID
 
@@ -336,7 +336,7 @@ def test_another_io_is_other_work_also_than_that_of_an_older_run_which_could_onl
         record["arms"][arm]["options"] = {"workload": {"io_ms": 5.0, **said}}
     path.write_text(json.dumps(record))
     done = execbench("compare", run)
-    assert "asked is left out: it does other work than inline (io: sleep and pgvector)" in done.stdout
+    assert "asked is left out, because it does other work than inline (io: sleep and pgvector)" in done.stdout
     assert "thread takes" in done.stdout
 
 
@@ -363,7 +363,7 @@ def test_a_client_that_was_late_makes_its_arm_and_load_invalid(execbench: InProc
             line[places["sent_ms"]] = str(float(line[places["sent_ms"]]) + 15.0)
     path.write_text("".join(f"{','.join(line)}\n" for line in lines))
     done = execbench("compare", run)
-    assert "invalid, as thread: the client sent 1 % of the requests 15.0 ms late" in done.stdout
+    assert "invalid, because thread: the client sent 1 % of the requests 15.0 ms late" in done.stdout
     assert execbench("compare", run, "--fail-on", "slower").returncode == INVALID
 
 

@@ -1,4 +1,4 @@
-"""The advice: every branch of it on made-up tables, and what it says of the committed runs."""
+"""The advice: every branch of it, on made-up tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.results import store
 from harness.verdicts import admissible
 from harness.verdicts.metrics import Rules
 
-ANEW = "execbench run results/run"
+AGAIN = "execbench run results/run"
 THREAD = Point(model_ms=10.0, queue_ms=70.0)
 ALONE = Point(model_ms=10.0)
 BATCHES: made_up.World = {
@@ -46,17 +46,17 @@ def of(world: made_up.World, **said: Any) -> Advice:
 
 
 def advised(run: store.Run) -> Advice:
-    return report.build(run).said
+    return report.build(run).advised
 
 
 def text(said: Advice) -> str:
-    return "\n".join(advice.told(said))
+    return "\n".join(advice.printed_lines(said))
 
 
-# -- whom to take
+# -- which arm to take
 
 
-def test_it_names_the_arm_the_ratio_with_interval_the_load_the_part_that_shrinks_and_the_price() -> None:
+def test_it_names_the_arm_the_ratio_with_interval_the_load_the_parts_that_change_and_the_costs() -> None:
     run = closed(BATCHES, name="article")
     run.record["plan"]["arms"][1] |= {"strategy": "batch", "workers": 2, "options": {"over": "process"}}
     run.record["arms"] = {"thread": {"uss_bytes": 300e6}, "batch": {"uss_bytes": 450e6}}
@@ -64,11 +64,12 @@ def test_it_names_the_arm_the_ratio_with_interval_the_load_the_part_that_shrinks
     assert said.take == "batch"
     assert said.lines[0] == (
         "Take batch (--strategy batch:workers=2,over=process): at c = 8 expect 276 requests/s and a median "
-        "of 29 ms, 2.97 times [2.97, 2.97] the requests/s of thread (93 requests/s and a median of 86 ms)."
+        "latency of 29 ms, 2.97 times [2.97, 2.97] the requests/s of thread (93 requests/s and a median "
+        "latency of 86 ms)."
     )
     assert (
-        said.lines[1]
-        == "Against thread, a request waits 70 ms less in the queue, but spends 10 ms more in the model."
+        said.lines[1] == "Compared with thread, a request waits 70 ms less in the queue, "
+        "but spends 10 ms more in the worker."
     )
     assert "It costs 450 MB of memory (thread: 300)." in said.lines
     assert (said.load, said.metric) == ("closed(8)", "throughput_per_s")
@@ -76,22 +77,22 @@ def test_it_names_the_arm_the_ratio_with_interval_the_load_the_part_that_shrinks
     assert (said.ratio, said.low, said.high) == pytest.approx((86 / 29,) * 3)
 
 
-def test_of_arms_that_cannot_be_told_apart_the_reference_stays_and_how_many_blocks_it_would_take() -> None:
+def test_the_reference_stays_if_blocks_do_not_separate_it_and_the_advice_says_how_many_would() -> None:
     world = {("thread", 8): jittered(Point(), 1), ("process", 8): jittered(Point(model_ms=5.9), 2)}
     said = of(world, blocks=8, name="article")
     assert said.take == "thread"
     assert said.lines[0].startswith("Stay with thread: at c = 8 it gives")
-    assert "no arm is told apart from it as better in 8 blocks" in said.lines[0]
+    assert "; 8 blocks show no arm to be better." in said.lines[0]
     forecast = re.search(
-        r"Not told apart in 8 blocks: process; "
-        r"an interval of ±3 % against process would take (\d+) to (\d+) blocks\.",
+        r"8 blocks do not separate thread from process; "
+        r"an interval of ±3 % against process would need (\d+) to (\d+) blocks\.",
         text(said),
     )
     assert forecast is not None
-    assert said.command == f"{ANEW} --blocks {forecast[2]}"
+    assert said.command == f"{AGAIN} --blocks {forecast[2]}"
 
 
-def test_an_arm_that_is_equivalent_is_said_to_be_and_no_blocks_would_tell_it() -> None:
+def test_an_equivalent_arm_is_named_and_gets_no_forecast_of_blocks() -> None:
     said = of({("thread", 8): Point(), ("process", 8): Point(model_ms=5.9), ("slow", 8): THREAD})
     assert said.take == "thread"
     assert (said.equivalent, said.unsettled, said.command) == (("process",), (), "")
@@ -99,34 +100,34 @@ def test_an_arm_that_is_equivalent_is_said_to_be_and_no_blocks_would_tell_it() -
     assert "blocks" not in text(said)
 
 
-def test_the_reference_stays_where_it_is_the_best_and_the_next_one_is_told() -> None:
+def test_the_reference_stays_if_it_is_the_best_and_the_next_best_is_named() -> None:
     said = of(BATCHES, reference="batch")
     assert said.take == "batch"
     assert (
-        "no arm is better; the next, thread, has 0.34 times [0.34, 0.34] the requests/s of batch."
+        "no arm is better; the next best, thread, has 0.34 times [0.34, 0.34] the requests/s of batch."
         in (said.lines[0])
     )
 
 
 @pytest.mark.parametrize("reference", ["inline", "thread"])
-def test_the_best_arm_that_leaves_the_loop_free_leads_and_the_quicker_one_has_its_price(
+def test_the_best_arm_that_leaves_the_loop_free_is_taken_and_a_faster_one_that_blocks_it_is_named(
     reference: str,
 ) -> None:
     world = {("inline", 1): Point(), ("inline", 8): Point(io_ms=20.0), ("thread", 8): Point(queue_ms=60.0)}
     said = of(world, reference=reference)
     assert (said.take, said.fastest) == ("thread", "inline")
-    assert ("with an event loop that stays free" in said.lines[0]) == (reference == "inline")
+    assert ("and the event loop stays free." in said.lines[0]) == (reference == "inline")
     assert said.lines[1] == (
-        "inline has 2.67 times [2.67, 2.67] the requests/s of thread, but holds the event loop (its I/O "
-        "takes 20.0 ms instead of 5.0): take it only if this route is all that the service does."
+        "inline has 2.67 times [2.67, 2.67] the requests/s of thread, but blocks the event loop (its I/O "
+        "takes 20.0 ms instead of 5.0): take it only if the service does nothing but this route."
     )
 
 
-def test_where_every_arm_holds_the_loop_the_best_is_taken_and_that_is_said() -> None:
+def test_if_every_arm_blocks_the_loop_the_best_is_taken_and_the_advice_says_so() -> None:
     world = {(arm, users): Point(io_ms=io) for arm in "ab" for users, io in ((1, 5.0), (8, 60.0))}
     said = of(world)
     assert said.take == "a"
-    assert "a holds the event loop (its I/O takes 60.0 ms instead of 5.0)" in text(said)
+    assert "a blocks the event loop (its I/O takes 60.0 ms instead of 5.0)" in text(said)
 
 
 def test_an_arm_that_the_client_limits_is_taken_with_its_figures_as_bounds() -> None:
@@ -134,7 +135,7 @@ def test_an_arm_that_the_client_limits_is_taken_with_its_figures_as_bounds() -> 
     run.record["self_check"] = {"requests_per_s": 500.0}  # batch sends 276 of them, thread 93
     said = advised(run)
     assert said.take == "batch"
-    assert "at c = 8 expect at least 276 requests/s and a median of at most 29 ms" in said.lines[0]
+    assert "at c = 8 expect at least 276 requests/s and a median latency of at most 29 ms" in said.lines[0]
     assert "at least 2.97 times [2.97, 2.97] the requests/s of thread" in said.lines[0]
     other = closed({**BATCHES, ("other", 8): Point(model_ms=21.0, outside_ms=4.0)})
     other.record["self_check"] = {"requests_per_s": 500.0}
@@ -147,11 +148,11 @@ def test_figures_that_are_medians_and_a_ratio_that_is_a_mean_are_said_to_be() ->
         ("batch", 8): lambda block: Point(model_ms=20.0 if block < 5 else 29.0),
     }
     run = closed(uneven)
-    assert "(The figures are medians; the ratio is the mean over blocks.)" in advised(run).lines[0]
+    assert "(The figures are medians; the ratio is a mean over blocks.)" in advised(run).lines[0]
     assert "(The figures are medians" not in of(BATCHES).lines[0]
 
 
-def test_a_ping_that_waits_tells_of_the_loop_where_the_io_does_not() -> None:
+def test_a_slow_ping_shows_that_the_loop_is_blocked_if_the_io_does_not() -> None:
     costs = pd.DataFrame({"arm": ["a", "b"], "load": "closed(8)", "ping_p50_ms": [80.0, 2.0]})
     summary = pd.DataFrame({"arm": ["a", "b"], "load": "closed(8)", "concurrency": 8, "io_p50_ms": np.nan})
     side = admissible.admit(closed(BATCHES)).side
@@ -166,8 +167,12 @@ def test_a_ping_that_waits_tells_of_the_loop_where_the_io_does_not() -> None:
     [
         (58.0, 40.0, ""),  # the database is slow
         (4.0, 2.0, ""),  # a connection is waited for: a route without I/O is quick
-        (4.0, 8.0, "its I/O takes 60.0 ms instead of 5.0, of which the other side takes 4.0"),
-        (4.0, np.nan, "its I/O takes 60.0 ms instead of 5.0, of which the other side takes 4.0"),
+        (4.0, 8.0, "its I/O takes 60.0 ms instead of 5.0, of which the database or service itself takes 4.0"),
+        (
+            4.0,
+            np.nan,
+            "its I/O takes 60.0 ms instead of 5.0, of which the database or service itself takes 4.0",
+        ),
         (np.nan, 2.0, "its I/O takes 60.0 ms instead of 5.0"),
     ],
 )
@@ -184,7 +189,7 @@ def test_what_the_other_side_of_the_io_took_itself_is_not_the_loops(
     assert choice.stalls(found, "a", "closed(8)") == said
 
 
-def test_of_equals_the_one_that_loses_least_under_other_loads_is_taken() -> None:
+def test_among_equals_the_arm_that_loses_least_under_other_loads_is_taken() -> None:
     world = {
         ("thread", 1): Point(),
         ("thread", 8): THREAD,
@@ -196,15 +201,15 @@ def test_of_equals_the_one_that_loses_least_under_other_loads_is_taken() -> None
     assert of(world).take == "quick-alone"
 
 
-def test_another_load_that_changes_the_order_is_told() -> None:
+def test_another_load_that_changes_the_order_is_named() -> None:
     said = of({**BATCHES, ("batch", 1): Point(model_ms=25.0)})
-    assert "Another load changes this: at c = 1 thread is better (median 16 against 31 ms)" in text(said)
+    assert "Other loads change this: at c = 1 thread is better (median 16 ms instead of 31 ms)" in text(said)
     assert "at c = 1 batch is slower than thread" in text(said)
 
 
 def test_medians_that_differ_are_not_written_alike() -> None:
     said = of({**BATCHES, ("thread", 1): Point(model_ms=10.0), ("batch", 1): Point(model_ms=10.4)})
-    assert "(median 16.0 against 16.4 ms)" in text(said)
+    assert "(median 16.0 ms instead of 16.4 ms)" in text(said)
 
 
 def test_open_loads_are_judged_by_the_median_latency() -> None:
@@ -227,13 +232,13 @@ def test_open_loads_are_judged_by_the_median_latency() -> None:
     [
         (
             Point(io_ms=50.0, io_nominal_ms=50.0),
-            "a shorter I/O, which is 88 % of a request now; where the model",
+            "a shorter I/O, now 88 % of a request; compared with it, where the model runs",
         ),
         (
             Point(model_ms=50.0),
-            "a faster model call, which is 89 % of a request now; an I/O much longer than 5.0 ms",
+            "a faster model call, now 89 % of a request; with I/O much longer than 5.0 ms the arms differ",
         ),
-        (THREAD, "more calls at once or a faster backend, as 81 % of a request is waiting for a worker"),
+        (THREAD, "more calls at once or a faster backend, because 81 % of a request is waiting for a worker"),
     ],
 )
 def test_the_part_that_dominates_says_what_would_change_the_advice(point: Point, expected: str) -> None:
@@ -249,11 +254,11 @@ def test_a_full_machine_wants_cores_not_workers_and_a_backend_that_was_run_is_no
     built = report.build(run)
     busy = built.costs["cpu_ms_per_request"].notna().all()
     assert busy
-    said = text(built.said)
+    said = text(built.advised)
     assert "more cores or a model call that costs less CPU" in said
-    assert "so more workers alone will not" in said
+    assert "so more workers alone will not help." in said
     run.record["arms"] = {arm: {"about": {"backend": arm}} for arm in ("thread", "batch")}
-    assert "more cores; server and client keep" in text(advised(run))
+    assert "more cores. Server and load generator keep" in text(advised(run))
 
 
 # -- when there is none
@@ -265,26 +270,28 @@ def test_without_good_answers_it_says_so() -> None:
     )
 
 
-def test_a_noisy_session_bears_no_advice_but_a_command() -> None:
+def test_a_noisy_session_gives_no_advice_but_a_command() -> None:
     world = {**BATCHES, ("thread-twin", 8): Point(model_ms=20.0, queue_ms=70.0)}
     said = of(world, twin=True, name="beyond", blocks=12, arms=["thread", "batch"])
     assert said.take == ""
-    assert said.lines[0].startswith("No strategy is advised: this session cannot tell")
-    assert said.command == f"{ANEW} --blocks 48"
+    assert said.lines[0].startswith(
+        "No strategy is advised: the session is too noisy to tell a faster arm from a lucky one"
+    )
+    assert said.command == f"{AGAIN} --blocks 48"
 
 
-def test_one_arm_and_its_twin_are_no_comparison() -> None:
+def test_one_arm_and_its_twin_give_nothing_to_compare() -> None:
     run = closed(
         {("thread", 8): THREAD, ("thread-twin", 8): THREAD}, twin=True, name="flags", concurrency=[8]
     )
     run.record["plan"]["arms"] = [{"name": "thread", "strategy": "thread", "io_per_model": None}]
     said = advised(run)
-    assert said.lines[0] == "Only thread was run, so nothing here says which strategy is best."
+    assert said.lines[0] == "Only thread was run, so this run cannot say which strategy is best."
     assert said.lines[1] == "At c = 8 a request waits 70 of 86 ms in the queue."
-    assert said.command == f"{ANEW} --strategy thread --strategy inline --strategy process"
+    assert said.command == f"{AGAIN} --strategy thread --strategy inline --strategy process"
 
 
-def test_a_load_on_somebody_elses_server_is_told_what_dominates_and_to_ask_for_more() -> None:
+def test_the_advice_for_an_external_server_names_the_dominating_part_and_proposes_more_users() -> None:
     run = closed({("server", 8): THREAD}, blocks=1)
     run.record.update(plan=None, load={"url": "http://127.0.0.1:1/"})
     said = advised(run)
@@ -292,33 +299,33 @@ def test_a_load_on_somebody_elses_server_is_told_what_dominates_and_to_ask_for_m
     assert said.command == "execbench load http://127.0.0.1:1/ -c 16"
 
 
-def test_servers_that_run_already_are_asked_again_with_a_secret_from_the_environment() -> None:
+def test_the_next_command_for_external_servers_reads_a_secret_from_the_environment() -> None:
     run = closed({("mine", 8): jittered(Point(), 1), ("yours", 8): jittered(Point(model_ms=5.9), 2)})
     for arm in run.record["plan"]["arms"]:
         arm |= {"strategy": "url", "url": f"http://127.0.0.1:1/{arm['name']}"}
-    assert re.fullmatch(rf"{ANEW} --blocks \d+", advised(run).command)
+    assert re.fullmatch(rf"{AGAIN} --blocks \d+", advised(run).command)
     run.record["plan"]["ask"] = {"headers": [["X-Tenant", "a"], ["Cookie", "(kept secret)"]]}
-    assert f"{ANEW} --header 'Cookie: ${{HEADER_COOKIE}}' --blocks " in advised(run).command
+    assert f"{AGAIN} --header 'Cookie: ${{HEADER_COOKIE}}' --blocks " in advised(run).command
 
 
-def test_a_lone_server_that_runs_already_is_asked_by_more_users() -> None:
+def test_the_next_command_for_one_external_server_has_more_users() -> None:
     run = closed({("mine", 8): THREAD})
     run.record["plan"]["arms"][0] |= {"strategy": "url", "url": "http://127.0.0.1:1/"}
-    assert advised(run).command == f"{ANEW} -c 16"
+    assert advised(run).command == f"{AGAIN} -c 16"
 
 
-def test_of_many_arms_the_two_that_more_blocks_may_tell_apart_are_run() -> None:
+def test_the_next_command_runs_only_the_two_arms_that_more_blocks_may_separate() -> None:
     world = {("thread", 8): jittered(Point(), 1), ("process", 8): jittered(Point(model_ms=5.9), 2)}
     said = of({**world, ("slow", 8): THREAD}, blocks=8)
-    assert said.command.startswith(f"{ANEW} --strategy thread --strategy process --blocks ")
+    assert said.command.startswith(f"{AGAIN} --strategy thread --strategy process --blocks ")
 
 
-def test_too_few_blocks_bear_no_advice() -> None:
+def test_too_few_blocks_give_no_advice() -> None:
     said = of(BATCHES, blocks=3, name="beyond")
     assert said.lines == (
-        "No strategy is advised: of 3 blocks nothing can be told apart (at least 6, better 24).",
+        "No strategy is advised: 3 blocks cannot show a difference (run at least 6, better 24).",
     )
-    assert said.command == f"{ANEW} --blocks 24"
+    assert said.command == f"{AGAIN} --blocks 24"
 
 
 def test_an_arm_that_lost_trials_or_fails_requests_is_not_considered_and_the_reason_is_said() -> None:
@@ -329,20 +336,20 @@ def test_an_arm_that_lost_trials_or_fails_requests_is_not_considered_and_the_rea
     assert {of(dying).take, of(failing).take} == {"thread"}
 
 
-def test_where_the_reference_lost_trials_there_is_an_arm_but_no_ratio() -> None:
+def test_if_the_reference_lost_trials_an_arm_is_taken_without_a_ratio() -> None:
     said = of({**BATCHES, ("thread", 8): lambda block: Point(state="ok" if block < 7 else "failed")})
     assert said.take == "batch"
-    assert "(thread, the reference, has no whole figures to compare with)" in said.lines[0]
+    assert "(thread, the reference, has no complete figures to compare with)" in said.lines[0]
 
 
-def test_where_every_arm_lost_trials_there_is_none() -> None:
+def test_if_every_arm_lost_trials_none_is_taken() -> None:
     died = {place: (lambda block: Point(state="ok" if block < 7 else "failed")) for place in BATCHES}
     said = of(died, name="beyond")
-    assert said.lines[0] == "No strategy is advised: no arm answered well in every trial at c = 8."
-    assert said.command == ANEW
+    assert said.lines[0] == "No strategy is advised: at c = 8 no arm gave good answers in every trial."
+    assert said.command == AGAIN
 
 
-def test_servers_that_tell_no_parts_and_have_no_strategy_of_ours_are_advised_by_their_figures_alone() -> None:
+def test_external_servers_without_timings_are_judged_by_latency_and_throughput_alone() -> None:
     run = closed(BATCHES)
     parts = [
         "entered_ms",
@@ -371,15 +378,15 @@ def test_it_never_takes_more_than_eight_lines_and_ends_the_report_in_terminal_js
 ) -> None:
     run = closed(BATCHES)._replace(folder=tmp_path)
     built = report.build(run)
-    assert len(advice.told(built.said)) <= advice.MOST_LINES
+    assert len(advice.printed_lines(built.advised)) <= advice.MOST_LINES
     export.write(built)
-    assert (tmp_path / "advice.txt").read_text().splitlines() == advice.told(built.said)
+    assert (tmp_path / "advice.txt").read_text().splitlines() == advice.printed_lines(built.advised)
     console = Console(width=80, record=True, file=io.StringIO())
     for part in tables.render(built):
         console.print(part)
     printed = " ".join(console.export_text().split())
-    assert printed.index("What to do") > printed.index("Against thread")
-    assert built.said.lines[0] in printed.replace(" - ", " ")
+    assert printed.index("What to do") > printed.index("Each arm against thread")
+    assert built.advised.lines[0] in printed.replace(" - ", " ")
     data = json.loads(json.dumps(export.as_json(built), allow_nan=False))
-    assert data["advice"] == list(built.said.lines)
+    assert data["advice"] == list(built.advised.lines)
     assert data["advised"]["take"] == "batch"

@@ -172,7 +172,7 @@ def test_segments_of_the_timeline_are_contiguous_and_add_up_to_the_time_on_the_s
     derived = two_arms()
     for ax in panels(timeline.draw(derived)):
         bars = bars_of_burst(ax)
-        queue, model, back, io_wait = (bars[label] for label in ("queue", "model", "way back", "I/O"))
+        queue, model, back, io_wait = (bars[label] for label in ("queue", "worker", "way back", "I/O"))
         for earlier, later in ((queue, model), (model, back), (back, io_wait)):
             np.testing.assert_allclose(earlier[:, 1], later[:, 0])
         rows = derived[(derived["arm"] == ax.get_title("left")) & (derived["concurrency"] == 4)]
@@ -185,14 +185,14 @@ def test_the_timeline_puts_each_segment_at_its_real_time_since_the_first_entry()
     bars = bars_of_burst(panels(timeline.draw(rows))[0])
     origin = rows["entered_ms"].iloc[0]
     np.testing.assert_allclose(bars["queue"][:, 0], rows["entered_ms"] - origin)
-    np.testing.assert_allclose(bars["model"][:, 0], rows["entered_ms"] + rows["queue_ms"] - origin)
+    np.testing.assert_allclose(bars["worker"][:, 0], rows["entered_ms"] + rows["queue_ms"] - origin)
     np.testing.assert_allclose(bars["I/O"][:, 1], rows["entered_ms"] + rows["handler_ms"] - origin)
 
 
 def test_a_burst_is_2c_requests_of_the_highest_concurrency() -> None:
     fig = timeline.draw(two_arms())
     assert "closed loop, c = 4" in words(fig)
-    assert [len(bars_of_burst(ax)["model"]) for ax in panels(fig)] == [8, 8]
+    assert [len(bars_of_burst(ax)["worker"]) for ax in panels(fig)] == [8, 8]
 
 
 def test_a_burst_comes_from_the_trial_nearest_the_median_of_the_arm_and_says_which() -> None:
@@ -209,12 +209,12 @@ def test_a_burst_begins_where_the_server_was_idle_if_it_was() -> None:
     later = rows["seq"] >= 17  # a pause in the server before the eighteenth request
     rows.loc[later, ["entered_ms", "sent_ms", "due_ms", "done_ms"]] += 500.0
     bars = bars_of_burst(panels(timeline.draw(rows))[0])
-    assert bars["model"].max() < 100
-    drawn_model = bars["model"][0, 1] - bars["model"][0, 0]
+    assert bars["worker"].max() < 100
+    drawn_model = bars["worker"][0, 1] - bars["worker"][0, 0]
     assert drawn_model == pytest.approx(rows.loc[17, "model_ms"])
 
 
-def test_the_timeline_stands_on_one_scale_for_all_arms() -> None:
+def test_the_timeline_has_one_scale_for_all_arms() -> None:
     first, second = panels(timeline.draw(two_arms()))
     assert first.get_xlim() == second.get_xlim()
 
@@ -245,7 +245,7 @@ def test_stacked_lengths_are_the_means_that_pandas_computes_and_the_total_is_wri
 
 
 def test_the_split_says_that_it_stacks_means() -> None:
-    assert "medians do not" in words(split.draw(two_arms()))
+    assert "parts add up to a mean and not to a median" in words(split.draw(two_arms()))
 
 
 def test_an_arm_without_server_timings_stacks_nothing_and_shows_its_whole() -> None:
@@ -254,7 +254,7 @@ def test_an_arm_without_server_timings_stacks_nothing_and_shows_its_whole() -> N
     assert stack(fig, 0)["foreign"] == {style.UNSPLIT.label: pytest.approx(blind["service_ms"].mean())}
 
 
-def test_an_arm_that_did_not_run_under_a_load_is_told_and_not_drawn_as_zero() -> None:
+def test_an_arm_that_did_not_run_under_a_load_is_labelled_and_not_drawn_as_zero() -> None:
     fig = split.draw(frame(requests_of("inline", 1), requests_of("thread", 1), requests_of("thread", 8)))
     assert stack(fig, 1)["inline"] == {}
     assert "not measured" in words(fig)
@@ -274,17 +274,17 @@ def test_the_io_distribution_marks_each_arms_own_median_at_concurrency_one() -> 
 def test_without_concurrency_one_nominal_is_the_io_that_was_asked_for() -> None:
     fig = io_distribution.draw(requests_of("thread", 8))
     assert 5.0 in marked(fig)
-    assert "Nominal: the I/O asked for." in words(fig)
+    assert "Nominal: the I/O that was asked for." in words(fig)
 
 
-def test_a_nominal_io_that_nobody_knows_is_not_drawn() -> None:
+def test_an_unknown_nominal_io_is_not_drawn() -> None:
     fig = io_distribution.draw(requests_of("thread", 8).assign(io_nominal_ms=math.nan))
     assert 5.0 not in marked(fig)
-    assert "Nominal: not known without c = 1." in words(fig)
+    assert "Nominal: unknown, because c = 1 was not run." in words(fig)
 
 
 @pytest.mark.parametrize(("count", "told"), [(63, False), (64, True)])
-def test_a_p95_is_only_told_from_64_requests_on(count: int, told: bool) -> None:
+def test_a_p95_is_shown_only_from_64_requests_on(count: int, told: bool) -> None:
     assert ("p95" in words(io_distribution.draw(requests_of("thread", 8, count=count)))) is told
 
 
@@ -298,7 +298,7 @@ def test_an_arm_without_server_timings_keeps_its_row_in_the_io_distribution() ->
 # --- published ---
 
 
-def test_published_points_stand_in_their_order_beside_our_median() -> None:
+def test_published_points_are_in_their_order_next_to_our_median() -> None:
     model, io_task = panels(published.draw(published_tables()))
     assert (model.get_title("left"), io_task.get_title("left")) == ("Model", "io task")
     points, bar, median = io_task.lines[:3]
@@ -324,7 +324,7 @@ def test_failed_and_warm_up_rows_change_nothing_but_the_count_of_failures(chart:
         requests_of("thread", 64, trial=5, phase="cooldown"),
     )
     clean, dirty = chart(two_arms()), chart(spoilt)
-    assert words(dirty) == words(clean).replace("left out: 0", "left out: 3")
+    assert words(dirty) == words(clean).replace("; 0 failed requests", "; 3 failed requests")
     for one, other in zip(panels(clean), panels(dirty), strict=True):
         assert one.get_xlim() == other.get_xlim()
         for patch, same in zip(one.patches, other.patches, strict=True):
@@ -335,7 +335,7 @@ def test_failed_and_warm_up_rows_change_nothing_but_the_count_of_failures(chart:
 
 
 @pytest.mark.parametrize("chart", CHARTS_OF_A_RUN)
-def test_arms_stand_in_the_order_of_their_categories_where_there_is_one(chart: Chart) -> None:
+def test_arms_are_in_the_order_of_their_categories_if_there_is_one(chart: Chart) -> None:
     derived = two_arms()
     derived["arm"] = pd.Categorical(derived["arm"], ["process", "thread", "inline"])
     said = words(chart(derived))
@@ -349,14 +349,15 @@ def test_arms_stand_in_the_order_of_their_categories_where_there_is_one(chart: C
     [pd.DataFrame(), two_arms().iloc[:0], two_arms().assign(ok=False), two_arms().assign(phase="warmup")],
     ids=["nothing at all", "no rows", "only failures", "only warm-up"],
 )
-def test_where_nothing_can_be_drawn_a_sentence_says_why(chart: Chart, derived: pd.DataFrame) -> None:
+def test_without_anything_to_draw_a_sentence_says_why(chart: Chart, derived: pd.DataFrame) -> None:
     fig = chart(derived)
     assert panels(fig) == []
-    assert "no good measured request" in words(fig)
+    assert words(fig).startswith("No ")
+    assert "answer" in words(fig)
 
 
 def test_no_published_table_is_a_sentence_too() -> None:
-    assert "Nothing published" in words(published.draw(pd.DataFrame()))
+    assert "No published figures" in words(published.draw(pd.DataFrame()))
 
 
 @pytest.mark.parametrize("chart", CHARTS_OF_A_RUN)

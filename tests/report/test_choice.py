@@ -151,7 +151,7 @@ def _compared(arms: Mapping[str, Arm], reference: str, load: str) -> list[dict[s
 
 @pytest.mark.integration  # takes long
 @pytest.mark.parametrize("seed", range(0, 500, 50))
-def test_of_fifty_runs_each_names_one_arm_and_one_ratio_and_none_that_it_calls_slower(seed: int) -> None:
+def test_each_of_fifty_runs_names_one_arm_with_one_ratio_and_never_one_that_is_slower(seed: int) -> None:
     for number in range(seed, seed + 50):
         arms = drawn(number)
         found = inputs(arms, "arm-0")
@@ -165,7 +165,7 @@ def test_of_fifty_runs_each_names_one_arm_and_one_ratio_and_none_that_it_calls_s
 
 
 def _agrees(arms: Mapping[str, Arm], found: Inputs, chosen: Choice, said: advice.Advice) -> None:
-    take, text = chosen.take, "\n".join(advice.told(said))
+    take, text = chosen.take, "\n".join(advice.printed_lines(said))
     assert f"take {take}: " in said.headline or f"stay with {take}: " in said.headline
     assert said.lines[0].startswith((f"Take {take}: ", f"Stay with {take}: "))
     assert advice.as_json(said)["take"] == take
@@ -187,7 +187,7 @@ def _agrees(arms: Mapping[str, Arm], found: Inputs, chosen: Choice, said: advice
         )
 
     if not chosen.unsettled:
-        assert "would take" not in text
+        assert "would need" not in text
     assert not set(chosen.equivalent) & set(chosen.unsettled)
 
 
@@ -208,14 +208,14 @@ def test_whole_reports_agree_too() -> None:
             (arm, users): _jittered(luck, luck.choice([5.0, 6.0, 9.0])) for arm in "abc" for users in (1, 4)
         }
         built = report.build(closed(world, blocks=8, ranking=True))
-        take = built.said.take
+        take = built.advised.take
         assert f" {take}: " in built.finding
         assert built.conclusion.startswith(f"{take} answers ")
         rates = built.comparisons[built.comparisons["metric"] == "throughput_per_s"]
         row = rates[(rates["arm"] == take) & (rates["load"] == "closed(4)")]
         if len(row):
             words = times(*(float(row[name].iloc[0]) for name in ("ratio", "low", "high")))
-            assert all(words in one for one in (built.finding, built.said.lines[0], built.conclusion))
+            assert all(words in one for one in (built.finding, built.advised.lines[0], built.conclusion))
 
 
 def _jittered(luck: random.Random, model_ms: float) -> Any:
@@ -275,7 +275,7 @@ def test_the_comparisons_ratio_is_the_same() -> None:
     world: World = {("a", 8): Point(model_ms=9.0), ("b", 8): lambda block: Point(model_ms=5.0 + block / 10)}
     built = report.build(closed(world))
     rates = built.comparisons[built.comparisons["metric"] == "throughput_per_s"]
-    assert built.said.ratio == pytest.approx(float(rates["ratio"].iloc[0]), rel=1e-12)
+    assert built.advised.ratio == pytest.approx(float(rates["ratio"].iloc[0]), rel=1e-12)
     assert session_noise.noisy(built.comparisons) == ""
 
 
@@ -284,21 +284,21 @@ def test_the_comparisons_ratio_is_the_same() -> None:
 
 def test_an_arm_that_never_answered_was_run_all_the_same() -> None:
     built = report.build(closed({("a", 8): Point(failed=32), ("b", 8): Point()}, blocks=8))
-    assert built.said.take == "b"
-    assert "Only" not in built.said.lines[0]
+    assert built.advised.take == "b"
+    assert "Only" not in built.advised.lines[0]
     assert any(
-        line.startswith("Not considered: 100 % of the requests to a failed") for line in built.said.lines
+        line.startswith("Not considered: 100 % of the requests to a failed") for line in built.advised.lines
     )
 
 
-def test_a_run_that_was_killed_early_bears_no_choice_where_one_arm_has_a_block_more() -> None:
+def test_a_run_killed_early_gives_no_choice_if_one_arm_has_an_extra_block() -> None:
     run = closed({("a", 8): Point(), ("b", 8): Point(model_ms=3.0)}, blocks=3)
     last = (run.trials["arm"] == "b") & (run.trials["block"] == 3)
     numbers = run.trials.loc[last, "trial"]
     killed = run._replace(
         trials=run.trials[~last], requests=run.requests[~run.requests["trial"].isin(numbers)]
     )
-    assert report.build(killed).said.take == ""
+    assert report.build(killed).advised.take == ""
 
 
 def test_of_arms_that_may_be_the_best_one_that_the_comparisons_call_faster_is_taken() -> None:
@@ -329,7 +329,7 @@ def _said(arms: Mapping[str, Arm]) -> advice.Advice:
     return advice.advise(found, choice.choose(found))
 
 
-def test_where_the_heaviest_load_was_never_answered_all_speak_of_the_heaviest_that_was() -> None:
+def test_if_the_heaviest_load_got_no_answers_the_heaviest_answered_one_decides() -> None:
     world = {(arm, users): Point(failed=4 * users if users == 8 else 0) for arm in "ab" for users in (1, 8)}
     built = report.build(closed(world, blocks=8, ranking=True))
     assert built.finding.startswith("At c = 1, ")

@@ -63,7 +63,7 @@ def test_every_check_has_a_band_where_its_bounds_hold(evaluated: pd.DataFrame) -
     assert np.array(bands(ax)) == pytest.approx(np.column_stack(bounds))
 
 
-def test_every_claim_and_every_verdict_stands_there_in_words(evaluated: pd.DataFrame) -> None:
+def test_every_claim_and_every_verdict_is_written_out(evaluated: pd.DataFrame) -> None:
     said = words(axis(evaluated))
     for claim in ARTICLE.claims:
         assert f"{claim.id}  {claim.text}" in said
@@ -87,7 +87,7 @@ def test_rows_do_not_overlap_and_words_stay_on_the_page(evaluated: pd.DataFrame)
     assert clashes == []
 
 
-def test_words_beside_the_axis_do_not_reach_into_it(evaluated: pd.DataFrame) -> None:
+def test_texts_next_to_the_axis_do_not_reach_into_it(evaluated: pd.DataFrame) -> None:
     fig = forest.draw(evaluated)
     fig.draw_without_rendering()
     ax = fig.axes[0]
@@ -114,7 +114,7 @@ def test_without_an_interval_the_ratio_is_drawn_alone() -> None:
     assert all(map(math.isnan, marks(ax, "|")))
 
 
-def test_an_infinite_ratio_is_said_and_not_drawn(evaluated: pd.DataFrame) -> None:
+def test_an_infinite_ratio_is_written_and_not_drawn(evaluated: pd.DataFrame) -> None:
     table = evaluated.assign(measured=math.inf, low=math.nan, high=math.nan)
     assert marks(axis(table), "s") == []
 

@@ -16,13 +16,13 @@ from harness.system.printable import one_line
 
 RECORD: dict[str, Any] = {"plan": {"arms": [{"name": "a"}, {"name": "b"}]}}
 FOLDER = Path("elsewhere/20260101-a run")
-ANEW = "execbench run 'results/20260101-a run'"
+AGAIN = "execbench run 'results/20260101-a run'"
 
 
 def test_a_run_is_named_as_the_folder_in_results_wherever_it_lies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert next_command.run(RECORD, FOLDER) == ANEW
+    assert next_command.run(RECORD, FOLDER) == AGAIN
     assert next_command.run(RECORD, Path("/x/r/"), blocks=60) == "execbench run results/r --blocks 60"
     more = next_command.run(RECORD, Path("r"), blocks=3, command="capacity")
     assert more == "execbench capacity results/r --blocks 3"
@@ -32,9 +32,9 @@ def test_a_run_is_named_as_the_folder_in_results_wherever_it_lies(
 
 
 def test_arms_are_named_unless_they_are_all_that_the_plan_has() -> None:
-    assert next_command.run(RECORD, FOLDER, arms=("b", "a", "b")) == ANEW
-    assert next_command.run(RECORD, FOLDER, arms=("b",)) == f"{ANEW} --strategy b"
-    more = f"{ANEW} --strategy a --strategy b --strategy inline"
+    assert next_command.run(RECORD, FOLDER, arms=("b", "a", "b")) == AGAIN
+    assert next_command.run(RECORD, FOLDER, arms=("b",)) == f"{AGAIN} --strategy b"
+    more = f"{AGAIN} --strategy a --strategy b --strategy inline"
     assert next_command.run(RECORD, FOLDER, arms=("a", "b", "inline")) == more
 
 
@@ -42,7 +42,7 @@ def test_a_header_that_was_not_kept_is_asked_of_the_environment() -> None:
     headers = [["X-Tenant", "a"], ["X-Key", "${KEY}"], ["Authorization", "(kept secret)"]]
     record = {"plan": {**RECORD["plan"], "ask": {"headers": headers}}}
     line = next_command.run(record, FOLDER, blocks=9)
-    assert line == f"{ANEW} --header 'Authorization: ${{HEADER_AUTHORIZATION}}' --blocks 9"
+    assert line == f"{AGAIN} --header 'Authorization: ${{HEADER_AUTHORIZATION}}' --blocks 9"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,6 @@ def test_a_shell_reads_back_the_words_or_there_is_no_line(words: list[str]) -> N
 
 
 @pytest.mark.parametrize("word", ["a\nrm -r x", "\x1b[31m", "a\u202eb", "\t", "\udcff"])
-def test_there_is_no_command_for_what_cannot_be_pasted(word: str) -> None:
+def test_a_word_that_cannot_be_pasted_gives_no_command(word: str) -> None:
     assert next_command.shell_line(["execbench", word]) == ""
     assert next_command.run(RECORD, Path(f"results/{word}")) == ""

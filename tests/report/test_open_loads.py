@@ -108,9 +108,9 @@ def test_a_comparison_under_a_load_that_one_side_could_not_take_says_so() -> Non
     ]
     rows = report.build(opened(*trials, arms=["inline", "thread"])).comparisons
     told = dict(zip(rows["metric"] + " " + rows["stat"], rows["reason"], strict=True))
-    grows = "thread saturated: the ratio grows with the window's length"
+    grows = "thread is saturated, so the ratio grows with the window's length"
     assert told["latency_ms median"].endswith(grows)
-    assert told["throughput_per_s rate"].endswith("thread saturated")
+    assert told["throughput_per_s rate"].endswith("thread is saturated")
     latency = rows[rows["primary"].astype(bool)].iloc[0]
     assert latency["sentence"].endswith(f"slower; {grows}.")
 
@@ -120,11 +120,11 @@ def test_a_comparison_under_a_load_that_both_could_take_says_nothing_of_it() -> 
     assert not rows["sentence"].str.contains("saturated").any()
 
 
-def test_many_saturated_loads_are_counted_and_not_all_told() -> None:
+def test_of_many_saturated_loads_three_are_named_and_the_others_counted() -> None:
     trials = [open_trial(number, load=f"poisson({number})", service_ms=25.0) for number in range(1, 7)]
     built = report.build(opened(*trials))
     assert len(built.warnings) == 4
-    assert built.warnings[-1] == "3 more arms and open loads are saturated, marked * in the table."
+    assert built.warnings[-1] == "3 more arms are saturated under an open loop; the table marks them with *."
 
 
 def test_a_closed_loop_is_never_saturated() -> None:

@@ -58,14 +58,14 @@ def test_arms_stand_in_order_of_what_they_answer_at_the_most_users_with_interval
     assert found["low"].loc["batch"] <= found["ratio"].loc["batch"] <= found["high"].loc["batch"]
 
 
-def test_a_lone_users_latency_stands_beside_it_over_the_references() -> None:
+def test_each_arm_has_a_lone_users_latency_and_its_ratio_to_the_references() -> None:
     found = table()
     assert set(found["lone_load"]) == {"closed(1)"}
     assert found.loc["process", "lone_latency_ms"] == 18.0
     assert found.loc["process", "lone_ratio"] == pytest.approx(18 / 16)
 
 
-def test_the_latency_at_the_highest_load_of_its_own_stands_beside_it() -> None:
+def test_each_arm_has_its_latency_at_the_highest_own_load() -> None:
     found = table(with_own_load(with_own_load(ranked(WORLD), "thread"), "thread", 0.5))
     assert set(found["own_load"]) == {"own(0.8)"}
     assert found.loc["thread", "own_latency_p50_ms"] == pytest.approx(10.0)
@@ -98,7 +98,7 @@ def printed(part: RenderableType) -> list[str]:
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
-def test_an_arm_that_lost_trials_comes_after_all_that_lost_none_and_says_so() -> None:
+def test_an_arm_that_lost_trials_is_ranked_last_with_that_reason() -> None:
     dying = {**WORLD, ("batch", 8): lambda block: Point(state="ok" if block < 7 else "failed")}
     found = table(ranked(dying))
     assert list(found.index) == ["thread", "process", "batch"]
@@ -130,20 +130,20 @@ def test_a_run_of_open_loads_alone_has_no_order() -> None:
 
 def test_the_reason_is_the_part_that_shrank_most_and_the_one_that_grew_most() -> None:
     found = table()["because"]
-    assert found["batch"] == "waits 70 ms less in the queue, but spends 8.0 ms more in the model"
+    assert found["batch"] == "waits 70 ms less in the queue, but spends 8.0 ms more in the worker"
     assert found["process"] == "waits 14 ms more in the queue"
 
 
-def test_of_the_reference_it_is_told_where_a_request_spends_most() -> None:
+def test_for_the_reference_the_reason_is_its_largest_part() -> None:
     assert table()["because"]["thread"] == "waits 70 of 86 ms in the queue"
 
 
-def test_changes_too_small_for_a_word_are_said_to_be_so() -> None:
+def test_small_changes_are_summed_up_as_such() -> None:
     alike = {("thread", 8): Point(queue_ms=70.0), ("other", 8): Point(queue_ms=71.0)}
-    assert table(ranked(alike))["because"]["other"] == "differs in no part by 5 %"
+    assert table(ranked(alike))["because"]["other"] == "has no part that differs by 5 % of the latency"
 
 
-def test_answers_that_tell_no_parts_have_no_reason() -> None:
+def test_answers_without_timings_have_no_reason() -> None:
     run = ranked(WORLD)
     parts = ["queue_ms", "model_ms", "resume_ms", "io_ms", "handler_ms"]
     run.requests[parts] = float("nan")
@@ -157,14 +157,14 @@ def test_requests_of_a_call_are_counted_by_call_and_not_by_request() -> None:
     run.requests.loc[its, "batch_size"] = [1 if number % 4 == 0 else 6 for number in range(its.sum())]
     found = table(run)
     assert found.loc["batch", "requests_per_call"] == pytest.approx(8 / 3)
-    assert found["because"].loc["batch"].endswith("; a call carries 2.7 requests")
+    assert found["because"].loc["batch"].endswith("; a model call carries 2.7 requests")
     assert "call" not in found["because"].loc["thread"]
 
 
 # -- what it costs, and the sentence
 
 
-def test_what_an_arm_costs_stands_beside_it() -> None:
+def test_each_arm_has_its_costs() -> None:
     run = with_limits(ranked(WORLD), "batch")
     run.trials["server_cpu_ms"] = 144.0  # a trial of 8 users has 48 requests, warm-up and all
     run.record["arms"]["batch"]["uss_bytes"] = 512e6
@@ -178,15 +178,15 @@ def test_the_sentence_says_who_how_much_why_and_what_it_costs() -> None:
     run = with_limits(ranked(WORLD), "batch")
     run.trials["server_cpu_ms"] = 144.0
     assert built(run).conclusion == (
-        "batch answers 296 requests/s at c = 8, 3.19 times [3.19, 3.19] thread (faster), because a request "
-        "waits 70 ms less in the queue, but spends 8.0 ms more in the model; it reaches 67 % of what the "
-        "bare model can do; it costs 300 MB of memory and 3.0 ms of CPU a request; when a worker dies, "
-        f"{DIES}."
+        "batch answers 296 requests/s at c = 8, 3.19 times [3.19, 3.19] the requests/s of thread (faster), "
+        "because a request waits 70 ms less in the queue, but spends 8.0 ms more in the worker. It reaches "
+        "67 % of the model limit. It costs 300 MB of memory and 3.0 ms of CPU per request. "
+        f"When a worker dies, {DIES}."
     )
 
 
-def test_where_no_difference_was_found_no_cause_is_named() -> None:
-    """The reference fails too often to be taken, and nobody is told apart from it."""
+def test_without_a_difference_no_cause_is_named() -> None:
+    """The reference fails too often to be taken, and no arm differs from it."""
     noisy = {
         ("thread", 8): lambda block: Point(queue_ms=70.0 + 20 * (block % 2), failed=1),
         ("other", 8): lambda block: Point(queue_ms=70.0 + 20 * ((block + 1) % 2), model_ms=5.0),
@@ -197,17 +197,17 @@ def test_where_no_difference_was_found_no_cause_is_named() -> None:
     assert "because" not in said
 
 
-def test_a_reference_that_is_taken_is_told_by_what_it_spends() -> None:
+def test_a_reference_that_is_taken_is_described_by_its_largest_part() -> None:
     said = built(ranked(WORLD, reference="batch")).conclusion
     assert said.startswith(
-        "batch answers 296 requests/s at c = 8: a request spends 18 of 27 ms in the model;"
+        "batch answers 296 requests/s at c = 8: a request spends 18 of 27 ms in the worker."
     )
 
 
 def test_the_sentence_of_an_older_run_leaves_out_what_was_not_recorded() -> None:
     run = ranked(WORLD)
     run.record["arms"] = {}
-    assert built(run).conclusion.endswith("spends 8.0 ms more in the model.")
+    assert built(run).conclusion.endswith("spends 8.0 ms more in the worker.")
 
 
 def test_nothing_answered_is_nothing_to_conclude() -> None:
@@ -217,7 +217,7 @@ def test_nothing_answered_is_nothing_to_conclude() -> None:
 # -- files
 
 
-def test_the_ranking_is_written_and_told_as_json(tmp_path: Path) -> None:
+def test_the_ranking_is_written_as_csv_and_json(tmp_path: Path) -> None:
     found = built(ranked(WORLD, folder=tmp_path))
     export.write(found)
     assert list(pd.read_csv(tmp_path / "ranking.csv").columns) == ranking.COLUMNS
@@ -232,6 +232,6 @@ def test_a_run_of_a_plan_without_ranking_has_none() -> None:
     assert export.as_json(found)["ranking"] == []
 
 
-def test_a_run_without_arms_is_no_reason_to_fail() -> None:
+def test_a_run_without_arms_has_an_empty_ranking() -> None:
     found = report.build(run_of(*made_up.run({}), ranking=True))
     assert found.ranking.empty

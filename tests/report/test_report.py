@@ -33,8 +33,8 @@ def finding(world: made_up.World, **said: Any) -> str:
 def test_it_is_the_choice_at_the_highest_load_with_its_ratio() -> None:
     said = finding(WORLD)
     assert said == (
-        "At c = 8, take thread: 111 requests/s and a median of 72 ms, 0.65 times [0.65, 0.65] the requests/s "
-        "of inline, which holds the event loop (its I/O takes 40.0 ms instead of 5.0)."
+        "At c = 8, take thread: 111 requests/s and a median latency of 72 ms, 0.65 times [0.65, 0.65] the "
+        "requests/s of inline, which blocks the event loop (its I/O takes 40.0 ms instead of 5.0)."
     )
 
 
@@ -42,8 +42,8 @@ def test_first_line_ranking_advice_and_json_state_one_choice_with_one_ratio() ->
     built = report.build(closed(WORLD, ranking=True))
     ratio = "0.65 times [0.65, 0.65]"
     data = export.as_json(built)
-    assert built.said.take == data["advised"]["take"] == "thread"
-    assert all(ratio in one for one in (built.finding, built.said.lines[0], built.conclusion))
+    assert built.advised.take == data["advised"]["take"] == "thread"
+    assert all(ratio in one for one in (built.finding, built.advised.lines[0], built.conclusion))
     assert data["advised"]["ratio"] == pytest.approx(0.653, abs=0.001)
     assert built.conclusion.startswith("thread answers")
 
@@ -58,7 +58,7 @@ def test_an_arm_whose_trials_failed_is_not_taken_for_its_first_good_minutes() ->
 
 
 @pytest.mark.parametrize("io_ms", [0.0, 0.01, 0.9])
-def test_nothing_is_said_of_an_io_that_takes_next_to_no_time_alone(io_ms: float) -> None:
+def test_an_io_that_takes_next_to_no_time_alone_is_not_judged(io_ms: float) -> None:
     world = {place: Point(io_ms=io_ms) for place in WORLD} | {("inline", 8): Point(io_ms=3.1)}
     world[("thread", 8)] = Point(queue_ms=60.0, io_ms=io_ms)
     said = finding(world)
@@ -82,9 +82,9 @@ def test_without_good_answers_there_is_nothing_to_find(world: made_up.World) -> 
     assert finding(world) == "No trial got good answers, so there is nothing to compare."
 
 
-def test_it_tells_how_the_claims_came_out_and_the_claims_have_their_rows() -> None:
+def test_it_counts_the_verdicts_on_the_claims_and_the_claims_have_their_rows() -> None:
     built = report.build(closed(WORLD, claims="article"))
-    assert "of the article's 8 claims, " in built.finding
+    assert "Of the article's 8 claims: " in built.finding
     rows = export.claim_rows(built)
     assert list(rows.columns) == export.CLAIM_COLUMNS
     assert set(rows["kind"]) == {"claim", "check", "table", "law"}
@@ -110,22 +110,27 @@ def spoilt(world: made_up.World, blocks: set[int], **said: Any) -> store.Run:
     return run._replace(trials=run.trials.assign(steal_share=run.trials["block"].isin(blocks) * 0.2))
 
 
-def test_an_excluded_block_is_in_no_figure_and_said_with_its_reason() -> None:
+def test_an_excluded_block_is_in_no_figure_and_its_reason_is_given() -> None:
     slow = {**WORLD, ("thread", 8): lambda block: Point(queue_ms=600.0 if block == 3 else 60.0)}
     built = report.build(spoilt(slow, {3}))
     assert list(built.excluded) == [3]
     assert set(built.summary["blocks"]) == set(built.comparisons["blocks"]) == {7}
     assert built.summary["latency_p95_ms"].max() < 100
-    assert "1 of 8 blocks are left out by the plan's criteria (block 3: steal_share 0.2" in built.warnings[0]
+    assert (
+        "1 of 8 blocks are left out because they break the plan's criteria (block 3: steal_share 0.2"
+        in built.warnings[0]
+    )
     assert "1 of 8 blocks excluded (3)" in built.machine
 
 
-def test_where_every_block_is_spoilt_figures_are_shown_and_every_verdict_withheld() -> None:
+def test_if_every_block_is_spoilt_figures_are_shown_and_every_verdict_is_withheld() -> None:
     built = report.build(spoilt(WORLD, set(range(1, 9)), claims="article"))
     assert built.finding.startswith("At c = 8, inline answers in 47.0 ms")
     assert set(built.comparisons["verdict"]) == {"noisy session"}
     assert set(built.claims["verdict"]) == {claims.WITHHELD}
-    assert built.warnings[0].startswith("Every block breaks the plan's criteria, so no verdict is given")
+    assert built.warnings[0].startswith(
+        "No verdict is given, because every block breaks the plan's criteria (block 1"
+    )
 
 
 def test_a_twin_that_differs_withholds_the_claims_too_and_is_the_first_warning() -> None:
@@ -145,7 +150,9 @@ def test_a_client_that_was_late_makes_an_arm_and_load_invalid_in_comparisons_and
     assert set(built.comparisons["verdict"]) == {"invalid"}
     notes = built.checks.loc[built.checks["claim"] == "C3b", "note"]
     assert notes.str.startswith("thread c = 8 is invalid: the client sent").any()
-    assert [said for said in built.warnings if said.startswith("Invalid: thread at closed(8), as the client")]
+    assert [
+        said for said in built.warnings if said.startswith("Invalid: thread at c = 8, because the client")
+    ]
 
 
 # -- another reference
@@ -157,7 +164,7 @@ def test_a_run_is_shown_against_another_arm_without_its_twin() -> None:
     built = report.build(run, "process")
     assert set(built.comparisons["reference"]) == {"process"}
     assert set(built.comparisons["arm"]) == {"inline", "thread"}
-    assert built.said.reference == "process"
+    assert built.advised.reference == "process"
     assert run.record["plan"]["reference"] == "inline"
     pd.testing.assert_frame_equal(
         report.build(run, "inline").comparisons, report.build(run).comparisons, check_like=True
@@ -180,11 +187,11 @@ def test_the_blocks_that_do_not_count_are_the_same_against_any_reference() -> No
 
 
 @pytest.mark.parametrize("name", ["nobody", "inline-twin"])
-def test_a_reference_that_is_no_arm_is_refused_with_those_there_are(name: str) -> None:
+def test_an_unknown_reference_is_refused_with_a_list_of_the_arms(name: str) -> None:
     world = {**WORLD, ("inline-twin", 8): Point(io_ms=40.0)}
-    with pytest.raises(UsageError, match=f"no trial of an arm '{name}'") as refused:
+    with pytest.raises(UsageError, match=f"no trial of arm '{name}'") as refused:
         report.build(closed(world, reference="inline", twin=True), name)
-    assert refused.value.hint == "It has: inline, thread."
+    assert refused.value.hint == "Arms of this run: inline, thread."
 
 
 def test_a_block_that_a_kill_interrupted_does_not_count() -> None:
@@ -192,11 +199,12 @@ def test_a_block_that_a_kill_interrupted_does_not_count() -> None:
     stops = [{"at": "", "after_trial": 7, "in_block": 3}, {"at": "", "after_trial": 12, "in_block": None}]
     run.record["resumed"] = [*stops, {"at": "", "after_trial": 0, "in_block": 0}]
     built = report.build(run)
-    why = "was under way when the run was killed, and completed after a pause"
+    why = "was interrupted when the run was killed, and completed after a pause"
     assert built.excluded == {3: why}
     assert 3 not in set(built.requests["block"])
-    assert f"1 of 8 blocks are left out as interrupted or by the plan's criteria (block 3: {why})." in (
-        built.warnings
+    assert (
+        "1 of 8 blocks are left out because they were interrupted or break the plan's criteria "
+        f"(block 3: {why})." in built.warnings
     )
 
 
@@ -208,7 +216,8 @@ def test_drifting_ratios_are_summed_up_in_one_sentence() -> None:
     warned = report.build(closed(drifting, blocks=12)).warnings
     assert len(warned) == 1
     assert re.fullmatch(
-        r"In 1 of 1 comparisons of latency, .* too narrow: thread at closed\(8\)\.", warned[0]
+        r"In 1 of 1 comparisons of latency, consecutive blocks are .* too narrow: thread at c = 8\.",
+        warned[0],
     )
 
 
@@ -236,17 +245,17 @@ def test_a_load_generator_that_was_late_before_the_run_is_warned_of(
         assert len(said) == late
 
 
-def test_a_twin_that_could_not_tell_is_a_warning() -> None:
+def test_a_twin_that_cannot_show_noise_gives_a_warning() -> None:
     world = {**WORLD, ("inline-twin", 8): Point(io_ms=40.0)}
     few, enough = (
         report.build(closed(world, blocks=blocks, reference="inline", twin=True)).warnings
         for blocks in (5, 8)
     )
-    assert any(said.startswith("The twin could not tell: ") for said in few)
-    assert not any(said.startswith("The twin could not tell: ") for said in enough)
+    assert any(said.startswith("The twin cannot show whether the session was noisy: ") for said in few)
+    assert not any(said.startswith("The twin cannot show whether the session was noisy: ") for said in enough)
 
 
-def test_failed_and_invalid_trials_are_told_apart() -> None:
+def test_failed_and_invalid_trials_are_counted_apart() -> None:
     world = {
         **WORLD,
         ("thread", 8): lambda block: Point(queue_ms=60.0, state="ok" if block > 2 else "failed"),
@@ -289,27 +298,27 @@ def test_the_report_as_json_is_json() -> None:
     assert {row["kind"] for row in told["claims"]} == {"claim", "check", "table", "law"}
 
 
-# -- the awaited I/O told apart
+# -- the parts of the awaited I/O
 
 
-def test_the_wait_is_told_apart_where_the_other_side_says_what_it_took_itself() -> None:
+def test_the_awaited_io_is_split_if_its_other_side_reports_its_own_time() -> None:
     requests, trials = made_up.run(WORLD, blocks=8)
     untold = report.build(run_of(requests, trials))
     assert not [name for name in untold.summary if "server" in str(name) or "stall" in str(name)]
-    assert "told apart" not in rendered(untold)
+    assert "other side" not in rendered(untold)
     told = report.build(run_of(requests.assign(io_server_ms=0.9), trials))
     row: Any = told.summary.set_index(["arm", "load"]).loc[("inline", "closed(8)")]
     assert (row["io_p50_ms"], row["io_server_p50_ms"]) == (40.0, 0.9)
     assert row["io_stall_p50_ms"] == pytest.approx(39.1)
     assert export.as_json(told)["summary"][1]["io_server_p50_ms"] == 0.9
     shown = rendered(told)
-    assert re.search(r"told apart.*c = 8 +40\.0 +40\.0 +0\.9 +0\.9 +39\.1 +39\.1", shown, re.S)
+    assert re.search(r"other side.*c = 8 +40\.0 +40\.0 +0\.9 +0\.9 +39\.1 +39\.1", shown, re.S)
 
 
 def rendered(told: report.Report) -> str:
     """What the terminal shows of the summaries and of the I/O."""
     terminal = Console(width=80, file=io.StringIO())
-    for part in tables.told_apart(told.summary):
+    for part in tables.io_parts(told.summary):
         terminal.print(part)
     assert isinstance(terminal.file, io.StringIO)
     return terminal.file.getvalue()
@@ -329,7 +338,7 @@ def test_a_model_of_ones_own_after_which_nothing_is_awaited_is_noted() -> None:
         assert report.build(run).notes == ()
 
 
-def test_what_a_plan_notes_and_a_database_that_died_are_told() -> None:
+def test_a_plans_notes_and_a_database_that_died_are_reported() -> None:
     run = closed(WORLD, notes=["Left out: scaled."])
     run.record["downstream"] = {
         "requests": 3,

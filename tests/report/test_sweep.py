@@ -63,14 +63,14 @@ GRID = {
 }
 
 
-def test_the_best_comes_first_with_what_cannot_be_told_from_it() -> None:
+def test_the_best_comes_first_with_the_settings_that_the_blocks_do_not_separate_from_it() -> None:
     found = swept(made(GRID, blocks=12))
     assert set(found.table["arm"].head(2)) == {"two-a", "two-b"}
     assert list(found.table["place"]) == ["best", "not told apart", "beaten", "beaten"]
     (said,) = found.sentences
     assert said.startswith("Best: workers=2, kind=")
     assert "requests/s [" in said
-    assert "that of workers=1, kind=a; not told apart in 12 blocks from: workers=2, kind=" in said
+    assert "that of workers=1, kind=a; 12 blocks do not separate it from: workers=2, kind=" in said
 
 
 def test_the_best_setting_is_the_arm_that_is_advised() -> None:
@@ -79,7 +79,7 @@ def test_the_best_setting_is_the_arm_that_is_advised() -> None:
         built = report.build(made(figures, blocks=12))
         assert built.swept is not None
         (best,) = built.swept.table.loc[built.swept.table["place"] == "best", "arm"]
-        assert built.said.take == best
+        assert built.advised.take == best
 
 
 def test_settings_that_the_client_limits_are_bounds_and_the_best_is_one_of_them() -> None:
@@ -92,11 +92,11 @@ def test_settings_that_the_client_limits_are_bounds_and_the_best_is_one_of_them(
     assert {places["one-a"], places["one-b"]} == {"beaten"}
     (said,) = built.swept.sentences
     assert "at least" in said
-    assert "the client limits 2 settings, whose figures are bounds" in said
-    assert "expect at least" in built.said.lines[0]
+    assert "the client limits 2 settings, so those figures are bounds" in said
+    assert "expect at least" in built.advised.lines[0]
 
 
-def test_an_axis_that_doubles_and_one_that_does_nothing_are_told_as_such() -> None:
+def test_an_axis_that_doubles_is_faster_and_one_that_does_nothing_is_equivalent() -> None:
     effects = swept(made(GRID, blocks=40)).effects
     rates = effects[effects["metric"] == "throughput_per_s"].set_index("axis")
     assert rates.loc["workers", "ratio"] == pytest.approx(2.0, rel=0.05)
@@ -106,7 +106,7 @@ def test_an_axis_that_doubles_and_one_that_does_nothing_are_told_as_such() -> No
     assert rates.loc["kind", "verdict"] == "equivalent"
 
 
-def test_settings_that_do_other_work_have_a_best_of_their_own() -> None:
+def test_settings_that_do_other_work_have_their_own_best() -> None:
     run = made(GRID, blocks=12)
     run.record["arms"] = {arm: {"about": {"model": setting["kind"]}} for arm, (setting, _) in GRID.items()}
     found = swept(run)
@@ -114,7 +114,7 @@ def test_settings_that_do_other_work_have_a_best_of_their_own() -> None:
         "workers=2, kind=a",
         "workers=2, kind=b",
     ]
-    assert all("told apart from all others" in said for said in found.sentences)
+    assert all("better than all others" in said for said in found.sentences)
 
 
 def test_a_setting_that_lost_trials_is_shown_last_and_never_the_best() -> None:
@@ -128,7 +128,7 @@ def test_a_noisy_session_has_no_best() -> None:
     run = made(GRID, blocks=8, exclude={"steal_share": 0.05})
     found = swept(run._replace(trials=run.trials.assign(steal_share=0.5)))
     assert set(found.table["place"]) == {"withheld"}
-    assert found.sentences[0].startswith("No setting is called the best, as the session is noisy")
+    assert found.sentences[0].startswith("No setting is called the best, because the session is noisy")
     assert set(found.effects["verdict"]) == {"noisy session"}
 
 
@@ -228,10 +228,10 @@ def test_a_setting_whose_median_request_fails_is_left_out_and_the_others_are_sho
     console = Console(width=80, record=True, file=io.StringIO())
     for part in tables.render(built):
         console.print(part)
-    assert "What each axis does" in console.export_text()
+    assert "The effect of each axis" in console.export_text()
 
 
-def test_settings_of_too_few_blocks_are_not_said_to_have_lost_trials() -> None:
+def test_settings_with_too_few_blocks_are_not_judged_rather_than_left_out() -> None:
     found = swept(made(GRID, blocks=4))
     assert set(found.table["place"]) == {"not judged"}
-    assert found.sentences == ("No setting is called the best: 4 blocks are too few to tell.",)
+    assert found.sentences == ("No setting is called the best: 4 blocks are too few.",)

@@ -408,7 +408,7 @@ def test_servers_with_and_without_the_middleware_are_arms(execbench: Execbench, 
     assert found["timed", 1]["queue_p50_ms"] < found["timed", 4]["queue_p50_ms"] / 3
     assert found["plain", 4]["model_p50_ms"] != found["plain", 4]["model_p50_ms"]  # NaN: it reports nothing
     assert found["plain", 4]["latency_p50_ms"] == pytest.approx(found["timed", 4]["latency_p50_ms"], rel=0.5)
-    assert "Against plain, block by block" in done.stdout
+    assert "Each arm against plain, compared block by block" in done.stdout
     assert re.search(r"^  timed +latency ", done.stdout, re.MULTILINE)
     with (execbench.folder / "run" / "trials.csv").open() as file:
         trials = list(csv.DictReader(file))
@@ -426,13 +426,13 @@ def test_a_def_route_reports_the_model_as_a_whole_or_split(execbench: Execbench,
     words = ("--url", f"whole={url}/whole", "--url", f"split={url}/split", "--ping-path", "/openapi.json")
     done = execbench("run", *words, *SHORT, "--concurrency", "4", "--out", "run")
     assert done.returncode == 0, done.stderr
-    assert "Of whole only Model as a whole is told: the wait for a worker is in it." in done.stdout
+    assert "whole: model is known only as a whole, with the wait for a worker in it." in done.stdout
     parts = done.stdout.split("Where the time goes")[1].splitlines()
     titles, line = (
         next(line.split() for line in parts if line.startswith(word)) for word in ("arm ", "whole ")
     )
     assert line[titles.index("worker")] == "-"
-    assert float(line[titles.index("Model")]) >= 20
+    assert float(line[titles.index("model")]) >= 20
     found = medians(execbench.folder / "run")
     whole, split = found["whole", 4], found["split", 4]
     least = open_run(execbench.folder / "run").requests.min(numeric_only=True)

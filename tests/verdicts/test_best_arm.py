@@ -25,7 +25,7 @@ def flat(**logs: float) -> pd.DataFrame:
     return pd.DataFrame({arm: [value] * 8 for arm, value in logs.items()})
 
 
-def test_a_clear_best_is_told_apart_and_owes_nothing_to_luck() -> None:
+def test_a_clear_best_has_no_rivals_and_no_optimism() -> None:
     logs = flat(thread=0.0, process=math.log(2), inline=-1.0)
     found = best_arm.find(logs)
     assert found is not None
@@ -33,13 +33,13 @@ def test_a_clear_best_is_told_apart_and_owes_nothing_to_luck() -> None:
     assert best_arm.optimism(logs) == pytest.approx(0.0)
 
 
-def test_arms_that_are_alike_cannot_be_told_apart() -> None:
+def test_equal_arms_may_all_be_the_best() -> None:
     found = best_arm.find(flat(thread=0.0, process=0.0))
     assert found is not None
     assert found.rivals == ("process",)
 
 
-def test_of_few_blocks_nothing_is_told_apart() -> None:
+def test_with_few_blocks_every_arm_may_be_the_best() -> None:
     found = best_arm.find(flat(thread=0.0, process=1.0).head(5))
     assert found is not None
     assert found.rivals == ("thread",)
@@ -89,7 +89,7 @@ def test_what_remains_holds_the_truly_best_and_the_optimism_makes_up_for_the_luc
     assert abs(np.mean(corrected)) < 0.6 * np.mean(plain)
 
 
-def test_an_arm_that_is_better_by_twice_its_spread_is_told_from_seven_others() -> None:
+def test_an_arm_better_by_twice_its_spread_is_separated_from_seven_others() -> None:
     rng = np.random.default_rng(1)
     found = [best_arm.find(drawn([0.0] * 7 + [0.1], 24, rng)) for _ in range(20)]
     assert sum(one is not None and one.arm == ARMS[7] and not one.rivals for one in found) >= 18

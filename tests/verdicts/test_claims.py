@@ -123,7 +123,7 @@ def test_a_claim_is_not_tested_where_an_arm_or_load_is_missing(claim: str) -> No
 def test_fewer_than_six_blocks_decide_nothing_and_say_so() -> None:
     table = claims.verdicts(checks(TRUE_WORLD, blocks=5))
     assert set(table["verdict"]) == {claims.INCONCLUSIVE}
-    assert set(table["note"]) == {"5 of at least 6 blocks"}
+    assert set(table["note"]) == {"5 blocks, at least 6 are needed"}
     assert set(verdicts(TRUE_WORLD, blocks=6).values()) == {claims.CONFIRMED}
 
 
@@ -179,12 +179,12 @@ def test_an_interval_wider_than_its_bounds_on_both_sides_is_inconclusive() -> No
 @pytest.mark.integration  # takes long
 def test_an_inconclusive_check_says_what_keeps_it_from_a_verdict() -> None:
     few = (5.0, 3.2, 6.9, 4.1, 5.0, 3.1)
-    assert thread_over_process(*few)["note"] == "the interval holds the bound"
+    assert thread_over_process(*few)["note"] == "the interval contains the bound"
     assert thread_over_process(*few * 20)["verdict"] == claims.CONFIRMED
-    assert thread_over_process(*few[:5])["note"] == "5 of at least 6 blocks"
+    assert thread_over_process(*few[:5])["note"] == "5 blocks, at least 6 are needed"
 
 
-def test_a_ratio_that_drifts_is_said_to() -> None:
+def test_a_ratio_that_drifts_gets_a_note() -> None:
     assert thread_over_process(*np.linspace(5, 9, 12))["note"] == claims.DRIFTS
 
 
@@ -207,14 +207,14 @@ def test_a_tail_of_too_few_requests_is_not_tested() -> None:
     world = {**TRUE_WORLD, ("inline-scaled-io", 8): Point(io_ms=47.0, requests=1)}
     found = row(checks(world, blocks=7), "C2", 2)
     assert found["verdict"] == claims.NOT_TESTED
-    assert found["note"] == "inline-scaled-io c = 8: p95 needs 64 requests, there are 56"
+    assert found["note"] == "inline-scaled-io c = 8: p95 needs 64 requests, the run has 56"
 
 
 def test_failures_that_make_a_figure_infinite_take_its_interval_away() -> None:
     world = {**TRUE_WORLD, ("default_pool", 8): Point(model_ms=300.0, failed=20)}
     found = row(checks(world), "C5")
     assert (found["measured"], found["verdict"]) == (math.inf, claims.INCONCLUSIVE)
-    assert found["note"] == "no interval: a figure is zero, or infinite for failures"
+    assert found["note"] == "no interval, because a figure is zero, or infinite because of failures"
 
 
 # -- several combinations
@@ -290,7 +290,7 @@ def test_what_needs_an_invalid_cell_is_not_tested_and_says_why() -> None:
 # -- how a check is told
 
 
-def test_a_check_beside_the_verdict_does_not_decide_it() -> None:
+def test_a_check_for_context_does_not_decide_the_claim() -> None:
     table = checks(TRUE_WORLD)
     assert row(table, "C4b", 1)["verdict"] == claims.REFUTED
     assert not row(table, "C4b", 1)["decides"]
@@ -326,7 +326,7 @@ def test_only_blocks_that_have_both_sides_count() -> None:
     assert row(checks(world), "C3b")["blocks"] == 8
 
 
-def test_an_arm_that_was_run_and_failed_is_told_from_one_that_was_not_run() -> None:
+def test_an_arm_that_failed_gets_another_note_than_one_that_was_not_run() -> None:
     lost = dataclasses.replace(TRUE_WORLD["thread", 8], state="failed")
     found = row(checks({**TRUE_WORLD, ("thread", 8): lost}), "C3b")
     assert (found["verdict"], found["note"]) == (claims.NOT_TESTED, "thread c = 8 gave no model_ms")

@@ -22,8 +22,8 @@ TEXT = (importlib.resources.files("harness") / "data/claims/article.toml").read_
         ('metric = "model_plus_io_share"', 'metric = "throughput_per_s"\nstat = "p95"', "has no p95"),
         ('stat = "median", concurrencies', 'stat = "mean", concurrencies', "not with a mean"),
         ("at_least = 0.8", "", "a check needs at_least or at_most"),
-        ('id = "C2"', 'id = "C1"', "an id is used twice"),
-        ('lone = { table = "T1"', 'lone = { table = "T9"', "there is no table 'T9'"),
+        ('id = "C2"', 'id = "C1"', "duplicate id: C1"),
+        ('lone = { table = "T1"', 'lone = { table = "T9"', "lone.table: unknown table 'T9'"),
         ("[[claims]]", "[[claims]", "article.toml is not TOML"),
     ],
 )

@@ -26,7 +26,7 @@ def test_a_slower_arm_is_led_by_a_sentence_with_ratio_difference_interval_and_bl
     assert list(table.columns) == [*COLUMNS, LOST]
     assert found["verdict"] == Verdict.SLOWER
     assert found["sentence"] == (
-        "thread takes 1.50x as long as inline to answer at closed(8): 30.0 against 20.0 ms (+10.0 ms), "
+        "thread takes 1.50x as long as inline to answer at c = 8: 30.0 against 20.0 ms (+10.0 ms), "
         "95 % interval of the ratio 1.50 to 1.50, n = 12 blocks: slower."
     )
 
@@ -36,7 +36,7 @@ def test_more_requests_a_second_is_faster() -> None:
     found = row(table, "throughput_per_s", "rate")
     assert found["verdict"] == Verdict.FASTER
     assert found["sentence"].startswith(
-        "thread answers 2.00x as many requests a second as inline at closed(1): "
+        "thread answers 2.00x as many requests a second as inline at c = 1: "
         "100.0 against 50.0 requests/s (+50.0 requests/s)"
     )
 
@@ -50,14 +50,14 @@ def test_equal_arms_are_equivalent_and_the_sentence_says_within_what() -> None:
     assert found["why"] == ""
 
 
-def test_an_inconclusive_arm_is_told_why_and_how_many_blocks_a_narrow_interval_would_take() -> None:
+def test_an_inconclusive_row_says_why_and_how_many_blocks_a_narrow_interval_would_need() -> None:
     world = {("inline", 1): about(20, spread=0.2), ("thread", 1): about(20, spread=0.2, seed=2)}
     found = row(compared(world))
     assert found["verdict"] == Verdict.INCONCLUSIVE
-    assert found["why"] == "the interval holds 1 and exceeds ±5 %"
+    assert found["why"] == "the interval contains 1 and exceeds ±5 %"
     assert BLOCKS < found["blocks_least"] < found["blocks_most"]
     least, most = int(found["blocks_least"]), int(found["blocks_most"])
-    assert f"; an interval of ±5 % would take {least} to {most} blocks." in found["sentence"]
+    assert f"; an interval of ±5 % would need {least} to {most} blocks." in found["sentence"]
     fewer = row(compared(world, excluded=[1, 2, 3]))
     assert fewer["blocks"] == BLOCKS - 3
     effect = stats.Effect(1.0, 0.9, 1.1, 0.9, 1.1, 0.95, 9, 0.3, 0.5, 0.0, drifts=False)
@@ -72,11 +72,11 @@ def test_why_a_size_is_uncertain_and_why_few_blocks_have_no_verdict() -> None:
     found = row(compared(world))
     assert (found["verdict"], found["why"]) == (
         Verdict.SLOWER_SIZE_UNCERTAIN,
-        "the interval touches 5 %",
+        "the difference may be smaller than 5 %",
     )
-    assert found["sentence"].endswith("slower, size uncertain: the interval touches 5 %.")
+    assert found["sentence"].endswith("slower, size uncertain (the difference may be smaller than 5 %).")
     few = row(compared(world, blocks=5))
-    assert (few["verdict"], few["why"]) == (Verdict.INCONCLUSIVE, "5 blocks, and a verdict takes 6")
+    assert (few["verdict"], few["why"]) == (Verdict.INCONCLUSIVE, "5 blocks; a verdict needs 6")
 
 
 def test_an_arm_that_the_client_limits_is_at_least_as_good_as_it_looks() -> None:
@@ -129,7 +129,7 @@ def test_a_block_counts_only_when_both_arms_have_an_ok_trial_in_it() -> None:
 def test_an_arm_without_any_good_trial_stays_in_the_table_as_invalid() -> None:
     table = compared({("inline", 1): Point(), ("thread", 1): Point(state="failed")})
     assert list(table["verdict"]) == [Verdict.INVALID]
-    assert "invalid, as there is no block in which both have a good trial" in table["sentence"].iloc[0]
+    assert "invalid, because no block has a good trial of both" in table["sentence"].iloc[0]
 
 
 def test_excluded_blocks_are_left_out() -> None:
@@ -147,7 +147,7 @@ def test_what_the_instrument_spoilt_is_invalid_with_its_reason_and_no_p() -> Non
     spoilt = table[table["load"] == "closed(8)"]
     assert set(spoilt["verdict"]) == {Verdict.INVALID}
     assert spoilt["p_holm"].isna().all()
-    assert row(table, load="closed(8)")["sentence"].endswith("invalid, as thread: the client was late.")
+    assert row(table, load="closed(8)")["sentence"].endswith("invalid, because thread: the client was late.")
     assert Verdict.INVALID not in set(table.loc[table["load"] == "closed(1)", "verdict"])
 
 
@@ -175,7 +175,7 @@ def test_failures_never_improve_a_tail() -> None:
     found = row(table, "latency_ms", "p95")
     assert found["ratio"] == math.inf
     assert found["verdict"] == Verdict.SLOWER
-    assert "no ratio, as thread left 5 % of its requests or more without a good answer" in found["sentence"]
+    assert "no ratio, because at least 5 % of thread's requests got no good answer" in found["sentence"]
 
 
 def test_a_median_among_failures_has_no_ratio_and_no_verdict() -> None:
@@ -184,14 +184,14 @@ def test_a_median_among_failures_has_no_ratio_and_no_verdict() -> None:
 
     found = row(compared({("inline", 1): Point(), ("thread", 1): half_dead}))
     assert found["verdict"] == Verdict.INCONCLUSIVE
-    assert "half of thread's requests or more got no good answer in 1 of 12 blocks" in found["sentence"]
+    assert "at least half of thread's requests got no good answer in 1 of 12 blocks" in found["sentence"]
 
 
-def test_parts_are_compared_where_they_are_told_and_not_zero() -> None:
+def test_parts_are_compared_if_they_are_reported_and_not_zero() -> None:
     table = compared({("inline", 1): Point(queue_ms=0.0), ("thread", 1): Point(queue_ms=2.0)})
     assert set(table["metric"]) == {"latency_ms", "throughput_per_s", "model_ms", "io_ms"}
     told = compared({("inline", 1): Point(queue_ms=1.0), ("thread", 1): Point(queue_ms=2.0)})
-    assert row(told, "queue_ms")["sentence"].startswith("thread's median queue wait is 2.00x that of inline")
+    assert row(told, "queue_ms")["sentence"].startswith("thread's median queue time is 2.00x that of inline")
 
 
 def test_service_time_is_a_row_of_its_own_only_in_open_loop() -> None:
@@ -236,7 +236,7 @@ def test_holm_takes_faster_and_slower_from_rows_that_are_not_primary_and_says_wh
     assert throughput["p"] < 0.05 < throughput["p_holm"]
     assert throughput["verdict"] == Verdict.INCONCLUSIVE
     assert re.fullmatch(r"p = 0\.\d+ after correction for \d+ comparisons", throughput["why"])
-    assert f"inconclusive: {throughput['why']}" in throughput["sentence"]
+    assert f"inconclusive ({throughput['why']})" in throughput["sentence"]
 
 
 def test_six_blocks_are_enough_for_a_clear_difference_in_throughput() -> None:

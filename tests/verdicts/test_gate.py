@@ -104,7 +104,7 @@ def test_lost_trials_withheld_verdicts_and_missing_ratios_are_doubts() -> None:
     assert gate.doubts(compared(noisy_world(26), twin="inline-twin"))
 
 
-def test_an_inconclusive_row_of_enough_blocks_is_no_doubt() -> None:
+def test_an_inconclusive_row_with_enough_blocks_is_not_in_doubt() -> None:
     table = compared({("inline", 1): about(20, spread=0.2), ("thread", 1): about(20, spread=0.2, seed=2)})
     assert row(table)["verdict"] == Verdict.INCONCLUSIVE
     assert gate.doubts(table) == []

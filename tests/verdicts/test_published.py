@@ -20,7 +20,7 @@ def tables(world: made_up.World) -> pd.DataFrame:
     return published_tables(ARTICLE, summaries.derive(requests, trials))
 
 
-def test_each_printed_table_stands_beside_ours() -> None:
+def test_each_printed_table_has_our_figures_next_to_it() -> None:
     table = tables(TRUE_WORLD).set_index(["table", "arm"])
     thread: Any = table.loc[("T3", "thread")]
     assert thread["published_model"] == "26 55 34 21 20"
@@ -62,7 +62,7 @@ def test_a_published_ratio_is_met_at_a_load(target: float, text: str) -> None:
     assert met_at({8: 8.0, 1: 1.0, 2: 2.0, 4: 4.0}, target) == text
 
 
-def test_nothing_is_met_where_nothing_was_measured() -> None:
+def test_a_ratio_that_was_not_measured_is_met_nowhere() -> None:
     assert met_at({1: math.nan}, 2.0) == "not measured"
 
 

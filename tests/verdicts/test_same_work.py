@@ -85,6 +85,6 @@ def test_replays_of_another_file_under_the_same_name_are_not_compared() -> None:
 
     one, longer = replayed("replay(a)", b1="x", b2="x"), replayed("replay(a)", b1="x", b3="x")
     assert same_work.obstacles(one, longer) == []
-    assert same_work.obstacles(one, replayed("replay(a)", b1="y")) == ["replay(a): its file was another one"]
+    assert same_work.obstacles(one, replayed("replay(a)", b1="y")) == ["replay(a): the file differs"]
     seeds = replayed("poisson(5)", b1="x"), replayed("poisson(5)", b1="y")
     assert same_work.obstacles(*seeds) == []

@@ -1,4 +1,4 @@
-"""A twin tells whether the session was noisy."""
+"""A twin shows whether the session was noisy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_twin_that_differs_withholds_every_verdict_but_invalid() -> None:
     assert row(table, arm="thread", load="closed(1)")["sentence"].endswith("noisy session, no verdict.")
     said = session_noise.noisy(table)
     assert "the twin of inline" in said
-    assert "slower at closed(1)" in said
+    assert "slower at c = 1" in said
     assert "Holm over 2 loads" in said
     assert "--blocks" in said
 
@@ -42,7 +42,7 @@ def test_a_quiet_twin_withholds_nothing_and_says_how_far_it_was() -> None:
     assert session_noise.noisy(table) == ""
     said = session_noise.twin_sentence(table)
     assert said.startswith("The twin of inline differs by at most ")
-    assert said.endswith((" % (closed(1))", " % (closed(4))"))
+    assert said.endswith((" % (c = 1)", " % (c = 4)"))
 
 
 def test_a_twin_that_differs_surely_but_within_delta_is_quiet() -> None:
@@ -64,26 +64,30 @@ def test_a_twin_that_differs_by_chance_is_quiet() -> None:
 
 
 @pytest.mark.parametrize(("blocks", "loads", "tells"), [(6, 1, True), (5, 1, False), (6, 2, True)])
-def test_a_twin_of_too_few_blocks_is_told_and_withholds_nothing(blocks: int, loads: int, tells: bool) -> None:
+def test_a_twin_with_too_few_blocks_gets_a_warning_and_withholds_nothing(
+    blocks: int, loads: int, tells: bool
+) -> None:
     arms = ("inline", "inline-twin", "thread")
     world = {(arm, users): about(20, seed=users) for arm in arms for users in range(1, loads + 1)}
     table = compared(world, blocks=blocks, twin="inline-twin")
     said = session_noise.twin_doubt(table, "inline-twin")
     assert (said == "") == tells
-    assert tells or said.startswith(f"The twin could not tell: it has {blocks} blocks")
+    assert tells or said.startswith(
+        f"The twin cannot show whether the session was noisy: it has {blocks} blocks"
+    )
     assert Verdict.NOISY not in set(table["verdict"])
 
 
 def test_a_twin_without_a_finite_ratio_could_not_tell() -> None:
     world = {("inline", 1): Point(), ("inline-twin", 1): Point(state="failed")}
     table = compared(world, twin="inline-twin")
-    said = "The twin could not tell: inline-twin has no comparison with a finite ratio."
+    said = "The twin cannot show whether the session was noisy: inline-twin has no finite ratio."
     assert session_noise.twin_doubt(table, "inline-twin") == said
     assert session_noise.twin_doubt(table.iloc[:0], "inline-twin") == said
     assert session_noise.twin_doubt(table, None) == ""
 
 
-def test_without_a_twin_nothing_is_said_of_it() -> None:
+def test_without_a_twin_there_is_no_sentence_about_one() -> None:
     table = compared({("inline", 1): Point(), ("thread", 1): Point()})
     assert session_noise.twin_sentence(table) == ""
     assert session_noise.noisy(table) == ""

@@ -1,6 +1,6 @@
-"""The claims in one picture: published, measured with its interval, and the bounds that decide.
+"""The claims in one chart: the published ratio, the measured one with its interval, and the bounds.
 
-A diamond was published, a square measured, and the grey band would confirm.
+A diamond is published, a square is measured, and the grey band is where the claim would be confirmed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from harness.analysis import stats
 from harness.numbers import MISSING, ratio
-from harness.report.charts.page import foot_in, key, label, log_axis, page, positive, sorry
+from harness.report.charts.page import foot_in, key, label, log_axis, page, positive, without_chart
 from harness.report.charts.style import GREY, INK, MARK_COLOUR, SMALL_PT, TEXT_PT
 from harness.verdicts import claims
 
@@ -30,13 +30,13 @@ _VERDICT_INK = {claims.CONFIRMED: "#1B6E3A", claims.REFUTED: "#A3200D"}
 
 _LABEL_CHARS, _TEXT_CHARS = 44, 108  # of a check's name, and of a claim's words
 _LINE_IN, _GAP_IN = 0.18, 0.13
-_APART_IN = 0.085  # published above the middle of its row, measured below: they often coincide
+_APART_IN = 0.085  # published is above the row's middle, measured below: they often coincide
 _ABOVE_IN, _BELOW_IN = 0.3, 0.55  # of the rows: ticks and headings; ticks and the axis's name
 _LEFT, _RIGHT = 0.36, 0.735  # of the page's width, between which the axis lies
 
 
 class _Row(NamedTuple):
-    """One line of the chart: a claim's words, or one of its checks."""
+    """One row of the chart: a claim's text, or one of its checks."""
 
     lines: list[str]
     check: dict[Any, Any] | None  # None: a claim
@@ -51,31 +51,32 @@ class _Row(NamedTuple):
 def draw(evaluated: pd.DataFrame) -> Figure:
     """The forest chart of `claims.evaluate`: one row a check, under its claim, on one log scale.
 
-    Left the check, on the axis the published ratio, the measured one with its interval, and a band where the
-    bounds hold; right the figures and the verdict in words. A check that does not decide is lighter, and its
-    verdict in brackets. What was not measured has its band and its published figure all the same.
+    The check is on the left. The axis shows the published ratio, the measured one with its interval, and a
+    band between the bounds. The figures and the verdict are on the right. A check that does not decide is
+    lighter, with its verdict in brackets. A check that was not measured still has its band and its published
+    ratio.
     """
     if evaluated.empty:
-        return sorry("No claims to judge.")
+        return without_chart("No claims to judge.")
     rows = list(_rows(evaluated))
     height = sum(row.height_in for row in rows)
     fig = page(
         "The article's claims: published and measured",
-        "Confirmed: the whole interval lies inside the band. Refuted: all of it lies outside.\n"
-        "A verdict in brackets stands beside the claim's and does not decide it.",
+        "Confirmed: the whole interval is inside the band. Refuted: the whole interval is outside.\n"
+        "A check with its verdict in brackets is shown for context; it does not decide the claim.",
         _caption(evaluated),
         height_in=height + _ABOVE_IN + _BELOW_IN,
         handles=[
             key("published", **_PUBLISHED),
             key("measured, with interval", linewidth=2.2, **_measured_style(INK)),
-            Patch(facecolor=_BAND, edgecolor=_BAND_EDGE, linewidth=0.8, label="holds here"),
+            Patch(facecolor=_BAND, edgecolor=_BAND_EDGE, linewidth=0.8, label="claim holds"),
         ],
     )
     fig.set_layout_engine("none")
     ax = _axis(fig, evaluated, height)
     at = 0.0
-    for place, said, side in ((_RIGHT + 0.015, "measured", "left"), (0.985, "verdict", "right")):
-        _write(ax, place, -0.16, said, color=GREY, ha=side)
+    for place, heading, side in ((_RIGHT + 0.015, "measured", "left"), (0.985, "verdict", "right")):
+        _write(ax, place, -0.16, heading, color=GREY, ha=side)
     for row in rows:
         if row.check is None:
             _draw_claim(ax, row, at)
@@ -100,10 +101,10 @@ def _caption(evaluated: pd.DataFrame) -> str:
         return "Nothing was measured for these claims."
     fewest, most = blocks.min(), blocks.max()
     over = f"{most}" if fewest == most else f"{fewest} to {most}"
-    said = f"Intervals at 95 %, over {over} blocks"
+    words = f"95 % intervals over {over} blocks"
     if (evaluated["level"] > stats.LEVEL).any():
-        said += "; wider where any one of several combinations may refute"
-    return f"{said}."
+        words += "; wider for a check that any one of several comparisons can refute"
+    return f"{words}."
 
 
 def _measured_style(ink: str) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _measured_style(ink: str) -> dict[str, Any]:
 
 
 def _axis(fig: Figure, evaluated: pd.DataFrame, height: float) -> Axes:
-    """Its y axis counts inches from the top, so that a row is as high as its words."""
+    """The axis; y counts inches from the top, so that a row is as high as its text."""
     page = fig.get_size_inches()[1]
     foot = foot_in(fig.texts[-1].get_text()) + _BELOW_IN  # the caption comes last
     ax = fig.add_axes((_LEFT, foot / page, _RIGHT - _LEFT, height / page))
@@ -130,7 +131,7 @@ def _axis(fig: Figure, evaluated: pd.DataFrame, height: float) -> Axes:
 
 
 def _draw_claim(ax: Axes, row: _Row, at: float) -> None:
-    """Its words over the whole width, on white, with a rule above them."""
+    """The claim's text over the whole width, on white, with a rule above it."""
     ax.axhspan(at, at + row.height_in, facecolor="white", edgecolor="none", zorder=1.5)
     if at > 0:
         ends = [_across(0.015), _across(0.985)]
@@ -160,7 +161,7 @@ def _draw_measured(ax: Axes, check: dict[Any, Any], at: float, ink: str) -> None
 
 
 def _draw_band(ax: Axes, check: dict[Any, Any], top: float, height: float) -> None:
-    """Where the bounds hold, up to the axis's end on an open side; an edge marks each bound."""
+    """The band between the bounds, up to the axis's end on an open side; an edge marks each bound."""
     left, right = ax.get_xlim()
     bounds = [check["at_least"], check["at_most"]]
     begin, end = (
@@ -174,7 +175,7 @@ def _draw_band(ax: Axes, check: dict[Any, Any], top: float, height: float) -> No
 
 def _write_verdict(ax: Axes, row: _Row, check: dict[Any, Any], middle: float) -> None:
     decides = bool(check["decides"])
-    said = row.verdict if decides else f"({row.verdict})"
+    verdict = row.verdict if decides else f"({row.verdict})"
     ink = _VERDICT_INK.get(row.verdict, "black") if decides else GREY
     figures = MISSING
     if math.isfinite(check["measured"]):
@@ -182,16 +183,16 @@ def _write_verdict(ax: Axes, row: _Row, check: dict[Any, Any], middle: float) ->
         ends = f"\n{ratio(check['low'])} to {ratio(check['high'])}" if known else ""
         figures = f"{ratio(check['measured'])}{ends}"
     _write(ax, _RIGHT + 0.015, middle, figures, color="black" if decides else GREY)
-    _write(ax, 0.985, middle, said, color=ink, fontweight="bold" if decides else "normal", ha="right")
+    _write(ax, 0.985, middle, verdict, color=ink, fontweight="bold" if decides else "normal", ha="right")
 
 
-def _write(ax: Axes, page_x: float, y: float, said: str, **style: Any) -> None:
-    """Words at a place of the page's width, at a height of the axis."""
+def _write(ax: Axes, page_x: float, y: float, text: str, **style: Any) -> None:
+    """Write `text` at a place of the page's width and a height of the axis."""
     style = {"fontsize": SMALL_PT, "va": "center", "linespacing": 1.15, "zorder": 7, **style}
     ax.text(
         _across(page_x),
         y,
-        "\n".join(label(line, _TEXT_CHARS) for line in said.split("\n")),
+        "\n".join(label(line, _TEXT_CHARS) for line in text.split("\n")),
         transform=ax.get_yaxis_transform(),
         clip_on=False,
         **style,

@@ -15,7 +15,7 @@ from harness.analysis.arrays import Floats
 from harness.analysis.nominal import Source
 from harness.analysis.percentiles import FEWEST_REQUESTS
 from harness.numbers import milliseconds
-from harness.report.charts.page import arm_rows, key, log_axis, page, positive, sorry
+from harness.report.charts.page import arm_rows, key, log_axis, page, positive, without_chart
 from harness.report.charts.rows import (
     arms_of,
     at_highest_concurrency,
@@ -25,34 +25,34 @@ from harness.report.charts.rows import (
 )
 from harness.report.charts.style import GREY, MARK_COLOUR, TEXT_PT
 
-_MAX_DOTS = 120  # of one arm: evenly spaced quantiles, the extremes included
+_MAX_DOTS = 120  # per arm: evenly spaced quantiles, including the smallest and the largest
 _DOTS_COLOUR = "#56B4E9"
-
 
 _NOMINAL = {
     Source.MEASURED: "the arm's own median at c = 1",
-    Source.ASKED: "the I/O asked for",
-    Source.UNKNOWN: "not known without c = 1",
+    Source.ASKED: "the I/O that was asked for",
+    Source.UNKNOWN: "unknown, because c = 1 was not run",
 }
 
 
 def draw(derived: pd.DataFrame) -> Figure:
     """How long the awaited I/O took, by arm, at the highest concurrency; log scale.
 
-    A row is an arm: dots are evenly spaced quantiles, the box p25 to p75 with the median, the line p5 to p95
-    (from 64 requests on). Nominal is the arm's own median at concurrency 1, else the I/O it was asked for.
+    A row is an arm: dots are evenly spaced quantiles, the box is p25 to p75 with the median, the line p5 to
+    p95 (from 64 requests on). Nominal is the arm's own median at concurrency 1, else the I/O that was asked
+    for.
     """
     everything = good_requests(derived)
     good = at_highest_concurrency(everything)
     if not (good.get("io_ms", pd.Series(dtype=float)) > 0).any():
-        return sorry("No I/O latency: no good measured request tells how long its I/O took.")
+        return without_chart("No I/O chart: no answer reports how long its I/O took.")
     arms = arms_of(good)
     values = [positive(good.loc[good["arm"] == arm, "io_ms"]) for arm in arms]
     alone = [nominal.alone(everything[everything["arm"] == arm]) for arm in arms]
     sources = {arm: one.source for arm, io_ms, one in zip(arms, values, alone, strict=True) if len(io_ms)}
     fig = page(
-        f"I/O latency by strategy, {load_words(good)}",
-        "Dots are evenly spaced quantiles, smallest and largest included.",
+        f"Duration of the awaited I/O, {load_words(good)}",
+        "Dots are evenly spaced quantiles of the requests, from the smallest to the largest.",
         f"{_nominal_words(sources)} {left_out(derived, good)}",
         height_in=1.0 + 0.62 * len(arms),
         handles=[
@@ -82,9 +82,9 @@ def _nominal_words(sources: dict[str, Source]) -> str:
 
 
 def _draw_distribution(ax: Axes, row: int, io_ms: Floats, nominal_ms: float) -> None:
-    beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": TEXT_PT}
+    at_right: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": TEXT_PT}
     if not len(io_ms):
-        ax.text(1.015, row, "no server timings", color=GREY, **beside)
+        ax.text(1.015, row, "no server timings", color=GREY, **at_right)
         return
     if nominal_ms > 0:
         ax.plot([nominal_ms] * 2, [row - 0.42, row + 0.42], color=MARK_COLOUR, linewidth=2.4, zorder=4)
@@ -92,10 +92,10 @@ def _draw_distribution(ax: Axes, row: int, io_ms: Floats, nominal_ms: float) -> 
     jitter = np.modf(np.arange(len(dots)) * 0.618)[0] * 0.24  # golden ratio: even, and the same every time
     ax.plot(dots, row + 0.12 + jitter, "o", color=_DOTS_COLOUR, markersize=3.2, markeredgewidth=0, zorder=2)
     p5, p25, p50, p75, p95 = np.quantile(io_ms, [0.05, 0.25, 0.5, 0.75, 0.95])
-    said = f"median {milliseconds(p50)}"
+    text = f"median {milliseconds(p50)}"
     if len(io_ms) >= FEWEST_REQUESTS[95]:
         ax.plot([p5, p95], [row - 0.12] * 2, color="black", linewidth=1.6, zorder=3)
-        said += f", p95 {milliseconds(p95)}"
+        text += f", p95 {milliseconds(p95)}"
     ax.barh(row - 0.12, p75 - p25, left=p25, height=0.3, color="#D5D5D5", edgecolor="black", zorder=3)
     ax.plot([p50] * 2, [row - 0.27, row + 0.03], color="black", linewidth=3, zorder=5)
-    ax.text(1.015, row, f"{said} ms", **beside)
+    ax.text(1.015, row, f"{text} ms", **at_right)

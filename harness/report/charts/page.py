@@ -1,4 +1,4 @@
-"""The page that a chart is drawn on: its writing, as it is and at fixed places, its panels and their axes."""
+"""The page that a chart is drawn on: its texts at fixed places, its panels and their axes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TITLE_PT = 16.0
 
 
 def label(text: str, longest: int = LONGEST_LABEL) -> str:
-    """A text from elsewhere on one line, without hidden characters, its middle left out where it is long."""
+    """A text from outside on one line, without hidden characters; a long one is cut in the middle."""
     text = one_line(text)
     if len(text) <= longest:
         return text
@@ -38,13 +38,13 @@ def label(text: str, longest: int = LONGEST_LABEL) -> str:
 
 
 class Page(Figure):
-    """Its texts hold no mathtext or TeX; a sign that the font lacks is drawn as a box.
+    """A figure that shows its texts as they are, without mathtext and TeX; a missing sign becomes a box.
 
     Labels that leave no room for the axes are drawn over them.
     """
 
     def draw(self, renderer: Any) -> None:
-        """Called for every way to save or show it; labels of ticks are made only here."""
+        """Called for every way to save or show the figure; tick labels exist only from here on."""
         for text in self.findobj(Text):
             text.set_parse_math(False)
             text.set_usetex(False)
@@ -57,7 +57,7 @@ class Page(Figure):
 def page(
     title: str, subtitle: str, caption: str, *, height_in: float, handles: Sequence[Artist] = ()
 ) -> Figure:
-    """A figure with its writing at fixed places; the panels share the `height_in` that is left."""
+    """A figure with its texts at fixed places; its panels share `height_in`."""
     caption = textwrap.fill(label(caption.strip(), _LONGEST_CAPTION), 120)
     above = 0.5 + 0.22 * (subtitle.count("\n") + 1) + (0.42 if handles else 0.1)
     below = foot_in(caption)
@@ -87,11 +87,11 @@ def page(
 
 
 def foot_in(caption: str) -> float:
-    """The height of the page's foot, with a caption that is broken into lines."""
+    """The height of the page's foot for a caption already broken into lines."""
     return 0.2 + 0.17 * (caption.count("\n") + 1)
 
 
-def sorry(why: str) -> Figure:
+def without_chart(why: str) -> Figure:
     """A page that says why there is no chart."""
     fig = Page(figsize=(_WIDTH_IN, 1.6), facecolor="white")
     fig.text(0.5, 0.5, why, ha="center", va="center", fontsize=TEXT_PT)
@@ -99,31 +99,31 @@ def sorry(why: str) -> Figure:
 
 
 def key(name: str, **style: Any) -> Line2D:
-    """An entry of a legend for a line or a mark."""
+    """A legend entry for a line or a mark."""
     return Line2D([], [], label=name, **style)
 
 
-def lines_of(panels: int) -> int:
-    """How many lines the panels take: two share a line."""
+def rows_of(panels: int) -> int:
+    """Number of rows of panels, with two panels in a row."""
     return math.ceil(panels / 2)
 
 
 def panels_of(fig: Figure, panels: int, **shared: Any) -> list[Axes]:
-    """Two in a line; `shared` is handed to `subplots`."""
-    axes: list[Axes] = list(fig.subplots(lines_of(panels), min(2, panels), squeeze=False, **shared).flat)
+    """Panels, two in a row; `shared` is passed to `subplots`."""
+    axes: list[Axes] = list(fig.subplots(rows_of(panels), min(2, panels), squeeze=False, **shared).flat)
     for unused in axes[panels:]:
         unused.set_visible(False)
     return axes[:panels]
 
 
 def name_panel(ax: Axes, name: str, aside: str = "") -> None:
-    """`name` is written above the panel on the left, `aside` on the right."""
+    """Write `name` above the panel on the left, `aside` on the right."""
     ax.set_title(label(name), loc="left", fontsize=TEXT_PT, fontweight="bold")
     ax.set_title(aside, loc="right", fontsize=SMALL_PT, color=GREY)
 
 
 def tidy(ax: Axes, grid: Literal["x", "y"]) -> None:
-    """The look of all axes: no box, a pale grid along one of them, texts of one size."""
+    """Give the axes the look of all charts: no box, a pale grid along one axis, texts of one size."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=TEXT_PT)
     ax.xaxis.label.set_fontsize(TEXT_PT)
@@ -133,7 +133,7 @@ def tidy(ax: Axes, grid: Literal["x", "y"]) -> None:
 
 
 def arm_rows(ax: Axes, arms: list[str]) -> None:
-    """A row for each, the first on top."""
+    """Label a row for each arm, the first at the top."""
     ax.set_yticks(range(len(arms)), [label(arm) for arm in arms])
     ax.set_ylim(len(arms) - 0.45, -0.55)
     tidy(ax, grid="x")
@@ -141,7 +141,7 @@ def arm_rows(ax: Axes, arms: list[str]) -> None:
 
 
 def log_axis(ax: Axes, which: Literal["x", "y"], values: Floats) -> None:
-    """Log scale around `values`, with ticks at round numbers, written out."""
+    """Set a log scale around `values`, with ticks at round numbers, written in full."""
     low, high = (values.min() / 1.3, values.max() * 1.3) if len(values) else (1.0, 10.0)
     decades = math.log10(high / low)
     steps = (1, 2, 3, 4, 5, 6, 7, 8) if decades < 0.9 else (1, 2, 5) if decades < 3 else (1,)
@@ -154,6 +154,6 @@ def log_axis(ax: Axes, which: Literal["x", "y"], values: Floats) -> None:
 
 
 def positive(values: npt.ArrayLike) -> Floats:
-    """Those that a log axis can show."""
+    """The values that a log axis can show."""
     numbers: Floats = np.asarray(values, dtype=np.float64)
     return numbers[np.isfinite(numbers) & (numbers > 0)]

@@ -1,4 +1,4 @@
-"""Published figures beside ours, table by table."""
+"""The published figures and ours, table by table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from harness.analysis.arrays import Floats
 from harness.numbers import milliseconds
-from harness.report.charts.page import key, label, log_axis, name_panel, page, positive, sorry, tidy
+from harness.report.charts.page import key, label, log_axis, name_panel, page, positive, tidy, without_chart
 from harness.report.charts.style import GREY, INK, MARK_COLOUR, SMALL_PT, TEXT_PT
 
 _DOTS: dict[str, Any] = {"color": MARK_COLOUR, "marker": "o", "linestyle": "", "markersize": 6.5}
@@ -20,18 +20,18 @@ _BAR: dict[str, Any] = {"color": INK, "marker": "s", "linestyle": "-", "linewidt
 
 
 def draw(tables: pd.DataFrame) -> Figure:
-    """Published figures against ours, one place per published table; log scale.
+    """The published figures next to ours, one place per published table; log scale.
 
     `tables` has `table, arm, load_text, concurrency`, lists `published_model_ms, published_io_ms`, and for
     `model` and `io` the measured `_p5_ms, _p50_ms, _p95_ms` (NaN: not measured). Published points are
     drawn in their order.
     """
     if tables.empty:
-        return sorry("Nothing published to compare with.")
+        return without_chart("No published figures to compare with.")
     fig = page(
         "Published and measured times, table by table",
-        "Dots stand in the order in which they were published, so a staircase shows as one.",
-        "Model is the article's figure: queue + model + way back. "
+        "Dots are in the order of publication, so that a staircase is visible.",
+        "Model and io task are the article's names: Model = queue + worker + way back. "
         "The machines differ: compare shapes and ratios.",
         height_in=8.6,
         handles=[key("published", **_DOTS), key("measured: median, p5 to p95", **_BAR)],
@@ -63,7 +63,7 @@ def _draw_published(ax: Axes, tables: pd.DataFrame, metric: str) -> None:
 
 
 def _draw_ours(ax: Axes, at: float, ours: Floats) -> None:
-    """Our p5, p50 and p95 at one place; says so where nothing was measured."""
+    """Our p5, p50 and p95 at one place, or "not measured"."""
     low, middle, high = ours
     if not middle > 0:
         style: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "ha": "center", "color": GREY}
@@ -76,6 +76,6 @@ def _draw_ours(ax: Axes, at: float, ours: Floats) -> None:
 
 def _table_name(row: dict[Any, Any]) -> str:
     lines = [str(row["table"])]
-    for words in (row["arm"], f"there: {row['load_text']}", f"here: c = {row['concurrency']}"):
+    for words in (row["arm"], f"article: {row['load_text']}", f"here: c = {row['concurrency']}"):
         lines += textwrap.wrap(words, 17)
     return "\n".join(label(line) for line in lines)

@@ -1,4 +1,4 @@
-"""Which rows of a run are charted, in which order, and the caption that counts them."""
+"""Which rows of a run a chart shows, in which order, and the caption that counts them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from harness.wire.records import MEASURE
 
 
 def good_requests(derived: pd.DataFrame) -> pd.DataFrame:
-    """Of the measured windows."""
+    """The good requests of the measured windows."""
     if derived.empty:
         return derived
     return derived[(derived["phase"] == MEASURE) & derived["ok"].astype(bool)]
 
 
 def at_highest_concurrency(rows: pd.DataFrame) -> pd.DataFrame:
-    """Those under the closed loop of most users; without one, where concurrency is no setting, any load."""
+    """The rows of the closed loop with the most users; without a closed loop, of any one load."""
     if rows.empty:
         return rows
     loads = loads_of(rows)
@@ -34,7 +34,7 @@ def loads_of(rows: pd.DataFrame) -> list[str]:
 
 
 def arms_of(rows: pd.DataFrame) -> list[str]:
-    """In the order of their categories if there are any, of first appearance otherwise."""
+    """In the order of their categories if they are categorical, else of first appearance."""
     arm = rows["arm"]
     if isinstance(arm.dtype, pd.CategoricalDtype):
         arm = arm.cat.remove_unused_categories()
@@ -55,16 +55,16 @@ def with_timings(rows: pd.DataFrame, parts: Sequence[Stretch]) -> pd.DataFrame:
 
 
 def left_out(derived: pd.DataFrame, drawn: pd.DataFrame) -> str:
-    """For the caption: how many requests are drawn, how many failed, and which arms have none."""
+    """For the caption: how many requests are drawn, how many failed, and which arms have none to draw."""
     here = (derived["phase"] == MEASURE) & derived["load"].isin(drawn["load"].unique())
     failed = int((here & ~derived["ok"].astype(bool)).sum())
     shown = set(drawn["arm"].unique())
     missing = [arm for arm in arms_of(derived) if arm not in shown]
-    said = f"{len(drawn):,} good measured requests; failed and left out: {failed:,}."
-    return said + (f" Nothing to draw here for: {', '.join(missing)}." if missing else "")
+    counts = f"{len(drawn):,} requests with good answers; {failed:,} failed requests are not shown."
+    return counts + (f" No requests to show for: {', '.join(missing)}." if missing else "")
 
 
 def load_words(rows: pd.DataFrame) -> str:
-    """The load that all of them were sent under."""
+    """The load of these rows, which all have the same one."""
     load = str(rows["load"].iloc[0])
     return f"closed loop, {users(load)}" if load.startswith("closed") else load

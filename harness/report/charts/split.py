@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from harness.analysis.arrays import Floats
 from harness.numbers import milliseconds
-from harness.report.charts.page import arm_rows, lines_of, name_panel, page, panels_of, sorry
+from harness.report.charts.page import arm_rows, name_panel, page, panels_of, rows_of, without_chart
 from harness.report.charts.rows import (
     arms_of,
     good_requests,
@@ -25,23 +25,23 @@ from harness.report.charts.style import SMALL_PT, STRETCHES, TEXT_PT, UNSPLIT, S
 
 
 def draw(derived: pd.DataFrame) -> Figure:
-    """Mean of every stretch, stacked: one panel per load (each on its own scale), one bar per arm.
+    """Stacked means of a request's parts: one panel per load (each on its own scale), one bar per arm.
 
-    Means, because the parts of a mean add up and medians do not. Rows without server timings are left
-    out of the stack; where no row has them, the bar is the mean from sent to answered.
+    Means, because the parts of a mean add up and medians do not. The stack leaves out rows without server
+    timings; if no row has them, the bar is the mean service time.
     """
     good = good_requests(derived)
     if good.empty:
-        return sorry("No split: no good measured request.")
+        return without_chart("No chart: no measured request got a good answer.")
     arms, loads = arms_of(good), loads_of(good)
     means = {load: [_mean_parts(good, arm, load) for arm in arms] for load in loads}
     drawn = {part.column for panel in means.values() for parts in panel for part in parts}
     fig = page(
         "Mean time per request, by where it is spent",
-        "Means, because they add up and medians do not; a bar's end is the whole, sent to answered.\n"
-        "Every panel has its own scale.",
+        "Means, because parts add up to a mean and not to a median; a bar ends at the mean service time.\n"
+        "Each panel has its own scale.",
         left_out(derived, good),
-        height_in=lines_of(len(loads)) * (1.0 + 0.46 * len(arms)),
+        height_in=rows_of(len(loads)) * (1.0 + 0.46 * len(arms)),
         handles=patches(part for part in (*STRETCHES, UNSPLIT) if part.column in drawn),
     )
     for panel, load in zip(panels_of(fig, len(loads), sharey=True), loads, strict=True):
@@ -51,7 +51,7 @@ def draw(derived: pd.DataFrame) -> Figure:
 
 
 def _mean_parts(good: pd.DataFrame, arm: str, load: str) -> dict[Stretch, float]:
-    """Mean ms of every stretch of one bar; empty when the arm did not run under this load."""
+    """Mean ms of every part of one bar; empty if the arm did not run under this load."""
     rows = with_timings(good[(good["arm"] == arm) & (good["load"] == load)], STRETCHES)
     if rows.empty:
         return {}
@@ -70,21 +70,21 @@ def _draw_stack(ax: Axes, arms: list[str], means: list[dict[Stretch, float]]) ->
             _write_in_bars(ax, part, rows, done[rows], lengths, widest)
             done[rows] += lengths
     for row, total in enumerate(done):
-        said, weight = (f" {milliseconds(total)}", "bold") if means[row] else (" not measured", "normal")
-        ax.text(total, row, said, va="center", fontsize=TEXT_PT, fontweight=weight)
+        text, weight = (f" {milliseconds(total)}", "bold") if means[row] else (" not measured", "normal")
+        ax.text(total, row, text, va="center", fontsize=TEXT_PT, fontweight=weight)
     arm_rows(ax, arms)
     ax.set_xlim(0, widest * 1.16)
-    ax.set_xlabel("mean (ms)")
+    ax.set_xlabel("mean time per request (ms)")
 
 
 def _write_in_bars(
     ax: Axes, part: Stretch, rows: list[int], begins: Floats, lengths: Floats, widest: float
 ) -> None:
-    """The length, where the bar has room for it."""
+    """Write each length into its bar if there is room."""
     style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL_PT}
     style["color"] = "black" if part.hatch else "white"
     style["bbox"] = {"facecolor": part.colour, "edgecolor": "none", "pad": 1.5}
     for row, begin, length in zip(rows, begins, lengths, strict=True):
-        said = milliseconds(length)
-        if length > 0.027 * len(said) * widest:
-            ax.text(begin + length / 2, row, said, **style)
+        text = milliseconds(length)
+        if length > 0.027 * len(text) * widest:
+            ax.text(begin + length / 2, row, text, **style)

@@ -1,8 +1,8 @@
-"""A sweep in one picture.
+"""A sweep in one chart.
 
-One axis is a line with intervals, two are a line for each value of the second; more axes give a list of the
-settings, the best first. Strategies, where there are several, count as an axis. Lines differ in marker and
-dash as well as in colour, so they survive grey printing.
+One axis gives a line with intervals, two axes a line for each value of the second, more axes a list of the
+settings, the best first. Several strategies count as an axis. Lines differ in marker and dash as well as in
+colour, so that the chart can be printed in grey.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.numbers import users
-from harness.report.charts.page import arm_rows, key, label, page, positive, sorry, tidy
+from harness.report.charts.page import arm_rows, key, label, page, positive, tidy, without_chart
 from harness.report.charts.style import MARK_COLOUR, SMALL_PT
 from harness.report.sweep import BEST, RIVAL, Swept, words
 from harness.verdicts import best_arm
@@ -35,13 +35,13 @@ _MOST_LISTED = 40
 
 
 def draw(swept: Swept) -> Figure:
-    """The figure by which the best was chosen, with its interval, for each setting under that load."""
+    """The figure that decides, with its interval, for each setting under the load that decides."""
     here = swept.table[swept.table["load"] == swept.load]
     name = "throughput_per_s" if swept.metric is best_arm.RATES else "latency_p50_ms"
     figure = here[name].astype(float)
     here = here[np.isfinite(figure) & (figure > 0)]
     if here.empty:
-        return sorry("No setting of the sweep gave good answers.")
+        return without_chart("No setting of the sweep gave good answers.")
     figures = here.rename(columns={name: "at", f"{name}_low": "low", f"{name}_high": "high"})
     if len(swept.axes) > 2 or (len(swept.axes) == 2 and len(set(here[swept.axes[1]])) > len(_LOOKS)):
         return _listed(swept, figures)
@@ -49,7 +49,7 @@ def draw(swept: Swept) -> Figure:
 
 
 def _lines(swept: Swept, here: pd.DataFrame) -> Figure:
-    """Along the axis of most values; a line for each value of the other."""
+    """x is the axis with the most values; a line for each value of the other axis."""
     along, *others = sorted(swept.axes, key=lambda axis: (axis == "strategy", -here[axis].nunique()))
     lines = list(dict.fromkeys(here[others[0]])) if others else [None]
     handles: list[Artist] = [
@@ -73,7 +73,7 @@ def _lines(swept: Swept, here: pd.DataFrame) -> Figure:
 
 
 def _draw_line(ax: Axes, rows: pd.DataFrame, ticks: list[Any], number: int, lines: int) -> None:
-    """Beside each other where there are several, so that intervals do not hide each other."""
+    """Draw one line, shifted aside if there are several, so that intervals do not hide each other."""
     aside = 0.06 * (number - (lines - 1) / 2)
     known = [tick for tick in ticks if tick in rows.index]
     at = [ticks.index(tick) + aside for tick in known]
@@ -88,7 +88,7 @@ def _listed(swept: Swept, here: pd.DataFrame) -> Figure:
         words({str(axis): value for axis, value in row.items() if value != ""}, swept.axes)
         for row in shown.to_dict("records")
     ]
-    left_out = f" The first {_MOST_LISTED} of {len(here)} settings." if len(here) > len(shown) else ""
+    left_out = f" Shows the best {_MOST_LISTED} of {len(here)} settings." if len(here) > len(shown) else ""
     marks: list[Artist] = [key(place, markersize=8, **_mark(place)) for place in (BEST, RIVAL, "other")]
     fig = _titled(swept, height_in=1.0 + 0.3 * len(shown), handles=marks, more=left_out)
     ax = fig.subplots()
@@ -111,11 +111,11 @@ def _mark(place: str) -> dict[str, Any]:
 
 
 def _titled(swept: Swept, *, height_in: float, handles: list[Artist], more: str = "") -> Figure:
+    what = "Throughput" if swept.metric is best_arm.RATES else "Median latency"
     return page(
-        f"What the settings come to, {users(swept.load)}",
-        f"{'Throughput' if swept.metric is best_arm.RATES else 'Median latency'} of each setting: "
-        "geometric mean over blocks, with its 95 % interval.",
-        f"The intervals are each setting's own; the comparison within blocks is finer.{more}",
+        f"{what} of each setting, {users(swept.load)}",
+        "Geometric mean over blocks, with its 95 % interval.",
+        f"Each interval is of one setting alone; comparing settings within blocks is more precise.{more}",
         height_in=height_in,
         handles=handles,
     )
@@ -130,7 +130,7 @@ def _unit(swept: Swept) -> str:
 
 
 def _in_order(values: pd.Series[Any]) -> list[Any]:
-    """Numbers by size, anything else as it comes."""
+    """Numbers by size, anything else in order of appearance."""
     found = list(dict.fromkeys(values))
     numbers = [one for one in found if isinstance(one, int | float) and not math.isnan(one)]
     return sorted(found) if len(numbers) == len(found) else found

@@ -1,4 +1,4 @@
-"""One burst of requests per arm, at their times on the server."""
+"""A time-line of one burst of requests per arm, in server time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from harness.analysis.arrays import Floats
-from harness.report.charts.page import key, name_panel, page, sorry, tidy
+from harness.report.charts.page import key, name_panel, page, tidy, without_chart
 from harness.report.charts.rows import (
     arms_of,
     at_highest_concurrency,
@@ -25,25 +25,25 @@ from harness.report.charts.rows import (
 from harness.report.charts.style import GREY, STRETCHES, UNSPLIT, Stretch, look, patches
 
 _ON_SERVER = STRETCHES[:4]
-_MAX_BARS = 64  # of one arm; more are thinner than a printed line
-_MAX_BARS_IN_ALL = 360  # of all arms together, which keeps the SVG below 300 kB
-_HATCHED_BARS = 24  # of one arm; a longer burst's are thin: no gaps, no hatch, lightness alone
+_MAX_BARS = 64  # per arm; more would be thinner than a printed line
+_MAX_BARS_IN_ALL = 360  # of all arms together: keeps the SVG below 300 kB
+_HATCHED_BARS = 24  # per arm; in longer bursts bars are too thin for gaps and hatches
 
 
 def draw(derived: pd.DataFrame) -> Figure:
     """One burst of consecutive requests per arm, at the highest concurrency, at real server times.
 
-    A row is a request: 2c of them by server entry (64 at most, 45 with eight arms), from the trial whose
-    median latency is nearest the arm's. x counts ms from the burst's first entry, on one scale for all arms.
-    The thin line behind a bar runs from sent to answered at the client; an arm without server timings shows
-    that span only.
+    A row is a request. A burst has 2c of them in order of server entry (at most 64, or 45 with eight arms),
+    from the trial whose median latency is closest to the arm's. x counts ms from the burst's first entry, on
+    one scale for all arms. The thin line behind a bar is the service time as the client sees it; an arm
+    without server timings shows only that.
     """
     good = at_highest_concurrency(good_requests(derived))
     if good.empty:
-        return sorry("No time-line: no good measured request.")
+        return without_chart("No time-line: no measured request got a good answer.")
     arms = arms_of(good)
     if len(arms) > _MAX_BARS_IN_ALL:
-        return sorry("No time-line: more arms than a page has room for.")
+        return without_chart("No time-line: too many arms for one page.")
     concurrency = good["concurrency"].iloc[0]
     wanted = 2 * int(concurrency) if concurrency >= 1 else 16
     size = min(wanted, _MAX_BARS, _MAX_BARS_IN_ALL // len(arms))
@@ -51,12 +51,12 @@ def draw(derived: pd.DataFrame) -> Figure:
     split = [is_split(burst, _ON_SERVER) for burst in bursts.values()]
     handles = patches([*(_ON_SERVER if any(split) else ()), *(() if all(split) else (UNSPLIT,))])
     if any(split):
-        handles.append(key("sent to answered", color=GREY, linewidth=1.2))
+        handles.append(key("service time", color=GREY, linewidth=1.2))
     burst_in = min(0.12 * size, 2.6, 14 / len(arms))
     fig = page(
         f"Where requests spend their time, {load_words(good)}",
-        "One burst per arm. A row is a request, in order of entry; parts stand at their time on the server.",
-        f"Trial: the one whose median latency is nearest the arm's. {left_out(derived, good)}",
+        "One burst of requests per arm. Each row is a request, in order of arrival at the server.",
+        f"From the trial whose median latency is closest to the arm's. {left_out(derived, good)}",
         height_in=len(arms) * (0.5 + burst_in) + 0.5,
         handles=handles,
     )
@@ -69,10 +69,10 @@ def draw(derived: pd.DataFrame) -> Figure:
 
 
 def _burst(rows: pd.DataFrame, size: int) -> pd.DataFrame:
-    """`size` consecutive requests from the middle of a representative trial, by server entry.
+    """`size` consecutive requests from the middle of a representative trial, in order of server entry.
 
-    Near the middle it begins where the fewest earlier requests are still on the server, so that a burst
-    of the inline strategy begins with the first step of its staircase.
+    The burst begins near the middle, where the fewest earlier requests are still on the server, so that a
+    burst of the inline strategy begins with the first step of its staircase.
     """
     rows = with_timings(rows, _ON_SERVER)
     medians = rows.groupby("trial")["latency_ms"].median()
@@ -93,7 +93,7 @@ def _burst(rows: pd.DataFrame, size: int) -> pd.DataFrame:
 
 
 def _spans(burst: pd.DataFrame) -> Iterator[tuple[Stretch, Floats, Floats]]:
-    """Per stretch: begin of every request's, in ms since the burst's first entry, and its length."""
+    """Per part: where it begins in each request, in ms since the burst's first entry, and its length."""
     if not is_split(burst, _ON_SERVER):
         sent = burst["sent_ms"].to_numpy(float)
         yield UNSPLIT, sent - sent[0], burst[UNSPLIT.column].to_numpy(float)
@@ -126,7 +126,7 @@ def _draw_burst(ax: Axes, burst: pd.DataFrame) -> None:
 
 
 def _bars(part: Stretch, at: Floats, begin: Floats, length: Floats, height: float) -> PathPatch:
-    """All bars of one stretch as a single path: hundreds of separate patches would swell the SVG."""
+    """All bars of one part as a single path: hundreds of separate patches would swell the SVG."""
     left, right, low, high = begin, begin + length, at - height / 2, at + height / 2
     corners = np.array([[left, low], [right, low], [right, high], [left, high]])  # corner, x and y, bar
     path = Path.make_compound_path_from_polys(corners.transpose(2, 0, 1))
