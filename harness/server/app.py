@@ -133,7 +133,7 @@ class Handler(NamedTuple):
     """One request's way through model and I/O, timed as `server_timing` times the app of a user."""
 
     submit: strategies.Submit
-    ask: kinds.Ask
+    ask: kinds.IoCall
     options: ServerOptions
 
     async def answer(self, item: str, request: Request) -> Response:
@@ -177,15 +177,15 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (BrokenExecutor, 503),
     (strategies.TimedOut, 504),
     (TimeoutError, 504),
-    (kinds.Late, 504),
-    (kinds.Broken, 502),
+    (kinds.DownstreamTimeout, 504),
+    (kinds.DownstreamError, 502),
 )
 
 
 def _failed(error: Exception) -> JSONResponse:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     headers = {}
-    if isinstance(error, kinds.Broken):  # by the thousand when it is gone, and the client keeps them
+    if isinstance(error, kinds.DownstreamError):  # by the thousand when it is gone, and the client keeps them
         return JSONResponse({"detail": str(error)}, status_code=status)
     said = one_line(error)
     if isinstance(error, strategies.Full):  # by the thousand when overloaded: not worth a line each

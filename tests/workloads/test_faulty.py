@@ -58,7 +58,7 @@ def test_an_item_sleeps_as_long_as_it_says_and_leaves_a_line_that_tells_it_from_
     began = time.perf_counter()
     assert ask("fault:sleep=0.1 first") == "FAULT:SLEEP=0.1 FIRST"
     assert time.perf_counter() - began >= 0.1
-    assert f"{faulty.begins('fault:sleep=0.1 first')} {os.getpid()}\n" in capfd.readouterr().err
+    assert f"{faulty.log_line_prefix('fault:sleep=0.1 first')} {os.getpid()}\n" in capfd.readouterr().err
 
 
 @pytest.mark.quick
@@ -91,7 +91,7 @@ def test_so_can_its_set_up() -> None:
 def test_a_set_up_leaves_a_line_too(capfd: pytest.CaptureFixture[str]) -> None:
     workloads.create(running.synthetic(0, 0, faults=True)).load()
     workloads.create(running.synthetic(0, 0)).load()
-    assert capfd.readouterr().err == f"{faulty.begins(faulty.SET_UP)} {os.getpid()}\n"
+    assert capfd.readouterr().err == f"{faulty.log_line_prefix(faulty.SET_UP)} {os.getpid()}\n"
 
 
 def test_a_set_up_takes_its_time_and_raises_if_told_to() -> None:

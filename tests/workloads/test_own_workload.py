@@ -170,15 +170,15 @@ WRONG = {  # what is said of {path}, whose name is {name} → code
     "{name} has no function predict. It should be: def predict(model, items)": "def load(): return 1",
     "{name} has no function predict.": "import io as predict\ndef load(): return 1",
     "{name} has no function load": "load = 1\ndef predict(model, items): return items",
-    "load(path), and is called with no argument": "def load(path): ...\ndef predict(model, items): ...",
-    "predict(items), and is called with two arguments": "def load(): ...\ndef predict(items): ...",
+    "load(path), but is called with no argument": "def load(path): ...\ndef predict(model, items): ...",
+    "predict(items), but is called with two arguments": "def load(): ...\ndef predict(items): ...",
     "predict in {name} is async": "def load(): ...\nasync def predict(model, items): ...",
     "io in {name} is not async": f"{PREDICTS}def io(result): ...",
-    "io(), and is called with one argument": f"{PREDICTS}async def io(): ...",
+    "io(), but is called with one argument": f"{PREDICTS}async def io(): ...",
     "{name} has no function payloads": f"{PREDICTS}payloads = ['a']",
-    "payloads in {name} gives 'abc'": f"{PREDICTS}def payloads(seed): return 'abc'",
-    "payloads in {name} gives 1 as a text": f"{PREDICTS}def payloads(seed): yield 1",
-    "payloads in {name} gives no text for the seed 0": f"{PREDICTS}def payloads(seed): return []",
+    "payloads in {name} returned 'abc'": f"{PREDICTS}def payloads(seed): return 'abc'",
+    "payloads in {name} yielded 1, which is not a text": f"{PREDICTS}def payloads(seed): yield 1",
+    "payloads in {name} yielded no text for the seed 0": f"{PREDICTS}def payloads(seed): return []",
     "ZeroDivisionError: division by zero ({path}, line 4)": f"{PREDICTS}def payloads(seed):\n  yield 1 / 0",
     "No module named 'absent_one' ({path}, line 3)": "import math\n\nimport absent_one",
     "SystemExit: not here ({path}, line 2)": "import sys\nsys.exit('not here')",
@@ -215,14 +215,14 @@ def test_an_attribute_that_is_not_there_is_refused_with_the_nearest(write: Write
 
 def test_a_class_that_wants_arguments_is_refused(write: Write) -> None:
     path = write("class Model:\n    def __init__(self, path): ...\n")
-    assert "cannot be made: TypeError" in refused(f"{path}:Model")
+    assert "cannot be instantiated: TypeError" in refused(f"{path}:Model")
 
 
 @pytest.mark.parametrize("name", ["json.py", "own_with.a_dot.py"])
 def test_a_file_that_python_could_not_tell_from_another_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(GOOD)
     assert (
-        "Give it a name of its own" in (said := refused(str(tmp_path / name))) or "Call it own_with" in said
+        "Rename your file" in (message := refused(str(tmp_path / name))) or "Rename it to own_with" in message
     )
 
 
@@ -267,7 +267,7 @@ def test_three_wrong_ones_are_told_as_the_page_shows(
     [
         ("def load(): return 1\ndef predict(model): return []\n", "is called with two arguments", 2),
         ("def load(): raise OSError('no weights')\ndef predict(model, items): ...", "line 1).", 1),
-        ("def load(): return 1\ndef predict(model, items): return []", "gave 0 results for 1 item", 1),
+        ("def load(): return 1\ndef predict(model, items): return []", "returned 0 results for 1 item", 1),
         ("def load(): return 1\ndef predict(model, items):\n  return model / 0", "line 3).", 1),
     ],
 )
@@ -368,7 +368,7 @@ def test_a_wrong_number_of_results_fails_and_never_answers_with_anothers(
         answers = list(pool.map(asked, itertools.repeat(child.url), sent))
     for text, (status, said) in zip(sent, answers, strict=True):
         if text == "lost":
-            assert (status, "gave 0 results for 1 item" in said) == (500, True)
+            assert (status, "returned 0 results for 1 item" in said) == (500, True)
         else:
             assert (status, said) == (200, text.upper())
 
@@ -446,7 +446,7 @@ def test_a_plan_lends_its_io_to_a_workload_of_ones_own_and_flags_alone_lend_none
 
 
 def test_an_io_that_would_not_be_awaited_is_refused(write: Write) -> None:
-    with pytest.raises(UsageError, match="has an io of its own, so io_ms would say nothing"):
+    with pytest.raises(UsageError, match="has its own io function, so io_ms would have no effect"):
         workloads.check(options(write(GOOD), io_ms=3.0))
 
 

@@ -87,16 +87,16 @@ def test_the_texts_are_read_whatever_the_file_is_called_or_saved_by(tmp_path: Pa
     ],
 )
 def test_json_that_is_called_plain_lines_is_refused(tmp_path: Path, name: str, content: str) -> None:
-    with pytest.raises(UsageError, match="holds JSON") as caught:
+    with pytest.raises(UsageError, match="contains JSON") as caught:
         payload_texts.read(written(tmp_path, name, content))
     assert ".jsonl" in caught.value.hint
 
 
 def test_a_packed_file_is_unpacked_to_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(payload_texts, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(payload_texts, "MOST_BYTES_OF_TEXTS", 10_000)
     with pytest.raises(UsageError, match=r"larger than 0\.01 MB"):
         payload_texts.read(written(tmp_path, "bomb.txt.gz", gzip.compress(b"a\n" * 10_000)))
-    with pytest.raises(UsageError, match="cannot be unpacked"):
+    with pytest.raises(UsageError, match="cannot be decompressed"):
         payload_texts.read(written(tmp_path, "torn.gz", gzip.compress(b"a\n" * 1_000)[:-9]))
 
 
@@ -130,7 +130,7 @@ def test_the_same_seed_draws_the_same_texts_with_replacement_and_another_draws_o
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.txt", "\n \n", "a.txt has no texts"),
+        ("a.txt", "\n \n", "a.txt is empty"),
         ("a.txt", b"fine\n\xff\n", "a.txt is not UTF-8 (byte 5)"),
         ("a.jsonl", '"fine"\n\n{"text": 1}\n', "a.jsonl, line 3 has no text"),
         ("a.jsonl", '"fine"\nnot so\n', "a.jsonl, line 2 is not JSON"),
@@ -139,8 +139,8 @@ def test_the_same_seed_draws_the_same_texts_with_replacement_and_another_draws_o
         ("a.json", '["one", 2]', "a.json, text 2 has no text"),
         ("a.json", "[" * 100_000, "a.json, line 1 is not JSON"),
         ("a.csv", "question\nwhy\n", "a.csv has no column `text`"),
-        ("a.csv", "text\n\n", "a.csv has no texts"),
-        ("a.csv", 'text,id\n"never closed,1\n', "a.csv is not CSV"),
+        ("a.csv", "text\n\n", "a.csv is empty"),
+        ("a.csv", 'text,id\n"never closed,1\n', "a.csv is not a CSV"),
         ("a.xlsx", b"PK\3\4\0\0", "a.xlsx is not a text file"),
     ],
 )

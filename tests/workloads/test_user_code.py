@@ -141,7 +141,7 @@ def test_predict_may_change_its_list_of_items(write: Write, predict: str) -> Non
 
 def test_results_that_never_end_are_refused(write: Write) -> None:
     path = write("import itertools\ndef load(): ...\ndef predict(model, items): return itertools.count()\n")
-    with pytest.raises(HarnessError, match="gave too many results for 1 item"):
+    with pytest.raises(HarnessError, match="returned too many results for 1 item"):
         workloads.create(options(path)).load()
 
 
@@ -228,7 +228,7 @@ def test_a_text_that_utf_8_cannot_say_is_refused(write: Write) -> None:
     path = write(code + "def payloads(seed): yield from ['a', 'caf\\udce9']\n")
     texts = workloads.create(options(path)).payloads(1)
     assert next(texts) == "a"
-    with pytest.raises(UsageError, match=r"gives 'caf\\udce9' as a text, which UTF-8 cannot say"):
+    with pytest.raises(UsageError, match=r"yielded 'caf\\udce9', which cannot be encoded in UTF-8"):
         next(texts)
 
 

@@ -29,9 +29,9 @@ from conftest import wait_for
 from harness import workloads
 from harness.errors import HarnessError, UsageError
 from harness.wire.options import WorkloadOptions
-from harness.workloads.here import refuse_missing
 from harness.workloads.io import embeddings, kinds
 from harness.workloads.io.service import Services
+from harness.workloads.local_setup import refuse_missing
 from tests.workloads.test_io import ask, fetched
 
 OWN = "own_model:Model"
@@ -644,11 +644,11 @@ def test_a_damaged_export_counts_as_none_and_is_replaced(exported: Path, tmp_pat
 
     path = tmp_path / "mine.onnx"
     path.write_bytes(b"half a fi")
-    assert onnx_model.kept(path) is None
+    assert onnx_model.cached(path) is None
     onnx_export.make(embed().load(), path, export=lambda model, new: shutil.copy(exported, new))
-    assert onnx_model.kept(path) is not None
+    assert onnx_model.cached(path) is not None
     path.write_bytes(path.read_bytes()[:-1])
-    assert onnx_model.kept(path) is None
+    assert onnx_model.cached(path) is None
 
 
 def test_a_missing_package_is_an_error_that_names_the_extra() -> None:
