@@ -141,13 +141,13 @@ def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: boo
 
 def _warn_of_few_blocks(plan: Plan) -> None:
     """Say on stderr when no verdict can come of the plan's blocks."""
-    from harness.analysis.stats import FEWEST_BLOCKS
+    from harness.analysis.stats import FEWEST_BLOCKS_FOR_VERDICT
 
-    if plan.blocks >= FEWEST_BLOCKS or len(plan.arms) < 2:
+    if plan.blocks >= FEWEST_BLOCKS_FOR_VERDICT or len(plan.arms) < 2:
         return
     tell(
-        f"No verdict can come of {counted(plan.blocks, 'block')}: it takes {FEWEST_BLOCKS} "
-        f"(--blocks {FEWEST_BLOCKS})."
+        f"No verdict can come of {counted(plan.blocks, 'block')}: it takes {FEWEST_BLOCKS_FOR_VERDICT} "
+        f"(--blocks {FEWEST_BLOCKS_FOR_VERDICT})."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from harness.analysis.stats import FEWEST_BLOCKS, Verdict
+from harness.analysis.stats import FEWEST_BLOCKS_FOR_VERDICT, Verdict
 from harness.numbers import counted, figure, fine_ratio
 from harness.verdicts.metrics import Rules, unit
 
@@ -71,8 +71,8 @@ def why(row: dict[str, Any], rules: Rules) -> str:
         return str(row["_limited"])
     if row["verdict"] != Verdict.INCONCLUSIVE:
         return ""
-    if row["blocks"] < FEWEST_BLOCKS:
-        return f"{counted(row['blocks'], 'block')}, and a verdict takes {FEWEST_BLOCKS}"
+    if row["blocks"] < FEWEST_BLOCKS_FOR_VERDICT:
+        return f"{counted(row['blocks'], 'block')}, and a verdict takes {FEWEST_BLOCKS_FOR_VERDICT}"
     if math.isnan(row["low"]) or math.isnan(row["high"]):
         return "there is no interval"
     if row["low"] <= 1 <= row["high"]:

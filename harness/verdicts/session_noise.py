@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis.stats import ALPHA, FEWEST_BLOCKS, Verdict
+from harness.analysis.stats import ALPHA, FEWEST_BLOCKS_FOR_VERDICT, Verdict
 from harness.numbers import counted, percent
 from harness.verdicts.metrics import Rules
 
@@ -40,18 +40,18 @@ def twin_doubt(table: pd.DataFrame, twin: str | None) -> str:
     if told.empty:
         return f"The twin could not tell: {twin} has no comparison with a finite ratio."
     most = int(told["blocks"].max())
-    if most >= FEWEST_BLOCKS:
+    if most >= FEWEST_BLOCKS_FOR_VERDICT:
         return ""
     return (
-        f"The twin could not tell: it has {counted(most, 'block')}, and a difference takes {FEWEST_BLOCKS}, "
-        "so a noisy session would look quiet. Run more blocks (--blocks)."
+        f"The twin could not tell: it has {counted(most, 'block')}, and a difference takes "
+        f"{FEWEST_BLOCKS_FOR_VERDICT}, so a noisy session would look quiet. Run more blocks (--blocks)."
     )
 
 
 def twin_differs(rows: list[dict[str, Any]], rules: Rules) -> str:
     """The sentence that says so, of the load where it differs most; "" when the session was quiet."""
     seen = [row for row in rows if row["twin"] and row["primary"]]
-    judged = [row for row in seen if row["blocks"] >= FEWEST_BLOCKS and row["p_holm"] < ALPHA]
+    judged = [row for row in seen if row["blocks"] >= FEWEST_BLOCKS_FOR_VERDICT and row["p_holm"] < ALPHA]
     beyond = [row for row in judged if _size(row["ratio"]) > rules.delta_latency]
     if not beyond:
         return ""

@@ -17,7 +17,7 @@ from typing import NoReturn
 from harness.errors import HarnessError
 from harness.wire.options import WorkloadOptions
 
-MARK = "fault:"
+FAULT_PREFIX = "fault:"
 SET_UP = "set-up"
 FOREVER_S = 3600.0
 EXIT_CODE = 9
@@ -54,7 +54,7 @@ class OneWayError(Exception):
 
 def misbehave(item: str) -> str:
     """Cause the fault that the text names. Raises ValueError for an unknown one."""
-    kind, _, value = item.partition(" ")[0].removeprefix(MARK).partition("=")
+    kind, _, value = item.partition(" ")[0].removeprefix(FAULT_PREFIX).partition("=")
     if kind not in KINDS:
         raise ValueError(f"{item!r} is not a known fault. Choose from: {', '.join(KINDS)}")
     _log(item)

@@ -21,7 +21,7 @@ SUMMARY = "your own model: two to four functions (`execbench init` writes a temp
 
 TAKES = frozenset({"torch_threads"})
 
-_LONGEST_ANSWER = 1_000  # characters of JSON
+_LONGEST_RESULT_SHOWN = 1_000  # characters of JSON
 _TEXTS_CHECKED = 3  # before anything starts
 
 
@@ -65,7 +65,7 @@ class Workload:
         return model
 
     def predict(self, model: Any, items: list[str]) -> list[Any]:
-        """One result per item. Raises HarnessError if the numbers differ, as results cannot be assigned then."""
+        """One result per item. Raises HarnessError for another number, as results then fit no item."""
         returned = self._code.predict(model, list(items))  # a copy, as the user's code may change the list
         if isinstance(returned, str | bytes | Mapping | Set) or not hasattr(returned, "__iter__"):
             what = f"{type(returned).__name__} {own_code.short_repr(returned)}"
@@ -86,7 +86,7 @@ class Workload:
 
     def answer(self, result: Any) -> Any:
         """The result as JSON can express it, or a placeholder if that is not possible or too long."""
-        encoded = json_bodies.as_json(result, _LONGEST_ANSWER)
+        encoded = json_bodies.as_json(result, _LONGEST_RESULT_SHOWN)
         return json_bodies.PLACEHOLDER if encoded is None else json.loads(encoded)
 
     def payloads(self, seed: int) -> Iterator[str]:

@@ -56,7 +56,7 @@ class Workload:
         return [self._answer(item) for item in items]
 
     def _answer(self, item: str) -> str | list[float]:
-        if self._options.faults and item.startswith(faulty.MARK):
+        if self._options.faults and item.startswith(faulty.FAULT_PREFIX):
             return faulty.misbehave(item)
         if self._options.dimensions is None:
             return item.upper()

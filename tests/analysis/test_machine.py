@@ -256,31 +256,31 @@ def test_arms_and_loads_stand_in_order_of_appearance() -> None:
 
 def test_an_arm_that_burns_cpu_while_it_should_be_idle_is_named() -> None:
     idle = {"spins": {"cpu_ms": 50.0, "wall_ms": 1000.0}, "rests": {"cpu_ms": 9.0, "wall_ms": 1000.0}}
-    (warning,) = machine.idle_offenders({"idle": {**idle, "new": {"cpu_ms": 0.0, "wall_ms": 0.0}}})
+    (warning,) = machine.busy_idle_arms({"idle": {**idle, "new": {"cpu_ms": 0.0, "wall_ms": 0.0}}})
     assert "'spins' burnt 5.0% of a core" in warning
-    assert machine.idle_offenders({}) == []
+    assert machine.busy_idle_arms({}) == []
 
 
 # -- the client ----------------------------------------------------------------------------------------
 
 
 def test_a_cell_is_invalid_when_its_client_is_late_by_more_than_10_ms() -> None:
-    assert machine.cell_lags_behind(requests(*late(0, 200))) == ""
-    assert machine.cell_lags_behind(requests(*late(1, 200))) == ""
-    assert machine.cell_lags_behind(requests(*late(5, 200))) == (
+    assert machine.late_cell_reason(requests(*late(0, 200))) == ""
+    assert machine.late_cell_reason(requests(*late(1, 200))) == ""
+    assert machine.late_cell_reason(requests(*late(5, 200))) == (
         "the client sent 1 % of the requests 50.0 ms late or more (at most 10.0)"
     )
 
 
 def test_or_by_more_than_5_percent_of_the_latency_where_that_is_more() -> None:
-    assert machine.cell_lags_behind(requests(*late(5, 200, done_ms=1001.0))) == ""
-    assert "at most 49.9" in machine.cell_lags_behind(requests(*late(5, 200, done_ms=998.0)))
+    assert machine.late_cell_reason(requests(*late(5, 200, done_ms=1001.0))) == ""
+    assert "at most 49.9" in machine.late_cell_reason(requests(*late(5, 200, done_ms=998.0)))
 
 
 def test_warm_up_is_not_judged_and_failures_do_not_excuse_the_client() -> None:
-    assert machine.cell_lags_behind(requests(*late(5, 200, phase=WARMUP))) == ""
-    assert machine.cell_lags_behind(requests(*late(5, 200, error="timeout", done_ms=30_000.0))) != ""
-    assert machine.cell_lags_behind(requests()) == ""
+    assert machine.late_cell_reason(requests(*late(5, 200, phase=WARMUP))) == ""
+    assert machine.late_cell_reason(requests(*late(5, 200, error="timeout", done_ms=30_000.0))) != ""
+    assert machine.late_cell_reason(requests()) == ""
 
 
 # -- where the load generator is the limit -------------------------------------------------------------

@@ -252,7 +252,7 @@ def test_a_foreign_or_damaged_file_is_refused_and_nothing_is_overwritten(
 
 def test_a_folder_that_is_not_there_is_refused(here: Here) -> None:
     done = here("report", "nothing")
-    assert_refused(done, 1, r"Error \(results\): There is no run folder nothing\.\nRuns lie in results/")
+    assert_refused(done, 1, r"Error \(results\): There is no run folder nothing\.\nRuns are in results/")
 
 
 # -- bad input -------------------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ PLAN, RESULTS, LOAD = (rf"Error \({stage}\): .*" for stage in ("plan", "results"
         ("check --only nothing", 2, r"(?s)Error \(check\): .*nothing"),
         ("study nothing", 2, "(?s)nothing.*coverage"),
         ("bench", 2, "No such command 'bench'"),
-        (f"{ONE_ARM} --out there", 1, RESULTS + r"folder there exists already.*\n.*--out"),
+        (f"{ONE_ARM} --out there", 1, RESULTS + r"folder there already exists.*\n.*--out"),
         (f"{ONE_ARM} --out file/run", 1, RESULTS + r"file/run cannot be written.*\n.*--out"),
         (f"load {NOWHERE} --requests 0", 2, "(?s)--requests.*greater than"),
         (f"load {NOWHERE} --requests 5 --duration 1", 2, "either --requests or --duration"),
@@ -494,7 +494,7 @@ def test_load_shows_the_split_of_a_server_that_tells_it(
     assert 2 <= float(line[titles.index("worker")]) < 20
     assert here("report", "loaded").stdout == done.stdout
     refused = here("load", served, "--out", "loaded")
-    assert_refused(refused, 1, r"Error \(results\): The folder loaded exists already")
+    assert_refused(refused, 1, r"Error \(results\): The folder loaded already exists")
 
 
 @pytest.mark.integration

@@ -190,7 +190,7 @@ def test_a_claim_stands_with_its_ratio_interval_rule_print_and_verdict() -> None
     text = " ".join(shown(article()).split())
     assert "ratio [interval over 8 blocks]" in text
     assert "model inside the worker, thread over process: 0.94 [0.94, 0.94], rule ≥ 4, article 4." in text
-    assert "(refuted) slower at all inside the worker, thread over process" in text
+    assert "(refuted) any slowdown inside the worker, thread over process" in text
 
 
 def test_the_time_in_the_worker_and_the_model_as_printed_stand_side_by_side() -> None:

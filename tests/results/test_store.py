@@ -71,7 +71,7 @@ def test_a_last_line_torn_in_mid_write_is_dropped_with_a_warning(folder: Path, n
     run = store.read(folder)
     assert len(run.trials) == 2
     assert len(run.requests) == 6
-    assert run.warnings == [f"The last line of {name} was torn off in mid-write and was left out."]
+    assert run.warnings == [f"The last line of {name} was incomplete and was left out."]
 
 
 def test_rows_that_were_packed_to_be_kept_are_read_as_they_were(folder: Path) -> None:
@@ -88,7 +88,7 @@ def test_rows_that_were_packed_to_be_kept_are_read_as_they_were(folder: Path) ->
 def test_requests_missing_from_a_finished_trial_are_damage_not_a_torn_tail(folder: Path) -> None:
     lines = (folder / "requests.csv").read_text().splitlines(keepends=True)
     (folder / "requests.csv").write_text("".join(lines[:-1]))
-    with pytest.raises(HarnessError, match="trial 2 should have 3 rows and has 2"):
+    with pytest.raises(HarnessError, match="trial 2 should have 3 rows but has 2"):
         store.read(folder)
 
 
@@ -148,7 +148,7 @@ def test_a_folder_that_does_not_exist_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_an_existing_folder_is_never_overwritten(folder: Path) -> None:
     before = (folder / "requests.csv").read_bytes()
-    with pytest.raises(HarnessError, match="exists already"):
+    with pytest.raises(HarnessError, match="already exists"):
         store.Writer(folder)
     assert (folder / "requests.csv").read_bytes() == before
 
@@ -163,7 +163,7 @@ def test_a_line_cut_short_in_the_middle_of_a_file_is_damage(folder: Path) -> Non
     lines = (folder / "requests.csv").read_text().splitlines(keepends=True)
     lines[2] = ",".join(lines[2].split(",")[:12]) + "\n"
     (folder / "requests.csv").write_text("".join(lines))
-    with pytest.raises(HarnessError, match="line 3 has 12 cells in place of 22"):
+    with pytest.raises(HarnessError, match="line 3 has 12 cells instead of 22"):
         store.read(folder)
 
 
@@ -177,7 +177,7 @@ def test_an_empty_cell_where_there_must_be_a_number_is_damage(folder: Path) -> N
 def test_a_trial_that_stands_there_twice_is_damage(folder: Path) -> None:
     lines = (folder / "trials.csv").read_text().splitlines(keepends=True)
     (folder / "trials.csv").write_text("".join([*lines, lines[-1]]))
-    with pytest.raises(HarnessError, match="it has the same trial twice"):
+    with pytest.raises(HarnessError, match="it has a duplicate trial"):
         store.read(folder)
 
 
@@ -192,14 +192,14 @@ def put(folder: Path, line: int, column: str, cell: str) -> None:
 @pytest.mark.parametrize(
     ("column", "cell", "said"),
     [
-        ("io_ms", "fast", "column io_ms: line 4 is no number: 'fast'"),
+        ("io_ms", "fast", "column io_ms: line 4 is not a number: 'fast'"),
         ("due_ms", "", "column due_ms: line 4 is empty"),
-        ("seq", "nan", "column seq: line 4 is no number: 'nan'"),
-        ("seq", "1.5", "column seq: line 4 is no whole number: '1.5'"),
-        ("status", "200.5", "column status: line 4 is no whole number: '200.5'"),
-        ("error", "a,b", "line 4 has 23 cells in place of 22"),
-        ("error", '"never closed', "line 7 has 19 cells in place of 22"),
-        ("io_server_ms", "1\n", "line 5 has 0 cells in place of 22"),
+        ("seq", "nan", "column seq: line 4 is not a number: 'nan'"),
+        ("seq", "1.5", "column seq: line 4 is not a whole number: '1.5'"),
+        ("status", "200.5", "column status: line 4 is not a whole number: '200.5'"),
+        ("error", "a,b", "line 4 has 23 cells instead of 22"),
+        ("error", '"never closed', "line 7 has 19 cells instead of 22"),
+        ("io_server_ms", "1\n", "line 5 has 0 cells instead of 22"),
     ],
 )
 def test_damage_is_named_by_its_line(folder: Path, column: str, cell: str, said: str) -> None:
@@ -221,7 +221,7 @@ def test_a_line_too_short_is_not_made_up_for_by_commas_in_a_text(folder: Path) -
     (folder / "requests.csv").write_text(
         "".join(f"{line}\n" for line in [*lines[:4], lines[4].rpartition(",")[0], *lines[5:]])
     )
-    with pytest.raises(HarnessError, match="line 5 has 21 cells in place of 22"):
+    with pytest.raises(HarnessError, match="line 5 has 21 cells instead of 22"):
         store.read(folder)
 
 
@@ -310,13 +310,13 @@ def test_a_folder_that_cannot_be_made_is_one_message_each(tmp_path: Path) -> Non
     (tmp_path / "folder").mkdir()
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at-all")
     for place, said in (
-        ("file", "The file .* exists already"),
-        ("folder", "The folder .* exists already"),
+        ("file", "The file .* already exists"),
+        ("folder", "The folder .* already exists"),
         ("file/run", "Not a directory"),
         ("file/deeper/run", "Not a directory"),
         ("x" * 300, "File name too long"),
         (f"{'x' * 300}/run", "File name too long"),
-        ("dangling", "exists already"),
+        ("dangling", "already exists"),
         ("dangling/run", "cannot be written"),
         ("nul\0/run", "null"),
     ):
@@ -340,7 +340,7 @@ def test_a_folder_removed_in_mid_run_is_told_as_such(tmp_path: Path) -> None:
     writer = written(tmp_path / "run")
     shutil.rmtree(writer.folder)
     for write in (lambda: writer.append(*rows(2)), lambda: writer.write_record({})):
-        with pytest.raises(HarnessError, match="was removed or renamed while it was written"):
+        with pytest.raises(HarnessError, match="was removed or renamed during the run"):
             write()
     assert not writer.folder.exists()
 
@@ -408,5 +408,5 @@ def test_a_run_that_is_resumed_writes_to_nothing_outside_its_folder(
 @pytest.mark.parametrize("name", OPENED)
 def test_a_run_that_is_resumed_waits_for_no_fifo(folder: Path, name: str) -> None:
     os.mkfifo(folder / name)
-    with pytest.raises(HarnessError, match=f"{name} is a link or no regular file"):
+    with pytest.raises(HarnessError, match=f"{name} is a link or not a regular file"):
         store.Writer.reopen(folder, {1, 2})

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-BATCH = 64
+EMBEDDING_BATCH = 64
 
 _PARTS = (
     (
@@ -113,7 +113,7 @@ def _cache_path(weights_sha256: object, items: list[str]) -> Path | None:
 def _embedded(workload: workloads.Workload, model: Any, items: list[str]) -> npt.NDArray[np.float32]:
     import numpy as np
 
-    batches = [items[at : at + BATCH] for at in range(0, len(items), BATCH)]
+    batches = [items[at : at + EMBEDDING_BATCH] for at in range(0, len(items), EMBEDDING_BATCH)]
     results = [result for batch in batches for result in workload.predict(model, batch)]
     try:
         vectors = np.asarray(results, dtype=np.float32)
