@@ -379,7 +379,7 @@ def test_the_servers_of_a_plain_run_are_those_of_a_capacity_run(asked: Asked, he
     assert (ways.blocks, ways.seed, plan.blocks, plan.open_duration_s) == (12, 3, 12, 20.0)
     done = here("capacity", RUN)
     assert done.returncode == 2
-    assert "No objective says what must hold." in done.stderr
+    assert "No objective is given." in done.stderr
 
 
 # -- what is no plan -------------------------------------------------------------------------------------

@@ -320,7 +320,7 @@ def test_a_model_of_ones_own_after_which_nothing_is_awaited_is_noted() -> None:
     about = {"model": "my_workload.py", "own_io": False}
     options = {"workload": {"io": "sleep", "io_ms": 0.0}}
     run.record["arms"] = {arm: {"about": about, "options": options} for arm in ("inline", "thread")}
-    note = "No I/O is awaited after the model: my_workload.py has none"
+    note = "Requests await no I/O after the model: my_workload.py has no function io"
     assert any(said.startswith(note) for said in report.build(run).notes)
     asked = {"options": {"workload": {"io": "sleep", "io_ms": 5.0}}}
     own_io = {"about": {"own_io": True}}
