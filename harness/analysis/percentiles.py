@@ -17,7 +17,7 @@ FEWEST_REQUESTS = {50: 1, 5: 64, 90: 64, 95: 64, 99: 662, 99.9: 6636}
 
 
 def percentile(values: Floats, percent: float) -> float:
-    """numpy's "linear" percentile; NaN without values; infinite if it lies next to an infinite value.
+    """numpy's "linear" percentile; NaN without values; infinite if an infinite value takes part in it.
 
     numpy's own function would return NaN, with a warning, next to an infinite value.
     """

@@ -104,6 +104,6 @@ def test_limits_are_in_a_csv_and_in_the_json(tmp_path: Path) -> None:
     built = report.build(with_limits(closed(WORLD, folder=tmp_path), "thread", null_ms=None))
     export.write(built)
     assert list(pd.read_csv(tmp_path / "limits.csv").columns) == efficiency.COLUMNS
-    told = json.loads(json.dumps(export.as_json(built), allow_nan=False))["limits"]
-    assert [row["concurrency"] for row in told] == [1, 8]
-    assert all(row["of_ideal"] is None and not math.isnan(row["efficiency"]) for row in told)
+    limits = json.loads(json.dumps(export.as_json(built), allow_nan=False))["limits"]
+    assert [row["concurrency"] for row in limits] == [1, 8]
+    assert all(row["of_ideal"] is None and not math.isnan(row["efficiency"]) for row in limits)

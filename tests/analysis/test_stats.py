@@ -220,7 +220,7 @@ def test_fewer_than_six_blocks_have_no_verdict_however_narrow_their_interval() -
         (0.90, 1.10, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE),
         (math.nan, math.nan, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE),
         (1.01, 1.03, Verdict.EQUIVALENT, Verdict.EQUIVALENT),  # before "size uncertain"
-        # ln(1.05) either way: 0.95 lies within 1/1.05 and 0.952 does not lie beyond it
+        # the margin is symmetric on the log scale, so it ends at 1 / 1.05 = 0.9524 and not at 0.95
         (0.951, 0.952, Verdict.FASTER, Verdict.SLOWER),
         (0.953, 0.960, Verdict.EQUIVALENT, Verdict.EQUIVALENT),
         (0.951, 0.960, Verdict.FASTER_SIZE_UNCERTAIN, Verdict.SLOWER_SIZE_UNCERTAIN),
@@ -367,7 +367,7 @@ def test_arms_with_different_numbers_of_blocks_are_refused() -> None:
 
 @pytest.mark.parametrize(("size", "percent"), [(100, 50), (100, 90), (662, 99)])
 def test_the_order_statistics_follow_the_binomial_distribution(size: int, percent: float) -> None:
-    # the k-th value lies above the percentile with P(Binomial(n, p) < k), below it with P(Binomial >= k)
+    # the k-th value is above the percentile with P(Binomial(n, p) < k), below it with P(Binomial >= k)
     low, high = stats.order_statistic_interval(np.arange(1.0, size + 1), percent)
     chance = scipy_stats.binom(size, percent / 100)
     assert chance.cdf(low - 1) <= 0.025 < chance.cdf(low)

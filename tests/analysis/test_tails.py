@@ -80,7 +80,7 @@ def latencies_ms(*outcomes: Outcome) -> list[float]:
 
 
 def one_in_a_hundred(offset: int) -> Answer:
-    """Answer one in a hundred after 5 s and the others after 5 ms. After the window all are fast, to end it."""
+    """Answer one in a hundred after 5 s and the others after 5 ms. After the window all are fast."""
 
     async def say(arrival: Arrival) -> bytes:
         slow = arrival.number % 100 == offset and arrival.number < RATE * WINDOW_S

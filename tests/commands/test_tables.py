@@ -197,7 +197,7 @@ def test_the_time_in_the_worker_and_the_model_as_printed_stand_side_by_side() ->
     """C3b compares a wait with no wait: the reader has to see both readings."""
     text = " ".join(shown(article()).split())
     claim = text[text.index("C3b refuted") :]
-    inside, printed = claim.index("model inside the worker"), claim.index("as printed: Model of the route")
+    inside, printed = claim.index("model inside the worker"), claim.index("as printed: route's model time")
     assert inside < printed < claim.index("C4a")
     assert "queue + in the worker + 60.0 + 6.0 + 0.0" in text
 

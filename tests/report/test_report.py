@@ -144,8 +144,12 @@ def test_a_client_that_was_late_makes_an_arm_and_load_invalid_in_comparisons_and
     built = report.build(run_of(requests, trials, claims="article"))
     assert set(built.comparisons["verdict"]) == {"invalid"}
     notes = built.checks.loc[built.checks["claim"] == "C3b", "note"]
-    assert notes.str.startswith("thread c = 8 is invalid: the client sent").any()
-    assert [said for said in built.warnings if said.startswith("Invalid: thread at closed(8), as the client")]
+    assert notes.str.startswith("thread c = 8 is invalid: the load generator sent").any()
+    assert [
+        said
+        for said in built.warnings
+        if said.startswith("Invalid: thread at closed(8), as the load generator")
+    ]
 
 
 # -- another reference
@@ -232,7 +236,9 @@ def test_a_load_generator_that_was_late_before_the_run_is_warned_of(
     check = {"requests_per_s": 900.0, "dispatch_lag_p50_ms": p50, "dispatch_lag_p99_ms": p99}
     for told in (check, [{**check, "dispatch_lag_p50_ms": 0.1, "dispatch_lag_p99_ms": 1.0}, check]):
         run.record["self_check"] = told
-        said = [one for one in report.build(run).warnings if one.startswith("The load generator sent late")]
+        said = [
+            one for one in report.build(run).warnings if one.startswith("In the self-check before the run")
+        ]
         assert len(said) == late
 
 

@@ -79,13 +79,13 @@ def test_an_exception_of_each_kind_fails_where_it_should() -> None:
 
 
 def test_an_item_can_end_its_process() -> None:
-    told = "options = running.synthetic(0, 0, faults=True)\nworkload = workloads.create(options)"
-    assert in_a_process(f"{told}\nworkload.predict(workload.load(), ['fault:exit'])") == faulty.EXIT_CODE
+    setup = "options = running.synthetic(0, 0, faults=True)\nworkload = workloads.create(options)"
+    assert in_a_process(f"{setup}\nworkload.predict(workload.load(), ['fault:exit'])") == faulty.EXIT_CODE
 
 
 def test_set_up_can_end_its_process() -> None:
-    told = "options = running.synthetic(0, 0, faulty_setup='exit')"
-    assert in_a_process(f"{told}\nworkloads.create(options).load()") == faulty.EXIT_CODE
+    setup = "options = running.synthetic(0, 0, faulty_setup='exit')"
+    assert in_a_process(f"{setup}\nworkloads.create(options).load()") == faulty.EXIT_CODE
 
 
 def test_set_up_logs_a_line(capfd: pytest.CaptureFixture[str]) -> None:

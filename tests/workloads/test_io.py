@@ -187,9 +187,9 @@ def test_io_takes_the_given_time_and_requests_do_not_wait_for_each_other(
     assert len(took) == 64
     assert min(took) >= 59.0
     assert median(took) < 90.0  # sixteen in turn would be 960
-    told = server_of(outcome)
-    assert len(told) == (64 if io == "socket" else 0)
-    assert all(59.0 <= server_ms <= io_ms for server_ms, io_ms in zip(told, took, strict=bool(told)))
+    reported = server_of(outcome)
+    assert len(reported) == (64 if io == "socket" else 0)
+    assert all(59.0 <= server_ms <= io_ms for server_ms, io_ms in zip(reported, took, strict=bool(reported)))
 
 
 class Neighbour(BaseHTTPRequestHandler):

@@ -258,11 +258,13 @@ def test_a_result_that_the_server_cannot_unpickle_fails_the_start_with_one_messa
 ) -> None:
     path = write(LATER.format(test="!="))
     with (
-        pytest.raises(HarnessError, match=r"cannot be unpickled.*ModuleNotFoundError: .*their_types") as told,
+        pytest.raises(
+            HarnessError, match=r"cannot be unpickled.*ModuleNotFoundError: .*their_types"
+        ) as raised,
         running.serving(tmp_path / "log", "process", workload=options(path)),
     ):
         pytest.fail("it is ready")
-    assert (told.value.stage, told.value.exit_code) == ("workload", 1)
+    assert (raised.value.stage, raised.value.exit_code) == ("workload", 1)
 
 
 @pytest.mark.integration

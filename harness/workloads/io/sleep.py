@@ -11,7 +11,7 @@ from harness.wire.options import WorkloadOptions
 from harness.workloads import Workload
 from harness.workloads.io.kinds import IoCall, IoResult
 
-SUMMARY = "a sleep of --io-ms, the article's stand-in for a database (sleep:5ms)"
+SUMMARY = "a sleep of --io-ms in place of a database, as in the article (sleep:5ms)"
 TAKES = frozenset({"io_ms"})
 SERVICE = None
 
