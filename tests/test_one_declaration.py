@@ -96,7 +96,7 @@ def test_a_setting_of_a_workload_is_declared_once_and_found_everywhere(
     assert row in run("settings").stdout
 
     refused = run("run", "--patience-ms", "3", "--dry-run")
-    assert "The workload 'embed' knows no option patience_ms." in refused.stderr
+    assert "The workload 'embed' does not take the option patience_ms." in refused.stderr
 
 
 @pytest.mark.integration

@@ -1,1 +1,1 @@
-"""Rows to figures: summaries, statistics, noise. Imports `wire`."""
+"""Turn rows into figures: summaries, statistics and noise. Imports `wire`."""

@@ -1,4 +1,4 @@
-"""The arrays that figures are made of, as types."""
+"""Type aliases for arrays."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""How near each arm comes to what is possible: its throughput beside the bare model's and an ideal service's.
+"""Compare each arm's throughput with that of the bare model and of an ideal service.
 
-Pure: the report's summary and the dict of `run.json` go in, a frame comes out. Two marks, both measured:
+A pure function of the report's summary and the dict of `run.json`, which returns a frame. Both marks come
+from measurements:
 
-* the limit: the bare model, alone, called with the best batch that so many users could fill;
-* the ideal: all c users' requests as one batch, then the I/O of all at once, then what each request takes of
-  service and client with nothing to do, one after another: c / (T(c) + I/O + c x null).
+* The limit is the bare model, alone, called with the best batch that the load's users could fill.
+* The ideal runs the requests of all c users as one batch, then all their I/O at once. Then come, one after
+  another, the times that service and client take for a request without a model: c / (T(c) + I/O + c x null).
 
-Neither is a law of nature: the limit is one process whose library has all cores, the ideal lets nothing
-overlap. An arm that uses the cores better than that, by several processes, can be above 1.
+An arm can exceed both: the limit is one process whose library has all cores, and in the ideal nothing
+overlaps. Several processes may use the cores better.
 """
 
 from __future__ import annotations
@@ -24,27 +25,27 @@ from harness.analysis.summaries import THROUGHPUT
 
 COLUMNS = [
     "arm",
-    "load",  # closed ones: an open load says itself how much comes
+    "load",  # closed loops only: in an open loop the load sets the throughput
     "concurrency",
     THROUGHPUT,
-    "limit_per_s",  # the most of b / T(b), b from 1 to the number of users
-    "limit_batch",  # … and the b where it is
+    "limit_per_s",  # the maximum of b / T(b), for b from 1 to the number of users
+    "limit_batch",  # the b of that maximum
     "efficiency",  # throughput / limit
-    "call_ms",  # T(c): the bare model on as many items as there are users
-    "io_ms",  # `nominal.alone_in`
-    "null_ms",  # of a request with nothing to do
+    "call_ms",  # T(c): the time of the bare model for one item per user
+    "io_ms",  # `nominal.of_summary`
+    "null_ms",  # the time of a request without model and I/O
     "ideal_per_s",
     "of_ideal",  # throughput / ideal
 ]
 
 
 def table(summary: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:
-    """One row (`COLUMNS`) per arm and closed load, in the summary's order; none without a measured limit."""
+    """One row (`COLUMNS`) per arm and closed loop, in the summary's order; none without a measured limit."""
     batches = _batches(record)
     if summary.empty or not batches:
         return pd.DataFrame(columns=COLUMNS)
     null_ms = float(record.get("null_ms") or math.nan)
-    io_ms = {arm: nominal.alone_in(summary, arm, _asked_io_ms(arm, record)).ms for arm in batches}
+    io_ms = {arm: nominal.of_summary(summary, arm, _asked_io_ms(arm, record)).ms for arm in batches}
     rows = [
         {**row, **_marks(batches[row["arm"]], int(row["concurrency"]), io_ms[row["arm"]], null_ms)}
         for row in summary[["arm", "load", "concurrency", THROUGHPUT]].to_dict("records")
@@ -59,9 +60,9 @@ def table(summary: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def call_ms(batches: Mapping[int, float], items: int) -> float:
-    """What the bare model takes for so many items: in proportion between two measured batch sizes.
+    """The time of the bare model for `items` items, interpolated between two measured batch sizes.
 
-    More than the largest are several calls of that size, one after another.
+    More items than the largest batch count as several calls of that size, one after another.
     """
     sizes = sorted(batches)
     if items > sizes[-1]:
@@ -79,11 +80,11 @@ def _batches(record: Mapping[str, Any]) -> dict[str, dict[int, float]]:
 
 
 def _asked_io_ms(arm: str, record: Mapping[str, Any]) -> pd.Series[float]:
-    """What the arm's server was started with; its trials know less of an I/O that takes what it takes."""
-    told = (record.get("arms") or {}).get(arm) or {}
-    workload = (told.get("options") or {}).get("workload") or {}
-    of_the_users_own = (told.get("about") or {}).get("own_io")  # nobody knows what that takes
-    return pd.Series([math.nan if of_the_users_own else workload.get("io_ms", math.nan)], dtype="float64")
+    """The I/O duration of the arm's server options, as trials lack it for kinds without a set duration."""
+    arm_record = (record.get("arms") or {}).get(arm) or {}
+    workload = (arm_record.get("options") or {}).get("workload") or {}
+    own_io = (arm_record.get("about") or {}).get("own_io")  # the user's own I/O has no known duration
+    return pd.Series([math.nan if own_io else workload.get("io_ms", math.nan)], dtype="float64")
 
 
 def _marks(batches: Mapping[int, float], users: int, io_ms: float, null_ms: float) -> dict[str, float]:

@@ -1,7 +1,8 @@
-"""What the awaited I/O takes for a lone user, and does it stay so while the arm is busy? Is there any at all?
+"""Compare the awaited I/O of a busy arm with its nominal duration, and report runs without any I/O.
 
-Pure: frames in; numbers, a table and words out. Nominal is what the same arm's I/O takes for a lone user:
-timers are late anywhere. What was asked for is nominal only where no lone user was measured.
+Pure functions: frames in; numbers, a table and sentences out. Nominal is the time that the same arm's I/O
+takes for a lone user (c = 1), because timers are late on every machine. If no lone user was measured, nominal
+is the duration that was asked for.
 """
 
 from __future__ import annotations
@@ -15,45 +16,47 @@ import pandas as pd
 
 from harness.analysis import summaries
 
-WITHIN_MS = 2.0  # of nominal, at p99: beyond it the event loop, or the machine, has kept the I/O waiting
+WITHIN_MS = 2.0  # of nominal, at p99; beyond that the event loop or the machine delayed the I/O
 
-LEAST_MS = 1.0  # alone; of a shorter I/O nothing is said, as there is next to none
-STALLED = 1.5  # report I/O that takes so many times as long as alone
-TURNS = 4  # of the event loop that the query of a database takes at least: each may come late
+LEAST_NOMINAL_MS = 1.0  # shorter I/O is not judged
+STALLED_RATIO = 1.5  # report I/O that takes at least this many times its time for a lone user
+LOOP_TURNS = 4  # a database query takes at least this many turns of the event loop, and each may be late
 
 COLUMNS = [
     "arm",
     "load",
     "nominal_ms",  # median of the arm's I/O at c = 1
-    "p99_ms",  # of all requests of the load; empty where they are too few for one
+    "p99_ms",  # over all requests of the load; empty if there are too few
     "excess_ms",  # p99 - nominal
-    "stays",  # whether the excess is within WITHIN_MS; empty where it is not known
+    "stays",  # whether the excess is within WITHIN_MS; empty if it is not known
 ]
 
 
 class Source(enum.Enum):
-    """Where a nominal I/O comes from."""
+    """The source of a nominal duration."""
 
     MEASURED = enum.auto()  # the arm's median for a lone user
-    ASKED = enum.auto()  # no lone user was measured: the I/O asked for
-    UNKNOWN = enum.auto()  # nor is it known what was asked for
+    ASKED = enum.auto()  # the duration asked for, as no lone user was measured
+    UNKNOWN = enum.auto()  # neither is known
 
 
 class Nominal(NamedTuple):
-    """An arm's I/O for a lone user; NaN where it is not known."""
+    """The nominal duration of an arm's I/O; NaN if it is not known."""
 
     ms: float
     source: Source
 
 
-def alone(rows: pd.DataFrame) -> Nominal:
-    """Of an arm's rows, as derived from its requests."""
+def of_rows(rows: pd.DataFrame) -> Nominal:
+    """The nominal I/O from an arm's derived rows."""
     lone = summaries.measured(rows[rows["concurrency"] == 1])
     return _known(summaries.statistic(lone, "io_ms", "median"), rows["io_nominal_ms"])
 
 
-def alone_in(summary: pd.DataFrame, arm: str, asked_ms: pd.Series[float], name: str = "io_p50_ms") -> Nominal:
-    """Of a summary's row; `name` may be another of its figures of the I/O."""
+def of_summary(
+    summary: pd.DataFrame, arm: str, asked_ms: pd.Series[float], name: str = "io_p50_ms"
+) -> Nominal:
+    """The nominal I/O from a summary; `name` may be another figure of the I/O."""
     lone = summary[(summary["arm"] == arm) & (summary["concurrency"] == 1)]
     measured_ms = float(lone[name].iloc[0]) if name in lone and len(lone) else math.nan
     return _known(measured_ms, asked_ms)
@@ -67,10 +70,10 @@ def _known(measured_ms: float, asked_ms: pd.Series[float]) -> Nominal:
 
 
 def table(derived: pd.DataFrame) -> pd.DataFrame:
-    """A row for each arm and open load; none without a closed loop of one user to say what nominal is."""
+    """A row for each arm and open load. Arms without a measured lone user have no row."""
     good = summaries.measured(derived)
     good = good[good["ok"]]
-    nominal = {str(arm): alone(rows) for arm, rows in good.groupby("arm", sort=False, observed=True)}
+    nominal = {str(arm): of_rows(rows) for arm, rows in good.groupby("arm", sort=False, observed=True)}
     is_open = good[good["concurrency"].isna()]
     rows = [
         _row(str(arm), str(load), nominal[str(arm)].ms, cell)
@@ -81,33 +84,33 @@ def table(derived: pd.DataFrame) -> pd.DataFrame:
 
 
 def sentence(table: pd.DataFrame) -> str:
-    """Which arms keep their I/O nominal, and which do not; empty when nothing is known."""
+    """A sentence on which arms keep their I/O nominal; empty if nothing is known."""
     known = table[table["stays"].notna()]
     if known.empty:
         return ""
     failing = known[known["stays"].eq(False)]
     if failing.empty:
-        return f"The awaited I/O stays within {WITHIN_MS:g} ms of nominal at p99 in every arm."
+        return f"At p99, the I/O stays within {WITHIN_MS:g} ms of its nominal duration in every arm."
     named = ", ".join(
         f"{row['arm']} at {row['load']} (+{row['excess_ms']:.1f})" for row in failing.to_dict("records")
     )
-    return f"The awaited I/O is more than {WITHIN_MS:g} ms above nominal at p99 in: {named}."
+    return f"At p99, the I/O takes more than {WITHIN_MS:g} ms longer than its nominal duration in: {named}."
 
 
 def absence(record: Mapping[str, Any]) -> Iterator[str]:
-    """That nothing is awaited after a model of the user's own, where that is so."""
+    """A note if no arm awaits I/O after the user's own model."""
     arms = list((record.get("arms") or {}).values())
     if arms and all(_awaits_nothing(arm) for arm in arms):
         model = arms[0]["about"].get("model")
         yield (
-            f"No I/O is awaited after the model: {model} has none, and none was asked for "
-            "(for example, with --io sleep:5ms)."
+            f"Requests await no I/O after the model: {model} has no function io, and --io is not set "
+            "(such as --io sleep:5ms)."
         )
 
 
 def _awaits_nothing(arm: Mapping[str, Any]) -> bool:
     workload = (arm.get("options") or {}).get("workload") or {}
-    own_io = (arm.get("about") or {}).get("own_io")  # None: the workload is built in
+    own_io = (arm.get("about") or {}).get("own_io")  # None for a built-in workload
     return own_io is False and workload.get("io") == "sleep" and workload.get("io_ms") == 0
 
 

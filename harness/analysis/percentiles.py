@@ -1,4 +1,4 @@
-"""Percentiles: of values, of pooled blocks, and of blocks resampled. Pure; numbers in, numbers out."""
+"""Percentiles of values, of pooled blocks and of resampled blocks. Pure functions of numbers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy.typing as npt
 from harness.analysis.arrays import Counts, Floats
 
 RESAMPLES = 1999
-# MLPerf's early stopping: below this many requests the percentile is chance
+# MLPerf's early stopping: with fewer requests a percentile is a matter of chance
 FEWEST_REQUESTS = {50: 1, 5: 64, 90: 64, 95: 64, 99: 662, 99.9: 6636}
 
 
 def percentile(values: Floats, percent: float) -> float:
-    """numpy's "linear" percentile; NaN of nothing; infinite as soon as an infinite value takes part in it.
+    """numpy's "linear" percentile; NaN without values; infinite if an infinite value takes part in it.
 
-    Written out because numpy's own gives NaN, and a warning, next to an infinite value.
+    numpy's own function would return NaN, with a warning, next to an infinite value.
     """
     if len(values) == 0:
         return math.nan
@@ -28,7 +28,7 @@ def percentile(values: Floats, percent: float) -> float:
 
 
 def percentile_of_sorted(ordered: Floats, percent: float) -> float:
-    """As `percentile`, of values that are in order."""
+    """As `percentile`, but for sorted values."""
     if len(ordered) == 0:
         return math.nan
     place = _place(len(ordered), percent)
@@ -36,27 +36,27 @@ def percentile_of_sorted(ordered: Floats, percent: float) -> float:
     return below if below == above else below + (above - below) * (place % 1)
 
 
-def fit_to_be_shown(ordered: Floats, percent: int) -> float:
-    """As `percentile_of_sorted`, but NaN of fewer values than `FEWEST_REQUESTS`."""
+def percentile_if_enough(ordered: Floats, percent: int) -> float:
+    """As `percentile_of_sorted`, but NaN for fewer values than `FEWEST_REQUESTS`."""
     enough = len(ordered) >= FEWEST_REQUESTS[percent]
     return percentile_of_sorted(ordered, percent) if enough else math.nan
 
 
 def _place(count: int, percent: float) -> float:
-    """Where among so many sorted values, from 0; percent / 100 first would round differently."""
+    """The place among `count` sorted values, from 0. Dividing by 100 first would round differently."""
     return (count - 1) * percent / 100
 
 
 def resamples(blocks: int, count: int, rng: np.random.Generator) -> Counts:
-    """Draws of as many blocks with replacement: how often each comes in each draw, (count, blocks)."""
+    """`count` draws of `blocks` blocks with replacement: the number of times each occurs, (count, blocks)."""
     drawn = rng.integers(blocks, size=(count, blocks)) + blocks * np.arange(count)[:, None]
     return np.bincount(drawn.ravel(), minlength=count * blocks).reshape(count, blocks)
 
 
 class Pool:
-    """The values of some blocks, sorted and resampled once for all that they are compared with.
+    """The values of several blocks, which are sorted and resampled only once for several comparisons.
 
-    Values are not NaN; they may be infinite.
+    Values may be infinite, but not NaN.
     """
 
     def __init__(self, blocks: Sequence[Floats]) -> None:
@@ -65,40 +65,40 @@ class Pool:
         self._known: dict[tuple[float, int], Floats] = {}
 
     def own(self, percent: float) -> Floats:
-        """Each block's percentile."""
+        """The percentile of each block."""
         return np.array([percentile(block, percent) for block in self.blocks], dtype=np.float64)
 
     def whole(self, percent: float) -> float:
-        """Every block once."""
+        """The percentile of all values."""
         return float(self.percentiles(percent, np.ones((1, len(self.blocks)), dtype=np.int64))[0])
 
     def resampled(self, percent: float, seed: int) -> Floats:
-        """Of `RESAMPLES` draws of blocks: for one seed the same draws in every pool of so many blocks."""
+        """The percentiles of `RESAMPLES` draws of blocks. A seed gives pools of one size the same draws."""
         if (percent, seed) not in self._known:
             drawn = _drawn(len(self.blocks), seed)
             self._known[percent, seed] = self.percentiles(percent, drawn)
         return self._known[percent, seed]
 
     def percentiles(self, percent: float, weights: Counts) -> Floats:
-        """The "linear" percentile of a pool in which block i comes weights[r, i] times, for each row r.
+        """For each row r, the "linear" percentile of a pool that contains block i weights[r, i] times.
 
-        NaN where that pool is empty.
+        NaN if that pool is empty.
         """
         if self._sizes.sum() == 0:
             return np.full(len(weights), math.nan)
         ordered, within = self._sorted
         totals = weights @ self._sizes
         place = (totals - 1) * percent / 100  # as `_place`
-        narrow = weights.astype(np.int32)  # as `within`, which makes their products quick
+        narrow = weights.astype(np.int32)  # the type of `within`, for fast products
         at_floor = _places(within, narrow, np.floor(place), np.zeros(len(weights), dtype=np.int64))
         below, above = ordered[at_floor], ordered[_places(within, narrow, np.ceil(place), at_floor)]
-        with np.errstate(invalid="ignore"):  # between two infinite values lies infinity, not inf - inf
+        with np.errstate(invalid="ignore"):  # inf - inf is NaN, but between two infinite values is infinity
             between = np.where(below == above, below, below + (above - below) * (place % 1))
         return np.where(totals > 0, between, math.nan)
 
     @functools.cached_property
     def _sorted(self) -> tuple[Floats, npt.NDArray[np.int32]]:
-        """All values, and in row m how many of each block are among the m + 1 smallest."""
+        """All values sorted, and in row m the number of each block's values among the m + 1 smallest."""
         values = np.concatenate(self.blocks)
         order = np.argsort(values, kind="stable")
         owners = np.repeat(np.arange(len(self.blocks)), self._sizes)[order]
@@ -115,9 +115,9 @@ def _drawn(blocks: int, seed: int) -> Counts:
 def _places(
     within: npt.NDArray[np.int32], weights: npt.NDArray[np.int32], ranks: Floats, least: Counts
 ) -> Counts:
-    """Per row of weights, where the weighted count of sorted values passes the rank (from 0). Bisection.
+    """For each row of weights, find where the weighted count of sorted values passes the rank (from 0).
 
-    `least` is known to be no later than that.
+    Uses bisection; `least` is a lower bound of the result.
     """
     low = least.copy()
     high = np.full(len(weights), len(within) - 1)

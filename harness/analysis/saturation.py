@@ -1,6 +1,6 @@
-"""Where an open load is more than an arm can take: then a latency says as much of the window as of the arm.
+"""Find the arms that an open load saturates: their latency depends on the length of the window.
 
-Pure: frames in, frames and words out.
+Pure functions: frames in, frames and sentences out.
 """
 
 from __future__ import annotations
@@ -13,64 +13,69 @@ import pandas as pd
 
 from harness.wire.records import MEASURE, OK, PILOT_BLOCK
 
-# of the requests that came due in the window, left unanswered at its end beyond those at its start
-GROWTH = 0.05
-FEWEST = 10  # and at least so many: a short window may end in mid-burst
+# In an overrun trial, the backlog grows during the window by more than both of these.
+LEAST_BACKLOG_SHARE = 0.05  # of the requests that came due in the window
+LEAST_BACKLOG_REQUESTS = 10  # because a short window may end during a burst
 
 COLUMNS = [
     "arm",
     "load",
-    "rate_per_s",  # asked for
-    "answered_per_s",  # well or not, within the windows of the saturated trials, or else of all
+    "rate_per_s",  # of the load
+    "answered_per_s",  # good or not; within the windows of the overrun trials, or of all if none is overrun
     "trials",
-    "overrun",  # of these, trials in which the backlog grew
-    "capped",  # requests that were sent late because as many as the cap were in flight
+    "overrun",  # trials in which the backlog grew
+    "capped",  # requests that were sent late because the cap of requests in flight was reached
     "in_flight_max",
     "saturated",
 ]
 
 
 def per_cell(derived: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
-    """One row per arm and open load (`COLUMNS`); closed loops slow down with the server, so they have none.
+    """One row per arm and open load (`COLUMNS`). Closed loops slow down with the server, so they have no row.
 
-    A trial is overrun when more came due within its window than was answered in it, by 5 % and by ten
-    requests. A refusal (such as a 503) is an answer: nobody waits for it any more, and failures are reported
-    by themselves. An arm is saturated under a load when a trial is overrun or the cap held requests back.
+    A trial is overrun if more requests came due within its window than were answered in it, by more than 5 %
+    and by more than ten requests. A refusal (such as a 503) is an answer, as the client stops waiting;
+    failures are reported separately. An arm is saturated under a load if a trial is overrun or the cap
+    delayed requests.
     """
     is_open = trials["concurrency"].isna() & (trials["block"] > PILOT_BLOCK) & (trials["state"] == OK)
     if not is_open.any():
         return pd.DataFrame(columns=COLUMNS)
-    found = trials[is_open].merge(_counts(derived), on="trial", how="inner")
+    counted = trials[is_open].merge(_counts(derived), on="trial", how="inner")
     rows = [
         _row(str(arm), str(load), cell)
-        for (arm, load), cell in found.groupby(["arm", "load"], sort=False, observed=True)
+        for (arm, load), cell in counted.groupby(["arm", "load"], sort=False, observed=True)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def warnings(cells: pd.DataFrame) -> Iterator[str]:
-    """A sentence for each arm and load whose rate was not held, or whose requests a cap held back."""
+    """A sentence for each arm and load with an overrun trial or with requests that the cap delayed."""
     for row in cells[cells["saturated"].astype(bool)].to_dict("records"):
-        told = "; ".join(filter(None, [_not_held(row), _held_back(row)]))
-        yield f"{row['load']} on {row['arm']}: {told}."
+        reasons = "; ".join(filter(None, [_overrun(row), _capped(row)]))
+        yield f"{row['load']} on {row['arm']}: {reasons}."
 
 
-def _not_held(row: Mapping[Hashable, Any]) -> str:
+def _overrun(row: Mapping[Hashable, Any]) -> str:
     if not row["overrun"]:
         return ""
     rates = f"{row['answered_per_s']:.1f} of {row['rate_per_s']:.4g} requests/s"
     some = "" if row["overrun"] == row["trials"] else f" in {row['overrun']} of {row['trials']} trials"
-    return f"only {rates} were answered{some}: saturated, latencies grow with the window's length"
+    return (
+        f"only {rates} were answered{some}, so the arm is saturated and latency grows with the length of "
+        "the window"
+    )
 
 
-def _held_back(row: Mapping[Hashable, Any]) -> str:
+def _capped(row: Mapping[Hashable, Any]) -> str:
     if not row["capped"]:
         return ""
-    return f"{row['capped']} requests were sent late because {row['in_flight_max']} were in flight (cap)"
+    cap = row["in_flight_max"]
+    return f"{row['capped']} requests were sent late because the cap of {cap} requests in flight was reached"
 
 
 def _counts(derived: pd.DataFrame) -> pd.DataFrame:
-    """Per trial: how many requests came due in its window [start, end), and how many were answered in it."""
+    """For each trial, the requests that came due in its window [start, end) and those answered in it."""
     begin, end = derived["window_start_ms"], derived["window_end_ms"]
     due = derived["phase"] == MEASURE
     answered = derived["status"].notna() & derived["done_ms"].between(begin, end, inclusive="right")
@@ -80,7 +85,7 @@ def _counts(derived: pd.DataFrame) -> pd.DataFrame:
 
 def _row(arm: str, load: str, cell: pd.DataFrame) -> dict[str, object]:
     backlog = cell["due"] - cell["answered"]
-    overrun = (backlog > GROWTH * cell["due"]) & (backlog > FEWEST)
+    overrun = (backlog > LEAST_BACKLOG_SHARE * cell["due"]) & (backlog > LEAST_BACKLOG_REQUESTS)
     shown = cell[overrun] if overrun.any() else cell
     windows_s = (shown["window_end_ms"] - shown["window_start_ms"]).sum() / 1000
     capped = int(cell["capped"].sum())

@@ -1,6 +1,6 @@
-"""The law of the article's table T2, request by request: I/O waits for the model time of the others.
+"""The staircase law of the article's table T2, for each request: its I/O waits for other requests' models.
 
-Pure: frames in, frames out.
+Pure functions: frames in, frames out.
 """
 
 from __future__ import annotations
@@ -29,27 +29,26 @@ COLUMNS = [
 
 
 def table(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
-    """The law of table T2, request by request: io ≈ max(nominal, model time the loop gave to the others).
+    """The law of table T2 for each request: io ≈ max(nominal, time the loop spent in other requests' models).
 
-    Meant for arms that run the model on the event loop. One row per good measured request of `arm`:
-    arm, block, trial, seq, concurrency, io_ms, others_model_ms (the other requests' model time, warm-ups
-    included, between this one's I/O start and end), predicted_ms, and error = io / predicted − 1.
-    nominal: that of `nominal.alone`; without it there is no law. A request that came back without timings is
-    not seen, so its model time is missing from the sum.
+    For arms that run the model on the event loop. One row per good measured request of `arm` with arm, block,
+    trial, seq, concurrency, io_ms, others_model_ms (model time of other requests, including warm-ups, between
+    the start and the end of this request's I/O), predicted_ms, and error = io / predicted − 1. The nominal
+    I/O is `nominal.of_rows`; there are no rows if it is not known. The sum omits requests without timings.
     """
     needed = [*INPUT, "arm", "block", "trial", "seq", "concurrency", "io_nominal_ms", "phase", "ok"]
     rows = derived.loc[(derived["arm"] == arm) & (derived["trial_state"] == "ok"), needed]
     timed = rows.dropna(subset=INPUT)
     others = [_others_model_ms(trial) for _, trial in timed.groupby("trial")]
-    found = timed.assign(others_model_ms=pd.concat(others) if others else math.nan)
-    predicted = np.maximum(nominal.alone(found).ms, found["others_model_ms"])
-    found = found.assign(predicted_ms=predicted, error=found["io_ms"] / predicted - 1.0)
-    good = measured(found.dropna(subset="predicted_ms"))
+    timed = timed.assign(others_model_ms=pd.concat(others) if others else math.nan)
+    predicted = np.maximum(nominal.of_rows(timed).ms, timed["others_model_ms"])
+    timed = timed.assign(predicted_ms=predicted, error=timed["io_ms"] / predicted - 1.0)
+    good = measured(timed.dropna(subset="predicted_ms"))
     return good.loc[good["ok"], COLUMNS].reset_index(drop=True)
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Of `table`, per arm and rising concurrency: rows, median_error, share_within_20pct."""
+    """Summarise `table` per arm and concurrency, in rising order: rows, median_error, share_within_20pct."""
     within = table.assign(within=table["error"].abs() <= 0.2).sort_values("concurrency", kind="stable")
     return within.groupby(["arm", "concurrency"], as_index=False, sort=False).agg(
         rows=("error", "size"), median_error=("error", "median"), share_within_20pct=("within", "mean")
@@ -57,7 +56,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _others_model_ms(trial: pd.DataFrame) -> pd.Series[float]:
-    """Model time spent during each request's I/O. Its own model was over by then, so all are others'."""
+    """Other requests' model time during each request's I/O, when the request's own model has ended."""
     starts = trial["entered_ms"] + trial["queue_ms"]
     ends = starts + trial["model_ms"]
     io_start = ends + trial["resume_ms"]
@@ -69,12 +68,12 @@ def _others_model_ms(trial: pd.DataFrame) -> pd.Series[float]:
 
 
 def _busy_until(moments: Floats, starts: Floats, ends: Floats) -> Floats:
-    """Model time spent before each moment: Σ clip(moment − start, 0, end − start)."""
+    """Model time before each moment: Σ clip(moment − start, 0, end − start)."""
     return _since(moments, starts) - _since(moments, ends)
 
 
 def _since(moments: Floats, marks: Floats) -> Floats:
-    """Σ over the marks of max(0, moment − mark), by prefix sums: no table of moments × marks."""
+    """Σ over the marks of max(0, moment − mark), with prefix sums instead of a table of moments × marks."""
     ordered = np.sort(marks)
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
     passed = np.searchsorted(ordered, moments)

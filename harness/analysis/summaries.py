@@ -1,12 +1,13 @@
-"""From rows to figures: what a request cost, what an arm did under a load, what a block says.
+"""Derive figures from rows: per request, per arm and load, and per block.
 
-Pure: frames in, frames out, no disk. Two readings are kept apart. *Pooled* figures (`summarise`) describe
-every request of an arm under a load; *per block* figures (`per_block`) are what arms are compared by, since
-the requests of one trial share one server's luck.
+Pure functions: frames in, frames out. There are two kinds of figures. *Pooled* figures (`summarise`) describe
+all requests of an arm under a load. *Per-block* figures (`per_block`) are the basis for comparing arms, since
+the requests of one trial are not independent.
 
-Percentiles are numpy's default, "linear": sorted values x₀ … xₙ₋₁ read at place (n − 1) q, in between in
-proportion. A failure ranks above every success in a percentile of latency, as infinity; every other metric,
-and every mean, is over the good rows, with the number of failures beside it.
+Percentiles are numpy's default, "linear": the value at place (n − 1) q of the sorted values x₀ … xₙ₋₁, with
+linear interpolation. In a percentile of latency, a failure counts as infinite and so ranks above every
+success. All other metrics, and all means, are over the good rows, and the number of failures is given
+separately.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness.analysis.arrays import Floats
-from harness.analysis.percentiles import Pool, fit_to_be_shown, percentile
+from harness.analysis.percentiles import Pool, percentile, percentile_if_enough
 from harness.wire.records import MEASURE, PILOT_BLOCK, PING
 
 LATENCY = "latency_ms"
 THROUGHPUT = "throughput_per_s"  # good answers
-ANSWERED = "answered_per_s"  # the failed ones too
+ANSWERED = "answered_per_s"  # including failed ones
 
-METRICS = (
+REQUEST_METRICS = (
     LATENCY,
     "service_ms",
     "dispatch_lag_ms",
@@ -41,12 +42,12 @@ METRICS = (
     "outside_ms",
 )
 IO_SERVER, IO_STALL = "io_server_ms", "io_stall_ms"
-IO_TOLD_APART = (IO_SERVER, IO_STALL)  # only where the other side of the I/O says what it took itself
+IO_SPLIT_METRICS = (IO_SERVER, IO_STALL)  # only if the service reports its own time
 PERCENTILES = (5, 50, 95)
-TAIL_METRICS = (LATENCY, "io_ms")  # what a user waits, and what the article is about
+TAIL_METRICS = (LATENCY, "io_ms")  # the user's wait, and the article's subject
 TAIL_PERCENTILES = (5, 50, 90, 95, 99)
 
-BLOCK_METRICS = (*METRICS, "io_nominal_ms", "model_plus_io_share", THROUGHPUT)
+BLOCK_METRICS = (*REQUEST_METRICS, "io_nominal_ms", "model_plus_io_share", THROUGHPUT)
 STATS = {"mean": None, "median": 50, "p5": 5, "p50": 50, "p90": 90, "p95": 95, "p99": 99}
 
 TRIAL_FACTS = ["concurrency", "io_nominal_ms", "window_start_ms", "window_end_ms", "trial_state"]
@@ -71,32 +72,31 @@ THROUGHPUT_COLUMNS = [
 
 
 def derive(requests: pd.DataFrame, trials: pd.DataFrame, *, pilot: bool = False) -> pd.DataFrame:
-    """Every request with what follows from its stamps, in the order given. Warm-ups and failures stay.
+    """All requests, also warm-ups and failures, with figures derived from their stamps, in the given order.
 
-    Left out: the pilot (block 0) unless it is asked for, requests of no trial (the torn tail of a killed
-    run), and pings, which are no part of the load. From its trial each row gets `concurrency`,
-    `io_nominal_ms`, `window_start_ms`, `window_end_ms` and `trial_state`.
-    `model_plus_io_share` is (route_model + io) / service: how much of a call the article's parts explain.
-    `model_share_ms` is the request's share of the call that it was in: model / batch size.
-    Where the other side of the I/O tells its own time, `io_stall_ms` is what it did not take itself of the
-    wait: the wire, the driver, the wait for a connection, and the event loop's other work.
+    Omits the pilot (block 0) unless `pilot` is set, requests without a trial (left by a killed run), and
+    pings, which are not part of the load. Adds the trial's `concurrency`, `io_nominal_ms`, `window_start_ms`,
+    `window_end_ms` and `trial_state` to each row. `model_plus_io_share` is (route_model + io) / service: the
+    share of a call that the article's parts explain. `model_share_ms` is the request's share of the model
+    call: model / batch size. If the service reports its own time, `io_stall_ms` is the rest of the wait: the
+    network, the driver, the wait for a connection, and other work of the event loop.
     """
     first = PILOT_BLOCK if pilot else PILOT_BLOCK + 1
     finished = trials[trials["block"] >= first].rename(columns={"state": "trial_state"})
-    finished["trial_state"] = finished["trial_state"].astype("category")  # one of two words, in every row
-    theirs = pd.Index(finished["trial"]).get_indexer(requests["trial"])  # quicker and smaller than a merge
-    counted = (theirs >= 0) & np.asarray(requests["phase"] != PING)
+    finished["trial_state"] = finished["trial_state"].astype("category")  # two values repeated in every row
+    places = pd.Index(finished["trial"]).get_indexer(requests["trial"])  # faster and smaller than a merge
+    counted = (places >= 0) & np.asarray(requests["phase"] != PING)
     rows = requests if counted.all() else requests[counted]
     rows = rows.reset_index(drop=True)
-    told = {name: finished[name].array.take(theirs[counted]) for name in TRIAL_FACTS}
-    # a server that tells one time for the model has the queue and the way back in it
+    added = {name: finished[name].array.take(places[counted]) for name in TRIAL_FACTS}
+    # if a server reports a single time for the model, it includes the queue and the way back
     whole = rows["queue_ms"] + rows["model_ms"] + rows["resume_ms"]
     route_model = whole.where(~_is_unsplit(rows), rows["model_ms"])
     service = rows["done_ms"] - rows["sent_ms"]
     if rows[IO_SERVER].notna().any():
-        told[IO_STALL] = rows["io_ms"] - rows[IO_SERVER]
+        added[IO_STALL] = rows["io_ms"] - rows[IO_SERVER]
     return rows.assign(
-        **told,
+        **added,
         ok=rows["error"] == "",
         route_model_ms=route_model,
         outside_ms=service - rows["handler_ms"],
@@ -113,66 +113,66 @@ def _is_unsplit(rows: pd.DataFrame) -> pd.Series[bool]:
 
 
 def unsplit_arms(derived: pd.DataFrame) -> list[str]:
-    """The arms whose servers tell a time for the model, but neither queue nor way back."""
+    """The arms whose servers report a time for the model, but neither the queue nor the way back."""
     return [str(arm) for arm in derived.loc[_is_unsplit(derived), "arm"].unique()]
 
 
 class Cells:
-    """Where in a frame the rows of each cell are, found once: then a cell costs no look at the others.
+    """An index of a frame's rows by cell, so that selecting a cell need not search the other rows.
 
-    A key is a tuple of values of `by`. Rows without one of them belong to no cell.
+    A key is a tuple of values of the columns `by`. Rows with a missing value belong to no cell.
     """
 
     def __init__(self, frame: pd.DataFrame, by: Sequence[str] = ("arm", "load")) -> None:
         self._frame = frame
         numbers = np.asarray(frame.groupby(list(by), observed=True, sort=False).ngroup())
         order = np.argsort(numbers, kind="stable")
-        found, begins = np.unique(numbers[order], return_index=True)
-        parts = np.split(order, begins)[1:]  # before the first cell there is nothing
+        cells, begins = np.unique(numbers[order], return_index=True)
+        parts = np.split(order, begins)[1:]  # the part before the first cell is empty
         keys = zip(*(frame[name].array.take(order[begins]) for name in by), strict=True)
-        self._places = {key: at for number, key, at in zip(found, keys, parts, strict=True) if number >= 0}
+        self._places = {key: at for number, key, at in zip(cells, keys, parts, strict=True) if number >= 0}
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        """The keys, as they first appear."""
+        """The keys, in order of first appearance."""
         return iter(self._places)
 
     def select(self, key: tuple[Any, ...], names: Sequence[str] | None = None) -> pd.DataFrame:
-        """A cell's rows, in the frame's order, with an index of their own; only these columns, if given."""
+        """A cell's rows in the frame's order, with a new index; only the columns `names`, if given."""
         at = self._places.get(key, np.empty(0, dtype=np.intp))
-        kept = self._frame.columns if names is None else names
-        return pd.DataFrame({name: self._frame[name].array.take(at) for name in kept})
+        columns = self._frame.columns if names is None else names
+        return pd.DataFrame({name: self._frame[name].array.take(at) for name in columns})
 
 
 def measured(derived: pd.DataFrame) -> pd.DataFrame:
-    """The rows of phase measure, failures included."""
+    """The rows of phase measure, including failures."""
     return derived[derived["phase"] == MEASURE]
 
 
 def under(law: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the loads of an arrival law."""
+    """The rows whose load has this arrival law."""
     every = list(frame["load"].unique())
     loads = [load for load in every if str(load).startswith(f"{law}(")]
     return frame if loads == every else frame[frame["load"].isin(loads)]
 
 
 def cell(derived: pd.DataFrame, arm: str, concurrency: int) -> pd.DataFrame:
-    """The rows of one arm at one concurrency, every block and phase."""
+    """The rows of one arm at one concurrency, in all blocks and phases."""
     return derived[(derived["arm"] == arm) & (derived["concurrency"] == concurrency)]
 
 
 def statistic(rows: pd.DataFrame, metric: str, stat: str) -> float:
-    """One of `STATS` of a metric over these rows; NaN when no row has it. No floors: see `summarise`."""
+    """One of `STATS` of a metric over these rows; NaN without a value. Ignores the floors of `summarise`."""
     return _reduce(_values(rows, metric, stat), stat)
 
 
 def _values(rows: pd.DataFrame, metric: str, stat: str) -> Floats:
-    """What a statistic is taken of: good rows, and in a percentile of latency each failure as infinity."""
+    """The values for a statistic: of good rows, and infinity for failures in a percentile of latency."""
     values = _ranked(rows, metric, stat)
     return values[~np.isnan(values)]
 
 
 def _ranked(rows: pd.DataFrame, metric: str, stat: str) -> Floats:
-    """As `_values`, but row by row: NaN for one that does not count."""
+    """As `_values`, but with a value for each row: NaN for a row that does not count."""
     failure = math.inf if metric == LATENCY and STATS[stat] is not None else math.nan
     values = np.asarray(rows[metric], dtype=np.float64)
     return np.where(np.asarray(rows["ok"], dtype=bool), values, failure)
@@ -189,13 +189,15 @@ def _reduce(values: Floats, stat: str) -> float:
 
 
 def throughput(derived: pd.DataFrame, *, good_only: bool = True) -> pd.Series[float]:
-    """Good answers a second, or those that failed too, indexed by trial; failed trials are absent.
+    """Good answers per second, or all answers if not `good_only`, indexed by trial. Omits failed trials.
 
-    Closed loop: users / mean latency of the measured requests x the share of the window that the users spend
-    in requests (Little's law) x the share of good ones. A user who got no answer pauses, so that share is
-    below 1 when connections drop. Counting answers in a short window instead depends on where it is cut when
-    answers come in bursts: inline at c = 8 and 40 requests read 7 % too high. Any other load: good answers,
-    whatever their phase, within the trial's window (start, end], over its length.
+    Closed loop: users / mean latency of the measured requests x the share of the window that users spend in
+    requests (Little's law) x the share of good requests. Users pause after a request without an answer, so
+    they spend less than the whole window in requests if connections drop. Counting answers in a short window
+    would depend on its ends if answers come in bursts: for inline at c = 8 and 40 requests it is 7 % too
+    high.
+
+    Any other load: good answers of any phase within the trial's window (start, end], divided by its length.
     """
     sound = np.flatnonzero(derived["trial_state"] == "ok")
     rows = {name: derived[name].array.take(sound) for name in THROUGHPUT_COLUMNS}
@@ -210,7 +212,7 @@ def throughput(derived: pd.DataFrame, *, good_only: bool = True) -> pd.Series[fl
 
     in_window = np.asarray(rows["phase"] == MEASURE)
     latency_ms = sums(np.where(in_window, np.asarray(rows[LATENCY], dtype=np.float64), 0.0))
-    # the time that users spend in requests, of any phase, within the window
+    # the time within the window that users spend in requests of any phase
     begun = np.maximum(np.asarray(rows["due_ms"], dtype=np.float64), begins)
     users = sums(np.maximum(np.minimum(done, ends) - begun, 0.0)) / windows_ms
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -223,11 +225,11 @@ def throughput(derived: pd.DataFrame, *, good_only: bool = True) -> pd.Series[fl
 
 
 def per_block(rows: pd.DataFrame, metric: str, stat: str = "median") -> pd.Series[float]:
-    """One figure a block of a cell's rows, indexed by block: `stat` over the block's measured requests.
+    """One figure per block of a cell's rows, indexed by block: `stat` over the block's measured requests.
 
-    Failed trials and those without a good row are absent, never zero. Percentile floors do not apply here:
-    one block's p95 is a crude reading, and how crude is what the spread over blocks shows. Throughput has
-    one value a trial, so `stat` does not matter to it.
+    Failed trials and trials without a good row are absent, not zero. Percentile floors do not apply: the p95
+    of one block is imprecise, and the spread over blocks shows how imprecise. `stat` has no effect on
+    throughput, which has one value per trial.
     """
     rows = rows[rows["trial_state"] == "ok"]
     in_window = measured(rows)
@@ -237,48 +239,47 @@ def per_block(rows: pd.DataFrame, metric: str, stat: str = "median") -> pd.Serie
 
 
 def block_throughput(rows: pd.DataFrame) -> pd.Series[float]:
-    """Good answers a second of each block, in block order."""
+    """Good answers per second of each block, in block order."""
     blocks = rows.groupby("trial")["block"].first().rename("block")
     return throughput(rows).groupby(blocks).mean()
 
 
 def block_statistic(rows: pd.DataFrame, metric: str, stat: str) -> pd.Series[float]:
-    """One figure of these rows' metric a block, in block order; blocks without one are absent."""
-    found = _block_values(rows, metric, stat)
-    figures = [_reduce(values, stat) for values in found.values()]
-    return pd.Series(figures, index=np.array(list(found), dtype=np.int64), dtype="float64", name=metric)
+    """One figure of these rows' metric per block, in block order; omits blocks without a value."""
+    of_blocks = _block_values(rows, metric, stat)
+    figures = [_reduce(values, stat) for values in of_blocks.values()]
+    return pd.Series(figures, index=np.array(list(of_blocks), dtype=np.int64), dtype="float64", name=metric)
 
 
 def pool(rows: pd.DataFrame, metric: str, blocks: Iterable[int]) -> Pool:
-    """What a percentile of these blocks is taken of, in block order; a failure is an infinite latency."""
+    """The values of these blocks for percentiles, in block order; a failure has infinite latency."""
     return Pool(list(_block_values(rows[rows["block"].isin(list(blocks))], metric, "median").values()))
 
 
 def _block_values(rows: pd.DataFrame, metric: str, stat: str) -> dict[int, Floats]:
-    """As `_values`, of each block that has one, in block order."""
+    """As `_values`, for each block with a value, in block order."""
     blocks = np.asarray(rows["block"])
     values = _ranked(rows, metric, stat)
     values, blocks = values[~np.isnan(values)], blocks[~np.isnan(values)]
     order = np.argsort(blocks, kind="stable")
-    found, begins = np.unique(blocks[order], return_index=True)
-    groups = np.split(values[order], begins)[1:]  # before the first block there is nothing
-    return {int(block): group for block, group in zip(found, groups, strict=True)}
+    numbers, begins = np.unique(blocks[order], return_index=True)
+    groups = np.split(values[order], begins)[1:]  # the part before the first block is empty
+    return {int(number): group for number, group in zip(numbers, groups, strict=True)}
 
 
 # -- per arm and load ----------------------------------------------------------------------------------
 
 
 def summarise(derived: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
-    """One row per arm and load, pooled over blocks: arms as they first appear in trials, concurrency rising.
+    """One row per arm and load, pooled over blocks, by order of arms in the trials and then by concurrency.
 
     Columns: arm, strategy, load, concurrency, blocks (with a trial that did not fail), failed_trials,
     requests and failed (measured ones), window_s, throughput_per_s (good answers) and answered_per_s (medians
-    over trials), and of every metric
-    `<name>_mean_ms`, `_p5_ms`, `_p50_ms`, `_p95_ms`; of latency and I/O also `_p90_ms` and `_p99_ms`.
-    The metrics of `IO_TOLD_APART` have columns only where some request has a value.
-    NaN below the floors: p5, p90 and p95 need 64 requests, p99 needs 662.
+    over trials). Each metric has `<name>_mean_ms`, `_p5_ms`, `_p50_ms` and `_p95_ms`; latency and I/O also
+    have `_p90_ms` and `_p99_ms`. The metrics of `IO_SPLIT_METRICS` have columns only if a request has a
+    value. NaN below the floors: p5, p90 and p95 need 64 requests, p99 needs 662.
     """
-    metrics = (*METRICS, *IO_TOLD_APART) if IO_STALL in derived else METRICS
+    metrics = (*REQUEST_METRICS, *IO_SPLIT_METRICS) if IO_STALL in derived else REQUEST_METRICS
     needed = list(dict.fromkeys([*THROUGHPUT_COLUMNS, *metrics]))
     cells = Cells(derived)
     place = {arm: number for number, arm in enumerate(trials["arm"].unique())}
@@ -315,10 +316,10 @@ def _metric_figures(rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, flo
         figures[f"{name}_mean_ms"] = statistic(rows, metric, "mean")
         ranked = np.sort(_values(rows, metric, "median"))
         for percent in TAIL_PERCENTILES if metric in TAIL_METRICS else PERCENTILES:
-            figures[f"{name}_p{percent}_ms"] = fit_to_be_shown(ranked, percent)
+            figures[f"{name}_p{percent}_ms"] = percentile_if_enough(ranked, percent)
     return figures
 
 
 def pooled_percentile(rows: pd.DataFrame, metric: str, percent: int) -> float:
-    """A percentile fit to be shown: NaN where there are too few requests for it (`FEWEST_REQUESTS`)."""
-    return fit_to_be_shown(np.sort(_values(rows, metric, f"p{percent}")), percent)
+    """A percentile over these rows; NaN if there are too few requests for it (`FEWEST_REQUESTS`)."""
+    return percentile_if_enough(np.sort(_values(rows, metric, f"p{percent}")), percent)

@@ -1,7 +1,7 @@
-"""Effects of two runs, whose blocks are not paired. Pure; numbers in, numbers out, as in `stats`.
+"""Effects between two runs, whose blocks are not paired. Pure functions of numbers, like `stats`.
 
-What a machine does differs more between two sessions than between two blocks of one, and no interval over
-blocks can know that: whatever changed between the two runs is in the ratio.
+A machine changes more between two sessions than between two blocks of one session. An interval over blocks
+cannot include that: the ratio contains whatever changed between the two runs.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from harness.analysis.arrays import Floats
 from harness.analysis.percentiles import RESAMPLES, Pool, resamples
 from harness.analysis.stats import FLAT, LEVEL, TOST_LEVEL, Effect, log_ratio
 
-DEALS = 9999  # of single figures; of tails as many as the resamples
+PERMUTATIONS = 9999  # for single figures; tails use the number of resamples
 
 
 def effect(log_arm: npt.ArrayLike, log_reference: npt.ArrayLike) -> Effect:
-    """Arm over reference, from the log figures of each one's blocks in block order: Welch's t interval.
+    """Arm over reference, with Welch's t interval, from the logarithm of each block's figure in block order.
 
-    `blocks` is the smaller number of the two, `spread` that of a difference of two single blocks. p comes
-    from dealing the blocks to the two runs at random (Welch's t; exact when there are few ways), since signs
-    cannot be flipped where nothing is paired. lag1 is of the run that drifts more.
-    As in `stats.effect`, too few blocks or a figure that is not finite give NaN.
+    `blocks` is the smaller number of blocks. `spread` is that of the difference between two single blocks. p
+    is from a permutation test that assigns the blocks to the two runs at random (Welch's t; exact for few
+    blocks), because unpaired blocks have no signs to flip. lag1 is that of the run with the larger drift. As
+    in `stats.effect`, too few blocks or a figure that is not finite give NaN.
     """
     arm, reference = (np.asarray(side, dtype=np.float64) for side in (log_arm, log_reference))
     blocks = min(len(arm), len(reference))
@@ -37,16 +37,16 @@ def effect(log_arm: npt.ArrayLike, log_reference: npt.ArrayLike) -> Effect:
     bounds = [*_welch(arm, reference, LEVEL), *_welch(arm, reference, TOST_LEVEL)]
     spread = math.hypot(arm.std(ddof=1), reference.std(ddof=1))
     lags, drifts = zip(stats.drift(arm), stats.drift(reference), strict=True)
-    lag1 = float(np.fmax(*lags))  # of the run which drifts more: it narrows the interval as in a pair
-    p = _dealt_p(arm, reference)
+    lag1 = float(np.fmax(*lags))  # the larger drift narrows the interval, as for paired blocks
+    p = _permutation_p(arm, reference)
     return stats.of_logs(centre, bounds, LEVEL, blocks, spread, p, (lag1, any(drifts)))
 
 
 def tail_effect(arm: Pool, reference: Pool, percent: float) -> Effect:
-    """Ratio of the percentiles of the two runs' pooled blocks; each run's blocks are resampled independently.
+    """Ratio of the percentiles of two runs' pooled blocks, with each run's blocks resampled independently.
 
-    Interval and `spread` are made of the resamples as in `stats.tail_effect`, for the smaller number of
-    blocks. p comes from dealing whole blocks to the two runs at random. lag1 is not known.
+    Interval and `spread` come from the resamples as in `stats.tail_effect`, for the smaller number of blocks.
+    p is from a permutation test that assigns whole blocks to the two runs at random. lag1 is not known.
     """
     blocks = min(len(arm.blocks), len(reference.blocks))
     rng = np.random.default_rng(1)
@@ -57,42 +57,43 @@ def tail_effect(arm: Pool, reference: Pool, percent: float) -> Effect:
         side.percentiles(percent, resamples(len(side.blocks), RESAMPLES, rng)) for side in (arm, reference)
     ]
     bounds, spread = stats.of_resamples(log_ratio(*pooled), blocks, LEVEL)
-    return stats.of_logs(centre, bounds, LEVEL, blocks, spread, _dealt_tail_p(arm, reference, percent, rng))
+    p = _tail_permutation_p(arm, reference, percent, rng)
+    return stats.of_logs(centre, bounds, LEVEL, blocks, spread, p)
 
 
 def _welch(arm: Floats, reference: Floats, level: float) -> tuple[float, float]:
     from scipy import stats as scipy_stats
 
-    if max(np.ptp(arm), np.ptp(reference)) <= FLAT:  # SciPy gives NaN and a warning where nothing varies
+    if max(np.ptp(arm), np.ptp(reference)) <= FLAT:  # SciPy gives NaN and a warning for constant values
         difference = float(arm.mean() - reference.mean())
         return difference, difference
     interval = scipy_stats.ttest_ind(arm, reference, equal_var=False).confidence_interval(level)
     return float(interval.low), float(interval.high)
 
 
-def _dealt_p(arm: Floats, reference: Floats) -> float:
+def _permutation_p(arm: Floats, reference: Floats) -> float:
     from scipy import stats as scipy_stats
 
     tested = scipy_stats.permutation_test(
-        (arm, reference), _welch_t, vectorized=True, n_resamples=DEALS, rng=np.random.default_rng(1)
+        (arm, reference), _welch_t, vectorized=True, n_resamples=PERMUTATIONS, rng=np.random.default_rng(1)
     )
     return float(tested.pvalue)
 
 
 def _welch_t(arm: Floats, reference: Floats, axis: int = -1) -> Floats:
-    """Over `axis`. Where nothing varies within the sides: 0 if they are alike, else as good as infinite."""
+    """Welch's t over `axis`. If both sides are constant: 0 if they are equal, else practically infinite."""
     difference = arm.mean(axis=axis) - reference.mean(axis=axis)
     squared = sum(side.var(axis=axis, ddof=1) / side.shape[axis] for side in (arm, reference))
     t = difference / np.maximum(np.sqrt(squared), FLAT)
     return cast(Floats, np.where(np.abs(difference) <= FLAT, 0.0, t))
 
 
-def _dealt_tail_p(arm: Pool, reference: Pool, percent: float, rng: np.random.Generator) -> float:
-    """Two-sided: how often blocks that are dealt at random differ as much. NaN where there is no ratio."""
+def _tail_permutation_p(arm: Pool, reference: Pool, percent: float, rng: np.random.Generator) -> float:
+    """Two-sided p: the share of random assignments of blocks that differ as much; NaN without a ratio."""
     together = Pool([*arm.blocks, *reference.blocks])
-    deals = np.tile(np.arange(len(together.blocks)) < len(arm.blocks), (RESAMPLES, 1))
-    deals[1:] = rng.permuted(deals[1:], axis=1)  # the first is what was seen, so p is never 0
-    weights = deals.astype(np.int64)
-    sides = (together.percentiles(percent, dealt) for dealt in (weights, 1 - weights))
+    in_arm = np.tile(np.arange(len(together.blocks)) < len(arm.blocks), (RESAMPLES, 1))
+    in_arm[1:] = rng.permuted(in_arm[1:], axis=1)  # the first row is the observed assignment, so p is never 0
+    weights = in_arm.astype(np.int64)
+    sides = (together.percentiles(percent, side) for side in (weights, 1 - weights))
     sizes = np.abs(log_ratio(*sides))
     return math.nan if math.isnan(sizes[0]) else float(np.mean(sizes >= sizes[0] - FLAT))

@@ -145,7 +145,7 @@ def _doubt(crossing: Crossing, low_per_s: float, high_per_s: float) -> str:
     """
     if low_per_s == 0:
         return ""  # it promises nothing
-    if len(crossing.blocks) < stats.FEWEST_BLOCKS:
+    if len(crossing.blocks) < stats.FEWEST_BLOCKS_FOR_VERDICT:
         return TOO_FEW
     return TOO_WIDE if high_per_s > WIDEST * low_per_s and not crossing.at_least else ""
 

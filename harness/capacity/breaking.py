@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from harness.analysis import nominal
-from harness.analysis.slo import ERRORS, Objective
+from harness.analysis.slo import METRIC_ERRORS, Objective
 
 IO_SERVER = "io_server_ms"  # the awaited I/O as its own server saw it
 LATE_LOOP = 0.5  # of the growth of the I/O: a loop as late as that explains it
@@ -50,7 +50,7 @@ def broke(
     """
     failed = rows[~rows["ok"]]
     late = rows[rows["ok"] & _late(rows, objective)]
-    if len(failed) and (objective.metric == ERRORS or len(failed) > len(late)):
+    if len(failed) and (objective.metric == METRIC_ERRORS or len(failed) > len(late)):
         commonest = failed["error"].mode().iloc[0]
         return Broke(str(commonest), f"errors: {len(failed)} of {len(rows)} failed, most often {commonest}")
     grown = _growth(late, lone[lone["ok"]], loop_lag_ms, capped=capped)
@@ -89,7 +89,7 @@ def _growth(rows: pd.DataFrame, lone: pd.DataFrame, loop_lag_ms: float, *, cappe
     }
     if IO_SERVER in rows and not math.isnan(at_server := more(IO_SERVER)):
         rest = found[Part.IO] - at_server
-        of_loop = max(0.0, min(rest, nominal.TURNS * loop_lag_ms)) if loop_lag_ms > 0 else 0.0
+        of_loop = max(0.0, min(rest, nominal.LOOP_TURNS * loop_lag_ms)) if loop_lag_ms > 0 else 0.0
         found |= {Part.DATABASE: at_server, Part.LOOP: found[Part.LOOP] + of_loop, Part.IO: rest - of_loop}
     elif loop_lag_ms >= LATE_LOOP * found[Part.IO]:
         found[Part.LOOP] += found.pop(Part.IO)

@@ -66,7 +66,7 @@ def draw(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Object
     drawn = windows[np.isfinite(windows["latency_ms"].astype(float))]
     if drawn.empty:
         return without_chart("No latency against rate: no window with good answers.")
-    objective = slo.shown(objectives)
+    objective = slo.charted(objectives)
     arms = [row for row in table.to_dict("records") if (drawn["arm"] == row["arm"]).any()]
     marks = [_marks(drawn[drawn["arm"] == row["arm"]], row, objective) for row in arms]
     what = "mean" if objective.percent is None else f"p{objective.percent:g}"

@@ -142,7 +142,7 @@ def _warnings(found: Evidence, arms: Sequence[Arm]) -> Iterator[str]:
         yield from _of_arm(arm, run.trials)
         yield from _held_back(arm, run.record["plan"]["cap"])
     yield from machine.late_generator(run.record)
-    yield from machine.idle_offenders(run.record)
+    yield from machine.busy_idle_arms(run.record)
 
 
 def _of_arm(arm: Arm, trials: pd.DataFrame) -> Iterator[str]:
@@ -150,7 +150,7 @@ def _of_arm(arm: Arm, trials: pd.DataFrame) -> Iterator[str]:
     bad = its[its["state"] != OK]
     for state, rows in bad.groupby("state", observed=True):
         yield f"{len(rows)} of {len(its)} windows of {arm.name} are {state}: {rows['error'].iloc[0]}"
-    if arm.crossing is not None and (blocks := len(arm.crossing.blocks)) < stats.FEWEST_BLOCKS:
+    if arm.crossing is not None and (blocks := len(arm.crossing.blocks)) < stats.FEWEST_BLOCKS_FOR_VERDICT:
         yield f"{arm.name} has {blocks} confirming blocks: too few for a promise or a verdict."
     for one in arm.unjudged if len(arm.confirming) else ():
         yield (

@@ -152,7 +152,7 @@ def _window_row(
 
 def _shown_latency(rows: pd.DataFrame, objectives: Sequence[Objective]) -> float:
     """One window's figure of the objective's kind, for the chart: crude, so without a floor."""
-    one = slo.shown(objectives)
+    one = slo.charted(objectives)
     if one.percent is None:
         return summaries.statistic(rows, summaries.LATENCY, "mean")
     ranked = rows["latency_ms"].where(rows["ok"], math.inf)

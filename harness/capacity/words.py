@@ -42,7 +42,7 @@ def doubt(row: Mapping[Any, Any]) -> str:
     """Why not to plan with an arm's promise; empty without a reason."""
     if row.get("doubt") == TOO_FEW:
         blocks = f"{counted(int(row['blocks']), 'confirming block')} {'is' if row['blocks'] == 1 else 'are'}"
-        return f"{blocks} too few for a promise, which takes at least {stats.FEWEST_BLOCKS}"
+        return f"{blocks} too few for a promise, which takes at least {stats.FEWEST_BLOCKS_FOR_VERDICT}"
     if row.get("doubt") == TOO_WIDE:
         return f"an interval {_width(row)} is too wide for a promise"
     return ""

@@ -145,13 +145,13 @@ def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: boo
 
 def _warn_of_few_blocks(plan: Plan) -> None:
     """Warn on stderr if the plan has too few blocks for a verdict."""
-    from harness.analysis.stats import FEWEST_BLOCKS
+    from harness.analysis.stats import FEWEST_BLOCKS_FOR_VERDICT
 
-    if plan.blocks >= FEWEST_BLOCKS or len(plan.arms) < 2:
+    if plan.blocks >= FEWEST_BLOCKS_FOR_VERDICT or len(plan.arms) < 2:
         return
     tell(
-        f"{counted(plan.blocks, 'block')} will give no verdict: use at least {FEWEST_BLOCKS} "
-        f"(--blocks {FEWEST_BLOCKS})."
+        f"{counted(plan.blocks, 'block')} will give no verdict: use at least {FEWEST_BLOCKS_FOR_VERDICT} "
+        f"(--blocks {FEWEST_BLOCKS_FOR_VERDICT})."
     )
 
 

@@ -1,9 +1,9 @@
-"""A workload of your own. It runs as it is; replace the model by yours, function by function.
+"""Your own workload. It runs as it is; replace its functions one by one with yours.
 
     execbench run --workload FILE.py
 
-load and predict are needed, io and payloads can go. Every process of a run imports this file, the command
-line and the load generator too: what takes long (import torch, reading weights) goes into load.
+load and predict are required; io and payloads are optional. Every process of a run imports this file, even
+the command line and the load generator, so put slow code (import torch, reading weights) into load.
 """
 
 import asyncio
@@ -13,57 +13,62 @@ import random
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-# Written into the run's record. Runs are compared only when version and file are the same.
+# Recorded with each run. Two runs can be compared only if both their versions and their files are the same.
 __version__ = "1"
 
 
 class Match(NamedTuple):
-    """A result may be of any class that can be pickled: to another process and back."""
+    """A result. It may be of any class that can be pickled, so that another process can return it."""
 
     sentence: str
     similarity: float
 
 
 def load() -> Any:
-    """Make the model ready, once in each worker. Whatever it returns is given to predict.
+    """Load the model, once in each worker. predict gets what this function returns.
 
-    Yours may be:   from transformers import pipeline
-                    return pipeline("text-classification", "path/of/your/model")
+    For example:
+
+        from transformers import pipeline
+        return pipeline("text-classification", "path/of/your/model")
     """
     sentences = map(" ".join, itertools.product(_WHO, _DOES, _WHAT, _WHEN))
     return {sentence: _vector(sentence) for sentence in sentences}
 
 
 def predict(model: Any, items: list[str]) -> list[Match]:
-    """Run the model on one or many texts, and wait for it; one result for each, in their order.
+    """Run the model on one or more texts and return a list with one result for each, in their order.
 
-    A strategy that makes batches gives many at once. Yours may be:   return model(items)
+    A blocking function. Strategies with batches pass many texts at once. For example:
+
+        return model(items)
     """
     return [_nearest(model, item) for item in items]
 
 
 async def io(result: Match) -> dict[str, Any]:
-    """What the request awaits once the model is done; what it returns is the answer's body (JSON).
+    """Await the I/O that follows the model, and return the body of the answer (as JSON).
 
-    Here a database that takes 5 ms. Yours may be a query, or a call of another service. Without this function
-    a flag says what is awaited (--io sleep:5ms), and without such a flag nothing is.
+    Here it is a sleep of 5 ms in place of a database. Yours may query a database or call another service.
+    Without this function, requests await the I/O that --io sets (such as --io sleep:5ms), or none.
     """
     await asyncio.sleep(0.005)
     return {"nearest": result.sentence, "similarity": round(result.similarity, 3)}
 
 
 def payloads(seed: int) -> Iterator[str]:
-    """Texts to ask, without end; the same seed must give the same. Make them as your users write.
+    """Yield the texts of requests without end, like those that your users write.
 
-    Without this function it asks questions of its own; with --payloads FILE, the texts of that file.
+    The same seed must give the same texts. Without this function, requests send made-up questions. With
+    --payloads FILE, they send the texts of that file.
     """
     draw = random.Random(seed)
     while True:
         yield f"{draw.choice(_WHO)} {draw.choice(_DOES)} {draw.choice(_WHAT)}, {draw.choice(_WHEN)}"
 
 
-# -- The stand-in for a model: which of 3,072 sentences is most like the one asked? It computes in pure
-#    Python, so it holds the interpreter lock. Delete what is below once nothing above needs it.
+# -- The example's model finds the most similar of 3,072 sentences. It is pure Python, so it holds the
+#    interpreter lock. Delete it once your functions no longer use it.
 
 _WHO = (
     "the baker",
@@ -83,7 +88,7 @@ _Vector = dict[str, float]
 
 
 def _vector(text: str) -> _Vector:
-    """How often each three letters in a row occur, as a vector of length 1."""
+    """The number of times each group of three letters occurs in the text, as a vector of length 1."""
     counts: _Vector = {}
     for start in range(len(text) - 2):
         letters = text[start : start + 3]
@@ -93,8 +98,8 @@ def _vector(text: str) -> _Vector:
 
 
 def _nearest(model: dict[str, _Vector], text: str) -> Match:
-    asked = _vector(text)
-    return max((Match(sentence, _dot(asked, known)) for sentence, known in model.items()), key=_similarity)
+    vector = _vector(text)
+    return max((Match(sentence, _dot(vector, known)) for sentence, known in model.items()), key=_similarity)
 
 
 def _dot(one: _Vector, other: _Vector) -> float:

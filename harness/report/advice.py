@@ -80,7 +80,7 @@ def _of_none(found: Inputs, chosen: Choice) -> Advice:
         more = "Run it again on an idle machine, with more blocks."
         blocks = 2 * int((found.record.get("plan") or {}).get("blocks") or BLOCKS_AT_LEAST)
     elif chosen.why == Why.TOO_FEW_BLOCKS:
-        enough = f"run at least {stats.FEWEST_BLOCKS}, better {BLOCKS_AT_LEAST}"
+        enough = f"run at least {stats.FEWEST_BLOCKS_FOR_VERDICT}, better {BLOCKS_AT_LEAST}"
         why, more = f"{counted(chosen.blocks, 'block')} cannot show a difference ({enough})", ""
     else:
         load, blocks = chosen.load, 0

@@ -40,7 +40,7 @@ def find(found: Evidence, comparisons: pd.DataFrame, overrun: pd.DataFrame) -> I
     if doubt := session_noise.twin_doubt(comparisons, found.facts.twin):
         yield doubt
     yield from machine.late_generator(run.record)
-    yield from machine.idle_offenders(run.record)
+    yield from machine.busy_idle_arms(run.record)
     yield from _drifts(comparisons)
 
 

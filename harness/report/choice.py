@@ -131,7 +131,7 @@ def _of_many(found: Inputs, none: Choice) -> Choice:
     whole = best_arm.find(logs) if len(logs.columns) else None
     if whole is None:
         return dataclasses.replace(none, why=Why.NONE_WHOLE)
-    if whole.blocks < stats.FEWEST_BLOCKS:
+    if whole.blocks < stats.FEWEST_BLOCKS_FOR_VERDICT:
         return dataclasses.replace(none, why=Why.TOO_FEW_BLOCKS, blocks=whole.blocks)
     stalling = {arm: how for arm in whole.judged if (how := stalls(found, arm, load))}
     free = [arm for arm in whole.judged if arm not in stalling] or list(whole.judged)
@@ -268,18 +268,18 @@ def _io_that_waits(found: Inputs, arm: str, load: str, ping_ms: float) -> str:
     row = found.tables.figures(arm, load)
     io_ms, alone_ms = row.get("io_p50_ms", math.nan), _alone_ms(found, arm, "io_p50_ms")
     own_ms = row.get("io_server_p50_ms", math.nan)
-    if alone_ms < nominal.LEAST_MS:
+    if alone_ms < nominal.LEAST_NOMINAL_MS:
         return ""
     longer_ms, words = io_ms - alone_ms, f"its I/O takes {io_ms:.1f} ms instead of {alone_ms:.1f}"
     if not math.isnan(own_ms):
         longer_ms -= own_ms - _alone_ms(found, arm, "io_server_p50_ms")
         words += f", of which the database or service itself takes {own_ms:.1f}"
-        if nominal.TURNS * ping_ms < longer_ms / 2:  # a loop as late as a ping explains less than half
+        if nominal.LOOP_TURNS * ping_ms < longer_ms / 2:  # a loop as late as a ping explains less than half
             return ""
-    waits = longer_ms >= max(nominal.WITHIN_MS, (nominal.STALLED - 1.0) * alone_ms)
+    waits = longer_ms >= max(nominal.WITHIN_MS, (nominal.STALLED_RATIO - 1.0) * alone_ms)
     return words if waits else ""
 
 
 def _alone_ms(found: Inputs, arm: str, name: str) -> float:
     asked_ms = found.side.trials.loc[found.side.trials["arm"] == arm, "io_nominal_ms"]
-    return nominal.alone_in(found.tables.summary, arm, asked_ms, name).ms
+    return nominal.of_summary(found.tables.summary, arm, asked_ms, name).ms

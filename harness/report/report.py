@@ -230,7 +230,7 @@ class Report:
             *self.plan.get("notes", ()),
             *_stopped_early(self.record, self.plan),
             *nominal.absence(self.record),
-            *machine.whose_cpu(self.record),
+            *machine.counted_processes(self.record),
             *_unsplit(self.requests),
         )
 

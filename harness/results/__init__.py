@@ -1,1 +1,1 @@
-"""A run's folder: its rows and run.json, written safely and read with suspicion. Imports `wire`."""
+"""A run's folder: write its rows and run.json safely, and check them when they are read. Imports `wire`."""

@@ -1,7 +1,7 @@
-"""run.json as it is read: what reports, comparisons and `--resume` use of it has its type and its bounds.
+"""The schema of run.json, which checks the types and bounds that reports, comparisons and `--resume` rely on.
 
-A run of another version may have other keys beside these, and may lack those that have a default. The
-check converts nothing: readers get the plain data.
+A run of another version may have additional keys, and may lack keys that have a default here. The check
+converts nothing: readers get the plain data.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from harness.wire import bounds
 from harness.wire.setting import explain
 
-LARGEST = 1e15
+LARGEST_RECORDED = 1e15
 
 Text = Annotated[str, Field(max_length=10_000)]
-Whole = Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
-Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
-Positive = Annotated[float, Field(gt=0, le=LARGEST)]
-NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Whole = Annotated[int, Field(ge=-LARGEST_RECORDED, le=LARGEST_RECORDED)]
+Number = Annotated[float, Field(ge=-LARGEST_RECORDED, le=LARGEST_RECORDED)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST_RECORDED)]
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST_RECORDED)]
 Times = Annotated[float, Field(ge=0, le=bounds.A_DAY_MS)]
 Scalar = bool | Whole | Number | Text
 Options = dict[Text, Scalar | list[Text] | None]
-Size = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,6}$")]  # of a batch: keys are texts in JSON
+Size = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,6}$")]  # of a batch; a string, as JSON's keys are
 Header = Annotated[list[Text], Field(min_length=2, max_length=2)]
 
 
 class Part(BaseModel):
-    """Strict: "5" is not a number, 1 is not a boolean. Keys of other versions are accepted."""
+    """A strict model: "5" is not a number, and 1 is not a boolean. Accepts unknown keys of other versions."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
@@ -67,8 +67,8 @@ class Sweep(Part):
     settings: dict[Text, dict[Text, Scalar]]
 
 
-class Asked(Part):
-    """The request that servers get which run already."""
+class ExternalRequest(Part):
+    """The request that servers get that already run."""
 
     method: Text | None = None
     headers: list[Header] = []
@@ -78,7 +78,7 @@ class Asked(Part):
 
 
 class Exclude(Part):
-    """The limits beyond which a block is left out."""
+    """The limits beyond which a block is excluded."""
 
     __pydantic_extra__: dict[str, Number]
 
@@ -110,7 +110,7 @@ class Plan(Part):
     notes: list[Text] = []
     claims: Text | None = None
     sweep: Sweep | None = None
-    ask: Asked | None = None
+    ask: ExternalRequest | None = None
 
     @model_validator(mode="after")
     def _names_each_arm_once(self) -> Self:
@@ -131,7 +131,7 @@ class About(Part):
 
 
 class Process(Part):
-    """A process whose CPU was counted as an arm's."""
+    """A process whose CPU time counts as an arm's."""
 
     command: Text
 
@@ -164,7 +164,7 @@ class Environment(Part):
 
 
 class SelfCheck(Part):
-    """The limits of the load generator, as the self-check saw them."""
+    """The limits of the load generator, as the self-check measured them."""
 
     requests_per_s: NotNegative | None = None
     dispatch_lag_p50_ms: NotNegative | None = None
@@ -172,21 +172,21 @@ class SelfCheck(Part):
 
 
 class Idle(Part):
-    """The CPU time that an arm used while others were measured."""
+    """The CPU time that an arm used while other arms were measured."""
 
     cpu_ms: NotNegative
     wall_ms: NotNegative
 
 
 class Limit(Part):
-    """The times of the bare model, in ms for each size of batch."""
+    """The time of the bare model in ms, for each batch size."""
 
     arms: list[Text]
     batches: Annotated[dict[Size, Annotated[float, Field(gt=0, le=bounds.A_DAY_MS)]], Field(min_length=1)]
 
 
 class Resumed(Part):
-    """One resumption of a killed run."""
+    """One resumption of an interrupted run."""
 
     in_block: Whole | None = None
 
@@ -200,13 +200,13 @@ class Downstream(Part):
 
 
 class LoadTexts(Part):
-    """The texts that `execbench load` has sent."""
+    """The texts that `execbench load` sent."""
 
     workload: Workload | None = None
     seed: Whole = 1
 
 
-class Load(Asked):
+class Load(ExternalRequest):
     """The options of `execbench load`."""
 
     url: Text | None = None
@@ -253,14 +253,14 @@ class Record(Part):
         if "capacity" not in self.model_fields_set:
             return self
         if self.capacity is None or self.plan is None:
-            raise ValueError("a capacity run has its plan, and what it was asked")
+            raise ValueError("a capacity run needs the keys plan and capacity")
         if self.plan.cap is None or self.plan.timeout_s is None:
-            raise ValueError("the plan of a capacity run says cap and timeout_s")
+            raise ValueError("the plan of a capacity run needs the keys cap and timeout_s")
         return self
 
 
 class Resumable(Record):
-    """A record with all that resuming the run needs."""
+    """A record with everything that `--resume` needs."""
 
     plan: Plan
     environment: Environment
@@ -270,12 +270,12 @@ class Resumable(Record):
 
 
 def fault(data: Any, kind: type[Record] = Record) -> str:
-    """Say what is wrong with a record; empty when nothing is."""
+    """Describe the first fault of a record; empty if it has none."""
     try:
         kind.model_validate(data)
         json.dumps(data, ensure_ascii=False).encode()
     except ValidationError as error:
         return explain(error)
     except UnicodeEncodeError:
-        return "a text in it is half a surrogate pair"
+        return "it contains half a surrogate pair"
     return ""

@@ -1,7 +1,7 @@
-"""A run on disk: the only reader and writer of its rows and its record. Writing needs no pandas.
+"""Read and write a run's folder; only this module touches its rows and record. Writing needs no pandas.
 
-A trial's requests are appended and synced first, then its row in `trials.csv`: that row is the commit mark.
-Whatever a killed run left behind it is a torn tail, which reading drops with a warning.
+Saving a trial first appends and syncs its requests, then its row in `trials.csv`, which commits the trial.
+Reading drops whatever a killed run left uncommitted, with a warning.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _failure = functools.partial(HarnessError, stage="results")
 
 
 class Run(NamedTuple):
-    """A run as read back. `warnings` say what was dropped and why."""
+    """A run as read from disk. `warnings` say what was dropped and why."""
 
     folder: Path
     record: dict[str, Any]  # run.json
@@ -49,19 +49,19 @@ class Run(NamedTuple):
 
 
 def default_folder(plan: str) -> Path:
-    """results/<UTC time>-<plan>; does not exist yet."""
+    """The folder for a new run: results/<UTC time>-<plan>. It is not created yet."""
     return RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{plan}"
 
 
 class Writer:
-    """Appends to a run's folder, alone until `close`. Raises HarnessError when it cannot be written."""
+    """Appends to a run's folder, with a lock until `close`. Raises HarnessError if writing fails."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder; it must not exist."""
+        """Make the folder, which must not exist."""
         self.folder = folder
         self.trials = 0  # saved so far
-        self.measured = 0  # requests of these in the measured window
-        self.record: dict[str, Any] = {}  # run.json as written last
+        self.measured = 0  # saved requests of the measured windows
+        self.record: dict[str, Any] = {}  # run.json as last written
         self._made_parents = _make(folder)
         try:
             self._lock()
@@ -76,7 +76,7 @@ class Writer:
 
     @classmethod
     def reopen(cls, folder: Path, finished: Collection[int]) -> Writer:
-        """Go on in the folder of a killed run; of its requests, those of `finished` trials are kept."""
+        """Continue in the folder of an interrupted run. Keeps the rows of `finished` trials only."""
         writer = cls.__new__(cls)
         writer.folder = folder
         writer.trials = len(finished)
@@ -91,15 +91,15 @@ class Writer:
         return writer
 
     def close(self) -> None:
-        """Let others write again; what was written stays. Safe to call twice."""
+        """Release the lock. Safe to call twice."""
         self._unlock()
 
     def log(self, arm: str) -> Path:
-        """Where an arm's server writes its output."""
+        """The log file of an arm's server."""
         return self.folder / "logs" / f"{arm}.log"
 
     def write_record(self, record: dict[str, Any]) -> None:
-        """Replace run.json as a whole: a reader sees the old one or the new one."""
+        """Replace run.json atomically: a reader sees the old or the new file."""
         self.record = record
         new = self.folder / "run.json.new"
         try:
@@ -115,7 +115,7 @@ class Writer:
             raise
 
     def append(self, trial: Trial, samples: Sequence[Sample]) -> None:
-        """Save one finished trial; when this returns it is on the disk. Ctrl-C waits until then."""
+        """Save one finished trial. It is on disk when this returns; Ctrl-C waits until then."""
         with signals.deferred():
             self._append("requests.csv", map(to_cells, samples))
             self._append("trials.csv", [to_cells(trial)])
@@ -123,9 +123,9 @@ class Writer:
             self.measured += trial.measured
 
     def discard(self) -> None:
-        """Remove what this run has made; for one that ended before its first trial did.
+        """Remove what this run has created. Only for a run without a finished trial.
 
-        Whatever else lies there by now stays, also other runs in a parent folder made for this one.
+        Keeps all other files, including other runs in a parent folder that was created for this one.
         """
         assert not self.trials, "finished trials are never removed"
         shutil.rmtree(self.folder / "logs", ignore_errors=True)
@@ -136,7 +136,7 @@ class Writer:
                 folder.rmdir()
 
     def _lock(self) -> None:
-        """A killed run and one that is still running look alike in run.json; the kernel knows."""
+        """Lock the folder: run.json cannot show whether a run was killed or still runs, but a lock can."""
         with self._writing():
             folder = os.open(self.folder, os.O_RDONLY)
             self._unlock = weakref.finalize(self, os.close, folder)
@@ -145,19 +145,19 @@ class Writer:
             except BlockingIOError:
                 self.close()
                 raise _failure(
-                    f"{self.folder} is being written by another execbench.",
-                    hint="Wait for its end, or stop it, before the run is resumed.",
+                    f"Another execbench is writing to {self.folder}.",
+                    hint="Wait for its end, or stop it, before you resume the run.",
                 ) from None
 
     def _refuse_links(self) -> None:
-        """A folder may come from elsewhere: nothing outside it is written to, and nothing that blocks."""
+        """Refuse links, which lead out of a folder that may come from elsewhere, and files that may block."""
         logs = self.folder / "logs"
         with self._writing():
             bad = [logs] if logs.is_symlink() else []
             bad += [path for path in (*logs.glob("*"), *self.folder.glob("*.new")) if not _is_plain(path)]
         if bad:
             raise _failure(
-                f"{bad[0]} is a link or no regular file, and a resumed run would write to it.",
+                f"{bad[0]} is a link or not a regular file, and a resumed run would write to it.",
                 hint="Remove it.",
             )
 
@@ -166,7 +166,7 @@ class Writer:
             (self.folder / "logs").mkdir(exist_ok=True)
 
     def _cut(self, name: str, columns: list[str], finished: Collection[int]) -> None:
-        """Drop the torn tail: a line that is not whole, and the rows of a trial that was not finished."""
+        """Drop an incomplete last line and the rows of unfinished trials."""
         place, kept = columns.index("trial"), set(map(str, finished))
         new = self.folder / f"{name}.new"
         with self._writing():
@@ -185,7 +185,7 @@ class Writer:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         path = self.folder / name
-        # a file that was removed is not made again
+        # fails if the file was removed, rather than creating one without a header
         with self._writing(), path.open("r+", encoding="utf-8") as stream:
             stream.seek(0, os.SEEK_END)
             stream.write(text.getvalue())
@@ -193,25 +193,25 @@ class Writer:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Says what kept the run's folder from being written."""
+        """Turn an OSError into a HarnessError that says why the folder cannot be written."""
         try:
             yield
         except OSError as error:
             if error.errno == errno.ENOENT and not os.path.lexists(self.folder):
                 raise _failure(
-                    f"The run's folder {self.folder} was removed or renamed while it was written.",
+                    f"The run's folder {self.folder} was removed or renamed during the run.",
                     hint="Leave it in place until the run has ended.",
                 ) from error
             raise _unwritable(self.folder, error) from error
 
 
 def read(folder: Path) -> Run:
-    """Read a run, also one that was killed. Raises HarnessError for what is no run, or a damaged one."""
+    """Read a run, which may have been interrupted. Raises HarnessError if it is damaged or not a run."""
     record = read_record(folder)
     warnings: list[str] = []
     trials = rows.read(folder / "trials.csv", Trial, record["schema"], warnings)
-    packed = rows.plain_or_packed(folder / "requests.csv")
-    requests = rows.read(packed, Sample, record["schema"], warnings)
+    path = rows.plain_or_compressed(folder / "requests.csv")
+    requests = rows.read(path, Sample, record["schema"], warnings)
     finished = requests["trial"].isin(trials["trial"])
     if not finished.all():
         warnings.append(f"{(~finished).sum()} requests of an unfinished trial were left out.")
@@ -222,23 +222,24 @@ def read(folder: Path) -> Run:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
+    """The run's record, checked. Raises HarnessError if it is damaged or of an unknown layout."""
     if not is_folder(folder):
         raise _failure(
-            f"There is no run folder {shortened(str(folder))}.", hint="Runs lie in results/<time>-<plan>."
+            f"There is no run folder {shortened(str(folder))}.", hint="Runs are in results/<time>-<plan>."
         )
     path = folder / "run.json"
     record = _parse_record(folder, path)
     schema = record.get("schema")
     if type(schema) is not int:
-        raise _no_run(folder, f"{path} does not say its layout.")
+        raise _no_run(folder, f"{path} has no valid key `schema`.")
     if schema not in READABLE:
         raise _failure(
-            f"{folder} has the layout {shortened(str(schema), 20)}; "
-            f"this execbench reads layout {READABLE[0]} to {READABLE[-1]}.",
-            hint="Read it with the version that its run.json names under packages.",
+            f"{folder} has layout {shortened(str(schema), 20)}, "
+            f"but this execbench reads layouts {READABLE[0]} to {READABLE[-1]}.",
+            hint="Use the version of executor-bench that its run.json names under packages.",
         )
-    if said := recorded.fault(record):
-        raise _failure(f"{path} is damaged: {said}.", hint="Restore it, or run the plan again.")
+    if fault := recorded.fault(record):
+        raise _failure(f"{path} is damaged: {fault}.", hint="Restore it, or run the plan again.")
     return record
 
 
@@ -248,7 +249,7 @@ def _parse_record(folder: Path, path: Path) -> dict[str, Any]:
     except UsageError as error:
         raise _no_run(folder, error.what) from error
     except RecursionError as error:
-        raise _no_run(folder, f"{path} is nested too deep.") from error
+        raise _no_run(folder, f"{path} is nested too deeply.") from error
     except json.JSONDecodeError as error:
         raise _no_run(folder, f"{path} is not JSON: {error}.") from error
     except ValueError as error:
@@ -257,28 +258,28 @@ def _parse_record(folder: Path, path: Path) -> dict[str, Any]:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there; HarnessError where nobody can tell, as its name is too long for example."""
+    """Whether the folder exists. Raises HarnessError if that is unknown, such as for a name too long."""
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
         raise _failure(f"The run folder {shortened(str(path))} cannot be read: {error.strerror}.") from error
-    except ValueError:  # NUL, or what the file system cannot encode
+    except ValueError:  # NUL, or a character that the file system cannot encode
         return False
 
 
 def _no_run(folder: Path, why: str) -> HarnessError:
     return _failure(
         f"{folder} is not a run of execbench: {why}",
-        hint="Give the folder that a run has written, such as results/<time>-<plan>.",
+        hint="Give the folder of a run, such as results/<time>-<plan>.",
     )
 
 
 def _is_plain(path: Path) -> bool:
-    """A regular file that has no other name."""
-    found = path.lstat()
-    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+    """Whether the path is a regular file without other hard links."""
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
 def _sync(stream: io.TextIOWrapper | Any) -> None:
@@ -287,7 +288,7 @@ def _sync(stream: io.TextIOWrapper | Any) -> None:
 
 
 def _make(folder: Path) -> list[Path]:
-    """Make the folder and its parents; those that were made, the innermost first."""
+    """Make the folder and its parents. Returns the parents that were missing, the innermost first."""
     try:
         missing = list(takewhile(lambda parent: not parent.exists(), folder.parents))
         folder.mkdir(parents=True)
@@ -295,15 +296,15 @@ def _make(folder: Path) -> list[Path]:
         if isinstance(error, FileExistsError) and os.path.lexists(folder):
             kind = "folder" if folder.is_dir() else "file"
             raise _failure(
-                f"The {kind} {folder} exists already; a run is never overwritten.",
+                f"The {kind} {folder} already exists, and runs are never overwritten.",
                 hint="Give another folder with --out, or leave the flag out for a new one.",
             ) from None
         raise _unwritable(folder, error) from error
     return missing
 
 
-_WAYS_OUT = {
-    errno.ENOSPC: "Free some space on that disk, or give a folder on another one with --out.",
+_HINTS = {
+    errno.ENOSPC: "Free some space on that disk, or give a folder on another disk with --out.",
     errno.EDQUOT: "Free some space of your quota, or give a folder on another disk with --out.",
     errno.EMFILE: "Raise the limit of open files: ulimit -n 1024",
 }
@@ -313,5 +314,5 @@ def _unwritable(folder: Path, error: OSError | ValueError) -> HarnessError:
     number, why = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
     return _failure(
         f"The results in {folder} cannot be written: {why or error}.",
-        hint=_WAYS_OUT.get(number or 0, "Give a folder that can be written with --out."),
+        hint=_HINTS.get(number or 0, "Give a writable folder with --out."),
     )

@@ -1,4 +1,4 @@
-"""Write tables, texts and charts that are made from rows: all of them or none, and never through a link."""
+"""Write the tables, texts and charts of a report: all of them or none, and never through a link."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(folder: Path, *, stage: str = "results") -> Iterator[Path]:
-    """Give an empty folder to write into; at the end its files replace those of the same names in `folder`.
+    """Yield an empty folder to write to. At the end its files replace those of the same names in `folder`.
 
-    Links in `folder`, hard ones too, are replaced: the files that they lead to stay as they are. Raises
-    HarnessError when something cannot be written; `folder` stays as it was then.
+    Replaces links in `folder`, including hard links, and not the files that they lead to. Raises
+    HarnessError if a file cannot be written; `folder` then stays as it was.
     """
     with (
-        _told(folder, stage),
+        _os_errors_explained(folder, stage),
         TemporaryDirectory(prefix=".new-", dir=folder, ignore_cleanup_errors=True) as name,
     ):
         new = Path(name)
@@ -39,8 +39,8 @@ def replacing(folder: Path, *, stage: str = "results") -> Iterator[Path]:
 
 @contextmanager
 def making(folder: Path, *, stage: str) -> Iterator[Path]:
-    """As `replacing`, and make `folder` where there is none."""
-    with _told(folder, stage):
+    """As `replacing`, but create `folder` if it does not exist."""
+    with _os_errors_explained(folder, stage):
         folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder, stage=stage) as new:
         yield new
@@ -52,12 +52,12 @@ def write_table(folder: Path, name: str, table: pd.DataFrame) -> None:
 
 
 def write_text(folder: Path, name: str, text: str) -> None:
-    """Write words for people: what hides or steers a terminal shows as a sign."""
+    """Write a text file for people, with invisible and control characters made visible."""
     (folder / name).write_text(visible(text), encoding="utf-8")
 
 
 def write_chart(folder: Path, name: str, figure: Figure) -> None:
-    """Write charts/<name>.png and .svg; the same figure gives the same bytes."""
+    """Write charts/<name>.png and .svg. The same figure gives the same bytes."""
     import matplotlib
 
     charts = folder / "charts"
@@ -68,21 +68,21 @@ def write_chart(folder: Path, name: str, figure: Figure) -> None:
 
 
 @contextmanager
-def _told(folder: Path, stage: str) -> Iterator[None]:
+def _os_errors_explained(folder: Path, stage: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise HarnessError(
             f"Nothing was written to {folder}: {error.strerror or error}.",
             stage=stage,
-            hint="Give a folder that can be written with --out.",
+            hint="Give a writable folder with --out.",
         ) from error
 
 
 def _make_room(folder: Path, place: Path) -> None:
-    """Raise OSError where a file cannot take its place, before any does."""
+    """Make the parent of `place`. Raises OSError if no file can go there, before any file is moved."""
     place.parent.mkdir(exist_ok=True)
     if not place.parent.resolve().is_relative_to(folder.resolve()):
-        raise OSError(errno.ENOTDIR, f"{place.parent} is a link that leads out of it")
+        raise OSError(errno.ENOTDIR, f"{place.parent} is a link that leads out of the folder")
     if place.is_dir() and not place.is_symlink():
         raise OSError(errno.EISDIR, f"{place} is a folder")

@@ -135,7 +135,7 @@ class Handler(NamedTuple):
     """Handles a request: runs the model, then the I/O, and times both with `server_timing`."""
 
     submit: strategies.Submit
-    ask: kinds.Ask
+    ask: kinds.IoCall
     options: ServerOptions
 
     async def answer(self, item: str, request: Request) -> Response:
@@ -181,15 +181,15 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (BrokenExecutor, 503),
     (strategies.TimedOut, 504),
     (TimeoutError, 504),
-    (kinds.Late, 504),
-    (kinds.Broken, 502),
+    (kinds.DownstreamTimeout, 504),
+    (kinds.DownstreamError, 502),
 )
 
 
 def _error_response(error: Exception) -> JSONResponse:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     headers = {}
-    if isinstance(error, kinds.Broken):  # not logged: there may be thousands, and the client has them
+    if isinstance(error, kinds.DownstreamError):  # not logged: the client keeps them, in thousands
         return JSONResponse({"detail": str(error)}, status_code=status)
     detail = one_line(error)
     if isinstance(error, strategies.Full):  # not logged: thousands under overload

@@ -134,7 +134,7 @@ def _invalid(derived: pd.DataFrame, trials: pd.DataFrame) -> dict[tuple[str, str
     late = {}
     for arm, load in cells:
         rows = cells.select((arm, load), ["trial", "phase", "error", "due_ms", "sent_ms", "done_ms"])
-        late[str(arm), str(load)] = machine.cell_lags_behind(rows[rows["trial"].isin(judged)])
+        late[str(arm), str(load)] = machine.late_cell_reason(rows[rows["trial"].isin(judged)])
     return {cell: why for cell, why in late.items() if why}
 
 

@@ -25,7 +25,7 @@ import pandas as pd
 
 from harness.analysis.arrays import Floats
 from harness.analysis.percentiles import resamples
-from harness.analysis.stats import ALPHA, FEWEST_BLOCKS
+from harness.analysis.stats import ALPHA, FEWEST_BLOCKS_FOR_VERDICT
 from harness.verdicts.metrics import METRICS, Metric
 from harness.verdicts.sides import Side
 
@@ -77,7 +77,7 @@ def find(logs: pd.DataFrame) -> Best | None:
     """The best of the columns (arms); rows are blocks, cells logs, the higher the better.
 
     Leaves out arms without any figure, and blocks that one of the other arms lacks; None if nothing is left.
-    With fewer than `FEWEST_BLOCKS` blocks every arm may be the best.
+    With fewer than `FEWEST_BLOCKS_FOR_VERDICT` blocks every arm may be the best.
     """
     finite = _finite(logs)
     if finite.empty:
@@ -121,7 +121,7 @@ def _finite(logs: pd.DataFrame) -> pd.DataFrame:
 def _beaten(values: Floats) -> list[bool]:
     """For each arm, whether another arm is better by more than chance."""
     arms = values.shape[1]
-    if len(values) < FEWEST_BLOCKS:
+    if len(values) < FEWEST_BLOCKS_FOR_VERDICT:
         return [False] * arms
     flipped = _flips(len(values)) @ values / len(values)
     return [_is_beaten(values, flipped, arm) for arm in range(arms)]

@@ -309,7 +309,7 @@ def _judge(check: Check, combination: _Combination, evidence: _Evidence, strict:
 
 
 def _verdict(check: Check, found: stats.Effect) -> str:
-    if found.blocks < stats.FEWEST_BLOCKS:
+    if found.blocks < stats.FEWEST_BLOCKS_FOR_VERDICT:
         return INCONCLUSIVE
     if _margin(check, found.low) >= 0 and _margin(check, found.high) >= 0:
         return CONFIRMED
@@ -320,8 +320,8 @@ def _verdict(check: Check, found: stats.Effect) -> str:
 
 def _what_is_missing(check: Check, found: stats.Effect) -> str:
     """Why a check is inconclusive; "" if it is not."""
-    if found.blocks < stats.FEWEST_BLOCKS:
-        return f"{found.blocks} blocks, at least {stats.FEWEST_BLOCKS} are needed"
+    if found.blocks < stats.FEWEST_BLOCKS_FOR_VERDICT:
+        return f"{found.blocks} blocks, at least {stats.FEWEST_BLOCKS_FOR_VERDICT} are needed"
     if _verdict(check, found) != INCONCLUSIVE:
         return ""
     distance = abs(_margin(check, found.ratio))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis.stats import ALPHA, FEWEST_BLOCKS, Verdict
+from harness.analysis.stats import ALPHA, FEWEST_BLOCKS_FOR_VERDICT, Verdict
 from harness.analysis.summaries import THROUGHPUT
 from harness.numbers import counted, users
 from harness.verdicts.comparison import LOST
@@ -55,7 +55,7 @@ def doubts(table: pd.DataFrame) -> list[str]:
 
 
 def _fails(row: dict[Any, Any], floors: Floors, rules: Rules) -> bool:
-    if row["verdict"] in WITHHELD or row["blocks"] < FEWEST_BLOCKS:
+    if row["verdict"] in WITHHELD or row["blocks"] < FEWEST_BLOCKS_FOR_VERDICT:
         return False
     if not (row["primary"] or row["p_holm"] < ALPHA):
         return False
@@ -71,6 +71,6 @@ def _doubt(row: dict[Any, Any]) -> str:
     withheld = row["verdict"] in WITHHELD
     if withheld or row[LOST] or not 0 < row["ratio"] < math.inf:
         return f"{where}: {row['reason'] or row['why'] or row['verdict']}"
-    if row["blocks"] < FEWEST_BLOCKS:
-        return f"{where}: only {counted(row['blocks'], 'block')}; a verdict needs {FEWEST_BLOCKS}"
+    if row["blocks"] < FEWEST_BLOCKS_FOR_VERDICT:
+        return f"{where}: only {counted(row['blocks'], 'block')}; a verdict needs {FEWEST_BLOCKS_FOR_VERDICT}"
     return ""

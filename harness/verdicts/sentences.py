@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.analysis.stats import FEWEST_BLOCKS, Verdict
+from harness.analysis.stats import FEWEST_BLOCKS_FOR_VERDICT, Verdict
 from harness.numbers import counted, figure, fine_ratio, users
 from harness.verdicts.metrics import Rules, unit
 
@@ -74,8 +74,8 @@ def why(row: dict[str, Any], rules: Rules) -> str:
         return str(row["_limited"])
     if row["verdict"] != Verdict.INCONCLUSIVE:
         return ""
-    if row["blocks"] < FEWEST_BLOCKS:
-        return f"{counted(row['blocks'], 'block')}; a verdict needs {FEWEST_BLOCKS}"
+    if row["blocks"] < FEWEST_BLOCKS_FOR_VERDICT:
+        return f"{counted(row['blocks'], 'block')}; a verdict needs {FEWEST_BLOCKS_FOR_VERDICT}"
     if math.isnan(row["low"]) or math.isnan(row["high"]):
         return "there is no interval"
     if _is_wide(row):
@@ -106,5 +106,5 @@ def legend(rows: Iterable[Mapping[Any, Any]], rules: Rules) -> list[str]:
 
 def _is_wide(row: Mapping[Any, Any]) -> bool:
     """Whether a row is inconclusive because its interval contains 1 and is too wide to be equivalent."""
-    enough = row["blocks"] >= FEWEST_BLOCKS
+    enough = row["blocks"] >= FEWEST_BLOCKS_FOR_VERDICT
     return bool(row["verdict"] == Verdict.INCONCLUSIVE and enough and row["low"] <= 1 <= row["high"])

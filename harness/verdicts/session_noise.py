@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis.stats import ALPHA, FEWEST_BLOCKS, Verdict
+from harness.analysis.stats import ALPHA, FEWEST_BLOCKS_FOR_VERDICT, Verdict
 from harness.numbers import counted, percent, users
 from harness.verdicts.metrics import Rules
 
@@ -40,18 +40,18 @@ def twin_doubt(table: pd.DataFrame, twin: str | None) -> str:
     if finite.empty:
         return f"The twin cannot show whether the session was noisy: {twin} has no finite ratio."
     most = int(finite["blocks"].max())
-    if most >= FEWEST_BLOCKS:
+    if most >= FEWEST_BLOCKS_FOR_VERDICT:
         return ""
     return (
         f"The twin cannot show whether the session was noisy: it has {counted(most, 'block')}, and "
-        f"a difference needs {FEWEST_BLOCKS}. Run more blocks (--blocks)."
+        f"a difference needs {FEWEST_BLOCKS_FOR_VERDICT}. Run more blocks (--blocks)."
     )
 
 
 def twin_differs(rows: list[dict[str, Any]], rules: Rules) -> str:
     """The sentence for a noisy session, about the load where the twin differs most; "" if it was quiet."""
     seen = [row for row in rows if row["twin"] and row["primary"]]
-    judged = [row for row in seen if row["blocks"] >= FEWEST_BLOCKS and row["p_holm"] < ALPHA]
+    judged = [row for row in seen if row["blocks"] >= FEWEST_BLOCKS_FOR_VERDICT and row["p_holm"] < ALPHA]
     beyond = [row for row in judged if _size(row["ratio"]) > rules.delta_latency]
     if not beyond:
         return ""

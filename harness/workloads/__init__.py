@@ -1,10 +1,10 @@
-"""What a request does: a blocking model, then awaited I/O. Imports `system` and `wire`.
+"""What a request does: run a blocking model, then await I/O. Imports `system` and `wire`.
 
-A workload is one file and its name below. Or it is the user's own code, named `package.module:attribute` or
-`path/to/file.py`: `own` makes it one.
+A built-in workload is one module, listed in `NAMES`. `own` wraps the user's code, which is named
+`package.module:attribute` or `path/to/file.py`.
 
-A workload travels to workers and to the load generator as `WorkloadOptions` (its name and options), so
-importing this package, or a workload's module, must not import the model's library: `load` does that.
+Workers and the load generator receive a workload as `WorkloadOptions` (its name and options). So importing
+this package or a workload's module must not import the model's library; `load` does that.
 """
 
 from __future__ import annotations
@@ -23,48 +23,48 @@ NAMES = ("embed", "synthetic")
 
 
 class Workload(Protocol):
-    """Contract. The class in each module is called `Workload` and takes the options."""
+    """What each workload module implements, in a class called `Workload`."""
 
-    warmup_item: str  # what a worker runs once before it is ready, and what `GET /` asks
-    io: Callable[[Any], Awaitable[Any]] | None  # I/O of its own: result → the answer's body; None: `--io`
-    gives_vectors: bool  # whether a result is a vector, by which a database can search
-    modules: tuple[str, ...]  # what `load` imports: a fork server imports it once for all workers
+    warmup_item: str  # a worker runs it once before it is ready; `GET /` sends it to the model
+    io: Callable[[Any], Awaitable[Any]] | None  # the workload's own I/O: result → body; None: use `--io`
+    gives_vectors: bool  # whether a result is a vector that a database can search by
+    modules: tuple[str, ...]  # modules that `load` imports; a fork server imports them once for all workers
 
     def __init__(self, options: WorkloadOptions) -> None:
-        """Cheap; raises UsageError for options that contradict each other."""
+        """Keep the options. Must be cheap. Raises UsageError for options that contradict each other."""
 
     def environment(self) -> Mapping[str, str]:
-        """Environment variables that must stand before a worker's process starts."""
+        """Environment variables to set before a worker's process starts."""
         ...
 
     def load(self) -> Any:
-        """Return the model. Runs in the worker, once per process; raises HarnessError if it cannot."""
+        """Load and return the model, once per worker process. Raises HarnessError if it cannot."""
         ...
 
     def predict(self, model: Any, items: list[str]) -> list[Any]:
-        """Run the model, blocking; one result per item, in order."""
+        """Run the model, blocking. Returns one result per item, in order."""
         ...
 
     def answer(self, result: Any) -> Any:
-        """The answer's body (JSON-able, small) where the awaited I/O finds none."""
+        """The answer's body (small, serialisable as JSON) if the awaited I/O returns none."""
         ...
 
     def payloads(self, seed: int) -> Iterator[str]:
-        """Endless texts to ask; the same seed gives the same texts."""
+        """Endless request texts; the same seed gives the same texts."""
         ...
 
     def about(self, model: Any) -> dict[str, str | int | float | bool | None]:
-        """Facts about the loaded model as observed in the worker, for the run's record."""
+        """Facts about the loaded model, as observed in the worker, for the run's record."""
         ...
 
 
 def summary(name: str) -> str:
-    """The workload in one line."""
+    """One line that describes the workload."""
     return str(_module(name).SUMMARY)
 
 
 def create(options: WorkloadOptions) -> Workload:
-    """The workload that `options` names; raises UsageError for a name that does not exist."""
+    """The workload that `options` names. Raises UsageError if there is none of that name."""
     check_name(options.name)
     workload: Workload = _module(options.name).Workload(options)
     return workload
@@ -75,38 +75,38 @@ def _module(name: str) -> Any:
 
 
 def texts(options: WorkloadOptions, seed: int) -> Iterator[str]:
-    """Endless texts to ask: drawn from the user's file if there is one, else the workload's own."""
+    """Endless request texts: drawn from the user's file if there is one, else the workload's own."""
     if options.payloads is not None:
         return payload_texts.draw(payload_texts.read(options.payloads), seed)
     return create(options).payloads(seed)
 
 
 def source_sha256(options: WorkloadOptions) -> str | None:
-    """Of the user's own code, as it is now; None for a workload that is built in."""
+    """Hash of the user's own code as it is now; None for a built-in workload."""
     return own.Workload(options).source_sha256 if is_own(options.name) else None
 
 
 def has_io(name: str) -> bool:
-    """Whether a workload of the user's own awaits I/O of its own: then nothing else is awaited."""
+    """Whether the user's own workload has its own `io` function, which replaces `--io`."""
     return is_own(name) and own_code.find(name).io is not None
 
 
 def payloads_sha256(options: WorkloadOptions) -> str | None:
-    """Of the user's file of texts; None without one."""
+    """Hash of the user's file of texts; None without a file."""
     return None if options.payloads is None else payload_texts.sha256(options.payloads)
 
 
 def check(options: WorkloadOptions) -> None:
-    """Raise UsageError unless the workload exists and obeys every option that was set, all together.
+    """Raise UsageError unless the workload exists and takes every option that was set, in this combination.
 
-    A file of texts must be readable, and the user's own code as it should be: it is imported here.
+    Reads the file of texts, if there is one. Imports the user's own code and checks its functions.
     """
     check_name(options.name)
     takes = obeyed_by("own" if is_own(options.name) else options.name) | EVERY_WORKLOAD_TAKES
     idle = sorted(options.model_fields_set - takes)
     if idle:
         raise UsageError(
-            f"The workload {options.name!r} knows no option {', '.join(idle)}.",
+            f"The workload {options.name!r} does not take the option {', '.join(idle)}.",
             stage="plan",
             hint=f"It takes: {', '.join(sorted(takes - {'name'}))}.",
         )
@@ -114,11 +114,11 @@ def check(options: WorkloadOptions) -> None:
         payload_texts.read(options.payloads)
     create(options)
     if is_own(options.name):
-        own.check(options, idle_with_io=IO_OPTIONS)
+        own.check(options, io_options=IO_OPTIONS)
 
 
 def check_name(name: str) -> None:
-    """Raise UsageError, with the nearest name, unless `name` is a workload, or may be the user's own."""
+    """Raise UsageError that suggests the nearest name, unless `name` is built in or may be the user's own."""
     if name in NAMES or is_own(name):
         return
     every = f"Choose from: {', '.join(NAMES)}; or your own: FILE.py, package.module:attribute."

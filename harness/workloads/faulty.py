@@ -1,9 +1,9 @@
-"""How the synthetic model misbehaves where it is told to, so that a fault can be had at will.
+"""Faults of the synthetic model, to provoke failures on purpose.
 
-By item, under ``faults = true``: a text ``fault:KIND`` or ``fault:KIND=VALUE``, and after a space whatever
-tells one such item from another. Each leaves a line on stderr, which is the server's log, before it does its
-worst: so one can see whether it was run, how often, and where. So does a set-up, which can take its time,
-and fail.
+With ``faults = true``, a text ``fault:KIND`` or ``fault:KIND=VALUE`` causes a fault; anything after a space
+only distinguishes one such item from another. Each fault first writes a line to stderr, the server's log,
+which shows whether it ran, how often and in which process. Setting up writes such a line too; it can be slow,
+and it can fail.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import NoReturn
 from harness.errors import HarnessError
 from harness.wire.options import WorkloadOptions
 
-MARK = "fault:"
+FAULT_PREFIX = "fault:"
 SET_UP = "set-up"
 FOREVER_S = 3600.0
 EXIT_CODE = 9
-# exit: its process, at once. sleep: so many seconds, then answer. unpicklable: the result
+# exit: end the process at once. sleep: wait for VALUE seconds, then answer. unpicklable: the result is
 KINDS = ("exit", "hang", "raise", "sleep", "unpicklable", "unpicklable-exception", "one-way-exception")
 
 
 class Raised(Exception):
-    """What ``fault:raise`` raises: a model that does not like its item."""
+    """Raised by ``fault:raise``, as by a model that rejects its item."""
 
 
 class Unpicklable(str):
-    """A result that any thread can hand on, and no process."""
+    """A result that a thread can return and a process cannot."""
 
     __slots__ = ()
 
@@ -39,25 +39,25 @@ class Unpicklable(str):
 
 
 class UnpicklableError(Exception):
-    """An exception that no process can send."""
+    """An exception that a process cannot send."""
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("this exception cannot be pickled")
 
 
 class OneWayError(Exception):
-    """An exception that can be pickled, but not back again: made of two, it pickles as made of one."""
+    """An exception that can be pickled but not unpickled: it takes two arguments and pickles one."""
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(f"{what}: {why}")
 
 
 def misbehave(item: str) -> str:
-    """Do as the text says; ValueError when it says nothing that is known."""
-    kind, _, value = item.partition(" ")[0].removeprefix(MARK).partition("=")
+    """Cause the fault that the text names. Raises ValueError for an unknown one."""
+    kind, _, value = item.partition(" ")[0].removeprefix(FAULT_PREFIX).partition("=")
     if kind not in KINDS:
-        raise ValueError(f"{item!r} is no fault; there are: {', '.join(KINDS)}")
-    _note(item)
+        raise ValueError(f"{item!r} is not a known fault. Choose from: {', '.join(KINDS)}")
+    _log(item)
     match kind:
         case "exit":
             os._exit(EXIT_CODE)
@@ -73,26 +73,26 @@ def misbehave(item: str) -> str:
     return item.upper()
 
 
-def begins(what: str) -> str:
-    """How the line begins that an item, or a `SET_UP`, leaves; the process's id ends it."""
-    return f"EXECBENCH-FAULT {what} in process"
+def log_line_prefix(event: str) -> str:
+    """The beginning of the log line of an item or of `SET_UP`; the process's id follows."""
+    return f"EXECBENCH-FAULT {event} in process"
 
 
-def _note(what: str) -> None:
-    sys.stderr.write(f"{begins(what)} {os.getpid()}\n")
+def _log(event: str) -> None:
+    sys.stderr.write(f"{log_line_prefix(event)} {os.getpid()}\n")
     sys.stderr.flush()
 
 
-def set_up(told: WorkloadOptions) -> None:
-    """Take `setup_ms`; then, if told to, fail. With a path, only while a file is there."""
-    if told.faults:
-        _note(SET_UP)
-    time.sleep(told.setup_ms / 1e3)
-    path = told.faulty_setup_file
-    if told.faulty_setup is None or not (path is None or Path(path).exists()):
+def set_up(options: WorkloadOptions) -> None:
+    """Take `setup_ms`, then fail if `faulty_setup` is set. With `faulty_setup_file`, only if that exists."""
+    if options.faults:
+        _log(SET_UP)
+    time.sleep(options.setup_ms / 1e3)
+    path = options.faulty_setup_file
+    if options.faulty_setup is None or not (path is None or Path(path).exists()):
         return
-    if told.faulty_setup == "exit":
+    if options.faulty_setup == "exit":
         os._exit(EXIT_CODE)
     raise HarnessError(
-        "The model cannot be set up: faulty_setup says so.", stage="model", hint="Leave faulty_setup out."
+        "The model fails to load because faulty_setup is set.", stage="model", hint="Leave faulty_setup out."
     )

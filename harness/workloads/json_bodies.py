@@ -1,4 +1,4 @@
-"""Answers as JSON in UTF-8. The user's code may return anything, and much of that JSON cannot say."""
+"""Answers as JSON in UTF-8. The user's code may return anything, including what JSON cannot express."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import json
 import math
 from typing import Any
 
-UNSAID = "ok"  # stands for a value that JSON cannot say
+PLACEHOLDER = "ok"  # in place of a value that JSON cannot express
 
 
 def body(value: Any) -> bytes:
-    """The body of an answer of 200: the value, or "ok" where JSON cannot say it."""
-    said = as_json(value)
-    return b'{"answer":' + (f'"{UNSAID}"'.encode() if said is None else said) + b"}"
+    """The body of an answer with status 200: the value, or "ok" if JSON cannot express it."""
+    encoded = as_json(value)
+    return b'{"answer":' + (f'"{PLACEHOLDER}"'.encode() if encoded is None else encoded) + b"}"
 
 
 def as_json(value: Any, longest: float = math.inf) -> bytes | None:
-    """The value as JSON, arrays as lists; None if JSON cannot say it in `longest` characters.
+    """The value as JSON, with arrays as lists; None if that is not possible within `longest` characters.
 
-    Stops as soon as it is too long: this runs on the event loop, for every request.
+    Stops as soon as the text is too long: this runs on the event loop, for every request.
     """
 
-    def plain(found: Any) -> Any:
-        """NumPy's scalars and arrays, torch's tensors and the like. Raises for anything else."""
-        if math.prod(found.shape) > longest:
+    def plain(array: Any) -> Any:
+        """The lists and numbers of NumPy arrays, torch tensors and the like. Raises for anything else."""
+        if math.prod(array.shape) > longest:
             raise ValueError("too long")
-        return found.tolist()
+        return array.tolist()
 
     encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain)
     pieces: list[str] = []
@@ -37,5 +37,5 @@ def as_json(value: Any, longest: float = math.inf) -> bytes | None:
                 return None
             pieces.append(piece)
         return "".join(pieces).encode()
-    except BaseException:  # noqa: BLE001  a class of the user's may raise anything when it is looked into
+    except BaseException:  # noqa: BLE001  the user's classes may raise anything when they are inspected
         return None

@@ -22,21 +22,21 @@ from harness.workloads.onnx_model import cannot_export, module_of, replace_trans
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-LARGEST_DIFFERENCE = 1e-5  # between any number of an embedding of the exported transformer and with torch
+LARGEST_DIFFERENCE = 1e-5  # between any number of an exported transformer's embedding and torch's
 
 _ALONE = [ARTICLE_SENTENCE]
 _MIXED = [" ".join(["word", "by", "word"] * 22)[: 5 + 10 * number] for number in range(32)]
 
 
 def main() -> int:
-    """Options come on stdin; an error leaves as JSON on stdout."""
+    """Export with the options from stdin; write an error to stdout as JSON."""
     options = WorkloadOptions.model_validate_json(sys.stdin.read())
     try:
         make(embed.Workload(options).load(), Path(sys.argv[1]))
     except HarnessError as error:
         sys.stdout.write(json.dumps(to_parent(error)))
     except Exception as error:  # noqa: BLE001 - whatever an exporter raises, the user gets a sentence
-        # what began it: the exporter wraps that in advice
+        # report the root cause: the exporter wraps it in advice
         sys.stdout.write(json.dumps(to_parent(cannot_export(embed.first_line(reasons.root(error))))))
     else:
         return 0
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def to_onnx(model: SentenceTransformer, path: Path) -> None:
-    """Export the transformer with the inputs that it is really given; batch and length stay open."""
+    """Export the transformer with the inputs that it really gets; batch size and length stay variable."""
     inputs = _inputs(model)
     torch.onnx.export(
         _TokensOnly(module_of(model).model).eval(),
@@ -54,7 +54,7 @@ def to_onnx(model: SentenceTransformer, path: Path) -> None:
         output_names=["last_hidden_state"],
         dynamic_shapes={"given": {name: dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC) for name in inputs}},
         dynamo=True,
-        external_data=False,  # one file: it is replaced at once or not at all
+        external_data=False,  # one file, so that it can be replaced as a whole
         verbose=False,
     )
 
@@ -62,9 +62,10 @@ def to_onnx(model: SentenceTransformer, path: Path) -> None:
 def make(
     model: SentenceTransformer, path: Path, export: Callable[[SentenceTransformer, Path], None] = to_onnx
 ) -> None:
-    """Put the exported transformer of `model` at `path`, and beside it what was seen: whole, or not at all.
+    """Write the exported transformer of `model` to `path`, with its facts in a JSON file next to it.
 
-    HarnessError when embeddings are not torch's within `LARGEST_DIFFERENCE`. `model` runs the export then.
+    Writes each file as a whole or not at all. `model` uses the exported transformer afterwards. Raises
+    HarnessError if its embeddings differ from torch's by more than `LARGEST_DIFFERENCE`.
     """
     expected = _embeddings(model)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="unfinished-") as folder:
@@ -72,7 +73,7 @@ def make(
         export(model, new)
         replace_transformer(model, new, torch.get_num_threads())
         difference = float((_embeddings(model) - expected).abs().max())
-        if not difference <= LARGEST_DIFFERENCE:  # nor when it is not a number
+        if not difference <= LARGEST_DIFFERENCE:  # NaN fails too
             raise cannot_export(
                 f"its embeddings differ from torch's by {difference:.2g}, more than {LARGEST_DIFFERENCE:g}"
             )
@@ -83,7 +84,7 @@ def make(
 
 
 class _TokensOnly(torch.nn.Module):
-    """An output that the exporter knows: one tensor."""
+    """The transformer with one tensor as its output, which the exporter can handle."""
 
     def __init__(self, transformer: torch.nn.Module) -> None:
         super().__init__()
@@ -94,7 +95,7 @@ class _TokensOnly(torch.nn.Module):
 
 
 def _inputs(model: SentenceTransformer) -> dict[str, torch.Tensor]:
-    """What the transformer is given for two texts of several tokens (sizes 0 and 1 are special)."""
+    """The transformer's inputs for two texts of several tokens (the sizes 0 and 1 are special)."""
     module = module_of(model)
     features = module.preprocess([ARTICLE_SENTENCE, "London"])
     return {
@@ -105,7 +106,7 @@ def _inputs(model: SentenceTransformer) -> dict[str, torch.Tensor]:
 
 
 def _embeddings(model: SentenceTransformer) -> torch.Tensor:
-    """Of one text alone, and of 32 of very different lengths in one batch."""
+    """Embeddings of one text alone, and of 32 texts of very different lengths in one batch."""
     batches = [model.encode(texts, show_progress_bar=False) for texts in (_ALONE, _MIXED)]
     return torch.cat([torch.as_tensor(batch, dtype=torch.float64) for batch in batches])
 

@@ -1,8 +1,8 @@
-"""ONNX Runtime in the place of the transformer of `embed`; tokenizer and pooling stay the model's own.
+"""ONNX Runtime in place of the transformer of `embed`; tokenizer and pooling stay the model's own.
 
-The model is exported once per machine, by a process of its own: the exporter leaves hundreds of megabytes
-in whoever runs it, and would in one worker but not in the others. Nobody is asked on the network.
-Imported by `embed` when that loads a model, as this module needs torch and the extra `onnx`.
+A separate process exports the model, once per machine: the exporter leaves hundreds of megabytes in its
+process, which would otherwise be one worker and not the others. Exporting needs no network.
+`embed` imports this module only when it loads a model, as it needs torch and the extra `onnx`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from filelock import FileLock
 from harness.errors import HarnessError, from_child
 from harness.system import children
 from harness.wire.options import WorkloadOptions
-from harness.workloads import here
+from harness.workloads import local_setup
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -32,15 +32,15 @@ _MADE_BY = ("torch", "transformers", "sentence-transformers", "onnx", "onnxscrip
 
 
 class Entry(NamedTuple):
-    """An exported transformer in the cache, whole."""
+    """A complete exported transformer in the cache."""
 
     path: Path
     sha256: str
-    max_abs_difference: float  # of the embeddings, from torch's; seen when it was exported
+    max_abs_difference: float  # between its embeddings and torch's, measured at the export
 
 
 class Transformer(torch.nn.Module):
-    """Takes what the transformer took and returns what it returned; blocking, and for several threads."""
+    """The exported transformer, with the inputs and outputs of torch's. Blocking and thread-safe."""
 
     def __init__(self, config: Any, path: Path, threads: int) -> None:
         super().__init__()
@@ -48,21 +48,21 @@ class Transformer(torch.nn.Module):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        for spins in (_INTRA, _INTER):  # keeps cores busy after a call, when other arms or requests need them
+        for spins in (_INTRA, _INTER):  # spinning would keep cores busy after a call, while others need them
             options.add_session_config_entry(spins, "0")
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.facts: dict[str, str | int | float | bool] = {}
         self._inputs = [node.name for node in self.session.get_inputs()]
 
-    def forward(self, **given: Any) -> dict[str, torch.Tensor]:
-        (tokens,) = self.session.run(None, {name: given[name].numpy() for name in self._inputs})
+    def forward(self, **features: Any) -> dict[str, torch.Tensor]:
+        (tokens,) = self.session.run(None, {name: features[name].numpy() for name in self._inputs})
         return {"last_hidden_state": torch.from_numpy(tokens)}
 
 
 def take_over(model: SentenceTransformer, options: WorkloadOptions, weights: str) -> None:
-    """Replace the transformer in `model`, whose torch weights, of this hash, are then gone from memory.
+    """Replace the transformer in `model` by its export, and free its torch weights, which have this hash.
 
-    Without `onnx_threads` the session has as many threads as torch has here.
+    Without `onnx_threads` the session has as many threads as torch.
     """
     entry = _entry(_path(model, weights), options)
     replace_transformer(model, entry.path, options.onnx_threads or torch.get_num_threads())
@@ -74,7 +74,7 @@ def take_over(model: SentenceTransformer, options: WorkloadOptions, weights: str
 
 
 def about(model: SentenceTransformer) -> dict[str, str | int | float | bool | None]:
-    """Facts for the run's record, as the session tells them."""
+    """Facts for the run's record, as the session reports them."""
     transformer: Transformer = module_of(model).model
     session = transformer.session
     chosen = session.get_session_options()
@@ -90,15 +90,15 @@ def about(model: SentenceTransformer) -> dict[str, str | int | float | bool | No
 
 
 def replace_transformer(model: SentenceTransformer, path: Path, threads: int) -> None:
-    """Put the exported transformer at `path` in the place of the one in `model`."""
+    """Replace the transformer in `model` by the export at `path`."""
     module = module_of(model)
     config = module.model.config
-    module.model = torch.nn.Identity()  # torch's weights go before the others come
+    module.model = torch.nn.Identity()  # free torch's weights before loading the others
     module.model = Transformer(config, path, threads)
 
 
 def module_of(model: SentenceTransformer) -> Any:
-    """The first of its modules: tokenizer and, as `model`, the transformer."""
+    """The model's first module: the tokenizer and, as `model`, the transformer."""
     return model[0]
 
 
@@ -106,61 +106,61 @@ def module_of(model: SentenceTransformer) -> Any:
 
 
 def _path(model: SentenceTransformer, weights: str) -> Path:
-    """Where the export of these weights is, in this architecture and by these versions."""
+    """The cache path for these weights, this architecture and these package versions."""
     config = module_of(model).model.config.to_dict()
     config.pop("_name_or_path", None)
     recipe = [config, repr(model), [(package, version(package)) for package in _MADE_BY]]
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    return here.cache_folder("onnx") / f"{weights}-{key}.onnx"
+    return local_setup.cache_folder("onnx") / f"{weights}-{key}.onnx"
 
 
 def _entry(path: Path, options: WorkloadOptions) -> Entry:
-    """What is in the cache, else what an exporting process puts there: one process, whoever else waits."""
-    found = kept(path)
-    if found is not None:
-        return found
+    """The cache's entry; if there is none, export the model. A lock lets only one process export it."""
+    entry = cached(path)
+    if entry is not None:
+        return entry
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            return kept(path) or _exported(path, options)
+            return cached(path) or _exported(path, options)
     except OSError as error:
         raise HarnessError(
-            f"The exported model cannot be kept in {path.parent}: {error}",
+            f"The exported model cannot be saved in {path.parent}: {error}",
             stage="model",
-            hint=f"Name another folder with {here.CACHE_VARIABLE}=FOLDER.",
+            hint=f"Set another cache folder with {local_setup.CACHE_VARIABLE}=FOLDER.",
         ) from error
 
 
-def kept(path: Path) -> Entry | None:
-    """The entry, if it is all there: a damaged one is none, and is made again."""
+def cached(path: Path) -> Entry | None:
+    """The complete entry at `path`; None if it is missing or damaged."""
     try:
-        told = json.loads(path.with_suffix(".json").read_text())
-        entry = Entry(path, told["sha256"], told["max_abs_difference"])
+        facts = json.loads(path.with_suffix(".json").read_text())
+        entry = Entry(path, facts["sha256"], facts["max_abs_difference"])
         with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    return entry if found == entry.sha256 else None
+    return entry if sha256 == entry.sha256 else None
 
 
 def _exported(path: Path, options: WorkloadOptions) -> Entry:
     done = subprocess.run(
         children.python("harness.workloads.onnx_export", str(path)),
         input=options.model_copy(update={"backend": "torch", "onnx_threads": None}).model_dump_json(),
-        capture_output=True,  # the exporter's warnings are nobody's concern unless it fails
+        capture_output=True,  # the exporter's warnings matter only if it fails
         text=True,
     )
-    made = kept(path)
-    if made is not None:
-        return made
+    entry = cached(path)
+    if entry is not None:
+        return entry
     last = done.stdout.strip().rpartition("\n")[2]
-    if last.startswith('{"what"'):  # the error that it reports
+    if last.startswith('{"what"'):  # the error that the child reports
         raise from_child(json.loads(last))
     raise cannot_export(f"exit code {done.returncode}: {done.stderr.strip()[-500:]}")
 
 
 def cannot_export(reason: str) -> HarnessError:
-    """The error that a user meets."""
+    """The error for a model that cannot be exported."""
     return HarnessError(
-        f"The model cannot be exported to ONNX: {reason}", stage="model", hint="It runs with --backend torch."
+        f"The model cannot be exported to ONNX: {reason}", stage="model", hint="Use --backend torch."
     )

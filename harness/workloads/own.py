@@ -1,4 +1,4 @@
-"""A model of the user's own: two to four functions in a file or module, as a workload like any other."""
+"""The user's own model as a workload: two to four functions in a file or a module."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typing import Any
 
 from harness.errors import HarnessError, UsageError
 from harness.wire.options import ARTICLE_SENTENCE, WorkloadOptions
-from harness.workloads import here, json_bodies, own_code, payload_texts
+from harness.workloads import json_bodies, local_setup, own_code, payload_texts
 
-SUMMARY = "your own: two to four functions (`execbench init` writes a file to begin with)"
+SUMMARY = "your own model: two to four functions (`execbench init` writes a template)"
 
-_LONGEST_ANSWER = 1_000  # characters of JSON
-_TEXTS_LOOKED_AT = 3  # before anything starts
+_LONGEST_RESULT_SHOWN = 1_000  # characters of JSON
+_TEXTS_CHECKED = 3  # before anything starts
 
 
 class Workload:
-    """The user's `load`, `predict`, and where they have them `io` and `payloads`; see docs/own-workload.md.
+    """The user's `load` and `predict`, and their `io` and `payloads` if present; see docs/own-workload.md.
 
-    Their code is imported when it is first needed, so that the thread budget stands before.
+    The user's code is imported when it is first needed, after the variables that limit threads are set.
     """
 
-    gives_vectors = True  # for all that is known before it has run
+    gives_vectors = True  # assumed: only a run can show it
     modules: tuple[str, ...] = ()
 
     def __init__(self, options: WorkloadOptions) -> None:
@@ -41,52 +41,54 @@ class Workload:
 
     @property
     def io(self) -> Callable[[Any], Awaitable[Any]] | None:
-        """The user's, if they have one."""
+        """The user's `io` function, or None."""
         return self._code.io
 
     @functools.cached_property
     def warmup_item(self) -> str:
-        """The first of the texts; of a model that brings none, the article's sentence."""
+        """The first of the user's texts, or the article's sentence if there are none."""
         if self._options.payloads is not None:
             return payload_texts.read(self._options.payloads)[0]
         return next(self.payloads(0)) if self._code.payloads is not None else ARTICLE_SENTENCE
 
     def environment(self) -> dict[str, str]:
-        return here.thread_budget(self._options.torch_threads)
+        return local_setup.thread_budget(self._options.torch_threads)
 
     def load(self) -> Any:
-        """The model, after it has answered the warm-up item once: HarnessError if it could not."""
+        """Load the model and let it answer the warm-up item. Raises HarnessError if either fails."""
         with _blaming(f"load() in {self._code.label}"):
             model = self._code.load()
-        with _blaming(f"predict() in {self._code.label}, asked {self.warmup_item!r:.60},"):
+        with _blaming(f"predict() in {self._code.label}, given {self.warmup_item!r:.60},"):
             self.predict(model, [self.warmup_item])
         return model
 
     def predict(self, model: Any, items: list[str]) -> list[Any]:
-        """HarnessError for another number of results than items: they cannot be told apart any more."""
-        given = self._code.predict(model, list(items))  # it may use up its list
-        if isinstance(given, str | bytes | Mapping | Set) or not hasattr(given, "__iter__"):
-            raise self._no_results(f"gave {type(given).__name__} {own_code.shown(given)}", items)
-        results = list(islice(given, len(items) + 1))  # a generator may never end
+        """One result per item. Raises HarnessError for another number, as results then fit no item."""
+        returned = self._code.predict(model, list(items))  # a copy, as the user's code may change the list
+        if isinstance(returned, str | bytes | Mapping | Set) or not hasattr(returned, "__iter__"):
+            what = f"{type(returned).__name__} {own_code.short_repr(returned)}"
+            raise self._wrong_results(what, items)
+        results = list(islice(returned, len(items) + 1))  # a generator may never end
         if len(results) != len(items):
             count = "too many" if len(results) > len(items) else len(results)
-            raise self._no_results(f"gave {len(given) if isinstance(given, Sized) else count} results", items)
+            number = len(returned) if isinstance(returned, Sized) else count
+            raise self._wrong_results(f"{number} results", items)
         return results
 
-    def _no_results(self, what: str, items: list[str]) -> HarnessError:
+    def _wrong_results(self, what: str, items: list[str]) -> HarnessError:
         return HarnessError(
-            f"predict() in {self._code.label} {what} for {len(items)} item{'s' * (len(items) > 1)}.",
+            f"predict() in {self._code.label} returned {what} for {len(items)} item{'s' * (len(items) > 1)}.",
             stage=own_code.STAGE,
             hint="It should return a list with one result for each item, in their order.",
         )
 
     def answer(self, result: Any) -> Any:
-        """What JSON says of the result, if it can in short."""
-        said = json_bodies.as_json(result, _LONGEST_ANSWER)
-        return json_bodies.UNSAID if said is None else json.loads(said)
+        """The result as JSON can express it, or a placeholder if that is not possible or too long."""
+        encoded = json_bodies.as_json(result, _LONGEST_RESULT_SHOWN)
+        return json_bodies.PLACEHOLDER if encoded is None else json.loads(encoded)
 
     def payloads(self, seed: int) -> Iterator[str]:
-        """The user's; without any, questions as they are asked of the built-in model."""
+        """The user's texts; without any, the questions that the built-in model gets."""
         return (
             payload_texts.questions(seed) if self._code.payloads is None else own_code.texts(self._code, seed)
         )
@@ -102,32 +104,33 @@ class Workload:
 
     @property
     def source_sha256(self) -> str | None:
-        """Of the file that was imported; None where there is none."""
+        """Hash of the imported file; None if there is no file."""
         source = self._code.source
         return None if source is None else hashlib.sha256(source.read_bytes()).hexdigest()
 
 
-def check(options: WorkloadOptions, idle_with_io: Set[str]) -> None:
-    """UsageError unless the code is there, has its shape, and gives texts. Imports it, and loads nothing.
+def check(options: WorkloadOptions, io_options: Set[str]) -> None:
+    """Raise UsageError unless the code exists, has the right functions and yields texts.
 
-    `idle_with_io`: the options that say nothing where it awaits I/O of its own.
+    Imports the code but loads no model. `io_options`: options that have no effect if the code has its own
+    `io` function.
     """
     code = own_code.find(options.name)
-    idle = sorted(options.model_fields_set & idle_with_io)
-    if code.io is not None and idle:
+    unused = sorted(options.model_fields_set & io_options)
+    if code.io is not None and unused:
         raise UsageError(
-            f"{code.label} has an io of its own, so {', '.join(idle)} would say nothing.",
+            f"{code.label} has its own io function, so {', '.join(unused)} would have no effect.",
             stage="plan",
-            hint="Leave it out, or take io out of the workload.",
+            hint="Leave it out, or remove the function io from the workload.",
         )
-    with redirect_stdout(sys.stderr):  # as `_code` imports: stdout may be one JSON document
-        for _ in islice(Workload(options).payloads(0), _TEXTS_LOOKED_AT):
+    with redirect_stdout(sys.stderr):  # the user's code may print, and stdout may be one JSON document
+        for _ in islice(Workload(options).payloads(0), _TEXTS_CHECKED):
             pass
 
 
 @contextmanager
 def _blaming(what: str) -> Iterator[None]:
-    """HarnessError that names the function, the exception and its line; the traceback goes to the log."""
+    """Turn an exception into a HarnessError that names the function and the line; log the traceback."""
     try:
         yield
     except HarnessError:
@@ -135,5 +138,5 @@ def _blaming(what: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         traceback.print_exception(error)
         raise HarnessError(
-            f"{what} raised {own_code.told(error)}.", stage=own_code.STAGE, hint=own_code.WITH_TRACEBACK
+            f"{what} raised {own_code.describe(error)}.", stage=own_code.STAGE, hint=own_code.WITH_TRACEBACK
         ) from error

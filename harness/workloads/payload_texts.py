@@ -1,4 +1,4 @@
-"""What requests ask: texts of a file of the user's own, or questions made up here. Drawn by a seed."""
+"""The texts of requests: read from the user's file, or made-up questions. A seed draws them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing import Any
 from harness.errors import UsageError
 from harness.system import text_files
 
-_SHAPE = 'A line is a JSON string, or an object with a "text": {"text": "How big is London"}'
-_LIST = 'It holds a list: ["How big is London", …] or [{"text": "How big is London"}, …]'
+_SHAPE = 'Write each line as a JSON string, or as an object with a "text": {"text": "How big is London"}'
+_LIST = 'Write a list: ["How big is London", …] or [{"text": "How big is London"}, …]'
 _COLUMN = "Name the column of the texts `text` in the first line."
-_QUOTES = "A text with separators stands in double quotes, and a double quote in it is doubled."
-MOST_BYTES = 100_000_000  # packed, and unpacked
+_QUOTES = "Put a text that contains separators in double quotes, and double each double quote in it."
+MOST_BYTES_OF_TEXTS = 100_000_000  # compressed, and also uncompressed
 
 _SUBJECTS = ("the harbour", "this river", "a night train", "the old bridge", "my bicycle", "the library")
 _QUESTIONS = (
@@ -33,57 +33,57 @@ _QUESTIONS = (
 )
 
 
-@functools.lru_cache(maxsize=4)  # a load generator asks again for each trial: one run, one set of texts
+@functools.lru_cache(maxsize=4)  # a load generator reads the texts for each trial of a run
 def read(path: str) -> tuple[str, ...]:
-    """The texts of a file, by its name: JSON lines, a JSON list, a CSV, or else one text a line.
+    """The texts of a file. The suffix gives the format: JSON lines, a JSON list, CSV, else one text per line.
 
-    Each may be packed with gzip. UsageError, with the line, for a file without texts, and for one that
-    holds JSON while its name says plain lines: its texts would be sent with the JSON around them.
+    Any of them may be compressed with gzip. Raises UsageError, with the line, if the file has no texts. Also
+    raises it if a file of plain lines contains JSON: requests would carry the JSON around the texts.
     """
     text = text_files.decoded(_unpacked(path), path, _STAGE)
-    kind = Path(Path(path).name.lower().removesuffix(".gz")).suffix
-    texts = tuple(_READERS.get(kind, _of_lines)(text, path))
+    suffix = Path(Path(path).name.lower().removesuffix(".gz")).suffix
+    texts = tuple(_READERS.get(suffix, _of_lines)(text, path))
     if not texts:
-        raise UsageError(f"The file {path} has no texts: it is empty.", stage=_STAGE, hint="One text a line.")
+        raise UsageError(f"The file {path} is empty.", stage=_STAGE, hint="Write one text per line.")
     return texts
 
 
 def draw(texts: Sequence[str], seed: int) -> Iterator[str]:
-    """Endless texts, drawn with replacement; the same seed draws the same."""
+    """Endless texts, drawn with replacement; the same seed gives the same texts."""
     chance = random.Random(seed)  # noqa: S311 - texts, not secrets
     while True:
         yield chance.choice(texts)
 
 
 def questions(seed: int) -> Iterator[str]:
-    """Endless questions of 4 to 13 words; the same seed gives the same."""
+    """Endless questions of 4 to 13 words; the same seed gives the same questions."""
     chance = random.Random(seed)  # noqa: S311 - texts, not secrets
     while True:
         yield chance.choice(_QUESTIONS).format(chance.choice(_SUBJECTS))
 
 
 def sha256(path: str) -> str:
-    """Of the file's bytes; UsageError when it cannot be read."""
-    return hashlib.sha256(text_files.read_bytes(path, _STAGE, MOST_BYTES)).hexdigest()
+    """Hash of the file's bytes. Raises UsageError if it cannot be read."""
+    return hashlib.sha256(text_files.read_bytes(path, _STAGE, MOST_BYTES_OF_TEXTS)).hexdigest()
 
 
 def _unpacked(path: str) -> bytes:
-    data = text_files.read_bytes(path, _STAGE, MOST_BYTES)
+    data = text_files.read_bytes(path, _STAGE, MOST_BYTES_OF_TEXTS)
     if not data.startswith(_GZIP):
         return data
     try:
-        data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MOST_BYTES + 1)
+        data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MOST_BYTES_OF_TEXTS + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"The file {path} cannot be unpacked: {error}.", stage=_STAGE) from error
-    if len(data) > MOST_BYTES:
-        raise text_files.too_large(path, _STAGE, MOST_BYTES)
+        raise UsageError(f"The file {path} cannot be decompressed: {error}.", stage=_STAGE) from error
+    if len(data) > MOST_BYTES_OF_TEXTS:
+        raise text_files.too_large(path, _STAGE, MOST_BYTES_OF_TEXTS)
     return data
 
 
 def _lines(text: str, path: str) -> Iterator[tuple[str, str]]:
-    """Line and place of those that are not empty.
+    """Each line that is not empty, with its place for messages.
 
-    Only a newline ends a line: JSON strings may hold the others that `splitlines` knows.
+    Only a newline ends a line: JSON strings may contain the other line ends that `splitlines` knows.
     """
     for number, line in enumerate(text.split("\n"), 1):
         if stripped := line.strip():
@@ -95,9 +95,9 @@ def _of_lines(text: str, path: str) -> list[str]:
     is_json = all(_json(line, ("{", '"')) is not None for line in lines) or any(map(_has_a_text, lines))
     if lines and (is_json or _json(text, ("[", "{")) is not None):
         raise UsageError(
-            f"The file {path} holds JSON, and its name says plain lines.",
+            f"The file {path} contains JSON, but its suffix means plain lines.",
             stage=_STAGE,
-            hint="Call it .jsonl (one JSON text a line) or .json (a list), so that the texts in it are sent.",
+            hint="Rename it to .jsonl (one JSON text per line) or .json (a list) to send the texts in it.",
         )
     return lines
 
@@ -107,21 +107,21 @@ def _of_json_lines(text: str, path: str) -> list[str]:
 
 
 def _of_json(text: str, path: str) -> list[str]:
-    """A list; or JSON lines, which some programs call .json too."""
-    found = _json(text, ("[",))
-    if found is None:
+    """The texts of a list, or of JSON lines, which some programs call .json too."""
+    items = _json(text, ("[",))
+    if items is None:
         return _of_json_lines(text, path)
-    return [_text_of(one, f"{path}, text {number}", _LIST) for number, one in enumerate(found, 1)]
+    return [_text_of(item, f"{path}, text {number}", _LIST) for number, item in enumerate(items, 1)]
 
 
 def _of_table(text: str, path: str) -> list[str]:
-    """The column `text` of a CSV, whatever separates its cells."""
+    """The column `text` of a CSV with commas, semicolons or tabs."""
     first = text.lstrip().partition("\n")[0]
     separator = max(",;\t", key=first.count)
     try:
         rows = list(csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=separator, strict=True))
     except csv.Error as error:
-        raise UsageError(f"The file {path} is not CSV: {error}.", stage=_STAGE, hint=_QUOTES) from error
+        raise UsageError(f"The file {path} is not a CSV: {error}.", stage=_STAGE, hint=_QUOTES) from error
     names = [name.strip().lower() for name in rows[0]] if rows else []
     if "text" not in names:
         raise UsageError(f"The file {path} has no column `text`.", stage=_STAGE, hint=_COLUMN)
@@ -141,14 +141,14 @@ _READERS: dict[str, Callable[[str, str], list[str]]] = {
 
 
 def _has_a_text(line: str) -> bool:
-    found = _json(line.removesuffix(","), ("{",))
-    return found is not None and isinstance(found.get("text"), str)
+    item = _json(line.removesuffix(","), ("{",))
+    return item is not None and isinstance(item.get("text"), str)
 
 
-def _json(text: str, signs: tuple[str, ...]) -> Any:
-    """What the JSON says that begins with one of these signs; None for any other text."""
+def _json(text: str, first: tuple[str, ...]) -> Any:
+    """The value of JSON that begins with one of the characters `first`; None for any other text."""
     try:
-        return json.loads(text) if text.lstrip().startswith(signs) else None
+        return json.loads(text) if text.lstrip().startswith(first) else None
     except (ValueError, RecursionError):
         return None
 
@@ -160,8 +160,8 @@ def _parsed(line: str, where: str) -> Any:
         raise UsageError(f"{where} is not JSON: {error}.", stage=_STAGE, hint=_SHAPE) from error
 
 
-def _text_of(found: Any, where: str, shape: str) -> str:
-    text = found.get("text") if isinstance(found, dict) else found
+def _text_of(item: Any, where: str, shape: str) -> str:
+    text = item.get("text") if isinstance(item, dict) else item
     if not isinstance(text, str) or not text_files.is_utf8(text):
         raise UsageError(f"{where} has no text.", stage=_STAGE, hint=shape)
     return text

@@ -1,4 +1,4 @@
-"""A model whose cost is known, so that the instrument can be checked against truth, without torch."""
+"""A model of known cost, to check the measurements against the truth. Needs no torch."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from harness.workloads import faulty
 
 SUMMARY = "a call of known cost (--service-ms, --mode sleep|hold|spin|release), no torch"
 
-_HASHED_AT_ONCE = bytes(128 * 1024)  # some 0.1 ms of work; hashlib lets go of the lock above 2 KiB
+_HASHED_AT_ONCE = bytes(128 * 1024)  # about 0.1 ms of work; hashlib releases the lock above 2 KiB
 _LONGEST_USLEEP_US = 999_999  # POSIX allows usleep to refuse a second or more
 
 
 class Workload:
-    """`predict` costs `service_ms` per call, whatever the number of items (one call, one service time).
+    """A model whose `predict` takes `service_ms` per call, whatever the number of items.
 
-    sleep: wall time known, no CPU, interpreter lock free.   hold: wall time known, lock held throughout.
-    spin: thread CPU time known, lock contended.             release: thread CPU time known, lock free.
+    Modes:
 
-    The result is the text in capitals, or with `dimensions` a vector that stands for an embedding of it.
-    Loading takes `setup_ms`. If told to, it fails, and items misbehave: see `faulty`.
+    * sleep: known wall time, no CPU, interpreter lock free.
+    * hold: known wall time, lock held throughout.
+    * spin: known CPU time of the thread, lock contended.
+    * release: known CPU time of the thread, lock free.
+
+    The result is the text in capitals, or with `dimensions` a vector in place of an embedding.
+    Loading takes `setup_ms`. Options make loading fail or items misbehave: see `faulty`.
     """
 
     warmup_item = ARTICLE_SENTENCE
@@ -48,11 +52,11 @@ class Workload:
         return [self._answer(item) for item in items]
 
     def _answer(self, item: str) -> str | list[float]:
-        if self._options.faults and item.startswith(faulty.MARK):
+        if self._options.faults and item.startswith(faulty.FAULT_PREFIX):
             return faulty.misbehave(item)
         if self._options.dimensions is None:
             return item.upper()
-        draw = random.Random(item)  # noqa: S311 - stands for an embedding: near no other text's
+        draw = random.Random(item)  # noqa: S311 - in place of an embedding, far from any other text's
         return [draw.gauss(0.0, 1.0) for _ in range(self._options.dimensions)]
 
     def answer(self, result: str | list[float]) -> str | list[float]:
@@ -70,7 +74,7 @@ def _sleep(service_ms: float) -> None:
 
 
 def _hold(service_ms: float) -> None:
-    """Sleep in C through PyDLL, which keeps the interpreter lock (a Python spin lets go every 5 ms)."""
+    """Sleep in C through PyDLL, which keeps the interpreter lock (a Python loop releases it every 5 ms)."""
     usleep = ctypes.PyDLL(None).usleep
     left_us = round(service_ms * 1e3)
     while left_us > 0:

@@ -1,4 +1,4 @@
-"""Efficiency: an arm's throughput beside the bare model's limit and an ideal service's, on made-up runs."""
+"""Efficiency: an arm's throughput over the bare model's and an ideal service's, on made-up runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from made_up import Point
 from harness.analysis import efficiency
 from harness.report import export, report
 
-pytestmark = pytest.mark.integration  # a whole report each: it takes long
+pytestmark = pytest.mark.integration  # each test builds a whole report, which is slow
 
 WORLD: made_up.World = {
     ("thread", 1): Point(model_ms=11.0, io_ms=5.0, outside_ms=1.0),
@@ -31,7 +31,7 @@ def table(world: made_up.World = WORLD, arms: tuple[str, ...] = ("thread", "batc
     return built.limits.set_index(["arm", "load"])
 
 
-def test_the_limit_is_the_best_batch_that_so_many_users_could_fill() -> None:
+def test_the_limit_is_the_best_batch_that_the_users_could_fill() -> None:
     found = table()
     assert found.loc[("thread", "closed(1)"), "limit_per_s"] == pytest.approx(1 / 11e-3)
     assert found.loc[("thread", "closed(8)"), "limit_per_s"] == pytest.approx(8 / 18e-3)
@@ -44,14 +44,14 @@ def test_efficiency_is_the_arms_throughput_over_the_limit() -> None:
     assert found.loc[("batch", "closed(8)"), "efficiency"] == pytest.approx((8 / 24) / (8 / 18))
 
 
-def test_the_ideal_adds_the_io_once_and_what_each_request_takes_by_itself() -> None:
+def test_the_ideal_adds_the_io_once_and_the_overhead_of_each_request() -> None:
     row = table().loc[("batch", "closed(8)")]
     assert (row["call_ms"], row["io_ms"], row["null_ms"]) == (18.0, 5.0, 0.5)
     assert row["ideal_per_s"] == pytest.approx(8 / 27e-3)
     assert row["of_ideal"] == pytest.approx((8 / 24) / (8 / 27))
 
 
-def test_larger_batches_that_do_not_pay_leave_the_limit_where_it_was() -> None:
+def test_larger_batches_without_a_gain_do_not_change_the_limit() -> None:
     run = with_limits(closed(WORLD), "thread")
     run.record["limits"][0]["batches"] = {"1": 10.0, "2": 18.0, "4": 40.0, "8": 90.0}
     found = report.build(run).limits.set_index("load").loc["closed(8)"]
@@ -59,14 +59,14 @@ def test_larger_batches_that_do_not_pay_leave_the_limit_where_it_was() -> None:
 
 
 @pytest.mark.parametrize(("items", "took_ms"), [(1, 11.0), (3, 13.0), (24, 34.0), (64, 74.0), (128, 148.0)])
-def test_a_size_between_two_measured_ones_is_in_proportion_and_a_larger_one_is_several_calls(
+def test_batch_sizes_are_interpolated_and_larger_ones_count_as_several_calls(
     items: int, took_ms: float
 ) -> None:
     batches = {int(size): took for size, took in BATCHES.items()}
     assert efficiency.call_ms(batches, items) == pytest.approx(took_ms)
 
 
-def test_the_nominal_io_is_the_lone_users_or_else_what_was_asked_for() -> None:
+def test_the_nominal_io_is_the_lone_users_or_else_the_duration_asked_for() -> None:
     stalled = {("inline", 1): Point(io_ms=5.3), ("inline", 8): Point(io_ms=40.0)}
     assert set(table(stalled, ("inline",))["io_ms"]) == {5.3}
     run = with_limits(closed({("inline", 8): Point(io_ms=40.0)}), "inline")
@@ -74,7 +74,7 @@ def test_the_nominal_io_is_the_lone_users_or_else_what_was_asked_for() -> None:
     assert list(report.build(run).limits["io_ms"]) == [5.0]
 
 
-def test_without_a_lone_user_nobody_knows_what_an_io_of_the_users_own_takes() -> None:
+def test_the_users_own_io_has_no_nominal_duration_without_a_lone_user() -> None:
     run = with_limits(closed({("inline", 8): Point(io_ms=40.0)}), "inline")
     options = {"workload": {"io_ms": 5.0}}
     run.record["arms"] = {"inline": {"options": options, "about": {"own_io": True}}}
@@ -91,7 +91,7 @@ def test_an_open_load_has_no_efficiency() -> None:
 
 
 @pytest.mark.integration  # takes long
-def test_a_run_without_limits_is_reported_as_ever(tmp_path: Path) -> None:
+def test_a_run_without_limits_has_a_report_without_efficiency(tmp_path: Path) -> None:
     built = report.build(closed(WORLD, folder=tmp_path))
     export.write(built)
     assert built.limits.empty
@@ -100,10 +100,10 @@ def test_a_run_without_limits_is_reported_as_ever(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration  # takes long
-def test_limits_are_written_beside_the_summary_and_told_as_json(tmp_path: Path) -> None:
+def test_limits_are_in_a_csv_and_in_the_json(tmp_path: Path) -> None:
     built = report.build(with_limits(closed(WORLD, folder=tmp_path), "thread", null_ms=None))
     export.write(built)
     assert list(pd.read_csv(tmp_path / "limits.csv").columns) == efficiency.COLUMNS
-    told = json.loads(json.dumps(export.as_json(built), allow_nan=False))["limits"]
-    assert [row["concurrency"] for row in told] == [1, 8]
-    assert all(row["of_ideal"] is None and not math.isnan(row["efficiency"]) for row in told)
+    limits = json.loads(json.dumps(export.as_json(built), allow_nan=False))["limits"]
+    assert [row["concurrency"] for row in limits] == [1, 8]
+    assert all(row["of_ideal"] is None and not math.isnan(row["efficiency"]) for row in limits)

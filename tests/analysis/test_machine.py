@@ -1,4 +1,4 @@
-"""What the figures of the machine make one say: of a run, of a block, of an arm."""
+"""The sentences and figures on the machine: for a run, a block and an arm."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ QUIET = {"steal_share": 0.001, "foreign_cpu": 0.02, "pressure_share": 0.03, "cli
 
 
 def trials(*given: dict[str, Any]) -> pd.DataFrame:
-    """A trial for each, numbered from 1."""
+    """One trial for each argument, numbered from 1."""
     rows = [made_up.trial(**{"trial": number, **fields}) for number, fields in enumerate(given, 1)]
     return made_up.trials_frame(rows)
 
@@ -32,11 +32,11 @@ def say(*given: dict[str, Any], excluded: dict[int, str] | None = None) -> str:
 # -- the sentence --------------------------------------------------------------------------------------
 
 
-def test_one_line_says_how_good_the_machine_was() -> None:
+def test_one_line_rates_the_machine() -> None:
     line = say({**QUIET, "block": 1}, {**QUIET, "block": 2, "client_lag_p99_ms": 2.0})
     assert line == (
         "Machine: quiet – 2 cores (Z80), foreign CPU 0.02 cores, steal 0.1 %, pressure 3 %; "
-        "client loop p99 1.7 ms (worst trial 2.0); 0 of 2 blocks excluded."
+        "p99 loop lag of the load generator 1.7 ms (worst trial 2.0 ms); 0 of 2 blocks excluded."
     )
 
 
@@ -56,7 +56,7 @@ def test_each_figure_alone_can_make_the_machine_usable_or_noisy(
     assert say({**QUIET, **noisy}).startswith("Machine: noisy – ")
 
 
-def test_throttling_is_shown_where_there_was_any() -> None:
+def test_throttling_is_shown_only_if_there_was_any() -> None:
     assert "pressure 3 %, throttled 4.0 %; " in say({**QUIET, "throttled_share": 0.04})
     assert "throttled" not in say({**QUIET, "throttled_share": 0.0})
     assert "throttled" not in say({**QUIET, "throttled_share": None})
@@ -69,18 +69,18 @@ def test_excluded_blocks_are_counted_named_and_judged() -> None:
     assert say(*given, excluded=dict.fromkeys((1, 2, 3), "steal")).startswith("Machine: noisy – ")
 
 
-def test_a_platform_that_tells_nothing_is_not_judged() -> None:
+def test_a_platform_without_readings_is_not_judged() -> None:
     assert say({"client_lag_p99_ms": None}) == "Machine: not judged – 2 cores (Z80); 0 of 1 blocks excluded."
 
 
-def test_a_run_without_trials_or_environment_has_a_sentence_too() -> None:
+def test_a_run_without_trials_or_environment_has_a_sentence() -> None:
     nothing = trials({}).iloc[:0]
     assert machine.sentence(nothing, {}, {}) == (
         "Machine: not judged – ? cores (unknown CPU); 0 of 0 blocks excluded."
     )
 
 
-def test_the_pilot_says_nothing_of_the_run() -> None:
+def test_the_pilot_does_not_count_for_the_machine() -> None:
     assert say({**QUIET, "block": PILOT_BLOCK, "steal_share": 0.9}, QUIET).startswith("Machine: quiet")
 
 
@@ -118,7 +118,7 @@ def test_the_pilot_is_never_judged_nor_a_block_without_readings() -> None:
     assert excluded(frame, steal_share=0.01, foreign_cpu=0.01, dispatch_lag_p99_ms=1.0) == {}
 
 
-def test_a_failed_trial_without_a_window_weighs_nothing() -> None:
+def test_a_failed_trial_without_a_window_has_no_weight() -> None:
     frame = trials({"steal_share": 0.5, "window_end_ms": 0.0})
     assert excluded(frame, steal_share=0.1) == {}
 
@@ -143,19 +143,19 @@ def test_dispatch_lag_excludes_a_block_of_open_load_only() -> None:
     assert excluded(frame, warm, dispatch_lag_p99_ms=10.0) == {}
 
 
-def test_a_server_that_filled_the_cap_does_not_cost_the_block() -> None:
-    """Its requests were sent late because it answered late: that is a finding, and no noise."""
+def test_a_server_that_reaches_the_cap_does_not_exclude_the_block() -> None:
+    """Its requests were sent late because it answered late, which is a result and not noise."""
     frame = trials({"concurrency": None, "rate_per_s": 50.0, "capped": 5})
     assert excluded(frame, requests(*late(5, 100)), dispatch_lag_p99_ms=10.0) == {}
 
 
-def test_every_reason_is_told() -> None:
+def test_every_reason_is_given() -> None:
     found = excluded(trials({"steal_share": 0.5, "foreign_cpu": 1.0}), steal_share=0.1, foreign_cpu=0.2)
     assert found == {1: "steal_share 0.5 (at most 0.1); foreign_cpu 1 (at most 0.2)"}
 
 
-def test_a_criterion_that_nobody_knows_is_refused() -> None:
-    with pytest.raises(HarnessError, match="nobody knows: steel_share"):
+def test_an_unknown_criterion_is_refused() -> None:
+    with pytest.raises(HarnessError, match="by unknown criteria: steel_share"):
         excluded(trials({}), steel_share=0.1)
 
 
@@ -183,7 +183,7 @@ def test_a_request_costs_the_cpu_of_the_trials_over_all_their_requests_but_pings
     assert cost["client_cpu_ms_per_request"] == 3.0
 
 
-def test_a_trial_whose_cpu_is_unknown_lends_its_requests_to_nobody() -> None:
+def test_requests_of_a_trial_without_cpu_reading_do_not_count() -> None:
     cost = one_cost(trials({"server_cpu_ms": 100.0}, {"server_cpu_ms": None}), [*shots(1, 10), *shots(2, 90)])
     assert cost["cpu_ms_per_request"] == 10.0
 
@@ -240,7 +240,7 @@ def test_memory_comes_from_the_record_when_there_is_one() -> None:
     assert math.isnan(one_cost(trials({}), shots(1, 1), {"arms": {"inline": {}}})["memory_uss_mb"])
 
 
-def test_arms_and_loads_stand_in_order_of_appearance() -> None:
+def test_arms_and_loads_are_in_order_of_appearance() -> None:
     frame = trials(
         {"arm": "thread", "load": "closed(8)"},
         {"arm": "inline", "load": "closed(8)"},
@@ -254,40 +254,40 @@ def test_arms_and_loads_stand_in_order_of_appearance() -> None:
     ]
 
 
-def test_an_arm_that_burns_cpu_while_it_should_be_idle_is_named() -> None:
+def test_an_arm_that_uses_cpu_while_idle_is_named() -> None:
     idle = {"spins": {"cpu_ms": 50.0, "wall_ms": 1000.0}, "rests": {"cpu_ms": 9.0, "wall_ms": 1000.0}}
-    (warning,) = machine.idle_offenders({"idle": {**idle, "new": {"cpu_ms": 0.0, "wall_ms": 0.0}}})
-    assert "'spins' burnt 5.0% of a core" in warning
-    assert machine.idle_offenders({}) == []
+    (warning,) = machine.busy_idle_arms({"idle": {**idle, "new": {"cpu_ms": 0.0, "wall_ms": 0.0}}})
+    assert "'spins' used 5.0% of a core" in warning
+    assert machine.busy_idle_arms({}) == []
 
 
 # -- the client ----------------------------------------------------------------------------------------
 
 
 def test_a_cell_is_invalid_when_its_client_is_late_by_more_than_10_ms() -> None:
-    assert machine.cell_lags_behind(requests(*late(0, 200))) == ""
-    assert machine.cell_lags_behind(requests(*late(1, 200))) == ""
-    assert machine.cell_lags_behind(requests(*late(5, 200))) == (
-        "the client sent 1 % of the requests 50.0 ms late or more (at most 10.0)"
+    assert machine.late_cell_reason(requests(*late(0, 200))) == ""
+    assert machine.late_cell_reason(requests(*late(1, 200))) == ""
+    assert machine.late_cell_reason(requests(*late(5, 200))) == (
+        "the load generator sent 1 % of the requests 50.0 ms late or more (at most 10.0 ms)"
     )
 
 
-def test_or_by_more_than_5_percent_of_the_latency_where_that_is_more() -> None:
-    assert machine.cell_lags_behind(requests(*late(5, 200, done_ms=1001.0))) == ""
-    assert "at most 49.9" in machine.cell_lags_behind(requests(*late(5, 200, done_ms=998.0)))
+def test_a_cell_is_invalid_only_beyond_5_percent_of_a_high_latency() -> None:
+    assert machine.late_cell_reason(requests(*late(5, 200, done_ms=1001.0))) == ""
+    assert "at most 49.9" in machine.late_cell_reason(requests(*late(5, 200, done_ms=998.0)))
 
 
 def test_warm_up_is_not_judged_and_failures_do_not_excuse_the_client() -> None:
-    assert machine.cell_lags_behind(requests(*late(5, 200, phase=WARMUP))) == ""
-    assert machine.cell_lags_behind(requests(*late(5, 200, error="timeout", done_ms=30_000.0))) != ""
-    assert machine.cell_lags_behind(requests()) == ""
+    assert machine.late_cell_reason(requests(*late(5, 200, phase=WARMUP))) == ""
+    assert machine.late_cell_reason(requests(*late(5, 200, error="timeout", done_ms=30_000.0))) != ""
+    assert machine.late_cell_reason(requests()) == ""
 
 
 # -- where the load generator is the limit -------------------------------------------------------------
 
 
 def limited(*, busy_ms: float = 100.0, sent: int = 100, limit_per_s: float | None = None) -> str:
-    """Why the client was the limit of one arm, whose trials take a second each."""
+    """Why the client limits one arm whose trials take one second each."""
     about = {"client_cpu_ms": busy_ms, "arm": "inline", "load": "closed(1)"}
     frame = trials(*({**about, "block": block} for block in (1, 2, 3)))
     rows = [
@@ -308,8 +308,8 @@ def test_more_than_half_of_what_the_client_can_send_is_its_limit() -> None:
     )
 
 
-def test_a_core_that_is_more_than_half_busy_is_the_clients_limit_where_nobody_saw_what_it_can_send() -> None:
-    """As in `execbench load`, which has no check before it."""
+def test_without_a_roofline_a_core_more_than_half_busy_is_the_clients_limit() -> None:
+    """As in `execbench load`, which makes no self-check."""
     assert limited(busy_ms=490.0) == ""
     assert limited(busy_ms=990.0) == "the load generator kept 99 % of its core busy"
 

@@ -1,4 +1,4 @@
-"""I/O that stays nominal, and I/O that does not."""
+"""I/O that takes its nominal duration, and I/O that takes longer."""
 
 import pandas as pd
 from made_up import requests_frame, sample, trial, trials_frame
@@ -19,8 +19,8 @@ def table(*cells: tuple[Trial, list[Sample]]) -> pd.DataFrame:
     return nominal.table(derived)
 
 
-def test_an_arm_is_held_against_its_own_io_alone() -> None:
-    """20 of 1,000 requests wait 4 ms longer: within 2 ms of nominal they are not."""
+def test_an_arm_is_compared_with_its_own_io_of_a_lone_user() -> None:
+    """20 of 1,000 requests wait 4 ms longer, which is more than 2 ms above nominal at p99."""
     found = table(
         cell(1, "calm", "closed(1)", [5.2] * 10),
         cell(2, "calm", "own(0.8)", [5.5] * 1000),
@@ -33,11 +33,11 @@ def test_an_arm_is_held_against_its_own_io_alone() -> None:
     assert "every arm" in nominal.sentence(found[found["arm"] == "calm"])
 
 
-def test_too_few_requests_for_a_p99_say_nothing() -> None:
+def test_too_few_requests_for_a_p99_give_no_judgement() -> None:
     found = table(cell(1, "a", "closed(1)", [5.0] * 10), cell(2, "a", "own(0.8)", [9.0] * 100))
     assert found["stays"].isna().all()
     assert nominal.sentence(found) == ""
 
 
-def test_without_a_lone_user_nobody_knows_what_nominal_is() -> None:
+def test_without_a_lone_user_nominal_is_not_known() -> None:
     assert table(cell(1, "a", "own(0.8)", [9.0] * 1000)).empty

@@ -1,4 +1,4 @@
-"""Percentiles of values, of pooled blocks and of resamples, beside numpy's."""
+"""Percentiles of values, of pooled blocks and of resamples, compared with numpy's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_failures_rank_above_every_success() -> None:
     assert math.isnan(percentile(np.array([]), 99))
 
 
-def test_a_pool_reads_the_very_same_place_as_a_percentile() -> None:
+def test_a_pools_percentile_equals_that_of_its_values() -> None:
     for size in (7, 64, 101, 662):
         values = normal(size, seed=size)
         for percent in (5, 50, 90, 95, 99, 99.9):
@@ -51,7 +51,7 @@ def test_pooled_percentiles_are_those_of_the_blocks_written_out() -> None:
         assert value == pytest.approx(expected, rel=1e-9, nan_ok=True)
 
 
-def test_resamples_draw_as_many_blocks_as_there_are_and_each_alike() -> None:
+def test_resamples_draw_all_blocks_equally_often() -> None:
     drawn = resamples(8, 4000, np.random.default_rng(1))
     assert set(drawn.sum(axis=1)) == {8}
     assert drawn.mean(axis=0) == pytest.approx(np.ones(8), abs=0.06)
@@ -65,9 +65,9 @@ def test_percentiles_are_numpys_linear_ones() -> None:
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(0, 1.0), (50, 2.0), (60, math.inf), (100, math.inf)])
-def test_a_percentile_is_infinite_once_a_failure_takes_part_in_it(percent: float, expected: float) -> None:
+def test_a_percentile_next_to_a_failure_is_infinite(percent: float, expected: float) -> None:
     assert percentile(np.array([1.0, 2.0, np.inf]), percent) == expected
 
 
-def test_nothing_has_no_percentile() -> None:
+def test_no_values_have_no_percentile() -> None:
     assert math.isnan(percentile(np.array([]), 50))

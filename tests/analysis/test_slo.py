@@ -1,4 +1,4 @@
-"""Objectives: what may be written, and what a window's requests say of them."""
+"""Objectives: their syntax, and their scores for a window's requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAST_FAILED = np.array([True, True, True, False])
         ("errors < 0.1 %", Objective("errors", None, 0.001)),
     ],
 )
-def test_an_objective_is_read_as_people_write_it(text: str, objective: Objective) -> None:
+def test_an_objective_is_read_in_various_spellings(text: str, objective: Objective) -> None:
     assert slo.parse([text]) == (objective,)
     assert slo.parse([str(objective)]) == (objective,)
 
@@ -35,20 +35,20 @@ def test_an_objective_is_read_as_people_write_it(text: str, objective: Objective
     ("texts", "why"),
     [
         ([], "No objective"),
-        (["fast"], "'fast' is not understood"),
-        (["p99 > 100 ms"], "not understood"),
+        (["fast"], "'fast' is not a valid objective"),
+        (["p99 > 100 ms"], "is not a valid objective"),
         (["p97 < 100 ms"], "p50, p90, p95, p99, p99.9"),
-        (["p99 < 100 %"], "no time"),
-        (["errors < 5 ms"], "no share"),
+        (["p99 < 100 %"], "is not a time"),
+        (["errors < 5 ms"], "is not a share"),
         (["errors < 100 %"], "below 100"),
         (["mean latency < 0 ms"], "never be kept"),
         (
             ["p99 < 100 ms", "p99 latency < 0.2 s"],
-            "limit the same: p99 latency < 100 ms and p99 latency < 200",
+            "limit the same figure: p99 latency < 100 ms and p99 latency < 200",
         ),
     ],
 )
-def test_what_is_no_objective_is_refused_with_the_way_out(texts: list[str], why: str) -> None:
+def test_an_invalid_objective_is_refused_with_an_example(texts: list[str], why: str) -> None:
     with pytest.raises(UsageError, match=why) as refused:
         slo.parse(texts)
     assert refused.value.stage == "slo"
@@ -67,19 +67,19 @@ def test_a_failure_is_later_than_every_limit_however_quick_it_was() -> None:
     assert list(errors.scores(LATE, NO_IO, LAST_FAILED, 1e3)) == [0.0, 0.0, 0.0, 1.0]
 
 
-def test_an_io_that_nobody_told_does_not_count() -> None:
+def test_an_unknown_io_time_does_not_count() -> None:
     (objective,) = slo.parse(["p99 io < 20 ms"])
     io = np.array([5.0, 30.0, np.nan, np.nan])
     assert list(objective.scores(LATE, io, LAST_FAILED, 1e3)) == pytest.approx([0, 1, np.nan, 1], nan_ok=True)
 
 
-def test_floors_say_how_many_requests_a_judgement_takes() -> None:
+def test_each_objective_needs_a_least_number_of_requests() -> None:
     texts = ["p50 < 1 s", "p95 < 1 s", "p99 < 1 s", "p99.9 < 1 s", "errors < 0.1 %", "mean latency < 1 s"]
     assert [one.fewest_requests for one in slo.parse(texts)] == [1, 64, 662, 6636, 3000, 1]
 
 
 def test_a_window_is_hopeless_only_once_its_queue_alone_breaks_the_objective() -> None:
-    """40 requests/s for 10 s: a mean of 60 ms is 24 s in all, and 44 in flight have waited 44²/80 = 24 s."""
+    """At 40 requests/s for 10 s, a mean of 60 ms is 24 s in all; 44 in flight have waited 44²/80 = 24 s."""
     mean, share, errors = slo.parse(["mean latency < 60 ms", "p99 < 100 ms", "errors < 1 %"])
     assert 44 <= (slo.hopeless_in_flight([mean], 40.0, 10.0) or 0) <= 70
     assert 8 <= (slo.hopeless_in_flight([share], 40.0, 10.0) or 0) <= 20

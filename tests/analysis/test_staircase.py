@@ -13,7 +13,7 @@ from harness.analysis import staircase, summaries
 
 
 def staircase_of_three() -> pd.DataFrame:
-    """Models of 6 ms back to back on one loop, then every I/O of 5 ms; alone, the I/O takes 5.2 ms."""
+    """Models of 6 ms one after another on one loop, then I/O of 5 ms each; a lone user's I/O takes 5.2 ms."""
     in_flight = [
         sample(trial=2, load="closed(3)", seq=n, entered_ms=6.0 * n, model_ms=6.0, io_ms=io)
         for n, io in enumerate([12.0, 6.0, 5.2])
@@ -31,7 +31,7 @@ def test_the_staircase_law_is_exact_where_the_loop_does_nothing_else() -> None:
     assert list(table["error"]) == pytest.approx([0.0] * 4)
 
 
-def test_a_model_that_only_overlaps_the_io_counts_by_the_overlap() -> None:
+def test_a_model_that_overlaps_the_io_in_part_counts_by_the_overlap() -> None:
     derived = staircase_of_three()
     derived.loc[derived["seq"].eq(0) & derived["trial"].eq(2), "io_ms"] = 8.0
     assert staircase.table(derived, "inline")["others_model_ms"].iloc[1] == pytest.approx(8.0)

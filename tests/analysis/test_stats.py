@@ -29,7 +29,7 @@ def autoregressive(data_sets: int, blocks: int, phi: float) -> Floats:
 def known(
     low: float, high: float, *, low_90: float | None = None, high_90: float | None = None, **fields: Any
 ) -> Effect:
-    """An effect with this interval; the 90 % one is the same unless said."""
+    """An effect with this interval, which by default is also its 90 % interval."""
     made = Effect(
         ratio=math.sqrt(low * high),
         low=low,
@@ -60,7 +60,7 @@ def test_the_interval_is_students_t_over_blocks_on_the_log_scale(level: float) -
     assert (found.blocks, found.level) == (8, level)
 
 
-def test_the_90_percent_interval_stays_one_whatever_the_level_asked_for() -> None:
+def test_the_90_percent_interval_does_not_depend_on_the_level() -> None:
     expected = scipy_stats.ttest_1samp(LOG_RATIOS, 0).confidence_interval(0.90)
     found = stats.effect(LOG_RATIOS, level=0.99)
     assert (math.log(found.low_90), math.log(found.high_90)) == pytest.approx((expected.low, expected.high))
@@ -73,7 +73,7 @@ def test_one_block_has_a_ratio_and_no_interval() -> None:
     assert stats.verdict(found, 0.05, lower_is_better=True) == Verdict.INCONCLUSIVE
 
 
-def test_no_block_has_nothing_known_and_does_not_crash() -> None:
+def test_without_blocks_nothing_is_known() -> None:
     found = stats.effect([])
     assert math.isnan(found.ratio)
     assert math.isnan(found.p)
@@ -85,7 +85,7 @@ def test_no_block_has_nothing_known_and_does_not_crash() -> None:
     [(math.inf, math.inf), (-math.inf, 0.0), (math.nan, math.nan)],
     ids=["arm", "ref", "nan"],
 )
-def test_a_failed_trial_shows_in_the_ratio_and_takes_interval_and_verdict_away(
+def test_a_failed_trial_makes_the_ratio_infinite_without_interval_or_verdict(
     bad: float, ratio: float
 ) -> None:
     found = stats.effect([*LOG_RATIOS, bad])
@@ -103,9 +103,7 @@ def test_failures_on_both_sides_leave_no_ratio() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"), [(0.0, Verdict.EQUIVALENT), (0.1, Verdict.SLOWER)], ids=["same", "slower"]
 )
-def test_values_all_alike_are_judged_by_where_they_are_and_do_not_drift(
-    value: float, expected: Verdict
-) -> None:
+def test_equal_values_are_judged_by_their_value_and_do_not_drift(value: float, expected: Verdict) -> None:
     found = stats.effect([value] * 10)
     assert (found.low, found.high) == pytest.approx((math.exp(value), math.exp(value)))
     assert math.isnan(found.lag1)
@@ -139,7 +137,7 @@ def test_the_drift_warning_fires_on_drift(blocks: int, at_least: float) -> None:
     assert fires.mean() > at_least
 
 
-def test_an_effect_of_drifting_blocks_says_so_and_of_shuffled_ones_does_not() -> None:
+def test_an_effect_reports_drift_only_for_blocks_in_drifting_order() -> None:
     warming_up = np.linspace(0.2, 0, 16) + normal(16, spread=0.02)
     assert stats.effect(warming_up).drifts
     assert not stats.effect(np.random.default_rng(1).permutation(warming_up)).drifts
@@ -157,7 +155,7 @@ def test_three_blocks_are_too_few_to_see_drift() -> None:
 
 
 @pytest.mark.parametrize("blocks", [2, 6, 30])
-def test_the_p_is_scipys_and_agrees_with_the_interval(blocks: int) -> None:
+def test_p_equals_scipys_and_agrees_with_the_interval(blocks: int) -> None:
     values = normal(blocks, seed=blocks) + 0.05
     expected = scipy_stats.ttest_1samp(values, 0.0).pvalue
     assert stats.t_test_p(values) == pytest.approx(expected)
@@ -166,18 +164,18 @@ def test_the_p_is_scipys_and_agrees_with_the_interval(blocks: int) -> None:
     assert (stats.t_test_p(values) < stats.ALPHA) == bool(low > 0 or high < 0)
 
 
-def test_the_p_of_values_that_are_all_alike_is_one_or_zero() -> None:
+def test_p_of_equal_values_is_one_or_zero() -> None:
     assert stats.t_test_p(np.zeros(6)) == 1
     assert stats.t_test_p([0.1 + 0.2, 0.3]) == 0
 
 
 @pytest.mark.parametrize("values", [[], [0.1], [0.1, math.inf], [math.nan, 0.1, 0.2]])
-def test_there_is_no_p_of_fewer_than_two_values_or_of_one_that_is_not_finite(values: list[float]) -> None:
+def test_p_is_nan_for_fewer_than_two_values_or_values_that_are_not_finite(values: list[float]) -> None:
     assert math.isnan(stats.t_test_p(values))
 
 
-def test_six_blocks_are_enough_for_a_p_that_many_comparisons_leave_small() -> None:
-    """Sign flips of six blocks give 2/64 at the least."""
+def test_p_of_six_blocks_can_stay_small_after_many_comparisons() -> None:
+    """A sign-flip test of six blocks cannot give less than 2/64."""
     values = normal(6, seed=1, spread=0.02) + 0.4
     assert stats.holm([float(stats.t_test_p(values)), *[0.9] * 20])[0] < 0.001
 
@@ -190,7 +188,7 @@ def test_holm_gives_the_textbook_adjustment_in_the_order_given() -> None:
     assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
-def test_holm_never_passes_one_and_leaves_what_is_not_known_out_of_the_count() -> None:
+def test_holm_never_exceeds_one_and_does_not_count_unknown_values() -> None:
     assert stats.holm([0.6, math.nan, 0.02]) == pytest.approx([0.6, math.nan, 0.04], nan_ok=True)
     assert stats.holm([0.6, 0.7]) == pytest.approx([1, 1])
     assert stats.holm([]).size == 0
@@ -205,7 +203,7 @@ def test_an_invalid_or_noisy_run_is_never_judged_and_invalid_comes_first() -> No
     assert stats.verdict(clear, 0.05, lower_is_better=True, noisy=True) == Verdict.NOISY
 
 
-def test_fewer_than_six_blocks_have_no_verdict_however_sure_their_interval() -> None:
+def test_fewer_than_six_blocks_have_no_verdict_however_narrow_their_interval() -> None:
     clear = known(1.2, 1.3)
     five, six = (dataclasses.replace(clear, blocks=blocks) for blocks in (5, 6))
     assert stats.verdict(five, 0.05, lower_is_better=True) == Verdict.INCONCLUSIVE
@@ -223,7 +221,7 @@ def test_fewer_than_six_blocks_have_no_verdict_however_sure_their_interval() -> 
         (0.90, 1.10, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE),
         (math.nan, math.nan, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE),
         (1.01, 1.03, Verdict.EQUIVALENT, Verdict.EQUIVALENT),  # before "size uncertain"
-        # ln(1.05) either way: 0.95 lies within 1/1.05 and 0.952 does not lie beyond it
+        # the margin is symmetric on the log scale, so it ends at 1 / 1.05 = 0.9524 and not at 0.95
         (0.951, 0.952, Verdict.FASTER, Verdict.SLOWER),
         (0.953, 0.960, Verdict.EQUIVALENT, Verdict.EQUIVALENT),
         (0.951, 0.960, Verdict.FASTER_SIZE_UNCERTAIN, Verdict.SLOWER_SIZE_UNCERTAIN),
@@ -234,7 +232,7 @@ def test_verdicts_follow_the_interval(low: float, high: float, latency: Verdict,
     assert stats.verdict(known(low, high), 0.05, lower_is_better=False) == throughput
 
 
-def test_equivalence_asks_the_90_percent_interval_and_not_the_95() -> None:
+def test_equivalence_uses_the_90_percent_interval() -> None:
     assert stats.verdict(known(0.94, 1.06, low_90=0.96, high_90=1.04), 0.05, lower_is_better=True) == (
         Verdict.EQUIVALENT
     )
@@ -252,7 +250,7 @@ def test_swapping_arm_and_reference_swaps_the_verdict() -> None:
 
 
 @pytest.mark.parametrize(("spread", "half_width"), [(0.1, 0.05), (0.1, 0.02), (0.02, 0.05), (1.0, 0.03)])
-def test_blocks_needed_is_the_first_number_whose_interval_is_narrow_enough(
+def test_blocks_needed_is_the_least_number_with_a_narrow_enough_interval(
     spread: float, half_width: float
 ) -> None:
     def half(blocks: int) -> float:
@@ -266,7 +264,7 @@ def test_blocks_needed_is_the_first_number_whose_interval_is_narrow_enough(
 @pytest.mark.parametrize(
     ("spread", "half_width"), [(math.nan, 0.05), (math.inf, 0.05), (0.1, 0.0), (0.1, math.nan)]
 )
-def test_blocks_needed_is_zero_where_it_cannot_be_said(spread: float, half_width: float) -> None:
+def test_blocks_needed_is_zero_if_unknown(spread: float, half_width: float) -> None:
     assert stats.blocks_needed(spread, half_width) == 0
 
 
@@ -274,14 +272,14 @@ def test_no_spread_needs_two_blocks() -> None:
     assert stats.blocks_needed(0.0, 0.05) == 2
 
 
-def test_the_forecast_holds_the_blocks_that_the_true_spread_takes_nine_times_in_ten() -> None:
+def test_the_forecast_contains_the_blocks_for_the_true_spread_nine_times_in_ten() -> None:
     rng = np.random.default_rng(1)
     truth = stats.blocks_needed(0.1, 0.03)
     forecasts = [stats.blocks_for_width(stats.effect(rng.normal(0, 0.1, 12)), 0.03) for _ in range(400)]
     assert sum(least <= truth <= most for least, most in forecasts) >= 340
 
 
-def test_an_interval_that_is_narrow_already_or_has_no_spread_has_no_forecast() -> None:
+def test_an_interval_that_is_narrow_enough_or_has_no_spread_has_no_forecast() -> None:
     assert stats.blocks_for_width(known(0.9, 1.1, spread=0.001), 0.05) == (0, 0)
     assert stats.blocks_for_width(stats.effect([0.1]), 0.05) == (0, 0)
     assert stats.blocks_for_width(stats.effect([0.1, math.inf] * 6), 0.05) == (0, 0)
@@ -305,7 +303,7 @@ def test_a_tail_is_the_ratio_of_the_pooled_percentiles_within_its_interval() -> 
     assert stats.tail_effect(arm, reference, 95) == found
 
 
-def test_a_tail_interval_scales_with_the_arm_and_turns_over_with_the_roles() -> None:
+def test_a_tail_interval_scales_with_the_arm_and_inverts_with_the_roles() -> None:
     arm, reference = latencies(12, seed=1), latencies(12, seed=2)
     found, scaled = (stats.tail_effect([k * block for block in arm], reference, 95) for k in (1, 3))
     turned = stats.tail_effect(reference, arm, 95)
@@ -313,26 +311,26 @@ def test_a_tail_interval_scales_with_the_arm_and_turns_over_with_the_roles() -> 
     assert (1 / turned.high, 1 / turned.low) == pytest.approx((found.low, found.high))
 
 
-def test_what_both_arms_share_in_a_block_cancels_from_a_tail() -> None:
+def test_effects_common_to_both_arms_in_a_block_cancel_in_a_tail() -> None:
     luck = np.exp(normal(12, spread=1.0))
     reference = [factor * np.linspace(1, 1.01, 40) for factor in luck]
     found = stats.tail_effect([1.2 * block for block in reference], reference, 95)
     assert (found.low, found.high) == pytest.approx((1.2, 1.2))
 
 
-def test_the_spread_of_a_tail_is_what_its_interval_comes_from() -> None:
+def test_the_spread_of_a_tail_matches_its_interval() -> None:
     found = stats.tail_effect(latencies(20, seed=1), latencies(20, seed=2), 95)
     half = float(scipy_stats.t.ppf(0.975, 19)) * found.spread / math.sqrt(20)
     assert math.log(found.high / found.low) / 2 == pytest.approx(half, rel=0.15)
 
 
-def test_the_expanded_interval_is_wider_than_the_plain_one_by_what_few_blocks_hide() -> None:
+def test_the_expanded_interval_is_wider_than_the_plain_one_for_few_blocks() -> None:
     draws = normal(200_000, spread=1.0)
     low, high = stats.tail_interval(draws, 10)
     assert (high - low) / 2 == pytest.approx(float(scipy_stats.t.ppf(0.975, 9)) * math.sqrt(10 / 9), rel=0.01)
 
 
-def test_a_block_of_failures_makes_a_bound_of_the_tail_infinite() -> None:
+def test_a_block_of_failures_makes_a_bound_of_a_tail_infinite() -> None:
     arm, reference = latencies(12, seed=1), latencies(12, seed=2)
     arm[3] = np.where(np.arange(40) < 20, math.inf, arm[3])
     found = stats.tail_effect(arm, reference, 95)
@@ -369,19 +367,19 @@ def test_arms_with_different_numbers_of_blocks_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("size", "percent"), [(100, 50), (100, 90), (662, 99)])
-def test_the_order_statistics_are_the_binomials(size: int, percent: float) -> None:
-    # the k-th value lies above the percentile with P(Binomial(n, p) < k), below it with P(Binomial >= k)
+def test_the_order_statistics_follow_the_binomial_distribution(size: int, percent: float) -> None:
+    # the k-th value is above the percentile with P(Binomial(n, p) < k), below it with P(Binomial >= k)
     low, high = stats.order_statistic_interval(np.arange(1.0, size + 1), percent)
     chance = scipy_stats.binom(size, percent / 100)
     assert chance.cdf(low - 1) <= 0.025 < chance.cdf(low)
     assert chance.sf(high - 1) <= 0.025 < chance.sf(high - 2)
 
 
-def test_the_median_of_100_lies_between_the_40th_and_the_61st() -> None:
+def test_the_median_of_100_is_between_the_40th_and_the_61st() -> None:
     assert stats.order_statistic_interval(np.arange(1.0, 101), 50) == (40, 61)
 
 
-def test_an_end_that_too_few_requests_cannot_bound_is_infinite() -> None:
+def test_a_bound_is_infinite_with_too_few_requests() -> None:
     low, high = stats.order_statistic_interval(np.arange(1.0, 101), 99)
     assert low == 97
     assert high == math.inf

@@ -18,7 +18,7 @@ def derived_of(world: made_up.World, *, blocks: int = 1) -> tuple[pd.DataFrame, 
 
 
 def latencies(good_ms: list[float], failures: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One trial whose good requests took so long, and some that came back at once with a 503."""
+    """One trial with good requests of these latencies, and some requests with an immediate 503."""
     rows = [sample(seq=n, done_ms=ms) for n, ms in enumerate(good_ms)]
     rows += [sample(seq=1000 + n, done_ms=0.1, status=503, error="status 503") for n in range(failures)]
     trials = trials_frame([trial(requests=len(rows), measured=len(rows), failed=failures)])
@@ -28,7 +28,7 @@ def latencies(good_ms: list[float], failures: int) -> tuple[pd.DataFrame, pd.Dat
 # -- per request
 
 
-def test_every_derived_column_follows_from_the_stamps() -> None:
+def test_every_derived_column_is_computed_from_the_stamps() -> None:
     row = sample(
         due_ms=10.0,
         sent_ms=12.0,
@@ -67,7 +67,7 @@ def test_the_pilot_and_requests_of_no_trial_are_left_out() -> None:
     assert list(summaries.derive(requests_frame(rows), trials)["trial"]) == [2]
 
 
-def test_warmups_stay_but_are_not_measured() -> None:
+def test_warmups_are_kept_but_not_measured() -> None:
     derived, _ = derived_of({("inline", 2): Point(requests=3)})
     assert sorted(derived["phase"].unique()) == ["cooldown", "measure", "warmup"]
     assert len(summaries.measured(derived)) == 6
@@ -133,7 +133,7 @@ def test_the_summary_has_a_mean_and_percentiles_of_every_metric() -> None:
 
 
 def test_throughput_of_a_closed_loop_is_users_over_mean_latency_times_the_good_share() -> None:
-    """Of users who are always in a request; the last one was never answered well."""
+    """The users are always in a request; the last user got no good answer."""
     rows = [
         sample(seq=0, phase="warmup", done_ms=500.0),
         *(
@@ -167,7 +167,7 @@ def closed_loop(
     return summaries.derive(requests_frame(rows), trials)
 
 
-PAUSE_MS = 50.0  # after an answer that did not come
+PAUSE_MS = 50.0  # after a request without an answer
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ PAUSE_MS = 50.0  # after an answer that did not come
         ),
     ],
 )
-def test_throughput_of_a_closed_loop_is_what_counting_answers_in_a_long_window_gives(
+def test_throughput_of_a_closed_loop_equals_counting_answers_in_a_long_window(
     next_one: Callable[[np.random.Generator], tuple[float, float, str]],
 ) -> None:
     derived = closed_loop(users=4, window_ms=30_000.0, next_one=next_one)
@@ -204,7 +204,7 @@ def test_throughput_of_a_closed_loop_is_what_counting_answers_in_a_long_window_g
     )
 
 
-def test_any_other_throughput_counts_good_answers_of_any_phase_inside_the_window() -> None:
+def test_throughput_of_an_open_loop_counts_good_answers_of_any_phase_in_the_window() -> None:
     open_loop = {"load": "poisson(15)"}
     rows = [
         sample(**open_loop, seq=0, phase="warmup", done_ms=99.0),
@@ -218,7 +218,7 @@ def test_any_other_throughput_counts_good_answers_of_any_phase_inside_the_window
     assert summaries.throughput(summaries.derive(requests_frame(rows), trials)).loc[1] == 15.0
 
 
-def test_an_arm_that_always_failed_still_has_a_row() -> None:
+def test_an_arm_that_always_fails_has_a_row() -> None:
     derived, trials = derived_of({("inline", 1): Point(), ("thread", 1): Point(state="failed")})
     row = summaries.summarise(derived, trials).set_index("arm").loc[["thread"]].iloc[0]
     assert (row["blocks"], row["failed_trials"]) == (0, 1)
@@ -275,7 +275,7 @@ def test_the_figure_of_a_block_is_the_statistic_of_its_rows(metric: str, stat: s
     assert summaries.per_block(summaries.cell(derived, "inline", 1), metric, stat).to_dict() == plain
 
 
-def test_texts_may_be_categories_as_they_are_when_read_from_disk() -> None:
+def test_texts_may_be_categories() -> None:
     requests, trials = made_up.run({("inline", 1): Point(), ("thread", 8): Point(failed=3)}, blocks=3)
     names = ["arm", "strategy", "load", "phase", "error"]
     texts, categories = (

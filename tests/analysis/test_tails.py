@@ -1,4 +1,4 @@
-"""Nothing slow is lost: a rare slow answer, a server that never answers, and a cap that is reached.
+"""No slow request is lost: a rare slow answer, a server that never answers, and a cap that is reached.
 
 The server is a real one over real sockets, and knows how long it has kept each request.
 """
@@ -31,13 +31,13 @@ RATE, WINDOW_S = 100, 3.5
 
 @pytest.fixture(scope="module")
 def fire() -> Iterator[Fire]:
-    """One load generator for what is asked in turn, as a run has one for all its trials."""
+    """One load generator for several loads in turn, as in a run."""
     with loading() as fire:
         yield fire
 
 
 def identity(load: str, number: int) -> Identity:
-    """The block's one trial under `load`."""
+    """The block's only trial under `load`."""
     return Identity(
         trial=number,
         block=number,
@@ -53,7 +53,7 @@ def identity(load: str, number: int) -> Identity:
 
 
 def rows_of(load: str, *outcomes: Outcome) -> tuple[list[Trial], list[Sample]]:
-    """What a run would save of them: a block each."""
+    """The rows that a run would save for them, with one block each."""
     both = [
         to_rows(identity(load, number), outcome, started_at="now", fault=judge(outcome))
         for number, outcome in enumerate(outcomes, 1)
@@ -62,7 +62,7 @@ def rows_of(load: str, *outcomes: Outcome) -> tuple[list[Trial], list[Sample]]:
 
 
 def summary_of(load: str, *outcomes: Outcome) -> pd.Series[float]:
-    """The one row of the report's table."""
+    """The only row of the report's table."""
     trials, samples = rows_of(load, *outcomes)
     frame = made_up.trials_frame(trials)
     return summaries.summarise(summaries.derive(made_up.requests_frame(samples), frame), frame).iloc[0]
@@ -80,7 +80,7 @@ def latencies_ms(*outcomes: Outcome) -> list[float]:
 
 
 def one_in_a_hundred(offset: int) -> Answer:
-    """After 5 s the one, after 5 ms the others; behind the window all are fast, so that it soon ends."""
+    """Answer one in a hundred after 5 s and the others after 5 ms. After the window all are fast."""
 
     async def say(arrival: Arrival) -> bytes:
         slow = arrival.number % 100 == offset and arrival.number < RATE * WINDOW_S
@@ -91,7 +91,7 @@ def one_in_a_hundred(offset: int) -> Answer:
 
 
 def kept_ms(server: KnownServer) -> list[float]:
-    """How long the server has kept each request, sorted."""
+    """The time that the server kept each request, sorted."""
     return sorted(arrival.left_ms - arrival.arrived_ms for arrival in server.arrivals)
 
 
@@ -131,15 +131,15 @@ def test_a_worker_that_is_rarely_slow_loses_no_request_and_no_answer(slow: Slow)
 
 
 def test_every_slow_answer_is_in_the_tail_at_its_full_length(slow: Slow) -> None:
-    """As many as the server has given among those measured, none of them short of 5 s."""
+    """The tail has as many requests as the server answered slowly, and none of them is below 5 s."""
     tail = [latency for latency in latencies_ms(*slow.outcomes) if latency > SLOW_MS / 2]
     assert len(tail) == 8  # 4 of 350, twice
     assert min(tail) >= SLOW_MS
     assert summary_of(f"constant({RATE})", *slow.outcomes)["latency_p50_ms"] < SLOW_MS / 10
 
 
-def test_the_pooled_p99_and_p99_9_are_those_of_the_answers_that_were_given(slow: Slow) -> None:
-    """8 of 700 are slow, so that both percentiles lie among them: the server's own times are the truth."""
+def test_the_pooled_p99_and_p99_9_match_the_servers_times(slow: Slow) -> None:
+    """8 of 700 are slow, so both percentiles are among them. The server's own times are the truth."""
     pooled = [np.asarray(latencies_ms(outcome)) for outcome in slow.outcomes]
     values = np.concatenate(pooled)
     truth = [np.asarray(kept_ms(server)) for server in slow.servers]
@@ -153,16 +153,16 @@ def test_the_pooled_p99_and_p99_9_are_those_of_the_answers_that_were_given(slow:
     assert reported == pytest.approx(float(np.percentile(values, 99)), rel=1e-9)
 
 
-def test_slow_answers_do_not_hold_back_the_requests_after_them(slow: Slow) -> None:
-    """Each is sent when it is due, so what comes after a slow one is as fast as ever."""
+def test_slow_answers_do_not_delay_later_requests(slow: Slow) -> None:
+    """Each request is sent when it is due, so requests after a slow one are as fast as others."""
     for outcome in slow.outcomes:
         late = sorted(shot.sent_ms - shot.due_ms for shot in measured(outcome))
         assert late[len(late) // 2] < 50
         assert max(late) < SLOW_MS / 5
 
 
-def test_a_closed_loop_shows_the_slow_answer_in_full_too(slow: Slow) -> None:
-    """Its user waits, and asks no more meanwhile: one row, at its full length."""
+def test_a_closed_loop_shows_the_full_slow_answer(slow: Slow) -> None:
+    """Its user waits and sends no other request, so there is one row with the full latency."""
     outcome = slow.closed_outcome
     assert len(outcome.shots) == len(slow.closed_server.arrivals)
     tail = [latency for latency in latencies_ms(outcome) if latency > SLOW_MS / 2]
@@ -177,20 +177,20 @@ SILENT_EVERY = 20
 
 
 async def sometimes_silent(arrival: Arrival) -> bytes:
-    """One in twenty is answered long after everybody has gone."""
+    """One in twenty is answered long after the time-out."""
     await asyncio.sleep(30 if arrival.number % SILENT_EVERY == 7 else USUAL_MS / 1e3)
     return reply()
 
 
 @pytest.fixture(scope="module")
 def silent(fire: Fire) -> tuple[Outcome, int]:
-    """700 requests, and how many of them the server has seen."""
+    """700 requests, and the number that reached the server."""
     with answering(sometimes_silent) as server:
         outcome = fire(server.url, arrivals=parse("constant(200)"), duration_s=3.5, timeout_s=TIMEOUT_S)
         return outcome, len(server.arrivals)
 
 
-def test_every_request_that_times_out_is_a_row_that_says_so(silent: tuple[Outcome, int]) -> None:
+def test_every_request_that_times_out_has_a_row_with_the_error(silent: tuple[Outcome, int]) -> None:
     outcome, seen = silent
     assert len(outcome.shots) == seen
     assert len(measured(outcome)) == 700
@@ -211,7 +211,7 @@ def test_a_timeout_ranks_above_every_success(silent: tuple[Outcome, int]) -> Non
     assert row["latency_p99_ms"] == math.inf
     assert percentile(np.asarray(latencies_ms(silent[0])), 99.9) == math.inf
     assert row["latency_p90_ms"] < math.inf
-    assert row["latency_mean_ms"] < TIMEOUT_S * 1e3  # of the answered ones, with the failures beside it
+    assert row["latency_mean_ms"] < TIMEOUT_S * 1e3  # over the answered requests only
 
 
 def test_throughput_counts_good_answers_only(silent: tuple[Outcome, int]) -> None:
@@ -224,8 +224,8 @@ def test_throughput_counts_good_answers_only(silent: tuple[Outcome, int]) -> Non
     assert shown == pytest.approx(len(good) / WINDOW_S, rel=1e-9)
 
 
-def test_a_closed_loop_of_timeouts_gets_no_throughput_for_them(fire: Fire) -> None:
-    """A user who waits for nothing is in a request all the same: that time, and the pause after it, count."""
+def test_timeouts_add_no_throughput_to_a_closed_loop(fire: Fire) -> None:
+    """A user who waits in vain is still in a request; that time and the pause after it count."""
     with answering(sometimes_silent) as server:
         outcome = fire(server.url, arrivals=closed(4), requests=100, timeout_s=TIMEOUT_S)
         assert len(outcome.shots) == len(server.arrivals)
@@ -236,7 +236,7 @@ def test_a_closed_loop_of_timeouts_gets_no_throughput_for_them(fire: Fire) -> No
     in_requests_ms = sum(shot.done_ms - shot.due_ms for shot in shots)
     begin, end = outcome.window_start_ms, outcome.window_end_ms
     inside_ms = sum(max(0.0, min(shot.done_ms, end) - max(shot.due_ms, begin)) for shot in outcome.shots)
-    in_requests = inside_ms / (end - begin)  # so many of the four users, on average
+    in_requests = inside_ms / (end - begin)  # the mean number of the four users in a request
     assert in_requests < 3.99
     row = summary_of("closed(4)", outcome)
     assert row["throughput_per_s"] == pytest.approx(len(good) * in_requests / in_requests_ms * 1e3, rel=1e-9)
@@ -246,8 +246,8 @@ def test_a_closed_loop_of_timeouts_gets_no_throughput_for_them(fire: Fire) -> No
 # -- more in flight than the cap allows ----------------------------------------------------------------
 
 
-def test_a_cap_that_is_reached_is_counted_and_its_wait_is_in_the_latency(fire: Fire) -> None:
-    """4 at once, 200 ms each, are 20 a second: of 80 a second most are sent late, and none is dropped."""
+def test_requests_delayed_by_the_cap_are_counted_and_their_wait_is_latency(fire: Fire) -> None:
+    """4 at once of 200 ms each are 20 per second. Of 80 per second most are late, but none is dropped."""
     with answering(after(200)) as server:
         outcome = fire(server.url, arrivals=parse("constant(80)"), cap=4, duration_s=1.0)
     shots = measured(outcome)

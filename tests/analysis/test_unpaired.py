@@ -12,7 +12,7 @@ from harness.analysis.percentiles import Pool
 
 
 @pytest.mark.integration  # takes long
-def test_welchs_interval_covers_the_truth_and_its_p_is_fair() -> None:
+def test_welchs_interval_covers_the_truth_and_its_p_is_calibrated() -> None:
     rng = np.random.default_rng(7)
     pairs = [(rng.normal(0.0, 0.1, 8), rng.normal(0.0, 0.3, 16)) for _ in range(120)]
     effects = [unpaired.effect(a, b) for a, b in pairs]
@@ -21,7 +21,7 @@ def test_welchs_interval_covers_the_truth_and_its_p_is_fair() -> None:
     assert unpaired.effect(np.full(8, 1.0) + pairs[0][0], pairs[0][1]).p < 0.01
 
 
-def test_what_is_alike_in_two_runs_gives_no_warning_and_p_1() -> None:
+def test_equal_runs_give_no_warning_and_p_1() -> None:
     found = unpaired.effect(np.zeros(6), np.zeros(7))
     assert (found.ratio, found.low, found.high, found.p) == (1.0, 1.0, 1.0, 1.0)
     assert unpaired.effect(np.ones(6), np.zeros(6)).low == pytest.approx(math.e)

@@ -253,7 +253,7 @@ async def found(server: HostileServer, trick: str) -> str:
     async with kinds.opened(workloads.create(options), options) as ask:
         try:
             return str((await ask("")).value)
-        except kinds.Broken as error:
+        except kinds.DownstreamError as error:
             return str(error)
 
 

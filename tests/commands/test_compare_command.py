@@ -363,7 +363,7 @@ def test_a_client_that_was_late_makes_its_arm_and_load_invalid(execbench: InProc
             line[places["sent_ms"]] = str(float(line[places["sent_ms"]]) + 15.0)
     path.write_text("".join(f"{','.join(line)}\n" for line in lines))
     done = execbench("compare", run)
-    assert "invalid, because thread: the client sent 1 % of the requests 15.0 ms late" in done.stdout
+    assert "invalid, because thread: the load generator sent 1 % of the requests 15.0 ms late" in done.stdout
     assert execbench("compare", run, "--fail-on", "slower").returncode == INVALID
 
 

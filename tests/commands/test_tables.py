@@ -192,8 +192,8 @@ def test_an_open_load_is_named_and_marked_where_it_is_saturated() -> None:
 def test_a_claim_has_its_ratio_interval_bound_published_figure_and_verdict() -> None:
     text = " ".join(shown(article()).split())
     assert "measured ratio [interval over 8 blocks]" in text
-    assert "worker time, thread relative to process: 0.94 [0.94, 0.94]; bound: ≥ 4; article: 4 (" in text
-    assert "(refuted) any slow-down of the worker time, thread relative to process" in text
+    assert "worker time, thread over process: 0.94 [0.94, 0.94]; bound: ≥ 4; article: 4 (" in text
+    assert "(refuted) any slowdown of the worker time, thread over process" in text
 
 
 def test_the_worker_time_and_the_model_as_printed_are_shown_together() -> None:
@@ -201,8 +201,8 @@ def test_the_worker_time_and_the_model_as_printed_are_shown_together() -> None:
     text = " ".join(shown(article()).split())
     claim = text[text.index("C3b refuted") :]
     inside, printed = (
-        claim.index("worker time, thread relative"),
-        claim.index("as printed: Model of the route"),
+        claim.index("worker time, thread over"),
+        claim.index("as printed: model with the wait"),
     )
     assert inside < printed < claim.index("C4a")
     assert "queue + worker + way back 60.0 + 6.0 + 0.0" in text

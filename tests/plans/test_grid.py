@@ -112,7 +112,7 @@ def test_names_too_long_to_tell_settings_apart_are_numbers() -> None:
         (["workers=1,2"], {"options": {"workers": 2}}, "workers is both set and swept over"),
         (["mode=sleep"], {"workload": {"name": "synthetic", "mode": "spin"}}, "mode is both set and swept"),
         (["max_batch=8,9"], {"strategies": ("batch:max_batch=2",)}, "max_batch is both set and swept"),
-        (["model=a,b"], {}, "The workload 'synthetic' knows no option model"),
+        (["model=a,b"], {}, "The workload 'synthetic' does not take the option model"),
         (
             ["io=sleep:5ms,socket:fast"],
             {},

@@ -32,14 +32,16 @@ def test_a_rate_that_is_not_held_is_called_saturated_with_its_figures() -> None:
     built = report.build(opened(open_trial(1, service_ms=25.0), open_trial(2, service_ms=25.0)))
     assert built.summary["saturated"].all()
     assert built.warnings == [
-        "poisson(50) on thread: only 40.0 of 50 requests/s were answered: "
-        "saturated, latencies grow with the window's length."
+        "poisson(50) on thread: only 40.0 of 50 requests/s were answered, "
+        "so the arm is saturated and latency grows with the length of the window."
     ]
 
 
 def test_only_the_trials_that_were_overrun_are_counted_as_such() -> None:
     cells = report.build(opened(open_trial(1), open_trial(2, service_ms=25.0)))
-    assert "40.0 of 50 requests/s were answered in 1 of 2 trials: saturated" in cells.warnings[0]
+    assert (
+        "40.0 of 50 requests/s were answered in 1 of 2 trials, so the arm is saturated" in cells.warnings[0]
+    )
 
 
 def test_a_long_wait_that_does_not_grow_is_no_saturation() -> None:
@@ -51,7 +53,8 @@ def test_a_long_wait_that_does_not_grow_is_no_saturation() -> None:
 def test_requests_that_the_cap_held_back_are_said() -> None:
     built = report.build(opened(open_trial(1, capped=7, in_flight_max=32)))
     assert built.warnings == [
-        "poisson(50) on thread: 7 requests were sent late because 32 were in flight (cap)."
+        "poisson(50) on thread: 7 requests were sent late because the cap of 32 requests in flight was "
+        "reached."
     ]
     assert built.summary["saturated"].all()
 

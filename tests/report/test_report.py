@@ -149,9 +149,11 @@ def test_a_client_that_was_late_makes_an_arm_and_load_invalid_in_comparisons_and
     built = report.build(run_of(requests, trials, claims="article"))
     assert set(built.comparisons["verdict"]) == {"invalid"}
     notes = built.checks.loc[built.checks["claim"] == "C3b", "note"]
-    assert notes.str.startswith("thread c = 8 is invalid: the client sent").any()
+    assert notes.str.startswith("thread c = 8 is invalid: the load generator sent").any()
     assert [
-        said for said in built.warnings if said.startswith("Invalid: thread at c = 8, because the client")
+        said
+        for said in built.warnings
+        if said.startswith("Invalid: thread at c = 8, because the load generator")
     ]
 
 
@@ -241,7 +243,9 @@ def test_a_load_generator_that_was_late_before_the_run_is_warned_of(
     check = {"requests_per_s": 900.0, "dispatch_lag_p50_ms": p50, "dispatch_lag_p99_ms": p99}
     for told in (check, [{**check, "dispatch_lag_p50_ms": 0.1, "dispatch_lag_p99_ms": 1.0}, check]):
         run.record["self_check"] = told
-        said = [one for one in report.build(run).warnings if one.startswith("The load generator sent late")]
+        said = [
+            one for one in report.build(run).warnings if one.startswith("In the self-check before the run")
+        ]
         assert len(said) == late
 
 
@@ -329,7 +333,7 @@ def test_a_model_of_ones_own_after_which_nothing_is_awaited_is_noted() -> None:
     about = {"model": "my_workload.py", "own_io": False}
     options = {"workload": {"io": "sleep", "io_ms": 0.0}}
     run.record["arms"] = {arm: {"about": about, "options": options} for arm in ("inline", "thread")}
-    note = "No I/O is awaited after the model: my_workload.py has none"
+    note = "Requests await no I/O after the model: my_workload.py has no function io"
     assert any(said.startswith(note) for said in report.build(run).notes)
     asked = {"options": {"workload": {"io": "sleep", "io_ms": 5.0}}}
     own_io = {"about": {"own_io": True}}

@@ -1,4 +1,4 @@
-"""`report` and `compare` on run folders that somebody has changed: they work, or say in a line why not."""
+"""`report` and `compare` on modified run folders either work, or give the reason in one line."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ CAPACITY: Record = {
         "seed": 1,
     },
 }
-WHOLE = {"arms": "sweep", "sweep": "arms", "load": "arms", "capacity": "arms"}  # what each is compared with
+WHOLE = {"arms": "sweep", "sweep": "arms", "load": "arms", "capacity": "arms"}  # kind → the other run
 BASES: dict[str, Record] = {
     "arms": RECORD,
     "sweep": {**RECORD, "plan": {**PLAN, "sweep": SWEEP}},
@@ -160,7 +160,7 @@ def _edited(record: Record, place: tuple[Any, ...], how: str, junk: Any) -> Any:
 
 @st.composite
 def records(draw: st.DrawFn) -> tuple[str, str]:
-    """The name of a base, and a run.json that differs from its own in one to three places."""
+    """The name of a base, and its run.json with one to three changes."""
     base = draw(st.sampled_from(sorted(BASES)))
     record: Any = BASES[base]
     for _ in range(draw(st.integers(1, 3))):
@@ -227,7 +227,7 @@ def _lines(draw: st.DrawFn, rows: Rows) -> None:
 
 @st.composite
 def tables(draw: st.DrawFn, text: str) -> bytes:
-    """One of the two CSVs, changed as people and programs change them."""
+    """One of the two CSVs, with changes that people and programs make."""
     rows = list(csv.reader(io.StringIO(text)))
     for _ in range(draw(st.integers(1, 3))):
         if len(rows) > 1 and rows[0]:
@@ -246,7 +246,7 @@ def tables(draw: st.DrawFn, text: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a whole run of each kind."""
+    """A folder with a complete run of each kind."""
     parent = tmp_path_factory.mktemp("runs")
     worlds: dict[str, made_up.World] = {
         "arms": {
@@ -272,14 +272,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take most of the time of a report."""
+    """Draw no charts, which take most of a report's time."""
     for module in (timeline, split, io_distribution, published, forest, sweep_chart, chart):
         monkeypatch.setattr(module, "draw", lambda *_: None)
     monkeypatch.setattr(written, "write_chart", lambda *_: None)
 
 
 def answer(*words: str) -> None:
-    """The command works, or ends in one message with a stage; warnings are errors here."""
+    """The command works, or ends with one message and its stage. Warnings count as errors."""
     ended = CliRunner().invoke(app, words)
     if not isinstance(ended.exception, SystemExit) and ended.exception is not None:
         raise ended.exception
@@ -303,8 +303,8 @@ def asked(way: str, run: Path, whole: Path) -> None:
     answer(*(places.get(word, word) for word in way.split()))
 
 
-def test_figures_at_the_bounds_are_drawn(runs: Path) -> None:
-    """The charts, which the properties below leave out."""
+def test_charts_can_show_figures_at_the_bounds(runs: Path) -> None:
+    """The property tests below draw no charts."""
     path = runs / "arms" / "requests.csv"
     whole = path.read_text()
     try:
@@ -316,7 +316,7 @@ def test_figures_at_the_bounds_are_drawn(runs: Path) -> None:
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.usefixtures("no_charts")
-def test_a_whole_run_is_shown(runs: Path, base: str) -> None:
+def test_an_unchanged_run_is_shown(runs: Path, base: str) -> None:
     ended = CliRunner().invoke(app, ["report", str(runs / base)], catch_exceptions=False)
     assert ended.exit_code == FINE, ended.output
 

@@ -1,4 +1,4 @@
-"""A run folder whose names were made to do harm, on any terminal, on a disk that cannot be written."""
+"""A run folder with hostile names, on any terminal, and on a disk that cannot be written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from harness.cli import app
 from harness.results import store
 
-pytestmark = pytest.mark.integration  # a whole report each
+pytestmark = pytest.mark.integration  # each test builds a whole report
 
 ARM = "c$\\frac$.txt\x1b[31m [l](http://a.example/) @octo |<img src=x>\u202e"
 LOAD = "replay(x[/a].txt)"
@@ -58,7 +58,7 @@ def steers(text: str) -> bool:
     return any(unicodedata.category(one) in ("Cc", "Cf", "Cs") and one != "\n" for one in text)
 
 
-def test_a_report_shows_the_names_and_obeys_none(run: Path) -> None:
+def test_a_report_shows_hostile_names_without_effect(run: Path) -> None:
     said = printed("report", run)
     assert LOAD in said
     assert "c$\\frac$.txt␛[31m [l](http://a.example/) @octo |<img src=x>\ufffd" in said
@@ -68,7 +68,7 @@ def test_a_report_shows_the_names_and_obeys_none(run: Path) -> None:
     assert "\\frac" in (run / "charts" / "split.svg").read_text()
 
 
-def test_a_pull_requests_comment_gets_text_alone(run: Path) -> None:
+def test_a_comment_on_a_pull_request_contains_only_text(run: Path) -> None:
     said = printed("compare", run, "--markdown")
     assert not steers(said)
     assert "\\[l\\](http:&#8203;//a.example/) @&#8203;octo \\|&lt;img src=x&gt;" in said
@@ -76,15 +76,13 @@ def test_a_pull_requests_comment_gets_text_alone(run: Path) -> None:
         assert active not in said
 
 
-def test_json_has_the_names_as_they_are(run: Path) -> None:
+def test_json_contains_the_names_unchanged(run: Path) -> None:
     document = printed("report", run, "--reference", "inline", "--json")  # which draws no charts
     assert document.isascii()
     assert ARM in {row["arm"] for row in json.loads(document)["summary"]}
 
 
-def test_a_report_that_cannot_be_written_is_shown_and_says_so(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_report_that_cannot_be_written_is_still_shown(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*given: object, **named: object) -> str:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
@@ -96,7 +94,7 @@ def test_a_report_that_cannot_be_written_is_shown_and_says_so(
     assert done.stderr == f"Nothing was written to {run}: Read-only file system.\n"
 
 
-def test_a_terminal_without_utf_8_gets_question_marks_whatever_backend_matplotlib_is_told(
+def test_a_terminal_without_utf_8_gets_question_marks_with_any_matplotlib_backend(
     run: Path, execbench: Execbench
 ) -> None:
     environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "MPLBACKEND": "garbage"}

@@ -1,4 +1,4 @@
-"""A run on disk: nothing finished is lost, nothing damaged is believed."""
+"""A run on disk: finished trials are kept, and damage is detected."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return writer.folder
 
 
-def test_what_was_written_is_read_back_value_by_value(folder: Path) -> None:
+def test_a_written_run_is_read_back_unchanged(folder: Path) -> None:
     run = store.read(folder)
     trial, samples = rows(1)
     assert list(run.requests.columns) == header(Sample)
@@ -57,7 +57,7 @@ def test_a_failed_request_comes_back_with_its_error_and_empty_timings(tmp_path: 
     assert row[["status", "queue_ms", "model_ms"]].isna().all()
 
 
-def test_a_run_killed_between_the_requests_and_the_trials_row_reads_without_them(folder: Path) -> None:
+def test_requests_without_a_row_in_trials_are_dropped(folder: Path) -> None:
     trials = (folder / "trials.csv").read_text().splitlines(keepends=True)
     (folder / "trials.csv").write_text("".join(trials[:-1]))
     run = store.read(folder)
@@ -66,16 +66,16 @@ def test_a_run_killed_between_the_requests_and_the_trials_row_reads_without_them
 
 
 @pytest.mark.parametrize("name", ["requests.csv", "trials.csv"])
-def test_a_last_line_torn_in_mid_write_is_dropped_with_a_warning(folder: Path, name: str) -> None:
+def test_an_incomplete_last_line_is_dropped_with_a_warning(folder: Path, name: str) -> None:
     with (folder / name).open("a") as stream:
         stream.write("inline,inl")
     run = store.read(folder)
     assert len(run.trials) == 2
     assert len(run.requests) == 6
-    assert run.warnings == [f"The last line of {name} was torn off in mid-write and was left out."]
+    assert run.warnings == [f"The last line of {name} was incomplete and was left out."]
 
 
-def test_rows_that_were_packed_to_be_kept_are_read_as_they_were(folder: Path) -> None:
+def test_compressed_rows_are_read_unchanged(folder: Path) -> None:
     plain = store.read(folder).requests
     rows = folder / "requests.csv"
     (folder / "requests.csv.gz").write_bytes(gzip.compress(rows.read_bytes()))
@@ -86,20 +86,20 @@ def test_rows_that_were_packed_to_be_kept_are_read_as_they_were(folder: Path) ->
         store.read(folder)
 
 
-def test_requests_missing_from_a_finished_trial_are_damage_not_a_torn_tail(folder: Path) -> None:
+def test_missing_requests_of_a_finished_trial_are_damage(folder: Path) -> None:
     lines = (folder / "requests.csv").read_text().splitlines(keepends=True)
     (folder / "requests.csv").write_text("".join(lines[:-1]))
-    with pytest.raises(HarnessError, match="trial 2 should have 3 rows and has 2"):
+    with pytest.raises(HarnessError, match="trial 2 should have 3 rows but has 2"):
         store.read(folder)
 
 
-def test_a_foreign_csv_is_refused_by_the_columns_it_lacks(folder: Path) -> None:
+def test_a_foreign_csv_is_refused_with_the_missing_columns(folder: Path) -> None:
     (folder / "requests.csv").write_text("time,latency\n1,2\n")
     with pytest.raises(HarnessError, match="it lacks arm, strategy"):
         store.read(folder)
 
 
-def test_a_cell_that_is_no_number_is_refused_with_its_column(folder: Path) -> None:
+def test_a_cell_that_is_not_a_number_is_refused_with_its_column(folder: Path) -> None:
     text = (folder / "trials.csv").read_text()
     (folder / "trials.csv").write_text(re.sub(r"^1,1,", "one,1,", text, flags=re.M))
     with pytest.raises(HarnessError, match="column trial"):
@@ -107,13 +107,13 @@ def test_a_cell_that_is_no_number_is_refused_with_its_column(folder: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"plan": 1}'])
-def test_a_folder_without_a_sound_run_json_is_no_run(folder: Path, text: str) -> None:
+def test_a_folder_without_a_valid_run_json_is_not_a_run(folder: Path, text: str) -> None:
     (folder / "run.json").write_text(text)
     with pytest.raises(HarnessError, match="not a run of execbench"):
         store.read(folder)
 
 
-def test_a_run_of_another_layout_is_refused(folder: Path) -> None:
+def test_a_run_of_an_unknown_layout_is_refused(folder: Path) -> None:
     (folder / "run.json").write_text(json.dumps({"schema": 99}))
     with pytest.raises(HarnessError, match="layout 99"):
         store.read(folder)
@@ -122,7 +122,7 @@ def test_a_run_of_another_layout_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("layout", "name", "added"), [(2, "requests", "io_server_ms"), (3, "trials", "throttled_share")]
 )
-def test_a_run_of_an_older_layout_is_read_and_what_it_does_not_tell_is_missing(
+def test_a_run_of_an_older_layout_is_read_with_missing_values(
     folder: Path, layout: int, name: str, added: str
 ) -> None:
     now = store.read(folder)
@@ -149,7 +149,7 @@ def test_a_folder_that_does_not_exist_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_an_existing_folder_is_never_overwritten(folder: Path) -> None:
     before = (folder / "requests.csv").read_bytes()
-    with pytest.raises(HarnessError, match="exists already"):
+    with pytest.raises(HarnessError, match="already exists"):
         store.Writer(folder)
     assert (folder / "requests.csv").read_bytes() == before
 
@@ -164,21 +164,21 @@ def test_a_line_cut_short_in_the_middle_of_a_file_is_damage(folder: Path) -> Non
     lines = (folder / "requests.csv").read_text().splitlines(keepends=True)
     lines[2] = ",".join(lines[2].split(",")[:12]) + "\n"
     (folder / "requests.csv").write_text("".join(lines))
-    with pytest.raises(HarnessError, match="line 3 has 12 cells in place of 22"):
+    with pytest.raises(HarnessError, match="line 3 has 12 cells instead of 22"):
         store.read(folder)
 
 
-def test_an_empty_cell_where_there_must_be_a_number_is_damage(folder: Path) -> None:
+def test_an_empty_cell_in_a_required_column_is_damage(folder: Path) -> None:
     text = (folder / "trials.csv").read_text()
     (folder / "trials.csv").write_text(re.sub(r"^2,1,", ",1,", text, flags=re.M))
     with pytest.raises(HarnessError, match="column trial: line 3 is empty"):
         store.read(folder)
 
 
-def test_a_trial_that_stands_there_twice_is_damage(folder: Path) -> None:
+def test_a_duplicate_trial_is_damage(folder: Path) -> None:
     lines = (folder / "trials.csv").read_text().splitlines(keepends=True)
     (folder / "trials.csv").write_text("".join([*lines, lines[-1]]))
-    with pytest.raises(HarnessError, match="it has the same trial twice"):
+    with pytest.raises(HarnessError, match="it has a duplicate trial"):
         store.read(folder)
 
 
@@ -193,54 +193,54 @@ def put(folder: Path, line: int, column: str, cell: str) -> None:
 @pytest.mark.parametrize(
     ("column", "cell", "said"),
     [
-        ("io_ms", "fast", "column io_ms: line 4 is no number: 'fast'"),
+        ("io_ms", "fast", "column io_ms: line 4 is not a number: 'fast'"),
         ("due_ms", "", "column due_ms: line 4 is empty"),
-        ("seq", "nan", "column seq: line 4 is no number: 'nan'"),
-        ("seq", "1.5", "column seq: line 4 is no whole number: '1.5'"),
-        ("status", "200.5", "column status: line 4 is no whole number: '200.5'"),
-        ("error", "a,b", "line 4 has 23 cells in place of 22"),
-        ("error", '"never closed', "line 7 has 19 cells in place of 22"),
-        ("io_server_ms", "1\n", "line 5 has 0 cells in place of 22"),
+        ("seq", "nan", "column seq: line 4 is not a number: 'nan'"),
+        ("seq", "1.5", "column seq: line 4 is not a whole number: '1.5'"),
+        ("status", "200.5", "column status: line 4 is not a whole number: '200.5'"),
+        ("error", "a,b", "line 4 has 23 cells instead of 22"),
+        ("error", '"never closed', "line 7 has 19 cells instead of 22"),
+        ("io_server_ms", "1\n", "line 5 has 0 cells instead of 22"),
     ],
 )
-def test_damage_is_named_by_its_line(folder: Path, column: str, cell: str, said: str) -> None:
+def test_damage_is_reported_with_its_line(folder: Path, column: str, cell: str, said: str) -> None:
     put(folder, 4, column, cell)
     with pytest.raises(HarnessError, match=re.escape(said)):
         store.read(folder)
 
 
-def test_a_cell_too_many_in_the_first_line_is_damage_too(folder: Path) -> None:
+def test_an_extra_cell_in_the_first_line_is_damage(folder: Path) -> None:
     put(folder, 2, "error", "a,b")
     with pytest.raises(HarnessError, match="line 2 has 23 cells"):
         store.read(folder)
 
 
-def test_a_line_too_short_is_not_made_up_for_by_commas_in_a_text(folder: Path) -> None:
+def test_commas_in_a_text_do_not_hide_a_line_that_is_too_short(folder: Path) -> None:
     put(folder, 2, "error", '"a,b,c"')
     assert store.read(folder).requests["error"].iloc[0] == "a,b,c"
     lines = (folder / "requests.csv").read_text().splitlines()
     (folder / "requests.csv").write_text(
         "".join(f"{line}\n" for line in [*lines[:4], lines[4].rpartition(",")[0], *lines[5:]])
     )
-    with pytest.raises(HarnessError, match="line 5 has 21 cells in place of 22"):
+    with pytest.raises(HarnessError, match="line 5 has 21 cells instead of 22"):
         store.read(folder)
 
 
-def test_bytes_that_are_no_text_are_damage(folder: Path) -> None:
+def test_bytes_that_are_not_text_are_damage(folder: Path) -> None:
     with (folder / "requests.csv").open("ab") as stream:
         stream.write(b"\xff\xfe\n")
     with pytest.raises(HarnessError, match="damaged: 'utf-8' codec"):
         store.read(folder)
 
 
-def test_an_empty_file_is_refused_by_the_columns_it_lacks(folder: Path) -> None:
+def test_an_empty_file_is_refused_with_the_missing_columns(folder: Path) -> None:
     (folder / "requests.csv").write_text("")
     with pytest.raises(HarnessError, match="it lacks arm, strategy"):
         store.read(folder)
 
 
 @pytest.mark.parametrize("names", [("NA", "nan"), ("1", "01"), ("true", "True"), ("inf", "1e3")])
-def test_a_text_stays_a_text_whatever_it_reads_like(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_a_text_that_looks_like_a_number_stays_a_text(tmp_path: Path, names: tuple[str, ...]) -> None:
     writer = store.Writer(tmp_path / "run")
     writer.write_record({})
     for number, name in enumerate(names):
@@ -254,7 +254,7 @@ def test_a_text_stays_a_text_whatever_it_reads_like(tmp_path: Path, names: tuple
 
 
 def test_a_text_with_a_line_end_is_read_on_one_line(tmp_path: Path) -> None:
-    """It could pass for a line of the report: `::error::` means something to GitHub's logs."""
+    """It could look like a line of a report, such as `::error::` in GitHub's logs."""
     writer = store.Writer(tmp_path / "run")
     writer.write_record({})
     arm = "x\n::error::forged"
@@ -276,7 +276,7 @@ def test_whole_numbers_are_whole_unless_a_cell_is_empty(tmp_path: Path) -> None:
     assert run.trials["concurrency"].dtype == "int64"
 
 
-def test_figures_are_read_to_the_last_bit(tmp_path: Path) -> None:
+def test_figures_are_read_exactly(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     figures = [round(float(value), 3) for value in random.uniform(0, 10.0 ** random.uniform(-2, 9, 2000))]
     writer = store.Writer(tmp_path / "run")
@@ -286,7 +286,7 @@ def test_figures_are_read_to_the_last_bit(tmp_path: Path) -> None:
     assert list(store.read(writer.folder).requests["done_ms"]) == figures
 
 
-def test_what_could_not_be_measured_is_missing_not_damage(tmp_path: Path) -> None:
+def test_a_figure_that_was_not_measured_is_missing_and_not_damage(tmp_path: Path) -> None:
     writer = store.Writer(tmp_path / "run")
     writer.write_record({})
     writer.append(made_up.trial(io_nominal_ms=float("nan")), [made_up.sample(model_ms=float("nan"))])
@@ -306,18 +306,18 @@ def written(folder: Path) -> store.Writer:
     return writer
 
 
-def test_a_folder_that_cannot_be_made_is_one_message_each(tmp_path: Path) -> None:
+def test_each_folder_that_cannot_be_made_gives_one_message(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at-all")
     for place, said in (
-        ("file", "The file .* exists already"),
-        ("folder", "The folder .* exists already"),
+        ("file", "The file .* already exists"),
+        ("folder", "The folder .* already exists"),
         ("file/run", "Not a directory"),
         ("file/deeper/run", "Not a directory"),
         ("x" * 300, "File name too long"),
         (f"{'x' * 300}/run", "File name too long"),
-        ("dangling", "exists already"),
+        ("dangling", "already exists"),
         ("dangling/run", "cannot be written"),
         ("nul\0/run", "null"),
     ):
@@ -327,7 +327,7 @@ def test_a_folder_that_cannot_be_made_is_one_message_each(tmp_path: Path) -> Non
         store.Writer(Path("/proc/run"))  # read-only even for root
 
 
-def test_a_full_disk_is_told_and_the_finished_trials_stay(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_finished_trials_are_kept(tmp_path: Path) -> None:
     writer = written(tmp_path / "run")
     (writer.folder / "requests.csv").rename(tmp_path / "kept.csv")
     (writer.folder / "requests.csv").symlink_to("/dev/full")
@@ -337,7 +337,7 @@ def test_a_full_disk_is_told_and_the_finished_trials_stay(tmp_path: Path) -> Non
     assert writer.trials == 1
 
 
-def test_a_folder_removed_in_mid_run_is_told_as_such(tmp_path: Path) -> None:
+def test_a_folder_removed_during_a_run_is_reported(tmp_path: Path) -> None:
     writer = written(tmp_path / "run")
     shutil.rmtree(writer.folder)
     writes: tuple[Callable[[], None], ...] = (
@@ -345,12 +345,12 @@ def test_a_folder_removed_in_mid_run_is_told_as_such(tmp_path: Path) -> None:
         lambda: writer.write_record({}),
     )
     for write in writes:
-        with pytest.raises(HarnessError, match="was removed or renamed while it was written"):
+        with pytest.raises(HarnessError, match="was removed or renamed during the run"):
             write()
     assert not writer.folder.exists()
 
 
-def test_a_table_removed_in_mid_run_is_not_begun_again_without_its_header(tmp_path: Path) -> None:
+def test_a_table_removed_during_a_run_is_not_recreated_without_its_header(tmp_path: Path) -> None:
     writer = written(tmp_path / "run")
     (writer.folder / "requests.csv").unlink()
     with pytest.raises(HarnessError, match="cannot be written: No such file"):
@@ -358,17 +358,17 @@ def test_a_table_removed_in_mid_run_is_not_begun_again_without_its_header(tmp_pa
     assert not (writer.folder / "requests.csv").exists()
 
 
-def test_of_two_runs_in_a_new_parent_folder_one_is_discarded_and_the_other_stays(tmp_path: Path) -> None:
+def test_discarding_a_run_keeps_another_run_in_the_same_new_parent(tmp_path: Path) -> None:
     first, second = store.Writer(tmp_path / "new" / "a"), store.Writer(tmp_path / "new" / "b")
     first.discard()
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["b"]
     second.discard()
-    second.discard()  # nor does it matter that it is gone
+    second.discard()  # discarding it twice is no error
     store.Writer(tmp_path / "newer" / "still" / "a").discard()
     assert not (tmp_path / "newer").exists()
 
 
-def test_what_others_put_into_the_folder_is_not_removed_with_it(tmp_path: Path) -> None:
+def test_discarding_a_run_keeps_foreign_files(tmp_path: Path) -> None:
     writer = store.Writer(tmp_path / "run")
     (writer.folder / "notes.txt").write_text("mine")
     writer.discard()
@@ -398,7 +398,7 @@ OPENED = ["logs/inline.log", "run.json.new", "trials.csv.new", "requests.csv.new
 
 @pytest.mark.parametrize("name", ["logs", *OPENED])
 @pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
-def test_a_run_that_is_resumed_writes_to_nothing_outside_its_folder(
+def test_a_resumed_run_writes_only_inside_its_folder(
     folder: Path, tmp_path: Path, name: str, link: Any
 ) -> None:
     outside = tmp_path / "outside"
@@ -411,7 +411,7 @@ def test_a_run_that_is_resumed_writes_to_nothing_outside_its_folder(
 
 
 @pytest.mark.parametrize("name", OPENED)
-def test_a_run_that_is_resumed_waits_for_no_fifo(folder: Path, name: str) -> None:
+def test_a_resumed_run_does_not_wait_for_a_fifo(folder: Path, name: str) -> None:
     os.mkfifo(folder / name)
-    with pytest.raises(HarnessError, match=f"{name} is a link or no regular file"):
+    with pytest.raises(HarnessError, match=f"{name} is a link or not a regular file"):
         store.Writer.reopen(folder, {1, 2})

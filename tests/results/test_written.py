@@ -1,4 +1,4 @@
-"""Files that are made from rows: all of them or none, and never through a link."""
+"""The files of a report: all are written or none, and never through a link."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write(run: Path, *names: str, fails: OSError | None = None) -> None:
 
 
 @pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to], ids=["symbolic", "hard"])
-def test_a_link_is_replaced_and_what_it_leads_to_stays(
+def test_a_link_is_replaced_and_its_target_is_kept(
     run: Path, victim: Path, link: Callable[[Path, Path], None]
 ) -> None:
     link(run / "report.txt", victim)
@@ -49,14 +49,14 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(
     assert not (run / "report.txt").is_symlink()
 
 
-def test_a_link_that_leads_nowhere_makes_no_file_there(run: Path, tmp_path: Path) -> None:
+def test_a_dangling_link_creates_no_file(run: Path, tmp_path: Path) -> None:
     (run / "report.txt").symlink_to(tmp_path / "made")
     write(run)
     assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize("place", ["link", "folder"])
-def test_where_one_file_has_no_place_none_is_written(run: Path, tmp_path: Path, place: str) -> None:
+def test_if_one_file_cannot_be_placed_none_is_written(run: Path, tmp_path: Path, place: str) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     if place == "link":
@@ -69,7 +69,7 @@ def test_where_one_file_has_no_place_none_is_written(run: Path, tmp_path: Path, 
     assert not [*outside.iterdir()]
 
 
-def test_charts_may_lie_behind_a_link_inside_the_folder(run: Path) -> None:
+def test_charts_may_be_behind_a_link_inside_the_folder(run: Path) -> None:
     (run / "pictures").mkdir()
     (run / "charts").symlink_to("pictures")
     write(run, "charts/a.svg")
@@ -83,7 +83,7 @@ def test_a_full_disk_leaves_older_files_as_they_were(run: Path) -> None:
     assert {path.name: path.read_text() for path in run.iterdir()} == {"a.txt": "old"}
 
 
-def test_a_folder_that_is_a_file_is_told(victim: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_reported(victim: Path) -> None:
     with pytest.raises(HarnessError, match="Not a directory"):
         write(victim)
     with pytest.raises(HarnessError, match="File exists"), written.making(victim, stage="study"):
@@ -98,7 +98,7 @@ def test_texts_and_tables_are_utf_8_whatever_is_in_them(run: Path) -> None:
     assert (run / "a.csv").read_bytes().decode() == "arm\n≥\n?\n"
 
 
-def test_others_may_read_what_they_might_before(run: Path) -> None:
+def test_written_files_keep_the_usual_permissions(run: Path) -> None:
     (run / "plain").write_text("")
     write(run)
     assert (run / "report.txt").stat().st_mode == (run / "plain").stat().st_mode

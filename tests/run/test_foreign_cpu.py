@@ -220,7 +220,8 @@ def test_the_report_says_whose_cpu_it_was(done: Done) -> None:
         found = counted(folder)
         assert {arm: set(told.values()) for arm, told in found.items()} == dict.fromkeys(done.pids, servers)
         assert all(set(pids) <= found[arm].keys() for arm, pids in done.pids.items())
-    line = "CPU of below: 2 processes (python listener.py, python worker.py); of beside: 2 processes (python"
+    processes = "2 processes (python listener.py, python worker.py)"
+    line = f"CPU time counted for below: {processes}; for beside: {processes}."
     assert line in " ".join(done.said.split())
 
 
@@ -385,12 +386,13 @@ def test_many_processes_are_shown_one_line() -> None:
     commands = ["gunicorn", *["python worker.py"] * 5, "a", "b", "c", "d"]
     about = {"processes": [{"pid": pid, "command": command} for pid, command in enumerate(commands)]}
     one = {"processes": [{"pid": 1, "command": "mosec"}]}
-    (line,) = machine.whose_cpu({"arms": {"many": about, "one": one, "none": {"processes": []}}})
+    (line,) = machine.counted_processes({"arms": {"many": about, "one": one, "none": {"processes": []}}})
     assert line == (
-        "CPU of many: 10 processes (5 × python worker.py, gunicorn, a, b, 2 more); of one: 1 process (mosec)."
+        "CPU time counted for many: 10 processes (5 × python worker.py, gunicorn, a, b, 2 more); "
+        "for one: 1 process (mosec)."
     )
     hundred = {"processes": [{"pid": pid, "command": "mosec"} for pid in range(100)]}
-    assert list(machine.whose_cpu({"arms": {"a": hundred}})) == [
-        "CPU of a: 100 processes or more (100 × mosec)."
+    assert list(machine.counted_processes({"arms": {"a": hundred}})) == [
+        "CPU time counted for a: 100 processes or more (100 × mosec)."
     ]
-    assert not list(machine.whose_cpu({"arms": {"ours": {"options": {}}}}))
+    assert not list(machine.counted_processes({"arms": {"ours": {"options": {}}}}))

@@ -211,7 +211,7 @@ def test_a_replay_whose_file_was_changed_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_that_is_still_running_is_not_resumed(stopped: Path) -> None:
     _, writer, _ = resume.reopen(stopped)
-    with pytest.raises(HarnessError, match="is being written by another execbench"):
+    with pytest.raises(HarnessError, match="Another execbench is writing to"):
         resume.reopen(stopped)
     writer.close()
     resume.reopen(stopped)[1].close()

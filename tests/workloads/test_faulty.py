@@ -1,4 +1,4 @@
-"""The synthetic model misbehaves where it is told to, and nowhere else."""
+"""The synthetic model misbehaves on request, and never otherwise."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def in_a_process(statement: str) -> int:
     return subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode
 
 
-def test_unless_it_is_told_to_a_fault_is_a_text_like_any_other() -> None:
+def test_without_the_option_a_fault_is_an_ordinary_text() -> None:
     assert ask("fault:raise", faults=False) == "FAULT:RAISE"
 
 
-def test_a_text_without_the_mark_is_answered_as_ever() -> None:
+def test_a_text_without_the_prefix_is_answered_normally() -> None:
     assert ask("no fault:raise") == "NO FAULT:RAISE"
 
 
@@ -47,22 +47,22 @@ def test_a_text_without_the_mark_is_answered_as_ever() -> None:
         ("fault:nonsense", ValueError),
     ],
 )
-def test_an_item_raises_what_it_says(item: str, error: type[Exception]) -> None:
+def test_an_item_raises_the_exception_it_names(item: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         ask(item)
 
 
-def test_an_item_sleeps_as_long_as_it_says_and_leaves_a_line_that_tells_it_from_others(
+def test_an_item_sleeps_for_the_given_time_and_logs_its_own_line(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     began = time.perf_counter()
     assert ask("fault:sleep=0.1 first") == "FAULT:SLEEP=0.1 FIRST"
     assert time.perf_counter() - began >= 0.1
-    assert f"{faulty.begins('fault:sleep=0.1 first')} {os.getpid()}\n" in capfd.readouterr().err
+    assert f"{faulty.log_line_prefix('fault:sleep=0.1 first')} {os.getpid()}\n" in capfd.readouterr().err
 
 
 @pytest.mark.quick
-def test_a_result_that_cannot_be_pickled_is_a_text_all_the_same() -> None:
+def test_a_result_that_cannot_be_pickled_is_still_a_text() -> None:
     result = faulty.misbehave("fault:unpicklable")
     assert isinstance(result, str)
     with pytest.raises(TypeError, match="cannot be pickled"):
@@ -79,29 +79,29 @@ def test_an_exception_of_each_kind_fails_where_it_should() -> None:
 
 
 def test_an_item_can_end_its_process() -> None:
-    told = "options = running.synthetic(0, 0, faults=True)\nworkload = workloads.create(options)"
-    assert in_a_process(f"{told}\nworkload.predict(workload.load(), ['fault:exit'])") == faulty.EXIT_CODE
+    setup = "options = running.synthetic(0, 0, faults=True)\nworkload = workloads.create(options)"
+    assert in_a_process(f"{setup}\nworkload.predict(workload.load(), ['fault:exit'])") == faulty.EXIT_CODE
 
 
-def test_so_can_its_set_up() -> None:
-    told = "options = running.synthetic(0, 0, faulty_setup='exit')"
-    assert in_a_process(f"{told}\nworkloads.create(options).load()") == faulty.EXIT_CODE
+def test_set_up_can_end_its_process() -> None:
+    setup = "options = running.synthetic(0, 0, faulty_setup='exit')"
+    assert in_a_process(f"{setup}\nworkloads.create(options).load()") == faulty.EXIT_CODE
 
 
-def test_a_set_up_leaves_a_line_too(capfd: pytest.CaptureFixture[str]) -> None:
+def test_set_up_logs_a_line(capfd: pytest.CaptureFixture[str]) -> None:
     workloads.create(running.synthetic(0, 0, faults=True)).load()
     workloads.create(running.synthetic(0, 0)).load()
-    assert capfd.readouterr().err == f"{faulty.begins(faulty.SET_UP)} {os.getpid()}\n"
+    assert capfd.readouterr().err == f"{faulty.log_line_prefix(faulty.SET_UP)} {os.getpid()}\n"
 
 
-def test_a_set_up_takes_its_time_and_raises_if_told_to() -> None:
+def test_set_up_takes_the_given_time_and_raises_on_request() -> None:
     began = time.perf_counter()
-    with pytest.raises(HarnessError, match="cannot be set up"):
+    with pytest.raises(HarnessError, match="fails to load because faulty_setup is set"):
         workloads.create(running.synthetic(0, 0, setup_ms=100, faulty_setup="raise")).load()
     assert time.perf_counter() - began >= 0.1
 
 
-def test_with_a_file_it_fails_only_while_that_is_there(tmp_path: Path) -> None:
+def test_set_up_fails_only_while_the_given_file_exists(tmp_path: Path) -> None:
     path = tmp_path / "broken"
     workload = workloads.create(
         running.synthetic(0, 0, faulty_setup="raise", faulty_setup_file=str(path)),

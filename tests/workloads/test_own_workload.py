@@ -1,4 +1,4 @@
-"""A workload of the user's own: found, checked before anything starts, and run like any other."""
+"""The user's own workload is found, checked before anything starts, and run like any other."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ Write = Callable[[str], Path]
 
 @pytest.fixture(autouse=True)
 def _no_module_stays() -> Iterator[None]:
-    """What a test imports is no other test's."""
+    """Keep the modules that a test imports from other tests."""
     modules, path = set(sys.modules), list(sys.path)
     yield
     for name in set(sys.modules) - modules:
@@ -74,7 +74,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a file with a name of its own: Python keeps modules by name."""
+    """Write a file with a unique name, as Python caches modules by name."""
 
     def write_one(code: str) -> Path:
         path = tmp_path / f"own_{next(_numbers)}.py"
@@ -101,7 +101,7 @@ def refused(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def ran(shared: Execbench) -> store.Run:
-    """What `execbench init` writes, not edited, run in a thread and in a process."""
+    """A run of the unedited template in a thread and in a process."""
     assert shared("init").returncode == 0
     wanted = ("--strategy", "thread", "--strategy", "process", "--out", "run")
     done = shared("run", "--workload", "my_workload.py", *wanted, *SHORT)
@@ -111,7 +111,7 @@ def ran(shared: Execbench) -> store.Run:
 
 
 @pytest.mark.integration
-def test_what_init_writes_runs_without_an_edit(ran: store.Run) -> None:
+def test_the_template_runs_unedited(ran: store.Run) -> None:
     assert set(ran.trials["arm"]) == {"thread", "process"}
     assert list(ran.trials["state"]) == ["ok", "ok"]
     assert len(ran.requests) > 10
@@ -119,14 +119,14 @@ def test_what_init_writes_runs_without_an_edit(ran: store.Run) -> None:
 
 
 @pytest.mark.integration
-def test_its_io_is_awaited_and_its_model_computes(ran: store.Run) -> None:
+def test_the_templates_io_is_awaited_and_its_model_computes(ran: store.Run) -> None:
     assert ran.requests["io_ms"].min() >= 5.0
     assert ran.requests["model_cpu_ms"].median() > 1.0
     assert ran.trials["io_nominal_ms"].isna().all()
 
 
 @pytest.mark.integration
-def test_the_record_says_which_code_it_was(ran: store.Run, shared: Execbench) -> None:
+def test_the_record_identifies_the_users_code(ran: store.Run, shared: Execbench) -> None:
     about = ran.record["arms"]["process"]["about"]
     assert about["model"] == "my_workload.py"
     assert about["version"] == "1"
@@ -136,7 +136,7 @@ def test_the_record_says_which_code_it_was(ran: store.Run, shared: Execbench) ->
 
 
 @pytest.mark.integration
-def test_init_never_writes_over_a_file(ran: store.Run, shared: Execbench) -> None:
+def test_init_never_overwrites_a_file(ran: store.Run, shared: Execbench) -> None:
     before = (shared.folder / "my_workload.py").read_text()
     done = shared("init", "my_workload.py")
     assert done.returncode == 2
@@ -145,18 +145,20 @@ def test_init_never_writes_over_a_file(ran: store.Run, shared: Execbench) -> Non
 
 
 @pytest.mark.parametrize("name", ["workload.txt", "my-workload.py", "absent/workload.py"])
-def test_init_refuses_what_could_not_be_run_or_written(here: Here, execbench: Execbench, name: str) -> None:
+def test_init_refuses_names_that_cannot_be_run_or_written(
+    here: Here, execbench: Execbench, name: str
+) -> None:
     assert here("init", name).returncode in (1, 2)
     assert not list(execbench.folder.iterdir())
 
 
-def test_init_leaves_no_half_a_file_where_it_cannot_write_all(tmp_path: Path) -> None:
+def test_init_leaves_no_partial_file_if_writing_fails(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         init._write(tmp_path / "mine.py", "half \ud800")
     assert not list(tmp_path.iterdir())
 
 
-def test_init_says_what_to_try(here: Here) -> None:
+def test_init_suggests_the_next_command(here: Here) -> None:
     done = here("init", "own_shown.py")
     assert "execbench run --workload own_shown.py" in done.stdout
     assert "execbench serve thread --workload own_shown.py" in done.stdout
@@ -166,19 +168,19 @@ def test_init_says_what_to_try(here: Here) -> None:
 
 
 PREDICTS = "def load(): ...\ndef predict(model, items): ...\n"
-WRONG = {  # what is said of {path}, whose name is {name} → code
+WRONG = {  # message about {path}, a file called {name} → code
     "{name} has no function predict. It should be: def predict(model, items)": "def load(): return 1",
     "{name} has no function predict.": "import io as predict\ndef load(): return 1",
     "{name} has no function load": "load = 1\ndef predict(model, items): return items",
-    "load(path), and is called with no argument": "def load(path): ...\ndef predict(model, items): ...",
-    "predict(items), and is called with two arguments": "def load(): ...\ndef predict(items): ...",
+    "load(path), but is called with no argument": "def load(path): ...\ndef predict(model, items): ...",
+    "predict(items), but is called with two arguments": "def load(): ...\ndef predict(items): ...",
     "predict in {name} is async": "def load(): ...\nasync def predict(model, items): ...",
     "io in {name} is not async": f"{PREDICTS}def io(result): ...",
-    "io(), and is called with one argument": f"{PREDICTS}async def io(): ...",
+    "io(), but is called with one argument": f"{PREDICTS}async def io(): ...",
     "{name} has no function payloads": f"{PREDICTS}payloads = ['a']",
-    "payloads in {name} gives 'abc'": f"{PREDICTS}def payloads(seed): return 'abc'",
-    "payloads in {name} gives 1 as a text": f"{PREDICTS}def payloads(seed): yield 1",
-    "payloads in {name} gives no text for the seed 0": f"{PREDICTS}def payloads(seed): return []",
+    "payloads in {name} returned 'abc'": f"{PREDICTS}def payloads(seed): return 'abc'",
+    "payloads in {name} yielded 1, which is not a text": f"{PREDICTS}def payloads(seed): yield 1",
+    "payloads in {name} yielded no text for the seed 0": f"{PREDICTS}def payloads(seed): return []",
     "ZeroDivisionError: division by zero ({path}, line 4)": f"{PREDICTS}def payloads(seed):\n  yield 1 / 0",
     "No module named 'absent_one' ({path}, line 3)": "import math\n\nimport absent_one",
     "SystemExit: not here ({path}, line 2)": "import sys\nsys.exit('not here')",
@@ -187,20 +189,20 @@ WRONG = {  # what is said of {path}, whose name is {name} → code
 
 
 @pytest.mark.parametrize("said", WRONG)
-def test_code_of_another_shape_is_refused_and_told_what_it_should_be(write: Write, said: str) -> None:
+def test_wrong_functions_are_refused_with_the_right_signature(write: Write, said: str) -> None:
     path = write(WRONG[said])
     assert said.format(name=path.name, path=path) in refused(str(path))
 
 
-def test_a_module_called_like_an_optional_function_is_not_taken_for_it(write: Write) -> None:
+def test_a_module_named_like_an_optional_function_is_not_mistaken_for_it(write: Write) -> None:
     assert workloads.create(options(write(f"import io\n{PREDICTS}"))).io is None
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert "There is no file" in refused(str(tmp_path / "absent.py"))
 
 
-def test_a_module_that_is_not_there_is_told_from_one_that_cannot_be_imported(tmp_path: Path) -> None:
+def test_a_missing_module_and_a_failing_import_have_different_messages(tmp_path: Path) -> None:
     (tmp_path / "own_package").mkdir()
     (tmp_path / "own_package" / "broken.py").write_text("import nothing_of_that_name")
     sys.path.insert(0, str(tmp_path))
@@ -208,30 +210,30 @@ def test_a_module_that_is_not_there_is_told_from_one_that_cannot_be_imported(tmp
     assert "own_package.broken:x cannot be imported" in refused("own_package.broken:x")
 
 
-def test_an_attribute_that_is_not_there_is_refused_with_the_nearest(write: Write) -> None:
+def test_a_missing_attribute_is_refused_with_the_nearest_name(write: Write) -> None:
     path = write(f"class Model: ...\n{GOOD}")
     assert "has no attribute 'Modle'. Did you mean 'Model'?" in refused(f"{path}:Modle")
 
 
-def test_a_class_that_wants_arguments_is_refused(write: Write) -> None:
+def test_a_class_that_needs_arguments_is_refused(write: Write) -> None:
     path = write("class Model:\n    def __init__(self, path): ...\n")
-    assert "cannot be made: TypeError" in refused(f"{path}:Model")
+    assert "cannot be instantiated: TypeError" in refused(f"{path}:Model")
 
 
 @pytest.mark.parametrize("name", ["json.py", "own_with.a_dot.py"])
-def test_a_file_that_python_could_not_tell_from_another_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_file_whose_module_name_is_taken_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(GOOD)
     assert (
-        "Give it a name of its own" in (said := refused(str(tmp_path / name))) or "Call it own_with" in said
+        "Rename your file" in (message := refused(str(tmp_path / name))) or "Rename it to own_with" in message
     )
 
 
 @pytest.mark.parametrize("name", ["a/b", "a b:c", ".", "x.:y"])
-def test_what_names_neither_a_file_nor_a_module_is_refused(name: str) -> None:
+def test_a_name_of_neither_a_file_nor_a_module_is_refused(name: str) -> None:
     assert "neither a Python file nor a module" in refused(name)
 
 
-def test_a_file_named_without_its_suffix_is_guessed(here: Here, execbench: Execbench) -> None:
+def test_a_file_named_without_its_suffix_is_suggested(here: Here, execbench: Execbench) -> None:
     (execbench.folder / "own_model.py").write_text(GOOD)
     assert "Did you mean 'own_model.py'?" in here("run", "--workload", "own_model").stderr
 
@@ -249,7 +251,7 @@ SHOWN = (Path(__file__).parents[2] / "docs" / "own-workload.md").read_text()
     ],
     ids=["missing function", "wrong arity", "raises on load"],
 )
-def test_three_wrong_ones_are_told_as_the_page_shows(
+def test_error_messages_match_the_documentation(
     execbench: Execbench, here: Here, code: str, exit_code: int
 ) -> None:
     (execbench.folder / "my_workload.py").write_text(code)
@@ -267,11 +269,11 @@ def test_three_wrong_ones_are_told_as_the_page_shows(
     [
         ("def load(): return 1\ndef predict(model): return []\n", "is called with two arguments", 2),
         ("def load(): raise OSError('no weights')\ndef predict(model, items): ...", "line 1).", 1),
-        ("def load(): return 1\ndef predict(model, items): return []", "gave 0 results for 1 item", 1),
+        ("def load(): return 1\ndef predict(model, items): return []", "returned 0 results for 1 item", 1),
         ("def load(): return 1\ndef predict(model, items):\n  return model / 0", "line 3).", 1),
     ],
 )
-def test_a_wrong_workload_is_one_message_and_nothing_is_left(
+def test_a_wrong_workload_gives_one_message_and_leaves_no_files(
     execbench: Execbench, here: Here, code: str, said: str, exit_code: int
 ) -> None:
     (execbench.folder / "wrong.py").write_text(code)
@@ -286,7 +288,7 @@ def test_a_wrong_workload_is_one_message_and_nothing_is_left(
 
 
 @pytest.mark.integration
-def test_with_debug_their_own_traceback_is_shown(execbench: Execbench) -> None:
+def test_debug_shows_the_users_traceback(execbench: Execbench) -> None:
     (execbench.folder / "wrong.py").write_text(
         "def load():\n    raise OSError  # here\ndef predict(m, i): ..."
     )
@@ -320,7 +322,7 @@ ELSEWHERE: list[dict[str, Any]] = [
 
 @pytest.mark.integration
 @pytest.mark.parametrize("how", ELSEWHERE, ids=str)
-def test_results_of_their_own_class_come_back_from_other_processes(
+def test_instances_of_the_users_classes_return_from_other_processes(
     write: Write, tmp_path: Path, how: dict[str, Any]
 ) -> None:
     assert strategies.get(how["strategy"]).why_not() is None  # make test installs the extras
@@ -330,7 +332,7 @@ def test_results_of_their_own_class_come_back_from_other_processes(
 
 
 @pytest.mark.integration
-def test_a_class_in_a_package_beside_is_found_and_may_print_what_it_likes(
+def test_a_class_in_a_neighbouring_package_is_found_and_may_print(
     execbench: Execbench,
 ) -> None:
     (execbench.folder / "team").mkdir()
@@ -355,7 +357,7 @@ def test_a_class_in_a_package_beside_is_found_and_may_print_what_it_likes(
 
 
 @pytest.mark.integration
-def test_a_wrong_number_of_results_fails_and_never_answers_with_anothers(
+def test_a_wrong_number_of_results_fails_instead_of_giving_wrong_answers(
     write: Write, tmp_path: Path
 ) -> None:
     path = write(
@@ -368,7 +370,7 @@ def test_a_wrong_number_of_results_fails_and_never_answers_with_anothers(
         answers = list(pool.map(asked, itertools.repeat(child.url), sent))
     for text, (status, said) in zip(sent, answers, strict=True):
         if text == "lost":
-            assert (status, "gave 0 results for 1 item" in said) == (500, True)
+            assert (status, "returned 0 results for 1 item" in said) == (500, True)
         else:
             assert (status, said) == (200, text.upper())
 
@@ -377,13 +379,13 @@ def test_a_wrong_number_of_results_fails_and_never_answers_with_anothers(
     ("result", "answer"),
     [("short", "short"), ({"a": [1]}, {"a": [1]}), ("x" * 2_000, "ok"), (float("nan"), "ok"), (b"", "ok")],
 )
-def test_the_answer_is_the_result_where_json_can_say_it_in_short(
+def test_the_answer_is_the_result_if_json_can_express_it_briefly(
     write: Write, result: Any, answer: Any
 ) -> None:
     assert workloads.create(options(write(GOOD))).answer(result) == answer
 
 
-def test_a_large_result_takes_no_time_of_the_event_loop(write: Write) -> None:
+def test_a_large_result_does_not_block_the_event_loop(write: Write) -> None:
     workload = workloads.create(options(write(GOOD)))
     looked_at = []
 
@@ -397,7 +399,7 @@ def test_a_large_result_takes_no_time_of_the_event_loop(write: Write) -> None:
     assert len(looked_at) < 1_000
 
 
-def test_their_io_is_awaited_and_its_value_is_the_answer(write: Write) -> None:
+def test_the_users_io_is_awaited_and_returns_the_answer(write: Write) -> None:
     chosen = options(write(GOOD))
     workload = workloads.create(chosen)
 
@@ -408,7 +410,7 @@ def test_their_io_is_awaited_and_its_value_is_the_answer(write: Write) -> None:
     assert asyncio.run(found()) == {"said": "X"}
 
 
-def test_without_io_of_its_own_or_a_flag_nothing_is_awaited(write: Write) -> None:
+def test_without_own_io_or_a_flag_nothing_is_awaited(write: Write) -> None:
     chosen = options(write(PREDICTS))
     assert (chosen.io, chosen.io_ms) == ("sleep", 0.0)
     assert "io_ms" not in chosen.model_fields_set
@@ -428,7 +430,7 @@ def test_without_io_of_its_own_or_a_flag_nothing_is_awaited(write: Write) -> Non
 @pytest.mark.parametrize(
     "asked_for", [{"io_ms": 5.0}, {"io": "sleep"}, {"io": "sleep:5ms"}, {"io": "socket"}]
 )
-def test_io_that_was_asked_for_is_awaited(write: Write, asked_for: dict[str, Any]) -> None:
+def test_io_set_by_a_flag_is_awaited(write: Write, asked_for: dict[str, Any]) -> None:
     assert options(write(PREDICTS), **asked_for).io_ms == 5.0
 
 
@@ -437,7 +439,7 @@ def test_the_built_in_workloads_keep_the_articles_io(name: str) -> None:
     assert WorkloadOptions(name=name).io_ms == 5.0
 
 
-def test_a_plan_lends_its_io_to_a_workload_of_ones_own_and_flags_alone_lend_none(write: Write) -> None:
+def test_a_plans_io_applies_to_the_users_workload_but_defaults_do_not(write: Write) -> None:
     said = from_flags.Flags(workload={"name": str(write(PREDICTS))})
     assert from_flags.from_flags(said).workload.io_ms == 0.0
     assert from_flags.override(plan_files.load("article"), said).workload.io_ms == 5.0
@@ -445,12 +447,12 @@ def test_a_plan_lends_its_io_to_a_workload_of_ones_own_and_flags_alone_lend_none
     assert arm.own_workload(from_flags.from_flags(said).workload).io_ms == 0.0
 
 
-def test_an_io_that_would_not_be_awaited_is_refused(write: Write) -> None:
-    with pytest.raises(UsageError, match="has an io of its own, so io_ms would say nothing"):
+def test_an_io_option_without_effect_is_refused(write: Write) -> None:
+    with pytest.raises(UsageError, match="has its own io function, so io_ms would have no effect"):
         workloads.check(options(write(GOOD), io_ms=3.0))
 
 
-def test_a_plans_io_gives_way_to_theirs_but_cannot_be_scaled(write: Write) -> None:
+def test_the_users_io_replaces_a_plans_io_but_cannot_be_scaled(write: Write) -> None:
     smoke = plan_files.load("smoke")
     with_io, without = write(GOOD), write(GOOD.replace("async def io", "async def no_io"))
     own = from_flags.override(smoke, from_flags.Flags(workload={"name": str(with_io)}))
@@ -462,14 +464,14 @@ def test_a_plans_io_gives_way_to_theirs_but_cannot_be_scaled(write: Write) -> No
 
 
 @pytest.mark.integration
-def test_a_thread_budget_stands_before_their_code_is_imported(write: Write, tmp_path: Path) -> None:
+def test_the_thread_limit_is_set_before_the_users_code_is_imported(write: Write, tmp_path: Path) -> None:
     code = "import os\nSEEN = os.environ.get('OMP_NUM_THREADS')\n"
     path = write(f"{code}def load(): ...\ndef predict(model, items): return [SEEN for _ in items]\n")
     with running.serving(tmp_path / "log", workload=options(path, torch_threads=3)) as child:
         assert asked(child.url, "x") == (200, "3")
 
 
-def test_a_plan_of_their_own_can_name_it_and_is_not_resumed_with_other_code_or_texts(
+def test_a_plan_can_name_the_users_workload_and_is_not_resumed_with_other_code_or_texts(
     here: Here, write: Write, tmp_path: Path
 ) -> None:
     path, file = write(GOOD), tmp_path / "texts.txt"
@@ -498,7 +500,7 @@ def test_a_plan_of_their_own_can_name_it_and_is_not_resumed_with_other_code_or_t
         touched.write_text(touched.read_text().removesuffix("\n# or so\n"))
 
 
-def test_code_that_differs_is_other_work() -> None:
+def test_runs_with_different_code_are_not_compared() -> None:
     def record(sha256: str) -> dict[str, Any]:
         return {"arms": {"x": {"about": {"model": "my_workload.py", "source_sha256": sha256}}}}
 
@@ -513,17 +515,17 @@ def texts(path: Path, seed: int, count: int) -> list[str]:
     return list(itertools.islice(workloads.texts(options(path), seed), count))
 
 
-def test_texts_that_end_begin_again(write: Write) -> None:
+def test_texts_that_end_are_repeated(write: Write) -> None:
     assert texts(write(GOOD), seed=4, count=4) == ["text 4-0", "text 4-1", "text 4-2", "text 4-0"]
 
 
-def test_without_texts_of_their_own_questions_are_asked(write: Write) -> None:
+def test_without_the_users_texts_made_up_questions_are_sent(write: Write) -> None:
     path = write("def load(): ...\ndef predict(model, items): ...")
     assert texts(path, 1, 30) == list(itertools.islice(workloads.texts(WorkloadOptions(), 1), 30))
     assert workloads.create(options(path)).warmup_item == "How big is London"
 
 
-def test_the_model_is_warmed_up_with_a_text_of_its_own(write: Write, tmp_path: Path) -> None:
+def test_the_model_is_warmed_up_with_one_of_its_texts(write: Write, tmp_path: Path) -> None:
     path, file = write(GOOD), tmp_path / "texts.txt"
     file.write_text("first of the file\n")
     assert workloads.create(options(path)).warmup_item == "text 0-0"
@@ -536,9 +538,7 @@ def loaded_with(path: Path, url: str, **load: Any) -> Outcome:
 
 
 @pytest.mark.integration
-def test_what_their_code_prints_does_not_get_between_load_generator_and_run(
-    write: Write, tmp_path: Path
-) -> None:
+def test_prints_of_the_users_code_do_not_disturb_the_load_generator(write: Write, tmp_path: Path) -> None:
     path = write(
         f"import os\nos.system('echo at import')\n{GOOD}    print('in the midst')\n    yield 'last'\n"
     )
@@ -550,7 +550,7 @@ def test_what_their_code_prints_does_not_get_between_load_generator_and_run(
 
 @pytest.mark.integration
 @pytest.mark.parametrize("load", [{"concurrency": 2}, {"arrivals": arrivals.parse("constant(50)")}], ids=str)
-def test_texts_that_fail_in_mid_run_end_it_with_one_message(
+def test_texts_that_fail_during_a_run_end_it_with_one_message(
     write: Write, tmp_path: Path, load: dict[str, Any]
 ) -> None:
     path = write(GOOD.replace('text {seed}-{number}"', '{1 / (5 - seed - number)}"').replace("(3)", "(9)"))

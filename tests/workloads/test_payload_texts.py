@@ -1,4 +1,4 @@
-"""Texts of the user's own: what a file may hold, how they are drawn, and another file is another load."""
+"""The user's own texts: file formats, drawing by seed, and comparing runs with different files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def asked(path: str, seed: int, count: int = 40) -> list[str]:
     return list(itertools.islice(workloads.texts(options, seed), count))
 
 
-def test_a_plain_file_has_one_text_a_line_and_empty_lines_are_none(tmp_path: Path) -> None:
+def test_a_plain_file_has_one_text_per_line_without_empty_lines(tmp_path: Path) -> None:
     path = written(tmp_path, "texts.txt", '\ufefffirst\r\n\n  second {"text": 1}  \n')
     assert payload_texts.read(path) == ("first", 'second {"text": 1}')
 
@@ -69,7 +69,7 @@ FIRST_AND_SECOND = {
 
 
 @pytest.mark.parametrize("name", FIRST_AND_SECOND)
-def test_the_texts_are_read_whatever_the_file_is_called_or_saved_by(tmp_path: Path, name: str) -> None:
+def test_texts_are_read_from_every_format_and_encoding(tmp_path: Path, name: str) -> None:
     assert payload_texts.read(written(tmp_path, name, FIRST_AND_SECOND[name])) == ("one", "two")
 
 
@@ -86,22 +86,22 @@ def test_the_texts_are_read_whatever_the_file_is_called_or_saved_by(tmp_path: Pa
         '# two texts\n{"text": "one"}\n{"text": "two"}\n',
     ],
 )
-def test_json_that_is_called_plain_lines_is_refused(tmp_path: Path, name: str, content: str) -> None:
-    with pytest.raises(UsageError, match="holds JSON") as caught:
+def test_json_in_a_file_of_plain_lines_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    with pytest.raises(UsageError, match="contains JSON") as caught:
         payload_texts.read(written(tmp_path, name, content))
     assert ".jsonl" in caught.value.hint
 
 
-def test_a_packed_file_is_unpacked_to_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(payload_texts, "MOST_BYTES", 10_000)
+def test_a_compressed_file_is_limited_in_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload_texts, "MOST_BYTES_OF_TEXTS", 10_000)
     with pytest.raises(UsageError, match=r"larger than 0\.01 MB"):
         payload_texts.read(written(tmp_path, "bomb.txt.gz", gzip.compress(b"a\n" * 10_000)))
-    with pytest.raises(UsageError, match="cannot be unpacked"):
+    with pytest.raises(UsageError, match="cannot be decompressed"):
         payload_texts.read(written(tmp_path, "torn.gz", gzip.compress(b"a\n" * 1_000)[:-9]))
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "/dev/zero"])
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+def test_a_file_that_is_not_regular_is_refused_at_once(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "x"
     os.mkfifo(path) if kind == "fifo" else path.mkdir()
     with pytest.raises(UsageError, match=r"cannot be read: (it is not a regular file|Is a directory)"):
@@ -110,7 +110,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, kind: str) -
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(["a.txt", "a.json", "a.jsonl", "a.csv", "a.gz"]), st.binary(max_size=200))
-def test_any_bytes_are_texts_or_refused(
+def test_any_bytes_give_texts_or_a_usage_error(
     tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / name
@@ -120,7 +120,7 @@ def test_any_bytes_are_texts_or_refused(
         assert all(isinstance(text, str) for text in payload_texts.read(str(path)))
 
 
-def test_the_same_seed_draws_the_same_texts_with_replacement_and_another_draws_others(tmp_path: Path) -> None:
+def test_a_seed_determines_the_texts_drawn_with_replacement(tmp_path: Path) -> None:
     path = written(tmp_path, "texts.txt", "a\nb\nc\nd\n")
     assert asked(path, seed=1) == asked(path, seed=1)
     assert asked(path, seed=1) != asked(path, seed=2)
@@ -130,7 +130,7 @@ def test_the_same_seed_draws_the_same_texts_with_replacement_and_another_draws_o
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.txt", "\n \n", "a.txt has no texts"),
+        ("a.txt", "\n \n", "a.txt is empty"),
         ("a.txt", b"fine\n\xff\n", "a.txt is not UTF-8 (byte 5)"),
         ("a.jsonl", '"fine"\n\n{"text": 1}\n', "a.jsonl, line 3 has no text"),
         ("a.jsonl", '"fine"\nnot so\n', "a.jsonl, line 2 is not JSON"),
@@ -139,12 +139,12 @@ def test_the_same_seed_draws_the_same_texts_with_replacement_and_another_draws_o
         ("a.json", '["one", 2]', "a.json, text 2 has no text"),
         ("a.json", "[" * 100_000, "a.json, line 1 is not JSON"),
         ("a.csv", "question\nwhy\n", "a.csv has no column `text`"),
-        ("a.csv", "text\n\n", "a.csv has no texts"),
-        ("a.csv", 'text,id\n"never closed,1\n', "a.csv is not CSV"),
+        ("a.csv", "text\n\n", "a.csv is empty"),
+        ("a.csv", 'text,id\n"never closed,1\n', "a.csv is not a CSV"),
         ("a.xlsx", b"PK\3\4\0\0", "a.xlsx is not a text file"),
     ],
 )
-def test_a_file_that_is_none_of_texts_is_refused_with_its_line(
+def test_a_file_without_texts_is_refused_with_its_line(
     tmp_path: Path, name: str, content: str | bytes, said: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -153,13 +153,13 @@ def test_a_file_that_is_none_of_texts_is_refused_with_its_line(
     assert caught.value.hint
 
 
-def test_a_file_that_is_not_there_is_refused_before_anything_starts(here: Here) -> None:
+def test_a_missing_file_of_texts_is_refused_before_anything_starts(here: Here) -> None:
     done = here("run", "--workload", "synthetic", "--payloads", "absent.txt")
     assert done.returncode == 2
     assert "absent.txt cannot be read" in done.stderr
 
 
-def test_the_path_is_made_absolute_where_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert WorkloadOptions(payloads="texts.txt").payloads == str(tmp_path / "texts.txt")
 
@@ -170,7 +170,7 @@ def test_an_arm_with_other_texts_than_its_plan_is_refused(tmp_path: Path) -> Non
         plan_files.make({"name": "p", "concurrency": [1], "requests": 1, "arms": [arm]}, source="plan")
 
 
-def test_a_plans_texts_are_kept_with_another_workload_but_its_claims_are_not(tmp_path: Path) -> None:
+def test_another_workload_keeps_a_plans_texts_but_not_its_claims(tmp_path: Path) -> None:
     path = written(tmp_path, "a.txt", "a")
     article = plan_files.load("article")
     with_texts = from_flags.override(article, from_flags.Flags(workload={"payloads": path}))
@@ -179,7 +179,7 @@ def test_a_plans_texts_are_kept_with_another_workload_but_its_claims_are_not(tmp
     assert (other.workload.name, other.workload.payloads) == ("synthetic", path)
 
 
-def test_runs_with_other_texts_are_not_compared() -> None:
+def test_runs_with_different_texts_are_not_compared() -> None:
     def against(other: dict[str, str | None]) -> list[str]:
         return same_work.obstacles(({"payloads_sha256": "a1"}, "x"), (other, "x"))
 

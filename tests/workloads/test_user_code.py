@@ -1,4 +1,4 @@
-"""What the user's own code may print, log, return, consume and raise, in our server and our command line."""
+"""The user's code may print, log, return, consume and raise anything in our server and command line."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ UNSAYABLE: list[Any] = [
 
 
 @pytest.mark.parametrize("value", UNSAYABLE, ids=lambda value: type(value).__name__)
-def test_what_json_cannot_say_is_answered_with_ok(value: Any, write: Write) -> None:
+def test_a_result_that_json_cannot_express_is_answered_with_ok(value: Any, write: Write) -> None:
     assert json.loads(json_bodies.body(value)) == {"answer": "ok"}
     workload = workloads.create(options(write("def load(): ...\ndef predict(model, items): return items\n")))
     assert workload.answer(value) == "ok"
@@ -107,11 +107,11 @@ def test_what_json_cannot_say_is_answered_with_ok(value: Any, write: Write) -> N
     ],
     ids=["text", "keys", "long", "scalar", "array"],
 )
-def test_what_json_can_say_is_the_answer_and_arrays_are_lists(value: Any, said: Any) -> None:
+def test_a_result_that_json_can_express_is_the_answer_with_arrays_as_lists(value: Any, said: Any) -> None:
     assert json.loads(json_bodies.body(value)) == {"answer": said}
 
 
-def test_numpys_values_are_answered_as_numbers_and_lists(write: Write) -> None:
+def test_numpy_values_are_answered_as_numbers_and_lists(write: Write) -> None:
     numpy = pytest.importorskip("numpy")
     said = {"p": numpy.float32(0.5), "n": numpy.int64(3), "is": numpy.bool_(True), "v": numpy.arange(3)}
     assert json.loads(json_bodies.body(said))["answer"] == {"p": 0.5, "n": 3, "is": True, "v": [0, 1, 2]}
@@ -141,7 +141,7 @@ def test_predict_may_change_its_list_of_items(write: Write, predict: str) -> Non
 
 def test_results_that_never_end_are_refused(write: Write) -> None:
     path = write("import itertools\ndef load(): ...\ndef predict(model, items): return itertools.count()\n")
-    with pytest.raises(HarnessError, match="gave too many results for 1 item"):
+    with pytest.raises(HarnessError, match="returned too many results for 1 item"):
         workloads.create(options(path)).load()
 
 
@@ -153,14 +153,14 @@ def test_results_that_never_end_are_refused(write: Write) -> None:
         (KeyError(), "KeyError"),
     ],
 )
-def test_any_exception_is_one_line_that_can_be_printed(error: Exception, line: str) -> None:
+def test_any_exception_becomes_one_printable_line(error: Exception, line: str) -> None:
     assert one_line(error) == line
     assert len(one_line(ValueError("x" * 10**6))) <= 2_000
 
 
 # -- the server ----------------------------------------------------------------------------------------
 
-# silences logging in every way it knows, and prints what is no UTF-8
+# silences logging in several ways, and prints bytes that are not UTF-8
 DIFFICULT = """
 import asyncio, logging, logging.config, os, sys
 logging.config.dictConfig({"version": 1, "handlers": {"c": {"class": "logging.NullHandler"}},
@@ -192,7 +192,7 @@ async def io(result):
 
 
 @pytest.mark.integration
-def test_a_server_answers_and_says_why_whatever_the_users_code_does(write: Write, tmp_path: Path) -> None:
+def test_a_server_answers_with_the_reason_whatever_the_users_code_does(write: Write, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with running.serving(log, workload=options(write(DIFFICULT))) as child:
         assert asked(child.url, "good") == (200, "good")
@@ -210,7 +210,7 @@ def test_a_server_answers_and_says_why_whatever_the_users_code_does(write: Write
 
 
 @pytest.mark.integration
-def test_why_a_server_cannot_start_is_told_when_stderr_was_replaced(write: Write, tmp_path: Path) -> None:
+def test_a_failed_start_is_reported_even_if_stderr_was_replaced(write: Write, tmp_path: Path) -> None:
     path = write(
         "import os, sys\n"
         "def load():\n    sys.stderr = open(os.devnull, 'w')\n    raise OSError('no weights')\n"
@@ -223,12 +223,12 @@ def test_why_a_server_cannot_start_is_told_when_stderr_was_replaced(write: Write
         pytest.fail("it is ready")
 
 
-def test_a_text_that_utf_8_cannot_say_is_refused(write: Write) -> None:
+def test_a_text_that_utf_8_cannot_encode_is_refused(write: Write) -> None:
     code = "def load(): ...\ndef predict(model, items): return items\n"
     path = write(code + "def payloads(seed): yield from ['a', 'caf\\udce9']\n")
     texts = workloads.create(options(path)).payloads(1)
     assert next(texts) == "a"
-    with pytest.raises(UsageError, match=r"gives 'caf\\udce9' as a text, which UTF-8 cannot say"):
+    with pytest.raises(UsageError, match=r"yielded 'caf\\udce9', which cannot be encoded in UTF-8"):
         next(texts)
 
 
@@ -253,21 +253,23 @@ def vendored(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 @pytest.mark.usefixtures("vendored")
-def test_a_result_that_the_server_cannot_unpickle_is_one_message_when_it_starts(
+def test_a_result_that_the_server_cannot_unpickle_fails_the_start_with_one_message(
     write: Write, tmp_path: Path
 ) -> None:
     path = write(LATER.format(test="!="))
     with (
-        pytest.raises(HarnessError, match=r"cannot be unpickled.*ModuleNotFoundError: .*their_types") as told,
+        pytest.raises(
+            HarnessError, match=r"cannot be unpickled.*ModuleNotFoundError: .*their_types"
+        ) as raised,
         running.serving(tmp_path / "log", "process", workload=options(path)),
     ):
         pytest.fail("it is ready")
-    assert (told.value.stage, told.value.exit_code) == ("workload", 1)
+    assert (raised.value.stage, raised.value.exit_code) == ("workload", 1)
 
 
 @pytest.mark.integration
 @pytest.mark.usefixtures("vendored")
-def test_a_result_that_cannot_come_back_later_fails_its_request_alone(write: Write, tmp_path: Path) -> None:
+def test_a_later_result_that_cannot_be_unpickled_fails_only_its_request(write: Write, tmp_path: Path) -> None:
     path = write(LATER.format(test="=="))
     with running.serving(tmp_path / "log", "process", workload=options(path)) as child:
         status, detail = asked(child.url, "late")
@@ -305,13 +307,13 @@ def test_stdout_is_one_json_document_whatever_the_users_code_prints(execbench: E
     assert "from a child" in done.stderr
 
 
-def test_a_stdout_that_is_not_the_processs_own_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_replaced_stdout_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
     streams.reserve_stdout_for_document()
     print_json({"a": 1})
     assert json.loads(capsys.readouterr().out) == {"a": 1}
 
 
-def test_a_root_logger_of_the_users_hears_nothing_of_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_root_logger_gets_no_line_per_request(monkeypatch: pytest.MonkeyPatch) -> None:
     libraries = [logging.getLogger(name) for name in ("httpx", "httpcore", "aiohttp", "asyncio")]
     before = [library.level for library in libraries]
     monkeypatch.setattr(logging.root, "level", logging.DEBUG)
@@ -324,7 +326,7 @@ def test_a_root_logger_of_the_users_hears_nothing_of_each_request(monkeypatch: p
             library.setLevel(level)
 
 
-def test_streams_that_the_users_import_wraps_stay_open(write: Write) -> None:
+def test_streams_wrapped_by_the_users_code_stay_open(write: Write) -> None:
     path = write(
         "import io, sys\n"
         "sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')\n"
@@ -338,7 +340,7 @@ def test_streams_that_the_users_import_wraps_stay_open(write: Write) -> None:
 
 
 @pytest.mark.integration
-def test_serve_shows_bytes_that_are_no_text_and_goes_on(execbench: Execbench) -> None:
+def test_serve_shows_bytes_that_are_not_text_and_continues(execbench: Execbench) -> None:
     (execbench.folder / "difficult.py").write_text(DIFFICULT)
     log = execbench.folder / "shown"
     with log.open("wb") as shown:

@@ -1,4 +1,4 @@
-"""Each workload keeps its contract; the synthetic one costs what it says; the real model is the real one."""
+"""Each workload keeps its contract, the synthetic one has the right cost, and the real model is real."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from workloads.test_io import ask, fetched
 from harness import workloads
 from harness.errors import HarnessError, UsageError
 from harness.wire.options import WorkloadOptions
-from harness.workloads.here import refuse_missing
 from harness.workloads.io import embeddings, kinds
 from harness.workloads.io.service import Services
+from harness.workloads.local_setup import refuse_missing
 
 OWN = "own_model:Model"
 ALL = [
@@ -63,7 +63,7 @@ IDLE_OPTIONS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Empty at first, so that what is tested is exported by this code: once, by the first who needs it."""
+    """A cache that is empty at first, so that the first test to need the export makes it."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EXECBENCH_CACHE", str(folder))
@@ -77,13 +77,13 @@ def texts(options: WorkloadOptions, seed: int, count: int = 50) -> list[str]:
 # -- the contract --------------------------------------------------------------------------------------
 
 
-def test_every_workload_there_is_is_tested_here() -> None:
+def test_every_workload_is_tested_here() -> None:
     tested = [options for param in ALL for options in param.values if isinstance(options, WorkloadOptions)]
     assert {options.name for options in tested} == {*workloads.NAMES, OWN}
 
 
 @pytest.mark.parametrize("options", ALL)
-def test_the_same_seed_asks_the_same_and_another_asks_something_else(options: WorkloadOptions) -> None:
+def test_a_seed_determines_the_texts(options: WorkloadOptions) -> None:
     assert texts(options, seed=1) == texts(options, seed=1)
     assert texts(options, seed=1) != texts(options, seed=2)
     assert all(isinstance(text, str) and text for text in texts(options, seed=1))
@@ -91,7 +91,7 @@ def test_the_same_seed_asks_the_same_and_another_asks_something_else(options: Wo
 
 @pytest.mark.integration
 @pytest.mark.parametrize("options", ALL)
-def test_one_result_per_item_in_order_and_an_answer_that_json_can_say(
+def test_predict_gives_one_result_per_item_and_answers_fit_json(
     options: WorkloadOptions, request: pytest.FixtureRequest
 ) -> None:
     if options.backend == "onnx":  # the first export takes long on one core: the other one is free for this
@@ -123,7 +123,7 @@ def test_the_awaited_io_takes_its_nominal_time_and_lets_others_run(options: Work
 
 @pytest.mark.integration
 @pytest.mark.parametrize("options", ALL)
-def test_what_it_says_about_its_model_fits_the_runs_record(options: WorkloadOptions) -> None:
+def test_the_facts_about_its_model_fit_the_runs_record(options: WorkloadOptions) -> None:
     workload = workloads.create(options)
     about = workload.about(workload.load())
     assert json.loads(json.dumps(about)) == about
@@ -132,7 +132,7 @@ def test_what_it_says_about_its_model_fits_the_runs_record(options: WorkloadOpti
 
 
 @pytest.mark.parametrize("name", [*workloads.NAMES, OWN])
-def test_it_is_listed_with_one_line(name: str) -> None:
+def test_its_summary_is_one_line(name: str) -> None:
     assert workloads.summary(name)
     assert "\n" not in workloads.summary(name)
 
@@ -150,7 +150,7 @@ def test_an_unknown_workload_like_no_other_is_refused_with_the_list() -> None:
 
 
 @pytest.mark.parametrize(("name", "option", "value"), IDLE_OPTIONS)
-def test_an_option_that_the_workload_would_not_obey_is_refused(name: str, option: str, value: Any) -> None:
+def test_an_option_that_the_workload_does_not_take_is_refused(name: str, option: str, value: Any) -> None:
     with pytest.raises(UsageError, match=option) as caught:
         workloads.check(WorkloadOptions.model_validate({"name": name, option: value}))
     assert "It takes: " in caught.value.hint
@@ -166,7 +166,7 @@ def test_an_option_that_the_workload_would_not_obey_is_refused(name: str, option
         {"name": OWN, "torch_threads": 1, "io_ms": 1.0},
     ],
 )
-def test_an_option_that_the_workload_obeys_is_accepted(given: dict[str, Any]) -> None:
+def test_an_option_that_the_workload_takes_is_accepted(given: dict[str, Any]) -> None:
     workloads.check(WorkloadOptions.model_validate(given))
 
 
@@ -189,7 +189,7 @@ def synthetic_call(mode: str, service_ms: float) -> Callable[[], list[str]]:
 
 
 class Cost:
-    """What one call took: wall clock and CPU of the calling thread, in ms."""
+    """The wall time and the calling thread's CPU time of one call, in ms."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         cpu, wall = time.thread_time(), time.perf_counter()
@@ -199,7 +199,7 @@ class Cost:
 
 
 class Counter:
-    """A thread that needs the interpreter lock all the time; `count` says how far it came."""
+    """A thread that always needs the interpreter lock; `count` is its progress."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -228,7 +228,7 @@ def counting() -> Iterator[Counter]:
 
 
 def pace_beside(mode: str, service_ms: float) -> float:
-    """How fast another thread counts beside a call of `mode`, as a share of its pace beside a sleep."""
+    """How fast another thread counts during a call of `mode`, as a share of its pace during a sleep."""
     busy, idle = synthetic_call(mode, service_ms), lambda: time.sleep(0.05)
     with counting() as counter:
         shares = [counter.per_ms_during(busy) / counter.per_ms_during(idle) for _ in range(3)]
@@ -236,7 +236,7 @@ def pace_beside(mode: str, service_ms: float) -> float:
 
 
 @pytest.mark.timed
-def test_the_synthetic_model_answers_in_capitals_at_one_price_for_all_items() -> None:
+def test_the_synthetic_model_answers_in_capitals_in_one_service_time_for_all_items() -> None:
     call = synthetic_call("sleep", 20)
     assert call() == ["A", "B"]
     assert min(Cost(call).wall_ms for _ in range(5)) < 30
@@ -246,9 +246,9 @@ def test_the_synthetic_model_answers_in_capitals_at_one_price_for_all_items() ->
 @pytest.mark.parametrize("mode", ["sleep", "hold"])
 @pytest.mark.parametrize("service_ms", [5, 40])
 def test_sleep_and_hold_take_their_wall_time_and_no_cpu(mode: str, service_ms: float) -> None:
-    """Beside a bare sleep of that length, in turn: how late this machine wakes, and what that costs it.
+    """Compare with a bare sleep of that length, in turn, as machines differ in the delay and cost of waking.
 
-    By the lower quartiles: a neighbour with a rhythm of its own meets the one oftener than the other.
+    Compare lower quartiles, because periodic work of other programs may hit one side more often.
     """
     call = synthetic_call(mode, service_ms)
     costs, bare = [], []
@@ -264,9 +264,7 @@ def test_sleep_and_hold_take_their_wall_time_and_no_cpu(mode: str, service_ms: f
 @pytest.mark.timed
 @pytest.mark.parametrize("mode", ["spin", "release"])
 @pytest.mark.parametrize("service_ms", [5, 40])
-def test_spin_and_release_cost_their_cpu_time_whatever_the_wall_clock_says(
-    mode: str, service_ms: float
-) -> None:
+def test_spin_and_release_take_their_cpu_time_whatever_the_wall_time(mode: str, service_ms: float) -> None:
     costs = [Cost(synthetic_call(mode, service_ms)) for _ in range(9)]
     assert min(cost.cpu_ms for cost in costs) >= service_ms
     assert statistics.median(cost.cpu_ms for cost in costs) < service_ms + 1
@@ -274,7 +272,7 @@ def test_spin_and_release_cost_their_cpu_time_whatever_the_wall_clock_says(
 
 @pytest.mark.timed
 @pytest.mark.parametrize("mode", ["spin", "release"])
-def test_the_cpu_time_is_the_same_beside_a_busy_thread(mode: str) -> None:
+def test_the_cpu_time_is_the_same_next_to_a_busy_thread(mode: str) -> None:
     with counting():
         costs = [Cost(synthetic_call(mode, 5)) for _ in range(3)]
     assert all(5 <= cost.cpu_ms < 7 for cost in costs)
@@ -282,10 +280,10 @@ def test_the_cpu_time_is_the_same_beside_a_busy_thread(mode: str) -> None:
 
 @pytest.mark.timed
 @pytest.mark.parametrize("service_ms", [300, 1200])
-def test_beside_hold_no_other_thread_runs(service_ms: float) -> None:
-    """But just before, just after, and once a second, when the C call ends: a turn of 5 ms each.
+def test_no_other_thread_runs_during_hold(service_ms: float) -> None:
+    """The other thread gets turns of 5 ms just before, just after, and once a second between two C calls.
 
-    `usleep` may refuse a whole second, so that longer ones take several calls.
+    `usleep` may refuse a whole second, so a longer hold consists of several calls.
     """
     call = synthetic_call("hold", service_ms)
     with counting() as counter:
@@ -298,7 +296,7 @@ def test_beside_hold_no_other_thread_runs(service_ms: float) -> None:
 
 
 @pytest.mark.timed
-def test_beside_spin_another_thread_gets_a_share_of_the_lock_and_both_are_slower() -> None:
+def test_another_thread_shares_the_lock_with_spin_and_both_are_slower() -> None:
     assert 0.1 < pace_beside("spin", 50) < 0.8
     with counting():
         walls = [Cost(synthetic_call("spin", 50)).wall_ms for _ in range(3)]
@@ -307,7 +305,7 @@ def test_beside_spin_another_thread_gets_a_share_of_the_lock_and_both_are_slower
 
 @pytest.mark.timed
 @pytest.mark.parametrize("mode", ["sleep", "release"])
-def test_beside_sleep_and_release_another_thread_runs_on(mode: str) -> None:
+def test_another_thread_runs_during_sleep_and_release(mode: str) -> None:
     assert pace_beside(mode, 10) > 0.6
 
 
@@ -348,7 +346,7 @@ print(json.dumps({"about": about, "refused": refused, "asked": asked}))
 
 @pytest.fixture(scope="module")
 def begun() -> Iterator[subprocess.Popen[str]]:
-    """The process below, not waited for: it imports torch while others here do, or export."""
+    """The running process of `another_process`, which imports torch while other tests import or export."""
     with subprocess.Popen(
         [sys.executable, "-c", LOAD_AND_WATCH_THE_NETWORK, *ABSENT_MODELS],
         env={**os.environ, **embed(torch_threads=1).environment()},
@@ -361,13 +359,13 @@ def begun() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture(scope="module")
 def another_process(begun: subprocess.Popen[str]) -> dict[str, Any]:
-    """Loads the default model and fails to load others, in the environment that a server would set.
+    """The report of a process that loads the default model and fails to load others, and watches its network.
 
-    The libraries read that when they are imported, hence a process; its network is watched.
+    It has the environment that a server would set. A process is needed, as libraries read it on import.
     """
-    said, _ = begun.communicate()
+    output, _ = begun.communicate()
     assert begun.returncode == 0
-    report: dict[str, Any] = json.loads(said)
+    report: dict[str, Any] = json.loads(output)
     return report
 
 
@@ -391,15 +389,15 @@ def test_a_batch_of_mixed_lengths_equals_its_texts_one_by_one(model: Any) -> Non
 
 
 @pytest.mark.model
-def test_embeddings_know_what_a_text_is_about(model: Any) -> None:
-    """A model with random weights, or a hashing stand-in, would not: this is the real one."""
+def test_embeddings_reflect_the_meaning_of_a_text(model: Any) -> None:
+    """A model with random weights or hashes would fail this test."""
     about = ["How big is London", "What is the size of the English capital?", "My cat sleeps all day"]
     london, capital, cat = embed().predict(model, about)
     assert london @ capital > 0.5 > london @ cat + 0.2
 
 
 @pytest.mark.model
-def test_the_weights_have_a_hash_that_another_load_in_another_process_finds_again(
+def test_the_hash_of_the_weights_is_the_same_in_another_process(
     model: Any, another_process: dict[str, Any]
 ) -> None:
     here = embed().about(model)["weights_sha256"]
@@ -410,7 +408,7 @@ def test_the_weights_have_a_hash_that_another_load_in_another_process_finds_agai
 
 
 @pytest.mark.model
-def test_what_the_environment_sets_is_obeyed_and_recorded_as_found(another_process: dict[str, Any]) -> None:
+def test_the_environments_settings_apply_and_are_recorded(another_process: dict[str, Any]) -> None:
     about = another_process["about"]
     assert about["torch_threads"] == 1
     assert about["omp_num_threads"] == "1"
@@ -420,7 +418,7 @@ def test_what_the_environment_sets_is_obeyed_and_recorded_as_found(another_proce
 
 
 @pytest.mark.model
-def test_other_weights_have_another_hash(model: Any) -> None:
+def test_different_weights_have_different_hashes(model: Any) -> None:
     import torch
 
     before = embed().about(model)["weights_sha256"]
@@ -435,7 +433,7 @@ def test_other_weights_have_another_hash(model: Any) -> None:
 
 
 @pytest.mark.model
-def test_torch_threads_are_set_where_the_model_is_loaded_and_recorded_as_found() -> None:
+def test_torch_threads_are_set_on_load_and_recorded() -> None:
     import torch
 
     found = torch.get_num_threads()
@@ -462,7 +460,7 @@ def test_a_model_can_be_given_by_path(model: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.model
-def test_a_database_finds_the_stored_text_by_its_index_and_the_vectors_are_kept(
+def test_a_database_finds_a_stored_text_by_its_index_and_vectors_are_cached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EXECBENCH_CACHE", str(tmp_path))
@@ -480,7 +478,7 @@ def test_a_database_finds_the_stored_text_by_its_index_and_the_vectors_are_kept(
 
 @pytest.mark.model
 @pytest.mark.parametrize("name", ABSENT_MODELS)
-def test_a_model_that_is_not_here_is_an_error_at_once(another_process: dict[str, Any], name: str) -> None:
+def test_a_missing_model_is_an_error_at_once(another_process: dict[str, Any], name: str) -> None:
     error = another_process["refused"][name]
     assert f"Cannot load the model {name!r}" in error["what"]
     assert "it is neither a folder nor in the hub's cache" in error["what"]
@@ -492,10 +490,10 @@ def test_a_model_that_is_not_here_is_an_error_at_once(another_process: dict[str,
 
 @pytest.mark.model
 @pytest.mark.parametrize(("asked", "cached"), [("own/it", "own/it"), ("it", "sentence-transformers/it")])
-def test_a_model_in_the_hubs_cache_is_not_taken_for_absent(
+def test_a_model_in_the_hubs_cache_is_not_reported_as_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, cached: str
 ) -> None:
-    """This one has an empty configuration, so that it is found and cannot be loaded."""
+    """This model has an empty configuration, so it is found but cannot be loaded."""
     folder = tmp_path / f"models--{cached.replace('/', '--')}"
     for name, text in (("refs/main", "1"), ("snapshots/1/config.json", "{}")):
         (folder / name).parent.mkdir(parents=True)
@@ -507,27 +505,27 @@ def test_a_model_in_the_hubs_cache_is_not_taken_for_absent(
 
 
 @pytest.mark.model
-def test_offline_nobody_is_asked_on_the_network(another_process: dict[str, Any]) -> None:
-    """Neither for a model that is here nor for one that is not."""
+def test_offline_loading_uses_no_network(another_process: dict[str, Any]) -> None:
+    """Neither for a model on this machine nor for a missing one."""
     assert another_process["asked"] == []
 
 
 @pytest.mark.model
-def test_an_empty_folder_is_not_quietly_taken_for_a_model(tmp_path: Path) -> None:
+def test_an_empty_folder_is_not_accepted_as_a_model(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="Cannot load the model"):
         embed(model=str(tmp_path)).load()
 
 
 @pytest.mark.model
-def test_a_device_that_is_not_here_is_a_clear_error() -> None:
+def test_a_missing_device_is_a_clear_error() -> None:
     with pytest.raises(HarnessError, match="on 'no-such-device'"):
         embed(device="no-such-device").load()
 
 
 @pytest.mark.model
 @pytest.mark.parametrize("backend", ["torch", "onnx"])
-def test_threads_may_share_a_fresh_model_whatever_the_lengths(backend: str) -> None:
-    """A tokenizer that is being set up by one thread while another uses it says "Already borrowed".
+def test_threads_may_share_a_newly_loaded_model_for_texts_of_any_length(backend: str) -> None:
+    """A tokenizer raises "Already borrowed" if one thread sets it up while another uses it.
 
     So it is set up when the model is loaded, and no call changes it.
     """
@@ -560,15 +558,13 @@ def onnx_model() -> Any:
 
 @pytest.fixture(scope="module")
 def exported(onnx_model: Any, cache: Path) -> Path:
-    """The one file in the cache."""
+    """The only file in the cache."""
     (path,) = cache.glob("onnx/*.onnx")
     return path
 
 
 @pytest.mark.model
-def test_both_backends_embed_alike_one_text_and_a_mixed_batch_and_more_than_the_model_reads(
-    model: Any, onnx_model: Any
-) -> None:
+def test_both_backends_give_the_same_embeddings(model: Any, onnx_model: Any) -> None:
     mixed = ["one word after another " * (1 + number % 8) + str(number) for number in range(32)]
     for items in (["How big is London"], mixed, ["too long for it " * 100], texts(WorkloadOptions(), 1)):
         with_torch = np.array(embed().predict(model, items))
@@ -588,7 +584,7 @@ def test_a_second_load_finds_the_export_in_the_cache(exported: Path) -> None:
 
 @pytest.mark.model
 @pytest.mark.parametrize("threads", [1, 3])
-def test_the_runtime_has_the_threads_that_were_asked_for_and_does_not_spin(threads: int) -> None:
+def test_the_runtime_has_the_given_threads_and_does_not_spin(threads: int) -> None:
     workload = embed(backend="onnx", onnx_threads=threads)
     about = workload.about(workload.load())
     assert (about["onnx_intra_op_threads"], about["onnx_inter_op_threads"]) == (threads, 1)
@@ -596,13 +592,13 @@ def test_the_runtime_has_the_threads_that_were_asked_for_and_does_not_spin(threa
 
 
 @pytest.mark.model
-def test_unless_told_otherwise_the_runtime_has_as_many_threads_as_torch(onnx_model: Any) -> None:
+def test_by_default_the_runtime_has_as_many_threads_as_torch(onnx_model: Any) -> None:
     about = embed(backend="onnx").about(onnx_model)
     assert about["onnx_intra_op_threads"] == about["torch_threads"]
 
 
 @pytest.mark.model
-def test_the_record_says_which_weights_ran_on_what(model: Any, onnx_model: Any, exported: Path) -> None:
+def test_the_record_names_weights_and_runtime(model: Any, onnx_model: Any, exported: Path) -> None:
     with_torch, with_onnx = embed().about(model), embed(backend="onnx").about(onnx_model)
     assert (with_torch["backend"], with_onnx["backend"]) == ("torch", "onnx")
     assert with_torch["runtime"] == f"torch {version('torch')}"
@@ -616,12 +612,12 @@ def test_the_record_says_which_weights_ran_on_what(model: Any, onnx_model: Any, 
 
 
 @pytest.mark.model
-def test_the_torch_weights_are_gone_once_the_runtime_has_its_own(onnx_model: Any) -> None:
+def test_the_torch_weights_are_freed_once_the_runtime_has_its_own(onnx_model: Any) -> None:
     assert sum(parameter.numel() for parameter in onnx_model.parameters()) == 0
 
 
 @pytest.mark.model
-def test_an_export_that_embeds_otherwise_is_refused_and_leaves_nothing(
+def test_an_export_with_other_embeddings_is_refused_and_leaves_no_files(
     exported: Path, tmp_path: Path
 ) -> None:
     import onnx
@@ -642,7 +638,7 @@ def test_an_export_that_embeds_otherwise_is_refused_and_leaves_nothing(
 
 
 @pytest.mark.model
-def test_a_damaged_export_counts_as_none_and_is_replaced(exported: Path, tmp_path: Path) -> None:
+def test_a_damaged_export_is_replaced(exported: Path, tmp_path: Path) -> None:
     from harness.workloads import onnx_export, onnx_model
 
     def copied(model: Any, new: Path) -> None:
@@ -650,11 +646,11 @@ def test_a_damaged_export_counts_as_none_and_is_replaced(exported: Path, tmp_pat
 
     path = tmp_path / "mine.onnx"
     path.write_bytes(b"half a fi")
-    assert onnx_model.kept(path) is None
+    assert onnx_model.cached(path) is None
     onnx_export.make(embed().load(), path, export=copied)
-    assert onnx_model.kept(path) is not None
+    assert onnx_model.cached(path) is not None
     path.write_bytes(path.read_bytes()[:-1])
-    assert onnx_model.kept(path) is None
+    assert onnx_model.cached(path) is None
 
 
 def test_a_missing_package_is_an_error_that_names_the_extra() -> None:

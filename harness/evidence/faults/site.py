@@ -106,7 +106,7 @@ class Site:
         """The process of each time that the item, or a set-up, was begun."""
         log = self.folder / LOG
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        begins = faulty.begins(what)
+        begins = faulty.log_line_prefix(what)
         return [int(line.removeprefix(begins)) for line in lines if line.startswith(begins)]
 
     def times(self, item: str) -> str:

@@ -48,7 +48,7 @@ def draw(derived: pd.DataFrame) -> Figure:
         return without_chart("No I/O chart: no answer reports how long its I/O took.")
     arms = arms_of(good)
     values = [positive(good.loc[good["arm"] == arm, "io_ms"]) for arm in arms]
-    alone = [nominal.alone(everything[everything["arm"] == arm]) for arm in arms]
+    alone = [nominal.of_rows(everything[everything["arm"] == arm]) for arm in arms]
     sources = {arm: one.source for arm, io_ms, one in zip(arms, values, alone, strict=True) if len(io_ms)}
     fig = page(
         f"Duration of the awaited I/O, {load_words(good)}",

@@ -1,1 +1,1 @@
-"""What a request awaits after the model, one file a kind. Imports `system`, `wire` and `workloads`."""
+"""The I/O that a request awaits after the model, a module per kind. Imports `system`, `wire`, `workloads`."""

@@ -1,8 +1,8 @@
-"""`python -m harness.workloads.io.database`: the table that pgvector searches, for as long as a run lasts.
+"""`python -m harness.workloads.io.database`: the table that pgvector searches, for the duration of a run.
 
-It lies in a PostgreSQL of its own, started here and gone with its data; or, with `io_dsn`, in a schema of its
-own in a database that exists: that schema is dropped at the end, or named where that fails; nothing else is
-touched.
+The table is in our own PostgreSQL server, which is started here and removed with its data. With `io_dsn` it
+is in a new schema in the user's database. At the end the schema is dropped; if that fails, a warning names
+it. Nothing else in that database changes.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ CONNECTS_WITHIN_S = 10.0
 DROPS_WITHIN_S = 15.0
 
 
-async def keep(order: WorkloadOptions) -> None:
-    """Make the table, tell its address, and keep it until cancelled; raises when the database ends."""
-    if order.io_dsn is not None:
-        async with _own_schema(order.io_dsn) as address:
-            await _fill(address, order)
-            service.say(address=address)
+async def serve(options: WorkloadOptions) -> None:
+    """Create the table, report its address, and keep it until cancelled. Raises if the database ends."""
+    if options.io_dsn is not None:
+        async with _own_schema(options.io_dsn) as address:
+            await _fill(address, options)
+            service.report(address=address)
             await asyncio.Event().wait()
     async with postgres_server.running() as postgres:
-        service.say(stage="starting PostgreSQL")
+        service.report(stage="starting PostgreSQL")
         async with _connected(postgres.dsn) as connection:
             await connection.execute("CREATE EXTENSION vector")
-        await _fill(postgres.dsn, order)
-        service.say(address=postgres.dsn)
+        await _fill(postgres.dsn, options)
+        service.report(address=postgres.dsn)
         await postgres.ended()
 
 
@@ -57,26 +57,26 @@ async def _own_schema(dsn: str) -> AsyncIterator[str]:
         extension: str | None = await connection.fetchval(EXTENSION_SCHEMA)
         if extension is None:
             raise HarnessError(
-                "The database of --io-dsn has no extension `vector`.",
+                "The database of --io-dsn lacks the extension `vector`.",
                 stage="io",
-                hint="Whoever may do so must once run in it: CREATE EXTENSION vector;",
+                hint="Let a user with the necessary rights run once in it: CREATE EXTENSION vector;",
             )
         try:
             await connection.execute(f"CREATE SCHEMA {name}")
         except Exception as error:
-            raise _refused("lets no schema be made in it", error) from error
+            raise _refused("refused to create a schema", error) from error
     try:
         path = urlencode({"search_path": f"{name},{extension}"})
         yield f"{dsn}{'&' if '?' in dsn else '?'}{path}"
     finally:
         if why := await _drop(dsn, name):
-            service.say(
+            service.report(
                 left=f"The schema {name} could not be dropped ({why}). Drop it: DROP SCHEMA {name} CASCADE;"
             )
 
 
 async def _drop(dsn: str, name: str) -> str:
-    """Why it could not be dropped; "" when it was. Never raises: the reason to leave comes first."""
+    """Drop the schema; the reason if that failed, else "". Never raises, to keep an earlier error."""
     import asyncpg
 
     try:
@@ -118,13 +118,13 @@ def _refused(what: str, error: Exception) -> HarnessError:
 # -- the table -----------------------------------------------------------------------------------------
 
 
-async def _fill(address: str, order: WorkloadOptions) -> None:
-    """The table `texts` with its index, at the address's search path."""
+async def _fill(address: str, options: WorkloadOptions) -> None:
+    """Create and fill the table `texts` with its index, in the address's search path."""
     from pgvector.asyncpg import register_vector
 
-    vectors = await _embeddings(order)
-    service.say(stage=f"indexing {len(vectors):,} texts")
-    rows = zip(embeddings.texts(TEXTS_SEED, order.io_rows), vectors, strict=True)
+    vectors = await _embeddings(options)
+    service.report(stage=f"indexing {len(vectors):,} texts")
+    rows = zip(embeddings.texts(TEXTS_SEED, options.io_rows), vectors, strict=True)
     async with _connected(address) as connection:
         await register_vector(connection, schema=await connection.fetchval(EXTENSION_SCHEMA))
         await connection.execute(f"CREATE TABLE texts (text text, embedding vector({vectors.shape[1]}))")
@@ -133,12 +133,12 @@ async def _fill(address: str, order: WorkloadOptions) -> None:
         await connection.execute("ANALYZE texts")
 
 
-async def _embeddings(order: WorkloadOptions) -> npt.NDArray[np.float32]:
-    """By the workload's own model, in a process of its own, whose libraries are then gone again."""
+async def _embeddings(options: WorkloadOptions) -> npt.NDArray[np.float32]:
+    """The texts' vectors by the workload's model, which runs in a child process that ends afterwards."""
     import numpy as np
 
-    service.say(
-        stage=f"embedding {order.io_rows:,} texts (kept for the next run where the model tells its hash)"
+    service.report(
+        stage=f"embedding {options.io_rows:,} texts (cached for the next run if the model reports its hash)"
     )
     with tempfile.TemporaryDirectory(prefix="execbench-") as folder:
         path = Path(folder) / "vectors.npy"
@@ -147,22 +147,22 @@ async def _embeddings(order: WorkloadOptions) -> npt.NDArray[np.float32]:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
-        asked = {"workload": order.model_dump(exclude_unset=True), "seed": TEXTS_SEED}
+        job = {"workload": options.model_dump(exclude_unset=True), "seed": TEXTS_SEED}
         try:
-            said, _ = await process.communicate(json.dumps(asked).encode())
+            output, _ = await process.communicate(json.dumps(job).encode())
         except asyncio.CancelledError:
             process.kill()
             await process.wait()
             raise
-        if process.returncode and (lines := said.splitlines()):
+        if process.returncode and (lines := output.splitlines()):
             raise from_child(json.loads(lines[-1]))
         if process.returncode:
             raise HarnessError(
                 f"The texts could not be embedded (exit code {process.returncode}).", stage="io"
             )
-        found: npt.NDArray[np.float32] = np.load(path)
-        return found
+        vectors: npt.NDArray[np.float32] = np.load(path)
+        return vectors
 
 
 if __name__ == "__main__":
-    service.main(keep)
+    service.main(serve)

@@ -1,7 +1,8 @@
-"""A table's texts; `python -m harness.workloads.io.embeddings FILE`: as vectors of a workload's own model.
+"""The texts of the search table, and their vectors by the workload's model.
 
-What is asked comes as JSON on stdin; what went wrong is told as JSON on stdout. Where the model tells the
-hash of its weights, the vectors are kept in the cache for the next run.
+`python -m harness.workloads.io.embeddings FILE` writes the vectors to FILE. It reads the options as JSON from
+stdin, and reports an error as JSON on stdout. If the model reports the hash of its weights, the vectors are
+cached for the next run.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from harness import workloads
 from harness.errors import HarnessError, to_parent
 from harness.system import streams
 from harness.wire.options import WorkloadOptions
-from harness.workloads import here
+from harness.workloads import local_setup
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-BATCH = 64
+EMBEDDING_BATCH = 64
 
 _PARTS = (
     (
@@ -53,14 +54,14 @@ _FROM_YEAR, _YEARS = 1500, 500
 
 
 def texts(seed: int, number: int) -> Iterator[str]:
-    """`number` sentences, all different, and the same for the same seed; at most 1,512,000."""
+    """`number` different sentences (at most 1,512,000); the same seed gives the same sentences."""
     total = _YEARS * math.prod(map(len, _PARTS))
     for place in random.Random(seed).sample(range(total), number):  # noqa: S311 - texts, not secrets
         yield _sentence(place)
 
 
 def _sentence(place: int) -> str:
-    """The sentence at this place of all, the parts being its digits."""
+    """The sentence at this place among all sentences; the place's digits choose the parts."""
     place, year = divmod(place, _YEARS)
     words = []
     for part in _PARTS:
@@ -70,13 +71,13 @@ def _sentence(place: int) -> str:
 
 
 def main() -> None:
-    """Write the vectors, one row a text, to the file that is named; code 1 when they cannot be made."""
+    """Write the vectors, one row per text, to the given file. Exits with code 1 if that fails."""
     answers = streams.reserve_stdout()
-    asked = json.load(sys.stdin)
-    options = WorkloadOptions.model_validate(asked["workload"])
+    job = json.load(sys.stdin)
+    options = WorkloadOptions.model_validate(job["workload"])
     try:
-        vectors = _vectors(options, list(texts(asked["seed"], options.io_rows)))
-    except Exception as error:  # noqa: BLE001 - whatever a model raises is told
+        vectors = _vectors(options, list(texts(job["seed"], options.io_rows)))
+    except Exception as error:  # noqa: BLE001 - a model may raise anything
         failed = "The texts for the table cannot be embedded"
         answers.write(json.dumps(to_parent(error, failed=failed, stage="io")))
         answers.close()
@@ -90,29 +91,29 @@ def _vectors(options: WorkloadOptions, items: list[str]) -> npt.NDArray[np.float
     workload = workloads.create(options)
     os.environ.update(workload.environment())
     model = workload.load()
-    kept = _kept(workload.about(model).get("weights_sha256"), items)
-    if kept is not None and kept.exists():
-        found: npt.NDArray[np.float32] = np.load(kept)
-        return found
+    cache = _cache_path(workload.about(model).get("weights_sha256"), items)
+    if cache is not None and cache.exists():
+        cached: npt.NDArray[np.float32] = np.load(cache)
+        return cached
     vectors = _embedded(workload, model, items)
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        _save(kept, vectors)
+    if cache is not None:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        _save(cache, vectors)
     return vectors
 
 
-def _kept(weights_sha256: object, items: list[str]) -> Path | None:
-    """Where the vectors of these texts by these weights are kept; None when the weights are not known."""
+def _cache_path(weights_sha256: object, items: list[str]) -> Path | None:
+    """The cache file for the vectors of these texts by these weights; None if the weights are not known."""
     if not weights_sha256:
         return None
     digest = hashlib.sha256("\n".join(items).encode()).hexdigest()[:16]
-    return here.cache_folder("vectors") / f"{weights_sha256}-{digest}.npy"
+    return local_setup.cache_folder("vectors") / f"{weights_sha256}-{digest}.npy"
 
 
 def _embedded(workload: workloads.Workload, model: Any, items: list[str]) -> npt.NDArray[np.float32]:
     import numpy as np
 
-    batches = [items[at : at + BATCH] for at in range(0, len(items), BATCH)]
+    batches = [items[at : at + EMBEDDING_BATCH] for at in range(0, len(items), EMBEDDING_BATCH)]
     results = [result for batch in batches for result in workload.predict(model, batch)]
     try:
         vectors = np.asarray(results, dtype=np.float32)
@@ -120,7 +121,7 @@ def _embedded(workload: workloads.Workload, model: Any, items: list[str]) -> npt
         vectors = np.empty(0, dtype=np.float32)
     if vectors.ndim != 2 or not vectors.shape[1]:
         raise HarnessError(
-            "The results of the workload are no vectors of one length, so pgvector cannot search by them.",
+            "The results of the workload are not vectors of one length, so pgvector cannot search by them.",
             stage="io",
             hint="predict must return a list of numbers, or an array, for each item.",
         )
@@ -128,7 +129,7 @@ def _embedded(workload: workloads.Workload, model: Any, items: list[str]) -> npt
 
 
 def _save(path: Path, vectors: npt.NDArray[np.float32]) -> None:
-    """As a whole: another run may read it."""
+    """Replace the file as a whole: another run may read it."""
     import numpy as np
 
     new = path.with_name(f"{path.name}.{os.getpid()}")

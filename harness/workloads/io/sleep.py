@@ -1,4 +1,4 @@
-"""A sleep that stands for a database: it costs no CPU, no connection and nobody's time but the request's."""
+"""A sleep in place of a database: it needs no CPU and no connection, and delays only its own request."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 
 from harness.wire.options import WorkloadOptions
 from harness.workloads import Workload
-from harness.workloads.io.kinds import Ask, Found
+from harness.workloads.io.kinds import IoCall, IoResult
 
-SUMMARY = "a sleep of --io-ms, the article's stand-in for a database (sleep:5ms)"
+SUMMARY = "a sleep of --io-ms in place of a database, as in the article (sleep:5ms)"
 SERVICE = None
 
 
 def check(options: WorkloadOptions) -> None:
-    """Nothing can be wrong."""
+    """Accept any options."""
 
 
 @asynccontextmanager
-async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[Ask]:
-    """Takes `io_ms`, rounded up to the timer's whole milliseconds; of none, nothing is awaited.
+async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[IoCall]:
+    """A sleep of `io_ms`, rounded up to the timer's whole milliseconds. With 0 ms it awaits nothing.
 
-    Even a sleep of 0 s lets the loop run all that is ready first, so it would wait for the models of others.
+    Even a sleep of 0 s would let the loop first run everything that is ready, such as other requests' models.
     """
 
-    async def ask(result: Any) -> Found:
+    async def call(result: Any) -> IoResult:
         if options.io_ms:
             await asyncio.sleep(options.io_ms / 1e3)
-        return Found(workload.answer(result))
+        return IoResult(workload.answer(result))
 
-    yield ask
+    yield call

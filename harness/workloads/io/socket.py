@@ -1,6 +1,6 @@
-"""A small child process that answers after the time asked for: real sockets and wake-ups, no work.
+"""A small child process that answers after a given time: real sockets and wake-ups, but no work.
 
-The protocol is a line each way: how long it shall take, and how long it took, both in milliseconds.
+The protocol is one line each way: how long to take, and how long it took, both in milliseconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from harness.wire.clock import now_ms
 from harness.wire.options import WorkloadOptions
 from harness.workloads import Workload
 from harness.workloads.io import service
-from harness.workloads.io.kinds import Ask, Found, within
+from harness.workloads.io.kinds import IoCall, IoResult, within
 
 SUMMARY = "a child process that answers on a socket after --io-ms (socket:5ms)"
 SERVICE = "harness.workloads.io.socket"
@@ -27,37 +27,37 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def check(options: WorkloadOptions) -> None:
-    """UsageError when no answer could be in time."""
+    """Raise UsageError if no answer could be in time."""
     if options.io_ms >= options.io_timeout_s * 1e3:
         raise UsageError(
-            f"An I/O of {options.io_ms:g} ms would never be answered within {options.io_timeout_s:g} s.",
+            f"I/O of {options.io_ms:g} ms cannot finish within its time-out of {options.io_timeout_s:g} s.",
             stage="plan",
-            hint="Give more time with --io-timeout.",
+            hint="Raise --io-timeout.",
         )
 
 
 @asynccontextmanager
-async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[Ask]:
-    """Connections stay open, one for each request in flight, so that none waits for another."""
+async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[IoCall]:
+    """Calls over persistent connections, one per request in flight, so that no request waits for another."""
     assert options.io_address is not None, "the run starts the child before the server"
     port = int(options.io_address)
     question = f"{options.io_ms:.3f}\n".encode()
     idle: list[Connection] = []
 
-    async def ask(result: Any) -> Found:
+    async def call(result: Any) -> IoResult:
         async with within("socket", options.io_timeout_s, OSError, EOFError, ValueError):
             took_ms = await _exchange(port, idle, question)
-        return Found(workload.answer(result), took_ms)
+        return IoResult(workload.answer(result), took_ms)
 
     try:
-        yield ask
+        yield call
     finally:
         for _, writer in idle:
             writer.close()
 
 
 async def _exchange(port: int, idle: list[Connection], question: bytes) -> float:
-    """One question on a connection of its own, which is kept only after a whole answer."""
+    """Send one question on an idle or a new connection, which is reused only after a complete answer."""
     reader, writer = idle.pop() if idle else await asyncio.open_connection(HOST, port)
     try:
         writer.write(question)
@@ -72,15 +72,15 @@ async def _exchange(port: int, idle: list[Connection], question: bytes) -> float
 # -- the child -----------------------------------------------------------------------------------------
 
 
-async def keep(order: WorkloadOptions) -> None:  # noqa: ARG001 - contract
-    """Answer until cancelled; its address is the port."""
+async def serve(options: WorkloadOptions) -> None:  # noqa: ARG001 - contract
+    """Answer until cancelled. The address is the port."""
     server = await asyncio.start_server(_answer, HOST, 0, backlog=BACKLOG)
-    service.say(address=str(server.sockets[0].getsockname()[1]))
-    await asyncio.Event().wait()  # `serve_forever` would wait for its clients when it is to end
+    service.report(address=str(server.sockets[0].getsockname()[1]))
+    await asyncio.Event().wait()  # `serve_forever` would wait for its clients before it ends
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):  # a client that has left
+    with suppress(OSError):  # the client has disconnected
         while line := await reader.readline():
             began = now_ms()
             await asyncio.sleep(float(line) / 1e3)
@@ -89,4 +89,4 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 if __name__ == "__main__":
-    service.main(keep)
+    service.main(serve)

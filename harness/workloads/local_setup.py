@@ -1,4 +1,4 @@
-"""What is on this machine: packages of the extras, threads, and what is made once and kept for later runs."""
+"""What workloads need of this machine: packages of the extras, numbers of threads, and the cache folder."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 
-CACHE_VARIABLE = "EXECBENCH_CACHE"  # the cache's folder; otherwise executor-bench in the user's own cache
+CACHE_VARIABLE = "EXECBENCH_CACHE"  # the cache folder; default: executor-bench in the user's cache
 
 
 def cache_folder(kind: str) -> Path:
-    """Where things of a kind are kept; it need not exist."""
+    """The cache folder for one kind of data; it may not exist yet."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen) / kind
@@ -22,12 +22,12 @@ def cache_folder(kind: str) -> Path:
 
 
 def thread_budget(threads: int | None) -> dict[str, str]:
-    """Of OpenMP and MKL, which torch and NumPy use: they read it when they are imported."""
+    """The variables that limit the threads of torch and NumPy, which read them when they are imported."""
     return {} if threads is None else {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 
 def refuse_missing(packages: Sequence[str], what: str, *, extra: str, stage: str) -> None:
-    """HarnessError that names the extra when a package that `what` needs is not installed."""
+    """Raise HarnessError that names the extra if a package that `what` needs is not installed."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise HarnessError(
