@@ -16,7 +16,7 @@ from harness.wire import bounds
 
 if TYPE_CHECKING:
     from harness.analysis.slo import Objective
-    from harness.capacity.walk import Ways
+    from harness.capacity.walk import WalkSettings
     from harness.plans.plan import Plan
     from harness.wire.records import Cause, Trial
 
@@ -73,14 +73,14 @@ def capacity(
 ) -> None:
     """How many requests a second can be promised: the highest Poisson rate that keeps every objective."""
     from harness.analysis import slo as objectives_
-    from harness.capacity.walk import Ways
+    from harness.capacity.walk import WalkSettings
     from harness.plans import from_flags, rerun
 
     record = {} if run is None else rerun.read(run)
     before = record.get("capacity") or {}
     objectives = objectives_.parse(slo or before.get("objectives", ()))
     known = {name: before[name] for name in ("blocks", "window_s", "search_s") if name in before}
-    ways = Ways(**known | flag_groups.said(blocks=blocks, window_s=window, search_s=search_window))
+    ways = WalkSettings(**known | flag_groups.said(blocks=blocks, window_s=window, search_s=search_window))
     said = from_flags.Flags(
         strategies=tuple(strategy or ()),
         urls=tuple(url or ()),
@@ -105,7 +105,7 @@ def capacity(
 
 
 def _run(
-    plan: Plan, objectives: tuple[Objective, ...], ways: Ways, out: Path | None, *, as_json: bool
+    plan: Plan, objectives: tuple[Objective, ...], ways: WalkSettings, out: Path | None, *, as_json: bool
 ) -> None:
     from harness.capacity import session
     from harness.commands.progress import Progress

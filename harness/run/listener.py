@@ -25,7 +25,7 @@ class Listener(Protocol):
         """The trial is on the disk."""
 
 
-class Unheard:
+class SilentListener:
     """A Listener that nobody listens to."""
 
     def stage(self, text: str) -> None: ...

@@ -93,4 +93,4 @@ def _ready(plan: Plan, servers: Servers, trials: Trials, listener: Listener) -> 
         servers.start([arm for arm in plan.every_arm if arm.io_per_model is not None], lone_model_ms)
     if plan.knows_own_loads:
         listener.stage("pilot: what each arm can do")
-        trials.see_own_throughputs()
+        trials.measure_own_throughputs()

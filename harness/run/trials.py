@@ -78,7 +78,7 @@ class Trials:
             self.record.note(lone_model_ms=found)
         return found
 
-    def see_own_throughputs(self) -> None:
+    def measure_own_throughputs(self) -> None:
         """What each arm answers in closed loop, unless it is known from before; its rows are block 0."""
         law = closed(self.plan.own_users)
         window_s = min(PILOT_CLOSED_S, self.plan.open_duration_s)  # who asks for a quick look gets one

@@ -65,7 +65,7 @@ def labels_of(figure: Figure) -> set[str]:
     return {str(label) for label in every}
 
 
-def test_an_interval_is_drawn_as_the_table_has_it_also_beyond_the_highest_rate_tried() -> None:
+def test_the_band_is_the_interval_of_the_table_even_beyond_the_highest_rate_tried() -> None:
     panel = panel_of(drawn(row_of()))
     assert band_of(panel) == pytest.approx((53.7, 87.6))
     assert panel.get_xlim()[0] == 0
@@ -87,7 +87,7 @@ def test_an_interval_without_a_lower_end_begins_at_the_axis_and_has_an_arrow() -
     assert arrows_of(panel_of(figure)) == ["<"]
 
 
-def test_an_arm_that_held_no_rate_has_what_its_capacity_is_below() -> None:
+def test_an_arm_that_failed_at_every_rate_shows_the_rate_its_capacity_is_below() -> None:
     nothing = row_of(bound=AT_MOST, capacity_per_s=math.nan, low_per_s=0.0, high_per_s=27.1)
     panel = panel_of(drawn(nothing))
     assert panel.get_title(loc="right") == "below 27.1/s"
@@ -102,7 +102,7 @@ def test_without_an_interval_there_is_no_band() -> None:
 
 @pytest.mark.parametrize("kinds", [KINDS, KINDS[:1], KINDS[1:], KINDS[2:]])
 @pytest.mark.parametrize("high", [87.6, math.inf])
-def test_the_legend_names_every_mark_that_is_drawn_and_no_other(
+def test_the_legend_names_exactly_the_marks_that_are_drawn(
     kinds: list[tuple[str, bool, bool]], high: float
 ) -> None:
     figure = drawn(row_of(high_per_s=high), windows=windows_of("thread", kinds))

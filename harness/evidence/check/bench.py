@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from harness.errors import HarnessError
 from harness.run import client_limit, server_process
-from harness.run.listener import Listener, Unheard
+from harness.run.listener import Listener, SilentListener
 from harness.run.load_generator import Loader
 from harness.run.server_process import Server
 from harness.run.supervisor import Supervisor
@@ -67,7 +67,7 @@ class Bench:
     """
 
     def __init__(self, listener: Listener | None = None, programs: tuple[str, ...] = ()) -> None:
-        self.listener: Listener = listener or Unheard()
+        self.listener: Listener = listener or SilentListener()
         self.programs = programs  # other load generators to compare with (`--with wrk`)
 
     def __enter__(self) -> Bench:

@@ -21,7 +21,7 @@ from harness.plans.plan import Plan
 from harness.report import report
 from harness.results import store
 from harness.run import session as running
-from harness.run.listener import Unheard
+from harness.run.listener import SilentListener
 from harness.wire import arrivals
 from harness.wire.arrivals import Law
 
@@ -113,7 +113,7 @@ def _numbers(row: Row, names: Iterable[str]) -> recount.Figures:
 
 def small_run(folder: Path) -> Path:
     """A run of some 10 s with closed and open loads, two arms, and requests that time out; its folder."""
-    running.run(SMALL, store.Writer(folder), Unheard())
+    running.run(SMALL, store.Writer(folder), SilentListener())
     return folder
 
 

@@ -16,14 +16,14 @@ import pandas as pd
 
 from harness.analysis import slo
 from harness.capacity import report, session
-from harness.capacity.walk import Ways
+from harness.capacity.walk import WalkSettings
 from harness.evidence.check.bench import Result
 from harness.evidence.frames import table_of
 from harness.numbers import percent
 from harness.plans import from_flags
 from harness.plans.plan import Cell
 from harness.results import store
-from harness.run.listener import Listener, Unheard
+from harness.run.listener import Listener, SilentListener
 
 SERVICE_MS = 20.0
 OBJECTIVE_MS = 60.0
@@ -56,11 +56,11 @@ def each(seconds: float, listener: Listener) -> Iterator[Row]:
         concurrency=(1,),
         workload={"name": "synthetic", "mode": "sleep", "service_ms": SERVICE_MS, "io_ms": 0.0},
     )
-    ways = Ways(blocks=max(1, round(seconds / WINDOW_S)), window_s=WINDOW_S)
+    ways = WalkSettings(blocks=max(1, round(seconds / WINDOW_S)), window_s=WINDOW_S)
     plan = from_flags.from_flags(flags).model_copy(update={"name": "capacity", "blocks": ways.blocks})
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        session.run(plan, slo.parse([objective]), ways, store.Writer(run), _Told(listener))
+        session.run(plan, slo.parse([objective]), ways, store.Writer(run), _Forwarding(listener))
         yield row(report.build(store.read(run)), seconds)
 
 
@@ -92,7 +92,7 @@ def predicted_per_s(service_ms: float, lone_ms: float, objective_ms: float) -> f
 
 
 @dataclasses.dataclass(frozen=True)
-class _Told(Unheard):
+class _Forwarding(SilentListener):
     """A run's listener that tells a study's how far it is."""
 
     listener: Listener

@@ -25,7 +25,7 @@ from harness.evidence.check.bench import Result
 from harness.evidence.frames import by_blocks, exact_bounds, range_of
 from harness.numbers import percent as in_percent
 from harness.report import markdown
-from harness.run.listener import Listener, Unheard
+from harness.run.listener import Listener, SilentListener
 
 SPREAD = 0.10
 DELTA = 0.05
@@ -71,7 +71,7 @@ def simulated(
     cells: Sequence[Callable[[np.random.Generator], Iterable[Found]]], seed: int, listener: Listener | None
 ) -> list[Found]:
     """The rows of all cells at once: stopped, it keeps nothing, and takes a minute or two to repeat."""
-    listener = listener or Unheard()
+    listener = listener or SilentListener()
     rows: list[Found] = []
     for done, cell in enumerate(cells, start=1):
         rows += cell(np.random.default_rng([seed, done]))

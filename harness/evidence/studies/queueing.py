@@ -21,7 +21,7 @@ from harness.errors import HarnessError
 from harness.evidence.check.bench import Bench, Result, synthetic
 from harness.evidence.frames import rows, table_of
 from harness.numbers import percent
-from harness.run.listener import Listener, Unheard
+from harness.run.listener import Listener, SilentListener
 from harness.wire.arrivals import Law, closed
 from harness.wire.options import Texts
 from harness.wire.records import MEASURE, Outcome
@@ -93,7 +93,7 @@ def each(
     settle_s: float = 5.0,
 ) -> Iterator[Row]:
     """A row per load; `seconds` at load 0.5, 0.4 of it at the others, and `settle_s` of settling each."""
-    listener = listener or Unheard()
+    listener = listener or SilentListener()
     with Bench() as bench, bench.server("thread", workers=1, workload=WORKLOAD) as server:
         url = f"{server.url}/predict"
         listener.stage(f"the worker alone: {settle_s:g} s of a closed loop")

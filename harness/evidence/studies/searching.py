@@ -18,13 +18,13 @@ from harness.analysis import slo
 from harness.analysis.slo import Objective
 from harness.capacity import windows
 from harness.capacity.crossing import Window, cross, effect
-from harness.capacity.walk import Asked, Start, Ways, walk
+from harness.capacity.walk import NextWindow, Start, WalkSettings, walk
 from harness.evidence.check.bench import Result
 from harness.evidence.frames import range_of
 from harness.evidence.studies.queueing import lindley_waits_ms, md1_wait_ms
 from harness.numbers import percent
 from harness.report import markdown
-from harness.run.listener import Listener, Unheard
+from harness.run.listener import Listener, SilentListener
 from harness.wire.arrivals import Law, due_times_s
 
 SERVICE_MS = {"reference": 20.0, "slower": 22.0}
@@ -53,7 +53,7 @@ class Row:
 
 def each(sessions: int, listener: Listener | None = None) -> Iterator[Row]:
     """So many sessions of every objective."""
-    listener = listener or Unheard()
+    listener = listener or SilentListener()
     for text in OBJECTIVES:
         objectives = slo.parse([text])
         truths = {arm: truth_per_s(objectives[0], service) for arm, service in SERVICE_MS.items()}
@@ -64,7 +64,7 @@ def each(sessions: int, listener: Listener | None = None) -> Iterator[Row]:
 
 def row(text: str, number: int, objectives: Sequence[Objective], truths: Mapping[str, float]) -> Row:
     """One session."""
-    seen = session(SERVICE_MS, objectives, Ways(seed=number))
+    seen = session(SERVICE_MS, objectives, WalkSettings(seed=number))
     found = {arm: cross(seen[arm], objectives, 1e3 / SERVICE_MS[arm]) for arm in seen}
     reference, slower = found["reference"], found["slower"]
     assert reference is not None
@@ -87,7 +87,7 @@ def row(text: str, number: int, objectives: Sequence[Objective], truths: Mapping
 
 
 def session(
-    services_ms: Mapping[str, float], objectives: Sequence[Objective], ways: Ways
+    services_ms: Mapping[str, float], objectives: Sequence[Objective], ways: WalkSettings
 ) -> dict[str, list[Window]]:
     """All windows of a simulated session, by arm."""
     seen: dict[str, list[Window]] = {arm: [] for arm in services_ms}
@@ -102,7 +102,7 @@ def session(
         seen[asked.arm].append(told)
 
 
-def window(asked: Asked, service_ms: float, objectives: Sequence[Objective], seed: int) -> Window:
+def window(asked: NextWindow, service_ms: float, objectives: Sequence[Objective], seed: int) -> Window:
     """What a worker of constant service time would have shown; arms of a block have the same arrivals."""
     until_s = asked.settle_s + asked.window_s
     dues = due_times_s(Law("poisson", asked.rate_per_s), seed * 1000 + asked.block)
@@ -212,7 +212,7 @@ def table(found: pd.DataFrame) -> str:
 
 def say(found: pd.DataFrame) -> str:
     """What the table says, in words."""
-    rows, ways = summary(found), Ways()
+    rows, ways = summary(found), WalkSettings()
     reference_ms, slower_ms = SERVICE_MS.values()
     return (
         f"One worker of {reference_ms:g} ms, and beside it one of {slower_ms:g} ms; each session has "

@@ -30,7 +30,7 @@ from harness.plans.plan import Plan
 from harness.report.markdown import table
 from harness.results import store
 from harness.run import session as running
-from harness.run.listener import Listener, Unheard
+from harness.run.listener import Listener, SilentListener
 from harness.verdicts import comparison, metrics
 from harness.verdicts.sides import Side
 
@@ -132,7 +132,7 @@ def _synthetic(service_ms: float) -> dict[str, Any]:
 
 
 def _each(chosen: Sequence[Plan], listener: Listener | None) -> Iterator[Session]:
-    listener, began = listener or Unheard(), time.monotonic()
+    listener, began = listener or SilentListener(), time.monotonic()
     for number, plan in enumerate(chosen, start=1):
         done = number - 1
         left_s = (time.monotonic() - began) / done * (len(chosen) - done) if done else 0.0
@@ -146,7 +146,7 @@ def run_session(number: int, plan: Plan) -> Session:
     began = time.monotonic()
     with TemporaryDirectory(prefix="execbench-study-") as parent:
         folder = Path(parent) / "run"
-        running.run(plan, store.Writer(folder), Unheard())  # of a session only its number is told
+        running.run(plan, store.Writer(folder), SilentListener())  # of a session only its number is told
         found = store.read(folder)
     declared = metrics.facts(found.record)
     derived = summaries.derive(found.requests, found.trials)
