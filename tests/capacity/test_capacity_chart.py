@@ -53,7 +53,7 @@ def band_of(panel: Axes) -> tuple[float, float]:
 
 
 def arrows_of(panel: Axes) -> list[str]:
-    return [str(line.get_marker()) for line in panel.lines if line.get_label() == "no end"]
+    return [str(line.get_marker()) for line in panel.lines if line.get_label() == "open end"]
 
 
 def legend_of(figure: Figure) -> list[str]:
@@ -78,7 +78,7 @@ def test_an_interval_without_an_upper_end_fills_the_panel_and_has_an_arrow() -> 
     panel = panel_of(figure)
     assert band_of(panel) == pytest.approx((53.7, panel.get_xlim()[1]))
     assert arrows_of(panel) == [">"]
-    assert "no end" in legend_of(figure)
+    assert "open end" in legend_of(figure)
 
 
 def test_an_interval_without_a_lower_end_begins_at_the_axis_and_has_an_arrow() -> None:
@@ -120,4 +120,4 @@ def test_the_legend_stays_on_the_page(high: float) -> None:
 def test_a_mark_of_one_panel_only_is_in_the_legend_too() -> None:
     windows = pd.concat([windows_of("thread", KINDS[:1]), windows_of("batch", KINDS[1:2])])
     figure = drawn(row_of(), row_of("batch", high_per_s=math.inf), windows=windows)
-    assert set(legend_of(figure)) == labels_of(figure) >= {"search", "given up", "no end"}
+    assert set(legend_of(figure)) == labels_of(figure) >= {"search", "given up", "open end"}

@@ -1,4 +1,4 @@
-"""What is left when something dies or is stopped in mid-run: every finished trial, and no process at all."""
+"""If something dies or stops during a run, every finished trial is kept and no process is left running."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ ENDLESS = ("--requests", "20", "--blocks", "1000", "--out", "run")
 
 
 def trials(execbench: Execbench, run: str = "run") -> list[dict[str, str]]:
-    """The rows of the trials that are on the disk by now."""
+    """The rows of the trials saved so far."""
     try:
         with (execbench.folder / run / "trials.csv").open() as stream:
             return list(csv.DictReader(stream))
@@ -76,7 +76,7 @@ def test_ctrl_c_keeps_the_finished_trials_and_says_how_to_see_them(execbench: Ex
 
 
 def test_ctrl_c_before_the_first_trial_leaves_no_folder_behind(execbench: Execbench) -> None:
-    """All four servers are stuck in their warm-up call: they are given up together, not in turn."""
+    """All four servers hang in their warm-up call: they are stopped together, not one after another."""
     process = execbench.start("run", "--no-self-check", *STUCK, *ENDLESS)
     wait_for(lambda: "spawn_main" in str([p.cmdline() for p in execbench.processes()]))
     process.send_signal(signal.SIGINT)
@@ -89,7 +89,7 @@ def test_ctrl_c_before_the_first_trial_leaves_no_folder_behind(execbench: Execbe
 
 
 @pytest.mark.timed
-def test_a_second_ctrl_c_leaves_nothing_either(execbench: Execbench) -> None:
+def test_a_second_ctrl_c_leaves_nothing_behind(execbench: Execbench) -> None:
     process = execbench.start("run", "--no-self-check", *STUCK, "--strategy", "process", *ENDLESS)
     wait_for(lambda: "spawn_main" in str([p.cmdline() for p in execbench.processes()]))
     process.send_signal(signal.SIGINT)
@@ -100,7 +100,7 @@ def test_a_second_ctrl_c_leaves_nothing_either(execbench: Execbench) -> None:
 
 
 @pytest.mark.timed
-def test_killed_with_a_worker_in_a_c_call_it_takes_all_its_processes_along(execbench: Execbench) -> None:
+def test_a_run_killed_with_a_worker_in_a_c_call_leaves_no_processes(execbench: Execbench) -> None:
     """The worker holds its interpreter's lock, so nothing in it can notice that its parent has gone.
 
     Two runs at once, one killed by TERM and one by KILL.
@@ -129,7 +129,7 @@ def test_killed_with_a_worker_in_a_c_call_it_takes_all_its_processes_along(execb
         assert run.warnings == []
 
 
-def test_a_killed_run_is_resumed_to_its_own_plan_and_nothing_stands_there_twice(execbench: Execbench) -> None:
+def test_a_killed_run_resumes_its_own_plan_and_repeats_no_trial(execbench: Execbench) -> None:
     arms = ("--strategy", "inline", "--strategy", "thread")
     process = execbench.start(
         "run", "--no-self-check", *QUICK, *arms, "--requests", "20", "--blocks", "6", "--out", "run"
@@ -169,7 +169,7 @@ HELD = """
 
 
 @pytest.mark.timed
-def test_a_server_that_dies_fails_its_own_trials_and_the_others_are_run_to_the_end(
+def test_a_server_that_dies_fails_only_its_own_trials(
     execbench: Execbench,
 ) -> None:
     arms = ("--strategy", "inline", "--strategy", "thread")
@@ -192,7 +192,7 @@ def test_a_server_that_dies_fails_its_own_trials_and_the_others_are_run_to_the_e
     assert hit["error"].eq("").any()
 
 
-def test_trials_without_a_good_answer_fail_though_the_server_lives(execbench: Execbench) -> None:
+def test_trials_without_a_good_answer_fail_even_if_the_server_lives(execbench: Execbench) -> None:
     """A worker that is killed breaks its pool for good; a fast 503 is no answer."""
     arms = ("--strategy", "thread", "--strategy", "process")
     process = execbench.start(
@@ -218,12 +218,14 @@ def test_a_load_generator_that_is_killed_ends_the_run_with_a_clear_message(execb
     code, said = ending(process)
     execbench.assert_nothing_is_left()
     assert code == 1
-    assert "Error (load): The load generator ended in mid-run (exit code -9)." in said
+    assert "Error (load): The load generator ended during the run (exit code -9)." in said
     assert "`execbench report run`" in said
     assert_the_finished_trials_can_be_reported(execbench, kept=2)
 
 
-def test_a_load_generator_killed_in_the_middle_of_its_answer_is_no_different(execbench: Execbench) -> None:
+def test_a_load_generator_killed_in_the_middle_of_its_answer_has_the_same_message(
+    execbench: Execbench,
+) -> None:
     """`execbench` is halted meanwhile, so that the answer, longer than a pipe holds, is left half written."""
     instant = ("--workload", "synthetic", "--service-ms", "0", "--io-ms", "0", "--strategy", "inline")
     process = execbench.start(
@@ -238,17 +240,17 @@ def test_a_load_generator_killed_in_the_middle_of_its_answer_is_no_different(exe
     process.send_signal(signal.SIGCONT)
     code, said = ending(process)
     assert code == 1
-    assert "Error (load): The load generator ended in mid-run (exit code -9)." in said
+    assert "Error (load): The load generator ended during the run (exit code -9)." in said
 
 
 def is_idle(process: psutil.Process) -> bool:
-    """It used no CPU for a while: it waits for somebody."""
+    """Whether it used no CPU for a while."""
     before = process.cpu_times()
     time.sleep(0.5)
     return process.cpu_times() == before
 
 
-def test_a_folder_of_a_run_killed_before_its_first_trial_is_reported_as_empty(
+def test_the_folder_of_a_run_killed_before_its_first_trial_is_reported_as_empty(
     execbench: Execbench,
 ) -> None:
     process = execbench.start("run", "--no-self-check", *STUCK, "--strategy", "inline", *ENDLESS)
@@ -261,7 +263,7 @@ def test_a_folder_of_a_run_killed_before_its_first_trial_is_reported_as_empty(
     assert "The run did not finish" in done.stdout
 
 
-def test_ctrl_c_while_the_report_is_made_says_where_the_rows_are(
+def test_ctrl_c_during_the_report_says_where_the_rows_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
@@ -296,7 +298,7 @@ def test_a_generator_that_stays_stopped_ends_the_trial(monkeypatch: pytest.Monke
     monkeypatch.setattr(load_generator, "LOOKS_EVERY_S", 0.2)
     with Supervisor() as supervisor, load_generator.Loader(supervisor) as generator:
         psutil.Process(generator.pid).suspend()
-        with pytest.raises(HarnessError, match="was stopped by a signal and does not go on"):
+        with pytest.raises(HarnessError, match="was stopped by a signal and has not resumed"):
             generator.run(
                 LoadOptions(url="http://127.0.0.1:1/", arrivals=closed(1), requests=1), lambda *_: None
             )
@@ -315,7 +317,7 @@ def test_ctrl_c_while_the_command_line_is_imported_leaves_no_traceback(
 
 
 def takes_ctrl_c(pid: int) -> bool:
-    """Whether its handler of TERM is there, which is set together with that of Ctrl-C."""
+    """Whether its SIGTERM handler is installed, which is set together with that of Ctrl-C."""
     (caught,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
