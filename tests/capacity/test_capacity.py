@@ -69,7 +69,7 @@ def test_report_makes_the_same_again_from_the_rows(run: Path, here: Here) -> Non
     done = here("report", str(run))
     assert done.returncode == 0, done.stderr
     assert {name: (run / name).read_bytes() for name in made} == made
-    assert "Requests a second, Poisson" in done.stdout
+    assert "Requests/s under Poisson arrivals" in done.stdout
     assert "thread holds" in done.stdout
 
 

@@ -69,7 +69,7 @@ def test_an_error_in_the_child_is_raised_here_with_its_hint(tmp_path: Path) -> N
 def test_a_child_that_dies_is_an_error_that_names_its_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with pytest.raises(HarnessError, match=r"ended \(exit code -9\)") as caught:
-        bare_model._answer("", -9, log)
+        bare_model._parse_output("", -9, log)
     assert str(log) in caught.value.hint
 
 

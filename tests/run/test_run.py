@@ -183,7 +183,7 @@ def test_a_plan_changed_in_the_folder_is_refused(stopped: Path) -> None:
     changed = record(folder)
     changed["plan"]["arms"] = changed["plan"]["arms"][:1]
     (folder / "run.json").write_text(json.dumps(changed))
-    with pytest.raises(HarnessError, match=r"arm 'b'.*not in its plan"):
+    with pytest.raises(HarnessError, match=r"arm 'b'.*no longer in its plan"):
         resume.reopen(folder)
 
 
