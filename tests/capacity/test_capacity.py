@@ -70,7 +70,7 @@ def test_report_makes_the_same_again_from_the_rows(run: Path, here: Here) -> Non
     assert done.returncode == 0, done.stderr
     assert {name: (run / name).read_bytes() for name in made} == made
     assert "Requests/s under Poisson arrivals" in done.stdout
-    assert "thread holds" in done.stdout
+    assert "thread handles" in done.stdout
 
 
 @pytest.mark.timed
