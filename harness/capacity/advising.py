@@ -48,7 +48,7 @@ def advise(
         words = "No arm can promise a rate: see the sentences above."
         return Advice((words,), reference=reference)
     if withheld:
-        words = "No strategy is advised: this session cannot tell a faster one from a luckier one."
+        words = "No strategy is advised: this session cannot tell a faster strategy from a lucky one."
         return Advice((words,), reference=reference, command=more)
     row = _choose(sure, rows, reference)
     if row is None:

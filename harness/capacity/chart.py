@@ -85,7 +85,7 @@ def draw(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Object
         log_axis(panel, "y", latencies)
         panel.set_ylabel(f"{what} (ms)")
     for panel in panels[-2:]:
-        panel.set_xlabel("requests a second")
+        panel.set_xlabel("requests/s")
     return fig
 
 

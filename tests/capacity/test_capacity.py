@@ -1,4 +1,4 @@
-"""`execbench capacity` for real: a worker of known time, its rows, its report, and what goes wrong."""
+"""`execbench capacity` with real servers: a worker of known time, its rows, its report, and errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SHORT = ("--window", "0.8", "--search-window", "0.6", "--blocks", "2")
 
 @pytest.fixture(scope="module")
 def run(shared: Execbench) -> Path:
-    """One arm, short windows: far too few for a figure, enough for everything else."""
+    """One arm with short windows: too few requests for a precise figure, enough for everything else."""
     words = ("--slo", "mean latency < 100 ms", "--slo", "errors < 50 %", "--strategy", "thread", "--json")
     done = shared("capacity", *words, *SYNTHETIC, *SHORT, "--out", "run")
     assert done.returncode == 0, done.stderr
@@ -76,15 +76,15 @@ def test_report_makes_the_same_again_from_the_rows(run: Path, here: Here) -> Non
 @pytest.mark.timed
 def test_the_run_records_its_settings_and_its_rows_are_those_of_any_run(run: Path) -> None:
     found = store.read(run)
-    asked = found.record["capacity"]
-    assert (asked["window_s"], asked["search_s"], asked["blocks"]) == (0.8, 0.6, 2)
-    confirming = found.trials[found.trials["block"] > asked["searched"]]
+    settings = found.record["capacity"]
+    assert (settings["window_s"], settings["search_s"], settings["blocks"]) == (0.8, 0.6, 2)
+    confirming = found.trials[found.trials["block"] > settings["searched"]]
     assert len(confirming) == 2
     assert found.trials.loc[found.trials["block"] > 0, "load"].str.startswith("poisson(").all()
     assert found.record["state"] == "finished"
 
 
-@pytest.mark.timed  # it waits 30 s at most, which is little beside timed tests
+@pytest.mark.timed  # it waits 30 s at most, which is little compared with timed tests
 def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
     execbench: Execbench, here: Here
 ) -> None:
@@ -94,9 +94,9 @@ def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
     trials = execbench.folder / "run" / "trials.csv"
     wait_for(lambda: trials.exists() and "poisson" in trials.read_text())
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "`execbench report run` shows them." in said
+    assert "`execbench report run` shows them." in stderr
     execbench.assert_nothing_is_left()
     done = here("report", "run")
     assert done.returncode == 0, done.stderr
@@ -108,7 +108,7 @@ def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
 @pytest.mark.timed
 def test_a_server_that_already_runs_has_a_capacity_too(execbench: Execbench) -> None:
     with running.serving(execbench.folder / "log", workload=running.synthetic(12.0, 0.0)) as child:
-        asked = (
+        request = (
             "--url",
             f"mine={child.url}/predict",
             "--body",
@@ -117,7 +117,7 @@ def test_a_server_that_already_runs_has_a_capacity_too(execbench: Execbench) -> 
             "X-Tenant: a",
         )
         shortest = ("--window", "0.5", "--search-window", "0.5", "--blocks", "1", "--no-self-check")
-        done = execbench("capacity", *asked, "--slo", "p50 < 100 ms", *shortest, "--out", "run", "--json")
+        done = execbench("capacity", *request, "--slo", "p50 < 100 ms", *shortest, "--out", "run", "--json")
     assert done.returncode == 0, done.stderr
     (arm,) = json.loads(done.stdout)["capacity"]
     assert (arm["arm"], arm["strategy"]) == ("mine", "url")
@@ -146,7 +146,7 @@ def test_bad_options_are_refused_before_anything_starts(words: tuple[str, ...], 
 
 @pytest.mark.integration
 def test_a_hopeless_window_is_given_up_and_recognised_by_its_length(tmp_path: Path) -> None:
-    """A worker of 50 ms and 100 requests/s: a tenth of a second into the window ten of it are in flight."""
+    """A worker of 50 ms at 100 requests/s: after 0.1 s of the window, ten of its requests are in flight."""
     hopeless = {"arrivals": Law("poisson", 100.0), "duration_s": 20.0, "settle_s": 0.5}
     easy = {"arrivals": Law("poisson", 10.0), "duration_s": 0.5}
     with running.serving(tmp_path / "log", workload=running.synthetic(50.0, 0.0)) as child:
@@ -162,7 +162,7 @@ def test_a_hopeless_window_is_given_up_and_recognised_by_its_length(tmp_path: Pa
     assert not windows.gave_up(whole.window_start_ms, whole.window_end_ms, 0.5)
 
 
-# -- what broke first ----------------------------------------------------------------------------------
+# -- why an objective was missed -----------------------------------------------------------------------
 
 PARTS = {
     "dispatch_lag_ms": 0.1,
@@ -320,7 +320,7 @@ def test_a_cap_below_the_requests_in_flight_at_the_limit_is_a_warning() -> None:
     assert not list(report._held_back(arm, 1000))
 
 
-# -- what died -----------------------------------------------------------------------------------------
+# -- servers and services that died --------------------------------------------------------------------
 
 ENDED = "The server of arm 'thread' ended (exit code -9, at block 3)."
 EMPTY = "no request fell into the measured window"

@@ -1,4 +1,4 @@
-"""What the table of a capacity run says of an arm, from made-up windows."""
+"""The figures and sentences of a capacity report, from made-up windows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ P95 = slo.parse(["p95 < 100 ms"])
 
 
 def window(block: int, rate: float, share: float) -> Window:
-    """A confirming one of a thousand requests, of which this share is late."""
+    """A confirming window of a thousand requests, of which this share is late."""
     return Window(block, rate, True, (1000.0 * share,), (1000.0,))
 
 
@@ -67,7 +67,7 @@ def row_of(windows: Sequence[Window]) -> dict[str, Any]:
     return arms._held(arm, arm.crossing)
 
 
-# -- a rate that broke is not one that held ------------------------------------------------------------
+# -- a rate that failed is not one that held -----------------------------------------------------------
 
 
 def nearly_at_the_highest() -> list[Window]:
@@ -87,7 +87,7 @@ def test_a_failed_window_exactly_at_the_capacity_is_found() -> None:
 
 
 def test_without_a_failed_window_above_the_capacity_the_nearest_below_is_shown() -> None:
-    """One burst at 30 and one at 41: the latter says more of what happens at 44."""
+    """Of a burst at 30 and one at 41, the latter is closer to what happens at 44."""
     bursts = [window(13, 30.0, 0.2), window(14, 41.0, 0.1)]
     arm = arm_of([*(window(block, 44.0, 0.001) for block in range(1, 13)), *bursts])
     assert arm.crossing is not None
@@ -176,7 +176,7 @@ def test_goodput_counts_windows_at_or_below_the_capacity() -> None:
 
 
 def test_no_goodput_is_shown_if_every_confirming_window_is_above_the_capacity() -> None:
-    """Their share is that of an overload: at a capacity of 481 it once made 271 good answers a second."""
+    """Their share is that of an overload: it once gave 271 good answers/s for a capacity of 481."""
     low = held_in_the_search(1, 450.0)
     trials = arm_of([low, window(2, 600.0, 0.4), window(3, 630.0, 0.5)]).trials
     assert math.isnan(arms._goodput(trials, 481.0))
@@ -192,7 +192,7 @@ def test_no_goodput_is_shown_if_the_capacity_is_below_every_rate_tried() -> None
 
 
 def steep(blocks: int) -> list[Window]:
-    """Windows at 40 to 46 requests a second that cross near 43, and tell it well."""
+    """Windows at 40 to 46 requests a second that cross near 43 and determine it well."""
     rates = [40.0, 42.0, 44.0, 46.0] * 3
     return [window(block, rate, 0.05 * (rate / 43.0) ** 10) for block, rate in enumerate(rates[:blocks], 1)]
 

@@ -1,4 +1,4 @@
-"""`execbench check` can fail: each check is handed something broken, and is seen to go red.
+"""`execbench check` can fail: each check gets something broken and must fail.
 
 The checks measure with what they are given, so a pretended client and server stand in for the real ones here:
 nothing waits, and the truth is exact. No test says that a check of time passes on the real machine.
@@ -30,7 +30,7 @@ from harness.wire.records import Outcome, Shot
 
 
 class Late:
-    """A loader whose requests are sent late, each by what `lag` says of its number."""
+    """A loader that sends each request late, by `lag` of its number."""
 
     def __init__(self, lag: Callable[[int], float]) -> None:
         self._lag = lag
@@ -73,7 +73,7 @@ def test_an_expensive_generator_fails_the_check() -> None:
 
 
 class Quiet:
-    """Stands in for `silent.Silent`: it was asked 100 times and kept 10 waiting."""
+    """A fake `silent.Silent` that received 100 requests and kept 10 waiting."""
 
     url, received, kept_waiting = "http://127.0.0.1/silent", 100, 10
 
@@ -163,7 +163,7 @@ def test_the_command_prints_a_table_of_its_results(here: Here) -> None:
 def test_a_failed_check_gives_exit_code_1_and_is_in_the_table(
     tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wrk that does not work was there to be compared with, which is no pass."""
+    """A broken wrk is installed, so the comparison fails instead of being skipped."""
     broken = tmp_path / "bin" / "wrk"
     broken.parent.mkdir()
     broken.write_text("#!/bin/sh\nexit 1\n")
@@ -179,10 +179,10 @@ def test_a_failed_check_gives_exit_code_1_and_is_in_the_table(
 @pytest.mark.integration
 def test_an_interrupted_check_prints_its_results_so_far(execbench: Any) -> None:
     process = execbench.start("check", "--only", "quantiles", "--only", "rate")
-    said = ""
-    while "check 2/2" not in said:
-        said = process.stderr.readline()
-        assert said, "it ended too early"
+    line = ""
+    while "check 2/2" not in line:
+        line = process.stderr.readline()
+        assert line, "it ended too early"
     wait_for(lambda: execbench.processes("harness.client"))
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=30)

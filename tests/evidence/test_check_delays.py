@@ -1,4 +1,4 @@
-"""`execbench check` can fail: delays, queues and loops that are measured wrong are found."""
+"""`execbench check` can fail: it detects delays, queues and loop lags that are measured wrong."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_delay_in_its_own_column_passes() -> None:
 @pytest.mark.parametrize("source", quick.STRETCHES)
 @pytest.mark.parametrize("share", [1.0, 0.1], ids=["all", "2 ms"])
 def test_a_delay_in_another_column_fails_the_check(source: str, share: float) -> None:
-    """All of what is measured in one stretch, or a tenth of it, goes to the next one."""
+    """All of the time measured in one part, or a tenth of it, goes to the next part."""
     to = quick.STRETCHES[(quick.STRETCHES.index(source) + 1) % len(quick.STRETCHES)]
 
     def misplace(parts: dict[str, float]) -> dict[str, float]:
@@ -82,7 +82,7 @@ def test_a_part_that_the_server_does_not_report_fails_the_check() -> None:
 
 
 def test_long_sleeps_of_this_machine_raise_only_the_upper_bound() -> None:
-    """A kernel that makes 22 ms of 20 is no fault of the instrument; a delay that is too short is."""
+    """A kernel that sleeps 22 ms instead of 20 is not an error of the instrument; a delay too short is."""
 
     def stretched(factor: float) -> World:
         def misplace(parts: dict[str, float]) -> dict[str, float]:
@@ -138,7 +138,7 @@ def test_a_request_without_server_times_fails_the_check() -> None:
 
 
 def test_the_recursion_step_by_hand() -> None:
-    """Three requests: the second waits 15 ms, the third comes when nobody is there any more."""
+    """Three requests: the second waits 15 ms, the third arrives at an idle worker."""
     errors = step_errors_ms([100.0, 0.0, 5.0], [0.5, 0.0, 15.25], [20.0, 20.0, 20.0])
     assert errors.tolist() == pytest.approx([0.25, 0.5])
 

@@ -1,4 +1,4 @@
-"""The long checks can fail too: each is handed something broken, and is seen to go red.
+"""The slow checks can fail too: each gets something broken and must fail.
 
 Pretended clients and servers, exact truth: a simulated queue for the freeze, constant windows for the cost.
 """
@@ -74,7 +74,7 @@ def test_the_result_shows_how_the_closed_loop_hides_the_freeze() -> None:
 
 
 def test_latencies_counted_from_sending_fail_the_check() -> None:
-    """Coordinated omission: the client waits for the answer before it sends on, and counts from there."""
+    """Coordinated omission: the client waits for an answer before it sends again, and counts from sending."""
     honest = frozen_queue_ms(0.5)
     omitted = [BASE_MS] * (len(honest) - 1) + [max(honest)]
     assert not freeze.judge(data(omitted, 0.5)).passed
@@ -87,7 +87,7 @@ def test_a_tail_that_is_6_percent_too_high_or_too_low_fails_the_check() -> None:
 
 
 def test_dropped_slow_requests_fail_the_check() -> None:
-    """Without the slowest ten, as a client with a short patience and no rows for it would have it."""
+    """Without the slowest requests, as from a client that gives up early and keeps no row."""
     assert not freeze.judge(data(sorted(frozen_queue_ms(0.5))[:-100], 0.5)).passed
 
 
@@ -97,13 +97,13 @@ def test_requests_that_fail_in_the_freeze_fail_the_check() -> None:
 
 
 def test_a_freeze_that_did_not_happen_fails_the_check() -> None:
-    """Neither when nothing stood still, nor when the closed loop was spared."""
+    """Neither without any freeze, nor without one in the closed loop."""
     assert not freeze.judge(data([BASE_MS] * 1500, 0.5)).passed
     assert not freeze.judge(data(frozen_queue_ms(0.5), 0.5, frozen_s=(1.0, 0.0))).passed
 
 
 def test_a_closed_loop_that_shows_the_freeze_fails_the_check() -> None:
-    """Then either the check is set up wrong or its users are many: what the page says would not be true."""
+    """Then the check is set up wrong or has too many users, and its note would be false."""
     slow = [BASE_MS] * 900 + [1000.0] * 100
     assert not freeze.judge(data(frozen_queue_ms(0.5), 0.5, closed_ms=slow)).passed
 
@@ -147,7 +147,7 @@ class Interrupted(BaseException):
 
 @pytest.mark.integration
 def test_no_process_stays_stopped_after_an_error(family: psutil.Process) -> None:
-    """A stopped process could not even be asked to end."""
+    """A stopped process does not react to SIGTERM."""
 
     def interrupted(seconds: float) -> None:
         wait_for(lambda: states(family) == [psutil.STATUS_STOPPED] * 2)  # a running one stops a moment later
@@ -191,18 +191,18 @@ def test_the_freeze_begins_during_the_load() -> None:
 
 @pytest.mark.timed  # a server that others keep waiting stands still indeed
 def test_a_real_server_that_never_stands_still_fails_the_check() -> None:
-    """The whole measurement, short, with a freeze that only claims to be one."""
-    asked: list[int] = []
+    """The whole measurement, shortened, with a fake freeze."""
+    frozen: list[int] = []
     with Bench() as bench:
         found = freeze.freeze(
             bench.fire,
             bench.server,
-            lambda pid, seconds: asked.append(pid) or seconds,
+            lambda pid, seconds: frozen.append(pid) or seconds,
             window_s=2.0,
             frozen_s=0.5,
         )
-    assert len(asked) == 2
-    assert len(set(asked)) == 1
+    assert len(frozen) == 2
+    assert len(set(frozen)) == 1
     assert not found.passed
 
 
@@ -218,7 +218,7 @@ def test_over_a_minute_the_rate_must_be_within_half_a_percent(found: float, pass
 
 
 class World:
-    """Servers of a known service time that instrumentation adds something to; remembers who was watched."""
+    """Servers of a known service time plus a cost of instrumentation; records which ones were watched."""
 
     def __init__(self, added_share: float = 0.0, added_ms: float = 0.0) -> None:
         self._added_share, self._added_ms = added_share, added_ms
@@ -284,16 +284,16 @@ def test_probes_and_pings_run_on_one_side_only_and_never_with_single_requests() 
 
 
 def test_every_window_runs_once_per_block_in_random_order() -> None:
-    asked: list[str] = []
+    called: list[str] = []
 
     def window(name: str) -> Callable[[], float]:
-        return lambda: asked.append(name) or 1.0
+        return lambda: called.append(name) or 1.0
 
     for names in ("ab", "abc"):
-        asked.clear()
+        called.clear()
         blocks = in_blocks({name: window(name) for name in names}, 20)
         assert blocks == [dict.fromkeys(names, 1.0)] * 20
-        turns = [tuple(asked[n : n + len(names)]) for n in range(0, len(asked), len(names))]
+        turns = [tuple(called[n : n + len(names)]) for n in range(0, len(called), len(names))]
         assert all(sorted(turn) == list(names) for turn in turns)
         assert len(set(turns)) > len(names) - 1
 

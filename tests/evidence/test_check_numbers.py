@@ -1,4 +1,4 @@
-"""`execbench check` can fail: figures and arrival laws that are wrong are found."""
+"""`execbench check` can fail: it detects wrong figures and arrival laws."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_numbers_of_a_real_run_equal_those_of_its_csv(small_run: Path) -> No
 
 @pytest.mark.integration
 def test_every_single_reported_number_is_compared(small_run: Path) -> None:
-    """Each of them changed by a millionth turns the check red."""
+    """A change of any of them by a millionth fails the check."""
     sound = numbers.report_of(small_run)
     for cell, name in [(cell, name) for cell, figures in sound.items() for name in figures]:
         if np.isfinite(sound[cell][name]):
@@ -82,7 +82,7 @@ def test_every_single_reported_number_is_compared(small_run: Path) -> None:
         lambda figures: figures | {"latency_p50_ms": float("nan")},
         lambda figures: figures | {"latency_p99_ms": 1.0},  # below the floor of 662 requests: not shown
     ],
-    ids=["a number that nobody counts again", "a number that is missing", "a number that must be missing"],
+    ids=["a number without a recount", "a number that is missing", "a number that must be missing"],
 )
 def test_an_extra_or_missing_number_fails_the_check(small_run: Path, change: Any) -> None:
     reported = {cell: change(figures) for cell, figures in numbers.report_of(small_run).items()}

@@ -127,10 +127,10 @@ def test_a_repeated_study_gives_the_same_numbers(small: pd.DataFrame) -> None:
 
 
 def test_a_study_reports_its_progress() -> None:
-    told = Mock()
-    coverage.each(8, told, blocks=(10,))
+    listener = Mock()
+    coverage.each(8, listener, blocks=(10,))
     cells = len(coverage.MEANS) + len(coverage.TAILS)  # p99 has its floor at 662 requests
-    assert told.mock_calls == [call.stage(f"cell {done}/{cells}") for done in range(1, cells + 1)]
+    assert listener.mock_calls == [call.stage(f"cell {done}/{cells}") for done in range(1, cells + 1)]
 
 
 def test_every_row_has_bounds_of_its_share(small: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""Faults met by real servers: what workers that are looked after promise, and that worse would be seen.
+"""Faults on real servers: the guarantees of supervised workers, and that worse outcomes are detected.
 
 Each cell is a server of its own that mostly waits, so a few are met at once; what is timed closely comes
 last, alone.
@@ -39,13 +39,13 @@ See = Callable[[str, str], FaultRow]
 def cell(fault: str, arm: str, **workload: Any) -> FaultRow:
     ((one,), _) = arms.chosen([arm])
     pace = PATIENT if arm in LOOKED_AFTER else HURRIED
-    told = WorkloadOptions.model_validate(SYNTHETIC.model_dump(exclude_unset=True) | workload)
-    return run_fault(fault, one, told, pace)
+    options = WorkloadOptions.model_validate(SYNTHETIC.model_dump(exclude_unset=True) | workload)
+    return run_fault(fault, one, options, pace)
 
 
 @pytest.fixture(scope="module")
 def see(request: pytest.FixtureRequest) -> Iterator[See]:
-    """Of one fault and one arm; all those that are asked for in this module are begun at once."""
+    """The row of one fault and one arm; all rows that this module needs are started at once."""
     wanted = dict.fromkeys(
         (item.callspec.params["fault"], item.callspec.params["arm"])
         for item in request.session.items
@@ -57,7 +57,7 @@ def see(request: pytest.FixtureRequest) -> Iterator[See]:
 
 
 def looked_after(*faults: str, batched: tuple[str, ...] = ()) -> Any:
-    """Each fault for `supervised`; those in `batched` for batches that run there, too."""
+    """Each fault for `supervised`; those in `batched` also for batches that run there."""
     pairs = [(fault, arm) for arm in LOOKED_AFTER for fault in (faults if arm == "supervised" else batched)]
     return pytest.mark.parametrize(("fault", "arm"), pairs)
 
@@ -74,7 +74,7 @@ def assert_no_innocent_suffered(found: FaultRow) -> None:
     "kill-idle", "kill-running", "kill-rebuild", "setup-fails-later", batched=("kill-running", "kill-rebuild")
 )
 def test_no_request_fails_when_a_worker_is_killed(see: See, fault: str, arm: str) -> None:
-    """Also when the next one is killed in its set-up, or cannot be set up for a while."""
+    """Even if its replacement is killed during set-up, or cannot be set up for a while."""
     found = see(fault, arm)
     assert_no_innocent_suffered(found)
     assert found.kills != 1 or fault != "kill-rebuild"
@@ -93,8 +93,8 @@ def test_only_an_item_that_killed_two_workers_is_given_up(see: See, fault: str, 
 def test_a_server_that_cannot_set_up_its_workers_reports_why_and_ends(see: See, fault: str, arm: str) -> None:
     found = see(fault, arm)
     assert (found.outcome, found.orphans) == ("refused to start", 0)
-    said = "cannot be set up" if fault == "start-raise" else "a worker died before it was warm"
-    assert said in found.notes
+    reason = "cannot be set up" if fault == "start-raise" else "a worker died before it was warm"
+    assert reason in found.notes
 
 
 @looked_after("hang", batched=("hang",))
@@ -152,7 +152,7 @@ def test_with_a_spare_worker_requests_are_always_served(see: See, fault: str, ar
     assert see(fault, arm).outcome == "served"
 
 
-# -- that worse would be seen -----------------------------------------------------------------------------
+# -- worse outcomes are detected --------------------------------------------------------------------------
 
 WORSE = {
     ("kill-idle", "process"): "broken",
@@ -204,7 +204,7 @@ def test_an_overload_is_refused_quickly_and_ends_quickly(arm: str) -> None:
 
 
 def test_a_storm_of_kills_is_survived() -> None:
-    """Every request has its answer, four of five a good one, and no kill costs more than one."""
+    """Every request is answered, four of five well, and no kill costs more than one request."""
     found = cell("kill-storm", "supervised")
     everyone = found.answered + found.refused + found.failed
     assert (found.kills, found.unanswered, found.orphans) == (3, 0, 0)
@@ -280,26 +280,26 @@ def test_the_command_writes_what_it_shows(execbench: Callable[..., Any], tmp_pat
     out = tmp_path / "faults.md"
     done = execbench(f"--strategy supervised --fault raise --json --out {out}")
     assert done.exit_code == 0
-    said = json.loads(done.stdout)
-    assert said["command"] == "execbench faults --strategy supervised --fault raise"
-    assert [(row["fault"], row["outcome"]) for row in said["rows"]] == [("raise", "unharmed")]
-    assert said["command"] in out.read_text()
+    document = json.loads(done.stdout)
+    assert document["command"] == "execbench faults --strategy supervised --fault raise"
+    assert [(row["fault"], row["outcome"]) for row in document["rows"]] == [("raise", "unharmed")]
+    assert document["command"] in out.read_text()
     assert out.with_suffix(".csv").exists()
 
 
 @pytest.mark.quick
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("--fault nothing", "no fault 'nothing'"),
         ("--fault poison --workload embed", "'embed' cannot have the fault 'poison'"),
         ("--strategy nobody --fault raise", "no strategy 'nobody'"),
     ],
 )
-def test_unknown_names_are_refused(execbench: Callable[..., Any], words: str, said: str) -> None:
+def test_unknown_names_are_refused(execbench: Callable[..., Any], words: str, message: str) -> None:
     error = execbench(words).exception
     assert isinstance(error, UsageError)
-    assert said in error.what
+    assert message in error.what
 
 
 @pytest.mark.quick

@@ -1,4 +1,4 @@
-"""The comparison with wrk and hey: what they print is read right, and a client that is off is called so."""
+"""The comparison with wrk and hey: their output is parsed correctly, and a wrong client fails."""
 
 from __future__ import annotations
 
@@ -243,12 +243,12 @@ def test_a_chosen_program_that_is_missing_does_not_pass() -> None:
 
 @contextmanager
 def served(*_: object, **options: Any) -> Iterator[Any]:
-    assert options["workers"] == peers.CONNECTIONS  # nobody waits for another's answer
+    assert options["workers"] == peers.CONNECTIONS  # no request waits for another one
     yield SimpleNamespace(url="http://127.0.0.1:1")
 
 
 def test_a_client_of_ours_that_is_late_fails_with_its_difference_in_ms() -> None:
-    """Ours sees 60 ms where the others see 55; the two of them are right."""
+    """Ours measures 60 ms, the others 55 ms; the other two are right."""
     theirs = Figures(1000 / 55, 55.0, 55.0, 55.0)
     found = peers.compare(lambda url, **load: outcome(60.0), served, ("wrk", "hey"), lambda name, url: theirs)
     assert [result.name for result in found] == ["against wrk", "against hey"]
@@ -266,7 +266,7 @@ def test_a_client_of_ours_that_is_right_passes() -> None:
 @pytest.mark.parametrize("program", peers.PROGRAMS)
 @pytest.mark.timeout(60)
 def test_the_output_of_the_real_programs_is_parsed(tmp_path: Path, program: str) -> None:
-    """On a server of 20 ms nobody is faster than that.
+    """On a server of 20 ms, no client is faster than that.
 
     They are no Python packages, so a bare machine lacks them: there, what is read of them is held by the
     tests above, on outputs recorded from real runs.

@@ -1,4 +1,4 @@
-"""The studies: real sessions in small, judges that can fail, and pages that say how they were made."""
+"""The studies: small real sessions, judgements that can fail, and pages that say how they were made."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def session(**figures: Any) -> Session:
 
 
 def many(**kinds: int) -> pd.DataFrame:
-    """So many sessions of each kind: see `known`."""
+    """The given number of sessions of each kind: see `known`."""
     known = {
         "faster": session(ratio=0.9, low=0.88, high=0.92, verdict=Verdict.FASTER),
         "unsure": session(ratio=0.97, low=0.95, high=0.99, verdict=Verdict.FASTER_SIZE_UNCERTAIN),
@@ -71,7 +71,7 @@ ONE_CAPACITY = capacities.Row(
 
 
 @pytest.mark.parametrize(
-    ("seen", "passed"),
+    ("kinds", "passed"),
     [
         ({"alike": 200}, True),
         ({"alike": 191, "faster": 9}, True),  # bound 7.7 %
@@ -81,12 +81,12 @@ ONE_CAPACITY = capacities.Row(
         ({}, False),
     ],
 )
-def test_twins_pass_only_if_false_verdicts_are_surely_rare(seen: dict[str, int], passed: bool) -> None:
-    assert sessions.judge_twins(many(**seen)).passed is passed
+def test_twins_pass_only_if_false_verdicts_are_surely_rare(kinds: dict[str, int], passed: bool) -> None:
+    assert sessions.judge_twins(many(**kinds)).passed is passed
 
 
 @pytest.mark.parametrize(
-    ("seen", "passed"),
+    ("kinds", "passed"),
     [
         ({"found": 50}, True),
         ({"found": 45, "missed": 5}, True),
@@ -97,13 +97,13 @@ def test_twins_pass_only_if_false_verdicts_are_surely_rare(seen: dict[str, int],
     ],
 )
 def test_power_passes_only_when_a_slow_down_of_10_percent_is_found(
-    seen: dict[str, int], passed: bool
+    kinds: dict[str, int], passed: bool
 ) -> None:
-    assert sessions.judge_power(many(**seen)).passed is passed
+    assert sessions.judge_power(many(**kinds)).passed is passed
 
 
 def test_the_capacity_passes_only_within_5_percent_of_md1() -> None:
-    """A service of 20 ms without overhead may wait 40 of 60 ms: load 0.8, 40 requests/s."""
+    """With a service time of 20 ms and no overhead, 40 of 60 ms are left to wait: load 0.8, 40 requests/s."""
     assert capacities.predicted_per_s(20.0, 20.0, 60.0) == pytest.approx(40.0)
     assert capacities.predicted_per_s(20.0, 22.0, 60.0) < 40.0
     for ratio, passed in ((0.94, False), (0.96, True), (1.04, True), (1.06, False), (math.nan, False)):
@@ -114,8 +114,8 @@ def test_the_capacity_passes_only_within_5_percent_of_md1() -> None:
 # -- sessions ------------------------------------------------------------------------------------------
 
 
-class Told:
-    """A Listener that remembers."""
+class Recorder:
+    """A Listener that records the stages."""
 
     def __init__(self) -> None:
         self.stages: list[str] = []
@@ -127,10 +127,10 @@ class Told:
 @pytest.mark.integration
 def test_sessions_run_for_real_and_leave_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    told = Told()
-    twins = frame(Session, sessions.each_twin(2, told, blocks=3))
+    listener = Recorder()
+    twins = frame(Session, sessions.each_twin(2, listener, blocks=3))
     slowed = frame(Session, sessions.each_slowed(1, blocks=2))
-    assert told.stages == ["session 1/2", "session 2/2"]
+    assert listener.stages == ["session 1/2", "session 2/2"]
     assert list(twins["session"]) == [1, 2]
     assert list(twins["blocks"]) == [3, 3]
     assert list(slowed["blocks"]) == [2]
@@ -288,9 +288,9 @@ def test_ctrl_c_before_the_first_row_leaves_nothing(tmp_path: Path) -> None:
 def test_every_study_has_a_table_and_a_description(name: str, found: pd.DataFrame) -> None:
     study = STUDIES[name]
     assert study.table(found).startswith("| ")
-    said = study.describe(found)
-    assert 2 <= said.count(". ") + 1 <= 5
-    assert "nan" not in said.lower() + study.table(found).lower()
+    text = study.describe(found)
+    assert 2 <= text.count(". ") + 1 <= 5
+    assert "nan" not in text.lower() + study.table(found).lower()
 
 
 def test_a_flag_of_another_study_is_refused(tmp_path: Path) -> None:

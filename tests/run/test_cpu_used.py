@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from harness.run.meter import Clocks, CpuUsed
 from harness.run.processes import Process
 
-Told = tuple[int, float, float]  # parent, CPU of its own, CPU of its ended children
+Times = tuple[int, float, float]  # parent, CPU of its own, CPU of its ended children
 
 
-def reading(told: Mapping[int, Told], **created: float) -> Clocks:
+def reading(processes: Mapping[int, Times], **created: float) -> Clocks:
     table = {
         pid: Process(parent, created.get(f"p{pid}", 1.0), cpu_ms, ended_ms)
-        for pid, (parent, cpu_ms, ended_ms) in told.items()
+        for pid, (parent, cpu_ms, ended_ms) in processes.items()
     }
-    return Clocks(table, {pid: cpu_ms for pid, (_, cpu_ms, _) in told.items()})
+    return Clocks(table, {pid: cpu_ms for pid, (_, cpu_ms, _) in processes.items()})
 
 
-def burnt_ms(before: Mapping[int, Told], after: Mapping[int, Told], **created: float) -> float:
-    """By all processes of the second reading; `created` as it is told there."""
+def burnt_ms(before: Mapping[int, Times], after: Mapping[int, Times], **created: float) -> float:
+    """By all processes of the second reading; `created` as given there."""
     return CpuUsed(reading(before), reading(after, **created)).ms(after)
 
 

@@ -135,7 +135,7 @@ class Done(NamedTuple):
     quiet: Path
     disturbed: Path
     pids: dict[str, list[int]]  # arm → its orphans, the listener first
-    said: str
+    output: str
 
 
 def free_ports(count: int) -> list[int]:
@@ -218,10 +218,12 @@ def test_the_report_names_the_processes_of_each_arm(done: Done) -> None:
     servers = {"python listener.py", "python worker.py"}
     for folder in (done.quiet, done.disturbed):
         found = counted(folder)
-        assert {arm: set(told.values()) for arm, told in found.items()} == dict.fromkeys(done.pids, servers)
+        assert {arm: set(commands.values()) for arm, commands in found.items()} == dict.fromkeys(
+            done.pids, servers
+        )
         assert all(set(pids) <= found[arm].keys() for arm, pids in done.pids.items())
     line = "CPU of below: 2 processes (python listener.py, python worker.py); of beside: 2 processes (python"
-    assert line in " ".join(done.said.split())
+    assert line in " ".join(done.output.split())
 
 
 # -- children that end -------------------------------------------------------------------------------------
@@ -331,15 +333,15 @@ def test_a_given_process_belongs_to_its_arm_from_flags_and_from_a_plan_file() ->
     plan = from_flags.from_flags(from_flags.Flags(urls=URLS, url_pids=("b=11", "b=12")))
     assert [arm.pid for arm in plan.arms] == [(), (11, 12)]
     data = {"name": "mine", "concurrency": [1], "requests": 1}
-    told = plan_files.make({**data, "arms": [{"name": "a", "url": "http://x/", "pid": 7}]}, source="plan")
-    assert told.arms[0].pid == (7,)
-    assert plan_files.restore(told.model_dump(mode="json")) == told
-    changed = from_flags.override(told, from_flags.Flags(url_pids=("a=8",)))
+    plan = plan_files.make({**data, "arms": [{"name": "a", "url": "http://x/", "pid": 7}]}, source="plan")
+    assert plan.arms[0].pid == (7,)
+    assert plan_files.restore(plan.model_dump(mode="json")) == plan
+    changed = from_flags.override(plan, from_flags.Flags(url_pids=("a=8",)))
     assert changed.arms[0].pid == (8,)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("run --url a=http://x/ --url-pid 7", "'7' is not understood.*--url-pid a=4711"),
         ("run --url a=http://x/ --url-pid b=7", "'b=7' is not understood"),
@@ -349,10 +351,10 @@ def test_a_given_process_belongs_to_its_arm_from_flags_and_from_a_plan_file() ->
         ("run --strategy thread --exclude-foreign-cpu 0", "exclude-foreign-cpu"),
     ],
 )
-def test_a_pid_option_without_a_known_arm_or_process_is_refused(here: Here, words: str, said: str) -> None:
+def test_a_pid_option_without_a_known_arm_or_process_is_refused(here: Here, words: str, message: str) -> None:
     done = here(*words.split())
     assert done.returncode == 2
-    assert re.search(said, done.stderr, re.DOTALL), done.stderr
+    assert re.search(message, done.stderr, re.DOTALL), done.stderr
 
 
 def test_a_given_process_that_does_not_exist_is_refused() -> None:
@@ -373,8 +375,8 @@ def test_a_flag_sets_one_criterion_and_keeps_the_others() -> None:
     plan = from_flags.from_flags(from_flags.Flags(exclude={"foreign_cpu": 0.7}))
     assert plan.exclude == usual.model_copy(update={"foreign_cpu": 0.7})
     data = {"name": "mine", "concurrency": [1], "requests": 1, "exclude": {"steal_share": 0.2}}
-    told = plan_files.make({**data, "arms": [{"name": "a", "url": "http://x/"}]}, source="plan")
-    changed = from_flags.override(told, from_flags.Flags(exclude={"foreign_cpu": 0.7}))
+    plan = plan_files.make({**data, "arms": [{"name": "a", "url": "http://x/"}]}, source="plan")
+    changed = from_flags.override(plan, from_flags.Flags(exclude={"foreign_cpu": 0.7}))
     assert (changed.exclude.steal_share, changed.exclude.foreign_cpu) == (0.2, 0.7)
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 
 
 def serve(execbench: Execbench, **environment: str) -> subprocess.Popen[str]:
-    """`execbench serve process`, once it has said that it is ready."""
+    """`execbench serve process`, once it has reported that it is ready."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
@@ -67,15 +67,15 @@ def test_interrupted_load_keeps_and_shows_what_was_measured(execbench: Execbench
         wait_for(lambda: (loaded(execbench) / "run.json").exists())
         time.sleep(1.5)  # warm-up takes four answers
         process.send_signal(signal.SIGINT)
-        shown, said = process.communicate(timeout=60)
+        shown, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     run = store.read(loaded(execbench))
     assert run.record["state"] == "interrupted"
     measured = int(run.trials["measured"].sum())
     assert measured == (run.requests["phase"] == "measure").sum() > 0
     assert shown.startswith("At c = 2, server answers in")
-    assert f"The load was interrupted: {measured} requests were measured." in said
-    assert "Every row is kept in loaded." in said
+    assert f"The load was interrupted: {measured} requests were measured." in stderr
+    assert "Every row is kept in loaded." in stderr
 
 
 def test_load_interrupted_after_its_last_answer_saves_its_rows_first(
@@ -114,11 +114,11 @@ def test_load_reports_lost_rows_and_keeps_the_record_if_its_generator_dies(
         wait_for(lambda: (loaded(execbench) / "run.json").exists())
         (generator,) = execbench.processes("harness.client")
         generator.kill()
-        code, said = ending(process)
+        code, stderr = ending(process)
     assert code == 1
-    assert "The rows of this trial are lost." in said
-    assert "is kept" in said
-    assert "measured before" not in said
+    assert "The rows of this trial are lost." in stderr
+    assert "is kept" in stderr
+    assert "measured before" not in stderr
     record = json.loads((loaded(execbench) / "run.json").read_text())
     assert (record["state"], record["error"]) == (
         "failed",
@@ -129,10 +129,10 @@ def test_load_reports_lost_rows_and_keeps_the_record_if_its_generator_dies(
 def test_ctrl_c_ends_serve(execbench: Execbench) -> None:
     process = serve(execbench)
     process.send_signal(signal.SIGINT)
-    code, said = ending(process)
+    code, stderr = ending(process)
     execbench.assert_nothing_is_left()
     assert code == 130
-    assert "Interrupted" in said
+    assert "Interrupted" in stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGKILL, -9)])
@@ -152,6 +152,6 @@ def test_serve_reports_that_its_server_died(execbench: Execbench) -> None:
     process = serve(execbench)
     (child,) = execbench.processes("harness.server")
     child.kill()
-    code, said = ending(process)
+    code, stderr = ending(process)
     assert code == 1
-    assert "Error (server): The server of arm 'process' ended (exit code -9, at serving)." in said
+    assert "Error (server): The server of arm 'process' ended (exit code -9, at serving)." in stderr

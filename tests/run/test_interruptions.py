@@ -67,10 +67,10 @@ def test_ctrl_c_keeps_the_finished_trials_and_says_how_to_see_them(execbench: Ex
     wait_for(lambda: len(trials(execbench)) >= 3)
     assert {"spawn_main" in " ".join(p.cmdline()) for p in execbench.processes()} == {True, False}
     process.send_signal(signal.SIGINT)
-    code, said = ending(process)
+    code, stderr = ending(process)
     execbench.assert_nothing_is_left()
     assert code == 130
-    assert "`execbench report run`" in said
+    assert "`execbench report run`" in stderr
     assert json.loads((execbench.folder / "run" / "run.json").read_text())["state"] == "interrupted"
     assert_the_finished_trials_can_be_reported(execbench, kept=3)
 
@@ -81,10 +81,10 @@ def test_ctrl_c_before_the_first_trial_leaves_no_folder_behind(execbench: Execbe
     wait_for(lambda: "spawn_main" in str([p.cmdline() for p in execbench.processes()]))
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
-    code, said = ending(process)
+    code, stderr = ending(process)
     assert time.monotonic() - began < 2 * server_process.STOP_WITHIN_S
     assert code == 130
-    assert "report" not in said
+    assert "report" not in stderr
     assert not list(execbench.folder.iterdir())
 
 
@@ -179,9 +179,9 @@ def test_a_server_that_dies_fails_only_its_own_trials(
     before = len(trials(execbench))
     time.sleep(0.2)
     server_of(execbench, "inline").kill()
-    code, said = ending(process)
+    code, stderr = ending(process)
     assert code == 1
-    assert re.search(r"Error \(run\): \d of 6 trials failed, .* arm 'inline' ended .*\n.*run/logs", said)
+    assert re.search(r"Error \(run\): \d of 6 trials failed, .* arm 'inline' ended .*\n.*run/logs", stderr)
     after = trials(execbench)
     assert len(after) == 6
     assert {row["state"] for row in after if row["arm"] == "thread"} == {"ok"}
@@ -201,9 +201,9 @@ def test_trials_without_a_good_answer_fail_even_if_the_server_lives(execbench: E
     wait_for(lambda: len(trials(execbench)) >= 2)
     (worker,) = [child for child in execbench.processes() if "spawn_main" in " ".join(child.cmdline())]
     worker.kill()
-    code, said = ending(process)
+    code, stderr = ending(process)
     assert code == 1
-    assert "none of 20 requests got a good answer (HTTP 503: BrokenProcessPool: " in said
+    assert "none of 20 requests got a good answer (HTTP 503: BrokenProcessPool: " in stderr
     after = trials(execbench)
     assert len(after) == 24
     assert {row["state"] for row in after if row["arm"] == "thread"} == {"ok"}
@@ -215,11 +215,11 @@ def test_a_load_generator_that_is_killed_ends_the_run_with_a_clear_message(execb
     wait_for(lambda: len(trials(execbench)) >= 2)
     (generator,) = execbench.processes("harness.client")
     generator.kill()
-    code, said = ending(process)
+    code, stderr = ending(process)
     execbench.assert_nothing_is_left()
     assert code == 1
-    assert "Error (load): The load generator ended during the run (exit code -9)." in said
-    assert "`execbench report run`" in said
+    assert "Error (load): The load generator ended during the run (exit code -9)." in stderr
+    assert "`execbench report run`" in stderr
     assert_the_finished_trials_can_be_reported(execbench, kept=2)
 
 
@@ -238,9 +238,9 @@ def test_a_load_generator_killed_in_the_middle_of_its_answer_has_the_same_messag
     wait_for(lambda: is_idle(generator))
     generator.kill()
     process.send_signal(signal.SIGCONT)
-    code, said = ending(process)
+    code, stderr = ending(process)
     assert code == 1
-    assert "Error (load): The load generator ended during the run (exit code -9)." in said
+    assert "Error (load): The load generator ended during the run (exit code -9)." in stderr
 
 
 def is_idle(process: psutil.Process) -> bool:
@@ -273,9 +273,9 @@ def test_ctrl_c_during_the_report_says_where_the_rows_are(
     writer = store.Writer(tmp_path / "a run")
     with pytest.raises(KeyboardInterrupt):
         run.show_all(writer, as_json=False)
-    said = capsys.readouterr().err
-    assert f"Every row is kept in {writer.folder}" in said
-    assert f"`execbench report '{writer.folder}'` makes the report." in said
+    stderr = capsys.readouterr().err
+    assert f"Every row is kept in {writer.folder}" in stderr
+    assert f"`execbench report '{writer.folder}'` makes the report." in stderr
 
 
 def test_stopped_supervisors_and_a_stopped_generator_are_killed_in_bounded_time(
@@ -312,8 +312,8 @@ def test_ctrl_c_while_the_command_line_is_imported_leaves_no_traceback(
     wait_for(lambda: takes_ctrl_c(process.pid))  # before that it is Python's own start
     time.sleep(after_s - 0.03)
     process.send_signal(signal.SIGINT)
-    code, said = ending(process)
-    assert (code, said) == (130, "Interrupted.\n")
+    code, stderr = ending(process)
+    assert (code, stderr) == (130, "Interrupted.\n")
 
 
 def takes_ctrl_c(pid: int) -> bool:
@@ -327,7 +327,7 @@ def test_a_limit_of_eight_open_files_is_one_clear_message(execbench: Execbench) 
         resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))
 
     process = execbench.start("load", "http://127.0.0.1:1/", "--out", "loaded", preexec_fn=limit)
-    code, said = ending(process)
+    code, stderr = ending(process)
     assert code == 1
-    assert said.startswith("Error (start): Only 8 files may be open at once; a run needs 64.")
-    assert len(said.splitlines()) == 2
+    assert stderr.startswith("Error (start): Only 8 files may be open at once; a run needs 64.")
+    assert len(stderr.splitlines()) == 2

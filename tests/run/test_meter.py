@@ -35,17 +35,19 @@ WINDOW_S = 0.5
 @contextmanager
 def running(code: str, children: int = 0, **options: object) -> Iterator[psutil.Process]:
     """Start a process that runs this code; return once it runs and has the given number of children."""
-    told, tell = os.pipe()
-    says = f"import os; os.write({tell}, b'.'); os.close({tell})\n"
-    with subprocess.Popen([sys.executable, "-c", says + code], pass_fds=[tell], **options) as started:  # type: ignore[call-overload]
+    reading, writing = os.pipe()
+    signal_start = f"import os; os.write({writing}, b'.'); os.close({writing})\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", signal_start + code], pass_fds=[writing], **options
+    ) as started:  # type: ignore[call-overload]
         process = psutil.Process(started.pid)
-        os.close(tell)
+        os.close(writing)
         try:
-            assert os.read(told, 1) == b".", "it ended before it began"
+            assert os.read(reading, 1) == b".", "it ended before it began"
             conftest.wait_for(lambda: len(process.children()) == children)
             yield process
         finally:
-            os.close(told)
+            os.close(reading)
             for member in [*process.children(recursive=True), process]:
                 member.kill()
 
@@ -73,13 +75,13 @@ def test_cpu_of_the_run_itself_is_not_foreign(as_arm: bool) -> None:
     """Two meters over the same time differ by the spinner that only one of them owns."""
     with running(SPIN) as spinner:
         owner = Meter({"arm": spinner.pid}, []) if as_arm else Meter({}, [spinner.pid])
-        stranger = Meter({}, [])
-        stranger.begin("arm")
+        unrelated = Meter({}, [])
+        unrelated.begin("arm")
         owner.begin("arm")
         before = sum(spinner.cpu_times()[:2])
         time.sleep(1.0)
         share = sum(spinner.cpu_times()[:2]) - before
-        mine, theirs = owner.end(), stranger.end()
+        mine, theirs = owner.end(), unrelated.end()
     assert known(theirs.foreign_cpu) - known(mine.foreign_cpu) == pytest.approx(share, abs=0.15)
 
 
@@ -151,7 +153,7 @@ def test_servers_may_start_and_stop_between_trials() -> None:
 def test_waiting_for_a_cpu_is_pressure() -> None:
     if pressure.read().waited_ms is None:
         # a kernel built without PSI: the test below holds what happens then
-        pytest.skip("this system does not tell")
+        pytest.skip("this system has no pressure information")
     with ExitStack() as stack:
         for _ in range(1 + (os.cpu_count() or 1)):
             stack.enter_context(running(SPIN))

@@ -30,10 +30,10 @@ def family(
     parents: Mapping[int, int],
     servers: Mapping[str, int],
     running: Mapping[str, Collection[int]] | None = None,
-    **told: object,
+    **options: object,
 ) -> dict[str, set[int]]:
     """Families of servers that already ran, unless `running` says which did."""
-    families = Families(OWN, dict.fromkeys(servers, ()) if running is None else running, system(**told))  # type: ignore[arg-type]
+    families = Families(OWN, dict.fromkeys(servers, ()) if running is None else running, system(**options))  # type: ignore[arg-type]
     return families.members(servers, table(parents))
 
 
@@ -184,7 +184,7 @@ def test_only_the_first_processes_of_a_server_that_keeps_starting_some_are_named
 
 
 @pytest.mark.parametrize(
-    ("name", "words", "said"),
+    ("name", "words", "command"),
     [
         (
             "python3.11",
@@ -200,5 +200,5 @@ def test_only_the_first_processes_of_a_server_that_keeps_starting_some_are_named
         ("ray::ServeReplica", ["ray::ServeReplica:mine"], "ray::ServeReplica"),
     ],
 )
-def test_a_command_is_shown_without_folders_and_arguments(name: str, words: list[str], said: str) -> None:
-    assert short_command(name, words) == said
+def test_a_command_is_shown_without_folders_and_arguments(name: str, words: list[str], command: str) -> None:
+    assert short_command(name, words) == command

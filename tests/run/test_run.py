@@ -162,18 +162,18 @@ def test_a_finished_run_is_not_resumed(finished_once: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "difference"),
     [("code", "0123456789ab", "code"), ("cpu", "Another CPU", "Another CPU"), ("python", "3.9.0", "3.9.0")],
 )
 def test_other_code_or_another_machine_is_refused_with_the_difference(
-    stopped: Path, key: str, value: str, said: str
+    stopped: Path, key: str, value: str, difference: str
 ) -> None:
     folder = stopped
     changed = record(folder)
     changed["environment"][key] = value
     (folder / "run.json").write_text(json.dumps(changed))
     with pytest.raises(
-        HarnessError, match=f"cannot be resumed here, because the environment differs: .*{said}"
+        HarnessError, match=f"cannot be resumed here, because the environment differs: .*{difference}"
     ):
         resume.reopen(folder)
 
@@ -279,7 +279,7 @@ def test_an_arm_limited_by_the_client_keeps_its_trials_and_its_figures_are_bound
     found.record["self_check"] = {"requests_per_s": 10.0}
     built = report.build(found)
     assert built.summary["client_limited"].all()
-    (warning,) = [said for said in built.warnings if said.startswith("Limited by the client")]
+    (warning,) = [text for text in built.warnings if text.startswith("Limited by the client")]
     assert "of the 10 requests/s that it can send" in warning
 
 
@@ -298,10 +298,10 @@ def test_an_open_window_without_a_request_is_a_failed_trial(tmp_path: Path) -> N
 
 def test_the_log_of_an_earlier_fresh_server_is_kept(tmp_path: Path) -> None:
     log = tmp_path / "arm.log"
-    log.write_text("said before\n")
+    log.write_text("written before\n")
     with running.serving(log):
         pass
-    assert log.read_text().startswith("said before\n")
+    assert log.read_text().startswith("written before\n")
 
 
 def test_work_that_the_client_gave_up_ends_before_the_next_arm_is_measured(tmp_path: Path) -> None:

@@ -134,8 +134,8 @@ def run_with_disturbance(
     The second result is 0.0 if `act` has ended before `disturb` could begin.
     """
     ended = Event()
-    with ThreadPoolExecutor(1) as beside:
-        disturbed = beside.submit(lambda: 0.0 if ended.wait(after_s) else disturb())
+    with ThreadPoolExecutor(1) as pool:
+        disturbed = pool.submit(lambda: 0.0 if ended.wait(after_s) else disturb())
         try:
             outcome = act()
         finally:

@@ -82,7 +82,7 @@ class Site:
         return await send(self.session, "GET", "/health", within_s)
 
     def ask_soon(self, text: str = INNOCENT, within_s: float | None = None) -> asyncio.Task[Answer]:
-        """Send a request in a task of its own."""
+        """Send a request in the background."""
         return asyncio.create_task(self.ask(text, within_s))
 
     def ask_many(self, count: int) -> list[asyncio.Task[Answer]]:
