@@ -28,10 +28,8 @@ SHARES = (0.88, 0.94, 1.0, 1.06)
 MOST_MOVE = 0.15  # in ln rate, after a pass
 DIGITS = 4
 # load before each window: a queue that starts empty takes a while to reach its usual length
-SETTLE_S, MOST_SETTLING = (
-    3.0,
-    0.3,
-)  # seconds, and the most as a share of the window: short ones are a quick look
+SETTLE_S = 3.0
+MOST_SETTLING = 0.3  # as a share of the window, since very short windows are only a quick look
 
 
 class WalkSettings(NamedTuple):
