@@ -365,8 +365,8 @@ def test_a_given_process_that_does_not_exist_is_refused() -> None:
 def test_a_run_resumes_if_only_the_pids_of_its_servers_differ(tmp_path: Path) -> None:
     had = from_flags.from_flags(from_flags.Flags(urls=URLS, url_pids=("b=11",)))
     same = from_flags.override(had, from_flags.Flags(url_pids=("b=12",)))
-    assert not list(resume._of_the_plan(had, same, tmp_path))
-    ((what, _),) = resume._of_the_plan(had, from_flags.override(had, from_flags.Flags(blocks=3)), tmp_path)
+    assert not list(resume._plan_obstacles(had, same, tmp_path))
+    ((what, _),) = resume._plan_obstacles(had, from_flags.override(had, from_flags.Flags(blocks=3)), tmp_path)
     assert "blocks 3 instead of 24" in what
 
 
