@@ -8,11 +8,11 @@ from typing import Any
 
 from harness.plans import plan_files
 from harness.plans.plan import Plan
-from harness.run.listener import Unheard
+from harness.run.listener import SilentListener
 from harness.wire.records import Trial
 
 
-class Quiet(Unheard):
+class Quiet(SilentListener):
     """Listens, and can interrupt after so many trials."""
 
     def __init__(self, stop_after: int | None = None) -> None:

@@ -1,8 +1,8 @@
-"""How much load an arm holds: the highest Poisson rate that keeps every objective, as an interval.
+"""The capacity of each arm: the highest Poisson rate at which it keeps every objective, with its interval.
 
-Imports `run`, `report` and all below.
+Imports `run`, `report` and all rooms below.
 
-`walk` asks for windows, one rate after another, and gets the result of each; `session` runs them at real
-servers; `windows` adds up their scores; `crossing` reads the capacity off the confirming windows; `report`
-and `chart` show it.
+`walk` chooses the rate of each window from the results so far, and `session` runs the windows on real
+servers. `windows` adds up the scores of each window, and `crossing` estimates the capacity from the
+confirming windows. `report` and `chart` show it.
 """

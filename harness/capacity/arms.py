@@ -1,4 +1,4 @@
-"""What a capacity run says of each arm: a row of `COLUMNS`. Pure."""
+"""The figures of each arm of a capacity run: a row of `COLUMNS`. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pandas as pd
 from harness.analysis import stats, summaries
 from harness.analysis.slo import Objective
 from harness.analysis.stats import Effect, Verdict
-from harness.capacity.breaking import broke
+from harness.capacity.breaking import explain
 from harness.capacity.crossing import Crossing, Window, cross, effect
 from harness.capacity.windows import as_windows
 from harness.verdicts.admissible import Evidence
@@ -24,15 +24,15 @@ COLUMNS = [
     "arm",
     "strategy",
     "promise_per_s",  # the lower end of the interval, rounded down
-    "doubt",  # why not to plan with the promise: `TOO_FEW` or `TOO_WIDE`; empty where there is no reason
+    "doubt",  # why not to plan with the promise: `TOO_FEW` or `TOO_WIDE`; empty if it can be planned with
     "capacity_per_s",  # the highest Poisson rate that keeps every objective
-    "low_per_s",  # its 95 % interval; 0 or infinite where an end lies beyond the rates tried
+    "low_per_s",  # its 95 % interval; 0 or infinite for an end beyond the rates tried
     "high_per_s",
-    "bound",  # "at least": nothing bounds it from above; "at most": the lowest rate tried did not hold
-    "blocks",  # confirming ones that count
-    "requests",  # in them
-    "binds",  # the objective that is crossed first
-    "not_judged",  # objectives that take more requests: nothing is promised of them
+    "bound",  # "at least": nothing bounds it from above; "at most": the lowest rate tried missed an objective
+    "blocks",  # confirming blocks that count
+    "requests",  # in those blocks
+    "binds",  # the limiting objective: the one that fails first
+    "not_judged",  # objectives that need more requests; the promise does not cover them
     "reference",
     "ratio",  # of capacities, over the same blocks
     "ratio_low",
@@ -40,28 +40,28 @@ COLUMNS = [
     "p",
     "verdict",
     "knee_per_s",
-    "goodput_per_s",  # at the capacity: good answers within the latency objective; of windows not above it
-    "closed_per_s",  # what the arm did in closed loop
-    "lone_ms",  # mean latency of a lone user
-    "broke_at_per_s",  # the lowest rate from the capacity on that broke an objective, or the nearest below
-    "broke_first",
-    "how_it_broke",
+    "goodput_per_s",  # good answers within the latency objective at the capacity, from windows not above it
+    "closed_per_s",  # throughput in a closed loop
+    "lone_ms",  # mean latency of a single user
+    "broke_at_per_s",  # the lowest rate from the capacity up that missed an objective, or the nearest below
+    "broke_first",  # the part of a request that grew most there, or the most frequent error
+    "how_it_broke",  # the same in words, with figures
 ]
 AT_LEAST, AT_MOST = "at least", "at most"
 TOO_FEW, TOO_WIDE = "too few blocks", "too wide"
-WIDEST = 2.0  # upper end of an interval over its lower end: beyond it the lower end says next to nothing
-SEPARATOR = "; "  # of objectives in a cell
+WIDEST = 2.0  # upper end / lower end; the lower end of a wider interval says next to nothing
+SEPARATOR = "; "  # between objectives in a cell
 SURE_DIGITS = 3
-ROUNDING = 1e-9  # of a rate that went through its logarithm
+ROUNDING = 1e-9  # relative error of exp(log(rate))
 
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """What is known of one arm."""
+    """One arm with its windows and its estimated capacity."""
 
     name: str
-    own_per_s: float
-    trials: pd.DataFrame  # rows of windows.COLUMNS
+    own_per_s: float  # throughput in a closed loop
+    trials: pd.DataFrame  # columns: windows.COLUMNS
     windows: list[Window]
     judged: tuple[Objective, ...]
     unjudged: tuple[Objective, ...]
@@ -69,7 +69,7 @@ class Arm:
 
     @functools.cached_property
     def confirming(self) -> pd.DataFrame:
-        """Those of `trials` that confirm."""
+        """The confirming windows of `trials`."""
         return self.trials[self.trials["confirms"].astype(bool)]
 
 
@@ -115,7 +115,7 @@ def row(arm: Arm, reference: Arm, found: Evidence, derived: pd.DataFrame) -> dic
 
 
 def _nothing_held(arm: Arm) -> dict[str, Any]:
-    """No rate held in the search; or, where nothing says so, nothing is known."""
+    """The figures of an arm without a confirmed rate: every rate tried failed, or nothing is known."""
     broken = arm.trials[~arm.trials["kept"].astype(bool)]
     if broken.empty or len(broken) < len(arm.trials):
         return {"verdict": Verdict.INVALID}
@@ -139,19 +139,20 @@ def _held(arm: Arm, crossing: Crossing) -> dict[str, Any]:
 
 
 def _doubt(crossing: Crossing, low_per_s: float, high_per_s: float) -> str:
-    """Why not to plan with the lower end.
+    """The reason not to plan with the lower end; empty without one.
 
-    An arm that was never in danger has no upper end. That is no reason: its lower end is a rate that held.
+    An arm that kept its objectives at every rate has no upper end. That is no reason for doubt: its lower end
+    is a rate at which it kept them.
     """
     if low_per_s == 0:
-        return ""  # it promises nothing
+        return ""  # there is no promise to doubt
     if len(crossing.blocks) < stats.FEWEST_BLOCKS_FOR_VERDICT:
         return TOO_FEW
     return TOO_WIDE if high_per_s > WIDEST * low_per_s and not crossing.at_least else ""
 
 
 def rounded_down(rate_per_s: float) -> float:
-    """To three digits, as 37.9142 requests a second would say too much. A rate of three stays as it is."""
+    """Round down to three digits: 37.9142 becomes 37.9. A rate of three digits stays the same."""
     if not 0 < rate_per_s < math.inf:
         return rate_per_s
     rate_per_s *= 1 + ROUNDING
@@ -161,9 +162,9 @@ def rounded_down(rate_per_s: float) -> float:
 
 
 def _goodput(trials: pd.DataFrame, rate_per_s: float) -> float:
-    """This rate times the share of good answers in the confirming windows that are not above it.
+    """`rate_per_s` times the share of good answers in the confirming windows at or below it.
 
-    NaN without such windows: those above it say nothing of what the arm answers at its capacity.
+    NaN without such windows: windows above the capacity do not show how many good answers it gives there.
     """
     held = trials[trials["confirms"].astype(bool) & (trials["rate_per_s"] <= rate_per_s)]
     offered = held["rate_per_s"].sum()
@@ -188,7 +189,7 @@ def _versus(arm: Arm, reference: Arm, found: Evidence) -> dict[str, Any]:
 
 
 def _ratio(arm: Arm, reference: Arm) -> Effect | None:
-    """Over the blocks that both have."""
+    """The ratio of capacities over the blocks that both arms have."""
     blocks = [{window.block for window in side.windows if window.confirms} for side in (arm, reference)]
     common = blocks[0] & blocks[1]
     sides = [
@@ -203,8 +204,9 @@ def _ratio(arm: Arm, reference: Arm) -> Effect | None:
 
 
 def knee_per_s(trials: pd.DataFrame) -> float:
-    """The tried rate at which good answers a second over mean latency are the most: Kleinrock's power
-    (1979, "Power and deterministic rules of thumb"). The mean is made monotone in the rate first.
+    """The knee: the rate tried with the highest Kleinrock power (good answers per second / mean latency).
+
+    Kleinrock 1979, "Power and deterministic rules of thumb". The mean is made monotone in the rate first.
     """
     from scipy import optimize
 
@@ -218,26 +220,26 @@ def knee_per_s(trials: pd.DataFrame) -> float:
 
 
 def _broken(arm: Arm, lone: pd.DataFrame, derived: pd.DataFrame, found: Evidence) -> dict[str, Any]:
-    """The window that broke first, and what grew most there."""
-    first = _first_that_broke(arm)
+    """The rate at which the arm first missed an objective, and the part of a request that grew most there."""
+    first = _first_failed_window(arm)
     if first is None:
         return {}
     trials = found.run.trials.set_index("trial")
-    its = summaries.measured(derived[derived["trial"] == first["trial"]])
-    seen = broke(
-        its,
+    requests = summaries.measured(derived[derived["trial"] == first["trial"]])
+    why = explain(
+        requests,
         lone,
-        _missed(arm, first["block"]),
+        _most_missed(arm, first["block"]),
         float(trials["server_lag_p99_ms"].get(first["trial"], math.nan)),
         capped=bool(trials["capped"].get(first["trial"], 0)),
     )
-    return {"broke_at_per_s": first["rate_per_s"], "broke_first": seen.part, "how_it_broke": seen.words}
+    return {"broke_at_per_s": first["rate_per_s"], "broke_first": why.part, "how_it_broke": why.words}
 
 
-def _first_that_broke(arm: Arm) -> pd.Series[Any] | None:
-    """Of the windows that broke a judged objective that with the lowest rate from the capacity on.
+def _first_failed_window(arm: Arm) -> pd.Series[Any] | None:
+    """The window with the lowest rate, from the capacity up, that missed a judged objective.
 
-    Without any from there on: the nearest below it. None where no window broke.
+    If all such windows are below the capacity, the nearest one; None if no window missed an objective.
     """
     assert arm.crossing is not None
     rows = arm.trials[[not window.keeps(arm.judged) for window in arm.windows]].sort_values("rate_per_s")
@@ -247,8 +249,8 @@ def _first_that_broke(arm: Arm) -> pd.Series[Any] | None:
     return rows.iloc[-1] if beyond.empty else beyond.iloc[0]
 
 
-def _missed(arm: Arm, block: int) -> Objective:
-    """The objective that the arm's window in this block missed by most."""
+def _most_missed(arm: Arm, block: int) -> Objective:
+    """The objective that the arm's window in this block missed by the largest factor."""
     own = next(one for one in arm.windows if one.block == block)
     missed = [
         total / count / one.target if count else 0.0

@@ -1,9 +1,10 @@
-"""What broke first: which part of a request grew most once the load was too high. Pure.
+"""Why an objective was missed: the part of a request that grew most once the load was too high. Pure.
 
-The requests that broke the objective are compared with those of a lone user. `loop` is what waits for the
-event loop: the way back, everything outside of the route, and of the awaited I/O what the loop's own lag
-explains. Where the I/O's server tells its own time, that is the database's; what neither explains (the wire,
-the driver, the wait for a connection) stays I/O. `server` is the rest where a server does not tell all parts.
+Compares the requests that missed the objective with the requests of a single user. `loop` is the time spent
+waiting for the event loop: the way back, everything outside the route, and the share of the awaited I/O that
+the loop lag explains. If the I/O's server reports its own time, that time is `database`; what neither
+explains (the network, the driver, the wait for a connection) stays `I/O`. `server` is the remaining time of a
+server that does not report all parts.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from harness.analysis import nominal
 from harness.analysis.slo import METRIC_ERRORS, Objective
 
 IO_SERVER = "io_server_ms"  # the awaited I/O as its own server saw it
-LATE_LOOP = 0.5  # of the growth of the I/O: a loop as late as that explains it
+LATE_LOOP = 0.5  # loop lag / growth of the I/O from which the loop explains that growth
 
 
 class Part(enum.StrEnum):
-    """What can take longer under load than alone."""
+    """A part of a request that can take longer under load than alone."""
 
     QUEUE = "queue"
     MODEL = "model"
@@ -33,34 +34,35 @@ class Part(enum.StrEnum):
     SERVER = "server"
 
 
-class Broke(NamedTuple):
-    """`part` is a `Part` or the commonest error, `words` say by how much."""
+class Explanation(NamedTuple):
+    """`part` is a `Part` or the most frequent error; `words` give the figures."""
 
     part: str = ""
     words: str = ""
 
 
-def broke(
+def explain(
     rows: pd.DataFrame, lone: pd.DataFrame, objective: Objective, loop_lag_ms: float, *, capped: bool = False
-) -> Broke:
-    """What made the requests of `rows` (measured ones of a window that broke) break `objective`.
+) -> Explanation:
+    """Explain why `rows`, the measured requests of one window, missed `objective`.
 
-    `lone`: measured requests of a single user. `loop_lag_ms`: p99 of the server's loop in the window.
-    `capped`: the load generator held requests back until others were answered, so they queued before it.
+    `lone`: the measured requests of a single user. `loop_lag_ms`: p99 of the server's loop lag in the window.
+    `capped`: the load generator held requests back at the cap, so they queued there instead of in the server.
     """
     failed = rows[~rows["ok"]]
     late = rows[rows["ok"] & _late(rows, objective)]
     if len(failed) and (objective.metric == METRIC_ERRORS or len(failed) > len(late)):
         commonest = failed["error"].mode().iloc[0]
-        return Broke(str(commonest), f"errors: {len(failed)} of {len(rows)} failed, most often {commonest}")
+        words = f"errors: {len(failed)} of {len(rows)} failed, most often {commonest}"
+        return Explanation(str(commonest), words)
     grown = _growth(late, lone[lone["ok"]], loop_lag_ms, capped=capped)
     if not grown:
-        return Broke()
+        return Explanation()
     part = max(grown, key=lambda name: grown[name])
     longer = late["latency_ms"].mean() - lone.loc[lone["ok"], "latency_ms"].mean()
     whose = "late requests" if objective.percent is not None else "requests"
-    its = min(grown[part], longer)  # other parts may be shorter than alone: a model that is kept warm
-    return Broke(part, f"{part}: {its:.0f} of the {longer:.0f} ms that {whose} took longer than alone")
+    own = min(grown[part], longer)  # other parts may be shorter than alone, as a busy model stays warm
+    return Explanation(part, f"{part}: {own:.0f} of the {longer:.0f} ms that {whose} took longer than alone")
 
 
 def _late(rows: pd.DataFrame, objective: Objective) -> pd.Series[bool]:
@@ -71,7 +73,7 @@ def _late(rows: pd.DataFrame, objective: Objective) -> pd.Series[bool]:
 
 
 def _growth(rows: pd.DataFrame, lone: pd.DataFrame, loop_lag_ms: float, *, capped: bool) -> dict[Part, float]:
-    """ms that each part takes longer than alone."""
+    """How much longer each part takes than alone, in ms."""
     if rows.empty or lone.empty:
         return {}
 
@@ -79,7 +81,7 @@ def _growth(rows: pd.DataFrame, lone: pd.DataFrame, loop_lag_ms: float, *, cappe
         return float(rows[column].mean() - lone[column].mean())
 
     late_ms = more("dispatch_lag_ms")
-    held_ms = late_ms if capped else 0.0  # until the server had answered others: its queue, kept elsewhere
+    held_ms = late_ms if capped else 0.0  # the cap held them back: a queue of the server, kept in the client
     found = {
         Part.CLIENT: late_ms - held_ms,
         Part.QUEUE: more("queue_ms") + held_ms,

@@ -1,8 +1,9 @@
-"""Latency against rate, an arm a panel. Pure: DataFrames go in, a matplotlib `Figure` comes out.
+"""Latency against rate, one panel per arm. Pure: DataFrames go in, a matplotlib `Figure` comes out.
 
-What carries meaning differs in shape or in words: a filled dot confirmed, a hollow one was of the search, a
-cross gave up; the dashed line is the objective, the band the capacity's interval as the table has it, and an
-arrow points to an end that was not found. `_marks` says what a panel shows, and the legend names the same.
+Marks differ in shape, not only in colour: a filled dot is a confirming window, a hollow dot a window of the
+search, a cross a window that was given up. The dashed line is the objective, the band is the capacity's
+interval from the table, and an arrow marks an open end of the interval. `_marks` lists what a panel shows;
+the legend names the same marks.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ _BAND = "#CFE3F0"
 _PANEL_IN = 2.7
 _ROOM = 1.05  # to the right of the highest rate or end
 _ARROW_HEIGHT = 0.93  # of the panel
-_MOST_MARKS = 7  # of which the names have room beside each other
+_MOST_MARKS = 7  # that fit on one line of the legend
 
 OBJECTIVE, SEARCH, GIVEN_UP, CONFIRMING = "objective", "search", "given up", "confirming"
-CAPACITY, INTERVAL, OPEN_END, KNEE = "capacity", "interval", "no end", "knee"
+CAPACITY, INTERVAL, OPEN_END, KNEE = "capacity", "interval", "open end", "knee"
 
 
 def _dot(face: str) -> dict[str, Any]:
@@ -62,7 +63,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 
 
 def draw(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Objective]) -> Figure:
-    """A panel an arm, each with its own rates: every window, the objective, the capacity and its interval."""
+    """Draw one panel per arm: all windows, the objective, the capacity and its interval."""
     drawn = windows[np.isfinite(windows["latency_ms"].astype(float))]
     if drawn.empty:
         return without_chart("No latency against rate: no window with good answers.")
@@ -71,10 +72,10 @@ def draw(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Object
     marks = [_marks(drawn[drawn["arm"] == row["arm"]], row, objective) for row in arms]
     what = "mean" if objective.percent is None else f"p{objective.percent:g}"
     fig = page(
-        "How much load each arm holds",
-        f"{what} latency of each window against its Poisson rate; every panel has its own rates.",
-        f"Capacity: the highest rate that keeps {words.kept(arms, objectives)}, 95 % interval. "
-        "Knee: most good answers a second per mean latency (Kleinrock's power).",
+        "The capacity of each arm",
+        f"{what} latency of each window against its Poisson rate; each panel has its own rates.",
+        f"Capacity: the highest rate that keeps {words.kept(arms, objectives)}, with its 95 % interval. "
+        "Knee: the rate with the most good answers per second per mean latency (Kleinrock's power).",
         height_in=rows_of(len(arms)) * _PANEL_IN,
         handles=[
             Patch(label=name, **look) if name == INTERVAL else key(name, **look)
@@ -89,16 +90,16 @@ def draw(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Object
     panels = panels_of(fig, len(arms))
     for panel, row, its in zip(panels, arms, marks, strict=True):
         _draw_panel(panel, its)
-        name_panel(panel, str(row["arm"]), _said(row))
+        name_panel(panel, str(row["arm"]), _shown_capacity(row))
         log_axis(panel, "y", latencies)
         panel.set_ylabel(f"{what} (ms)")
     for panel in panels[-2:]:
-        panel.set_xlabel("requests a second")
+        panel.set_xlabel("requests/s")
     return fig
 
 
 def _marks(windows: pd.DataFrame, row: Mapping[Any, Any], objective: Objective) -> dict[str, Any]:
-    """What one panel shows: points as (rates, latencies), ends as (low, high), all else as one number."""
+    """The marks of one panel: points as (rates, latencies), ends as (low, high), all others as one number."""
     confirms, gave_up = windows["confirms"].astype(bool), windows["gave_up"].astype(bool)
     points = {
         SEARCH: windows[~confirms & ~gave_up],
@@ -138,7 +139,7 @@ def _draw_panel(ax: Axes, marks: Mapping[str, Any]) -> None:
 
 
 def _draw_open_ends(ax: Axes, low: float, high: float) -> None:
-    """An arrow at the left edge where no rate held, at the right one where nothing bounds the capacity."""
+    """Draw an arrow at the left edge if no rate held, at the right edge if nothing bounds the capacity."""
     for is_open, place, marker in ((low == 0, 0.0, "<"), (math.isinf(high), 1.0, ">")):
         if is_open:
             look = _LOOKS[OPEN_END] | {"marker": marker, "transform": ax.transAxes, "clip_on": False}
@@ -146,13 +147,13 @@ def _draw_open_ends(ax: Axes, low: float, high: float) -> None:
 
 
 def _right_edge(marks: Mapping[str, Any]) -> float:
-    """Beyond every rate that was tried, the capacity, and the interval's end where it has one."""
+    """A rate above every rate tried, the capacity, and the interval's end if it has one."""
     rates = [rate for name in (SEARCH, GIVEN_UP, CONFIRMING) if name in marks for rate in marks[name][0]]
     ends = [*marks.get(INTERVAL, ()), marks.get(CAPACITY, math.nan)]
     return _ROOM * float(max([*rates, *(end for end in ends if math.isfinite(end))]))
 
 
-def _said(row: Mapping[Any, Any]) -> str:
+def _shown_capacity(row: Mapping[Any, Any]) -> str:
     if math.isnan(row["capacity_per_s"]):
         return f"below {row['high_per_s']:.3g}/s" if row["bound"] == AT_MOST else "no capacity"
     bound = f"{row['bound']} " if row["bound"] else ""
@@ -160,7 +161,7 @@ def _said(row: Mapping[Any, Any]) -> str:
 
 
 def _fit_legend(fig: Figure) -> None:
-    """In smaller letters where all marks are drawn, so that they stay on one line."""
+    """Use smaller letters if all marks are drawn, so that the legend stays on one line."""
     for legend in fig.legends:
         if len(legend.get_texts()) > _MOST_MARKS:
             for text in legend.get_texts():

@@ -1,11 +1,12 @@
-"""Where the windows' scores cross their objectives: the capacity, from windows at several rates. Pure.
+"""The capacity: the rate at which the scores of windows at several rates cross an objective. Pure.
 
-ln score is fitted as a line over a scale of the rate on which queues are nearly straight: for a mean the
-room that is left to the arm's throughput, as the mean wait of M/G/1 goes with 1 / (1 - load); for the share
-beyond a limit ln rate. The fit is Poisson regression: windows without any score count, scores weigh with
-their requests, and nothing is averaged on the log scale. The capacity is where the line meets the target,
-the lowest of all objectives. Its interval resamples blocks and fits slope and level anew in each draw: see
-`harness/evidence/studies/searching.py` for how often it covers.
+The fit is a line: ln score over a scale of the rate on which queues are nearly straight. For a mean, the
+scale is the room left up to the arm's throughput, because the mean wait of M/G/1 grows with 1 / (1 - load).
+For the share of requests beyond a limit, it is ln rate. The fit is a Poisson regression: windows with a score
+of zero count, each window weighs by its requests, and nothing is averaged on the log scale. The capacity is
+the rate where the line meets the target, the lowest over all objectives. Its interval resamples blocks and
+fits slope and level again in each draw; `harness/evidence/studies/searching.py` measures how often it covers
+the truth.
 """
 
 from __future__ import annotations
@@ -25,34 +26,34 @@ from harness.analysis.percentiles import RESAMPLES, resamples
 from harness.analysis.slo import Objective
 from harness.analysis.stats import Effect
 
-NEAR = 0.3  # of ln rate: windows of the search that far from the middle still tell the slope
-BEYOND = 0.06  # of ln rate: an estimate so far beyond the rates tried is not one
+NEAR = 0.3  # in ln rate: windows of the search within this distance of the middle help to fit the slope
+BEYOND = 0.06  # in ln rate: an estimate further than this beyond the rates tried is only a bound
 HALVINGS = 30
-# few blocks of bursts cover less than they say, so what is said at one level is read at another; of ratios at
-# one that is nearer, as the bursts are in both arms. How often they hold the truth: docs/studies/search.md
+# With few blocks of bursts, intervals cover less than their nominal level, so they are read at a higher one.
+# Ratios need less of that, as both arms get the same bursts. How often they cover: docs/studies/search.md
 READ_AT = 0.98  # for stats.LEVEL
 READ_RATIOS_AT = {stats.LEVEL: 0.96, stats.TOST_LEVEL: 0.92}
-# of the highest rate that held: an arm that holds it can do more, whatever the closed loop said
+# times the highest rate that held: the arm's throughput is at least this, whatever the closed loop measured
 LEAST_ROOM = 1.1
-FULLEST = 0.98  # of that room: what was tried beyond says no more than what was tried there
-# slopes that are believed; M/D/1: 1.2 for a mean three times as long as the lone one, 10 to 20 for p95, p99
+FULLEST = 0.98  # of the throughput: higher rates are placed here on the scale, as they add no information
+# plausible slopes; M/D/1: 1.2 for a mean three times as long as that of a single user, 10 to 20 for p95, p99
 MEAN_SLOPES = (0.2, 6.0)
 SHARE_SLOPES = (2.0, 40.0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Window:
-    """What one window says: the sum of each objective's scores, and of how many requests."""
+    """One window: for each objective the sum of its scores and the number of requests."""
 
     block: int
     rate_per_s: float
-    confirms: bool  # or it was of the search, and tells the slope only
+    confirms: bool  # False: a window of the search, used for the slope only
     sums: tuple[float, ...]  # in the order of the objectives
     counts: tuple[float, ...]
-    gave_up: bool = False  # cut short, as nothing could save it
+    gave_up: bool = False  # cut short, because it could not keep its objectives any more
 
     def keeps(self, objectives: Sequence[Objective]) -> bool:
-        """Whether every objective was kept in this window alone."""
+        """Whether this window alone kept every objective."""
         return not self.gave_up and all(
             total < one.target * count
             for one, total, count in zip(objectives, self.sums, self.counts, strict=True)
@@ -61,30 +62,30 @@ class Window:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Crossing:
-    """One arm's capacity. Draws are logs of requests a second of resampled blocks, alike in all arms."""
+    """One arm's capacity. Draws are ln rates from resampled blocks; all arms use the same resamples."""
 
     blocks: tuple[int, ...]
-    rate_per_s: float  # where the estimate lies beyond the rates tried it is one of them, to the last bit
-    at_least: bool  # the estimate is beyond every rate tried, so that it is the highest that held
-    at_most: bool  # the lowest one did not
-    binding: int  # the objective that is crossed first
-    crossings: tuple[float, ...]  # ln rate of every objective, infinite where it was never in danger
+    rate_per_s: float  # exactly one of the rates tried if the estimate is beyond them
+    at_least: bool  # the estimate is above every rate tried, so the capacity is the highest rate that held
+    at_most: bool  # the estimate is below every rate tried
+    binding: int  # the limiting objective
+    crossings: tuple[float, ...]  # ln rate of every objective; infinite if no request scored
     tried_per_s: tuple[float, float]  # the lowest and the highest rate
-    held_per_s: float  # the highest rate at which a window kept every objective; 0 where none did
-    low_draws: Floats  # never above the highest rate tried; where it was `at_most`, -inf below the lowest
-    high_draws: Floats  # never below the lowest rate tried; where it was `at_least`, inf above the highest
-    by_block: Floats  # what each block says, to the first order
+    held_per_s: float  # the highest rate at which a window kept every objective; 0 without any
+    low_draws: Floats  # never above the highest rate tried; if `at_most`, -inf below the lowest
+    high_draws: Floats  # never below the lowest rate tried; if `at_least`, inf above the highest
+    by_block: Floats  # the estimate from each block, to the first order
 
     @property
     def log_rate(self) -> float:
-        """ln of the capacity. Its exponential is not always the rate itself: compare rates."""
+        """ln of the capacity. Compare rates instead: exp of this may differ from the rate in the last bit."""
         return math.log(self.rate_per_s)
 
     def interval(self) -> tuple[float, float]:
-        """Requests a second, at 95 %: NaN of one block.
+        """The 95 % interval in requests per second; NaN for one block.
 
-        The upper end is infinite, or the lower 0, where no rate tried broke, or none held: nothing bounds it.
-        The lower end is never above the highest rate that held, as it is what can be promised.
+        The upper end is infinite if every rate tried held, the lower end 0 if none did: nothing bounds it
+        then. The lower end is never above the highest rate that held, as it is the promise.
         """
         low, high = _ends(self.low_draws, self.high_draws, len(self.blocks), READ_AT)
         return min(low, self.held_per_s), max(high, self.tried_per_s[0])
@@ -93,11 +94,11 @@ class Crossing:
 def cross(
     windows: Sequence[Window], objectives: Sequence[Objective], own_per_s: float, *, seed: int = 1
 ) -> Crossing | None:
-    """The capacity from the confirming windows; None without any, or without a request in them.
+    """Estimate the capacity from the confirming windows; None if there are none, or no request in them.
 
-    own_per_s: what the arm can do in closed loop.
+    own_per_s: the arm's throughput in a closed loop.
     """
-    if not _tell(windows):
+    if not _has_data(windows):
         return None
     fits = _fits(windows, objectives, own_per_s)
     crossings = tuple(fit.log_rate for fit in fits)
@@ -133,12 +134,12 @@ def cross(
 def log_rates(
     windows: Sequence[Window], objectives: Sequence[Objective], own_per_s: float
 ) -> tuple[float, ...]:
-    """ln of the rate at which each objective is crossed, without an interval; empty when nothing confirms."""
-    return tuple(fit.log_rate for fit in _fits(windows, objectives, own_per_s)) if _tell(windows) else ()
+    """ln of the rate at which each objective is crossed; empty without confirming windows."""
+    return tuple(fit.log_rate for fit in _fits(windows, objectives, own_per_s)) if _has_data(windows) else ()
 
 
 def effect(arm: Crossing, reference: Crossing) -> Effect:
-    """Ratio of two capacities over the same blocks; ValueError when they are others."""
+    """The ratio of two capacities over the same blocks. Raises ValueError if their blocks differ."""
     if arm.blocks != reference.blocks:
         raise ValueError("capacities of different blocks are not paired")
     blocks = len(arm.blocks)
@@ -146,7 +147,7 @@ def effect(arm: Crossing, reference: Crossing) -> Effect:
     (low, high), (low_90, high_90) = (
         _ends(*draws, blocks, READ_RATIOS_AT[level]) for level in (stats.LEVEL, stats.TOST_LEVEL)
     )
-    with np.errstate(invalid="ignore"):  # of two arms that were never in danger nothing is known
+    with np.errstate(invalid="ignore"):  # inf - inf, if neither arm has a score
         own = arm.by_block - reference.by_block
         spread = float(np.std(draws[0], ddof=1) * math.sqrt(blocks)) if blocks > 1 else math.nan
     return dataclasses.replace(
@@ -161,10 +162,10 @@ def effect(arm: Crossing, reference: Crossing) -> Effect:
 
 
 class _Scale(NamedTuple):
-    """The scale of rates on which a line is fitted, and how steep it may be."""
+    """The scale of rates on which the line is fitted, and the range of its slope."""
 
     slopes: tuple[float, float]
-    most_per_s: float = math.inf  # the pole of a mean; infinite: ln rate
+    most_per_s: float = math.inf  # the rate at which a mean diverges; infinite: the scale is ln rate
 
     def place(self, rate_per_s: Floats) -> Floats:
         if math.isinf(self.most_per_s):
@@ -179,25 +180,27 @@ class _Scale(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Fit:
-    """One objective: score sums over the scale. The first rows are the search's, the others confirm."""
+    """The fit of one objective. The first rows are windows of the search, the others confirm."""
 
     scale: _Scale
-    at: Floats  # on the scale, from the confirming windows' mean
-    middle: float
+    at: Floats  # places on the scale, relative to `middle`
+    middle: float  # mean place of the confirming windows
     sums: Floats
     counts: Floats
-    others: int  # rows of the search
+    others: int  # number of rows of the search
     target: float
 
     def slopes(self, weights: Floats) -> Floats:
-        """The likeliest slope for each row of weights of the confirming windows, by bisection.
+        """The maximum-likelihood slope for each row of weights of the confirming windows, by bisection.
 
-        At it the mean place of the scores is that of the requests, each weighed by what the line expects.
+        At this slope, the mean place of the scores equals that of the requests weighted by the fitted line.
         """
         whole = np.hstack([np.ones((len(weights), self.others)), weights])
         low, high = (np.full(len(weights), bound) for bound in self.scale.slopes)
         with np.errstate(invalid="ignore", divide="ignore"):
-            seen = whole @ (self.sums * self.at) / (whole @ self.sums)  # NaN without any score: steepest
+            seen = (
+                whole @ (self.sums * self.at) / (whole @ self.sums)
+            )  # NaN without any score gives the steepest
             for _ in range(HALVINGS):
                 slope = (low + high) / 2
                 expected = whole * self.counts * np.exp(slope[:, None] * self.at)
@@ -206,7 +209,7 @@ class _Fit:
         return np.asarray((low + high) / 2)
 
     def log_rates(self, weights: Floats) -> Floats:
-        """Where the line meets the target, by the confirming windows; infinite where nothing scored."""
+        """ln of the rate where the line meets the target; infinite if no confirming window scored."""
         slopes, own = self.slopes(weights), slice(self.others, None)
         expected = (weights * self.counts[own] * np.exp(slopes[:, None] * self.at[own])).sum(axis=1)
         scored = weights @ self.sums[own]
@@ -216,11 +219,11 @@ class _Fit:
 
     @functools.cached_property
     def log_rate(self) -> float:
-        """Of all windows."""
+        """The estimate from all windows."""
         return float(self.log_rates(self._whole)[0])
 
     def by_block(self, place: npt.NDArray[np.int64], blocks: int) -> Floats:
-        """The capacity as each block alone would move it; infinite when there is none."""
+        """ln of the capacity as each block alone would move it; infinite if the capacity is infinite."""
         if math.isinf(self.log_rate):
             return np.full(blocks, math.inf)
         slope, own = float(self.slopes(self._whole)[0]), slice(self.others, None)
@@ -263,25 +266,25 @@ def _fits(windows: Sequence[Window], objectives: Sequence[Objective], own_per_s:
 
 
 def _highest_held(windows: Sequence[Window], objectives: Sequence[Objective]) -> float:
-    """The highest rate at which a window kept every objective; 0 where none did."""
+    """The highest rate at which a window kept every objective; 0 without any."""
     return max((one.rate_per_s for one in windows if one.keeps(objectives)), default=0.0)
 
 
 def _within(log_rate: float, lowest_per_s: float, highest_per_s: float) -> float:
-    """The rate, or the end that it lies beyond, to the last bit: exp(log(45.52)) is 45.52000000000001."""
+    """The rate, clipped to the given range. Returns an end exactly: exp(log(45.52)) is 45.52000000000001."""
     if log_rate >= math.log(highest_per_s):
         return highest_per_s
     return max(math.exp(log_rate), lowest_per_s)
 
 
-def _tell(windows: Sequence[Window]) -> bool:
-    """Whether anything confirms, with a request for every objective."""
+def _has_data(windows: Sequence[Window]) -> bool:
+    """Whether there are confirming windows, with at least one request for every objective."""
     counts = [window.counts for window in windows if window.confirms]
     return bool(counts) and all(sum(count) for count in zip(*counts, strict=True))
 
 
 def _draws(blocks: int, seed: int) -> Floats:
-    """How often each block comes in each draw: the same in every arm of so many blocks."""
+    """How often each block occurs in each draw; the same for all arms with this number of blocks."""
     if blocks < 2:
         return np.ones((1, blocks))
     return resamples(blocks, RESAMPLES, np.random.default_rng(seed)).astype(np.float64)

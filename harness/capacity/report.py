@@ -1,4 +1,4 @@
-"""A capacity run → everything that is shown of it, from its rows alone."""
+"""The report of a capacity run, derived from its rows alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.analysis import machine, slo, stats, summaries
 from harness.analysis.slo import Objective
 from harness.capacity import advising, arms, chart, windows, words
 from harness.capacity.arms import Arm
-from harness.numbers import plain_rows
+from harness.numbers import counted, plain_rows
 from harness.report import advice, cautions, export, report
 from harness.results import store, written
 from harness.verdicts import admissible
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 class Report(report.Report):
-    """What a capacity run says: beside the tables of any run its `windows`, and the `capacity` of each arm.
+    """A capacity report: the tables of any run, its `windows`, and the `capacity` of each arm.
 
-    Every window has a rate of its own, so nothing is compared by load, and nothing is ranked.
+    Every window has its own rate, so the report neither compares arms by load nor ranks them.
     """
 
     @property
@@ -38,17 +38,17 @@ class Report(report.Report):
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:
-        """What has to hold at a rate."""
+        """The limits that an arm must keep at a rate."""
         return slo.parse(self.record["capacity"]["objectives"])
 
     @cached_property
     def windows(self) -> pd.DataFrame:
-        """`windows.COLUMNS`."""
+        """One row per window; columns: `windows.COLUMNS`."""
         return windows.table(self.evidence, self.objectives)
 
     @cached_property
     def capacity(self) -> pd.DataFrame:
-        """`arms.COLUMNS`."""
+        """One row per arm; columns: `arms.COLUMNS`."""
         run, reference = self.evidence.run, next(arm for arm in self._arms if arm.name == self.reference)
         derived = summaries.derive(run.requests, run.trials, pilot=True)
         rows = [arms.row(arm, reference, self.evidence, derived) for arm in self._arms]
@@ -56,22 +56,22 @@ class Report(report.Report):
 
     @cached_property
     def finding(self) -> str:
-        """The highest rate that can be promised."""
+        """The headline: the highest rate that an arm can promise."""
         return words.finding(self.capacity, self.objectives)
 
     @cached_property
     def sentences(self) -> list[str]:
-        """One of each arm."""
-        return [words.sentence(row, self.reference) for row in self.capacity.to_dict("records")]
+        """One text for each arm."""
+        return [words.sentences(row, self.reference) for row in self.capacity.to_dict("records")]
 
     @cached_property
     def machine(self) -> str:
-        """How quiet it was by its own readings."""
+        """How quiet the machine was, by its own readings."""
         return machine.sentence(self.trials, self.record, self.evidence.spoilt)
 
     @cached_property
     def warnings(self) -> list[str]:
-        """What a reader has to know before believing the figures."""
+        """What a reader must know before trusting the figures."""
         return [*_warnings(self.evidence, self._arms)]
 
     @cached_property
@@ -82,7 +82,7 @@ class Report(report.Report):
 
     @property
     def charts(self) -> Mapping[str, Callable[[], Figure]]:
-        """What draws each chart, by the name of its file."""
+        """The function that draws each chart, by the name of its file."""
         return {"capacity": lambda: chart.draw(self.windows, self.capacity, self.objectives)}
 
     @cached_property
@@ -101,7 +101,7 @@ def build(run: store.Run) -> Report:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """As plain data for `--json`; NaN and infinity, no JSON, are null."""
+    """Return the report as plain data for `--json`; NaN and infinity become null, as JSON has neither."""
     return {
         "run": str(report.folder),
         "finding": report.finding,
@@ -135,7 +135,7 @@ def _warnings(found: Evidence, arms: Sequence[Arm]) -> Iterator[str]:
         yield found.withheld
     yield from cautions.unfinished(run.record)
     if run.record["capacity"]["searched"] is None:
-        yield "It ended in the search, before any rate was confirmed: there is no capacity yet."
+        yield "The run ended during the search, before it confirmed a rate: there is no capacity yet."
     if found.excluded:
         yield f"Left out by the plan's criteria: {admissible.each_block(found.excluded)}."
     for arm in arms:
@@ -151,22 +151,22 @@ def _of_arm(arm: Arm, trials: pd.DataFrame) -> Iterator[str]:
     for state, rows in bad.groupby("state", observed=True):
         yield f"{len(rows)} of {len(its)} windows of {arm.name} are {state}: {rows['error'].iloc[0]}"
     if arm.crossing is not None and (blocks := len(arm.crossing.blocks)) < stats.FEWEST_BLOCKS_FOR_VERDICT:
-        yield f"{arm.name} has {blocks} confirming blocks: too few for a promise or a verdict."
+        yield f"{arm.name} has {counted(blocks, 'confirming block')}: too few for a promise or a verdict."
     for one in arm.unjudged if len(arm.confirming) else ():
         yield (
-            f"{arm.name} cannot be judged by {one}: that takes {one.fewest_requests} requests, and the "
+            f"{arm.name} cannot be judged by {one}: that needs {one.fewest_requests} requests, but the "
             f"confirming windows have {int(arm.confirming['requests'].sum())}. Make them longer (--window)."
         )
 
 
 def _held_back(arm: Arm, cap: int) -> Iterator[str]:
-    """That the load generator lets fewer in flight than it takes to break the limit (Little's law)."""
+    """Warn if the cap allows fewer requests in flight than the limit takes at the capacity (Little's law)."""
     if arm.crossing is None:
         return
     needed = arm.crossing.rate_per_s * slo.latency_limit_ms(arm.judged) / 1e3
     if cap < needed < math.inf:
         yield (
-            f"At its capacity and its limit {arm.name} has about {needed:.0f} requests in flight, and no "
-            f"more than {cap} are sent at once: the others wait before the server, where it can neither "
-            "batch nor refuse them. --cap allows more."
+            f"At its capacity and its latency limit {arm.name} has about {needed:.0f} requests in flight, "
+            f"but the cap is {cap}: the others wait in the load generator, where the server can neither "
+            "batch nor refuse them. Raise --cap."
         )

@@ -1,4 +1,4 @@
-"""The walk at real servers. Its rows are written as those of any run."""
+"""Run the walk on real servers. Rows are saved as those of any run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.analysis.machine import MOST_OF_CLIENT_LIMIT
 from harness.analysis.slo import Objective
 from harness.capacity import windows
 from harness.capacity.crossing import Window
-from harness.capacity.walk import WINDOWS_OF_SEARCH, Asked, Start, Ways, walk
+from harness.capacity.walk import WINDOWS_OF_SEARCH, NextWindow, Start, WalkSettings, walk
 from harness.plans.plan import Cell, Plan
 from harness.results.store import Writer
 from harness.run import session as running
@@ -22,24 +22,23 @@ from harness.wire import bounds
 from harness.wire.arrivals import Law, closed
 from harness.wire.records import PILOT_BLOCK
 
-LONE_S = 3.0  # a lone user, to see what a request takes without a queue
-BELOW_ROOFLINE = 0.9  # of the rate at which the client counts as the bottleneck: chance has room
+LONE_S = 3.0  # of a single user, to measure a request without a queue
+BELOW_ROOFLINE = 0.9  # of the rate at which the client counts as the bottleneck, to leave room for chance
 
 
 def run(
-    plan: Plan, objectives: Sequence[Objective], ways: Ways, writer: Writer, listener: Listener
+    plan: Plan, objectives: Sequence[Objective], settings: WalkSettings, writer: Writer, listener: Listener
 ) -> Trials:
-    """Find what every arm of `plan` holds. Returns the trials, with the promises of `run.run`."""
+    """Find the capacity of every arm of `plan`; return the trials. Guarantees as in `run.session.run`."""
     with running.session(plan, writer, listener) as trials:
-        asked = {"objectives": [str(one) for one in objectives], **ways.model_dump(), "searched": None}
-        trials.record.note(capacity=asked)
-        listener.stage("pilot: each arm with one user, and with many")
+        recorded = {"objectives": [str(one) for one in objectives], **settings.model_dump(), "searched": None}
+        trials.record.note(capacity=recorded)
+        listener.stage("pilot: each arm with one user, then with many")
+        lone_s = min(LONE_S, settings.window_s)
         for place, arm in enumerate(plan.every_arm):
-            trials.run_one(
-                Cell(PILOT_BLOCK, place, arm, closed(1)), requests=None, duration_s=min(LONE_S, ways.window_s)
-            )
-        trials.see_own_throughputs()
-        _Walk(objectives, ways, trials, asked).go()
+            trials.run_one(Cell(PILOT_BLOCK, place, arm, closed(1)), requests=None, duration_s=lone_s)
+        trials.measure_own_throughputs()
+        _Walk(objectives, settings, trials, recorded).go()
         trials.note_idle()
     return trials
 
@@ -47,26 +46,26 @@ def run(
 @dataclasses.dataclass
 class _Walk:
     objectives: Sequence[Objective]
-    ways: Ways
+    settings: WalkSettings
     trials: Trials
-    asked: dict[str, Any]  # of the walk, as run.json has it
+    recorded: dict[str, Any]  # the entry `capacity` of run.json
 
     def go(self) -> None:
         starts = self._starts()
-        self.ways = self.ways.long_enough(starts.values())
-        self._note(**self.ways.model_dump())
-        steps = walk(starts, self.objectives, self.ways)
-        confirming = self.ways.blocks * len(starts)
+        self.settings = self.settings.long_enough(starts.values())
+        self._note(**self.settings.model_dump())
+        steps = walk(starts, self.objectives, self.settings)
+        confirming = self.settings.blocks * len(starts)
         window: Window | None = None
         number = searched = search_windows = 0
-        while asked := _next(steps, window):
+        while step := _next(steps, window):
             number += 1
-            if asked.confirms:
+            if step.confirms:
                 self._note_searched(searched)
             else:
-                searched, search_windows = asked.block, number
-            expected = 0 if asked.confirms else WINDOWS_OF_SEARCH * len(starts)
-            window = self._one(asked, number, max(search_windows, expected) + confirming)
+                searched, search_windows = step.block, number
+            expected = 0 if step.confirms else WINDOWS_OF_SEARCH * len(starts)
+            window = self._run(step, number, max(search_windows, expected) + confirming)
         self._note_searched(searched)
 
     def _starts(self) -> dict[str, Start]:
@@ -76,25 +75,25 @@ class _Walk:
         return {arm: Start(own, most) for arm, own in self.trials.own_per_s.items()}
 
     def _note_searched(self, blocks: int) -> None:
-        """Blocks beyond these confirm."""
-        if self.asked["searched"] is None:
+        """Record the number of blocks of the search; later blocks confirm."""
+        if self.recorded["searched"] is None:
             self._note(searched=blocks)
 
     def _note(self, **facts: Any) -> None:
-        """What was asked of the walk, into run.json."""
-        self.asked |= facts
-        self.trials.record.note(capacity=self.asked)
+        """Write the settings of the walk to run.json."""
+        self.recorded |= facts
+        self.trials.record.note(capacity=self.recorded)
 
-    def _one(self, asked: Asked, number: int, total: int) -> Window | None:
-        arm = next(one for one in self.trials.plan.every_arm if one.name == asked.arm)
-        cell = Cell(asked.block, asked.position, arm, Law("poisson", asked.rate_per_s))
-        most = slo.hopeless_in_flight(self.objectives, asked.rate_per_s, asked.window_s)
+    def _run(self, step: NextWindow, number: int, total: int) -> Window | None:
+        arm = next(one for one in self.trials.plan.every_arm if one.name == step.arm)
+        cell = Cell(step.block, step.position, arm, Law("poisson", step.rate_per_s))
+        most = slo.hopeless_in_flight(self.objectives, step.rate_per_s, step.window_s)
         self.trials.listener.trial_begins(cell, number, total)
         samples = self.trials.run_one(
             cell,
-            duration_s=asked.window_s,
-            settle_s=asked.settle_s,
-            give_up_in_flight=None if asked.confirms else most,
+            duration_s=step.window_s,
+            settle_s=step.settle_s,
+            give_up_in_flight=None if step.confirms else most,
         )
         trial = self.trials.done[-1]
         self.trials.listener.trial_ends(trial)
@@ -102,14 +101,14 @@ class _Walk:
             trial,
             samples,
             self.objectives,
-            confirms=asked.confirms,
+            confirms=step.confirms,
             timeout_s=self.trials.plan.timeout_s,
-            window_s=asked.window_s,
+            window_s=step.window_s,
         )
 
 
-def _next(steps: Generator[Asked, Window | None, Any], window: Window | None) -> Asked | None:
-    """What is asked for next; None at the end."""
+def _next(steps: Generator[NextWindow, Window | None, Any], window: Window | None) -> NextWindow | None:
+    """The next window to run; None at the end."""
     try:
         return steps.send(window)
     except StopIteration:

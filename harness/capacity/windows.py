@@ -1,4 +1,4 @@
-"""Trials as the windows that the walk and the fit know, and as rows of windows.csv. Pure."""
+"""Convert trials to the windows that the walk and the fit use, and to rows of windows.csv. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.capacity.crossing import Window
 from harness.verdicts.admissible import Evidence
 from harness.wire.records import INVALID, MEASURE, PILOT_BLOCK, Sample, Trial
 
-CLOCK_MS = 0.01  # a window that is not given up ends by the clock
+CLOCK_MS = 0.01  # a window that is not given up has its planned length within this
 
 COLUMNS = [
     "trial",
@@ -28,11 +28,11 @@ COLUMNS = [
     "requests",
     "failed",
     "mean_ms",
-    "latency_ms",  # the percentile or mean that the latency objective is about
+    "latency_ms",  # the percentile or mean of the latency objective
     "good_per_s",
     "goodput_per_s",
     "gave_up",
-    "kept",  # every objective that was asked for, also those that take more requests to be judged
+    "kept",  # whether it kept every objective, including those that need more requests to be judged
 ]
 
 
@@ -45,9 +45,9 @@ def window_of(
     timeout_s: float,
     window_s: float,
 ) -> Window | None:
-    """What the trial says of its arm; None when it says nothing: invalid, or nothing was measured.
+    """Return the window of a trial; None if the trial is invalid or measured nothing.
 
-    window_s: how long its window should have been.
+    window_s: the planned length of the window.
     """
     rows = [sample for sample in samples if sample.phase == MEASURE]
     if trial.state == INVALID or not rows or trial.rate_per_s is None:
@@ -77,7 +77,7 @@ def window(
     timeout_s: float,
     gave_up: bool = False,
 ) -> Window:
-    """Scores added up, one sum an objective; a request without a score does not count."""
+    """Sum the scores of each objective; a request without a score does not count."""
     scores = [one.scores(latency_ms, io_ms, good, timeout_s * 1e3) for one in objectives]
     return Window(
         block=block,
@@ -90,12 +90,12 @@ def window(
 
 
 def gave_up(start_ms: float, end_ms: float, window_s: float) -> bool:
-    """Whether a window did not last as long as asked for: see `slo.hopeless_in_flight`."""
+    """Whether a window ended before its planned length: see `slo.hopeless_in_flight`."""
     return abs(end_ms - start_ms - window_s * 1e3) > CLOCK_MS
 
 
 def table(found: Evidence, objectives: Sequence[Objective]) -> pd.DataFrame:
-    """A row a trial of the walk that says something of its arm; see `COLUMNS`."""
+    """One row for each usable trial of the walk; columns: `COLUMNS`, then the sums and counts of scores."""
     trials = found.run.trials
     trials = trials[(trials["block"] > PILOT_BLOCK) & (trials["state"] != INVALID) & (trials["measured"] > 0)]
     trials = trials[~trials["block"].isin(list(found.excluded))]
@@ -111,10 +111,10 @@ def table(found: Evidence, objectives: Sequence[Objective]) -> pd.DataFrame:
 def _window_row(
     trial: Mapping[Any, Any], rows: pd.DataFrame, found: Evidence, objectives: Sequence[Objective]
 ) -> dict[str, Any]:
-    asked = found.run.record["capacity"]
-    confirms = asked["searched"] is not None and trial["block"] > asked["searched"]
+    settings = found.run.record["capacity"]
+    confirms = settings["searched"] is not None and trial["block"] > settings["searched"]
     good = np.asarray(rows["ok"], dtype=bool)
-    its = window(
+    scored = window(
         block=int(trial["block"]),
         rate_per_s=float(trial["rate_per_s"]),
         confirms=bool(confirms),
@@ -126,7 +126,7 @@ def _window_row(
         gave_up=gave_up(
             trial["window_start_ms"],
             trial["window_end_ms"],
-            asked["window_s"] if confirms else asked["search_s"],
+            settings["window_s"] if confirms else settings["search_s"],
         ),
     )
     within = good & (np.asarray(rows["latency_ms"]) < slo.latency_limit_ms(objectives))
@@ -134,24 +134,24 @@ def _window_row(
     return {
         "trial": int(trial["trial"]),
         "arm": str(trial["arm"]),
-        "block": its.block,
-        "confirms": its.confirms,
-        "rate_per_s": its.rate_per_s,
+        "block": scored.block,
+        "confirms": scored.confirms,
+        "rate_per_s": scored.rate_per_s,
         "requests": len(rows),
         "failed": int((~good).sum()),
         "mean_ms": summaries.statistic(rows, summaries.LATENCY, "mean"),
         "latency_ms": _shown_latency(rows, objectives),
         "good_per_s": good.sum() / seconds if seconds else math.nan,
         "goodput_per_s": within.sum() / seconds if seconds else math.nan,
-        "gave_up": its.gave_up,
-        "kept": its.keeps(objectives),
-        **{f"score_{number}": total for number, total in enumerate(its.sums, 1)},
-        **{f"count_{number}": count for number, count in enumerate(its.counts, 1)},
+        "gave_up": scored.gave_up,
+        "kept": scored.keeps(objectives),
+        **{f"score_{number}": total for number, total in enumerate(scored.sums, 1)},
+        **{f"count_{number}": count for number, count in enumerate(scored.counts, 1)},
     }
 
 
 def _shown_latency(rows: pd.DataFrame, objectives: Sequence[Objective]) -> float:
-    """One window's figure of the objective's kind, for the chart: crude, so without a floor."""
+    """The latency figure of one window for the chart; crude, so shown for any number of requests."""
     one = slo.charted(objectives)
     if one.percent is None:
         return summaries.statistic(rows, summaries.LATENCY, "mean")
@@ -160,7 +160,7 @@ def _shown_latency(rows: pd.DataFrame, objectives: Sequence[Objective]) -> float
 
 
 def as_windows(rows: pd.DataFrame, numbers: Sequence[int]) -> list[Window]:
-    """The rows as the fit takes them, with the scores of these objectives (from 1)."""
+    """Convert rows to windows with the scores of the objectives with these numbers (from 1)."""
     return [
         Window(
             block=row["block"],

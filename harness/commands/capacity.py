@@ -16,7 +16,7 @@ from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
     from harness.analysis.slo import Objective
-    from harness.capacity.walk import Ways
+    from harness.capacity.walk import WalkSettings
     from harness.plans.from_flags import Flags
     from harness.plans.plan import Plan
     from harness.plans.settings import Known
@@ -36,10 +36,10 @@ _UNUSED = frozenset(
 
 
 def _ways() -> list[Known]:
-    from harness.capacity.walk import Ways
+    from harness.capacity.walk import WalkSettings
     from harness.plans import settings
 
-    return settings.declared_in(Ways, "capacity")
+    return settings.declared_in(WalkSettings, "capacity")
 
 
 @flags.with_settings
@@ -73,14 +73,14 @@ def capacity(
     The result is a capacity with its interval; the lower end is the rate that the arm can promise.
     """
     from harness.analysis import slo as objectives_
-    from harness.capacity.walk import Ways
+    from harness.capacity.walk import WalkSettings
     from harness.plans import from_flags, rerun
 
     record = {} if run is None else rerun.read(run)
     before = record.get("capacity") or {}
     objectives = objectives_.parse(slo or before.get("objectives", ()))
     known = {name: before[name] for name in ("blocks", "window_s", "search_s") if name in before}
-    ways = Ways(**known | given.capacity)
+    ways = WalkSettings(**known | given.capacity)
     given = given.but(
         strategies=tuple(strategy or ()), urls=tuple(url or ()), url_pids=tuple(url_pid or ())
     ).with_plan(concurrency=(1,), blocks=ways.blocks)
@@ -91,7 +91,7 @@ def capacity(
 
 
 def _run(
-    plan: Plan, objectives: tuple[Objective, ...], ways: Ways, out: Path | None, *, as_json: bool
+    plan: Plan, objectives: tuple[Objective, ...], ways: WalkSettings, out: Path | None, *, as_json: bool
 ) -> None:
     from harness.capacity import session
     from harness.commands.progress import Progress

@@ -1,4 +1,4 @@
-"""A capacity report as the terminal shows it."""
+"""Show a capacity report in the terminal."""
 
 from __future__ import annotations
 
@@ -23,36 +23,52 @@ if TYPE_CHECKING:
 
 
 def render(report: Report) -> Iterator[RenderableType]:
-    """The promise, how good the machine was, the arms, each in a sentence, and what to do."""
+    """Yield the headline, the state of the machine, the tables, a text for each arm, and the advice."""
     yield from opening(report.finding, report.machine, (), report.warnings)
     rows = report.capacity.to_dict("records")
     yield _rates(rows, report.reference)
-    yield _how(rows)
+    yield from (Text(line) for line in RATES_LEGEND)
+    yield _limits(rows)
+    yield from (Text(line) for line in LIMITS_LEGEND)
     yield Text()
-    yield from (Text(one_line(sentence)) for sentence in report.sentences)
+    yield from (Text(one_line(text)) for text in report.sentences)
     yield from advised(report.advised)
 
 
+RATES_LEGEND = (
+    "capacity: the highest rate that keeps every objective",
+    "promise: the lower end of the capacity's 95 % interval, the rate to plan with",
+)
+LIMITS_LEGEND = (
+    "limiting objective: the first that fails as the rate rises",
+    "fails at: the rate near the capacity at which an objective failed",
+    "grew most: the part of a request that grew most there, or the commonest error",
+    "knee: the rate above which latency rises steeply",
+    "in time: good answers/s within the latency objective, at the capacity",
+    "closed loop: requests/s when each user waits for an answer before the next",
+    "1 user: mean latency in ms",
+)
+
+
 def _rates(rows: list[dict[Any, Any]], reference: str) -> Table:
-    figures = [Column(head, justify="right") for head in ("promise", "capacity [95 %]", "x")]
-    title = f"Requests a second, Poisson; x: times {reference} [95 % interval]"
-    table = spaced(title, "arm", *figures, "verdict")
+    heads = ("promise", "capacity [95 %]", f"ratio to {reference}")
+    figures = [Column(head, justify="right") for head in heads]
+    table = spaced("Requests/s under Poisson arrivals", "arm", *figures, "verdict")
     for row in rows:
         table.add_row(row["arm"], _promise(row), _capacity(row), _ratio(row), str(row["verdict"]))
     return table
 
 
-def _how(rows: list[dict[Any, Any]]) -> Table:
+def _limits(rows: list[dict[Any, Any]]) -> Table:
     figures = {
-        "at": "broke_at_per_s",
+        "fails\nat": "broke_at_per_s",
         "knee": "knee_per_s",
-        "good": "goodput_per_s",
-        "closed loop": "closed_per_s",
-        "lone ms": "lone_ms",
+        "in\ntime": "goodput_per_s",
+        "closed\nloop": "closed_per_s",
+        "1 user": "lone_ms",
     }
-    title = "How it comes to its end (good: good answers in time, a second, at the capacity)"
     heads = (Column(head, justify="right") for head in figures)
-    table = spaced(title, "arm", "binds", "broke first", *heads)
+    table = spaced("What limits each arm (requests/s)", "arm", "limiting objective", "grew most", *heads)
     for row in rows:
         texts = (_text(row[name]) for name in ("binds", "broke_first"))
         table.add_row(row["arm"], *texts, *(_rate(row[name]) for name in figures.values()))

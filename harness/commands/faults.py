@@ -14,7 +14,7 @@ from harness.errors import UsageError
 from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
-    from harness.evidence.faults.records import Seen
+    from harness.evidence.faults.records import FaultRow
     from harness.evidence.page import Made
     from harness.plans.arm import Arm
 
@@ -67,7 +67,7 @@ def faults(
 ) -> None:
     """Inject faults, such as kills and overload, and show how each strategy copes."""
     from harness.evidence.faults import arms
-    from harness.evidence.faults.records import unmet
+    from harness.evidence.faults.records import empty_row
     from harness.evidence.page import made
 
     chosen = _chosen(fault or [], storm=storm, workload=workload)
@@ -76,13 +76,13 @@ def faults(
         return
     here, absent = arms.chosen(strategy or [])
     how = made(_command(strategy or [], fault or [], storm=storm, workload=workload))
-    rows: list[Seen] = []
+    rows: list[FaultRow] = []
     try:
         for row in _meet_all(chosen, here, workload or "synthetic"):
             rows.append(row)
     finally:
         partial = len(rows) < len(chosen) * len(here)
-        rows += [unmet(name, arm, "not available", why) for name in chosen for arm, why in absent.items()]
+        rows += [empty_row(name, arm, "not available", why) for name in chosen for arm, why in absent.items()]
         _keep(how, rows, out, partial=partial, as_json=as_json)
 
 
@@ -105,10 +105,10 @@ def _chosen(asked: list[str], *, storm: bool, workload: str | None) -> list[str]
     return [name for name in able if name in wanted]
 
 
-def _meet_all(names: list[str], here: list[Arm], workload: str) -> Iterator[Seen]:
+def _meet_all(names: list[str], here: list[Arm], workload: str) -> Iterator[FaultRow]:
     """One row after another."""
     from harness.commands.progress import Progress
-    from harness.evidence.faults.catalogue import EMBED, SYNTHETIC, meet
+    from harness.evidence.faults.catalogue import EMBED, SYNTHETIC, run_fault
     from harness.evidence.faults.site import Pace
 
     options, pace = SYNTHETIC, Pace()
@@ -118,7 +118,7 @@ def _meet_all(names: list[str], here: list[Arm], workload: str) -> Iterator[Seen
     with Progress(console(stderr=True)) as progress:
         for number, (name, arm) in enumerate(((name, arm) for name in names for arm in here), 1):
             progress.stage(f"{number}/{total}: {name}, {arm.name}")
-            yield meet(name, arm, options, pace)
+            yield run_fault(name, arm, options, pace)
 
 
 def _command(strategies: list[str], names: list[str], *, storm: bool, workload: str | None) -> str:
@@ -128,16 +128,16 @@ def _command(strategies: list[str], names: list[str], *, storm: bool, workload: 
     return " ".join(["execbench faults", *words])
 
 
-def _keep(how: Made, rows: list[Seen], out: Path | None, *, partial: bool, as_json: bool) -> None:
+def _keep(how: Made, rows: list[FaultRow], out: Path | None, *, partial: bool, as_json: bool) -> None:
     """Write and show what there is; what was interrupted never replaces a whole page."""
     from harness.evidence.faults import page
-    from harness.evidence.faults.records import Seen
+    from harness.evidence.faults.records import FaultRow
     from harness.evidence.frames import frame
     from harness.evidence.page import as_json as document
     from harness.evidence.page import write
 
     rows = page.sorted_by_fault(rows)
-    found = frame(Seen, rows)
+    found = frame(FaultRow, rows)
     if out is not None:
         out = out.with_stem(f"{out.stem}-partial") if partial else out
         write(out, page.render(how, rows, out.stem, partial=partial), found, stage="faults")
@@ -149,7 +149,7 @@ def _keep(how: Made, rows: list[Seen], out: Path | None, *, partial: bool, as_js
         console().print(_table(fault, [row for row in rows if row.fault == fault]))
 
 
-def _table(fault: str, rows: list[Seen]) -> Any:
+def _table(fault: str, rows: list[FaultRow]) -> Any:
     from rich.text import Text
 
     from harness.commands.screen import folding, spaced
@@ -158,7 +158,7 @@ def _table(fault: str, rows: list[Seen]) -> Any:
     table = spaced(fault, *map(folding, ("arm", "came of it", "what else")))
     for row in rows:
         style = "red" if row.outcome in page.BAD else ""
-        table.add_row(Text(row.arm), Text(page.cell(row), style=style), Text(page.what_else(row)))
+        table.add_row(Text(row.arm), Text(page.cell(row), style=style), Text(page.details(row)))
     return table
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.plans.from_flags import Flags
     from harness.plans.plan import Plan
     from harness.results.store import Writer
-    from harness.run.record import Before
+    from harness.run.record import Checkpoint
 
 EXAMPLES = (
     "execbench run article",
@@ -113,18 +113,18 @@ def go_on(folder: Path, wanted: Plan | None, out: Path | None, *, as_json: bool)
 
     if out is not None:
         raise UsageError("--resume continues in the run's own folder: remove --out.", stage="resume")
-    plan, writer, before = resume.reopen(folder, wanted)
-    _run_plan(plan, writer, before, as_json=as_json)
+    plan, writer, checkpoint = resume.reopen(folder, wanted)
+    _run_plan(plan, writer, checkpoint, as_json=as_json)
 
 
-def _run_plan(plan: Plan, writer: Writer, before: Before | None, *, as_json: bool) -> None:
+def _run_plan(plan: Plan, writer: Writer, checkpoint: Checkpoint | None, *, as_json: bool) -> None:
     from harness.commands.progress import Progress
     from harness.run import session as running
 
     _warn_of_few_blocks(plan)
     try:
         with Progress(console(stderr=True)) as progress:
-            trials = running.run(plan, writer, progress, before)
+            trials = running.run(plan, writer, progress, checkpoint)
     except (KeyboardInterrupt, HarnessError):
         keep_what_is_finished(writer, resumable=True)
         raise

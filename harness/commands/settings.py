@@ -41,7 +41,7 @@ def settings(
 
 
 def _page() -> Iterator[str]:
-    from harness.capacity.walk import Ways
+    from harness.capacity.walk import WalkSettings
     from harness.plans import settings
 
     yield "# Settings"
@@ -53,7 +53,7 @@ def _page() -> Iterator[str]:
     yield ""
     yield "`execbench settings` writes this page."
     known = [one for one in settings.every() if not one.setting.hidden]
-    known += settings.declared_in(Ways, "capacity")
+    known += settings.declared_in(WalkSettings, "capacity")
     for panel in Panel:
         rows = [one for one in known if one.setting.panel is panel]
         if rows:

@@ -1,4 +1,4 @@
-"""Rows of a study or of the faults as a frame, and back; and what shares in them are worth."""
+"""Convert the rows of a study or of faults to a frame and back; format shares and their bounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = TypeVar("Row")
 
 
 def frame(row_type: type[Any], rows: Iterable[Any]) -> pd.DataFrame:
-    """A line for each row, a column for every field of the dataclass."""
+    """A frame with one line per row and one column per field of the dataclass."""
     columns = [field.name for field in dataclasses.fields(row_type)]
     return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=columns)
 
@@ -28,12 +28,12 @@ def rows(row_type: type[Row], found: pd.DataFrame) -> list[Row]:
 
 
 def records(found: pd.DataFrame) -> list[dict[str, Any]]:
-    """Its lines, by the names of its columns."""
+    """The lines of a frame as dicts."""
     return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
 
 
 def table_of(lines: Sequence[Mapping[str, object]]) -> str:
-    """A Markdown table of lines that all have the same columns, of which there must be one."""
+    """A Markdown table of at least one line; all lines must have the same columns."""
     return markdown.table(list(lines[0]), [list(line.values()) for line in lines])
 
 
@@ -49,6 +49,6 @@ def by_blocks(found: pd.DataFrame, column: str) -> str:
 
 
 def exact_bounds(which: Any) -> tuple[float, float]:
-    """Of the share of a column of truths, which must not be empty: its exact binomial 95 % bounds."""
+    """The exact binomial 95 % bounds of the share of true values; the column must not be empty."""
     bounds = scipy_stats.binomtest(int(which.sum()), len(which)).proportion_ci(LEVEL)
     return float(bounds.low), float(bounds.high)

@@ -1,4 +1,4 @@
-"""A committed page of evidence: Markdown that says how it was made, and its raw rows as CSV beside it."""
+"""A committed page of evidence: Markdown that says how it was made, and a CSV of its raw rows."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from harness.wire.clock import utc_now
 
 
 class Made(NamedTuple):
-    """How it was made."""
+    """How a page was made."""
 
     command: str
-    on: str  # the day it began, UTC
-    machine: str  # as it was at the beginning
+    on: str  # the day it was started, UTC
+    machine: str  # at the start
     code: str
 
 
 def made(command: str) -> Made:
-    """Facts about now; `command` makes the same page again."""
+    """Collect the current date, machine and code; `command` makes the same page again."""
     facts = environment.collect()
     commit = (facts["revision"] or {}).get("commit", "")[:12]
     return Made(
@@ -37,7 +37,7 @@ def made(command: str) -> Made:
 
 
 def beginning(title: str, how: Made, name: str, partial: str = "") -> list[str]:
-    """The first lines of the page <name>.md; `partial` says of what it is a part, if it is."""
+    """The first lines of the page <name>.md; `partial` says why the page is incomplete, if it is."""
     return [
         f"# {title}",
         "",
@@ -51,12 +51,12 @@ def beginning(title: str, how: Made, name: str, partial: str = "") -> list[str]:
 
 
 def as_json(how: Made, found: pd.DataFrame, *, partial: bool) -> dict[str, Any]:
-    """The same as a document; what is not a number is null."""
+    """The page's data for JSON; NaN becomes null."""
     return {**how._asdict(), "partial": partial, "rows": json.loads(found.to_json(orient="records"))}
 
 
 def write(page: Path, text: str, found: pd.DataFrame, *, stage: str) -> None:
-    """Write the page and a CSV beside it, replacing older ones; HarnessError when that cannot be done."""
+    """Write the page and its CSV, replacing older ones. Raises HarnessError if they cannot be written."""
     with written.making(page.parent, stage=stage) as new:
         written.write_text(new, page.name, text)
         written.write_table(new, f"{page.stem}.csv", found)

@@ -1,1 +1,1 @@
-"""A run: servers up, trials, rows saved. Imports `plans`, `analysis` and all below."""
+"""Run a plan: start servers, run trials, save rows. Imports `plans`, `analysis` and all rooms below."""

@@ -1,8 +1,8 @@
-"""What no service around a model can beat: the model in a bare loop, and a request with nothing to do.
+"""The model limit: the throughput of the bare model, which no service around it can exceed.
 
-`python -m harness.run.bare_model` is that loop, in a process of its own: what is asked comes as JSON on
-stdin, the answer is the last line of stdout. The library chooses its threads, so that the loop has all cores;
-the awaited I/O is no part of it.
+`python -m harness.run.bare_model` calls the model in a loop, in its own process. It reads a `Job` as JSON
+from stdin; the result is the last line of stdout. The model's library chooses its own threads, so that the
+loop can use all cores. The awaited I/O is not included.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness.run.supervisor import Supervisor
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
-ROUNDS = 5  # of all sizes in turn: what disturbs the machine for a second does not hit one size alone
+ROUNDS = 5  # over all sizes, so that a disturbance of a second does not hit a single size
 WARM_UPS = 2  # a shape's first call plans its kernels
 NULL_USERS = 32
 NULL_S = 1.5
@@ -43,8 +43,8 @@ _NOTHING = ServerOptions(
 )
 
 
-class Asked(Frozen):
-    """What the child is told."""
+class Job(Frozen):
+    """What the child process measures."""
 
     workload: WorkloadOptions
     each_s: float  # seconds for each batch size
@@ -54,13 +54,13 @@ class Asked(Frozen):
 # -- the run's side ------------------------------------------------------------------------------------
 
 
-def of_plan(
+def measure_limits(
     plan: Plan, supervisor: Supervisor, loader: Loader, *, log: Path, cpus: tuple[int, ...] = ()
 ) -> dict[str, Any]:
-    """What the run records, measured while nothing else of it runs.
+    """Measure the model limits while nothing else of the run is active; return them as recorded in run.json.
 
-    limits: for each distinct model `arms` (the names of those that run it), `workload` (its options in the
-    loop), `batches` ({"1": median ms of a call, …}) and `about` (the model as loaded). null_ms: see
+    limits: for each distinct model, `arms` (the names of the arms that run it), `workload` (its options in
+    the loop), `batches` ({"1": median ms of a call, …}) and `about` (the model as loaded). null_ms: see
     `null_request_ms`.
     """
     seed = plan.block_seed(PILOT_BLOCK)
@@ -68,7 +68,9 @@ def of_plan(
         {
             "arms": arms,
             "workload": workload.model_dump(mode="json"),
-            **ask(Asked(workload=workload, each_s=plan.limit_s, seed=seed), supervisor, log=log, cpus=cpus),
+            **run_child(
+                Job(workload=workload, each_s=plan.limit_s, seed=seed), supervisor, log=log, cpus=cpus
+            ),
         }
         for workload, arms in bare_workloads(plan)
     ]
@@ -77,7 +79,10 @@ def of_plan(
 
 
 def bare_workloads(plan: Plan) -> list[tuple[WorkloadOptions, list[str]]]:
-    """The arms' models, each once, with the arms that run it; threads are the library's own, I/O is none."""
+    """Each distinct model of the arms, with the names of the arms that run it.
+
+    Without I/O, and with the library's own number of threads.
+    """
     bare = {"torch_threads": None, "onnx_threads": None, "io": "sleep", "io_ms": 0.0}
     found: dict[str, tuple[WorkloadOptions, list[str]]] = {}
     for arm in plan.every_arm:
@@ -86,26 +91,33 @@ def bare_workloads(plan: Plan) -> list[tuple[WorkloadOptions, list[str]]]:
     return list(found.values())
 
 
-def ask(asked: Asked, supervisor: Supervisor, *, log: Path, cpus: tuple[int, ...] = ()) -> dict[str, Any]:
-    """`batches` and `about` from a child of its own; HarnessError when the model cannot be loaded or run."""
+def run_child(job: Job, supervisor: Supervisor, *, log: Path, cpus: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Run `job` in a child process; return its `batches` and `about`.
+
+    Raises HarnessError if the model cannot be loaded or run.
+    """
     with children.open_log(log) as stream:
         process = supervisor.spawn(
             "harness.run.bare_model", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True
         )
         try:
             if cpus:
-                pinning.apply(process.pid, cpus)  # it waits for what is asked, and has loaded nothing yet
-            said, _ = process.communicate(asked.model_dump_json())
+                pinning.apply(process.pid, cpus)  # it waits for its job and has loaded nothing yet
+            output, _ = process.communicate(job.model_dump_json())
         finally:
             process.kill()
             process.wait()
-    return _answer(said, process.returncode, log)
+    return _parse_output(output, process.returncode, log)
 
 
-def _answer(said: str, code: int, log: Path) -> dict[str, Any]:
-    lines = said.splitlines()
+def _parse_output(output: str, code: int, log: Path) -> dict[str, Any]:
+    lines = output.splitlines()
     if code or not lines:
-        raise HarnessError(f"The bare loop ended (exit code {code}).", stage="limit", hint=f"See {log}.")
+        raise HarnessError(
+            f"The process that times the bare model ended (exit code {code}).",
+            stage="limit",
+            hint=f"See {log}.",
+        )
     answer: dict[str, Any] = json.loads(lines[-1])
     if "error" in answer:
         raise from_child(answer["error"])
@@ -115,10 +127,10 @@ def _answer(said: str, code: int, log: Path) -> dict[str, Any]:
 def null_request_ms(
     supervisor: Supervisor, loader: Loader, load: LoadOptions, *, log: Path, cpus: tuple[int, ...] = ()
 ) -> float:
-    """Milliseconds that a request takes of service and client when there is nothing to do: 1 / throughput.
+    """Milliseconds per request (1 / throughput) of service and client without model and I/O.
 
-    Of a closed loop, on the same app with neither model nor I/O: mean latency / users, by Little's law.
-    `load` is such a loop, with url a path; its window is replaced.
+    Measured in a closed loop on the same app: mean latency / users, by Little's law. `load` is a closed loop
+    whose url is a path; its window is replaced.
     """
     window = {"requests": None, "duration_s": NULL_S, "settle_s": 0.3}
     quiet = {"warmup_requests": 10 * load.connections, "ping_url": None, "beat": False}
@@ -127,7 +139,7 @@ def null_request_ms(
         outcome = loader.run(load.model_copy(update=window | quiet).at(child.url))
     if any(shot.error for shot in outcome.shots):
         raise HarnessError(
-            "A request with nothing to do got no good answer.", stage="limit", hint=f"See {log}."
+            "A request without model and I/O got no good answer.", stage="limit", hint=f"See {log}."
         )
     took_ms = [shot.done_ms - shot.due_ms for shot in outcome.shots if shot.phase == MEASURE]
     return statistics.fmean(took_ms) / load.connections
@@ -139,28 +151,28 @@ def null_request_ms(
 def main() -> None:
     answers = streams.reserve_stdout()
     try:
-        answer = _measure(Asked.model_validate_json(sys.stdin.read()))
+        answer = _measure(Job.model_validate_json(sys.stdin.read()))
     except Exception as error:  # noqa: BLE001 - the parent shows it
         answer = {"error": to_parent(error, failed="The bare model cannot be measured", stage="limit")}
     answers.write(f"{json.dumps(answer)}\n")
     answers.close()
 
 
-def _measure(asked: Asked) -> dict[str, Any]:
-    workload = workloads.create(asked.workload)
+def _measure(job: Job) -> dict[str, Any]:
+    workload = workloads.create(job.workload)
     os.environ.update(workload.environment())  # read by the model's library when `load` imports it
     model = workload.load()
-    texts = workloads.texts(asked.workload, asked.seed)
-    batches = call_times_ms(lambda items: workload.predict(model, items), texts, asked.each_s)
+    texts = workloads.texts(job.workload, job.seed)
+    batches = call_times_ms(lambda items: workload.predict(model, items), texts, job.each_s)
     return {"batches": batches, "about": dict(workload.about(model))}
 
 
 def call_times_ms(
     call: Callable[[list[str]], object], texts: Iterator[str], each_s: float
 ) -> dict[int, float]:
-    """Batch size → median milliseconds of a call, over at least `each_s` and `ROUNDS` calls of each size.
+    """Batch size → median milliseconds of a call, over at least `each_s` seconds and `ROUNDS` calls per size.
 
-    Each call gets the next of the texts, as requests would bring them.
+    Each call gets the next texts, as requests would bring them.
     """
     for size in BATCHES * WARM_UPS:
         call(list(itertools.islice(texts, size)))

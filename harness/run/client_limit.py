@@ -1,4 +1,4 @@
-"""What the load generator costs: no arm can be measured beyond what it can send and receive."""
+"""The roofline of the load generator: no arm can be measured beyond the rate that it can send and receive."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from harness.wire.records import MEASURE, Outcome
 
 TRANSPORTS: tuple[Transport, ...] = ("aiohttp", "httpx")
 CONNECTIONS = 32
-QUICK_S = 1.5  # of each half of the short form
+QUICK_S = 1.5  # of each of the two windows of `quick`
 
 
 class Roofline(NamedTuple):
-    """One transport against the server that does nothing."""
+    """One transport against a server that does nothing."""
 
     transport: str
     concurrency: int
@@ -39,7 +39,7 @@ class Roofline(NamedTuple):
 
 
 class Quick(NamedTuple):
-    """The short form, before a run: the limit, and how late requests are sent at half of it."""
+    """The self-check before a run: the roofline, and the dispatch lag at half of it."""
 
     requests_per_s: float
     cpu_ms_per_request: float
@@ -49,7 +49,7 @@ class Quick(NamedTuple):
 
 @contextmanager
 def null_server(supervisor: Supervisor, cpus: tuple[int, ...] = ()) -> Iterator[str]:
-    """The address of a server that does nothing, in a process of its own (on these CPUs only)."""
+    """Start a server that does nothing in its own process, on `cpus` only if given; yield its address."""
     with bind(0) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
         descriptor = listening.fileno()
@@ -72,13 +72,13 @@ def measure(
     requests: int,
     connections: int = CONNECTIONS,
 ) -> Roofline:
-    """One transport in closed loop; GET, 2-byte answer."""
+    """Measure one transport in a closed loop: GET requests, answers of 2 bytes."""
     with null_server(supervisor) as url:
         return _closed(loader, url, transport, connections, requests=requests)
 
 
 def quick(supervisor: Supervisor, loader: Loader, transport: Transport, cpus: tuple[int, ...] = ()) -> Quick:
-    """Some 4 s: the limit in closed loop, then the dispatch lag of constant arrivals at half of it."""
+    """Measure the roofline in a closed loop, then the dispatch lag at half of it; takes about 4 s."""
     with null_server(supervisor, cpus) as url:
         limit = _closed(loader, url, transport, duration_s=QUICK_S)
         half = Law("constant", limit.requests_per_s / 2)

@@ -1,4 +1,4 @@
-"""A server that runs already. The run neither starts nor probes nor stops it."""
+"""A server that already runs (`--url`). The run does not start, probe or stop it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ from harness.wire.records import Outcome
 
 _PORTS = {"http": 80, "https": 443}
 
-_NAME = "This name has no address: is it spelt right? This machine is 127.0.0.1."
-_NO_TLS = "What listens there speaks no TLS: does the address begin with http://?"
-_HUNG_UP = "It closed the connection: is it HTTP that listens there, or does the address begin with https://?"
-_NO_HTTP = "What listens there speaks no HTTP: is that the port?"
-_UNTRUSTED = "Its certificate is not trusted. Say which is: SSL_CERT_FILE=/path/to/certificate.pem"
-# part of the error of a request → what to do; the first that fits counts
-_WAYS_OUT = (
+_NAME = "This host name has no address. Check its spelling; this machine is 127.0.0.1."
+_NO_TLS = "The server does not speak TLS. Should the address begin with http://?"
+_HUNG_UP = (
+    "The server closed the connection. Does it speak HTTP on this port, or should the address begin with "
+    "https://?"
+)
+_NO_HTTP = "The server does not speak HTTP. Is this the right port?"
+_UNTRUSTED = "Its certificate is not trusted. Trust it with SSL_CERT_FILE=/path/to/certificate.pem"
+# part of a request's error → hint; the first match counts
+_HINTS = (
     ("self-signed certificate", _UNTRUSTED),
     ("self signed certificate", _UNTRUSTED),
     ("unable to get local issuer", _UNTRUSTED),
-    ("certificate has expired", "Its certificate has expired: renew it."),
-    ("certificate is not yet valid", "Its certificate is not valid yet: are the clocks right?"),
-    ("ostname mismatch", "Ask for it by a name that is in its certificate."),
-    ("IP address mismatch", "Ask for it by a name that is in its certificate."),
+    ("certificate has expired", "Its certificate has expired. Renew it."),
+    ("certificate is not yet valid", "Its certificate is not valid yet. Are the clocks right?"),
+    ("ostname mismatch", "Use a host name that is in its certificate."),
+    ("IP address mismatch", "Use a host name that is in its certificate."),
     ("CERTIFICATE_VERIFY_FAILED", _UNTRUSTED),
     ("WRONG_VERSION_NUMBER", _NO_TLS),
     ("record layer failure", _NO_TLS),
@@ -38,20 +41,23 @@ _WAYS_OUT = (
     ("Name or service not known", _NAME),
     ("name resolution", _NAME),
     ("open files", "Raise the limit of open files: ulimit -n 1024"),
-    ("local ports", "No address of this machine reaches that one: is it IPv6?"),
-    ("timeout after", "Nothing came in time; --timeout waits longer."),
-    ("unreachable", "No route leads there: is the network up?"),
+    ("local ports", "No address of this machine can reach it. Is it an IPv6 address?"),
+    ("timeout after", "No answer arrived in time. Wait longer with --timeout."),
+    ("unreachable", "There is no route to it. Is the network up?"),
     ("isconnected", _HUNG_UP),
     ("reset by peer", _HUNG_UP),
     ("BadStatusLine", _NO_HTTP),
     ("BadHttpMessage", _NO_HTTP),
     ("illegal", _NO_HTTP),
 )
-_USUAL = "Is the server running, and is that its port? `execbench serve STRATEGY` starts one."
+_USUAL_HINT = "Is the server running, and is this its port? `execbench serve STRATEGY` starts one."
 
 
-class Standing:
-    """As `server.Server`, for what a trial asks of one; what only ours can be asked is not known."""
+class RunningServer:
+    """A server that already runs, with the interface of `server_process.Server` that a trial uses.
+
+    Methods that only servers of the run support do nothing.
+    """
 
     def __init__(self, url: str, *, keeps_connections: bool = True) -> None:
         self.url = url
@@ -61,26 +67,26 @@ class Standing:
 
     @property
     def pid(self) -> int | None:
-        """The process that listens there, looked for again when it has ended; None where nobody tells."""
+        """The process that listens on its port, looked up again if it has ended; None if unknown."""
         if self.is_here and (self._pid is None or not psutil.pid_exists(self._pid)):
-            self._pid = listener(urlsplit(self.url).port or _PORTS[urlsplit(self.url).scheme])
+            self._pid = listening_pid(urlsplit(self.url).port or _PORTS[urlsplit(self.url).scheme])
         return self._pid
 
     def check_alive(self, stage: str) -> None:
-        """Whether it answers is seen in each request."""
+        """Do nothing: each request shows whether it answers."""
 
     def watch(self) -> None:
-        """Its loop is its own."""
+        """Do nothing: its event loop cannot be measured."""
 
     def unwatch(self) -> Lag | None:
         return None
 
 
 def first_answer(loader: Loader, load: LoadOptions, listener: Listener, *, whose: str) -> Outcome:
-    """Ask a server that runs already once; HarnessError when there is no answer at all.
+    """Send one request to a server that already runs. Raises HarnessError if no answer arrives.
 
-    `ended` of the outcome says whether the server ends its connection after a good answer. Such a server
-    should get a connection for each request: on one that is about to end, requests are lost.
+    `ended` of the outcome is true if the server closes its connection after a good answer. Give such a server
+    a new connection for each request: requests on a connection that is about to close are lost.
     """
     load = load.model_copy(update=ONE_REQUEST | {"ping_url": None, "watches_end": True})
     first = loader.run(load, listener.progress)
@@ -88,29 +94,29 @@ def first_answer(loader: Loader, load: LoadOptions, listener: Listener, *, whose
         raise HarnessError(
             f"{whose} does not answer ({first.shots[0].error}).",
             stage="load",
-            hint=way_out(first.shots[0].error),
+            hint=hint_for(first.shots[0].error),
         )
     return first._replace(ended=first.ended and not first.shots[0].error)
 
 
-def way_out(error: str) -> str:
-    """What to do about the error of a request that got no answer."""
-    return next((hint for part, hint in _WAYS_OUT if part in error), _USUAL)
+def hint_for(error: str) -> str:
+    """A hint for the error of a request that got no answer."""
+    return next((hint for part, hint in _HINTS if part in error), _USUAL_HINT)
 
 
 def check_processes(arm: str, pids: Iterable[int]) -> None:
-    """HarnessError when a process that the user named for this arm does not run."""
+    """Raise HarnessError if a process that the user gave for this arm does not exist."""
     for pid in pids:
         if not psutil.pid_exists(pid):
             raise HarnessError(
-                f"There is no process {pid}, which --url-pid names for arm {arm!r}.",
+                f"There is no process {pid}, given by --url-pid for arm {arm!r}.",
                 stage="load",
-                hint="A server that was started anew has other processes: name those that run now.",
+                hint="A restarted server has new process IDs: give the current ones.",
             )
 
 
 def is_here(url: str) -> bool:
-    """Whether the address is one of this host's, so that what the server burns is burnt here."""
+    """Whether the address belongs to this host, so that the server uses the CPU of this machine."""
     try:
         found = socket.getaddrinfo(urlsplit(url).hostname, None)
     except OSError:
@@ -119,12 +125,12 @@ def is_here(url: str) -> bool:
     return any(str(where[0]).startswith("127.") or where[0] in own for *_, where in found)
 
 
-def listener(port: int) -> int | None:
-    """The process that listens on a port, of a family of them the eldest; None when nobody tells."""
+def listening_pid(port: int) -> int | None:
+    """The process that listens on a port; the eldest if a family of processes does; None if unknown."""
     try:
         found = psutil.net_connections(kind="tcp")
     except psutil.Error:
-        return None  # macOS tells root only
+        return None  # on macOS only root may see it
     pids = {
         one.pid
         for one in found

@@ -1,4 +1,4 @@
-"""What a run says of its progress, and to whom."""
+"""The interface through which a run reports its progress."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
 
 
 class Listener(Protocol):
-    """Who wants to know how a run gets on (the terminal)."""
+    """Receives the progress of a run, such as the terminal."""
 
     def stage(self, text: str) -> None:
-        """The run does `text` now; nothing is measured."""
+        """The run is doing `text`; it measures nothing yet."""
 
     def trial_begins(self, cell: Cell, number: int, total: int) -> None:
-        """Trial `number` of `total`, from 1, begins."""
+        """Trial `number` of `total` begins, counted from 1."""
 
     def progress(self, answered: int, median_ms: float) -> None:
-        """So many requests of the trial have been answered, their latest median latency."""
+        """`answered` requests of the trial have been answered; `median_ms` is their recent median latency."""
 
     def trial_ends(self, trial: Trial) -> None:
-        """The trial is on the disk."""
+        """The trial is saved."""
 
 
-class Unheard:
-    """A Listener that nobody listens to."""
+class SilentListener:
+    """A Listener that ignores everything."""
 
     def stage(self, text: str) -> None: ...
 

@@ -1,4 +1,4 @@
-"""The load generator as a child process, as its parent sees it. Imports no httpx."""
+"""Start the load generator as a child process and run trials with it. Imports no httpx."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from harness.wire.records import Outcome, Shot, Timings
 
 ENDS_WITHIN_S = 5.0
 HANDS_OVER_WITHIN_S = 5.0
-LOOKS_EVERY_S = 5.0  # whether one that says nothing was stopped; twice in a row ends the trial
+LOOKS_EVERY_S = 5.0  # checks whether a silent load generator was stopped; twice in a row ends the trial
 
-ONE_REQUEST = {  # of a lone user, and nothing before it
+ONE_REQUEST = {  # of a single user, without a warm-up
     "arrivals": closed(1),
     "requests": 1,
     "duration_s": None,
@@ -33,7 +33,7 @@ ONE_REQUEST = {  # of a lone user, and nothing before it
 }
 
 
-def _unheard(answered: int, median_ms: float) -> None: ...
+def _ignore(answered: int, median_ms: float) -> None: ...
 
 
 class Loader:
@@ -54,10 +54,10 @@ class Loader:
     def pid(self) -> int:
         return self._process.pid
 
-    def run(self, options: LoadOptions, on_progress: Callable[[int, float], None] = _unheard) -> Outcome:
-        """Run one trial; `on_progress(answered, median latency in ms)` is called about twice a second.
+    def run(self, options: LoadOptions, on_progress: Callable[[int, float], None] = _ignore) -> Outcome:
+        """Run one trial; call `on_progress(answered, median latency in ms)` about twice a second.
 
-        HarnessError when the child has died, or there was nothing to ask. After a KeyboardInterrupt
+        Raises HarnessError if the child has died, or there was no request to send. After a KeyboardInterrupt,
         `hand_over` returns what was measured.
         """
         assert self._process.stdin is not None
@@ -67,7 +67,7 @@ class Loader:
         except BrokenPipeError:
             raise self._died() from None
         while True:
-            message = self._hear()
+            message = self._next_message()
             if "outcome" in message:
                 outcome = _outcome(message["outcome"])
                 self._answers.drop()
@@ -78,7 +78,7 @@ class Loader:
             on_progress(message["done"], message["p50_ms"])
 
     def hand_over(self) -> Outcome | None:
-        """End the trial that runs. What it has measured; None when there is no answer in time."""
+        """End the current trial; return what it has measured, or None if no answer arrives in time."""
         deadline = time.monotonic() + HANDS_OVER_WITHIN_S
         self._process.send_signal(early_end.SIGNAL)
         while line := self._answers.peek(max(0.0, deadline - time.monotonic())):
@@ -89,21 +89,21 @@ class Loader:
         return None
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()  # between trials it holds nothing; within one nobody waits for the rest
+        self._process.kill()  # between trials it holds no data; the rest of an unfinished trial is not needed
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            with suppress(BrokenPipeError):  # of an order that it has not read
+            with suppress(BrokenPipeError):  # options that it has not read
                 pipe.close()
 
-    def _hear(self) -> dict[str, Any]:
-        """Its next message, which stays the next one until it is dropped."""
+    def _next_message(self) -> dict[str, Any]:
+        """Its next message, which stays in the buffer until it is dropped."""
         times_stopped = 0
         while (line := self._answers.peek(LOOKS_EVERY_S)) is None:
             times_stopped = times_stopped + 1 if self._is_stopped() else 0
             if times_stopped == 2:
                 raise HarnessError(
-                    "The load generator was stopped by a signal and does not go on.",
+                    "The load generator was stopped by a signal and has not resumed.",
                     stage="load",
                     hint="The rows of this trial are lost.",
                 )
@@ -121,14 +121,14 @@ class Loader:
     def _died(self) -> HarnessError:
         code = self._process.wait(ENDS_WITHIN_S)
         return HarnessError(
-            f"The load generator ended in mid-run (exit code {code}).",
+            f"The load generator ended during the run (exit code {code}).",
             stage="load",
-            hint="Its last words are above. The rows of this trial are lost.",
+            hint="Its last output is above. The rows of this trial are lost.",
         )
 
 
 class _Answers:
-    """The lines of a pipe. A read that is interrupted loses nothing: the next one returns the same line."""
+    """The lines of a pipe. An interrupted read loses nothing: the next read returns the same line."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
@@ -138,7 +138,7 @@ class _Answers:
         self._poll.register(pipe, select.POLLIN)
 
     def peek(self, within_s: float) -> bytes | None:
-        """The next line; None when it is late, empty when no whole one will come."""
+        """The next line; None if it does not arrive in time, empty if the pipe ends before it is complete."""
         deadline = time.monotonic() + within_s
         while (end := self._read.find(b"\n", self._searched)) < 0:
             self._searched = len(self._read)
@@ -152,7 +152,7 @@ class _Answers:
         return bytes(self._read[:end])
 
     def drop(self) -> None:
-        """Go on to the line after the one that `peek` gave."""
+        """Remove the line that `peek` returned."""
         del self._read[: self._searched + 1]
         self._searched = 0
 

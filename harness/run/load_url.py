@@ -1,4 +1,4 @@
-"""Send load to a server that already runs, and save it as a run."""
+"""Send load to a server that already runs, and save the result as a run."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ARM = "server"
 
 
 def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
-    """Ask once, then run one trial of `options` and save it.
+    """Check the server with one request, then run one trial of `options` and save it.
 
-    Raises HarnessError when the first request gets no answer at all, or the load generator dies. On
-    KeyboardInterrupt saves what was measured, if anything was, and raises it again.
+    Raises HarnessError if the first request gets no answer, or the load generator dies. On KeyboardInterrupt,
+    saves what was measured, if anything, and raises it again.
     """
     with Supervisor() as supervisor, Loader(supervisor) as loader:
-        listener.stage("asking once")
+        listener.stage("checking the server with one request")
         first = first_answer(loader, options, listener, whose=options.url)
         options = options.model_copy(update={"keep_alive": not first.ended})
         texts = options.texts
@@ -39,13 +39,13 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
             "started_at": utc_now(),
         }
         writer.write_record({**record, "state": "running"})
-        listener.stage(f"load on {options.url}")
+        listener.stage(f"sending load to {options.url}")
         try:
             outcome, interrupt = _measured(loader, options, listener)
         except HarnessError as error:
             writer.write_record({**record, "ended_at": utc_now(), "state": "failed", "error": error.what})
             raise
-        with signals.deferred():  # what was measured is on the disk before Ctrl-C ends the command
+        with signals.deferred():  # save what was measured before Ctrl-C ends the command
             fault = judge(outcome, late=sent_late(options, outcome))
             identity = Identity(
                 trial=1,
@@ -73,7 +73,7 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
 def _measured(
     loader: Loader, options: LoadOptions, listener: Listener
 ) -> tuple[Outcome, KeyboardInterrupt | None]:
-    """What was measured, and what has cut it short."""
+    """The outcome of the trial, and the interrupt that cut it short, if any."""
     try:
         return loader.run(options, listener.progress), None
     except KeyboardInterrupt as interrupt:

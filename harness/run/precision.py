@@ -1,4 +1,4 @@
-"""When a run may stop early: once every arm's interval against the reference is narrow enough."""
+"""Decide when a run may stop early: once every arm's interval against the reference is narrow enough."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 
 class Precision:
-    """Takes in trials; says how wide the widest interval is. The metric is a block's median latency.
+    """Collects trials and computes the width of the widest interval. The metric is a block's median latency.
 
-    Stopping looks at widths only, never at effects, so it does not favour one verdict over another.
+    Stopping depends on widths only, never on effects, so it does not favour one verdict over another.
     """
 
     def __init__(self, reference: str, arms: Collection[str]) -> None:
         self._reference = reference
-        self._arms = frozenset(arms)  # that are compared with it
+        self._arms = frozenset(arms)  # compared with the reference
         self._log_ms: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
 
     @classmethod
     def for_plan(cls, plan: Plan) -> Precision:
-        """Of the arms of `plan` that do the reference's work: scaled I/O is another."""
+        """For the arms of `plan` that do the same work as the reference: scaled I/O is different work."""
         reference = plan.reference_arm
         same = [arm.name for arm in plan.every_arm if arm.io_per_model == reference.io_per_model]
         return cls(reference.name, set(same) - {reference.name})
 
     def note(self, trial: Trial, samples: Iterable[Sample]) -> None:
-        """Take in one trial; failed ones, and those whose median is a failure, do not count."""
+        """Add one trial; failed trials, and trials whose median request failed, do not count."""
         latencies = [
             math.inf if sample.error else sample.done_ms - sample.due_ms
             for sample in samples
@@ -44,12 +44,15 @@ class Precision:
         self.note_median(trial, statistics.median(latencies) if latencies else math.inf)
 
     def note_median(self, trial: Trial, median_ms: float) -> None:
-        """As `note`, for a trial that was read back."""
+        """Add one trial by its median, as `note` does; for trials read from the disk."""
         if trial.state == OK and trial.block and 0 < median_ms < math.inf:
             self._log_ms[trial.arm, trial.load][trial.block] = math.log(median_ms)
 
     def half_width(self) -> float:
-        """Of the widest interval of any arm under any load, as a share of the ratio; infinite if unknown."""
+        """Half the width of the widest interval of any arm and load, as a share of the ratio.
+
+        Infinite if unknown.
+        """
         widths = [
             self._half_width(blocks, self._log_ms[self._reference, load])
             for (arm, load), blocks in list(self._log_ms.items())

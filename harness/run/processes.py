@@ -1,8 +1,8 @@
-"""Whose process is whose: which processes belong to the server of an arm, from one reading to the next.
+"""Find the processes that belong to the server of each arm.
 
-A server that the run has started is its process with all descendants. One that ran before may have a launcher
-that started the listening process and its workers side by side, and its processes get other parents when
-theirs end. See docs/decisions/0019-whose-cpu.md.
+A server that the run started consists of its process and all descendants. A server that already ran may have
+a launcher that started the listening process and its workers next to each other, and its processes get new
+parents when theirs end. See docs/decisions/0019-whose-cpu.md.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ TAKE_A_VALUE = {"-W", "-X"}  # options of python
 
 
 class Process(NamedTuple):
-    """One process of the machine, as a pass over all of them saw it."""
+    """One process of the machine, at one reading."""
 
     parent: int
-    created: float = 0.0  # seconds since the epoch; tells processes apart that had the same pid
-    cpu_ms: float = 0.0  # burnt since it began, in whole ticks of 10 ms
-    ended_ms: float = 0.0  # burnt by its children that have ended, and theirs
+    created: float = 0.0  # seconds since the epoch; distinguishes processes that had the same pid
+    cpu_ms: float = 0.0  # CPU time since its start, in ticks of 10 ms
+    ended_ms: float = 0.0  # CPU time of its ended children and their children
 
 
 Table = Mapping[int, Process]  # pid → process
 
 
 class System(NamedTuple):
-    """What the table does not hold, and is asked for a few processes only."""
+    """Queries that the table cannot answer, made for a few processes only."""
 
-    starts_others: Callable[[int, int], bool]  # parent and child: does the parent start other things as well?
+    starts_others: Callable[[int, int], bool]  # parent, child → whether the parent starts other programs too
     group_of: Callable[[int], str | None]  # the path of its control group
-    command_of: Callable[[int], str]  # its name for people
+    command_of: Callable[[int], str]  # a short name for messages
 
 
 class Families:
-    """Remembers for each arm the processes that were ever seen in its server's family.
+    """Remembers, for each arm, every process seen so far in its server's family.
 
-    own: the run's own processes, the load generator among them. running: arm → further pids that the user
-    has named, for each arm whose server ran before; for other arms no ancestor is asked for.
+    own: the run's own processes, including the load generator. running: arm → further pids given by the user,
+    for each arm whose server already ran; for other arms, ancestors do not count.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class Families:
         self._running = dict(running or {})
         self._system = system or SYSTEM
         self._seen: dict[str, dict[int, float]] = {}  # arm → pid → when it was created
-        self._groups: dict[str, str] = {}  # arm → the control group that is its own
-        # arm → pid → what ran there, of the first `MAX_PROCESSES_RECORDED`; for servers that ran before
+        self._groups: dict[str, str] = {}  # arm → the control group that only its server uses
+        # arm → pid → command, for the first `MAX_PROCESSES_RECORDED` of servers that already ran
         self.commands: dict[str, dict[int, str]] = {}
 
     def members(self, servers: Mapping[str, int], table: Table) -> dict[str, set[int]]:
@@ -71,12 +71,12 @@ class Families:
         families = {}
         for arm, own_roots in roots.items():
             others = set[int]().union(self._own, *roots.values()) - own_roots
-            families[arm] = below(own_roots, children, others)
+            families[arm] = with_descendants(own_roots, children, others)
             self._remember(arm, families[arm], table)
         return families
 
     def _roots(self, arm: str, servers: Mapping[str, int], table: Table) -> set[int]:
-        """Where the family begins: what was seen of it before, what the user named, the server's own root."""
+        """The roots of the family: members seen before, pids given by the user, and the server's own root."""
         seen = self._seen.get(arm, {})
         roots = {pid for pid, created in seen.items() if pid in table and table[pid].created == created}
         server = servers.get(arm)
@@ -86,11 +86,12 @@ class Families:
             roots.add(self._root(arm, server, servers, table))
         named = {pid for pid in self._running[arm] if pid in roots or pid not in seen}
         group = self._groups.get(arm)
-        its = [] if group is None else [pid for pid in table if _is_within(self._system.group_of(pid), group)]
-        return roots.union(named, its)
+        if group is None:
+            return roots | named
+        return roots.union(named, (pid for pid in table if _is_within(self._system.group_of(pid), group)))
 
     def _root(self, arm: str, server: int, servers: Mapping[str, int], table: Table) -> int:
-        """Looked for once: when its parents have ended, its new parent may be any process."""
+        """The root of a server. Searched once: after its parents end, its new parent may be any process."""
         others = self._of_others(arm, servers)
         apart = set[int]().union(*({pid, *ancestors(pid, table)} for pid in (*self._own, *others)))
         root = root_of(server, table, apart, self._system.starts_others)
@@ -100,7 +101,7 @@ class Families:
         return root
 
     def _of_others(self, arm: str, servers: Mapping[str, int]) -> set[int]:
-        """The servers of other arms, and what the user has named of them; two arms may share both."""
+        """The servers of other arms and their pids given by the user, without those shared with this arm."""
         named = (pids for other, pids in self._running.items() if other != arm)
         return set(servers.values()).union(*named) - {servers[arm], *self._running[arm]}
 
@@ -109,18 +110,18 @@ class Families:
         new = {pid for pid in family & table.keys() if seen.get(pid) != table[pid].created}
         seen.update((pid, table[pid].created) for pid in new)
         if arm in self._running:
-            told = self.commands.setdefault(arm, {})
-            named = sorted(new)[: MAX_PROCESSES_RECORDED - len(told)]
-            told.update((pid, self._system.command_of(pid)) for pid in named)
+            commands = self.commands.setdefault(arm, {})
+            shown = sorted(new)[: MAX_PROCESSES_RECORDED - len(commands)]
+            commands.update((pid, self._system.command_of(pid)) for pid in shown)
 
 
-# -- the rule --------------------------------------------------------------------------------------------
+# -- rules -----------------------------------------------------------------------------------------------
 
 
 def root_of(
     server: int, table: Table, apart: Container[int], starts_others: Callable[[int, int], bool]
 ) -> int:
-    """The highest ancestor below `apart`, and below every process that starts other things too."""
+    """The highest ancestor below `apart`, and below every process that also starts other programs."""
     root = server
     for parent in ancestors(server, table):
         if parent in apart or parent == INIT or starts_others(parent, root):
@@ -130,7 +131,7 @@ def root_of(
 
 
 def own_group(server: int, outsiders: Iterable[int], group_of: Callable[[int], str | None]) -> str | None:
-    """The control group that the server has to itself; None where an outsider is in it, too."""
+    """The control group of the server; None if an outsider is in it too."""
     group = group_of(server)
     if group is None or group == "/":
         return None
@@ -142,7 +143,7 @@ def _is_within(path: str | None, group: str) -> bool:
 
 
 def ancestors(pid: int, table: Table) -> list[int]:
-    """From the parent upwards, as far as they can be seen."""
+    """The ancestors from the parent upwards, as far as they are visible."""
     found: list[int] = []
     while pid in table and (parent := table[pid].parent) in table and parent not in {pid, *found}:
         found.append(parent)
@@ -158,8 +159,10 @@ def children_of(table: Table) -> dict[int, list[int]]:
     return children
 
 
-def below(roots: Iterable[int], children: Mapping[int, list[int]], others: Container[int] = ()) -> set[int]:
-    """The roots and all their descendants, but for `others` and theirs."""
+def with_descendants(
+    roots: Iterable[int], children: Mapping[int, list[int]], others: Container[int] = ()
+) -> set[int]:
+    """The roots and all their descendants, except `others` and their descendants."""
     found, left = set[int](), list(roots)
     while left:
         pid = left.pop()
@@ -177,7 +180,7 @@ def read_table() -> dict[int, Process]:
     table = {}
     for process in psutil.process_iter(["ppid", "create_time", "cpu_times"]):
         found = process.info
-        cpu = found["cpu_times"]  # None: another user's, on a system that keeps them secret
+        cpu = found["cpu_times"]  # None for another user's process, on systems that hide it
         table[process.pid] = Process(
             parent=found["ppid"],
             created=found["create_time"] or 0.0,
@@ -188,11 +191,11 @@ def read_table() -> dict[int, Process]:
 
 
 def starts_others(parent: int, child: int) -> bool:
-    """Whether the parent starts other things as well: a service manager, a terminal, or a shell at one."""
+    """Whether the parent also starts other programs: a service manager, a terminal, or a shell in one."""
     try:
         return (
             psutil.Process(parent).name() in SERVICE_MANAGERS
-            or _leads_at_terminal(child)  # so the parent is tmux, sshd, the window of a terminal …
+            or _leads_at_terminal(child)  # so the parent is tmux, sshd, a terminal window …
             or (_leads_at_terminal(parent) and _is_job(child, parent))
         )
     except (psutil.Error, OSError):
@@ -200,19 +203,19 @@ def starts_others(parent: int, child: int) -> bool:
 
 
 def _leads_at_terminal(pid: int) -> bool:
-    """Whether it is the first process of a session at a terminal, as a shell is for its user."""
+    """Whether it is the first process of a terminal session, such as a user's shell."""
     return os.getsid(pid) == pid and psutil.Process(pid).terminal() is not None
 
 
 def _is_job(child: int, shell: int) -> bool:
-    """A shell at a terminal puts each job into a process group of its own; other programs seldom do."""
+    """Whether the child is a job: a shell in a terminal gives each job its own process group."""
     return os.getsid(child) == shell and os.getpgid(child) != os.getpgid(shell)
 
 
 def command_of(pid: int) -> str:
-    """What runs there, in a few words: `python server.py`, `python -m uvicorn`, `gunicorn`.
+    """A short form of its command: `python server.py`, `python -m uvicorn`, `gunicorn`.
 
-    Without folders and arguments, which may be long, and secret.
+    Without folders and arguments, which may be long or secret.
     """
     try:
         process = psutil.Process(pid)
@@ -223,7 +226,7 @@ def command_of(pid: int) -> str:
 
 
 def short_command(name: str, words: Iterable[str]) -> str:
-    """The name of a program; of Python, also the script or the module."""
+    """The name of a program, for Python with its script or module."""
     if not name.startswith("python"):
         return name
     left = iter(list(words)[1:])

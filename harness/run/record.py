@@ -1,4 +1,4 @@
-"""run.json of a run that is under way: what is run where, and how it ended."""
+"""run.json of a run in progress: what runs in which environment, and how it ended."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from harness.run.precision import Precision
 from harness.wire.clock import utc_now
 
 
-class Before(NamedTuple):
-    """What a killed run left, to go on from."""
+class Checkpoint(NamedTuple):
+    """The state of an interrupted run, from which it resumes."""
 
     record: dict[str, Any]  # its run.json
     done: frozenset[tuple[int, str, str]]  # block, arm, load
-    trials: int  # the highest number given
+    trials: int  # the highest trial number used
     precision: Precision
 
 
 class Record:
-    """run.json: says from the start what is run where, and at the end how it ended."""
+    """run.json: written at the start, updated during the run, and closed with how the run ended."""
 
-    def __init__(self, writer: Writer, plan: Plan, before: Before | None) -> None:
+    def __init__(self, writer: Writer, plan: Plan, checkpoint: Checkpoint | None) -> None:
         self._writer = writer
         now = {"state": "running", "ended_at": None}
-        if before is not None:
+        if checkpoint is not None:
             resumed = {
                 "at": utc_now(),
-                "after_trial": before.trials,
-                "in_block": _broken_block(plan, before),
-                "self_check": before.record.get("self_check"),  # the new one takes its place
+                "after_trial": checkpoint.trials,
+                "in_block": _interrupted_block(plan, checkpoint),
+                "self_check": checkpoint.record.get("self_check"),  # a new one replaces it
             }
-            again = [*before.record.get("resumed", []), resumed]
-            self._data: dict[str, Any] = {**before.record, **now, "resumed": again}
+            again = [*checkpoint.record.get("resumed", []), resumed]
+            self._data: dict[str, Any] = {**checkpoint.record, **now, "resumed": again}
             return
         self._data = {
             "plan": plan.model_dump(mode="json"),
             "started_at": utc_now(),
             **now,
             "lone_model_ms": None,
-            "own_per_s": {},  # arm → what it can do in closed loop, for loads that are a share of that
+            "own_per_s": {},  # arm → throughput in a closed loop, for loads that are a share of it
             "environment": environment.collect(),
             "arms": {},
             "schedules": {},
@@ -65,7 +65,7 @@ class Record:
         self.note(arms={**self._data["arms"], arm: {**known, **facts}})
 
     def note_downstream(self, failed: Sequence[str], ended: Sequence[str]) -> None:
-        """Errors of requests by what they await, and what to say of services that ended badly, if any."""
+        """Record errors of requests caused by their I/O, and messages about services that died."""
         if not failed and not ended:
             return
         known: dict[str, Any] = {"requests": 0, "first": "", "died": [], **(self["downstream"] or {})}
@@ -76,14 +76,14 @@ class Record:
         }
         self.note(downstream=found)
 
-    def note_bad_answers(self, said: Mapping[str, str]) -> None:
-        """What the first answer with each error says, of the whole run."""
+    def note_bad_answers(self, texts: Mapping[str, str]) -> None:
+        """Record the text of the run's first answer with each error."""
         known = self["bad_answers"] or {}
-        if new := {error: words for error, words in said.items() if error not in known}:
+        if new := {error: text for error, text in texts.items() if error not in known}:
             self.note(bad_answers=known | new)
 
     def keep_schedule(self, load: str, block: int, digest: str) -> None:
-        """Is written with the next note."""
+        """Record the digest of a schedule; it is written with the next `note`."""
         self._data["schedules"].setdefault(load, {})[str(block)] = digest
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -94,14 +94,14 @@ class Record:
         self._writer.close()
 
 
-def _broken_block(plan: Plan, before: Before) -> int | None:
-    """The block that was under way when the run was killed: its trials do not lie within seconds any more."""
+def _interrupted_block(plan: Plan, checkpoint: Checkpoint) -> int | None:
+    """The block that was interrupted: its trials are no longer close together in time."""
     for cell in plan.cells():
-        if key(cell) not in before.done:
+        if key(cell) not in checkpoint.done:
             return cell.block if cell.position else None
     return None
 
 
 def key(cell: Cell) -> tuple[int, str, str]:
-    """What says whether this trial is done: block, arm, load."""
+    """The key by which a finished trial is recognised: block, arm, load."""
     return cell.block, cell.arm.name, str(cell.law)

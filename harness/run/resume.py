@@ -1,4 +1,4 @@
-"""Going on with a killed run: to the same plan, by the same code, in the same environment, or not at all."""
+"""Resume an interrupted run, but only with the same plan, code and environment."""
 
 from __future__ import annotations
 
@@ -13,106 +13,108 @@ from harness.plans import plan_checks, plan_files
 from harness.plans.plan import Plan
 from harness.results import recorded, store
 from harness.run.precision import Precision
-from harness.run.record import Before
+from harness.run.record import Checkpoint
 from harness.wire.records import MEASURE, PILOT_BLOCK, SCHEMA_VERSION, Trial
 
 
-def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer, Before]:
-    """The plan of the run in `folder`, a writer that appends to it, and what is done already.
+def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer, Checkpoint]:
+    """Return the plan of the run in `folder`, a writer that appends to it, and its state.
 
-    Raises HarnessError when it is finished, has no plan or is a capacity run, and when code, environment or
-    the plan `wanted` (if one is given) differ, saying in what.
+    Raises HarnessError if the run is finished, has no plan or is a capacity run, or if the code, the
+    environment or the plan `wanted` differ; the message names the differences.
     """
     run = store.read(folder)
-    for what, hint in _of_the_record(run):
+    for what, hint in _record_obstacles(run):
         raise HarnessError(what, stage="resume", hint=hint)
-    had = plan_files.restore(run.record["plan"])
-    plan = wanted or had  # they differ at most in headers that were not written down, and in pids
-    for what, hint in itertools.chain(_of_the_plan(had, plan, folder), _of_what_it_names(plan, run)):
+    recorded_plan = plan_files.restore(run.record["plan"])
+    plan = wanted or recorded_plan  # they differ at most in headers, which are not recorded, and in pids
+    for what, hint in itertools.chain(
+        _plan_obstacles(recorded_plan, plan, folder), _environment_obstacles(plan, run)
+    ):
         raise HarnessError(what, stage="resume", hint=hint)
     done = frozenset(run.trials[["block", "arm", "load"]].itertuples(index=False, name=None))
     finished = run.trials["trial"].tolist()
-    before = Before(run.record, done, max(finished, default=0), _precision(plan, run))
-    return plan, store.Writer.reopen(folder, finished), before
+    checkpoint = Checkpoint(run.record, done, max(finished, default=0), _precision(plan, run))
+    return plan, store.Writer.reopen(folder, finished), checkpoint
 
 
-Obstacle = tuple[str, str]  # what stands in the way, and the way out
+Obstacle = tuple[str, str]  # a reason not to resume, and a hint
 
 
-def _of_the_record(run: store.Run) -> Iterator[Obstacle]:
+def _record_obstacles(run: store.Run) -> Iterator[Obstacle]:
     if run.record.get("state") == "finished":
         yield (
             f"{run.folder} is finished: {len(run.trials)} trials.",
             f"`execbench report {run.folder}` shows it.",
         )
-    if "capacity" in run.record:  # its plan says neither which rates come next nor that there are any
+    if "capacity" in run.record:  # its plan does not contain the rates
         yield (
-            f"{run.folder} is a capacity run: each rate depends on what was seen before, so none is resumed.",
-            f"`execbench report {run.folder}` shows what is finished; `execbench capacity` begins anew.",
+            f"{run.folder} is a capacity run, which cannot be resumed: each rate depends on earlier results.",
+            f"`execbench report {run.folder}` shows what is finished; `execbench capacity` starts again.",
         )
     if run.record["schema"] != SCHEMA_VERSION:
-        yield f"{run.folder} has an older layout: it can be read, not resumed.", ""
+        yield f"{run.folder} has an older layout, which can be read but not resumed.", ""
     if not run.record.get("plan"):
         yield f"{run.folder} was not made from a plan, so it cannot be resumed.", ""
-    if said := recorded.fault(run.record, recorded.Resumable):
-        yield f"{run.folder} cannot be resumed: run.json is damaged: {said}.", ""
+    if damage := recorded.fault(run.record, recorded.Resumable):
+        yield f"{run.folder} cannot be resumed: run.json is damaged: {damage}.", ""
 
 
-def _of_the_plan(had: Plan, wanted: Plan, folder: Path) -> Iterator[Obstacle]:
-    """HarnessError when headers cannot be sent any more."""
-    pids = {"arms": {"__all__": {"pid"}}}  # a server that was started anew has others
-    old, new = (one.model_dump(mode="json", exclude=pids) for one in (had, wanted))
+def _plan_obstacles(recorded_plan: Plan, wanted: Plan, folder: Path) -> Iterator[Obstacle]:
+    """Raises HarnessError if a header of the plan cannot be sent any more."""
+    pids = {"arms": {"__all__": {"pid"}}}  # a restarted server has new process IDs
+    old, new = (one.model_dump(mode="json", exclude=pids) for one in (recorded_plan, wanted))
     if found := [f"{key} {new[key]} instead of {old[key]}" for key in old if old[key] != new[key]]:
         yield (
-            f"The plan asked for differs from the plan of {folder}: {', '.join(found)}.",
-            "--resume alone goes on with the plan of the run.",
+            f"The given plan differs from the plan of {folder}: {', '.join(found)}.",
+            "--resume without a plan continues with the plan of the run.",
         )
     if wanted.has_running_servers:
         plan_checks.check_headers(wanted.ask, stage="resume")
 
 
-def _of_what_it_names(plan: Plan, run: store.Run) -> Iterator[Obstacle]:
-    """Environment, arms, files and code: a plan names them, and they must be what they were."""
+def _environment_obstacles(plan: Plan, run: store.Run) -> Iterator[Obstacle]:
+    """Changes of the environment, the arms, the files or the code since the run began."""
     if found := environment.differences(run.record["environment"], environment.collect()):
         yield (
-            f"{run.folder} cannot be resumed here; this differs: {'; '.join(found)}.",
-            "Blocks of two environments are not one run. Run the plan anew, or restore what differs.",
+            f"{run.folder} cannot be resumed here, because the environment differs: {'; '.join(found)}.",
+            "Blocks of two environments are not one run. Start a new run, or restore the environment.",
         )
     planned = {(cell.arm.name, str(cell.law)) for cell in plan.cells()}
     trials = run.trials[run.trials["block"] > PILOT_BLOCK]
     for arm, load in zip(trials["arm"], trials["load"], strict=True):
         if (arm, load) not in planned:
             yield (
-                f"{run.folder} has a trial of arm {arm!r} under {load} that is not in its plan any more.",
-                "Restore the plan in run.json, or run the new one from the start.",
+                f"{run.folder} has a trial of arm {arm!r} under {load} that is no longer in its plan.",
+                "Restore the plan in run.json, or start a new run.",
             )
-    yield from _other_schedules(plan, run)
+    yield from _schedule_obstacles(plan, run)
     if workloads.payloads_sha256(plan.workload) != run.record.get("payloads_sha256"):
         yield (
-            f"The file of texts {plan.workload.payloads} is not what it was in {run.folder}.",
-            "Restore it, or run the plan anew.",
+            f"The file of texts {plan.workload.payloads} has changed since {run.folder} was started.",
+            "Restore it, or start a new run.",
         )
     code = workloads.source_sha256(plan.workload)
     for about in [(arm.get("about") or {}) for arm in (run.record.get("arms") or {}).values()]:
         if about.get("source_sha256", code) != code:
             yield (
-                f"The workload {plan.workload.name} is not what it was in {run.folder}.",
-                "Restore it, or run the plan anew.",
+                f"The workload {plan.workload.name} has changed since {run.folder} was started.",
+                "Restore it, or start a new run.",
             )
 
 
-def _other_schedules(plan: Plan, run: store.Run) -> Iterator[Obstacle]:
+def _schedule_obstacles(plan: Plan, run: store.Run) -> Iterator[Obstacle]:
     for law in plan.arrivals:
         for block, digest in run.record.get("schedules", {}).get(str(law), {}).items():
             if plan.load_options("", law, int(block)).schedule != digest:
                 yield (
-                    f"The schedule of {law} is not what it was in {run.folder} (block {block}).",
-                    "Restore the file that it replays, or run the plan anew.",
+                    f"The schedule of {law} has changed since {run.folder} was started (block {block}).",
+                    "Restore the file that it replays, or start a new run.",
                 )
 
 
 def _precision(plan: Plan, run: store.Run) -> Precision:
-    """As if the finished trials had just been run."""
+    """The state of the stopping rule after the finished trials."""
     precision = Precision.for_plan(plan)
     derived = summaries.derive(run.requests, run.trials)
     rows = derived[derived["phase"] == MEASURE]

@@ -1,4 +1,4 @@
-"""One arm's server as a child process: start, wait until ready, stop. Never imports the app."""
+"""One arm's server as a child process: start it, wait until it is ready, stop it. Never imports the app."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ READY_WITHIN_S = 180.0  # a cold disk reads torch and the weights for tens of se
 STOP_WITHIN_S = 5.0
 ORPHANS_END_WITHIN_S = 1.0
 HEALTH_WITHIN_S = 2.0
-WATCH_WITHIN_S = 10.0  # an inline server answers when its model lets it
-_LONGEST_ANSWER = 2**20  # bytes of what /health says
+WATCH_WITHIN_S = 10.0  # an inline server answers only between calls of its model
+_LONGEST_ANSWER = 2**20  # bytes
 _TAIL_LINES = 40
 
 
 class ServerEnded(HarnessError):
-    """The server's process has exited when it should be serving."""
+    """The server's process has exited although it should be serving."""
 
 
 @dataclass(eq=False)
 class Server:
-    """A running child. `name` is how messages call it (the arm)."""
+    """A running server process. Messages call it by `name`, the arm."""
 
     keeps_connections: ClassVar[bool] = True  # after an answer, for the next request
 
@@ -46,9 +46,9 @@ class Server:
     _process: subprocess.Popen[str]
     _port: int
     _log: Path
-    _log_from: int  # what stands before is of earlier servers of this arm
-    _processes: int  # uvicorn's own, behind one port
-    _stop_by: float | None = None  # once asked to
+    _log_from: int  # offset; earlier servers of this arm wrote what is before it
+    _processes: int  # uvicorn's worker processes behind one port
+    _stop_by: float | None = None  # deadline, once the server was asked to stop
     _family: list[psutil.Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -56,17 +56,17 @@ class Server:
         self.pid = self._process.pid
 
     def wait_ready(self, within_s: float = READY_WITHIN_S) -> dict[str, Any]:
-        """Return what `/health` says once it is green in every one of the server's processes.
+        """Wait until `/health` is green in every process of the server; return its answer.
 
-        Raises HarnessError when the child died or is late.
+        Raises HarnessError if the server dies or is not ready in time.
         """
         deadline = time.monotonic() + within_s
         answered: set[int] = set()
         while time.monotonic() < deadline:
             self.check_alive(stage="start")
-            if self._processes > 1 and (reported := self._reported()):  # its parent may not know it yet
+            if self._processes > 1 and (reported := self._reported_error()):  # uvicorn may not have noticed
                 raise reported
-            health = self._ask("GET", "/health", HEALTH_WITHIN_S)
+            health = self._request("GET", "/health", HEALTH_WITHIN_S)
             if health is not None:
                 answered.add(health["pid"])
                 if len(answered) >= self._processes:
@@ -75,35 +75,36 @@ class Server:
         raise HarnessError(
             f"The server of arm {self.name!r} was not ready within {within_s:.0f} s.{self._tail()}",
             stage="server",
-            hint="`execbench serve` with the same options shows its start in the foreground.",
+            hint="Run `execbench serve` with the same options to see it start in the foreground.",
         )
 
     def check_alive(self, stage: str) -> None:
-        """Raise HarnessError, with the cause or the log's tail, when the child has exited."""
+        """Raise HarnessError, with the cause or the end of the log, if the server has exited."""
         code = self._process.poll()
         if code is None:
             return
-        raise self._reported() or ServerEnded(
+        raise self._reported_error() or ServerEnded(
             f"The server of arm {self.name!r} ended (exit code {code}, at {stage}).{self._tail()}",
             stage="server",
-            hint="`execbench serve` with the same options shows it in the foreground.",
+            hint="Run `execbench serve` with the same options to see it in the foreground.",
         )
 
     def watch(self) -> None:
-        """Have the server measure how late its event loop is, from now on. A dead server is let be.
+        """Make the server measure its loop lag from now on.
 
-        So is one of several processes: which of them would be asked is chance.
+        Does nothing for a dead server, or for one with several processes: the one that answers would be
+        random.
         """
         if self._processes == 1:
-            self._ask("POST", "/-/watch", WATCH_WITHIN_S)
+            self._request("POST", "/-/watch", WATCH_WITHIN_S)
 
     def unwatch(self) -> Lag | None:
-        """End that; how late the loop was, or None when the server does not answer any more."""
-        lag = self._ask("DELETE", "/-/watch", WATCH_WITHIN_S) if self._processes == 1 else None
+        """Stop measuring; return the loop lag, or None if the server no longer answers."""
+        lag = self._request("DELETE", "/-/watch", WATCH_WITHIN_S) if self._processes == 1 else None
         return None if lag is None else Lag(lag["samples"], lag["lag_p99_ms"], lag["lag_max_ms"])
 
     def ask_to_stop(self) -> None:
-        """TERM, and return at once: several servers can be asked before `stop` waits for each."""
+        """Send SIGTERM and return at once, so that several servers stop while `stop` waits for each."""
         if self._stop_by is None:
             with suppress(psutil.NoSuchProcess):
                 self._family = psutil.Process(self.pid).children(recursive=True)
@@ -111,7 +112,7 @@ class Server:
             self._stop_by = time.monotonic() + STOP_WITHIN_S
 
     def stop(self) -> None:
-        """TERM, then KILL; its workers too. Safe to call twice."""
+        """Send SIGTERM, then SIGKILL if needed, to the server and its workers. Safe to call twice."""
         self.ask_to_stop()
         assert self._stop_by is not None
         try:
@@ -123,26 +124,26 @@ class Server:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    def _ask(self, method: str, path: str, within_s: float) -> dict[str, Any] | None:
-        """The JSON of a good answer; None for a bad one, and when there is none."""
+    def _request(self, method: str, path: str, within_s: float) -> dict[str, Any] | None:
+        """The JSON of a good answer; None for a bad answer or none."""
         connection = http.client.HTTPConnection(HOST, self._port, timeout=within_s)
         try:
             connection.request(method, path)
             answer = connection.getresponse()
             body = json.loads(answer.read(_LONGEST_ANSWER))
         except (OSError, http.client.HTTPException, ValueError, RecursionError):
-            return None  # not listening to us yet, or no more
+            return None  # does not listen yet, or no longer
         finally:
             connection.close()
         return body if answer.status == 200 and isinstance(body, dict) else None
 
-    def _reported(self) -> HarnessError | None:
-        """The error that the child reported, with its whole log as a note: a traceback shows that."""
+    def _reported_error(self) -> HarnessError | None:
+        """The error that the server reported, with its whole log as a note, which tracebacks show."""
         lines = self._lines()
         for line in lines:
             if line.startswith(ERROR_MARK):
-                told = json.loads(line.removeprefix(ERROR_MARK))
-                error = from_child(told, ServerEnded if told["stage"] == "server" else HarnessError)
+                report = json.loads(line.removeprefix(ERROR_MARK))
+                error = from_child(report, ServerEnded if report["stage"] == "server" else HarnessError)
                 error.add_note("\n".join([f"The log of the server of arm {self.name!r}:", *lines]))
                 return error
         return None
@@ -157,7 +158,7 @@ class Server:
                 stream.seek(self._log_from)
                 return stream.read().decode(errors="replace").splitlines()
         except FileNotFoundError:
-            return []  # the run's folder was removed meanwhile
+            return []  # the run's folder was removed
 
 
 @contextmanager
@@ -170,11 +171,12 @@ def start(
     port: int = 0,
     cpus: tuple[int, ...] = (),
 ) -> Iterator[Server]:
-    """Start a server on 127.0.0.1 (port 0: a free one) and stop it on leaving; it is not waited for.
+    """Start a server on 127.0.0.1 (port 0: any free port), without waiting for it; stop it on exit.
 
-    The socket is bound here and handed over, so that no other process can take the port in between.
-    Both output streams of the child are appended to `log`. With `cpus` it and its workers run on these only;
-    it waits for its options until they are set, so that the model's library counts no others.
+    The socket is bound here and handed over, so that no other process can take the port in between. Both
+    output streams of the server are appended to `log`. With `cpus`, the server and its workers run on these
+    CPUs only; they are set before the server gets its options, so that the model's library counts no other
+    CPUs.
     """
     with bind(port) as listening, children.open_log(log) as stream:
         log_from = stream.tell()
@@ -192,7 +194,7 @@ def start(
     try:
         if cpus:
             pinning.apply(process.pid, cpus)
-        with suppress(BrokenPipeError), process.stdin as stdin:  # it died at once; `check_alive` says why
+        with suppress(BrokenPipeError), process.stdin as stdin:  # it died at once; `check_alive` raises why
             stdin.write(options.model_dump_json())
         yield server
     finally:
@@ -200,19 +202,19 @@ def start(
 
 
 def bind(port: int) -> socket.socket:
-    """A listening socket on 127.0.0.1, port 0 for any free one; HarnessError when it cannot be had."""
+    """A listening socket on 127.0.0.1 (port 0: any free port). Raises HarnessError if it cannot be bound."""
     try:
         return socket.create_server((HOST, port), backlog=2048)
     except OSError as error:
         raise HarnessError(
             f"Port {port} of {HOST} cannot be used: {os.strerror(error.errno or 0)}.",
             stage="server",
-            hint="Choose another with --port, or 0 for any free one.",
+            hint="Choose another port with --port, or 0 for any free port.",
         ) from error
 
 
 def _survivors(family: list[psutil.Process], within_s: float) -> list[psutil.Process]:
-    """Those still running after `within_s`. A zombie is not: it has ended, and its new parent is slow."""
+    """The processes that still run after `within_s`. A zombie has ended, but is not reaped yet."""
     deadline = time.monotonic() + within_s
     while running := [process for process in family if _runs(process)]:
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""The servers of a run: started, found ready or running already, and asked what they are."""
+"""The servers of a run: start them, or connect to servers that already run, and record what they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.plans.arm import Arm
 from harness.plans.plan import Plan
 from harness.results.store import Writer
 from harness.run import meter, server_process
-from harness.run.foreign_server import Standing, check_processes, first_answer
+from harness.run.foreign_server import RunningServer, check_processes, first_answer
 from harness.run.listener import Listener
 from harness.run.load_generator import Loader
 from harness.run.record import Record
@@ -26,30 +26,30 @@ from harness.workloads.io.service import Services
 
 @dataclass
 class Servers:
-    """One for each arm all along (resident), or a fresh one for each trial."""
+    """One server per arm for the whole run (resident), or a fresh one for each trial."""
 
     plan: Plan
     writer: Writer
     supervisor: Supervisor
     stack: ExitStack
     record: Record
-    cpus: tuple[int, ...]  # on which they run; empty: any
-    services: Services  # what they ask
+    cpus: tuple[int, ...]  # CPUs of the servers; empty: any
+    services: Services  # the databases and services that the servers use
     pids: dict[str, int] = field(default_factory=dict)
-    options: dict[str, ServerOptions] = field(default_factory=dict)  # of those that are started here
+    options: dict[str, ServerOptions] = field(default_factory=dict)  # of the servers started here
     _resident: dict[str, server_process.Server] = field(default_factory=dict)
-    _standing: dict[str, Standing] = field(default_factory=dict)
+    _running: dict[str, RunningServer] = field(default_factory=dict)
 
     def io_nominal_ms(self, arm: Arm) -> float | None:
-        """The I/O that was asked for; None where nobody knows: of a database, of servers that run already."""
+        """The nominal I/O; None if unknown, as for a database or a server that already runs."""
         if arm.name not in self.options:
             return None
         workload = self.options[arm.name].workload
-        is_told = kinds.takes_ms(workload.io) and not workloads.has_io(workload.name)
-        return workload.io_ms if is_told else None
+        is_set = kinds.takes_ms(workload.io) and not workloads.has_io(workload.name)
+        return workload.io_ms if is_set else None
 
     def start(self, arms: list[Arm], lone_model_ms: float | None = None) -> None:
-        """Start them side by side (loading a model is mostly waiting), then wait until all are ready."""
+        """Start servers in parallel (loading a model is mostly waiting), then wait until all are ready."""
         for arm in arms:
             options = arm.server_options(self.plan.workload, lone_model_ms)
             connected = self.services.connected(options.workload)
@@ -59,12 +59,12 @@ class Servers:
         for arm in arms:
             self._resident[arm.name] = self.stack.enter_context(self._started(arm))
         for child in self._resident.values():
-            self.stack.callback(child.ask_to_stop)  # on leaving these come first: one deadline for all
+            self.stack.callback(child.ask_to_stop)  # on exit these run first, so all share one deadline
         for arm in arms:
             self._wait_ready(arm, self._resident[arm.name])
 
     def ask_once(self, loader: Loader, listener: Listener) -> None:
-        """Servers that run already: HarnessError when one does not answer as expected."""
+        """Send one request to each server that already runs. Raises HarnessError for an unexpected answer."""
         for arm in self.plan.every_arm:
             assert arm.url is not None
             check_processes(arm.name, arm.pid)
@@ -72,22 +72,24 @@ class Servers:
             whose = f"The server of arm {arm.name!r}, {arm.url},"
             first = first_answer(loader, load, listener, whose=whose)
             if error := first.shots[0].error:
-                said = first.bad_answers.get(error)
+                text = first.bad_answers.get(error)
                 raise HarnessError(
                     f"{whose} answers {load.method} with {error}, not with {load.expected_status}."
-                    + (f" It says: {said}" if said else ""),
+                    + (f" It says: {text}" if text else ""),
                     stage="load",
-                    hint="--method, --header and --body say what is asked, --expect-status what is right.",
+                    hint="Set the request with --method, --header and --body, and the status of a good "
+                    "answer with --expect-status.",
                 )
-            self._standing[arm.name] = standing = Standing(arm.url, keeps_connections=not first.ended)
-            self.record.note_arm(arm.name, url=arm.url, is_here=standing.is_here, about={})
-            self._found(arm.name)
+            running = RunningServer(arm.url, keeps_connections=not first.ended)
+            self._running[arm.name] = running
+            self.record.note_arm(arm.name, url=arm.url, is_here=running.is_here, about={})
+            self._locate(arm.name)
 
     @contextmanager
-    def serving(self, arm: Arm) -> Iterator[server_process.Server | Standing]:
-        """A ready server of `arm`: the resident one, or a fresh one that ends with the trial."""
-        if arm.name in self._standing:
-            yield self._found(arm.name)
+    def serving(self, arm: Arm) -> Iterator[server_process.Server | RunningServer]:
+        """Yield a ready server of `arm`: the resident one, or a fresh one that is stopped after the trial."""
+        if arm.name in self._running:
+            yield self._locate(arm.name)
             return
         if arm.name in self._resident:
             yield self._resident[arm.name]
@@ -97,16 +99,16 @@ class Servers:
             yield child
             self._note_memory_of(arm.name, child.pid)
 
-    def _found(self, arm: str) -> Standing:
-        """With its process, where that is known, among those whose CPU is not foreign."""
-        standing = self._standing[arm]
+    def _locate(self, arm: str) -> RunningServer:
+        """The running server of `arm`; adds its process, if known, to those whose CPU is not foreign."""
+        running = self._running[arm]
         self.pids.pop(arm, None)
-        if standing.pid is not None:
-            self.pids[arm] = standing.pid
-        return standing
+        if running.pid is not None:
+            self.pids[arm] = running.pid
+        return running
 
     def note_memory(self) -> None:
-        """After the last trial: every model has run, and shared pages are not counted."""
+        """Record the memory of each server after the last trial, when every model has run."""
         for name, child in self._resident.items():
             self._note_memory_of(name, child.pid)
 

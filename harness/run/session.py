@@ -1,4 +1,4 @@
-"""Plan → trials: everything a run needs is started in order, and nothing of it is left behind."""
+"""Run a plan: start everything that it needs in order, run its trials, and leave nothing running."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.results.store import Writer
 from harness.run import bare_model, client_limit
 from harness.run.listener import Listener
 from harness.run.load_generator import Loader
-from harness.run.record import Before, Record
+from harness.run.record import Checkpoint, Record
 from harness.run.servers import Servers
 from harness.run.supervisor import Supervisor
 from harness.run.trials import Trials
@@ -23,18 +23,18 @@ def run(
     plan: Plan,
     writer: Writer,
     listener: Listener,
-    before: Before | None = None,
+    checkpoint: Checkpoint | None = None,
     client_limit_per_s: float | None = None,
 ) -> list[Trial]:
-    """Run every trial of `plan` and save each as it ends; those in `before` are not run again.
+    """Run every trial of `plan` and save each as it ends, except those that `checkpoint` has already.
 
-    `client_limit_per_s` is what the load generator can send at most; without it the plan's self-check sees.
+    `client_limit_per_s` is the roofline of the load generator; by default the plan's self-check measures it.
 
-    Returns the new trials in order; those of a server that died are marked failed, and the others go on.
-    Raises HarnessError when a server cannot start. An interrupted run keeps its finished trials; nothing
-    that it started is left behind in any case.
+    Returns the new trials in order. If a server dies, its trials are marked failed and the other arms
+    continue. Raises HarnessError if a server cannot start. An interrupted run keeps its finished trials. In
+    any case, no process is left running.
     """
-    with session(plan, writer, listener, before, client_limit_per_s) as trials:
+    with session(plan, writer, listener, checkpoint, client_limit_per_s) as trials:
         trials.run_all()
     return trials.done
 
@@ -44,35 +44,36 @@ def session(
     plan: Plan,
     writer: Writer,
     listener: Listener,
-    before: Before | None = None,
+    checkpoint: Checkpoint | None = None,
     client_limit_per_s: float | None = None,
 ) -> Iterator[Trials]:
-    """Every server of `plan` ready and the load generator beside them; the caller says which trials are run.
+    """Start the load generator and every server of `plan`; the caller chooses which trials to run.
 
-    Leaves what `run` leaves, however it is left.
+    On exit it cleans up as `run` does.
     """
-    record = Record(writer, plan, before)
+    record = Record(writer, plan, checkpoint)
     with record, Supervisor() as supervisor, Loader(supervisor) as loader, ExitStack() as stack:
         cpus = _pinned(loader, record) if plan.pin else ()
         if client_limit_per_s is None and plan.self_check:
-            listener.stage("self-check: what the load generator can do")
+            listener.stage("self-check: measuring the load generator")
             found = client_limit.quick(supervisor, loader, plan.transport, cpus)
             record.note(self_check=found._asdict())
             client_limit_per_s = found.requests_per_s
         if plan.limit and record["limits"] is None:  # a resumed run has it: the machine is the same
-            listener.stage("limit: the model in a bare loop, alone")
-            record.note(**bare_model.of_plan(plan, supervisor, loader, log=writer.log("limit"), cpus=cpus))
+            listener.stage("limit: timing the bare model")
+            limits = bare_model.measure_limits(plan, supervisor, loader, log=writer.log("limit"), cpus=cpus)
+            record.note(**limits)
         services = Services(writer.log, listener.stage, lambda left: record.note_downstream([], [left]))
         stack.enter_context(services)
         servers = Servers(plan, writer, supervisor, stack, record, cpus, services)
-        trials = Trials(plan, writer, loader, listener, servers, record, client_limit_per_s, before)
+        trials = Trials(plan, writer, loader, listener, servers, record, client_limit_per_s, checkpoint)
         _ready(plan, servers, trials, listener)
         yield trials
         servers.note_memory()
 
 
 def _pinned(loader: Loader, record: Record) -> tuple[int, ...]:
-    """The load generator on a CPU of its own; the CPUs that are left to servers."""
+    """Pin the load generator to its own CPU; return the CPUs left for the servers."""
     pins = pinning.split()
     pinning.apply(loader.pid, pins.client)
     record.note(pinning=pins._asdict())
@@ -80,9 +81,9 @@ def _pinned(loader: Loader, record: Record) -> tuple[int, ...]:
 
 
 def _ready(plan: Plan, servers: Servers, trials: Trials, listener: Listener) -> None:
-    """Every server answers, and what pilots have to tell is known. Scaled arms wait for theirs."""
+    """Wait until every server answers, and run the pilots. Arms with scaled I/O start after their pilot."""
     if plan.has_running_servers:
-        listener.stage("asking each server once")
+        listener.stage("checking each server with one request")
         servers.ask_once(trials.loader, listener)
     else:
         listener.stage("starting servers")
@@ -92,5 +93,5 @@ def _ready(plan: Plan, servers: Servers, trials: Trials, listener: Listener) -> 
         listener.stage("starting servers")
         servers.start([arm for arm in plan.every_arm if arm.io_per_model is not None], lone_model_ms)
     if plan.needs_own_throughput:
-        listener.stage("pilot: what each arm can do")
-        trials.see_own_throughputs()
+        listener.stage("pilot: measuring the throughput of each arm")
+        trials.measure_own_throughputs()

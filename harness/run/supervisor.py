@@ -1,8 +1,8 @@
-"""Tiny parents over every process of a run: when their pipe closes, they kill the whole group.
+"""Supervisors: tiny processes that kill every process of a run when their pipe closes.
 
-The pipe closes when the run ends, and also when the CLI dies of SIGKILL: the kernel closes it then. Every
-process of a run joins the supervisors' process group; so do their children, unless they ask otherwise.
-There are two, so that one is left when the CLI and the other are killed.
+The pipe closes when the run ends, and also when the CLI dies of SIGKILL, because the kernel closes it. Every
+process of a run joins the supervisors' process group, and so do its children unless they choose another
+group. There are two supervisors, so that one is left if the CLI and the other one are killed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ KEEPERS = 2
 
 
 class Supervisor:
-    """Context manager: what `spawn` starts does not outlive it, nor this process. POSIX only."""
+    """Context manager: no process that `spawn` starts outlives it, or the current process. POSIX only."""
 
     def __enter__(self) -> Supervisor:
         children.check_files()
-        self._group = 0  # 0: the first keeper makes one
+        self._group = 0  # 0: the first keeper creates a group
         self._keepers: list[subprocess.Popen[bytes]] = []
         with ExitStack() as stack:
             stack.push(self)
@@ -41,25 +41,25 @@ class Supervisor:
     def spawn(self, module: str, *arguments: str, stderr: IO[bytes] | int | None, **options: Any) -> Any:
         """Start `python -m module` in the supervised group; `options` are those of Popen.
 
-        In a group of its own it does not get the terminal's Ctrl-C: the CLI stops things in order.
+        The group does not receive the terminal's Ctrl-C, so the CLI can stop its processes in order.
         """
         command = children.python(module, *arguments)
         return children.start(command, process_group=self._group, stderr=stderr, **options)
 
     def __exit__(self, *_: object) -> None:
-        """Kill the group: a keeper may have been stopped or killed, and would not do it.
+        """Kill the group here, as a keeper may have been stopped or killed.
 
-        The number cannot be another group's by now: nobody has waited for the first keeper yet.
+        The group's number cannot be reused yet, because the first keeper has not been reaped.
         """
         if self._keepers:
-            with suppress(ProcessLookupError, PermissionError):  # the latter on macOS, of zombies
+            with suppress(ProcessLookupError, PermissionError):  # the latter on macOS, for zombies
                 os.killpg(self._group, signal.SIGKILL)
         for keeper in self._keepers:
             keeper.communicate()
 
 
 def main() -> None:
-    """Wait for the end of the pipe, then take the group, this process included, down."""
+    """Wait until the pipe closes, then kill the group, including this process."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
     while os.read(0, 1024):

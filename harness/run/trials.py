@@ -1,4 +1,4 @@
-"""Trials, one after another: each one's load sent, its server watched, its rows saved as it ends."""
+"""Run trials one after another: send the load, watch the server, save the rows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from harness.plans.arm import Arm
 from harness.plans.plan import Cell, Plan
 from harness.results.store import Writer
 from harness.run import server_process
-from harness.run.foreign_server import Standing
+from harness.run.foreign_server import RunningServer
 from harness.run.listener import Listener
 from harness.run.load_generator import ONE_REQUEST, Loader
 from harness.run.meter import Meter
 from harness.run.precision import Precision
-from harness.run.record import Before, Record, key
+from harness.run.record import Checkpoint, Record, key
 from harness.run.servers import Servers
 from harness.wire.arrivals import closed
 from harness.wire.clock import utc_now
@@ -36,18 +36,18 @@ from harness.wire.records import (
     to_rows,
 )
 
-# a model that was just loaded is not at its speed yet; a disturbance only ever adds, so the lowest counts
+# A model that was just loaded is not at full speed yet. A disturbance only adds time, so the lowest counts.
 PILOT_SETTLES_S = 3.0
 PILOT_WINDOWS = 3
 PILOT_REQUESTS = 40
 PILOT_CLOSED_S = 2.0
 DRAINS_WITHIN_S = 30.0
-LATE_TRIAL_P50_MS = 3.0  # a client that is late half of the time does not follow its schedule
+LATE_TRIAL_P50_MS = 3.0  # a client that sends half of its requests later does not follow its schedule
 
 
 @dataclass
 class Trials:
-    """Runs trials one after another, and saves each as it ends."""
+    """Runs trials one after another and saves each as it ends."""
 
     plan: Plan
     writer: Writer
@@ -56,57 +56,58 @@ class Trials:
     servers: Servers
     record: Record
     client_limit_per_s: float | None
-    before: InitVar[Before | None]
+    checkpoint: InitVar[Checkpoint | None]
     done: list[Trial] = field(default_factory=list)
     causes: dict[int, Cause] = field(default_factory=dict)  # trial → why it is not ok
 
-    def __post_init__(self, before: Before | None) -> None:
+    def __post_init__(self, checkpoint: Checkpoint | None) -> None:
         named = {arm.name: arm.pid for arm in self.plan.every_arm if arm.url is not None}
         own = [self.loader.pid, os.getpid()]
         self._meter = Meter(self.servers.pids, own, named, self.record["idle"])
-        self._finished = before.done if before else frozenset()
-        self._number = before.trials if before else 0
-        self._precision = before.precision if before else Precision.for_plan(self.plan)
+        self._finished = checkpoint.done if checkpoint else frozenset()
+        self._number = checkpoint.trials if checkpoint else 0
+        self._precision = checkpoint.precision if checkpoint else Precision.for_plan(self.plan)
         self.own_per_s: dict[str, float] = dict(self.record["own_per_s"] or {})
 
     def lone_model_ms(self, arm: Arm) -> float:
-        """The median model time of `arm` for a lone user, in ms: from a pilot, whose rows are block 0."""
+        """The median model time of `arm` for a single user, in ms, from a pilot whose rows are block 0."""
         found: float | None = self.record["lone_model_ms"]
         if found is None:
-            self.listener.stage("pilot: the model alone")
+            self.listener.stage("pilot: timing the model for one user")
             found = min(self._pilot_window(arm, number) for number in range(PILOT_WINDOWS))
             self.record.note(lone_model_ms=found)
         return found
 
-    def see_own_throughputs(self) -> None:
-        """What each arm answers in closed loop, unless it is known from before; its rows are block 0."""
+    def measure_own_throughputs(self) -> None:
+        """Measure each arm's throughput in a closed loop, unless it is known; the rows are block 0."""
         law = closed(self.plan.own_users)
-        window_s = min(PILOT_CLOSED_S, self.plan.open_duration_s)  # who asks for a quick look gets one
+        window_s = min(PILOT_CLOSED_S, self.plan.open_duration_s)  # a quick look has a short pilot, too
         windows = [(arm, number) for number in range(PILOT_WINDOWS) for arm in self.plan.every_arm]
-        seen: dict[str, list[float]] = {}
+        measured: dict[str, list[float]] = {}
         for arm, number in windows:
             if arm.name not in self.own_per_s:
                 cell = Cell(PILOT_BLOCK, number, arm, law)
                 samples = self.run_one(cell, duration_s=window_s)
-                seen.setdefault(arm.name, []).append(_closed_throughput(samples, self.plan.own_users))
-        known = {arm: statistics.median(found) for arm, found in seen.items()}
-        for name, found_per_s in known.items():
-            if not found_per_s:
+                throughput = _closed_throughput(samples, self.plan.own_users)
+                measured.setdefault(arm.name, []).append(throughput)
+        medians = {arm: statistics.median(found) for arm, found in measured.items()}
+        for name, median_per_s in medians.items():
+            if not median_per_s:
                 raise HarnessError(
-                    f"The pilot got no good answer of arm {name!r}.",
+                    f"The pilot got no good answer from arm {name!r}.",
                     stage="pilot",
                     hint="See trials.csv." if self.plan.has_running_servers else "See trials.csv and logs/.",
                 )
-        self.own_per_s |= known
+        self.own_per_s |= medians
         self.record.note(own_per_s=self.own_per_s)
 
     def run_all(self) -> None:
-        """Every trial not finished yet; with `precision`, until a block ends with narrow intervals."""
+        """Run every unfinished trial; with `precision`, stop after a block once all intervals are narrow."""
         cells = [cell for cell in self.plan.cells() if key(cell) not in self._finished]
-        under_way = 0
+        current_block = 0
         for number, cell in enumerate(cells, 1):
-            if cell.block != under_way:
-                under_way = cell.block
+            if cell.block != current_block:
+                current_block = cell.block
                 self.note_idle()
                 wanted = self.plan.precision
                 if wanted is not None and self._precision.half_width() <= wanted:
@@ -118,7 +119,7 @@ class Trials:
         self.note_idle()
 
     def note_idle(self) -> None:
-        """What each arm burnt while others were measured, earlier sittings of a resumed run included."""
+        """Record the CPU that each arm used while others were measured, including before a resume."""
         self.record.note(idle={arm: dict(idle) for arm, idle in self._meter.idle.items()})
         for arm, processes in self._meter.counted().items():
             if processes != self.record["arms"].get(arm, {}).get("processes"):
@@ -136,12 +137,15 @@ class Trials:
         return statistics.median(times)
 
     def run_one(self, cell: Cell, **changes: Any) -> list[Sample]:
-        """One trial and its rows; `changes` are of its load. Its own row is the last of `done`."""
+        """Run and save one trial; return its samples. `changes` replace load options.
+
+        The trial's own row is the last of `done`.
+        """
         self._number += 1
         started_at = utc_now()
         law = cell.law.for_arm(self.own_per_s.get(cell.arm.name, 0.0))
         load = self.plan.load_options("", law, cell.block).model_copy(update=changes)
-        outcome, readings, ended = self._fire(cell, load)
+        outcome, readings, ended = self._send(cell, load)
         fault = judge(outcome, ended=ended, late=sent_late(load, outcome))
         identity = self._identity(cell, load)
         trial, samples = to_rows(identity, outcome, started_at=started_at, fault=fault, noise=readings)
@@ -156,7 +160,7 @@ class Trials:
         return samples
 
     def _identity(self, cell: Cell, load: LoadOptions) -> Identity:
-        if load.schedule and not cell.law.is_own:  # each arm has its own
+        if load.schedule and not cell.law.is_own:  # with own(…), each arm has another schedule
             self.record.keep_schedule(str(cell.law), cell.block, load.schedule)
         return Identity(
             trial=self._number,
@@ -171,8 +175,8 @@ class Trials:
             io_nominal_ms=self.servers.io_nominal_ms(cell.arm),
         )
 
-    def _fire(self, cell: Cell, load: LoadOptions) -> tuple[Outcome, Noise, str]:
-        """Send the load unless the server is dead already; say how it has ended if it has."""
+    def _send(self, cell: Cell, load: LoadOptions) -> tuple[Outcome, Noise, str]:
+        """Send the load unless the server is dead; return also how the server ended, empty if it lives."""
         outcome, readings = Outcome([], 0.0, 0.0, 0.0), Noise()
         try:
             with self.servers.serving(cell.arm) as child:
@@ -184,36 +188,37 @@ class Trials:
         return outcome, readings, ""
 
     def _measure(
-        self, child: server_process.Server | Standing, cell: Cell, load: LoadOptions
+        self, child: server_process.Server | RunningServer, cell: Cell, load: LoadOptions
     ) -> tuple[Outcome, Noise]:
-        """One window. The server's own probe runs only now: an idle arm must cost nothing."""
+        """Measure one window. The probe in the server runs only now: an idle arm must cost nothing."""
         self._meter.begin(cell.arm.name)
         if self.plan.probes:
             child.watch()
         load = load.at(child.url).model_copy(update={"keep_alive": child.keeps_connections})
         outcome = self.loader.run(load, self.listener.progress)
         readings = self._meter.end(child.unwatch() if self.plan.probes else None)
-        if isinstance(child, Standing) and child.is_here and child.pid is None and not cell.arm.pid:
-            readings = readings._replace(foreign_cpu=None)  # the server's own is in it
+        is_unlocated = isinstance(child, RunningServer) and child.is_here and child.pid is None
+        if is_unlocated and not cell.arm.pid:
+            readings = readings._replace(foreign_cpu=None)  # it includes the CPU of the server itself
         if any(shot.status is None for shot in outcome.shots):
-            # work whose client has given up still burns CPU: the next arm waits for it, but not for ever;
-            # one more request, which is no row, is answered after what was queued before it
+            # Work that the client has given up still uses CPU, so the next arm waits for it, within a limit:
+            # one more request, which is not saved, is answered after all that was queued before it.
             quiet = {"ping_url": None, "beat": False, "timeout_s": DRAINS_WITHIN_S}
             self.loader.run(load.model_copy(update=ONE_REQUEST | quiet))
         return outcome, readings
 
 
 def _closed_throughput(samples: list[Sample], users: int) -> float:
-    """Users / mean latency (Little's law) of the good answers, a second; 0 when there is none."""
+    """Good answers per second: users / mean latency (Little's law); 0 without a good answer."""
     good = [sample for sample in samples if sample.phase == MEASURE and not sample.error]
     took_ms = [sample.done_ms - sample.due_ms for sample in good]
     return users / statistics.fmean(took_ms) * 1e3 if took_ms else 0.0
 
 
 def sent_late(load: LoadOptions, outcome: Outcome) -> str:
-    """Why an open loop says more of the client, which sent late, than of the server; empty if it does not.
+    """Why a trial in an open loop is invalid: the client sent its requests late. Empty if it did not.
 
-    Not judged where the cap held requests back: that is the server's doing, and counted.
+    Not judged if the cap held requests back: then the server caused the delay, and `capped` counts it.
     """
     if not load.arrivals.is_open or outcome.capped:
         return ""
@@ -222,5 +227,6 @@ def sent_late(load: LoadOptions, outcome: Outcome) -> str:
     if middle <= LATE_TRIAL_P50_MS:
         return ""
     return (
-        f"the client sent half of the requests {middle:.1f} ms late or more (at most {LATE_TRIAL_P50_MS:g})"
+        f"the client sent half of the requests at least {middle:.1f} ms late "
+        f"(allowed: {LATE_TRIAL_P50_MS:g} ms)"
     )

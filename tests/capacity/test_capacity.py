@@ -1,4 +1,4 @@
-"""`execbench capacity` for real: a worker of known time, its rows, its report, and what goes wrong."""
+"""`execbench capacity` with real servers: a worker of known time, its rows, its report, and errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SHORT = ("--window", "0.8", "--search-window", "0.6", "--blocks", "2")
 
 @pytest.fixture(scope="module")
 def run(shared: Execbench) -> Path:
-    """One arm, short windows: far too few for a figure, enough for everything else."""
+    """One arm with short windows: too few requests for a precise figure, enough for everything else."""
     words = ("--slo", "mean latency < 100 ms", "--slo", "errors < 50 %", "--strategy", "thread", "--json")
     done = shared("capacity", *words, *SYNTHETIC, *SHORT, "--out", "run")
     assert done.returncode == 0, done.stderr
@@ -42,7 +42,7 @@ def run(shared: Execbench) -> Path:
 
 
 @pytest.mark.timed
-def test_a_worker_of_12_ms_holds_about_what_it_can_do(run: Path) -> None:
+def test_a_worker_of_12_ms_has_about_the_capacity_that_its_service_time_allows(run: Path) -> None:
     (row,) = csv.DictReader((run / "capacity.csv").read_text().splitlines())
     assert 17 < float(row["capacity_per_s"]) < 133  # windows of 1 s are too short for a queue
     assert 42 < float(row["closed_per_s"]) < 85
@@ -69,22 +69,22 @@ def test_report_makes_the_same_again_from_the_rows(run: Path, here: Here) -> Non
     done = here("report", str(run))
     assert done.returncode == 0, done.stderr
     assert {name: (run / name).read_bytes() for name in made} == made
-    assert "Requests a second, Poisson" in done.stdout
-    assert "thread holds" in done.stdout
+    assert "Requests/s under Poisson arrivals" in done.stdout
+    assert "thread handles" in done.stdout
 
 
 @pytest.mark.timed
-def test_the_run_says_what_was_asked_and_its_rows_are_those_of_any_run(run: Path) -> None:
+def test_the_run_records_its_settings_and_its_rows_are_those_of_any_run(run: Path) -> None:
     found = store.read(run)
-    asked = found.record["capacity"]
-    assert (asked["window_s"], asked["search_s"], asked["blocks"]) == (0.8, 0.6, 2)
-    confirming = found.trials[found.trials["block"] > asked["searched"]]
+    settings = found.record["capacity"]
+    assert (settings["window_s"], settings["search_s"], settings["blocks"]) == (0.8, 0.6, 2)
+    confirming = found.trials[found.trials["block"] > settings["searched"]]
     assert len(confirming) == 2
     assert found.trials.loc[found.trials["block"] > 0, "load"].str.startswith("poisson(").all()
     assert found.record["state"] == "finished"
 
 
-@pytest.mark.timed  # it waits 30 s at most, which is little beside timed tests
+@pytest.mark.timed  # it waits 30 s at most, which is little compared with timed tests
 def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
     execbench: Execbench, here: Here
 ) -> None:
@@ -94,9 +94,9 @@ def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
     trials = execbench.folder / "run" / "trials.csv"
     wait_for(lambda: trials.exists() and "poisson" in trials.read_text())
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "`execbench report run` shows them." in said
+    assert "`execbench report run` shows them." in stderr
     execbench.assert_nothing_is_left()
     done = here("report", "run")
     assert done.returncode == 0, done.stderr
@@ -106,9 +106,9 @@ def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
 
 
 @pytest.mark.timed
-def test_a_server_that_runs_already_is_asked_how_much_it_holds(execbench: Execbench) -> None:
+def test_a_server_that_already_runs_has_a_capacity_too(execbench: Execbench) -> None:
     with running.serving(execbench.folder / "log", workload=running.synthetic(12.0, 0.0)) as child:
-        asked = (
+        request = (
             "--url",
             f"mine={child.url}/predict",
             "--body",
@@ -117,7 +117,7 @@ def test_a_server_that_runs_already_is_asked_how_much_it_holds(execbench: Execbe
             "X-Tenant: a",
         )
         shortest = ("--window", "0.5", "--search-window", "0.5", "--blocks", "1", "--no-self-check")
-        done = execbench("capacity", *asked, "--slo", "p50 < 100 ms", *shortest, "--out", "run", "--json")
+        done = execbench("capacity", *request, "--slo", "p50 < 100 ms", *shortest, "--out", "run", "--json")
     assert done.returncode == 0, done.stderr
     (arm,) = json.loads(done.stdout)["capacity"]
     assert (arm["arm"], arm["strategy"]) == ("mine", "url")
@@ -138,17 +138,15 @@ def test_a_server_that_runs_already_is_asked_how_much_it_holds(execbench: Execbe
         (("--slo", "p99 < 1 s", "--strategy", "thread", "--url", "a=http://127.0.0.1:9/"), "different work"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_anything_starts(
-    words: tuple[str, ...], why: str, here: Here
-) -> None:
+def test_bad_options_are_refused_before_anything_starts(words: tuple[str, ...], why: str, here: Here) -> None:
     done = here("capacity", *words)
     assert done.returncode == 2
     assert why in done.stderr
 
 
 @pytest.mark.integration
-def test_a_hopeless_window_is_given_up_and_known_by_its_length(tmp_path: Path) -> None:
-    """A worker of 50 ms and 100 requests/s: a tenth of a second into the window ten of it are in flight."""
+def test_a_hopeless_window_is_given_up_and_recognised_by_its_length(tmp_path: Path) -> None:
+    """A worker of 50 ms at 100 requests/s: after 0.1 s of the window, ten of its requests are in flight."""
     hopeless = {"arrivals": Law("poisson", 100.0), "duration_s": 20.0, "settle_s": 0.5}
     easy = {"arrivals": Law("poisson", 10.0), "duration_s": 0.5}
     with running.serving(tmp_path / "log", workload=running.synthetic(50.0, 0.0)) as child:
@@ -164,7 +162,7 @@ def test_a_hopeless_window_is_given_up_and_known_by_its_length(tmp_path: Path) -
     assert not windows.gave_up(whole.window_start_ms, whole.window_end_ms, 0.5)
 
 
-# -- what broke first ----------------------------------------------------------------------------------
+# -- why an objective was missed -----------------------------------------------------------------------
 
 PARTS = {
     "dispatch_lag_ms": 0.1,
@@ -195,54 +193,56 @@ def rows(**longer: Any) -> pd.DataFrame:
         ({"dispatch_lag_ms": 70.0}, 1.0, breaking.Part.CLIENT),
     ],
 )
-def test_what_grew_most_broke_first(longer: dict[str, float], lag_ms: float, part: str) -> None:
+def test_the_part_that_grew_most_explains_the_failure(
+    longer: dict[str, float], lag_ms: float, part: str
+) -> None:
     (objective,) = slo.parse(["p99 < 50 ms"])
-    found = breaking.broke(rows(**longer), rows(), objective, lag_ms)
+    found = breaking.explain(rows(**longer), rows(), objective, lag_ms)
     assert found.part == part
     assert f"{part}: 70 of the" in found.words
 
 
-def test_the_databases_own_time_is_told_from_the_loops_stall_and_from_a_wait_for_a_connection() -> None:
+def test_database_time_loop_stalls_and_waits_for_a_connection_are_distinguished() -> None:
     (objective,) = slo.parse(["p99 < 50 ms"])
     lone = rows(io_server_ms=4.0)
-    slow = breaking.broke(rows(io_ms=70.0, io_server_ms=70.0), lone, objective, 60.0)
-    stalled = breaking.broke(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, 60.0)
-    queued = breaking.broke(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, 1.0)
-    unknown = breaking.broke(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, math.nan)
+    slow = breaking.explain(rows(io_ms=70.0, io_server_ms=70.0), lone, objective, 60.0)
+    stalled = breaking.explain(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, 60.0)
+    queued = breaking.explain(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, 1.0)
+    unknown = breaking.explain(rows(io_ms=70.0, io_server_ms=4.0), lone, objective, math.nan)
     assert (slow.part, stalled.part) == (breaking.Part.DATABASE, breaking.Part.LOOP)
     assert (queued.part, unknown.part) == (breaking.Part.IO, breaking.Part.IO)
     assert queued.words.startswith("I/O: 66 of the 70 ms")  # one late turn of the loop in each of four
 
 
-def test_what_the_cap_held_back_is_the_servers_queue_and_not_the_clients_lateness() -> None:
+def test_requests_held_back_by_the_cap_count_as_queue_and_not_as_client() -> None:
     (objective,) = slo.parse(["p99 < 50 ms"])
     held = rows(dispatch_lag_ms=70.0, queue_ms=30.0)
-    found = breaking.broke(held, rows(), objective, 1.0, capped=True)
+    found = breaking.explain(held, rows(), objective, 1.0, capped=True)
     assert found.part == breaking.Part.QUEUE
     assert "100 of the 100 ms" in found.words
 
 
-def test_a_part_grew_by_no_more_than_the_whole_though_another_was_shorter_than_alone() -> None:
+def test_a_part_never_grows_by_more_than_the_whole_latency() -> None:
     (objective,) = slo.parse(["p99 < 50 ms"])
-    found = breaking.broke(rows(queue_ms=70.0, model_ms=-10.0), rows(), objective, 1.0)
+    found = breaking.explain(rows(queue_ms=70.0, model_ms=-10.0), rows(), objective, 1.0)
     assert found == (breaking.Part.QUEUE, "queue: 60 of the 60 ms that late requests took longer than alone")
 
 
-def test_a_server_that_tells_no_parts_is_named_as_a_whole() -> None:
+def test_a_server_without_timings_is_named_as_a_whole() -> None:
     (objective,) = slo.parse(["p99 < 50 ms"])
-    told = {"latency_ms": 29.0, "dispatch_lag_ms": 0.1}
-    silent = dict.fromkeys(PARTS, math.nan) | told | {"ok": True, "error": ""}
-    found = breaking.broke(
+    known = {"latency_ms": 29.0, "dispatch_lag_ms": 0.1}
+    silent = dict.fromkeys(PARTS, math.nan) | known | {"ok": True, "error": ""}
+    found = breaking.explain(
         pd.DataFrame([silent | {"latency_ms": 99.0}]), pd.DataFrame([silent]), objective, 1.0
     )
     assert found.part == breaking.Part.SERVER
     assert "70 of the 70 ms" in found.words
 
 
-def test_errors_that_broke_it_are_named() -> None:
+def test_errors_that_missed_the_objective_are_named() -> None:
     (objective,) = slo.parse(["errors < 1 %"])
     bad = rows().assign(ok=[True, False, False, True], error=["", "HTTP 503", "HTTP 503", ""])
-    found = breaking.broke(bad, rows(), objective, 1.0)
+    found = breaking.explain(bad, rows(), objective, 1.0)
     assert found.part == "HTTP 503"
     assert "2 of 4 failed" in found.words
 
@@ -258,7 +258,7 @@ def tried(**columns: Any) -> pd.DataFrame:
     return frame.assign(**columns)
 
 
-def test_the_knee_is_where_power_is_most() -> None:
+def test_the_knee_has_the_highest_power() -> None:
     assert arms.knee_per_s(tried()) == 30.0
     assert arms.knee_per_s(tried(failed=[0, 0, 60, 0, 0])) == 20.0
 
@@ -267,23 +267,23 @@ def test_a_promise_is_rounded_down() -> None:
     assert [arms.rounded_down(rate) for rate in (37.98, 331.9, 4.567)] == pytest.approx([37.9, 331.0, 4.56])
 
 
-def held(**more: Any) -> dict[str, Any]:
+def promising(**more: Any) -> dict[str, Any]:
     return {"arm": "thread", "promise_per_s": 30.0, "not_judged": ""} | more
 
 
-def test_only_what_was_judged_is_promised() -> None:
+def test_a_promise_covers_only_judged_objectives() -> None:
     both = slo.parse(["p99 < 100 ms", "errors < 0.1 %"])
-    table = pd.DataFrame([held(), held(arm="two", promise_per_s=40.0, not_judged=str(both[1]))])
-    assert (
-        words.finding(table[:1], both) == "Promise 30.0 requests/s: p99 latency < 100 ms and errors < 0.1 %."
+    table = pd.DataFrame([promising(), promising(arm="two", promise_per_s=40.0, not_judged=str(both[1]))])
+    assert words.finding(table[:1], both) == (
+        "thread can promise 30.0 requests/s with p99 latency < 100 ms and errors < 0.1 %."
     )
     assert words.finding(table, both) == (
-        "Promise 40.0 requests/s with two: p99 latency < 100 ms "
-        "(not judged, as the requests were too few: errors < 0.1 %)."
+        "two can promise 40.0 requests/s with p99 latency < 100 ms "
+        "(not judged, too few requests: errors < 0.1 %)."
     )
 
 
-def test_a_window_breaks_only_by_what_its_arm_is_judged_by() -> None:
+def test_a_window_fails_only_by_objectives_that_its_arm_is_judged_by() -> None:
     """One failure among a hundred is too many of 0.1 %, but a hundred are too few to say so."""
     both = slo.parse(["mean latency < 100 ms", "errors < 0.1 %"])
     table = pd.DataFrame(
@@ -309,18 +309,18 @@ def test_a_window_breaks_only_by_what_its_arm_is_judged_by() -> None:
     assert arms._broken(arm, pd.DataFrame(), pd.DataFrame(), cast(Evidence, evidence)) == {}
 
 
-def test_a_limit_that_takes_more_in_flight_than_the_cap_is_warned_of() -> None:
+def test_a_cap_below_the_requests_in_flight_at_the_limit_is_a_warning() -> None:
     """400 requests/s that may take 2 s each are 800 at once (Little)."""
     objectives = slo.parse(["p50 < 2 s"])
     windows = [Window(block, 400.0, True, (500.0,), (1000.0,)) for block in (1, 2)]
     arm = arms.Arm(
         "thread", 500.0, pd.DataFrame(), windows, objectives, (), cross(windows, objectives, 500.0)
     )
-    assert "about 800 requests in flight" in " ".join(report._held_back(arm, 500))
+    assert "about 800 requests in flight, but the cap is 500: " in " ".join(report._held_back(arm, 500))
     assert not list(report._held_back(arm, 1000))
 
 
-# -- what died -----------------------------------------------------------------------------------------
+# -- servers and services that died --------------------------------------------------------------------
 
 ENDED = "The server of arm 'thread' ended (exit code -9, at block 3)."
 EMPTY = "no request fell into the measured window"
@@ -331,21 +331,21 @@ def failed(error: str) -> Trial:
     return made_up.trial(trial=2, arm="thread", state="failed", error=error)
 
 
-def test_a_server_that_ended_is_no_overload_even_in_a_window_with_requests() -> None:
+def test_a_server_that_ended_is_not_taken_for_an_overload() -> None:
     good = made_up.trial(trial=1, arm="thread")
     ended, hopeless = {2: Cause.SERVER_ENDED}, {2: Cause.NO_GOOD_ANSWER}
     assert died_of([good, failed(ENDED)], ended, {}) == f"1 of 2 trials failed, the first: {ENDED}."
     assert NONE_GOOD in died_of([good, failed(NONE_GOOD)], hopeless, {})
 
 
-def test_an_empty_window_and_a_hopeless_rate_are_no_death() -> None:
+def test_an_empty_window_and_a_hopeless_rate_are_not_failures_of_the_server() -> None:
     good = made_up.trial(trial=1, arm="thread")
     assert died_of([good, failed(EMPTY)], {2: Cause.NOTHING_MEASURED}, {}) == ""
     assert died_of([failed(NONE_GOOD), good], {2: Cause.NO_GOOD_ANSWER}, {}) == ""
 
 
 @pytest.mark.timed
-def test_what_the_servers_ask_may_have_died(run: Path) -> None:
+def test_a_dead_downstream_service_is_reported(run: Path) -> None:
     gone = {
         "downstream": {"requests": 3, "first": "pgvector: gone", "died": ["The service pgvector has ended."]}
     }
@@ -364,5 +364,5 @@ def test_the_chart_names_every_arm_and_its_capacity() -> None:
     assert panel.get_title(loc="right") == "38.2/s"
 
 
-def test_a_run_of_another_kind_is_no_capacity_run() -> None:
+def test_a_plain_run_is_not_a_capacity_run() -> None:
     assert not report.is_capacity({"plan": {}})

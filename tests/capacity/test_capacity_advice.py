@@ -1,4 +1,4 @@
-"""What a capacity report advises, from made-up tables."""
+"""The advice of a capacity report, from made-up tables."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def better(verdict: str = "faster", **more: Any) -> dict[str, Any]:
     return row("two", 80.0, **(ratio | more))
 
 
-def test_an_arm_that_holds_more_for_sure_is_taken_with_its_setting_and_its_ratio() -> None:
-    said = advise(row("thread", 40.0), better())
-    assert said.take == "two"
-    assert "Take two (--strategy batch:workers=2,over=process): promise 76.0 requests/s." in said.lines[0]
-    assert "2.00 times [1.80, 2.20] what thread holds" in said.lines[0]
-    assert (said.ratio, said.low, said.high) == (2.0, 1.8, 2.2)
-    assert said.command == ""
+def test_an_arm_that_is_surely_better_is_advised_with_its_options_and_its_ratio() -> None:
+    advice = advise(row("thread", 40.0), better())
+    assert advice.take == "two"
+    assert "Take two (--strategy batch:workers=2,over=process): promise 76.0 requests/s." in advice.lines[0]
+    assert "Its capacity is 2.00 times [1.80, 2.20] that of thread." in advice.lines[0]
+    assert (advice.ratio, advice.low, advice.high) == (2.0, 1.8, 2.2)
+    assert advice.command == ""
 
 
 def test_faster_of_uncertain_size_is_faster() -> None:
@@ -67,66 +67,67 @@ def test_faster_of_uncertain_size_is_faster() -> None:
 
 
 def test_a_higher_promise_that_may_be_luck_changes_nothing() -> None:
-    said = advise(row("thread", 40.0), better("inconclusive"))
-    assert said.take == "thread"
-    assert said.lines[0].startswith("Stay with thread: promise 38.0 requests/s")
+    advice = advise(row("thread", 40.0), better("inconclusive"))
+    assert advice.take == "thread"
+    assert advice.lines[0].startswith("Stay with thread: promise 38.0 requests/s")
 
 
-def test_the_best_that_is_told_apart_is_taken_where_the_very_best_may_be_luck() -> None:
+def test_the_best_arm_with_a_verdict_is_advised_if_a_higher_promise_may_be_luck() -> None:
     lucky = row("three", 90.0, ratio=2.3, ratio_low=0.9, ratio_high=5.0, verdict="inconclusive")
     assert advise(row("thread", 40.0), better(), lucky).take == "two"
     assert advise(row("thread", 40.0), lucky).take == "thread"
 
 
-def test_what_broke_first_says_what_would_raise_it() -> None:
+def test_the_cause_of_the_failure_decides_how_to_raise_the_capacity() -> None:
     causes = {
         "queue": "wait for the model",
-        "model": "longer under load",
+        "model": "call of the model takes longer",
         "loop": "off it",
         "database": "a faster query",
         "client": "another machine",
     }
     for part, word in causes.items():
         assert word in " ".join(advise(row("thread", 40.0), better(broke_first=part)).lines), part
-    assert "fail first: HTTP 503" in " ".join(advise(row("thread", 40.0, broke_first="HTTP 503")).lines)
+    failing = advise(row("thread", 40.0, broke_first="HTTP 503"))
+    assert "Beyond the capacity, requests fail: HTTP 503." in failing.lines
 
 
-def test_the_closed_loop_is_warned_of_where_it_promises_more() -> None:
+def test_a_closed_loop_above_the_promise_is_a_warning() -> None:
     assert any(
         "Do not plan with the 48.0" in line for line in advise(row("thread", 40.0, closed_per_s=48.0)).lines
     )
     assert not any("Do not plan" in line for line in advise(row("thread", 40.0)).lines)
 
 
-def test_one_arm_is_not_called_the_best_one() -> None:
-    assert "Only it was tried" in advise(row("thread", 40.0)).lines[0]
+def test_a_single_arm_is_not_called_the_best() -> None:
+    assert "It is the only arm" in advise(row("thread", 40.0)).lines[0]
 
 
 def test_a_wide_interval_is_followed_by_the_command_that_makes_it_narrower() -> None:
-    said = advise(row("thread", 40.0, low_per_s=30.0))
-    assert said.command == "execbench capacity results/a-run --blocks 24"
+    advice = advise(row("thread", 40.0, low_per_s=30.0))
+    assert advice.command == "execbench capacity results/a-run --blocks 24"
 
 
-def test_an_arm_that_was_never_in_danger_may_hold_more() -> None:
-    said = advise(row("thread", 40.0, bound=AT_LEAST, high_per_s=math.inf, broke_first=math.nan))
-    assert "may hold more" in said.lines[-1]
-    assert said.command
+def test_an_arm_that_never_failed_may_have_a_higher_capacity() -> None:
+    advice = advise(row("thread", 40.0, bound=AT_LEAST, high_per_s=math.inf, broke_first=math.nan))
+    assert advice.lines[-1] == "It kept every objective at every rate tried, so its capacity may be higher."
+    assert advice.command
 
 
-def test_withheld_verdicts_bear_no_advice_and_no_promise_none_at_all() -> None:
-    told = advise(row("thread", 40.0), better(), withheld="the twin differs")
-    assert told.take == ""
-    assert "cannot tell" in told.lines[0]
-    assert told.command
+def test_no_advice_is_given_with_withheld_verdicts_or_without_a_promise() -> None:
+    advice = advise(row("thread", 40.0), better(), withheld="the twin differs")
+    assert advice.take == ""
+    assert "cannot tell" in advice.lines[0]
+    assert advice.command
     nothing = row("thread", math.nan, promise_per_s=0.0, bound=AT_MOST)
-    assert "No rate can be promised" in advise(nothing).lines[0]
-    assert "No rate can be promised" in advise(row("thread", math.nan, promise_per_s=math.nan)).lines[0]
+    assert "No arm can promise a rate" in advise(nothing).lines[0]
+    assert "No arm can promise a rate" in advise(row("thread", math.nan, promise_per_s=math.nan)).lines[0]
 
 
-def test_an_arm_that_broke_at_a_higher_rate_is_not_said_to_have_been_in_no_danger() -> None:
-    said = advise(row("thread", 40.0, bound=AT_LEAST, high_per_s=math.inf, broke_at_per_s=45.5))
-    assert "may hold more" not in " ".join(said.lines)
-    assert "wait for the model" in said.lines[-1]
+def test_an_arm_that_failed_at_a_higher_rate_is_not_said_to_have_kept_every_objective() -> None:
+    advice = advise(row("thread", 40.0, bound=AT_LEAST, high_per_s=math.inf, broke_at_per_s=45.5))
+    assert "may be higher" not in " ".join(advice.lines)
+    assert "wait for the model" in advice.lines[-1]
 
 
 def few(arm: str, capacity: float, **more: Any) -> dict[str, Any]:
@@ -138,52 +139,52 @@ def wide(arm: str, capacity: float, **more: Any) -> dict[str, Any]:
     return row(arm, capacity, doubt=TOO_WIDE, **(ends | more))
 
 
-def test_nothing_is_advised_on_promises_that_say_nothing() -> None:
+def test_no_arm_is_advised_on_doubtful_promises() -> None:
     for doubted in (few("thread", 40.0), wide("thread", 40.0), few("thread", 40.0, promise_per_s=math.nan)):
-        said = advise(doubted)
-        assert (said.take, said.metric) == ("", "")
-        assert said.lines[0].startswith("No rate and no strategy are advised yet")
-        assert said.lines[1].startswith("Do not plan with thread yet: ")
-        assert len(said.lines) == 2
-        assert said.command
+        advice = advise(doubted)
+        assert (advice.take, advice.metric) == ("", "")
+        assert advice.lines[0].startswith("No rate and no strategy are advised yet")
+        assert advice.lines[1].startswith("Do not plan with thread yet: ")
+        assert len(advice.lines) == 2
+        assert advice.command
 
 
-def test_a_better_arm_whose_promise_says_nothing_is_not_taken() -> None:
+def test_a_better_arm_with_a_doubtful_promise_is_not_advised() -> None:
     ratio = {"ratio": 2.0, "ratio_low": 1.4, "ratio_high": 2.9, "verdict": "faster"}
-    said = advise(row("thread", 40.0), wide("two", 80.0, **ratio))
-    assert said.take == "thread"
-    assert said.lines[0].startswith("Stay with thread for now: promise 38.0 requests/s.")
-    assert "No arm is told apart" not in " ".join(said.lines)
-    assert said.lines[-1] == (
+    advice = advise(row("thread", 40.0), wide("two", 80.0, **ratio))
+    assert advice.take == "thread"
+    assert advice.lines[0].startswith("Stay with thread for now: promise 38.0 requests/s.")
+    assert "No other arm is clearly better" not in " ".join(advice.lines)
+    assert advice.lines[-1] == (
         "Do not plan with two yet: "
-        "an interval whose upper end is 3.2 times the lower is too wide for a promise."
+        "the 95 % interval is too wide for a promise (its upper end is 3.2 times the lower)."
     )
-    assert said.command
+    assert advice.command
 
 
 def test_arms_in_doubt_for_the_same_reason_share_a_line() -> None:
-    said = advise(few("thread", 40.0), few("process", 40.0), few("batch", 50.0), wide("two", 80.0))
-    assert said.lines[1:] == (
+    advice = advise(few("thread", 40.0), few("process", 40.0), few("batch", 50.0), wide("two", 80.0))
+    assert advice.lines[1:] == (
         "Do not plan with thread, process or batch yet: "
-        "4 confirming blocks are too few for a promise, which takes at least 6.",
+        "4 confirming blocks are too few for a promise, which needs at least 6.",
         "Do not plan with two yet: "
-        "an interval whose upper end is 3.2 times the lower is too wide for a promise.",
+        "the 95 % interval is too wide for a promise (its upper end is 3.2 times the lower).",
     )
 
 
-def test_a_better_arm_is_taken_though_the_promise_of_the_reference_says_nothing() -> None:
-    said = advise(wide("thread", 40.0), better())
-    assert said.take == "two"
-    assert said.lines[-1].startswith("Do not plan with thread yet")
+def test_a_better_arm_is_advised_even_if_the_promise_of_the_reference_is_doubtful() -> None:
+    advice = advise(wide("thread", 40.0), better())
+    assert advice.take == "two"
+    assert advice.lines[-1].startswith("Do not plan with thread yet")
 
 
 def test_no_change_is_advised_from_a_reference_in_doubt_to_an_arm_that_may_be_no_better() -> None:
-    said = advise(wide("thread", 40.0), better("inconclusive"))
-    assert said.take == ""
-    assert said.lines[0] == "No strategy is advised yet: none is told apart from thread as better."
+    advice = advise(wide("thread", 40.0), better("inconclusive"))
+    assert advice.take == ""
+    assert advice.lines[0] == "No strategy is advised yet: none is clearly better than thread."
 
 
-def test_after_a_short_run_the_usual_number_of_blocks_is_what_to_run_next() -> None:
+def test_after_a_short_run_the_next_command_has_the_default_number_of_blocks() -> None:
     short = RECORD | {"capacity": RECORD["capacity"] | {"blocks": 4}}
     table = pd.DataFrame([few("thread", 40.0)], columns=COLUMNS)
     assert advising.advise(table, short, Path("made/a-run"), "thread", "").command.endswith("--blocks 12")

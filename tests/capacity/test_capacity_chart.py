@@ -53,7 +53,7 @@ def band_of(panel: Axes) -> tuple[float, float]:
 
 
 def arrows_of(panel: Axes) -> list[str]:
-    return [str(line.get_marker()) for line in panel.lines if line.get_label() == "no end"]
+    return [str(line.get_marker()) for line in panel.lines if line.get_label() == "open end"]
 
 
 def legend_of(figure: Figure) -> list[str]:
@@ -65,7 +65,7 @@ def labels_of(figure: Figure) -> set[str]:
     return {str(label) for label in every}
 
 
-def test_an_interval_is_drawn_as_the_table_has_it_also_beyond_the_highest_rate_tried() -> None:
+def test_the_band_is_the_interval_of_the_table_even_beyond_the_highest_rate_tried() -> None:
     panel = panel_of(drawn(row_of()))
     assert band_of(panel) == pytest.approx((53.7, 87.6))
     assert panel.get_xlim()[0] == 0
@@ -78,7 +78,7 @@ def test_an_interval_without_an_upper_end_fills_the_panel_and_has_an_arrow() -> 
     panel = panel_of(figure)
     assert band_of(panel) == pytest.approx((53.7, panel.get_xlim()[1]))
     assert arrows_of(panel) == [">"]
-    assert "no end" in legend_of(figure)
+    assert "open end" in legend_of(figure)
 
 
 def test_an_interval_without_a_lower_end_begins_at_the_axis_and_has_an_arrow() -> None:
@@ -87,7 +87,7 @@ def test_an_interval_without_a_lower_end_begins_at_the_axis_and_has_an_arrow() -
     assert arrows_of(panel_of(figure)) == ["<"]
 
 
-def test_an_arm_that_held_no_rate_has_what_its_capacity_is_below() -> None:
+def test_an_arm_that_failed_at_every_rate_shows_the_rate_its_capacity_is_below() -> None:
     nothing = row_of(bound=AT_MOST, capacity_per_s=math.nan, low_per_s=0.0, high_per_s=27.1)
     panel = panel_of(drawn(nothing))
     assert panel.get_title(loc="right") == "below 27.1/s"
@@ -102,7 +102,7 @@ def test_without_an_interval_there_is_no_band() -> None:
 
 @pytest.mark.parametrize("kinds", [KINDS, KINDS[:1], KINDS[1:], KINDS[2:]])
 @pytest.mark.parametrize("high", [87.6, math.inf])
-def test_the_legend_names_every_mark_that_is_drawn_and_no_other(
+def test_the_legend_names_exactly_the_marks_that_are_drawn(
     kinds: list[tuple[str, bool, bool]], high: float
 ) -> None:
     figure = drawn(row_of(high_per_s=high), windows=windows_of("thread", kinds))
@@ -120,4 +120,4 @@ def test_the_legend_stays_on_the_page(high: float) -> None:
 def test_a_mark_of_one_panel_only_is_in_the_legend_too() -> None:
     windows = pd.concat([windows_of("thread", KINDS[:1]), windows_of("batch", KINDS[1:2])])
     figure = drawn(row_of(), row_of("batch", high_per_s=math.inf), windows=windows)
-    assert set(legend_of(figure)) == labels_of(figure) >= {"search", "given up", "no end"}
+    assert set(legend_of(figure)) == labels_of(figure) >= {"search", "given up", "open end"}

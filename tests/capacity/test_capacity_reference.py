@@ -19,17 +19,17 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return made_again("capacity", DERIVED, tmp_path_factory.mktemp("capacity"))
 
 
-def test_every_table_is_made_again_from_the_packed_rows_byte_by_byte(reported: tuple[Path, str]) -> None:
+def test_every_table_follows_from_the_packed_rows_byte_by_byte(reported: tuple[Path, str]) -> None:
     assert_equal_to_the_committed("capacity", DERIVED, reported[0])
 
 
-def test_its_first_four_blocks_alone_promise_nothing_and_bear_no_advice() -> None:
+def test_its_first_four_blocks_alone_give_no_promise_and_no_advice() -> None:
     run = store.read(run_of("capacity"))
     trials = run.trials[run.trials["block"] <= run.record["capacity"]["searched"] + 4]
     requests = run.requests[run.requests["trial"].isin(trials["trial"])]
     found = report.as_json(report.build(run._replace(trials=trials, requests=requests)))
     assert found["finding"].startswith("No rate can be promised yet. The highest estimate is ")
-    why = "4 confirming blocks are too few for a promise, which takes at least 6"
+    why = "4 confirming blocks are too few for a promise, which needs at least 6"
     assert found["notes"] == [f"{row['arm']}: {why}" for row in found["capacity"]]
     assert all(why in sentence for sentence in found["sentences"])
     assert found["advised"]["take"] == ""
@@ -37,14 +37,14 @@ def test_its_first_four_blocks_alone_promise_nothing_and_bear_no_advice() -> Non
 
 
 @pytest.mark.quick
-def test_it_has_the_articles_three_and_batch_with_a_verdict_each_and_a_chart() -> None:
+def test_it_compares_the_three_strategies_of_the_article_and_batch_and_has_a_chart() -> None:
     table = pd.read_csv(run_of("capacity") / "capacity.csv").set_index("arm")
     assert set(table.index) == {"inline", "thread", "process", "batch"}
     assert table["verdict"].notna().all()
     assert (run_of("capacity") / "charts" / "capacity.svg").exists()
 
 
-def test_what_the_readme_quotes_is_what_report_prints(reported: tuple[Path, str]) -> None:
+def test_the_readme_quotes_what_report_prints(reported: tuple[Path, str]) -> None:
     for mark in ("capacity", "capacity advice"):
         assert quoted(CHECKOUT / "README.md", mark) in reported[1]
     assert run_of("capacity").name in (CHECKOUT / "README.md").read_text()

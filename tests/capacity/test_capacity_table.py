@@ -1,4 +1,4 @@
-"""What the table of a capacity run says of an arm, from made-up windows."""
+"""The figures and sentences of a capacity report, from made-up windows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ P95 = slo.parse(["p95 < 100 ms"])
 
 
 def window(block: int, rate: float, share: float) -> Window:
-    """A confirming one of a thousand requests, of which this share is late."""
+    """A confirming window of a thousand requests, of which this share is late."""
     return Window(block, rate, True, (1000.0 * share,), (1000.0,))
 
 
@@ -67,7 +67,7 @@ def row_of(windows: Sequence[Window]) -> dict[str, Any]:
     return arms._held(arm, arm.crossing)
 
 
-# -- a rate that broke is not one that held ------------------------------------------------------------
+# -- a rate that failed is not one that held -----------------------------------------------------------
 
 
 def nearly_at_the_highest() -> list[Window]:
@@ -77,48 +77,76 @@ def nearly_at_the_highest() -> list[Window]:
     return [broke_in_the_search(1, 32.19), broke_in_the_search(2, 45.52), *confirming]
 
 
-def test_a_rate_that_broke_at_the_capacity_itself_is_where_the_arm_broke() -> None:
+def test_a_failed_window_exactly_at_the_capacity_is_found() -> None:
     """exp(log(45.52)) is 45.52000000000001, so a rate that went through its logarithm is not found again."""
     arm = arm_of(nearly_at_the_highest())
     assert arm.crossing is not None
     assert 0 < arm.crossing.crossings[0] - math.log(45.52) < BEYOND
     assert row_of(nearly_at_the_highest())["capacity_per_s"] == 45.52
-    broken = arms._first_that_broke(arm)
+    broken = arms._first_failed_window(arm)
     assert broken is not None
     assert broken["rate_per_s"] == 45.52
 
 
-def test_where_no_rate_from_the_capacity_on_broke_the_nearest_below_it_is_shown() -> None:
-    """One burst at 30 and one at 41: the latter says more of what happens at 44."""
+def test_without_a_failed_window_above_the_capacity_the_nearest_below_is_shown() -> None:
+    """Of a burst at 30 and one at 41, the latter is closer to what happens at 44."""
     bursts = [window(13, 30.0, 0.2), window(14, 41.0, 0.1)]
     arm = arm_of([*(window(block, 44.0, 0.001) for block in range(1, 13)), *bursts])
     assert arm.crossing is not None
     assert arm.crossing.rate_per_s == 44.0
-    broken = arms._first_that_broke(arm)
+    broken = arms._first_failed_window(arm)
     assert broken is not None
     assert broken["rate_per_s"] == 41.0
 
 
-def test_what_never_broke_has_no_rate_where_it_broke() -> None:
-    assert arms._first_that_broke(arm_of([window(1, 30.0, 0.0), window(2, 31.0, 0.0)])) is None
+def test_an_arm_that_never_failed_has_no_failed_window() -> None:
+    assert arms._first_failed_window(arm_of([window(1, 30.0, 0.0), window(2, 31.0, 0.0)])) is None
 
 
-def test_an_arm_holds_at_least_the_highest_rate_that_held_and_not_one_that_only_was_tried() -> None:
+def test_at_least_is_the_highest_rate_that_held_and_not_the_highest_rate_tried() -> None:
     broke = broke_in_the_search(1, 45.52)
     row = row_of([broke, *(window(block, rate, 0.0) for block, rate in enumerate([38.0, 40.0] * 3, 2))])
     assert row["bound"] == arms.AT_LEAST
     assert (row["capacity_per_s"], row["low_per_s"], row["promise_per_s"]) == (40.0, 40.0, 40.0)
 
 
-def test_what_an_arm_holds_at_least_is_told_with_the_higher_rate_that_broke() -> None:
+def test_a_lower_bound_is_described_with_the_higher_rate_that_failed() -> None:
     known: dict[str, Any] = dict.fromkeys(arms.COLUMNS, math.nan) | {"arm": "thread", "bound": arms.AT_LEAST}
     row = known | {"capacity_per_s": 40.0, "broke_at_per_s": 45.52, "broke_first": "queue"}
-    said = words.sentence(row | {"how_it_broke": "queue: 9 of the 9 ms"}, "thread")
-    assert said == (
-        "thread holds at least 40.0 requests/s, the highest rate that held; "
-        "at 45.5/s broke first the queue: 9 of the 9 ms."
+    text = words.sentences(row | {"how_it_broke": "queue: 9 of the 9 ms"}, "thread")
+    assert text == (
+        "thread handles at least 40.0 requests/s, the highest rate at which it kept every objective. "
+        "At 45.5 requests/s, the queue grew most: 9 of the 9 ms."
     )
-    assert "it was never in danger there" in words.sentence(known | {"capacity_per_s": 40.0}, "thread")
+    assert words.sentences(known | {"capacity_per_s": 40.0}, "thread") == (
+        "thread handles at least 40.0 requests/s, the highest rate tried, and kept every objective there."
+    )
+
+
+def test_the_sentences_name_the_limit_the_promise_the_ratio_and_an_error() -> None:
+    row: dict[str, Any] = dict.fromkeys(arms.COLUMNS, math.nan) | {
+        "arm": "batch",
+        "bound": "",
+        "doubt": "",
+        "promise_per_s": 132.0,
+        "capacity_per_s": 142.0,
+        "low_per_s": 132.9,
+        "high_per_s": math.inf,
+        "binds": "p95 latency < 100 ms",
+        "ratio": 2.13,
+        "ratio_low": 1.96,
+        "ratio_high": 2.48,
+        "verdict": "faster",
+        "broke_at_per_s": 148.0,
+        "broke_first": "HTTP 503",
+        "how_it_broke": "errors: 9 of 10 failed, most often HTTP 503",
+    }
+    assert words.sentences(row, "process") == (
+        "batch handles 142 requests/s (95 % interval 133 to beyond the rates tried), "
+        "limited by p95 latency < 100 ms; promise 132, the lower end. "
+        "Its capacity is 2.13 times (1.96 to 2.48) that of process: faster. "
+        "At 148 requests/s, 9 of 10 failed, most often HTTP 503."
+    )
 
 
 def test_a_promise_is_never_above_the_highest_rate_that_held() -> None:
@@ -131,7 +159,7 @@ def test_a_promise_is_never_above_the_highest_rate_that_held() -> None:
     assert found.interval()[0] == 44.5
 
 
-def test_nothing_is_promised_where_no_window_held() -> None:
+def test_nothing_is_promised_if_no_window_kept_all_objectives() -> None:
     """Each objective breaks in every other window, and on average both are kept."""
     two = slo.parse(["p95 < 100 ms", "errors < 5 %"])
     sums = [(80.0, 0.0), (0.0, 80.0)] * 4
@@ -145,20 +173,20 @@ def test_nothing_is_promised_where_no_window_held() -> None:
 # -- good answers at the capacity ----------------------------------------------------------------------
 
 
-def test_good_answers_are_those_of_windows_at_or_below_the_capacity() -> None:
+def test_goodput_counts_windows_at_or_below_the_capacity() -> None:
     """A tenth is late at 40.8, which is 2 % above the capacity of 40."""
     trials = arm_of([window(1, 38.0, 0.02), window(2, 40.0, 0.04), window(3, 40.8, 0.1)]).trials
     assert arms._goodput(trials, 40.0) == pytest.approx(40.0 * (38.0 * 0.98 + 40.0 * 0.96) / 78.0)
 
 
-def test_no_good_answers_are_shown_where_every_confirming_window_is_above_the_capacity() -> None:
-    """Their share is that of an overload: at a capacity of 481 it once made 271 good answers a second."""
+def test_no_goodput_is_shown_if_every_confirming_window_is_above_the_capacity() -> None:
+    """Their share is that of an overload: it once gave 271 good answers/s for a capacity of 481."""
     low = held_in_the_search(1, 450.0)
     trials = arm_of([low, window(2, 600.0, 0.4), window(3, 630.0, 0.5)]).trials
     assert math.isnan(arms._goodput(trials, 481.0))
 
 
-def test_no_good_answers_are_shown_where_the_capacity_is_below_every_rate_tried() -> None:
+def test_no_goodput_is_shown_if_the_capacity_is_below_every_rate_tried() -> None:
     row = row_of([window(block, rate, 0.9) for block, rate in enumerate([30.0, 31.0] * 3, 1)])
     assert (row["bound"], row["capacity_per_s"]) == (arms.AT_MOST, 30.0)
     assert math.isnan(row["goodput_per_s"])
@@ -168,7 +196,7 @@ def test_no_good_answers_are_shown_where_the_capacity_is_below_every_rate_tried(
 
 
 def steep(blocks: int) -> list[Window]:
-    """Windows at 40 to 46 requests a second that cross near 43, and tell it well."""
+    """Windows at 40 to 46 requests a second that cross near 43 and determine it well."""
     rates = [40.0, 42.0, 44.0, 46.0] * 3
     return [window(block, rate, 0.05 * (rate / 43.0) ** 10) for block, rate in enumerate(rates[:blocks], 1)]
 
@@ -194,14 +222,12 @@ def printed(table: pd.DataFrame) -> str:
 @pytest.mark.parametrize(
     ("windows", "doubt", "why"),
     [
-        (steep(1), arms.TOO_FEW, "1 confirming block is too few for a promise, which takes at least 6"),
-        (steep(4), arms.TOO_FEW, "4 confirming blocks are too few for a promise, which takes at least 6"),
+        (steep(1), arms.TOO_FEW, "1 confirming block is too few for a promise, which needs at least 6"),
+        (steep(4), arms.TOO_FEW, "4 confirming blocks are too few for a promise, which needs at least 6"),
         (bursts(), arms.TOO_WIDE, "is too wide for a promise"),
     ],
 )
-def test_a_promise_that_says_nothing_is_told_so_in_plain_words(
-    windows: list[Window], doubt: str, why: str
-) -> None:
+def test_a_doubtful_promise_is_explained_in_plain_words(windows: list[Window], doubt: str, why: str) -> None:
     table = table_of(thread=windows)
     (row,) = table.to_dict("records")
     assert row["doubt"] == doubt
@@ -212,13 +238,13 @@ def test_a_promise_that_says_nothing_is_told_so_in_plain_words(
     assert f"({doubt})" in printed(table)
 
 
-def test_the_sentence_of_an_arm_says_not_to_plan_with_such_a_promise() -> None:
+def test_the_text_of_an_arm_says_not_to_plan_with_a_doubtful_promise() -> None:
     (row,) = table_of(thread=steep(4)).to_dict("records")
-    assert "; do not plan with 4" in words.sentence(row, "thread")
-    assert words.doubt(row) in words.sentence(row, "thread")
+    assert "; do not plan with 4" in words.sentences(row, "thread")
+    assert words.doubt(row) in words.sentences(row, "thread")
 
 
-def test_twice_the_lower_end_is_the_widest_interval_of_a_promise() -> None:
+def test_an_interval_wider_than_twice_its_lower_end_is_doubtful() -> None:
     arm = arm_of(steep(12))
     assert arm.crossing is not None
     assert arms._doubt(arm.crossing, 50.0, 100.0) == ""
@@ -227,20 +253,20 @@ def test_twice_the_lower_end_is_the_widest_interval_of_a_promise() -> None:
     )
 
 
-def test_enough_blocks_and_a_narrow_interval_bear_a_promise() -> None:
+def test_enough_blocks_and_a_narrow_interval_give_a_promise() -> None:
     table = table_of(thread=steep(12))
     assert table["doubt"].tolist() == [""]
     assert words.notes(table) == []
-    assert words.finding(table, P95).startswith("Promise 4")
+    assert words.finding(table, P95).startswith("thread can promise 4")
     assert "(" not in printed(table).splitlines()[-1].split("[")[0]
 
 
-def test_an_arm_that_was_never_in_danger_may_be_planned_with_though_its_interval_has_no_end() -> None:
+def test_an_arm_that_never_failed_is_not_doubtful_for_its_open_interval() -> None:
     row = row_of([window(block, rate, 0.0) for block, rate in enumerate([38.0, 40.0] * 3, 1)])
     assert (row["bound"], row["doubt"], row["high_per_s"]) == (arms.AT_LEAST, "", math.inf)
 
 
-def test_nothing_is_in_doubt_where_nothing_is_promised() -> None:
+def test_without_a_promise_there_is_no_doubt() -> None:
     row = row_of([window(block, 30.0, 0.9) for block in (1, 2)])
     assert (row["promise_per_s"], row["doubt"]) == (0.0, "")
 
@@ -248,11 +274,11 @@ def test_nothing_is_in_doubt_where_nothing_is_promised() -> None:
 def test_the_promise_of_an_arm_in_doubt_is_not_the_headline() -> None:
     table = table_of(thread=steep(12), batch=[*bursts(), window(13, 90.0, 0.0)])
     assert set(table["doubt"]) == {"", arms.TOO_WIDE}
-    assert "with thread" in words.finding(table, P95)
+    assert words.finding(table, P95).startswith("thread can promise ")
 
 
 @pytest.mark.parametrize("scale", [0.1, 1, 10, 100])
-def test_a_rate_of_three_digits_is_promised_as_it_is(scale: float) -> None:
+def test_a_rate_of_three_digits_is_not_rounded(scale: float) -> None:
     """Also after its logarithm, and though 45.3 / 0.1 is 452.99999999999994."""
     for number in range(100, 1000):
         rate = number / scale

@@ -12,24 +12,24 @@ import pytest
 
 from harness.analysis import slo, stats
 from harness.capacity.crossing import READ_RATIOS_AT, Crossing, Window, cross, effect
-from harness.capacity.walk import SHARES, Asked, Bracket, Start, Ways, search, walk
+from harness.capacity.walk import SHARES, Bracket, NextWindow, Start, WalkSettings, search, walk
 from harness.evidence.frames import frame
 from harness.evidence.studies import searching
 from harness.evidence.studies.queueing import lindley_waits_ms, md1_wait_ms
 from harness.evidence.studies.searching import md1_share_beyond, truth_per_s
 
 MEAN = slo.parse(["mean latency < 60 ms"])
-WAYS = Ways(seed=3)
+WAYS = WalkSettings(seed=3)
 
 
 @pytest.fixture(scope="module")
 def sessions() -> pd.DataFrame:
-    """Thirty of each objective."""
+    """Thirty simulated sessions of each objective."""
     return frame(searching.Row, searching.each(30))
 
 
 def searched(holds_up_to: float, start: Start) -> tuple[Bracket, list[float]]:
-    """A search on an arm that holds every rate up to one."""
+    """Search on an arm that holds every rate up to a limit."""
     tried, one = [], search(start)
     rate = next(one)
     while True:
@@ -41,7 +41,7 @@ def searched(holds_up_to: float, start: Start) -> tuple[Bracket, list[float]]:
 
 
 def confirmed(rates: list[float], share: float = 0.0, *, requests: float = 1000.0) -> list[Window]:
-    """A block a rate, each with this share of scores."""
+    """One block per rate, each with this share of scores."""
     return [
         Window(number, rate, True, (share * requests,), (requests,)) for number, rate in enumerate(rates, 1)
     ]
@@ -50,8 +50,8 @@ def confirmed(rates: list[float], share: float = 0.0, *, requests: float = 1000.
 # -- truth ---------------------------------------------------------------------------------------------
 
 
-def test_the_truth_is_what_md1_says() -> None:
-    """60 ms with a service of 20 leave 40 for the wait, which is load 0.8."""
+def test_the_true_capacity_is_that_of_md1() -> None:
+    """60 ms with a service time of 20 ms leave 40 ms for the wait, which is load 0.8."""
     assert truth_per_s(MEAN[0], 20.0) == pytest.approx(40.0)
     assert md1_share_beyond(0.0, 0.8, 20.0) == pytest.approx(0.8)
     waits = lindley_waits_ms(np.cumsum(np.random.default_rng(1).exponential(25.0, 400_000)), 20.0)
@@ -93,7 +93,7 @@ def test_a_search_brackets_the_capacity_in_a_few_windows(holds: float) -> None:
     assert len(tried) <= 10
 
 
-def test_a_search_says_when_nothing_held_and_when_nothing_broke() -> None:
+def test_a_search_reports_if_no_rate_held_or_every_rate_held() -> None:
     assert searched(0.0, Start(50.0))[0].low == 0.0
     assert searched(0.0, Start(50.0))[0].middle == 0.0
     bracket, tried = searched(1e9, Start(50.0, most_per_s=90.0))
@@ -101,7 +101,7 @@ def test_a_search_says_when_nothing_held_and_when_nothing_broke() -> None:
     assert max(tried) == 90.0
 
 
-def test_a_window_that_says_nothing_is_asked_for_again_before_it_ends_the_search() -> None:
+def test_a_window_without_a_result_is_tried_again_before_it_ends_the_search() -> None:
     one = search(Start(50.0))
     assert next(one) == 15.0
     assert [one.send(None), one.send(None)] == [15.0, 15.0]
@@ -113,19 +113,19 @@ def test_a_window_that_says_nothing_is_asked_for_again_before_it_ends_the_search
     assert ended.value.value == Bracket(15.0, math.inf)
 
 
-def test_an_empty_first_window_leaves_a_capacity_to_be_found() -> None:
+def test_the_capacity_is_found_after_empty_first_windows() -> None:
     """As if the client had been late once in each of the first two windows."""
-    steps, asked = walk({"a": Start(50.0)}, MEAN, WAYS), list[Asked]()
-    told: Window | None = None
+    steps, yielded = walk({"a": Start(50.0)}, MEAN, WAYS), list[NextWindow]()
+    result: Window | None = None
     with suppress(StopIteration):
         while True:
-            asked.append(steps.send(told))
-            told = searching.window(asked[-1], 20.0, MEAN, WAYS.seed) if len(asked) > 2 else None
-    assert sum(one.confirms for one in asked) == WAYS.blocks
+            yielded.append(steps.send(result))
+            result = searching.window(yielded[-1], 20.0, MEAN, WAYS.seed) if len(yielded) > 2 else None
+    assert sum(one.confirms for one in yielded) == WAYS.blocks
 
 
-def test_a_slow_arm_gets_windows_in_which_it_is_asked_more_than_once() -> None:
-    ways = Ways(search_s=8.0)
+def test_a_slow_arm_gets_windows_with_several_requests() -> None:
+    ways = WalkSettings(search_s=8.0)
     assert ways.long_enough([Start(50.0), Start(9.0)]) == ways
     slow = ways.long_enough([Start(50.0), Start(0.5)])
     assert slow.search_s * 0.3 * 0.5 >= 5
@@ -134,25 +134,25 @@ def test_a_slow_arm_gets_windows_in_which_it_is_asked_more_than_once() -> None:
 
 def test_in_a_block_every_arm_is_tried_at_the_same_share_in_random_order() -> None:
     steps = walk({"a": Start(50.0), "b": Start(100.0)}, MEAN, WAYS)
-    asked, told = [], None
+    yielded, result = [], None
     try:
         while True:
-            asked.append(steps.send(told))
-            over = asked[-1].rate_per_s > (40.0 if asked[-1].arm == "a" else 80.0)
-            told = Window(
-                asked[-1].block, asked[-1].rate_per_s, asked[-1].confirms, (6e4 * (1 + over),), (1001,)
+            yielded.append(steps.send(result))
+            over = yielded[-1].rate_per_s > (40.0 if yielded[-1].arm == "a" else 80.0)
+            result = Window(
+                yielded[-1].block, yielded[-1].rate_per_s, yielded[-1].confirms, (6e4 * (1 + over),), (1001,)
             )
     except StopIteration:
         pass
-    confirming = pd.DataFrame([one for one in asked if one.confirms])
+    confirming = pd.DataFrame([one for one in yielded if one.confirms])
     assert confirming.groupby("block")["arm"].nunique().eq(2).all()
     assert confirming["block"].nunique() == WAYS.blocks
     assert confirming.groupby("block")["arm"].first().nunique() == 2
     first = confirming[confirming["block"].isin(sorted(confirming["block"].unique())[: len(SHARES)])]
     rates = first.pivot_table(index="block", columns="arm", values="rate_per_s")
     assert (rates["b"] / rates["a"]).between(1.999, 2.001).all()
-    assert min(one.block for one in asked if one.confirms) == 1 + max(
-        one.block for one in asked if not one.confirms
+    assert min(one.block for one in yielded if one.confirms) == 1 + max(
+        one.block for one in yielded if not one.confirms
     )
 
 
@@ -165,7 +165,7 @@ def crossing(windows: list[Window], text: str = "p99 < 100 ms") -> Crossing:
     return found
 
 
-def test_an_arm_that_was_never_in_danger_holds_at_least_the_highest_rate_tried() -> None:
+def test_an_arm_that_never_failed_holds_at_least_the_highest_rate_tried() -> None:
     found = crossing(confirmed([10.0, 20.0, 30.0] * 3))
     assert found.at_least
     assert math.exp(found.log_rate) == pytest.approx(30.0)
@@ -174,14 +174,14 @@ def test_an_arm_that_was_never_in_danger_holds_at_least_the_highest_rate_tried()
     assert high == math.inf
 
 
-def test_an_arm_that_broke_at_every_rate_holds_less_than_the_lowest() -> None:
+def test_an_arm_that_failed_at_every_rate_holds_less_than_the_lowest() -> None:
     found = crossing(confirmed([10.0, 20.0, 30.0] * 3, share=0.9))
     assert found.at_most
     assert found.interval()[0] == 0.0
 
 
-def test_few_bursts_leave_the_interval_wide_and_not_open() -> None:
-    """Draws that miss most bursts cross beyond every rate tried: the line is believed there."""
+def test_few_bursts_make_the_interval_wide_but_not_open() -> None:
+    """Draws that miss most bursts cross beyond every rate tried, where the line is extrapolated."""
     bursts = [9.0 if block % 4 == 0 else 0.3 for block in range(12)]  # one at each rate
     windows = [
         Window(block, rate, True, (4.0 * burst * (rate / 30.0) ** 10,), (1000.0,))
@@ -195,7 +195,7 @@ def test_few_bursts_leave_the_interval_wide_and_not_open() -> None:
     assert 0 < low <= math.exp(found.log_rate)
 
 
-def test_the_lowest_crossing_of_several_objectives_binds() -> None:
+def test_the_limiting_objective_has_the_lowest_crossing() -> None:
     objectives = slo.parse(["p99 < 100 ms", "errors < 1 %"])
     windows = [
         Window(block, rate, True, (rate**8 / 40.0**8 * 10, rate**8 / 30.0**8 * 10), (1000, 1000))
@@ -207,7 +207,7 @@ def test_the_lowest_crossing_of_several_objectives_binds() -> None:
     assert [math.exp(one) for one in found.crossings] == pytest.approx([40.0, 30.0], rel=1e-3)
 
 
-def test_windows_of_the_search_tell_the_slope_and_not_the_level() -> None:
+def test_windows_of_the_search_affect_the_slope_and_not_the_level() -> None:
     lucky = [dataclasses.replace(one, confirms=False) for one in confirmed([29.0, 31.0], share=1e-4)]
     windows = confirmed([28.0, 30.0, 32.0] * 4, share=0.01)
     assert math.exp(crossing([*lucky, *windows]).log_rate) == pytest.approx(30.0, rel=0.01)
@@ -222,18 +222,18 @@ def queueing(rates: list[float]) -> list[Window]:
     ]
 
 
-def test_a_rate_that_did_not_hold_leaves_no_more_room() -> None:
-    """Only who holds a rate beyond the closed loop's throughput can do more than that."""
+def test_a_rate_that_failed_does_not_raise_the_throughput() -> None:
+    """Only a held rate above the closed-loop throughput shows that the arm can do more."""
     windows = queueing([35.2, 37.6, 40.0, 42.4] * 3)
     lost = Window(99, 75.0, confirms=False, sums=(9e6,), counts=(1000.0,), gave_up=True)
-    alone, beside = (cross(rows, MEAN, 50.0) for rows in (windows, [lost, *windows]))
+    alone, with_lost = (cross(rows, MEAN, 50.0) for rows in (windows, [lost, *windows]))
     assert alone is not None
-    assert beside is not None
+    assert with_lost is not None
     assert math.exp(alone.log_rate) == pytest.approx(40.0, rel=5e-3)
-    assert beside.log_rate == pytest.approx(alone.log_rate, rel=1e-9)
+    assert with_lost.log_rate == pytest.approx(alone.log_rate, rel=1e-9)
 
 
-def test_rates_beyond_what_the_closed_loop_did_are_read_too() -> None:
+def test_rates_above_the_closed_loop_throughput_are_fitted_too() -> None:
     windows = [
         Window(block, rate, True, (3e5,), (1000.0,)) for block, rate in enumerate([48.0, 50.0, 55.0], 1)
     ]
@@ -243,7 +243,7 @@ def test_rates_beyond_what_the_closed_loop_did_are_read_too() -> None:
     assert math.isfinite(found.log_rate)
 
 
-def test_ratios_are_read_at_a_higher_level_than_they_say() -> None:
+def test_ratios_are_read_at_a_higher_level_than_the_nominal_one() -> None:
     one = crossing(confirmed([28.0, 30.0, 32.0] * 4, share=0.01))
     draws = np.random.default_rng(1).normal(0.0, 0.1, 1999)
     other = dataclasses.replace(one, low_draws=one.low_draws + draws, high_draws=one.high_draws + draws)
@@ -255,7 +255,7 @@ def test_ratios_are_read_at_a_higher_level_than_they_say() -> None:
 
 
 def test_two_arms_are_paired_by_their_blocks() -> None:
-    """A burst in a block is in both arms, so the ratio does not know of it."""
+    """A burst in a block is in both arms, so it does not affect the ratio."""
     bursts = [0.2, 3.0, 0.5, 1.5, 0.3, 2.0, 0.6, 0.9, 1.2, 0.4, 1.1, 0.7]
     shares = [0.88, 0.94, 1.0, 1.06] * 3
 
@@ -275,7 +275,7 @@ def test_two_arms_are_paired_by_their_blocks() -> None:
         effect(one, crossing(confirmed([20.0, 30.0], 0.01)))
 
 
-def test_a_ratio_with_an_arm_that_never_broke_is_open_above() -> None:
+def test_a_ratio_with_an_arm_that_never_failed_is_open_above() -> None:
     broke = crossing(confirmed([20.0, 22.0, 24.0] * 3, share=0.01))
     held = crossing(confirmed([60.0, 62.0, 64.0] * 3))
     found = effect(held, broke)

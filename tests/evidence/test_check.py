@@ -1,4 +1,4 @@
-"""`execbench check` can fail: each check is handed something broken, and is seen to go red.
+"""`execbench check` can fail: each check gets something broken and must fail.
 
 The checks measure with what they are given, so a pretended client and server stand in for the real ones here:
 nothing waits, and the truth is exact. No test says that a check of time passes on the real machine.
@@ -31,7 +31,7 @@ from harness.wire.records import Outcome, Shot
 
 
 class Late:
-    """A loader whose requests are sent late, each by what `lag` says of its number."""
+    """A loader that sends each request late, by `lag` of its number."""
 
     def __init__(self, lag: Callable[[int], float]) -> None:
         self._lag = lag
@@ -49,13 +49,13 @@ def lag_of(loader: Late) -> Result:
 
 
 @pytest.mark.integration
-def test_requests_that_are_sent_late_are_found() -> None:
+def test_requests_sent_late_fail_the_check() -> None:
     assert lag_of(Late(lambda number: 0.5)).passed
     assert not lag_of(Late(lambda number: 1.5)).passed
     assert not lag_of(Late(lambda number: 0.5 if number % 20 else 9.0)).passed
 
 
-def test_a_rate_that_is_not_delivered_is_found() -> None:
+def test_a_rate_that_is_not_delivered_fails_the_check() -> None:
     assert quick.delivered_rate(World().fire, "null").passed
     drifts = World(distort=lambda shot: shot._replace(done_ms=shot.done_ms * 1.02))
     assert not quick.delivered_rate(drifts.fire, "null").passed
@@ -68,16 +68,16 @@ def test_the_minute_long_form_finds_a_drift_of_one_percent() -> None:
     assert not quick.delivered_rate(drifts.fire, "null", seconds=60.0, within=0.005).passed
 
 
-def test_a_generator_that_costs_too_much_is_found() -> None:
+def test_an_expensive_generator_fails_the_check() -> None:
     cheap = client_limit.Roofline("aiohttp", 32, 6000, 1500.0, 0.6)
     assert quick.generator(cheap).passed
     assert not quick.generator(cheap._replace(cpu_ms_per_request=0.81)).passed
 
 
 class Quiet:
-    """Stands in for `silent.Silent`: it was asked 100 times and kept 10 waiting."""
+    """A fake `silent.Silent` that received 100 requests and kept 10 waiting."""
 
-    url, asked, kept_waiting = "http://127.0.0.1/silent", 100, 10
+    url, received, kept_waiting = "http://127.0.0.1/silent", 100, 10
 
 
 @contextmanager
@@ -109,11 +109,11 @@ def test_every_timeout_is_a_row() -> None:
 
 
 @pytest.mark.parametrize("broken", [one_is_short, one_is_called_good, one_more_fails])
-def test_a_timeout_that_is_not_told_is_found(broken: Callable[[Shot], Shot]) -> None:
+def test_a_timeout_without_its_error_fails_the_check(broken: Callable[[Shot], Shot]) -> None:
     assert not quick.timeouts(World(distort=broken).fire, quiet).passed
 
 
-def test_a_client_that_drops_its_timeouts_is_found() -> None:
+def test_a_client_that_drops_its_timeouts_fails_the_check() -> None:
     def dropping(url: str, **options: Any) -> Outcome:
         outcome = World(distort=after_a_timeout).fire(url, **options)
         return outcome._replace(shots=[shot for shot in outcome.shots if not shot.error])
@@ -122,17 +122,17 @@ def test_a_client_that_drops_its_timeouts_is_found() -> None:
 
 
 @pytest.mark.integration
-def test_the_silent_server_counts_whom_it_keeps_waiting() -> None:
+def test_the_silent_server_counts_late_requests() -> None:
     with Bench() as bench, silent_server(late_s=0.01) as server:
         outcome = bench.fire(server.url, arrivals="closed(1)", requests=30)
-    assert (len(outcome.shots), server.asked, server.kept_waiting) == (30, 30, 3)
+    assert (len(outcome.shots), server.received, server.kept_waiting) == (30, 30, 3)
     assert not any(shot.error for shot in outcome.shots)
 
 
 # -- all of them ---------------------------------------------------------------------------------------
 
 
-def test_a_check_that_cannot_be_measured_has_failed_and_the_others_go_on() -> None:
+def test_a_check_that_cannot_be_measured_fails_and_the_others_continue() -> None:
     def broken(bench: Bench) -> Result:
         raise HarnessError("The server did not start.", stage="server", hint="Look at the log.")
 
@@ -147,13 +147,13 @@ def test_a_check_that_cannot_be_measured_has_failed_and_the_others_go_on() -> No
     assert len(stages) == 2
 
 
-def test_the_quick_checks_take_less_than_three_minutes_and_have_names_of_their_own() -> None:
+def test_the_quick_checks_take_less_than_three_minutes_and_have_distinct_names() -> None:
     assert sum(check.seconds for check in quick.CHECKS) < 180
     assert len({check.name for check in quick.CHECKS}) == len(quick.CHECKS)
 
 
 @pytest.mark.integration
-def test_the_command_prints_a_table_of_what_it_measured(here: Here) -> None:
+def test_the_command_prints_a_table_of_its_results(here: Here) -> None:
     done = here("check", "--only", "quantiles", "--only", "arrivals")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("pass") == 3
@@ -162,10 +162,10 @@ def test_the_command_prints_a_table_of_what_it_measured(here: Here) -> None:
 
 
 @pytest.mark.integration
-def test_a_failed_check_is_exit_code_1_and_stands_in_the_table(
+def test_a_failed_check_gives_exit_code_1_and_is_in_the_table(
     tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wrk that does not work was there to be compared with, which is no pass."""
+    """A broken wrk is installed, so the comparison fails instead of being skipped."""
     broken = tmp_path / "bin" / "wrk"
     broken.parent.mkdir()
     broken.write_text("#!/bin/sh\nexit 1\n")
@@ -179,12 +179,12 @@ def test_a_failed_check_is_exit_code_1_and_stands_in_the_table(
 
 
 @pytest.mark.integration
-def test_an_interrupted_check_prints_what_it_has_measured(execbench: Any) -> None:
+def test_an_interrupted_check_prints_its_results_so_far(execbench: Any) -> None:
     process = execbench.start("check", "--only", "quantiles", "--only", "rate")
-    said = ""
-    while "check 2/2" not in said:
-        said = process.stderr.readline()
-        assert said, "it ended too early"
+    line = ""
+    while "check 2/2" not in line:
+        line = process.stderr.readline()
+        assert line, "it ended too early"
     wait_for(lambda: execbench.processes("harness.client"))
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=30)
@@ -199,18 +199,18 @@ def test_json_is_one_document(here: Here) -> None:
     assert [found["passed"] for found in json.loads(done.stdout)["checks"]] == [True, True]
 
 
-def test_the_list_shows_names_for_only(here: Here) -> None:
+def test_the_list_shows_the_names_that_only_takes(here: Here) -> None:
     done = here("check", "--list", "--json")
     assert {check.name for check in quick.CHECKS} <= {row["name"] for row in json.loads(done.stdout)}
 
 
-def test_an_unknown_check_is_refused_with_those_there_are(here: Here) -> None:
+def test_an_unknown_check_is_refused_with_the_known_names(here: Here) -> None:
     done = here("check", "--only", "karma")
     assert done.returncode == 2
     assert "lindley" in done.stderr
 
 
-def test_a_program_to_compare_with_must_be_known_and_there(
+def test_a_program_to_compare_with_must_be_known_and_installed(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "There are: wrk, hey" in here("check", "--with", "ab").stderr

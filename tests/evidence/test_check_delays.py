@@ -1,4 +1,4 @@
-"""`execbench check` can fail: delays, queues and loops that are measured wrong are found."""
+"""`execbench check` can fail: it detects delays, queues and loop lags that are measured wrong."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_a_client_that_adds_little_to_a_known_delay_passes() -> None:
     ],
     ids=["rounds to 10 ms", "always late", "sometimes very late", "sees answers before they come"],
 )
-def test_a_client_whose_times_are_wrong_is_found(distort: Callable[[Shot], Shot]) -> None:
+def test_a_client_with_wrong_times_fails_the_check(distort: Callable[[Shot], Shot]) -> None:
     assert not delay(World(distort=distort)).passed
 
 
-def test_a_server_whose_own_stamps_are_short_is_found() -> None:
+def test_a_server_with_short_time_stamps_fails_the_check() -> None:
     assert not delay(World(misplace=lambda parts: parts | {"model_ms": parts["model_ms"] - 0.1})).passed
 
 
@@ -60,8 +60,8 @@ def test_a_delay_in_its_own_column_passes() -> None:
 
 @pytest.mark.parametrize("source", quick.STRETCHES)
 @pytest.mark.parametrize("share", [1.0, 0.1], ids=["all", "2 ms"])
-def test_a_delay_that_turns_up_in_another_column_is_found(source: str, share: float) -> None:
-    """All of what is measured in one stretch, or a tenth of it, goes to the next one."""
+def test_a_delay_in_another_column_fails_the_check(source: str, share: float) -> None:
+    """All of the time measured in one part, or a tenth of it, goes to the next part."""
     to = quick.STRETCHES[(quick.STRETCHES.index(source) + 1) % len(quick.STRETCHES)]
 
     def misplace(parts: dict[str, float]) -> dict[str, float]:
@@ -72,17 +72,17 @@ def test_a_delay_that_turns_up_in_another_column_is_found(source: str, share: fl
     assert not inject(World(misplace=misplace)).passed
 
 
-def test_times_rounded_to_10_ms_are_found_by_the_injected_delays() -> None:
+def test_times_rounded_to_10_ms_fail_the_check_of_injected_delays() -> None:
     world = World(misplace=lambda parts: {name: 15 * round(value / 15) for name, value in parts.items()})
     assert not inject(world).passed
 
 
-def test_a_stretch_that_the_server_does_not_tell_is_found() -> None:
+def test_a_part_that_the_server_does_not_report_fails_the_check() -> None:
     assert not inject(World(misplace=lambda parts: parts | {"io_ms": None})).passed
 
 
-def test_what_a_sleep_takes_here_widens_what_may_be_measured_above_only() -> None:
-    """A kernel that makes 22 ms of 20 is no fault of the instrument; a delay that is too short is."""
+def test_long_sleeps_of_this_machine_raise_only_the_upper_bound() -> None:
+    """A kernel that sleeps 22 ms instead of 20 is not an error of the instrument; a delay too short is."""
 
     def stretched(factor: float) -> World:
         def misplace(parts: dict[str, float]) -> dict[str, float]:
@@ -116,15 +116,15 @@ def test_a_queue_that_follows_lindley_passes() -> None:
     ],
     ids=["rounded", "no queue", "queue too short", "service too short"],
 )
-def test_a_queue_that_does_not_follow_lindley_is_found(misplace: Any) -> None:
+def test_a_queue_that_does_not_follow_lindley_fails_the_check(misplace: Any) -> None:
     assert not queue_law(World(misplace=misplace)).passed
 
 
-def test_two_workers_that_are_called_one_are_found() -> None:
+def test_two_workers_instead_of_one_fail_the_check() -> None:
     assert not queue_law(World(workers=2)).passed
 
 
-def test_requests_that_are_left_out_are_found() -> None:
+def test_missing_requests_fail_the_check() -> None:
     def dropping(url: str, **options: Any) -> Outcome:
         outcome = world.fire(url, **options)
         return outcome._replace(shots=[shot for shot in outcome.shots if shot.seq % 10])
@@ -133,12 +133,12 @@ def test_requests_that_are_left_out_are_found() -> None:
     assert not quick.lindley(dropping, world.serve).passed
 
 
-def test_a_request_without_the_servers_times_fails_the_law() -> None:
+def test_a_request_without_server_times_fails_the_check() -> None:
     assert not queue_law(World(misplace=lambda parts: {})).passed
 
 
 def test_the_recursion_step_by_hand() -> None:
-    """Three requests: the second waits 15 ms, the third comes when nobody is there any more."""
+    """Three requests: the second waits 15 ms, the third arrives at an idle worker."""
     errors = step_errors_ms([100.0, 0.0, 5.0], [0.5, 0.0, 15.25], [20.0, 20.0, 20.0])
     assert errors.tolist() == pytest.approx([0.25, 0.5])
 
@@ -151,7 +151,7 @@ def probe(held: Lag | None, free: Lag | None) -> Result:
     return quick.loop_probe(world.fire, world.serve)
 
 
-def test_a_probe_that_sees_the_held_loop_and_nothing_else_passes() -> None:
+def test_a_probe_that_shows_only_the_held_loop_passes() -> None:
     assert probe(Lag(300, 50.0, 51.0), Lag(300, 4.0, 30.0)).passed
 
 
@@ -166,5 +166,5 @@ def test_a_probe_that_sees_the_held_loop_and_nothing_else_passes() -> None:
     ],
     ids=["blind", "sees things", "no beats", "no answer", "no answer when free"],
 )
-def test_a_probe_that_is_blind_or_sees_things_is_found(held: Lag | None, free: Lag | None) -> None:
+def test_a_probe_with_false_or_missing_lag_fails_the_check(held: Lag | None, free: Lag | None) -> None:
     assert not probe(held, free).passed

@@ -1,4 +1,4 @@
-"""The long checks can fail too: each is handed something broken, and is seen to go red.
+"""The slow checks can fail too: each gets something broken and must fail.
 
 Pretended clients and servers, exact truth: a simulated queue for the freeze, constant windows for the cost.
 """
@@ -23,7 +23,7 @@ from conftest import wait_for
 from harness.analysis.percentiles import percentile
 from harness.evidence.check import freeze, full, quick
 from harness.evidence.check.bench import Bench, in_blocks
-from harness.evidence.check.freeze import Seen
+from harness.evidence.check.freeze import FreezeData
 from harness.wire.options import LoadOptions
 from harness.wire.records import COOLDOWN, MEASURE, PING, WARMUP, Outcome, Shot, Timings
 
@@ -51,61 +51,61 @@ def frozen_queue_ms(utilisation: float, *, rate: float = 50.0, window_s: float =
     return latencies
 
 
-def seen(open_ms: list[float], utilisation: float, **changes: Any) -> Seen:
+def data(open_ms: list[float], utilisation: float, **changes: Any) -> FreezeData:
     """Beside a closed loop of 4 users in which 4 requests of 3,000 took the whole second."""
     closed_ms = [4 * BASE_MS] * 2996 + [1000.0 + BASE_MS] * 4
-    return Seen(open_ms, closed_ms, utilisation, (1.0, 1.0), 30.0)._replace(**changes)
+    return FreezeData(open_ms, closed_ms, utilisation, (1.0, 1.0), 30.0)._replace(**changes)
 
 
 @pytest.mark.parametrize("utilisation", [0.1, 0.3, 0.5, 0.53, 0.7, 0.9])
-def test_the_formula_is_what_a_simulated_queue_does(utilisation: float) -> None:
+def test_the_formula_agrees_with_a_simulated_queue(utilisation: float) -> None:
     latencies = np.asarray(frozen_queue_ms(utilisation))
     assert percentile(latencies, 50) == pytest.approx(BASE_MS)
     theory = freeze.theory_p99_ms(BASE_MS, utilisation, 1.0, 30.0)
     assert theory == pytest.approx(BASE_MS + 1e3 * (1 - 0.3 * (1 - utilisation)))
     assert percentile(latencies, 99) == pytest.approx(theory, rel=0.02)  # an arrival every 20 ms
-    assert freeze.judge(seen(list(latencies), utilisation)).passed
+    assert freeze.judge(data(list(latencies), utilisation)).passed
 
 
-def test_the_result_says_what_the_closed_loop_made_of_the_freeze() -> None:
-    found = freeze.judge(seen(frozen_queue_ms(0.5), 0.5))
+def test_the_result_shows_how_the_closed_loop_hides_the_freeze() -> None:
+    found = freeze.judge(data(frozen_queue_ms(0.5), 0.5))
     assert "closed loop 48 ms" in found.measured
     assert "4 of 3000 requests met the freeze" in found.note
 
 
-def test_latencies_counted_from_sending_are_found() -> None:
-    """Coordinated omission: the client waits for the answer before it sends on, and counts from there."""
+def test_latencies_counted_from_sending_fail_the_check() -> None:
+    """Coordinated omission: the client waits for an answer before it sends again, and counts from sending."""
     honest = frozen_queue_ms(0.5)
     omitted = [BASE_MS] * (len(honest) - 1) + [max(honest)]
-    assert not freeze.judge(seen(omitted, 0.5)).passed
+    assert not freeze.judge(data(omitted, 0.5)).passed
 
 
-def test_a_tail_that_is_6_percent_off_is_found_either_way() -> None:
+def test_a_tail_that_is_6_percent_too_high_or_too_low_fails_the_check() -> None:
     honest = np.asarray(frozen_queue_ms(0.5))
     for factor in (0.94, 1.06):
-        assert not freeze.judge(seen(list(np.where(honest > 100, honest * factor, honest)), 0.5)).passed
+        assert not freeze.judge(data(list(np.where(honest > 100, honest * factor, honest)), 0.5)).passed
 
 
-def test_slow_requests_that_are_dropped_are_found() -> None:
-    """Without the slowest ten, as a client with a short patience and no rows for it would have it."""
-    assert not freeze.judge(seen(sorted(frozen_queue_ms(0.5))[:-100], 0.5)).passed
+def test_dropped_slow_requests_fail_the_check() -> None:
+    """Without the slowest requests, as from a client that gives up early and keeps no row."""
+    assert not freeze.judge(data(sorted(frozen_queue_ms(0.5))[:-100], 0.5)).passed
 
 
-def test_requests_that_fail_in_the_freeze_are_found() -> None:
+def test_requests_that_fail_in_the_freeze_fail_the_check() -> None:
     failed = [latency if latency < 500 else float("inf") for latency in frozen_queue_ms(0.5)]
-    assert not freeze.judge(seen(failed, 0.5)).passed
+    assert not freeze.judge(data(failed, 0.5)).passed
 
 
-def test_a_freeze_that_did_not_happen_is_no_proof() -> None:
-    """Neither when nothing stood still, nor when the closed loop was spared."""
-    assert not freeze.judge(seen([BASE_MS] * 1500, 0.5)).passed
-    assert not freeze.judge(seen(frozen_queue_ms(0.5), 0.5, frozen_s=(1.0, 0.0))).passed
+def test_a_freeze_that_did_not_happen_fails_the_check() -> None:
+    """Neither without any freeze, nor without one in the closed loop."""
+    assert not freeze.judge(data([BASE_MS] * 1500, 0.5)).passed
+    assert not freeze.judge(data(frozen_queue_ms(0.5), 0.5, frozen_s=(1.0, 0.0))).passed
 
 
-def test_a_closed_loop_that_does_not_miss_it_is_told() -> None:
-    """Then either the check is set up wrong or its users are many: what the page says would not be true."""
+def test_a_closed_loop_that_shows_the_freeze_fails_the_check() -> None:
+    """Then the check is set up wrong or has too many users, and its note would be false."""
     slow = [BASE_MS] * 900 + [1000.0] * 100
-    assert not freeze.judge(seen(frozen_queue_ms(0.5), 0.5, closed_ms=slow)).passed
+    assert not freeze.judge(data(frozen_queue_ms(0.5), 0.5, closed_ms=slow)).passed
 
 
 # -- a freeze, real ------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def states(parent: psutil.Process) -> list[str]:
 
 
 @pytest.mark.integration
-def test_the_server_and_its_workers_stand_still_and_go_on(family: psutil.Process) -> None:
+def test_the_server_and_its_workers_stop_and_resume(family: psutil.Process) -> None:
     took: list[float] = []
     freezing = threading.Thread(target=lambda: took.append(freeze.stand_still(family.pid, 0.5)))
     freezing.start()
@@ -146,8 +146,8 @@ class Interrupted(BaseException):
 
 
 @pytest.mark.integration
-def test_whatever_happens_nobody_is_left_standing(family: psutil.Process) -> None:
-    """A stopped process could not even be asked to end."""
+def test_no_process_stays_stopped_after_an_error(family: psutil.Process) -> None:
+    """A stopped process does not react to SIGTERM."""
 
     def interrupted(seconds: float) -> None:
         wait_for(lambda: states(family) == [psutil.STATUS_STOPPED] * 2)  # a running one stops a moment later
@@ -161,35 +161,35 @@ def test_whatever_happens_nobody_is_left_standing(family: psutil.Process) -> Non
 NOTHING = Outcome([], 0.0, 0.0, 0.0)
 
 
-def test_a_load_that_ends_before_the_freeze_is_not_frozen_any_more() -> None:
+def test_a_load_that_ends_before_the_freeze_is_not_frozen() -> None:
     disturbed: list[int] = []
 
     def disturb() -> float:
         disturbed.append(1)
         return 1.0
 
-    outcome, took = freeze.meanwhile(lambda: NOTHING, disturb, after_s=30.0)
+    outcome, took = freeze.run_with_disturbance(lambda: NOTHING, disturb, after_s=30.0)
     assert (outcome, took, disturbed) == (NOTHING, 0.0, [])
 
 
-def test_a_load_that_breaks_ends_the_wait_for_the_freeze() -> None:
+def test_a_load_that_fails_ends_the_wait_for_the_freeze() -> None:
     def breaks() -> Outcome:
         raise Interrupted
 
     began = time.monotonic()
     with pytest.raises(Interrupted):
-        freeze.meanwhile(breaks, lambda: 1.0, after_s=30.0)
+        freeze.run_with_disturbance(breaks, lambda: 1.0, after_s=30.0)
     assert time.monotonic() - began < 10
 
 
-def test_the_freeze_begins_while_the_load_is_on() -> None:
+def test_the_freeze_begins_during_the_load() -> None:
     stopped = threading.Event()
 
     def stop() -> float:
         stopped.set()
         return 1.0
 
-    outcome, took = freeze.meanwhile(
+    outcome, took = freeze.run_with_disturbance(
         lambda: NOTHING if stopped.wait(30) else Outcome([], 1.0, 1.0, 1.0),
         stop,
         after_s=0.05,
@@ -198,12 +198,12 @@ def test_the_freeze_begins_while_the_load_is_on() -> None:
 
 
 @pytest.mark.timed  # a server that others keep waiting stands still indeed
-def test_a_real_server_that_never_stands_still_turns_the_check_red() -> None:
-    """The whole measurement, short, with a freeze that only claims to be one."""
-    asked: list[int] = []
+def test_a_real_server_that_never_stands_still_fails_the_check() -> None:
+    """The whole measurement, shortened, with a fake freeze."""
+    frozen: list[int] = []
 
     def claim(pid: int, seconds: float) -> float:
-        asked.append(pid)
+        frozen.append(pid)
         return seconds
 
     with Bench() as bench:
@@ -214,8 +214,8 @@ def test_a_real_server_that_never_stands_still_turns_the_check_red() -> None:
             window_s=2.0,
             frozen_s=0.5,
         )
-    assert len(asked) == 2
-    assert len(set(asked)) == 1
+    assert len(frozen) == 2
+    assert len(set(frozen)) == 1
     assert not found.passed
 
 
@@ -223,7 +223,7 @@ def test_a_real_server_that_never_stands_still_turns_the_check_red() -> None:
 
 
 @pytest.mark.parametrize(("found", "passes"), [(200.9, True), (199.1, True), (201.1, False), (198.9, False)])
-def test_over_a_minute_the_rate_is_held_to_half_a_percent(found: float, passes: bool) -> None:
+def test_over_a_minute_the_rate_must_be_within_half_a_percent(found: float, passes: bool) -> None:
     assert quick.judge_rate(found, 200.0, 60.0, 0.005).passed is passes
 
 
@@ -231,7 +231,7 @@ def test_over_a_minute_the_rate_is_held_to_half_a_percent(found: float, passes: 
 
 
 class World:
-    """Servers of a known service time that instrumentation adds something to; remembers who was watched."""
+    """Servers of a known service time plus a cost of instrumentation; records which ones were watched."""
 
     def __init__(self, added_share: float = 0.0, added_ms: float = 0.0) -> None:
         self._added_share, self._added_ms = added_share, added_ms
@@ -278,15 +278,15 @@ def test_an_instrument_that_costs_little_passes() -> None:
     assert cost(World(added_ms=0.049)) == [True, True]
 
 
-def test_an_instrument_that_costs_3_percent_is_found() -> None:
+def test_an_instrument_that_costs_3_percent_fails_the_check() -> None:
     assert cost(World(added_share=0.03))[0] is False
 
 
-def test_an_instrument_that_costs_60_us_a_request_is_found() -> None:
+def test_an_instrument_that_costs_60_us_per_request_fails_the_check() -> None:
     assert cost(World(added_ms=0.060)) == [True, False]
 
 
-def test_beats_and_pings_run_on_one_side_only_and_never_beside_single_requests() -> None:
+def test_probes_and_pings_run_on_one_side_only_and_never_with_single_requests() -> None:
     world = World()
     full.cost(world.fire, world.serve, throughput_blocks=6, request_blocks=8)
     assert Counter(world.watched_loads) == {False: 6 + 8 + 8, True: 6}
@@ -296,21 +296,21 @@ def test_beats_and_pings_run_on_one_side_only_and_never_beside_single_requests()
         assert not watched or load.url.removesuffix("/") in world.on
 
 
-def test_every_window_comes_once_a_block_in_random_order() -> None:
-    asked: list[str] = []
+def test_every_window_runs_once_per_block_in_random_order() -> None:
+    called: list[str] = []
 
     def window(name: str) -> Callable[[], float]:
         def measure() -> float:
-            asked.append(name)
+            called.append(name)
             return 1.0
 
         return measure
 
     for names in ("ab", "abc"):
-        asked.clear()
+        called.clear()
         blocks = in_blocks({name: window(name) for name in names}, 20)
         assert blocks == [dict.fromkeys(names, 1.0)] * 20
-        turns = [tuple(asked[n : n + len(names)]) for n in range(0, len(asked), len(names))]
+        turns = [tuple(called[n : n + len(names)]) for n in range(0, len(called), len(names))]
         assert all(sorted(turn) == list(names) for turn in turns)
         assert len(set(turns)) > len(names) - 1
 
@@ -319,14 +319,14 @@ def blocks(on: float, off: float = 100.0, spread: float = 0.0) -> list[dict[str,
     return [{"on": on, "off": off * (1 + spread * (-1) ** n)} for n in range(20)]
 
 
-def test_the_cost_is_shown_with_its_interval_and_a_busy_machine_is_told() -> None:
+def test_the_cost_is_shown_with_its_interval_and_a_remark_on_a_busy_machine() -> None:
     calm, busy = full.judge_throughput(blocks(99.0)), full.judge_throughput(blocks(99.0, spread=0.2))
     assert "-1.0% (95 %: -1.0% to -1.0%), 20 blocks" in calm.measured
     assert "too busy" not in calm.note
     assert "too busy" in busy.note
 
 
-def test_a_figure_that_is_not_known_does_not_pass() -> None:
+def test_an_unknown_figure_does_not_pass() -> None:
     assert not full.judge_throughput(blocks(float("nan"))).passed
     assert not full.judge_request(blocks(float("nan"))).passed
     assert not full.judge_request(blocks(float("inf"))).passed
@@ -335,7 +335,7 @@ def test_a_figure_that_is_not_known_does_not_pass() -> None:
 # -- all of them ---------------------------------------------------------------------------------------
 
 
-def test_every_long_check_has_a_name_of_its_own_and_the_goals_sizes() -> None:
+def test_the_long_checks_have_distinct_names_and_the_sizes_of_the_method() -> None:
     names = [check.name for check in (*quick.CHECKS, *full.CHECKS)]
     assert len(set(names)) == len(names)
     assert [check.name for check in full.CHECKS] == [

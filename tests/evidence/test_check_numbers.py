@@ -1,4 +1,4 @@
-"""`execbench check` can fail: figures and arrival laws that are wrong are found."""
+"""`execbench check` can fail: it detects wrong figures and arrival laws."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Reported = dict[recount.Cell, recount.Figures]
 # -- figures -------------------------------------------------------------------------------------------
 
 
-def test_our_percentile_is_that_of_numpy_and_scipy() -> None:
+def test_our_percentile_equals_that_of_numpy_and_scipy() -> None:
     assert numbers.quantiles().passed
 
 
-def test_a_pool_that_is_a_little_off_is_found_beside_a_percentile_that_is_right() -> None:
+def test_a_slightly_wrong_pool_fails_even_if_the_percentile_is_right() -> None:
     def off(values: Any, percent: float) -> float:
         return numbers.pooled(values, percent) * (1 + 1e-8)
 
@@ -49,7 +49,7 @@ def one_rank_off(values: Any, percent: float) -> float:
     ],
     ids=["one rank off", "not interpolated", "failures left out", "inexact"],
 )
-def test_a_percentile_that_is_a_little_off_is_found(broken: Any) -> None:
+def test_a_slightly_wrong_percentile_fails_the_check(broken: Any) -> None:
     assert not numbers.quantiles(broken).passed
 
 
@@ -59,7 +59,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.integration
-def test_the_numbers_of_a_real_run_are_those_of_its_csv(small_run: Path) -> None:
+def test_the_numbers_of_a_real_run_equal_those_of_its_csv(small_run: Path) -> None:
     found = numbers.reported_numbers(small_run, numbers.report_of)
     assert found.passed, found
     assert int(found.measured.split()[0]) > 200
@@ -71,7 +71,7 @@ def reporting(figures: Reported, folder: Path) -> Reported:
 
 @pytest.mark.integration
 def test_every_single_reported_number_is_compared(small_run: Path) -> None:
-    """Each of them changed by a millionth turns the check red."""
+    """A change of any of them by a millionth fails the check."""
     sound = numbers.report_of(small_run)
     for cell, name in [(cell, name) for cell, figures in sound.items() for name in figures]:
         if np.isfinite(sound[cell][name]):
@@ -89,15 +89,15 @@ def test_every_single_reported_number_is_compared(small_run: Path) -> None:
         lambda figures: figures | {"latency_p50_ms": float("nan")},
         lambda figures: figures | {"latency_p99_ms": 1.0},  # below the floor of 662 requests: not shown
     ],
-    ids=["a number that nobody counts again", "a number that is missing", "a number that must be missing"],
+    ids=["a number without a recount", "a number that is missing", "a number that must be missing"],
 )
-def test_a_number_too_many_or_too_few_is_found(small_run: Path, change: Any) -> None:
+def test_an_extra_or_missing_number_fails_the_check(small_run: Path, change: Any) -> None:
     reported = {cell: change(figures) for cell, figures in numbers.report_of(small_run).items()}
     assert not numbers.reported_numbers(small_run, lambda folder: reported).passed
 
 
 @pytest.mark.integration
-def test_a_cell_that_is_not_reported_is_found(small_run: Path) -> None:
+def test_a_missing_cell_fails_the_check(small_run: Path) -> None:
     reported = numbers.report_of(small_run)
     reported.popitem()
     assert not numbers.reported_numbers(small_run, lambda folder: reported).passed
@@ -105,7 +105,7 @@ def test_a_cell_that_is_not_reported_is_found(small_run: Path) -> None:
 
 
 @pytest.mark.integration
-def test_a_csv_that_was_changed_after_the_report_is_found(small_run: Path, tmp_path: Path) -> None:
+def test_a_csv_changed_after_the_report_fails_the_check(small_run: Path, tmp_path: Path) -> None:
     reported = numbers.report_of(small_run)
     lines = (small_run / "requests.csv").read_text().splitlines(keepends=True)
     place = lines[0].split(",").index("done_ms")
@@ -118,7 +118,7 @@ def test_a_csv_that_was_changed_after_the_report_is_found(small_run: Path, tmp_p
     assert not numbers.reported_numbers(tmp_path, lambda folder: reported).passed
 
 
-def test_not_a_number_equals_only_itself() -> None:
+def test_nan_equals_only_nan() -> None:
     assert recount.relative_error(float("nan"), float("nan")) == 0
     assert recount.relative_error(float("inf"), float("inf")) == 0
     assert recount.relative_error(1.0, float("nan")) == float("inf")
@@ -128,7 +128,7 @@ def test_not_a_number_equals_only_itself() -> None:
 # -- arrivals ------------------------------------------------------------------------------------------
 
 
-def test_our_arrivals_are_what_their_names_say() -> None:
+def test_our_arrivals_follow_their_laws() -> None:
     assert numbers.poisson().passed
     assert numbers.schedules().passed
 
@@ -157,11 +157,11 @@ def in_a_narrow_band(law: Law, seed: int) -> Iterator[float]:
 
 
 @pytest.mark.parametrize("broken", [slower, in_whole_milliseconds, regular, in_a_narrow_band])
-def test_arrivals_that_are_no_poisson_process_are_found(broken: numbers.Schedule) -> None:
+def test_arrivals_that_are_not_poisson_fail_the_check(broken: numbers.Schedule) -> None:
     assert not numbers.poisson(broken).passed
 
 
-def test_a_schedule_that_drifts_by_one_percent_is_found() -> None:
+def test_a_schedule_that_drifts_by_one_percent_fails_the_check() -> None:
     assert not numbers.schedules(slow).passed
 
 
@@ -174,5 +174,5 @@ def test_a_schedule_that_drifts_by_one_percent_is_found() -> None:
     ],
     ids=["no seed", "no memory", "a seed where there is none"],
 )
-def test_a_hash_that_does_not_follow_the_seed_is_found(digest: Any) -> None:
+def test_a_hash_that_does_not_follow_the_seed_fails_the_check(digest: Any) -> None:
     assert not numbers.schedules(digest=digest).passed

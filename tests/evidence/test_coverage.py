@@ -28,7 +28,7 @@ def small() -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("generator", ["normal", "t, 3 degrees of freedom"])
-def test_the_interval_of_symmetric_blocks_covers_as_often_as_it_says(
+def test_the_interval_of_symmetric_blocks_covers_at_its_nominal_level(
     means: pd.DataFrame, generator: str
 ) -> None:
     assert means["coverage"].loc[generator].between(0.93, 0.97).all()
@@ -38,7 +38,7 @@ def test_the_interval_of_skewed_blocks_covers_a_little_less(means: pd.DataFrame)
     assert means["coverage"].loc["skewed: exponential"].between(0.88, 0.96).all()
 
 
-def test_drift_makes_the_interval_too_narrow_and_the_warning_says_so(means: pd.DataFrame) -> None:
+def test_drift_makes_the_interval_too_narrow_and_the_warning_fires(means: pd.DataFrame) -> None:
     drifting = means.loc["drift: AR(1), phi 0.6"].set_index("blocks")
     assert (drifting["coverage"] < 0.80).all()
     assert drifting["drift_fires"].loc[10] > 0.35
@@ -70,7 +70,7 @@ def test_each_of_its_judgements_can_fail_by_one_number_of_blocks(
     assert [result.passed for result in coverage.judge(found)] == [at != place for at in range(4)]
 
 
-def test_nothing_simulated_is_nothing_shown(means: pd.DataFrame) -> None:
+def test_a_study_without_rows_passes_nothing(means: pd.DataFrame) -> None:
     assert not any(result.passed for result in coverage.judge(means.reset_index().iloc[:0]))
 
 
@@ -78,7 +78,7 @@ def test_the_drift_warning_rarely_fires_without_drift(means: pd.DataFrame) -> No
     assert means["drift_fires"].loc["normal"].between(0.035, 0.07).all()
 
 
-def test_identical_arms_are_hardly_ever_called_faster_or_slower(means: pd.DataFrame) -> None:
+def test_identical_arms_are_rarely_called_faster_or_slower(means: pd.DataFrame) -> None:
     assert means["beyond"].loc["normal"].max() < 0.01
 
 
@@ -96,7 +96,7 @@ def test_every_tail_has_the_ratio_it_is_judged_by(name: str) -> None:
     assert measured == pytest.approx(coverage.TAILS[name].truth(95), abs=0.02)
 
 
-def test_the_study_tries_the_very_interval_that_a_tail_effect_has() -> None:
+def test_the_study_uses_the_interval_of_a_tail_effect() -> None:
     arm, reference = coverage.TAILS["same shape"].draw(np.random.default_rng(1), 12)
     sample = coverage.Sample.draw(arm, reference, 95, np.random.default_rng(7))
     found = stats.tail_effect(list(arm), list(reference), 95, seed=7)
@@ -106,7 +106,7 @@ def test_the_study_tries_the_very_interval_that_a_tail_effect_has() -> None:
     assert sample.centre == pytest.approx(math.log(found.ratio))
 
 
-def test_the_study_tries_the_very_interval_that_an_effect_has() -> None:
+def test_the_study_uses_the_interval_of_an_effect() -> None:
     (row,) = coverage._mean_rows("normal", 10, 1, np.random.default_rng(1))
     found = stats.effect(coverage.SPREAD * np.random.default_rng(1).normal(size=10))
     assert row.half_width == pytest.approx(math.sqrt(found.high / found.low) - 1)
@@ -122,18 +122,18 @@ def test_the_used_tail_interval_covers_more_than_the_plain_and_the_corrected_boo
     assert covered["expanded percentile"] > covered["percentile"] > covered["BCa"]
 
 
-def test_a_study_can_be_run_again_to_the_same_numbers(small: pd.DataFrame) -> None:
+def test_a_repeated_study_gives_the_same_numbers(small: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(small, frame(coverage.Row, coverage.each(16, blocks=(10, 17))))
 
 
-def test_a_study_tells_how_far_it_is() -> None:
-    told = Mock()
-    coverage.each(8, told, blocks=(10,))
+def test_a_study_reports_its_progress() -> None:
+    listener = Mock()
+    coverage.each(8, listener, blocks=(10,))
     cells = len(coverage.MEANS) + len(coverage.TAILS)  # p99 has its floor at 662 requests
-    assert told.mock_calls == [call.stage(f"cell {done}/{cells}") for done in range(1, cells + 1)]
+    assert listener.mock_calls == [call.stage(f"cell {done}/{cells}") for done in range(1, cells + 1)]
 
 
-def test_every_row_states_what_its_share_is_worth(small: pd.DataFrame) -> None:
+def test_every_row_has_bounds_of_its_share(small: pd.DataFrame) -> None:
     assert (small["coverage_low"] <= small["coverage"]).all()
     assert (small["coverage"] <= small["coverage_high"]).all()
     assert set(small["figure"]) == {"mean", "p95", "p99"}

@@ -1,4 +1,4 @@
-"""Faults met by real servers: what workers that are looked after promise, and that worse would be seen.
+"""Faults on real servers: the guarantees of supervised workers, and that worse outcomes are detected.
 
 Each cell is a server of its own that mostly waits, so a few are met at once; what is timed closely comes
 last, alone.
@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from harness.commands import faults as command
 from harness.errors import HarnessError, UsageError
 from harness.evidence.faults import arms, page
-from harness.evidence.faults.catalogue import FAULTS, SYNTHETIC, meet
-from harness.evidence.faults.records import OUTCOMES, Found, Seen, Tally, seen, unmet
+from harness.evidence.faults.catalogue import FAULTS, SYNTHETIC, run_fault
+from harness.evidence.faults.records import OUTCOMES, FaultRow, Observation, Tally, empty_row, make_row
 from harness.evidence.faults.site import Pace
 from harness.evidence.frames import frame
 from harness.evidence.page import Made, write
@@ -33,36 +33,36 @@ HURRIED = Pace(recovers_within_s=4.0, ends_within_s=2.0, overload_s=1.5, storm_s
 PATIENT = Pace(recovers_within_s=15.0, overload_s=1.5, storm_s=4.2, storm_every_s=1.3)
 LOOKED_AFTER = ["supervised", "batch:over=supervised"]
 
-See = Callable[[str, str], Seen]
+See = Callable[[str, str], FaultRow]
 
 
-def cell(fault: str, arm: str, **workload: Any) -> Seen:
+def cell(fault: str, arm: str, **workload: Any) -> FaultRow:
     ((one,), _) = arms.chosen([arm])
     pace = PATIENT if arm in LOOKED_AFTER else HURRIED
-    told = WorkloadOptions.model_validate(SYNTHETIC.model_dump(exclude_unset=True) | workload)
-    return meet(fault, one, told, pace)
+    options = WorkloadOptions.model_validate(SYNTHETIC.model_dump(exclude_unset=True) | workload)
+    return run_fault(fault, one, options, pace)
 
 
 @pytest.fixture(scope="module")
 def see(request: pytest.FixtureRequest) -> Iterator[See]:
-    """Of one fault and one arm; all those that are asked for in this module are begun at once."""
+    """The row of one fault and one arm; all rows that this module needs are started at once."""
     wanted = dict.fromkeys(
         (str(item.callspec.params["fault"]), str(item.callspec.params["arm"]))
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.module is request.module and "see" in item.fixturenames
     )
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        met: dict[tuple[str, str], Future[Seen]] = {pair: pool.submit(cell, *pair) for pair in wanted}
+        met: dict[tuple[str, str], Future[FaultRow]] = {pair: pool.submit(cell, *pair) for pair in wanted}
         yield lambda fault, arm: met[fault, arm].result()
 
 
 def looked_after(*faults: str, batched: tuple[str, ...] = ()) -> pytest.MarkDecorator:
-    """Each fault for `supervised`; those in `batched` for batches that run there, too."""
+    """Each fault for `supervised`; those in `batched` also for batches that run there."""
     pairs = [(fault, arm) for arm in LOOKED_AFTER for fault in (faults if arm == "supervised" else batched)]
     return pytest.mark.parametrize(("fault", "arm"), pairs)
 
 
-def assert_no_innocent_suffered(found: Seen) -> None:
+def assert_no_innocent_suffered(found: FaultRow) -> None:
     assert (found.outcome, found.orphans) == ("unharmed", 0), found
     assert (found.refused, found.failed, found.unanswered) == (0, 0, 0), found
 
@@ -74,14 +74,14 @@ def assert_no_innocent_suffered(found: Seen) -> None:
     "kill-idle", "kill-running", "kill-rebuild", "setup-fails-later", batched=("kill-running", "kill-rebuild")
 )
 def test_no_request_fails_when_a_worker_is_killed(see: See, fault: str, arm: str) -> None:
-    """Also when the next one is killed in its set-up, or cannot be set up for a while."""
+    """Even if its replacement is killed during set-up, or cannot be set up for a while."""
     found = see(fault, arm)
     assert_no_innocent_suffered(found)
     assert found.kills != 1 or fault != "kill-rebuild"
 
 
 @looked_after("kill-twice", "poison", batched=("poison",))
-def test_an_item_of_which_two_workers_died_is_given_up_and_no_other(see: See, fault: str, arm: str) -> None:
+def test_only_an_item_that_killed_two_workers_is_given_up(see: See, fault: str, arm: str) -> None:
     found = see(fault, arm)
     assert_no_innocent_suffered(found)
     assert found.item.startswith("500")
@@ -90,11 +90,11 @@ def test_an_item_of_which_two_workers_died_is_given_up_and_no_other(see: See, fa
 
 
 @looked_after("start-kill", "start-exit", "start-raise", batched=("start-kill",))
-def test_a_server_that_cannot_set_up_its_workers_says_why_and_ends(see: See, fault: str, arm: str) -> None:
+def test_a_server_that_cannot_set_up_its_workers_reports_why_and_ends(see: See, fault: str, arm: str) -> None:
     found = see(fault, arm)
     assert (found.outcome, found.orphans) == ("refused to start", 0)
-    said = "cannot be set up" if fault == "start-raise" else "a worker died before it was warm"
-    assert said in found.notes
+    reason = "cannot be set up" if fault == "start-raise" else "a worker died before it was warm"
+    assert reason in found.notes
 
 
 @looked_after("hang", batched=("hang",))
@@ -108,7 +108,7 @@ def test_a_call_that_hangs_is_ended_in_time_and_its_worker_replaced(see: See, fa
 @looked_after(
     "raise", "unpicklable", "unpicklable-exception", "one-way-exception", batched=("one-way-exception",)
 )
-def test_what_goes_wrong_with_an_item_is_told_to_whoever_sent_it(see: See, fault: str, arm: str) -> None:
+def test_the_error_of_an_item_is_sent_to_its_client(see: See, fault: str, arm: str) -> None:
     found = see(fault, arm)
     assert_no_innocent_suffered(found)
     assert found.item.startswith("500")
@@ -116,18 +116,18 @@ def test_what_goes_wrong_with_an_item_is_told_to_whoever_sent_it(see: See, fault
 
 
 @looked_after("client-leaves-queued", batched=("client-leaves-queued",))
-def test_the_item_of_a_client_that_left_while_it_waited_is_not_run(see: See, fault: str, arm: str) -> None:
+def test_a_queued_item_is_not_run_after_its_client_left(see: See, fault: str, arm: str) -> None:
     found = see(fault, arm)
     assert (found.outcome, found.failed, found.unanswered) == ("skipped", 0, 0)
 
 
 @looked_after("client-leaves-running")
-def test_nobody_suffers_from_a_client_that_leaves_while_its_item_runs(see: See, fault: str, arm: str) -> None:
+def test_a_client_that_leaves_while_its_item_runs_affects_no_other(see: See, fault: str, arm: str) -> None:
     assert_no_innocent_suffered(see(fault, arm))
 
 
 @looked_after("shutdown", batched=("shutdown",))
-def test_what_is_under_way_at_a_shutdown_is_answered(see: See, fault: str, arm: str) -> None:
+def test_requests_in_flight_at_a_shutdown_are_answered(see: See, fault: str, arm: str) -> None:
     found = see(fault, arm)
     assert (found.outcome, found.answered, found.orphans) == ("answered", 4, 0)
 
@@ -148,11 +148,11 @@ def test_health_is_red_within_a_second_when_nothing_can_be_served(see: See, faul
 
 
 @pytest.mark.parametrize(("fault", "arm"), [("health", "supervised:spares=1")])
-def test_with_a_spare_there_is_always_somebody_to_serve(see: See, fault: str, arm: str) -> None:
+def test_with_a_spare_worker_requests_are_always_served(see: See, fault: str, arm: str) -> None:
     assert see(fault, arm).outcome == "served"
 
 
-# -- that worse would be seen -----------------------------------------------------------------------------
+# -- worse outcomes are detected --------------------------------------------------------------------------
 
 WORSE = {
     ("kill-idle", "process"): "broken",
@@ -172,16 +172,16 @@ WORSE = {
 
 
 @pytest.mark.parametrize(("fault", "arm"), WORSE)
-def test_a_strategy_that_fares_worse_is_seen_to(see: See, fault: str, arm: str) -> None:
+def test_a_worse_outcome_of_another_strategy_is_detected(see: See, fault: str, arm: str) -> None:
     assert see(fault, arm).outcome == WORSE[fault, arm]
 
 
-def test_a_set_up_that_does_not_fail_is_no_refusal(tmp_path: Path) -> None:
+def test_a_set_up_that_succeeds_is_not_called_a_refusal(tmp_path: Path) -> None:
     found = cell("start-raise", "thread", faulty_setup_file=str(tmp_path / "absent"))
     assert found.outcome == "started"
 
 
-def test_what_a_shutdown_cuts_off_is_lost() -> None:
+def test_requests_cut_off_by_a_shutdown_are_lost() -> None:
     """The server waits three seconds for its requests."""
     found = cell("shutdown", "thread", service_ms=1500.0)
     assert found.outcome == "lost"
@@ -192,7 +192,7 @@ def test_what_a_shutdown_cuts_off_is_lost() -> None:
 
 
 @pytest.mark.parametrize("arm", LOOKED_AFTER)
-def test_an_overload_is_refused_soon_and_soon_over(arm: str) -> None:
+def test_an_overload_is_refused_quickly_and_ends_quickly(arm: str) -> None:
     found = cell("overload", arm)
     assert (found.outcome, found.failed, found.unanswered) == ("sheds", 0, 0)
     assert "100% of them with Retry-After" in found.notes
@@ -203,8 +203,8 @@ def test_an_overload_is_refused_soon_and_soon_over(arm: str) -> None:
     assert (found.in_flight_max or 0) < 64 + 40  # those that wait, and those whose answer is on its way
 
 
-def test_a_storm_of_kills_is_weathered() -> None:
-    """Every request has its answer, four of five a good one, and no kill costs more than one."""
+def test_a_storm_of_kills_is_survived() -> None:
+    """Every request is answered, four of five well, and no kill costs more than one request."""
     found = cell("kill-storm", "supervised")
     everyone = found.answered + found.refused + found.failed
     assert (found.kills, found.unanswered, found.orphans) == (3, 0, 0)
@@ -215,15 +215,17 @@ def test_a_storm_of_kills_is_weathered() -> None:
 # -- the page and the command -----------------------------------------------------------------------------
 
 ROWS = [
-    seen("kill-idle", "one", Found("recovered", 1.25, Tally(3, 1, 2, 0), kills=1, notes=("so", "it is"))),
-    seen("kill-idle", "two", Found("stuck", tally=Tally(0, 0, 0, 4)), orphans=2),
-    unmet("kill-idle", "three", "not available", "it is | not installed"),
+    make_row(
+        "kill-idle", "one", Observation("recovered", 1.25, Tally(3, 1, 2, 0), kills=1, notes=("so", "it is"))
+    ),
+    make_row("kill-idle", "two", Observation("stuck", tally=Tally(0, 0, 0, 4)), orphans=2),
+    empty_row("kill-idle", "three", "not available", "it is | not installed"),
 ]
 HOW = Made("execbench faults", "2026-01-01", "a machine", "some code")
 
 
 @pytest.mark.quick
-def test_a_cell_says_what_came_of_it_and_whom_it_hit() -> None:
+def test_a_cell_shows_the_outcome_and_the_affected_requests() -> None:
     assert [page.cell(row) for row in ROWS] == [
         "recovered 1.2 s, 1 refused, 2 failed",
         "orphans, 4 unanswered, 2 left",
@@ -232,7 +234,7 @@ def test_a_cell_says_what_came_of_it_and_whom_it_hit() -> None:
 
 
 @pytest.mark.quick
-def test_the_page_says_how_it_was_made_and_names_who_was_not_there() -> None:
+def test_the_page_says_how_it_was_made_and_names_missing_strategies() -> None:
     text = page.render(HOW, ROWS, "faults")
     assert "Made by `execbench faults` on 2026-01-01" in text
     assert "| kill-idle | recovered 1.2 s, 1 refused, 2 failed | orphans" in text
@@ -243,21 +245,21 @@ def test_the_page_says_how_it_was_made_and_names_who_was_not_there() -> None:
 
 @pytest.mark.quick
 def test_the_csv_has_a_column_for_every_field(tmp_path: Path) -> None:
-    write(tmp_path / "deep" / "x.md", "text", frame(Seen, ROWS), stage="faults")
+    write(tmp_path / "deep" / "x.md", "text", frame(FaultRow, ROWS), stage="faults")
     lines = (tmp_path / "deep" / "x.csv").read_text().splitlines()
-    assert lines[0].split(",") == list(Seen.__dataclass_fields__)
+    assert lines[0].split(",") == list(FaultRow.__dataclass_fields__)
     assert len(lines) == 1 + len(ROWS)
 
 
 @pytest.mark.quick
-def test_a_page_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(HarnessError, match="Nothing was written to"):
-        write(tmp_path / "file" / "x.md", "text", frame(Seen, ROWS), stage="faults")
+        write(tmp_path / "file" / "x.md", "text", frame(FaultRow, ROWS), stage="faults")
 
 
 @pytest.mark.quick
-def test_every_strategy_there_is_has_an_arm_or_is_named_with_the_reason() -> None:
+def test_every_strategy_has_an_arm_or_a_reason_why_not() -> None:
     import strategies
 
     here, absent = arms.chosen([])
@@ -278,26 +280,26 @@ def test_the_command_writes_what_it_shows(execbench: Callable[..., Any], tmp_pat
     out = tmp_path / "faults.md"
     done = execbench(f"--strategy supervised --fault raise --json --out {out}")
     assert done.exit_code == 0
-    said = json.loads(done.stdout)
-    assert said["command"] == "execbench faults --strategy supervised --fault raise"
-    assert [(row["fault"], row["outcome"]) for row in said["rows"]] == [("raise", "unharmed")]
-    assert said["command"] in out.read_text()
+    document = json.loads(done.stdout)
+    assert document["command"] == "execbench faults --strategy supervised --fault raise"
+    assert [(row["fault"], row["outcome"]) for row in document["rows"]] == [("raise", "unharmed")]
+    assert document["command"] in out.read_text()
     assert out.with_suffix(".csv").exists()
 
 
 @pytest.mark.quick
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("--fault nothing", "no fault 'nothing'"),
         ("--fault poison --workload embed", "'embed' cannot have the fault 'poison'"),
         ("--strategy nobody --fault raise", "no strategy 'nobody'"),
     ],
 )
-def test_what_there_is_not_is_refused(execbench: Callable[..., Any], words: str, said: str) -> None:
+def test_unknown_names_are_refused(execbench: Callable[..., Any], words: str, message: str) -> None:
     error = execbench(words).exception
     assert isinstance(error, UsageError)
-    assert said in error.what
+    assert message in error.what
 
 
 @pytest.mark.quick

@@ -1,4 +1,4 @@
-"""The instrument against known truth: what is put into one stretch of a request is found there only."""
+"""The instrument against a known truth: time injected into one part of a request shows only there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timed
 CONCURRENCY = 8
 # inline, answers come in bursts of eight: fewer requests would leave too much to where the window is cut
 REQUESTS = {"inline": 240, "thread": 96, "process": 160}
-SERVICE_MS, IO_MS = 40.0, 5.0  # long beside what a slow machine adds to a request of its own
+SERVICE_MS, IO_MS = 40.0, 5.0  # long compared with what a slow machine adds to a request
 STRATEGIES = ("inline", "thread", "process")
 
 INJECTED_MS = 20.0
@@ -64,10 +64,8 @@ def fire(loader: Loader, url: str, **options: object) -> Outcome:
 
 
 @pytest.mark.parametrize("strategy", ["thread", "process"])
-def test_a_delay_moves_its_own_column_by_itself_and_no_other(
-    loader: Loader, tmp_path: Path, strategy: str
-) -> None:
-    """Short windows in turn, with and without each delay, so that all of them meet the same machine.
+def test_a_delay_moves_its_own_column_and_no_other(loader: Loader, tmp_path: Path, strategy: str) -> None:
+    """Short alternating windows with and without each delay, so that all have the same conditions.
 
     Sleeps wake late, never early, and what a busy machine adds is never less than nothing: so the quietest
     round of each is the nearest to what was put in.
@@ -140,12 +138,12 @@ def test_the_mean_queue_of_one_worker_is_seven_services_less_what_runs_beside_it
     It rests between two calls for as long as the hand-over takes, which this leaves out: 5 % are for that.
     """
     shots = run.shots(strategy)
-    beside = sum(mean(shots, what) for what in ("io", "resume", "outside"))
-    law = (CONCURRENCY - 1) * mean(shots, "model") - beside
+    other_parts = sum(mean(shots, what) for what in ("io", "resume", "outside"))
+    law = (CONCURRENCY - 1) * mean(shots, "model") - other_parts
     assert mean(shots, "queue") == pytest.approx(law, rel=0.05)
 
 
-def test_inline_a_requests_io_takes_as_long_as_the_loop_is_given_to_others(run: Run) -> None:
+def test_inline_the_io_of_a_request_takes_as_long_as_the_loop_serves_others(run: Run) -> None:
     """The law of the article's table T2, request by request."""
     table = staircase.table(run.derived, "inline")
     assert len(table) == REQUESTS["inline"]
@@ -154,15 +152,15 @@ def test_inline_a_requests_io_takes_as_long_as_the_loop_is_given_to_others(run: 
     assert table["io_ms"].median() > 4 * IO_MS  # there is a staircase at all
 
 
-def test_the_staircase_law_is_not_true_of_any_table(run: Run) -> None:
-    """The check above can fail: times of others shifted by half a model, and it does."""
+def test_the_staircase_law_does_not_hold_for_shifted_times(run: Run) -> None:
+    """The check above fails if the times of other requests are shifted by half a model."""
     shifted = run.derived.assign(model_ms=run.derived["model_ms"] * 0.5)
     table = staircase.table(shifted, "inline")
     assert (table["error"].abs() <= 0.2).mean() < 0.5
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_throughput_is_what_counting_answers_between_two_instants_gives(run: Run, strategy: str) -> None:
+def test_throughput_equals_a_count_of_answers_between_two_instants(run: Run, strategy: str) -> None:
     """Little's law against a count. Instants that no answer has chosen: a burst of eight is 4 % of 200."""
     number = int(run.rows(strategy)["trial"].iloc[0])
     every_phase = run.derived[run.derived["trial"] == number]
@@ -173,7 +171,7 @@ def test_throughput_is_what_counting_answers_between_two_instants_gives(run: Run
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_one_worker_of_known_service_is_never_faster_than_that(run: Run, strategy: str) -> None:
+def test_one_worker_is_never_faster_than_its_service_time(run: Run, strategy: str) -> None:
     number = int(run.rows(strategy)["trial"].iloc[0])
     rate = summaries.throughput(run.derived)[number]
     assert 0.85 * 1e3 / SERVICE_MS < rate < 1.02 * 1e3 / SERVICE_MS  # the window counts whole answers

@@ -1,4 +1,4 @@
-"""The comparison with wrk and hey: what they print is read right, and a client that is off is called so."""
+"""The comparison with wrk and hey: their output is parsed correctly, and a wrong client fails."""
 
 from __future__ import annotations
 
@@ -79,15 +79,15 @@ HEY = f"""\
 """
 
 
-def test_wrk_is_read_as_it_prints() -> None:
+def test_the_output_of_wrk_is_parsed() -> None:
     assert peers.read_wrk(WRK) == Figures(94.54, 20.97, 21.46, 23.59)
 
 
-def test_wrk_changes_its_units() -> None:
+def test_the_units_of_wrk_are_parsed() -> None:
     assert peers.read_wrk(WRK_FAST) == Figures(5166.05, 0.249, 1.13, 2500.0)
 
 
-def test_hey_is_read_row_by_row() -> None:
+def test_the_output_of_hey_is_parsed() -> None:
     """The last answer came after 0.0818 s, so within 0.07 s there were four."""
     found = peers.read_hey(HEY, 0.07)
     assert found.requests_per_s == pytest.approx(4 / 0.07)
@@ -102,12 +102,12 @@ def test_hey_is_read_row_by_row() -> None:
         (WRK_404, "Non-2xx"),
         (WRK_ERRORS, "read 3"),
         (WRK_NOTHING, "no request was answered"),
-        (WRK.replace("     99%   23.59ms\n", ""), "it prints"),
-        ("", "it prints"),
+        (WRK.replace("     99%   23.59ms\n", ""), "it printed"),
+        ("", "it printed"),
     ],
     ids=["404", "errors", "nothing", "without p99", "silent"],
 )
-def test_what_wrk_could_not_measure_is_no_comparison(text: str, says: str) -> None:
+def test_unusable_output_of_wrk_is_an_error(text: str, says: str) -> None:
     with pytest.raises(HarnessError, match=says):
         peers.read_wrk(text)
 
@@ -118,11 +118,11 @@ def test_what_wrk_could_not_measure_is_no_comparison(text: str, says: str) -> No
         (HEY.replace(",200,0.0604", ",404,0.0604"), "1 of 5"),
         (HEY_HEADER + "\n", "no request was answered"),
         ("", "no request was answered"),
-        ("Summary:\n  Total: 1.0 secs\n", "it prints"),
+        ("Summary:\n  Total: 1.0 secs\n", "it printed"),
     ],
     ids=["404", "nothing", "silent", "another format"],
 )
-def test_what_hey_could_not_measure_is_no_comparison(text: str, says: str) -> None:
+def test_unusable_output_of_hey_is_an_error(text: str, says: str) -> None:
     with pytest.raises(HarnessError, match=says):
         peers.read_hey(text, 1)
 
@@ -148,7 +148,7 @@ def test_two_clients_that_agree_pass() -> None:
     ],
 )
 @pytest.mark.parametrize("sign", [1, -1])
-def test_each_figure_alone_can_fail_and_either_way(
+def test_each_figure_alone_can_fail_in_both_directions(
     figure: str, within: float, beyond: float, sign: int
 ) -> None:
     def off(share: float) -> Figures:
@@ -158,27 +158,27 @@ def test_each_figure_alone_can_fail_and_either_way(
     assert not judge(off(beyond))
 
 
-def test_on_a_fast_route_p50_and_p99_have_their_goal_in_ms() -> None:
+def test_on_a_fast_route_the_goals_of_p50_and_p99_are_in_ms() -> None:
     fast = Figures(1000.0, 1.0, 1.2, 2.0)
     assert judge(fast._replace(p50_ms=1.49, p99_ms=2.99), fast)
     assert not judge(fast._replace(p50_ms=1.51), fast)
     assert not judge(fast._replace(p99_ms=3.01), fast)
 
 
-def test_a_client_that_counts_in_10_ms_is_found() -> None:
+def test_a_client_that_counts_in_10_ms_fails_the_check() -> None:
     """Rounded, its 76.3 ms are 80; cut off, 70."""
     rounded = [10 * round(value / 10) for value in TRUTH[1:]]
     assert not judge(Figures(TRUTH.requests_per_s, *rounded))
     assert not judge(Figures(TRUTH.requests_per_s, *(10 * (value // 10) for value in TRUTH[1:])))
 
 
-def test_one_bad_round_in_five_is_not_the_clients_fault_and_three_are() -> None:
+def test_one_bad_round_in_five_passes_and_three_fail() -> None:
     bad = TRUTH._replace(requests_per_s=70.0, p99_ms=300.0)
     assert peers.judge("hey", [(bad, TRUTH)] + [(TRUTH, TRUTH)] * 4).passed
     assert not peers.judge("hey", [(bad, TRUTH)] * 3 + [(TRUTH, TRUTH)] * 2).passed
 
 
-def test_a_machine_that_drifts_moves_both_alike() -> None:
+def test_drift_of_the_machine_affects_both_clients() -> None:
     rounds = [(Figures(*(f * drift for f in TRUTH)),) * 2 for drift in (1.0, 1.2, 1.5, 0.7, 1.1)]
     assert peers.judge("wrk", rounds).passed
 
@@ -196,24 +196,24 @@ def outcome(latency_ms: float, *, error: str = "") -> Outcome:
     return Outcome(shots, 0.0, 100 * latency_ms, 1.0)
 
 
-def test_ours_are_the_figures_that_a_run_would_show() -> None:
+def test_our_figures_are_those_of_a_run() -> None:
     found = peers.ours(lambda url, **load: outcome(20.0), "http://127.0.0.1/")
     assert found == pytest.approx((50.0, 20.0, 20.0, 20.0))
 
 
-def test_a_failed_request_of_ours_is_no_comparison_either() -> None:
+def test_a_failed_request_of_ours_is_an_error() -> None:
     with pytest.raises(HarnessError, match="timeout"):
         peers.ours(lambda url, **load: outcome(20.0, error="timeout after 30 s"), "http://127.0.0.1/")
 
 
-def test_a_program_that_is_missing_is_named_with_the_way_to_get_it() -> None:
+def test_a_missing_program_is_an_error_with_the_command_to_install_it() -> None:
     with pytest.raises(HarnessError, match="hey is not installed") as missing:
         peers.ask("hey", "http://127.0.0.1/", installed=lambda name: None)
     assert missing.value.hint == "Install it: apt-get install hey"
 
 
 @pytest.mark.integration
-def test_a_program_that_fails_is_no_comparison(tmp_path: Path) -> None:
+def test_a_program_that_fails_is_an_error(tmp_path: Path) -> None:
     broken = tmp_path / "wrk"
     broken.write_text("#!/bin/sh\necho unable to connect >&2\nexit 1\n")
     broken.chmod(0o755)
@@ -233,7 +233,7 @@ def test_without_any_program_the_check_is_skipped_and_says_what_to_install() -> 
     assert "apt-get install wrk hey" in found.note
 
 
-def test_a_program_that_was_asked_for_and_is_missing_is_no_pass() -> None:
+def test_a_chosen_program_that_is_missing_does_not_pass() -> None:
     def missing(name: str, url: str) -> Figures:
         return peers.ask(name, url, installed=lambda program: None)
 
@@ -243,12 +243,12 @@ def test_a_program_that_was_asked_for_and_is_missing_is_no_pass() -> None:
 
 @contextmanager
 def served(*_: object, **options: Any) -> Iterator[Any]:
-    assert options["workers"] == peers.CONNECTIONS  # nobody waits for another's answer
+    assert options["workers"] == peers.CONNECTIONS  # no request waits for another one
     yield SimpleNamespace(url="http://127.0.0.1:1")
 
 
-def test_a_client_of_ours_that_notes_answers_late_is_found_and_its_ms_are_named() -> None:
-    """Ours sees 60 ms where the others see 55; the two of them are right."""
+def test_a_client_of_ours_that_is_late_fails_with_its_difference_in_ms() -> None:
+    """Ours measures 60 ms, the others 55 ms; the other two are right."""
     theirs = Figures(1000 / 55, 55.0, 55.0, 55.0)
     found = peers.compare(lambda url, **load: outcome(60.0), served, ("wrk", "hey"), lambda name, url: theirs)
     assert [result.name for result in found] == ["against wrk", "against hey"]
@@ -265,8 +265,8 @@ def test_a_client_of_ours_that_is_right_passes() -> None:
 @pytest.mark.integration
 @pytest.mark.parametrize("program", peers.PROGRAMS)
 @pytest.mark.timeout(60)
-def test_the_real_programs_print_what_is_read(tmp_path: Path, program: str) -> None:
-    """On a server of 20 ms nobody is faster than that.
+def test_the_output_of_the_real_programs_is_parsed(tmp_path: Path, program: str) -> None:
+    """On a server of 20 ms, no client is faster than that.
 
     They are no Python packages, so a bare machine lacks them: there, what is read of them is held by the
     tests above, on outputs recorded from real runs.

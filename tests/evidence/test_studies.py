@@ -1,4 +1,4 @@
-"""The studies: real sessions in small, judges that can fail, and pages that say how they were made."""
+"""The studies: small real sessions, judgements that can fail, and pages that say how they were made."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def session(**figures: Any) -> Session:
 
 
 def many(**kinds: int) -> pd.DataFrame:
-    """So many sessions of each kind: see `known`."""
+    """The given number of sessions of each kind: see `known`."""
     known = {
         "faster": session(ratio=0.9, low=0.88, high=0.92, verdict=Verdict.FASTER),
         "unsure": session(ratio=0.97, low=0.95, high=0.99, verdict=Verdict.FASTER_SIZE_UNCERTAIN),
@@ -71,7 +71,7 @@ ONE_CAPACITY = capacities.Row(
 
 
 @pytest.mark.parametrize(
-    ("seen", "passed"),
+    ("kinds", "passed"),
     [
         ({"alike": 200}, True),
         ({"alike": 191, "faster": 9}, True),  # bound 7.7 %
@@ -81,12 +81,12 @@ ONE_CAPACITY = capacities.Row(
         ({}, False),
     ],
 )
-def test_twins_pass_only_when_different_is_surely_rare(seen: dict[str, int], passed: bool) -> None:
-    assert sessions.judge_twins(many(**seen)).passed is passed
+def test_twins_pass_only_if_false_verdicts_are_surely_rare(kinds: dict[str, int], passed: bool) -> None:
+    assert sessions.judge_twins(many(**kinds)).passed is passed
 
 
 @pytest.mark.parametrize(
-    ("seen", "passed"),
+    ("kinds", "passed"),
     [
         ({"found": 50}, True),
         ({"found": 45, "missed": 5}, True),
@@ -97,13 +97,13 @@ def test_twins_pass_only_when_different_is_surely_rare(seen: dict[str, int], pas
     ],
 )
 def test_power_passes_only_when_a_slow_down_of_10_percent_is_found(
-    seen: dict[str, int], passed: bool
+    kinds: dict[str, int], passed: bool
 ) -> None:
-    assert sessions.judge_power(many(**seen)).passed is passed
+    assert sessions.judge_power(many(**kinds)).passed is passed
 
 
 def test_the_capacity_passes_only_within_5_percent_of_md1() -> None:
-    """A service of 20 ms without overhead may wait 40 of 60 ms: load 0.8, 40 requests/s."""
+    """With a service time of 20 ms and no overhead, 40 of 60 ms are left to wait: load 0.8, 40 requests/s."""
     assert capacities.predicted_per_s(20.0, 20.0, 60.0) == pytest.approx(40.0)
     assert capacities.predicted_per_s(20.0, 22.0, 60.0) < 40.0
     for ratio, passed in ((0.94, False), (0.96, True), (1.04, True), (1.06, False), (math.nan, False)):
@@ -114,8 +114,8 @@ def test_the_capacity_passes_only_within_5_percent_of_md1() -> None:
 # -- sessions ------------------------------------------------------------------------------------------
 
 
-class Told:
-    """A Listener that remembers."""
+class Recorder:
+    """A Listener that records the stages."""
 
     def __init__(self) -> None:
         self.stages: list[str] = []
@@ -131,10 +131,10 @@ class Told:
 @pytest.mark.integration
 def test_sessions_run_for_real_and_leave_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    told = Told()
-    twins = frame(Session, sessions.each_twin(2, told, blocks=3))
+    listener = Recorder()
+    twins = frame(Session, sessions.each_twin(2, listener, blocks=3))
     slowed = frame(Session, sessions.each_slowed(1, blocks=2))
-    assert told.stages == ["session 1/2", "session 2/2"]
+    assert listener.stages == ["session 1/2", "session 2/2"]
     assert list(twins["session"]) == [1, 2]
     assert list(twins["blocks"]) == [3, 3]
     assert list(slowed["blocks"]) == [2]
@@ -147,14 +147,14 @@ def test_sessions_run_for_real_and_leave_no_folder(tmp_path: Path, monkeypatch: 
     assert not list(tmp_path.iterdir())
 
 
-def test_the_slowed_arm_differs_from_the_reference_in_nothing_but_the_delay() -> None:
+def test_the_slowed_arm_differs_from_the_reference_only_in_the_delay() -> None:
     reference, slowed = sessions._plan(1, 24, {"name": "slowed", "inject": {"model_ms": 0.5}}).every_arm
     assert slowed.model_dump(exclude={"name", "inject"}) == reference.model_dump(exclude={"name", "inject"})
     assert slowed.inject.model_ms == 0.5
     assert not any(reference.inject.model_dump().values())
 
 
-def test_the_spread_read_back_from_an_interval_is_that_of_the_blocks() -> None:
+def test_the_spread_derived_from_an_interval_is_that_of_the_blocks() -> None:
     logs = np.random.default_rng(1).normal(0.05, 0.1, 24)
     effect = stats.effect(logs)
     assert sessions.spread(effect.low, effect.high, 24) == pytest.approx(effect.spread)
@@ -186,7 +186,7 @@ def judged(served: Served, load: float = 0.5) -> dict[str, bool]:
     return {result.name: result.passed for result in queueing.judge(frame(queueing.Row, [row]))}
 
 
-def test_the_recursion_run_on_is_the_queue_itself() -> None:
+def test_the_recursion_gives_the_waits_of_the_queue() -> None:
     entered = np.array([0.0, 5.0, 30.0, 31.0, 100.0])
     assert queueing.lindley_waits_ms(entered, 20.0).tolist() == [0.0, 15.0, 10.0, 29.0, 0.0]
 
@@ -199,24 +199,24 @@ def test_an_ideal_queue_passes_and_agrees_with_theory() -> None:
     assert abs(row.wait_ms - row.md1_ms) < 4 * row.wait_chance_ms
 
 
-def test_waits_that_are_5_ms_off_fail_both_judges() -> None:
+def test_waits_that_are_5_ms_wrong_fail_both_checks() -> None:
     ideal = simulated(0.5)
     off = Served(ideal.entered_ms, ideal.queue_ms + 5.0, ideal.model_ms, ideal.measured, ideal.window_s)
     assert judged(off) == {"Lindley, load 0.5": False, "M/D/1, load 0.5": False}
 
 
-def test_the_queue_is_not_judged_by_a_load_that_was_not_run() -> None:
+def test_a_load_that_was_not_run_fails() -> None:
     assert judged(simulated(0.7), load=0.7) == {"Lindley, load 0.7": True, "M/D/1, load 0.5": False}
     assert not all(result.passed for result in queueing.judge(frame(queueing.Row, [])))
 
 
-def test_the_busy_worker_tells_its_service_time_with_the_hand_over() -> None:
+def test_the_service_time_of_a_busy_worker_includes_the_hand_over() -> None:
     busy = simulated(4.0, requests=1000)  # four times what it can do: it never idles
     assert queueing.busy_service_ms(busy) == pytest.approx(SERVICE_MS)
 
 
 @pytest.mark.timed
-def test_a_real_worker_is_followed_request_by_request() -> None:
+def test_a_real_worker_follows_the_recursion() -> None:
     (row,) = queueing.each([0.5], seconds=2.0, settle_s=1.0)
     assert row.service_ms > SERVICE_MS
     assert row.requests > 10
@@ -289,12 +289,12 @@ def test_ctrl_c_before_the_first_row_leaves_nothing(tmp_path: Path) -> None:
         ("capacity", frame(capacities.Row, [ONE_CAPACITY])),
     ],
 )
-def test_every_study_is_shown_in_a_table_and_in_a_few_sentences(name: str, found: pd.DataFrame) -> None:
+def test_every_study_has_a_table_and_a_description(name: str, found: pd.DataFrame) -> None:
     study = STUDIES[name]
     assert study.table(found).startswith("| ")
-    said = study.say(found)
-    assert 2 <= said.count(". ") + 1 <= 5
-    assert "nan" not in said.lower() + study.table(found).lower()
+    text = study.describe(found)
+    assert 2 <= text.count(". ") + 1 <= 5
+    assert "nan" not in text.lower() + study.table(found).lower()
 
 
 def test_a_flag_of_another_study_is_refused(tmp_path: Path) -> None:
@@ -302,6 +302,6 @@ def test_a_flag_of_another_study_is_refused(tmp_path: Path) -> None:
     assert isinstance(ask("queue", "--sessions", "5", "--out", str(tmp_path)).exception, UsageError)
 
 
-def test_what_is_not_asked_for_is_the_default() -> None:
+def test_options_that_are_not_given_have_their_defaults() -> None:
     assert STUDIES["windows"].wanted(Wanted(seconds=8.0)) == Wanted(seconds=8.0, workload="synthetic")
     assert STUDIES["twins"].wanted(Wanted()) == Wanted(sessions=200)

@@ -13,7 +13,7 @@ from sessions import Quiet, plan, record
 from harness.errors import HarnessError
 from harness.results import store
 from harness.run import bare_model, session
-from harness.run.bare_model import BATCHES, ROUNDS, WARM_UPS, Asked
+from harness.run.bare_model import BATCHES, ROUNDS, WARM_UPS, Job
 from harness.run.supervisor import Supervisor
 from harness.wire.options import WorkloadOptions
 
@@ -26,12 +26,12 @@ def test_all_batch_sizes_take_turns_and_no_call_gets_the_texts_of_another() -> N
     calls: list[list[str]] = []
     bare_model.call_times_ms(calls.append, texts(), each_s=0.0)
     assert [len(items) for items in calls] == [*BATCHES] * (WARM_UPS + ROUNDS)
-    asked = list(itertools.chain.from_iterable(calls))
-    assert len(set(asked)) == len(asked)
+    used = list(itertools.chain.from_iterable(calls))
+    assert len(set(used)) == len(used)
 
 
 @pytest.mark.timed
-def test_a_size_is_called_for_as_long_as_asked_for_and_its_median_is_told() -> None:
+def test_each_size_is_called_for_the_given_time_and_its_median_is_returned() -> None:
     calls: list[list[str]] = []
     found = bare_model.call_times_ms(calls.append, texts(), each_s=0.02)
     assert len(calls) > 100 * len(BATCHES)
@@ -47,7 +47,7 @@ def models(**changes: Any) -> list[tuple[WorkloadOptions, list[str]]]:
     return bare_model.bare_workloads(plan(workload={"name": "embed"}, arms=arms, **changes))
 
 
-def test_arms_that_differ_in_threads_or_io_alone_share_a_limit() -> None:
+def test_arms_that_differ_only_in_threads_or_io_share_a_limit() -> None:
     assert [names for _, names in models()] == [["a", "b"], ["c"]]
     assert [names for _, names in models(twin=True)] == [["a", "b", "a-twin"], ["c"]]
 
@@ -59,17 +59,17 @@ def test_in_the_loop_the_library_chooses_its_threads() -> None:
 
 
 @pytest.mark.integration
-def test_what_goes_wrong_in_the_child_is_an_error_here_with_the_way_out(tmp_path: Path) -> None:
-    asked = Asked(workload=WorkloadOptions(name="embd"), each_s=0.0, seed=1)
+def test_an_error_in_the_child_is_raised_here_with_its_hint(tmp_path: Path) -> None:
+    job = Job(workload=WorkloadOptions(name="embd"), each_s=0.0, seed=1)
     with Supervisor() as supervisor, pytest.raises(HarnessError, match="no workload 'embd'") as caught:
-        bare_model.ask(asked, supervisor, log=tmp_path / "log")
+        bare_model.run_child(job, supervisor, log=tmp_path / "log")
     assert "'embed'" in caught.value.hint
 
 
-def test_a_loop_that_dies_is_an_error_that_names_its_log(tmp_path: Path) -> None:
+def test_a_child_that_dies_is_an_error_that_names_its_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with pytest.raises(HarnessError, match=r"ended \(exit code -9\)") as caught:
-        bare_model._answer("", -9, log)
+        bare_model._parse_output("", -9, log)
     assert str(log) in caught.value.hint
 
 
@@ -85,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timed
-def test_a_run_records_what_the_bare_model_takes_and_which_arms_run_it(folder: Path) -> None:
+def test_a_run_records_the_times_of_the_bare_model_and_the_arms_that_run_it(folder: Path) -> None:
     (found,) = record(folder)["limits"]
     assert found["arms"] == ["a", "b"]
     assert found["workload"]["service_ms"] == 4.0
@@ -95,11 +95,11 @@ def test_a_run_records_what_the_bare_model_takes_and_which_arms_run_it(folder: P
 
 
 @pytest.mark.timed
-def test_a_request_with_nothing_to_do_takes_less_than_one_with_a_model(folder: Path) -> None:
+def test_a_request_without_a_model_takes_less_time_than_one_with_a_model(folder: Path) -> None:
     assert 0.1 < record(folder)["null_ms"] < 4.0
 
 
 @pytest.mark.timed
-def test_a_run_records_what_a_dead_worker_means_in_the_words_of_what_runs_the_batches(folder: Path) -> None:
+def test_a_batching_arm_records_what_happens_when_a_worker_dies_from_its_inner_strategy(folder: Path) -> None:
     arms = record(folder)["arms"]
     assert {arms[name]["when_worker_dies"] for name in "ab"} == {"the server dies with it"}

@@ -1,4 +1,4 @@
-"""Servers whose work is done in processes that are not below the one that listens, and another program."""
+"""Servers whose workers are not descendants of the listening process, and an unrelated program."""
 
 from __future__ import annotations
 
@@ -130,12 +130,12 @@ finally:
 
 
 class Done(NamedTuple):
-    """What the script's two runs came to."""
+    """The two runs of the script."""
 
     quiet: Path
     disturbed: Path
     pids: dict[str, list[int]]  # arm → its orphans, the listener first
-    said: str
+    output: str
 
 
 def free_ports(count: int) -> list[int]:
@@ -197,7 +197,7 @@ def counted(folder: Path) -> dict[str, dict[int, str]]:
 
 
 @pytest.mark.timed
-def test_each_arms_cpu_is_its_own_and_excludes_no_block(done: Done) -> None:
+def test_the_cpu_of_each_arm_is_its_own_and_excludes_no_block(done: Done) -> None:
     for trial in trials(done.quiet):
         assert BURNS_MS <= float(trial["server_cpu_ms"]) / int(trial["requests"]) < 3 * BURNS_MS
         assert float(trial["idle_cpu_ms"]) < 50
@@ -205,7 +205,7 @@ def test_each_arms_cpu_is_its_own_and_excludes_no_block(done: Done) -> None:
 
 
 @pytest.mark.timed
-def test_another_program_that_burns_a_core_excludes_every_block(done: Done) -> None:
+def test_another_program_that_uses_a_core_excludes_every_block(done: Done) -> None:
     spoilt = admissible.admit(store.read(done.disturbed)).spoilt
     assert spoilt.keys() == {1, 2}
     assert all(re.search(r"foreign_cpu [\d.]+ \(at most 0.1\)", why) for why in spoilt.values())
@@ -214,15 +214,16 @@ def test_another_program_that_burns_a_core_excludes_every_block(done: Done) -> N
 
 
 @pytest.mark.timed
-def test_the_report_says_whose_cpu_it_was(done: Done) -> None:
+def test_the_report_names_the_processes_of_each_arm(done: Done) -> None:
     servers = {"python listener.py", "python worker.py"}
     for folder in (done.quiet, done.disturbed):
         found = counted(folder)
-        assert {arm: set(told.values()) for arm, told in found.items()} == dict.fromkeys(done.pids, servers)
+        assert {arm: set(commands.values()) for arm, commands in found.items()} == dict.fromkeys(
+            done.pids, servers
+        )
         assert all(set(pids) <= found[arm].keys() for arm, pids in done.pids.items())
-    processes = "2 processes (python listener.py, python worker.py)"
-    line = f"CPU time counted for below: {processes}; for beside: {processes}."
-    assert line in " ".join(done.said.split())
+    line = "CPU of below: 2 processes (python listener.py, python worker.py); of beside: 2 processes (python"
+    assert line in " ".join(done.output.split())
 
 
 # -- children that end -------------------------------------------------------------------------------------
@@ -282,7 +283,7 @@ def test_children_that_begin_and_end_while_they_are_measured_count() -> None:
 
 
 @pytest.mark.timed
-def test_a_child_that_ends_counts_only_for_what_it_burnt_since_it_was_counted_last() -> None:
+def test_an_ended_child_counts_only_since_the_last_reading() -> None:
     with server(ENDS_ONE) as started:
         assert started.stdout is not None
         started.stdout.readline()
@@ -314,7 +315,7 @@ sys.stdin.readline()
 
 @pytest.mark.integration
 @pytest.mark.parametrize(("group", "is_shell"), [("0", True), ("None", False)])
-def test_a_shell_at_a_terminal_is_known_by_the_jobs_that_it_makes(group: str, is_shell: bool) -> None:
+def test_a_shell_in_a_terminal_is_recognised_by_its_jobs(group: str, is_shell: bool) -> None:
     with server(AT_A_TERMINAL.replace("GROUP", group)) as started:
         assert started.stdout is not None
         leader, child = map(int, started.stdout.readline().split())
@@ -329,19 +330,19 @@ def test_a_shell_at_a_terminal_is_known_by_the_jobs_that_it_makes(group: str, is
 URLS = ("a=http://127.0.0.1:1/", "b=http://127.0.0.1:2/")
 
 
-def test_a_named_process_is_its_arms_in_flags_and_in_a_plan_file() -> None:
+def test_a_given_process_belongs_to_its_arm_from_flags_and_from_a_plan_file() -> None:
     plan = from_flags.from_flags(from_flags.Flags(urls=URLS, url_pids=("b=11", "b=12")))
     assert [arm.pid for arm in plan.arms] == [(), (11, 12)]
     data = {"name": "mine", "concurrency": [1], "requests": 1}
-    told = plan_files.make({**data, "arms": [{"name": "a", "url": "http://x/", "pid": 7}]}, source="plan")
-    assert told.arms[0].pid == (7,)
-    assert plan_files.restore(told.model_dump(mode="json")) == told
-    changed = from_flags.override(told, from_flags.Flags(url_pids=("a=8",)))
+    plan = plan_files.make({**data, "arms": [{"name": "a", "url": "http://x/", "pid": 7}]}, source="plan")
+    assert plan.arms[0].pid == (7,)
+    assert plan_files.restore(plan.model_dump(mode="json")) == plan
+    changed = from_flags.override(plan, from_flags.Flags(url_pids=("a=8",)))
     assert changed.arms[0].pid == (8,)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("run --url a=http://x/ --url-pid 7", "'7' is not understood.*--url-pid a=4711"),
         ("run --url a=http://x/ --url-pid b=7", "'b=7' is not understood"),
@@ -351,38 +352,38 @@ def test_a_named_process_is_its_arms_in_flags_and_in_a_plan_file() -> None:
         ("run --strategy thread --exclude-foreign-cpu 0", "exclude-foreign-cpu"),
     ],
 )
-def test_what_names_no_arm_or_no_process_is_refused(here: Here, words: str, said: str) -> None:
+def test_a_pid_option_without_a_known_arm_or_process_is_refused(here: Here, words: str, message: str) -> None:
     done = here(*words.split())
     assert done.returncode == 2
-    assert re.search(said, done.stderr, re.DOTALL), done.stderr
+    assert re.search(message, done.stderr, re.DOTALL), done.stderr
 
 
-def test_a_named_process_that_does_not_run_is_refused() -> None:
-    with pytest.raises(HarnessError, match="no process 1073741824, which --url-pid names for arm 'a'"):
+def test_a_given_process_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(HarnessError, match="no process 1073741824, given by --url-pid for arm 'a'"):
         check_processes("a", [os.getpid(), 2**30])
 
 
-def test_a_run_goes_on_when_only_the_pids_of_its_servers_are_others(tmp_path: Path) -> None:
+def test_a_run_resumes_if_only_the_pids_of_its_servers_differ(tmp_path: Path) -> None:
     had = from_flags.from_flags(from_flags.Flags(urls=URLS, url_pids=("b=11",)))
     same = from_flags.override(had, from_flags.Flags(url_pids=("b=12",)))
-    assert not list(resume._of_the_plan(had, same, tmp_path))
-    ((what, _),) = resume._of_the_plan(
+    assert not list(resume._plan_obstacles(had, same, tmp_path))
+    ((what, _),) = resume._plan_obstacles(
         had, from_flags.override(had, from_flags.Flags(plan={"blocks": 3})), tmp_path
     )
     assert "blocks 3 instead of 24" in what
 
 
-def test_a_flag_sets_the_bound_and_leaves_the_other_criteria() -> None:
+def test_a_flag_sets_one_criterion_and_keeps_the_others() -> None:
     usual = Exclusion()
     plan = from_flags.from_flags(from_flags.Flags(exclude={"foreign_cpu": 0.7}))
     assert plan.exclude == usual.model_copy(update={"foreign_cpu": 0.7})
     data = {"name": "mine", "concurrency": [1], "requests": 1, "exclude": {"steal_share": 0.2}}
-    told = plan_files.make({**data, "arms": [{"name": "a", "url": "http://x/"}]}, source="plan")
-    changed = from_flags.override(told, from_flags.Flags(exclude={"foreign_cpu": 0.7}))
+    plan = plan_files.make({**data, "arms": [{"name": "a", "url": "http://x/"}]}, source="plan")
+    changed = from_flags.override(plan, from_flags.Flags(exclude={"foreign_cpu": 0.7}))
     assert (changed.exclude.steal_share, changed.exclude.foreign_cpu) == (0.2, 0.7)
 
 
-def test_many_processes_are_shown_one_line() -> None:
+def test_many_processes_are_shown_on_one_line() -> None:
     commands = ["gunicorn", *["python worker.py"] * 5, "a", "b", "c", "d"]
     about = {"processes": [{"pid": pid, "command": command} for pid, command in enumerate(commands)]}
     one = {"processes": [{"pid": 1, "command": "mosec"}]}

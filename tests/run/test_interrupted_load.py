@@ -1,4 +1,4 @@
-"""What is left when `load` or `serve` is stopped or dies: what was measured, and no process at all."""
+"""If `load` or `serve` is stopped or dies, it keeps what was measured and leaves no process running."""
 
 import json
 import signal
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 
 def serve(execbench: Execbench, **environment: str) -> subprocess.Popen[str]:
-    """`execbench serve process`, once it has said that it is ready."""
+    """`execbench serve process`, once it has reported that it is ready."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
@@ -48,7 +48,7 @@ class Answering(socketserver.StreamRequestHandler):
 
 @contextmanager
 def answering() -> Iterator[str]:
-    """The address of a server that runs already."""
+    """The address of a server that already runs."""
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answering) as known:
         threading.Thread(target=known.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{known.server_address[1]}/"
@@ -62,24 +62,24 @@ def loaded(execbench: Execbench) -> Path:
     return execbench.folder / "loaded"
 
 
-def test_load_that_is_interrupted_keeps_and_shows_what_was_measured(execbench: Execbench) -> None:
+def test_interrupted_load_keeps_and_shows_what_was_measured(execbench: Execbench) -> None:
     with answering() as url:
         process = execbench.start("load", url, *ENDLESS_LOAD)
         wait_for(lambda: (loaded(execbench) / "run.json").exists())
         time.sleep(1.5)  # warm-up takes four answers
         process.send_signal(signal.SIGINT)
-        shown, said = process.communicate(timeout=60)
+        shown, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     run = store.read(loaded(execbench))
     assert run.record["state"] == "interrupted"
     measured = int(run.trials["measured"].sum())
     assert measured == (run.requests["phase"] == "measure").sum() > 0
     assert shown.startswith("At c = 2, server answers in")
-    assert f"The load was interrupted: {measured} requests were measured." in said
-    assert "Every row is kept in loaded." in said
+    assert f"The load was interrupted: {measured} requests were measured." in stderr
+    assert "Every row is kept in loaded." in stderr
 
 
-def test_load_that_is_interrupted_after_its_last_answer_saves_its_rows_first(
+def test_load_interrupted_after_its_last_answer_saves_its_rows_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*words: Any, **more: Any) -> Any:
@@ -95,19 +95,19 @@ def test_load_that_is_interrupted_after_its_last_answer_saves_its_rows_first(
     assert store.read(writer.folder).record["state"] == "finished"
 
 
-def test_load_that_is_interrupted_before_it_has_measured_leaves_no_folder(execbench: Execbench) -> None:
+def test_load_interrupted_before_it_measured_anything_leaves_no_folder(execbench: Execbench) -> None:
     with socketserver.TCPServer(("127.0.0.1", 0), Answering) as silent:  # nobody accepts: it hangs
         url = f"http://127.0.0.1:{silent.server_address[1]}/"
         process = execbench.start("load", url, *ENDLESS_LOAD)
         stderr = process.stderr
         assert stderr is not None
-        wait_for(lambda: "asking once" in stderr.readline())
+        wait_for(lambda: "checking the server with one request" in stderr.readline())
         process.send_signal(signal.SIGINT)
         assert ending(process)[0] == 130
     assert not loaded(execbench).exists()
 
 
-def test_load_whose_generator_dies_says_that_the_rows_are_lost_and_keeps_the_record(
+def test_load_reports_lost_rows_and_keeps_the_record_if_its_generator_dies(
     execbench: Execbench,
 ) -> None:
     with answering() as url:
@@ -115,29 +115,29 @@ def test_load_whose_generator_dies_says_that_the_rows_are_lost_and_keeps_the_rec
         wait_for(lambda: (loaded(execbench) / "run.json").exists())
         (generator,) = execbench.processes("harness.client")
         generator.kill()
-        code, said = ending(process)
+        code, stderr = ending(process)
     assert code == 1
-    assert "The rows of this trial are lost." in said
-    assert "is kept" in said
-    assert "measured before" not in said
+    assert "The rows of this trial are lost." in stderr
+    assert "is kept" in stderr
+    assert "measured before" not in stderr
     record = json.loads((loaded(execbench) / "run.json").read_text())
     assert (record["state"], record["error"]) == (
         "failed",
-        "The load generator ended in mid-run (exit code -9).",
+        "The load generator ended during the run (exit code -9).",
     )
 
 
 def test_ctrl_c_ends_serve(execbench: Execbench) -> None:
     process = serve(execbench)
     process.send_signal(signal.SIGINT)
-    code, said = ending(process)
+    code, stderr = ending(process)
     execbench.assert_nothing_is_left()
     assert code == 130
-    assert "Interrupted" in said
+    assert "Interrupted" in stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGKILL, -9)])
-def test_serve_killed_takes_all_its_processes_along_and_its_folder_where_it_can(
+def test_a_killed_serve_leaves_no_processes_and_no_folder_if_it_can(
     execbench: Execbench, number: signal.Signals, code: int
 ) -> None:
     temporary = execbench.folder / "temporary"
@@ -149,10 +149,10 @@ def test_serve_killed_takes_all_its_processes_along_and_its_folder_where_it_can(
     assert bool(list(temporary.iterdir())) == (number == signal.SIGKILL)
 
 
-def test_serve_says_so_when_its_server_dies(execbench: Execbench) -> None:
+def test_serve_reports_that_its_server_died(execbench: Execbench) -> None:
     process = serve(execbench)
     (child,) = execbench.processes("harness.server")
     child.kill()
-    code, said = ending(process)
+    code, stderr = ending(process)
     assert code == 1
-    assert "Error (server): The server of arm 'process' ended (exit code -9, at serving)." in said
+    assert "Error (server): The server of arm 'process' ended (exit code -9, at serving)." in stderr

@@ -1,4 +1,4 @@
-"""What is left when something dies or is stopped in mid-run: every finished trial, and no process at all."""
+"""If something dies or stops during a run, every finished trial is kept and no process is left running."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ ENDLESS = ("--requests", "20", "--blocks", "1000", "--out", "run")
 
 
 def trials(execbench: Execbench, run: str = "run") -> list[dict[str, str]]:
-    """The rows of the trials that are on the disk by now."""
+    """The rows of the trials saved so far."""
     try:
         with (execbench.folder / run / "trials.csv").open() as stream:
             return list(csv.DictReader(stream))
@@ -67,29 +67,29 @@ def test_ctrl_c_keeps_the_finished_trials_and_says_how_to_see_them(execbench: Ex
     wait_for(lambda: len(trials(execbench)) >= 3)
     assert {"spawn_main" in " ".join(p.cmdline()) for p in execbench.processes()} == {True, False}
     process.send_signal(signal.SIGINT)
-    code, said = ending(process)
+    code, stderr = ending(process)
     execbench.assert_nothing_is_left()
     assert code == 130
-    assert "`execbench report run`" in said
+    assert "`execbench report run`" in stderr
     assert json.loads((execbench.folder / "run" / "run.json").read_text())["state"] == "interrupted"
     assert_the_finished_trials_can_be_reported(execbench, kept=3)
 
 
 def test_ctrl_c_before_the_first_trial_leaves_no_folder_behind(execbench: Execbench) -> None:
-    """All four servers are stuck in their warm-up call: they are given up together, not in turn."""
+    """All four servers hang in their warm-up call: they are stopped together, not one after another."""
     process = execbench.start("run", "--no-self-check", *STUCK, *ENDLESS)
     wait_for(lambda: "spawn_main" in str([p.cmdline() for p in execbench.processes()]))
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
-    code, said = ending(process)
+    code, stderr = ending(process)
     assert time.monotonic() - began < 2 * server_process.STOP_WITHIN_S
     assert code == 130
-    assert "report" not in said
+    assert "report" not in stderr
     assert not list(execbench.folder.iterdir())
 
 
 @pytest.mark.timed
-def test_a_second_ctrl_c_leaves_nothing_either(execbench: Execbench) -> None:
+def test_a_second_ctrl_c_leaves_nothing_behind(execbench: Execbench) -> None:
     process = execbench.start("run", "--no-self-check", *STUCK, "--strategy", "process", *ENDLESS)
     wait_for(lambda: "spawn_main" in str([p.cmdline() for p in execbench.processes()]))
     process.send_signal(signal.SIGINT)
@@ -100,7 +100,7 @@ def test_a_second_ctrl_c_leaves_nothing_either(execbench: Execbench) -> None:
 
 
 @pytest.mark.timed
-def test_killed_with_a_worker_in_a_c_call_it_takes_all_its_processes_along(execbench: Execbench) -> None:
+def test_a_run_killed_with_a_worker_in_a_c_call_leaves_no_processes(execbench: Execbench) -> None:
     """The worker holds its interpreter's lock, so nothing in it can notice that its parent has gone.
 
     Two runs at once, one killed by TERM and one by KILL.
@@ -129,7 +129,7 @@ def test_killed_with_a_worker_in_a_c_call_it_takes_all_its_processes_along(execb
         assert run.warnings == []
 
 
-def test_a_killed_run_is_resumed_to_its_own_plan_and_nothing_stands_there_twice(execbench: Execbench) -> None:
+def test_a_killed_run_resumes_its_own_plan_and_repeats_no_trial(execbench: Execbench) -> None:
     arms = ("--strategy", "inline", "--strategy", "thread")
     process = execbench.start(
         "run", "--no-self-check", *QUICK, *arms, "--requests", "20", "--blocks", "6", "--out", "run"
@@ -169,7 +169,7 @@ HELD = """
 
 
 @pytest.mark.timed
-def test_a_server_that_dies_fails_its_own_trials_and_the_others_are_run_to_the_end(
+def test_a_server_that_dies_fails_only_its_own_trials(
     execbench: Execbench,
 ) -> None:
     arms = ("--strategy", "inline", "--strategy", "thread")
@@ -179,9 +179,9 @@ def test_a_server_that_dies_fails_its_own_trials_and_the_others_are_run_to_the_e
     before = len(trials(execbench))
     time.sleep(0.2)
     server_of(execbench, "inline").kill()
-    code, said = ending(process)
+    code, stderr = ending(process)
     assert code == 1
-    assert re.search(r"Error \(run\): \d of 6 trials failed, .* arm 'inline' ended .*\n.*run/logs", said)
+    assert re.search(r"Error \(run\): \d of 6 trials failed, .* arm 'inline' ended .*\n.*run/logs", stderr)
     after = trials(execbench)
     assert len(after) == 6
     assert {row["state"] for row in after if row["arm"] == "thread"} == {"ok"}
@@ -192,7 +192,7 @@ def test_a_server_that_dies_fails_its_own_trials_and_the_others_are_run_to_the_e
     assert hit["error"].eq("").any()
 
 
-def test_trials_without_a_good_answer_fail_though_the_server_lives(execbench: Execbench) -> None:
+def test_trials_without_a_good_answer_fail_even_if_the_server_lives(execbench: Execbench) -> None:
     """A worker that is killed breaks its pool for good; a fast 503 is no answer."""
     arms = ("--strategy", "thread", "--strategy", "process")
     process = execbench.start(
@@ -201,9 +201,9 @@ def test_trials_without_a_good_answer_fail_though_the_server_lives(execbench: Ex
     wait_for(lambda: len(trials(execbench)) >= 2)
     (worker,) = [child for child in execbench.processes() if "spawn_main" in " ".join(child.cmdline())]
     worker.kill()
-    code, said = ending(process)
+    code, stderr = ending(process)
     assert code == 1
-    assert "none of 20 requests got a good answer (HTTP 503: BrokenProcessPool: " in said
+    assert "none of 20 requests got a good answer (HTTP 503: BrokenProcessPool: " in stderr
     after = trials(execbench)
     assert len(after) == 24
     assert {row["state"] for row in after if row["arm"] == "thread"} == {"ok"}
@@ -215,15 +215,17 @@ def test_a_load_generator_that_is_killed_ends_the_run_with_a_clear_message(execb
     wait_for(lambda: len(trials(execbench)) >= 2)
     (generator,) = execbench.processes("harness.client")
     generator.kill()
-    code, said = ending(process)
+    code, stderr = ending(process)
     execbench.assert_nothing_is_left()
     assert code == 1
-    assert "Error (load): The load generator ended in mid-run (exit code -9)." in said
-    assert "`execbench report run`" in said
+    assert "Error (load): The load generator ended during the run (exit code -9)." in stderr
+    assert "`execbench report run`" in stderr
     assert_the_finished_trials_can_be_reported(execbench, kept=2)
 
 
-def test_a_load_generator_killed_in_the_middle_of_its_answer_is_no_different(execbench: Execbench) -> None:
+def test_a_load_generator_killed_in_the_middle_of_its_answer_has_the_same_message(
+    execbench: Execbench,
+) -> None:
     """`execbench` is halted meanwhile, so that the answer, longer than a pipe holds, is left half written."""
     instant = ("--workload", "synthetic", "--service-ms", "0", "--io-ms", "0", "--strategy", "inline")
     process = execbench.start(
@@ -236,19 +238,19 @@ def test_a_load_generator_killed_in_the_middle_of_its_answer_is_no_different(exe
     wait_for(lambda: is_idle(generator))
     generator.kill()
     process.send_signal(signal.SIGCONT)
-    code, said = ending(process)
+    code, stderr = ending(process)
     assert code == 1
-    assert "Error (load): The load generator ended in mid-run (exit code -9)." in said
+    assert "Error (load): The load generator ended during the run (exit code -9)." in stderr
 
 
 def is_idle(process: psutil.Process) -> bool:
-    """It used no CPU for a while: it waits for somebody."""
+    """Whether it used no CPU for a while."""
     before = process.cpu_times()
     time.sleep(0.5)
     return process.cpu_times() == before
 
 
-def test_a_folder_of_a_run_killed_before_its_first_trial_is_reported_as_empty(
+def test_the_folder_of_a_run_killed_before_its_first_trial_is_reported_as_empty(
     execbench: Execbench,
 ) -> None:
     process = execbench.start("run", "--no-self-check", *STUCK, "--strategy", "inline", *ENDLESS)
@@ -261,7 +263,7 @@ def test_a_folder_of_a_run_killed_before_its_first_trial_is_reported_as_empty(
     assert "The run did not finish" in done.stdout
 
 
-def test_ctrl_c_while_the_report_is_made_says_where_the_rows_are(
+def test_ctrl_c_during_the_report_says_where_the_rows_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
@@ -271,9 +273,9 @@ def test_ctrl_c_while_the_report_is_made_says_where_the_rows_are(
     writer = store.Writer(tmp_path / "a run")
     with pytest.raises(KeyboardInterrupt):
         run.show_all(writer, as_json=False)
-    said = capsys.readouterr().err
-    assert f"Every row is kept in {writer.folder}" in said
-    assert f"`execbench report '{writer.folder}'` makes the report." in said
+    stderr = capsys.readouterr().err
+    assert f"Every row is kept in {writer.folder}" in stderr
+    assert f"`execbench report '{writer.folder}'` makes the report." in stderr
 
 
 def test_stopped_supervisors_and_a_stopped_generator_are_killed_in_bounded_time(
@@ -296,7 +298,7 @@ def test_a_generator_that_stays_stopped_ends_the_trial(monkeypatch: pytest.Monke
     monkeypatch.setattr(load_generator, "LOOKS_EVERY_S", 0.2)
     with Supervisor() as supervisor, load_generator.Loader(supervisor) as generator:
         psutil.Process(generator.pid).suspend()
-        with pytest.raises(HarnessError, match="was stopped by a signal and does not go on"):
+        with pytest.raises(HarnessError, match="was stopped by a signal and has not resumed"):
             generator.run(
                 LoadOptions(url="http://127.0.0.1:1/", arrivals=closed(1), requests=1), lambda *_: None
             )
@@ -310,12 +312,12 @@ def test_ctrl_c_while_the_command_line_is_imported_leaves_no_traceback(
     wait_for(lambda: takes_ctrl_c(process.pid))  # before that it is Python's own start
     time.sleep(after_s - 0.03)
     process.send_signal(signal.SIGINT)
-    code, said = ending(process)
-    assert (code, said) == (130, "Interrupted.\n")
+    code, stderr = ending(process)
+    assert (code, stderr) == (130, "Interrupted.\n")
 
 
 def takes_ctrl_c(pid: int) -> bool:
-    """Whether its handler of TERM is there, which is set together with that of Ctrl-C."""
+    """Whether its SIGTERM handler is installed, which is set together with that of Ctrl-C."""
     (caught,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
@@ -325,7 +327,7 @@ def test_a_limit_of_eight_open_files_is_one_clear_message(execbench: Execbench) 
         resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))
 
     process = execbench.start("load", "http://127.0.0.1:1/", "--out", "loaded", preexec_fn=limit)
-    code, said = ending(process)
+    code, stderr = ending(process)
     assert code == 1
-    assert said.startswith("Error (start): Only 8 files may be open at the same time; a run needs 64.")
-    assert len(said.splitlines()) == 2
+    assert stderr.startswith("Error (start): Only 8 files may be open at the same time; a run needs 64.")
+    assert len(stderr.splitlines()) == 2

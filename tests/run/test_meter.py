@@ -1,4 +1,4 @@
-"""Who burnt the CPU: real processes that spin, as a stranger, as the arm, and as an arm that should be idle.
+"""CPU accounting of real processes that spin: unrelated ones, those of the arm, and those of an idle arm.
 
 Bounds are wide: other things run on this machine, and a spinner does not get a whole core.
 """
@@ -35,18 +35,20 @@ WINDOW_S = 0.5
 
 @contextmanager
 def running(code: str, children: int = 0, **options: Any) -> Iterator[psutil.Process]:
-    """A process of this code that has begun with it, and has so many children."""
-    told, tell = os.pipe()
-    says = f"import os; os.write({tell}, b'.'); os.close({tell})\n"
-    with subprocess.Popen([sys.executable, "-c", says + code], pass_fds=[tell], **options) as started:
+    """Start a process that runs this code; return once it runs and has the given number of children."""
+    reading, writing = os.pipe()
+    signal_start = f"import os; os.write({writing}, b'.'); os.close({writing})\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", signal_start + code], pass_fds=[writing], **options
+    ) as started:
         process = psutil.Process(started.pid)
-        os.close(tell)
+        os.close(writing)
         try:
-            assert os.read(told, 1) == b".", "it ended before it began"
+            assert os.read(reading, 1) == b".", "it ended before it began"
             conftest.wait_for(lambda: len(process.children()) == children)
             yield process
         finally:
-            os.close(told)
+            os.close(reading)
             for member in [*process.children(recursive=True), process]:
                 member.kill()
 
@@ -62,7 +64,7 @@ def known(value: float | None) -> float:
     return value
 
 
-def test_a_stranger_that_spins_is_foreign_cpu_and_nobody_elses() -> None:
+def test_another_program_that_spins_is_only_foreign_cpu() -> None:
     with running(SLEEP) as server, running(SPIN):
         found = trial(Meter({"arm": server.pid}, []))
     assert known(found.foreign_cpu) > 0.3
@@ -70,21 +72,21 @@ def test_a_stranger_that_spins_is_foreign_cpu_and_nobody_elses() -> None:
 
 
 @pytest.mark.parametrize("as_arm", [True, False])
-def test_what_the_run_burns_itself_is_not_foreign(as_arm: bool) -> None:
-    """Two meters over the same stretch: they differ by the spinner that only one of them owns."""
+def test_cpu_of_the_run_itself_is_not_foreign(as_arm: bool) -> None:
+    """Two meters over the same time differ by the spinner that only one of them owns."""
     with running(SPIN) as spinner:
         owner = Meter({"arm": spinner.pid}, []) if as_arm else Meter({}, [spinner.pid])
-        stranger = Meter({}, [])
-        stranger.begin("arm")
+        unrelated = Meter({}, [])
+        unrelated.begin("arm")
         owner.begin("arm")
         before = sum(spinner.cpu_times()[:2])
         time.sleep(1.0)
         share = sum(spinner.cpu_times()[:2]) - before
-        mine, theirs = owner.end(), stranger.end()
+        mine, theirs = owner.end(), unrelated.end()
     assert known(theirs.foreign_cpu) - known(mine.foreign_cpu) == pytest.approx(share, abs=0.15)
 
 
-def test_the_arms_cpu_is_what_its_server_and_its_workers_burnt() -> None:
+def test_the_cpu_of_an_arm_is_that_of_its_server_and_its_workers() -> None:
     with running(PARENT_OF_SPINNER, children=1) as server:
         worker = server.children()[0]
         meter = Meter({"arm": server.pid, "other": os.getpid()}, [])
@@ -109,12 +111,12 @@ def test_an_idle_arm_that_spins_is_found_over_all_trials_of_the_others() -> None
     assert idle["arm"]["cpu_ms"] < 50
 
 
-def test_a_quiet_arm_burns_nothing_to_speak_of() -> None:
+def test_a_quiet_arm_uses_almost_no_cpu() -> None:
     with running(SLEEP) as server:
         assert known(trial(Meter({"arm": server.pid}, [])).server_cpu_ms) < 20
 
 
-def test_a_worker_born_within_the_trial_counts_from_its_birth() -> None:
+def test_a_worker_started_during_the_trial_counts_from_its_start() -> None:
     born = f"import subprocess, sys, time; time.sleep(0.6);subprocess.run([sys.executable, '-c', {SPIN!r}])"
     with running(born) as server:
         meter = Meter({"arm": server.pid}, [])
@@ -123,7 +125,7 @@ def test_a_worker_born_within_the_trial_counts_from_its_birth() -> None:
         assert known(meter.end().server_cpu_ms) > 150
 
 
-def test_a_worker_that_ends_within_the_trial_never_makes_it_negative() -> None:
+def test_a_worker_that_ends_during_the_trial_never_makes_the_cpu_negative() -> None:
     with running(PARENT_OF_SPINNER, children=1) as server:
         meter = Meter({"arm": server.pid, "idle": server.children()[0].pid}, [])
         meter.begin("arm")
@@ -134,8 +136,8 @@ def test_a_worker_that_ends_within_the_trial_never_makes_it_negative() -> None:
     assert known(found.idle_cpu_ms) >= 0
 
 
-def test_servers_may_come_and_go() -> None:
-    """`--fresh` starts one before each trial; and a dead one is no reason to fall over."""
+def test_servers_may_start_and_stop_between_trials() -> None:
+    """`--fresh` starts a server before each trial, and a dead server is no error."""
     servers: dict[str, int] = {}
     meter = Meter(servers, [os.getpid()])
     trial(meter)
@@ -149,10 +151,10 @@ def test_servers_may_come_and_go() -> None:
     assert trial(meter).server_cpu_ms is None
 
 
-def test_something_that_waits_for_a_cpu_is_pressure() -> None:
+def test_waiting_for_a_cpu_is_pressure() -> None:
     if pressure.read().waited_ms is None:
         # a kernel built without PSI: the test below holds what happens then
-        pytest.skip("this system does not tell")
+        pytest.skip("this system has no pressure information")
     with ExitStack() as stack:
         for _ in range(1 + (os.cpu_count() or 1)):
             stack.enter_context(running(SPIN))
@@ -175,7 +177,7 @@ def test_without_pressure_information_there_is_no_reading_and_no_error(
     ]
 
 
-def test_a_machine_that_is_taken_away_is_steal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_time_given_to_other_machines_is_steal(monkeypatch: pytest.MonkeyPatch) -> None:
     meter = Meter({}, [])
     meter.begin("arm")
     time.sleep(0.2)
@@ -185,7 +187,7 @@ def test_a_machine_that_is_taken_away_is_steal(monkeypatch: pytest.MonkeyPatch) 
     assert known(meter.end().steal_share) == pytest.approx(0.5, abs=0.2)
 
 
-def test_a_machine_that_a_quota_takes_away_is_throttled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_time_withheld_by_a_quota_is_throttling(monkeypatch: pytest.MonkeyPatch) -> None:
     meter = Meter({}, [])
     monkeypatch.setattr(cgroups, "throttled_ms", lambda: {"/job": 1000.0, "/": 7.0})
     meter.begin("arm")
@@ -205,7 +207,7 @@ def test_the_lag_of_the_servers_loop_is_handed_through() -> None:
     assert (found.server_lag_p99_ms, found.server_lag_max_ms) == (1.5, 20.0)
 
 
-def test_the_clock_of_a_process_agrees_with_psutil_and_of_a_dead_one_there_is_none() -> None:
+def test_the_clock_of_a_process_agrees_with_psutil_and_a_dead_one_has_none() -> None:
     with running(SPIN_A_WHILE) as process:
         time.sleep(0.5)
         by_ticks = sum(process.cpu_times()[:2]) * 1e3
@@ -235,7 +237,7 @@ def test_one_reading_of_seven_arms_takes_some_milliseconds() -> None:
     assert statistics.median(took) < 0.06
 
 
-def test_memory_is_what_the_processes_of_an_arm_have_for_themselves() -> None:
+def test_memory_counts_only_pages_that_the_processes_do_not_share() -> None:
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLD_64_MB!r}])"
     with running(parent, stdout=subprocess.PIPE, text=True) as server, running(SLEEP) as small:
         conftest.wait_for(lambda: (memory_uss_bytes(server.pid) or 0) > 64 * 2**20)

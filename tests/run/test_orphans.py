@@ -1,4 +1,4 @@
-"""Nothing of a run goes on after SIGKILL of any of its processes, nor of any two at once.
+"""No process of a run survives SIGKILL of any one of its processes, or of any two at once.
 
 Four pairs are tried here; `EXECBENCH_ALL_PAIRS=1` tries all, under both strategies that have workers.
 """
@@ -44,7 +44,7 @@ def having(run: Execbench, word: str) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize(("strategy", "killed"), CASES, ids=str)
-def test_nothing_is_left_of_a_run_whose_processes_are_killed(
+def test_a_run_whose_processes_are_killed_leaves_nothing_running(
     execbench: Execbench, strategy: str, killed: tuple[str, ...]
 ) -> None:
     io = ("--io", "socket:1ms") if CASES is ALL else ("--io-ms", "1")

@@ -1,4 +1,4 @@
-"""Whose process is whose, on made-up tables of processes; test_foreign_cpu.py has real ones."""
+"""The processes of each arm, found in made-up tables of processes; test_foreign_cpu.py has real ones."""
 
 from __future__ import annotations
 
@@ -31,43 +31,43 @@ def family(
     parents: Mapping[int, int],
     servers: Mapping[str, int],
     running: Mapping[str, Collection[int]] | None = None,
-    **told: Any,
+    **options: Any,
 ) -> dict[str, set[int]]:
-    """Of servers that ran before unless `running` says which did."""
-    families = Families(OWN, dict.fromkeys(servers, ()) if running is None else running, system(**told))
+    """Families of servers that already ran, unless `running` says which did."""
+    families = Families(OWN, dict.fromkeys(servers, ()) if running is None else running, system(**options))
     return families.members(servers, table(parents))
 
 
 # -- how far up --------------------------------------------------------------------------------------------
 
 
-def test_a_launcher_of_listener_and_workers_is_the_servers_with_all_that_it_started() -> None:
+def test_a_launcher_of_listener_and_workers_belongs_to_the_server_with_all_descendants() -> None:
     parents = {50: 1, 51: 50, 52: 50, 53: 52}  # a launcher, its listener, its worker, and the worker's own
     assert family(parents, {"a": 51}) == {"a": {50, 51, 52, 53}}
 
 
-def test_an_ancestor_of_execbench_is_no_servers() -> None:
+def test_an_ancestor_of_execbench_does_not_belong_to_a_server() -> None:
     parents = {50: 10, 51: 50, 52: 50, 60: 10}
     assert family(parents, {"a": 51}) == {"a": {50, 51, 52}}
     assert family(parents, {"a": 60}) == {"a": {60}}
 
 
-def test_an_ancestor_of_two_servers_is_neither_of_them() -> None:
+def test_an_ancestor_of_two_servers_belongs_to_neither() -> None:
     parents = {40: 1, 50: 40, 51: 50, 60: 40, 61: 60}
     assert family(parents, {"a": 51, "b": 61}) == {"a": {50, 51}, "b": {60, 61}}
 
 
-def test_process_1_is_nobodys() -> None:
+def test_process_1_belongs_to_no_server() -> None:
     assert family({50: 1, 51: 1, 52: 50}, {"a": 50}) == {"a": {50, 52}}
 
 
-def test_a_shell_or_service_manager_that_starts_other_things_is_nobodys() -> None:
+def test_a_shell_or_service_manager_belongs_to_no_server() -> None:
     parents = {30: 1, 50: 30, 51: 50, 70: 30}  # the shell, a launcher and its listener, something else
     assert family(parents, {"a": 51}, shells=[30]) == {"a": {50, 51}}
     assert family(parents, {"a": 51}) == {"a": {30, 50, 51, 70}}
 
 
-def test_a_server_below_another_server_is_not_the_others() -> None:
+def test_a_server_below_another_server_does_not_belong_to_it() -> None:
     parents = {50: 1, 51: 50, 52: 51, 53: 50}
     assert family(parents, {"a": 50, "b": 51}) == {"a": {50, 53}, "b": {51, 52}}
 
@@ -77,36 +77,36 @@ def test_two_arms_of_one_server_have_the_same_processes() -> None:
     assert family(parents, {"a": 51, "twin": 51}) == {"a": {50, 51, 52}, "twin": {50, 51, 52}}
 
 
-def test_a_server_that_the_run_started_is_its_process_with_all_descendants() -> None:
+def test_a_server_started_by_the_run_is_its_process_with_all_descendants() -> None:
     assert family({22: 20, 30: 22, 31: 30}, {"a": 30}, running={}) == {"a": {30, 31}}
 
 
-def test_a_parent_that_cannot_be_seen_ends_the_search() -> None:
+def test_an_invisible_parent_ends_the_search() -> None:
     assert family({50: 0, 51: 50, 60: 999}, {"a": 51, "b": 60}) == {"a": {50, 51}, "b": {60}}
 
 
 # -- what the user names -----------------------------------------------------------------------------------
 
 
-def test_a_named_process_counts_with_its_descendants() -> None:
+def test_a_given_process_counts_with_its_descendants() -> None:
     parents = {50: 1, 70: 1, 71: 70}
     assert family(parents, {"a": 50}, running={"a": [70]}) == {"a": {50, 70, 71}}
 
 
-def test_a_named_process_is_enough_where_nobody_tells_who_listens() -> None:
+def test_a_given_process_is_enough_if_the_listener_is_unknown() -> None:
     assert family({70: 1, 71: 70}, {}, running={"a": [70], "b": ()}) == {"a": {70, 71}}
 
 
-def test_what_is_named_for_one_arm_is_no_other_arms() -> None:
+def test_a_process_given_for_one_arm_belongs_to_no_other() -> None:
     parents = {40: 1, 50: 40, 60: 40}  # 40 has started both; who listens for b is not known
     assert family(parents, {"a": 50}, running={"a": (), "b": [60]}) == {"a": {50}, "b": {60}}
 
 
-def test_execbench_is_never_counted_even_below_a_named_process() -> None:
+def test_execbench_is_never_counted_even_below_a_given_process() -> None:
     assert family({50: 10}, {}, running={"a": [10]}) == {"a": {10, 50}}
 
 
-def test_a_named_process_that_has_ended_is_not_taken_for_the_next_of_that_number() -> None:
+def test_a_given_process_that_ended_is_not_confused_with_a_new_one_of_the_same_pid() -> None:
     families = Families(OWN, {"a": [70]}, system())
     servers = {"a": 50}
     assert families.members(servers, table({50: 1, 70: 1}))["a"] == {50, 70}
@@ -116,7 +116,7 @@ def test_a_named_process_that_has_ended_is_not_taken_for_the_next_of_that_number
 # -- as time goes by ---------------------------------------------------------------------------------------
 
 
-def test_a_process_that_was_seen_once_stays_when_its_parent_changes() -> None:
+def test_a_process_seen_once_stays_in_the_family_if_its_parent_changes() -> None:
     families = Families(OWN, {"a": ()}, system())
     servers = {"a": 51}
     assert families.members(servers, table({50: 1, 51: 50, 52: 51, 53: 50}))["a"] == {50, 51, 52, 53}
@@ -125,19 +125,19 @@ def test_a_process_that_was_seen_once_stays_when_its_parent_changes() -> None:
     assert families.members(servers, table({51: 1, 54: 1, 99: 1}))["a"] == {51, 54}
 
 
-def test_a_server_below_a_foster_parent_does_not_take_that_over() -> None:
+def test_the_new_parent_of_an_orphan_does_not_join_the_family() -> None:
     families = Families(OWN, {"a": ()}, system())
     assert families.members({"a": 51}, table({50: 1, 51: 50, 30: 1}))["a"] == {50, 51}
     assert families.members({"a": 51}, table({51: 30, 30: 1, 31: 30}))["a"] == {51}
 
 
-def test_a_pid_that_another_process_has_by_now_is_not_the_arms() -> None:
+def test_a_reused_pid_does_not_belong_to_the_arm() -> None:
     families = Families(OWN, {"a": ()}, system())
     families.members({"a": 50}, table({50: 1, 51: 50}))
     assert families.members({"a": 50}, table({50: 1, 51: 1}, p51=2.0))["a"] == {50}
 
 
-def test_a_server_that_was_started_anew_is_looked_for_anew() -> None:
+def test_a_restarted_server_is_located_again() -> None:
     families = Families(OWN, {"a": ()}, system())
     families.members({"a": 51}, table({50: 1, 51: 50}))
     assert families.members({"a": 61}, table({60: 1, 61: 60, 62: 60}))["a"] == {60, 61, 62}
@@ -149,33 +149,33 @@ CONTAINER = {50: "/box", 51: "/box/inner", 52: "/boxes"}
 ORPHANS = {50: 1, 51: 1, 52: 1}
 
 
-def test_a_control_group_that_the_server_has_to_itself_is_its_own() -> None:
+def test_a_control_group_with_only_the_server_belongs_to_it() -> None:
     assert family(ORPHANS, {"a": 50}, groups=CONTAINER) == {"a": {50, 51}}
 
 
 @pytest.mark.parametrize("outsider", [20, 21, 60, 30])
-def test_a_control_group_that_holds_execbench_or_another_server_or_the_shell_is_not(outsider: int) -> None:
+def test_a_control_group_shared_with_an_outsider_does_not_belong_to_the_server(outsider: int) -> None:
     parents = {**ORPHANS, 60: 1, 30: 1, 50: 30}
     groups = {**CONTAINER, outsider: "/box/deep/in/it"}
     found = family(parents, {"a": 50, "b": 60}, groups=groups, shells=[30])
     assert found == {"a": {50}, "b": {60}}
 
 
-def test_the_control_group_of_all_is_nobodys() -> None:
+def test_the_root_control_group_belongs_to_no_server() -> None:
     assert family(ORPHANS, {"a": 50}, groups={}) == {"a": {50}}
 
 
 # -- in words ----------------------------------------------------------------------------------------------
 
 
-def test_what_was_counted_is_kept_for_servers_that_ran_before() -> None:
+def test_counted_processes_are_recorded_for_servers_that_already_ran() -> None:
     families = Families(OWN, {"a": ()}, system())
     families.members({"a": 50, "ours": 22}, table({50: 1, 51: 50, 22: 20}))
     families.members({"a": 50, "ours": 22}, table({50: 1, 52: 50, 22: 20}))
     assert families.commands == {"a": {50: "command 50", 51: "command 51", 52: "command 52"}}
 
 
-def test_of_a_server_that_starts_ever_new_processes_the_first_are_named() -> None:
+def test_only_the_first_processes_of_a_server_that_keeps_starting_some_are_named() -> None:
     families = Families(OWN, {"a": ()}, system())
     for turn in range(3):
         families.members(
@@ -185,7 +185,7 @@ def test_of_a_server_that_starts_ever_new_processes_the_first_are_named() -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "words", "said"),
+    ("name", "words", "command"),
     [
         (
             "python3.11",
@@ -201,5 +201,5 @@ def test_of_a_server_that_starts_ever_new_processes_the_first_are_named() -> Non
         ("ray::ServeReplica", ["ray::ServeReplica:mine"], "ray::ServeReplica"),
     ],
 )
-def test_a_command_is_told_without_folders_and_arguments(name: str, words: list[str], said: str) -> None:
-    assert short_command(name, words) == said
+def test_a_command_is_shown_without_folders_and_arguments(name: str, words: list[str], command: str) -> None:
+    assert short_command(name, words) == command

@@ -1,4 +1,4 @@
-"""What a run does beyond one trial after another: fresh servers, precision, resuming, validity."""
+"""Features of a run: fresh servers, precision, resuming, validity."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.wire.records import PING
 pytestmark = pytest.mark.integration
 
 
-def test_each_trial_has_what_the_machine_did_meanwhile(tmp_path: Path) -> None:
+def test_each_trial_records_the_readings_of_the_machine(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     for done in session.run(plan(), store.Writer(folder), Quiet()):
         assert done.state == "ok"
@@ -40,14 +40,14 @@ def test_each_trial_has_what_the_machine_did_meanwhile(tmp_path: Path) -> None:
     assert kept["arms"]["a"]["about"]["threadpools"] is not None
 
 
-def test_pings_stand_beside_the_load_in_every_trial(tmp_path: Path) -> None:
+def test_every_trial_has_pings_next_to_its_load(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     session.run(plan(duration_s=0.5), store.Writer(folder), Quiet())
     rows = store.read(folder).requests
     assert rows[rows["phase"] == PING].groupby("trial").size().between(3, 12).all()
 
 
-def test_without_probes_and_pings_none_of_their_readings_is_there(tmp_path: Path) -> None:
+def test_without_probes_and_pings_their_readings_are_empty(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     for done in session.run(plan(probes=False, ping_per_s=0), store.Writer(folder), Quiet()):
         assert done.server_lag_max_ms is None
@@ -86,7 +86,7 @@ def test_fresh_servers_are_other_processes_in_each_trial(tmp_path: Path, finishe
     assert list(pids[resident].nunique()) == [1, 1]
 
 
-def test_open_loads_leave_the_hash_of_their_schedule_the_same_for_all_arms_of_a_block(tmp_path: Path) -> None:
+def test_all_arms_of_a_block_have_the_same_schedule_hash(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     chosen = plan(concurrency=[], arrivals=["poisson(40)"], open_duration_s=0.3, open_settle_s=0.1)
     trials = session.run(chosen, store.Writer(folder), Quiet())
@@ -96,7 +96,7 @@ def test_open_loads_leave_the_hash_of_their_schedule_the_same_for_all_arms_of_a_
     assert record(folder)["schedules"]["poisson(40)"] == {str(b): h.pop() for b, h in by_block.items()}
 
 
-def test_before_the_first_trial_the_run_sees_what_its_client_can_do(tmp_path: Path) -> None:
+def test_the_self_check_measures_the_client_before_the_first_trial(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     session.run(plan(self_check=True, blocks=1), store.Writer(folder), Quiet())
     found = record(folder)["self_check"]
@@ -114,7 +114,7 @@ def interrupted(folder: Path, after: int = 3, **changes: Any) -> None:
 
 @pytest.fixture(scope="module")
 def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, to look at only."""
+    """A finished run, for reading only."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     session.run(plan(), store.Writer(folder), Quiet())
     return folder
@@ -122,7 +122,7 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One that was interrupted after three of its four trials, to be copied only."""
+    """A run interrupted after three of its four trials, for copying only."""
     folder = tmp_path_factory.mktemp("stopped") / "run"
     interrupted(folder)
     return folder
@@ -130,11 +130,11 @@ def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stopped(stopped_once: Path, tmp_path: Path) -> Path:
-    """The interrupted run, for oneself."""
+    """A copy of the interrupted run."""
     return Path(shutil.copytree(stopped_once, tmp_path / "run"))
 
 
-def test_a_run_that_was_stopped_is_completed_to_the_same_plan(stopped: Path, finished_once: Path) -> None:
+def test_an_interrupted_run_is_completed_with_the_same_plan(stopped: Path, finished_once: Path) -> None:
     folder, whole = stopped, finished_once
     with (folder / "requests.csv").open("a") as stream:
         stream.write("a,thread,closed(2),2,99,0,measure,1.0")
@@ -149,7 +149,7 @@ def test_a_run_that_was_stopped_is_completed_to_the_same_plan(stopped: Path, fin
     assert (resumed["after_trial"], resumed["in_block"]) == (3, 2)
 
 
-def test_a_run_stopped_between_two_blocks_breaks_none(tmp_path: Path) -> None:
+def test_a_run_interrupted_between_two_blocks_interrupts_none(tmp_path: Path) -> None:
     interrupted(tmp_path / "run", after=2)
     chosen, writer, before = resume.reopen(tmp_path / "run")
     session.run(chosen, writer, Quiet(), before)
@@ -162,30 +162,32 @@ def test_a_finished_run_is_not_resumed(finished_once: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "difference"),
     [("code", "0123456789ab", "code"), ("cpu", "Another CPU", "Another CPU"), ("python", "3.9.0", "3.9.0")],
 )
-def test_other_code_or_another_machine_is_refused_saying_in_what_it_differs(
-    stopped: Path, key: str, value: str, said: str
+def test_other_code_or_another_machine_is_refused_with_the_difference(
+    stopped: Path, key: str, value: str, difference: str
 ) -> None:
     folder = stopped
     changed = record(folder)
     changed["environment"][key] = value
     (folder / "run.json").write_text(json.dumps(changed))
-    with pytest.raises(HarnessError, match=f"cannot be resumed here; this differs: .*{said}"):
+    with pytest.raises(
+        HarnessError, match=f"cannot be resumed here, because the environment differs: .*{difference}"
+    ):
         resume.reopen(folder)
 
 
-def test_a_plan_that_was_changed_in_the_folder_is_refused(stopped: Path) -> None:
+def test_a_plan_changed_in_the_folder_is_refused(stopped: Path) -> None:
     folder = stopped
     changed = record(folder)
     changed["plan"]["arms"] = changed["plan"]["arms"][:1]
     (folder / "run.json").write_text(json.dumps(changed))
-    with pytest.raises(HarnessError, match=r"arm 'b'.*not in its plan"):
+    with pytest.raises(HarnessError, match=r"arm 'b'.*no longer in its plan"):
         resume.reopen(folder)
 
 
-def test_a_plan_that_is_given_beside_must_be_the_one_of_the_run(stopped: Path) -> None:
+def test_a_plan_given_with_resume_must_be_the_plan_of_the_run(stopped: Path) -> None:
     folder = stopped
     assert resume.reopen(folder, plan())[0] == plan()
     with pytest.raises(
@@ -205,7 +207,7 @@ def test_a_replay_whose_file_was_changed_is_refused(tmp_path: Path) -> None:
     }
     interrupted(tmp_path / "run", **opened)
     trace.write_text("\n".join(str(number / 40) for number in range(20)))
-    with pytest.raises(HarnessError, match="is not what it was"):
+    with pytest.raises(HarnessError, match="has changed since"):
         resume.reopen(tmp_path / "run")
 
 
@@ -217,7 +219,7 @@ def test_a_run_that_is_still_running_is_not_resumed(stopped: Path) -> None:
     resume.reopen(stopped)[1].close()
 
 
-def test_what_idle_arms_burnt_before_a_run_was_killed_is_not_forgotten(stopped: Path) -> None:
+def test_idle_cpu_from_before_an_interruption_is_kept(stopped: Path) -> None:
     folder = stopped
     (wall_before,) = {arm["wall_ms"] for arm in [record(folder)["idle"]["a"]]}
     chosen, writer, before = resume.reopen(folder)
@@ -243,20 +245,20 @@ def test_the_half_width_is_that_of_the_t_interval() -> None:
 
 
 @pytest.mark.quick
-def test_few_blocks_are_never_precise_enough_however_alike_they_are() -> None:
+def test_too_few_blocks_are_never_precise_enough() -> None:
     assert precision_of(FEWEST_BLOCKS_TO_STOP - 1, 0.0001).half_width() == math.inf
     assert precision_of(FEWEST_BLOCKS_TO_STOP, 0.0001).half_width() < 0.001
 
 
 @pytest.mark.quick
-def test_precision_that_can_never_be_had_is_refused() -> None:
+def test_an_impossible_precision_is_refused() -> None:
     one = [{"name": "a", "strategy": "thread"}]
     for changes in ({"arms": one, "blocks": 30}, {"blocks": FEWEST_BLOCKS_TO_STOP - 1}):
         with pytest.raises(UsageError, match="precision needs two arms"):
             plan(precision=0.05, **changes)
 
 
-def test_a_run_stops_when_its_intervals_are_narrow_enough_and_says_at_which_block(tmp_path: Path) -> None:
+def test_a_run_stops_once_its_intervals_are_narrow_and_records_the_block(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     chosen = plan(precision=0.9, blocks=40, requests=4, workload={"name": "synthetic", "service_ms": 5.0})
     trials = session.run(chosen, store.Writer(folder), Quiet())
@@ -268,8 +270,8 @@ def test_a_run_stops_when_its_intervals_are_narrow_enough_and_says_at_which_bloc
 # -- validity ----------------------------------------------------------------------------------------------
 
 
-def test_an_arm_that_the_client_limits_keeps_its_trials_and_its_figures_are_bounds(tmp_path: Path) -> None:
-    """By a limit that is far below what is sent: as if the client could do no more."""
+def test_an_arm_limited_by_the_client_keeps_its_trials_and_its_figures_are_bounds(tmp_path: Path) -> None:
+    """With a roofline far below the rate sent, as if the client could not send more."""
     chosen = plan(blocks=1, workload={"name": "synthetic", "service_ms": 0.0, "io_ms": 0.0})
     trials = session.run(chosen, store.Writer(tmp_path / "run"), Quiet(), client_limit_per_s=10.0)
     assert {t.state for t in trials} == {"ok"}
@@ -277,11 +279,11 @@ def test_an_arm_that_the_client_limits_keeps_its_trials_and_its_figures_are_boun
     found.record["self_check"] = {"requests_per_s": 10.0}
     built = report.build(found)
     assert built.summary["client_limited"].all()
-    (warning,) = [said for said in built.warnings if said.startswith("Limited by the client")]
+    (warning,) = [text for text in built.warnings if text.startswith("Limited by the client")]
     assert "of the 10 requests/s that it can send" in warning
 
 
-def test_an_open_window_into_which_no_request_fell_is_a_failed_trial(tmp_path: Path) -> None:
+def test_an_open_window_without_a_request_is_a_failed_trial(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     trace.write_text("0.01\n0.02\n")
     opened: dict[str, Any] = {
@@ -296,14 +298,14 @@ def test_an_open_window_into_which_no_request_fell_is_a_failed_trial(tmp_path: P
 
 def test_the_log_of_an_earlier_fresh_server_is_kept(tmp_path: Path) -> None:
     log = tmp_path / "arm.log"
-    log.write_text("said before\n")
+    log.write_text("written before\n")
     with running.serving(log):
         pass
-    assert log.read_text().startswith("said before\n")
+    assert log.read_text().startswith("written before\n")
 
 
-def test_what_a_client_gave_up_is_finished_before_the_next_arm_is_measured(tmp_path: Path) -> None:
-    """Six requests of 0.4 s, given up after 0.1 s: 2.4 s of work for nobody, which nothing can stop."""
+def test_work_that_the_client_gave_up_ends_before_the_next_arm_is_measured(tmp_path: Path) -> None:
+    """Six requests of 0.4 s, given up after 0.1 s, leave 2.4 s of work that nothing can stop."""
     arms = [{"name": "slow", "strategy": "inline"}]
     slow = {"name": "synthetic", "service_ms": 400.0, "io_ms": 0.0}
     chosen = plan(arms=arms, workload=slow, concurrency=[6], timeout_s=0.1, warmup_per_client=0, ping_per_s=0)

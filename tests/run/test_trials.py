@@ -1,4 +1,4 @@
-"""What is judged of one trial."""
+"""The validity of one trial."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def test_a_trial_whose_client_is_late_half_of_the_time_is_invalid() -> None:
     load = LoadOptions(url="http://127.0.0.1:1/", arrivals=Law("constant", 50.0), duration_s=1.0)
     assert sent_late(load, outcome(*[0.1] * 51, *[50.0] * 49)) == ""
     assert sent_late(load, outcome(*[0.1] * 49, *[50.0] * 51)) == (
-        "the client sent half of the requests 50.0 ms late or more (at most 3)"
+        "the client sent half of the requests at least 50.0 ms late (allowed: 3 ms)"
     )
     assert sent_late(load, outcome()) == ""

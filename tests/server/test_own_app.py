@@ -28,7 +28,7 @@ from harness import open_run
 from harness.errors import UsageError
 from harness.plans import from_flags, plan_checks, plan_files
 from harness.results import store
-from harness.run.foreign_server import is_here, listener
+from harness.run.foreign_server import is_here, listening_pid
 from harness.run.meter import Meter
 from harness.server import server_timing
 from harness.server.server_timing import ServerTiming, stage, timed
@@ -687,8 +687,8 @@ def test_running_servers_are_compared_only_if_they_got_the_same_requests() -> No
 @pytest.mark.integration
 def test_the_process_that_listens_on_a_port_and_local_addresses_are_recognized(serve: Serve) -> None:
     service = serve(PICKY)
-    assert listener(service.port) == service.process.pid
-    assert listener(1) is None
+    assert listening_pid(service.port) == service.process.pid
+    assert listening_pid(1) is None
     assert is_here("http://127.0.0.1:8000/")
     assert is_here("http://localhost/")
     assert not is_here("http://192.0.2.1/")

@@ -21,7 +21,7 @@ from wire.test_addresses import AS_GIVEN
 from harness.client.engine import run_trial
 from harness.client.http_client import create_transport
 from harness.errors import HarnessError
-from harness.run.foreign_server import way_out
+from harness.run.foreign_server import hint_for
 from harness.system import own_limits
 from harness.wire import records
 from harness.wire.arrivals import closed
@@ -194,7 +194,7 @@ class Secure(KnownServer):
 @both_transports
 def test_the_hint_fits_the_cause(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def hint(url: str) -> str:
-        return way_out(fire(url, transport=transport).shots[0].error)
+        return hint_for(fire(url, transport=transport).shots[0].error)
 
     with answering(after(0), kind=Secure) as server:
         secure = server.url.replace("http:", "https:")
@@ -211,15 +211,15 @@ def test_the_hint_fits_the_cause(transport: str, monkeypatch: pytest.MonkeyPatch
     [
         ("SSLError: [SSL: WRONG_VERSION_NUMBER] wrong version number", "http://"),
         ("ConnectError: [Errno -2] Name or service not known", "has no address"),
-        ("certificate verify failed: Hostname mismatch, certificate is not valid for 'x'", "by a name"),
-        ("certificate verify failed: certificate has expired", "renew"),
+        ("certificate verify failed: Hostname mismatch, certificate is not valid for 'x'", "Use a host name"),
+        ("certificate verify failed: certificate has expired", "Renew it"),
         ("timeout after 30 s", "--timeout"),
-        ("RemoteProtocolError: illegal status line: bytearray(b'SSH-2.0')", "no HTTP"),
+        ("RemoteProtocolError: illegal status line: bytearray(b'SSH-2.0')", "does not speak HTTP"),
         ("ReadError", "Is the server running"),
     ],
 )
 def test_each_cause_has_its_hint(error: str, said: str) -> None:
-    assert said in way_out(error)
+    assert said in hint_for(error)
 
 
 @pytest.mark.integration

@@ -1,1 +1,1 @@
-"""The instrument checks itself: known truth in, numbers out."""
+"""Self-checks of the instrument: each measures something whose truth is known."""

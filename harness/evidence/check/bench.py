@@ -1,7 +1,7 @@
-"""What a check is, and what it is given to measure with.
+"""Checks and their results, and the bench of servers and load generator that they measure with.
 
-Each is made of two: a judge (numbers → Result, pure; named `judge_…`) and a measurement that is handed
-whatever it measures with, so that a test can hand in a broken one and see the check go red.
+Each check has two parts: a judge (numbers → Result, pure, named `judge_…`) and a measurement that gets its
+tools as arguments, so that a test can pass a broken one and see the check fail.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from harness.errors import HarnessError
 from harness.run import client_limit, server_process
-from harness.run.listener import Listener, Unheard
+from harness.run.listener import Listener, SilentListener
 from harness.run.load_generator import Loader
 from harness.run.server_process import Server
 from harness.run.supervisor import Supervisor
 from harness.wire.options import LoadOptions, ServerOptions, WorkloadOptions
 from harness.wire.records import MEASURE, Outcome, Shot
 
-READY_WITHIN_S = 60.0  # synthetic ones need a second; the machine may be busy
+READY_WITHIN_S = 60.0  # synthetic servers need a second, but the machine may be busy
 
 T = TypeVar("T")
 Fire = Callable[..., Outcome]  # Bench.fire
@@ -31,17 +31,17 @@ Serve = Callable[..., AbstractContextManager[Server]]  # Bench.server
 
 
 class Result(NamedTuple):
-    """What one check found."""
+    """The result of one check."""
 
-    name: str  # as in the method's table, short
+    name: str  # short, as in the method's table
     goal: str  # in words with numbers
     measured: str  # in words with numbers
     passed: bool
-    note: str = ""  # why, or what a user can do
+    note: str = ""  # the reason, or what a user can do
 
 
 class Check(NamedTuple):
-    """One row of the method's table; several Results when it is asked of several things."""
+    """One row of the method's table; may give several results."""
 
     name: str
     summary: str
@@ -50,7 +50,7 @@ class Check(NamedTuple):
 
 
 def carry_out(checks: Sequence[Check], bench: Bench) -> Iterator[Result]:
-    """The results of `checks`, each as soon as it is known; one that cannot be measured has failed."""
+    """Run `checks` and yield each result as soon as it is known; a check that cannot be measured fails."""
     for number, check in enumerate(checks, 1):
         bench.listener.stage(f"check {number}/{len(checks)}: {check.summary}, about {check.seconds:.0f} s")
         try:
@@ -61,13 +61,13 @@ def carry_out(checks: Sequence[Check], bench: Bench) -> Iterator[Result]:
 
 
 class Bench:
-    """What checks measure with: a supervisor, a load generator, a folder for logs. A context manager.
+    """Context manager with the tools of checks: a supervisor, a load generator, a folder for logs.
 
-    Everything that it starts listens on 127.0.0.1 only and is gone when it is left.
+    Everything that it starts listens on 127.0.0.1 only, and ends with it.
     """
 
     def __init__(self, listener: Listener | None = None, programs: tuple[str, ...] = ()) -> None:
-        self.listener: Listener = listener or Unheard()
+        self.listener: Listener = listener or SilentListener()
         self.programs = programs  # other load generators to compare with (`--with wrk`)
 
     def __enter__(self) -> Bench:
@@ -85,12 +85,12 @@ class Bench:
         self._stack.__exit__(kind, error, trace)
 
     def null_server(self) -> AbstractContextManager[str]:
-        """The address of a server that does nothing."""
+        """Start a server that does nothing; yields its address."""
         return client_limit.null_server(self.supervisor)
 
     @contextmanager
     def server(self, strategy: str = "thread", **options: Any) -> Iterator[Server]:
-        """A ready server; the options are those of ServerOptions."""
+        """Start a server and yield it once it is ready; the options are those of ServerOptions."""
         self._servers += 1
         log = self.folder / f"{self._servers}-{strategy}.log"
         chosen = ServerOptions(strategy=strategy, **options)
@@ -99,13 +99,13 @@ class Bench:
             yield started
 
     def fire(self, url: str, **options: Any) -> Outcome:
-        """One trial on `url`; the options are those of LoadOptions."""
+        """Run one trial on `url`; the options are those of LoadOptions."""
         chosen = LoadOptions.model_validate({"url": url, **options})
         return self.loader.run(chosen)
 
 
 def measured(outcome: Outcome) -> list[Shot]:
-    """The measured shots, all of them good ones; HarnessError when there are none, or others."""
+    """The measured shots. Raises HarnessError if there are none, or one of them failed."""
     shots = good([shot for shot in outcome.shots if shot.phase == MEASURE])
     if not shots:
         raise HarnessError("The load of a check measured no request.", stage="check")
@@ -113,7 +113,7 @@ def measured(outcome: Outcome) -> list[Shot]:
 
 
 def good(shots: list[Shot]) -> list[Shot]:
-    """These shots; HarnessError when one of them got no good answer, as then nothing is known."""
+    """Return these shots. Raises HarnessError if one of them got no good answer."""
     errors = [shot.error for shot in shots if shot.error]
     if errors:
         raise HarnessError(
@@ -124,7 +124,7 @@ def good(shots: list[Shot]) -> list[Shot]:
 
 
 def answered_per_s(outcome: Outcome) -> float:
-    """Good answers a second within the window."""
+    """Good answers per second within the window."""
     begin, end = outcome.window_start_ms, outcome.window_end_ms
     answered = sum(begin < shot.done_ms <= end and not shot.error for shot in outcome.shots)
     return answered / (end - begin) * 1e3
@@ -138,7 +138,7 @@ def synthetic(service_ms: float, *, io_ms: float = 0.0, mode: str = "sleep") -> 
 
 
 def in_blocks(windows: Mapping[str, Callable[[], T]], blocks: int, seed: int = 1) -> list[dict[str, T]]:
-    """Every window once a block, in random order."""
+    """Run every window once in each block, in random order."""
     order = random.Random(seed)  # noqa: S311 - an order, not a secret
     return [
         {name: windows[name]() for name in order.sample(list(windows), len(windows))} for _ in range(blocks)

@@ -1,4 +1,4 @@
-"""The checks that `execbench check --full` adds: they take from a minute to half an hour each."""
+"""The slow checks that `execbench check --full` adds: a minute to half an hour each."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from harness.wire.arrivals import closed
 MOST_LOST = 0.02
 MOST_US = 50.0
 
-# -- what the instrument itself costs ------------------------------------------------------------------
+# -- the cost of the instrument ------------------------------------------------------------------------
 
 USERS = 8
-THROUGHPUT_BLOCKS, THROUGHPUT_S = 100, 0.6  # ±1 % where a block varies by 5 %
+THROUGHPUT_BLOCKS, THROUGHPUT_S = 100, 0.6  # ±1 % if a block varies by 5 %
 REQUEST_BLOCKS, REQUEST_S = 120, 0.25
 ON, OFF = "on", "off"
-Block = dict[str, float]  # ON and OFF → what its window showed
+Block = dict[str, float]  # ON and OFF → the figure of its window
 
 
 def cost(
@@ -37,11 +37,11 @@ def cost(
     throughput_blocks: int = THROUGHPUT_BLOCKS,
     request_blocks: int = REQUEST_BLOCKS,
 ) -> list[Result]:
-    """On against off, in alternating windows of two resident servers.
+    """Compare instrumentation on and off, in alternating windows of two resident servers.
 
-    What is paid by the second (the beats in server and client, the pings) is looked for in the throughput of
-    a model of 10 ms of CPU; what is paid by the request (stamps, header, reading it) in the time of a request
-    that does nothing else, where it would drown in the beats: they come every 5 ms, however short a request.
+    Costs per second (loop probes of server and client, pings) show in the throughput of a model of 10 ms of
+    CPU. Costs per request (time stamps, writing and reading the header) show in the time of a request that
+    does nothing else, measured without loop probes, which run every 5 ms and would hide it.
     """
     model = synthetic(10.0, io_ms=5.0, mode="release")
     nothing = synthetic(0.0)
@@ -61,7 +61,7 @@ def _on_and_off(serve: Serve, strategy: str, **options: object) -> Iterator[tupl
 
 
 def with_probes(fire: Fire, server: Server) -> float:
-    """Requests a second as a run measures them: the loops of both sides are watched, another route pinged."""
+    """Requests per second as a run measures them: with loop probes on both sides, and pings."""
     server.watch()
     try:
         return _rate(fire, server, beat=True, ping_url=f"{server.url}/ping")
@@ -69,22 +69,22 @@ def with_probes(fire: Fire, server: Server) -> float:
         server.unwatch()
 
 
-def _rate(fire: Fire, server: Server, **beside: object) -> float:
-    """By Little's law, as in the report: users / mean latency."""
+def _rate(fire: Fire, server: Server, **options: object) -> float:
+    """Throughput by Little's law, as in the report: users / mean latency."""
     load = {"arrivals": closed(USERS), "warmup_requests": 2 * USERS, "duration_s": THROUGHPUT_S}
-    shots = measured(fire(f"{server.url}/", **load, **beside))
+    shots = measured(fire(f"{server.url}/", **load, **options))
     return USERS / statistics.fmean(shot.done_ms - shot.due_ms for shot in shots) * 1e3
 
 
 def request_ms(fire: Fire, server: Server) -> float:
-    """The median service time of a lone user's requests, all of them stamped; no beat comes in between."""
+    """The median service time of a single user's requests, without loop probes."""
     load = {"arrivals": closed(1), "warmup_requests": 10, "duration_s": REQUEST_S, "beat": False}
     shots = measured(fire(f"{server.url}/", **load))
     return statistics.median(shot.done_ms - shot.sent_ms for shot in shots)
 
 
 def judge_throughput(blocks: Sequence[Block]) -> Result:
-    """The ratio on / off with its interval; the ratio itself is judged."""
+    """Judge the ratio on / off; its interval is shown."""
     found = stats.effect(np.log([block[ON] / block[OFF] for block in blocks]))
     return Result(
         "instrument, throughput",
@@ -92,13 +92,13 @@ def judge_throughput(blocks: Sequence[Block]) -> Result:
         f"{found.ratio - 1:+.1%} (95 %: {found.low - 1:+.1%} to {found.high - 1:+.1%}), "
         f"{found.blocks} blocks",
         found.ratio >= 1 - MOST_LOST,
-        "Stamps, header, beats of both loops and pings; 10 ms of CPU in a thread, 8 users."
+        "Time stamps, header, loop probes on both sides and pings; 10 ms of CPU in a thread, 8 users."
         + _wide(found.high - found.low, 2 * MOST_LOST),
     )
 
 
 def judge_request(blocks: Sequence[Block]) -> Result:
-    """The median over blocks of on − off, with the interval of a sign test over blocks."""
+    """Judge the median of on − off over blocks, with the interval of a sign test."""
     differences = [(block[ON] - block[OFF]) * 1e3 for block in blocks]
     middle = statistics.median(differences)
     low, high = stats.order_statistic_interval(differences, 50)
@@ -107,14 +107,14 @@ def judge_request(blocks: Sequence[Block]) -> Result:
         f"on against off: at most {MOST_US:.0f} µs more",
         f"{middle:+.0f} µs (95 %: {low:+.0f} to {high:+.0f}), {len(blocks)} blocks",
         middle <= MOST_US,
-        "Stamps and header, written and read; a lone user of a model that does nothing."
+        "Time stamps and header, written and read; a single user and a model that does nothing."
         + _wide(high - low, 2 * MOST_US),
     )
 
 
 def _wide(width: float, goal: float) -> str:
-    """Say so when chance alone could have decided."""
-    return "" if width <= goal else " The interval is wider than the goal: the machine was too busy to tell."
+    """A remark if the interval is so wide that chance could have decided."""
+    return "" if width <= goal else " The interval is wider than the goal: the machine was too busy."
 
 
 # -- studies: whole sessions, and queueing theory ------------------------------------------------------
@@ -150,9 +150,9 @@ def _rate_over_a_minute(bench: Bench) -> Result:
 CHECKS = (
     Check("rate60", "the rate delivered over 60 s", 62, _rate_over_a_minute),
     Check("freeze", "a server that stands still for 1 s", 75, lambda bench: freeze(bench.fire, bench.server)),
-    Check("peers", "against wrk and hey", 155, peers),
-    Check("cost", "what the instrument itself costs", 280, lambda bench: cost(bench.fire, bench.server)),
+    Check("peers", "comparison with wrk and hey", 155, peers),
+    Check("cost", "the cost of the instrument itself", 280, lambda bench: cost(bench.fire, bench.server)),
     Check("queue", "the queue of one worker against M/D/1", 615, _queue),
-    Check("power", f"is a slow-down of 10 % found, {POWER_SESSIONS} sessions", 560, _power),
+    Check("power", f"detection of a slow-down of 10 %, {POWER_SESSIONS} sessions", 560, _power),
     Check("twins", f"A/A: the same code twice, {TWIN_SESSIONS} sessions", 1100, _twins),
 )

@@ -1,4 +1,4 @@
-"""Checks of figures that no machine can disturb: percentiles, a report against its CSVs, arrival laws."""
+"""Checks that do not depend on the machine: percentiles, a report against its CSVs, arrival laws."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.plans.plan import Plan
 from harness.report import report
 from harness.results import store
 from harness.run import session as running
-from harness.run.listener import Unheard
+from harness.run.listener import SilentListener
 from harness.wire import arrivals
 from harness.wire.arrivals import Law
 
@@ -29,7 +29,7 @@ EXACT = 1e-9  # relative
 
 
 def pooled(values: Floats, percent: float) -> float:
-    """The percentile as tails are compared by: of blocks that are pooled."""
+    """The percentile of pooled blocks, by which tails are compared."""
     return Pool(np.array_split(values, 3)).whole(percent)
 
 
@@ -37,7 +37,7 @@ Percentile = Callable[[Floats, float], float]
 
 
 def quantiles(*ours: Percentile) -> Result:
-    """Our percentiles against numpy's and scipy's, on samples of many sizes, with ties and failures."""
+    """Compare our percentiles with numpy's and scipy's, on samples of many sizes, with ties and failures."""
     errors = [
         recount.relative_error(found, truth)
         for values, percent in itertools.product(_samples(), (5, 50, 90, 95, 99, 99.9))
@@ -46,7 +46,7 @@ def quantiles(*ours: Percentile) -> Result:
     ]
     return Result(
         "quantiles",
-        "numpy's and scipy's, 1e-9 relative",
+        "equal to numpy's and scipy's, 1e-9 relative",
         f"{len(errors)} compared, worst {max(errors):.0e}",
         max(errors) <= EXACT,
     )
@@ -72,12 +72,12 @@ Reported = Callable[[Path], dict[recount.Cell, recount.Figures]]
 
 
 def reported_numbers(folder: Path, reported: Reported) -> Result:
-    """What `reported` says of the run in `folder` against a count from its CSVs."""
+    """Compare the figures that `reported` gives for the run in `folder` with a recount from its CSVs."""
     found = recount.compare(reported(folder), recount.count(folder))
-    unknown = f"nobody recounts {', '.join(found.unknown)}" if found.unknown else ""
+    unknown = f"there is no recount for {', '.join(found.unknown)}" if found.unknown else ""
     return Result(
         "numbers from the CSV",
-        "summary and effects counted again, 1e-9 relative",
+        "summary and effects equal a recount, 1e-9 relative",
         f"{found.compared} compared, worst {found.worst:.0e}",
         found.compared > 0 and found.worst <= EXACT and not found.unknown,
         unknown or (found.where if found.worst > EXACT else ""),
@@ -85,17 +85,17 @@ def reported_numbers(folder: Path, reported: Reported) -> Result:
 
 
 def report_of(folder: Path) -> dict[recount.Cell, recount.Figures]:
-    """Every number of the summary, and of the comparisons those of median latency and throughput.
+    """Every number of the summary, and the comparisons of median latency and throughput.
 
-    Not p where the report withholds it: a comparison that the instrument was not fit for has no test.
+    Without p of an invalid comparison, for which the report has no test.
     """
     found = report.build(store.read(folder))
     figures = {_cell(row): _numbers(row, row.keys() - NO_NUMBERS) for row in records(found.summary)}
     for row in records(found.comparisons):
         prefix = recount.EFFECTS.get((str(row["metric"]), str(row["stat"])))
         if prefix is not None:
-            told = recount.EFFECT_FIGURES[: -1 if row["verdict"] == Verdict.INVALID else None]
-            figures[_cell(row)] |= {f"{prefix} {name}": value for name, value in _numbers(row, told).items()}
+            names = recount.EFFECT_FIGURES[: -1 if row["verdict"] == Verdict.INVALID else None]
+            figures[_cell(row)] |= {f"{prefix} {name}": value for name, value in _numbers(row, names).items()}
     return figures
 
 
@@ -112,8 +112,8 @@ def _numbers(row: Row, names: Iterable[str]) -> recount.Figures:
 
 
 def small_run(folder: Path) -> Path:
-    """A run of some 10 s with closed and open loads, two arms, and requests that time out; its folder."""
-    running.run(SMALL, store.Writer(folder), Unheard())
+    """Make a run of about 10 s with closed and open loads, two arms, and timeouts; return its folder."""
+    running.run(SMALL, store.Writer(folder), SilentListener())
     return folder
 
 
@@ -123,14 +123,14 @@ SMALL = Plan.model_validate(
         "workload": {"name": "synthetic", "service_ms": 4.0, "io_ms": 5.0},
         "arms": [{"name": name, "strategy": name} for name in ("inline", "thread")],
         "concurrency": [4],
-        "arrivals": ["burst(12, 0.3)"],  # at the end of a burst they wait too long: failures have a rank
+        "arrivals": ["burst(12, 0.3)"],  # the last of a burst time out, so that failures have a rank
         "timeout_s": 0.045,
         "requests": 70,
         "blocks": 2,
         "open_duration_s": 1.2,
         "open_settle_s": 0.1,
-        "self_check": False,  # other checks look at that
-        # nothing: see recount
+        "self_check": False,  # other checks cover it
+        # no block is excluded: see `recount`
         "exclude": {"steal_share": 1e6, "foreign_cpu": 1e6, "dispatch_lag_p99_ms": 1e6},
     }
 )
@@ -143,14 +143,14 @@ Schedule = Callable[[Law, int], Iterable[float]]
 
 
 def poisson(schedule: Schedule = arrivals.due_times_s) -> Result:
-    """10,000 gaps of one seed: their mean, their coefficient of variation, and Kolmogorov-Smirnov."""
+    """Check 10,000 gaps of one seed: mean, coefficient of variation, Kolmogorov-Smirnov test."""
     rate = 50.0
     due = list(itertools.islice(schedule(Law("poisson", rate), 1), DRAWS))
     return judge_gaps(np.diff(np.asarray([0.0, *due])) * rate)
 
 
 def judge_gaps(gaps: Floats) -> Result:
-    """Are these gaps, in units of the mean that was asked for, those of a Poisson process?"""
+    """Judge whether these gaps, in units of the nominal mean, are those of a Poisson process."""
     mean = float(gaps.mean())
     variation = float(gaps.std(ddof=1)) / mean
     chance = float(stats.kstest(gaps, "expon").pvalue)
@@ -165,7 +165,7 @@ def judge_gaps(gaps: Floats) -> Result:
 def schedules(
     schedule: Schedule = arrivals.due_times_s, digest: Callable[[Law, int, float], str] = arrivals.digest
 ) -> Result:
-    """Constant and burst arrivals to the microsecond; schedules and their hashes follow the seed."""
+    """Check constant and burst arrivals to 1 µs, and that schedules and hashes follow the seed."""
     laws = (Law("constant", 50), Law("burst", 10, 0.5), Law("poisson", 50))
     constant, burst, _ = (list(itertools.islice(schedule(law, 1), 1000)) for law in laws)
     drift_s = max(
@@ -176,7 +176,7 @@ def schedules(
     other = [digest(law, 1, 10.0) != digest(law, 2, 10.0) for law in laws]
     return Result(
         "schedules by seed",
-        "constant, burst to 1 µs; same seed, same hash; other seed, other Poisson",
-        f"off by {drift_s * 1e6:.3f} µs; {sum(same)} of 3 the same, {sum(other)} of 1 other",
+        "constant, burst exact to 1 µs; same seed, same hash; other seed, other Poisson",
+        f"off by {drift_s * 1e6:.3f} µs; {sum(same)} of 3 hashes equal, {sum(other)} of 1 different",
         drift_s <= 1e-6 and all(same) and other == [False, False, True],
     )

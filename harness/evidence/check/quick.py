@@ -1,4 +1,4 @@
-"""The checks of `execbench check`: some two minutes. What takes longer is in `full`."""
+"""The checks of `execbench check`, about two minutes in all. Slower checks are in `full`."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ from harness.wire.loop_lag import Lag
 from harness.wire.options import Inject
 from harness.wire.records import Shot
 
-BUSY = "The machine may be busy with something else: `uptime` tells; then repeat it."
+BUSY = "The machine may be busy: look at `uptime`, then repeat the check."
 
 
 # -- the load generator --------------------------------------------------------------------------------
 
 
 def dispatch_lag(found: client_limit.Quick) -> Result:
-    """How late constant arrivals are sent at half of what the load generator can send."""
+    """Judge the dispatch lag of constant arrivals at half of the roofline."""
     p50, p99 = found.dispatch_lag_p50_ms, found.dispatch_lag_p99_ms
     passed = p50 <= 1.0 and p99 <= 8.0
     return Result(
@@ -63,18 +63,18 @@ def dispatch_lag(found: client_limit.Quick) -> Result:
 
 
 def delivered_rate(fire: Fire, url: str, *, seconds: float = 15.0, within: float = 0.01) -> Result:
-    """Good answers a second within the window against the constant rate asked for."""
+    """Compare good answers per second within the window with the nominal constant rate."""
     rate = 200.0
     outcome = fire(url, arrivals=Law("constant", rate), settle_s=1.0, duration_s=seconds)
     return judge_rate(answered_per_s(outcome), rate, seconds, within)
 
 
-def judge_rate(found_per_s: float, asked_per_s: float, seconds: float, within: float) -> Result:
-    """Is that the rate asked for?"""
-    off = found_per_s / asked_per_s - 1
+def judge_rate(found_per_s: float, nominal_per_s: float, seconds: float, within: float) -> Result:
+    """Judge whether the delivered rate is the nominal one."""
+    off = found_per_s / nominal_per_s - 1
     return Result(
         "delivered rate",
-        f"{asked_per_s:.0f}/s ±{within:.1%} over {seconds:.0f} s",
+        f"{nominal_per_s:.0f}/s ±{within:.1%} over {seconds:.0f} s",
         f"{found_per_s:.1f}/s ({off:+.2%})",
         abs(off) <= within,
         why(abs(off) <= within, BUSY),
@@ -82,37 +82,37 @@ def judge_rate(found_per_s: float, asked_per_s: float, seconds: float, within: f
 
 
 def generator(found: client_limit.Roofline) -> Result:
-    """CPU of the load generator for each request against a server that does nothing."""
+    """Judge the CPU of the load generator per request, against a server that does nothing."""
     return Result(
         "load generator",
         f"≤ 0.8 ms CPU a request at {found.concurrency} connections",
         f"{found.cpu_ms_per_request:.2f} ms, limit {found.requests_per_s:.0f}/s",
         found.cpu_ms_per_request <= 0.8,
-        "At least twice the fastest arm is wanted too: each run checks that for itself.",
+        "The limit should also be at least twice the fastest arm: each run checks that itself.",
     )
 
 
 def timeouts(fire: Fire, serve: Callable[[float], AbstractContextManager[Silent]] = silent_server) -> Result:
-    """A server that leaves one request in ten waiting: is each of them a row that says so?"""
+    """Check that each request to a server that answers one in ten too late becomes a row with its error."""
     timeout_s = 0.4
     with serve(5 * timeout_s) as server:
         outcome = fire(
             server.url, arrivals=Law("constant", 50.0), duration_s=2.0, timeout_s=timeout_s, cap=100
         )
-        asked, waited = server.asked, server.kept_waiting
-    return judge_timeouts(outcome.shots, asked, waited, timeout_s)
+        received, waited = server.received, server.kept_waiting
+    return judge_timeouts(outcome.shots, received, waited, timeout_s)
 
 
-def judge_timeouts(shots: list[Shot], asked: int, kept_waiting: int, timeout_s: float) -> Result:
-    """A row for each request that the server has seen, an error on each that it left waiting, none else."""
+def judge_timeouts(shots: list[Shot], received: int, kept_waiting: int, timeout_s: float) -> Result:
+    """Pass if there is a row for each request that the server received, with errors only on the late ones."""
     late = [shot for shot in shots if reasons.is_timeout(shot.error)]
     wrong = [shot for shot in shots if shot.error and shot not in late]
     waits = [shot.done_ms - shot.due_ms for shot in late]
     return Result(
         "timeouts are rows",
-        f"all {asked} sent, {kept_waiting} of them timed out at {timeout_s:g} s or later",
+        f"all {received} sent, {kept_waiting} of them timed out at {timeout_s:g} s or later",
         f"{len(shots)} rows, {len(late)} timed out at {min(waits, default=math.nan) / 1e3:.3f} s or later",
-        len(shots) == asked
+        len(shots) == received
         and len(late) == kept_waiting > 0
         and min(waits, default=0.0) >= timeout_s * 1e3
         and not wrong,
@@ -122,50 +122,52 @@ def judge_timeouts(shots: list[Shot], asked: int, kept_waiting: int, timeout_s: 
 
 # -- known delays --------------------------------------------------------------------------------------
 
-# 662 requests in all, the fewest of which a p99 is shown, in 14 s
+# 662 requests in all, the fewest for which a p99 is shown, in 14 s
 KNOWN_DELAYS_MS = {5.0: 400, 20.0: 200, 100.0: 62}
 
 
-class Seen(NamedTuple):
+class DelaySample(NamedTuple):
     """One request to a server of known delay."""
 
     client_ms: float  # latency
-    truth_ms: float  # the delay, as it really was
+    truth_ms: float  # the actual delay
 
 
 def known_delay(fire: Fire, serve: Serve) -> Result:
-    """A lone client of a server of known delay.
+    """Compare the latency of a single client with the known delay of the server.
 
-    The truth is not the delay asked for but the stretch that the server's worker measured around its sleep:
-    what a kernel adds to a sleep (up to 2 ms on some) is the server's delay, not the client's error. So that
-    these stamps cannot hide an error, they must not be shorter than the delay asked for, nor longer than
-    what the client has seen.
+    The truth is not the nominal delay but the time that the server's worker measured around its sleep: what a
+    kernel adds to a sleep (up to 2 ms on some) is the server's delay, not an error of the client. So that
+    these stamps cannot hide an error, they must not be shorter than the nominal delay, or longer than the
+    client's latency.
     """
-    seen = {}
+    samples = {}
     for delay_ms, requests in KNOWN_DELAYS_MS.items():
         with serve("thread", workers=1, workload=synthetic(delay_ms)) as server:
             outcome = fire(server.url, arrivals=closed(1), warmup_requests=5, requests=requests)
-        seen[delay_ms] = [
-            Seen(shot.done_ms - shot.due_ms, timing(shot, "model")) for shot in measured(outcome)
+        samples[delay_ms] = [
+            DelaySample(shot.done_ms - shot.due_ms, timing(shot, "model")) for shot in measured(outcome)
         ]
-    return judge_known_delay(seen)
+    return judge_known_delay(samples)
 
 
-def judge_known_delay(seen: dict[float, list[Seen]]) -> Result:
-    """Client minus truth: the median of each delay, the p99 of all together."""
-    offsets = {delay: [one.client_ms - one.truth_ms for one in shots] for delay, shots in seen.items()}
+def judge_known_delay(samples: dict[float, list[DelaySample]]) -> Result:
+    """Judge client minus truth: the median of each delay, and the p99 of all together."""
+    offsets = {delay: [one.client_ms - one.truth_ms for one in shots] for delay, shots in samples.items()}
     medians = [statistics.median(those) for those in offsets.values()]
     everything = [offset for those in offsets.values() for offset in those]
     p99 = recount.linear_percentile(everything, 99)
-    is_true = all(one.truth_ms >= delay for delay, shots in seen.items() for one in shots)
+    is_true = all(one.truth_ms >= delay for delay, shots in samples.items() for one in shots)
     passed = max(medians) <= 2.5 and p99 <= 8.0 and min(everything) >= 0 and is_true
-    truths = ", ".join(f"{statistics.median(one.truth_ms for one in shots):.2f}" for shots in seen.values())
+    truths = ", ".join(
+        f"{statistics.median(one.truth_ms for one in shots):.2f}" for shots in samples.values()
+    )
     return Result(
-        f"known delay {', '.join(f'{delay:g}' for delay in seen)} ms",
+        f"known delay {', '.join(f'{delay:g}' for delay in samples)} ms",
         "client minus truth: p50 ≤ 2.5 ms, p99 ≤ 8 ms, never < 0",
-        f"{', '.join(f'{offset:+.2f}' for offset in medians)} ms, p99 {p99:.1f}, least {min(everything):.2f}",
+        f"{', '.join(f'{offset:+.2f}' for offset in medians)} ms, p99 {p99:.1f}, min {min(everything):.2f}",
         passed,
-        f"Truth is the server's own stretch, by its median {truths} ms (a sleep ends late)."
+        f"The truth is the delay that the server measured, medians {truths} ms (a sleep ends late)."
         + why(passed, f" {BUSY}"),
     )
 
@@ -178,7 +180,7 @@ Medians = dict[str, dict[str, float]]  # injected into (or "nothing") → column
 
 
 def injected(fire: Fire, serve: Serve, sleep_takes_ms: Callable[[float], float] | None = None) -> Result:
-    """Short windows in turn, with and without each delay, so that all of them meet the same machine."""
+    """Inject a delay into each part in turn, in short alternating windows, under the same conditions."""
     shots: dict[str, list[Shot]] = {name: [] for name in ("nothing", *STRETCHES)}
     with ExitStack() as stack:
         servers = {name: stack.enter_context(serve("thread", **_injecting(name))) for name in shots}
@@ -198,7 +200,7 @@ def _injecting(stretch: str) -> dict[str, object]:
 
 
 def judge_injected(medians: Medians, takes_ms: float) -> Result:
-    """Each delay in its own column; `takes_ms` is what a sleep of it takes here."""
+    """Pass if each delay shows in its own column only; `takes_ms` is how long a sleep of it takes here."""
     moved = {
         name: {column: medians[name][column] - medians["nothing"][column] for column in COLUMNS}
         for name in STRETCHES
@@ -210,7 +212,7 @@ def judge_injected(medians: Medians, takes_ms: float) -> Result:
     passed = passed and all(shift < 1.0 for shift in stray)  # NaN is not
     return Result(
         "injected delay 20 ms",
-        f"its own column +{INJECTED_MS - 1:.0f} to +{upper:.1f} ms, every other < 1 ms",
+        f"its own column +{INJECTED_MS - 1:.0f} to +{upper:.1f} ms, every other column < 1 ms",
         ", ".join(f"{name} {shift:+.1f}" for name, shift in own.items()) + f"; others ≤ {max(stray):.2f} ms",
         passed,
         why(passed, BUSY),
@@ -218,7 +220,7 @@ def judge_injected(medians: Medians, takes_ms: float) -> Result:
 
 
 def lindley(fire: Fire, serve: Serve, *, seconds: float = 20.0) -> Result:
-    """One worker of 20 ms at load 0.7. Every request counts that it served, whatever its phase."""
+    """Check the queue of one worker of 20 ms at load 0.7. Every request that it served counts."""
     with serve("thread", workers=1, workload=synthetic(20.0)) as server:
         outcome = fire(server.url, arrivals=Law("poisson", 35.0), settle_s=0.5, duration_s=seconds)
     shots = good(outcome.shots)
@@ -227,35 +229,35 @@ def lindley(fire: Fire, serve: Serve, *, seconds: float = 20.0) -> Result:
 
 
 def judge_lindley(queue_ms: Floats, errors_ms: Floats) -> Result:
-    """95 % of the waits follow; and some must have waited, or the law says only that 0 is 0."""
+    """Pass if 95 % of the waits follow the recursion, and enough requests waited to test it."""
     share = float((np.abs(errors_ms) <= 1.0).mean())
     waited = float((queue_ms > 1.0).mean())
     passed = share >= 0.95 and waited >= 0.3
     return Result(
         "Lindley, one worker",
-        "queue ±1 ms of one step of the recursion for ≥ 95 %",
+        "queue within 1 ms of one step of the recursion for ≥ 95 %",
         f"{share:.1%} of {len(errors_ms)}; {waited:.0%} waited; median error {np.median(errors_ms):+.2f} ms",
         passed,
-        why(passed, BUSY if waited >= 0.3 else "Too few requests had to wait: nothing was seen."),
+        why(passed, BUSY if waited >= 0.3 else "Too few requests had to wait to test the recursion."),
     )
 
 
 def timing(shot: Shot, name: str) -> float:
-    """A stretch of this request in ms, `outside` included; NaN when the server did not tell."""
+    """A part of this request in ms, including `outside`; NaN if the server did not report it."""
     if name == "outside":
         return shot.done_ms - shot.sent_ms - timing(shot, "handler")
     value = getattr(shot.timings, f"{name}_ms")
     return math.nan if value is None else float(value)
 
 
-# -- what sleeps take on this machine: facts without a verdict -----------------------------------------
+# -- how long sleeps take on this machine: figures without a verdict -----------------------------------
 
 SLEEPS = 20
 Sleep = Callable[[float], Awaitable[None]]
 
 
 async def _took_ms(sleep: Sleep, asked_ms: float) -> float:
-    """By the median."""
+    """The median time that a sleep takes."""
     took = []
     for _ in range(SLEEPS):
         began = time.perf_counter()
@@ -265,16 +267,16 @@ async def _took_ms(sleep: Sleep, asked_ms: float) -> float:
 
 
 async def _blocking(seconds: float) -> None:
-    time.sleep(seconds)  # noqa: ASYNC251 - it is what is measured
+    time.sleep(seconds)  # noqa: ASYNC251 - this is what is measured
 
 
 def loop_sleep_ms(asked_ms: float) -> float:
-    """What `asyncio.sleep` takes, whose timers are rounded up: to whole ms, by some kernels to even ones."""
+    """How long `asyncio.sleep` takes: its timers are rounded up to whole ms, on some kernels to even ms."""
     return asyncio.run(_took_ms(asyncio.sleep, asked_ms))
 
 
 def facts() -> dict[str, float]:
-    """What sleeps take on this machine, in ms by the median: asked → taken."""
+    """How long sleeps take on this machine: name with the nominal time → median in ms."""
     kinds: dict[str, Sleep] = {"time.sleep": _blocking, "asyncio.sleep": asyncio.sleep}
     return {
         f"{name}({asked:g} ms)": asyncio.run(_took_ms(sleep, asked))
@@ -287,7 +289,7 @@ def facts() -> dict[str, float]:
 
 
 def loop_probe(fire: Fire, serve: Serve) -> Result:
-    """A model that holds the loop for 50 ms must be seen in its lateness, one that sleeps in a thread not."""
+    """Check the loop lag under a model that holds the event loop for 50 ms, and under one in a thread."""
     held = _lag(fire, serve, "inline", "hold")
     free = _lag(fire, serve, "thread", "sleep")
     return judge_loop_probe(held, free)
@@ -301,13 +303,13 @@ def _lag(fire: Fire, serve: Serve, strategy: str, mode: str) -> Lag | None:
 
 
 def judge_loop_probe(held: Lag | None, free: Lag | None) -> Result:
-    """Both must have been measured."""
+    """Judge both loop lags; a missing one fails."""
     most = math.nan if held is None or held.max_ms is None else held.max_ms
     usual = math.nan if free is None or free.p99_ms is None else free.p99_ms
     passed = most >= 45.0 and usual < 20.0
     return Result(
         "event-loop probe",
-        "holding the loop 50 ms: ≥ 45 ms late; in a thread: p99 < 20 ms",
+        "lag ≥ 45 ms with the loop held for 50 ms; p99 < 20 ms with a thread",
         f"{most:.0f} ms; {usual:.1f} ms",
         passed,
         why(passed, BUSY),
@@ -315,7 +317,7 @@ def judge_loop_probe(held: Lag | None, free: Lag | None) -> Result:
 
 
 def why(passed: bool, reason: str) -> str:
-    """The reason of a failure."""
+    """The reason, if the check failed."""
     return "" if passed else reason
 
 
@@ -331,7 +333,7 @@ CHECKS = (
     Check("quantiles", "percentiles against numpy and scipy", 1, lambda _: quantiles()),
     Check(
         "numbers",
-        "every reported number again from the CSV",
+        "every reported number, recounted from the CSV",
         12,
         lambda bench: reported_numbers(small_run(bench.folder / "run"), report_of),
     ),
@@ -342,9 +344,9 @@ CHECKS = (
         5,
         lambda bench: dispatch_lag(client_limit.quick(bench.supervisor, bench.loader, "aiohttp")),
     ),
-    Check("rate", "the rate delivered over 15 s", 16, _delivered_rate),
+    Check("rate", "the delivered rate over 15 s", 16, _delivered_rate),
     Check("delay", "a server of known delay", 17, lambda bench: known_delay(bench.fire, bench.server)),
-    Check("inject", "delays put into one stretch", 15, lambda bench: injected(bench.fire, bench.server)),
+    Check("inject", "a delay injected into each part", 15, lambda bench: injected(bench.fire, bench.server)),
     Check(
         "lindley",
         "the queue of one worker, step by step",
@@ -354,7 +356,7 @@ CHECKS = (
     Check("timeouts", "requests without an answer", 4, lambda bench: timeouts(bench.fire)),
     Check(
         "generator",
-        "what a request costs the load generator",
+        "CPU of the load generator per request",
         5,
         lambda bench: generator(client_limit.measure(bench.supervisor, bench.loader, "aiohttp", 6000)),
     ),

@@ -1,7 +1,7 @@
-"""What a run's report says, counted again from its two CSVs without any of the code that made the report.
+"""Recount the figures of a run's report from its two CSVs, without any of the code that made the report.
 
-The standard library's csv, numpy's percentile and scipy's t interval; the rules are those of the method,
-written down anew. Of a run that lost no block to the plan's criteria: those are not applied here.
+Uses the standard library's csv, numpy's percentile and scipy's t interval; the rules are those of the method,
+implemented a second time. The plan's criteria are not applied, so the run must have no excluded block.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ Figures = dict[str, float]
 FEWEST = {5: 64, 50: 1, 90: 64, 95: 64, 99: 662}  # requests below which a percentile is not shown
 PERCENTS = {"latency": (5, 50, 90, 95, 99), "io": (5, 50, 90, 95, 99), "dispatch_lag": (5, 50, 95, 99)}
 USUAL_PERCENTS = (5, 50, 95)
-FLAT = 1e-12  # log ratios nearer to each other than this differ by rounding only
+FLAT = 1e-12  # log ratios that differ by less differ by rounding only
 
 
 class Comparison(NamedTuple):
-    """Reported numbers against those counted again."""
+    """Reported numbers compared with the recount."""
 
     compared: int
-    worst: float  # relative error; infinite where one of two is not a number
+    worst: float  # relative error; infinite if only one of two is NaN or infinite
     where: str  # the number with that error
-    unknown: list[str]  # reported, but nobody counts them again
+    unknown: list[str]  # reported, but without a recount
 
 
 def compare(reported: dict[Cell, Figures], counted: dict[Cell, Figures]) -> Comparison:
-    """Every reported number is looked up among those counted again; a cell that is missing is an error."""
+    """Compare every reported number with the recount; a cell on one side only is an error."""
     worst, where, compared, unknown = 0.0, "", 0, set()
     for cell in sorted(reported.keys() | counted.keys()):
         if cell not in reported or cell not in counted:
@@ -55,17 +55,17 @@ def compare(reported: dict[Cell, Figures], counted: dict[Cell, Figures]) -> Comp
 
 
 def relative_error(value: float, truth: float) -> float:
-    """|value / truth − 1|; 0 when both are NaN or the same infinity, infinite when one of them is."""
+    """|value / truth − 1|; 0 if both are NaN or the same infinity, infinite if only one is."""
     if value == truth or (math.isnan(value) and math.isnan(truth)):
         return 0.0
     if not (math.isfinite(value) and math.isfinite(truth)):
         return math.inf
-    # a true 0 of durations in ms: anything below a picosecond is 0
+    # for durations in ms whose truth is 0: anything below a picosecond is 0
     return abs(value - truth) / max(abs(truth), 1e-9)
 
 
 def count(folder: Path) -> dict[Cell, Figures]:
-    """Arm and load → what the summary must say of them, and how they compare with the reference arm."""
+    """Arm and load → the figures of the summary, and of the comparison with the reference arm."""
     trials = [line for line in _lines(folder / "trials.csv") if int(line["block"]) > 0]
     requests = [line for line in _lines(folder / "requests.csv") if line["phase"] != "ping"]
     plan = json.loads((folder / "run.json").read_text())["plan"]
@@ -105,7 +105,7 @@ def _figures_of(cell: Cell, trials: list[Line], requests: list[Line]) -> Figures
 
 
 def _throughput(trials: list[Line], requests: list[Line], *, failed_too: bool = False) -> float:
-    """The median over trials."""
+    """The median throughput over trials."""
     return _median(
         [_throughput_of(trial, _requests_of(trial, requests), failed_too=failed_too) for trial in trials]
     )
@@ -124,21 +124,20 @@ def _window(trial: Line) -> tuple[float, float]:
 
 
 def _throughput_of(trial: Line, requests: list[Line], *, failed_too: bool = False) -> float:
-    """Good answers a second. Closed loop: by Little's law, of the users' time in requests; open loop: those
-    within the window."""
+    """Good answers per second: in a closed loop by Little's law, in an open loop those within the window."""
     counted = [request for request in requests if failed_too or request["error"] == ""]
     begin, end = _window(trial)
     if trial["load"].startswith("closed("):
         rows = [request for request in requests if request["phase"] == "measure"]
         in_flight_ms = math.fsum(_latency(row) for row in rows)
-        ones = sum(row["phase"] == "measure" for row in counted)
+        answers = sum(row["phase"] == "measure" for row in counted)
         users_in_requests = math.fsum(_inside(row, begin, end) for row in requests) / (end - begin)
-        return ones * users_in_requests / in_flight_ms * 1e3
+        return answers * users_in_requests / in_flight_ms * 1e3
     return sum(begin < float(request["done_ms"]) <= end for request in counted) / (end - begin) * 1e3
 
 
 def _inside(request: Line, begin: float, end: float) -> float:
-    """Milliseconds of the request that lie within the window."""
+    """The part of the request within the window, in ms."""
     return max(0.0, min(float(request["done_ms"]), end) - max(float(request["due_ms"]), begin))
 
 
@@ -159,15 +158,15 @@ def _metric_figures(metric: str, rows: list[Line]) -> Figures:
 
 
 def linear_percentile(values: Sequence[float], percent: float) -> float:
-    """numpy's; infinite as soon as a failure (an infinite value) takes part, of which numpy makes NaN.
+    """numpy's percentile, but infinite if a failure (an infinite value) takes part, where numpy gives NaN.
 
-    Whether it takes part is a matter of whole numbers: Fractions, since a float may step over a rank.
+    Whether a failure takes part is decided with Fractions, because a float may round to the next rank.
     """
     rank = math.ceil((len(values) - 1) * Fraction(str(percent)) / 100)
     finite = [value for value in values if math.isfinite(value)]
     if rank >= len(finite):
         return math.inf
-    padding = [max(finite)] * (len(values) - len(finite))  # beyond the rank: has no part in it
+    padding = [max(finite)] * (len(values) - len(finite))  # above the rank, so without influence
     return float(np.percentile([*finite, *padding], percent))
 
 
@@ -179,7 +178,7 @@ LEVEL = 0.95
 
 
 def _effects(cell: Cell, reference: str, trials: list[Line], requests: list[Line]) -> Figures:
-    """The effects over the blocks in which both arms have a sound trial; empty of the reference itself."""
+    """The effects over the blocks in which both arms have an ok trial; empty for the reference itself."""
     arm, load = cell
     if arm == reference:
         return {}
@@ -193,7 +192,7 @@ def _effects(cell: Cell, reference: str, trials: list[Line], requests: list[Line
 
 
 def _by_block(cell: Cell, trials: list[Line], requests: list[Line]) -> dict[str, tuple[float, float]]:
-    """Block → median latency and throughput of its sound trial."""
+    """Block → median latency and throughput of its ok trial."""
     figures = {}
     for trial in trials:
         if _cell(trial) == cell and trial["state"] == "ok":
@@ -204,7 +203,7 @@ def _by_block(cell: Cell, trials: list[Line], requests: list[Line]) -> dict[str,
 
 
 def _effect(arm: list[float], reference: list[float]) -> Figures:
-    """Geometric means and the ratio of them, its t interval and t test over blocks."""
+    """Geometric means, their ratio, its t interval and its t test over blocks."""
     if not arm:
         return dict.fromkeys(EFFECT_FIGURES, math.nan) | {"blocks": 0.0}
     logs = [[_log(value) for value in side] for side in (arm, reference)]
@@ -223,7 +222,7 @@ def _exp(value: float) -> float:
 
 
 def _t(ratios: list[float]) -> tuple[float, float, float]:
-    """Interval and p. The p of figures that differ by rounding only: 1 where they are 0, else 0."""
+    """Interval and p. If the log ratios differ by rounding only, p is 1 if they are 0, else 0."""
     if len(ratios) < 2 or not all(map(math.isfinite, ratios)):
         return math.nan, math.nan, math.nan
     middle, error = statistics.fmean(ratios), statistics.stdev(ratios) / math.sqrt(len(ratios))

@@ -1,4 +1,4 @@
-"""A server that keeps some requests waiting for long, and counts them: the truth about timeouts."""
+"""A server that answers some requests very late and counts them, to check timeouts."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ EVERY = 10
 
 
 class Silent(ThreadingHTTPServer):
-    """Answers at once, but every tenth request only after `late_s`."""
+    """Answers at once, except for every tenth request, which waits `late_s`."""
 
-    daemon_threads = True  # a connection that is kept open must not keep us
+    daemon_threads = True  # an open connection must not delay the exit
     request_queue_size = 128
 
     def __init__(self, late_s: float) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
-        self.asked = 0
+        self.received = 0
         self.kept_waiting = 0
         self.closing = threading.Event()
         self.late_s = late_s
         self._counting = threading.Lock()
 
     def is_late(self) -> bool:
-        """Count one more request: is it one of those that wait?"""
+        """Count one more request; return whether it must wait."""
         with self._counting:
-            self.asked += 1
-            late = self.asked % EVERY == 0
+            self.received += 1
+            late = self.received % EVERY == 0
             self.kept_waiting += late
             return late
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that went away is what this is here for."""
+        """Print nothing: clients that disconnect are expected here."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -56,7 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def silent_server(late_s: float) -> Iterator[Silent]:
-    """Such a server, running in a thread of this process."""
+    """Run the server in a thread of this process."""
     with Silent(late_s) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

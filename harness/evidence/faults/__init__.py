@@ -1,1 +1,1 @@
-"""What each strategy makes of each fault: a real server, real requests, a real kill."""
+"""Test how each strategy handles each fault: real servers, real requests, real kills."""

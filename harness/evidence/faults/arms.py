@@ -1,4 +1,4 @@
-"""Which strategies meet the faults, each with one worker where that can be said."""
+"""The strategies that are tested with faults, each with one worker if it has that option."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ _SHOWN_AS = {
 }
 
 
-def chosen(asked: Sequence[str]) -> tuple[list[Arm], dict[str, str]]:
-    """The arms asked for; by default those of every strategy, and why the other strategies have none.
+def chosen(texts: Sequence[str]) -> tuple[list[Arm], dict[str, str]]:
+    """The arms of the given strategies, by default of all; and strategy → why it is not available here.
 
-    UsageError for one that does not exist, cannot work here, or is told what it does not obey.
+    Raises UsageError for a strategy that does not exist, cannot work here, or does not take a given option.
     """
-    if asked:
-        return _arms([_POOL if text == "executor" else text for text in asked]), {}
+    if texts:
+        return _arms([_POOL if text == "executor" else text for text in texts]), {}
     here = strategies.available()
-    texts = [text for name in here for text in _SHOWN_AS.get(name, (name,))]
+    all_texts = [text for name in here for text in _SHOWN_AS.get(name, (name,))]
     absent = [name for name in strategies.NAMES if name not in here]
-    return _arms(texts), {name: strategies.get(name).why_not() or "" for name in absent}
+    return _arms(all_texts), {name: strategies.get(name).why_not() or "" for name in absent}
 
 
 def workers(arm: Arm) -> int:
-    """How many calls it runs at once."""
+    """How many calls the arm runs at once."""
     return strategies.get(arm.strategy).worker_count(arm.chosen)
 
 
-def obeys(arm: Arm, option: str) -> bool:
-    """Whether its strategy takes this option."""
+def takes(arm: Arm, option: str) -> bool:
+    """Whether the arm's strategy takes this option."""
     return option in strategies.get(arm.strategy).TAKES
 
 
-def telling(arm: Arm, **options: object) -> Arm:
-    """The arm with these options where it obeys them and was not told otherwise."""
-    new = {name: value for name, value in options.items() if obeys(arm, name)}
+def with_options(arm: Arm, **options: object) -> Arm:
+    """The arm with those of these options that its strategy takes and that are not set already."""
+    new = {name: value for name, value in options.items() if takes(arm, name)}
     return arm.model_copy(update={"options": new | arm.options})
 
 
@@ -52,7 +52,7 @@ def _arms(texts: Sequence[str]) -> list[Arm]:
 
 
 def _with_one_worker(arm: Arm) -> Arm:
-    said: dict[str, object] = {"name": "executor"} if arm.chosen.factory == _POOL.partition(":")[2] else {}
-    if "workers" not in arm.options and obeys(arm, "workers"):
-        said["options"] = {"workers": 1, **arm.options}
-    return arm.model_copy(update=said)
+    changes: dict[str, object] = {"name": "executor"} if arm.chosen.factory == _POOL.partition(":")[2] else {}
+    if "workers" not in arm.options and takes(arm, "workers"):
+        changes["options"] = {"workers": 1, **arm.options}
+    return arm.model_copy(update=changes)

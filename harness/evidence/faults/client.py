@@ -1,4 +1,4 @@
-"""Requests, as one who watches a fault sends them: each answer kept, also the bad and the missing."""
+"""Send requests during a fault and keep every answer, including bad and missing ones."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _LONGEST_TEXT = 120
 
 
 class Answer(NamedTuple):
-    """What came of one request. Times in seconds on the host's monotonic clock."""
+    """The answer to one request. Times are in seconds on the host's monotonic clock."""
 
     status: int | None  # None: no answer
-    text: str  # of an answer; why there is none
+    text: str  # of the answer, or why there is none
     sent_s: float
     done_s: float
-    in_time: bool = True  # False: given up
-    worker_pid: int | None = None  # where the model ran
+    in_time: bool = True  # False: the client gave up
+    worker_pid: int | None = None  # the process in which the model ran
     retry_after: str | None = None
 
     @property
@@ -41,7 +41,10 @@ class Answer(NamedTuple):
 
 
 def session(url: str) -> aiohttp.ClientSession:
-    """To ask one server: no limit, and no connection twice, as one that a fault closes is no new one."""
+    """A client session without a connection limit; each request opens a new connection.
+
+    A kept connection could be one that a fault is about to close.
+    """
     return aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0, force_close=True))
 
 
@@ -52,7 +55,7 @@ async def send(
     within_s: float,
     body: dict[str, str] | None = None,
 ) -> Answer:
-    """Ask; to be cancelled closes the connection, as a client does."""
+    """Send one request. Cancelling it closes the connection, as a client that leaves does."""
     sent = time.monotonic()
     try:
         async with asyncio.timeout(within_s), session.request(method, path, json=body) as response:
@@ -66,7 +69,7 @@ async def send(
 
 
 def tally(answers: Iterable[Answer]) -> Tally:
-    """How many fared how."""
+    """Count the answers by kind."""
     kinds = [_kind(answer) for answer in answers]
     return Tally(*(kinds.count(kind) for kind in Tally._fields))
 

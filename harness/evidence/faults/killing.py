@@ -1,4 +1,4 @@
-"""kill -9 of a worker: idle, in mid-request, twice for one item, and while another is being built."""
+"""kill -9 of a worker: idle, during a request, repeatedly for one item, and during its replacement."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import asyncio
 import time
 
 from harness.evidence.faults.client import Answer
-from harness.evidence.faults.records import Found
+from harness.evidence.faults.records import Observation
 from harness.evidence.faults.site import LOOKS_EVERY_S, Site, until
 from harness.workloads.faulty import SET_UP
 
 INNOCENTS = 4
-MOST_KILLS = 4  # of one item: enough to see that it is tried again and again
+MOST_KILLS = 4  # for one item, enough to show that it is retried without end
 SET_UP_FAILS_FOR_S = 1.5
 ASKS_EVERY_S, REBUILD_ASKS = 0.7, 5  # longer than it takes to start a process
 MARKER = "set-up-fails"  # a file in the server's folder
 RED_WITHIN_S = 1.0
-AWAITED_MS = 2500.0  # so that for this long nothing can be served, unless there is another worker
+AWAITED_MS = 2500.0  # set-up time of a worker, during which nothing can be served without another worker
 
 
-async def idle(site: Site) -> Found:
-    """A worker that does nothing is killed; at once there are requests."""
+async def idle(site: Site) -> Observation:
+    """Kill an idle worker, then send requests at once."""
     worker = (await site.ask()).worker_pid
     since = site.kill(worker)
     return await site.aftermath(since, site.ask_many(INNOCENTS), notes=site.died_with(worker))
 
 
-async def running(site: Site) -> Found:
-    """The worker that runs an item is killed, while others wait. That item is innocent, too."""
+async def running(site: Site) -> Observation:
+    """Kill the worker that runs an item while others wait. That item counts as innocent too."""
     item = "fault:sleep=0.4 running"
     victim = site.ask_soon(item)
     worker = await site.runs(item)
@@ -35,11 +35,11 @@ async def running(site: Site) -> Found:
     await asyncio.sleep(0.1)
     since = site.kill(worker)
     tried = await site.aftermath(since, innocents, notes=site.died_with(worker))
-    return tried._replace(notes=(*tried.notes, f"that item was run {site.times(item)}"))
+    return tried._replace(notes=(*tried.notes, f"that item ran {site.times(item)}"))
 
 
-async def twice(site: Site) -> Found:
-    """Whenever one certain item runs, its worker is killed: it is not its fault, but who would know."""
+async def twice(site: Site) -> Observation:
+    """Kill the worker whenever it runs a certain item: to the server, the item looks like the cause."""
     item = "fault:sleep=0.4 twice"
     victim = site.ask_soon(item, 2 * site.pace.recovers_within_s)
     innocents: list[asyncio.Task[Answer]] = []
@@ -50,12 +50,12 @@ async def twice(site: Site) -> Found:
         await asyncio.sleep(0.1)
         since = site.kill(worker)
         kills += 1
-    notes = (*site.died_with(worker), f"that item was run {site.times(item)}")
+    notes = (*site.died_with(worker), f"that item ran {site.times(item)}")
     return await site.aftermath(since, innocents, item=victim, notes=notes, kills=kills)
 
 
-async def rebuilding(site: Site) -> Found:
-    """A worker is killed, and so is the one that is set up in its place."""
+async def rebuilding(site: Site) -> Observation:
+    """Kill a worker, then the one that is set up to replace it."""
     worker = (await site.ask()).worker_pid
     before = len(site.runs_of(SET_UP))
     since = site.kill(worker)
@@ -63,13 +63,13 @@ async def rebuilding(site: Site) -> Found:
     successors = await _asking_until_rebuilt(site, before, innocents)
     for successor in successors:
         site.kill(successor)
-    note = "killed in the rebuild, too" if successors else "nothing was rebuilt"
+    note = "its replacement was killed too" if successors else "no replacement was set up"
     notes = (*site.died_with(worker), note)
     return await site.aftermath(since, innocents, notes=notes, kills=1 + len(successors))
 
 
-async def rebuilding_fails(site: Site) -> Found:
-    """A worker is killed, and for a while no other can be set up: the model's file is not there, say."""
+async def rebuilding_fails(site: Site) -> Observation:
+    """Kill a worker while no other can be set up, as if the model's file were missing for a while."""
     worker = (await site.ask()).worker_pid
     before = len(site.runs_of(SET_UP))
     marker = site.folder / MARKER
@@ -84,7 +84,7 @@ async def rebuilding_fails(site: Site) -> Found:
 
 
 async def _asking_until_rebuilt(site: Site, before: int, innocents: list[asyncio.Task[Answer]]) -> list[int]:
-    """The processes that set themselves up anew. Some strategies do so only when they are asked again."""
+    """The processes that set up replacements. Sends requests, as some strategies set up only on request."""
     for _ in range(REBUILD_ASKS):
         await until(lambda: site.has_ended() or site.runs_of(SET_UP)[before:], ASKS_EVERY_S)
         if site.has_ended() or site.runs_of(SET_UP)[before:]:
@@ -93,11 +93,11 @@ async def _asking_until_rebuilt(site: Site, before: int, innocents: list[asyncio
     return site.runs_of(SET_UP)[before:]
 
 
-# -- does /health say so when nothing can be served? -----------------------------------------------------
+# -- is /health red while nothing can be served? ---------------------------------------------------------
 
 
-async def the_only_one(site: Site) -> Found:
-    """The only worker is killed, idle; the next takes seconds to be set up. Requests come all the time."""
+async def the_only_one(site: Site) -> Observation:
+    """Kill the only worker, whose replacement takes seconds to set up, and keep sending requests."""
     worker = (await site.ask()).worker_pid
     since = site.kill(worker)
     notes = site.died_with(worker)
@@ -109,8 +109,8 @@ async def the_only_one(site: Site) -> Found:
     return found._replace(health_red_s=red_s)
 
 
-async def _first_red(site: Site, since_s: float, aftermath: asyncio.Task[Found]) -> float | None:
-    """When /health was first not green; None if it was green until all was well, or until it is too late."""
+async def _first_red(site: Site, since_s: float, aftermath: asyncio.Task[Observation]) -> float | None:
+    """Seconds until /health was not green; None if it was green until the recovery or the time limit."""
     while not aftermath.done():
         health = await site.health(RED_WITHIN_S)
         if not health.is_good:

@@ -1,4 +1,4 @@
-"""The pool that the strategy `executor` is shown with. Imported by servers: nothing heavy here."""
+"""The pool with which the strategy `executor` is tested. Servers import it, so it imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from concurrent.futures import ProcessPoolExecutor
 
 
 def spawned(workers: int) -> ProcessPoolExecutor:
-    """The standard library's, as one would make it, but spawned: a server with threads should not fork."""
+    """A ProcessPoolExecutor that spawns its workers, as a server with threads should not fork."""
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))

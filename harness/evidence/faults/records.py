@@ -1,4 +1,4 @@
-"""What is written down of a fault that an arm has met."""
+"""The recorded result of one fault on one arm."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ import dataclasses
 from typing import NamedTuple
 
 OUTCOMES = {
-    "unharmed": "every innocent request was answered well, and so were later ones",
-    "recovered": "innocent requests failed, later ones were answered well again",
-    "broken": "from then on every request was answered with an error",
-    "stuck": "from then on requests got no answer at all",
+    "unharmed": "all innocent requests, and later ones, got good answers",
+    "recovered": "innocent requests failed, but later ones got good answers again",
+    "broken": "every later request got an error",
+    "stuck": "later requests got no answer",
     "server died": "the server itself ended",
-    "refused to start": "the server ended at once, saying why",
-    "started": "the server became ready all the same",
+    "refused to start": "the server ended at once and reported why",
+    "started": "the server became ready despite the fault",
     "skipped": "the item of the client that had left was not run",
-    "run all the same": "the item was run although nobody waited for it",
-    "sheds": "what was too much was refused with 503, and nothing else failed",
-    "piles up": "nothing was refused: who came later waited longer",
-    "answered": "what was under way was answered before the end",
-    "lost": "what was under way was not answered",
-    "ended": "so it was to be",
-    "red": "/health said so within a second",
-    "served": "somebody was answered within a second: there was nothing to say",
-    "green": "/health was green for more than a second while nobody was answered",
-    "orphans": "processes were still there 2 s after the end of the server",
-    "not measured": "the server did not even start",
+    "run all the same": "the item was run although its client had left",
+    "sheds": "excess requests were refused with 503, and nothing else failed",
+    "piles up": "nothing was refused, and later requests waited longer",
+    "answered": "requests in flight were answered before the server ended",
+    "lost": "requests in flight were not answered",
+    "ended": "the server and all its processes ended, as they should",
+    "red": "/health reported the outage within a second",
+    "served": "a request got a good answer within a second, so there was no outage to report",
+    "green": "/health stayed green for more than a second although no request was answered",
+    "orphans": "processes still ran 2 s after the server had ended",
+    "not measured": "the server did not start",
     "not available": "the strategy cannot work here",
 }
 
 
 class Tally(NamedTuple):
-    """What became of innocent requests."""
+    """The number of innocent requests by kind of answer."""
 
     answered: int = 0  # 200
     refused: int = 0  # 503
     failed: int = 0  # another status, or the connection was dropped
-    unanswered: int = 0  # nothing in time
+    unanswered: int = 0  # no answer in time
 
 
-class Found(NamedTuple):
-    """What a fault tells of an arm, before its server is ended. Fields as in `Seen`."""
+class Observation(NamedTuple):
+    """What was observed of a fault before the server is stopped. Fields as in `FaultRow`."""
 
     outcome: str
     recovered_s: float | None = None
@@ -54,8 +54,8 @@ class Found(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
-    """One fault met by one arm: one row. Numbers that a fault has no use for are None."""
+class FaultRow:
+    """One fault on one arm. Numbers that do not apply to a fault are None."""
 
     fault: str
     arm: str
@@ -64,32 +64,34 @@ class Seen:
     answered: int  # innocent requests answered with 200
     refused: int  # with 503
     failed: int  # with another status, or not at all because the connection was dropped
-    unanswered: int  # that got nothing as long as they were waited for
-    item: str  # what the item that was the fault got
-    refused_p50_ms: float | None  # how long a 503 took
-    longest_ms: float | None  # the longest that an innocent request took
-    in_flight_max: int | None  # requests without an answer at one time
+    unanswered: int  # without an answer within the time limit
+    item: str  # the answer to the faulty item
+    refused_p50_ms: float | None  # median time of a 503
+    longest_ms: float | None  # longest time of an innocent request
+    in_flight_max: int | None  # the most requests in flight
     health_red_s: float | None  # from the fault to the first /health that was not green
     kills: int | None  # workers killed
     ended_s: float | None  # from SIGTERM to the server's end; None: it had to be killed, or had died before
-    orphans: int  # of its processes, 2 s after its end
-    notes: str  # what else was seen
+    orphans: int  # processes still running 2 s after the server's end
+    notes: str
 
 
-def seen(fault: str, arm: str, found: Found, *, ended_s: float | None = None, orphans: int = 0) -> Seen:
-    """The row. Orphans are the worst that can be seen, whatever else was."""
-    plain = {name: value for name, value in found._asdict().items() if name not in ("tally", "notes")}
-    return Seen(
+def make_row(
+    fault: str, arm: str, observed: Observation, *, ended_s: float | None = None, orphans: int = 0
+) -> FaultRow:
+    """Make the row of a fault. Orphans are the worst outcome and replace any other."""
+    plain = {name: value for name, value in observed._asdict().items() if name not in ("tally", "notes")}
+    return FaultRow(
         fault=fault,
         arm=arm,
-        **{**plain, "outcome": "orphans" if orphans else found.outcome},
-        **found.tally._asdict(),
+        **{**plain, "outcome": "orphans" if orphans else observed.outcome},
+        **observed.tally._asdict(),
         ended_s=ended_s,
         orphans=orphans,
-        notes="; ".join(found.notes),
+        notes="; ".join(observed.notes),
     )
 
 
-def unmet(fault: str, arm: str, outcome: str, why: str) -> Seen:
-    """The row where there was nothing to see."""
-    return seen(fault, arm, Found(outcome, notes=(why,)))
+def empty_row(fault: str, arm: str, outcome: str, why: str) -> FaultRow:
+    """Make the row of a fault that could not be tried."""
+    return make_row(fault, arm, Observation(outcome, notes=(why,)))

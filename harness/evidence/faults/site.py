@@ -1,4 +1,4 @@
-"""Where a fault happens: an arm's server, who asks it, and what can be done to it."""
+"""The server of an arm during a fault: send requests to it, observe it, kill its processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import psutil
 
 from harness.errors import HarnessError
 from harness.evidence.faults.client import Answer, send, tally
-from harness.evidence.faults.records import Found
+from harness.evidence.faults.records import Observation
 from harness.numbers import counted
 from harness.plans.arm import Arm
 from harness.run.server_process import Server
@@ -28,36 +28,36 @@ from harness.workloads import faulty
 INNOCENT = "innocent"
 LOG = "server.log"
 LOOKS_EVERY_S = 0.02
-_FAIR_S = 1.0  # no request is given less, not even the last of those that look for a recovery
+_FAIR_S = 1.0  # the shortest time limit of a request, even for the last one before the recovery limit
 ORPHANS_END_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long things may take, in seconds."""
+    """Durations and time limits, in seconds."""
 
     recovers_within_s: float = 8.0
-    ends_within_s: float = 6.0  # a server that is asked to
+    ends_within_s: float = 6.0  # after SIGTERM
     overload_s: float = 10.0
-    drains_within_s: float = 60.0  # what an overload has piled up
+    drains_within_s: float = 60.0  # the queue after an overload
     storm_s: float = 30.0
     storm_every_s: float = 2.0
 
 
-Seen = TypeVar("Seen")
+Value = TypeVar("Value")
 
 
-async def until(look: Callable[[], Seen], within_s: float = math.inf) -> Seen:
-    """What `look` says, as soon as that is something, or when time is over."""
+async def until(look: Callable[[], Value], within_s: float = math.inf) -> Value:
+    """Call `look` until it returns a true value or the time is over; return its last value."""
     deadline = time.monotonic() + within_s
-    while not (seen := look()) and time.monotonic() < deadline:  # noqa: ASYNC110  see below
+    while not (value := look()) and time.monotonic() < deadline:  # noqa: ASYNC110  see below
         await asyncio.sleep(LOOKS_EVERY_S)  # other processes set no event that could be awaited
-    return seen
+    return value
 
 
 @dataclass(eq=False)
 class Site:
-    """One arm's server, about to meet a fault."""
+    """One arm's server, on which a fault is tried."""
 
     arm: Arm
     workload: WorkloadOptions
@@ -67,54 +67,54 @@ class Site:
     folder: Path
 
     def __post_init__(self) -> None:
-        # all that the server starts belongs to it, also when its parent is gone
+        # all processes that the server starts belong to it, even after their parent has ended
         self._group = os.getpgid(self.server.pid)
 
     # -- requests -----------------------------------------------------------------------------------
 
     async def ask(self, text: str = INNOCENT, within_s: float | None = None) -> Answer:
-        """Ask, and wait as long as a recovery may take."""
+        """Send a request; wait for its answer as long as a recovery may take."""
         within_s = within_s or self.pace.recovers_within_s
         return await send(self.session, "POST", "/predict", within_s, {"text": text})
 
     async def health(self, within_s: float) -> Answer:
-        """What /health says."""
+        """The answer of /health."""
         return await send(self.session, "GET", "/health", within_s)
 
     def ask_soon(self, text: str = INNOCENT, within_s: float | None = None) -> asyncio.Task[Answer]:
-        """The same beside whatever else happens."""
+        """Send a request in the background."""
         return asyncio.create_task(self.ask(text, within_s))
 
     def ask_many(self, count: int) -> list[asyncio.Task[Answer]]:
-        """So many innocent questions at once."""
+        """Send `count` innocent requests at once."""
         return [self.ask_soon() for _ in range(count)]
 
-    # -- what it does -------------------------------------------------------------------------------
+    # -- observations -------------------------------------------------------------------------------
 
     async def runs(
         self, what: str, times: int = 1, *, unless: asyncio.Task[Answer] | None = None
     ) -> int | None:
-        """The process in which an item is run for the so-manieth time, as soon as it is.
+        """Wait until an item has been started `times` times; return the process of the last start.
 
-        None when the request `unless` has been answered before, or it takes too long.
+        None if the request `unless` is answered first, or after the time limit.
         """
         is_over = asyncio.Event().is_set if unless is None else unless.done
         await until(lambda: len(self.runs_of(what)) >= times or is_over(), self.pace.recovers_within_s)
         return next(iter(self.runs_of(what)[times - 1 :]), None)
 
     def runs_of(self, what: str) -> list[int]:
-        """The process of each time that the item, or a set-up, was begun."""
+        """The process of each start of the item, or of a set-up."""
         log = self.folder / LOG
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         begins = faulty.log_line_prefix(what)
         return [int(line.removeprefix(begins)) for line in lines if line.startswith(begins)]
 
     def times(self, item: str) -> str:
-        """How often it was begun, in words."""
+        """How often the item was started, in words."""
         return counted(len(self.runs_of(item)), "time")
 
     def has_ended(self) -> bool:
-        """Whether the server's process is gone."""
+        """Whether the server's process has ended."""
         try:
             self.server.check_alive(stage="fault")
         except HarnessError:
@@ -122,32 +122,32 @@ class Site:
         return False
 
     def family(self) -> list[psutil.Process]:
-        """Every process that the server has started, or one of those, and that runs."""
+        """Every running process started by the server or its descendants."""
         return [process for process in psutil.process_iter() if self._is_of_the_family(process)]
 
     def _is_of_the_family(self, process: psutil.Process) -> bool:
-        """Whether it is in the group of the run; the supervisors and the server itself are our children."""
+        """Whether it runs in the run's process group; our own children, such as the server, do not count."""
         try:
             is_in_group = os.getpgid(process.pid) == self._group
             return is_in_group and process.ppid() != os.getpid() and process.status() != psutil.STATUS_ZOMBIE
         except (ProcessLookupError, psutil.NoSuchProcess):
             return False
 
-    # -- what is done to it -------------------------------------------------------------------------
+    # -- actions ------------------------------------------------------------------------------------
 
     def kill(self, pid: int | None) -> float:
-        """SIGKILL; when that was."""
+        """Send SIGKILL; return the time."""
         if pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return time.monotonic()
 
     def died_with(self, pid: int | None) -> tuple[str, ...]:
-        """A note where the worker was the server."""
-        return ("there is no worker but the server itself",) if pid == self.server.pid else ()
+        """A note if the killed worker was the server itself."""
+        return ("the worker is the server itself",) if pid == self.server.pid else ()
 
     async def ask_to_end(self) -> float | None:
-        """SIGTERM; how long it took, None if too long (then it is killed), or if it was dead already."""
+        """Send SIGTERM; return the seconds until the end, None if the server was dead or had to be killed."""
         if self.has_ended():
             return None
         began = time.monotonic()
@@ -158,11 +158,11 @@ class Site:
         return None
 
     async def orphans(self) -> list[psutil.Process]:
-        """What is still there a while after the server's end."""
+        """The processes that still run a while after the server's end."""
         await until(lambda: not self.family(), ORPHANS_END_WITHIN_S)
         return self.family()
 
-    # -- what comes of it ---------------------------------------------------------------------------
+    # -- outcome ------------------------------------------------------------------------------------
 
     async def aftermath(
         self,
@@ -172,13 +172,13 @@ class Site:
         item: asyncio.Task[Answer] | None = None,
         notes: Sequence[str] = (),
         kills: int | None = None,
-    ) -> Found:
-        """Wait for the innocent, and meanwhile ask again and again until there is a good answer."""
+    ) -> Observation:
+        """Wait for the innocent requests; at the same time, send requests until one gets a good answer."""
         later = asyncio.create_task(self._later(since_s))
         answers = await asyncio.gather(*innocents)
         good = [answer for answer in (*answers, *await later) if answer.is_good and answer.sent_s >= since_s]
         recovered_s = min((answer.done_s for answer in good), default=None)
-        return Found(
+        return Observation(
             outcome=self._outcome(answers, later.result()),
             recovered_s=None if recovered_s is None else recovered_s - since_s,
             tally=tally(answers),
@@ -189,7 +189,7 @@ class Site:
         )
 
     async def _later(self, since_s: float) -> list[Answer]:
-        """Requests one after another, until one is answered well or it is too late."""
+        """Send requests one after another until one gets a good answer or the time is over."""
         answers: list[Answer] = []
         while (left_s := since_s + self.pace.recovers_within_s - time.monotonic()) > 0:
             answers.append(await self.ask(within_s=max(left_s, _FAIR_S)))

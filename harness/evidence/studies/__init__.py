@@ -1,1 +1,1 @@
-"""Simulations and measurements that a rule of the method rests on; each can be run again."""
+"""Simulations and measurements behind the rules of the method; each can be repeated."""

@@ -1,8 +1,8 @@
-"""One worker of 20 ms: is the capacity that `execbench capacity` finds the one that M/D/1 predicts?
+"""Compare the capacity that `execbench capacity` finds for one worker of 20 ms with the prediction of M/D/1.
 
-Two numbers are measured beside it: S, one over the throughput of a closed loop that never lets the worker
-idle, and the lone latency, of which all but S is overhead that no queue is in. The objective less that
-overhead is what M/D/1 may take: S + rho S / (2 (1 - rho)).
+The prediction needs two measured numbers: S, which is 1 / throughput of a closed loop that never lets the
+worker idle, and the lone latency, of which all but S is overhead without a queue. The objective minus that
+overhead is left for M/D/1: S + rho S / (2 (1 - rho)).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import pandas as pd
 
 from harness.analysis import slo
 from harness.capacity import report, session
-from harness.capacity.walk import Ways
+from harness.capacity.walk import WalkSettings
 from harness.evidence.check.bench import Result
 from harness.evidence.frames import table_of
 from harness.numbers import percent
 from harness.plans import from_flags
 from harness.plans.plan import Cell
 from harness.results import store
-from harness.run.listener import Listener, Unheard
+from harness.run.listener import Listener, SilentListener
 
 SERVICE_MS = 20.0
 OBJECTIVE_MS = 60.0
@@ -49,18 +49,18 @@ class Row:
 
 
 def each(seconds: float, listener: Listener) -> Iterator[Row]:
-    """One session with so many seconds of confirming windows."""
+    """Run one session with `seconds` of confirming windows."""
     objective = f"mean latency < {OBJECTIVE_MS:g} ms"
     flags = from_flags.Flags(
         strategies=("thread",),
         plan={"concurrency": (1,)},
         workload={"name": "synthetic", "mode": "sleep", "service_ms": SERVICE_MS, "io_ms": 0.0},
     )
-    ways = Ways(blocks=max(1, round(seconds / WINDOW_S)), window_s=WINDOW_S)
-    plan = from_flags.from_flags(flags).model_copy(update={"name": "capacity", "blocks": ways.blocks})
+    settings = WalkSettings(blocks=max(1, round(seconds / WINDOW_S)), window_s=WINDOW_S)
+    plan = from_flags.from_flags(flags).model_copy(update={"name": "capacity", "blocks": settings.blocks})
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        session.run(plan, slo.parse([objective]), ways, store.Writer(run), _Told(listener))
+        session.run(plan, slo.parse([objective]), settings, store.Writer(run), _Forwarding(listener))
         yield row(report.build(store.read(run)), seconds)
 
 
@@ -85,15 +85,15 @@ def row(found: report.Report, seconds: float) -> Row:
 
 
 def predicted_per_s(service_ms: float, lone_ms: float, objective_ms: float) -> float:
-    """The rate at which M/D/1's mean sojourn is the objective less the lone request's overhead."""
+    """The rate at which the mean sojourn time of M/D/1 is the objective minus the overhead."""
     wait_ms = objective_ms - lone_ms
     load = 2 * wait_ms / (service_ms + 2 * wait_ms)
     return load / service_ms * 1e3
 
 
 @dataclasses.dataclass(frozen=True)
-class _Told(Unheard):
-    """A run's listener that tells a study's how far it is."""
+class _Forwarding(SilentListener):
+    """Forwards the progress of a run to the listener of a study."""
 
     listener: Listener
 
@@ -108,7 +108,7 @@ class _Told(Unheard):
 
 
 def judge(found: pd.DataFrame) -> list[Result]:
-    """The capacity against M/D/1; fails too when there is none."""
+    """Judge the capacity against M/D/1; a missing capacity fails."""
     return [
         Result(
             name=f"capacity of one worker of {SERVICE_MS:g} ms, mean latency < {OBJECTIVE_MS:g} ms",
@@ -121,7 +121,7 @@ def judge(found: pd.DataFrame) -> list[Result]:
 
 
 def table(found: pd.DataFrame) -> str:
-    """A line a session."""
+    """One line per session."""
     return table_of(
         [
             {
@@ -138,13 +138,14 @@ def table(found: pd.DataFrame) -> str:
     )
 
 
-def say(found: pd.DataFrame) -> str:
-    """What the table says, in words."""
+def describe(found: pd.DataFrame) -> str:
+    """Describe the table in words."""
     (one,) = found.to_dict("records")
     left_ms = OBJECTIVE_MS - one["lone_ms"] + one["service_ms"]
     return (
-        f"A lone request takes {one['lone_ms']:.2f} ms, of which S is {one['service_ms']:.2f}: so M/D/1 may "
-        f"take {left_ms:.2f} of the {OBJECTIVE_MS:g} ms, which it does at {one['predicted_per_s']:.2f} "
-        f"requests/s. Found were {one['capacity_per_s']:.2f} from {one['blocks']} confirming windows of "
-        f"{WINDOW_S:g} s, {100 * (one['ratio'] - 1):+.1f} % beside it. {one['machine']}"
+        f"A single request takes {one['lone_ms']:.2f} ms, of which S is {one['service_ms']:.2f} ms. This "
+        f"leaves {left_ms:.2f} of the {OBJECTIVE_MS:g} ms for M/D/1, which it reaches at "
+        f"{one['predicted_per_s']:.2f} requests/s. The capacity from {one['blocks']} confirming windows of "
+        f"{WINDOW_S:g} s is {one['capacity_per_s']:.2f} requests/s, a difference of "
+        f"{100 * (one['ratio'] - 1):+.1f} %. {one['machine']}"
     )

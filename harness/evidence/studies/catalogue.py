@@ -1,6 +1,6 @@
-"""Which studies there are, each by the same verbs: rows as they come, then a table, a text, a judgement.
+"""All studies. Each yields rows, then makes a table, a description and results of them.
 
-And what they make of their rows: the text of a page, and one document.
+Also renders a study as a page and as a JSON document.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from harness.run.listener import Listener
 
 
 class Wanted(NamedTuple):
-    """How much of a study; None: as much as the method asks for."""
+    """The size of a study; None: the default, as the method requires."""
 
     sessions: int | None = None
     seconds: float | None = None
     workload: str | None = None
 
-    def said(self) -> dict[str, Any]:
-        """Those of which something is said."""
+    def given(self) -> dict[str, Any]:
+        """The options that are set."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
@@ -34,25 +34,25 @@ class Study(NamedTuple):
 
     title: str
     defaults: Wanted
-    each: Callable[..., Iterable[Any]]  # rows as they are finished; it is told those flags and a listener
-    row: type  # of such rows
+    each: Callable[..., Iterable[Any]]  # yields rows as they are finished; takes those flags and a listener
+    row: type  # of the rows
     table: Callable[[pd.DataFrame], str]
-    say: Callable[[pd.DataFrame], str]
+    describe: Callable[[pd.DataFrame], str]
     judge: Callable[[pd.DataFrame], list[Result]]
 
-    def wanted(self, asked: Wanted) -> Wanted:
-        """What was asked for, else the defaults. ValueError names a flag that is not for this study."""
-        for name in asked.said():
+    def wanted(self, options: Wanted) -> Wanted:
+        """Fill in the defaults. Raises ValueError with the name of a flag that this study does not take."""
+        for name in options.given():
             if getattr(self.defaults, name) is None:
                 raise ValueError(f"--{name}")
-        return self.defaults._replace(**asked.said())
+        return self.defaults._replace(**options.given())
 
     def rows(self, wanted: Wanted, listener: Listener) -> Iterable[Any]:
-        """So much of it."""
-        return self.each(**wanted.said(), listener=listener)
+        """Run the study in this size."""
+        return self.each(**wanted.given(), listener=listener)
 
 
-class _Verbs(Protocol):
+class _StudyModule(Protocol):
     """A module that is one study."""
 
     @property
@@ -60,17 +60,17 @@ class _Verbs(Protocol):
     @property
     def Row(self) -> type: ...
     def table(self, found: pd.DataFrame, /) -> str: ...
-    def say(self, found: pd.DataFrame, /) -> str: ...
+    def describe(self, found: pd.DataFrame, /) -> str: ...
     def judge(self, found: pd.DataFrame, /) -> list[Result]: ...
 
 
-def _study(module: _Verbs, title: str, defaults: Wanted) -> Study:
-    return Study(title, defaults, module.each, module.Row, module.table, module.say, module.judge)
+def _study(module: _StudyModule, title: str, defaults: Wanted) -> Study:
+    return Study(title, defaults, module.each, module.Row, module.table, module.describe, module.judge)
 
 
 STUDIES: dict[str, Study] = {
     "coverage": _study(
-        coverage, "Coverage: how often the intervals hold the truth, simulated", Wanted(sessions=2000)
+        coverage, "Coverage: how often the intervals cover the truth, simulated", Wanted(sessions=2000)
     ),
     "verdicts": _study(
         verdicts, "Verdicts: which test decides with few blocks, simulated", Wanted(sessions=2000)
@@ -81,7 +81,7 @@ STUDIES: dict[str, Study] = {
         sessions.each_twin,
         sessions.Session,
         sessions.verdict_table,
-        sessions.say_twins,
+        sessions.describe_twins,
         lambda found: [sessions.judge_twins(found)],
     ),
     "power": Study(
@@ -90,7 +90,7 @@ STUDIES: dict[str, Study] = {
         sessions.each_slowed,
         sessions.Session,
         sessions.verdict_table,
-        sessions.say_power,
+        sessions.describe_power,
         lambda found: [sessions.judge_power(found)],
     ),
     "windows": Study(
@@ -99,17 +99,17 @@ STUDIES: dict[str, Study] = {
         sessions.each_window,
         sessions.Session,
         sessions.window_table,
-        sessions.say_windows,
+        sessions.describe_windows,
         lambda found: [],  # noqa: ARG005 - nothing is judged
     ),
     "queue": _study(queueing, "Queue: the measured wait against queueing theory", Wanted(seconds=600.0)),
     "search": _study(
         searching,
-        "Search: simulated sessions of `execbench capacity`, whose truth is known",
+        "Search: simulated sessions of `execbench capacity` with a known truth",
         Wanted(sessions=200),
     ),
     "capacity": _study(
-        capacity, "Capacity: one worker, and what M/D/1 predicts of it", Wanted(seconds=400.0)
+        capacity, "Capacity: one worker against the prediction of M/D/1", Wanted(seconds=400.0)
     ),
 }
 
@@ -118,27 +118,29 @@ STUDIES: dict[str, Study] = {
 
 
 def command(name: str, wanted: Wanted) -> str:
-    """The command line; it names every number, so that it makes the same table again."""
-    said = wanted.said().items()
-    flags = [f"--{name} {value if isinstance(value, str) else format(value, '.15g')}" for name, value in said]
+    """The command line with every number, so that it makes the same table again."""
+    flags = [
+        f"--{name} {value if isinstance(value, str) else format(value, '.15g')}"
+        for name, value in wanted.given().items()
+    ]
     return " ".join(["execbench study", name, *flags])
 
 
 def render(name: str, study: Study, how: Made, found: pd.DataFrame, *, partial: bool) -> str:
-    """The page. `partial`: it was stopped before its end."""
+    """Render the page. `partial`: the study was stopped before its end."""
     stopped = f"stopped after {len(found)} rows, so this is not the study." if partial else ""
     lines = beginning(study.title, how, name, stopped)
-    lines += [study.table(found), study.say(found), ""]
+    lines += [study.table(found), study.describe(found), ""]
     lines += [_verdict(result) for result in study.judge(found)]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def as_json(name: str, study: Study, how: Made, found: pd.DataFrame, *, partial: bool) -> dict[str, Any]:
-    """The same as one document; what is not a number is null."""
+    """The study as one JSON document; NaN becomes null."""
     return {
         "study": name,
         **document(how, found, partial=partial),
-        "says": study.say(found),
+        "says": study.describe(found),
         "judged": [result._asdict() for result in study.judge(found)],
     }
 

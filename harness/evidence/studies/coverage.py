@@ -1,8 +1,9 @@
-"""How often the intervals of `harness.analysis.stats` cover the truth, simulated.
+"""Simulate how often the intervals of `harness.analysis.stats` cover the truth.
 
-Means over blocks: `stats.mean_interval` on block log ratios of spread 0.10 (as on this project's twin) and
-true ratio 1. Tails: `stats.tail_interval` on blocks of 40 requests a side, next to those it was chosen from.
-What no interval can mend shows too: drift (the warning has to), and a tail that a few bad blocks make.
+Means over blocks: `stats.mean_interval` on block log ratios of spread 0.10 (as for this project's twin) and
+true ratio 1. Tails: `stats.tail_interval` on blocks of 40 requests per arm, compared with the intervals that
+it was chosen from. Also shows what no interval can correct: drift, which the warning must catch, and a tail
+caused by a few bad blocks.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from harness.evidence.check.bench import Result
 from harness.evidence.frames import by_blocks, exact_bounds, range_of
 from harness.numbers import percent as in_percent
 from harness.report import markdown
-from harness.run.listener import Listener, Unheard
+from harness.run.listener import Listener, SilentListener
 
 SPREAD = 0.10
 DELTA = 0.05
 PHI = 0.6
 BLOCKS = (10, 16, 24, 32)
-REQUESTS = 40  # of one block and arm
-STUDENTISED = 199  # resamples of the bootstrap t: each is resampled again, leaving one block out at a time
-TAIL_SHARE = 8  # a tail's data set costs 10 ms, a mean's microseconds: so many times fewer of them
+REQUESTS = 40  # per block and arm
+STUDENTISED = 199  # resamples of the bootstrap t: each is jackknifed again, leaving one block out at a time
+TAIL_SHARE = 8  # times fewer data sets for tails, which cost 10 ms each; those for means cost microseconds
 NORMAL = NormalDist()
 
 Interval = tuple[float, float]
-Found = TypeVar("Found")
+AnyRow = TypeVar("AnyRow")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,30 +50,30 @@ class Row:
     method: str  # of the interval
     blocks: int
     data_sets: int
-    coverage: float  # share of the 95 % intervals that hold the truth
+    coverage: float  # share of the 95 % intervals that cover the truth
     coverage_low: float  # exact binomial 95 % bounds of the share
     coverage_high: float
     half_width: float  # median, as a share of the ratio
-    drift_fires: float  # share of data sets with the autocorrelation warning; NaN of tails
-    beyond: float  # share called faster or slower though the true ratio is 1; NaN where it is not 1
+    drift_fires: float  # share of data sets with the autocorrelation warning; NaN for tails
+    beyond: float  # share called faster or slower although the true ratio is 1; NaN if it is not 1
 
 
 def each(
     sessions: int = 2000, listener: Listener | None = None, blocks: Sequence[int] = BLOCKS, seed: int = 1
 ) -> list[Row]:
-    """One `Row` per generator, interval and number of blocks; same arguments, same rows.
+    """One `Row` per generator, interval and number of blocks; the same arguments give the same rows.
 
-    Means get `sessions` data sets each, tails an eighth.
+    Means get `sessions` data sets each, tails an eighth of that.
     """
     return simulated(list(_cells(sessions, blocks)), seed, listener)
 
 
 def simulated(
-    cells: Sequence[Callable[[np.random.Generator], Iterable[Found]]], seed: int, listener: Listener | None
-) -> list[Found]:
-    """The rows of all cells at once: stopped, it keeps nothing, and takes a minute or two to repeat."""
-    listener = listener or Unheard()
-    rows: list[Found] = []
+    cells: Sequence[Callable[[np.random.Generator], Iterable[AnyRow]]], seed: int, listener: Listener | None
+) -> list[AnyRow]:
+    """The rows of all cells. If stopped, it keeps nothing; it takes a minute or two to repeat."""
+    listener = listener or SilentListener()
+    rows: list[AnyRow] = []
     for done, cell in enumerate(cells, start=1):
         rows += cell(np.random.default_rng([seed, done]))
         listener.stage(f"cell {done}/{len(cells)}")
@@ -91,19 +92,19 @@ def _cells(data_sets: int, blocks: Sequence[int]) -> Iterator[Callable[[np.rando
 
 
 def table(frame: pd.DataFrame) -> str:
-    """The frame as two Markdown tables: means, then tails with the methods side by side."""
+    """Two Markdown tables: means, then tails with a column for each method."""
     means, tails = frame[frame["figure"] == "mean"], frame[frame["figure"] != "mean"]
     return f"{_mean_table(means)}\n{_tail_table(tails)}"
 
 
-# of the means, by how their blocks are drawn: the least and the most of the 95 % intervals that may cover
+# generator of the means → the lowest and the highest share of 95 % intervals that may cover the truth
 COVERS = {"normal": (0.93, 0.97), "t, 3 degrees of freedom": (0.93, 0.97), "skewed: exponential": (0.88, 1.0)}
 DRIFT_SEEN_FROM = 24  # blocks; with fewer the warning misses many runs that drift
 DRIFT_SEEN = 0.5
 
 
 def judge(frame: pd.DataFrame) -> list[Result]:
-    """Of means: every number of blocks within its bounds, and drift seen more often than not from 24 on."""
+    """Judge the means: coverage at every number of blocks, and detection of drift from 24 blocks on."""
     means = frame[frame["figure"] == "mean"]
     covered = [
         _judge_coverage(name, means[means["generator"] == name], *bounds) for name, bounds in COVERS.items()
@@ -111,10 +112,10 @@ def judge(frame: pd.DataFrame) -> list[Result]:
     drifting = means[means["generator"].str.startswith("drift") & (means["blocks"] >= DRIFT_SEEN_FROM)]
     drift = Result(
         "drift warning",
-        f"fires on drifting blocks more often than not, from {DRIFT_SEEN_FROM} blocks on",
+        f"fires in more than half of the data sets with drift, from {DRIFT_SEEN_FROM} blocks on",
         by_blocks(drifting, "drift_fires"),
         len(drifting) > 0 and bool((drifting["drift_fires"] > DRIFT_SEEN).all()),
-        "With fewer blocks its silence proves little.",
+        "With fewer blocks, it misses many runs that drift.",
     )
     return [*covered, drift]
 
@@ -129,18 +130,19 @@ def _judge_coverage(name: str, rows: pd.DataFrame, least: float, most: float) ->
     )
 
 
-def say(found: pd.DataFrame) -> str:
-    """The finding in words."""
+def describe(found: pd.DataFrame) -> str:
+    """Describe the finding in words."""
     means, tails = found[found["figure"] == "mean"], found[found["figure"] != "mean"]
     drift = means["generator"].str.startswith("drift")
     used = tails[tails["method"] == next(iter(METHODS))]
     calm = means[~drift]
     return (
-        f"Of means over blocks, the 95 % interval covers {range_of(calm['coverage'])} where blocks are "
-        f"independent and {range_of(means[drift]['coverage'])} where they drift; the warning fires in "
-        f"{range_of(calm['drift_fires'])} and {range_of(means[drift]['drift_fires'])} of the data sets. Two "
-        f"arms alike are called faster or slower in {in_percent(calm['beyond'].max())} at most, drift apart. "
-        f"Of tails, the interval in use covers {range_of(used['coverage'])}."
+        f"For means over blocks, the 95 % interval covers the truth in {range_of(calm['coverage'])} of the "
+        f"data sets with independent blocks and in {range_of(means[drift]['coverage'])} of those that drift; "
+        f"the drift warning fires in {range_of(calm['drift_fires'])} and "
+        f"{range_of(means[drift]['drift_fires'])} of them. Without drift, two identical arms are called "
+        f"faster or slower in at most {in_percent(calm['beyond'].max())} of the data sets. For tails, the "
+        f"interval in use covers the truth in {range_of(used['coverage'])}."
     )
 
 
@@ -209,7 +211,7 @@ def _row(
     *,
     drift_fires: float = math.nan,
 ) -> Row:
-    """What log intervals, one a data set, come to against the true log ratio."""
+    """Summarise the log intervals of all data sets against the true log ratio."""
     covered = (low <= truth) & (truth <= high)
     margin = math.log1p(DELTA)
     coverage_low, coverage_high = exact_bounds(covered)
@@ -233,15 +235,15 @@ def _row(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tail:
-    """Log latencies: one luck for the block, one for each arm in it, one for each request; all normal."""
+    """A model of log latencies: normal effects of the block, of each arm in it and of each request."""
 
     arm: float  # standard deviation of a request's log latency
     reference: float
-    luck: float = 0.10  # of an arm in a block
-    stalled: float = 0.0  # share of blocks of an arm in which every second request takes 3.3 times as long
+    luck: float = 0.10  # standard deviation of the effect of an arm in a block
+    stalled: float = 0.0  # share of an arm's blocks in which every second request takes 3.3 times as long
 
     def truth(self, percent: float) -> float:
-        """The true log ratio: all is normal, so pooled blocks are too. 0 for arms alike, stalls or not."""
+        """The true log ratio, as pooled blocks are normal too; 0 for identical arms, even with stalls."""
         if self.arm == self.reference:
             return 0.0
         arm, reference = (math.hypot(SHARED_LUCK, self.luck, own) for own in (self.arm, self.reference))
@@ -282,19 +284,19 @@ def _tail_rows(name: str, percent: int, blocks: int, data_sets: int, rng: np.ran
     return rows
 
 
-# -- tails: the intervals compared ---------------------------------------------------------------------
+# -- tails: the compared intervals ---------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sample:
-    """One data set and what the intervals are made of; log ratios of pooled percentiles."""
+    """One data set, with the log ratios of pooled percentiles from which the intervals are computed."""
 
     arm: Floats  # latencies, (blocks, requests)
     reference: Floats
     percent: int
     weights: Counts  # of the resamples
     centre: float
-    draws: Floats  # one a resample
+    draws: Floats  # one per resample
     left_out: Floats  # each block left out in turn
 
     @classmethod
@@ -312,7 +314,7 @@ class Sample:
 
 
 def _pooled_log_ratios(arm: Floats, reference: Floats, percent: float, weights: Counts) -> Floats:
-    """ln of arm's over reference's pooled percentile, one a row of weights; the weights hold for both."""
+    """ln of the ratio of pooled percentiles, arm / reference, for each row of weights of the blocks."""
     own, other = (Pool(list(side)).percentiles(percent, weights) for side in (arm, reference))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.log(own / other), dtype=np.float64)
@@ -326,7 +328,7 @@ def _percentile(sample: Sample) -> Interval:
 def _bca(sample: Sample) -> Interval:
     """Bias-corrected and accelerated (Efron 1987)."""
     gaps = sample.left_out.mean() - sample.left_out
-    acceleration = float((gaps**3).sum() / (6 * (gaps**2).sum() ** 1.5 + 1e-300))  # 0 of gaps all 0
+    acceleration = float((gaps**3).sum() / (6 * (gaps**2).sum() ** 1.5 + 1e-300))  # 0 if all gaps are 0
     below = float(np.mean(sample.draws < sample.centre) + np.mean(sample.draws <= sample.centre)) / 2
     bias = NORMAL.inv_cdf(min(max(below, 1e-3), 1 - 1e-3))
     moved = (bias + NORMAL.inv_cdf(share) for share in (0.025, 0.975))
@@ -354,7 +356,7 @@ def _bootstrap_t(sample: Sample) -> Interval:
 
 
 def _resampled_errors(sample: Sample, weights: Counts) -> Floats:
-    """The jackknife error of each row of weights: a block drawn twice is left out once, twice."""
+    """The jackknife error of each row of weights: a block drawn twice is left out once, and counts twice."""
     resample, block = np.nonzero(weights)
     less = weights[resample]
     less[np.arange(len(block)), block] -= 1

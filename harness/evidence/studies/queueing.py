@@ -1,8 +1,9 @@
-"""One worker and Poisson arrivals: does the measured queue wait obey queueing theory?
+"""Compare the measured queue wait of one worker under Poisson arrivals with queueing theory.
 
-Three answers of rising generality. Each wait against one step of Lindley's recursion from the wait before it
-(nothing is left to chance). The mean wait against the recursion run on the *actual* arrivals (chance in the
-arrivals is in both). The mean wait against M/D/1, whose arrivals are ideal: chance is in one of them only.
+Three comparisons, from the strictest to the most general. Each wait against one step of Lindley's recursion
+from the wait before it: no chance is involved. The mean wait against the recursion run on the *actual*
+arrivals: both have the same chance. The mean wait against M/D/1, whose arrivals are ideal: only the
+measurement has chance.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from harness.errors import HarnessError
 from harness.evidence.check.bench import Bench, Result, synthetic
 from harness.evidence.frames import rows, table_of
 from harness.numbers import percent
-from harness.run.listener import Listener, Unheard
+from harness.run.listener import Listener, SilentListener
 from harness.wire.arrivals import Law, closed
 from harness.wire.options import Texts
 from harness.wire.records import MEASURE, Outcome
 
 LOADS = (0.5, 0.7, 0.8)
 SERVICE_MS = 20.0
-BUSY_USERS = 3  # always one at least who waits, so that the worker never idles
+BUSY_USERS = 3  # at least one always waits, so that the worker never idles
 NEAR_MS = 1.0
 LEAST_NEAR = 0.95
-IDEAL_LOAD = 0.5  # where one run of 10 minutes has few enough of chance
+IDEAL_LOAD = 0.5  # at which chance is small enough in a run of 10 minutes
 IDEAL_WITHIN = 0.10
-SHORTER = 0.4  # of the time at the lightest load, for the others
+SHORTER = 0.4  # of the time at the lightest load, for the other loads
 BATCHES = 20
 
 WORKLOAD = synthetic(SERVICE_MS)
@@ -41,7 +42,7 @@ WORKLOAD = synthetic(SERVICE_MS)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Served:
-    """Every request that the one worker served, in order of arrival."""
+    """All requests that the worker served, in order of arrival."""
 
     entered_ms: Floats
     queue_ms: Floats
@@ -51,7 +52,7 @@ class Served:
 
     @classmethod
     def from_outcome(cls, outcome: Outcome) -> Served:
-        """HarnessError when a request failed: the queue cannot be followed through a gap."""
+        """Raises HarnessError if a request failed, because the recursion cannot skip a request."""
         failed = [shot.error for shot in outcome.shots if shot.error]
         if failed:
             raise HarnessError(
@@ -70,8 +71,8 @@ class Served:
 class Row:
     """One load. Waits are those of the requests within the window."""
 
-    load: float  # asked for
-    service_ms: float  # S: between two starts of a worker that is always busy, its hand-over included
+    load: float  # nominal
+    service_ms: float  # S: between two starts of a worker that is always busy, including its hand-over
     rate_per_s: float  # delivered
     utilisation: float  # delivered rate x S
     requests: int
@@ -92,16 +93,16 @@ def each(
     *,
     settle_s: float = 5.0,
 ) -> Iterator[Row]:
-    """A row per load; `seconds` at load 0.5, 0.4 of it at the others, and `settle_s` of settling each."""
-    listener = listener or Unheard()
+    """One row per load: `seconds` at load 0.5, 0.4 of it at the others, each after `settle_s` of settling."""
+    listener = listener or SilentListener()
     with Bench() as bench, bench.server("thread", workers=1, workload=WORKLOAD) as server:
         url = f"{server.url}/predict"
-        listener.stage(f"the worker alone: {settle_s:g} s of a closed loop")
+        listener.stage(f"measuring the service time: {settle_s:g} s of a closed loop")
         service_ms = busy_service_ms(_fire(bench, url, closed(BUSY_USERS), 1, settle_s, 1.0))
         for number, load in enumerate(loads, start=1):
             rate, lasts_s = load / service_ms * 1e3, seconds if load == IDEAL_LOAD else SHORTER * seconds
             ends = time.strftime("%H:%M:%S", time.localtime(time.time() + settle_s + lasts_s))
-            listener.stage(f"load {load:g}: {rate:.1f} arrivals a second until {ends}")
+            listener.stage(f"load {load:g}: {rate:.1f} requests/s until {ends}")
             served = _fire(bench, url, Law("poisson", rate), number, lasts_s, settle_s)
             yield figures(load, service_ms, served)
 
@@ -124,15 +125,15 @@ def _fire(bench: Bench, url: str, law: Law, seed: int, lasts_s: float, settle_s:
 
 
 def busy_service_ms(served: Served) -> float:
-    """Mean time between two starts of a worker that always has somebody waiting: 1 / throughput."""
+    """Mean time between two starts of a worker that is never idle: 1 / throughput."""
     starts = np.sort((served.entered_ms + served.queue_ms)[served.measured])
     return float(np.diff(starts).mean())
 
 
 def figures(load: float, service_ms: float, served: Served) -> Row:
-    """One load's row of what was served."""
+    """The row of one load."""
     waits = served.queue_ms[served.measured]
-    # one error a request, but for the very first, which follows nobody
+    # one error per request, except for the first, which has no predecessor
     errors = step_errors_ms(served.entered_ms, served.queue_ms, served.model_ms)[served.measured[1:]]
     rate = len(waits) / served.window_s
     ideal = md1_wait_ms(rate * service_ms / 1e3, service_ms)
@@ -154,12 +155,12 @@ def figures(load: float, service_ms: float, served: Served) -> Row:
 
 
 def step_errors_ms(entered_ms: npt.ArrayLike, queue_ms: npt.ArrayLike, model_ms: npt.ArrayLike) -> Floats:
-    """Measured minus predicted queue wait of every request but the first, one step at a time.
+    """Measured minus predicted queue wait of every request except the first, one step at a time.
 
     W[n+1] = max(0, W[n] + S[n] − (A[n+1] − A[n])), from the *measured* W[n], in order of arrival; A is the
-    arrival at the queue (`entered_ms`), S the time in the worker. Run on from its own predictions it would
-    pile up what the worker needs between two requests. They must be all the requests that the one worker
-    served: one that is left out is an error of its service time.
+    arrival at the queue (`entered_ms`), S the time in the worker. Starting from predicted waits instead would
+    accumulate the time that the worker needs between two requests. The arrays must have all requests that the
+    worker served: leaving one out causes an error of its service time.
     """
     entered, queue, model = (
         np.asarray(values, dtype=np.float64) for values in (entered_ms, queue_ms, model_ms)
@@ -171,18 +172,18 @@ def step_errors_ms(entered_ms: npt.ArrayLike, queue_ms: npt.ArrayLike, model_ms:
 
 
 def lindley_waits_ms(arrivals_ms: Floats, service_ms: float) -> Floats:
-    """Every request's wait by W' = max(0, W + S − gap), from an empty queue on."""
+    """The wait of every request by W' = max(0, W + S − gap), starting with an empty queue."""
     walk = np.concatenate([[0.0], np.cumsum(service_ms - np.diff(arrivals_ms))])
     return np.asarray(walk - np.minimum.accumulate(walk))
 
 
 def md1_wait_ms(utilisation: float, service_ms: float) -> float:
-    """Mean wait of Poisson arrivals at one worker of constant service time; infinite from 1 on."""
+    """Mean wait of Poisson arrivals at a worker of constant service time; infinite from utilisation 1 on."""
     return utilisation * service_ms / (2 * (1 - utilisation)) if utilisation < 1 else math.inf
 
 
 def batch_error(waits: Floats) -> float:
-    """Standard error of the mean of waits that resemble their neighbours: from means of long batches."""
+    """Standard error of the mean of autocorrelated waits, from the means of long batches."""
     if len(waits) < 2 * BATCHES:
         return math.nan
     means = [part.mean() for part in np.array_split(waits, BATCHES)]
@@ -193,7 +194,7 @@ def batch_error(waits: Floats) -> float:
 
 
 def judge(found: pd.DataFrame) -> list[Result]:
-    """Each load against the recursion; load 0.5 against M/D/1, which fails too when it was not run."""
+    """Judge each load against the recursion, and load 0.5 against M/D/1; it fails if it was not run."""
     loads = found.to_dict("records")
     steps = [
         Result(
@@ -220,7 +221,7 @@ def _judge_ideal(ratio: float, wait_ms: float) -> Result:
 
 
 def table(found: pd.DataFrame) -> str:
-    """A line per load; ± is one standard error of the mean wait."""
+    """One line per load; ± is one standard error of the mean wait."""
     return table_of(
         [
             {
@@ -240,17 +241,17 @@ def table(found: pd.DataFrame) -> str:
     )
 
 
-def say(found: pd.DataFrame) -> str:
-    """What the table says, in words."""
+def describe(found: pd.DataFrame) -> str:
+    """Describe the table in words."""
     loads = rows(Row, found)
     off = max((row.wait_ms / row.lindley_ms - 1 for row in loads), key=abs)
     ideal = ", ".join(
         f"{row.ratio:.3f} ± {row.wait_chance_ms / row.md1_ms:.3f} at load {row.load:g}" for row in loads
     )
     return (
-        f"Request by request, {percent(min(row.near_share for row in loads))} of the waits or more lie "
-        f"within {NEAR_MS:g} ms of what the wait before them asks for. The mean wait is off by "
-        f"{100 * off:+.1f} % at most from the recursion run on the very same arrivals: that is the "
-        f"instrument, with the worker's own variation. Against M/D/1 it is {ideal}, where ± is one standard "
-        "error of the mean wait, by batch means: chance, which a longer run makes smaller."
+        f"At every load, at least {percent(min(row.near_share for row in loads))} of the waits are within "
+        f"{NEAR_MS:g} ms of one step of Lindley's recursion from the wait before. The mean wait differs by "
+        f"at most {100 * off:+.1f} % from the recursion run on the same arrivals: this is the error of the "
+        f"instrument and the variation of the worker. The ratio to M/D/1 is {ideal}, where ± is one "
+        "standard error of the mean wait, by batch means: chance, which shrinks in a longer run."
     )

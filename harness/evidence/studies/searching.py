@@ -1,7 +1,7 @@
-"""A simulated session of `execbench capacity`, whose truth is known: are its estimate and interval right?
+"""Simulate sessions of `execbench capacity` with a known truth, to check the estimate and its interval.
 
 Each arm is one worker of constant service time: Poisson arrivals, Lindley's recursion, no overhead. The walk
-that asks for the windows and the fit that reads them are those of real sessions.
+that chooses the windows and the fit that evaluates them are those of real sessions.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from harness.analysis import slo
 from harness.analysis.slo import Objective
 from harness.capacity import windows
 from harness.capacity.crossing import Window, cross, effect
-from harness.capacity.walk import Asked, Start, Ways, walk
+from harness.capacity.walk import NextWindow, Start, WalkSettings, walk
 from harness.evidence.check.bench import Result
 from harness.evidence.frames import range_of
 from harness.evidence.studies.queueing import lindley_waits_ms, md1_wait_ms
 from harness.numbers import percent
 from harness.report import markdown
-from harness.run.listener import Listener, Unheard
+from harness.run.listener import Listener, SilentListener
 from harness.wire.arrivals import Law, due_times_s
 
 SERVICE_MS = {"reference": 20.0, "slower": 22.0}
@@ -36,7 +36,7 @@ MOST_BIAS = 0.015
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One simulated session: rates a second, the ratio is slower over reference."""
+    """One simulated session: rates in requests per second; the ratio is slower / reference."""
 
     objective: str
     session: int
@@ -48,12 +48,12 @@ class Row:
     ratio: float
     ratio_low: float
     ratio_high: float
-    searched: int  # windows of the reference's search
+    searched: int  # number of windows in the search of the reference
 
 
 def each(sessions: int, listener: Listener | None = None) -> Iterator[Row]:
-    """So many sessions of every objective."""
-    listener = listener or Unheard()
+    """Simulate `sessions` sessions for each objective."""
+    listener = listener or SilentListener()
     for text in OBJECTIVES:
         objectives = slo.parse([text])
         truths = {arm: truth_per_s(objectives[0], service) for arm, service in SERVICE_MS.items()}
@@ -63,9 +63,9 @@ def each(sessions: int, listener: Listener | None = None) -> Iterator[Row]:
 
 
 def row(text: str, number: int, objectives: Sequence[Objective], truths: Mapping[str, float]) -> Row:
-    """One session."""
-    seen = session(SERVICE_MS, objectives, Ways(seed=number))
-    found = {arm: cross(seen[arm], objectives, 1e3 / SERVICE_MS[arm]) for arm in seen}
+    """Simulate one session."""
+    windows_of = session(SERVICE_MS, objectives, WalkSettings(seed=number))
+    found = {arm: cross(its, objectives, 1e3 / SERVICE_MS[arm]) for arm, its in windows_of.items()}
     reference, slower = found["reference"], found["slower"]
     assert reference is not None
     assert slower is not None
@@ -82,37 +82,37 @@ def row(text: str, number: int, objectives: Sequence[Objective], truths: Mapping
         ratio=ratio.ratio,
         ratio_low=ratio.low,
         ratio_high=ratio.high,
-        searched=sum(not window.confirms for window in seen["reference"]),
+        searched=sum(not window.confirms for window in windows_of["reference"]),
     )
 
 
 def session(
-    services_ms: Mapping[str, float], objectives: Sequence[Objective], ways: Ways
+    services_ms: Mapping[str, float], objectives: Sequence[Objective], settings: WalkSettings
 ) -> dict[str, list[Window]]:
     """All windows of a simulated session, by arm."""
-    seen: dict[str, list[Window]] = {arm: [] for arm in services_ms}
-    steps = walk({arm: Start(1e3 / service) for arm, service in services_ms.items()}, objectives, ways)
-    told: Window | None = None
+    found: dict[str, list[Window]] = {arm: [] for arm in services_ms}
+    steps = walk({arm: Start(1e3 / service) for arm, service in services_ms.items()}, objectives, settings)
+    result: Window | None = None
     while True:
         try:
-            asked = steps.send(told)
+            step = steps.send(result)
         except StopIteration:
-            return seen
-        told = window(asked, services_ms[asked.arm], objectives, ways.seed)
-        seen[asked.arm].append(told)
+            return found
+        result = window(step, services_ms[step.arm], objectives, settings.seed)
+        found[step.arm].append(result)
 
 
-def window(asked: Asked, service_ms: float, objectives: Sequence[Objective], seed: int) -> Window:
-    """What a worker of constant service time would have shown; arms of a block have the same arrivals."""
-    until_s = asked.settle_s + asked.window_s
-    dues = due_times_s(Law("poisson", asked.rate_per_s), seed * 1000 + asked.block)
+def window(step: NextWindow, service_ms: float, objectives: Sequence[Objective], seed: int) -> Window:
+    """Simulate one window of a worker of constant service time; arms of a block have the same arrivals."""
+    until_s = step.settle_s + step.window_s
+    dues = due_times_s(Law("poisson", step.rate_per_s), seed * 1000 + step.block)
     arrivals_ms = 1e3 * np.array(list(itertools.takewhile(lambda due: due < until_s, dues)))
     latency_ms = service_ms + lindley_waits_ms(arrivals_ms, service_ms)
-    latency_ms = latency_ms[arrivals_ms >= asked.settle_s * 1e3]
+    latency_ms = latency_ms[arrivals_ms >= step.settle_s * 1e3]
     return windows.window(
-        block=asked.block,
-        rate_per_s=asked.rate_per_s,
-        confirms=asked.confirms,
+        block=step.block,
+        rate_per_s=step.rate_per_s,
+        confirms=step.confirms,
         latency_ms=latency_ms,
         io_ms=np.zeros(len(latency_ms)),
         good=np.ones(len(latency_ms), dtype=bool),
@@ -135,7 +135,10 @@ def truth_per_s(objective: Objective, service_ms: float) -> float:
 
 
 def md1_share_beyond(wait_ms: float, load: float, service_ms: float) -> float:
-    """Share of M/D/1's waits that are longer (Erlang 1909): an alternating sum, exact for some ten calls."""
+    """Share of M/D/1's waits longer than `wait_ms` (Erlang 1909).
+
+    An alternating sum, exact for waits of up to about ten service times.
+    """
     rate_per_ms = load / service_ms
     left = [rate_per_ms * (wait_ms - done * service_ms) for done in range(int(wait_ms / service_ms) + 1)]
     below = math.fsum((-one) ** done / math.factorial(done) * math.exp(one) for done, one in enumerate(left))
@@ -146,7 +149,7 @@ def md1_share_beyond(wait_ms: float, load: float, service_ms: float) -> float:
 
 
 def summary(found: pd.DataFrame) -> pd.DataFrame:
-    """A row an objective: bias and spread of the estimates, and how often the intervals hold the truth."""
+    """One row per objective: bias and spread of the estimates, and coverage of the intervals."""
     lines = []
     for text, rows in found.groupby("objective", sort=False):
         off = np.log(rows["estimate"] / rows["truth"])
@@ -170,14 +173,14 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def judge(found: pd.DataFrame) -> list[Result]:
-    """Each objective: nearly no bias, and intervals that hold the truth about as often as they say."""
-    goal = f"bias within ±{percent(MOST_BIAS)}, intervals hold the truth in {percent(LEAST_COVERAGE, 0)}"
+    """Judge each objective by the bias of the estimates and the coverage of the intervals."""
+    goal = f"bias within ±{percent(MOST_BIAS)}, intervals cover the truth in {percent(LEAST_COVERAGE, 0)}"
     return [
         Result(
             name=row["objective"],
             goal=goal,
             measured=f"{100 * row['bias']:+.1f} %, {percent(row['covers'])}, "
-            f"of ratios {percent(row['ratio_covers'])}",
+            f"ratios {percent(row['ratio_covers'])}",
             passed=abs(row["bias"]) <= MOST_BIAS
             and min(row["covers"], row["ratio_covers"]) >= LEAST_COVERAGE,
         )
@@ -186,7 +189,7 @@ def judge(found: pd.DataFrame) -> list[Result]:
 
 
 def table(found: pd.DataFrame) -> str:
-    """A line per objective."""
+    """One line per objective."""
     heads = ["objective", "truth", "sessions", "bias", "spread", "covers", "width", "unbounded"]
     heads += ["ratio: bias", "covers", "width"]
     return markdown.table(
@@ -210,16 +213,17 @@ def table(found: pd.DataFrame) -> str:
     )
 
 
-def say(found: pd.DataFrame) -> str:
-    """What the table says, in words."""
-    rows, ways = summary(found), Ways()
+def describe(found: pd.DataFrame) -> str:
+    """Describe the table in words."""
+    rows, settings = summary(found), WalkSettings()
     reference_ms, slower_ms = SERVICE_MS.values()
     return (
-        f"One worker of {reference_ms:g} ms, and beside it one of {slower_ms:g} ms; each session has "
-        f"{ways.blocks} confirming windows of {ways.window_s:g} s after {found['searched'].mean():.1f} of "
-        f"the search. On average the estimate is off by {percent(rows['bias'].abs().max())} at most; one "
-        f"session spreads by {range_of(rows['spread'])}, which is chance in the arrivals. An interval of "
-        f"95 % holds the truth in {range_of(rows['covers'])} of the sessions, that of the ratio in "
-        f"{range_of(rows['ratio_covers'])}; the promise, its lower end, is more than the truth in "
-        f"{range_of(rows['overpromised'])}; an upper end is not found in {range_of(rows['unbounded'])}."
+        f"The arms are a worker of {reference_ms:g} ms and one of {slower_ms:g} ms; each session has "
+        f"{settings.blocks} confirming windows of {settings.window_s:g} s after "
+        f"{found['searched'].mean():.1f} windows of the search. The mean estimate is off by at most "
+        f"{percent(rows['bias'].abs().max())}; single sessions spread by {range_of(rows['spread'])}, by "
+        f"chance in the arrivals. The 95 % interval covers the truth in {range_of(rows['covers'])} of the "
+        f"sessions, that of the ratio in {range_of(rows['ratio_covers'])}. The promise, the lower end of the "
+        f"interval, is above the truth in {range_of(rows['overpromised'])}; the interval has no upper end in "
+        f"{range_of(rows['unbounded'])}."
     )

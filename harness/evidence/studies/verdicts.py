@@ -1,9 +1,9 @@
-"""Which test should decide a verdict with few blocks: false verdicts and power, simulated.
+"""Simulate false verdicts and power of the tests that could decide a verdict with few blocks.
 
 A session compares one arm with its reference in `ROWS` figures that are not primary (metrics and loads), each
-by one log ratio a block. Holm's correction covers them. In the null sessions no figure differs; in the others
-one does, by `RATIOS`. Two tests are compared: Student's t over blocks, and sign flips, whose p cannot fall
-below 2/2^n. The primary figure is judged by its t interval alone, without a correction.
+by one log ratio per block, with Holm's correction. In the null sessions no figure differs; in the others one
+differs by `RATIOS`. Two tests are compared: Student's t over blocks, and sign flips, whose p cannot be below
+2/2^n. The primary figure is judged by its t interval alone, without a correction.
 """
 
 from __future__ import annotations
@@ -26,15 +26,18 @@ from harness.numbers import percent
 from harness.report import markdown
 from harness.run.listener import Listener
 
-SYMMETRIC = ("normal", "t, 3 degrees of freedom")  # as log ratios of alike arms are, whatever their latencies
+SYMMETRIC = (
+    "normal",
+    "t, 3 degrees of freedom",
+)  # as are log ratios of identical arms, whatever their latencies
 
 BLOCKS = (6, 8, 12, 24)
 ROWS = 12
 SPREAD = 0.05  # of a block's log ratio
 RATIOS = (1.0, 1.05, 1.10, 1.50)
-FLIPS = 4096  # all of 12 blocks; of more blocks so many drawn
+FLIPS = 4096  # all choices of signs for 12 blocks; for more blocks, a random sample of this size
 DELTA = 0.05
-# of sessions without a difference, by the test in use: 5 % and the noise of 2,000 sessions
+# share of sessions without a difference: 5 %, plus the noise of 2,000 sessions
 FALSE_AT_MOST = 0.06
 
 
@@ -47,17 +50,17 @@ class Row:
     rule: str
     ratio: float  # true, of the one figure that differs
     sessions: int
-    # share of sessions with a verdict faster or slower: of any figure at ratio 1, else of that one
+    # share of sessions with a verdict faster or slower: for any figure at ratio 1, else for the different one
     called: float
     called_low: float  # exact binomial 95 % bounds
     called_high: float
-    beyond: float  # share in which that verdict's interval lies beyond the margin of 5 % too
+    beyond: float  # share in which the interval is also beyond the margin of 5 %
 
 
 def each(
     sessions: int = 2000, listener: Listener | None = None, blocks: Sequence[int] = BLOCKS, seed: int = 1
 ) -> list[Row]:
-    """One `Row` per generator, number of blocks, ratio and rule; same arguments, same rows."""
+    """One `Row` per generator, number of blocks, ratio and rule; the same arguments give the same rows."""
     cells = [
         functools.partial(_cell, name, count, ratio, sessions)
         for name in MEANS
@@ -100,19 +103,19 @@ def _cell(
 
 
 def _sign_flip_p(logs: Floats) -> Floats:
-    """Two-sided: the share of choices of signs whose sum is as large as the one seen."""
+    """Two-sided p: the share of choices of signs whose sum is at least as large as the observed one."""
     signs = _signs(logs.shape[-1])
-    seen = np.abs(logs.sum(axis=-1)) * (1 - 1e-12)
+    observed = np.abs(logs.sum(axis=-1)) * (1 - 1e-12)
     chunks = [
         np.mean(np.abs(chunk @ signs) >= at_least[..., None], axis=-1)
-        for chunk, at_least in zip(np.array_split(logs, 50), np.array_split(seen, 50), strict=True)
+        for chunk, at_least in zip(np.array_split(logs, 50), np.array_split(observed, 50), strict=True)
     ]
     return np.concatenate(chunks)
 
 
 @functools.lru_cache(maxsize=1)
 def _signs(blocks: int) -> Floats:
-    """A column for each choice: all of them, or so many drawn; the one seen is the first."""
+    """A column for each choice of signs: all of them, or `FLIPS` drawn; the first is the observed one."""
     if 2**blocks <= FLIPS:
         return np.asarray(1.0 - 2.0 * (np.arange(2**blocks) >> np.arange(blocks)[:, None] & 1))
     drawn = 1.0 - 2.0 * np.random.default_rng(1).integers(2, size=(blocks, FLIPS))
@@ -122,7 +125,7 @@ def _signs(blocks: int) -> Floats:
 
 PRIMARY = "interval alone (primary)"
 IN_USE = "t, Holm"
-# that the interval leaves 1 out, and the test whose p, corrected by Holm, must be small too
+# a rule needs an interval that excludes 1 and, if it has a test, a small p after Holm's correction
 RULES: dict[str, Callable[[Floats], Floats] | None] = {
     PRIMARY: None,
     IN_USE: stats.t_test_p,
@@ -130,11 +133,11 @@ RULES: dict[str, Callable[[Floats], Floats] | None] = {
 }
 
 
-# -- what is shown ---------------------------------------------------------------------------------------
+# -- showing and judging ---------------------------------------------------------------------------------
 
 
 def table(frame: pd.DataFrame) -> str:
-    """A line per generator, number of blocks and rule; a column per true ratio."""
+    """One line per generator, number of blocks and rule; one column per true ratio."""
     heads = ["block log ratios", "blocks", "rule", "false (ratio 1)", *(f"finds {r:g}" for r in RATIOS[1:])]
     called = (
         frame.set_index(["generator", "blocks", "rule", "ratio"])["called"].map(percent).unstack(sort=False)
@@ -142,32 +145,32 @@ def table(frame: pd.DataFrame) -> str:
     return markdown.table(heads, called[list(RATIOS)].reset_index().to_numpy().tolist())
 
 
-def say(frame: pd.DataFrame) -> str:
-    """The finding in words."""
+def describe(frame: pd.DataFrame) -> str:
+    """Describe the finding in words."""
     calm = frame[frame["generator"].isin(SYMMETRIC)]
     false, found = calm[calm["ratio"] == 1.0], calm[calm["ratio"] == RATIOS[-1]]
     least = min(frame["blocks"])
     worst = false.groupby("rule")["called"].max()
     least_found = found[found["blocks"] == least].groupby("rule")["called"].min()
-    said = "; ".join(
-        f"{rule}: a false verdict in {percent(worst[rule])} of sessions at most, and a ratio of "
-        f"{RATIOS[-1]:g} found in {percent(least_found[rule])} or more with {least} blocks"
+    rules = "; ".join(
+        f"{rule}: a false verdict in at most {percent(worst[rule])} of sessions, and a ratio of "
+        f"{RATIOS[-1]:g} found in at least {percent(least_found[rule])} with {least} blocks"
         for rule in RULES
         if rule != PRIMARY
     )
     return (
-        f"Of {ROWS} figures that are not primary, where blocks are independent and symmetric: {said}. Skewed "
-        "or drifting blocks make every rule too bold; a run warns of drift."
+        f"For {ROWS} figures that are not primary, with independent and symmetric blocks: {rules}. With "
+        "skewed or drifting blocks, every rule gives too many false verdicts; a run warns of drift."
     )
 
 
 def judge(frame: pd.DataFrame) -> list[Result]:
-    """The rule in use: few false verdicts where the blocks are symmetric, at every number of blocks."""
+    """Judge the false verdicts of the rule in use, for symmetric blocks, at every number of blocks."""
     rows = frame[frame["generator"].isin(SYMMETRIC) & (frame["rule"] == IN_USE) & (frame["ratio"] == 1.0)]
     return [
         Result(
             "false verdicts",
-            f"{IN_USE}: in {FALSE_AT_MOST:.0%} of sessions at most, where nothing differs",
+            f"{IN_USE}: in at most {FALSE_AT_MOST:.0%} of sessions without a difference",
             by_blocks(rows, "called"),
             len(rows) > 0 and bool((rows["called"] <= FALSE_AT_MOST).all()),
         )
