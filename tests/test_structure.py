@@ -36,7 +36,10 @@ ROOMS["commands"] = BELOW | {"evidence"}
 # the files beside the rooms
 ROOMS |= {"errors": set(), "numbers": set(), "environment": {"system", "wire"}, "cli": {"system", "commands"}}
 FOR_ALL = {"errors", "numbers", "harness"}
-STRATEGIES_KNOWN_BY = {"wire.options", "server.app", "plans.arm", "plans.plan_checks", "plans.from_flags"}
+STRATEGIES_KNOWN_BY = {
+    *("wire.options", "wire.setting", "server.app"),
+    *("plans.arm", "plans.plan_checks", "plans.from_flags", "plans.settings"),
+}
 
 LIBRARIES = {
     "fastapi": {"server"},
@@ -238,7 +241,9 @@ def test_only_the_app_and_the_plans_know_the_strategies() -> None:
         for name, path in modules("harness").items()
         if any(what.split(".")[0] == "strategies" for what in imported(path))
     }
-    assert users <= STRATEGIES_KNOWN_BY | {"commands.list", "evidence.faults.arms"}
+    assert users <= STRATEGIES_KNOWN_BY | {
+        *("commands.list", "commands.settings", "commands.completion", "evidence.faults.arms")
+    }
 
 
 def test_analysis_and_charts_touch_no_disk() -> None:

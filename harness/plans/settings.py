@@ -217,9 +217,10 @@ def parse(one: Known, value: Any, source: str, *, stage: str = "plan") -> Any:
     try:
         return one.parse(value)
     except ValueError as error:
-        text = shortened(value) if isinstance(value, str) else shortened(", ".join(map(str, value)))
+        text = value if isinstance(value, str) else ", ".join(map(str, value))
+        quoted = "" if one.setting.is_secret else f" {shortened(text)}"
         hint = f"{one.flag} {one.metavar}: {one.help}" if one.flag else f"{one.name}: {one.help}"
-        raise UsageError(f"{source} {text} is not valid: {error}.", stage=stage, hint=hint) from error
+        raise UsageError(f"{source}{quoted} is not valid: {error}.", stage=stage, hint=hint) from error
 
 
 def pairs(texts: Iterable[str], source: str) -> dict[str, str]:

@@ -131,7 +131,13 @@ class WorkloadOptions(Frozen):
     ] = 5.0  # of a user's own workload: 0; see `_awaits_no_io_by_default`
     io_dsn: Annotated[
         Dsn | None,
-        Setting("Use this database (postgresql://…).", Panel.IO, obeyed_by=("pgvector",), metavar="DSN"),
+        Setting(
+            "Use this database (postgresql://…).",
+            Panel.IO,
+            obeyed_by=("pgvector",),
+            metavar="DSN",
+            is_secret=True,
+        ),
     ] = None  # None: start one
     io_rows: Annotated[
         Annotated[int, Field(ge=10, le=1_000_000)],
@@ -317,6 +323,7 @@ class Request(Frozen):
             Panel.RUNNING,
             flag="--header",
             metavar="'NAME: VALUE'",
+            is_secret=True,
         ),
     ] = ()
     method: Annotated[

@@ -35,6 +35,7 @@ class Setting:
     metavar: str = ""  # "": derived from the field's name and type
     shown_default: str | None = None  # None: the field's own default
     is_repeatable: bool = False  # the flag may be repeated although the field is no tuple
+    is_secret: bool = False  # messages do not quote the value
     hidden: bool = False  # for checks and fault injection: only in plan files, and in no document
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def test_a_server_that_already_runs_has_a_capacity_too(execbench: Execbench) -> 
     ("words", "why"),
     [
         ((), 'For example: --slo "p99 < 100 ms"'),
-        (("--slo", "quick"), "'quick' is not understood"),
+        (("--slo", "quick"), "--slo 'quick' is not a valid objective"),
         (("--slo", "p99 < 1 s", "--strategy", "nothing"), "nothing"),
         (("--slo", "p99 < 1 s", "--strategy", "thread", "--reference", "inline"), "inline"),
         (("--slo", "p99 < 1 s", "--strategy", "thread", "--url", "a=http://127.0.0.1:9/"), "different work"),

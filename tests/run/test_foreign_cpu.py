@@ -348,7 +348,7 @@ def test_a_given_process_belongs_to_its_arm_from_flags_and_from_a_plan_file() ->
         ("run --url a=http://x/ --url-pid b=7", "'b=7' is not understood"),
         ("run --url a=http://x/ --url-pid a=x", "'a=x' is not understood"),
         ("run --url a=http://x/ --url-pid a=0", "greater than 0"),
-        ("run --strategy thread --url-pid thread=7", "pid names processes of a server that runs already"),
+        ("run --strategy thread --url-pid thread=7", "pid names processes of a server that already runs"),
         ("run --strategy thread --exclude-foreign-cpu 0", "exclude-foreign-cpu"),
     ],
 )

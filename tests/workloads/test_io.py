@@ -106,7 +106,7 @@ def test_io_means_the_same_in_a_plan_file(tmp_path: Path, io: str) -> None:
 
 @pytest.mark.parametrize("said", [{"io": "socket:fast"}, {"io": "sleep:"}, {"io": "sleep:5ms", "io_ms": 5.0}])
 def test_an_invalid_io_is_refused_everywhere(said: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"not understood; there are sleep:5ms|both say how long"):
+    with pytest.raises(ValueError, match=r"not understood; there are sleep:5ms|both set how long"):
         WorkloadOptions.model_validate(said)
 
 
@@ -118,7 +118,7 @@ def test_an_invalid_io_is_refused_everywhere(said: dict[str, Any]) -> None:
         ("--io pgvector:5ms", "'pgvector:5ms' is not understood"),
         ("--io http:nowhere", "is not an HTTP URL"),
         ("--io http://me:secret@127.0.0.1:1/x", "a user name in a URL would be saved with the run"),
-        ("--io sleep:5ms --io-ms 6", "both say how long"),
+        ("--io sleep:5ms --io-ms 6", "both set how long"),
         ("--io http://127.0.0.1:1/ --io-ms 6", "does not take the option io_ms"),
         ("--io socket:5ms --io-dsn postgresql://localhost/x", "does not take the option io_dsn"),
         ("--io-rows 100", "'sleep' does not take the option io_rows"),

@@ -459,7 +459,7 @@ def test_the_users_io_replaces_a_plans_io_but_cannot_be_scaled(write: Write) -> 
     assert "io_ms" not in own.workload.model_fields_set
     kept = from_flags.override(smoke, from_flags.Flags(workload={"name": str(without)}))
     assert kept.workload.io_ms == smoke.workload.io_ms
-    with pytest.raises(UsageError, match="scales the awaited I/O"):
+    with pytest.raises(UsageError, match="scales the I/O, and the workload has its own I/O"):
         from_flags.override(plan_files.load("article"), from_flags.Flags(workload={"name": str(with_io)}))
 
 

@@ -166,7 +166,7 @@ def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_an_arm_with_other_texts_than_its_plan_is_refused(tmp_path: Path) -> None:
     arm = {"name": "a", "strategy": "inline", "workload": {"payloads": written(tmp_path, "a.txt", "a")}}
-    with pytest.raises(UsageError, match="other texts than its plan"):
+    with pytest.raises(UsageError, match="The texts of arm 'a' are not its plan's"):
         plan_files.make({"name": "p", "concurrency": [1], "requests": 1, "arms": [arm]}, source="plan")
 
 
