@@ -18,7 +18,7 @@ import pytest
 from harness.run.load_generator import Loader
 from harness.wire.arrivals import closed
 from harness.wire.clock import now_ms
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 from harness.wire.records import Outcome, Shot
 
 TRANSPORTS = ("aiohttp", "httpx")

@@ -10,8 +10,9 @@ from typing import Any
 
 from harness.evidence.check.bench import synthetic
 from harness.wire import arrivals
+from harness.wire.load_options import LoadOptions
 from harness.wire.loop_lag import Lag
-from harness.wire.options import LoadOptions, ServerOptions
+from harness.wire.options import ServerOptions
 from harness.wire.records import MEASURE, WARMUP, Outcome, Shot, Timings
 
 OUTSIDE_MS = 1.2  # of which half on the way there

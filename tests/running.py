@@ -11,7 +11,8 @@ from harness.run import server_process
 from harness.run.load_generator import Loader
 from harness.run.supervisor import Supervisor
 from harness.wire.arrivals import closed
-from harness.wire.options import LoadOptions, ServerOptions, WorkloadOptions
+from harness.wire.load_options import LoadOptions
+from harness.wire.options import ServerOptions, WorkloadOptions
 from harness.wire.records import MEASURE, Outcome, Shot
 
 READY_WITHIN_S = 60.0

@@ -17,7 +17,7 @@ from harness.client.engine import run_trial
 from harness.errors import to_parent
 from harness.system import streams
 from harness.wire import early_end
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 from harness.wire.records import Outcome
 
 

@@ -20,8 +20,8 @@ from harness.client.window import Window
 from harness.wire import early_end, reasons, sending
 from harness.wire.arrivals import due_times_s
 from harness.wire.clock import now_ms
+from harness.wire.load_options import LoadOptions
 from harness.wire.loop_lag import Lag, LoopLagProbe
-from harness.wire.options import LoadOptions
 from harness.wire.records import PING, WARMUP, Outcome, Shot, Timings
 from harness.wire.timings import decode
 from harness.wire.transports import open_client
@@ -51,7 +51,7 @@ async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], No
                 asyncio.create_task(trial.report_progress(on_progress)),
                 asyncio.create_task(trial.ping(client)),
             ]
-            if options.beat:
+            if options.probe_loop:
                 probe.start()
             await trial.load(client)
             lag = await probe.stop()

@@ -14,7 +14,7 @@ from harness import workloads
 from harness.errors import HarnessError
 from harness.system import own_limits
 from harness.wire import addresses, answers, reasons, sending
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 from harness.wire.timings import HEADER
 from harness.wire.transports import AiohttpTransport, HttpxTransport
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 from harness.wire.records import COOLDOWN, MEASURE, WARMUP
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.plans.settings import Known
     from harness.results.store import Writer
     from harness.wire.arrivals import Law
-    from harness.wire.options import LoadOptions
+    from harness.wire.load_options import LoadOptions
 
 REQUESTS = 200
 SECONDS = 20.0
@@ -135,7 +135,7 @@ def _law(concurrency: int | None, rate: float | None, arrivals: str | None) -> L
 def _checked(url: str, given: dict[str, Any]) -> LoadOptions:
     """Return the checked load. Raises UsageError for one that is too large."""
     from harness.wire import arrivals
-    from harness.wire.options import LoadOptions
+    from harness.wire.load_options import LoadOptions
 
     with _refused("This load is not valid"):
         load = LoadOptions(url=url, **given)
@@ -147,15 +147,17 @@ def _request(url: str, given: Flags, seed: int | None) -> dict[str, Any]:
     """Return the fields of `LoadOptions` about a request. Raises UsageError for one that cannot be sent."""
     from harness import workloads
     from harness.plans import plan_checks
-    from harness.wire import addresses, options, sending
+    from harness.wire import addresses, sending
+    from harness.wire.load_options import Request
+    from harness.wire.options import WorkloadOptions
 
     ask = given.ask
     if seed is not None and addresses.PLACEHOLDER not in url and ask.keys() <= {"headers", "expect_status"}:
         ask = ask | {"body": sending.DEFAULT_BODY}
     with _refused("This request is not valid"):
-        workload = options.WorkloadOptions(**given.workload)
+        workload = WorkloadOptions(**given.workload)
         workloads.check(workload)
-        request = options.Request.model_validate(ask)
+        request = Request.model_validate(ask)
         fields = request.load(workload, 1 if seed is None else seed, [url])
     plan_checks.check_headers(request, stage="load")
     return fields | ({} if seed is None else {"seed": seed})

@@ -12,7 +12,8 @@ from harness import workloads
 from harness.errors import UsageError, shortened
 from harness.plans import plan_checks, plan_files, settings
 from harness.plans.plan import Plan
-from harness.wire.options import IO_OPTIONS, REVEALED
+from harness.wire.load_options import REVEALED
+from harness.wire.options import IO_OPTIONS
 from harness.workloads.io import kinds
 
 

@@ -12,15 +12,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from harness.plans.arm import Arm, Name
 from harness.wire import arrivals, bounds
 from harness.wire.arrivals import closed
-from harness.wire.options import (
-    Law,
-    LoadOptions,
-    LoadSettings,
-    Request,
-    Route,
-    Texts,
-    WorkloadOptions,
-)
+from harness.wire.load_options import Law, LoadOptions, LoadSettings, Request, Route, Texts
+from harness.wire.options import WorkloadOptions
 from harness.wire.panel import Panel
 from harness.wire.records import TWIN_SUFFIX
 from harness.wire.setting import (
@@ -301,7 +294,7 @@ class Plan(LoadSettings):
             seed=self.block_seed(block),
             ping_url=url + ping_path if self.ping_per_s and ping_path else None,
             ping_per_s=self.ping_per_s or 1.0,
-            beat=self.probes,
+            probe_loop=self.probes,
             **{name: getattr(self, name) for name in LoadSettings.model_fields} | self.window(law),
         )
 

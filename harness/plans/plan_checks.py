@@ -11,7 +11,8 @@ from harness import workloads
 from harness.errors import UsageError, shortened
 from harness.plans.arm import Arm
 from harness.wire import sending
-from harness.wire.options import Request, WorkloadOptions
+from harness.wire.load_options import Request
+from harness.wire.options import WorkloadOptions
 from harness.wire.setting import explain
 from harness.workloads.io import kinds
 

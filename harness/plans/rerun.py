@@ -12,7 +12,8 @@ from harness.plans.from_flags import Flags
 from harness.plans.plan import Plan
 from harness.results import store
 from harness.wire import sending
-from harness.wire.options import IO_OPTIONS, REVEALED, WorkloadOptions
+from harness.wire.load_options import REVEALED
+from harness.wire.options import IO_OPTIONS, WorkloadOptions
 from harness.wire.spelling import is_own
 from harness.workloads.io import kinds
 

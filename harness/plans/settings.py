@@ -19,7 +19,8 @@ import strategies
 from harness.errors import UsageError, shortened
 from harness.plans.arm import Arm
 from harness.plans.plan import Exclusion, Plan
-from harness.wire.options import Request, WorkloadOptions
+from harness.wire.load_options import Request
+from harness.wire.options import WorkloadOptions
 from harness.wire.panel import Panel
 from harness.wire.setting import LONGEST_TEXT, Setting, reason, settings_of
 

@@ -14,7 +14,7 @@ from typing import Any
 from harness.results import store
 from harness.system.printable import one_line
 from harness.wire import sending
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 
 Record = Mapping[str, Any]
 

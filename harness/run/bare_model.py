@@ -23,7 +23,8 @@ from harness.errors import HarnessError, from_child, to_parent
 from harness.run import server_process
 from harness.system import children, pinning, streams
 from harness.wire.arrivals import closed
-from harness.wire.options import LoadOptions, ServerOptions, WorkloadOptions
+from harness.wire.load_options import LoadOptions
+from harness.wire.options import ServerOptions, WorkloadOptions
 from harness.wire.records import MEASURE, PILOT_BLOCK
 from harness.wire.setting import Frozen
 
@@ -133,7 +134,7 @@ def null_request_ms(
     whose url is a path; its window is replaced.
     """
     window = {"requests": None, "duration_s": NULL_S, "settle_s": 0.3}
-    quiet = {"warmup_requests": 10 * load.connections, "ping_url": None, "beat": False}
+    quiet = {"warmup_requests": 10 * load.connections, "ping_url": None, "probe_loop": False}
     with server_process.start("null", _NOTHING, supervisor, log=log, cpus=cpus) as child:
         child.wait_ready()
         outcome = loader.run(load.model_copy(update=window | quiet).at(child.url))

@@ -13,7 +13,7 @@ from harness.run.server_process import bind
 from harness.run.supervisor import Supervisor
 from harness.system import pinning
 from harness.wire.arrivals import Law, closed
-from harness.wire.options import LoadOptions, Transport
+from harness.wire.load_options import LoadOptions, Transport
 from harness.wire.records import MEASURE, Outcome
 
 TRANSPORTS: tuple[Transport, ...] = ("aiohttp", "httpx")

@@ -11,8 +11,8 @@ import psutil
 from harness.errors import HarnessError
 from harness.run.listener import Listener
 from harness.run.load_generator import ONE_REQUEST, Loader
+from harness.wire.load_options import LoadOptions
 from harness.wire.loop_lag import Lag
-from harness.wire.options import LoadOptions
 from harness.wire.records import Outcome
 
 _PORTS = {"http": 80, "https": 443}

@@ -17,7 +17,7 @@ from harness.errors import HarnessError, from_child
 from harness.run.supervisor import Supervisor
 from harness.wire import early_end
 from harness.wire.arrivals import closed
-from harness.wire.options import REVEALED, LoadOptions
+from harness.wire.load_options import REVEALED, LoadOptions
 from harness.wire.records import Outcome, Shot, Timings
 
 ENDS_WITHIN_S = 5.0

@@ -14,7 +14,7 @@ from harness.run.supervisor import Supervisor
 from harness.run.trials import sent_late
 from harness.system import signals
 from harness.wire.clock import utc_now
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 from harness.wire.records import MEASURE, Identity, Outcome, Trial, judge, to_rows
 
 ARM = "server"

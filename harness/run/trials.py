@@ -21,7 +21,7 @@ from harness.run.record import Checkpoint, Record, key
 from harness.run.servers import Servers
 from harness.wire.arrivals import closed
 from harness.wire.clock import utc_now
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 from harness.wire.records import (
     DOWNSTREAM,
     MEASURE,
@@ -203,7 +203,7 @@ class Trials:
         if any(shot.status is None for shot in outcome.shots):
             # Work that the client has given up still uses CPU, so the next arm waits for it, within a limit:
             # one more request, which is not saved, is answered after all that was queued before it.
-            quiet = {"ping_url": None, "beat": False, "timeout_s": DRAINS_WITHIN_S}
+            quiet = {"ping_url": None, "probe_loop": False, "timeout_s": DRAINS_WITHIN_S}
             self.loader.run(load.model_copy(update=ONE_REQUEST | quiet))
         return outcome, readings
 

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
-    PlainValidator,
-    SerializationInfo,
     TypeAdapter,
     WithJsonSchema,
     model_validator,
@@ -22,20 +17,15 @@ from pydantic import (
 
 import strategies
 from harness.errors import shortened
-from harness.wire import addresses, arrivals, bounds, sending
+from harness.wire import bounds
 from harness.wire.panel import Panel
 from harness.wire.setting import (
-    BlockSeed,
     Frozen,
     Milliseconds,
-    PerSecond,
     Processes,
-    Requests,
     Seconds,
-    SecondsOrZero,
     Setting,
     Threads,
-    Users,
     settings_of,
 )
 from harness.wire.spelling import Dsn, File, Io, WorkloadName, is_own, with_io_split
@@ -54,12 +44,9 @@ UVICORN: Final[dict[str, Any]] = {
     "log_level": "warning",
 }
 
-IN_FLIGHT_CAP = 500  # a socket each: stays below the usual 1,024 open files
 
-Transport = Literal["aiohttp", "httpx"]
 Mode = Literal["sleep", "hold", "spin", "release"]
 Backend = Literal["torch", "onnx"]
-Route = Literal["GET /", "POST /predict"]
 
 
 class WorkloadOptions(Frozen):
@@ -204,12 +191,6 @@ class Inject(Frozen):
         return {f"{part}_ms": value for part, _, value in pairs}
 
 
-_as_law = PlainValidator(
-    lambda value: value if isinstance(value, arrivals.Law) else arrivals.parse(str(value))
-)
-_LAW_SCHEMA = WithJsonSchema({"type": "string", "examples": list(arrivals.EXAMPLES)})
-Law = Annotated[arrivals.Law, _as_law, PlainSerializer(str), _LAW_SCHEMA]
-
 STRATEGY_OPTIONS = frozenset(field.name for field in dataclasses.fields(strategies.Options))
 _STRATEGY_OPTIONS = TypeAdapter(strategies.Options)
 
@@ -281,153 +262,3 @@ class ServerOptions(ServerSettings):
     """Everything that one server needs to know."""
 
     workload: WorkloadOptions = WorkloadOptions()
-
-
-class Texts(Frozen):
-    """Which texts the load generator sends: those of a workload, drawn by a seed."""
-
-    workload: WorkloadOptions
-    seed: BlockSeed
-
-
-REVEALED = {"headers": "revealed"}  # serialised with this as context, headers keep what is secret
-
-
-def _written(headers: tuple[sending.Header, ...], info: SerializationInfo) -> list[sending.Header]:
-    return list(headers if info.context == REVEALED else map(sending.redacted, headers))
-
-
-def _as_pairs(value: Any) -> Any:
-    """Read a table of a plan file, or lines like 'X-Tenant: a' of the command line."""
-    if isinstance(value, dict):
-        return tuple(value.items())
-    if isinstance(value, list | tuple):
-        return tuple(sending.parse_header(one) if isinstance(one, str) else one for one in value)
-    return value
-
-
-Headers = Annotated[
-    tuple[Annotated[sending.Header, AfterValidator(sending.checked_header)], ...],
-    BeforeValidator(_as_pairs),
-    PlainSerializer(_written),
-]
-
-
-class Request(Frozen):
-    """The request that is sent to a server that already runs. By default GET, or POST with a body."""
-
-    headers: Annotated[
-        Headers,
-        Setting(
-            "Send this header; ${VARIABLE} is replaced. Repeatable.",
-            Panel.RUNNING,
-            flag="--header",
-            metavar="'NAME: VALUE'",
-            is_secret=True,
-        ),
-    ] = ()
-    method: Annotated[
-        Annotated[str, AfterValidator(sending.checked_method)] | None,
-        Setting("Use this HTTP method.", Panel.RUNNING, shown_default="GET; with a body POST"),
-    ] = None
-    body: Annotated[
-        str | None, Setting("Send this body; {text} in it is replaced by a text.", Panel.RUNNING)
-    ] = None
-    expect_status: Annotated[
-        Annotated[int, Field(ge=100, le=599)], Setting("Expect this status code.", Panel.RUNNING)
-    ] = 200
-    ping_path: Annotated[
-        Annotated[str, AfterValidator(addresses.checked_path)] | None,
-        Setting("During the load, ping this route, which runs no model.", Panel.RUNNING, metavar="PATH"),
-    ] = None
-
-    @model_validator(mode="after")
-    def _has_a_body_that_can_be_sent(self) -> Self:
-        if self.body is not None:
-            sending.check_body(self.body, sending.content_type(self.headers))
-        return self
-
-    def load(self, workload: WorkloadOptions, seed: int, urls: Iterable[str]) -> dict[str, Any]:
-        """What `LoadOptions` has to say of it. Texts, where they are asked, are the workload's, by `seed`.
-
-        `urls`: where it is sent. ValueError for texts that have no place in an address or the body.
-        """
-        in_urls = {addresses.PLACEHOLDER in url for url in urls}
-        in_body = addresses.PLACEHOLDER in (self.body or "")
-        asks_texts = workload.payloads is not None or in_body or True in in_urls
-        usual_body = self.body is None and True not in in_urls
-        if asks_texts and not in_body and not usual_body and in_urls != {True}:
-            where = "one of the addresses" if True in in_urls else "the body"
-            raise ValueError(f"{where} has no {addresses.PLACEHOLDER}, the place of a payload's text")
-        posts = self.body is not None or (asks_texts and usual_body)
-        return {
-            "method": self.method or ("POST" if posts else "GET"),
-            "headers": self.headers,
-            "body": self.body,
-            "texts": Texts(workload=workload, seed=seed) if asks_texts else None,
-            "expected_status": self.expect_status,
-        }
-
-
-class LoadSettings(Frozen):
-    """What a plan and one trial's load have in common. A window lasts until both of its ends are reached."""
-
-    requests: Annotated[Requests | None, Setting("Measure this many requests.", Panel.PRECISION)] = None
-    duration_s: Annotated[Seconds | None, Setting("Measure for this long.", Panel.PRECISION)] = None
-    cap: Annotated[Users, Setting("Open loop: have at most this many requests in flight.", Panel.LOAD)] = (
-        IN_FLIGHT_CAP  # later ones are sent late
-    )
-    timeout_s: Annotated[Seconds, Setting("Fail a request that takes longer.", Panel.LOAD)] = 30.0
-    transport: Annotated[Transport, Setting("HTTP transport; aiohttp costs less CPU.", Panel.LOAD)] = (
-        "aiohttp"
-    )
-
-
-class LoadOptions(LoadSettings):
-    """One trial's load."""
-
-    url: str
-    method: str = "GET"
-    headers: Headers = ()
-    texts: Texts | None = None  # None: the same is asked each time
-    # `{text}` in it is where the text stands; None: {"text": …}, or no body without texts
-    body: str | None = None
-    arrivals: Law
-    seed: BlockSeed = 1  # of the arrivals; not of the texts
-    give_up_in_flight: Requests | None = None  # open loop: once so many are in flight, nothing more is sent
-    warmup_requests: Annotated[int, Field(ge=0, le=bounds.REQUESTS)] = 0
-    settle_s: SecondsOrZero = 0.0  # warm up at least this long
-    expected_status: int = 200
-    ping_url: str | None = None  # asked beside the load, at a steady rate
-    ping_per_s: PerSecond = 10.0
-    beat: bool = True  # watch the client's own event loop
-    keep_alive: bool = True  # False: each request has a connection of its own
-    watches_end: bool = False  # see afterwards whether the server has ended a connection
-
-    @model_validator(mode="after")
-    def _has_an_end(self) -> Self:
-        if self.requests is None and self.duration_s is None:
-            raise ValueError("give requests or duration_s: how long is measured?")
-        return self
-
-    def at(self, server: str) -> Self:
-        """The same load on the server at this address; `url` and `ping_url` are paths so far.
-
-        An address may have a path, to which `url` is added; the ping's is counted from the root.
-        """
-        ping = None if self.ping_url is None else addresses.parse(server).origin + self.ping_url
-        return self.model_copy(update={"url": server + self.url, "ping_url": ping})
-
-    @property
-    def connections(self) -> int:
-        """How many requests can be in flight at once, pings left out."""
-        return self.arrivals.users or self.cap
-
-    @property
-    def schedule(self) -> str:
-        """Hash of the open loop's due times in warm-up and window; empty where answers make the schedule."""
-        if not self.arrivals.is_open:
-            return ""
-        if self.requests is not None and self.duration_s is None:
-            return arrivals.digest(self.arrivals, self.seed, count=self.requests)
-        return arrivals.digest(self.arrivals, self.seed, self.settle_s + (self.duration_s or 0.0))

@@ -39,7 +39,7 @@ from harness.run.server_process import Server
 from harness.run.supervisor import Supervisor
 from harness.wire import answers
 from harness.wire.arrivals import closed
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 from harness.wire.records import MEASURE, Outcome
 from harness.wire.transports import open_client
 from harness.workloads.io import kinds

@@ -40,7 +40,7 @@ from harness.errors import HarnessError
 from harness.run.load_generator import Loader
 from harness.run.supervisor import Supervisor
 from harness.wire.clock import now_ms
-from harness.wire.options import LoadOptions, Texts
+from harness.wire.load_options import LoadOptions, Texts
 from harness.wire.records import COOLDOWN, MEASURE, PING, WARMUP
 
 pytestmark = pytest.mark.integration

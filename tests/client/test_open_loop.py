@@ -16,7 +16,7 @@ from running import Fire
 
 from harness.client.window import Window
 from harness.wire.arrivals import parse
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 from harness.wire.records import COOLDOWN, MEASURE, PING, WARMUP, Shot
 
 pytestmark = pytest.mark.integration
@@ -191,7 +191,7 @@ def test_the_window_of_a_schedule_that_ends_in_its_warm_up_is_empty() -> None:
 def test_the_lag_of_the_clients_own_loop_is_measured(fire: Fire) -> None:
     with answering(lambda number: 0.001) as url:
         outcome = fire(url, concurrency=1, duration_s=0.3)
-        unwatched = fire(url, concurrency=1, duration_s=0.1, beat=False)
+        unwatched = fire(url, concurrency=1, duration_s=0.1, probe_loop=False)
     assert outcome.client_lag_p99_ms is not None
     assert outcome.client_lag_max_ms is not None
     assert unwatched.client_lag_p99_ms is None

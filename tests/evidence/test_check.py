@@ -24,7 +24,7 @@ from harness.evidence.check.bench import Bench, Check, Result, carry_out
 from harness.evidence.check.silent import silent_server
 from harness.run import client_limit
 from harness.run.load_generator import Loader
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 from harness.wire.records import Outcome, Shot
 
 # -- the load generator --------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from harness.analysis.percentiles import percentile
 from harness.evidence.check import freeze, full, quick
 from harness.evidence.check.bench import Bench, in_blocks
 from harness.evidence.check.freeze import FreezeData
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 from harness.wire.records import COOLDOWN, MEASURE, PING, WARMUP, Outcome, Shot, Timings
 
 # -- a freeze, simulated -------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def test_probes_and_pings_run_on_one_side_only_and_never_with_single_requests() 
     full.cost(world.fire, world.serve, throughput_blocks=6, request_blocks=8)
     assert Counter(world.watched_loads) == {False: 6 + 8 + 8, True: 6}
     for load, watched in zip(world.loads, world.watched_loads, strict=True):
-        assert load.beat is watched
+        assert load.probe_loop is watched
         assert (load.ping_url is not None) is watched
         assert not watched or load.url.removesuffix("/") in world.on
 

@@ -14,7 +14,8 @@ import running
 from harness.analysis import staircase, summaries
 from harness.run.load_generator import Loader
 from harness.run.supervisor import Supervisor
-from harness.wire.options import Inject, LoadOptions, ServerOptions
+from harness.wire.load_options import LoadOptions
+from harness.wire.options import Inject, ServerOptions
 from harness.wire.records import Identity, Outcome, Shot, judge, to_rows
 
 pytestmark = pytest.mark.timed

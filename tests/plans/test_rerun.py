@@ -15,7 +15,7 @@ from conftest import CHECKOUT, Execbench, Here
 from harness.plans import plan_files
 from harness.plans.plan import Plan
 from harness.results import store
-from harness.wire.options import REVEALED
+from harness.wire.load_options import REVEALED
 from harness.wire.records import SCHEMA_VERSION
 
 NEEDS_PG = pytest.mark.integration  # its packages are an extra, which make quick has not

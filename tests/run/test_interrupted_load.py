@@ -20,7 +20,7 @@ from harness.commands.terminal import console
 from harness.results import store
 from harness.run import load_url, server_process
 from harness.wire.arrivals import closed
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 from harness.wire.records import to_rows
 
 pytestmark = pytest.mark.integration

@@ -20,7 +20,7 @@ from harness.results import store
 from harness.run import load_generator, server_process
 from harness.run.supervisor import Supervisor
 from harness.wire.arrivals import closed
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 
 pytestmark = pytest.mark.integration
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.run.trials import sent_late
 from harness.wire.arrivals import Law
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 from harness.wire.records import MEASURE, Outcome, Shot, Timings
 
 

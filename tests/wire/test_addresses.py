@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from harness.errors import UsageError
 from harness.plans import plan_files
 from harness.wire import addresses
-from harness.wire.options import LoadOptions, Request, WorkloadOptions
+from harness.wire.load_options import LoadOptions, Request
+from harness.wire.options import WorkloadOptions
 
 BAD = {
     "http://h/\r": "a carriage return",

@@ -25,7 +25,8 @@ from harness.run.foreign_server import hint_for
 from harness.system import own_limits
 from harness.wire import records
 from harness.wire.arrivals import closed
-from harness.wire.options import LoadOptions, Texts, WorkloadOptions
+from harness.wire.load_options import LoadOptions, Texts
+from harness.wire.options import WorkloadOptions
 from harness.wire.records import Outcome, Shot, Timings
 from harness.wire.transports import open_client
 
@@ -34,7 +35,7 @@ FORM = ("Content-Type", "application/x-www-form-urlencoded")
 
 def fire(url: str, **options: Any) -> Outcome:
     """Run one trial in this process."""
-    options = {"arrivals": closed(1), "requests": 1, "timeout_s": 5.0, "beat": False} | options
+    options = {"arrivals": closed(1), "requests": 1, "timeout_s": 5.0, "probe_loop": False} | options
     return asyncio.run(run_trial(LoadOptions(url=url, **options), lambda answered, median_ms: None))
 
 
@@ -237,11 +238,11 @@ import asyncio, json, resource, sys
 from harness.wire.arrivals import closed
 from harness.errors import HarnessError
 from harness.client.engine import run_trial
-from harness.wire.options import LoadOptions
+from harness.wire.load_options import LoadOptions
 
 def errors(transport):
     load = LoadOptions(
-        url=sys.argv[1], arrivals=closed(100), requests=100, transport=transport, timeout_s=60, beat=False
+        url=sys.argv[1], arrivals=closed(100), requests=100, transport=transport, timeout_s=60, probe_loop=False
     )
     outcome = asyncio.run(run_trial(load, lambda *told: None))
     return sorted({shot.error for shot in outcome.shots})

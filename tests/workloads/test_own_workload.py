@@ -26,7 +26,8 @@ from harness.plans import from_flags, plan_files
 from harness.results import store
 from harness.verdicts import same_work
 from harness.wire import arrivals
-from harness.wire.options import Texts, WorkloadOptions
+from harness.wire.load_options import Texts
+from harness.wire.options import WorkloadOptions
 from harness.wire.records import Outcome
 from harness.workloads.io import kinds
 

@@ -20,7 +20,8 @@ from harness.run.listener import Listener, SilentListener
 from harness.run.load_generator import Loader
 from harness.run.server_process import Server
 from harness.run.supervisor import Supervisor
-from harness.wire.options import LoadOptions, ServerOptions, WorkloadOptions
+from harness.wire.load_options import LoadOptions
+from harness.wire.options import ServerOptions, WorkloadOptions
 from harness.wire.records import MEASURE, Outcome, Shot
 
 READY_WITHIN_S = 60.0  # synthetic servers need a second, but the machine may be busy

@@ -46,7 +46,7 @@ def cost(
     model = synthetic(10.0, io_ms=5.0, mode="release")
     nothing = synthetic(0.0)
     with _on_and_off(serve, "thread", workers=1, workload=model) as (on, off):
-        windows = {ON: lambda: with_probes(fire, on), OFF: lambda: _rate(fire, off, beat=False)}
+        windows = {ON: lambda: with_probes(fire, on), OFF: lambda: _rate(fire, off, probe_loop=False)}
         rates = in_blocks(windows, throughput_blocks)
     with _on_and_off(serve, "inline", workload=nothing) as (on, off):
         windows = {ON: lambda: request_ms(fire, on), OFF: lambda: request_ms(fire, off)}
@@ -64,7 +64,7 @@ def with_probes(fire: Fire, server: Server) -> float:
     """Requests per second as a run measures them: with loop probes on both sides, and pings."""
     server.watch()
     try:
-        return _rate(fire, server, beat=True, ping_url=f"{server.url}/ping")
+        return _rate(fire, server, probe_loop=True, ping_url=f"{server.url}/ping")
     finally:
         server.unwatch()
 
@@ -78,7 +78,7 @@ def _rate(fire: Fire, server: Server, **options: object) -> float:
 
 def request_ms(fire: Fire, server: Server) -> float:
     """The median service time of a single user's requests, without loop probes."""
-    load = {"arrivals": closed(1), "warmup_requests": 10, "duration_s": REQUEST_S, "beat": False}
+    load = {"arrivals": closed(1), "warmup_requests": 10, "duration_s": REQUEST_S, "probe_loop": False}
     shots = measured(fire(f"{server.url}/", **load))
     return statistics.median(shot.done_ms - shot.sent_ms for shot in shots)
 

@@ -24,7 +24,7 @@ from harness.evidence.frames import rows, table_of
 from harness.numbers import percent
 from harness.run.listener import Listener, SilentListener
 from harness.wire.arrivals import Law, closed
-from harness.wire.options import Texts
+from harness.wire.load_options import Texts
 from harness.wire.records import MEASURE, Outcome
 
 LOADS = (0.5, 0.7, 0.8)
