@@ -268,7 +268,7 @@ def limits(table: pd.DataFrame) -> RenderableType:
     }
     title = (
         "How close each arm comes to what is possible, in requests/s\n"
-        "limit: the model limit, of the bare model in batches of this size"
+        "limit: the model limit, in batches of this size"
     )
     null_ms = table["null_ms"].iloc[0]
     if not math.isnan(null_ms):

@@ -247,13 +247,8 @@ def _levels(found: Inputs, chosen: Choice) -> str:
 
 def _setting(record: Mapping[str, Any], arm: str) -> str:
     """The options that make a server this arm, where its name does not give them."""
-    planned = _planned(record, arm)
-    own = [f"{name}={value}" for name, value in (planned.get("workload") or {}).items()]
-    if (planned.get("server_processes") or 1) > 1:
-        own.append(f"server_processes={planned['server_processes']}")
-    text = next_command.strategy(planned)
-    flag = [f"--strategy {text}"] if text != arm and text else []
-    return f" ({' with '.join(filter(None, [*flag, ', '.join(own)]))})" if flag or own else ""
+    text = next_command.strategy(_planned(record, arm))
+    return f" (--strategy {text})" if text not in ("", arm) else ""
 
 
 def _planned(record: Mapping[str, Any], arm: str) -> Mapping[str, Any]:

@@ -62,9 +62,11 @@ def strategy(arm: Record) -> str:
     if arm.get("url"):
         return ""
     name = str(arm.get("strategy") or "")
-    options = {**(arm.get("options") or {})}
+    options = {**(arm.get("options") or {}), **(arm.get("workload") or {})}
     if arm.get("workers") is not None:  # runs of older versions have it outside the options
         options = {"workers": arm["workers"], **options}
+    if (arm.get("server_processes") or 1) > 1:
+        options["server_processes"] = arm["server_processes"]
     if options.keys() == {"factory"}:
         return f"{name}:{options['factory']}"
     return name + (":" + ",".join(f"{key}={value}" for key, value in options.items()) if options else "")

@@ -107,7 +107,7 @@ class Request(Frozen):
         return self
 
     def load(self, workload: WorkloadOptions, seed: int, urls: Iterable[str]) -> dict[str, Any]:
-        """Return the fields of `LoadOptions` about this request to `urls`. Texts are the workload's, by `seed`.
+        """Return the fields of `LoadOptions` about this request to `urls`, with texts drawn by `seed`.
 
         Raises ValueError if there are texts, but no place for them in an address or the body.
         """

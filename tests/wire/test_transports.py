@@ -242,7 +242,12 @@ from harness.wire.load_options import LoadOptions
 
 def errors(transport):
     load = LoadOptions(
-        url=sys.argv[1], arrivals=closed(100), requests=100, transport=transport, timeout_s=60, probe_loop=False
+        url=sys.argv[1],
+        arrivals=closed(100),
+        requests=100,
+        transport=transport,
+        timeout_s=60,
+        probe_loop=False,
     )
     outcome = asyncio.run(run_trial(load, lambda *told: None))
     return sorted({shot.error for shot in outcome.shots})
