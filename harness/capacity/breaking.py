@@ -62,7 +62,9 @@ def explain(
     longer = late["latency_ms"].mean() - lone.loc[lone["ok"], "latency_ms"].mean()
     whose = "late requests" if objective.percent is not None else "requests"
     own = min(grown[part], longer)  # other parts may be shorter than alone, as a busy model stays warm
-    return Explanation(part, f"{part}: {own:.0f} of the {longer:.0f} ms that {whose} took longer than alone")
+    return Explanation(
+        part, f"{part}: {own:.0f} of the {longer:.0f} ms that {whose} took longer than with one user"
+    )
 
 
 def _late(rows: pd.DataFrame, objective: Objective) -> pd.Series[bool]:

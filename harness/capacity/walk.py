@@ -36,6 +36,8 @@ DIGITS = 4
 SETTLE_S = 3.0
 MOST_SETTLING = 0.3  # as a share of the window, since very short windows are only a quick look
 
+START_AND_PILOT_S = 10.0  # per arm, about: to say how long a run takes
+
 WindowSeconds = Annotated[float, Field(ge=0.5, le=bounds.A_DAY_S)]
 
 
@@ -57,6 +59,16 @@ class WalkSettings(Frozen):
         slowest = min(map(_first, arms), default=math.inf)
         return self.model_copy(update={"search_s": max(self.search_s, FEWEST_REQUESTS / slowest)})
 
+    def expected_s(self, arms: int) -> float:
+        """Estimate how long the walk takes with this many arms, with their starts and pilots."""
+        search_s = WINDOWS_OF_SEARCH * with_settling(self.search_s)
+        return arms * (START_AND_PILOT_S + search_s + self.blocks * with_settling(self.window_s))
+
+
+def with_settling(window_s: float) -> float:
+    """The length of a window and of the load before it."""
+    return window_s + min(SETTLE_S, MOST_SETTLING * window_s)
+
 
 class NextWindow(NamedTuple):
     """A window to run next."""
@@ -71,7 +83,7 @@ class NextWindow(NamedTuple):
     @property
     def settle_s(self) -> float:
         """Seconds of load before the window."""
-        return min(SETTLE_S, MOST_SETTLING * self.window_s)
+        return with_settling(self.window_s) - self.window_s
 
 
 class Start(NamedTuple):

@@ -59,6 +59,17 @@ def notes(table: pd.DataFrame) -> list[str]:
     return [f"{row['arm']}: {doubt(row)}" for row in table.to_dict("records") if doubt(row)]
 
 
+_GREW = {
+    Part.QUEUE: "the wait in the queue",
+    Part.MODEL: "the model",
+    Part.LOOP: "the wait for the event loop",
+    Part.IO: "the I/O",
+    Part.CLIENT: "the wait in the load generator",
+    Part.DATABASE: "the database",
+    Part.SERVER: "the server",
+}
+
+
 def kept(rows: Sequence[Mapping[Any, Any]], objectives: Sequence[Objective]) -> str:
     """The objectives that all these arms keep at their capacities, then those not judged in every arm."""
     cells = [row.get("not_judged") for row in rows]
@@ -114,7 +125,7 @@ def _failure_words(row: Mapping[Any, Any]) -> str:
     part = str(row["broke_first"])
     _, _, words = str(row["how_it_broke"]).partition(": ")  # after the part, or "errors"
     if part in set(Part):
-        words = f"the {part} grew most: {words}"
+        words = f"{_GREW[Part(part)]} grew most: {words}"
     return f"At {three_digits(row['broke_at_per_s'])} requests/s, {words}"
 
 

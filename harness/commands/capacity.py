@@ -10,8 +10,9 @@ import typer
 
 from harness.commands import completion, flags
 from harness.commands.run import keep_what_is_finished, show_all, where_to_look
-from harness.commands.terminal import console
+from harness.commands.terminal import console, tell
 from harness.errors import HarnessError
+from harness.numbers import counted
 from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
@@ -95,8 +96,11 @@ def _run(
 ) -> None:
     from harness.capacity import session
     from harness.commands.progress import Progress
+    from harness.plans import size
     from harness.results import store
 
+    arms = len(plan.every_arm)
+    tell(f"{counted(arms, 'arm')}: {size.in_minutes(ways.expected_s(arms))}.")
     writer = store.Writer(out or store.default_folder(NAME))
     try:
         with Progress(console(stderr=True)) as progress:

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
 from harness.capacity.arms import AT_MOST
 from harness.commands.ranking_tables import advised
-from harness.commands.screen import spaced
+from harness.commands.screen import plain_table, right, spaced, titled
 from harness.commands.tables import opening
 from harness.numbers import or_missing, three_digits
 from harness.system.printable import one_line
@@ -37,7 +38,7 @@ def render(report: Report) -> Iterator[RenderableType]:
 
 RATES_LEGEND = (
     "capacity: the highest rate that keeps every objective",
-    "promise: the lower end of the capacity's 95 % interval, the rate to plan with",
+    "promise: the lower end of that interval, rounded down: the rate to plan with",
 )
 LIMITS_LEGEND = (
     "limiting objective: the first that fails as the rate rises",
@@ -45,8 +46,8 @@ LIMITS_LEGEND = (
     "grew most: the part of a request that grew most there, or the commonest error",
     "knee: the rate above which latency rises steeply",
     "in time: good answers/s within the latency objective, at the capacity",
-    "closed loop: requests/s when each user waits for an answer before the next",
-    "1 user: mean latency in ms",
+    "closed: requests/s of the closed loop, where users wait for their answers",
+    "1 user ms: mean latency of a single user",
 )
 
 
@@ -59,20 +60,19 @@ def _rates(rows: list[dict[Any, Any]], reference: str) -> Table:
     return table
 
 
-def _limits(rows: list[dict[Any, Any]]) -> Table:
+def _limits(rows: list[dict[Any, Any]]) -> Group:
     figures = {
-        "fails\nat": "broke_at_per_s",
+        "fails at": "broke_at_per_s",
         "knee": "knee_per_s",
-        "in\ntime": "goodput_per_s",
-        "closed\nloop": "closed_per_s",
-        "1 user": "lone_ms",
+        "in time": "goodput_per_s",
+        "closed": "closed_per_s",
+        "1 user ms": "lone_ms",
     }
-    heads = (Column(head, justify="right") for head in figures)
-    table = spaced("What limits each arm (requests/s)", "arm", "limiting objective", "grew most", *heads)
+    table = plain_table("arm", "limiting objective", "grew most", *map(right, figures))
     for row in rows:
         texts = (_text(row[name]) for name in ("binds", "broke_first"))
         table.add_row(row["arm"], *texts, *(_rate(row[name]) for name in figures.values()))
-    return table
+    return titled("What limits each arm (requests/s)", table)
 
 
 def _promise(row: Mapping[Any, Any]) -> str:

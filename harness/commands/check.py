@@ -22,11 +22,11 @@ EXAMPLES = ("execbench check", "execbench check --only timeouts", "execbench che
 def check(
     full: Annotated[
         bool,
-        typer.Option("--full", help="Include slow checks (see --list).", rich_help_panel=Panel.COMPARE),
+        typer.Option("--full", help="Include slow checks (see --list).", rich_help_panel="Checks"),
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Run only this check. Repeatable.", rich_help_panel=Panel.COMPARE),
+        typer.Option(metavar="NAME", help="Run only this check. Repeatable.", rich_help_panel="Checks"),
     ] = None,
     with_: Annotated[
         list[str] | None,
@@ -34,7 +34,7 @@ def check(
             "--with",
             metavar="wrk|hey",
             help="With --full: compare with this load generator. Repeatable.",
-            rich_help_panel=Panel.COMPARE,
+            rich_help_panel="Checks",
         ),
     ] = None,
     list_: Annotated[

@@ -33,7 +33,11 @@ class Command(TyperCommand):
         for one in order:
             is_single = one.param_type_name == "option" and not getattr(one, "multiple", False)
             if is_single and times[id(one)] > 1:
-                raise UsageError(f"{one.opts[0]} is given twice, but takes one value.", stage="flags")
+                raise UsageError(
+                    f"{_long_forms(one)} is given twice, but takes one value.",
+                    stage="flags",
+                    hint=_way_to_compare(one.opts),
+                )
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write one section for each panel, all with the same width of the first column."""
@@ -43,12 +47,15 @@ class Command(TyperCommand):
             record = one.get_help_record(ctx)
             if record is not None:
                 is_argument = one.param_type_name == "argument"
-                record = (one.metavar or one.name, record[1]) if is_argument else record
+                first = one.metavar or one.name if is_argument else record[0]
+                record = (str(first), str(getattr(one, "help", "")))  # without typer's defaults and ranges
                 panel = "Arguments" if is_argument else getattr(one, "rich_help_panel", None) or _REST
                 sections.setdefault(str(panel), []).append(record)
         for last in (Panel.OUTPUT, _REST):  # after panels that only one command has
             sections[last] = sections.pop(last, [])
         widest = max(len(first) for rows in sections.values() for first, _ in rows)
+        if any(" [" in second for rows in sections.values() for _, second in rows):
+            formatter.write("\n  Values in [brackets] are defaults.\n")
         for title, rows in sections.items():
             if rows:
                 with formatter.section(title):
@@ -61,6 +68,20 @@ class Command(TyperCommand):
             with formatter.section("Examples"):
                 for line in self.epilog.splitlines():
                     formatter.write(f"  {line}\n")
+
+
+def _long_forms(one: Any) -> str:
+    return " or ".join(flag for flag in (*one.opts, *one.secondary_opts) if flag.startswith("--"))
+
+
+def _way_to_compare(flags: list[str]) -> str:
+    """How to compare several values of the setting with this flag, if arms may differ in it."""
+    from harness.plans import settings
+
+    for one in settings.of_arms().values():
+        if one.flag in flags:
+            return settings.in_sweep(one, "…")
+    return ""
 
 
 def made(function: Callable[..., None], name: str) -> Any:

@@ -60,7 +60,7 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Only latency, throughput, service, queue, model or io. Repeatable.",
+            help="Compare only latency, throughput, service, queue, model or io.",
             rich_help_panel=Panel.COMPARE,
         ),
     ] = None,
@@ -68,7 +68,7 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="LOAD",
-            help="Only this load, such as 'closed(8)'. Repeatable.",
+            help="Compare only this load, such as 'closed(8)'. Repeatable.",
             rich_help_panel=Panel.COMPARE,
         ),
     ] = None,
@@ -82,7 +82,7 @@ def compare(
         Literal["slower"] | None,
         typer.Option(
             metavar="slower",
-            help="Exit with 3 if an arm is surely slower.",
+            help="Exit with code 3 if an arm is surely slower.",
             rich_help_panel=GATE,
         ),
     ] = None,
@@ -90,7 +90,7 @@ def compare(
         str | None,
         typer.Option(
             metavar="SHARE",
-            help="… and by at least this share, such as 5% [the run's delta].",
+            help="Fail only at this share or more. [5 % latency, 3 % throughput]",
             rich_help_panel=GATE,
         ),
     ] = None,
@@ -99,7 +99,7 @@ def compare(
         typer.Option(
             min=0,
             metavar="MS",
-            help="… and by at least this much latency [1].",
+            help="Fail only at this much latency or more. [1]",
             rich_help_panel=GATE,
         ),
     ] = 1.0,
@@ -108,7 +108,7 @@ def compare(
         typer.Option(
             min=0,
             metavar="PER_S",
-            help="… or this many requests/s [1].",
+            help="Fail only at this many requests/s or more. [1]",
             rich_help_panel=GATE,
         ),
     ] = 1.0,
@@ -148,7 +148,8 @@ def compare(
     A comparison is not honest if the session was noisy, or if machine, model or
     load differ. With --fail-on it is not honest either if trials are invalid or
     failed, if there are fewer than 6 blocks, or if one side lacks arms or loads
-    (unless RUN:ARM, --load or --metric selects others). 3 comes before 4.
+    (unless RUN:ARM, --load or --metric selects others). If the gate fails too,
+    the exit code is 3.
     """
     if as_json and markdown:
         raise UsageError("Give either --json or --markdown, not both.", stage=STAGE)

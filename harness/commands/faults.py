@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "execbench faults --strategy thread --strategy supervised:workers=2",
-    "execbench faults --fault kill --strategy process",
+    "execbench faults --fault kill-running --strategy process",
     "execbench faults --storm --workload embed --out storm.md",
 )
 
@@ -33,7 +34,7 @@ def faults(
         typer.Option(
             metavar="NAME",
             help="Inject only this fault (see --list). Repeatable.",
-            rich_help_panel=Panel.COMPARE,
+            rich_help_panel="Faults",
         ),
     ] = None,
     storm: Annotated[
@@ -41,7 +42,7 @@ def faults(
         typer.Option(
             "--storm",
             help="Inject only overload and kill-storm.",
-            rich_help_panel=Panel.COMPARE,
+            rich_help_panel="Faults",
         ),
     ] = False,
     workload: Annotated[
@@ -65,7 +66,7 @@ def faults(
     ] = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    """Inject faults, such as kills and overload, and show how each strategy copes."""
+    """Inject faults, such as kills and overload, into each strategy; all take half an hour."""
     from harness.evidence.faults import arms
     from harness.evidence.faults.records import empty_row
     from harness.evidence.page import made
@@ -87,13 +88,16 @@ def faults(
 
 
 def _chosen(asked: list[str], *, storm: bool, workload: str | None) -> list[str]:
-    """Names of faults; UsageError for one that there is not, or that this workload cannot have."""
+    """Return names of faults. Raises UsageError for one that is unknown or needs another workload."""
     from harness.evidence.faults.catalogue import FAULTS, STORMS
 
     able = [name for name, fault in FAULTS.items() if fault.any_workload or workload != "embed"]
     for name in asked:
         if name not in FAULTS:
-            hint = f"There are: {', '.join(FAULTS)}."
+            near = [one for one in FAULTS if one.startswith(f"{name}-")] or difflib.get_close_matches(
+                name, FAULTS
+            )
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(FAULTS)}."
             raise UsageError(f"There is no fault {name!r}.", stage="faults", hint=hint)
         if name not in able:
             raise UsageError(

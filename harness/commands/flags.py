@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -96,7 +95,7 @@ _OPTION = Annotated[
         "--option",
         "-o",
         metavar="KEY=VALUE",
-        help="Set an option of a strategy (see `list`). Repeatable.",
+        help="Set an option of strategies (see `settings`). Repeatable.",
         rich_help_panel=Panel.COMPARE,
     ),
 ]
@@ -235,10 +234,17 @@ def _flags(mark: Settings, given: Mapping[str, Any]) -> Flags:
     if rates := given.get("rate"):
         laws = settings.find("arrivals", settings.PLAN)
         plan = sections.setdefault(settings.PLAN, {})
-        poisson = [settings.parse(laws, [f"poisson({rate:.15g})"], "--rate") for rate in rates]
-        plan["arrivals"] = (*itertools.chain(*poisson), *plan.get("arrivals", ()))
+        plan["arrivals"] = (*(_poisson(laws, rate) for rate in rates), *plan.get("arrivals", ()))
     given_sections: dict[str, Any] = sections | {"workload": _with_io(sections.get("workload", {}))}
     return from_flags.Flags(**given_sections)
+
+
+def _poisson(laws: Known, rate: float) -> Any:
+    try:
+        return laws.parse([f"poisson({rate:.15g})"])[0]
+    except ValueError as error:
+        why = str(error).rpartition(": ")[2]
+        raise UsageError(f"--rate {rate:g} is not valid: {why}.", stage="plan") from error
 
 
 def _with_io(workload: dict[str, Any]) -> dict[str, Any]:

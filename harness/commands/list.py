@@ -24,19 +24,24 @@ def list_(as_json: flags.AsJson = False) -> None:
         lock = "with an interpreter lock: threads take turns while the model holds it"
     sections = {
         "Strategies": [(name, strategy.SUMMARY) for name, strategy in every.items()],
-        "… when every worker is busy": [(name, strategy.WHEN_FULL) for name, strategy in every.items()],
-        "… when a worker dies": [(name, strategy.WHEN_WORKER_DIES) for name, strategy in every.items()],
-        "… the options they take": [
+        "Strategies, when every worker is busy": [
+            (name, strategy.WHEN_FULL) for name, strategy in every.items()
+        ],
+        "Strategies, when a worker dies": [
+            (name, strategy.WHEN_WORKER_DIES) for name, strategy in every.items()
+        ],
+        "Strategies, the options they take": [
             (name, ", ".join(sorted(strategy.TAKES)) or "none") for name, strategy in every.items()
         ],
-        "… that do not work here": [(name, why) for name, why in refusals.items() if why is not None],
+        "Strategies that do not work here": [(name, why) for name, why in refusals.items() if why is not None]
+        or [("none", "all strategies work here")],
         "Python": [(platform.python_version(), lock)],
         "Workloads": [(name, workloads.summary(name)) for name in (*workloads.NAMES, "FILE.py")],
         "I/O (--io)": kinds.summaries(),
         "Plans": [(name, plan_files.load(name).summary) for name in plan_files.names()],
     }
     if as_json:
-        print_json({title.strip("… "): dict(entries) for title, entries in sections.items()})
+        print_json({title: dict(entries) for title, entries in sections.items()})
         return
     from rich.table import Column
 

@@ -50,7 +50,7 @@ def load(
             "-c",
             min=1,
             metavar="N",
-            help="Closed loop: this many users. [8]",
+            help="Closed loop: send from this many users. [8]",
             rich_help_panel=Panel.LOAD,
         ),
     ] = None,

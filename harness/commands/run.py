@@ -49,8 +49,9 @@ def run(
 ) -> None:
     """Compare arms under load: run a plan, save every request and show the report.
 
-    An arm is a strategy with its options, or a server that already runs. Without PLAN, the flags make a plan.
-    With it, they change it: --strategy selects arms and, with the folder of a run, adds some.
+    An arm is a strategy with its options, or a server that already runs. Without PLAN, the flags describe
+    the run. With PLAN, they change it, and --strategy selects arms. If PLAN is the folder of a run,
+    --strategy can add arms.
     """
     from harness.plans import from_flags
 
@@ -92,7 +93,8 @@ def preview(plan: Plan, *, as_json: bool) -> None:
         f"Plan {plan.name}" + (f": {plan.summary}" if plan.summary else ""),
         f"Arms: {', '.join(arms)}",
         f"Loads: {', '.join(loads)}",
-        f"{counted(plan.blocks, 'block')}, {size.trials} trials, {size.duration}.",
+        f"Model: {plan.workload.name}; I/O: {plan.workload.io}",
+        f"{counted(plan.blocks, 'block')}, {counted(size.trials, 'trial')}, {size.duration}.",
         "Nothing was started.",
     ):
         console().print(line, soft_wrap=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands import completion, flags
-from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
     from harness.plans.from_flags import Flags
@@ -40,7 +39,11 @@ def serve(
     port: Annotated[
         int,
         typer.Option(
-            min=0, max=65535, metavar="N", help="Port, 0 for any free one.", rich_help_panel=Panel.OUTPUT
+            min=0,
+            max=65535,
+            metavar="N",
+            help="Listen on this port; 0 takes a free one. [8000]",
+            rich_help_panel="Server",
         ),
     ] = 8000,
     given: Flags = flags.settings(lambda one: one.section in ("options", "arm", "workload")),

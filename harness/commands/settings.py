@@ -17,7 +17,7 @@ EXAMPLES = (
     "execbench settings",
     "execbench settings --json-schema > plan.schema.json",
 )
-_TABLES = {"plan": "", "arm": "[[arms]]", "options": "[[arms]] options", "capacity": "flag only"}
+_TABLES = {"plan": "", "arm": "[[arms]]", "options": "[[arms]] options", "capacity": "capacity"}
 
 
 def settings(

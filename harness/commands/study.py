@@ -34,7 +34,7 @@ def study(
         typer.Option(
             min=1,
             metavar="N",
-            help="Sessions: twins, search [200], power [50], coverage, verdicts [2,000, simulated].",
+            help="Run this many sessions. [search, twins: 200; power: 50; others: 2,000]",
             rich_help_panel=Panel.PRECISION,
         ),
     ] = None,
@@ -44,7 +44,7 @@ def study(
             min=1,
             max=bounds.A_DAY_S,
             metavar="SECONDS",
-            help="Measured time: windows [48 each], queue [600 at load 0.5], capacity [400].",
+            help="Measure for this long. [windows: 48; queue: 600; capacity: 400]",
             rich_help_panel=Panel.PRECISION,
         ),
     ] = None,
@@ -52,7 +52,7 @@ def study(
         Literal["synthetic", "embed"] | None,
         typer.Option(
             metavar="synthetic|embed",
-            help="windows: run this model [synthetic].",
+            help="windows: Run this model. [synthetic]",
             rich_help_panel=Panel.MODEL,
         ),
     ] = None,
@@ -60,7 +60,7 @@ def study(
         Path,
         typer.Option(
             metavar="FOLDER",
-            help="Write NAME.md and NAME.csv here, over older ones [docs/studies].",
+            help="Write NAME.md and NAME.csv here, over older ones. [docs/studies]",
             rich_help_panel=Panel.OUTPUT,
         ),
     ] = Path("docs/studies"),

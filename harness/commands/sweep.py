@@ -44,7 +44,9 @@ def sweep(
     given: Flags = flags.settings(lambda one: one.section != "ask", help=_help),
     any_size: Annotated[
         bool,
-        typer.Option("--any-size", help="Lift the limit on size.", rich_help_panel=Panel.OUTPUT),
+        typer.Option(
+            "--any-size", help="Allow more than 64 settings and 4 hours.", rich_help_panel=Panel.COMPARE
+        ),
     ] = False,
     dry_run: flags.DryRun = False,
     resume: flags.Resume = None,
@@ -53,7 +55,8 @@ def sweep(
 ) -> None:
     """Run every combination of some options, and show the best.
 
-    A strategy goes through the axes that it takes. The default strategy is process.
+    Each strategy is run with the options that it takes; `execbench settings` marks them with ✓. The default
+    strategy is process.
     """
     from harness.plans import from_flags, grid
 

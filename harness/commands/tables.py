@@ -99,7 +99,7 @@ def closed(table: pd.DataFrame) -> Iterator[RenderableType]:
     }
     if table[list(parts.values())].notna().any(axis=None):
         yield _by_arm(
-            "Where the time goes: medians in ms; model = queue + worker + way back\n"
+            "Where the time goes: medians in ms (they need not add up); model = queue + worker + way back\n"
             "outside: network, HTTP parsing and the load generator",
             table.assign(model_p50_ms=table["model_p50_ms"].mask(unsplit)),
             {"c": "concurrency", "latency": "latency_p50_ms", **parts},
@@ -135,7 +135,7 @@ def opened(table: pd.DataFrame) -> Iterator[RenderableType]:
 
 _LATENCIES = {"p50": "latency_p50_ms", "p95": "latency_p95_ms", "p99": "latency_p99_ms"}
 _COUNTS = {"requests": "requests", "s": "window_s", "fail": "failed"}
-_COUNTS_EXPLAINED = "s: window in seconds; fail: failed requests"
+_COUNTS_EXPLAINED = "s: seconds of each window; fail: failed requests; -: too few requests"
 
 
 def _rates(table: pd.DataFrame) -> dict[str, str]:
@@ -274,8 +274,8 @@ def limits(table: pd.DataFrame) -> RenderableType:
     if not math.isnan(null_ms):
         columns |= {"ideal": "ideal_per_s", "of ideal": "of_ideal"}
         title += (
-            f"\nideal: one batch of all c requests, all I/O at once, then c x {null_ms:.2f} ms, what"
-            "\na request takes in a service that does nothing"
+            "\nideal: one batch of all c requests, all I/O at once, and each request costs"
+            f"\n{null_ms:.2f} ms as in an empty service; an estimate, so more than 100 % is possible"
         )
     shares = {name: table[name].map(share) for name in ("efficiency", "of_ideal")}
     return _by_arm(title, table.assign(**shares), columns)

@@ -61,11 +61,25 @@ def from_flags(flags: Flags, *, arms: list[dict[str, Any]] | None = None, **fiel
 
     `arms` replace the flags' strategies; `fields` are keys of the plan that no flag sets.
     """
+    _refuse_contradictions(flags)
     if arms is None:
         arms = _running_servers(flags) or [arm_of(text) for text in flags.strategies or ARTICLES]
     loads = {} if flags.plan.keys() & {"arrivals", "concurrency"} else {"concurrency": [8]}
     data = {**WITHOUT_PLAN, **loads, **fields, "arms": arms}
     return plan_files.make(_with_flags(data, flags), source="plan made of these flags")
+
+
+def _refuse_contradictions(flags: Flags) -> None:
+    """Raise UsageError if a flag for all arms sets what --strategy NAME:key=value sets for one."""
+    for_all = {**flags.options, **flags.workload, **flags.arm}
+    for text in flags.strategies:
+        for name, value in settings.given_in(arm_of(text)).items():
+            if name in for_all and for_all[name] != value:
+                raise UsageError(
+                    f"--strategy {shortened(text)} and another flag both set {name}.",
+                    stage="plan",
+                    hint=f"Set {name} in one of them.",
+                )
 
 
 def _running_servers(flags: Flags) -> list[dict[str, Any]]:
@@ -98,7 +112,7 @@ def _with_pids(arms: list[dict[str, Any]], texts: Iterable[str]) -> list[dict[st
             raise UsageError(
                 f"--url-pid {shortened(text)!r} is not understood.",
                 stage="plan",
-                hint=f"It names an arm and a process, as in --url-pid {arms[0]['name']}=4711",
+                hint=f"Name an arm of --url and a process, as in --url-pid {arms[0]['name']}=4711",
             )
         named.setdefault(name, []).append(int(pid))
     return [arm | {"pid": named[arm["name"]]} if arm["name"] in named else arm for arm in arms]
@@ -107,6 +121,18 @@ def _with_pids(arms: list[dict[str, Any]], texts: Iterable[str]) -> list[dict[st
 def arm_of(text: str) -> dict[str, Any]:
     """Return the arm of NAME or NAME:key=value,key=value as plain data; its name in tables is the text."""
     strategy, _, rest = text.partition(":")
+    if "," in strategy:
+        raise UsageError(
+            f"--strategy {shortened(text)} names several strategies.",
+            stage="plan",
+            hint="Give the flag once for each: --strategy thread --strategy process",
+        )
+    if rest and "=" not in rest and strategy != "executor":
+        raise UsageError(
+            f"--strategy {shortened(text)} is not NAME:key=value,….",
+            stage="plan",
+            hint="For example: thread:workers=2",
+        )
     if not rest or "=" not in rest:
         return {"name": as_name(text), "strategy": text}
     arm: dict[str, Any] = {"name": as_name(text), "strategy": strategy}
@@ -154,11 +180,12 @@ def _kept(arms: list[dict[str, Any]], wanted: Iterable[str], plan: Plan) -> list
     have = dict.fromkeys(arm.strategy for arm in plan.arms)
     for name in wanted:
         if name not in have and name not in [arm.name for arm in plan.arms]:
-            plan_checks.find_strategy(name)
+            plan_checks.find_strategy(name.partition(":")[0])
             raise UsageError(
-                f"The plan {plan.name!r} has no arm with the strategy {shortened(name)!r}.",
+                f"The plan {plan.name!r} has no arm or strategy {shortened(name)!r}.",
                 stage="plan",
-                hint=f"It has: {', '.join(have)}. Without a plan, --strategy adds arms.",
+                hint=f"With a plan, --strategy selects its arms: {', '.join(have)}. "
+                "To add arms, give the folder of a run, or leave the plan out.",
             )
     return [arm for arm in arms if {arm["strategy"], arm["name"]} & set(wanted)]
 
@@ -208,6 +235,12 @@ def refuse_unused(option: str, arms: list[dict[str, Any]]) -> None:
     """Raise UsageError if no arm's strategy takes this option."""
     if any(option in plan_checks.obeyed_by(arm) for arm in arms):
         return
+    if arms and all(arm.get("url") for arm in arms):
+        raise UsageError(
+            f"Servers that already run (--url) do not take the option {option!r}.",
+            stage="plan",
+            hint="It sets how execbench starts a server.",
+        )
     takers = [name for name in strategies.NAMES if option in strategies.get(name).TAKES]
     raise UsageError(
         f"No strategy of this plan takes the option {option!r}.",

@@ -105,7 +105,7 @@ class Plan(LoadSettings):
     ] = None
     concurrency: Annotated[
         tuple[Users, ...],
-        Setting("Closed loop: this many users. Repeatable.", Panel.LOAD, flag="--concurrency,-c"),
+        Setting("Closed loop: send from this many users. Repeatable.", Panel.LOAD, flag="--concurrency,-c"),
     ] = ()
     arrivals: Annotated[
         tuple[Law, ...],
@@ -115,10 +115,14 @@ class Plan(LoadSettings):
             metavar="LAW",
         ),
     ] = ()
-    blocks: Annotated[Blocks, Setting("Run every arm under every load this often.", Panel.PRECISION)] = BLOCKS
+    blocks: Annotated[Blocks, Setting("Repeat all trials this often, in random order.", Panel.PRECISION)] = (
+        BLOCKS
+    )
     precision: Annotated[
         Share | None,
-        Setting("Stop early once every interval is within this, like 3%.", Panel.PRECISION, metavar="SHARE"),
+        Setting(
+            "Stop early when every interval is within ± this, like 3%.", Panel.PRECISION, metavar="SHARE"
+        ),
     ] = None
     twin: Annotated[bool, Setting("Run the reference twice, to see the noise.", Panel.PRECISION)] = False
     requests_per_user: Annotated[
@@ -168,8 +172,12 @@ class Plan(LoadSettings):
         Setting("Ping a route without model at this rate; 0 for never.", Panel.PRECISION, flag=None),
     ] = 10.0
     probes: Annotated[bool, Setting("Measure the lag of the event loops.", Panel.PRECISION, flag=None)] = True
-    self_check: Annotated[bool, Setting("First measure the roofline (4 s).", Panel.PRECISION)] = True
-    limit: Annotated[bool, Setting("First measure the model limit (8 s a model).", Panel.PRECISION)] = False
+    self_check: Annotated[
+        bool, Setting("First measure the load generator's top rate (4 s).", Panel.PRECISION)
+    ] = True
+    limit: Annotated[
+        bool, Setting("First measure the bare model, without a service (8 s).", Panel.PRECISION)
+    ] = False
     limit_s: Annotated[
         Seconds,
         Setting("Measure the model limit this long at each batch size.", Panel.PRECISION, flag=None),
@@ -199,7 +207,7 @@ class Plan(LoadSettings):
             raise ValueError(f"reference: there is no arm {self.reference!r}")
         if self.precision is not None and (len(self.every_arm) < 2 or self.blocks < FEWEST_BLOCKS_TO_STOP):
             raise ValueError(
-                f"precision needs two arms (or a twin) and at least {FEWEST_BLOCKS_TO_STOP} blocks"
+                f"precision needs two arms (or --twin) and at least {FEWEST_BLOCKS_TO_STOP} blocks (--blocks)"
             )
         self._has_a_size()
         self._do_one_kind_of_work()
@@ -233,7 +241,10 @@ class Plan(LoadSettings):
         if len({arm.url is None for arm in self.arms}) > 1:
             raise ValueError("servers that already run and strategies do different work: use two runs")
         if not self.has_running_servers and self.ask != Request():
-            raise ValueError("ask: describes requests to servers that already run (--url NAME=URL)")
+            raise ValueError(
+                "ask (--header, --method, --body, --expect-status, --ping-path) needs a server that already "
+                "runs (--url NAME=URL)"
+            )
         if not self.has_running_servers:
             return
         texts = {"workload": {"payloads"}}

@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+import strategies
 from harness import workloads
-from harness.errors import HarnessError, UsageError, shortened
-from harness.plans import plan_checks
+from harness.errors import HarnessError, UsageError, did_you_mean, shortened
+from harness.plans import plan_checks, settings
 from harness.plans.plan import Plan
 from harness.system import text_files, toml
 from harness.wire.setting import explain
@@ -34,7 +35,9 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
     try:
         plan = Plan.model_validate(data)
     except ValidationError as error:
-        raise UsageError(f"The {source} is not valid: {explain(error)}", stage="plan") from error
+        raise UsageError(
+            f"The {source} is not valid: {explain(error)}", stage="plan", hint=_hint(error)
+        ) from error
     if plan.claims is not None:
         toml.check_packaged("claims", plan.claims)
     workloads.check(plan.workload)
@@ -46,6 +49,15 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
         plan_checks.check_strategy(arm)
         plan_checks.check_workload(arm, plan.workload)
     return plan
+
+
+def _hint(error: ValidationError) -> str:
+    """Suggest the nearest key for the first unknown one."""
+    unknown = [str(one["loc"][-1]) for one in error.errors() if one["type"] == "extra_forbidden"]
+    if not unknown:
+        return ""
+    known = {one.name for one in settings.every() if not one.setting.hidden}
+    return did_you_mean(unknown[0], known, "`execbench settings` shows all keys.")
 
 
 def restore(recorded: dict[str, Any]) -> Plan:
@@ -60,6 +72,12 @@ def _read(name_or_path: str) -> str:
     if name_or_path in names():
         return toml.read_packaged("plans", name_or_path)
     path = Path(name_or_path)
+    if name_or_path in strategies.NAMES:
+        raise UsageError(
+            f"{name_or_path!r} is a strategy, not a plan.",
+            stage="plan",
+            hint=f"Write --strategy {name_or_path}",
+        )
     if path.suffix != ".toml" and not os.path.lexists(path):
         near = difflib.get_close_matches(name_or_path, names(), n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(names())}."

@@ -9,6 +9,7 @@ import difflib
 import functools
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
@@ -221,7 +222,13 @@ def parse(one: Known, value: Any, source: str, *, stage: str = "plan") -> Any:
         text = value if isinstance(value, str) else ", ".join(map(str, value))
         quoted = "" if one.setting.is_secret else f" {shortened(text)}"
         hint = f"{one.flag} {one.metavar}: {one.help}" if one.flag else f"{one.name}: {one.help}"
+        hint = in_sweep(one, text) if "," in text and one.name in of_arms() else hint
         raise UsageError(f"{source}{quoted} is not valid: {error}.", stage=stage, hint=hint) from error
+
+
+def in_sweep(one: Known, values: str) -> str:
+    """The way to compare several values of a setting in which arms may differ."""
+    return f"To compare several values: `execbench sweep --over {one.name}={values}`."
 
 
 def pairs(texts: Iterable[str], source: str) -> dict[str, str]:
@@ -234,7 +241,10 @@ def pairs(texts: Iterable[str], source: str) -> dict[str, str]:
                 stage="plan",
                 hint="For example: max_batch=16",
             )
-    return {key.strip().replace("-", "_"): value.strip() for key, _, value in found}
+    named = [(key.strip().replace("-", "_"), value.strip()) for key, _, value in found]
+    if twice := [name for name, times in Counter(name for name, _ in named).items() if times > 1]:
+        raise UsageError(f"{source}: {twice[0]} is given twice, but takes one value.", stage="plan")
+    return dict(named)
 
 
 def parsed_pairs(texts: Iterable[str], source: str, known: Mapping[str, Known]) -> dict[str, Any]:

@@ -26,9 +26,15 @@ class Size(NamedTuple):
     @property
     def duration(self) -> str:
         """The estimated time, rounded up to minutes."""
-        minutes = self.seconds / 60
-        hours = f"{minutes / 60:.1f} hours"
-        return f"about {hours if minutes >= 90 else f'{max(1, math.ceil(minutes))} min'}"
+        return in_minutes(self.seconds)
+
+
+def in_minutes(seconds: float) -> str:
+    """Say how long something takes: "under 1 min", "about 12 min", "about 1.5 hours"."""
+    minutes = seconds / 60
+    if minutes < 1:
+        return "under 1 min"
+    return f"about {minutes / 60:.1f} hours" if minutes >= 90 else f"about {math.ceil(minutes)} min"
 
 
 def of_plan(plan: Plan) -> Size:

@@ -131,13 +131,17 @@ class Request(Frozen):
 class LoadSettings(Frozen):
     """What a plan and one trial's load have in common. A window lasts until both of its ends are reached."""
 
-    requests: Annotated[Requests | None, Setting("Measure this many requests.", Panel.PRECISION)] = None
-    duration_s: Annotated[Seconds | None, Setting("Measure for this long.", Panel.PRECISION)] = None
+    requests: Annotated[
+        Requests | None, Setting("Measure this many requests in each trial.", Panel.PRECISION)
+    ] = None
+    duration_s: Annotated[
+        Seconds | None, Setting("Measure for this long in each trial.", Panel.PRECISION)
+    ] = None
     cap: Annotated[Users, Setting("Open loop: have at most this many requests in flight.", Panel.LOAD)] = (
         IN_FLIGHT_CAP  # later ones are sent late
     )
     timeout_s: Annotated[Seconds, Setting("Fail a request that takes longer.", Panel.LOAD)] = 30.0
-    transport: Annotated[Transport, Setting("HTTP transport; aiohttp costs less CPU.", Panel.LOAD)] = (
+    transport: Annotated[Transport, Setting("Send with this client; aiohttp costs less CPU.", Panel.LOAD)] = (
         "aiohttp"
     )
 

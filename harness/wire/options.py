@@ -83,11 +83,11 @@ class WorkloadOptions(Frozen):
     )
     torch_threads: Annotated[
         Threads | None,
-        Setting("Threads of torch in each worker.", Panel.MODEL, obeyed_by=("embed", "own")),
+        Setting("Give torch N threads in each worker.", Panel.MODEL, obeyed_by=("embed", "own")),
     ] = None  # None: torch's own choice, which is recorded
     onnx_threads: Annotated[
         Threads | None,
-        Setting("Threads of ONNX Runtime in each worker.", Panel.MODEL, obeyed_by=("embed",)),
+        Setting("Give ONNX Runtime N threads in each worker.", Panel.MODEL, obeyed_by=("embed",)),
     ] = None  # None: as many as torch has
     online: Annotated[
         bool, Setting("Allow downloads from the model hub.", Panel.MODEL, obeyed_by=("embed",))
@@ -97,7 +97,7 @@ class WorkloadOptions(Frozen):
     ] = 20.0
     mode: Annotated[
         Mode,
-        Setting("Let a call wait or compute (see `list`).", Panel.MODEL, obeyed_by=("synthetic",)),
+        Setting("Wait: sleep, hold. Compute: spin, release.", Panel.MODEL, obeyed_by=("synthetic",)),
     ] = "sleep"
     setup_ms: Annotated[
         Milliseconds,
@@ -163,6 +163,7 @@ class WorkloadOptions(Frozen):
 
 _SETTINGS = settings_of(WorkloadOptions.model_fields)
 IO_OPTIONS = frozenset(name for name, setting in _SETTINGS.items() if setting.panel is Panel.IO)
+HIDDEN_OPTIONS = frozenset(name for name, setting in _SETTINGS.items() if setting.hidden)
 EVERY_WORKLOAD_TAKES = IO_OPTIONS | {
     name for name, setting in _SETTINGS.items() if not setting.obeyed_by and setting.panel is Panel.MODEL
 }
@@ -188,6 +189,11 @@ class Inject(Frozen):
         if not isinstance(data, list | tuple):
             return data
         pairs = [str(one).partition("=") for one in data]
+        for part, _, value in pairs:
+            if not value:
+                raise ValueError("write PART=MS, like queue=5")
+            if f"{part}_ms" not in cls.model_fields:
+                raise ValueError(f"{shortened(part)!r} is not a part: choose queue, model, resume or io")
         return {f"{part}_ms": value for part, _, value in pairs}
 
 

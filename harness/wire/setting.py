@@ -98,14 +98,16 @@ def explain(error: ValidationError) -> str:
         if problem["type"] != "too_short"
         or error.error_count() == 1  # a list with a wrong item counts as empty
     ]
-    shown = [
-        ": ".join(
-            filter(None, (".".join(shortened(str(part)) for part in problem["loc"]), _in_words(problem)))
-        )
-        for problem in problems[:MOST_PROBLEMS_SHOWN]
-    ]
+    shown = [_with_key(problem) for problem in problems[:MOST_PROBLEMS_SHOWN]]
     more = len(problems) - len(shown)
     return "; ".join([*shown, *([f"and {more} more"] if more else [])])
+
+
+def _with_key(problem: Any) -> str:
+    key, words = ".".join(shortened(str(part)) for part in problem["loc"]), _in_words(problem)
+    if words == _WORDS["missing"]:
+        return f"{key} {words}"
+    return f"{key}: {words}" if key else words
 
 
 def reason(error: ValueError) -> str:
@@ -118,10 +120,22 @@ def reason(error: ValueError) -> str:
     return _in_words(problem)
 
 
+_WORDS = {  # pydantic's type of an error → what users read
+    "extra_forbidden": "there is no such key",
+    "string_unicode": "it holds bytes that are not UTF-8",
+    "missing": "is missing",
+    "tuple_type": "must be a list, like [1, 2]",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+}
+
+
 def _in_words(problem: Any) -> str:
-    if problem["type"] == "extra_forbidden":
-        return "there is no such key"
-    if problem["type"] == "string_unicode":
-        return "it holds bytes that are not UTF-8"
+    if problem["type"] in _WORDS:
+        return _WORDS[problem["type"]]
     message = str(problem["msg"]).removeprefix("Value error, ").partition(", unable to parse")[0]
     return message.replace("Input should be", "must be")

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from harness.errors import UsageError, did_you_mean, shortened
-from harness.wire.options import EVERY_WORKLOAD_TAKES, IO_OPTIONS, WorkloadOptions, obeyed_by
+from harness.wire.options import EVERY_WORKLOAD_TAKES, HIDDEN_OPTIONS, IO_OPTIONS, WorkloadOptions, obeyed_by
 from harness.wire.spelling import is_own
 from harness.workloads import own, own_code, payload_texts
 
@@ -108,7 +108,7 @@ def check(options: WorkloadOptions) -> None:
         raise UsageError(
             f"The workload {options.name!r} does not take the option {', '.join(idle)}.",
             stage="plan",
-            hint=f"It takes: {', '.join(sorted(takes - {'name'}))}.",
+            hint=f"It takes: {', '.join(sorted(takes - HIDDEN_OPTIONS - {'name'}))}.",
         )
     if options.payloads is not None:
         payload_texts.read(options.payloads)

@@ -179,6 +179,12 @@ def first_line(error: BaseException) -> str:
 def _cannot_load(options: WorkloadOptions, error: Exception) -> HarnessError:
     if isinstance(error, HarnessError):
         return error
+    if options.device != "cpu" and not isinstance(error, OSError):
+        return HarnessError(
+            f"The model cannot be loaded on {options.device!r}: {first_line(error)}",
+            stage="model",
+            hint="Use --device cpu, or install a torch that supports this device.",
+        )
     hint = f"Give a folder or a cached name with --model, or leave the flag out for {DEFAULT_MODEL}."
     if not options.online:
         hint += " Use --online to download from a model hub."

@@ -225,7 +225,10 @@ def test_requests_held_back_by_the_cap_count_as_queue_and_not_as_client() -> Non
 def test_a_part_never_grows_by_more_than_the_whole_latency() -> None:
     (objective,) = slo.parse(["p99 < 50 ms"])
     found = breaking.explain(rows(queue_ms=70.0, model_ms=-10.0), rows(), objective, 1.0)
-    assert found == (breaking.Part.QUEUE, "queue: 60 of the 60 ms that late requests took longer than alone")
+    assert found == (
+        breaking.Part.QUEUE,
+        "queue: 60 of the 60 ms that late requests took longer than with one user",
+    )
 
 
 def test_a_server_without_timings_is_named_as_a_whole() -> None:

@@ -116,7 +116,7 @@ def test_a_lower_bound_is_described_with_the_higher_rate_that_failed() -> None:
     text = words.sentences(row | {"how_it_broke": "queue: 9 of the 9 ms"}, "thread")
     assert text == (
         "thread handles at least 40.0 requests/s, the highest rate at which it kept every objective. "
-        "At 45.5 requests/s, the queue grew most: 9 of the 9 ms."
+        "At 45.5 requests/s, the wait in the queue grew most: 9 of the 9 ms."
     )
     assert words.sentences(known | {"capacity_per_s": 40.0}, "thread") == (
         "thread handles at least 40.0 requests/s, the highest rate tried, and kept every objective there."
