@@ -33,7 +33,9 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_it_succeeds_and_leads_with_the_finding(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_the_run_succeeds_and_prints_the_finding_first(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
     _, done = run
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("At c = 4, ")
@@ -50,7 +52,7 @@ def test_every_arm_is_run_at_every_load_in_every_block(
     assert {row["state"] for row in trials} == {"ok"}
 
 
-def test_each_trial_has_its_measured_requests_answered_with_the_whole_split(
+def test_every_measured_request_is_answered_with_the_whole_split(
     run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     folder, _ = run
@@ -63,7 +65,7 @@ def test_each_trial_has_its_measured_requests_answered_with_the_whole_split(
     assert {row["status"] for row in measured} == {"200"}
 
 
-def test_the_io_of_scaled_arms_follows_the_pilots_model_time(
+def test_the_io_of_scaled_arms_is_derived_from_the_pilots_model_time(
     run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     folder, _ = run
@@ -73,7 +75,7 @@ def test_the_io_of_scaled_arms_follows_the_pilots_model_time(
     assert asked["inline-scaled-io"] == asked["process-scaled-io"] == round(lone * 0.8333)
 
 
-def test_model_and_machine_are_on_record(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_model_and_machine_are_recorded(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = run
     record = json.loads((folder / "run.json").read_text())
     about = {name: arm["about"] for name, arm in record["arms"].items()}
@@ -85,7 +87,7 @@ def test_model_and_machine_are_on_record(run: tuple[Path, subprocess.CompletedPr
     assert record["state"] == "finished"
 
 
-def test_each_arm_says_which_thread_pools_its_worker_really_has(
+def test_each_arm_records_the_thread_pools_of_its_worker(
     run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     """Found in the worker itself, after the model has run there."""

@@ -21,7 +21,7 @@ from harness import numbers
         (math.nan, (10,), "nan"),
     ],
 )
-def test_a_number_has_a_decimal_for_each_bound_that_it_is_below(
+def test_a_number_below_a_bound_gets_one_more_decimal(
     value: float, bounds: tuple[float, ...], said: str
 ) -> None:
     assert numbers.rounded(value, *bounds) == said

@@ -115,9 +115,7 @@ def ports(shared: Execbench) -> Iterator[dict[str, str]]:
         for command in COMMANDS
     ],
 )
-def test_a_command_of_the_readme_does_what_it_says(
-    command: str, shared: Execbench, ports: dict[str, str]
-) -> None:
+def test_each_command_in_the_readme_works(command: str, shared: Execbench, ports: dict[str, str]) -> None:
     words = shlex.split(re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda found: ports[found[0]], command))
     before = _runs(shared.folder)
     shorter = SHORTER_ON_THE_MODEL if "article" in words else SHORTER[words[0]]
@@ -134,7 +132,7 @@ def test_a_command_of_the_readme_does_what_it_says(
 
 
 @pytest.mark.quick
-def test_the_section_has_every_way_of_bringing_something_of_ones_own() -> None:
+def test_the_section_shows_every_way_to_use_ones_own_code_or_service() -> None:
     every = " ".join(COMMANDS)
     for word in ("init", "--workload", "--payloads", "--io socket", "--io pgvector", "load", "--url"):
         assert word in every

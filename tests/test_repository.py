@@ -56,11 +56,11 @@ def untidy(path: Path, text: str) -> list[str]:
     return wrong
 
 
-def test_the_top_level_holds_only_what_belongs_there() -> None:
+def test_the_top_level_holds_only_known_files() -> None:
     assert {path.parts[0] for path in tracked()} <= TOP_LEVEL
 
 
-def test_text_files_are_laid_out_as_editorconfig_says() -> None:
+def test_text_files_follow_editorconfig() -> None:
     found = {}
     for path in tracked():
         content = (CHECKOUT / path).read_bytes() if (CHECKOUT / path).exists() else b""
@@ -80,17 +80,17 @@ def test_text_files_are_laid_out_as_editorconfig_says() -> None:
         ("a.md", "x\r\n", ["CRLF"]),
     ],
 )
-def test_an_untidy_file_is_found(name: str, text: str, wrong: list[str]) -> None:
+def test_the_check_finds_an_untidy_file(name: str, text: str, wrong: list[str]) -> None:
     assert untidy(Path(name), text) == wrong
 
 
-def test_an_error_that_mypy_ignores_has_its_reason_on_the_same_line() -> None:
+def test_every_error_code_that_mypy_ignores_has_a_reason_on_its_line() -> None:
     bare = re.compile(r"#[ ]type: ignore(?!\[[\w, -]+\]  # \w)")
     sources = [path for path in tracked() if path.suffix == ".py" and (CHECKOUT / path).exists()]
     assert [str(path) for path in sources if bare.search((CHECKOUT / path).read_text())] == []
 
 
-def test_the_guide_is_short_and_names_only_what_exists() -> None:
+def test_the_guide_is_short_and_refers_only_to_existing_files() -> None:
     text = (CHECKOUT / "CONTRIBUTING.md").read_text()
     assert len(text.splitlines()) <= LONGEST_GUIDE
     named = set(re.findall(r"\]\((?!https?:|#)([^)#]+)", text))

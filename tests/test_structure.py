@@ -117,7 +117,7 @@ def test_both_packages_load_from_this_checkout() -> None:
     assert Path(strategies.__file__).parent == CHECKOUT / "strategies"
 
 
-def test_every_module_is_in_a_room_or_beside_them() -> None:
+def test_every_module_is_in_a_room_or_is_a_known_single_file() -> None:
     assert (
         modules("harness").keys() - in_rooms().keys()
         == {"", "__init__", "data.my_workload"} & modules("harness").keys()
@@ -130,16 +130,16 @@ def test_a_room_imports_only_rooms_below_it(room: str) -> None:
     assert {name: names for name, names in found.items() if names} == {}
 
 
-def test_what_users_open_a_run_with_is_used_by_no_room() -> None:
+def test_no_room_imports_open_run() -> None:
     """It imports what is above most of them."""
     assert not [name for name, path in in_rooms().items() if "harness.open_run" in imported(path)]
 
 
-def test_the_rooms_have_no_circle() -> None:
+def test_the_imports_between_rooms_have_no_cycle() -> None:
     graphlib.TopologicalSorter(ROOMS).prepare()
 
 
-def test_an_import_upward_is_seen(tmp_path: Path) -> None:
+def test_the_check_finds_an_upward_import(tmp_path: Path) -> None:
     path = tmp_path / "imports.py"
     path.write_text("def late():\n    from harness.run import session\nfrom harness import errors\n")
     assert upward(path, "analysis") == upward(path, "report") == {"harness.run", "harness.run.session"}
@@ -167,7 +167,7 @@ def test_no_module_imports_itself_through_others() -> None:
     graphlib.TopologicalSorter(graph).prepare()
 
 
-def test_a_circle_is_seen(tmp_path: Path) -> None:
+def test_the_check_finds_a_cycle(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("from harness.run import b\n")
     (tmp_path / "b.py").write_text("def late():\n    from harness.run.a import name\n")
     graph = arrows({f"harness.run.{name}": tmp_path / f"{name}.py" for name in "ab"})
@@ -176,7 +176,7 @@ def test_a_circle_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_library_is_imported_only_in_its_own_rooms(library: str) -> None:
+def test_a_library_is_imported_only_in_its_rooms(library: str) -> None:
     users = {
         name.split(".")[0]
         for name, path in in_rooms().items()
@@ -185,7 +185,7 @@ def test_a_library_is_imported_only_in_its_own_rooms(library: str) -> None:
     assert users - {PROOF} <= LIBRARIES[library]
 
 
-def test_a_room_says_what_it_is_for() -> None:
+def test_every_package_of_a_room_has_a_docstring() -> None:
     for room in ROOMS:
         face = CHECKOUT / "harness" / room / "__init__.py"
         assert not face.exists() or ast.get_docstring(ast.parse(face.read_text())), room
@@ -197,13 +197,13 @@ def called(path: Path) -> set[str]:
     return {what.id for what in calls if isinstance(what, ast.Name)}
 
 
-def test_texts_from_outside_have_one_way_to_the_screen_and_into_charts() -> None:
+def test_only_screen_and_page_write_text_to_the_terminal_and_into_charts() -> None:
     """`screen.Screen` and `page.Page` show them as they are; their libraries' own classes do not."""
     others = {"Console", "Figure", "print"}
     assert not [name for name, path in modules("harness").items() if called(path) & others]
 
 
-def test_that_way_is_watched(tmp_path: Path) -> None:
+def test_the_check_finds_a_console_that_is_used_directly(tmp_path: Path) -> None:
     (tmp_path / "shows.py").write_text("from rich.console import Console\nConsole(stderr=True).print('x')\n")
     assert called(tmp_path / "shows.py") == {"Console"}
 
@@ -219,23 +219,23 @@ def private_imports(path: Path) -> set[str]:
     }
 
 
-def test_private_names_of_a_module_are_not_imported_by_others() -> None:
+def test_no_module_imports_a_private_name_of_another() -> None:
     found = {name: private_imports(path) for name, path in modules("harness").items()}
     assert {name: names for name, names in found.items() if names} == {}
 
 
-def test_such_an_import_is_seen(tmp_path: Path) -> None:
+def test_the_check_finds_a_private_import(tmp_path: Path) -> None:
     (tmp_path / "takes.py").write_text("from harness.report.charts import _look, style\n")
     assert private_imports(tmp_path / "takes.py") == {"harness.report.charts._look"}
 
 
-def test_only_the_servers_process_imports_the_app() -> None:
+def test_only_the_server_process_imports_the_app() -> None:
     users = {name for name, path in modules("harness").items() if "harness.server.app" in imported(path)}
     assert len(users) == 1
     assert users.pop().startswith("server.")
 
 
-def test_only_the_app_and_the_plans_know_the_strategies() -> None:
+def test_only_known_modules_import_the_strategies() -> None:
     users = {
         name
         for name, path in modules("harness").items()
@@ -246,7 +246,7 @@ def test_only_the_app_and_the_plans_know_the_strategies() -> None:
     }
 
 
-def test_analysis_and_charts_touch_no_disk() -> None:
+def test_analysis_and_charts_do_not_access_the_disk() -> None:
     for name, path in modules("harness").items():
         if name.startswith(("analysis.", "report.charts.")):
             source = path.read_text()
@@ -255,7 +255,7 @@ def test_analysis_and_charts_touch_no_disk() -> None:
             ), name
 
 
-def test_no_strategy_is_named_in_a_workload_and_no_workload_in_a_strategy_or_the_app() -> None:
+def test_workloads_name_no_strategy_and_strategies_and_app_name_no_workload() -> None:
     workload_texts = [
         path.read_text() for name, path in modules("harness").items() if name.startswith("workloads")
     ]
@@ -298,7 +298,7 @@ def test_a_spawned_worker_does_not_load_fastapi() -> None:
 
 
 @pytest.mark.timed
-def test_help_answers_at_once() -> None:
+def test_help_answers_quickly() -> None:
     """The goal is 0.4 s on a quiet machine; the best of five is held against three times that."""
     took = []
     for _ in range(5):

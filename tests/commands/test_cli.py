@@ -81,7 +81,7 @@ def run_folder(shared: Execbench, ran: Done) -> Path:
 
 
 @pytest.mark.integration
-def test_a_run_leaves_its_rows_tables_charts_and_logs_in_the_folder_asked_for(run_folder: Path) -> None:
+def test_a_run_writes_rows_tables_charts_and_logs_into_the_out_folder(run_folder: Path) -> None:
     names = set(digests(run_folder))
     assert names >= {"run.json", "trials.csv", "requests.csv", "summary.csv"}
     charts = {"timeline", "split", "io"}
@@ -91,7 +91,7 @@ def test_a_run_leaves_its_rows_tables_charts_and_logs_in_the_folder_asked_for(ru
 
 
 @pytest.mark.integration
-def test_a_run_without_plan_has_every_strategy_at_every_load_in_every_block(run_folder: Path) -> None:
+def test_a_run_without_a_plan_has_every_strategy_at_every_load_in_every_block(run_folder: Path) -> None:
     trials = rows(run_folder / "trials.csv")
     cells = [(row["strategy"], int(row["concurrency"]), int(row["block"])) for row in trials]
     blocks = range(1, BLOCKS + 1)
@@ -99,7 +99,7 @@ def test_a_run_without_plan_has_every_strategy_at_every_load_in_every_block(run_
 
 
 @pytest.mark.integration
-def test_every_trial_measures_as_many_requests_as_asked_for(run_folder: Path) -> None:
+def test_every_trial_measures_the_given_number_of_requests(run_folder: Path) -> None:
     requests = rows(run_folder / "requests.csv")
     counts = Counter(row["trial"] for row in requests if row["phase"] == "measure")
     assert set(counts.values()) == {REQUESTS}
@@ -107,21 +107,21 @@ def test_every_trial_measures_as_many_requests_as_asked_for(run_folder: Path) ->
 
 
 @pytest.mark.integration
-def test_what_a_run_says_begins_with_the_finding_in_one_sentence(ran: Done) -> None:
+def test_the_output_of_a_run_begins_with_the_finding_in_one_sentence(ran: Done) -> None:
     first = ran.stdout.splitlines()[0]
     assert re.fullmatch(r"At c = 2, \w+ answers in [\d.]+ ms \(median\), \d+ requests/s.*\.", first)
     assert ". " not in first
 
 
 @pytest.mark.integration
-def test_what_a_run_says_names_every_arm_and_where_the_rest_lies(ran: Done) -> None:
+def test_the_output_of_a_run_names_every_arm_and_the_runs_folder(ran: Done) -> None:
     for name in from_flags.ARTICLES:
         assert f"\n{name} " in ran.stdout
     assert "Rows, tables and charts: run" in ran.stdout
 
 
 @pytest.mark.integration
-def test_piped_it_fits_80_columns_whatever_the_environment_says(ran: Done) -> None:
+def test_piped_output_fits_80_columns_regardless_of_the_environment(ran: Done) -> None:
     assert_fits(ran.stdout)
 
 
@@ -166,7 +166,7 @@ def plan(execbench: Execbench) -> str:
 
 
 @pytest.mark.integration
-def test_a_plan_file_is_run_with_the_arms_of_the_strategy_asked_for_and_no_name_is_cut(
+def test_strategy_selects_arms_of_a_plan_file_and_long_names_are_shown_in_full(
     execbench: Execbench, plan: str
 ) -> None:
     words = ("--strategy", "thread", "--duration", "0.3", "--concurrency", "3", "--blocks", "2")
@@ -212,7 +212,7 @@ def test_report_rebuilds_tables_and_charts_byte_for_byte(
 
 
 @pytest.mark.integration
-def test_one_changed_row_changes_what_report_makes_of_it(here: Here, copy: Path) -> None:
+def test_changing_one_row_changes_the_report(here: Here, copy: Path) -> None:
     before = digests(copy)
     lines = (copy / "requests.csv").read_text().splitlines(keepends=True)
     names = lines[0].strip().split(",")
@@ -240,7 +240,7 @@ def test_one_changed_row_changes_what_report_makes_of_it(here: Here, copy: Path)
         ("run.json", lambda text: text[: len(text) // 2], "copy is not a run of execbench"),
     ],
 )
-def test_a_foreign_or_damaged_file_is_refused_and_nothing_is_overwritten(
+def test_an_unknown_or_damaged_file_is_refused_and_nothing_is_overwritten(
     here: Here, copy: Path, name: str, damage: object, said: str
 ) -> None:
     if callable(damage):
@@ -253,7 +253,7 @@ def test_a_foreign_or_damaged_file_is_refused_and_nothing_is_overwritten(
     assert digests(copy) == before
 
 
-def test_a_folder_that_is_not_there_is_refused(here: Here) -> None:
+def test_a_missing_folder_is_refused(here: Here) -> None:
     done = here("report", "nothing")
     assert_refused(done, 1, r"Error \(results\): There is no run folder nothing\.\nRuns are in results/")
 
@@ -362,7 +362,7 @@ PLAN, RESULTS, LOAD = (rf"Error \({stage}\): .*" for stage in ("plan", "results"
         ("load", 2, "Missing argument 'URL'"),
     ],
 )
-def test_bad_input_is_one_clear_message_and_leaves_nothing(
+def test_bad_input_gives_one_clear_message_and_leaves_no_files(
     littered: Execbench, here: Here, words: str, code: int, said: str
 ) -> None:
     """It starts no process, and needs none of its own to be refused in."""
@@ -372,14 +372,14 @@ def test_bad_input_is_one_clear_message_and_leaves_nothing(
 
 
 @pytest.mark.integration
-def test_where_nobody_listens_there_is_nothing_to_load(littered: Execbench, here: Here) -> None:
+def test_load_fails_if_no_server_listens(littered: Execbench, here: Here) -> None:
     before = set(littered.folder.rglob("*"))
     assert_refused(here("load", NOWHERE), 1, LOAD + r"does not answer .*\n.*execbench serve")
     assert set(littered.folder.rglob("*")) == before
 
 
 @pytest.mark.integration
-def test_results_are_one_json_document_where_that_is_asked_for(here: Here, run_folder: Path) -> None:
+def test_json_prints_the_results_as_one_document(here: Here, run_folder: Path) -> None:
     for words in (("list",), ("compare", str(run_folder))):
         done = here(*words, "--json")
         assert isinstance(json.loads(done.stdout), dict), words
@@ -418,7 +418,7 @@ def test_an_open_loop_is_reported_with_latency_service_time_and_dispatch_lag(exe
 
 
 @pytest.mark.model
-def test_a_model_that_cannot_be_loaded_leaves_no_folder_in_the_way_of_the_next_attempt(
+def test_a_model_that_fails_to_load_leaves_no_folder_that_blocks_the_next_attempt(
     execbench: Execbench,
 ) -> None:
     words = ("--no-self-check", "--model", "no-such-model", "--strategy", "inline", "--out", "run")
@@ -436,7 +436,7 @@ def test_a_port_in_use_is_refused(here: Here) -> None:
 
 
 @pytest.mark.integration
-def test_a_server_that_takes_the_connection_and_says_nothing_does_not_answer(
+def test_a_server_that_accepts_the_connection_but_never_answers_is_reported(
     execbench: Execbench, here: Here
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -464,7 +464,7 @@ def test_list_names_every_strategy_workload_and_plan_with_its_summary(here: Here
     assert_fits(done.stdout.replace("\n… ", "\n"))
 
 
-def test_version_is_the_packages(here: Here) -> None:
+def test_version_prints_the_version_of_the_package(here: Here) -> None:
     assert here("--version").stdout == f"execbench {__version__}\n"
 
 
@@ -495,16 +495,14 @@ def served(shared: Execbench) -> Iterator[str]:
 
 
 @pytest.mark.integration
-def test_serve_says_where_it_is_and_answers_there_with_the_split(served: str) -> None:
+def test_serve_prints_its_url_and_answers_there_with_the_split(served: str) -> None:
     answer = httpx.get(served)
     assert answer.status_code == 200
     assert "queue" in answer.headers["Server-Timing"]
 
 
 @pytest.mark.integration
-def test_load_shows_the_split_of_a_server_that_tells_it(
-    execbench: Execbench, here: Here, served: str
-) -> None:
+def test_load_shows_the_split_if_the_server_reports_it(execbench: Execbench, here: Here, served: str) -> None:
     done = execbench("load", served, "--requests", "20", "--concurrency", "2", "--out", "loaded")
     assert done.returncode == 0, done.stderr
     assert re.match(r"At c = 2, server answers in [\d.]+ ms", done.stdout)
@@ -521,7 +519,7 @@ def test_load_shows_the_split_of_a_server_that_tells_it(
 
 
 @pytest.mark.integration
-def test_load_posts_the_texts_of_the_seed_for_as_long_as_asked(execbench: Execbench) -> None:
+def test_load_posts_the_texts_of_the_seed_for_the_given_duration(execbench: Execbench) -> None:
     with plain_server() as (url, seen):
         measured = ("--duration", "0.3", "--concurrency", "1", "--transport", "httpx")
         done = execbench("load", url, *measured, "--seed", "5", "--out", "loaded")
@@ -535,7 +533,7 @@ def test_load_posts_the_texts_of_the_seed_for_as_long_as_asked(execbench: Execbe
 
 
 @pytest.mark.integration
-def test_load_measures_a_server_that_knows_nothing_of_us(execbench: Execbench) -> None:
+def test_load_measures_a_server_that_does_not_report_timings(execbench: Execbench) -> None:
     with plain_server() as (url, seen):
         done = execbench("load", url, "--requests", "10", "--concurrency", "2", "--out", "loaded")
     assert done.returncode == 0, done.stderr
@@ -549,7 +547,7 @@ def test_load_measures_a_server_that_knows_nothing_of_us(execbench: Execbench) -
 
 
 @pytest.mark.integration
-def test_load_fails_when_no_request_gets_a_good_answer_and_says_why(execbench: Execbench) -> None:
+def test_load_fails_with_the_reason_when_no_request_gets_a_good_answer(execbench: Execbench) -> None:
     with plain_server() as (url, _):
         done = execbench("load", f"{url}unfit", "--requests", "10", "--out", "loaded")
     assert done.returncode == 1
@@ -561,7 +559,7 @@ def test_load_fails_when_no_request_gets_a_good_answer_and_says_why(execbench: E
 
 
 @pytest.mark.integration
-def test_nobody_is_sent_to_the_log_of_a_server_that_we_did_not_start(execbench: Execbench) -> None:
+def test_errors_of_external_servers_do_not_refer_to_a_server_log(execbench: Execbench) -> None:
     with plain_server() as (url, _):
         said = execbench("load", f"{url}unfit", "--requests", "3", "--out", "loaded")
     assert not list((execbench.folder / "loaded" / "logs").iterdir())
@@ -660,7 +658,7 @@ def test_stdout_is_the_report_alone_when_a_terminal_shows_the_progress(terminal:
 
 
 @pytest.mark.integration
-def test_strategies_can_be_chosen_without_a_plan_and_the_record_says_what_was_asked_for(
+def test_strategies_chosen_without_a_plan_are_recorded_as_the_plan(
     shared: Execbench, terminal: tuple[str, str]
 ) -> None:
     plan = json.loads((shared.folder / "terminal" / "run.json").read_text())["plan"]

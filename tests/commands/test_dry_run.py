@@ -42,12 +42,12 @@ def test_a_dry_run_gives_the_whole_plan_as_json() -> None:
     assert told["plan"]["workload"]["name"] == "synthetic"
 
 
-def test_a_dry_run_refuses_what_the_run_would_refuse() -> None:
+def test_a_dry_run_refuses_invalid_options_as_the_run_does() -> None:
     assert dry("run", "no-such-plan")[0] == 2
     assert dry("run", "smoke", "--strategy", "no-such-strategy")[0] == 2
 
 
-def test_a_dry_run_warns_that_no_verdict_can_come() -> None:
+def test_a_dry_run_warns_if_the_run_will_give_no_verdict() -> None:
     _, _, warned = dry("run", "smoke", "--blocks", "2")
     assert warned == "2 blocks will give no verdict: use at least 6 (--blocks 6).\n"
 

@@ -83,7 +83,7 @@ REPORTS: dict[str, Callable[[], report.Report]] = {
 
 @pytest.mark.integration  # takes long
 @pytest.mark.parametrize("name", REPORTS)
-def test_tables_keep_to_80_columns_and_cut_nothing_off(name: str) -> None:
+def test_tables_fit_80_columns_and_truncate_nothing(name: str) -> None:
     built = REPORTS[name]()
     lines = set(shown(built).splitlines()) - sentences(built)
     assert max(map(len, lines)) <= WIDTH
@@ -91,7 +91,7 @@ def test_tables_keep_to_80_columns_and_cut_nothing_off(name: str) -> None:
     assert "…" not in ours.replace(" … 11", "").replace(" … 12", "").replace(" 6 …", "")
 
 
-def test_the_finding_comes_first_and_then_how_good_the_machine_was() -> None:
+def test_the_finding_comes_first_and_the_state_of_the_machine_second() -> None:
     built = usual()
     first, second = shown(built).splitlines()[:2]
     assert first == built.finding
@@ -108,7 +108,7 @@ def test_each_load_has_every_arm_with_ratio_interval_difference_and_verdict() ->
     assert ["req/s", "0.65", "[0.65,", "0.65]", "-59.1", "slower"] in lines
 
 
-def test_users_are_whole_numbers_beside_open_loads_too() -> None:
+def test_users_are_whole_numbers_even_next_to_open_loads() -> None:
     law = pd.DataFrame(
         {
             "arm": ["inline"],
@@ -136,7 +136,7 @@ def test_a_run_that_stopped_early_says_so_below_the_machine() -> None:
     assert "Stopped after block 12: so." in shown(built).split("Closed loops")[0]
 
 
-def test_costs_have_only_the_columns_that_were_read() -> None:
+def test_costs_show_only_columns_that_were_measured() -> None:
     few, many = closed(WORLD), with_readings(closed(WORLD))
     assert "CPU/req" not in shown(report.build(few))
     text = shown(report.build(many))
@@ -147,7 +147,7 @@ def test_costs_have_only_the_columns_that_were_read() -> None:
     assert "ping p50" not in shown(report.build(no_pings))
 
 
-def test_what_is_possible_is_next_to_what_an_arm_does_and_the_ideal_only_if_it_is_known() -> None:
+def test_the_limit_is_next_to_the_throughput_and_the_ideal_only_if_it_is_known() -> None:
     run = with_limits(closed(WORLD), "inline", "thread", null_ms=0.5)
     lines = [line.split() for line in shown(report.build(run)).splitlines()]
     assert ["arm", "c", "req/s", "limit", "batch", "of", "limit", "ideal", "of", "ideal"] in lines
@@ -174,7 +174,7 @@ def test_a_plan_that_asks_for_no_ranking_gets_none() -> None:
     assert "Ranked" not in shown(usual())
 
 
-def test_an_open_load_is_named_and_marked_where_it_is_saturated() -> None:
+def test_an_open_load_is_named_and_marked_if_it_is_saturated() -> None:
     held, lost = (
         shown(report.build(opened(open_trial(1, service_ms=service_ms)))) for service_ms in (10.0, 25.0)
     )

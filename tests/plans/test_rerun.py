@@ -103,7 +103,7 @@ def refused(here: Here, *words: str) -> str:
         "sweep --over io=sleep:1ms,socket:2ms --workload synthetic --service-ms 1",
     ],
 )
-def test_a_run_is_repeated_with_the_plan_that_it_had(line: str, asked: Asked, own: Path) -> None:
+def test_a_run_is_repeated_with_its_plan(line: str, asked: Asked, own: Path) -> None:
     line = line.replace("{own}", str(own / "own_rerun.py")).replace("{own_io}", str(own / "own_io_rerun.py"))
     plan, _ = asked(line)
     keep(plan)
@@ -139,7 +139,7 @@ OWN_PLAN: dict[str, Any] = {
 }
 
 
-def test_a_plan_of_ones_own_file_is_repeated_though_the_file_is_gone(asked: Asked) -> None:
+def test_a_run_of_a_plan_file_is_repeated_even_if_the_file_is_gone(asked: Asked) -> None:
     plan = plan_files.make(OWN_PLAN, source="plan")
     keep(plan)
     assert asked(f"run {RUN}")[0] == plan
@@ -150,7 +150,7 @@ def test_a_plan_of_ones_own_file_is_repeated_though_the_file_is_gone(asked: Aske
     assert two.arms == (plan.arms[1], plan.arms[3])
 
 
-def test_a_workload_of_ones_own_is_found_by_the_name_that_was_recorded(asked: Asked, here: Here) -> None:
+def test_a_users_workload_is_found_by_its_recorded_name(asked: Asked, here: Here) -> None:
     Path("rerun_here.py").write_text("def load(): ...\ndef predict(model, items): return items\n")
     plan, _ = asked("run --strategy thread --workload rerun_here.py")
     data = plan.model_dump(mode="json")
@@ -184,7 +184,7 @@ def test_the_committed_runs_can_be_run_again(folder: str, here: Here) -> None:
 
 
 @pytest.mark.integration
-def test_a_run_in_a_folder_is_run_once_more_into_a_new_one(execbench: Execbench) -> None:
+def test_repeating_a_run_writes_a_new_folder_and_leaves_the_old_one(execbench: Execbench) -> None:
     plan = (
         'name = "mine"\nconcurrency = [1, 2]\nduration_s = 0.1\nblocks = 1\nself_check = false\n'
         '[workload]\nname = "synthetic"\nservice_ms = 2.0\nio_ms = 1.0\n'
@@ -224,7 +224,7 @@ def names(plan: Plan) -> list[str]:
         (("supervised", "anyio_limiter"), ["supervised", "anyio_limiter"]),
     ],
 )
-def test_strategies_name_arms_that_are_kept_and_others_that_are_added(
+def test_strategy_keeps_arms_of_that_name_and_adds_new_ones(
     strategies: tuple[str, ...], arms: list[str], asked: Asked
 ) -> None:
     keep(asked("run article --io-ms 8")[0])
@@ -235,7 +235,7 @@ def test_strategies_name_arms_that_are_kept_and_others_that_are_added(
     assert plan.reference == ("inline" if "inline" in arms else None)
 
 
-def test_a_strategy_that_is_no_arms_name_means_every_arm_that_has_it(asked: Asked) -> None:
+def test_a_strategy_that_is_not_an_arms_name_selects_every_arm_with_it(asked: Asked) -> None:
     keep(asked("run thrash")[0])
     every = names(plan_files.load("thrash"))
     assert names(asked(f"run {RUN} --strategy process")[0]) == every
@@ -243,7 +243,7 @@ def test_a_strategy_that_is_no_arms_name_means_every_arm_that_has_it(asked: Aske
     assert names(asked(f"run {RUN} --strategy 2-workers-1 --strategy inline")[0]) == ["2-workers-1", "inline"]
 
 
-def test_an_arm_that_is_added_is_as_if_it_were_given_without_a_plan(asked: Asked) -> None:
+def test_an_added_arm_gets_the_defaults_and_not_the_options_of_other_arms(asked: Asked) -> None:
     keep(asked("run --strategy thread --workers 2 --inject queue=5 -c 3 --seed 4")[0])
     plan, _ = asked(f"run {RUN} --strategy thread --strategy process:workers=3 --strategy supervised")
     assert [(arm.name, arm.chosen.workers, arm.inject.queue_ms) for arm in plan.arms] == [
@@ -254,12 +254,12 @@ def test_an_arm_that_is_added_is_as_if_it_were_given_without_a_plan(asked: Asked
     assert (plan.seed, str(plan.laws[0])) == (4, "closed(3)")
 
 
-def test_a_strategy_that_there_is_not_is_refused_with_the_nearest(asked: Asked, here: Here) -> None:
+def test_the_error_for_an_unknown_strategy_suggests_the_nearest_name(asked: Asked, here: Here) -> None:
     keep(asked("run --strategy thread")[0])
     assert "Did you mean 'process'?" in refused(here, "run", RUN, "--strategy", "proces")
 
 
-def test_other_flags_change_the_plan_as_they_change_a_built_in_one(asked: Asked) -> None:
+def test_flags_change_a_repeated_plan_as_they_change_a_built_in_one(asked: Asked) -> None:
     keep(asked("run article")[0])
     for flags in ("--workers 2", "--io socket:3ms", "--workload synthetic", "-c 3 --requests 7", "--fresh"):
         assert asked(f"run {RUN} {flags}")[0].arms == asked(f"run article {flags}")[0].arms
@@ -272,7 +272,7 @@ def test_other_flags_change_the_plan_as_they_change_a_built_in_one(asked: Asked)
 SWEEP = "sweep --strategy process --strategy inline --over workers=1,2 --workload synthetic"
 
 
-def test_some_settings_of_a_sweep_are_a_plan_of_these_arms(asked: Asked) -> None:
+def test_selected_settings_of_a_sweep_become_a_plan_of_these_arms(asked: Asked) -> None:
     sweep, _ = asked(SWEEP)
     keep(sweep)
     plan, _ = asked(f"run {RUN} --strategy process-workers-2 --strategy batch --blocks 24")
@@ -280,7 +280,7 @@ def test_some_settings_of_a_sweep_are_a_plan_of_these_arms(asked: Asked) -> None
     assert (plan.sweep, plan.arms[0]) == (None, sweep.arms[1])
 
 
-def test_what_a_sweep_went_through_is_not_fixed_by_a_flag(asked: Asked, here: Here) -> None:
+def test_a_flag_cannot_set_an_option_that_the_sweep_varied(asked: Asked, here: Here) -> None:
     keep(asked(SWEEP)[0])
     for more in ((), ("--strategy", "process-workers-1")):
         said = refused(here, "run", RUN, "--workers", "3", *more)
@@ -290,7 +290,7 @@ def test_what_a_sweep_went_through_is_not_fixed_by_a_flag(asked: Asked, here: He
 # -- secrets ---------------------------------------------------------------------------------------------
 
 
-def test_a_header_that_was_not_kept_is_given_again(
+def test_a_secret_header_that_was_not_recorded_must_be_given_again(
     asked: Asked, here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOKEN", "t0p")
@@ -316,7 +316,7 @@ def test_a_header_that_was_not_kept_is_given_again(
     assert "not kept" in refused(here, "capacity", RUN, "--slo", "p99 < 9 ms")
 
 
-def test_other_addresses_take_the_place_of_those_of_the_run(asked: Asked) -> None:
+def test_url_flags_replace_the_recorded_addresses(asked: Asked) -> None:
     keep(asked("run --url a=http://127.0.0.1:1/ -c 4 --method put")[0])
     plan, _ = asked(f"run {RUN} --url b=http://127.0.0.1:2/")
     assert [(arm.name, arm.url) for arm in plan.arms] == [("b", "http://127.0.0.1:2/")]
@@ -339,7 +339,7 @@ def keep_capacity(asked: Asked) -> tuple[Plan, Any, Any]:
     return plan, objectives, ways
 
 
-def test_a_capacity_run_is_repeated_with_its_objectives_its_windows_and_its_blocks(asked: Asked) -> None:
+def test_a_capacity_run_is_repeated_with_its_objectives_windows_and_blocks(asked: Asked) -> None:
     plan, objectives, ways = keep_capacity(asked)
     assert asked(f"capacity {RUN}")[:3] == (plan, objectives, ways)
     more, _, ways_then, _ = asked(f"capacity {RUN} --blocks 6")
@@ -347,7 +347,7 @@ def test_a_capacity_run_is_repeated_with_its_objectives_its_windows_and_its_bloc
     assert ways_then == ways.model_copy(update={"blocks": 6})
 
 
-def test_flags_stand_in_the_place_of_what_a_capacity_run_was_asked(asked: Asked) -> None:
+def test_flags_replace_the_recorded_options_of_a_capacity_run(asked: Asked) -> None:
     plan, _, ways = keep_capacity(asked)
     other, objectives, ways_then, _ = asked(
         f"capacity {RUN} --slo 'p95 < 9 ms' --window 7 --seed 6 --strategy thread --strategy inline"
@@ -358,7 +358,7 @@ def test_flags_stand_in_the_place_of_what_a_capacity_run_was_asked(asked: Asked)
     assert other.arms[0] == plan.arms[0]
 
 
-def test_the_servers_of_a_capacity_run_are_those_of_a_plain_run(asked: Asked) -> None:
+def test_run_repeats_the_servers_of_a_capacity_run(asked: Asked) -> None:
     """Its loads, windows and blocks are those of `run`: the walk's own say nothing there."""
     capacity, _, _ = keep_capacity(asked)
     plan, _ = asked(f"run {RUN}")
@@ -370,7 +370,7 @@ def test_the_servers_of_a_capacity_run_are_those_of_a_plain_run(asked: Asked) ->
     )
 
 
-def test_the_servers_of_a_plain_run_are_those_of_a_capacity_run(asked: Asked, here: Here) -> None:
+def test_capacity_repeats_the_servers_of_a_plain_run(asked: Asked, here: Here) -> None:
     keep(asked("run article --precision 3% --limit --seed 3 --arrivals 'own(0.8)' --torch-threads 1")[0])
     plan, _, ways, _ = asked(f"capacity {RUN} --slo 'p99 < 100 ms' --strategy thread --strategy process")
     assert (plan.name, names(plan), plan.reference) == ("capacity", ["thread", "process"], None)
@@ -385,7 +385,7 @@ def test_the_servers_of_a_plain_run_are_those_of_a_capacity_run(asked: Asked, he
 # -- what is no plan -------------------------------------------------------------------------------------
 
 
-def test_a_run_of_load_has_no_plan_and_that_is_said(here: Here) -> None:
+def test_a_run_of_execbench_load_is_refused_because_it_has_no_plan(here: Here) -> None:
     keep(None, load={"url": "http://127.0.0.1:1/x"})
     for command in ("run", "capacity"):
         said = refused(here, command, RUN)
@@ -404,7 +404,7 @@ def test_a_run_of_load_has_no_plan_and_that_is_said(here: Here) -> None:
         ('{"schema": 4, "plan": {"arms": []}}', "is damaged: plan.arms"),
     ],
 )
-def test_a_folder_that_is_no_run_or_a_damaged_one_is_refused(text: str | None, said: str, here: Here) -> None:
+def test_a_folder_that_is_not_a_run_or_is_damaged_is_refused(text: str | None, said: str, here: Here) -> None:
     Path(RUN).mkdir(parents=True)
     if text is not None:
         Path(RUN, "run.json").write_text(text)
@@ -412,16 +412,14 @@ def test_a_folder_that_is_no_run_or_a_damaged_one_is_refused(text: str | None, s
         assert said in refused(here, command, RUN)
 
 
-def test_what_another_version_has_recorded_and_this_one_does_not_know_is_named(
-    asked: Asked, here: Here
-) -> None:
+def test_an_unknown_key_in_a_recorded_plan_is_named(asked: Asked, here: Here) -> None:
     plan, _ = asked("run --strategy thread")
     keep(plan.model_dump(mode="json") | {"warp": 9})
     said = refused(here, "run", RUN)
     assert "The recorded plan cannot be read: warp: there is no such key" in said
 
 
-def test_a_run_of_an_older_version_is_repeated_with_the_defaults_of_what_it_does_not_say(
+def test_keys_that_an_older_version_did_not_record_get_their_defaults(
     asked: Asked,
 ) -> None:
     plan, _ = asked("run --strategy thread -c 3 --workload synthetic")
@@ -433,13 +431,13 @@ def test_a_run_of_an_older_version_is_repeated_with_the_defaults_of_what_it_does
     assert asked(f"run {RUN}")[0] == plan
 
 
-def test_a_built_in_plan_comes_before_a_folder_of_that_name(asked: Asked) -> None:
+def test_a_built_in_plan_takes_precedence_over_a_folder_of_that_name(asked: Asked) -> None:
     keep(asked("run --strategy thread")[0], folder="smoke")
     assert asked("run smoke")[0].name == "smoke"
     assert asked("run ./smoke")[0].name == "flags"
 
 
-def test_resume_takes_the_folder_of_the_run_as_its_plan(here: Here, tmp_path: Path) -> None:
+def test_resume_accepts_the_runs_folder_as_its_plan(here: Here, tmp_path: Path) -> None:
     (reference, *_) = sorted(path.parent for path in CHECKOUT.glob("results/*-article/run.json"))
     shutil.copytree(reference, tmp_path / "again")
     done = here("run", "again", "--resume", "again", "--blocks", "30")
