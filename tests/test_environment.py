@@ -27,7 +27,7 @@ def test_the_record_names_neither_a_path_nor_this_host() -> None:
     assert not platform.node() or f'"{platform.node()}"' not in text
 
 
-@pytest.mark.integration  # torch too
+@pytest.mark.integration  # loads torch
 def test_the_record_has_the_versions_that_affect_the_figures() -> None:
     for package in ("fastapi", "torch", "scipy", "pandas", "matplotlib", "threadpoolctl", "psutil"):
         assert HERE["packages"][package][0].isdigit(), package

@@ -1,4 +1,4 @@
-"""The groups of tests: what only computes is held to that, and the others yield to the timed ones."""
+"""Test groups: unmarked tests may only compute, and other tests yield to the timed ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_test_that_does_more_than_compute_fails_unless_it_is_marked(
     folder.makepyfile(f"{IMPORTS}def test_it():\n    {statement}\n")
     done = folder.runpytest_inprocess()
     done.assert_outcomes(failed=1)
-    done.stdout.fnmatch_lines(["*and is not marked so. Mark the test `integration`*"])
+    done.stdout.fnmatch_lines(["*but is not marked for that. Mark the test `integration`*"])
 
 
 def test_an_unmarked_test_fails_if_its_fixture_does_more_than_compute(folder: pytest.Pytester) -> None:
@@ -47,7 +47,7 @@ def test_an_unmarked_test_fails_if_its_fixture_does_more_than_compute(folder: py
     folder.runpytest_inprocess().assert_outcomes(errors=1)
 
 
-@pytest.mark.integration  # where it is not held to the same itself
+@pytest.mark.integration  # because a quick test could not start git itself
 def test_an_unmarked_test_may_call_git_and_run_an_event_loop(folder: pytest.Pytester) -> None:
     folder.makepyfile(
         f"{IMPORTS}def test_it():\n"
@@ -93,7 +93,7 @@ def in_a_child():
 """
 
 
-@pytest.mark.timed  # as other workers yield themselves, and so would all that they start
+@pytest.mark.timed  # all other workers run at idle priority, which the started pytest would inherit
 def test_one_worker_runs_the_timed_tests_and_all_others_yield_to_it(
     folder: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,7 +112,7 @@ def test_one_worker_runs_the_timed_tests_and_all_others_yield_to_it(
     assert {line[2] for line in of_worker["gw0"]} == {"False"}
     assert {line[2] for line in of_worker["gw1"] + of_worker["gw2"]} == {"True"}
     idle = {line[3] for line in of_worker["gw1"] + of_worker["gw2"]}
-    assert not idle & {line[3] for line in of_worker["gw0"]}  # their processes yield as they do
+    assert not idle & {line[3] for line in of_worker["gw0"]}  # their child processes yield too
 
 
 def test_make_quick_installs_everything_that_does_not_need_torch(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""A setting is declared in one place; flags, plans, sweeps, arms and documents follow."""
+"""A setting is declared in one place; flags, plans, sweeps, arms and documents are derived from it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def declare(tmp_path: Path) -> Callable[[Path, str, str], Run]:
-    """Copies the packages, inserts a declaration before a line, and returns the `execbench` of the copy."""
+    """Copies the packages, inserts a declaration before a line, and returns `execbench` of that copy."""
 
     def declared(file: Path, declaration: str, before: str) -> Run:
         for package in ("harness", "strategies"):

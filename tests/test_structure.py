@@ -1,4 +1,4 @@
-"""The rooms of the house: who may import whom, and what must not be loaded."""
+"""The rooms of the architecture: which may import which, and which libraries must not be loaded."""
 
 import ast
 import functools
@@ -15,7 +15,7 @@ import strategies
 
 CHECKOUT = Path(__file__).parent.parent
 
-# room → the rooms that it may import, lowest floor first; `errors` and `numbers` are for all
+# room → the rooms that it may import, lowest floor first; every room may import `errors` and `numbers`
 ROOMS = {
     "system": set(),
     "wire": {"system", "strategies"},
@@ -33,7 +33,7 @@ ROOMS = {
 BELOW = {*ROOMS, "environment", "strategies"} - {"server", "client"}
 ROOMS["evidence"] = BELOW
 ROOMS["commands"] = BELOW | {"evidence"}
-# the files beside the rooms
+# single files next to the rooms
 ROOMS |= {"errors": set(), "numbers": set(), "environment": {"system", "wire"}, "cli": {"system", "commands"}}
 FOR_ALL = {"errors", "numbers", "harness"}
 STRATEGIES_KNOWN_BY = {
@@ -47,7 +47,7 @@ LIBRARIES = {
     "torch": {"workloads"},
     "onnxruntime": {"workloads"},
     "sentence_transformers": {"workloads"},
-    "httpx": {"client", "wire", "workloads"},  # a request of ours may be answered by another service
+    "httpx": {"client", "wire", "workloads"},  # a workload's I/O may be a request to another service
     "httpx_aiohttp": {"wire"},
     "aiohttp": {"client", "wire", "workloads"},
     "asyncpg": {"workloads"},
@@ -57,7 +57,7 @@ LIBRARIES = {
     "typer": {"cli", "commands"},
     "rich": {"commands"},
 }
-# proof about the instrument: drives the other side as a user would, and reads what came of it
+# `evidence` uses the server and the load generator as a user would, so it may import every library
 PROOF = "evidence"
 
 
@@ -76,7 +76,7 @@ def nodes(path: Path) -> tuple[ast.AST, ...]:
 
 @functools.cache
 def imported(path: Path, for_types: bool = False) -> frozenset[str]:
-    """Dotted names that a file imports; those of `if TYPE_CHECKING` only `for_types`."""
+    """Return the dotted names that a file imports; those under `if TYPE_CHECKING` only if `for_types`."""
     hidden = {
         node
         for branch in nodes(path)
@@ -95,20 +95,20 @@ def imported(path: Path, for_types: bool = False) -> frozenset[str]:
 
 
 def room_of(module: str) -> str:
-    """The room, or the file beside the rooms, of a module that is imported as `module`."""
+    """Return the room of a module, or the module's own name if it is a single file next to the rooms."""
     first, *rest = module.split(".")
     known = rest and rest[0] in ROOMS
     return rest[0] if first == "harness" and known else first
 
 
 def upward(path: Path, room: str) -> set[str]:
-    """What a file in `room` imports of rooms that are not below it."""
+    """Return what a file in `room` imports from rooms that are not below it."""
     ours = {what for what in imported(path) if what.split(".")[0] in ("harness", "strategies")}
     return {what for what in ours if room_of(what) not in ROOMS[room] | FOR_ALL | {room}}
 
 
 def in_rooms() -> dict[str, Path]:
-    """Each module of a room, by its name in `harness`; what is packaged for users is in none."""
+    """Return all modules in rooms by their names in `harness`. Files packaged for users are in no room."""
     return {name: path for name, path in modules("harness").items() if name.split(".")[0] in ROOMS}
 
 
@@ -131,7 +131,7 @@ def test_a_room_imports_only_rooms_below_it(room: str) -> None:
 
 
 def test_no_room_imports_open_run() -> None:
-    """It imports what is above most of them."""
+    """It imports rooms that are above most others."""
     assert not [name for name, path in in_rooms().items() if "harness.open_run" in imported(path)]
 
 
@@ -147,7 +147,7 @@ def test_the_check_finds_an_upward_import(tmp_path: Path) -> None:
 
 
 def arrows(paths: dict[str, Path]) -> dict[str, set[str]]:
-    """Module → the modules that it imports; a package counts where a name of its own is taken from it."""
+    """Return each module's imported modules; a package counts only if a name is imported from it itself."""
     graph: dict[str, set[str]] = {}
     for name, path in paths.items():
         taken = imported(path, for_types=True)
@@ -192,13 +192,13 @@ def test_every_package_of_a_room_has_a_docstring() -> None:
 
 
 def called(path: Path) -> set[str]:
-    """The plain names that a file calls."""
+    """Return the plain names that a file calls."""
     calls = (node.func for node in nodes(path) if isinstance(node, ast.Call))
     return {what.id for what in calls if isinstance(what, ast.Name)}
 
 
 def test_only_screen_and_page_write_text_to_the_terminal_and_into_charts() -> None:
-    """`screen.Screen` and `page.Page` show them as they are; their libraries' own classes do not."""
+    """`screen.Screen` and `page.Page` show text literally; those of rich and matplotlib interpret it."""
     others = {"Console", "Figure", "print"}
     assert not [name for name, path in modules("harness").items() if called(path) & others]
 
@@ -209,7 +209,7 @@ def test_the_check_finds_a_console_that_is_used_directly(tmp_path: Path) -> None
 
 
 def private_imports(path: Path) -> set[str]:
-    """Private names that a file takes from modules of ours."""
+    """Return the private names that a file imports from `harness`."""
     return {
         f"{node.module}.{alias.name}"
         for node in nodes(path)
@@ -299,7 +299,7 @@ def test_a_spawned_worker_does_not_load_fastapi() -> None:
 
 @pytest.mark.timed
 def test_help_answers_quickly() -> None:
-    """The goal is 0.4 s on a quiet machine; the best of five is held against three times that."""
+    """The goal is 0.4 s on a quiet machine; the best of five may take three times that."""
     took = []
     for _ in range(5):
         began = time.perf_counter()

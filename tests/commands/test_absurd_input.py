@@ -1,4 +1,4 @@
-"""Files, numbers and code that nobody means: each is refused in one message, before anything is started."""
+"""Absurd files, numbers and code: each is refused with one message before anything is started."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import made_up
 import pytest
-from conftest import Here
+from conftest import Invoke
 
 from harness.errors import HarnessError, UsageError
 from harness.plans import plan_files
@@ -32,11 +32,11 @@ strategy = "inline"
 """
 
 
-def refused(here: Here, code: int, said: str, *words: str) -> None:
-    done = here(*words)
+def refused(invoke: Invoke, code: int, message: str, *words: str) -> None:
+    done = invoke(*words)
     assert done.returncode == code, done.stderr
     assert re.match(r"Error \(\w+\): ", done.stderr), done.stderr
-    assert re.search(said, done.stderr), done.stderr
+    assert re.search(message, done.stderr), done.stderr
     assert len(done.stderr) < 1_000
     assert done.stdout == ""
 
@@ -74,36 +74,36 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_plan_that_is_not_a_text_file_is_refused(here: Here, tmp_path: Path, kind: str) -> None:
-    make, said = FILES[kind]
+def test_a_plan_that_is_not_a_text_file_is_refused(invoke: Invoke, tmp_path: Path, kind: str) -> None:
+    make, message = FILES[kind]
     make(tmp_path / "p.toml")
-    said = "p.toml is not a run of execbench" if kind == "a folder" else said
-    refused(here, 2, said, "run", "p.toml")
+    message = "p.toml is not a run of execbench" if kind == "a folder" else message
+    refused(invoke, 2, message, "run", "p.toml")
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_workload_that_is_not_a_text_file_is_refused(here: Here, tmp_path: Path, kind: str) -> None:
-    make, said = FILES[kind]
+def test_a_workload_that_is_not_a_text_file_is_refused(invoke: Invoke, tmp_path: Path, kind: str) -> None:
+    make, message = FILES[kind]
     make(tmp_path / "my_workload_of_no_text.py")
-    refused(here, 2, said, "run", "--workload", "my_workload_of_no_text.py")
+    refused(invoke, 2, message, "run", "--workload", "my_workload_of_no_text.py")
 
 
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("name", ["run.json", "trials.csv", "requests.csv"])
 def test_a_run_with_a_file_that_is_not_text_is_refused(
-    here: Here, tmp_path: Path, kind: str, name: str
+    invoke: Invoke, tmp_path: Path, kind: str, name: str
 ) -> None:
-    make, said = FILES[kind]
+    make, message = FILES[kind]
     folder = small_run(tmp_path)
     (folder / name).unlink()
     make(folder / name)
-    refused(here, 1, f"{said}|lacks", "report", "run")
+    refused(invoke, 1, f"{message}|lacks", "report", "run")
     if name == "run.json":
-        refused(here, 2, said, "run", "./run")
+        refused(invoke, 2, message, "run", "./run")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "name: Field required"),
         ("# nothing\n", "name: Field required"),
@@ -119,9 +119,11 @@ def test_a_run_with_a_file_that_is_not_text_is_refused(
         (f'claims = "nosuch"\n{PLAN}', r"no claims called 'nosuch'.\nThere are: article"),
     ],
 )
-def test_an_absurd_plan_is_refused_in_one_message(here: Here, tmp_path: Path, text: str, said: str) -> None:
+def test_an_absurd_plan_is_refused_in_one_message(
+    invoke: Invoke, tmp_path: Path, text: str, message: str
+) -> None:
     (tmp_path / "p.toml").write_text(text)
-    refused(here, 2, said, "run", "p.toml")
+    refused(invoke, 2, message, "run", "p.toml")
 
 
 def test_every_built_in_plan_has_claims_that_exist() -> None:
@@ -176,7 +178,7 @@ def test_the_number_of_trials_of_a_plan_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["run", "-c", "200000"], "--concurrency 200000 is not valid: must be less than or equal to 10000"),
         (["run", "--rate", "100000"], "the rate must be from 0.001 to 20000"),
@@ -214,8 +216,10 @@ def test_the_number_of_trials_of_a_plan_is_bounded() -> None:
         (["capacity", "--slo", "errors < 0.00000001 %"], "is too low to measure"),
     ],
 )
-def test_a_flag_with_a_number_out_of_bounds_is_refused(here: Here, words: list[str], said: str) -> None:
-    refused(here, 2, said, *words)
+def test_a_flag_with_a_number_out_of_bounds_is_refused(
+    invoke: Invoke, words: list[str], message: str
+) -> None:
+    refused(invoke, 2, message, *words)
 
 
 def test_the_rate_of_an_own_law_is_bounded() -> None:
@@ -244,10 +248,10 @@ def test_the_rate_of_an_own_law_is_bounded() -> None:
     ],
 )
 def test_an_impossible_path_is_refused(
-    here: Here, tmp_path: Path, words: list[str], code: int, path: str
+    invoke: Invoke, tmp_path: Path, words: list[str], code: int, path: str
 ) -> None:
     small_run(tmp_path)
-    refused(here, code, "", *(word.replace("PATH", path) for word in words))
+    refused(invoke, code, "", *(word.replace("PATH", path) for word in words))
 
 
 def test_the_error_names_a_folder_without_permission_to_read(
@@ -273,7 +277,7 @@ def test_the_error_names_a_file_without_permission_to_read(
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("def predict(:", "SyntaxError"),
         ("raise SystemExit(3)", "SystemExit: 3"),
@@ -289,15 +293,15 @@ def test_the_error_names_a_file_without_permission_to_read(
     ],
 )
 def test_the_error_for_user_code_that_fails_to_import_gives_the_reason(
-    here: Here, tmp_path: Path, source: str, said: str, request: pytest.FixtureRequest
+    invoke: Invoke, tmp_path: Path, source: str, message: str, request: pytest.FixtureRequest
 ) -> None:
     name = f"absurd_workload_{abs(hash(source))}.py"
     (tmp_path / name).write_text(source)
-    refused(here, 2, said, "run", "--workload", name)
+    refused(invoke, 2, message, "run", "--workload", name)
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("class W:\n    def __init__(self): raise SystemExit(4)", "SystemExit: 4"),
         (
@@ -307,14 +311,14 @@ def test_the_error_for_user_code_that_fails_to_import_gives_the_reason(
     ],
 )
 def test_the_error_for_user_code_whose_attribute_raises_gives_the_reason(
-    here: Here, tmp_path: Path, source: str, said: str
+    invoke: Invoke, tmp_path: Path, source: str, message: str
 ) -> None:
     name = f"absurd_holder_{abs(hash(source))}.py"
     (tmp_path / name).write_text(source)
-    refused(here, 2, said, "run", "--workload", f"{name}:W")
+    refused(invoke, 2, message, "run", "--workload", f"{name}:W")
 
 
-NOT_UTF8 = "x\udcff"  # how Python gives a byte of the command line that is none
+NOT_UTF8 = "x\udcff"  # how Python passes a byte of the command line that is not UTF-8
 
 
 @pytest.mark.parametrize(
@@ -331,15 +335,15 @@ NOT_UTF8 = "x\udcff"  # how Python gives a byte of the command line that is none
     ],
 )
 def test_bytes_that_are_not_utf8_are_refused_in_options_that_are_recorded(
-    here: Here, tmp_path: Path, words: list[str]
+    invoke: Invoke, tmp_path: Path, words: list[str]
 ) -> None:
     (tmp_path / NOT_UTF8).write_text("0\n1\n")
-    refused(here, 2, "bytes that are not UTF-8", *words)
+    refused(invoke, 2, "bytes that are not UTF-8", *words)
 
 
-def test_payloads_in_the_home_of_an_unknown_user_are_refused(here: Here) -> None:
+def test_payloads_in_the_home_of_an_unknown_user_are_refused(invoke: Invoke) -> None:
     refused(
-        here,
+        invoke,
         2,
         "begins with ~ and the name of no user here",
         "load",
@@ -353,7 +357,7 @@ def test_payloads_in_the_home_of_an_unknown_user_are_refused(here: Here) -> None
 
 
 def small_run(parent: Path) -> Path:
-    """Two finished trials."""
+    """Write a run of two finished trials."""
     writer = store.Writer(parent / "run")
     writer.write_record({"state": "finished", "plan": None})
     for number in (1, 2):
@@ -390,7 +394,7 @@ def test_resuming_a_run_writes_its_files_as_utf8_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[" * 100_000, "nested too deeply"),
         (f'{{"schema": {"9" * 5_000}}}', "too many digits"),
@@ -404,10 +408,10 @@ def test_resuming_a_run_writes_its_files_as_utf8_again(tmp_path: Path) -> None:
         ('{"schema": 4, "capacity": null}', "a capacity run needs the keys plan and capacity"),
     ],
 )
-def test_the_error_for_an_unusable_run_json_names_the_place(tmp_path: Path, text: str, said: str) -> None:
+def test_the_error_for_an_unusable_run_json_names_the_place(tmp_path: Path, text: str, message: str) -> None:
     folder = small_run(tmp_path)
     (folder / "run.json").write_text(text)
-    with pytest.raises(HarnessError, match=said) as caught:
+    with pytest.raises(HarnessError, match=message) as caught:
         store.read(folder)
     assert (caught.value.stage, caught.value.exit_code) == ("results", 1)
     assert caught.value.hint

@@ -1,4 +1,4 @@
-"""`execbench compare` as its users have it: run folders in, words, tables and exit codes out."""
+"""`execbench compare` as users run it: run folders in; messages, tables and exit codes out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from harness.cli import app
 from harness.results import store
 
-pytestmark = pytest.mark.integration  # a whole report each: it takes long
+pytestmark = pytest.mark.integration  # slow: each test builds a whole report
 
 World = dict[made_up.Place, Point | Callable[[int], Point]]
 
@@ -31,7 +31,7 @@ class Done(NamedTuple):
 
 
 class InProcess:
-    """The command line without a process for each call, which would take most of the time; in `folder`."""
+    """Runs the command line in `folder` without a new process per call, which would take most of the time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,7 +61,7 @@ def world(thread_ms: float = 20.0, *, twin_ms: float | None = None, users: int =
 
 
 def save(folder: Path, points: made_up.World, *, blocks: int = 8, **facts: Any) -> str:
-    """A run's folder on disk, as `execbench run` leaves it; `facts` go into the plan or the environment."""
+    """Write a run's folder as `execbench run` does. `facts` go into the plan or the environment."""
     requests, trials = made_up.run(points, blocks=blocks)
     arms = [arm for arm in dict.fromkeys(arm for arm, _ in points) if not arm.endswith("-twin")]
     about_model = {"model": facts.pop("model", "synthetic sleep"), "service_ms": 20.0}
@@ -89,7 +89,7 @@ def quiet(execbench: InProcess) -> str:
 
 @pytest.fixture
 def slow(execbench: InProcess) -> str:
-    """A run in which thread takes half as long again."""
+    """A run in which thread takes 1.5 times as long as inline."""
     return save(execbench.folder / "slow", world(32.0))
 
 
@@ -133,7 +133,7 @@ def test_different_code_or_packages_are_a_note_and_do_not_stop_the_comparison(
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("facts", "message"),
     [
         ({"usable_cores": 16}, "usable_cores: 2 and 16"),
         ({"model": "other"}, "model: synthetic sleep and other"),
@@ -142,13 +142,13 @@ def test_different_code_or_packages_are_a_note_and_do_not_stop_the_comparison(
     ids=["machine", "model", "load"],
 )
 def test_runs_of_different_machines_models_or_loads_are_refused_unless_forced(
-    execbench: InProcess, facts: dict[str, Any], said: str
+    execbench: InProcess, facts: dict[str, Any], message: str
 ) -> None:
     before = save(execbench.folder / "before", world(), route="POST /predict")
     after = save(execbench.folder / "after", world(), **({"route": "POST /predict"} | facts))
     refused = execbench("compare", before, after)
     assert refused.returncode == INVALID
-    assert said in refused.stderr
+    assert message in refused.stderr
     assert refused.stdout == ""
     assert execbench("compare", before, after, "--force").returncode == FINE
 
@@ -334,12 +334,12 @@ def test_another_io_is_different_work_even_if_the_older_run_recorded_no_io(
     run = save(execbench.folder / "asked", world() | {("asked", 8): about(20.0)})
     path = execbench.folder / "asked" / "run.json"
     record = json.loads(path.read_text())
-    for arm, said in (
+    for arm, io in (
         ("inline", {}),
         ("thread", {"io": "sleep"}),
         ("asked", {"io": "pgvector", "io_rows": 9}),
     ):
-        record["arms"][arm]["options"] = {"workload": {"io_ms": 5.0, **said}}
+        record["arms"][arm]["options"] = {"workload": {"io_ms": 5.0, **io}}
     path.write_text(json.dumps(record))
     done = execbench("compare", run)
     assert "asked is left out, because it does other work than inline (io: sleep and pgvector)" in done.stdout
@@ -410,7 +410,7 @@ def test_a_folder_that_is_not_a_run_ends_with_1(execbench: InProcess, slow: str)
 
 
 def test_help_lists_the_exit_codes(execbench: InProcess) -> None:
-    said = " ".join(execbench("compare", "--help").stdout.split())
+    help_text = " ".join(execbench("compare", "--help").stdout.split())
     for code in (
         "0 no failure",
         "1 failure",
@@ -419,7 +419,7 @@ def test_help_lists_the_exit_codes(execbench: InProcess) -> None:
         "4 the comparison",
         "130",
     ):
-        assert code in said
+        assert code in help_text
 
 
 def test_a_failed_gate_is_the_exit_code_of_the_process(shared: Execbench) -> None:

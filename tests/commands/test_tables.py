@@ -1,4 +1,4 @@
-"""What the terminal shows: it fits 80 columns, loses nothing, and puts side by side what belongs together."""
+"""The output in the terminal: it fits 80 columns, omits nothing, and shows related figures side by side."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.commands import tables
 from harness.report import export, report
 from harness.results import store
 
-pytestmark = pytest.mark.integration  # a whole report each: it takes long
+pytestmark = pytest.mark.integration  # slow: each test builds a whole report
 
 WIDTH = 80
 LONG = "inline-with-a-name-of-forty-letters-in-all"[:40]
@@ -45,7 +45,7 @@ def article() -> report.Report:
 
 
 def shown(built: report.Report) -> str:
-    """As piped: tables at 80 columns, a sentence on one line."""
+    """Return the piped output: tables at 80 columns, each sentence on one line."""
     stream = io.StringIO()
     console = Console(file=stream, width=WIDTH, highlight=False)
     for part in tables.render(built):
@@ -60,7 +60,7 @@ def sentences(built: report.Report) -> set[str]:
 
 
 def with_readings(run: store.Run) -> store.Run:
-    """As a real run has them: CPU, loop lag, pings and memory."""
+    """Add what a real run also measures: CPU, loop lag, pings and memory."""
     trials = run.trials.assign(server_cpu_ms=1234.5, server_lag_p99_ms=12.3, server_lag_max_ms=1234.5)
     pings = run.requests.assign(phase="ping", error="", done_ms=run.requests["due_ms"] + 123.4)
     requests = pd.concat([run.requests, pings], ignore_index=True)
@@ -81,7 +81,6 @@ REPORTS: dict[str, Callable[[], report.Report]] = {
 }
 
 
-@pytest.mark.integration  # takes long
 @pytest.mark.parametrize("name", REPORTS)
 def test_tables_fit_80_columns_and_truncate_nothing(name: str) -> None:
     built = REPORTS[name]()
@@ -197,7 +196,7 @@ def test_a_claim_has_its_ratio_interval_bound_published_figure_and_verdict() -> 
 
 
 def test_the_worker_time_and_the_model_as_printed_are_shown_together() -> None:
-    """C3b compares a wait with no wait: the reader has to see both readings."""
+    """C3b compares a time with the wait to one without, so both readings must be shown."""
     text = " ".join(shown(article()).split())
     claim = text[text.index("C3b refuted") :]
     inside, printed = (

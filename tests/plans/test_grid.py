@@ -1,4 +1,4 @@
-"""A sweep's axes: what becomes of them, and what is refused before anything starts."""
+"""A sweep's axes: the arms that they make, and what is refused before anything starts."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from harness.plans.plan import Plan
 _SECTIONS = {"strategies", "workload", "options"}
 
 
-def plan(*over: str, **said: Any) -> Plan:
-    """The plan of a sweep; other names than sections of flags are keys of the plan."""
-    any_size = said.pop("any_size", False)
-    keys = {"fresh": False, **{name: said.pop(name) for name in said.keys() - _SECTIONS}}
-    given = {"workload": {"name": "synthetic"}, "plan": keys, **said}
+def plan(*over: str, **flags: Any) -> Plan:
+    """Return the plan of a sweep. Flags that are not a section of `Flags` are keys of the plan."""
+    any_size = flags.pop("any_size", False)
+    keys = {"fresh": False, **{name: flags.pop(name) for name in flags.keys() - _SECTIONS}}
+    given = {"workload": {"name": "synthetic"}, "plan": keys, **flags}
     return grid.plan(from_flags.Flags(**given), grid.axes(over), allow_any_size=any_size)
 
 
-def refused(*over: str, **said: Any) -> str:
+def refused(*over: str, **flags: Any) -> str:
     with pytest.raises(UsageError) as caught:
-        plan(*over, **said)
+        plan(*over, **flags)
     return f"{caught.value} {caught.value.hint}"
 
 
@@ -84,7 +84,7 @@ def test_arms_are_numbered_when_their_names_would_be_too_long() -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "said", "expected"),
+    ("over", "flags", "expected"),
     [
         (["wrkers=1,2"], {}, "There is no option 'wrkers' to sweep over. Did you mean 'workers'?"),
         (["workers=1,x"], {}, "--over workers: x is not valid: must be a valid integer"),
@@ -133,9 +133,9 @@ def test_arms_are_numbered_when_their_names_would_be_too_long() -> None:
     ],
 )
 def test_a_sweep_that_is_impossible_is_refused_with_the_reason(
-    over: list[str], said: dict[str, Any], expected: str
+    over: list[str], flags: dict[str, Any], expected: str
 ) -> None:
-    assert expected in refused(*over, **said)
+    assert expected in refused(*over, **flags)
 
 
 def test_a_very_large_sweep_is_refused_with_its_size_unless_any_size_is_given() -> None:

@@ -1,4 +1,4 @@
-"""Plans: what is wrong is said by its key, and a plan gives the same trials every time."""
+"""Plans: errors name the key that is wrong, and a plan gives the same trials every time."""
 
 import itertools
 from pathlib import Path
@@ -20,8 +20,8 @@ MINIMAL: dict[str, Any] = {
 }
 
 
-def arm(strategy: str = "thread", **said: object) -> dict[str, object]:
-    return {"name": "a", "strategy": strategy, **said}
+def arm(strategy: str = "thread", **keys: object) -> dict[str, object]:
+    return {"name": "a", "strategy": strategy, **keys}
 
 
 def make(**changes: object) -> Plan:
@@ -261,12 +261,12 @@ def test_options_apply_only_to_strategies_that_take_them() -> None:
 
 
 def test_an_arm_is_named_after_the_strategy_and_the_options_given_with_it() -> None:
-    asked = (
+    strategies = (
         "thread",
         "thread:workers=2,switch_interval_ms=0.5",
         "executor:concurrent.futures:ThreadPoolExecutor",
     )
-    plain, switching, own = from_flags.from_flags(Flags(strategies=asked)).arms
+    plain, switching, own = from_flags.from_flags(Flags(strategies=strategies)).arms
     assert (plain.name, plain.options) == ("thread", {})
     assert switching.options == {"workers": 2, "switch_interval_ms": 0.5}
     assert switching.name == "thread-workers-2-switch_interval_ms-0.5"

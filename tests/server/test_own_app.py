@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from conftest import CHECKOUT, Execbench, Here, wait_for
+from conftest import CHECKOUT, Execbench, Invoke, wait_for
 
 from harness import open_run
 from harness.errors import UsageError
@@ -569,10 +569,10 @@ def test_the_seed_0_draws_its_own_texts(execbench: Execbench, serve: Serve) -> N
     ],
 )
 def test_a_request_that_cannot_be_sent_is_refused_before_anything_starts(
-    here: Here, words: str, said: str
+    invoke: Invoke, words: str, said: str
 ) -> None:
     Path("there.txt").write_text("a text\n")
-    done = here(*shlex.split(words))
+    done = invoke(*shlex.split(words))
     assert done.returncode == 2
     assert re.search(said, done.stderr), done.stderr
     assert "höhö" not in done.stderr

@@ -33,7 +33,7 @@ IN_WORDS = {  # no task may raise these
     "ctrl-c": "KeyboardInterrupt: bye",
     "exit": "SystemExit: bye",
     "cancelled": "CancelledError: bye",
-    "own-base": "OfItsOwn: bye",
+    "own-base": "OwnBaseException: bye",
     "base-group": "BaseExceptionGroup: bye",
 }
 AS_RAISED = {
@@ -42,7 +42,7 @@ AS_RAISED = {
     "chain": ValueError,
     "surrogate": ValueError,
     "future-cancelled": Exception,
-    "mute": naughty.Mute,
+    "mute": naughty.Unprintable,
 }
 AS_RAISED_IN_A_THREAD: dict[str, tuple[type[Exception], str]] = {
     "keywords": (naughty.WithKeywords, "WithKeywords: code 7"),

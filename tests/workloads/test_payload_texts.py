@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import Here
+from conftest import Invoke
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -153,8 +153,8 @@ def test_a_file_without_texts_is_refused_with_its_line(
     assert caught.value.hint
 
 
-def test_a_missing_file_of_texts_is_refused_before_anything_starts(here: Here) -> None:
-    done = here("run", "--workload", "synthetic", "--payloads", "absent.txt")
+def test_a_missing_file_of_texts_is_refused_before_anything_starts(invoke: Invoke) -> None:
+    done = invoke("run", "--workload", "synthetic", "--payloads", "absent.txt")
     assert done.returncode == 2
     assert "absent.txt cannot be read" in done.stderr
 
