@@ -105,7 +105,7 @@ def scope_of(item: pytest.Item) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Schedule by scope. `--dist loadgroup` of xdist has no effect with pytest 9.2, which derives node ids."""
+    """Schedule by scope. `--dist loadgroup` has no effect with pytest 9.2, which derives node ids."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByScope(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

@@ -1,6 +1,6 @@
 """Runs each `execbench` command in a process forked from one that has already imported everything.
 
-`Prefork` runs this file as a script. It reads one command per line, forks to run it, and prints its exit code.
+`Prefork` runs this file as a script. It reads a command per line, forks to run it, and prints its exit code.
 """
 
 from __future__ import annotations

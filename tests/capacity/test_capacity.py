@@ -85,7 +85,7 @@ def test_the_run_records_its_settings_and_its_rows_are_those_of_any_run(run: Pat
 
 
 @pytest.mark.timed  # it waits 30 s at most, which is little compared with timed tests
-def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
+def test_ctrl_c_keeps_the_windows_and_reports_that_there_is_no_capacity_yet(
     execbench: Execbench, invoke: Invoke
 ) -> None:
     process = execbench.start(

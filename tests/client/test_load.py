@@ -344,7 +344,7 @@ def test_the_stamp_of_a_server_that_may_be_on_another_host_is_dropped(loader: Lo
         ("nonsense", False),
     ],
 )
-def test_only_loopback_is_known_to_share_our_clock(url: str, ours: bool) -> None:
+def test_only_loopback_addresses_share_the_clients_clock(url: str, ours: bool) -> None:
     assert is_loopback(url) == ours
 
 

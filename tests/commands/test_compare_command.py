@@ -164,7 +164,7 @@ def test_runs_without_a_common_load_are_refused(execbench: InProcess, quiet: str
 # -- the gate ------------------------------------------------------------------------------------------
 
 
-def test_the_gate_fails_when_an_arm_is_slower_and_says_which(execbench: InProcess, slow: str) -> None:
+def test_the_gate_fails_when_an_arm_is_slower_and_names_it(execbench: InProcess, slow: str) -> None:
     done = execbench("compare", slow, "--fail-on", "slower")
     assert done.returncode == GATE_FAILED
     assert "The gate failed on 2 of 2 comparisons" in done.stderr

@@ -129,7 +129,7 @@ def test_the_articles_law_is_shown_only_if_its_claims_are_judged() -> None:
     assert "law of T2" in shown(article())
 
 
-def test_a_run_that_stopped_early_says_so_below_the_machine() -> None:
+def test_an_early_stop_is_reported_below_the_machine() -> None:
     built = copy.copy(usual())
     built.notes = ("Stopped after block 12: so.",)
     assert "Stopped after block 12: so." in shown(built).split("Closed loops")[0]

@@ -1,4 +1,4 @@
-"""`execbench check` can fail: each check gets something broken and must fail.
+"""`execbench check` can fail: each check gets a broken client or server and must fail.
 
 The checks measure with what they are given, so a pretended client and server stand in for the real ones here:
 nothing waits, and the truth is exact. No test says that a check of time passes on the real machine.

@@ -223,7 +223,7 @@ def test_drifting_ratios_are_summed_up_in_one_sentence() -> None:
     )
 
 
-def test_a_run_that_stopped_early_says_after_which_block_and_why() -> None:
+def test_a_run_that_stopped_early_reports_the_block_and_the_reason() -> None:
     run = closed(WORLD, precision=0.03)
     assert report.build(run).notes == ()
     run.record["stopped_at_block"] = 8
@@ -328,7 +328,7 @@ def rendered(told: report.Report) -> str:
     return terminal.file.getvalue()
 
 
-def test_a_model_of_ones_own_after_which_nothing_is_awaited_is_noted() -> None:
+def test_a_note_explains_that_a_users_model_awaits_no_io() -> None:
     run = closed(WORLD)
     about = {"model": "my_workload.py", "own_io": False}
     options = {"workload": {"io": "sleep", "io_ms": 0.0}}

@@ -1,4 +1,4 @@
-"""A sweep: real ones of known truth, and what is found in made-up ones."""
+"""Sweeps: real ones with known results, and the evaluation of made-up ones."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_noisy_session_has_no_best() -> None:
     assert set(found.effects["verdict"]) == {"noisy session"}
 
 
-def test_a_run_that_is_no_sweep_has_none() -> None:
+def test_a_run_that_is_not_a_sweep_has_no_sweep_results() -> None:
     assert report.build(closed({("thread", 8): Point()})).swept is None
 
 
@@ -153,7 +153,7 @@ def test_every_number_of_axes_has_a_chart(axes: int) -> None:
     assert len(drawn.get_lines()) == {1: 1, 2: 2, 3: len(cells)}[axes]
 
 
-def test_without_good_answers_the_chart_says_so() -> None:
+def test_without_good_answers_the_chart_states_it() -> None:
     found = swept(
         made({"one": ({"workers": 1}, Point(failed=32)), "two": ({"workers": 2}, Point(failed=32))})
     )

@@ -18,7 +18,7 @@ from conftest import wait_for
 import strategies
 from strategies import Options
 
-AT_ONCE_S = 20.0  # nothing here computes: only a request that hangs takes so long
+AT_ONCE_S = 20.0  # the calls compute nothing, so only a request that hangs takes that long
 WRAPPED = ("process", "supervised", "loky", "pebble")  # child processes
 VARIANTS = [
     *((name, {}) for name in strategies.available()),

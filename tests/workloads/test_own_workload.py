@@ -300,7 +300,7 @@ def test_debug_shows_the_users_traceback(execbench: Execbench) -> None:
 # -- right ones, in every process ----------------------------------------------------------------------
 
 
-def asked(url: str, text: str) -> tuple[int, Any]:
+def posted(url: str, text: str) -> tuple[int, Any]:
     wanted = urllib.request.Request(f"{url}/predict", json.dumps({"text": text}).encode())
     wanted.add_header("content-type", "application/json")
     try:
@@ -329,7 +329,7 @@ def test_instances_of_the_users_classes_return_from_other_processes(
     assert strategies.get(how["strategy"]).why_not() is None  # make test installs the extras
     path = write(GOOD)
     with running.serving(tmp_path / "log", workload=options(path), **how) as child:
-        assert asked(child.url, "hello") == (200, {"said": "HELLO"})
+        assert posted(child.url, "hello") == (200, {"said": "HELLO"})
 
 
 @pytest.mark.integration
@@ -368,7 +368,7 @@ def test_a_wrong_number_of_results_fails_instead_of_giving_wrong_answers(
     sent = ["a", "lost", "b", "c", "lost", "d"] * 4
     served = running.serving(tmp_path / "log", strategy="batch", workload=options(path))
     with served as child, ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(asked, itertools.repeat(child.url), sent))
+        answers = list(pool.map(posted, itertools.repeat(child.url), sent))
     for text, (status, said) in zip(sent, answers, strict=True):
         if text == "lost":
             assert (status, "returned 0 results for 1 item" in said) == (500, True)
@@ -469,7 +469,7 @@ def test_the_thread_limit_is_set_before_the_users_code_is_imported(write: Write,
     code = "import os\nSEEN = os.environ.get('OMP_NUM_THREADS')\n"
     path = write(f"{code}def load(): ...\ndef predict(model, items): return [SEEN for _ in items]\n")
     with running.serving(tmp_path / "log", workload=options(path, torch_threads=3)) as child:
-        assert asked(child.url, "x") == (200, "3")
+        assert posted(child.url, "x") == (200, "3")
 
 
 def test_a_plan_can_name_the_users_workload_and_is_not_resumed_with_other_code_or_texts(
