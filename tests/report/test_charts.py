@@ -283,9 +283,9 @@ def test_an_unknown_nominal_io_is_not_drawn() -> None:
     assert "Nominal: unknown, because c = 1 was not run." in words(fig)
 
 
-@pytest.mark.parametrize(("count", "told"), [(63, False), (64, True)])
-def test_a_p95_is_shown_only_from_64_requests_on(count: int, told: bool) -> None:
-    assert ("p95" in words(io_distribution.draw(requests_of("thread", 8, count=count)))) is told
+@pytest.mark.parametrize(("count", "is_shown"), [(63, False), (64, True)])
+def test_a_p95_is_shown_only_from_64_requests_on(count: int, is_shown: bool) -> None:
+    assert ("p95" in words(io_distribution.draw(requests_of("thread", 8, count=count)))) is is_shown
 
 
 def test_an_arm_without_server_timings_keeps_its_row_in_the_io_distribution() -> None:

@@ -54,7 +54,7 @@ def test_a_run_without_a_plan_is_not_run_again(record: dict[str, Any]) -> None:
 
 
 def test_a_load_is_repeated_with_more_users_and_the_same_request() -> None:
-    told = {
+    recorded_load = {
         "url": "http://x/",
         "method": "POST",
         "headers": [["X-Tenant", "a"]],
@@ -64,7 +64,7 @@ def test_a_load_is_repeated_with_more_users_and_the_same_request() -> None:
         "timeout_s": 5.0,
         "transport": "aiohttp",
     }
-    assert shlex.split(next_command.load({"plan": None, "load": told}, users=16)) == [
+    assert shlex.split(next_command.load({"plan": None, "load": recorded_load}, users=16)) == [
         *("execbench", "load", "http://x/", "-c", "16", "--method", "POST", "--header", "X-Tenant: a"),
         *("--body", '{"q": "{text}"}', "--expect-status", "201"),
         *("--payloads", "/tmp/texts.txt", "--seed", "3", "--timeout", "5"),

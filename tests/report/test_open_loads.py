@@ -110,10 +110,10 @@ def test_a_comparison_under_a_load_that_saturates_one_side_is_marked() -> None:
         for arm, service_ms in (("inline", 10.0), ("thread", 25.0))
     ]
     rows = report.build(opened(*trials, arms=["inline", "thread"])).comparisons
-    told = dict(zip(rows["metric"] + " " + rows["stat"], rows["reason"], strict=True))
+    reasons = dict(zip(rows["metric"] + " " + rows["stat"], rows["reason"], strict=True))
     grows = "thread is saturated, so the ratio grows with the window's length"
-    assert told["latency_ms median"].endswith(grows)
-    assert told["throughput_per_s rate"].endswith("thread is saturated")
+    assert reasons["latency_ms median"].endswith(grows)
+    assert reasons["throughput_per_s rate"].endswith("thread is saturated")
     latency = rows[rows["primary"].astype(bool)].iloc[0]
     assert latency["sentence"].endswith(f"slower; {grows}.")
 

@@ -221,9 +221,9 @@ def test_the_ranking_is_written_as_csv_and_json(tmp_path: Path) -> None:
     found = built(ranked(WORLD, folder=tmp_path))
     export.write(found)
     assert list(pd.read_csv(tmp_path / "ranking.csv").columns) == ranking.COLUMNS
-    told = json.loads(json.dumps(export.as_json(found), allow_nan=False))
-    assert [row["arm"] for row in told["ranking"]] == ["batch", "thread", "process"]
-    assert told["conclusion"] == found.conclusion
+    document = json.loads(json.dumps(export.as_json(found), allow_nan=False))
+    assert [row["arm"] for row in document["ranking"]] == ["batch", "thread", "process"]
+    assert document["conclusion"] == found.conclusion
 
 
 def test_a_run_of_a_plan_without_ranking_has_no_ranking() -> None:

@@ -241,8 +241,8 @@ def test_a_stage_entered_twice_adds_up_and_unknown_names_are_sent_but_ignored() 
     values = [header(answering(work)) for _ in range(5)]
     assert 40 <= min(decode(value).io_ms or 0 for value in values) < 80
     strange = [re.findall(r"\bdb;dur=(\d+\.\d{3})", value) for value in values]
-    assert {len(told) for told in strange} == {1}
-    assert 20 <= min(float(told[0]) for told in strange) < 40
+    assert {len(durations) for durations in strange} == {1}
+    assert 20 <= min(float(durations[0]) for durations in strange) < 40
     assert decode(values[0]).model_ms is None
 
 
