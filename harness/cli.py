@@ -31,7 +31,7 @@ from harness.commands.serve import serve
 from harness.commands.settings import settings
 from harness.commands.study import study
 from harness.commands.sweep import sweep
-from harness.commands.terminal import tell
+from harness.commands.terminal import print_message
 from harness.errors import HarnessError, as_harness_error
 from harness.system import signals, streams
 
@@ -71,7 +71,7 @@ class Execbench(TyperGroup):
         except (typer.Exit, typer.Abort, TyperException):
             raise  # typer shows these itself
         except KeyboardInterrupt as interrupt:
-            tell(signals.INTERRUPTED)
+            print_message(signals.INTERRUPTED)
             raise typer.Exit(signals.exit_code(interrupt)) from None
         except Exception as error:  # noqa: BLE001 - the last handler: a traceback is shown only with --debug
             if ctx.params.get("debug"):
@@ -115,9 +115,9 @@ def main() -> None:
 
 
 def _complain(error: HarnessError) -> None:
-    tell(f"Error ({error.stage}): {error.what}", style="red")
+    print_message(f"Error ({error.stage}): {error.what}", style="red")
     if error.hint:
-        tell(error.hint)
+        print_message(error.hint)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A made-up machine on which all that the article says is so, and how to make each claim false there."""
+"""A made-up machine on which every claim of the article is true, and a change that makes each claim false."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.verdicts import claims, claims_file
 
 ARTICLE = claims_file.load("article")
 
-# a machine on which everything the article says is so
+# a machine on which every claim of the article is true
 TRUE_WORLD: dict[Place, Point] = {
     ("inline", 1): Point(),
     ("inline", 2): Point(io_ms=11.0),
@@ -36,7 +36,7 @@ TRUE_WORLD: dict[Place, Point] = {
     ("default_pool", 8): Point(model_ms=300.0),
 }
 
-# claim → where the world differs when it is false
+# claim → the arm and load to change, and the change that makes the claim false
 FALSE: dict[str, tuple[Place, dict[str, Any]]] = {
     "C1": (("inline", 1), {"io_ms": 20.0}),
     "C2": (("inline", 8), {"io_ms": 6.0}),
@@ -52,16 +52,16 @@ EVERY_BLOCK = set(range(1, 11))
 
 
 def checks(world: made_up.World, *, blocks: int = 10, only: str = "") -> pd.DataFrame:
-    """Of all claims, or of the one that is asked about."""
+    """Return the checks of all claims, or of the claim `only`."""
     requests, trials = made_up.run(world, blocks=blocks)
-    asked = [claim for claim in ARTICLE.claims if only in ("", claim.id)]
+    chosen = [claim for claim in ARTICLE.claims if only in ("", claim.id)]
     return claims.evaluate(
-        ARTICLE.model_copy(update={"claims": asked}), summaries.derive(requests, trials), trials
+        ARTICLE.model_copy(update={"claims": chosen}), summaries.derive(requests, trials), trials
     )
 
 
 def false_in(claim: str, blocks: set[int]) -> made_up.World:
-    """The true world, but false to this claim in these blocks."""
+    """Return the true world, changed so that this claim is false in these blocks."""
     place, changes = FALSE[claim]
     true, false = TRUE_WORLD[place], dataclasses.replace(TRUE_WORLD[place], **changes)
     return {**TRUE_WORLD, place: lambda block: false if block in blocks else true}

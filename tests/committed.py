@@ -1,4 +1,4 @@
-"""The committed runs, and what a document quotes of them."""
+"""Helpers for the committed runs and for the documents that quote them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).parent.parent
 
 
 def run_of(plan: str) -> Path:
-    """The one run of this plan that is in git."""
+    """Return the folder of the only run of this plan that is in git."""
     listed = subprocess.run(
         ["git", "ls-files", f"results/*-{plan}/run.json"],
         cwd=CHECKOUT,
@@ -30,9 +30,9 @@ def run_of(plan: str) -> Path:
 
 
 def execbench(*words: str) -> str:
-    """What the command prints, so wide that nothing is folded, as the documents have it.
+    """Return what the command prints, 110 columns wide as in the documents, so that no line is folded.
 
-    In this process: one of its own would take most of its time to import what is here already.
+    Runs in this process: a new process would spend most of its time on imports.
     """
     with contextlib.chdir(CHECKOUT):
         done = CliRunner().invoke(app, words, env={"COLUMNS": "110"})
@@ -41,19 +41,19 @@ def execbench(*words: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """With single spaces, so that layout is no difference."""
+    """Return the text with single spaces, so that layout makes no difference."""
     return re.sub(r"\s+", " ", text).strip()
 
 
 def quoted(page: Path, mark: str) -> str:
-    """The block of text that follows a mark; what is in it must be said by the program."""
+    """Return the text block that follows a mark in a document. The program must print the same text."""
     found = re.search(rf"<!-- {re.escape(mark)} -->\n```text\n(.*?)```", page.read_text(), re.S)
     assert found is not None, mark
     return squeezed(found[1])
 
 
-def made_again(plan: str, derived: Iterable[str], parent: Path) -> tuple[Path, str]:
-    """A copy of the run whose tables were made again from its packed rows, and what was printed."""
+def rebuilt(plan: str, derived: Iterable[str], parent: Path) -> tuple[Path, str]:
+    """Copy the run, rebuild its tables from its packed rows, and return the folder and the output."""
     folder = parent / run_of(plan).name
     shutil.copytree(run_of(plan), folder)
     for name in derived:
@@ -62,7 +62,7 @@ def made_again(plan: str, derived: Iterable[str], parent: Path) -> tuple[Path, s
 
 
 def assert_equal_to_the_committed(plan: str, derived: Iterable[str], folder: Path) -> None:
-    """Byte by byte, and from rows that stayed packed."""
+    """Compare the tables byte by byte, and check that the rows are still packed."""
     assert not (folder / "requests.csv").exists()
     for name in derived:
         assert (folder / name).read_bytes() == (run_of(plan) / name).read_bytes(), name

@@ -1,4 +1,4 @@
-"""Made-up runs, and their arms compared."""
+"""Comparisons of the arms of made-up runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCKS = 12
 
 
 def about(model_ms: float, *, spread: float = 0.02, seed: int = 1, **fixed: Any) -> Callable[[int], Point]:
-    """A server whose luck changes from block to block: requests of one block share it."""
+    """Return a server whose model time varies from block to block; requests of one block share one value."""
     luck = random.Random(seed)
     factors = [luck.gauss(1.0, spread) for _ in range(100)]
     return lambda block: Point(model_ms=model_ms * factors[block], **fixed)

@@ -1,4 +1,4 @@
-"""The command line as its users have it: a real process in an empty folder, watched for what it leaves."""
+"""The command line as users run it: a real process in an empty folder. No process may outlive the test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness import cli
 pytest_plugins = ["groups", "durations"]
 
 CHECKOUT = Path(__file__).parent.parent
-MARK = "EXECBENCH_TEST"  # in the environment, so every descendant has it, whoever its parent is by then
+MARK = "EXECBENCH_TEST"  # environment variable that every descendant inherits, even if its parent changes
 ENDS_WITHIN_S = 60.0
 GONE_WITHIN_S = 5.0
 
@@ -38,11 +38,11 @@ class Execbench:
     def __call__(
         self, *words: str, within_s: float = ENDS_WITHIN_S, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run it to its end, its output piped."""
+        """Run it until it ends, with piped output."""
         return self._prefork.run(words, self.folder, self._environment() | environment, within_s)
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
-        """Start it and return at once; `options` are those of Popen, by default its output is piped."""
+        """Start it and return immediately. `options` are passed to Popen; by default the output is piped."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
         command = [sys.executable, "-m", "harness.cli", *words]
         environment = self._environment() | options.pop("environment", {})
@@ -51,7 +51,7 @@ class Execbench:
         return process
 
     def processes(self, module: str = "") -> list[psutil.Process]:
-        """What was started here and still runs, with all descendants; only those of `python -m module`."""
+        """Return running processes started here and their descendants, optionally only `python -m module`."""
         ours = [process for process in psutil.process_iter() if _has(process, self._mark)]
         return [process for process in ours if not module or module in process.cmdline()]
 
@@ -59,7 +59,7 @@ class Execbench:
         wait_for(lambda: not self.processes(), within_s)
 
     def close(self) -> None:
-        """Whatever the test did: no process of it goes on, and no pipe stays open."""
+        """Kill all processes and close all pipes, regardless of how the test ended."""
         for process in self.processes():
             process.kill()
         for started in self._started:
@@ -79,7 +79,7 @@ def wait_for(condition: Callable[[], object], within_s: float = 30.0) -> None:
 
 @pytest.fixture(scope="session")
 def prefork() -> Iterator[Prefork]:
-    """Begins to import when a command is first asked for."""
+    """The process that runs commands; it starts, and imports, with the first command."""
     started = Prefork()
     yield started
     started.close()
@@ -87,33 +87,35 @@ def prefork() -> Iterator[Prefork]:
 
 @pytest.fixture
 def execbench(tmp_path: Path, prefork: Prefork) -> Iterator[Execbench]:
-    """After the test everything that it has started must have ended by itself."""
+    """Runs `execbench`; fails the test if a process that it started is still running at the end."""
     with _watched(tmp_path, prefork) as commands:
         yield commands
 
 
-Here = Callable[..., subprocess.CompletedProcess[str]]
+Invoke = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def here(execbench: Execbench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
-    """As `execbench`, in this process: for what is answered or refused before any other is started."""
+def invoke(
+    execbench: Execbench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Invoke:
+    """Runs `execbench` in this process, for commands that start no other process."""
     children = set(psutil.Process().children())
     monkeypatch.chdir(execbench.folder)
 
-    def run_here(*words: str) -> subprocess.CompletedProcess[str]:
+    def invoke_here(*words: str) -> subprocess.CompletedProcess[str]:
         with pytest.raises(SystemExit) as ended:
             cli.app(words, prog_name="execbench")
         assert set(psutil.Process().children()) <= children
         printed = capsys.readouterr()
         return subprocess.CompletedProcess(words, int(str(ended.value.code)), printed.out, printed.err)
 
-    return run_here
+    return invoke_here
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, prefork: Prefork) -> Iterator[Execbench]:
-    """As `execbench`, for what several tests of a module look at."""
+    """As `execbench`, with one folder for all tests of a module."""
     with _watched(tmp_path_factory.mktemp("shared"), prefork) as commands:
         yield commands
 
@@ -132,4 +134,4 @@ def _has(process: psutil.Process, mark: str) -> bool:
     try:
         return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark
     except psutil.Error:
-        return False  # gone meanwhile, or not ours to look into
+        return False  # it has ended, or belongs to another user

@@ -1,4 +1,4 @@
-"""Where the tests' time goes: a pytest plugin that writes it down, and the page made of that.
+"""A pytest plugin that records how long tests and fixtures take, and the page that shows it.
 
 `pytest --durations-csv FILE` writes a row for each test function and each fixture; `python tests/durations.py
 BEFORE AFTER` prints docs/test-durations.md. `make test-durations` does both.
@@ -17,14 +17,14 @@ from typing import Any, cast
 
 import pytest
 
-DEAREST = 20
+SLOWEST_SHOWN = 20
 FIXTURE = "fixture"
 TEARDOWN = "teardown"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one test function, with all its parameters, or one fixture took in all."""
+    """The total time of one test function with all its parameters, or of one fixture."""
 
     kind: str  # test, fixture (its set-up) or teardown (all of them)
     name: str
@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Durations:
-    """Measures fixtures where they are set up, and adds up what all workers report."""
+    """Measures the set-up of fixtures, and adds up the times that all workers report."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -70,7 +70,7 @@ class Durations:
             self._spent[TEARDOWN, "all"].append(report.duration)
             for kind, spent in report.user_properties:
                 if kind == FIXTURE:
-                    name, seconds = cast("tuple[str, float]", spent)  # as appended in the set-up
+                    name, seconds = cast("tuple[str, float]", spent)  # appended by pytest_fixture_setup
                     self._spent[kind, name].append(seconds)
 
     def pytest_sessionfinish(self) -> None:
@@ -83,8 +83,8 @@ def write(path: Path, rows: Iterable[Row]) -> None:
     with path.open("w", newline="") as stream:
         lines = csv.writer(stream, lineterminator="\n")
         lines.writerow(field.name for field in fields(Row))
-        dearest_first = sorted(rows, key=lambda row: (-row.seconds, row.name))
-        lines.writerows(astuple(row) for row in dearest_first)
+        slowest_first = sorted(rows, key=lambda row: (-row.seconds, row.name))
+        lines.writerows(astuple(row) for row in slowest_first)
 
 
 def read(path: Path) -> list[Row]:
@@ -101,26 +101,26 @@ def read(path: Path) -> list[Row]:
 HEAD = """\
 # Where the tests' time goes
 
-Made by `make test-durations`. Seconds on the clock, added up over all workers: what runs beside others counts
-in full, and so does its wait for a processor that a timed test has. A test counts with all its parameters,
-a fixture by its set-up. How long a whole run takes: [here](testing.md).
+Made by `make test-durations`. Wall-clock seconds, summed over all workers: parallel tests count in full,
+including the time that they wait for a processor. A test counts with all its parameters, a fixture with its
+set-up only. For the duration of a whole run see [testing.md](testing.md).
 """
 
 
 def page(before: list[Row], after: list[Row]) -> str:
-    """Totals of both, then the dearest of each."""
+    """Return the page: the totals before and after, then the slowest tests and fixtures of each."""
     return "\n".join(
         [
             HEAD,
             *totals(before, after),
             "",
-            f"## The {DEAREST} dearest, before",
+            f"## The {SLOWEST_SHOWN} slowest, before",
             "",
-            *dearest(before),
+            *slowest(before),
             "",
-            f"## The {DEAREST} dearest, after",
+            f"## The {SLOWEST_SHOWN} slowest, after",
             "",
-            *dearest(after),
+            *slowest(after),
         ]
     )
 
@@ -128,16 +128,16 @@ def page(before: list[Row], after: list[Row]) -> str:
 def totals(before: list[Row], after: list[Row]) -> Iterator[str]:
     yield "| | before, s | after, s |"
     yield "|---|---:|---:|"
-    for kind, said in (("test", "tests"), (FIXTURE, "set-up of fixtures"), (TEARDOWN, "teardown")):
+    for kind, label in (("test", "tests"), (FIXTURE, "set-up of fixtures"), (TEARDOWN, "teardown")):
         spent = [sum(row.seconds for row in rows if row.kind == kind) for rows in (before, after)]
-        yield f"| {said} | {spent[0]:.0f} | {spent[1]:.0f} |"
+        yield f"| {label} | {spent[0]:.0f} | {spent[1]:.0f} |"
 
 
-def dearest(rows: list[Row]) -> Iterator[str]:
+def slowest(rows: list[Row]) -> Iterator[str]:
     yield "| seconds | times | | test or fixture |"
     yield "|---:|---:|---|---|"
     known = [row for row in rows if row.kind != TEARDOWN]
-    for row in sorted(known, key=lambda row: -row.seconds)[:DEAREST]:
+    for row in sorted(known, key=lambda row: -row.seconds)[:SLOWEST_SHOWN]:
         yield f"| {row.seconds:.1f} | {row.count} | {row.kind} | `{row.name.removeprefix('tests/')}` |"
 
 

@@ -1,12 +1,12 @@
-"""Which tests run beside which: a pytest plugin, so that every test says in one word what it needs.
+"""A pytest plugin that groups tests by what they need, and decides which groups run at the same time.
 
-- `quick`, and unmarked: it only computes, and needs no torch. It fails when it starts a process, opens a
+- `quick`, the default: the test only computes and needs no torch. It fails if it starts a process, opens a
   connection or sleeps.
-- `integration`: it starts processes or servers, loads a model, or takes long. Others may run beside it.
-- `timed`: it is judged by the clock, so it comes first on the processors.
+- `integration`: the test starts processes or servers, loads a model, or is slow. Others may run in parallel.
+- `timed`: the test checks durations, so it has priority on the processors.
 
-With pytest-xdist one worker runs the timed tests, one after the other. All other workers, and whatever they
-start, get what these leave of the processors, and are taken off them at once.
+With pytest-xdist one worker runs the timed tests one after the other. All other workers, and the processes
+that they start, run at idle priority: they get a processor only while no timed test needs it.
 """
 
 from __future__ import annotations
@@ -32,19 +32,18 @@ import pytest
 MARKS = {
     "quick": "only computes: no process, no connection, no sleep, no torch",
     "integration": "starts processes or servers, loads a model, or takes long",
-    "timed": "is judged by the clock: other tests get what it leaves of the processors",
+    "timed": "checks durations: it has priority on the processors",
     "model": "loads the real embedding model; also `integration`",
 }
-WAY_OUT = "Mark the test `integration`, or let it only compute."
-TIMED_WORKER = "gw0"  # as pytest-xdist calls its first one
+HOW_TO_FIX = "Mark the test `integration`, or let it only compute."
+TIMED_WORKER = "gw0"  # pytest-xdist's name for its first worker
 
 
 def pytest_configure(config: pytest.Config) -> None:
     for name, meaning in MARKS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
-    if (
-        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    ):  # as in the background of a script; children inherit it
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # SIGINT is ignored if a script starts pytest in the background, and children would inherit that
         signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = getattr(config, "workerinput", None)
     if worker and worker["workerid"] != TIMED_WORKER:
@@ -52,15 +51,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def yield_to_others() -> None:
-    """This process, and all that it will start, run only where nobody else wants to."""
-    if hasattr(os, "SCHED_IDLE"):  # Linux, where it is also taken off a processor as soon as it is wanted
+    """Run this process, and all processes that it will start, at the lowest priority."""
+    if hasattr(os, "SCHED_IDLE"):  # Linux: any other process preempts it immediately
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     else:
         os.nice(19)
 
 
 def group_of(item: pytest.Item) -> str:
-    """What the test is marked, or else its class or module; `timed` where it is that too."""
+    """Return the group of the nearest mark: the test's, its class's or its module's.
+
+    Of several marks in one place `timed` wins.
+    """
     for node in reversed(item.listchain()):
         own = {marker.name for marker in node.own_markers}
         for group in ("timed", "integration", "quick"):
@@ -73,20 +75,22 @@ def group_of(item: pytest.Item) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that no worker ends long after the others."""
+    """Start the longest tests first, so that no worker ends long after the others."""
     order = ("timed", "integration", "quick")
     long = {item.path for item in items if item.get_closest_marker("model")}
     items.sort(key=lambda item: (order.index(group_of(item)), item.path not in long))
     for item in items:
-        item.add_marker(group_of(item))  # so that -m finds it
+        item.add_marker(group_of(item))  # so that -m selects it
 
 
 # -- pytest-xdist: what goes to one worker -------------------------------------------------------------
 
-SCOPES = "scopes"  # where a worker leaves its file for the controller, who collects nothing itself
+SCOPES = (
+    "scopes"  # folder in which workers write their tests' scopes for the controller, which collects no tests
+)
 
 
-@pytest.hookimpl(tryfirst=True)  # before the controller is told, who reads it then
+@pytest.hookimpl(tryfirst=True)  # before the controller is notified, as it then reads the file
 def pytest_collection_finish(session: pytest.Session) -> None:
     if worker := getattr(session.config, "workerinput", None):
         scopes = {item.nodeid: scope_of(item) for item in session.items}
@@ -94,14 +98,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def scope_of(item: pytest.Item) -> str:
-    """Tests of one scope share a worker, and so the fixtures of their module."""
+    """Return the test's scope. Tests of one scope share a worker, and so the fixtures of their module."""
     group = group_of(item)
     return group if group == "timed" else f"{group} {item.path.name}"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Not its `--dist loadgroup`, which does nothing beside pytest 9.2 (a node's id is derived there)."""
+    """Schedule by scope. `--dist loadgroup` has no effect with pytest 9.2, which derives node ids."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByScope(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
@@ -119,7 +123,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         found: dict[str, str] = json.loads(left.read_text())
         return found
 
-    config.option.loadscopereorder = False  # in the order of collection
+    config.option.loadscopereorder = False  # keep the order of collection
     return ByScope(config, log)
 
 
@@ -159,7 +163,7 @@ def guarded(item: pytest.Item) -> Iterator[None]:
 
 
 def refuse_all(patch: pytest.MonkeyPatch) -> None:
-    """Whatever a test that only computes has no need of; git may be asked which files there are."""
+    """Make calls fail that a test needs only if it does more than compute. Calls of git are allowed."""
     refuse(patch, subprocess.Popen, "__init__", "starts a process", unless=_is_git)
     refuse(patch, multiprocessing.process.BaseProcess, "start", "starts a process")
     refuse(patch, socket.socket, "bind", "opens a port")
@@ -181,7 +185,7 @@ def refuse(
     def refused(*given: Any, **named: Any) -> Any:
         if unless(*given, **named):
             return allowed(*given, **named)
-        pytest.fail(f"It {what}, and is not marked so. {WAY_OUT}")
+        pytest.fail(f"The test {what}, but is not marked for that. {HOW_TO_FIX}")
 
     patch.setattr(owner, name, refused)
 

@@ -35,7 +35,7 @@ def bomb(layers: int = 1) -> bytes:
     return packed
 
 
-def says(status: int, body: bytes, content_type: str = "application/json") -> bytes:
+def answer_of_type(status: int, body: bytes, content_type: str = "application/json") -> bytes:
     return whole(status, f"Content-Type: {content_type}\r\n", body)
 
 
@@ -62,7 +62,7 @@ GOOD_ANSWERS = {
     "encoding-not-true": whole(head="Content-Encoding: gzip\r\n"),
     "encoding-x-gzip": whole(head="Content-Encoding: x-gzip\r\n", body=gzip.compress(b"ok")),
     "encoding-1000": whole(head="Content-Encoding: " + ", ".join(["gzip"] * 1_000) + "\r\n"),
-    "charset-undefined": says(200, b"ok", "text/plain; charset=undefined"),
+    "charset-undefined": answer_of_type(200, b"ok", "text/plain; charset=undefined"),
     "timing-1e308": timed(
         'model;dur=1e308, io;dur=-5, queue;dur=nan, handler;dur=1e308;desc="entered=1e308"'
     ),
@@ -77,19 +77,23 @@ BAD_ANSWERS = {
     "redirect-long": whole(308, "Location: /" + "x" * 60_000 + "\r\n"),
     "redirect-not-ascii": whole(307, b"Location: http://\xff\xe2\x98\x83..\x01/\r\n"),
     **{
-        f"charset-{name}": says(500, _DETAIL, f"application/json; charset={name}")
+        f"charset-{name}": answer_of_type(500, _DETAIL, f"application/json; charset={name}")
         for name in ("idna", "punycode", "rot13", "zip", "bz2", "unicode_escape", "raw-unicode-escape", "oem")
     },
-    "charset-undefined-500": says(500, b"\xff\x00", "text/plain; charset=undefined"),
-    "json-deep": says(500, b"[" * 100_000),
-    "json-deep-detail": says(422, b'{"detail": ' + b"[" * 4_000 + b"]" * 4_000 + b"}"),
-    "json-surrogate": says(500, b'{"detail": "\\ud800 and \\udfff"}'),
-    "json-surrogate-in-a-list": says(422, b'{"detail": [{"msg": "\\ud800", "loc": ["\\udc80", 1]}]}'),
-    "json-raw-surrogate": says(500, b'{"detail": "\xed\xa0\x80"}'),
-    "json-terminal": says(500, json.dumps({"detail": "\0\x1b]0;x\x07\x9b2J\u202e\u2028\x7f"}).encode()),
-    "json-number": says(500, b'{"detail": ' + b"9" * 5_000 + b"}"),
-    "json-nan": says(422, b'{"detail": [NaN, {"msg": Infinity, "loc": [-Infinity]}]}'),
-    "json-utf-32": says(500, '{"detail": "no"}'.encode("utf-32")),
+    "charset-undefined-500": answer_of_type(500, b"\xff\x00", "text/plain; charset=undefined"),
+    "json-deep": answer_of_type(500, b"[" * 100_000),
+    "json-deep-detail": answer_of_type(422, b'{"detail": ' + b"[" * 4_000 + b"]" * 4_000 + b"}"),
+    "json-surrogate": answer_of_type(500, b'{"detail": "\\ud800 and \\udfff"}'),
+    "json-surrogate-in-a-list": answer_of_type(
+        422, b'{"detail": [{"msg": "\\ud800", "loc": ["\\udc80", 1]}]}'
+    ),
+    "json-raw-surrogate": answer_of_type(500, b'{"detail": "\xed\xa0\x80"}'),
+    "json-terminal": answer_of_type(
+        500, json.dumps({"detail": "\0\x1b]0;x\x07\x9b2J\u202e\u2028\x7f"}).encode()
+    ),
+    "json-number": answer_of_type(500, b'{"detail": ' + b"9" * 5_000 + b"}"),
+    "json-nan": answer_of_type(422, b'{"detail": [NaN, {"msg": Infinity, "loc": [-Infinity]}]}'),
+    "json-utf-32": answer_of_type(500, '{"detail": "no"}'.encode("utf-32")),
     "bomb-500": whole(500, "Content-Encoding: gzip\r\n", gzip.compress(bytes(8 * MIB))),
     "no-gzip-500": whole(500, "Content-Encoding: gzip\r\n", b"\x1f\x8b\x08" + b"x" * 100),
 }
@@ -124,7 +128,7 @@ BROKEN = {
 # -- answers that are sent in pieces ---------------------------------------------------------------------
 
 
-def over_and_over(start: bytes, unit: bytes, *, every_s: float = 0.0) -> Trick:
+def endless(start: bytes, unit: bytes, *, every_s: float = 0.0) -> Trick:
     """Send `start`, then `unit` endlessly."""
 
     async def send(writer: asyncio.StreamWriter) -> None:
@@ -159,26 +163,26 @@ async def silent(_: asyncio.StreamWriter) -> None:
 
 _CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 TOO_LONG = {
-    "body-1g": over_and_over(length(2**30), bytes(MIB)),
-    "body-1g-500": over_and_over(length(2**30).replace(b"200", b"500"), bytes(MIB)),
-    "body-chunked": over_and_over(_CHUNKED, b"10000\r\n" + bytes(65536) + b"\r\n"),
-    "body-until-close": over_and_over(OK + b"Connection: close\r\n\r\n", bytes(MIB)),
-    "headers-endless": over_and_over(OK, b"X-Big: " + b"x" * 8_000 + b"\r\n"),
-    "headers-tiny": over_and_over(OK, b"a:\r\n" * 1_000),
-    "header-endless": over_and_over(OK + b"X: ", b"x" * 65536),
-    "status-endless": over_and_over(b"HTTP/1.1 200 ", b"x" * 65536),
-    "trailers-endless": over_and_over(_CHUNKED + b"2\r\nok\r\n0\r\n", b"X-Big: " + b"x" * 8_000 + b"\r\n"),
-    "chunk-extension-endless": over_and_over(_CHUNKED + b"2;", b"x" * 65536),
+    "body-1g": endless(length(2**30), bytes(MIB)),
+    "body-1g-500": endless(length(2**30).replace(b"200", b"500"), bytes(MIB)),
+    "body-chunked": endless(_CHUNKED, b"10000\r\n" + bytes(65536) + b"\r\n"),
+    "body-until-close": endless(OK + b"Connection: close\r\n\r\n", bytes(MIB)),
+    "headers-endless": endless(OK, b"X-Big: " + b"x" * 8_000 + b"\r\n"),
+    "headers-tiny": endless(OK, b"a:\r\n" * 1_000),
+    "header-endless": endless(OK + b"X: ", b"x" * 65536),
+    "status-endless": endless(b"HTTP/1.1 200 ", b"x" * 65536),
+    "trailers-endless": endless(_CHUNKED + b"2\r\nok\r\n0\r\n", b"X-Big: " + b"x" * 8_000 + b"\r\n"),
+    "chunk-extension-endless": endless(_CHUNKED + b"2;", b"x" * 65536),
 }
 ENDLESS = {
     "silent": silent,
-    "body-slow": over_and_over(length(9_999), b".", every_s=0.05),
-    "chunks-slow": over_and_over(_CHUNKED, b"1\r\n.\r\n", every_s=0.05),
-    "head-slow": over_and_over(OK + b"X: ", b".", every_s=0.05),
+    "body-slow": endless(length(9_999), b".", every_s=0.05),
+    "chunks-slow": endless(_CHUNKED, b"1\r\n.\r\n", every_s=0.05),
+    "head-slow": endless(OK + b"X: ", b".", every_s=0.05),
 }
 FLOODS = {
-    "early-hints-endless": over_and_over(b"", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 100),
-    "continue-endless": over_and_over(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
+    "early-hints-endless": endless(b"", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 100),
+    "continue-endless": endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
 }
 OTHERS: dict[str, Trick] = {"answer-twice": answer_twice, "bomb": bombed}
 
@@ -207,7 +211,7 @@ TRICKS: dict[str, Trick] = {
 class HostileServer:
     """Serves every trick on a free port of 127.0.0.1; `requests` counts those of each trick.
 
-    At `/later/TRICK` the first answer is a good one, as `execbench load` asks once before it begins.
+    At `/later/TRICK` the first answer is good, because `execbench load` sends one request before the load.
     """
 
     def __init__(self) -> None:

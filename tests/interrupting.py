@@ -1,4 +1,4 @@
-"""Commands that are stopped in mid-run: short loads, and how they end."""
+"""Helpers for commands that are interrupted: a short load, and how the command ended."""
 
 import subprocess
 
@@ -6,7 +6,7 @@ QUICK = ("--workload", "synthetic", "--service-ms", "2", "--io-ms", "1", "--conc
 
 
 def ending(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Its exit code and all it said on stderr, once it has ended."""
-    _, said = process.communicate(timeout=30)
-    assert "Traceback" not in said
-    return process.returncode, said
+    """Wait until the process has ended, and return its exit code and stderr."""
+    _, stderr = process.communicate(timeout=30)
+    assert "Traceback" not in stderr
+    return process.returncode, stderr

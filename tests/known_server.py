@@ -1,4 +1,4 @@
-"""A server of known behaviour over raw sockets, and the load generator that asks it."""
+"""A server with known behaviour over raw sockets, and loads for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ both_transports = pytest.mark.parametrize("transport", TRANSPORTS)
 
 @dataclasses.dataclass
 class Arrival:
-    """One request as the server met it."""
+    """One request as the server received it."""
 
     number: int  # in order of arrival, from 0
     nth: int  # on its connection, from 1
@@ -45,25 +45,25 @@ def reply(status: int = 200, headers: str = "", body: bytes = b"ok") -> bytes:
 
 
 def after(delay_ms: float, answer: bytes | None = None) -> Answer:
-    """The same answer to all, after a while."""
+    """Give every request the same answer after `delay_ms`."""
 
-    async def say(arrival: Arrival) -> bytes | None:
+    async def answer_later(arrival: Arrival) -> bytes | None:
         await asyncio.sleep(delay_ms / 1e3)
         return reply() if answer is None else answer
 
-    return say
+    return answer_later
 
 
 async def uneven(arrival: Arrival) -> bytes:
-    """10 to 50 ms, so that the users do not march in step, with the time of arrival in the header."""
+    """Answer after 10 to 50 ms, so that users are not in step, with the time of arrival in the header."""
     await asyncio.sleep((10 + 10 * (arrival.number % 5)) / 1e3)
     return reply(headers=f'Server-Timing: handler;dur=1;desc="entered={arrival.arrived_ms:.3f}"\r\n')
 
 
 class KnownServer:
-    """Raw sockets in a thread: knows each request, each connection, and how many it had at any moment.
+    """A server over raw sockets in a thread that records requests, connections and requests in flight.
 
-    An answer of None closes the connection instead, and so does one that says "Connection: close".
+    An answer of None closes the connection without an answer. "Connection: close" closes it after the answer.
     """
 
     def __init__(self, answer: Answer, *, reset: bool = False) -> None:
@@ -92,7 +92,7 @@ class KnownServer:
         return max(level for _, level in self.levels)
 
     def mean_in_flight(self, start_ms: float, end_ms: float) -> float:
-        """Time-weighted, between two moments."""
+        """Return the time-weighted mean of requests in flight between two moments."""
         total = 0.0
         for (moment, level), (following, _) in itertools.pairwise([*self.levels, (end_ms, 0)]):
             total += level * max(0.0, min(following, end_ms) - max(moment, start_ms))
@@ -173,7 +173,7 @@ def fire(loader: Loader, url: str, **options: Any) -> Outcome:
 
 
 def load_options(url: str, *, concurrency: int | None = None, **options: Any) -> LoadOptions:
-    """`concurrency` is short for a closed loop."""
+    """Return the options of a load; `concurrency` is a shortcut for a closed loop."""
     if concurrency is not None:
         options["arrivals"] = closed(concurrency)
     return LoadOptions(url=url, **options)

@@ -20,28 +20,28 @@ WORLD: made_up.World = {
 ARM: dict[str, Any] = {"io_per_model": None}
 
 
-def plan(*arms: str, **said: Any) -> dict[str, Any]:
-    return {"arms": [{"name": arm, **ARM} for arm in arms], **said}
+def plan(*arms: str, **plan_keys: Any) -> dict[str, Any]:
+    return {"arms": [{"name": arm, **ARM} for arm in arms], **plan_keys}
 
 
 def run_of(
-    requests: pd.DataFrame, trials: pd.DataFrame, *, folder: Path = Path("run"), **said: Any
+    requests: pd.DataFrame, trials: pd.DataFrame, *, folder: Path = Path("run"), **plan_keys: Any
 ) -> store.Run:
-    """As the store gives it: numbers are numbers, also where a column is empty."""
+    """Return the run as the store reads it: empty columns of numbers are numeric too."""
     numbers = ["concurrency", "rate_per_s", "steal_share", "foreign_cpu", "server_cpu_ms"]
     trials = trials.assign(**{name: pd.to_numeric(trials[name]) for name in numbers})
-    arms = said.pop("arms", list(trials["arm"].unique()))
-    return store.Run(folder, {"plan": plan(*arms, **said), "state": "finished"}, requests, trials, [])
+    arms = plan_keys.pop("arms", list(trials["arm"].unique()))
+    return store.Run(folder, {"plan": plan(*arms, **plan_keys), "state": "finished"}, requests, trials, [])
 
 
-def closed(world: made_up.World, *, blocks: int = 8, **said: Any) -> store.Run:
-    return run_of(*made_up.run(world, blocks=blocks), **said)
+def closed(world: made_up.World, *, blocks: int = 8, **plan_keys: Any) -> store.Run:
+    return run_of(*made_up.run(world, blocks=blocks), **plan_keys)
 
 
 def open_trial(
     number: int, *, arm: str = "thread", load: str = "poisson(50)", service_ms: float = 10.0, **fields: Any
 ) -> tuple[Trial, list[Sample]]:
-    """50 requests/s for two seconds, half a second of it to warm up; one at a time, so a slow arm queues."""
+    """Return a trial of 50 requests/s for 2 s, 0.5 s of it warm-up. The server runs one request at a time."""
     samples, free_ms = [], 0.0
     for seq in range(100):
         due_ms = 20.0 * seq
@@ -54,13 +54,13 @@ def open_trial(
     return made_up.trial(**about, requests=100, measured=75), samples
 
 
-def opened(*trials: tuple[Trial, list[Sample]], **said: Any) -> store.Run:
+def opened(*trials: tuple[Trial, list[Sample]], **plan_keys: Any) -> store.Run:
     samples = [sample for _, its in trials for sample in its]
     frames = made_up.requests_frame(samples), made_up.trials_frame([trial for trial, _ in trials])
-    return run_of(*frames, **said)
+    return run_of(*frames, **plan_keys)
 
 
-# a call costs 10 ms, and 1 ms for each item: batches pay
+# a call takes 10 ms plus 1 ms per item, so batches are faster
 BATCHES = {str(size): 10.0 + size for size in (1, 2, 4, 8, 16, 32, 64)}
 
 
@@ -73,17 +73,17 @@ def with_limits(run: store.Run, *arms: str, null_ms: float | None = 0.5) -> stor
 DIES = "its item fails and another is started"
 
 
-def ranked(world: made_up.World, **said: Any) -> store.Run:
-    """A run whose plan asks for a ranking."""
-    said = {"reference": "thread", "blocks": 12, **said}
-    run = closed(world, ranking=True, **said)
+def ranked(world: made_up.World, **plan_keys: Any) -> store.Run:
+    """Return a run whose plan has a ranking."""
+    plan_keys = {"reference": "thread", "blocks": 12, **plan_keys}
+    run = closed(world, ranking=True, **plan_keys)
     arms = {arm for arm, _ in world}
     run.record["arms"] = {arm: {"when_worker_dies": DIES, "uss_bytes": 300e6} for arm in arms}
     return run
 
 
 def with_own_load(run: store.Run, arm: str, share: float = 0.8) -> store.Run:
-    """The same with an open load for this arm, of 75 requests in each of 8 blocks."""
+    """Return the run with an open load added for this arm: 75 requests in each of 8 blocks."""
     more = opened(*(open_trial(number, arm=arm, load=f"own({share:g})") for number in range(1, 9)))
     after = int(run.trials["trial"].max())
     frames = {

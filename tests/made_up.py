@@ -1,6 +1,6 @@
-"""Made-up runs: a few parameters per arm and load in, the frames of `requests.csv` and `trials.csv` out.
+"""Made-up runs: the frames of `requests.csv` and `trials.csv`, built from a few parameters per arm and load.
 
-Everything passes through `records.Sample` and `records.Trial`: a made-up run has the columns of a real one.
+All rows are `records.Sample` and `records.Trial`, so a made-up run has the columns of a real one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.wire.records import COOLDOWN, MEASURE, WARMUP, Noise, Sample, Trial
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """What every request of one arm under one load costs."""
+    """The times of every request of one arm under one load."""
 
     queue_ms: float = 0.0
     model_ms: float = 6.0
@@ -26,16 +26,16 @@ class Point:
     outside_ms: float = 1.0
     io_nominal_ms: float = 5.0
     requests: int = 4  # measured, per client
-    failed: int = 0  # of the measured, the last ones
+    failed: int = 0  # how many of the measured requests fail; the last ones do
     state: str = "ok"
 
 
 Place = tuple[str, int]  # arm, concurrency
-World = Mapping[Place, Point | Callable[[int], Point]]  # a callable is asked for each block
+World = Mapping[Place, Point | Callable[[int], Point]]  # a callable returns the Point of each block
 
 
 def run(world: World, *, blocks: int = 5) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A closed-loop run of every arm and load in `world`: (requests, trials), like those read from disk."""
+    """Return (requests, trials) of a closed-loop run of all of `world`, as they would be read from disk."""
     samples: list[Sample] = []
     trials: list[Trial] = []
     for block in range(1, blocks + 1):
@@ -56,7 +56,7 @@ def trials_frame(trials: list[Trial]) -> pd.DataFrame:
 
 
 def sample(**fields: object) -> Sample:
-    """One good measured request; `fields` say how it differs."""
+    """Return a successful measured request; `fields` override its values."""
     usual: dict[str, Any] = {
         "arm": "inline",
         "strategy": "inline",
@@ -84,7 +84,7 @@ def sample(**fields: object) -> Sample:
 
 
 def trial(**fields: object) -> Trial:
-    """One finished trial of a single client; `fields` say how it differs."""
+    """Return a finished trial of a single client; `fields` override its values."""
     usual: dict[str, Any] = {
         "trial": 1,
         "block": 1,
@@ -115,7 +115,7 @@ def trial(**fields: object) -> Trial:
 
 
 def _samples(number: int, block: int, arm: str, concurrency: int, point: Point) -> list[Sample]:
-    """Every client asks in step: one request each to warm up, then the measured ones, then one more."""
+    """Return the requests of clients in step: each one warm-up, the measured and one cool-down request."""
     phases = [WARMUP, *[MEASURE] * point.requests, COOLDOWN]
     last_good = point.requests * concurrency - point.failed
     rows: list[Sample] = []

@@ -15,7 +15,7 @@ READY = "warm-up"
 
 
 class WithKeywords(Exception):
-    """Can be pickled but not unpickled, as its keyword is required."""
+    """Can be pickled but not unpickled, because its keyword argument is required."""
 
     def __init__(self, *, code: int) -> None:
         super().__init__(f"code {code}")
@@ -28,14 +28,14 @@ class WithLock(Exception):
         self.answer = lambda: 42
 
 
-class Mute(Exception):
+class Unprintable(Exception):
     def __str__(self) -> str:
         raise ZeroDivisionError
 
     __repr__ = __str__
 
 
-class OfItsOwn(BaseException):
+class OwnBaseException(BaseException):
     pass
 
 
@@ -87,13 +87,13 @@ RAISED = {
     "cancelled": asyncio.CancelledError("bye"),
     "future-cancelled": concurrent.futures.CancelledError("bye"),
     "memory": MemoryError("bye"),
-    "own-base": OfItsOwn("bye"),
+    "own-base": OwnBaseException("bye"),
     "group": ExceptionGroup("bye", [ValueError("one"), WithLock("two")]),
     "base-group": BaseExceptionGroup("bye", [KeyboardInterrupt()]),
     "surrogate": ValueError("bye \ud800"),
     "keywords": WithKeywords(code=7),
     "lock": WithLock("bye"),
-    "mute": Mute(),
+    "mute": Unprintable(),
     "another-thing": BecomesAnotherThing("bye"),
 }
 RETURNED = {

@@ -1,4 +1,4 @@
-"""Text from outside as properties want it: any character, and those that mean something often."""
+"""Hypothesis strategies for text from outside: any character, and often those with a special meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workload of a user's own, as short as can be."""
+"""The shortest possible user workload."""
 
 from __future__ import annotations
 

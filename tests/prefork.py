@@ -1,6 +1,6 @@
-"""`execbench` commands as processes of their own that need not import first: forked from one that has.
+"""Runs each `execbench` command in a process forked from one that has already imported everything.
 
-Run as a module by `Prefork`: reads a command a line, forks, runs it, and says its exit code.
+`Prefork` runs this file as a script. It reads a command per line, forks to run it, and prints its exit code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PRELOADED = (
 
 
 class Prefork:
-    """Has such a process run commands, one after the other; it is started for the first."""
+    """Runs commands one after the other in forks of a process that starts with the first command."""
 
     def __init__(self) -> None:
         self._started: subprocess.Popen[str] | None = None
@@ -36,14 +36,14 @@ class Prefork:
     def run(
         self, words: Sequence[str], folder: Path, environment: Mapping[str, str], within_s: float
     ) -> subprocess.CompletedProcess[str]:
-        """As `subprocess.run` of the command; exit code -14 when it takes longer than `within_s`."""
+        """Run the command like `subprocess.run`. The exit code is -14 if it takes longer than `within_s`."""
         process = self._process()
         assert process.stdin is not None
         assert process.stdout is not None
         with tempfile.TemporaryDirectory() as outputs:
-            asked: dict[str, object] = {"words": words, "folder": str(folder)}
-            asked |= {"environment": dict(environment), "outputs": outputs, "within_s": within_s}
-            process.stdin.write(json.dumps(asked) + "\n")
+            request: dict[str, object] = {"words": words, "folder": str(folder)}
+            request |= {"environment": dict(environment), "outputs": outputs, "within_s": within_s}
+            process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
             code = int(process.stdout.readline())
             stdout, stderr = ((Path(outputs) / name).read_text() for name in ("stdout", "stderr"))
@@ -51,7 +51,7 @@ class Prefork:
 
     def close(self) -> None:
         if self._started is not None:
-            self._started.communicate()  # it ends with its input
+            self._started.communicate()  # it ends when its stdin is closed
 
     def _process(self) -> subprocess.Popen[str]:
         if self._started is None:
@@ -66,7 +66,7 @@ class Prefork:
 
 
 def serve() -> None:
-    """Until there are no more commands; in a fork, until its command has ended."""
+    """Run commands until stdin ends. A fork returns when its command has ended."""
     import importlib
     import signal
 
@@ -76,19 +76,19 @@ def serve() -> None:
         importlib.import_module(f"harness.{name}")
     report_once()
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         if pid := os.fork():
             _, status = os.waitpid(pid, 0)
             sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
             sys.stdout.flush()
         else:
-            become(asked)
-            signal.setitimer(signal.ITIMER_REAL, asked["within_s"])  # SIGALRM ends it
-            cli.app(asked["words"], prog_name="execbench")
+            become(request)
+            signal.setitimer(signal.ITIMER_REAL, request["within_s"])  # SIGALRM ends it
+            cli.app(request["words"], prog_name="execbench")
 
 
 def report_once() -> None:
-    """A process's first report takes twice as long as the next: parts of SciPy and matplotlib load late."""
+    """Write one report, because the first takes twice as long: SciPy and matplotlib load parts lazily."""
     import made_up
 
     from harness.report import export, report
@@ -100,15 +100,15 @@ def report_once() -> None:
         export.write(report.build(run))
 
 
-def become(asked: dict[str, Any]) -> None:
-    """Take on the command's folder, environment and streams."""
-    os.chdir(asked["folder"])
-    sys.path.pop(0)  # of this script; `execbench` does without the current folder, too
+def become(request: dict[str, Any]) -> None:
+    """Change to the command's folder, environment and streams."""
+    os.chdir(request["folder"])
+    sys.path.pop(0)  # the folder of this script; `execbench` has no such entry either
     os.environ.clear()
-    os.environ.update(asked["environment"])
+    os.environ.update(request["environment"])
     written = os.O_CREAT | os.O_WRONLY
     for number, name, flags in ((0, os.devnull, os.O_RDONLY), (1, "stdout", written), (2, "stderr", written)):
-        opened = os.open(Path(asked["outputs"], name), flags)
+        opened = os.open(Path(request["outputs"], name), flags)
         os.dup2(opened, number)
         os.close(opened)
 

@@ -1,4 +1,4 @@
-"""A client and servers without time, for checks: nothing waits, and the truth is exact."""
+"""A simulated client and simulated servers for tests of checks: nothing waits, and all times are exact."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from harness.wire.loop_lag import Lag
 from harness.wire.options import ServerOptions
 from harness.wire.records import MEASURE, WARMUP, Outcome, Shot, Timings
 
-OUTSIDE_MS = 1.2  # of which half on the way there
+OUTSIDE_MS = 1.2  # half of it before the server, half after
 
 
 class World:
-    """A client and servers of one worker each, without time: `fire` and `serve` as a Bench has them.
+    """A simulated client and servers of one worker each, with the `fire` and `serve` of a Bench.
 
-    What a test breaks: `distort` changes what the client notes of a request, `misplace` what the server says.
+    To break something, a test passes `distort`, which changes what the client records of a request, or
+    `misplace`, which changes the times that the server reports.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class World:
         return Outcome(shots, begin, begin + (load.duration_s or 1.0) * 1e3, 1.0)
 
     def _shots(self, load: LoadOptions) -> Iterator[Shot]:
-        free = [0.0] * self._workers  # when each is
+        free = [0.0] * self._workers  # the time at which each worker is free again
         server = self._servers.get(load.url, ServerOptions(strategy="thread", workload=synthetic(0.0)))
         done = 0.0
         for seq, due in enumerate(self._due_times_ms(load)):
@@ -90,5 +91,5 @@ def rounded_to_10_ms(shot: Shot) -> Shot:
 
 
 def later(milliseconds: float) -> Callable[[Shot], Shot]:
-    """A client that takes so long before it notes that an answer has come."""
+    """Return a distortion: the client records each answer `milliseconds` too late."""
     return lambda shot: shot._replace(done_ms=shot.done_ms + milliseconds)

@@ -1,4 +1,4 @@
-"""How many examples the property tests take: a few hundred in CI, many by hand.
+"""The number of examples of property tests: a few hundred in CI, many when run by hand.
 
 `HYPOTHESIS_PROFILE=by-hand pytest --timeout 0 FILE` tries others each time; that takes minutes. The files:
 tests/wire/test_parsers.py and tests/results/test_mutated_runs.py.
@@ -24,5 +24,5 @@ set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis-of-execbench")
 
 
 def examples(in_ci: int, by_hand: int) -> settings:
-    """The settings of one property."""
+    """Return the Hypothesis settings of one property test."""
     return settings(max_examples=by_hand if os.environ.get("HYPOTHESIS_PROFILE") == BY_HAND else in_ci)

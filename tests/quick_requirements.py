@@ -1,4 +1,4 @@
-"""Prints what `make quick` installs: what the project and its tests need, but torch and what needs it."""
+"""Prints what `make quick` installs: all packages of project and tests that do not need torch."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Real servers and real load for tests: short to ask for, gone when the test ends."""
+"""Real servers and real load for tests. They end with the test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.wire.records import MEASURE, Outcome, Shot
 
 READY_WITHIN_S = 60.0
 
-Fire = Callable[..., Outcome]  # url and the options of a load → what came of it
+Fire = Callable[..., Outcome]  # (url, **options of a load) → outcome
 
 
 def synthetic(service_ms: float = 5.0, io_ms: float = 5.0, **options: Any) -> WorkloadOptions:
@@ -28,7 +28,7 @@ def synthetic(service_ms: float = 5.0, io_ms: float = 5.0, **options: Any) -> Wo
 
 @contextmanager
 def serving(log: Path, strategy: str = "thread", **options: Any) -> Iterator[server_process.Server]:
-    """A ready server of the synthetic workload unless told otherwise."""
+    """Start a server and wait until it is ready. The default workload is synthetic."""
     options.setdefault("workload", synthetic())
     chosen = ServerOptions(strategy=strategy, **options)
     with Supervisor() as supervisor, server_process.start(strategy, chosen, supervisor, log=log) as child:
@@ -38,7 +38,7 @@ def serving(log: Path, strategy: str = "thread", **options: Any) -> Iterator[ser
 
 @contextmanager
 def resident(folder: Path, arms: dict[str, ServerOptions]) -> Iterator[dict[str, server_process.Server]]:
-    """All servers up at once, ready; begun together, as each imports for a second first."""
+    """Start all servers at the same time, because each imports for a second, and wait until all are ready."""
     with Supervisor() as supervisor, ExitStack() as stack:
         servers = {
             name: stack.enter_context(
@@ -53,7 +53,7 @@ def resident(folder: Path, arms: dict[str, ServerOptions]) -> Iterator[dict[str,
 
 @contextmanager
 def loading() -> Iterator[Fire]:
-    """A load generator that has begun, for trial after trial; `concurrency` is short for a closed loop."""
+    """Start a load generator and yield a function that runs a trial; `concurrency` means a closed loop."""
     with Supervisor() as supervisor, Loader(supervisor) as loader:
 
         def fire(url: str, **options: Any) -> Outcome:
@@ -65,7 +65,7 @@ def loading() -> Iterator[Fire]:
 
 
 def fire(url: str, **options: Any) -> Outcome:
-    """One trial on a running server, by a load generator of its own."""
+    """Run one trial on a running server with a new load generator."""
     with loading() as once:
         return once(url, **options)
 

@@ -1,4 +1,4 @@
-"""Headers with given durations, as written by `harness.server.server_timing`."""
+"""`Server-Timing` headers with given durations, written by `harness.server.server_timing`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.wire.records import Timings
 
 
 def written(timings: Timings) -> str:
-    """Return the header of a request that took a model's result and then awaited its I/O.
+    """Return the header of a request that used the model and then awaited its I/O.
 
     Only `io_server_ms` may be None: then the other side does not report a duration.
     """

@@ -1,4 +1,4 @@
-"""Small plans, and runs of them that nobody watches."""
+"""Small plans, and a silent listener for their runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.wire.records import Trial
 
 
 class Quiet(SilentListener):
-    """Listens, and can interrupt after so many trials."""
+    """Records the trials of a run, and interrupts it after `stop_after` trials."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.stop_after = stop_after

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class Ran(NamedTuple):
-    """Where and when (seconds on the host's monotonic clock) an item was handled."""
+    """Where and when an item was handled; times in seconds on the host's monotonic clock."""
 
     item: object
     pid: int
@@ -22,7 +22,7 @@ class Ran(NamedTuple):
 
 
 class Refused(Exception):
-    """An exception class of our own."""
+    """An exception class of user code."""
 
 
 def ready() -> str:
@@ -55,13 +55,13 @@ def run_for(seconds: float, items: list[Any]) -> list[Ran]:
 
 
 def note(folder: Path, what: str) -> None:
-    """Append a line to this worker's own file."""
+    """Append a line to this worker's file."""
     with (folder / f"{os.getpid()}-{threading.get_native_id()}").open("a") as file:
         file.write(f"{what}\n")
 
 
 def noted_setup(folder: Path) -> str:
-    # returns immediately, so that an early worker could wrongly run another's warm-up
+    # returns immediately, so that a fast worker could wrongly run another worker's warm-up
     note(folder, "setup")
     return "warm-up"
 
@@ -113,7 +113,7 @@ def noted_slow_call(folder: Path, items: list[Any]) -> list[Any]:
 
 
 def spawned_pool(workers: int) -> ProcessPoolExecutor:
-    """A user's own executor."""
+    """A user's executor."""
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 

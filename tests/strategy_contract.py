@@ -1,4 +1,4 @@
-"""Shared by tests of the contract of `strategies`: all strategies, their options, and what they may leave."""
+"""Helpers for tests of the strategies' contract: the strategies, their options and their leftovers."""
 
 import threading
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 import strategies
 from strategies import Options
 
-# without strategies whose package is missing; CI installs every extra
+# omits strategies whose package is missing; CI installs every extra
 every_strategy = pytest.mark.parametrize("name", strategies.available())
 one_and_three_workers = pytest.mark.parametrize("workers", [1, 3])
 LOOPS_OWN = {"default_pool": ("asyncio_",), "anyio_limiter": ("AnyIO",)}

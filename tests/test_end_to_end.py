@@ -1,4 +1,4 @@
-"""The main job on the real model, small: `make bench` with fewer arms and requests, one thread a model."""
+"""A short `make bench` on the real model: fewer arms and requests, one torch thread per model."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
 
-ARMS = 5  # on the loop and in a process, each also with scaled I/O, and the twin
+ARMS = 5  # inline and process, each also with scaled I/O, and the twin
 CONCURRENCIES = (1, 4)
 BLOCKS = 1
 REQUESTS = 6
@@ -19,7 +19,7 @@ REQUESTS = 6
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """Its folder and what it said, once it has ended."""
+    """The folder of the finished run, and the completed process."""
     folder = tmp_path_factory.mktemp("whole-job") / "run"
     loads = [word for c in CONCURRENCIES for word in ("--concurrency", str(c))]
     small = ["--blocks", str(BLOCKS), "--requests", str(REQUESTS), "--out", str(folder)]
@@ -33,7 +33,9 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_it_succeeds_and_leads_with_the_finding(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_the_run_succeeds_and_prints_the_finding_first(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
     _, done = run
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("At c = 4, ")
@@ -50,7 +52,7 @@ def test_every_arm_is_run_at_every_load_in_every_block(
     assert {row["state"] for row in trials} == {"ok"}
 
 
-def test_each_trial_has_its_measured_requests_answered_with_the_whole_split(
+def test_every_measured_request_is_answered_with_the_whole_split(
     run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     folder, _ = run
@@ -63,17 +65,17 @@ def test_each_trial_has_its_measured_requests_answered_with_the_whole_split(
     assert {row["status"] for row in measured} == {"200"}
 
 
-def test_the_io_of_scaled_arms_follows_the_pilots_model_time(
+def test_the_io_of_scaled_arms_is_derived_from_the_pilots_model_time(
     run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     folder, _ = run
     lone = json.loads((folder / "run.json").read_text())["lone_model_ms"]
-    asked = {row["arm"]: float(row["io_nominal_ms"]) for row in rows(folder, "trials.csv")}
-    assert asked["inline"] == 5.0
-    assert asked["inline-scaled-io"] == asked["process-scaled-io"] == round(lone * 0.8333)
+    nominal_ms = {row["arm"]: float(row["io_nominal_ms"]) for row in rows(folder, "trials.csv")}
+    assert nominal_ms["inline"] == 5.0
+    assert nominal_ms["inline-scaled-io"] == nominal_ms["process-scaled-io"] == round(lone * 0.8333)
 
 
-def test_model_and_machine_are_on_record(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_model_and_machine_are_recorded(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = run
     record = json.loads((folder / "run.json").read_text())
     about = {name: arm["about"] for name, arm in record["arms"].items()}
@@ -85,10 +87,10 @@ def test_model_and_machine_are_on_record(run: tuple[Path, subprocess.CompletedPr
     assert record["state"] == "finished"
 
 
-def test_each_arm_says_which_thread_pools_its_worker_really_has(
+def test_each_arm_records_the_thread_pools_of_its_worker(
     run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
-    """Found in the worker itself, after the model has run there."""
+    """The worker itself reports its pools, after it has run the model."""
     folder, _ = run
     arms = json.loads((folder / "run.json").read_text())["arms"]
     for pools in (arm["about"]["threadpools"] for arm in arms.values()):
@@ -103,7 +105,7 @@ def test_claims_and_printed_tables_are_judged_on_the_terminal_and_in_the_csv(
     claims = rows(folder, "claims.csv")
     verdicts = {row["id"]: row["verdict"] for row in claims if row["kind"] == "claim"}
     assert set(verdicts) == {"C1", "C2", "C3a", "C3b", "C4a", "C4b", "C5", "C6"}
-    assert set(verdicts.values()) <= {"inconclusive", "not tested", "withheld"}  # one block decides nothing
+    assert set(verdicts.values()) <= {"inconclusive", "not tested", "withheld"}  # one block gives no verdict
     assert {row["id"] for row in claims if row["kind"] == "table"} == {"T1", "T2", "T3", "T4"}
     laws = {row["arm"] for row in claims if row["kind"] == "law"}
     assert laws == {"inline", "inline-scaled-io", "inline-twin"}

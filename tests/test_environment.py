@@ -27,13 +27,13 @@ def test_the_record_names_neither_a_path_nor_this_host() -> None:
     assert not platform.node() or f'"{platform.node()}"' not in text
 
 
-@pytest.mark.integration  # torch too
-def test_it_has_the_versions_on_which_the_figures_depend() -> None:
+@pytest.mark.integration  # loads torch
+def test_the_record_has_the_versions_that_affect_the_figures() -> None:
     for package in ("fastapi", "torch", "scipy", "pandas", "matplotlib", "threadpoolctl", "psutil"):
         assert HERE["packages"][package][0].isdigit(), package
 
 
-def test_it_knows_how_many_cores_may_be_used() -> None:
+def test_the_record_has_the_number_of_usable_cores() -> None:
     assert 1 <= HERE["usable_cores"] <= HERE["cores"]
 
 
@@ -82,7 +82,7 @@ def test_a_record_read_from_json_is_the_same_environment() -> None:
     assert differences(changed(), environment.collect()) == []
 
 
-def test_temporary_facts_make_no_difference() -> None:
+def test_temporary_facts_are_not_a_difference() -> None:
     elsewhere = {**HERE["revision"], "commit": "0" * 40} if HERE["revision"] else None
     assert differences(changed(load_average=[9, 9, 9], memory_bytes=1, revision=elsewhere), HERE) == []
 
@@ -99,12 +99,12 @@ def test_temporary_facts_make_no_difference() -> None:
         ("code", "code"),
     ],
 )
-def test_each_relevant_difference_is_one_phrase(key: str, name: str) -> None:
+def test_each_relevant_difference_is_described_in_one_phrase(key: str, name: str) -> None:
     now = HERE[key] if HERE[key] is not None else "none"
     assert differences(changed(**{key: "another"}), HERE) == [f"{name}: was another, is {now}"]
 
 
-def test_every_package_and_thread_variable_matters() -> None:
+def test_every_package_and_every_thread_variable_is_a_difference() -> None:
     before = changed(
         packages={**HERE["packages"], "scipy": "1.0", "numpy": None},
         thread_variables={**HERE["thread_variables"], "OMP_NUM_THREADS": "77"},
@@ -117,6 +117,6 @@ def test_every_package_and_thread_variable_matters() -> None:
     ]
 
 
-def test_a_run_without_recorded_code_has_other_code() -> None:
+def test_a_run_without_recorded_code_counts_as_other_code() -> None:
     old = {key: value for key, value in changed(revision={"commit": "a" * 40}).items() if key != "code"}
     assert differences(old, HERE) == [f"code: was commit {'a' * 12}, is {HERE['code']}"]

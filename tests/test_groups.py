@@ -1,4 +1,4 @@
-"""The groups of tests: what only computes is held to that, and the others yield to the timed ones."""
+"""Test groups: unmarked tests may only compute, and other tests yield to the timed ones."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def test_a_test_that_does_more_than_compute_fails_unless_it_is_marked(
     folder.makepyfile(f"{IMPORTS}def test_it():\n    {statement}\n")
     done = folder.runpytest_inprocess()
     done.assert_outcomes(failed=1)
-    done.stdout.fnmatch_lines(["*and is not marked so. Mark the test `integration`*"])
+    done.stdout.fnmatch_lines(["*but is not marked for that. Mark the test `integration`*"])
 
 
-def test_so_does_one_whose_fixture_does_though_others_share_it(folder: pytest.Pytester) -> None:
+def test_an_unmarked_test_fails_if_its_fixture_does_more_than_compute(folder: pytest.Pytester) -> None:
     fixture = "@pytest.fixture(scope='session')\ndef slept():\n    time.sleep(0.001)\n"
     folder.makepyfile(f"{IMPORTS}{fixture}def test_it(slept):\n    pass\n")
     folder.runpytest_inprocess().assert_outcomes(errors=1)
 
 
-@pytest.mark.integration  # where it is not held to the same itself
-def test_git_may_be_asked_and_a_loop_may_take_turns(folder: pytest.Pytester) -> None:
+@pytest.mark.integration  # because a quick test could not start git itself
+def test_an_unmarked_test_may_call_git_and_run_an_event_loop(folder: pytest.Pytester) -> None:
     folder.makepyfile(
         f"{IMPORTS}def test_it():\n"
         "    subprocess.run(['git', '--version'], timeout=30, check=True)\n"
@@ -69,7 +69,9 @@ def test_git_may_be_asked_and_a_loop_may_take_turns(folder: pytest.Pytester) -> 
         ("timed", "model", "integration"),
     ],
 )
-def test_the_nearest_mark_says_the_group(folder: pytest.Pytester, module: str, test: str, group: str) -> None:
+def test_the_nearest_mark_determines_the_group(
+    folder: pytest.Pytester, module: str, test: str, group: str
+) -> None:
     marks = f"pytestmark = pytest.mark.{module}\n" * bool(module)
     folder.makepyfile(f"{IMPORTS}{marks}{f'@pytest.mark.{test}' if test else ''}\ndef test_it(): pass\n")
     items, _ = folder.inline_genitems()
@@ -91,8 +93,8 @@ def in_a_child():
 """
 
 
-@pytest.mark.timed  # as other workers yield themselves, and so would all that they start
-def test_timed_tests_have_one_worker_and_whatever_else_runs_yields_to_them(
+@pytest.mark.timed  # all other workers run at idle priority, which the started pytest would inherit
+def test_one_worker_runs_the_timed_tests_and_all_others_yield_to_it(
     folder: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
@@ -110,10 +112,10 @@ def test_timed_tests_have_one_worker_and_whatever_else_runs_yields_to_them(
     assert {line[2] for line in of_worker["gw0"]} == {"False"}
     assert {line[2] for line in of_worker["gw1"] + of_worker["gw2"]} == {"True"}
     idle = {line[3] for line in of_worker["gw1"] + of_worker["gw2"]}
-    assert not idle & {line[3] for line in of_worker["gw0"]}  # their processes yield as they do
+    assert not idle & {line[3] for line in of_worker["gw0"]}  # their child processes yield too
 
 
-def test_what_make_quick_installs_is_all_but_what_needs_torch(capsys: pytest.CaptureFixture[str]) -> None:
+def test_make_quick_installs_everything_that_does_not_need_torch(capsys: pytest.CaptureFixture[str]) -> None:
     pyproject = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())["project"]
     runpy.run_path(str(TESTS / "quick_requirements.py"))
     printed = capsys.readouterr().out.split()

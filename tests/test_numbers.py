@@ -10,7 +10,7 @@ from harness import numbers
 
 
 @pytest.mark.parametrize(
-    ("value", "bounds", "said"),
+    ("value", "bounds", "text"),
     [
         (9.4612, (100, 10), "9.46"),
         (10.0, (100, 10), "10.0"),
@@ -21,10 +21,10 @@ from harness import numbers
         (math.nan, (10,), "nan"),
     ],
 )
-def test_a_number_has_a_decimal_for_each_bound_that_it_is_below(
-    value: float, bounds: tuple[float, ...], said: str
+def test_a_number_below_a_bound_gets_one_more_decimal(
+    value: float, bounds: tuple[float, ...], text: str
 ) -> None:
-    assert numbers.rounded(value, *bounds) == said
+    assert numbers.rounded(value, *bounds) == text
 
 
 def test_a_sign_is_shown_on_request() -> None:
@@ -32,10 +32,10 @@ def test_a_sign_is_shown_on_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(0.996, "1.00"), (9.99, "9.99"), (9.996, "10.0"), (123.4, "123.4")]
+    ("value", "text"), [(0.996, "1.00"), (9.99, "9.99"), (9.996, "10.0"), (123.4, "123.4")]
 )
-def test_a_ratio_has_three_digits(value: float, said: str) -> None:
-    assert numbers.ratio(value) == said
+def test_a_ratio_has_three_digits(value: float, text: str) -> None:
+    assert numbers.ratio(value) == text
 
 
 def test_a_rate_is_shown_with_three_digits() -> None:
@@ -57,15 +57,15 @@ def test_an_unknown_interval_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("load", "said"),
+    ("load", "text"),
     [("closed(32)", "c = 32"), ("poisson(50)", "poisson(50)"), ("closed(x)", "closed(x)"), (7, "7")],
 )
-def test_a_closed_loop_is_named_by_its_users(load: object, said: str) -> None:
-    assert numbers.users(load) == said
+def test_a_closed_loop_is_named_by_its_users(load: object, text: str) -> None:
+    assert numbers.users(load) == text
 
 
 @pytest.mark.parametrize(
-    ("value", "digits", "said"),
+    ("value", "digits", "text"),
     [
         (math.nan, 1, "-"),
         (7, 1, "7"),
@@ -75,8 +75,8 @@ def test_a_closed_loop_is_named_by_its_users(load: object, said: str) -> None:
         (1e3, 2, "1000"),
     ],
 )
-def test_a_cell_shows_text_and_whole_numbers_unchanged(value: object, digits: int, said: str) -> None:
-    assert numbers.cell(value, digits) == said
+def test_a_cell_shows_text_and_whole_numbers_unchanged(value: object, digits: int, text: str) -> None:
+    assert numbers.cell(value, digits) == text
 
 
 def test_a_share_is_a_whole_percentage_or_missing() -> None:

@@ -1,4 +1,4 @@
-"""A setting is declared in one place; flags, plans, sweeps, arms and documents follow."""
+"""A setting is declared in one place; flags, plans, sweeps, arms and documents are derived from it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def declare(tmp_path: Path) -> Callable[[Path, str, str], Run]:
-    """Copies the packages, inserts a declaration before a line, and returns the `execbench` of the copy."""
+    """Copies the packages, inserts a declaration before a line, and returns `execbench` of that copy."""
 
     def declared(file: Path, declaration: str, before: str) -> Run:
         for package in ("harness", "strategies"):
@@ -64,7 +64,7 @@ def declare(tmp_path: Path) -> Callable[[Path, str, str], Run]:
 
 
 @pytest.mark.integration
-def test_a_setting_of_a_workload_is_declared_once_and_found_everywhere(
+def test_a_workload_setting_is_declared_once_and_appears_everywhere(
     declare: Callable[[Path, str, str], Run], tmp_path: Path
 ) -> None:
     run = declare(WORKLOADS, OF_A_WORKLOAD, "    setup_ms: Annotated[")
@@ -100,7 +100,7 @@ def test_a_setting_of_a_workload_is_declared_once_and_found_everywhere(
 
 
 @pytest.mark.integration
-def test_an_option_of_strategies_is_declared_once_and_found_everywhere(
+def test_a_strategy_option_is_declared_once_and_appears_everywhere(
     declare: Callable[[Path, str, str], Run], tmp_path: Path
 ) -> None:
     run = declare(STRATEGIES, OF_STRATEGIES, "    max_batch: Annotated[")

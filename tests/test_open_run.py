@@ -1,4 +1,4 @@
-"""`open_run`: one object that has all of a run, for notebooks and scripts."""
+"""`open_run` returns one object with all data of a run, for notebooks and scripts."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ FRAMES = (
     "windows",
     "capacity",
 )
-ONLY_OF_OTHERS = {
+TABLES_MISSING_IN = {
     "article": {"limits", "io", "ranking", "windows", "capacity"},
     "beyond": {"published", "checks", "claims", "windows", "capacity"},
     "capacity": {"comparisons", "limits", "io", "published", "checks", "claims", "ranking", "staircase"},
 }
 
 
-def everything(run: Report) -> dict[str, Any]:
-    """Each public property, by its name."""
+def public_properties(run: Report) -> dict[str, Any]:
+    """Return the values of all public properties by name."""
     kinds = (property, cached_property)
     names = {name for kind in type(run).__mro__ for name, one in vars(kind).items() if isinstance(one, kinds)}
     return {name: getattr(run, name) for name in sorted(names) if not name.startswith("_")}
 
 
-@pytest.mark.integration  # takes long
-@pytest.mark.parametrize("plan", ONLY_OF_OTHERS)
-def test_every_property_works_on_a_run_and_a_table_that_it_lacks_is_empty(plan: str) -> None:
-    found = everything(open_run(run_of(plan)))
+@pytest.mark.integration  # slow: it builds reports of committed runs
+@pytest.mark.parametrize("plan", TABLES_MISSING_IN)
+def test_every_property_works_and_a_missing_table_is_empty(plan: str) -> None:
+    found = public_properties(open_run(run_of(plan)))
     assert all(isinstance(found[name], pd.DataFrame) for name in FRAMES)
-    assert {name for name in FRAMES if found[name].empty} == ONLY_OF_OTHERS[plan]
+    assert {name for name in FRAMES if found[name].empty} == TABLES_MISSING_IN[plan]
     assert found["finding"].endswith(".")
     assert found["record"]["plan"]["name"] == plan
     assert isinstance(found["warnings"], list)
 
 
-@pytest.mark.integration  # takes long
-def test_opening_reads_the_rows_and_what_was_not_asked_for_is_not_computed(
+@pytest.mark.integration  # slow: it builds reports of committed runs
+def test_opening_a_run_reads_its_rows_and_computes_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("analysis.summaries.summarise", "verdicts.comparison.arms", "report.choice.choose"):
@@ -71,7 +71,7 @@ def test_opening_reads_the_rows_and_what_was_not_asked_for_is_not_computed(
         _ = run.summary
 
 
-def test_a_folder_that_is_no_run_and_one_that_is_damaged_are_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_and_a_damaged_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"run\.json"):
         open_run(tmp_path)
     (tmp_path / "run.json").write_text('{"schema": 3, "plan"')
@@ -79,8 +79,8 @@ def test_a_folder_that_is_no_run_and_one_that_is_damaged_are_refused(tmp_path: P
         open_run(tmp_path)
 
 
-@pytest.mark.integration  # takes long
-def test_a_chart_is_asked_for_by_its_name_and_a_wrong_name_is_told_the_right_ones() -> None:
+@pytest.mark.integration  # slow: it builds reports of committed runs
+def test_an_unknown_chart_name_is_refused_with_the_known_names() -> None:
     run = open_run(run_of("article"))
     charts = run_of("article") / "charts"
     assert {path.stem for path in charts.iterdir()} == set(run.charts)

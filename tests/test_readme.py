@@ -1,4 +1,4 @@
-"""README's "Your own service", line by line, in one folder and in order, as a reader would."""
+"""Runs the commands of README's "Your own service" in order and in one folder, as a reader would."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ SHORTER = {
     "sweep": ONE_BLOCK,
     "capacity": ["--blocks", "2", "--window", "0.5", "--search-window", "0.5", "--no-self-check"],
 }
-# the real model, loaded for the vectors and for one arm in place of five, with few vectors; one torch thread,
-# as other tests run beside
+# The real model is loaded for the vectors and for one arm instead of five, with few vectors. It has one torch
+# thread, because other tests run at the same time.
 SHORTER_ON_THE_MODEL = [
     "--strategy",
     "thread",
@@ -61,8 +61,8 @@ ENDS_WITHIN_S = 170.0
 
 @contextmanager
 def serving(folder: Path, command: str, port: int) -> Iterator[None]:
-    """The page's app, as a command of the page starts it."""
-    environment = {"PATH": "", "PYTHONPATH": ""}  # nothing of this checkout
+    """Run the README's app, started by the README's command."""
+    environment = {"PATH": "", "PYTHONPATH": ""}  # without this checkout
     with (folder / "app.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *shlex.split(command)],
@@ -95,9 +95,9 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="module")
 def ports(shared: Execbench) -> Iterator[dict[str, str]]:
-    """What the page's other lines make: the files, and the servers, on ports that are free here."""
+    """Create the README's files, start its servers on free ports, and map the README's ports to these."""
     (shared.folder / "embed.py").write_text(APP)
-    (shared.folder / "harness").symlink_to(CHECKOUT / "harness")  # the page's folder is the project's
+    (shared.folder / "harness").symlink_to(CHECKOUT / "harness")  # the README assumes the project's folder
     for line in FILES:
         subprocess.run(line, shell=True, check=True, cwd=shared.folder)
     (shared.folder / "harness").unlink()
@@ -115,9 +115,7 @@ def ports(shared: Execbench) -> Iterator[dict[str, str]]:
         for command in COMMANDS
     ],
 )
-def test_a_command_of_the_readme_does_what_it_says(
-    command: str, shared: Execbench, ports: dict[str, str]
-) -> None:
+def test_each_command_in_the_readme_works(command: str, shared: Execbench, ports: dict[str, str]) -> None:
     words = shlex.split(re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda found: ports[found[0]], command))
     before = _runs(shared.folder)
     shorter = SHORTER_ON_THE_MODEL if "article" in words else SHORTER[words[0]]
@@ -134,7 +132,7 @@ def test_a_command_of_the_readme_does_what_it_says(
 
 
 @pytest.mark.quick
-def test_the_section_has_every_way_of_bringing_something_of_ones_own() -> None:
+def test_the_section_shows_every_way_to_use_ones_own_code_or_service() -> None:
     every = " ".join(COMMANDS)
     for word in ("init", "--workload", "--payloads", "--io socket", "--io pgvector", "load", "--url"):
         assert word in every
@@ -142,7 +140,7 @@ def test_the_section_has_every_way_of_bringing_something_of_ones_own() -> None:
 
 
 def make_cheaper(workload: Path) -> None:
-    """Compares with an eighth of the sentences: what the file costs as it is, test_own_workload pays."""
+    """Reduce the sentences of the file to an eighth; test_own_workload.py tests it with all of them."""
     text = workload.read_text()
     assert "itertools.product(_WHO, " in text
     workload.write_text(text.replace("itertools.product(_WHO, ", "itertools.product(_WHO[:1], "))

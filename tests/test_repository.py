@@ -1,4 +1,4 @@
-"""The repository's own habits: what its top level holds, how its text files end, what its guide points to."""
+"""Rules for the repository: top-level files, layout of text files, and references in CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import CHECKOUT
 
-pytestmark = pytest.mark.integration  # asks git
+pytestmark = pytest.mark.integration  # runs git
 
 TOP_LEVEL = {
     "README.md",
@@ -33,8 +33,8 @@ TOP_LEVEL = {
     ".gitignore",
     ".pre-commit-config.yaml",
 }
-LINE_BREAK = {".md", ".svg"}  # two spaces at a line's end mean something, or matplotlib has written them
-LONGEST_GUIDE = 150
+LINE_BREAK = {".md", ".svg"}  # trailing spaces mean a line break in Markdown; matplotlib writes some into SVG
+MAX_GUIDE_LINES = 150
 
 
 @functools.cache
@@ -44,7 +44,7 @@ def tracked() -> tuple[Path, ...]:
 
 
 def untidy(path: Path, text: str) -> list[str]:
-    """What in a text file differs from .editorconfig."""
+    """Return the deviations of a text file from .editorconfig."""
     wrong = []
     if "\r" in text:
         wrong.append("CRLF")
@@ -56,15 +56,15 @@ def untidy(path: Path, text: str) -> list[str]:
     return wrong
 
 
-def test_the_top_level_holds_only_what_belongs_there() -> None:
+def test_the_top_level_holds_only_known_files() -> None:
     assert {path.parts[0] for path in tracked()} <= TOP_LEVEL
 
 
-def test_text_files_are_laid_out_as_editorconfig_says() -> None:
+def test_text_files_follow_editorconfig() -> None:
     found = {}
     for path in tracked():
         content = (CHECKOUT / path).read_bytes() if (CHECKOUT / path).exists() else b""
-        if b"\0" not in content:  # pictures and packed rows have some
+        if b"\0" not in content:  # images and packed rows contain NUL bytes
             found[str(path)] = untidy(path, content.decode())
     assert {path: wrong for path, wrong in found.items() if wrong} == {}
 
@@ -80,22 +80,22 @@ def test_text_files_are_laid_out_as_editorconfig_says() -> None:
         ("a.md", "x\r\n", ["CRLF"]),
     ],
 )
-def test_an_untidy_file_is_found(name: str, text: str, wrong: list[str]) -> None:
+def test_the_check_finds_an_untidy_file(name: str, text: str, wrong: list[str]) -> None:
     assert untidy(Path(name), text) == wrong
 
 
-def test_an_error_that_mypy_ignores_has_its_reason_on_the_same_line() -> None:
+def test_every_error_code_that_mypy_ignores_has_a_reason_on_its_line() -> None:
     bare = re.compile(r"#[ ]type: ignore(?!\[[\w, -]+\]  # \w)")
     sources = [path for path in tracked() if path.suffix == ".py" and (CHECKOUT / path).exists()]
     assert [str(path) for path in sources if bare.search((CHECKOUT / path).read_text())] == []
 
 
-def test_the_guide_is_short_and_names_only_what_exists() -> None:
+def test_the_guide_is_short_and_refers_only_to_existing_files() -> None:
     text = (CHECKOUT / "CONTRIBUTING.md").read_text()
-    assert len(text.splitlines()) <= LONGEST_GUIDE
+    assert len(text.splitlines()) <= MAX_GUIDE_LINES
     named = set(re.findall(r"\]\((?!https?:|#)([^)#]+)", text))
     named |= set(re.findall(r"`((?:tests|harness|strategies|docs|results)/[\w./-]+)`", text))
-    places = {name for name in named if not re.search(r"NAME|RUN", name)}  # the others stand for one
+    places = {name for name in named if not re.search(r"NAME|RUN", name)}  # those are placeholders
     assert len(places) > 10
     assert [name for name in sorted(places) if not (CHECKOUT / name).exists()] == []
 

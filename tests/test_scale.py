@@ -1,4 +1,4 @@
-"""A report of a million requests takes seconds and stays small: a long run is read where it was made."""
+"""A report of a million requests takes seconds and little memory, so any machine can read a long run."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ CHECKOUT = Path(__file__).parent.parent
 ROWS = 1_000_000
 BLOCKS = 25
 TIMINGS = ["entered_ms", "queue_ms", "model_ms", "model_cpu_ms", "resume_ms", "io_ms", "handler_ms"]
-LIKENESSES = 2  # blocks that differ; the others repeat their figures, which keeps this test cheap
+LIKENESSES = 2  # number of different blocks; the others repeat their figures, which keeps this test fast
 
 WITHIN_S = 20.0
 WITHIN_BYTES = 1.5e9
 
-# A small process in between: a child's peak counts from the size of whoever started it, and pytest is large.
+# Starts the command from a small process, because a child's peak memory starts at its parent's size.
 WATCH = """
 import json, resource, subprocess, sys, time
 began = time.perf_counter()
@@ -41,8 +41,8 @@ child = subprocess.run(sys.argv[1:], capture_output=True, text=True)
 wall_s = time.perf_counter() - began
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 peak_bytes = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-said = child.stdout + child.stderr
-print(json.dumps({"code": child.returncode, "said": said, "wall_s": wall_s, "peak_bytes": peak_bytes}))
+output = child.stdout + child.stderr
+print(json.dumps({"code": child.returncode, "output": output, "wall_s": wall_s, "peak_bytes": peak_bytes}))
 """
 
 
@@ -58,14 +58,14 @@ class Place(NamedTuple):
 
 
 class Likeness(NamedTuple):
-    """The lines of one trial in requests.csv, `~block,~trial` to be replaced, and what its row counts."""
+    """One trial's lines in requests.csv, with the placeholder `~block,~trial`, and the counts of its row."""
 
     text: str
     counts: dict[str, int]
 
 
 def folder_of_a_million(parent: Path) -> Path:
-    """A finished run of the article plan, 25 blocks long, as `execbench run` leaves it."""
+    """Write a finished run of the article plan with 25 blocks, as `execbench run` does."""
     plan = plan_files.load("article")
     places = [Place(arm.name, arm.strategy, users) for arm in plan.every_arm for users in plan.concurrency]
     rows = -(-ROWS // (len(places) * BLOCKS))
@@ -105,7 +105,7 @@ def _likeness(place: Place, rows: int, random: np.random.Generator) -> Likeness:
 
 
 def _figures(place: Place, rows: int, random: np.random.Generator) -> dict[str, Any]:
-    """Users in step, each turn as long as all their models one after the other; inline stalls the I/O."""
+    """Return times of users in step. A turn lasts as long as all their model calls; inline delays the I/O."""
     seq, inline = np.arange(rows), place.strategy == "inline"
     turn, rank = np.divmod(seq, place.users)
     before, after = rank * 8.0, (place.users - 1 - rank) * 8.0
@@ -135,7 +135,7 @@ def _figures(place: Place, rows: int, random: np.random.Generator) -> dict[str, 
 
 
 def _fail(frame: pd.DataFrame) -> None:
-    """Every 500th request comes back with a 503, every 900th not at all: both without timings."""
+    """Make every 500th request fail with a 503 and every 900th with a timeout, both without timings."""
     refused, lost = frame["seq"] % 500 == 499, frame["seq"] % 900 == 899
     frame.loc[refused | lost, TIMINGS] = np.nan
     frame.loc[refused | lost, ["batch_size", "worker_pid"]] = ""
@@ -144,7 +144,7 @@ def _fail(frame: pd.DataFrame) -> None:
 
 
 def report(folder: Path) -> dict[str, Any]:
-    """What `execbench report` returned, said and took."""
+    """Run `execbench report` and return its exit code, output, time and peak memory."""
     watched = subprocess.run(
         [sys.executable, "-c", WATCH, sys.executable, "-m", "harness.cli", "report", str(folder)],
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
@@ -158,15 +158,15 @@ def report(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def million(tmp_path: Path) -> Iterator[Path]:
-    """The run's folder; pytest would keep its 130 MB for some sessions to come."""
+    """The run's folder. It is deleted, because pytest would keep its 130 MB for several sessions."""
     yield folder_of_a_million(tmp_path)
     shutil.rmtree(tmp_path)
 
 
 def test_a_report_of_a_million_requests_takes_seconds_and_little_memory(million: Path) -> None:
     found = report(million)
-    assert found["code"] == 0, found["said"]
-    assert "claims" in found["said"]
+    assert found["code"] == 0, found["output"]
+    assert "claims" in found["output"]
     assert (million / "charts" / "timeline.png").exists()
     assert found["wall_s"] < WITHIN_S
     assert found["peak_bytes"] < WITHIN_BYTES

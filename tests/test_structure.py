@@ -1,4 +1,4 @@
-"""The rooms of the house: who may import whom, and what must not be loaded."""
+"""The rooms of the architecture: which may import which, and which libraries must not be loaded."""
 
 import ast
 import functools
@@ -15,7 +15,7 @@ import strategies
 
 CHECKOUT = Path(__file__).parent.parent
 
-# room → the rooms that it may import, lowest floor first; `errors` and `numbers` are for all
+# room → the rooms that it may import, lowest floor first; every room may import `errors` and `numbers`
 ROOMS = {
     "system": set(),
     "wire": {"system", "strategies"},
@@ -33,7 +33,7 @@ ROOMS = {
 BELOW = {*ROOMS, "environment", "strategies"} - {"server", "client"}
 ROOMS["evidence"] = BELOW
 ROOMS["commands"] = BELOW | {"evidence"}
-# the files beside the rooms
+# single files next to the rooms
 ROOMS |= {"errors": set(), "numbers": set(), "environment": {"system", "wire"}, "cli": {"system", "commands"}}
 FOR_ALL = {"errors", "numbers", "harness"}
 STRATEGIES_KNOWN_BY = {
@@ -47,7 +47,7 @@ LIBRARIES = {
     "torch": {"workloads"},
     "onnxruntime": {"workloads"},
     "sentence_transformers": {"workloads"},
-    "httpx": {"client", "wire", "workloads"},  # a request of ours may be answered by another service
+    "httpx": {"client", "wire", "workloads"},  # a workload's I/O may be a request to another service
     "httpx_aiohttp": {"wire"},
     "aiohttp": {"client", "wire", "workloads"},
     "asyncpg": {"workloads"},
@@ -57,7 +57,7 @@ LIBRARIES = {
     "typer": {"cli", "commands"},
     "rich": {"commands"},
 }
-# proof about the instrument: drives the other side as a user would, and reads what came of it
+# `evidence` uses the server and the load generator as a user would, so it may import every library
 PROOF = "evidence"
 
 
@@ -76,7 +76,7 @@ def nodes(path: Path) -> tuple[ast.AST, ...]:
 
 @functools.cache
 def imported(path: Path, for_types: bool = False) -> frozenset[str]:
-    """Dotted names that a file imports; those of `if TYPE_CHECKING` only `for_types`."""
+    """Return the dotted names that a file imports; those under `if TYPE_CHECKING` only if `for_types`."""
     hidden = {
         node
         for branch in nodes(path)
@@ -95,20 +95,20 @@ def imported(path: Path, for_types: bool = False) -> frozenset[str]:
 
 
 def room_of(module: str) -> str:
-    """The room, or the file beside the rooms, of a module that is imported as `module`."""
+    """Return the room of a module, or the module's own name if it is a single file next to the rooms."""
     first, *rest = module.split(".")
     known = rest and rest[0] in ROOMS
     return rest[0] if first == "harness" and known else first
 
 
 def upward(path: Path, room: str) -> set[str]:
-    """What a file in `room` imports of rooms that are not below it."""
+    """Return what a file in `room` imports from rooms that are not below it."""
     ours = {what for what in imported(path) if what.split(".")[0] in ("harness", "strategies")}
     return {what for what in ours if room_of(what) not in ROOMS[room] | FOR_ALL | {room}}
 
 
 def in_rooms() -> dict[str, Path]:
-    """Each module of a room, by its name in `harness`; what is packaged for users is in none."""
+    """Return all modules in rooms by their names in `harness`. Files packaged for users are in no room."""
     return {name: path for name, path in modules("harness").items() if name.split(".")[0] in ROOMS}
 
 
@@ -117,7 +117,7 @@ def test_both_packages_load_from_this_checkout() -> None:
     assert Path(strategies.__file__).parent == CHECKOUT / "strategies"
 
 
-def test_every_module_is_in_a_room_or_beside_them() -> None:
+def test_every_module_is_in_a_room_or_is_a_known_single_file() -> None:
     assert (
         modules("harness").keys() - in_rooms().keys()
         == {"", "__init__", "data.my_workload"} & modules("harness").keys()
@@ -130,16 +130,16 @@ def test_a_room_imports_only_rooms_below_it(room: str) -> None:
     assert {name: names for name, names in found.items() if names} == {}
 
 
-def test_what_users_open_a_run_with_is_used_by_no_room() -> None:
-    """It imports what is above most of them."""
+def test_no_room_imports_open_run() -> None:
+    """It imports rooms that are above most others."""
     assert not [name for name, path in in_rooms().items() if "harness.open_run" in imported(path)]
 
 
-def test_the_rooms_have_no_circle() -> None:
+def test_the_imports_between_rooms_have_no_cycle() -> None:
     graphlib.TopologicalSorter(ROOMS).prepare()
 
 
-def test_an_import_upward_is_seen(tmp_path: Path) -> None:
+def test_the_check_finds_an_upward_import(tmp_path: Path) -> None:
     path = tmp_path / "imports.py"
     path.write_text("def late():\n    from harness.run import session\nfrom harness import errors\n")
     assert upward(path, "analysis") == upward(path, "report") == {"harness.run", "harness.run.session"}
@@ -147,7 +147,7 @@ def test_an_import_upward_is_seen(tmp_path: Path) -> None:
 
 
 def arrows(paths: dict[str, Path]) -> dict[str, set[str]]:
-    """Module → the modules that it imports; a package counts where a name of its own is taken from it."""
+    """Return each module's imported modules; a package counts only if a name is imported from it itself."""
     graph: dict[str, set[str]] = {}
     for name, path in paths.items():
         taken = imported(path, for_types=True)
@@ -167,7 +167,7 @@ def test_no_module_imports_itself_through_others() -> None:
     graphlib.TopologicalSorter(graph).prepare()
 
 
-def test_a_circle_is_seen(tmp_path: Path) -> None:
+def test_the_check_finds_a_cycle(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("from harness.run import b\n")
     (tmp_path / "b.py").write_text("def late():\n    from harness.run.a import name\n")
     graph = arrows({f"harness.run.{name}": tmp_path / f"{name}.py" for name in "ab"})
@@ -176,7 +176,7 @@ def test_a_circle_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_library_is_imported_only_in_its_own_rooms(library: str) -> None:
+def test_a_library_is_imported_only_in_its_rooms(library: str) -> None:
     users = {
         name.split(".")[0]
         for name, path in in_rooms().items()
@@ -185,31 +185,31 @@ def test_a_library_is_imported_only_in_its_own_rooms(library: str) -> None:
     assert users - {PROOF} <= LIBRARIES[library]
 
 
-def test_a_room_says_what_it_is_for() -> None:
+def test_every_package_of_a_room_has_a_docstring() -> None:
     for room in ROOMS:
         face = CHECKOUT / "harness" / room / "__init__.py"
         assert not face.exists() or ast.get_docstring(ast.parse(face.read_text())), room
 
 
 def called(path: Path) -> set[str]:
-    """The plain names that a file calls."""
+    """Return the plain names that a file calls."""
     calls = (node.func for node in nodes(path) if isinstance(node, ast.Call))
     return {what.id for what in calls if isinstance(what, ast.Name)}
 
 
-def test_texts_from_outside_have_one_way_to_the_screen_and_into_charts() -> None:
-    """`screen.Screen` and `page.Page` show them as they are; their libraries' own classes do not."""
+def test_only_screen_and_page_write_text_to_the_terminal_and_into_charts() -> None:
+    """`screen.Screen` and `page.Page` show text literally; those of rich and matplotlib interpret it."""
     others = {"Console", "Figure", "print"}
     assert not [name for name, path in modules("harness").items() if called(path) & others]
 
 
-def test_that_way_is_watched(tmp_path: Path) -> None:
+def test_the_check_finds_a_console_that_is_used_directly(tmp_path: Path) -> None:
     (tmp_path / "shows.py").write_text("from rich.console import Console\nConsole(stderr=True).print('x')\n")
     assert called(tmp_path / "shows.py") == {"Console"}
 
 
 def private_imports(path: Path) -> set[str]:
-    """Private names that a file takes from modules of ours."""
+    """Return the private names that a file imports from `harness`."""
     return {
         f"{node.module}.{alias.name}"
         for node in nodes(path)
@@ -219,23 +219,23 @@ def private_imports(path: Path) -> set[str]:
     }
 
 
-def test_private_names_of_a_module_are_not_imported_by_others() -> None:
+def test_no_module_imports_a_private_name_of_another() -> None:
     found = {name: private_imports(path) for name, path in modules("harness").items()}
     assert {name: names for name, names in found.items() if names} == {}
 
 
-def test_such_an_import_is_seen(tmp_path: Path) -> None:
+def test_the_check_finds_a_private_import(tmp_path: Path) -> None:
     (tmp_path / "takes.py").write_text("from harness.report.charts import _look, style\n")
     assert private_imports(tmp_path / "takes.py") == {"harness.report.charts._look"}
 
 
-def test_only_the_servers_process_imports_the_app() -> None:
+def test_only_the_server_process_imports_the_app() -> None:
     users = {name for name, path in modules("harness").items() if "harness.server.app" in imported(path)}
     assert len(users) == 1
     assert users.pop().startswith("server.")
 
 
-def test_only_the_app_and_the_plans_know_the_strategies() -> None:
+def test_only_known_modules_import_the_strategies() -> None:
     users = {
         name
         for name, path in modules("harness").items()
@@ -246,7 +246,7 @@ def test_only_the_app_and_the_plans_know_the_strategies() -> None:
     }
 
 
-def test_analysis_and_charts_touch_no_disk() -> None:
+def test_analysis_and_charts_do_not_access_the_disk() -> None:
     for name, path in modules("harness").items():
         if name.startswith(("analysis.", "report.charts.")):
             source = path.read_text()
@@ -255,7 +255,7 @@ def test_analysis_and_charts_touch_no_disk() -> None:
             ), name
 
 
-def test_no_strategy_is_named_in_a_workload_and_no_workload_in_a_strategy_or_the_app() -> None:
+def test_workloads_name_no_strategy_and_strategies_and_app_name_no_workload() -> None:
     workload_texts = [
         path.read_text() for name, path in modules("harness").items() if name.startswith("workloads")
     ]
@@ -298,8 +298,8 @@ def test_a_spawned_worker_does_not_load_fastapi() -> None:
 
 
 @pytest.mark.timed
-def test_help_answers_at_once() -> None:
-    """The goal is 0.4 s on a quiet machine; the best of five is held against three times that."""
+def test_help_answers_quickly() -> None:
+    """The goal is 0.4 s on a quiet machine; the best of five may take three times that."""
     took = []
     for _ in range(5):
         began = time.perf_counter()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.commands import flags
-from harness.commands.terminal import console, print_json, tell
+from harness.commands.terminal import console, print_json, print_message
 from harness.errors import UsageError
 from harness.wire.panel import Panel
 
@@ -145,7 +145,7 @@ def _keep(how: Made, rows: list[FaultRow], out: Path | None, *, partial: bool, a
     if out is not None:
         out = out.with_stem(f"{out.stem}-partial") if partial else out
         write(out, page.render(how, rows, out.stem, partial=partial), found, stage="faults")
-        tell(f"Written: {out} and .csv")
+        print_message(f"Written: {out} and .csv")
     if as_json:
         print_json(document(how, found, partial=partial))
         return

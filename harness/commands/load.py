@@ -11,7 +11,7 @@ import typer
 
 from harness.commands import flags
 from harness.commands.run import show_all
-from harness.commands.terminal import console, tell
+from harness.commands.terminal import console, print_message
 from harness.errors import HarnessError, UsageError
 from harness.wire.panel import Panel
 
@@ -206,7 +206,7 @@ def _show_what_there_is(writer: Writer, *, as_json: bool) -> None:
     show_all(writer, as_json=as_json)
     measured = writer.measured
     counted = f"{measured} request{'s were' if measured > 1 else ' was'} measured"
-    tell(f"The load was interrupted: {counted}. All rows are in {writer.folder}.")
+    print_message(f"The load was interrupted: {counted}. All rows are in {writer.folder}.")
 
 
 def _keep_record(writer: Writer) -> None:
@@ -214,4 +214,4 @@ def _keep_record(writer: Writer) -> None:
     if not writer.record:
         writer.discard()
     elif writer.folder.exists():
-        tell(f"The request and the error are kept in {writer.folder / 'run.json'}.")
+        print_message(f"The request and the error are kept in {writer.folder / 'run.json'}.")

@@ -1,4 +1,4 @@
-"""How a run gets on, for the terminal: one live line, or plain lines where there is none."""
+"""The progress of a run: one live line on a terminal, else plain lines."""
 
 from __future__ import annotations
 

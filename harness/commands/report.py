@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from harness.commands import completion, flags
-from harness.commands.terminal import PIPED_WIDTH, console, print_json, print_parts, tell
+from harness.commands.terminal import PIPED_WIDTH, console, print_json, print_message, print_parts
 from harness.errors import HarnessError, UsageError
 from harness.report.charts.plotting import import_matplotlib
 from harness.wire.panel import Panel
@@ -70,7 +70,7 @@ def show(folder: Path, *, as_json: bool, reference: str | None = None) -> None:
         contents = "Rows" if unwritten else "Rows, tables and charts"
         console().print(f"\n{contents}: {folder}", soft_wrap=True)
     if unwritten:
-        tell(unwritten, style="yellow")
+        print_message(unwritten, style="yellow")
 
 
 class _Made(NamedTuple):

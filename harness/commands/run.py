@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands import completion, flags
-from harness.commands.terminal import console, print_json, tell
+from harness.commands.terminal import console, print_json, print_message
 from harness.errors import HarnessError, UsageError
 from harness.numbers import counted
 
@@ -105,7 +105,7 @@ def run_new(plan: Plan, out: Path | None, *, as_json: bool) -> None:
     from harness.plans import size
     from harness.results import store
 
-    tell(f"{size.in_words(plan)}.")
+    print_message(f"{size.in_words(plan)}.")
     _run_plan(plan, store.Writer(out or store.default_folder(plan.name)), None, as_json=as_json)
 
 
@@ -151,7 +151,7 @@ def _warn_of_few_blocks(plan: Plan) -> None:
 
     if plan.blocks >= FEWEST_BLOCKS_FOR_VERDICT or len(plan.arms) < 2:
         return
-    tell(
+    print_message(
         f"{counted(plan.blocks, 'block')} will give no verdict: use at least {FEWEST_BLOCKS_FOR_VERDICT} "
         f"(--blocks {FEWEST_BLOCKS_FOR_VERDICT})."
     )
@@ -182,7 +182,7 @@ def show_all(writer: Writer, *, as_json: bool) -> None:
     try:
         show(writer.folder, as_json=as_json)
     except KeyboardInterrupt:
-        tell(f"All rows are in {writer.folder}. Make the report with `{_report(writer)}`.")
+        print_message(f"All rows are in {writer.folder}. Make the report with `{_report(writer)}`.")
         raise
 
 
@@ -193,9 +193,9 @@ def keep_what_is_finished(writer: Writer, *, resumable: bool = False) -> None:
         return
     if not writer.folder.exists():
         return
-    tell(f"Finished trials are kept. Show them with `{_report(writer)}`.")
+    print_message(f"Finished trials are kept. Show them with `{_report(writer)}`.")
     if resumable:
-        tell(f"Continue with `execbench run --resume {shlex.quote(str(writer.folder))}`.")
+        print_message(f"Continue with `execbench run --resume {shlex.quote(str(writer.folder))}`.")
 
 
 def _report(writer: Writer) -> str:

@@ -14,7 +14,7 @@ from harness.system.printable import visible
 
 
 class Screen(Console):
-    """Everything that commands print passes through one, so that nothing from outside steers the terminal."""
+    """The console of all commands. No text from outside can control the terminal through it."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})

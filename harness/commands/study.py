@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from harness.commands import flags
-from harness.commands.terminal import console, print_json, tell
+from harness.commands.terminal import console, print_json, print_message
 from harness.errors import HarnessError, UsageError
 from harness.wire import bounds
 from harness.wire.panel import Panel
@@ -110,4 +110,4 @@ def _keep(name: str, study: Study, how: Made, rows: list[Any], out: Path, *, as_
         print_json(catalogue.as_json(name, study, how, found, partial=partial))
     else:
         console().print(text, soft_wrap=True)
-    tell(f"Written: {out / name}.md and .csv")
+    print_message(f"Written: {out / name}.md and .csv")

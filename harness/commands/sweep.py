@@ -8,7 +8,7 @@ import typer
 
 from harness.commands import flags
 from harness.commands.run import go_on, preview, run_new
-from harness.commands.terminal import tell
+from harness.commands.terminal import print_message
 from harness.errors import UsageError
 from harness.wire.panel import Panel
 
@@ -82,4 +82,6 @@ def sweep(
 
 def _explain_fresh(plan: Plan, *, is_asked_for: bool) -> None:
     if plan.fresh and not is_asked_for:
-        tell("Each trial starts a new server: all servers together need much memory (--resident keeps them).")
+        print_message(
+            "Each trial starts a new server: all servers together need much memory (--resident keeps them)."
+        )

@@ -19,7 +19,7 @@ PIPED_WIDTH = 80
 
 
 def console(*, stderr: bool = False) -> Screen:
-    """Piped, tables keep to 80 columns whatever the environment says; nothing is cut, it wraps."""
+    """Return the console. Piped tables are 80 columns wide in any environment; long lines wrap, uncut."""
     from harness.commands.screen import Screen
 
     found = Screen(stderr=stderr)
@@ -27,15 +27,15 @@ def console(*, stderr: bool = False) -> Screen:
 
 
 def print_parts(terminal: Console, parts: Iterable[RenderableType]) -> None:
-    """Tables fit; a sentence stays one line."""
+    """Print tables that fit the width, and each sentence as one line."""
     from rich.text import Text
 
     for part in parts:
         terminal.print(part, soft_wrap=isinstance(part, Text))
 
 
-def tell(sentence: str, *, style: str | None = None) -> None:
-    """On stderr, whole: where the window is narrow, the terminal wraps it."""
+def print_message(sentence: str, *, style: str | None = None) -> None:
+    """Print a sentence on stderr as one line, which a narrow terminal wraps."""
     console(stderr=True).print(sentence, style=style, soft_wrap=True)
 
 

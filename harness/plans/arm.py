@@ -18,7 +18,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
 Pids = Annotated[
     tuple[Annotated[int, Field(gt=0, le=bounds.PID)], ...],
     BeforeValidator(lambda given: (given,) if isinstance(given, int) else given),
-]  # in a plan file one may stand without brackets
+]  # a plan file may give a single pid without brackets
 
 Times = Annotated[float, Field(gt=0, le=1_000)]
 

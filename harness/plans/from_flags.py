@@ -273,20 +273,20 @@ def _with_loads(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
     return data
 
 
-def _with_workload(base: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+def _with_workload(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return the options of the workload, changed by those given.
 
     A workload other than the plan's starts from its own defaults, but keeps the texts, and the I/O unless it
     has its own. Another kind of I/O starts from its own defaults, but keeps the duration if it can be set.
     """
-    name = said.get("name", base.get("name", ""))
+    name = changes.get("name", base.get("name", ""))
     if base and name != base.get("name", ""):
         kept = {"payloads"} if workloads.has_io(name) else _OF_ANY_WORKLOAD
         base = {key: base[key] for key in kept & base.keys()}
-    if "io" in said:
-        kept = {"io_ms"} if kinds.takes_ms(said["io"]) else set()
+    if "io" in changes:
+        kept = {"io_ms"} if kinds.takes_ms(changes["io"]) else set()
         base = {key: value for key, value in base.items() if key not in IO_OPTIONS or key in kept}
-    return base | said
+    return base | changes
 
 
 def _with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:

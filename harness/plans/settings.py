@@ -94,7 +94,7 @@ class Known(NamedTuple):
 
     @property
     def shown_default(self) -> str:
-        """The default for people; "" for none."""
+        """Return the default as shown to users; "" if there is none."""
         if self.setting.shown_default is not None:
             return self.setting.shown_default
         value = self.default

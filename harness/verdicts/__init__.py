@@ -1,1 +1,1 @@
-"""What may be said of the figures. Imports `analysis` and `results`."""
+"""Verdicts: which statements the figures support. Imports `analysis` and `results`."""

@@ -66,7 +66,7 @@ def test_batch_sizes_are_interpolated_and_larger_ones_count_as_several_calls(
     assert efficiency.call_ms(batches, items) == pytest.approx(took_ms)
 
 
-def test_the_nominal_io_is_the_lone_users_or_else_the_duration_asked_for() -> None:
+def test_the_nominal_io_is_a_single_users_or_else_the_configured_duration() -> None:
     stalled = {("inline", 1): Point(io_ms=5.3), ("inline", 8): Point(io_ms=40.0)}
     assert set(table(stalled, ("inline",))["io_ms"]) == {5.3}
     run = with_limits(closed({("inline", 8): Point(io_ms=40.0)}), "inline")

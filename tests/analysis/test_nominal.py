@@ -19,7 +19,7 @@ def table(*cells: tuple[Trial, list[Sample]]) -> pd.DataFrame:
     return nominal.table(derived)
 
 
-def test_an_arm_is_compared_with_its_own_io_of_a_lone_user() -> None:
+def test_an_arm_is_compared_with_its_own_io_for_a_single_user() -> None:
     """20 of 1,000 requests wait 4 ms longer, which is more than 2 ms above nominal at p99."""
     found = table(
         cell(1, "calm", "closed(1)", [5.2] * 10),
@@ -39,5 +39,5 @@ def test_too_few_requests_for_a_p99_give_no_judgement() -> None:
     assert nominal.sentence(found) == ""
 
 
-def test_without_a_lone_user_nominal_is_not_known() -> None:
+def test_without_a_single_user_load_nominal_io_is_unknown() -> None:
     assert table(cell(1, "a", "own(0.8)", [9.0] * 1000)).empty

@@ -45,7 +45,7 @@ def test_warmups_of_others_stretch_the_staircase_but_are_not_rows_of_it() -> Non
     assert list(table["others_model_ms"]) == pytest.approx([0.0, 12.0, 0.0])
 
 
-def test_without_a_lone_load_the_io_asked_for_is_the_nominal_one() -> None:
+def test_without_a_single_user_load_the_configured_io_is_the_nominal_io() -> None:
     derived = staircase_of_three()
     table = staircase.table(derived[derived["concurrency"] == 3], "inline")
     assert table["predicted_ms"].iloc[2] == 5.0

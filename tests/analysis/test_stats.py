@@ -73,7 +73,7 @@ def test_one_block_has_a_ratio_and_no_interval() -> None:
     assert stats.verdict(found, 0.05, lower_is_better=True) == Verdict.INCONCLUSIVE
 
 
-def test_without_blocks_nothing_is_known() -> None:
+def test_without_blocks_all_results_are_unknown() -> None:
     found = stats.effect([])
     assert math.isnan(found.ratio)
     assert math.isnan(found.p)

@@ -14,7 +14,7 @@ import made_up
 import pandas as pd
 import pytest
 import running
-from conftest import Execbench, Here, wait_for
+from conftest import Execbench, Invoke, wait_for
 
 from harness.analysis import slo
 from harness.capacity import arms, breaking, chart, report, windows, words
@@ -60,13 +60,13 @@ def test_the_json_is_one_document_with_the_promise_and_the_windows(run: Path) ->
 
 
 @pytest.mark.timed
-def test_report_makes_the_same_again_from_the_rows(run: Path, here: Here) -> None:
+def test_report_makes_the_same_again_from_the_rows(run: Path, invoke: Invoke) -> None:
     made = {
         name: (run / name).read_bytes() for name in ("capacity.csv", "windows.csv", "charts/capacity.svg")
     }
     for name in made:
         (run / name).unlink()
-    done = here("report", str(run))
+    done = invoke("report", str(run))
     assert done.returncode == 0, done.stderr
     assert {name: (run / name).read_bytes() for name in made} == made
     assert "Requests/s under Poisson arrivals" in done.stdout
@@ -85,8 +85,8 @@ def test_the_run_records_its_settings_and_its_rows_are_those_of_any_run(run: Pat
 
 
 @pytest.mark.timed  # it waits 30 s at most, which is little compared with timed tests
-def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
-    execbench: Execbench, here: Here
+def test_ctrl_c_keeps_the_windows_and_reports_that_there_is_no_capacity_yet(
+    execbench: Execbench, invoke: Invoke
 ) -> None:
     process = execbench.start(
         "capacity", "--slo", "p50 < 1 s", "--strategy", "thread", *SYNTHETIC, *SHORT[:4], "--out", "run"
@@ -98,7 +98,7 @@ def test_ctrl_c_keeps_the_windows_and_says_that_there_is_no_capacity_yet(
     assert process.returncode == 130
     assert "`execbench report run` shows them." in stderr
     execbench.assert_nothing_is_left()
-    done = here("report", "run")
+    done = invoke("report", "run")
     assert done.returncode == 0, done.stderr
     assert "there is no capacity yet" in " ".join(done.stdout.split())
     with pytest.raises(HarnessError, match="run is a capacity run"):
@@ -138,8 +138,10 @@ def test_a_server_that_already_runs_has_a_capacity_too(execbench: Execbench) -> 
         (("--slo", "p99 < 1 s", "--strategy", "thread", "--url", "a=http://127.0.0.1:9/"), "different work"),
     ],
 )
-def test_bad_options_are_refused_before_anything_starts(words: tuple[str, ...], why: str, here: Here) -> None:
-    done = here("capacity", *words)
+def test_bad_options_are_refused_before_anything_starts(
+    words: tuple[str, ...], why: str, invoke: Invoke
+) -> None:
+    done = invoke("capacity", *words)
     assert done.returncode == 2
     assert why in done.stderr
 

@@ -124,7 +124,7 @@ def test_no_advice_is_given_with_withheld_verdicts_or_without_a_promise() -> Non
     assert "No arm can promise a rate" in advise(row("thread", math.nan, promise_per_s=math.nan)).lines[0]
 
 
-def test_an_arm_that_failed_at_a_higher_rate_is_not_said_to_have_kept_every_objective() -> None:
+def test_an_arm_that_failed_at_a_higher_rate_is_not_reported_as_keeping_every_objective() -> None:
     advice = advise(row("thread", 40.0, bound=AT_LEAST, high_per_s=math.inf, broke_at_per_s=45.5))
     assert "may be higher" not in " ".join(advice.lines)
     assert "wait for the model" in advice.lines[-1]

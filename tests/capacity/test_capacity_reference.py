@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from committed import CHECKOUT, assert_equal_to_the_committed, made_again, quoted, run_of
+from committed import CHECKOUT, assert_equal_to_the_committed, quoted, rebuilt, run_of
 
 from harness.capacity import report
 from harness.results import store
@@ -16,7 +16,7 @@ DERIVED = ("capacity.csv", "windows.csv", "advice.txt")
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    return made_again("capacity", DERIVED, tmp_path_factory.mktemp("capacity"))
+    return rebuilt("capacity", DERIVED, tmp_path_factory.mktemp("capacity"))
 
 
 def test_every_table_follows_from_the_packed_rows_byte_by_byte(reported: tuple[Path, str]) -> None:

@@ -238,7 +238,7 @@ def test_a_doubtful_promise_is_explained_in_plain_words(windows: list[Window], d
     assert f"({doubt})" in printed(table)
 
 
-def test_the_text_of_an_arm_says_not_to_plan_with_a_doubtful_promise() -> None:
+def test_the_text_of_an_arm_warns_against_planning_with_a_doubtful_promise() -> None:
     (row,) = table_of(thread=steep(4)).to_dict("records")
     assert "; do not plan with 4" in words.sentences(row, "thread")
     assert words.doubt(row) in words.sentences(row, "thread")

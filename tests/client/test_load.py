@@ -344,7 +344,7 @@ def test_the_stamp_of_a_server_that_may_be_on_another_host_is_dropped(loader: Lo
         ("nonsense", False),
     ],
 )
-def test_only_loopback_is_known_to_share_our_clock(url: str, ours: bool) -> None:
+def test_only_loopback_addresses_share_the_clients_clock(url: str, ours: bool) -> None:
     assert is_loopback(url) == ours
 
 
@@ -374,15 +374,15 @@ def test_progress_counts_requests_of_the_load_but_not_pings(loader: Loader) -> N
         await asyncio.sleep(0.0 if "/ping" in arrival.head else 0.06)
         return reply()
 
-    told: list[tuple[int, float]] = []
+    reports: list[tuple[int, float]] = []
     with answering(quick_ping) as server:
         pinged = {"ping_url": f"{server.url}ping", "ping_per_s": 100.0}
         options = load_options(server.url, concurrency=1, duration_s=0.8, **pinged)
-        outcome = loader.run(options, lambda answered, median_ms: told.append((answered, median_ms)))
+        outcome = loader.run(options, lambda answered, median_ms: reports.append((answered, median_ms)))
     assert phases(outcome)[PING] > 2 * phases(outcome)[MEASURE]
-    assert told
-    assert all(answered <= phases(outcome)[MEASURE] for answered, _ in told)
-    assert all(median_ms > 55 for _, median_ms in told)
+    assert reports
+    assert all(answered <= phases(outcome)[MEASURE] for answered, _ in reports)
+    assert all(median_ms > 55 for _, median_ms in reports)
 
 
 def test_garbage_collection_is_off_during_a_trial_and_on_after_an_abandoned_one() -> None:

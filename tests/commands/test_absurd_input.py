@@ -1,4 +1,4 @@
-"""Files, numbers and code that nobody means: each is refused in one message, before anything is started."""
+"""Absurd files, numbers and code: each is refused with one message before anything is started."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import made_up
 import pytest
-from conftest import Here
+from conftest import Invoke
 
 from harness.errors import HarnessError, UsageError
 from harness.plans import plan_files
@@ -32,11 +32,11 @@ strategy = "inline"
 """
 
 
-def refused(here: Here, code: int, said: str, *words: str) -> None:
-    done = here(*words)
+def refused(invoke: Invoke, code: int, message: str, *words: str) -> None:
+    done = invoke(*words)
     assert done.returncode == code, done.stderr
     assert re.match(r"Error \(\w+\): ", done.stderr), done.stderr
-    assert re.search(said, done.stderr), done.stderr
+    assert re.search(message, done.stderr), done.stderr
     assert len(done.stderr) < 1_000
     assert done.stdout == ""
 
@@ -46,7 +46,9 @@ def refused(here: Here, code: int, said: str, *words: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
-def test_a_plan_is_read_as_any_editor_saves_it(tmp_path: Path, encoding: str, ending: str) -> None:
+def test_a_plan_may_have_any_encoding_and_line_ending_of_an_editor(
+    tmp_path: Path, encoding: str, ending: str
+) -> None:
     path = tmp_path / "p.toml"
     path.write_bytes(PLAN.replace("\n", ending).encode(encoding))
     assert plan_files.load(str(path)).arms[0].name == "inline"
@@ -72,36 +74,36 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_plan_that_is_no_text_file_is_refused_at_once(here: Here, tmp_path: Path, kind: str) -> None:
-    make, said = FILES[kind]
+def test_a_plan_that_is_not_a_text_file_is_refused(invoke: Invoke, tmp_path: Path, kind: str) -> None:
+    make, message = FILES[kind]
     make(tmp_path / "p.toml")
-    said = "p.toml is not a run of execbench" if kind == "a folder" else said
-    refused(here, 2, said, "run", "p.toml")
+    message = "p.toml is not a run of execbench" if kind == "a folder" else message
+    refused(invoke, 2, message, "run", "p.toml")
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_workload_that_is_no_text_file_is_refused_at_once(here: Here, tmp_path: Path, kind: str) -> None:
-    make, said = FILES[kind]
+def test_a_workload_that_is_not_a_text_file_is_refused(invoke: Invoke, tmp_path: Path, kind: str) -> None:
+    make, message = FILES[kind]
     make(tmp_path / "my_workload_of_no_text.py")
-    refused(here, 2, said, "run", "--workload", "my_workload_of_no_text.py")
+    refused(invoke, 2, message, "run", "--workload", "my_workload_of_no_text.py")
 
 
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("name", ["run.json", "trials.csv", "requests.csv"])
-def test_a_run_whose_file_is_no_text_file_is_refused_at_once(
-    here: Here, tmp_path: Path, kind: str, name: str
+def test_a_run_with_a_file_that_is_not_text_is_refused(
+    invoke: Invoke, tmp_path: Path, kind: str, name: str
 ) -> None:
-    make, said = FILES[kind]
+    make, message = FILES[kind]
     folder = small_run(tmp_path)
     (folder / name).unlink()
     make(folder / name)
-    refused(here, 1, f"{said}|lacks", "report", "run")
+    refused(invoke, 1, f"{message}|lacks", "report", "run")
     if name == "run.json":
-        refused(here, 2, said, "run", "./run")
+        refused(invoke, 2, message, "run", "./run")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "name: Field required"),
         ("# nothing\n", "name: Field required"),
@@ -117,11 +119,11 @@ def test_a_run_whose_file_is_no_text_file_is_refused_at_once(
         (f'claims = "nosuch"\n{PLAN}', r"no claims called 'nosuch'.\nThere are: article"),
     ],
 )
-def test_a_plan_beyond_any_use_is_refused_in_one_message(
-    here: Here, tmp_path: Path, text: str, said: str
+def test_an_absurd_plan_is_refused_in_one_message(
+    invoke: Invoke, tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "p.toml").write_text(text)
-    refused(here, 2, said, "run", "p.toml")
+    refused(invoke, 2, message, "run", "p.toml")
 
 
 def test_every_built_in_plan_has_claims_that_exist() -> None:
@@ -168,7 +170,7 @@ def test_a_plan_with_a_number_out_of_bounds_names_its_key(tmp_path: Path, line: 
     assert caught.value.stage == "plan"
 
 
-def test_arms_loads_and_blocks_together_have_a_bound() -> None:
+def test_the_number_of_trials_of_a_plan_is_bounded() -> None:
     arms = [{"name": f"a{number}", "strategy": "inline"} for number in range(1_000)]
     data = {"name": "p", "workload": {"name": "synthetic"}, "concurrency": [1], "requests": 1, "arms": arms}
     with pytest.raises(UsageError, match="make 1,000,000 trials; at most 100,000"):
@@ -176,7 +178,7 @@ def test_arms_loads_and_blocks_together_have_a_bound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["run", "-c", "200000"], "--concurrency 200000 is not valid: must be less than or equal to 10000"),
         (["run", "--rate", "100000"], "the rate must be from 0.001 to 20000"),
@@ -214,11 +216,13 @@ def test_arms_loads_and_blocks_together_have_a_bound() -> None:
         (["capacity", "--slo", "errors < 0.00000001 %"], "is too low to measure"),
     ],
 )
-def test_a_flag_with_a_number_out_of_bounds_is_refused(here: Here, words: list[str], said: str) -> None:
-    refused(here, 2, said, *words)
+def test_a_flag_with_a_number_out_of_bounds_is_refused(
+    invoke: Invoke, words: list[str], message: str
+) -> None:
+    refused(invoke, 2, message, *words)
 
 
-def test_a_law_that_follows_an_arm_stays_within_the_bound() -> None:
+def test_the_rate_of_an_own_law_is_bounded() -> None:
     from harness.wire.arrivals import parse
 
     assert parse("own(10)").for_arm(1e6).rate_per_s == bounds.PER_S
@@ -243,14 +247,14 @@ def test_a_law_that_follows_an_arm_stays_within_the_bound() -> None:
         (["compare", "run", "PATH"], 1),
     ],
 )
-def test_a_path_that_cannot_be_is_refused(
-    here: Here, tmp_path: Path, words: list[str], code: int, path: str
+def test_an_impossible_path_is_refused(
+    invoke: Invoke, tmp_path: Path, words: list[str], code: int, path: str
 ) -> None:
     small_run(tmp_path)
-    refused(here, code, "", *(word.replace("PATH", path) for word in words))
+    refused(invoke, code, "", *(word.replace("PATH", path) for word in words))
 
 
-def test_a_folder_that_may_not_be_looked_into_is_named(
+def test_the_error_names_a_folder_without_permission_to_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(path: Path) -> os.stat_result:
@@ -261,7 +265,9 @@ def test_a_folder_that_may_not_be_looked_into_is_named(
         store.read(tmp_path)
 
 
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_a_file_without_permission_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def forbidden(path: Path, flags: int) -> int:
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -271,7 +277,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("def predict(:", "SyntaxError"),
         ("raise SystemExit(3)", "SystemExit: 3"),
@@ -286,16 +292,16 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
         ("def load(): ...\ndef predict(a, b, c): ...", "is called with two arguments"),
     ],
 )
-def test_user_code_that_cannot_be_imported_is_named_with_its_reason(
-    here: Here, tmp_path: Path, source: str, said: str, request: pytest.FixtureRequest
+def test_the_error_for_user_code_that_fails_to_import_gives_the_reason(
+    invoke: Invoke, tmp_path: Path, source: str, message: str, request: pytest.FixtureRequest
 ) -> None:
     name = f"absurd_workload_{abs(hash(source))}.py"
     (tmp_path / name).write_text(source)
-    refused(here, 2, said, "run", "--workload", name)
+    refused(invoke, 2, message, "run", "--workload", name)
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("class W:\n    def __init__(self): raise SystemExit(4)", "SystemExit: 4"),
         (
@@ -304,15 +310,15 @@ def test_user_code_that_cannot_be_imported_is_named_with_its_reason(
         ),
     ],
 )
-def test_user_code_whose_attribute_cannot_be_had_is_named(
-    here: Here, tmp_path: Path, source: str, said: str
+def test_the_error_for_user_code_whose_attribute_raises_gives_the_reason(
+    invoke: Invoke, tmp_path: Path, source: str, message: str
 ) -> None:
     name = f"absurd_holder_{abs(hash(source))}.py"
     (tmp_path / name).write_text(source)
-    refused(here, 2, said, "run", "--workload", f"{name}:W")
+    refused(invoke, 2, message, "run", "--workload", f"{name}:W")
 
 
-NOT_UTF8 = "x\udcff"  # how Python gives a byte of the command line that is none
+NOT_UTF8 = "x\udcff"  # how Python passes a byte of the command line that is not UTF-8
 
 
 @pytest.mark.parametrize(
@@ -328,16 +334,16 @@ NOT_UTF8 = "x\udcff"  # how Python gives a byte of the command line that is none
         ["sweep", "--over", f"device={NOT_UTF8},cpu"],
     ],
 )
-def test_bytes_that_are_not_utf8_are_refused_where_they_would_be_kept(
-    here: Here, tmp_path: Path, words: list[str]
+def test_bytes_that_are_not_utf8_are_refused_in_options_that_are_recorded(
+    invoke: Invoke, tmp_path: Path, words: list[str]
 ) -> None:
     (tmp_path / NOT_UTF8).write_text("0\n1\n")
-    refused(here, 2, "bytes that are not UTF-8", *words)
+    refused(invoke, 2, "bytes that are not UTF-8", *words)
 
 
-def test_a_home_folder_that_is_not_there_is_refused_for_payloads_too(here: Here) -> None:
+def test_payloads_in_the_home_of_an_unknown_user_are_refused(invoke: Invoke) -> None:
     refused(
-        here,
+        invoke,
         2,
         "begins with ~ and the name of no user here",
         "load",
@@ -351,7 +357,7 @@ def test_a_home_folder_that_is_not_there_is_refused_for_payloads_too(here: Here)
 
 
 def small_run(parent: Path) -> Path:
-    """Two finished trials."""
+    """Write a run of two finished trials."""
     writer = store.Writer(parent / "run")
     writer.write_record({"state": "finished", "plan": None})
     for number in (1, 2):
@@ -364,7 +370,7 @@ def small_run(parent: Path) -> Path:
 @pytest.mark.parametrize("name", ["run.json", "trials.csv", "requests.csv"])
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_a_run_is_read_as_a_spreadsheet_or_an_editor_saves_its_files(
+def test_a_runs_files_may_be_saved_again_by_a_spreadsheet_or_an_editor(
     tmp_path: Path, name: str, encoding: str, ending: str
 ) -> None:
     folder = small_run(tmp_path)
@@ -378,7 +384,7 @@ def test_a_run_is_read_as_a_spreadsheet_or_an_editor_saves_its_files(
     assert again.warnings == []
 
 
-def test_a_run_that_is_resumed_is_utf8_again_whatever_saved_it(tmp_path: Path) -> None:
+def test_resuming_a_run_writes_its_files_as_utf8_again(tmp_path: Path) -> None:
     folder = small_run(tmp_path)
     path = folder / "trials.csv"
     before = path.read_bytes()
@@ -388,7 +394,7 @@ def test_a_run_that_is_resumed_is_utf8_again_whatever_saved_it(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[" * 100_000, "nested too deeply"),
         (f'{{"schema": {"9" * 5_000}}}', "too many digits"),
@@ -402,16 +408,16 @@ def test_a_run_that_is_resumed_is_utf8_again_whatever_saved_it(tmp_path: Path) -
         ('{"schema": 4, "capacity": null}', "a capacity run needs the keys plan and capacity"),
     ],
 )
-def test_a_run_json_that_cannot_be_used_says_where(tmp_path: Path, text: str, said: str) -> None:
+def test_the_error_for_an_unusable_run_json_names_the_place(tmp_path: Path, text: str, message: str) -> None:
     folder = small_run(tmp_path)
     (folder / "run.json").write_text(text)
-    with pytest.raises(HarnessError, match=said) as caught:
+    with pytest.raises(HarnessError, match=message) as caught:
         store.read(folder)
     assert (caught.value.stage, caught.value.exit_code) == ("results", 1)
     assert caught.value.hint
 
 
-def test_a_key_of_a_later_version_is_no_fault(tmp_path: Path) -> None:
+def test_an_unknown_key_in_run_json_is_accepted(tmp_path: Path) -> None:
     folder = small_run(tmp_path)
     record = json.loads((folder / "run.json").read_text()) | {"of tomorrow": {"a": [1]}}
     (folder / "run.json").write_text(json.dumps(record))
@@ -421,7 +427,7 @@ def test_a_key_of_a_later_version_is_no_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "cell"), [("foreign_cpu", "1e308"), ("client_cpu_ms", "inf"), ("concurrency", "1000000000")]
 )
-def test_a_cell_that_is_out_of_bounds_is_named_with_its_line(tmp_path: Path, column: str, cell: str) -> None:
+def test_the_error_for_a_cell_out_of_bounds_gives_its_line(tmp_path: Path, column: str, cell: str) -> None:
     folder = small_run(tmp_path)
     lines = (folder / "trials.csv").read_text().splitlines()
     cells = lines[2].split(",")
@@ -431,7 +437,7 @@ def test_a_cell_that_is_out_of_bounds_is_named_with_its_line(tmp_path: Path, col
         store.read(folder)
 
 
-def test_rows_of_another_arm_than_their_trial_are_refused(tmp_path: Path) -> None:
+def test_rows_whose_arm_differs_from_their_trials_are_refused(tmp_path: Path) -> None:
     folder = small_run(tmp_path)
     path = folder / "trials.csv"
     path.write_text(path.read_text().replace(",inline,inline,", ",thread,inline,", 1))

@@ -1,4 +1,4 @@
-"""The command line from outside: what it writes, what it says, and how it refuses."""
+"""The command line from outside: its files, its output, and its errors."""
 
 import csv
 import fcntl
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Execbench, Here
+from conftest import Execbench, Invoke
 
 import strategies
 from harness import __version__, workloads
@@ -57,7 +57,7 @@ SENTENCES = (
 
 
 def assert_fits(text: str) -> None:
-    """Tables keep to the width; a sentence is one line, for `head -1` and for copying the path in it."""
+    """Check that tables fit the width. A sentence is one line, for `head -1` and for copying its path."""
     tables = [line for line in text.splitlines() if not line.startswith(SENTENCES)]
     assert max(map(len, tables)) <= WIDTH
     assert "…" not in text
@@ -81,7 +81,7 @@ def run_folder(shared: Execbench, ran: Done) -> Path:
 
 
 @pytest.mark.integration
-def test_a_run_leaves_its_rows_tables_charts_and_logs_in_the_folder_asked_for(run_folder: Path) -> None:
+def test_a_run_writes_rows_tables_charts_and_logs_into_the_out_folder(run_folder: Path) -> None:
     names = set(digests(run_folder))
     assert names >= {"run.json", "trials.csv", "requests.csv", "summary.csv"}
     charts = {"timeline", "split", "io"}
@@ -91,7 +91,7 @@ def test_a_run_leaves_its_rows_tables_charts_and_logs_in_the_folder_asked_for(ru
 
 
 @pytest.mark.integration
-def test_a_run_without_plan_has_every_strategy_at_every_load_in_every_block(run_folder: Path) -> None:
+def test_a_run_without_a_plan_has_every_strategy_at_every_load_in_every_block(run_folder: Path) -> None:
     trials = rows(run_folder / "trials.csv")
     cells = [(row["strategy"], int(row["concurrency"]), int(row["block"])) for row in trials]
     blocks = range(1, BLOCKS + 1)
@@ -99,7 +99,7 @@ def test_a_run_without_plan_has_every_strategy_at_every_load_in_every_block(run_
 
 
 @pytest.mark.integration
-def test_every_trial_measures_as_many_requests_as_asked_for(run_folder: Path) -> None:
+def test_every_trial_measures_the_given_number_of_requests(run_folder: Path) -> None:
     requests = rows(run_folder / "requests.csv")
     counts = Counter(row["trial"] for row in requests if row["phase"] == "measure")
     assert set(counts.values()) == {REQUESTS}
@@ -107,21 +107,21 @@ def test_every_trial_measures_as_many_requests_as_asked_for(run_folder: Path) ->
 
 
 @pytest.mark.integration
-def test_what_a_run_says_begins_with_the_finding_in_one_sentence(ran: Done) -> None:
+def test_the_output_of_a_run_begins_with_the_finding_in_one_sentence(ran: Done) -> None:
     first = ran.stdout.splitlines()[0]
     assert re.fullmatch(r"At c = 2, \w+ answers in [\d.]+ ms \(median\), \d+ requests/s.*\.", first)
     assert ". " not in first
 
 
 @pytest.mark.integration
-def test_what_a_run_says_names_every_arm_and_where_the_rest_lies(ran: Done) -> None:
+def test_the_output_of_a_run_names_every_arm_and_the_runs_folder(ran: Done) -> None:
     for name in from_flags.ARTICLES:
         assert f"\n{name} " in ran.stdout
     assert "Rows, tables and charts: run" in ran.stdout
 
 
 @pytest.mark.integration
-def test_piped_it_fits_80_columns_whatever_the_environment_says(ran: Done) -> None:
+def test_piped_output_fits_80_columns_regardless_of_the_environment(ran: Done) -> None:
     assert_fits(ran.stdout)
 
 
@@ -137,7 +137,7 @@ def test_without_a_terminal_progress_is_plain_lines_on_stderr_only(ran: Done) ->
 
 @pytest.fixture
 def plan(execbench: Execbench) -> str:
-    """A user's own plan in a TOML file: two arms of the thread strategy, one of process."""
+    """A user's plan in a TOML file: two arms with the thread strategy, one with process."""
     text = f"""
         name = "mine"
         concurrency = [1]
@@ -166,7 +166,7 @@ def plan(execbench: Execbench) -> str:
 
 
 @pytest.mark.integration
-def test_a_plan_file_is_run_with_the_arms_of_the_strategy_asked_for_and_no_name_is_cut(
+def test_strategy_selects_arms_of_a_plan_file_and_long_names_are_shown_in_full(
     execbench: Execbench, plan: str
 ) -> None:
     words = ("--strategy", "thread", "--duration", "0.3", "--concurrency", "3", "--blocks", "2")
@@ -199,20 +199,22 @@ def copy(execbench: Execbench, run_folder: Path) -> Path:
 
 @pytest.mark.integration
 def test_report_rebuilds_tables_and_charts_byte_for_byte(
-    here: Here, execbench: Execbench, run_folder: Path, ran: Done
+    invoke: Invoke, execbench: Execbench, run_folder: Path, ran: Done
 ) -> None:
-    copy = Path(shutil.copytree(run_folder, execbench.folder / "copies" / "run"))  # advice names it
+    copy = Path(
+        shutil.copytree(run_folder, execbench.folder / "copies" / "run")
+    )  # the advice contains the folder's name
     before = digests(copy)
     (copy / "summary.csv").unlink()
     shutil.rmtree(copy / "charts")
-    done = here("report", "copies/run")
+    done = invoke("report", "copies/run")
     assert done.returncode == 0, done.stderr
     assert digests(copy) == before
     assert done.stdout.replace("charts: copies/run", "charts: run") == ran.stdout
 
 
 @pytest.mark.integration
-def test_one_changed_row_changes_what_report_makes_of_it(here: Here, copy: Path) -> None:
+def test_changing_one_row_changes_the_report(invoke: Invoke, copy: Path) -> None:
     before = digests(copy)
     lines = (copy / "requests.csv").read_text().splitlines(keepends=True)
     names = lines[0].strip().split(",")
@@ -221,7 +223,7 @@ def test_one_changed_row_changes_what_report_makes_of_it(here: Here, copy: Path)
     cells[names.index("io_ms")] = "4321.000"
     lines[changed] = ",".join(cells)
     (copy / "requests.csv").write_text("".join(lines))
-    assert here("report", "copy").returncode == 0
+    assert invoke("report", "copy").returncode == 0
     after = digests(copy)
     changed_files = {name for name in before if before[name] != after[name]}
     assert changed_files >= {"requests.csv", "summary.csv", "charts/split.png", "charts/split.svg"}
@@ -229,7 +231,7 @@ def test_one_changed_row_changes_what_report_makes_of_it(here: Here, copy: Path)
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("name", "damage", "said"),
+    ("name", "damage", "message"),
     [
         ("requests.csv", lambda text: "time,latency\n1,2\n", r"requests\.csv is not a file of execbench"),
         ("trials.csv", lambda text: "", r"trials\.csv is not a file of execbench"),
@@ -240,37 +242,37 @@ def test_one_changed_row_changes_what_report_makes_of_it(here: Here, copy: Path)
         ("run.json", lambda text: text[: len(text) // 2], "copy is not a run of execbench"),
     ],
 )
-def test_a_foreign_or_damaged_file_is_refused_and_nothing_is_overwritten(
-    here: Here, copy: Path, name: str, damage: object, said: str
+def test_an_unknown_or_damaged_file_is_refused_and_nothing_is_overwritten(
+    invoke: Invoke, copy: Path, name: str, damage: object, message: str
 ) -> None:
     if callable(damage):
         (copy / name).write_text(damage((copy / name).read_text()))
     else:
         (copy / name).unlink()
     before = digests(copy)
-    done = here("report", "copy")
-    assert_refused(done, 1, rf"Error \(results\): .*{said}")
+    done = invoke("report", "copy")
+    assert_refused(done, 1, rf"Error \(results\): .*{message}")
     assert digests(copy) == before
 
 
-def test_a_folder_that_is_not_there_is_refused(here: Here) -> None:
-    done = here("report", "nothing")
+def test_a_missing_folder_is_refused(invoke: Invoke) -> None:
+    done = invoke("report", "nothing")
     assert_refused(done, 1, r"Error \(results\): There is no run folder nothing\.\nRuns are in results/")
 
 
 # -- bad input -------------------------------------------------------------------------------------------
 
 
-def assert_refused(done: Done, code: int, said: str) -> None:
+def assert_refused(done: Done, code: int, message: str) -> None:
     assert done.returncode == code, done.stderr
-    assert re.search(said, done.stderr), done.stderr
+    assert re.search(message, done.stderr), done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert done.stdout == ""
 
 
 @pytest.fixture
 def littered(execbench: Execbench) -> Execbench:
-    """`execbench` in a folder with things that are in its way."""
+    """`execbench` in a folder with files and folders that cause errors."""
     (execbench.folder / "there").mkdir()
     (execbench.folder / "file").write_text("")
     (execbench.folder / "typo.toml").write_text('name = "typo"\nconcurency = [1]\n')
@@ -284,7 +286,7 @@ PLAN, RESULTS, LOAD = (rf"Error \({stage}\): .*" for stage in ("plan", "results"
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         ("run --strategy tread", 2, PLAN + r"no strategy 'tread'\.\n.*'thread'"),
         ("serve proces", 2, PLAN + r"no strategy 'proces'\.\n.*'process'"),
@@ -362,30 +364,30 @@ PLAN, RESULTS, LOAD = (rf"Error \({stage}\): .*" for stage in ("plan", "results"
         ("load", 2, "Missing argument 'URL'"),
     ],
 )
-def test_bad_input_is_one_clear_message_and_leaves_nothing(
-    littered: Execbench, here: Here, words: str, code: int, said: str
+def test_bad_input_gives_one_clear_message_and_leaves_no_files(
+    littered: Execbench, invoke: Invoke, words: str, code: int, message: str
 ) -> None:
-    """It starts no process, and needs none of its own to be refused in."""
+    """The command starts no process, so it runs in the process of the tests."""
     before = set(littered.folder.rglob("*"))
-    assert_refused(here(*words.split()), code, said)
+    assert_refused(invoke(*words.split()), code, message)
     assert set(littered.folder.rglob("*")) == before
 
 
 @pytest.mark.integration
-def test_where_nobody_listens_there_is_nothing_to_load(littered: Execbench, here: Here) -> None:
+def test_load_fails_if_no_server_listens(littered: Execbench, invoke: Invoke) -> None:
     before = set(littered.folder.rglob("*"))
-    assert_refused(here("load", NOWHERE), 1, LOAD + r"does not answer .*\n.*execbench serve")
+    assert_refused(invoke("load", NOWHERE), 1, LOAD + r"does not answer .*\n.*execbench serve")
     assert set(littered.folder.rglob("*")) == before
 
 
 @pytest.mark.integration
-def test_results_are_one_json_document_where_that_is_asked_for(here: Here, run_folder: Path) -> None:
+def test_json_prints_the_results_as_one_document(invoke: Invoke, run_folder: Path) -> None:
     for words in (("list",), ("compare", str(run_folder))):
-        done = here(*words, "--json")
+        done = invoke(*words, "--json")
         assert isinstance(json.loads(done.stdout), dict), words
-    said = json.loads(here("report", str(run_folder), "--json").stdout)
-    assert said["finding"].startswith("At c = ")
-    assert {row["arm"] for row in said["summary"]} == set(from_flags.ARTICLES)
+    document = json.loads(invoke("report", str(run_folder), "--json").stdout)
+    assert document["finding"].startswith("At c = ")
+    assert {row["arm"] for row in document["summary"]} == set(from_flags.ARTICLES)
 
 
 @pytest.mark.timed
@@ -418,7 +420,7 @@ def test_an_open_loop_is_reported_with_latency_service_time_and_dispatch_lag(exe
 
 
 @pytest.mark.model
-def test_a_model_that_cannot_be_loaded_leaves_no_folder_in_the_way_of_the_next_attempt(
+def test_a_model_that_fails_to_load_leaves_no_folder_that_blocks_the_next_attempt(
     execbench: Execbench,
 ) -> None:
     words = ("--no-self-check", "--model", "no-such-model", "--strategy", "inline", "--out", "run")
@@ -428,26 +430,26 @@ def test_a_model_that_cannot_be_loaded_leaves_no_folder_in_the_way_of_the_next_a
 
 
 @pytest.mark.integration
-def test_a_port_in_use_is_refused(here: Here) -> None:
+def test_a_port_in_use_is_refused(invoke: Invoke) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = here("serve", "inline", *QUICK, "--port", port)
+        done = invoke("serve", "inline", *QUICK, "--port", port)
     assert_refused(done, 1, rf"Error \(server\): Port {port} of 127\.0\.0\.1 cannot be used: .*\n.*--port")
 
 
 @pytest.mark.integration
-def test_a_server_that_takes_the_connection_and_says_nothing_does_not_answer(
-    execbench: Execbench, here: Here
+def test_a_server_that_accepts_the_connection_but_never_answers_is_reported(
+    execbench: Execbench, invoke: Invoke
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        done = here("load", url, "--timeout", "0.3")
+        done = invoke("load", url, "--timeout", "0.3")
     assert_refused(done, 1, rf"Error \(load\): {url} does not answer \(timeout after 0\.3 s\)")
     assert not list(execbench.folder.iterdir())
 
 
-def test_debug_adds_the_traceback_and_keeps_message_and_exit_code(here: Here) -> None:
-    done = here("--debug", "run", "--strategy", "tread")
+def test_debug_adds_the_traceback_and_keeps_message_and_exit_code(invoke: Invoke) -> None:
+    done = invoke("--debug", "run", "--strategy", "tread")
     assert done.returncode == 2
     assert "Traceback (most recent call last)" in done.stderr
     assert "Error (plan): There is no strategy 'tread'." in done.stderr
@@ -456,25 +458,26 @@ def test_debug_adds_the_traceback_and_keeps_message_and_exit_code(here: Here) ->
 # -- list, help, version ---------------------------------------------------------------------------------
 
 
-def test_list_names_every_strategy_workload_and_plan_with_its_summary(here: Here) -> None:
-    done = here("list")
+def test_list_names_every_strategy_workload_and_plan_with_its_summary(invoke: Invoke) -> None:
+    done = invoke("list")
     assert done.returncode == 0, done.stderr
     for name in (*strategies.NAMES, *workloads.NAMES, *plan_files.names()):
         assert re.search(rf"^{name} +\S+ ", done.stdout, re.M)
     assert_fits(done.stdout.replace("\n… ", "\n"))
 
 
-def test_version_is_the_packages(here: Here) -> None:
-    assert here("--version").stdout == f"execbench {__version__}\n"
+def test_version_prints_the_version_of_the_package(invoke: Invoke) -> None:
+    assert invoke("--version").stdout == f"execbench {__version__}\n"
 
 
-def test_without_arguments_the_help_is_shown(here: Here) -> None:
-    bare, asked = here(), here("--help")
-    assert bare.returncode == asked.returncode == 0
+def test_without_arguments_the_help_is_shown(invoke: Invoke) -> None:
+    without_arguments, with_help = invoke(), invoke("--help")
+    assert without_arguments.returncode == with_help.returncode == 0
     for command in ("run", "serve", "load", "report", "list"):
-        assert re.search(rf"^  {command} +[A-Z]", asked.stdout, re.M)
-    assert "run" in bare.stdout + bare.stderr
-    assert (bare.stdout + bare.stderr).strip() == asked.stdout.strip()
+        assert re.search(rf"^  {command} +[A-Z]", with_help.stdout, re.M)
+    shown = without_arguments.stdout + without_arguments.stderr
+    assert "run" in shown
+    assert shown.strip() == with_help.stdout.strip()
 
 
 # -- serve and load --------------------------------------------------------------------------------------
@@ -482,28 +485,28 @@ def test_without_arguments_the_help_is_shown(here: Here) -> None:
 
 @pytest.fixture(scope="module")
 def served(shared: Execbench) -> Iterator[str]:
-    """The url of `execbench serve thread`, as it prints it."""
-    # slower than QUICK: on a quiet machine two users of a model of 2 ms keep the load generator itself busy
+    """The URL that `execbench serve thread` prints."""
+    # slower than QUICK: on a quiet machine two users and a 2 ms model would saturate the load generator
     process = shared.start("serve", "thread", *QUICK, "--service-ms", "10", "--port", "0")
     assert process.stdout is not None
-    said = process.stdout.readline()
-    found = re.search(r"http://127\.0\.0\.1:\d+/", said)
-    assert found is not None, said
+    line = process.stdout.readline()
+    found = re.search(r"http://127\.0\.0\.1:\d+/", line)
+    assert found is not None, line
     yield found[0]
     process.terminate()
     process.communicate()
 
 
 @pytest.mark.integration
-def test_serve_says_where_it_is_and_answers_there_with_the_split(served: str) -> None:
+def test_serve_prints_its_url_and_answers_there_with_the_split(served: str) -> None:
     answer = httpx.get(served)
     assert answer.status_code == 200
     assert "queue" in answer.headers["Server-Timing"]
 
 
 @pytest.mark.integration
-def test_load_shows_the_split_of_a_server_that_tells_it(
-    execbench: Execbench, here: Here, served: str
+def test_load_shows_the_split_if_the_server_reports_it(
+    execbench: Execbench, invoke: Invoke, served: str
 ) -> None:
     done = execbench("load", served, "--requests", "20", "--concurrency", "2", "--out", "loaded")
     assert done.returncode == 0, done.stderr
@@ -515,19 +518,21 @@ def test_load_shows_the_split_of_a_server_that_tells_it(
     (line,) = [line.split() for line in parts.splitlines() if line.startswith("server ")]
     titles = next(line.split() for line in parts.splitlines() if line.startswith("arm "))
     assert 2 <= float(line[titles.index("worker")]) < 20
-    assert here("report", "loaded").stdout == done.stdout
-    refused = here("load", served, "--out", "loaded")
+    assert invoke("report", "loaded").stdout == done.stdout
+    refused = invoke("load", served, "--out", "loaded")
     assert_refused(refused, 1, r"Error \(results\): The folder loaded already exists")
 
 
 @pytest.mark.integration
-def test_load_posts_the_texts_of_the_seed_for_as_long_as_asked(execbench: Execbench) -> None:
-    with plain_server() as (url, seen):
+def test_load_posts_the_texts_of_the_seed_for_the_given_duration(execbench: Execbench) -> None:
+    with plain_server() as (url, received):
         measured = ("--duration", "0.3", "--concurrency", "1", "--transport", "httpx")
         done = execbench("load", url, *measured, "--seed", "5", "--out", "loaded")
     assert done.returncode == 0, done.stderr
-    assert {method for method, _ in seen} == {"POST"}
-    texts = [json.loads(body)["text"] for _, body in seen[1:6]]  # seen[0] only asked whether it is there
+    assert {method for method, _ in received} == {"POST"}
+    texts = [
+        json.loads(body)["text"] for _, body in received[1:6]
+    ]  # the first request checks that the server answers
     assert texts == list(itertools.islice(workloads.create(WorkloadOptions()).payloads(5), 5))
     (trial,) = rows(execbench.folder / "loaded" / "trials.csv")
     assert float(trial["window_end_ms"]) - float(trial["window_start_ms"]) == pytest.approx(300, abs=1)
@@ -535,11 +540,11 @@ def test_load_posts_the_texts_of_the_seed_for_as_long_as_asked(execbench: Execbe
 
 
 @pytest.mark.integration
-def test_load_measures_a_server_that_knows_nothing_of_us(execbench: Execbench) -> None:
-    with plain_server() as (url, seen):
+def test_load_measures_a_server_that_does_not_report_timings(execbench: Execbench) -> None:
+    with plain_server() as (url, received):
         done = execbench("load", url, "--requests", "10", "--concurrency", "2", "--out", "loaded")
     assert done.returncode == 0, done.stderr
-    assert {method for method, _ in seen} == {"GET"}
+    assert {method for method, _ in received} == {"GET"}
     assert_fits(done.stdout)
     (line,) = [line.split() for line in done.stdout.splitlines() if line.startswith("server ")]
     assert "-" in line
@@ -549,7 +554,7 @@ def test_load_measures_a_server_that_knows_nothing_of_us(execbench: Execbench) -
 
 
 @pytest.mark.integration
-def test_load_fails_when_no_request_gets_a_good_answer_and_says_why(execbench: Execbench) -> None:
+def test_load_fails_with_the_reason_when_no_request_gets_a_good_answer(execbench: Execbench) -> None:
     with plain_server() as (url, _):
         done = execbench("load", f"{url}unfit", "--requests", "10", "--out", "loaded")
     assert done.returncode == 1
@@ -561,32 +566,32 @@ def test_load_fails_when_no_request_gets_a_good_answer_and_says_why(execbench: E
 
 
 @pytest.mark.integration
-def test_nobody_is_sent_to_the_log_of_a_server_that_we_did_not_start(execbench: Execbench) -> None:
+def test_errors_of_external_servers_do_not_refer_to_a_server_log(execbench: Execbench) -> None:
     with plain_server() as (url, _):
-        said = execbench("load", f"{url}unfit", "--requests", "3", "--out", "loaded")
+        done = execbench("load", f"{url}unfit", "--requests", "3", "--out", "loaded")
     assert not list((execbench.folder / "loaded" / "logs").iterdir())
-    assert not re.search(r"\blogs\b", said.stdout + said.stderr)
-    assert "own log may say more" in " ".join(said.stdout.split())
+    assert not re.search(r"\blogs\b", done.stdout + done.stderr)
+    assert "own log may say more" in " ".join(done.stdout.split())
 
 
 @contextmanager
 def plain_server() -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """The standard library's server, to which /unfit is never right: its url, and what it is asked."""
+    """Run a server that answers /unfit with 422, and yield its URL and the received requests."""
     unfit = b'{"detail":[{"type":"missing","loc":["body","text"],"msg":"Field required","input":{}}]}'
-    seen: list[tuple[str, str]] = []
+    received: list[tuple[str, str]] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-            seen.append((self.command, body))
+            received.append((self.command, body))
             good = self.path != "/unfit"
-            said = b"ok" if good else unfit
+            answer = b"ok" if good else unfit
             self.send_response(200 if good else 422)
-            self.send_header("Content-Length", str(len(said)))
+            self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(said)
+            self.wfile.write(answer)
 
         do_POST = do_GET
 
@@ -597,7 +602,7 @@ def plain_server() -> Iterator[tuple[str, list[tuple[str, str]]]]:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/", seen
+            yield f"http://127.0.0.1:{server.server_address[1]}/", received
         finally:
             server.shutdown()
             thread.join()
@@ -608,7 +613,7 @@ def plain_server() -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 @pytest.fixture(scope="module")
 def terminal(shared: Execbench) -> tuple[str, str]:
-    """A run with a terminal as stderr and a pipe as stdout, in the folder `terminal`: what both got."""
+    """The output on stderr and stdout of a run with a terminal as stderr and a pipe as stdout."""
     chosen = ("--strategy", "default_pool", "--strategy", "process", "--workers", "2", "--seed", "7")
     words = (
         "run",
@@ -622,12 +627,12 @@ def terminal(shared: Execbench) -> tuple[str, str]:
         "--out",
         "terminal",
     )
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
-    process = shared.start(*words, stderr=theirs)
-    os.close(theirs)
-    shown = b"".join(iter(lambda: read_terminal(ours), b""))
-    os.close(ours)
+    our_end, their_end = pty.openpty()
+    fcntl.ioctl(their_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
+    process = shared.start(*words, stderr=their_end)
+    os.close(their_end)
+    shown = b"".join(iter(lambda: read_terminal(our_end), b""))
+    os.close(our_end)
     stdout, _ = process.communicate()
     assert process.returncode == 0, shown
     return shown.decode(), stdout
@@ -636,7 +641,7 @@ def terminal(shared: Execbench) -> tuple[str, str]:
 def read_terminal(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
-    except OSError:  # EIO: nobody has the other end any more
+    except OSError:  # EIO: the other end is closed
         return b""
 
 
@@ -660,7 +665,7 @@ def test_stdout_is_the_report_alone_when_a_terminal_shows_the_progress(terminal:
 
 
 @pytest.mark.integration
-def test_strategies_can_be_chosen_without_a_plan_and_the_record_says_what_was_asked_for(
+def test_strategies_chosen_without_a_plan_are_recorded_as_the_plan(
     shared: Execbench, terminal: tuple[str, str]
 ) -> None:
     plan = json.loads((shared.folder / "terminal" / "run.json").read_text())["plan"]

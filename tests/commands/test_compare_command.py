@@ -1,4 +1,4 @@
-"""`execbench compare` as its users have it: run folders in, words, tables and exit codes out."""
+"""`execbench compare` as users run it: run folders in; messages, tables and exit codes out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from harness.cli import app
 from harness.results import store
 
-pytestmark = pytest.mark.integration  # a whole report each: it takes long
+pytestmark = pytest.mark.integration  # slow: each test builds a whole report
 
 World = dict[made_up.Place, Point | Callable[[int], Point]]
 
@@ -31,7 +31,7 @@ class Done(NamedTuple):
 
 
 class InProcess:
-    """The command line without a process for each call, which would take most of the time; in `folder`."""
+    """Runs the command line in `folder` without a new process per call, which would take most of the time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,7 +61,7 @@ def world(thread_ms: float = 20.0, *, twin_ms: float | None = None, users: int =
 
 
 def save(folder: Path, points: made_up.World, *, blocks: int = 8, **facts: Any) -> str:
-    """A run's folder on disk, as `execbench run` leaves it; `facts` go into the plan or the environment."""
+    """Write a run's folder as `execbench run` does. `facts` go into the plan or the environment."""
     requests, trials = made_up.run(points, blocks=blocks)
     arms = [arm for arm in dict.fromkeys(arm for arm, _ in points) if not arm.endswith("-twin")]
     about_model = {"model": facts.pop("model", "synthetic sleep"), "service_ms": 20.0}
@@ -89,11 +89,11 @@ def quiet(execbench: InProcess) -> str:
 
 @pytest.fixture
 def slow(execbench: InProcess) -> str:
-    """A run in which thread takes half as long again."""
+    """A run in which thread takes 1.5 times as long as inline."""
     return save(execbench.folder / "slow", world(32.0))
 
 
-def test_a_run_alone_compares_every_arm_with_the_reference(execbench: InProcess, slow: str) -> None:
+def test_comparing_one_run_compares_every_arm_with_the_reference(execbench: InProcess, slow: str) -> None:
     done = execbench("compare", slow)
     assert done.returncode == FINE, done.stderr
     first = done.stdout.strip().splitlines()[0]
@@ -103,7 +103,7 @@ def test_a_run_alone_compares_every_arm_with_the_reference(execbench: InProcess,
     assert "throughput" in done.stdout
 
 
-def test_two_arms_of_one_run_the_first_is_what_the_second_is_compared_with(
+def test_the_second_of_two_arms_of_one_run_is_compared_with_the_first(
     execbench: InProcess, slow: str
 ) -> None:
     done = execbench("compare", f"{slow}:thread", f"{slow}:inline")
@@ -112,7 +112,9 @@ def test_two_arms_of_one_run_the_first_is_what_the_second_is_compared_with(
     assert "x as long as thread" in done.stdout
 
 
-def test_two_runs_are_compared_under_their_folders_names(execbench: InProcess, quiet: str, slow: str) -> None:
+def test_two_runs_are_labelled_with_the_names_of_their_folders(
+    execbench: InProcess, quiet: str, slow: str
+) -> None:
     done = execbench("compare", quiet, slow)
     assert done.returncode == FINE, done.stderr
     assert "blocks are not paired" in done.stdout
@@ -121,7 +123,9 @@ def test_two_runs_are_compared_under_their_folders_names(execbench: InProcess, q
     assert "slow:inline takes" in done.stdout
 
 
-def test_what_people_compare_is_a_note_and_no_obstacle(execbench: InProcess, quiet: str) -> None:
+def test_different_code_or_packages_are_a_note_and_do_not_stop_the_comparison(
+    execbench: InProcess, quiet: str
+) -> None:
     other = save(execbench.folder / "other", world(), python="3.13.0")
     done = execbench("compare", quiet, other)
     assert done.returncode == FINE, done.stderr
@@ -129,7 +133,7 @@ def test_what_people_compare_is_a_note_and_no_obstacle(execbench: InProcess, qui
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("facts", "message"),
     [
         ({"usable_cores": 16}, "usable_cores: 2 and 16"),
         ({"model": "other"}, "model: synthetic sleep and other"),
@@ -137,14 +141,14 @@ def test_what_people_compare_is_a_note_and_no_obstacle(execbench: InProcess, qui
     ],
     ids=["machine", "model", "load"],
 )
-def test_other_machines_models_and_loads_are_refused_unless_forced(
-    execbench: InProcess, facts: dict[str, Any], said: str
+def test_runs_of_different_machines_models_or_loads_are_refused_unless_forced(
+    execbench: InProcess, facts: dict[str, Any], message: str
 ) -> None:
     before = save(execbench.folder / "before", world(), route="POST /predict")
     after = save(execbench.folder / "after", world(), **({"route": "POST /predict"} | facts))
     refused = execbench("compare", before, after)
     assert refused.returncode == INVALID
-    assert said in refused.stderr
+    assert message in refused.stderr
     assert refused.stdout == ""
     assert execbench("compare", before, after, "--force").returncode == FINE
 
@@ -160,19 +164,19 @@ def test_runs_without_a_common_load_are_refused(execbench: InProcess, quiet: str
 # -- the gate ------------------------------------------------------------------------------------------
 
 
-def test_the_gate_fails_when_an_arm_is_slower_and_says_which(execbench: InProcess, slow: str) -> None:
+def test_the_gate_fails_when_an_arm_is_slower_and_names_it(execbench: InProcess, slow: str) -> None:
     done = execbench("compare", slow, "--fail-on", "slower")
     assert done.returncode == GATE_FAILED
     assert "The gate failed on 2 of 2 comparisons" in done.stderr
     assert "thread takes 1.4" in done.stderr
 
 
-def test_the_gate_holds_when_arms_are_alike(execbench: InProcess, quiet: str) -> None:
+def test_the_gate_passes_when_arms_are_alike(execbench: InProcess, quiet: str) -> None:
     done = execbench("compare", quiet, "--fail-on", "slower")
     assert done.returncode == FINE, done.stderr
 
 
-def test_the_gate_holds_below_its_floors_though_the_interval_is_sure(execbench: InProcess, slow: str) -> None:
+def test_the_gate_passes_a_significant_difference_below_its_floors(execbench: InProcess, slow: str) -> None:
     latency = ("compare", slow, "--fail-on", "slower", "--metric", "latency")
     assert execbench(*latency).returncode == GATE_FAILED
     assert execbench(*latency, "--floor-ms", "100").returncode == FINE
@@ -182,7 +186,7 @@ def test_the_gate_holds_below_its_floors_though_the_interval_is_sure(execbench: 
     assert execbench(*throughput, "--floor-per-s", "1000").returncode == FINE
 
 
-def test_the_gate_gives_no_verdict_of_too_few_blocks(execbench: InProcess) -> None:
+def test_the_gate_gives_no_verdict_with_too_few_blocks(execbench: InProcess) -> None:
     run = save(execbench.folder / "short", world(), blocks=3)
     assert execbench("compare", run).returncode == FINE
     done = execbench("compare", run, "--fail-on", "slower")
@@ -200,14 +204,14 @@ def test_the_gate_does_not_pass_an_arm_whose_trials_failed(execbench: InProcess)
     assert "1 of 8 of thread's trials do not count: the server died" in done.stderr
 
 
-def test_the_gate_does_not_fail_on_too_few_blocks_however_slow(execbench: InProcess) -> None:
+def test_the_gate_does_not_fail_with_too_few_blocks_even_if_much_slower(execbench: InProcess) -> None:
     run = save(execbench.folder / "short", world(40.0), blocks=5)
     done = execbench("compare", run, "--fail-on", "slower")
     assert done.returncode == INVALID
     assert "only 5 blocks" in done.stderr
 
 
-def test_the_gate_does_not_pass_what_only_one_run_has_unless_it_is_narrowed(
+def test_the_gate_does_not_pass_arms_or_loads_of_only_one_run_unless_they_are_deselected(
     execbench: InProcess, quiet: str
 ) -> None:
     gate = ("--fail-on", "slower")
@@ -223,7 +227,7 @@ def test_the_gate_does_not_pass_what_only_one_run_has_unless_it_is_narrowed(
     assert execbench("compare", quiet, loads, *gate, "--load", "closed(8)").returncode == FINE
 
 
-def test_the_gate_does_not_pass_an_arm_that_was_left_out_or_never_run(execbench: InProcess) -> None:
+def test_the_gate_does_not_pass_an_arm_that_was_omitted_or_never_run(execbench: InProcess) -> None:
     run = save(execbench.folder / "killed", world())
     path = execbench.folder / run / "run.json"
     record = json.loads(path.read_text())
@@ -234,7 +238,7 @@ def test_the_gate_does_not_pass_an_arm_that_was_left_out_or_never_run(execbench:
     assert "process has no trial." in done.stderr
 
 
-def test_a_run_of_execbench_load_has_no_arms_and_that_is_said(execbench: InProcess) -> None:
+def test_a_run_of_execbench_load_is_refused_because_it_has_no_arms(execbench: InProcess) -> None:
     run = save(execbench.folder / "load", {("server", 8): about(20.0)})
     path = execbench.folder / run / "run.json"
     record = json.loads(path.read_text())
@@ -244,7 +248,7 @@ def test_a_run_of_execbench_load_has_no_arms_and_that_is_said(execbench: InProce
     assert "is a run of `execbench load`: it has one server, and no arms to compare" in done.stderr
 
 
-def test_a_noisy_session_withholds_the_verdicts_whatever_was_asked(execbench: InProcess) -> None:
+def test_a_noisy_session_withholds_the_verdicts_with_any_options(execbench: InProcess) -> None:
     run = save(execbench.folder / "noisy", world(40.0, twin_ms=30.0), twin=True)
     for words in (("compare", run), ("compare", run, "--fail-on", "slower")):
         done = execbench(*words)
@@ -255,7 +259,7 @@ def test_a_noisy_session_withholds_the_verdicts_whatever_was_asked(execbench: In
     assert arms.returncode == INVALID
 
 
-def test_a_quiet_twin_is_told(execbench: InProcess) -> None:
+def test_a_quiet_twin_is_reported(execbench: InProcess) -> None:
     run = save(execbench.folder / "twins", world(twin_ms=20.0), twin=True)
     done = execbench("compare", run)
     assert done.returncode == FINE, done.stderr
@@ -265,7 +269,7 @@ def test_a_quiet_twin_is_told(execbench: InProcess) -> None:
 # -- what is shown -------------------------------------------------------------------------------------
 
 
-def test_all_pairs_of_a_runs_arms_are_compared_the_later_with_the_earlier(execbench: InProcess) -> None:
+def test_all_pairs_compares_each_arm_with_every_earlier_one(execbench: InProcess) -> None:
     world = {(arm, 8): Point(model_ms=ms) for arm, ms in (("a", 10.0), ("b", 20.0), ("c", 40.0))}
     save(execbench.folder / "three", world)
     done = execbench("compare", "three", "--all-pairs", "--metric", "latency", "--json")
@@ -287,13 +291,15 @@ def test_json_is_one_document_with_every_row(execbench: InProcess, slow: str) ->
     assert latency["low"] < latency["ratio"] < latency["high"]
 
 
-def test_json_stays_whole_when_the_gate_fails(execbench: InProcess, slow: str) -> None:
+def test_json_is_complete_when_the_gate_fails(execbench: InProcess, slow: str) -> None:
     done = execbench("compare", slow, "--json", "--fail-on", "slower")
     assert done.returncode == GATE_FAILED
     assert json.loads(done.stdout)["rows"]
 
 
-def test_markdown_is_a_table_whose_lines_have_as_many_cells(execbench: InProcess, slow: str) -> None:
+def test_every_line_of_the_markdown_table_has_the_same_number_of_cells(
+    execbench: InProcess, slow: str
+) -> None:
     done = execbench("compare", slow, "--markdown")
     lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
@@ -301,14 +307,14 @@ def test_markdown_is_a_table_whose_lines_have_as_many_cells(execbench: InProcess
     assert done.stdout.startswith("- thread takes 1.4")
 
 
-def test_metric_and_load_choose_rows(execbench: InProcess) -> None:
+def test_metric_and_load_select_rows(execbench: InProcess) -> None:
     run = save(execbench.folder / "loads", world() | world(users=2))
     chosen = execbench("compare", run, "--metric", "io", "--load", "closed(2)", "--json")
     rows = json.loads(chosen.stdout)["rows"]
     assert {(row["metric"], row["load"]) for row in rows} == {("io_ms", "closed(2)")}
 
 
-def test_an_arm_that_does_other_work_is_left_out_and_named(execbench: InProcess) -> None:
+def test_an_arm_that_does_different_work_is_omitted_and_named(execbench: InProcess) -> None:
     points = world() | {("scaled", 8): about(20.0)}
     run = save(execbench.folder / "scaled", points)
     path = execbench.folder / "scaled" / "run.json"
@@ -322,25 +328,25 @@ def test_an_arm_that_does_other_work_is_left_out_and_named(execbench: InProcess)
     assert execbench("compare", f"{run}:inline", f"{run}:scaled").returncode == INVALID
 
 
-def test_another_io_is_other_work_also_than_that_of_an_older_run_which_could_only_sleep(
+def test_another_io_is_different_work_even_if_the_older_run_recorded_no_io(
     execbench: InProcess,
 ) -> None:
     run = save(execbench.folder / "asked", world() | {("asked", 8): about(20.0)})
     path = execbench.folder / "asked" / "run.json"
     record = json.loads(path.read_text())
-    for arm, said in (
+    for arm, io in (
         ("inline", {}),
         ("thread", {"io": "sleep"}),
         ("asked", {"io": "pgvector", "io_rows": 9}),
     ):
-        record["arms"][arm]["options"] = {"workload": {"io_ms": 5.0, **said}}
+        record["arms"][arm]["options"] = {"workload": {"io_ms": 5.0, **io}}
     path.write_text(json.dumps(record))
     done = execbench("compare", run)
     assert "asked is left out, because it does other work than inline (io: sleep and pgvector)" in done.stdout
     assert "thread takes" in done.stdout
 
 
-def test_excluded_blocks_are_told_and_do_not_count(execbench: InProcess) -> None:
+def test_excluded_blocks_are_reported_and_do_not_count(execbench: InProcess) -> None:
     run = save(execbench.folder / "stolen", world(), exclude={"steal_share": 0.05})
     path = execbench.folder / run / "trials.csv"
     lines = [line.split(",") for line in path.read_text().splitlines()]
@@ -353,7 +359,7 @@ def test_excluded_blocks_are_told_and_do_not_count(execbench: InProcess) -> None
     assert "n = 7 blocks" in done.stdout
 
 
-def test_a_client_that_was_late_makes_its_arm_and_load_invalid(execbench: InProcess) -> None:
+def test_a_late_client_makes_its_arm_and_load_invalid(execbench: InProcess) -> None:
     run = save(execbench.folder / "late", world())
     path = execbench.folder / run / "requests.csv"
     lines = [line.split(",") for line in path.read_text().splitlines()]
@@ -395,7 +401,7 @@ def test_wrong_usage_ends_with_2_and_no_output(
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_that_is_no_run_ends_with_1(execbench: InProcess, slow: str) -> None:
+def test_a_folder_that_is_not_a_run_ends_with_1(execbench: InProcess, slow: str) -> None:
     assert execbench("compare", "nowhere").returncode == FAILURE
     (execbench.folder / slow / "requests.csv").write_text("damaged\n")
     done = execbench("compare", slow)
@@ -403,8 +409,8 @@ def test_a_folder_that_is_no_run_ends_with_1(execbench: InProcess, slow: str) ->
     assert "Traceback" not in done.stderr
 
 
-def test_help_tells_the_exit_codes(execbench: InProcess) -> None:
-    said = " ".join(execbench("compare", "--help").stdout.split())
+def test_help_lists_the_exit_codes(execbench: InProcess) -> None:
+    help_text = " ".join(execbench("compare", "--help").stdout.split())
     for code in (
         "0 no failure",
         "1 failure",
@@ -413,7 +419,7 @@ def test_help_tells_the_exit_codes(execbench: InProcess) -> None:
         "4 the comparison",
         "130",
     ):
-        assert code in said
+        assert code in help_text
 
 
 def test_a_failed_gate_is_the_exit_code_of_the_process(shared: Execbench) -> None:

@@ -36,18 +36,22 @@ def test_a_dry_run_shows_arms_loads_trials_and_time(folder: Path) -> None:
 def test_a_dry_run_gives_the_whole_plan_as_json() -> None:
     code, shown, _ = dry("run", "--strategy", "inline", "--workload", "synthetic", "-c", "2", "--json")
 
-    told = json.loads(shown)
+    document = json.loads(shown)
     assert code == 0
-    assert (told["arms"], told["loads"], told["trials"]) == (["inline"], ["closed(2)"], told["blocks"])
-    assert told["plan"]["workload"]["name"] == "synthetic"
+    assert (document["arms"], document["loads"], document["trials"]) == (
+        ["inline"],
+        ["closed(2)"],
+        document["blocks"],
+    )
+    assert document["plan"]["workload"]["name"] == "synthetic"
 
 
-def test_a_dry_run_refuses_what_the_run_would_refuse() -> None:
+def test_a_dry_run_refuses_invalid_options_as_the_run_does() -> None:
     assert dry("run", "no-such-plan")[0] == 2
     assert dry("run", "smoke", "--strategy", "no-such-strategy")[0] == 2
 
 
-def test_a_dry_run_warns_that_no_verdict_can_come() -> None:
+def test_a_dry_run_warns_if_the_run_will_give_no_verdict() -> None:
     _, _, warned = dry("run", "smoke", "--blocks", "2")
     assert warned == "2 blocks will give no verdict: use at least 6 (--blocks 6).\n"
 
@@ -61,6 +65,6 @@ def test_a_sweep_has_a_dry_run_too(folder: Path) -> None:
 
 
 def test_a_dry_run_of_a_run_to_resume_is_refused() -> None:
-    code, _, said = dry("run", "--resume", "somewhere")
+    code, _, stderr = dry("run", "--resume", "somewhere")
     assert code == 2
-    assert "Give either --dry-run or --resume, not both." in said
+    assert "Give either --dry-run or --resume, not both." in stderr

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import Execbench, Here
+from conftest import Execbench, Invoke
 from typer.testing import CliRunner
 
 from harness import cli
@@ -18,14 +18,14 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture
-def help_of(here: Here, monkeypatch: pytest.MonkeyPatch) -> Here:
+def help_of(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Invoke:
     monkeypatch.setenv("COLUMNS", "100")
-    return lambda *words: here(*words, "--help")
+    return lambda *words: invoke(*words, "--help")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_fits_100_columns_and_ends_with_examples_that_name_the_command(
-    help_of: Here, command: str
+    help_of: Invoke, command: str
 ) -> None:
     text = help_of(command).stdout
     body, _, examples = text.partition("\nExamples:\n")
@@ -34,7 +34,7 @@ def test_help_fits_100_columns_and_ends_with_examples_that_name_the_command(
     assert f"  execbench {command}" in examples
 
 
-def test_flags_of_run_are_in_panels_and_take_a_line_each(help_of: Here) -> None:
+def test_flags_of_run_are_in_panels_and_take_a_line_each(help_of: Invoke) -> None:
     text = help_of("run").stdout
     assert [title for title in Panel if f"\n{title}:\n" in text] == list(Panel)
     flags = re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.M)
@@ -42,7 +42,7 @@ def test_flags_of_run_are_in_panels_and_take_a_line_each(help_of: Here) -> None:
     assert len(text.splitlines()) < 90
 
 
-def test_brackets_and_colons_are_printed_as_written(help_of: Here) -> None:
+def test_brackets_and_colons_are_printed_as_written(help_of: Invoke) -> None:
     text = help_of("compare").stdout
     assert "RUN:A RUN:B  B against A\n" in text
     assert "RUN[:ARM]" in text
@@ -57,15 +57,15 @@ def test_brackets_and_colons_are_printed_as_written(help_of: Here) -> None:
         (["load", "http://127.0.0.1:1/", "-c", "1", "--concurrency", "2"], "--concurrency"),
     ],
 )
-def test_a_flag_of_one_value_is_refused_when_given_twice(here: Here, words: list[str], flag: str) -> None:
-    done = here(*words)
+def test_a_flag_of_one_value_is_refused_when_given_twice(invoke: Invoke, words: list[str], flag: str) -> None:
+    done = invoke(*words)
     assert done.returncode == 2
     assert done.stderr == f"Error (flags): {flag} is given twice, but takes one value.\n"
 
 
-def test_a_repeatable_flag_may_be_given_twice(here: Here) -> None:
+def test_a_repeatable_flag_may_be_given_twice(invoke: Invoke) -> None:
     words = ("-c", "1", "-c", "2", "--strategy", "thread", "--strategy", "inline", "--dry-run")
-    done = here("run", "--workload", "synthetic", *words)
+    done = invoke("run", "--workload", "synthetic", *words)
     assert "Loads: closed(1), closed(2)\n" in done.stdout
 
 
@@ -100,5 +100,5 @@ def test_a_shell_completes_strategies_and_values() -> None:
     assert completed("execbench swe") == ["sweep"]
 
 
-def test_the_table_of_settings_in_the_docs_is_that_of_the_command(here: Here) -> None:
-    assert (DOCS / "settings.md").read_text() == here("settings").stdout
+def test_the_table_of_settings_in_the_docs_is_that_of_the_command(invoke: Invoke) -> None:
+    assert (DOCS / "settings.md").read_text() == invoke("settings").stdout

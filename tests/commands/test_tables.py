@@ -1,4 +1,4 @@
-"""What the terminal shows: it fits 80 columns, loses nothing, and puts side by side what belongs together."""
+"""The output in the terminal: it fits 80 columns, omits nothing, and shows related figures side by side."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.commands import tables
 from harness.report import export, report
 from harness.results import store
 
-pytestmark = pytest.mark.integration  # a whole report each: it takes long
+pytestmark = pytest.mark.integration  # slow: each test builds a whole report
 
 WIDTH = 80
 LONG = "inline-with-a-name-of-forty-letters-in-all"[:40]
@@ -45,7 +45,7 @@ def article() -> report.Report:
 
 
 def shown(built: report.Report) -> str:
-    """As piped: tables at 80 columns, a sentence on one line."""
+    """Return the piped output: tables at 80 columns, each sentence on one line."""
     stream = io.StringIO()
     console = Console(file=stream, width=WIDTH, highlight=False)
     for part in tables.render(built):
@@ -60,7 +60,7 @@ def sentences(built: report.Report) -> set[str]:
 
 
 def with_readings(run: store.Run) -> store.Run:
-    """As a real run has them: CPU, loop lag, pings and memory."""
+    """Add what a real run also measures: CPU, loop lag, pings and memory."""
     trials = run.trials.assign(server_cpu_ms=1234.5, server_lag_p99_ms=12.3, server_lag_max_ms=1234.5)
     pings = run.requests.assign(phase="ping", error="", done_ms=run.requests["due_ms"] + 123.4)
     requests = pd.concat([run.requests, pings], ignore_index=True)
@@ -81,9 +81,8 @@ REPORTS: dict[str, Callable[[], report.Report]] = {
 }
 
 
-@pytest.mark.integration  # takes long
 @pytest.mark.parametrize("name", REPORTS)
-def test_tables_keep_to_80_columns_and_cut_nothing_off(name: str) -> None:
+def test_tables_fit_80_columns_and_truncate_nothing(name: str) -> None:
     built = REPORTS[name]()
     lines = set(shown(built).splitlines()) - sentences(built)
     assert max(map(len, lines)) <= WIDTH
@@ -91,7 +90,7 @@ def test_tables_keep_to_80_columns_and_cut_nothing_off(name: str) -> None:
     assert "…" not in ours.replace(" … 11", "").replace(" … 12", "").replace(" 6 …", "")
 
 
-def test_the_finding_comes_first_and_then_how_good_the_machine_was() -> None:
+def test_the_finding_comes_first_and_the_state_of_the_machine_second() -> None:
     built = usual()
     first, second = shown(built).splitlines()[:2]
     assert first == built.finding
@@ -108,7 +107,7 @@ def test_each_load_has_every_arm_with_ratio_interval_difference_and_verdict() ->
     assert ["req/s", "0.65", "[0.65,", "0.65]", "-59.1", "slower"] in lines
 
 
-def test_users_are_whole_numbers_beside_open_loads_too() -> None:
+def test_users_are_whole_numbers_even_next_to_open_loads() -> None:
     law = pd.DataFrame(
         {
             "arm": ["inline"],
@@ -130,13 +129,13 @@ def test_the_articles_law_is_shown_only_if_its_claims_are_judged() -> None:
     assert "law of T2" in shown(article())
 
 
-def test_a_run_that_stopped_early_says_so_below_the_machine() -> None:
+def test_an_early_stop_is_reported_below_the_machine() -> None:
     built = copy.copy(usual())
     built.notes = ("Stopped after block 12: so.",)
     assert "Stopped after block 12: so." in shown(built).split("Closed loops")[0]
 
 
-def test_costs_have_only_the_columns_that_were_read() -> None:
+def test_costs_show_only_columns_that_were_measured() -> None:
     few, many = closed(WORLD), with_readings(closed(WORLD))
     assert "CPU/req" not in shown(report.build(few))
     text = shown(report.build(many))
@@ -147,7 +146,7 @@ def test_costs_have_only_the_columns_that_were_read() -> None:
     assert "ping p50" not in shown(report.build(no_pings))
 
 
-def test_what_is_possible_is_next_to_what_an_arm_does_and_the_ideal_only_if_it_is_known() -> None:
+def test_the_limit_is_next_to_the_throughput_and_the_ideal_only_if_it_is_known() -> None:
     run = with_limits(closed(WORLD), "inline", "thread", null_ms=0.5)
     lines = [line.split() for line in shown(report.build(run)).splitlines()]
     assert ["arm", "c", "req/s", "limit", "batch", "of", "limit", "ideal", "of", "ideal"] in lines
@@ -174,7 +173,7 @@ def test_a_plan_that_asks_for_no_ranking_gets_none() -> None:
     assert "Ranked" not in shown(usual())
 
 
-def test_an_open_load_is_named_and_marked_where_it_is_saturated() -> None:
+def test_an_open_load_is_named_and_marked_if_it_is_saturated() -> None:
     held, lost = (
         shown(report.build(opened(open_trial(1, service_ms=service_ms)))) for service_ms in (10.0, 25.0)
     )
@@ -197,7 +196,7 @@ def test_a_claim_has_its_ratio_interval_bound_published_figure_and_verdict() -> 
 
 
 def test_the_worker_time_and_the_model_as_printed_are_shown_together() -> None:
-    """C3b compares a wait with no wait: the reader has to see both readings."""
+    """C3b compares a time with the wait to one without, so both readings must be shown."""
     text = " ".join(shown(article()).split())
     claim = text[text.index("C3b refuted") :]
     inside, printed = (

@@ -1,4 +1,4 @@
-"""An error that nobody foresaw is one sentence and exit code 1, in every command and in every child."""
+"""An unexpected error gives one sentence and exit code 1, in every command and every child process."""
 
 import json
 import subprocess
@@ -73,10 +73,10 @@ def test_the_error_of_a_child_keeps_its_traceback_as_a_note() -> None:
     except KeyError as error:
         reported = json.loads(json.dumps(errors.to_parent(error)))
 
-    told = errors.from_child(reported)
+    received = errors.from_child(reported)
 
-    assert told.what == "This is a bug in execbench: KeyError: 'gone'; --debug shows the traceback."
-    assert "in command" in told.__notes__[0]
+    assert received.what == "This is a bug in execbench: KeyError: 'gone'; --debug shows the traceback."
+    assert "in command" in received.__notes__[0]
 
 
 @pytest.mark.integration
@@ -107,5 +107,5 @@ def test_a_server_reports_an_uncaught_error_of_its_start() -> None:
 
     assert done.returncode == 3
     (line,) = done.stderr.strip().splitlines()
-    told = json.loads(line.removeprefix("EXECBENCH-ERROR "))
-    assert told["what"].startswith("The server cannot start: OSError: ")
+    error = json.loads(line.removeprefix("EXECBENCH-ERROR "))
+    assert error["what"].startswith("The server cannot start: OSError: ")

@@ -1,4 +1,4 @@
-"""`execbench check` can fail: each check gets something broken and must fail.
+"""`execbench check` can fail: each check gets a broken client or server and must fail.
 
 The checks measure with what they are given, so a pretended client and server stand in for the real ones here:
 nothing waits, and the truth is exact. No test says that a check of time passes on the real machine.
@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from conftest import Here, wait_for
+from conftest import Invoke, wait_for
 from pretended import World
 
 from harness.errors import HarnessError
@@ -153,8 +153,8 @@ def test_the_quick_checks_take_less_than_three_minutes_and_have_distinct_names()
 
 
 @pytest.mark.integration
-def test_the_command_prints_a_table_of_its_results(here: Here) -> None:
-    done = here("check", "--only", "quantiles", "--only", "arrivals")
+def test_the_command_prints_a_table_of_its_results(invoke: Invoke) -> None:
+    done = invoke("check", "--only", "quantiles", "--only", "arrivals")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("pass") == 3
     assert max(map(len, done.stdout.splitlines())) <= 80
@@ -163,7 +163,7 @@ def test_the_command_prints_a_table_of_its_results(here: Here) -> None:
 
 @pytest.mark.integration
 def test_a_failed_check_gives_exit_code_1_and_is_in_the_table(
-    tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broken wrk is installed, so the comparison fails instead of being skipped."""
     broken = tmp_path / "bin" / "wrk"
@@ -171,7 +171,7 @@ def test_a_failed_check_gives_exit_code_1_and_is_in_the_table(
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", str(broken.parent))
-    done = here("check", "--only", "peers", "--only", "quantiles")
+    done = invoke("check", "--only", "peers", "--only", "quantiles")
     assert done.returncode == 1
     assert "FAIL" in done.stdout
     assert "pass" in done.stdout
@@ -194,28 +194,28 @@ def test_an_interrupted_check_prints_its_results_so_far(execbench: Any) -> None:
 
 
 @pytest.mark.integration
-def test_json_is_one_document(here: Here) -> None:
-    done = here("check", "--only", "arrivals", "--json")
+def test_json_is_one_document(invoke: Invoke) -> None:
+    done = invoke("check", "--only", "arrivals", "--json")
     assert [found["passed"] for found in json.loads(done.stdout)["checks"]] == [True, True]
 
 
-def test_the_list_shows_the_names_that_only_takes(here: Here) -> None:
-    done = here("check", "--list", "--json")
+def test_the_list_shows_the_names_that_only_takes(invoke: Invoke) -> None:
+    done = invoke("check", "--list", "--json")
     assert {check.name for check in quick.CHECKS} <= {row["name"] for row in json.loads(done.stdout)}
 
 
-def test_an_unknown_check_is_refused_with_the_known_names(here: Here) -> None:
-    done = here("check", "--only", "karma")
+def test_an_unknown_check_is_refused_with_the_known_names(invoke: Invoke) -> None:
+    done = invoke("check", "--only", "karma")
     assert done.returncode == 2
     assert "lindley" in done.stderr
 
 
 def test_a_program_to_compare_with_must_be_known_and_installed(
-    here: Here, monkeypatch: pytest.MonkeyPatch
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "There are: wrk, hey" in here("check", "--with", "ab").stderr
-    assert "Add --full" in here("check", "--with", "wrk").stderr
+    assert "There are: wrk, hey" in invoke("check", "--with", "ab").stderr
+    assert "Add --full" in invoke("check", "--with", "wrk").stderr
     monkeypatch.setenv("PATH", "")
-    absent = here("check", "--full", "--with", "hey")
+    absent = invoke("check", "--full", "--with", "hey")
     assert absent.returncode == 2
     assert "apt-get install hey" in absent.stderr

@@ -234,7 +234,7 @@ def test_a_cell_shows_the_outcome_and_the_affected_requests() -> None:
 
 
 @pytest.mark.quick
-def test_the_page_says_how_it_was_made_and_names_missing_strategies() -> None:
+def test_the_page_states_how_it_was_made_and_names_missing_strategies() -> None:
     text = page.render(HOW, ROWS, "faults")
     assert "Made by `execbench faults` on 2026-01-01" in text
     assert "| kill-idle | recovered 1.2 s, 1 refused, 2 failed | orphans" in text

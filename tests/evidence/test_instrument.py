@@ -65,7 +65,7 @@ def fire(loader: Loader, url: str, **options: object) -> Outcome:
 
 
 @pytest.mark.parametrize("strategy", ["thread", "process"])
-def test_a_delay_moves_its_own_column_and_no_other(loader: Loader, tmp_path: Path, strategy: str) -> None:
+def test_a_delay_changes_only_its_own_column(loader: Loader, tmp_path: Path, strategy: str) -> None:
     """Short alternating windows with and without each delay, so that all have the same conditions.
 
     Sleeps wake late, never early, and what a busy machine adds is never less than nothing: so the quietest
@@ -131,12 +131,12 @@ def run(loader: Loader, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.parametrize("strategy", ["thread", "process"])
-def test_the_mean_queue_of_one_worker_is_seven_services_less_what_runs_beside_it(
+def test_the_mean_queue_of_one_worker_is_seven_services_minus_the_other_times(
     run: Run, strategy: str
 ) -> None:
-    """A user's round is queue + S + way back + I/O + outside, and takes 8 S when the worker never rests.
+    """A user's round is queue + S + way back + I/O + outside, and takes 8 S if the worker is never idle.
 
-    It rests between two calls for as long as the hand-over takes, which this leaves out: 5 % are for that.
+    It is idle between two calls during the hand-over, which the formula ignores: the 5 % allow for that.
     """
     shots = run.shots(strategy)
     other_parts = sum(mean(shots, what) for what in ("io", "resume", "outside"))

@@ -225,7 +225,7 @@ def nobody_measures(*_: object, **__: object) -> NoReturn:
     raise AssertionError("there is nothing to measure")
 
 
-def test_without_any_program_the_check_is_skipped_and_says_what_to_install() -> None:
+def test_without_any_program_the_check_is_skipped_with_a_hint_what_to_install() -> None:
     bench: Any = SimpleNamespace(programs=(), fire=nobody_measures, server=nobody_measures)
     (found,) = peers.peers(bench, installed=lambda name: None)
     assert found.passed

@@ -1,4 +1,4 @@
-"""A sweep's axes: what becomes of them, and what is refused before anything starts."""
+"""A sweep's axes: the arms that they make, and what is refused before anything starts."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from harness.plans.plan import Plan
 _SECTIONS = {"strategies", "workload", "options"}
 
 
-def plan(*over: str, **said: Any) -> Plan:
-    """The plan of a sweep; other names than sections of flags are keys of the plan."""
-    any_size = said.pop("any_size", False)
-    keys = {"fresh": False, **{name: said.pop(name) for name in said.keys() - _SECTIONS}}
-    given = {"workload": {"name": "synthetic"}, "plan": keys, **said}
+def plan(*over: str, **flags: Any) -> Plan:
+    """Return the plan of a sweep. Flags that are not a section of `Flags` are keys of the plan."""
+    any_size = flags.pop("any_size", False)
+    keys = {"fresh": False, **{name: flags.pop(name) for name in flags.keys() - _SECTIONS}}
+    given = {"workload": {"name": "synthetic"}, "plan": keys, **flags}
     return grid.plan(from_flags.Flags(**given), grid.axes(over), allow_any_size=any_size)
 
 
-def refused(*over: str, **said: Any) -> str:
+def refused(*over: str, **flags: Any) -> str:
     with pytest.raises(UsageError) as caught:
-        plan(*over, **said)
+        plan(*over, **flags)
     return f"{caught.value} {caught.value.hint}"
 
 
-def test_every_combination_is_an_arm_whose_name_and_record_say_its_setting() -> None:
+def test_every_combination_is_an_arm_with_its_setting_in_name_and_record() -> None:
     made = plan("workers=1,2", "service-ms=5,10", strategies=("thread",))
     assert [arm.name for arm in made.arms] == [
         f"thread-workers-{workers}-service_ms-{ms}" for workers in (1, 2) for ms in ("5.0", "10.0")
@@ -42,7 +42,7 @@ def test_every_combination_is_an_arm_whose_name_and_record_say_its_setting() -> 
     assert plan_files.restore(made.model_dump(mode="json")) == made
 
 
-def test_options_of_strategies_and_processes_of_the_server_are_axes_too() -> None:
+def test_strategy_options_and_server_processes_can_be_swept() -> None:
     made = plan("max_batch=8,32", "server_processes=1,2", strategies=("batch",))
     assert {(arm.options["max_batch"], arm.server_processes) for arm in made.arms} == {
         (8, 1),
@@ -59,17 +59,17 @@ def test_a_strategy_that_does_not_take_an_axis_is_not_multiplied_by_it() -> None
     assert made.sweep.settings["inline-mode-hold"] == {"mode": "hold"}
 
 
-def test_which_strategy_runs_the_batches_decides_what_else_counts() -> None:
+def test_the_strategy_under_batch_decides_which_axes_apply() -> None:
     made = plan("switch_interval_ms=1,5", "over=thread,process", strategies=("batch",))
     assert len(made.arms) == 2 + 1
 
 
-def test_a_strategy_may_come_with_options_that_stay() -> None:
+def test_options_given_with_a_strategy_hold_for_every_setting() -> None:
     made = plan("max_batch=8,32", strategies=("batch:over=process,workers=2",))
     assert {(arm.chosen.workers, arm.options["over"]) for arm in made.arms} == {(2, "process")}
 
 
-def test_an_io_is_swept_with_the_time_that_is_in_its_word() -> None:
+def test_a_sweep_over_io_takes_the_io_time_from_each_value() -> None:
     made = plan("io=sleep:5ms,socket:50ms", strategies=("thread",))
     ios = [made.workload.model_copy(update=arm.workload) for arm in made.arms]
     assert [(one.io, one.io_ms) for one in ios] == [("sleep", 5.0), ("socket", 50.0)]
@@ -77,14 +77,14 @@ def test_an_io_is_swept_with_the_time_that_is_in_its_word() -> None:
     assert plan_files.restore(made.model_dump(mode="json")) == made
 
 
-def test_names_too_long_to_tell_settings_apart_are_numbers() -> None:
+def test_arms_are_numbered_when_their_names_would_be_too_long() -> None:
     names = [f"factory={','.join('module.of.mine.' * 5 + word for word in ('one', 'two'))}"]
     made = plan(*names, strategies=("executor",))
     assert [arm.name for arm in made.arms] == ["executor-1", "executor-2"]
 
 
 @pytest.mark.parametrize(
-    ("over", "said", "expected"),
+    ("over", "flags", "expected"),
     [
         (["wrkers=1,2"], {}, "There is no option 'wrkers' to sweep over. Did you mean 'workers'?"),
         (["workers=1,x"], {}, "--over workers: x is not valid: must be a valid integer"),
@@ -132,13 +132,13 @@ def test_names_too_long_to_tell_settings_apart_are_numbers() -> None:
         (["workers=1,2"], {"strategies": ("thred",)}, "There is no strategy 'thred'. Did you mean 'thread'?"),
     ],
 )
-def test_what_cannot_be_swept_is_refused_in_words(
-    over: list[str], said: dict[str, Any], expected: str
+def test_a_sweep_that_is_impossible_is_refused_with_the_reason(
+    over: list[str], flags: dict[str, Any], expected: str
 ) -> None:
-    assert expected in refused(*over, **said)
+    assert expected in refused(*over, **flags)
 
 
-def test_an_absurd_size_is_refused_with_what_it_comes_to_unless_it_is_meant() -> None:
+def test_a_very_large_sweep_is_refused_with_its_size_unless_any_size_is_given() -> None:
     many = ("workers=" + ",".join(map(str, range(1, 11))), "service_ms=1,2,3,4,5,6,7")
     assert "This sweep is large: 70 settings, about " in refused(*many)
     assert "--any-size" in refused(*many)
@@ -149,7 +149,7 @@ def test_an_absurd_size_is_refused_with_what_it_comes_to_unless_it_is_meant() ->
     )
 
 
-def test_many_settings_get_a_new_server_for_each_trial_unless_told_otherwise() -> None:
+def test_a_sweep_of_many_settings_starts_a_new_server_per_trial_by_default() -> None:
     nine = "service_ms=1,2,3,4,5,6,7,8,9"
     given = from_flags.Flags(workload={"name": "synthetic"})
     assert grid.plan(given, grid.axes([nine])).fresh
@@ -157,7 +157,7 @@ def test_many_settings_get_a_new_server_for_each_trial_unless_told_otherwise() -
     assert not grid.plan(given, grid.axes(["service_ms=1"])).fresh
 
 
-def test_its_size_counts_the_twin_and_every_block() -> None:
+def test_the_size_of_a_sweep_counts_the_twin_and_every_block() -> None:
     made = plan("workers=1,2", twin=True, blocks=10, concurrency=(1, 8))
     found = size.of_plan(made)
     assert (found.arms, found.trials) == (3, 60)

@@ -1,4 +1,4 @@
-"""Plans: what is wrong is said by its key, and a plan gives the same trials every time."""
+"""Plans: errors name the key that is wrong, and a plan gives the same trials every time."""
 
 import itertools
 from pathlib import Path
@@ -20,8 +20,8 @@ MINIMAL: dict[str, Any] = {
 }
 
 
-def arm(strategy: str = "thread", **said: object) -> dict[str, object]:
-    return {"name": "a", "strategy": strategy, **said}
+def arm(strategy: str = "thread", **keys: object) -> dict[str, object]:
+    return {"name": "a", "strategy": strategy, **keys}
 
 
 def make(**changes: object) -> Plan:
@@ -29,13 +29,13 @@ def make(**changes: object) -> Plan:
 
 
 @pytest.mark.parametrize("name", plan_files.names())
-def test_every_built_in_plan_is_valid_and_says_what_it_is(name: str) -> None:
+def test_every_built_in_plan_is_valid_and_has_a_summary(name: str) -> None:
     plan = plan_files.load(name)
     assert plan.name == name
     assert plan.summary
 
 
-def test_the_article_plan_is_the_articles_scenario() -> None:
+def test_the_article_plan_matches_the_articles_scenario() -> None:
     plan = plan_files.load("article")
     assert {arm.strategy for arm in plan.arms} == {"inline", "thread", "process", "default_pool"}
     assert plan.concurrency == (1, 2, 4, 8)
@@ -100,26 +100,26 @@ def test_the_article_plan_is_the_articles_scenario() -> None:
         ({"arrivals": ["own(0)"]}, "the share of the arm's own throughput must be from 0.01"),
     ],
 )
-def test_a_wrong_plan_is_refused_with_the_key_that_is_wrong(changes: dict[str, object], message: str) -> None:
+def test_an_invalid_plan_is_refused_with_the_invalid_key(changes: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         make(**changes)
     assert caught.value.exit_code == 2
 
 
-def test_an_unknown_plan_names_the_nearest() -> None:
+def test_the_error_for_an_unknown_plan_suggests_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="no plan 'artcle'") as caught:
         plan_files.load("artcle")
     assert "'article'" in caught.value.hint
 
 
-def test_a_plan_file_that_is_not_toml_says_where(tmp_path: Path) -> None:
+def test_the_error_for_a_plan_file_that_is_not_toml_gives_the_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('name = "x\n')
     with pytest.raises(UsageError, match=r"is not TOML: .*line 1"):
         plan_files.load(str(path))
 
 
-def test_a_plan_file_of_the_users_own_is_read_like_a_built_in_one(tmp_path: Path) -> None:
+def test_a_users_plan_file_is_read_like_a_built_in_plan(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
         'name = "mine"\nconcurrency = [3]\nduration_s = 1\n[[arms]]\nname = "t"\nstrategy = "thread"'
@@ -127,7 +127,7 @@ def test_a_plan_file_of_the_users_own_is_read_like_a_built_in_one(tmp_path: Path
     assert plan_files.load(str(path)).concurrency == (3,)
 
 
-def test_each_block_has_every_arm_at_every_load_once_in_an_order_of_its_own() -> None:
+def test_each_block_has_every_arm_at_every_load_once_in_its_own_order() -> None:
     plan = plan_files.load("article")
     cells = list(plan.cells())
     orders = []
@@ -138,21 +138,21 @@ def test_each_block_has_every_arm_at_every_load_once_in_an_order_of_its_own() ->
     assert len(set(orders)) == plan.blocks
 
 
-def test_the_same_seed_gives_the_same_order_and_another_seed_another() -> None:
+def test_the_seed_determines_the_order_of_trials() -> None:
     plan = plan_files.load("article")
     other = from_flags.override(plan, Flags(plan={"seed": 2}))
     assert list(plan.cells()) == list(plan.cells())
     assert list(plan.cells()) != list(other.cells())
 
 
-def test_all_arms_of_a_block_are_asked_the_same_texts_and_blocks_differ() -> None:
+def test_all_arms_of_a_block_get_the_same_texts_and_blocks_differ() -> None:
     plan = make(blocks=2)
     first, again = (plan.load_options("http://127.0.0.1:1", closed(1), block=1).texts for _ in range(2))
     other = plan.load_options("http://127.0.0.1:1", closed(1), block=2).texts
     assert first == again != other
 
 
-def test_all_arms_of_a_block_have_the_same_arrivals_and_blocks_differ() -> None:
+def test_all_arms_of_a_block_get_the_same_arrivals_and_blocks_differ() -> None:
     plan = make(arrivals=["poisson(50)"], blocks=2)
     (law,) = plan.arrivals
     first, again, other = (plan.load_options("", law, block).schedule for block in (1, 1, 2))
@@ -160,7 +160,7 @@ def test_all_arms_of_a_block_have_the_same_arrivals_and_blocks_differ() -> None:
     assert len(first) == 12
 
 
-def test_the_arms_that_are_compared_under_a_load_follow_each_other() -> None:
+def test_a_block_runs_all_arms_of_one_load_before_the_next_load() -> None:
     cells = [cell for cell in plan_files.load("article").cells() if cell.block == 1]
     laws = [law for law, _ in itertools.groupby(cell.law for cell in cells)]
     assert len(laws) == len(set(laws)) == 4
@@ -171,44 +171,44 @@ def test_requests_without_a_closed_loop_are_refused() -> None:
         from_flags.from_flags(Flags(plan={"arrivals": ("poisson(5)",), "requests": 5}))
 
 
-def test_a_twin_is_the_reference_arm_again_and_runs_in_every_block() -> None:
+def test_a_twin_repeats_the_reference_arm_in_every_block() -> None:
     arms = [{"name": "a", "strategy": "thread"}, {"name": "b", "strategy": "inline"}]
     plan = make(arms=arms, reference="b", twin=True)
     assert plan.every_arm[-1] == plan.arms[1].model_copy(update={"name": "b-twin"})
     assert {cell.arm.name for cell in plan.cells()} == {"a", "b", "b-twin"}
 
 
-def test_open_loads_have_long_windows_and_closed_ones_short() -> None:
+def test_windows_of_open_loads_are_longer_than_those_of_closed_loads() -> None:
     plan = make(arrivals=["constant(9)"], requests_per_user=5, requests=None, duration_s=0.5)
     closed_load, open_load = (plan.load_options("", law, 1) for law in plan.laws)
     assert (closed_load.requests, closed_load.duration_s) == (5, 0.5)
     assert (open_load.requests, open_load.duration_s, open_load.settle_s) == (None, 20.0, 3.0)
 
 
-def test_loads_that_are_asked_for_replace_those_of_the_plan() -> None:
+def test_loads_given_as_flags_replace_the_plans_loads() -> None:
     article = plan_files.load("article")
     changed = from_flags.override(article, Flags(plan={"arrivals": ("poisson(30)",), "duration_s": 5}))
     assert [str(law) for law in changed.laws] == ["poisson(30)"]
     assert changed.open_duration_s == 5
 
 
-def test_a_reference_that_was_filtered_away_is_the_first_arm_that_is_left() -> None:
+def test_the_first_arm_is_the_reference_when_the_plans_reference_is_filtered_out() -> None:
     left = from_flags.override(plan_files.load("article"), Flags(strategies=("thread", "process")))
     assert left.reference_arm.name == "thread"
 
 
-def test_a_plan_survives_the_way_through_json() -> None:
+def test_a_plan_is_unchanged_by_a_round_trip_through_json() -> None:
     plan = make(arrivals=["burst(3, 0.5)"], twin=True, precision=0.03)
     assert plan_files.restore(plan.model_dump(mode="json")) == plan
 
 
-def test_without_a_plan_the_flags_make_one_of_the_four_strategies_at_c_8() -> None:
+def test_without_a_plan_the_four_strategies_run_at_c_8() -> None:
     plan = from_flags.from_flags(Flags())
     assert [arm.strategy for arm in plan.arms] == ["inline", "thread", "process", "default_pool"]
     assert plan.concurrency == (8,)
 
 
-def test_flags_win_over_the_plan_and_leave_the_rest() -> None:
+def test_flags_override_only_their_own_keys_of_the_plan() -> None:
     plan = plan_files.load("article")
     changed = from_flags.override(
         plan,
@@ -224,18 +224,18 @@ def test_flags_win_over_the_plan_and_leave_the_rest() -> None:
     assert (changed.route, changed.claims) == (plan.route, plan.claims)
 
 
-def test_a_duration_takes_the_place_of_the_plans_requests() -> None:
+def test_a_duration_replaces_the_plans_number_of_requests() -> None:
     changed = from_flags.override(plan_files.load("article"), Flags(plan={"duration_s": 0.5}))
     assert (changed.requests, changed.duration_s) == (None, 0.5)
 
 
-def test_another_workload_starts_from_its_own_defaults_but_keeps_the_io() -> None:
+def test_another_workload_starts_from_its_defaults_but_keeps_the_io() -> None:
     changed = from_flags.override(plan_files.load("smoke"), Flags(workload={"name": "embed"}))
     assert changed.workload.name == "embed"
     assert changed.workload.io_ms == 5.0
 
 
-def test_workers_reach_the_strategies_that_take_them_and_no_other() -> None:
+def test_workers_apply_only_to_strategies_that_take_them() -> None:
     plan = from_flags.from_flags(Flags(options={"workers": 3}))
     assert {arm.name: arm.chosen.workers for arm in plan.arms} == {
         "inline": None,
@@ -245,12 +245,12 @@ def test_workers_reach_the_strategies_that_take_them_and_no_other() -> None:
     }
 
 
-def test_workers_that_no_strategy_takes_are_refused() -> None:
+def test_workers_are_refused_if_no_strategy_takes_them() -> None:
     with pytest.raises(UsageError, match="takes the option 'workers'"):
         from_flags.from_flags(Flags(strategies=("inline",), options={"workers": 3}))
 
 
-def test_options_reach_the_strategies_that_take_them_and_no_other() -> None:
+def test_options_apply_only_to_strategies_that_take_them() -> None:
     chosen = Flags(strategies=("thread", "batch"), options={"max_batch": "4"}, arm={"server_processes": 2})
     plan = from_flags.from_flags(chosen)
     assert {arm.name: arm.options for arm in plan.arms} == {"thread": {}, "batch": {"max_batch": 4}}
@@ -260,13 +260,13 @@ def test_options_reach_the_strategies_that_take_them_and_no_other() -> None:
     assert "supervised" in caught.value.hint
 
 
-def test_a_strategy_may_be_asked_for_with_its_options_and_is_named_after_them() -> None:
-    asked = (
+def test_an_arm_is_named_after_the_strategy_and_the_options_given_with_it() -> None:
+    strategies = (
         "thread",
         "thread:workers=2,switch_interval_ms=0.5",
         "executor:concurrent.futures:ThreadPoolExecutor",
     )
-    plain, switching, own = from_flags.from_flags(Flags(strategies=asked)).arms
+    plain, switching, own = from_flags.from_flags(Flags(strategies=strategies)).arms
     assert (plain.name, plain.options) == ("thread", {})
     assert switching.options == {"workers": 2, "switch_interval_ms": 0.5}
     assert switching.name == "thread-workers-2-switch_interval_ms-0.5"
@@ -277,33 +277,33 @@ def test_a_strategy_may_be_asked_for_with_its_options_and_is_named_after_them() 
             from_flags.from_flags(Flags(strategies=(wrong,)))
 
 
-def test_an_arm_changes_options_of_the_workload_for_itself_alone() -> None:
+def test_workload_options_of_an_arm_apply_to_that_arm_only() -> None:
     one, other = arm(workload={"torch_threads": 1}), arm() | {"name": "b"}
     plan = make(workload={"io_ms": 7.0}, arms=[one, other])
     workloads = [arm.server_options(plan.workload).workload for arm in plan.arms]
     assert [(w.torch_threads, w.io_ms) for w in workloads] == [(1, 7.0), (None, 7.0)]
 
 
-def test_arms_may_be_chosen_by_their_own_names() -> None:
+def test_arms_can_be_selected_by_name() -> None:
     chosen = from_flags.override(plan_files.load("beyond"), Flags(strategies=("batch-onnx", "inline")))
     assert [arm.name for arm in chosen.arms] == ["inline", "batch-onnx"]
 
 
-def test_long_open_windows_may_be_run_in_some_blocks_only() -> None:
+def test_open_loads_can_be_limited_to_some_blocks() -> None:
     plan = make(arrivals=["own(0.8)"], open_every=2, blocks=4)
     with_open = {cell.block for cell in plan.cells() if cell.law.is_open}
     assert with_open == {1, 3}
     assert {cell.block for cell in plan.cells() if not cell.law.is_open} == {1, 2, 3, 4}
 
 
-def test_a_strategy_that_the_plan_lacks_is_refused_with_those_it_has() -> None:
+def test_selecting_a_strategy_that_is_not_in_the_plan_is_refused_with_a_list() -> None:
     narrow = make()
     with pytest.raises(UsageError, match="no arm with the strategy 'process'") as caught:
         from_flags.override(narrow, Flags(strategies=("process",)))
     assert "thread" in caught.value.hint
 
 
-def test_scaled_io_follows_the_models_time_alone() -> None:
+def test_scaled_io_depends_only_on_the_model_time() -> None:
     plan = plan_files.load("article")
     arm = next(arm for arm in plan.arms if arm.io_per_model)
     assert arm.server_options(plan.workload, lone_model_ms=12.2).workload.io_ms == 10.0
@@ -321,18 +321,18 @@ def test_scaled_io_follows_the_models_time_alone() -> None:
         Flags(arm={"server_processes": 2}),
     ],
 )
-def test_the_articles_claims_are_not_judged_on_another_scenario(flags: Flags) -> None:
+def test_the_articles_claims_are_judged_only_on_its_scenario(flags: Flags) -> None:
     assert from_flags.override(plan_files.load("article"), flags).claims is None
 
 
-def test_the_limit_and_the_ranking_are_only_there_when_asked_for() -> None:
+def test_limit_and_ranking_are_off_by_default() -> None:
     assert (make().limit, make().ranking) == (False, False)
     assert make(ranking=True).ranking
     assert from_flags.from_flags(Flags(plan={"limit": True})).limit
     assert not from_flags.override(make(limit=True), Flags(plan={"limit": False})).limit
 
 
-def test_a_dead_worker_means_to_batches_what_it_means_to_the_strategy_that_runs_them() -> None:
+def test_batch_treats_a_dead_worker_as_the_strategy_under_it_does() -> None:
     arms = [
         {"name": "pool", "strategy": "process"},
         {"name": "batches", "strategy": "batch", "options": {"over": "process"}},

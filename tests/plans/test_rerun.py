@@ -1,4 +1,4 @@
-"""A run's folder is a plan: `run` and `capacity` repeat what was run, as it was or changed by flags."""
+"""A run's folder is a plan: `run` and `capacity` repeat the run, unchanged or changed by flags."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHECKOUT, Execbench, Here
+from conftest import CHECKOUT, Execbench, Invoke
 
 from harness.plans import plan_files
 from harness.plans.plan import Plan
@@ -18,22 +18,22 @@ from harness.results import store
 from harness.wire.load_options import REVEALED
 from harness.wire.records import SCHEMA_VERSION
 
-NEEDS_PG = pytest.mark.integration  # its packages are an extra, which make quick has not
+NEEDS_PG = pytest.mark.integration  # its packages are an extra that `make quick` does not install
 
-Asked = Callable[[str], Any]
+Planned = Callable[[str], Any]
 RUN = "kept/a-run"
 
 
 @pytest.fixture
-def asked(here: Here, monkeypatch: pytest.MonkeyPatch) -> Asked:
-    """What a command line asks for; it is not run."""
+def planned(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Planned:
+    """Returns what a command line would run, without running it."""
     found: list[tuple[Any, ...]] = []
     for place in ("run.run_new", "sweep.run_new", "capacity._run"):
         monkeypatch.setattr(f"harness.commands.{place}", lambda *given, **_: found.append(given))
     Path("texts.txt").write_text("a text\n")
 
     def ask(line: str) -> Any:
-        done = here(*shlex.split(line.removeprefix("execbench ")))
+        done = invoke(*shlex.split(line.removeprefix("execbench ")))
         assert done.returncode == 0, done.stderr
         return found.pop()
 
@@ -42,7 +42,7 @@ def asked(here: Here, monkeypatch: pytest.MonkeyPatch) -> Asked:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Workloads of the user's own; in one folder, as Python keeps a module by its name."""
+    """A folder of user workloads, one for all tests because Python caches modules by name."""
     folder = tmp_path_factory.mktemp("own")
     needed = "def load(): ...\ndef predict(model, items): return items\n"
     (folder / "own_rerun.py").write_text(needed)
@@ -51,10 +51,10 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def keep(plan: Plan | dict[str, Any] | None, folder: str = RUN, **more: Any) -> None:
-    """A folder with the record of a run of the plan."""
+    """Write a run's folder that has only the record of the plan."""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    said = plan.model_dump(mode="json") if isinstance(plan, Plan) else plan
-    record = {"schema": SCHEMA_VERSION, "state": "finished", "plan": said, **more}
+    message = plan.model_dump(mode="json") if isinstance(plan, Plan) else plan
+    record = {"schema": SCHEMA_VERSION, "state": "finished", "plan": message, **more}
     (Path(folder) / "run.json").write_text(json.dumps(record))
 
 
@@ -62,9 +62,9 @@ def revealed(plan: Plan) -> dict[str, Any]:
     return plan.model_dump(context=REVEALED)
 
 
-def refused(here: Here, *words: str) -> str:
-    """What a usage error says."""
-    done = here(*words)
+def refused(invoke: Invoke, *words: str) -> str:
+    """Return the message of the usage error."""
+    done = invoke(*words)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.startswith(("Error (plan): ", "Error (workload): "))
     return done.stderr
@@ -103,16 +103,16 @@ def refused(here: Here, *words: str) -> str:
         "sweep --over io=sleep:1ms,socket:2ms --workload synthetic --service-ms 1",
     ],
 )
-def test_a_run_is_repeated_with_the_plan_that_it_had(line: str, asked: Asked, own: Path) -> None:
+def test_a_run_is_repeated_with_its_plan(line: str, planned: Planned, own: Path) -> None:
     line = line.replace("{own}", str(own / "own_rerun.py")).replace("{own_io}", str(own / "own_io_rerun.py"))
-    plan, _ = asked(line)
+    plan, _ = planned(line)
     keep(plan)
-    same, out = asked(f"run {RUN}")
+    same, out = planned(f"run {RUN}")
     assert (same, out) == (plan, None)
-    more, _ = asked(f"run {RUN}/ --blocks 77")
+    more, _ = planned(f"run {RUN}/ --blocks 77")
     assert more == plan.model_copy(update={"blocks": 77})
     keep(more)
-    assert asked(f"run {RUN}")[0] == more
+    assert planned(f"run {RUN}")[0] == more
 
 
 OWN_PLAN: dict[str, Any] = {
@@ -139,52 +139,52 @@ OWN_PLAN: dict[str, Any] = {
 }
 
 
-def test_a_plan_of_ones_own_file_is_repeated_though_the_file_is_gone(asked: Asked) -> None:
+def test_a_run_of_a_plan_file_is_repeated_even_if_the_file_is_gone(planned: Planned) -> None:
     plan = plan_files.make(OWN_PLAN, source="plan")
     keep(plan)
-    assert asked(f"run {RUN}")[0] == plan
-    assert asked(f"run {RUN} --seed 3")[0] == plan.model_copy(update={"seed": 3})
-    two, _ = asked(f"run {RUN} --strategy b --strategy waits -c 7")
+    assert planned(f"run {RUN}")[0] == plan
+    assert planned(f"run {RUN} --seed 3")[0] == plan.model_copy(update={"seed": 3})
+    two, _ = planned(f"run {RUN} --strategy b --strategy waits -c 7")
     assert [arm.name for arm in two.arms] == ["b", "waits"]
     assert (two.concurrency, two.arrivals, two.reference) == ((7,), (), "b")
     assert two.arms == (plan.arms[1], plan.arms[3])
 
 
-def test_a_workload_of_ones_own_is_found_by_the_name_that_was_recorded(asked: Asked, here: Here) -> None:
+def test_a_users_workload_is_found_by_its_recorded_name(planned: Planned, invoke: Invoke) -> None:
     Path("rerun_here.py").write_text("def load(): ...\ndef predict(model, items): return items\n")
-    plan, _ = asked("run --strategy thread --workload rerun_here.py")
+    plan, _ = planned("run --strategy thread --workload rerun_here.py")
     data = plan.model_dump(mode="json")
-    data["workload"]["name"] = "rerun_here.py"  # an older version kept it as it was given
+    data["workload"]["name"] = "rerun_here.py"  # older versions recorded the name as it was given
     keep(data)
-    assert asked(f"run {RUN}")[0] == plan
+    assert planned(f"run {RUN}")[0] == plan
     data["workload"]["name"] = "/gone/rerun_here.py"
     keep(data)
-    assert "/gone/rerun_here.py" in refused(here, "run", RUN)
-    assert asked(f"run {RUN} --workload synthetic")[0].workload.name == "synthetic"
+    assert "/gone/rerun_here.py" in refused(invoke, "run", RUN)
+    assert planned(f"run {RUN} --workload synthetic")[0].workload.name == "synthetic"
 
 
 @pytest.mark.parametrize(
     "folder", sorted(path.parent.name for path in CHECKOUT.glob("results/*/run.json")), ids=str
 )
-def test_the_committed_runs_can_be_run_again(folder: str, here: Here) -> None:
+def test_the_committed_runs_can_be_run_again(folder: str, invoke: Invoke) -> None:
     place = CHECKOUT / "results" / folder
     recorded = json.loads((place / "run.json").read_text())
     if "onnx" in recorded["plan"].get("summary", "").lower():
         pytest.importorskip("onnxruntime")
     if recorded["plan"]["workload"].get("io") == "pgvector":
         pytest.importorskip("asyncpg")
-    done = here("run", str(place), "--dry-run", "--json")
+    done = invoke("run", str(place), "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["arms"][: len(recorded["plan"]["arms"])] == [arm["name"] for arm in recorded["plan"]["arms"]]
+    shown = json.loads(done.stdout)
+    assert shown["arms"][: len(recorded["plan"]["arms"])] == [arm["name"] for arm in recorded["plan"]["arms"]]
     if "capacity" in recorded:
-        assert (told["plan"]["name"], told["loads"], told["blocks"]) == ("flags", ["closed(8)"], 24)
+        assert (shown["plan"]["name"], shown["loads"], shown["blocks"]) == ("flags", ["closed(8)"], 24)
     else:
-        assert told["blocks"] == recorded["plan"]["blocks"]
+        assert shown["blocks"] == recorded["plan"]["blocks"]
 
 
 @pytest.mark.integration
-def test_a_run_in_a_folder_is_run_once_more_into_a_new_one(execbench: Execbench) -> None:
+def test_repeating_a_run_writes_a_new_folder_and_leaves_the_old_one(execbench: Execbench) -> None:
     plan = (
         'name = "mine"\nconcurrency = [1, 2]\nduration_s = 0.1\nblocks = 1\nself_check = false\n'
         '[workload]\nname = "synthetic"\nservice_ms = 2.0\nio_ms = 1.0\n'
@@ -224,28 +224,31 @@ def names(plan: Plan) -> list[str]:
         (("supervised", "anyio_limiter"), ["supervised", "anyio_limiter"]),
     ],
 )
-def test_strategies_name_arms_that_are_kept_and_others_that_are_added(
-    strategies: tuple[str, ...], arms: list[str], asked: Asked
+def test_strategy_keeps_arms_of_that_name_and_adds_new_ones(
+    strategies: tuple[str, ...], arms: list[str], planned: Planned
 ) -> None:
-    keep(asked("run article --io-ms 8")[0])
+    keep(planned("run article --io-ms 8")[0])
     chosen = " ".join(f"--strategy {name}" for name in strategies)
-    plan, _ = asked(f"run {RUN} {chosen} --blocks 60")
+    plan, _ = planned(f"run {RUN} {chosen} --blocks 60")
     assert names(plan) == arms
     assert (plan.blocks, plan.workload.io_ms, plan.twin) == (60, 8.0, True)
     assert plan.reference == ("inline" if "inline" in arms else None)
 
 
-def test_a_strategy_that_is_no_arms_name_means_every_arm_that_has_it(asked: Asked) -> None:
-    keep(asked("run thrash")[0])
+def test_a_strategy_that_is_not_an_arms_name_selects_every_arm_with_it(planned: Planned) -> None:
+    keep(planned("run thrash")[0])
     every = names(plan_files.load("thrash"))
-    assert names(asked(f"run {RUN} --strategy process")[0]) == every
-    assert names(asked(f"run {RUN} --strategy 2-workers-1 --strategy process")[0]) == every
-    assert names(asked(f"run {RUN} --strategy 2-workers-1 --strategy inline")[0]) == ["2-workers-1", "inline"]
+    assert names(planned(f"run {RUN} --strategy process")[0]) == every
+    assert names(planned(f"run {RUN} --strategy 2-workers-1 --strategy process")[0]) == every
+    assert names(planned(f"run {RUN} --strategy 2-workers-1 --strategy inline")[0]) == [
+        "2-workers-1",
+        "inline",
+    ]
 
 
-def test_an_arm_that_is_added_is_as_if_it_were_given_without_a_plan(asked: Asked) -> None:
-    keep(asked("run --strategy thread --workers 2 --inject queue=5 -c 3 --seed 4")[0])
-    plan, _ = asked(f"run {RUN} --strategy thread --strategy process:workers=3 --strategy supervised")
+def test_an_added_arm_gets_the_defaults_and_not_the_options_of_other_arms(planned: Planned) -> None:
+    keep(planned("run --strategy thread --workers 2 --inject queue=5 -c 3 --seed 4")[0])
+    plan, _ = planned(f"run {RUN} --strategy thread --strategy process:workers=3 --strategy supervised")
     assert [(arm.name, arm.chosen.workers, arm.inject.queue_ms) for arm in plan.arms] == [
         ("thread", 2, 5.0),
         ("process-workers-3", 3, 0.0),
@@ -254,17 +257,19 @@ def test_an_arm_that_is_added_is_as_if_it_were_given_without_a_plan(asked: Asked
     assert (plan.seed, str(plan.laws[0])) == (4, "closed(3)")
 
 
-def test_a_strategy_that_there_is_not_is_refused_with_the_nearest(asked: Asked, here: Here) -> None:
-    keep(asked("run --strategy thread")[0])
-    assert "Did you mean 'process'?" in refused(here, "run", RUN, "--strategy", "proces")
+def test_the_error_for_an_unknown_strategy_suggests_the_nearest_name(
+    planned: Planned, invoke: Invoke
+) -> None:
+    keep(planned("run --strategy thread")[0])
+    assert "Did you mean 'process'?" in refused(invoke, "run", RUN, "--strategy", "proces")
 
 
-def test_other_flags_change_the_plan_as_they_change_a_built_in_one(asked: Asked) -> None:
-    keep(asked("run article")[0])
+def test_flags_change_a_repeated_plan_as_they_change_a_built_in_one(planned: Planned) -> None:
+    keep(planned("run article")[0])
     for flags in ("--workers 2", "--io socket:3ms", "--workload synthetic", "-c 3 --requests 7", "--fresh"):
-        assert asked(f"run {RUN} {flags}")[0].arms == asked(f"run article {flags}")[0].arms
-        assert asked(f"run {RUN} {flags}")[0].laws == asked(f"run article {flags}")[0].laws
-        assert asked(f"run {RUN} {flags}")[0].claims == asked(f"run article {flags}")[0].claims
+        assert planned(f"run {RUN} {flags}")[0].arms == planned(f"run article {flags}")[0].arms
+        assert planned(f"run {RUN} {flags}")[0].laws == planned(f"run article {flags}")[0].laws
+        assert planned(f"run {RUN} {flags}")[0].claims == planned(f"run article {flags}")[0].claims
 
 
 # -- sweeps ----------------------------------------------------------------------------------------------
@@ -272,53 +277,53 @@ def test_other_flags_change_the_plan_as_they_change_a_built_in_one(asked: Asked)
 SWEEP = "sweep --strategy process --strategy inline --over workers=1,2 --workload synthetic"
 
 
-def test_some_settings_of_a_sweep_are_a_plan_of_these_arms(asked: Asked) -> None:
-    sweep, _ = asked(SWEEP)
+def test_selected_settings_of_a_sweep_become_a_plan_of_these_arms(planned: Planned) -> None:
+    sweep, _ = planned(SWEEP)
     keep(sweep)
-    plan, _ = asked(f"run {RUN} --strategy process-workers-2 --strategy batch --blocks 24")
+    plan, _ = planned(f"run {RUN} --strategy process-workers-2 --strategy batch --blocks 24")
     assert names(plan) == ["process-workers-2", "batch"]
     assert (plan.sweep, plan.arms[0]) == (None, sweep.arms[1])
 
 
-def test_what_a_sweep_went_through_is_not_fixed_by_a_flag(asked: Asked, here: Here) -> None:
-    keep(asked(SWEEP)[0])
+def test_a_flag_cannot_set_an_option_that_the_sweep_varied(planned: Planned, invoke: Invoke) -> None:
+    keep(planned(SWEEP)[0])
     for more in ((), ("--strategy", "process-workers-1")):
-        said = refused(here, "run", RUN, "--workers", "3", *more)
-        assert "workers is both set and swept over." in said
+        message = refused(invoke, "run", RUN, "--workers", "3", *more)
+        assert "workers is both set and swept over." in message
 
 
 # -- secrets ---------------------------------------------------------------------------------------------
 
 
-def test_a_header_that_was_not_kept_is_given_again(
-    asked: Asked, here: Here, monkeypatch: pytest.MonkeyPatch
+def test_a_secret_header_that_was_not_recorded_must_be_given_again(
+    planned: Planned, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOKEN", "t0p")
-    plan, _ = asked(
+    plan, _ = planned(
         "run --url a=http://127.0.0.1:1/ --url b=http://127.0.0.1:2/ -c 4 --header 'X-Tenant: a' "
         "--header 'Authorization: Bearer s3cret' --header 'X-Key: ${TOKEN}'"
     )
     keep(plan)
     assert "s3cret" not in Path(RUN, "run.json").read_text()
-    said = refused(here, "run", RUN, "--header", "X-Tenant: b")
-    assert "The value of the header Authorization is secret and was not kept with the run." in said
-    assert "Give it again: --header 'Authorization: …'" in said
-    same, _ = asked(f"run {RUN} --header 'authorization: Bearer s3cret'")
+    message = refused(invoke, "run", RUN, "--header", "X-Tenant: b")
+    assert "The value of the header Authorization is secret and was not kept with the run." in message
+    assert "Give it again: --header 'Authorization: …'" in message
+    same, _ = planned(f"run {RUN} --header 'authorization: Bearer s3cret'")
     assert dict(same.ask.headers) == {
         "X-Tenant": "a",
         "X-Key": "${TOKEN}",
         "authorization": "Bearer s3cret",
     }
     assert revealed(same) | {"ask": None} == revealed(plan) | {"ask": None}
-    other, _ = asked(f"run {RUN} --header 'Authorization: Bearer ${{TOKEN}}' --header 'x-tenant: b'")
+    other, _ = planned(f"run {RUN} --header 'Authorization: Bearer ${{TOKEN}}' --header 'x-tenant: b'")
     assert dict(other.ask.headers)["x-tenant"] == "b"
     assert len(other.ask.headers) == 3
-    assert "not kept" in refused(here, "capacity", RUN, "--slo", "p99 < 9 ms")
+    assert "not kept" in refused(invoke, "capacity", RUN, "--slo", "p99 < 9 ms")
 
 
-def test_other_addresses_take_the_place_of_those_of_the_run(asked: Asked) -> None:
-    keep(asked("run --url a=http://127.0.0.1:1/ -c 4 --method put")[0])
-    plan, _ = asked(f"run {RUN} --url b=http://127.0.0.1:2/")
+def test_url_flags_replace_the_recorded_addresses(planned: Planned) -> None:
+    keep(planned("run --url a=http://127.0.0.1:1/ -c 4 --method put")[0])
+    plan, _ = planned(f"run {RUN} --url b=http://127.0.0.1:2/")
     assert [(arm.name, arm.url) for arm in plan.arms] == [("b", "http://127.0.0.1:2/")]
     assert plan.ask.method == "PUT"
 
@@ -332,24 +337,24 @@ CAPACITY = (
 )
 
 
-def keep_capacity(asked: Asked) -> tuple[Plan, Any, Any]:
-    plan, objectives, ways, _ = asked(CAPACITY)
+def keep_capacity(planned: Planned) -> tuple[Plan, Any, Any]:
+    plan, objectives, ways, _ = planned(CAPACITY)
     kept = {"objectives": [str(one) for one in objectives], **ways.model_dump(), "searched": 9}
     keep(plan, capacity=kept)
     return plan, objectives, ways
 
 
-def test_a_capacity_run_is_repeated_with_its_objectives_its_windows_and_its_blocks(asked: Asked) -> None:
-    plan, objectives, ways = keep_capacity(asked)
-    assert asked(f"capacity {RUN}")[:3] == (plan, objectives, ways)
-    more, _, ways_then, _ = asked(f"capacity {RUN} --blocks 6")
+def test_a_capacity_run_is_repeated_with_its_objectives_windows_and_blocks(planned: Planned) -> None:
+    plan, objectives, ways = keep_capacity(planned)
+    assert planned(f"capacity {RUN}")[:3] == (plan, objectives, ways)
+    more, _, ways_then, _ = planned(f"capacity {RUN} --blocks 6")
     assert more == plan.model_copy(update={"blocks": 6})
     assert ways_then == ways.model_copy(update={"blocks": 6})
 
 
-def test_flags_stand_in_the_place_of_what_a_capacity_run_was_asked(asked: Asked) -> None:
-    plan, _, ways = keep_capacity(asked)
-    other, objectives, ways_then, _ = asked(
+def test_flags_replace_the_recorded_options_of_a_capacity_run(planned: Planned) -> None:
+    plan, _, ways = keep_capacity(planned)
+    other, objectives, ways_then, _ = planned(
         f"capacity {RUN} --slo 'p95 < 9 ms' --window 7 --seed 6 --strategy thread --strategy inline"
     )
     assert [str(one) for one in objectives] == ["p95 latency < 9 ms"]
@@ -358,43 +363,43 @@ def test_flags_stand_in_the_place_of_what_a_capacity_run_was_asked(asked: Asked)
     assert other.arms[0] == plan.arms[0]
 
 
-def test_the_servers_of_a_capacity_run_are_those_of_a_plain_run(asked: Asked) -> None:
-    """Its loads, windows and blocks are those of `run`: the walk's own say nothing there."""
-    capacity, _, _ = keep_capacity(asked)
-    plan, _ = asked(f"run {RUN}")
+def test_run_repeats_the_servers_of_a_capacity_run(planned: Planned) -> None:
+    """Loads, windows and blocks are the defaults of `run`: those of the capacity search do not apply."""
+    capacity, _, _ = keep_capacity(planned)
+    plan, _ = planned(f"run {RUN}")
     assert (plan.arms, plan.workload, plan.cap) == (capacity.arms, capacity.workload, 50)
     assert (plan.name, plan.blocks, [str(law) for law in plan.laws]) == ("flags", 24, ["closed(8)"])
     assert plan.open_duration_s != capacity.open_duration_s
-    assert asked(f"run {RUN} -c 2 --blocks 7")[0] == plan.model_copy(
+    assert planned(f"run {RUN} -c 2 --blocks 7")[0] == plan.model_copy(
         update={"concurrency": (2,), "blocks": 7}
     )
 
 
-def test_the_servers_of_a_plain_run_are_those_of_a_capacity_run(asked: Asked, here: Here) -> None:
-    keep(asked("run article --precision 3% --limit --seed 3 --arrivals 'own(0.8)' --torch-threads 1")[0])
-    plan, _, ways, _ = asked(f"capacity {RUN} --slo 'p99 < 100 ms' --strategy thread --strategy process")
+def test_capacity_repeats_the_servers_of_a_plain_run(planned: Planned, invoke: Invoke) -> None:
+    keep(planned("run article --precision 3% --limit --seed 3 --arrivals 'own(0.8)' --torch-threads 1")[0])
+    plan, _, ways, _ = planned(f"capacity {RUN} --slo 'p99 < 100 ms' --strategy thread --strategy process")
     assert (plan.name, names(plan), plan.reference) == ("capacity", ["thread", "process"], None)
     assert (plan.twin, plan.precision, plan.limit, plan.claims) == (False, None, False, None)
     assert (plan.workload.torch_threads, plan.route, plan.seed) == (1, "GET /", 3)
     assert (ways.blocks, ways.seed, plan.blocks, plan.open_duration_s) == (12, 3, 12, 20.0)
-    done = here("capacity", RUN)
+    done = invoke("capacity", RUN)
     assert done.returncode == 2
     assert "No objective is given." in done.stderr
 
 
-# -- what is no plan -------------------------------------------------------------------------------------
+# -- folders without a plan ------------------------------------------------------------------------------
 
 
-def test_a_run_of_load_has_no_plan_and_that_is_said(here: Here) -> None:
+def test_a_run_of_execbench_load_is_refused_because_it_has_no_plan(invoke: Invoke) -> None:
     keep(None, load={"url": "http://127.0.0.1:1/x"})
     for command in ("run", "capacity"):
-        said = refused(here, command, RUN)
-        assert "is a run of `execbench load`, which has no plan." in said
-        assert "`execbench load http://127.0.0.1:1/x`" in said
+        message = refused(invoke, command, RUN)
+        assert "is a run of `execbench load`, which has no plan." in message
+        assert "`execbench load http://127.0.0.1:1/x`" in message
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (None, "a-run is not a run of execbench: The file kept/a-run/run.json cannot be read: No such file"),
         ("{", "is not JSON"),
@@ -404,44 +409,44 @@ def test_a_run_of_load_has_no_plan_and_that_is_said(here: Here) -> None:
         ('{"schema": 4, "plan": {"arms": []}}', "is damaged: plan.arms"),
     ],
 )
-def test_a_folder_that_is_no_run_or_a_damaged_one_is_refused(text: str | None, said: str, here: Here) -> None:
+def test_a_folder_that_is_not_a_run_or_is_damaged_is_refused(
+    text: str | None, message: str, invoke: Invoke
+) -> None:
     Path(RUN).mkdir(parents=True)
     if text is not None:
         Path(RUN, "run.json").write_text(text)
     for command in ("run", "capacity"):
-        assert said in refused(here, command, RUN)
+        assert message in refused(invoke, command, RUN)
 
 
-def test_what_another_version_has_recorded_and_this_one_does_not_know_is_named(
-    asked: Asked, here: Here
-) -> None:
-    plan, _ = asked("run --strategy thread")
+def test_an_unknown_key_in_a_recorded_plan_is_named(planned: Planned, invoke: Invoke) -> None:
+    plan, _ = planned("run --strategy thread")
     keep(plan.model_dump(mode="json") | {"warp": 9})
-    said = refused(here, "run", RUN)
-    assert "The recorded plan cannot be read: warp: there is no such key" in said
+    message = refused(invoke, "run", RUN)
+    assert "The recorded plan cannot be read: warp: there is no such key" in message
 
 
-def test_a_run_of_an_older_version_is_repeated_with_the_defaults_of_what_it_does_not_say(
-    asked: Asked,
+def test_keys_that_an_older_version_did_not_record_get_their_defaults(
+    planned: Planned,
 ) -> None:
-    plan, _ = asked("run --strategy thread -c 3 --workload synthetic")
+    plan, _ = planned("run --strategy thread -c 3 --workload synthetic")
     data = plan.model_dump(mode="json")
     for key in ("sweep", "ask", "notes", "ranking", "limit_s", "open_every", "claims"):
         del data[key]
     del data["workload"]["io"], data["workload"]["payloads"], data["arms"][0]["options"]
     keep(data, schema=2)
-    assert asked(f"run {RUN}")[0] == plan
+    assert planned(f"run {RUN}")[0] == plan
 
 
-def test_a_built_in_plan_comes_before_a_folder_of_that_name(asked: Asked) -> None:
-    keep(asked("run --strategy thread")[0], folder="smoke")
-    assert asked("run smoke")[0].name == "smoke"
-    assert asked("run ./smoke")[0].name == "flags"
+def test_a_built_in_plan_takes_precedence_over_a_folder_of_that_name(planned: Planned) -> None:
+    keep(planned("run --strategy thread")[0], folder="smoke")
+    assert planned("run smoke")[0].name == "smoke"
+    assert planned("run ./smoke")[0].name == "flags"
 
 
-def test_resume_takes_the_folder_of_the_run_as_its_plan(here: Here, tmp_path: Path) -> None:
+def test_resume_accepts_the_runs_folder_as_its_plan(invoke: Invoke, tmp_path: Path) -> None:
     (reference, *_) = sorted(path.parent for path in CHECKOUT.glob("results/*-article/run.json"))
     shutil.copytree(reference, tmp_path / "again")
-    done = here("run", "again", "--resume", "again", "--blocks", "30")
+    done = invoke("run", "again", "--resume", "again", "--blocks", "30")
     assert done.returncode == 1
     assert "again is finished" in done.stderr

@@ -20,7 +20,7 @@ def test_no_two_flags_have_the_same_name() -> None:
     assert len(names) == len(set(names))
 
 
-def test_every_key_that_users_may_set_says_what_it_does_in_one_line() -> None:
+def test_every_key_that_users_may_set_has_a_one_line_description() -> None:
     for one in settings.every():
         assert one.setting.help.endswith((".", "…")), one.name
         assert "\n" not in one.help, one.name

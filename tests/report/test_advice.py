@@ -77,7 +77,7 @@ def test_it_names_the_arm_the_ratio_with_interval_the_load_the_parts_that_change
     assert (said.ratio, said.low, said.high) == pytest.approx((86 / 29,) * 3)
 
 
-def test_the_reference_stays_if_blocks_do_not_separate_it_and_the_advice_says_how_many_would() -> None:
+def test_the_reference_stays_if_blocks_do_not_separate_it_and_the_advice_gives_the_blocks_needed() -> None:
     world = {("thread", 8): jittered(Point(), 1), ("process", 8): jittered(Point(model_ms=5.9), 2)}
     said = of(world, blocks=8, name="article")
     assert said.take == "thread"
@@ -123,7 +123,7 @@ def test_the_best_arm_that_leaves_the_loop_free_is_taken_and_a_faster_one_that_b
     )
 
 
-def test_if_every_arm_blocks_the_loop_the_best_is_taken_and_the_advice_says_so() -> None:
+def test_if_every_arm_blocks_the_loop_the_best_is_taken_and_the_advice_mentions_it() -> None:
     world = {(arm, users): Point(io_ms=io) for arm in "ab" for users, io in ((1, 5.0), (8, 60.0))}
     said = of(world)
     assert said.take == "a"
@@ -142,7 +142,7 @@ def test_an_arm_that_the_client_limits_is_taken_with_its_figures_as_bounds() -> 
     assert advised(other).unsettled == ("other",)
 
 
-def test_figures_that_are_medians_and_a_ratio_that_is_a_mean_are_said_to_be() -> None:
+def test_the_advice_names_medians_and_means_as_such() -> None:
     uneven: made_up.World = {
         ("thread", 8): THREAD,
         ("batch", 8): lambda block: Point(model_ms=20.0 if block < 5 else 29.0),
@@ -241,11 +241,11 @@ def test_open_loads_are_judged_by_the_median_latency() -> None:
         (THREAD, "more calls at once or a faster backend, because 81 % of a request is waiting for a worker"),
     ],
 )
-def test_the_part_that_dominates_says_what_would_change_the_advice(point: Point, expected: str) -> None:
+def test_the_dominating_part_determines_what_would_change_the_advice(point: Point, expected: str) -> None:
     assert f"What would change this: {expected}" in text(of({("thread", 8): point, ("other", 8): point}))
 
 
-def test_a_full_machine_wants_cores_not_workers_and_a_backend_that_was_run_is_no_news() -> None:
+def test_a_full_machine_needs_cores_and_a_backend_that_was_run_is_not_suggested() -> None:
     run = closed(BATCHES)
     run = run._replace(
         trials=run.trials.assign(server_cpu_ms=1800.0, window_start_ms=0.0, window_end_ms=1000.0)
@@ -264,7 +264,7 @@ def test_a_full_machine_wants_cores_not_workers_and_a_backend_that_was_run_is_no
 # -- when there is none
 
 
-def test_without_good_answers_it_says_so() -> None:
+def test_without_good_answers_the_advice_states_it() -> None:
     assert of({}).lines == (
         "No advice: no trial got good answers. The servers' logs are in the run's folder.",
     )
@@ -328,7 +328,7 @@ def test_too_few_blocks_give_no_advice() -> None:
     assert said.command == f"{AGAIN} --blocks 24"
 
 
-def test_an_arm_that_lost_trials_or_fails_requests_is_not_considered_and_the_reason_is_said() -> None:
+def test_an_arm_that_lost_trials_or_failed_requests_is_not_considered_and_the_reason_is_given() -> None:
     dying = {**BATCHES, ("batch", 8): lambda block: Point(state="ok" if block < 7 else "failed")}
     failing = {**BATCHES, ("batch", 8): Point(failed=3)}
     assert "Not considered: batch lost 2 of its trials." in of(dying).lines
@@ -342,7 +342,7 @@ def test_if_the_reference_lost_trials_an_arm_is_taken_without_a_ratio() -> None:
     assert "(thread, the reference, has no complete figures to compare with)" in said.lines[0]
 
 
-def test_if_every_arm_lost_trials_none_is_taken() -> None:
+def test_no_arm_is_taken_if_every_arm_lost_trials() -> None:
     died = {place: (lambda block: Point(state="ok" if block < 7 else "failed")) for place in BATCHES}
     said = of(died, name="beyond")
     assert said.lines[0] == "No strategy is advised: at c = 8 no arm gave good answers in every trial."

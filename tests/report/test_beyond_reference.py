@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from committed import CHECKOUT, assert_equal_to_the_committed, execbench, made_again, quoted, run_of, squeezed
+from committed import CHECKOUT, assert_equal_to_the_committed, execbench, quoted, rebuilt, run_of, squeezed
 
 from harness.results import store
 
@@ -17,7 +17,7 @@ PAGE = CHECKOUT / "docs" / "beyond.md"
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    return made_again("beyond", DERIVED, tmp_path_factory.mktemp("beyond"))
+    return rebuilt("beyond", DERIVED, tmp_path_factory.mktemp("beyond"))
 
 
 def test_every_table_is_made_again_from_the_packed_rows_byte_by_byte(reported: tuple[Path, str]) -> None:

@@ -195,7 +195,7 @@ def test_a_burst_is_2c_requests_of_the_highest_concurrency() -> None:
     assert [len(bars_of_burst(ax)["worker"]) for ax in panels(fig)] == [8, 8]
 
 
-def test_a_burst_comes_from_the_trial_nearest_the_median_of_the_arm_and_says_which() -> None:
+def test_a_burst_is_from_the_trial_nearest_the_arms_median_and_names_it() -> None:
     slow, usual, fast = (
         requests_of("thread", 4, trial=trial, queue=queue)
         for trial, queue in ((11, 90.0), (12, 30.0), (13, 2.0))
@@ -244,7 +244,7 @@ def test_stacked_lengths_are_the_means_that_pandas_computes_and_the_total_is_wri
             assert f"{means['service_ms']:.1f}" in words(fig)
 
 
-def test_the_split_says_that_it_stacks_means() -> None:
+def test_the_split_states_that_it_stacks_means() -> None:
     assert "parts add up to a mean and not to a median" in words(split.draw(two_arms()))
 
 
@@ -271,7 +271,7 @@ def test_the_io_distribution_marks_each_arms_own_median_at_concurrency_one() -> 
     assert "own median at c = 1" in words(fig)
 
 
-def test_without_concurrency_one_nominal_is_the_io_that_was_asked_for() -> None:
+def test_without_concurrency_1_nominal_is_the_configured_io() -> None:
     fig = io_distribution.draw(requests_of("thread", 8))
     assert 5.0 in marked(fig)
     assert "Nominal: the I/O that was asked for." in words(fig)
@@ -283,9 +283,9 @@ def test_an_unknown_nominal_io_is_not_drawn() -> None:
     assert "Nominal: unknown, because c = 1 was not run." in words(fig)
 
 
-@pytest.mark.parametrize(("count", "told"), [(63, False), (64, True)])
-def test_a_p95_is_shown_only_from_64_requests_on(count: int, told: bool) -> None:
-    assert ("p95" in words(io_distribution.draw(requests_of("thread", 8, count=count)))) is told
+@pytest.mark.parametrize(("count", "is_shown"), [(63, False), (64, True)])
+def test_a_p95_is_shown_only_from_64_requests_on(count: int, is_shown: bool) -> None:
+    assert ("p95" in words(io_distribution.draw(requests_of("thread", 8, count=count)))) is is_shown
 
 
 def test_an_arm_without_server_timings_keeps_its_row_in_the_io_distribution() -> None:
@@ -308,7 +308,7 @@ def test_published_points_are_in_their_order_next_to_our_median() -> None:
     assert xs(points)[-1] < xs(median)[0]
 
 
-def test_a_table_that_was_not_measured_says_so() -> None:
+def test_a_table_that_was_not_measured_is_marked() -> None:
     assert words(published.draw(published_tables())).count("not\nmeasured") == 2
 
 
@@ -349,7 +349,7 @@ def test_arms_are_in_the_order_of_their_categories_if_there_is_one(chart: Chart)
     [pd.DataFrame(), two_arms().iloc[:0], two_arms().assign(ok=False), two_arms().assign(phase="warmup")],
     ids=["nothing at all", "no rows", "only failures", "only warm-up"],
 )
-def test_without_anything_to_draw_a_sentence_says_why(chart: Chart, derived: pd.DataFrame) -> None:
+def test_without_anything_to_draw_a_sentence_gives_the_reason(chart: Chart, derived: pd.DataFrame) -> None:
     fig = chart(derived)
     assert panels(fig) == []
     assert words(fig).startswith("No ")

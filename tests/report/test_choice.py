@@ -1,4 +1,4 @@
-"""The choice: whatever was measured, one arm with one ratio, and none that the same report calls slower."""
+"""The choice is one arm with one ratio for any figures, never an arm that the same report calls slower."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def _agrees(arms: Mapping[str, Arm], found: Inputs, chosen: Choice, said: advice
     if take == "arm-0":
         assert not any(here.loc[arm, "verdict"] in stats.FASTER for arm in free if arm != take)
     elif "arm-0" in sound:
-        _ratio_is_told_once(
+        _ratio_is_reported_once(
             here.loc[[take]].iloc[0], said, ranking.rank(found.tables, {}, "arm-0", "", {}, {}), take
         )
 
@@ -191,7 +191,9 @@ def _agrees(arms: Mapping[str, Arm], found: Inputs, chosen: Choice, said: advice
     assert not set(chosen.equivalent) & set(chosen.unsettled)
 
 
-def _ratio_is_told_once(row: pd.Series[Any], said: advice.Advice, ranked: pd.DataFrame, take: str) -> None:
+def _ratio_is_reported_once(
+    row: pd.Series[Any], said: advice.Advice, ranked: pd.DataFrame, take: str
+) -> None:
     """First line, advice, ranking and `--json` have the ratio of the comparisons, with its interval."""
     words = times(row["ratio"], row["low"], row["high"])
     sentence = ranking.sentence(ranked, "arm-0", take)
@@ -319,12 +321,12 @@ def test_nothing_is_equivalent_to_an_arm_that_the_client_limits() -> None:
 def test_an_arm_that_the_client_limits_loses_under_no_load() -> None:
     arms = steady(a=100, b=300)
     limited = dataclasses.replace(arms["b"], limited=True)
-    text = "\n".join(_said(arms | {"b": limited}).lines)
+    text = "\n".join(_advice(arms | {"b": limited}).lines)
     assert "Another load changes this" not in text
     assert "By the median alone" not in text
 
 
-def _said(arms: Mapping[str, Arm]) -> advice.Advice:
+def _advice(arms: Mapping[str, Arm]) -> advice.Advice:
     found = inputs(arms, "a")
     return advice.advise(found, choice.choose(found))
 

@@ -35,7 +35,7 @@ def words(ax: Axes) -> list[str]:
 
 
 def marks(ax: Axes, marker: str) -> list[float]:
-    """Where on the axis the marks of a shape stand, from top to bottom."""
+    """Return the positions of a shape's marks on the axis, from top to bottom."""
     drawn = [line for line in ax.lines if line.get_marker() == marker]
     ordered = sorted(drawn, key=lambda line: float(np.asarray(line.get_ydata())[0]))
     return [float(x) for line in ordered for x in np.asarray(line.get_xdata())]
@@ -125,7 +125,7 @@ def test_a_withheld_session_still_shows_its_figures(evaluated: pd.DataFrame) -> 
     assert claims.WITHHELD in words(axis(table))
 
 
-def test_no_claims_give_a_page_that_says_so() -> None:
+def test_without_claims_the_page_states_that_there_are_none() -> None:
     empty = pd.DataFrame(columns=claims.CHECK_COLUMNS)
     assert "No claims" in forest.draw(empty).texts[0].get_text()
 

@@ -72,7 +72,7 @@ def test_texts_that_came_late_are_no_formulas_either() -> None:
     size(page)
 
 
-def test_a_label_is_one_short_line_of_what_is_seen() -> None:
+def test_a_label_is_one_short_line_of_visible_characters() -> None:
     assert label("a\nb\x1b") == "a␊b␛"
     assert label("x" * LONGEST_LABEL) == "x" * LONGEST_LABEL
     cut = label("a" * 5000 + "b")

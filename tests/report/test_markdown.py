@@ -1,4 +1,4 @@
-"""Markdown: text from elsewhere renders as text, and calls nobody."""
+"""Markdown: text from outside renders as text, and mentions no GitHub user."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ FOLDER = Path("elsewhere/20260101-a run")
 AGAIN = "execbench run 'results/20260101-a run'"
 
 
-def test_a_run_is_named_as_the_folder_in_results_wherever_it_lies(
+def test_the_command_names_the_run_as_a_folder_in_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert next_command.run(RECORD, FOLDER) == AGAIN
@@ -38,7 +38,7 @@ def test_arms_are_named_unless_they_are_all_that_the_plan_has() -> None:
     assert next_command.run(RECORD, FOLDER, arms=("a", "b", "inline")) == more
 
 
-def test_a_header_that_was_not_kept_is_asked_of_the_environment() -> None:
+def test_a_secret_header_becomes_an_environment_variable_in_the_command() -> None:
     headers = [["X-Tenant", "a"], ["X-Key", "${KEY}"], ["Authorization", "(kept secret)"]]
     record = {"plan": {**RECORD["plan"], "ask": {"headers": headers}}}
     line = next_command.run(record, FOLDER, blocks=9)
@@ -53,8 +53,8 @@ def test_a_run_without_a_plan_is_not_run_again(record: dict[str, Any]) -> None:
     assert next_command.run(RECORD, Path("/")) == ""
 
 
-def test_a_load_is_repeated_with_more_users_and_with_what_it_asked() -> None:
-    told = {
+def test_a_load_is_repeated_with_more_users_and_the_same_request() -> None:
+    recorded_load = {
         "url": "http://x/",
         "method": "POST",
         "headers": [["X-Tenant", "a"]],
@@ -64,7 +64,7 @@ def test_a_load_is_repeated_with_more_users_and_with_what_it_asked() -> None:
         "timeout_s": 5.0,
         "transport": "aiohttp",
     }
-    assert shlex.split(next_command.load({"plan": None, "load": told}, users=16)) == [
+    assert shlex.split(next_command.load({"plan": None, "load": recorded_load}, users=16)) == [
         *("execbench", "load", "http://x/", "-c", "16", "--method", "POST", "--header", "X-Tenant: a"),
         *("--body", '{"q": "{text}"}', "--expect-status", "201"),
         *("--payloads", "/tmp/texts.txt", "--seed", "3", "--timeout", "5"),
@@ -83,7 +83,7 @@ def test_an_address_that_would_be_an_option_makes_no_command() -> None:
 
 @often
 @given(st.lists(TEXTS, min_size=1))
-def test_a_shell_reads_back_the_words_or_there_is_no_line(words: list[str]) -> None:
+def test_a_shell_parses_the_command_into_the_same_words_or_there_is_no_command(words: list[str]) -> None:
     line = next_command.shell_line(words)
     assert line == one_line(line)
     assert line == "" or shlex.split(line) == words

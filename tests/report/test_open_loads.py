@@ -44,13 +44,13 @@ def test_only_the_trials_that_were_overrun_are_counted_as_such() -> None:
     )
 
 
-def test_a_long_wait_that_does_not_grow_is_no_saturation() -> None:
+def test_a_long_wait_that_does_not_grow_is_not_saturation() -> None:
     trial, samples = open_trial(1)
     waiting = [dataclasses.replace(one, done_ms=one.done_ms + 300.0) for one in samples]
     assert not report.build(opened((trial, waiting))).summary["saturated"].any()
 
 
-def test_requests_that_the_cap_held_back_are_said() -> None:
+def test_requests_that_the_cap_held_back_are_reported() -> None:
     built = report.build(opened(open_trial(1, capped=7, in_flight_max=32)))
     assert built.warnings == [
         "poisson(50) on thread: 7 requests were sent late because the cap of 32 requests in flight was "
@@ -67,7 +67,7 @@ def silent(one: Sample) -> Sample:
     return dataclasses.replace(one, status=None, error="timeout after 0.1 s")
 
 
-def test_a_refusal_is_an_answer_and_silence_is_none() -> None:
+def test_a_refusal_counts_as_an_answer_and_a_missing_answer_does_not() -> None:
     def saturated(change: Any) -> bool:
         trial, samples = open_trial(1)
         half = [change(one) if one.seq % 2 else one for one in samples]
@@ -103,22 +103,22 @@ def in_block(block: int, trial: Trial, samples: list[Sample]) -> tuple[Trial, li
     return dataclasses.replace(trial, block=block), its
 
 
-def test_a_comparison_under_a_load_that_one_side_could_not_take_says_so() -> None:
+def test_a_comparison_under_a_load_that_saturates_one_side_is_marked() -> None:
     trials = [
         in_block(block, *open_trial(2 * block + (arm == "inline"), arm=arm, service_ms=service_ms))
         for block in range(1, 9)
         for arm, service_ms in (("inline", 10.0), ("thread", 25.0))
     ]
     rows = report.build(opened(*trials, arms=["inline", "thread"])).comparisons
-    told = dict(zip(rows["metric"] + " " + rows["stat"], rows["reason"], strict=True))
+    reasons = dict(zip(rows["metric"] + " " + rows["stat"], rows["reason"], strict=True))
     grows = "thread is saturated, so the ratio grows with the window's length"
-    assert told["latency_ms median"].endswith(grows)
-    assert told["throughput_per_s rate"].endswith("thread is saturated")
+    assert reasons["latency_ms median"].endswith(grows)
+    assert reasons["throughput_per_s rate"].endswith("thread is saturated")
     latency = rows[rows["primary"].astype(bool)].iloc[0]
     assert latency["sentence"].endswith(f"slower; {grows}.")
 
 
-def test_a_comparison_under_a_load_that_both_could_take_says_nothing_of_it() -> None:
+def test_a_comparison_under_a_load_that_both_sides_sustain_is_not_marked() -> None:
     rows = report.build(closed(WORLD)).comparisons
     assert not rows["sentence"].str.contains("saturated").any()
 

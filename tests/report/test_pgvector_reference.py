@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from committed import CHECKOUT, assert_equal_to_the_committed, made_again, quoted, run_of
+from committed import CHECKOUT, assert_equal_to_the_committed, quoted, rebuilt, run_of
 
 pytestmark = pytest.mark.integration
 
@@ -14,7 +14,7 @@ PLAN = "article-pgvector"
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    return made_again(PLAN, DERIVED, tmp_path_factory.mktemp("pgvector"))
+    return rebuilt(PLAN, DERIVED, tmp_path_factory.mktemp("pgvector"))
 
 
 def test_every_table_is_made_again_from_the_packed_rows_byte_by_byte(reported: tuple[Path, str]) -> None:

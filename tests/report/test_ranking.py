@@ -72,12 +72,12 @@ def test_each_arm_has_its_latency_at_the_highest_own_load() -> None:
     assert pd.isna(found["own_latency_p50_ms"].loc["batch"])
 
 
-def test_without_such_a_load_there_is_no_figure_for_it() -> None:
+def test_without_an_own_load_there_is_no_figure_for_it() -> None:
     assert set(table()["own_load"]) == {""}
 
 
 def test_a_figure_under_an_invalid_load_is_not_printed_but_the_word() -> None:
-    """What the client sent late says little of the arm; the rest of the arm's figures stand."""
+    """Requests that the client sent late say little about the arm; its other figures remain valid."""
     run = with_own_load(with_own_load(ranked(WORLD), "thread"), "batch")
     late = (run.requests["arm"] == "batch") & (run.requests["load"] == "own(0.8)")
     run.requests.loc[late, "due_ms"] = run.requests.loc[late, "sent_ms"] - 40.0
@@ -174,7 +174,7 @@ def test_each_arm_has_its_costs() -> None:
     assert found["when_worker_dies"] == DIES
 
 
-def test_the_sentence_says_who_how_much_why_and_what_it_costs() -> None:
+def test_the_sentence_gives_the_arm_its_ratio_the_reason_and_the_costs() -> None:
     run = with_limits(ranked(WORLD), "batch")
     run.trials["server_cpu_ms"] = 144.0
     assert built(run).conclusion == (
@@ -221,12 +221,12 @@ def test_the_ranking_is_written_as_csv_and_json(tmp_path: Path) -> None:
     found = built(ranked(WORLD, folder=tmp_path))
     export.write(found)
     assert list(pd.read_csv(tmp_path / "ranking.csv").columns) == ranking.COLUMNS
-    told = json.loads(json.dumps(export.as_json(found), allow_nan=False))
-    assert [row["arm"] for row in told["ranking"]] == ["batch", "thread", "process"]
-    assert told["conclusion"] == found.conclusion
+    document = json.loads(json.dumps(export.as_json(found), allow_nan=False))
+    assert [row["arm"] for row in document["ranking"]] == ["batch", "thread", "process"]
+    assert document["conclusion"] == found.conclusion
 
 
-def test_a_run_of_a_plan_without_ranking_has_none() -> None:
+def test_a_run_of_a_plan_without_ranking_has_no_ranking() -> None:
     found = report.build(closed(WORLD))
     assert found.ranking.empty
     assert export.as_json(found)["ranking"] == []

@@ -89,7 +89,7 @@ def test_the_notebook_runs_on_the_committed_run() -> None:
 
 
 @pytest.mark.integration  # its charts take long
-def test_on_a_run_without_claims_each_cell_of_the_notebook_works_or_says_why_it_shows_nothing(
+def test_on_a_run_without_claims_each_notebook_cell_works_or_explains_why_it_shows_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     own = report.build(closed(WORLD))

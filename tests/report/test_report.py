@@ -223,7 +223,7 @@ def test_drifting_ratios_are_summed_up_in_one_sentence() -> None:
     )
 
 
-def test_a_run_that_stopped_early_says_after_which_block_and_why() -> None:
+def test_a_run_that_stopped_early_reports_the_block_and_the_reason() -> None:
     run = closed(WORLD, precision=0.03)
     assert report.build(run).notes == ()
     run.record["stopped_at_block"] = 8
@@ -241,8 +241,8 @@ def test_a_load_generator_that_was_late_before_the_run_is_warned_of(
 ) -> None:
     run = closed(WORLD)
     check = {"requests_per_s": 900.0, "dispatch_lag_p50_ms": p50, "dispatch_lag_p99_ms": p99}
-    for told in (check, [{**check, "dispatch_lag_p50_ms": 0.1, "dispatch_lag_p99_ms": 1.0}, check]):
-        run.record["self_check"] = told
+    for recorded in (check, [{**check, "dispatch_lag_p50_ms": 0.1, "dispatch_lag_p99_ms": 1.0}, check]):
+        run.record["self_check"] = recorded
         said = [
             one for one in report.build(run).warnings if one.startswith("In the self-check before the run")
         ]
@@ -289,17 +289,17 @@ def test_writing_leaves_every_table_and_the_forest(tmp_path: Path) -> None:
 
 def test_the_report_as_json_is_json() -> None:
     built = report.build(closed(WORLD, claims="article"))
-    told = json.loads(json.dumps(export.as_json(built), allow_nan=False))
-    assert told["finding"] == built.finding
-    assert told["machine"] == built.machine
-    assert [len(told[name]) for name in ("summary", "comparisons", "costs")] == [
+    document = json.loads(json.dumps(export.as_json(built), allow_nan=False))
+    assert document["finding"] == built.finding
+    assert document["machine"] == built.machine
+    assert [len(document[name]) for name in ("summary", "comparisons", "costs")] == [
         len(built.summary),
         len(built.comparisons),
         len(built.costs),
     ]
-    assert told["summary"][0]["latency_p99_ms"] is None  # too few requests for it
-    assert told["comparisons"][0]["verdict"] == "slower"
-    assert {row["kind"] for row in told["claims"]} == {"claim", "check", "table", "law"}
+    assert document["summary"][0]["latency_p99_ms"] is None  # too few requests for it
+    assert document["comparisons"][0]["verdict"] == "slower"
+    assert {row["kind"] for row in document["claims"]} == {"claim", "check", "table", "law"}
 
 
 # -- the parts of the awaited I/O
@@ -307,28 +307,30 @@ def test_the_report_as_json_is_json() -> None:
 
 def test_the_awaited_io_is_split_if_its_other_side_reports_its_own_time() -> None:
     requests, trials = made_up.run(WORLD, blocks=8)
-    untold = report.build(run_of(requests, trials))
-    assert not [name for name in untold.summary if "server" in str(name) or "stall" in str(name)]
-    assert "other side" not in rendered(untold)
-    told = report.build(run_of(requests.assign(io_server_ms=0.9), trials))
-    row: Any = told.summary.set_index(["arm", "load"]).loc[("inline", "closed(8)")]
+    without_server_times = report.build(run_of(requests, trials))
+    assert not [
+        name for name in without_server_times.summary if "server" in str(name) or "stall" in str(name)
+    ]
+    assert "other side" not in rendered(without_server_times)
+    built = report.build(run_of(requests.assign(io_server_ms=0.9), trials))
+    row: Any = built.summary.set_index(["arm", "load"]).loc[("inline", "closed(8)")]
     assert (row["io_p50_ms"], row["io_server_p50_ms"]) == (40.0, 0.9)
     assert row["io_stall_p50_ms"] == pytest.approx(39.1)
-    assert export.as_json(told)["summary"][1]["io_server_p50_ms"] == 0.9
-    shown = rendered(told)
+    assert export.as_json(built)["summary"][1]["io_server_p50_ms"] == 0.9
+    shown = rendered(built)
     assert re.search(r"other side.*c = 8 +40\.0 +40\.0 +0\.9 +0\.9 +39\.1 +39\.1", shown, re.S)
 
 
-def rendered(told: report.Report) -> str:
-    """What the terminal shows of the summaries and of the I/O."""
+def rendered(built: report.Report) -> str:
+    """Return what the terminal shows of the I/O."""
     terminal = Console(width=80, file=io.StringIO())
-    for part in tables.io_parts(told.summary):
+    for part in tables.io_parts(built.summary):
         terminal.print(part)
     assert isinstance(terminal.file, io.StringIO)
     return terminal.file.getvalue()
 
 
-def test_a_model_of_ones_own_after_which_nothing_is_awaited_is_noted() -> None:
+def test_a_note_explains_that_a_users_model_awaits_no_io() -> None:
     run = closed(WORLD)
     about = {"model": "my_workload.py", "own_io": False}
     options = {"workload": {"io": "sleep", "io_ms": 0.0}}

@@ -1,4 +1,4 @@
-"""A sweep: real ones of known truth, and what is found in made-up ones."""
+"""Sweeps: real ones with known results, and the evaluation of made-up ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Execbench, Here, wait_for
+from conftest import Execbench, Invoke, wait_for
 from made_reports import closed
 from made_up import Point
 from rich.console import Console
@@ -132,7 +132,7 @@ def test_a_noisy_session_has_no_best() -> None:
     assert set(found.effects["verdict"]) == {"noisy session"}
 
 
-def test_a_run_that_is_no_sweep_has_none() -> None:
+def test_a_run_that_is_not_a_sweep_has_no_sweep_results() -> None:
     assert report.build(closed({("thread", 8): Point()})).swept is None
 
 
@@ -153,7 +153,7 @@ def test_every_number_of_axes_has_a_chart(axes: int) -> None:
     assert len(drawn.get_lines()) == {1: 1, 2: 2, 3: len(cells)}[axes]
 
 
-def test_without_good_answers_the_chart_says_so() -> None:
+def test_without_good_answers_the_chart_states_it() -> None:
     found = swept(
         made({"one": ({"workers": 1}, Point(failed=32)), "two": ({"workers": 2}, Point(failed=32))})
     )
@@ -190,8 +190,8 @@ def test_two_sleeping_workers_answer_twice_as_much_and_an_idle_option_does_nothi
 
 
 @pytest.mark.timed
-def test_report_shows_the_sweep_again_and_json_has_it(here: Here, known: Path) -> None:
-    done = here("report", str(known), "--json")
+def test_report_shows_the_sweep_again_and_json_has_it(invoke: Invoke, known: Path) -> None:
+    done = invoke("report", str(known), "--json")
     data = json.loads(done.stdout)
     assert data["sweep"]["load"] == "closed(4)"
     assert len(data["sweep"]["settings"]) == 4
@@ -213,10 +213,10 @@ def test_an_interrupted_sweep_goes_on_where_it_was(execbench: Execbench) -> None
     assert "Settings at c = 4" in done.stdout
 
 
-def test_going_on_takes_no_other_flags_and_a_bad_axis_starts_nothing(here: Here) -> None:
-    both = here("sweep", "--resume", "run", "--over", "workers=1,2")
+def test_going_on_takes_no_other_flags_and_a_bad_axis_starts_nothing(invoke: Invoke) -> None:
+    both = invoke("sweep", "--resume", "run", "--over", "workers=1,2")
     assert (both.returncode, "Leave the other flags away" in both.stderr) == (2, True)
-    bad = here("sweep", "--over", "wrkers=1,2")
+    bad = invoke("sweep", "--over", "wrkers=1,2")
     assert (bad.returncode, "Did you mean 'workers'?" in bad.stderr) == (2, True)
 
 

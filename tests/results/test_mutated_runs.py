@@ -298,7 +298,7 @@ WAYS = [
 ]
 
 
-def asked(way: str, run: Path, whole: Path) -> None:
+def run_command(way: str, run: Path, whole: Path) -> None:
     places = {"RUN": str(run), "WHOLE": str(whole)}
     answer(*(places.get(word, word) for word in way.split()))
 
@@ -330,7 +330,7 @@ def test_a_changed_record_is_shown_or_refused(runs: Path, changed: tuple[str, st
     whole = path.read_bytes()
     try:
         path.write_text(text)
-        asked(way, runs / base, runs / WHOLE[base])
+        run_command(way, runs / base, runs / WHOLE[base])
     finally:
         path.write_bytes(whole)
 
@@ -344,6 +344,6 @@ def test_changed_rows_are_shown_or_refused(runs: Path, data: st.DataObject, way:
     whole = path.read_bytes()
     try:
         path.write_bytes(data.draw(tables(whole.decode())))
-        asked(way, runs / base, runs / WHOLE[base])
+        run_command(way, runs / base, runs / WHOLE[base])
     finally:
         path.write_bytes(whole)

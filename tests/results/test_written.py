@@ -56,7 +56,7 @@ def test_a_dangling_link_creates_no_file(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["link", "folder"])
-def test_if_one_file_cannot_be_placed_none_is_written(run: Path, tmp_path: Path, place: str) -> None:
+def test_if_one_file_cannot_be_replaced_no_file_is_written(run: Path, tmp_path: Path, place: str) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     if place == "link":

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import conftest
 import psutil
 import pytest
-from conftest import CHECKOUT, Here
+from conftest import CHECKOUT, Invoke
 
 from harness.analysis import machine
 from harness.errors import HarnessError
@@ -352,8 +352,10 @@ def test_a_given_process_belongs_to_its_arm_from_flags_and_from_a_plan_file() ->
         ("run --strategy thread --exclude-foreign-cpu 0", "exclude-foreign-cpu"),
     ],
 )
-def test_a_pid_option_without_a_known_arm_or_process_is_refused(here: Here, words: str, message: str) -> None:
-    done = here(*words.split())
+def test_a_pid_option_without_a_known_arm_or_process_is_refused(
+    invoke: Invoke, words: str, message: str
+) -> None:
+    done = invoke(*words.split())
     assert done.returncode == 2
     assert re.search(message, done.stderr, re.DOTALL), done.stderr
 

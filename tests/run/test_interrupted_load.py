@@ -96,7 +96,9 @@ def test_load_interrupted_after_its_last_answer_saves_its_rows_first(
 
 
 def test_load_interrupted_before_it_measured_anything_leaves_no_folder(execbench: Execbench) -> None:
-    with socketserver.TCPServer(("127.0.0.1", 0), Answering) as silent:  # nobody accepts: it hangs
+    with socketserver.TCPServer(
+        ("127.0.0.1", 0), Answering
+    ) as silent:  # no server accepts the connection, so the request hangs
         url = f"http://127.0.0.1:{silent.server_address[1]}/"
         process = execbench.start("load", url, *ENDLESS_LOAD)
         stderr = process.stderr

@@ -60,7 +60,7 @@ def assert_the_finished_trials_can_be_reported(execbench: Execbench, kept: int) 
     assert len(store.read(execbench.folder / "run").trials) >= kept
 
 
-def test_ctrl_c_keeps_the_finished_trials_and_says_how_to_see_them(execbench: Execbench) -> None:
+def test_ctrl_c_keeps_the_finished_trials_and_prints_how_to_see_them(execbench: Execbench) -> None:
     process = execbench.start(
         "run", "--no-self-check", *QUICK, "--strategy", "process", "--strategy", "thread", *ENDLESS
     )
@@ -263,7 +263,7 @@ def test_the_folder_of_a_run_killed_before_its_first_trial_is_reported_as_empty(
     assert "The run did not finish" in done.stdout
 
 
-def test_ctrl_c_during_the_report_says_where_the_rows_are(
+def test_ctrl_c_during_the_report_prints_where_the_rows_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:

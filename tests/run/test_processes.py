@@ -116,7 +116,7 @@ def test_a_given_process_that_ended_is_not_confused_with_a_new_one_of_the_same_p
 # -- as time goes by ---------------------------------------------------------------------------------------
 
 
-def test_a_process_seen_once_stays_in_the_family_if_its_parent_changes() -> None:
+def test_a_known_process_stays_in_the_family_if_its_parent_changes() -> None:
     families = Families(OWN, {"a": ()}, system())
     servers = {"a": 51}
     assert families.members(servers, table({50: 1, 51: 50, 52: 51, 53: 50}))["a"] == {50, 51, 52, 53}

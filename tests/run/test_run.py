@@ -149,7 +149,7 @@ def test_an_interrupted_run_is_completed_with_the_same_plan(stopped: Path, finis
     assert (resumed["after_trial"], resumed["in_block"]) == (3, 2)
 
 
-def test_a_run_interrupted_between_two_blocks_interrupts_none(tmp_path: Path) -> None:
+def test_an_interrupt_between_two_blocks_interrupts_no_block(tmp_path: Path) -> None:
     interrupted(tmp_path / "run", after=2)
     chosen, writer, before = resume.reopen(tmp_path / "run")
     session.run(chosen, writer, Quiet(), before)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from conftest import CHECKOUT, Execbench, Here, wait_for
+from conftest import CHECKOUT, Execbench, Invoke, wait_for
 
 from harness import open_run
 from harness.errors import UsageError
@@ -116,12 +116,12 @@ def serving(folder: Path, app: str) -> Iterator[Service]:
 def _url(log: Path, process: subprocess.Popen[bytes]) -> str:
     found: list[str] = []
 
-    def is_said() -> bool:
+    def is_logged() -> bool:
         assert process.poll() is None, log.read_text()
         found.extend(re.findall(r"running on (http://127\.0\.0\.1:\d+)", log.read_text()))
         return bool(found)
 
-    wait_for(is_said, 60)
+    wait_for(is_logged, 60)
     return found[0]
 
 
@@ -241,8 +241,8 @@ def test_a_stage_entered_twice_adds_up_and_unknown_names_are_sent_but_ignored() 
     values = [header(answering(work)) for _ in range(5)]
     assert 40 <= min(decode(value).io_ms or 0 for value in values) < 80
     strange = [re.findall(r"\bdb;dur=(\d+\.\d{3})", value) for value in values]
-    assert {len(told) for told in strange} == {1}
-    assert 20 <= min(float(told[0]) for told in strange) < 40
+    assert {len(durations) for durations in strange} == {1}
+    assert 20 <= min(float(durations[0]) for durations in strange) < 40
     assert decode(values[0]).model_ms is None
 
 
@@ -440,7 +440,7 @@ def test_a_def_route_reports_the_model_as_a_whole_or_split(execbench: Execbench,
     assert whole["io_p50_ms"] >= 10 > least["io_ms"] - 10
     assert split["model_p50_ms"] >= 20 > least["model_ms"] - 10
     rows = store.read(execbench.folder / "run").requests
-    assert split["queue_p50_ms"] < split["model_p50_ms"] / 2  # nobody waits for a call of another
+    assert split["queue_p50_ms"] < split["model_p50_ms"] / 2  # no request waits for the call of another
     assert rows.loc[rows["arm"] == "whole", "queue_ms"].isna().all()
     assert set(rows.loc[rows["phase"] == "ping", "status"]) == {200}
     idle = json.loads((execbench.folder / "run" / "run.json").read_text())["idle"]
@@ -569,10 +569,10 @@ def test_the_seed_0_draws_its_own_texts(execbench: Execbench, serve: Serve) -> N
     ],
 )
 def test_a_request_that_cannot_be_sent_is_refused_before_anything_starts(
-    here: Here, words: str, said: str
+    invoke: Invoke, words: str, said: str
 ) -> None:
     Path("there.txt").write_text("a text\n")
-    done = here(*shlex.split(words))
+    done = invoke(*shlex.split(words))
     assert done.returncode == 2
     assert re.search(said, done.stderr), done.stderr
     assert "höhö" not in done.stderr
@@ -681,13 +681,13 @@ def test_flags_keep_a_secret_that_a_plan_holds_in_plain_text() -> None:
 
 
 def test_running_servers_are_compared_only_if_they_got_the_same_requests() -> None:
-    def told(**ask: object) -> tuple[dict[str, object], str]:
+    def recorded(**ask: object) -> tuple[dict[str, object], str]:
         return {"plan": {"ask": ask}, "arms": {"a": {"url": "http://x/", "about": {}}}}, "a"
 
     ours: tuple[dict[str, Any], str] = ({"plan": {}, "arms": {"a": {"options": {}, "about": {}}}}, "a")
-    assert same_work.obstacles(told(body="x"), told(body="x")) == []
-    assert same_work.obstacles(told(body="x"), told(body="y")) == ["body: x and y"]
-    assert same_work.obstacles(told(), ours) == ["server: external and started by the run"]
+    assert same_work.obstacles(recorded(body="x"), recorded(body="x")) == []
+    assert same_work.obstacles(recorded(body="x"), recorded(body="y")) == ["body: x and y"]
+    assert same_work.obstacles(recorded(), ours) == ["server: external and started by the run"]
 
 
 @pytest.mark.integration

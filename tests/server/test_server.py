@@ -286,7 +286,7 @@ def test_a_worker_that_dies_in_its_set_up_is_one_clear_line(log: Path) -> None:
     assert "Traceback" in "".join(caught.value.__notes__)
 
 
-def test_a_server_that_dies_before_it_is_ready_says_why(log: Path) -> None:
+def test_the_error_for_a_server_that_dies_before_it_is_ready_gives_the_reason(log: Path) -> None:
     options = ServerOptions(strategy="nonsense", workload=running.synthetic())
     with (
         Supervisor() as supervisor,

@@ -18,7 +18,7 @@ from conftest import wait_for
 import strategies
 from strategies import Options
 
-AT_ONCE_S = 20.0  # nothing here computes: only a request that hangs takes so long
+AT_ONCE_S = 20.0  # the calls compute nothing, so only a request that hangs takes that long
 WRAPPED = ("process", "supervised", "loky", "pebble")  # child processes
 VARIANTS = [
     *((name, {}) for name in strategies.available()),
@@ -33,7 +33,7 @@ IN_WORDS = {  # no task may raise these
     "ctrl-c": "KeyboardInterrupt: bye",
     "exit": "SystemExit: bye",
     "cancelled": "CancelledError: bye",
-    "own-base": "OfItsOwn: bye",
+    "own-base": "OwnBaseException: bye",
     "base-group": "BaseExceptionGroup: bye",
 }
 AS_RAISED = {
@@ -42,7 +42,7 @@ AS_RAISED = {
     "chain": ValueError,
     "surrogate": ValueError,
     "future-cancelled": Exception,
-    "mute": naughty.Mute,
+    "mute": naughty.Unprintable,
 }
 AS_RAISED_IN_A_THREAD: dict[str, tuple[type[Exception], str]] = {
     "keywords": (naughty.WithKeywords, "WithKeywords: code 7"),

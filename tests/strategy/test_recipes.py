@@ -185,13 +185,13 @@ def _url(service: Service) -> str:
     """Return the URL that uvicorn logs once it listens."""
     found: list[str] = []
 
-    def is_said() -> bool:
+    def is_logged() -> bool:
         log = (service.folder / "log.txt").read_text()
         assert service.process.poll() is None, log
         found.extend(re.findall(r"running on (http://127\.0\.0\.1:\d+)", log))
         return bool(found)
 
-    wait_for(is_said, 60)
+    wait_for(is_logged, 60)
     return found[0]
 
 

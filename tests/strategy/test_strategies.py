@@ -162,7 +162,7 @@ def test_an_open_strategy_is_able_to_serve(name: str) -> None:
 
 
 @pytest.mark.quick
-def test_a_strategy_without_its_package_says_how_to_install_it() -> None:
+def test_the_error_for_a_strategy_without_its_package_says_how_to_install_it() -> None:
     reasons = {name: strategies.get(name).why_not() for name in strategies.NAMES}
     for name, reason in reasons.items():
         assert (reason is None) == (name in strategies.available())
@@ -192,7 +192,7 @@ def test_options_out_of_range_are_refused_by_name(wrong: dict[str, Any]) -> None
 
 
 @every_strategy
-def test_the_call_runs_where_the_strategys_name_says(name: str) -> None:
+def test_the_call_runs_where_the_strategys_name_suggests(name: str) -> None:
     async def place() -> calls.Ran:
         async with strategies.get(name).open(
             calls.ready, partial(calls.run_for, 0), options_for(name)

@@ -54,7 +54,7 @@ def test_an_arm_without_figures_and_a_block_without_answers_do_not_count() -> No
     assert best_arm.find(logs[["dead"]]) is None
 
 
-def test_of_one_block_there_is_a_best_that_nothing_is_known_of() -> None:
+def test_with_one_block_the_best_arm_has_rivals_and_no_optimism() -> None:
     logs = flat(thread=0.0, process=1.0).head(1)
     found = best_arm.find(logs)
     assert found is not None

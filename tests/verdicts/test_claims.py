@@ -169,7 +169,7 @@ def test_an_interval_inside_the_bounds_confirms_outside_refutes_and_across_leave
 
 
 def test_an_interval_wider_than_its_bounds_on_both_sides_is_inconclusive() -> None:
-    """C1's I/O must lie between 0.9 and 1.3 of what was asked for."""
+    """C1's I/O must be from 0.9 to 1.3 times the configured one."""
     wild: made_up.World = {**TRUE_WORLD, ("inline", 1): lambda block: Point(io_ms=2.0 if block % 2 else 12.0)}
     found = row(checks(wild), "C1", 1)
     assert found["low"] < 0.9 < 1.3 < found["high"]
@@ -177,7 +177,7 @@ def test_an_interval_wider_than_its_bounds_on_both_sides_is_inconclusive() -> No
 
 
 @pytest.mark.integration  # takes long
-def test_an_inconclusive_check_says_what_keeps_it_from_a_verdict() -> None:
+def test_an_inconclusive_check_gives_the_reason() -> None:
     few = (5.0, 3.2, 6.9, 4.1, 5.0, 3.1)
     assert thread_over_process(*few)["note"] == "the interval contains the bound"
     assert thread_over_process(*few * 20)["verdict"] == claims.CONFIRMED
@@ -221,7 +221,7 @@ def test_failures_that_make_a_figure_infinite_take_its_interval_away() -> None:
 
 
 def process_over_alternatives(*blocks: float) -> Mapping[Any, Any]:
-    """C6 where the process pool's latency at c = 8 is so many times inline's in each block."""
+    """C6, given the ratios of the process pool's latency at c = 8 to inline's, one per block."""
     inline = TRUE_WORLD["inline", 8]
     assert isinstance(inline, Point)
     latency = inline.model_ms + inline.io_ms + inline.outside_ms
@@ -277,7 +277,7 @@ def test_an_excluded_block_does_not_count() -> None:
     assert (found["verdict"], found["blocks"]) == (claims.CONFIRMED, 8)
 
 
-def test_what_needs_an_invalid_cell_is_not_tested_and_says_why() -> None:
+def test_a_check_that_needs_an_invalid_cell_is_not_tested_and_gives_the_reason() -> None:
     table = evaluated(TRUE_WORLD, invalid={("thread", "closed(8)"): "sent 30 ms late"})
     found = row(table, "C3b")
     assert (found["verdict"], found["note"]) == (
@@ -287,7 +287,7 @@ def test_what_needs_an_invalid_cell_is_not_tested_and_says_why() -> None:
     assert row(table, "C4a")["verdict"] == claims.CONFIRMED
 
 
-# -- how a check is told
+# -- how a check is reported
 
 
 def test_a_check_for_context_does_not_decide_the_claim() -> None:

@@ -41,7 +41,7 @@ def test_more_requests_a_second_is_faster() -> None:
     )
 
 
-def test_equal_arms_are_equivalent_and_the_sentence_says_within_what() -> None:
+def test_equal_arms_are_equivalent_and_the_sentence_gives_the_margin() -> None:
     table = compared({("inline", 1): about(20), ("thread", 1): about(20, seed=2)}, blocks=20)
     found = row(table)
     assert found["verdict"] == Verdict.EQUIVALENT
@@ -50,7 +50,7 @@ def test_equal_arms_are_equivalent_and_the_sentence_says_within_what() -> None:
     assert found["why"] == ""
 
 
-def test_an_inconclusive_row_says_why_and_how_many_blocks_a_narrow_interval_would_need() -> None:
+def test_an_inconclusive_row_gives_the_reason_and_the_blocks_needed_for_a_narrow_interval() -> None:
     world = {("inline", 1): about(20, spread=0.2), ("thread", 1): about(20, spread=0.2, seed=2)}
     found = row(compared(world))
     assert found["verdict"] == Verdict.INCONCLUSIVE
@@ -194,7 +194,7 @@ def test_parts_are_compared_if_they_are_reported_and_not_zero() -> None:
     assert row(told, "queue_ms")["sentence"].startswith("thread's median queue time is 2.00x that of inline")
 
 
-def test_service_time_is_a_row_of_its_own_only_in_open_loop() -> None:
+def test_service_time_has_its_own_row_only_in_open_loops() -> None:
     requests, trials = made_up.run({("inline", 1): Point(), ("thread", 1): Point()}, blocks=BLOCKS)
     closed = comparison.arms(Side(summaries.derive(requests, trials), trials), reference="inline")
     assert "service_ms" not in set(closed["metric"])
@@ -203,8 +203,8 @@ def test_service_time_is_a_row_of_its_own_only_in_open_loop() -> None:
     assert row(table, "service_ms")["load"] == "poisson(25)"
 
 
-def test_under_a_load_of_its_own_an_arms_throughput_is_what_it_was_asked_for() -> None:
-    """So it is compared with no other's."""
+def test_under_its_own_load_an_arms_throughput_is_the_offered_rate() -> None:
+    """So the throughputs of arms are not compared there."""
     requests, trials = made_up.run({("inline", 1): Point(), ("thread", 1): Point()}, blocks=BLOCKS)
     opened = [frame.assign(load="own(0.5)") for frame in (requests, trials)]
     table = comparison.arms(Side(summaries.derive(*opened), opened[1]), reference="inline")
@@ -229,7 +229,7 @@ def test_holm_goes_over_one_arms_rows_that_are_not_primary() -> None:
     assert (primary["p_holm"] == primary["p"]).all()
 
 
-def test_holm_takes_faster_and_slower_from_rows_that_are_not_primary_and_says_why() -> None:
+def test_holm_removes_faster_and_slower_from_rows_that_are_not_primary_with_a_reason() -> None:
     world = {("inline", 1): about(14, spread=0.1), ("thread", 1): about(17, spread=0.1, seed=5)}
     throughput = row(compared(world, blocks=8), "throughput_per_s", "rate")
     assert throughput["high"] < 1

@@ -1,4 +1,4 @@
-"""A gate fails where interval, floors and Holm agree, and says when it cannot tell."""
+"""A gate fails if interval, floors and Holm agree, and reports when it cannot decide."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_throughput_gate_fails_on_less_and_never_on_more() -> None:
     assert gate.slower(quicker, Floors(), Rules()).empty
 
 
-def test_a_figure_that_the_client_limits_passes_no_gate_and_fails_none() -> None:
+def test_a_figure_that_the_client_limits_neither_passes_nor_fails_a_gate() -> None:
     world = {("inline", 1): about(14), ("thread", 1): about(24, seed=2)}
     table = compared(world, limited={("thread", "closed(1)"): "the load generator was busy"})
     assert set(table.loc[table["metric"] == "latency_ms", "verdict"]) == {Verdict.CLIENT_LIMITED}

@@ -1,4 +1,4 @@
-"""The printed tables beside ours, and the load at which a printed ratio is met."""
+"""The article's tables next to ours, and the load at which our ratio equals a printed one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_each_printed_table_has_our_figures_next_to_it() -> None:
     assert table.loc[("T1", "inline"), "met_at"] == ""
 
 
-def test_a_table_whose_arm_was_not_run_says_so() -> None:
+def test_a_table_whose_arm_was_not_run_is_marked() -> None:
     found = tables({("inline", 1): Point()}).set_index("arm").loc[["thread"]].iloc[0]
     assert found["note"] == "thread was not run at c = 8"
     assert found["requests"] == 0

@@ -36,7 +36,7 @@ def test_a_twin_that_differs_withholds_every_verdict_but_invalid() -> None:
     assert "--blocks" in said
 
 
-def test_a_quiet_twin_withholds_nothing_and_says_how_far_it_was() -> None:
+def test_a_quiet_twin_withholds_nothing_and_reports_its_difference() -> None:
     table = compared(noisy_world(20), twin="inline-twin")
     assert row(table, arm="thread", load="closed(1)")["verdict"] == Verdict.SLOWER
     assert session_noise.noisy(table) == ""

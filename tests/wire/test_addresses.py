@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from conftest import Here
+from conftest import Invoke
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,8 +80,8 @@ def test_an_address_that_cannot_be_sent_is_refused_in_one_line(url: str) -> None
         ("run", "--url", "a=http://h/", "--ping-path", "/x\r\nHost: y"),
     ],
 )
-def test_the_command_line_refuses_it_before_anything_starts(here: Here, words: tuple[str, ...]) -> None:
-    done = here(*words)
+def test_the_command_line_refuses_it_before_anything_starts(invoke: Invoke, words: tuple[str, ...]) -> None:
+    done = invoke(*words)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("Error (")

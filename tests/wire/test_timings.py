@@ -115,7 +115,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize("missing", PARTS)
-def test_a_part_that_is_left_out_is_none(missing: str) -> None:
+def test_an_omitted_part_is_none(missing: str) -> None:
     header, found = re.subn(PARTS[missing], "", written(drawn(random.Random(2))))
     assert found == 1
     got = decode(header)

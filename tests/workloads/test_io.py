@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import Execbench, Here, wait_for
+from conftest import Execbench, Invoke, wait_for
 from running import fire, measured, serving, synthetic
 
 from harness import workloads
@@ -130,8 +130,10 @@ def test_an_invalid_io_is_refused_everywhere(said: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_contradicting_options_are_refused_before_anything_starts(here: Here, words: str, what: str) -> None:
-    done = here("run", *words.split())
+def test_contradicting_options_are_refused_before_anything_starts(
+    invoke: Invoke, words: str, what: str
+) -> None:
+    done = invoke("run", *words.split())
     assert done.returncode == 2
     assert " ".join(what.split(".*")[0].split()) in " ".join(done.stderr.split())
     for part in what.split(".*"):
@@ -148,12 +150,12 @@ def test_a_database_without_its_packages_is_refused_with_a_hint(
 
 
 @pytest.mark.integration
-def test_a_password_is_not_recorded(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_is_not_recorded(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGPASSWORD", raising=False)
     with pytest.raises(ValueError, match="PGPASSWORD"):
         WorkloadOptions(io_dsn="postgresql://me:secret@db/x")
     dsn = "postgresql://me:s%20t@127.0.0.1:1/x"
-    done = here("run", "--io", "pgvector", "--io-dsn", dsn, "--io-rows", "50", "--no-self-check")
+    done = invoke("run", "--io", "pgvector", "--io-dsn", dsn, "--io-rows", "50", "--no-self-check")
     assert os.environ.pop("PGPASSWORD") == "s t"
     assert "s%20t" not in done.stderr
 

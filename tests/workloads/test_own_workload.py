@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import running
-from conftest import Execbench, Here
+from conftest import Execbench, Invoke
 
 import strategies
 from harness import environment, workloads
@@ -147,9 +147,9 @@ def test_init_never_overwrites_a_file(ran: store.Run, shared: Execbench) -> None
 
 @pytest.mark.parametrize("name", ["workload.txt", "my-workload.py", "absent/workload.py"])
 def test_init_refuses_names_that_cannot_be_run_or_written(
-    here: Here, execbench: Execbench, name: str
+    invoke: Invoke, execbench: Execbench, name: str
 ) -> None:
-    assert here("init", name).returncode in (1, 2)
+    assert invoke("init", name).returncode in (1, 2)
     assert not list(execbench.folder.iterdir())
 
 
@@ -159,8 +159,8 @@ def test_init_leaves_no_partial_file_if_writing_fails(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_init_suggests_the_next_command(here: Here) -> None:
-    done = here("init", "own_shown.py")
+def test_init_suggests_the_next_command(invoke: Invoke) -> None:
+    done = invoke("init", "own_shown.py")
     assert "execbench run --workload own_shown.py" in done.stdout
     assert "execbench serve thread --workload own_shown.py" in done.stdout
 
@@ -234,9 +234,9 @@ def test_a_name_of_neither_a_file_nor_a_module_is_refused(name: str) -> None:
     assert "neither a Python file nor a module" in refused(name)
 
 
-def test_a_file_named_without_its_suffix_is_suggested(here: Here, execbench: Execbench) -> None:
+def test_a_file_named_without_its_suffix_is_suggested(invoke: Invoke, execbench: Execbench) -> None:
     (execbench.folder / "own_model.py").write_text(GOOD)
-    assert "Did you mean 'own_model.py'?" in here("run", "--workload", "own_model").stderr
+    assert "Did you mean 'own_model.py'?" in invoke("run", "--workload", "own_model").stderr
 
 
 SHOWN = (Path(__file__).parents[2] / "docs" / "own-workload.md").read_text()
@@ -253,10 +253,10 @@ SHOWN = (Path(__file__).parents[2] / "docs" / "own-workload.md").read_text()
     ids=["missing function", "wrong arity", "raises on load"],
 )
 def test_error_messages_match_the_documentation(
-    execbench: Execbench, here: Here, code: str, exit_code: int
+    execbench: Execbench, invoke: Invoke, code: str, exit_code: int
 ) -> None:
     (execbench.folder / "my_workload.py").write_text(code)
-    run = here if exit_code == 2 else execbench  # refused before anything starts
+    run = invoke if exit_code == 2 else execbench  # refused before anything starts
     done = run("run", "--workload", "my_workload.py", "--strategy", "process", *SHORT)
     assert done.returncode == exit_code
     assert done.stderr.removeprefix("starting servers …\n") in SHOWN
@@ -275,11 +275,11 @@ def test_error_messages_match_the_documentation(
     ],
 )
 def test_a_wrong_workload_gives_one_message_and_leaves_no_files(
-    execbench: Execbench, here: Here, code: str, said: str, exit_code: int
+    execbench: Execbench, invoke: Invoke, code: str, said: str, exit_code: int
 ) -> None:
     (execbench.folder / "wrong.py").write_text(code)
     wanted = ("--strategy", "supervised", "--strategy", "inline", "--out", "run")
-    run = here if exit_code == 2 else execbench  # refused before anything starts
+    run = invoke if exit_code == 2 else execbench  # refused before anything starts
     done = run("run", "--workload", "wrong.py", *wanted, *SHORT)
     assert done.returncode == exit_code
     assert "Error (workload)" in done.stderr
@@ -300,7 +300,7 @@ def test_debug_shows_the_users_traceback(execbench: Execbench) -> None:
 # -- right ones, in every process ----------------------------------------------------------------------
 
 
-def asked(url: str, text: str) -> tuple[int, Any]:
+def posted(url: str, text: str) -> tuple[int, Any]:
     wanted = urllib.request.Request(f"{url}/predict", json.dumps({"text": text}).encode())
     wanted.add_header("content-type", "application/json")
     try:
@@ -329,7 +329,7 @@ def test_instances_of_the_users_classes_return_from_other_processes(
     assert strategies.get(how["strategy"]).why_not() is None  # make test installs the extras
     path = write(GOOD)
     with running.serving(tmp_path / "log", workload=options(path), **how) as child:
-        assert asked(child.url, "hello") == (200, {"said": "HELLO"})
+        assert posted(child.url, "hello") == (200, {"said": "HELLO"})
 
 
 @pytest.mark.integration
@@ -368,7 +368,7 @@ def test_a_wrong_number_of_results_fails_instead_of_giving_wrong_answers(
     sent = ["a", "lost", "b", "c", "lost", "d"] * 4
     served = running.serving(tmp_path / "log", strategy="batch", workload=options(path))
     with served as child, ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(asked, itertools.repeat(child.url), sent))
+        answers = list(pool.map(posted, itertools.repeat(child.url), sent))
     for text, (status, said) in zip(sent, answers, strict=True):
         if text == "lost":
             assert (status, "returned 0 results for 1 item" in said) == (500, True)
@@ -469,11 +469,11 @@ def test_the_thread_limit_is_set_before_the_users_code_is_imported(write: Write,
     code = "import os\nSEEN = os.environ.get('OMP_NUM_THREADS')\n"
     path = write(f"{code}def load(): ...\ndef predict(model, items): return [SEEN for _ in items]\n")
     with running.serving(tmp_path / "log", workload=options(path, torch_threads=3)) as child:
-        assert asked(child.url, "x") == (200, "3")
+        assert posted(child.url, "x") == (200, "3")
 
 
 def test_a_plan_can_name_the_users_workload_and_is_not_resumed_with_other_code_or_texts(
-    here: Here, write: Write, tmp_path: Path
+    invoke: Invoke, write: Write, tmp_path: Path
 ) -> None:
     path, file = write(GOOD), tmp_path / "texts.txt"
     file.write_text("a\n")
@@ -497,7 +497,7 @@ def test_a_plan_can_name_the_users_workload_and_is_not_resumed_with_other_code_o
     for touched, said in ((path, f"The workload {path} is not what"), (file, f"The file of texts {file} is")):
         store.Writer(tmp_path / said).write_record(record)
         touched.write_text(f"{touched.read_text()}\n# or so\n")
-        assert said in here("run", "--resume", str(tmp_path / said)).stderr
+        assert said in invoke("run", "--resume", str(tmp_path / said)).stderr
         touched.write_text(touched.read_text().removesuffix("\n# or so\n"))
 
 

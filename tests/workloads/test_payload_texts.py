@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import Here
+from conftest import Invoke
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +24,7 @@ from harness.workloads import payload_texts
 
 
 @pytest.fixture(autouse=True)
-def _read_anew() -> Iterator[None]:
+def _read_again() -> Iterator[None]:
     yield
     payload_texts.read.cache_clear()
 
@@ -35,7 +35,7 @@ def written(folder: Path, name: str, content: str | bytes) -> str:
     return str(path)
 
 
-def asked(path: str, seed: int, count: int = 40) -> list[str]:
+def drawn_texts(path: str, seed: int, count: int = 40) -> list[str]:
     options = WorkloadOptions(name="synthetic", payloads=path)
     return list(itertools.islice(workloads.texts(options, seed), count))
 
@@ -122,9 +122,9 @@ def test_any_bytes_give_texts_or_a_usage_error(
 
 def test_a_seed_determines_the_texts_drawn_with_replacement(tmp_path: Path) -> None:
     path = written(tmp_path, "texts.txt", "a\nb\nc\nd\n")
-    assert asked(path, seed=1) == asked(path, seed=1)
-    assert asked(path, seed=1) != asked(path, seed=2)
-    assert set(asked(path, seed=1)) == {"a", "b", "c", "d"}
+    assert drawn_texts(path, seed=1) == drawn_texts(path, seed=1)
+    assert drawn_texts(path, seed=1) != drawn_texts(path, seed=2)
+    assert set(drawn_texts(path, seed=1)) == {"a", "b", "c", "d"}
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def test_a_file_without_texts_is_refused_with_its_line(
     assert caught.value.hint
 
 
-def test_a_missing_file_of_texts_is_refused_before_anything_starts(here: Here) -> None:
-    done = here("run", "--workload", "synthetic", "--payloads", "absent.txt")
+def test_a_missing_file_of_texts_is_refused_before_anything_starts(invoke: Invoke) -> None:
+    done = invoke("run", "--workload", "synthetic", "--payloads", "absent.txt")
     assert done.returncode == 2
     assert "absent.txt cannot be read" in done.stderr
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import pytest
 import running
 from conftest import Execbench, wait_for
-from workloads.test_own_workload import asked, options
+from workloads.test_own_workload import options, posted
 
 from harness import workloads
 from harness.client.__main__ import silence_loggers
@@ -195,15 +195,15 @@ async def io(result):
 def test_a_server_answers_with_the_reason_whatever_the_users_code_does(write: Write, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with running.serving(log, workload=options(write(DIFFICULT))) as child:
-        assert asked(child.url, "good") == (200, "good")
-        assert asked(child.url, "surrogate") == (200, "ok")
-        assert asked(child.url, "bad") == (500, "RuntimeError: tokenizer gave up")
-        assert asked(child.url, "mute") == (500, "Mute: (its message cannot be shown: ZeroDivisionError)")
-        assert asked(child.url, "stop") == (500, "RuntimeError: StopIteration")
-        assert asked(child.url, "io") == (500, "KeyError: 'no such row'")
-        assert asked(child.url, "io-exit") == (500, "RuntimeError: SystemExit: no more rows")
-        assert asked(child.url, "io-cancelled") == (500, "RuntimeError: CancelledError: gave up")
-        assert asked(child.url, "good") == (200, "good")
+        assert posted(child.url, "good") == (200, "good")
+        assert posted(child.url, "surrogate") == (200, "ok")
+        assert posted(child.url, "bad") == (500, "RuntimeError: tokenizer gave up")
+        assert posted(child.url, "mute") == (500, "Mute: (its message cannot be shown: ZeroDivisionError)")
+        assert posted(child.url, "stop") == (500, "RuntimeError: StopIteration")
+        assert posted(child.url, "io") == (500, "KeyError: 'no such row'")
+        assert posted(child.url, "io-exit") == (500, "RuntimeError: SystemExit: no more rows")
+        assert posted(child.url, "io-cancelled") == (500, "RuntimeError: CancelledError: gave up")
+        assert posted(child.url, "good") == (200, "good")
     said = log.read_text(errors="replace")
     assert "answered 500: RuntimeError: tokenizer gave up\n" in said
     assert "answered 500: KeyError: 'no such row'\n" in said
@@ -272,9 +272,9 @@ def test_a_result_that_the_server_cannot_unpickle_fails_the_start_with_one_messa
 def test_a_later_result_that_cannot_be_unpickled_fails_only_its_request(write: Write, tmp_path: Path) -> None:
     path = write(LATER.format(test="=="))
     with running.serving(tmp_path / "log", "process", workload=options(path)) as child:
-        status, detail = asked(child.url, "late")
+        status, detail = posted(child.url, "late")
         assert (status, "No module named 'their_types'" in detail) == (500, True)
-        assert asked(child.url, "next") == (200, "next")
+        assert posted(child.url, "next") == (200, "next")
 
 
 # -- the command line ----------------------------------------------------------------------------------
@@ -356,9 +356,9 @@ def test_serve_shows_bytes_that_are_not_text_and_continues(execbench: Execbench)
         )
         assert process.stdout is not None
         (url,) = re.findall(r"http://[0-9.:]+", process.stdout.readline())
-        assert asked(url, "good") == (200, "good")
+        assert posted(url, "good") == (200, "good")
         wait_for(lambda: "Gr\ufffd\ufffde \x00 without" in log.read_text(errors="strict"), 10)
-        assert asked(url, "good") == (200, "good")
+        assert posted(url, "good") == (200, "good")
         assert process.poll() is None
         process.terminate()
         process.wait(20)

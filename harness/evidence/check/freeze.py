@@ -1,4 +1,4 @@
-"""Check that percentiles show a server that stands still for a second in the middle of 30 s of load.
+"""Check that percentiles show a server that freezes for one second in the middle of 30 s of load.
 
 The known failure of load generators is coordinated omission: a closed loop sends nothing while no answer
 arrives, so the second appears as one slow request per user, and no percentile shows it.
@@ -46,7 +46,7 @@ class FreezeData(NamedTuple):
 
 
 def theory_p99_ms(base_ms: float, utilisation: float, frozen_s: float, window_s: float) -> float:
-    """The p99 of `window_s` of constant arrivals at a worker that stands still once for `frozen_s`.
+    """The p99 of `window_s` of constant arrivals at a worker that freezes once, for `frozen_s`.
 
     Requests arrive at rate λ and take S each, with ρ = λ S < 1, so without the freeze no request waits: its
     latency is `base_ms`. A request that arrives a time u after the freeze began finds λ u requests before it,

@@ -32,7 +32,7 @@ _LABEL_CHARS, _TEXT_CHARS = 44, 108  # of a check's name, and of a claim's words
 _LINE_IN, _GAP_IN = 0.18, 0.13
 _APART_IN = 0.085  # published is above the row's middle, measured below: they often coincide
 _ABOVE_IN, _BELOW_IN = 0.3, 0.55  # of the rows: ticks and headings; ticks and the axis's name
-_LEFT, _RIGHT = 0.36, 0.735  # of the page's width, between which the axis lies
+_LEFT, _RIGHT = 0.36, 0.735  # the ends of the axis, as shares of the page's width
 
 
 class _Row(NamedTuple):
