@@ -38,7 +38,7 @@ ROOMS |= {"errors": set(), "numbers": set(), "environment": {"system", "wire"}, 
 FOR_ALL = {"errors", "numbers", "harness"}
 STRATEGIES_KNOWN_BY = {
     *("wire.options", "wire.setting", "server.app"),
-    *("plans.arm", "plans.plan_checks", "plans.from_flags", "plans.settings"),
+    *("plans.arm", "plans.plan_checks", "plans.from_flags", "plans.plan_files", "plans.settings"),
 }
 
 LIBRARIES = {

@@ -10,7 +10,7 @@ import typer
 
 from harness.commands import completion, flags
 from harness.commands.run import keep_what_is_finished, show_all, where_to_look
-from harness.commands.terminal import console, tell
+from harness.commands.terminal import console, print_message
 from harness.errors import HarnessError
 from harness.numbers import counted
 from harness.wire.panel import Panel
@@ -100,7 +100,7 @@ def _run(
     from harness.results import store
 
     arms = len(plan.every_arm)
-    tell(f"{counted(arms, 'arm')}: {size.in_minutes(ways.expected_s(arms))}.")
+    print_message(f"{counted(arms, 'arm')}: {size.in_minutes(ways.expected_s(arms))}.")
     writer = store.Writer(out or store.default_folder(NAME))
     try:
         with Progress(console(stderr=True)) as progress:

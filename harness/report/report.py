@@ -328,7 +328,7 @@ def _best_figures(summary: pd.DataFrame) -> str:
     """The best figures at the load that decides, if there is no choice."""
     answered = choice.answered_of(summary)
     if answered.empty:
-        return "No trial got good answers, so there is nothing to compare"
+        return "No trial got good answers, so there are no figures"
     load, metric = best_arm.decisive(answered)
     name = "latency_p50_ms" if metric.lower_is_better else THROUGHPUT
     here = answered[answered["load"] == load]

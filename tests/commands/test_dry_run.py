@@ -27,6 +27,7 @@ def test_a_dry_run_shows_arms_loads_trials_and_time(folder: Path) -> None:
     assert shown.splitlines()[1:] == [
         "Arms: inline, thread, process, default_pool",
         "Loads: closed(1), closed(4)",
+        "Model: synthetic; I/O: sleep",
         "8 blocks, 64 trials, about 2 min.",
         "Nothing was started.",
     ]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from conftest import Execbench, Invoke
 from typer.testing import CliRunner
 
 from harness import cli
 from harness.commands import completion
+from harness.evidence.faults.catalogue import FAULTS
 from harness.wire.panel import Panel
 
 COMMANDS = tuple(cli.FUNCTIONS)
@@ -51,8 +56,7 @@ def test_brackets_and_colons_are_printed_as_written(help_of: Invoke) -> None:
 @pytest.mark.parametrize(
     ("words", "flag"),
     [
-        (["run", "--workers", "2", "--workers", "4"], "--workers"),
-        (["run", "--pin", "--no-pin"], "--pin"),
+        (["run", "--pin", "--no-pin"], "--pin or --no-pin"),
         (["run", "--out", "a", "--out", "b"], "--out"),
         (["load", "http://127.0.0.1:1/", "-c", "1", "--concurrency", "2"], "--concurrency"),
     ],
@@ -61,6 +65,28 @@ def test_a_flag_of_one_value_is_refused_when_given_twice(invoke: Invoke, words: 
     done = invoke(*words)
     assert done.returncode == 2
     assert done.stderr == f"Error (flags): {flag} is given twice, but takes one value.\n"
+
+
+def test_several_values_of_an_axis_point_to_a_sweep(invoke: Invoke) -> None:
+    twice = invoke("run", "--workers", "2", "--workers", "4")
+    assert twice.stderr.splitlines() == [
+        "Error (flags): --workers is given twice, but takes one value.",
+        "To compare several values: `execbench sweep --over workers=…`.",
+    ]
+    listed = invoke("run", "--workers", "2,4")
+    assert listed.stderr.splitlines()[1] == "To compare several values: `execbench sweep --over workers=2,4`."
+
+
+def test_every_example_is_a_command_line_that_the_command_accepts() -> None:
+    group: Any = typer.main.get_command(cli.app)
+    for name, function in cli.FUNCTIONS.items():
+        for example in sys.modules[function.__module__].EXAMPLES:
+            words = shlex.split(example.partition(" > ")[0])[1:]
+            made = group.get_command(None, words[0])
+            context = made.make_context(words[0], words[1:])
+            assert not context.args, example
+            if name == "faults":
+                assert set(context.params["fault"] or ()) <= set(FAULTS), example
 
 
 def test_a_repeatable_flag_may_be_given_twice(invoke: Invoke) -> None:

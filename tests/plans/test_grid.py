@@ -87,7 +87,7 @@ def test_arms_are_numbered_when_their_names_would_be_too_long() -> None:
     ("over", "flags", "expected"),
     [
         (["wrkers=1,2"], {}, "There is no option 'wrkers' to sweep over. Did you mean 'workers'?"),
-        (["workers=1,x"], {}, "--over workers: x is not valid: must be a valid integer"),
+        (["workers=1,x"], {}, "--over workers: x is not valid: must be a whole number"),
         (["workers=0"], {}, "--over workers: 0 is not valid: must be greater than or equal to 1"),
         (
             ["max_batch=0"],

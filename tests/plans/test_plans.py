@@ -298,7 +298,7 @@ def test_open_loads_can_be_limited_to_some_blocks() -> None:
 
 def test_selecting_a_strategy_that_is_not_in_the_plan_is_refused_with_a_list() -> None:
     narrow = make()
-    with pytest.raises(UsageError, match="no arm with the strategy 'process'") as caught:
+    with pytest.raises(UsageError, match="no arm or strategy 'process'") as caught:
         from_flags.override(narrow, Flags(strategies=("process",)))
     assert "thread" in caught.value.hint
 

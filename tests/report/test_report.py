@@ -79,7 +79,7 @@ def test_without_another_arm_there_is_nothing_to_compare_it_with() -> None:
 
 @pytest.mark.parametrize("world", [{}, {("inline", 8): Point(requests=2, failed=16)}])
 def test_without_good_answers_there_is_nothing_to_find(world: made_up.World) -> None:
-    assert finding(world) == "No trial got good answers, so there is nothing to compare."
+    assert finding(world) == "No trial got good answers, so there are no figures."
 
 
 def test_it_counts_the_verdicts_on_the_claims_and_the_claims_have_their_rows() -> None:

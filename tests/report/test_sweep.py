@@ -171,7 +171,7 @@ def known(shared: Execbench) -> Path:
         *("--over", "setup_ms=0,10", "--out", "known"),
     )
     assert done.returncode == 0, done.stderr
-    assert "Sweep: 4 settings, 24 trials, about 1 min." in done.stderr
+    assert "4 arms, 1 load, 6 blocks: 24 trials, under 1 min." in done.stderr
     assert "Settings at c = 4" in done.stdout
     assert "What to do" in done.stdout
     return shared.folder / "known"

@@ -557,7 +557,7 @@ def test_the_seed_0_draws_its_own_texts(execbench: Execbench, serve: Serve) -> N
         ("run --url a=http://x/ --url a=http://y/", "duplicate arm a"),
         ("run --url a=http://x/ --strategy thread", "different work"),
         ("run smoke --url a=http://x/", r"'smoke' starts its own servers.*\n.*without a plan"),
-        ("run --url a=http://x/ --workers 2", "No strategy of this plan takes the option 'workers'"),
+        ("run --url a=http://x/ --workers 2", "do not take the option 'workers'"),
         ("run --url a=http://x/ --io-ms 2", "servers that already run cannot have workload"),
         ("run --url a=http://x/ --fresh --pin", "servers that already run cannot have fresh, pin"),
         (
@@ -565,7 +565,7 @@ def test_the_seed_0_draws_its_own_texts(execbench: Execbench, serve: Serve) -> N
             "a server that already runs cannot have server_processes",
         ),
         ("run --url a=http://x/ --body '{}' --payloads there.txt", r"the body has no \{text\}"),
-        ("run --strategy thread --body '{}'", r"servers that already run \(--url NAME=URL\)"),
+        ("run --strategy thread --body '{}'", r"needs a server that already runs \(--url NAME=URL\)"),
     ],
 )
 def test_a_request_that_cannot_be_sent_is_refused_before_anything_starts(

@@ -423,7 +423,7 @@ def test_a_run_survives_the_kill_of_its_database_and_reports_it(
     database.postmaster.kill()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert errors.count("requests failed by what they await, the first: HTTP 502: downstream pgvector") == 1
+    assert errors.count("requests failed in their I/O, the first: HTTP 502: downstream pgvector") == 1
     assert errors.count("The service for the I/O pgvector has ended") == 1
     out = execbench.folder / "out"
     with (out / "trials.csv").open() as stream:
