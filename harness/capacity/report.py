@@ -16,7 +16,7 @@ from harness.capacity import advising, arms, chart, windows, words
 from harness.capacity.arms import Arm
 from harness.numbers import counted, plain_rows
 from harness.report import advice, cautions, export, report
-from harness.results import store, written
+from harness.results import derived_files, store
 from harness.verdicts import admissible
 from harness.verdicts.admissible import Evidence
 from harness.wire.records import OK, PILOT_BLOCK
@@ -119,8 +119,8 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def write_into(folder: Path, report: Report) -> None:
     """Write capacity.csv, windows.csv, advice.txt and charts/capacity into `folder`."""
-    written.write_table(folder, "capacity.csv", report.capacity)
-    written.write_table(folder, "windows.csv", report.windows)
+    derived_files.write_table(folder, "capacity.csv", report.capacity)
+    derived_files.write_table(folder, "windows.csv", report.windows)
     export.write_advice(folder, report.advised)
     export.write_charts(folder, report)
 

@@ -134,16 +134,6 @@ def every(_: Known) -> bool:
     return True
 
 
-def all_but(*flags: str) -> Callable[[Known], bool]:
-    """Choose all settings but those with these flags."""
-    return lambda one: one.flag not in flags
-
-
-def only(*flags: str) -> Callable[[Known], bool]:
-    """Choose the settings with these flags."""
-    return lambda one: one.flag in flags
-
-
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Return the command as typer reads it: with flags in place of a parameter that `settings` marks.
 
@@ -230,7 +220,10 @@ def _flags(mark: Settings, given: Mapping[str, Any]) -> Flags:
     if pairs := given.get("option"):
         options = {one.name: one for one in settings.every() if one.section == settings.OPTIONS}
         parsed = settings.parsed_pairs(pairs, "--option", options)
-        sections[settings.OPTIONS] = parsed | sections.get(settings.OPTIONS, {})
+        flags = sections.get(settings.OPTIONS, {})
+        if twice := sorted(parsed.keys() & flags.keys()):
+            raise UsageError(f"{twice[0]} is given twice, by --option and by its own flag.", stage="plan")
+        sections[settings.OPTIONS] = parsed | flags
     if rates := given.get("rate"):
         laws = settings.find("arrivals", settings.PLAN)
         plan = sections.setdefault(settings.PLAN, {})

@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 REQUESTS = 200
 SECONDS = 20.0
 OPEN_SETTLES_S = 3.0
-_FLAGS = frozenset({"--requests", "--duration", "--cap", "--timeout", "--transport", "--payloads"})
 
 
 def _is_used(one: Known) -> bool:
-    return one.flag in _FLAGS or (one.section == "ask" and one.name != "ping_path")
+    from harness.wire.load_options import LoadSettings
+
+    if one.section == "ask":
+        return one.name != "ping_path"
+    return one.name == "payloads" or (one.section == "plan" and one.name in LoadSettings.model_fields)
 
 
 EXAMPLES = (

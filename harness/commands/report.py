@@ -103,12 +103,12 @@ def _of_capacity(run: Run, reference: str | None) -> _Made:
 
 def _write(folder: Path, made: _Made) -> str:
     """Write the files; return why they cannot be written, in a sentence, or ""."""
-    from harness.results import written
+    from harness.results import derived_files
 
     try:
-        with written.replacing(folder) as new:
+        with derived_files.replacing(folder) as new:
             made.write_into(new)
-            written.write_text(new, PRINTED, as_text(made.parts))
+            derived_files.write_text(new, PRINTED, as_text(made.parts))
     except HarnessError as error:
         return error.what
     return ""

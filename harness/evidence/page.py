@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness import environment
 from harness.report import markdown
-from harness.results import written
+from harness.results import derived_files
 from harness.wire.clock import utc_now
 
 
@@ -57,6 +57,6 @@ def as_json(how: Made, found: pd.DataFrame, *, partial: bool) -> dict[str, Any]:
 
 def write(page: Path, text: str, found: pd.DataFrame, *, stage: str) -> None:
     """Write the page and its CSV, replacing older ones. Raises HarnessError if they cannot be written."""
-    with written.making(page.parent, stage=stage) as new:
-        written.write_text(new, page.name, text)
-        written.write_table(new, f"{page.stem}.csv", found)
+    with derived_files.making(page.parent, stage=stage) as new:
+        derived_files.write_text(new, page.name, text)
+        derived_files.write_table(new, f"{page.stem}.csv", found)

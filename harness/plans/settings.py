@@ -29,7 +29,6 @@ PLAN, ARM, OPTIONS, WORKLOAD, ASK, EXCLUDE = "plan", "arm", "options", "workload
 
 _SAME_FOR_ALL_ARMS = {"name", "payloads"}  # of the workload: arms are compared on the same work
 _METAVARS = {"_s": "SECONDS", "_ms": "MS"}
-_NO_SUFFIX = ("_s",)  # the flag of `timeout_s` is --timeout
 _FINITE = ConfigDict(allow_inf_nan=False, str_max_length=LONGEST_TEXT)
 
 
@@ -37,9 +36,7 @@ class Known(NamedTuple):
     """A setting and its place in a plan."""
 
     name: str  # of the field, which is the key in TOML
-    section: (
-        str  # PLAN: the top level; ARM: a key of an arm; OPTIONS: of its strategy; or a table of the plan
-    )
+    section: str  # its place: the plan's top level, an arm, the arm's options, or a table of the plan
     field: FieldInfo
     setting: Setting
 
@@ -50,9 +47,8 @@ class Known(NamedTuple):
             return ()
         if self.setting.flag:
             return tuple(self.setting.flag.split(","))
-        stem = next((self.name.removesuffix(end) for end in _NO_SUFFIX if self.name.endswith(end)), self.name)
-        flag = f"--{stem.replace('_', '-')}"
-        return (f"{flag}/--no-{flag[2:]}",) if self.is_switch and self.default is not None else (flag,)
+        flag = f"--{self.name.removesuffix('_s').replace('_', '-')}"
+        return (f"{flag}/--no-{flag[2:]}",) if self.is_switch else (flag,)
 
     @property
     def flag(self) -> str:

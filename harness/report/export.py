@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.numbers import plain_rows
 from harness.report import advice
-from harness.results import written
+from harness.results import derived_files
 from harness.verdicts import comparison
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ CLAIM_COLUMNS = [
 
 def write(report: Report) -> None:
     """Replace the tables and charts/ in the run's folder: all of them, or raise HarnessError."""
-    with written.replacing(report.folder) as new:
+    with derived_files.replacing(report.folder) as new:
         write_into(new, report)
 
 
@@ -58,19 +58,21 @@ def write_into(folder: Path, report: Report) -> None:
     if report.swept is not None:
         tables |= {"sweep": report.swept.table, "sweep_effects": report.swept.effects}
     for name, table in tables.items():
-        written.write_table(folder, f"{name}.csv", table)
+        derived_files.write_table(folder, f"{name}.csv", table)
     write_advice(folder, report.advised)
     write_charts(folder, report)
 
 
 def write_advice(folder: Path, advised: advice.Advice) -> None:
-    written.write_text(folder, "advice.txt", "".join(f"{line}\n" for line in advice.printed_lines(advised)))
+    derived_files.write_text(
+        folder, "advice.txt", "".join(f"{line}\n" for line in advice.printed_lines(advised))
+    )
 
 
 def write_charts(folder: Path, report: Report) -> None:
     """Write charts/, drawing each chart just before it is saved."""
     for name, draw in report.charts.items():
-        written.write_chart(folder, name, draw())
+        derived_files.write_chart(folder, name, draw())
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import HarnessError, UsageError, shortened
-from harness.results import recorded, rows
+from harness.results import record_schema, rows
 from harness.system import signals, text_files
 from harness.wire.records import NEW_COLUMNS, SCHEMA_VERSION, Sample, Trial, header, to_cells
 
@@ -238,7 +238,7 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"but this execbench reads layouts {READABLE[0]} to {READABLE[-1]}.",
             hint="Use the version of executor-bench that its run.json names under packages.",
         )
-    if fault := recorded.fault(record):
+    if fault := record_schema.fault(record):
         raise _failure(f"{path} is damaged: {fault}.", hint="Restore it, or run the plan again.")
     return record
 

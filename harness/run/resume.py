@@ -11,7 +11,7 @@ from harness.analysis import summaries
 from harness.errors import HarnessError
 from harness.plans import plan_checks, plan_files
 from harness.plans.plan import Plan
-from harness.results import recorded, store
+from harness.results import record_schema, store
 from harness.run.precision import Precision
 from harness.run.record import Checkpoint
 from harness.wire.records import MEASURE, PILOT_BLOCK, SCHEMA_VERSION, Trial
@@ -56,7 +56,7 @@ def _record_obstacles(run: store.Run) -> Iterator[Obstacle]:
         yield f"{run.folder} has an older layout, which can be read but not resumed.", ""
     if not run.record.get("plan"):
         yield f"{run.folder} was not made from a plan, so it cannot be resumed.", ""
-    if damage := recorded.fault(run.record, recorded.Resumable):
+    if damage := record_schema.fault(run.record, record_schema.Resumable):
         yield f"{run.folder} cannot be resumed: run.json is damaged: {damage}.", ""
 
 

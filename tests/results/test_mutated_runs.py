@@ -21,7 +21,6 @@ from typer.testing import CliRunner
 from harness.capacity import chart
 from harness.cli import app
 from harness.report.charts import forest, io_distribution, published, split, sweep_chart, timeline
-from harness.results import written
 from harness.wire.records import SCHEMA_VERSION
 
 Record = dict[str, Any]
@@ -275,7 +274,7 @@ def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw no charts, which take most of a report's time."""
     for module in (timeline, split, io_distribution, published, forest, sweep_chart, chart):
         monkeypatch.setattr(module, "draw", lambda *_: None)
-    monkeypatch.setattr(written, "write_chart", lambda *_: None)
+    monkeypatch.setattr(derived_files, "write_chart", lambda *_: None)
 
 
 def answer(*words: str) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from harness.errors import HarnessError
-from harness.results import written
+from harness.results import derived_files
 
 
 @pytest.fixture
@@ -30,10 +30,10 @@ def run(tmp_path: Path) -> Path:
 
 
 def write(run: Path, *names: str, fails: OSError | None = None) -> None:
-    with written.replacing(run) as new:
+    with derived_files.replacing(run) as new:
         for name in names or ("report.txt",):
             (new / name).parent.mkdir(exist_ok=True)
-            written.write_text(new, name, "new")
+            derived_files.write_text(new, name, "new")
         if fails:
             raise fails
 
@@ -86,14 +86,14 @@ def test_a_full_disk_leaves_older_files_as_they_were(run: Path) -> None:
 def test_a_file_in_place_of_a_folder_is_reported(victim: Path) -> None:
     with pytest.raises(HarnessError, match="Not a directory"):
         write(victim)
-    with pytest.raises(HarnessError, match="File exists"), written.making(victim, stage="study"):
+    with pytest.raises(HarnessError, match="File exists"), derived_files.making(victim, stage="study"):
         pass
 
 
 def test_texts_and_tables_are_utf_8_whatever_is_in_them(run: Path) -> None:
-    with written.replacing(run) as new:
-        written.write_text(new, "a.txt", "≥ \ud800 \x1b[31m\n")
-        written.write_table(new, "a.csv", pd.DataFrame({"arm": ["≥", "\ud800"]}))
+    with derived_files.replacing(run) as new:
+        derived_files.write_text(new, "a.txt", "≥ \ud800 \x1b[31m\n")
+        derived_files.write_table(new, "a.csv", pd.DataFrame({"arm": ["≥", "\ud800"]}))
     assert (run / "a.txt").read_bytes().decode() == "≥ \ufffd ␛[31m\n"
     assert (run / "a.csv").read_bytes().decode() == "arm\n≥\n?\n"
 
