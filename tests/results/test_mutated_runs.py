@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from harness.capacity import chart
 from harness.cli import app
 from harness.report.charts import forest, io_distribution, published, split, sweep_chart, timeline
+from harness.results import derived_files
 from harness.wire.records import SCHEMA_VERSION
 
 Record = dict[str, Any]
