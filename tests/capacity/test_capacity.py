@@ -96,7 +96,7 @@ def test_ctrl_c_keeps_the_windows_and_reports_that_there_is_no_capacity_yet(
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "`execbench report run` shows them." in stderr
+    assert "Show them with `execbench report run`." in stderr
     execbench.assert_nothing_is_left()
     done = invoke("report", "run")
     assert done.returncode == 0, done.stderr

@@ -93,7 +93,11 @@ def test_only_an_item_that_killed_two_workers_is_given_up(see: See, fault: str, 
 def test_a_server_that_cannot_set_up_its_workers_reports_why_and_ends(see: See, fault: str, arm: str) -> None:
     found = see(fault, arm)
     assert (found.outcome, found.orphans) == ("refused to start", 0)
-    reason = "cannot be set up" if fault == "start-raise" else "a worker died before it was warm"
+    reason = (
+        "The model fails to load because faulty_setup is set"
+        if fault == "start-raise"
+        else "a worker died before it was warm"
+    )
     assert reason in found.notes
 
 

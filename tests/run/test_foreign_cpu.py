@@ -222,7 +222,8 @@ def test_the_report_names_the_processes_of_each_arm(done: Done) -> None:
             done.pids, servers
         )
         assert all(set(pids) <= found[arm].keys() for arm, pids in done.pids.items())
-    line = "CPU of below: 2 processes (python listener.py, python worker.py); of beside: 2 processes (python"
+    processes = "2 processes (python listener.py, python worker.py)"
+    line = f"CPU time counted for below: {processes}; for beside: {processes}."
     assert line in " ".join(done.output.split())
 
 

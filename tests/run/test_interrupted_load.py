@@ -76,7 +76,7 @@ def test_interrupted_load_keeps_and_shows_what_was_measured(execbench: Execbench
     assert measured == (run.requests["phase"] == "measure").sum() > 0
     assert shown.startswith("At c = 2, server answers in")
     assert f"The load was interrupted: {measured} requests were measured." in stderr
-    assert "Every row is kept in loaded." in stderr
+    assert "All rows are in loaded." in stderr
 
 
 def test_load_interrupted_after_its_last_answer_saves_its_rows_first(
@@ -120,7 +120,7 @@ def test_load_reports_lost_rows_and_keeps_the_record_if_its_generator_dies(
         code, stderr = ending(process)
     assert code == 1
     assert "The rows of this trial are lost." in stderr
-    assert "is kept" in stderr
+    assert "The request and the error are kept in" in stderr
     assert "measured before" not in stderr
     record = json.loads((loaded(execbench) / "run.json").read_text())
     assert (record["state"], record["error"]) == (

@@ -274,8 +274,8 @@ def test_ctrl_c_during_the_report_prints_where_the_rows_are(
     with pytest.raises(KeyboardInterrupt):
         run.show_all(writer, as_json=False)
     stderr = capsys.readouterr().err
-    assert f"Every row is kept in {writer.folder}" in stderr
-    assert f"`execbench report '{writer.folder}'` makes the report." in stderr
+    assert f"All rows are in {writer.folder}" in stderr
+    assert f"Make the report with `execbench report '{writer.folder}'`." in stderr
 
 
 def test_stopped_supervisors_and_a_stopped_generator_are_killed_in_bounded_time(

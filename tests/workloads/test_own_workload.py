@@ -142,7 +142,7 @@ def test_init_never_overwrites_a_file(ran: store.Run, shared: Execbench) -> None
     before = (shared.folder / "my_workload.py").read_text()
     done = shared("init", "my_workload.py")
     assert done.returncode == 2
-    assert "is there already" in done.stderr
+    assert "already exists" in done.stderr
     assert (shared.folder / "my_workload.py").read_text() == before
 
 
