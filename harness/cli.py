@@ -68,8 +68,11 @@ class Execbench(TyperGroup):
         signals.raise_on_signal()
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, TyperException):
-            raise  # typer shows these itself
+        except (typer.Exit, typer.Abort):
+            raise
+        except TyperException as error:  # typer shows it
+            error.message = error.message.replace("Value error, ", "")
+            raise
         except KeyboardInterrupt as interrupt:
             print_message(signals.INTERRUPTED)
             raise typer.Exit(signals.exit_code(interrupt)) from None

@@ -101,8 +101,7 @@ class Options:
         tuple[str, ...], Field(description="Let the fork server import these modules once for all workers.")
     ] = ()
     factory: Annotated[
-        str | None,
-        Field(description="Make the executor with this package.module:function."),
+        str | None, Field(description="Make the executor with this package.module:function.")
     ] = None
     over: Annotated[
         str, AfterValidator(_runs_batches), Field(description="Run the batches with this strategy.")
@@ -120,12 +119,10 @@ class Options:
         None  # None: the strategy's own default
     )
     timeout_s: Annotated[
-        Seconds | None,
-        Field(description="Kill a call that takes longer, with its worker."),
+        Seconds | None, Field(description="Kill a call that takes longer, with its worker.")
     ] = None  # None: the strategy's own default
     spares: Annotated[
-        int,
-        Field(ge=0, le=MAX_WORKERS, description="Keep this many warm workers to replace those that die."),
+        int, Field(ge=0, le=MAX_WORKERS, description="Keep this many warm workers to replace those that die.")
     ] = 0
 
 

@@ -111,9 +111,7 @@ def _run(
     show_all(writer, as_json=as_json)
     if died := died_of(trials.done, trials.causes, writer.record):
         raise HarnessError(
-            died,
-            stage="capacity",
-            hint=f"The report shows what was measured before. {where_to_look(writer)}",
+            died, stage="capacity", hint=f"The report shows what was measured before. {where_to_look(writer)}"
         )
 
 

@@ -21,8 +21,7 @@ EXAMPLES = ("execbench check", "execbench check --only timeouts", "execbench che
 
 def check(
     full: Annotated[
-        bool,
-        typer.Option("--full", help="Include slow checks (see --list).", rich_help_panel="Checks"),
+        bool, typer.Option("--full", help="Include slow checks (see --list).", rich_help_panel="Checks")
     ] = False,
     only: Annotated[
         list[str] | None,
@@ -162,7 +161,7 @@ def _show_checks(*, as_json: bool) -> None:
     if as_json:
         print_json([dict(zip(names, row, strict=True)) for row in rows])
         return
-    table = Table("name", "what is checked", "seconds", "", box=None, pad_edge=False)
+    table = Table("name", "checks", "seconds", "", box=None, pad_edge=False)
     for name, summary, seconds, kind in rows:
         table.add_row(name, summary, f"{seconds:.0f}", kind if kind == "full" else "")
     console().print(table)

@@ -35,9 +35,7 @@ def compare(
     first: Annotated[
         str,
         typer.Argument(
-            metavar="RUN[:ARM]",
-            help="Folder of a run, or one of its arms.",
-            autocompletion=completion.runs,
+            metavar="RUN[:ARM]", help="Folder of a run, or one of its arms.", autocompletion=completion.runs
         ),
     ],
     second: Annotated[
@@ -81,9 +79,7 @@ def compare(
     fail_on: Annotated[
         Literal["slower"] | None,
         typer.Option(
-            metavar="slower",
-            help="Exit with code 3 if an arm is surely slower.",
-            rich_help_panel=GATE,
+            metavar="slower", help="Exit with code 3 if an arm is surely slower.", rich_help_panel=GATE
         ),
     ] = None,
     min_effect: Annotated[
@@ -97,10 +93,7 @@ def compare(
     floor_ms: Annotated[
         float,
         typer.Option(
-            min=0,
-            metavar="MS",
-            help="Fail only at this much latency or more. [1]",
-            rich_help_panel=GATE,
+            min=0, metavar="MS", help="Fail only at this much latency or more. [1]", rich_help_panel=GATE
         ),
     ] = 1.0,
     floor_per_s: Annotated[

@@ -32,18 +32,11 @@ def faults(
     fault: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME",
-            help="Inject only this fault (see --list). Repeatable.",
-            rich_help_panel="Faults",
+            metavar="NAME", help="Inject only this fault (see --list). Repeatable.", rich_help_panel="Faults"
         ),
     ] = None,
     storm: Annotated[
-        bool,
-        typer.Option(
-            "--storm",
-            help="Inject only overload and kill-storm.",
-            rich_help_panel="Faults",
-        ),
+        bool, typer.Option("--storm", help="Inject only overload and kill-storm.", rich_help_panel="Faults")
     ] = False,
     workload: Annotated[
         Literal["synthetic", "embed"] | None,
@@ -103,7 +96,7 @@ def _chosen(asked: list[str], *, storm: bool, workload: str | None) -> list[str]
             raise UsageError(
                 f"The workload 'embed' cannot have the fault {name!r}.",
                 stage="faults",
-                hint="Only the synthetic model misbehaves when told to: leave --workload out.",
+                hint="Only the synthetic model can misbehave: leave --workload out.",
             )
     wanted = {*asked, *(STORMS if storm else ())} or set(FAULTS)
     return [name for name in able if name in wanted]
@@ -174,7 +167,7 @@ def _list(*, as_json: bool) -> None:
     if as_json:
         print_json({name: fault.summary for name, fault in FAULTS.items()})
         return
-    table = Table("fault", "what is done", box=None, pad_edge=False)
+    table = Table("fault", "injects", box=None, pad_edge=False)
     for name, fault in FAULTS.items():
         table.add_row(name, fault.summary)
     console().print(table)

@@ -74,9 +74,7 @@ AsJson = Annotated[
 DryRun = Annotated[
     bool,
     typer.Option(
-        "--dry-run",
-        help="Show what would run and for how long; start nothing.",
-        rich_help_panel=Panel.OUTPUT,
+        "--dry-run", help="Show what would run and for how long; start nothing.", rich_help_panel=Panel.OUTPUT
     ),
 ]
 Resume = Annotated[

@@ -24,7 +24,7 @@ class Screen(Console):
         return super().render_str(visible(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Called for each part of what is printed."""
+        """Called for each part of the output."""
         if isinstance(renderable, Text):
             renderable = _visible(renderable)
         return super().render(renderable, options)

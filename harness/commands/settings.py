@@ -13,10 +13,7 @@ from harness.wire.panel import Panel
 if TYPE_CHECKING:
     from harness.plans.settings import Known
 
-EXAMPLES = (
-    "execbench settings",
-    "execbench settings --json-schema > plan.schema.json",
-)
+EXAMPLES = ("execbench settings", "execbench settings --json-schema > plan.schema.json")
 _TABLES = {"plan": "", "arm": "[[arms]]", "options": "[[arms]] options", "capacity": "capacity"}
 
 
@@ -24,9 +21,7 @@ def settings(
     json_schema: Annotated[
         bool,
         typer.Option(
-            "--json-schema",
-            help="Print the JSON Schema of plan files instead.",
-            rich_help_panel=Panel.OUTPUT,
+            "--json-schema", help="Print the JSON Schema of plan files instead.", rich_help_panel=Panel.OUTPUT
         ),
     ] = False,
 ) -> None:
@@ -63,6 +58,10 @@ def _page() -> Iterator[str]:
             yield from map(_row, rows)
 
 
+def _required(one: Known) -> str:
+    return "required" if one.field.is_required() else ""
+
+
 def _row(one: Known) -> str:
     import strategies
     from harness.plans import settings
@@ -74,5 +73,12 @@ def _row(one: Known) -> str:
     flag = ", ".join(f"`{flag}`" for flag in reversed(one.flags))
     varies = "✓" if settings.of_arms().get(one.name) == one else ""
     table = _TABLES.get(one.section, f"[{one.section}]")
-    cells = (f"`{one.name}`", table and f"`{table}`", flag, one.shown_default, varies, meaning)
+    cells = (
+        f"`{one.name}`",
+        table and f"`{table}`",
+        flag,
+        one.shown_default or _required(one),
+        varies,
+        meaning,
+    )
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -34,8 +34,7 @@ class Arm(ServerSettings):
         Setting("Measure the server at this address.", Panel.RUNNING, flag=None),
     ] = None
     pid: Annotated[
-        Pids,
-        Setting("Count the CPU of these processes as the server's.", Panel.RUNNING, flag=None),
+        Pids, Setting("Count the CPU of these processes as the server's.", Panel.RUNNING, flag=None)
     ] = ()
     workload: Annotated[
         dict[str, Any],

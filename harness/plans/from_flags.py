@@ -263,11 +263,7 @@ def _with_loads(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
     if "requests" in given and "duration_s" in given:
         raise UsageError("Give either --requests or --duration, not both.", stage="plan")
     if "duration_s" in given:
-        data = data | {
-            "requests": None,
-            "requests_per_user": None,
-            "open_duration_s": given["duration_s"],
-        }
+        data = data | {"requests": None, "requests_per_user": None, "open_duration_s": given["duration_s"]}
     elif "requests" in given:
         data = data | {"duration_s": None, "requests_per_user": None}
     return data

@@ -16,17 +16,7 @@ from harness.wire.load_options import Law, LoadOptions, LoadSettings, Request, R
 from harness.wire.options import WorkloadOptions
 from harness.wire.panel import Panel
 from harness.wire.records import TWIN_SUFFIX
-from harness.wire.setting import (
-    Blocks,
-    Frozen,
-    Requests,
-    Seconds,
-    SecondsOrZero,
-    Seed,
-    Setting,
-    Share,
-    Users,
-)
+from harness.wire.setting import Blocks, Frozen, Requests, Seconds, SecondsOrZero, Seed, Setting, Share, Users
 
 FEWEST_BLOCKS_TO_STOP = 10  # at a precision: of fewer blocks a narrow interval may be luck
 _SEEDS_PER_RUN = 1_000_000  # block seeds of two run seeds must not meet
@@ -109,11 +99,7 @@ class Plan(LoadSettings):
     ] = ()
     arrivals: Annotated[
         tuple[Law, ...],
-        Setting(
-            "Open loop: constant(50), burst(10, 0.5), own(0.8) … Repeatable.",
-            Panel.LOAD,
-            metavar="LAW",
-        ),
+        Setting("Open loop: constant(50), burst(10, 0.5), own(0.8) … Repeatable.", Panel.LOAD, metavar="LAW"),
     ] = ()
     blocks: Annotated[Blocks, Setting("Repeat all trials this often, in random order.", Panel.PRECISION)] = (
         BLOCKS
@@ -146,14 +132,12 @@ class Plan(LoadSettings):
         PositiveInt, Setting("Run open loops in every n-th block only.", Panel.PRECISION, flag=None)
     ] = 1  # as their windows are long
     own_users: Annotated[
-        Users,
-        Setting("Measure an arm's own throughput with this many users.", Panel.LOAD, flag=None),
+        Users, Setting("Measure an arm's own throughput with this many users.", Panel.LOAD, flag=None)
     ] = 32
     route: Annotated[Route, Setting("Measure this route.", Panel.LOAD, flag=None)] = "POST /predict"
     seed: Annotated[Seed, Setting("Draw trials, texts and arrivals by this seed.", Panel.PRECISION)] = 1
     fresh: Annotated[
-        bool,
-        Setting("Start a new server for each trial.", Panel.PRECISION, flag="--fresh/--resident"),
+        bool, Setting("Start a new server for each trial.", Panel.PRECISION, flag="--fresh/--resident")
     ] = False
     pin: Annotated[bool, Setting("Give client and servers CPUs of their own.", Panel.PRECISION)] = False
     delta_latency: Annotated[
@@ -179,8 +163,7 @@ class Plan(LoadSettings):
         bool, Setting("First measure the bare model, without a service (8 s).", Panel.PRECISION)
     ] = False
     limit_s: Annotated[
-        Seconds,
-        Setting("Measure the model limit this long at each batch size.", Panel.PRECISION, flag=None),
+        Seconds, Setting("Measure the model limit this long at each batch size.", Panel.PRECISION, flag=None)
     ] = 1.0
     ranking: Annotated[bool, Setting("Rank the arms at the end of the report.", Panel.OUTPUT, flag=None)] = (
         False
@@ -237,7 +220,7 @@ class Plan(LoadSettings):
         return self.arms[0].url is not None
 
     def _do_one_kind_of_work(self) -> None:
-        """Raise ValueError for strategies beside running servers, and for options of the other kind."""
+        """Raise ValueError for strategies and running servers together, and for options of the other kind."""
         if len({arm.url is None for arm in self.arms}) > 1:
             raise ValueError("servers that already run and strategies do different work: use two runs")
         if not self.has_running_servers and self.ask != Request():

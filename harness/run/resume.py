@@ -50,7 +50,7 @@ def _record_obstacles(run: store.Run) -> Iterator[Obstacle]:
     if "capacity" in run.record:  # its plan does not contain the rates
         yield (
             f"{run.folder} is a capacity run, which cannot be resumed: each rate depends on earlier results.",
-            f"`execbench report {run.folder}` shows what is finished; `execbench capacity` starts again.",
+            f"`execbench report {run.folder}` shows the finished part; `execbench capacity` starts again.",
         )
     if run.record["schema"] != SCHEMA_VERSION:
         yield f"{run.folder} has an older layout, which can be read but not resumed.", ""

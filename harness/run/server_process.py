@@ -46,7 +46,7 @@ class Server:
     _process: subprocess.Popen[str]
     _port: int
     _log: Path
-    _log_from: int  # offset; earlier servers of this arm wrote what is before it
+    _log_from: int  # offset; earlier servers of this arm wrote the part before it
     _processes: int  # uvicorn's worker processes behind one port
     _stop_by: float | None = None  # deadline, once the server was asked to stop
     _family: list[psutil.Process] = field(default_factory=list)

@@ -25,7 +25,7 @@ def twin_sentence(table: pd.DataFrame) -> str:
         return ""
     worst = seen.loc[_size(seen["ratio"]).idxmax()]
     most = percent(float(_size(worst["ratio"])))
-    return f"The twin of {worst['reference']} differs by at most {most} ({users(worst['load'])})"
+    return f"The twin of {worst['reference']} differs by up to {most} ({users(worst['load'])})"
 
 
 def twin_doubt(table: pd.DataFrame, twin: str | None) -> str:

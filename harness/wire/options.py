@@ -6,28 +6,13 @@ import dataclasses
 import difflib
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema, model_validator
 
 import strategies
 from harness.errors import shortened
 from harness.wire import bounds
 from harness.wire.panel import Panel
-from harness.wire.setting import (
-    Frozen,
-    Milliseconds,
-    Processes,
-    Seconds,
-    Setting,
-    Threads,
-    settings_of,
-)
+from harness.wire.setting import Frozen, Milliseconds, Processes, Seconds, Setting, Threads, settings_of
 from harness.wire.spelling import Dsn, File, Io, WorkloadName, is_own, with_io_split
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
@@ -75,8 +60,7 @@ class WorkloadOptions(Frozen):
         ),
     ] = DEFAULT_MODEL
     backend: Annotated[
-        Backend,
-        Setting("Run the model in torch or ONNX Runtime.", Panel.MODEL, obeyed_by=("embed",)),
+        Backend, Setting("Run the model in torch or ONNX Runtime.", Panel.MODEL, obeyed_by=("embed",))
     ] = "torch"
     device: Annotated[str, Setting("Run torch on cpu, cuda or mps.", Panel.MODEL, obeyed_by=("embed",))] = (
         "cpu"
@@ -96,8 +80,7 @@ class WorkloadOptions(Frozen):
         Milliseconds, Setting("Let a model call take this long.", Panel.MODEL, obeyed_by=("synthetic",))
     ] = 20.0
     mode: Annotated[
-        Mode,
-        Setting("Wait: sleep, hold. Compute: spin, release.", Panel.MODEL, obeyed_by=("synthetic",)),
+        Mode, Setting("Wait: sleep, hold. Compute: spin, release.", Panel.MODEL, obeyed_by=("synthetic",))
     ] = "sleep"
     setup_ms: Annotated[
         Milliseconds,
@@ -131,8 +114,7 @@ class WorkloadOptions(Frozen):
         Setting("Put this many texts into the table.", Panel.IO, obeyed_by=("pgvector",)),
     ] = 10_000
     io_timeout_s: Annotated[
-        Seconds,
-        Setting("Fail an I/O that takes longer.", Panel.IO, obeyed_by=("socket", "pgvector", "http")),
+        Seconds, Setting("Fail an I/O that takes longer.", Panel.IO, obeyed_by=("socket", "pgvector", "http"))
     ] = 10.0
     io_address: str | None = None  # set by the run: where it has started the service that the I/O asks
     faulty_setup: Annotated[

@@ -1,4 +1,4 @@
-"""How users write the names of files, workloads, databases and kinds of I/O, and what is made of them."""
+"""How users write the names of files, workloads, databases and kinds of I/O, and their values."""
 
 from __future__ import annotations
 

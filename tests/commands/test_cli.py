@@ -109,7 +109,8 @@ def test_every_trial_measures_the_given_number_of_requests(run_folder: Path) -> 
 @pytest.mark.integration
 def test_the_output_of_a_run_begins_with_the_finding_in_one_sentence(ran: Done) -> None:
     first = ran.stdout.splitlines()[0]
-    assert re.fullmatch(r"At c = 2, \w+ answers in (at most )?[\d.]+ ms \(median\), (at least )?\d+ requests/s.*\.", first)
+    figures = r"(at most )?[\d.]+ ms \(median\), (at least )?\d+ requests/s"
+    assert re.fullmatch(rf"At c = 2, \w+ answers in {figures}.*\.", first)
     assert ". " not in first
 
 

@@ -263,7 +263,7 @@ def test_a_quiet_twin_is_reported(execbench: InProcess) -> None:
     run = save(execbench.folder / "twins", world(twin_ms=20.0), twin=True)
     done = execbench("compare", run)
     assert done.returncode == FINE, done.stderr
-    assert "the twin of inline differs by at most" in done.stdout
+    assert "the twin of inline differs by up to" in done.stdout
 
 
 # -- what is shown -------------------------------------------------------------------------------------

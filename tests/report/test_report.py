@@ -138,7 +138,7 @@ def test_a_twin_that_differs_withholds_the_claims_too_and_is_the_first_warning()
     built = report.build(closed(world, reference="inline", twin=True, claims="article"))
     assert set(built.claims["verdict"]) == {claims.WITHHELD}
     assert built.warnings[0].startswith("The session is noisy")
-    assert "The twin of inline differs by at most 21.3 %" in built.machine
+    assert "The twin of inline differs by up to 21.3 %" in built.machine
     assert "8 withheld" in built.finding
 
 

@@ -41,7 +41,7 @@ def test_a_quiet_twin_withholds_nothing_and_reports_its_difference() -> None:
     assert row(table, arm="thread", load="closed(1)")["verdict"] == Verdict.SLOWER
     assert session_noise.noisy(table) == ""
     said = session_noise.twin_sentence(table)
-    assert said.startswith("The twin of inline differs by at most ")
+    assert said.startswith("The twin of inline differs by up to ")
     assert said.endswith((" % (c = 1)", " % (c = 4)"))
 
 

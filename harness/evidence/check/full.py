@@ -149,7 +149,7 @@ def _rate_over_a_minute(bench: Bench) -> Result:
 
 CHECKS = (
     Check("rate60", "the rate delivered over 60 s", 62, _rate_over_a_minute),
-    Check("freeze", "a server that stands still for 1 s", 75, lambda bench: freeze(bench.fire, bench.server)),
+    Check("freeze", "a server that is frozen for 1 s", 75, lambda bench: freeze(bench.fire, bench.server)),
     Check("peers", "comparison with wrk and hey", 155, peers),
     Check("cost", "the cost of the instrument itself", 280, lambda bench: cost(bench.fire, bench.server)),
     Check("queue", "the queue of one worker against M/D/1", 615, _queue),
