@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import wait as wait_for
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -78,6 +79,8 @@ class ThirdPartyExecutor(Executor):
             for future in list(self._futures):
                 if not future.running():  # pebble would kill the worker of a running call
                     future.cancel()
+        if wait:
+            wait_for(list(self._futures))
         self._close(wait)
 
 

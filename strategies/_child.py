@@ -34,9 +34,9 @@ def follow_parent() -> None:
 def kill_tree(process: BaseProcess) -> None:
     """Kill a running worker and all processes that it has started. Do nothing if it has ended."""
     if process.is_alive():
-        started = _descendants(process.pid)
+        started = descendants(process.pid)
         process.kill()
-        _kill(started)
+        kill(started)
 
 
 def _exit_with_parent() -> None:
@@ -52,16 +52,17 @@ def _exit_with_parent() -> None:
 
 
 def _kill_descendants() -> None:
-    _kill(_descendants(os.getpid()))
+    kill(descendants(os.getpid()))
 
 
-def _kill(pids: list[int]) -> None:
+def kill(pids: list[int]) -> None:
+    """Kill the processes that still run."""
     for pid in pids:
         with suppress(OSError):  # it has ended, or belongs to another user
             os.kill(pid, signal.SIGKILL)
 
 
-def _descendants(pid: int | None) -> list[int]:
+def descendants(pid: int | None) -> list[int]:
     """Return all descendants of this process; an empty list on systems without /proc.
 
     Resource trackers are left out: they clean up and then end by themselves.

@@ -14,7 +14,7 @@ from typing import Any
 
 from strategies import Call, Options, Setup, Submit, workers_or_one
 from strategies._adapter import ThirdPartyExecutor, adapted
-from strategies._child import follow_parent
+from strategies._child import descendants, follow_parent, kill
 
 SUMMARY = (
     "in pebble's process pool, which replaces dead workers and kills calls that take too long (extra: pebble)"
@@ -56,8 +56,11 @@ def _pool(workers: int, timeout_s: float | None) -> ThirdPartyExecutor:
         return future
 
     def close(wait: bool) -> None:
+        # pebble terminates its workers, so that they cannot end the processes that calls have started
+        started = [pid for worker in pool._pool_manager.worker_manager.workers for pid in descendants(worker)]
         pool.close()  # type: ignore[no-untyped-call]  # pebble has no annotation here
         if wait:
             pool.join()
+        kill(started)
 
     return ThirdPartyExecutor(send, close)
