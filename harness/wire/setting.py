@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema
 
 import strategies
 from harness.errors import shortened
+from harness.system import signals
 from harness.wire import bounds
 from harness.wire.panel import Panel
 
@@ -53,6 +54,16 @@ class Frozen(BaseModel):
     model_config = ConfigDict(  # with a maximum length, pydantic looks into texts, and refuses surrogates
         frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=LONGEST_TEXT
     )
+
+    def model_dump_json(self, **options: Any) -> str:
+        """As pydantic's, but Ctrl-C waits: inside a serializer, pydantic would turn it into an error."""
+        with signals.deferred():
+            return super().model_dump_json(**options)
+
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        """As `model_dump_json`."""
+        with signals.deferred():
+            return super().model_dump(**options)
 
 
 def _as_share(value: Any) -> Any:
