@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import fnmatch
 import functools
 import re
 import subprocess
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT
+
+from harness.wire.records import Sample, Trial, header
 
 pytestmark = pytest.mark.integration  # runs git
 
@@ -114,3 +118,20 @@ def test_the_newest_release_in_the_changelog_is_the_packages_version() -> None:
     newest, date = headings[1]
     assert newest == version
     assert re.fullmatch(r" - \d{4}-\d{2}-\d{2}", date)
+
+
+def columns() -> set[str]:
+    """The columns of the CSVs that are committed or that this version writes."""
+    found = {*header(Sample), *header(Trial)}
+    for path in CHECKOUT.glob("results/*/*.csv"):
+        with path.open() as stream:
+            found |= set(next(csv.reader(stream)))
+    return found
+
+
+def test_every_column_in_the_glossary_exists() -> None:
+    rows = re.findall(r"^\| [^|]+ \| [^|]+ \| ([^|]+) \|$", (CHECKOUT / "docs/glossary.md").read_text(), re.M)
+    named = {name for cell in rows if "run.json" not in cell for name in re.findall(r"`([^`]+)`", cell)}
+    assert len(named) > 30
+    known = columns()
+    assert [name for name in sorted(named) if not fnmatch.filter(known, name)] == []
