@@ -270,7 +270,7 @@ NONSENSE = {
 @pytest.mark.parametrize("nonsense", NONSENSE)
 def test_the_trial_continues_whatever_a_server_answers(loader: Loader, transport: str, nonsense: str) -> None:
     with answering(after(0, NONSENSE[nonsense])) as server:
-        plan = {"concurrency": 2, "requests": 3, "timeout_s": 0.2, "transport": transport}
+        plan = {"concurrency": 2, "requests": 3, "timeout_s": 1.0, "transport": transport}
         outcome = fire(loader, server.url, **plan)
     assert phases(outcome)[MEASURE] == 3
     assert len(server.arrivals) == len(outcome.shots)
