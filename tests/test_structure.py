@@ -36,7 +36,7 @@ ROOMS["commands"] = BELOW | {"evidence"}
 # single files next to the rooms
 ROOMS |= {"errors": set(), "numbers": set(), "environment": {"system", "wire"}, "cli": {"system", "commands"}}
 FOR_ALL = {"errors", "numbers", "harness"}
-STRATEGIES_KNOWN_BY = {
+STRATEGIES_KNOWN_BY = {  # the options are declared there, so what collects settings reads them
     *("wire.options", "wire.setting", "server.app"),
     *("plans.arm", "plans.plan_checks", "plans.from_flags", "plans.plan_files", "plans.settings"),
 }

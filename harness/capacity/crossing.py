@@ -35,7 +35,7 @@ READ_AT = 0.98  # for stats.LEVEL
 READ_RATIOS_AT = {stats.LEVEL: 0.96, stats.TOST_LEVEL: 0.92}
 # times the highest rate that held: the arm's throughput is at least this, whatever the closed loop measured
 LEAST_ROOM = 1.1
-FULLEST = 0.98  # of the throughput: higher rates are placed here on the scale, as they add no information
+FULLEST = 0.98  # of the throughput; the scale ends here, as higher rates add no information
 # plausible slopes; M/D/1: 1.2 for a mean three times as long as that of a single user, 10 to 20 for p95, p99
 MEAN_SLOPES = (0.2, 6.0)
 SHARE_SLOPES = (2.0, 40.0)

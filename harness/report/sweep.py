@@ -43,7 +43,7 @@ EFFECTS = [
     "ratio",  # geometric mean over the settings of the other axes that have both values
     "low",
     "high",
-    "least",  # smallest and largest ratio of one such setting; far apart, the axes depend on each other
+    "least",  # lowest and highest ratio of one such setting; far apart if the axes depend on each other
     "most",
     "settings",  # pairs of settings that differ in this axis only
     "blocks",

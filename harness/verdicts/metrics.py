@@ -13,7 +13,7 @@ from harness.wire.records import TWIN_SUFFIX
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """The smallest differences that matter, declared before the run, as shares such as 0.05."""
+    """The differences below which arms count as equal, set before the run, as shares such as 0.05."""
 
     delta_latency: float = 0.05
     delta_throughput: float = 0.03

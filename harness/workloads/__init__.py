@@ -64,7 +64,7 @@ def summary(name: str) -> str:
 
 
 def create(options: WorkloadOptions) -> Workload:
-    """The workload that `options` names. Raises UsageError if there is none of that name."""
+    """Create the workload that `options` names. Raises UsageError for an unknown name."""
     check_name(options.name)
     workload: Workload = _module(options.name).Workload(options)
     return workload

@@ -71,7 +71,9 @@ def ran(shared: Execbench) -> Done:
     """A run without PLAN, in the folder `run`."""
     loads = [word for c in CONCURRENCIES for word in ("--concurrency", str(c))]
     measured = ("--requests", str(REQUESTS), "--blocks", str(BLOCKS))
-    return shared("run", "--no-self-check", *QUICK, *loads, *measured, "--out", "run", COLUMNS="200")
+    # slower than QUICK: a model of 2 ms may saturate the load generator, and figures become bounds
+    model = ("--workload", "synthetic", "--service-ms", "10", "--io-ms", "1")
+    return shared("run", "--no-self-check", *model, *loads, *measured, "--out", "run", COLUMNS="200")
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +111,7 @@ def test_every_trial_measures_the_given_number_of_requests(run_folder: Path) -> 
 @pytest.mark.integration
 def test_the_output_of_a_run_begins_with_the_finding_in_one_sentence(ran: Done) -> None:
     first = ran.stdout.splitlines()[0]
-    figures = r"(at most )?[\d.]+ ms \(median\), (at least )?\d+ requests/s"
-    assert re.fullmatch(rf"At c = 2, \w+ answers in {figures}.*\.", first)
+    assert re.fullmatch(r"At c = 2, \w+ answers in [\d.]+ ms \(median\), \d+ requests/s.*\.", first)
     assert ". " not in first
 
 
