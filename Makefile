@@ -17,10 +17,13 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
 # the tests that need no torch have an environment for each Python
 QUICK_ENV = .venv-quick/$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
+# the site: every warning is an error, such as a dead link; nothing is fetched
+SITE = -m sphinx -W --keep-going -n -E -q -b html -d build/site-cache docs build/site
+
 # every test starts processes of this code, which would each compile it again
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup bench beyond instrument bench-client smoke quick test test-durations check notebooks clean
+.PHONY: help setup bench beyond instrument bench-client smoke quick test test-durations check notebooks docs reference clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -63,9 +66,9 @@ $(QUICK_ENV)/ready: pyproject.toml constraints.txt tests/quick_requirements.py
 test: setup ## run all tests, side by side where they may (WORKERS=4)
 	$(PYTEST)
 
-test-durations: setup ## run all tests and write down where their time goes (docs/test-durations.md)
-	$(PYTEST) --durations-csv=docs/test-durations-after.csv
-	$(BIN)/python tests/durations.py docs/test-durations-before.csv docs/test-durations-after.csv > docs/test-durations.md
+test-durations: setup ## run all tests and write down where their time goes (docs/development/test-durations.md)
+	$(PYTEST) --durations-csv=docs/development/test-durations-after.csv
+	$(BIN)/python tests/durations.py docs/development/test-durations-before.csv docs/development/test-durations-after.csv > docs/development/test-durations.md
 
 check: setup ## format, lint, types, tests
 	$(BIN)/ruff format --check .
@@ -73,8 +76,21 @@ check: setup ## format, lint, types, tests
 	$(BIN)/mypy
 	$(PYTEST)
 
-notebooks: setup ## execute the notebooks in place, on the committed reference run
+notebooks: setup ## execute the notebooks in place: on the reference run, and on the newest run
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+
+docs: setup ## build the site into build/site, offline; dead links are errors
+	$(BIN)/python $(SITE)
+	@echo "open build/site/index.html"
+
+reference: setup ## write the pages of docs/reference and the schemas that are made from the code
+	$(BIN)/execbench settings > docs/reference/settings.md
+	@for page in commands csv exit-codes; do \
+		$(BIN)/execbench reference $$page > docs/reference/$$page.md || exit 1; \
+	done
+	@for name in plan run; do \
+		$(BIN)/execbench schema $$name > harness/data/schemas/$$name.schema.json || exit 1; \
+	done
 
 clean: ## remove .venv and caches; results stay
 	rm -rf .venv .venv-quick build *.egg-info .pytest_cache .mypy_cache .ruff_cache

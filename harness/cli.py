@@ -24,9 +24,11 @@ from harness.commands.faults import faults
 from harness.commands.init import init
 from harness.commands.list import list_
 from harness.commands.load import load
+from harness.commands.reference import reference
 from harness.commands.report import report
 from harness.commands.roofline import roofline
 from harness.commands.run import run
+from harness.commands.schema import schema
 from harness.commands.serve import serve
 from harness.commands.settings import settings
 from harness.commands.study import study
@@ -39,7 +41,7 @@ FUNCTIONS: dict[str, Any] = {
     function.__name__.strip("_"): function
     for function in (
         *(run, sweep, capacity, compare, report),
-        *(serve, load, init, list_, settings),
+        *(serve, load, init, list_, settings, schema, reference),
         *(check, roofline, study, faults),
     )
 }

@@ -131,7 +131,12 @@ def code(checkout: Path) -> str:
 
 
 def revision(checkout: Path) -> dict[str, Any] | None:
-    """Return the commit and whether tracked files differ from it; None outside a git checkout."""
+    """Return the commit and whether tracked files differ from it; None if this is no git checkout.
+
+    An installed copy is none, even if its environment lies in the checkout of another project.
+    """
+    if not (checkout / ".git").exists():  # a file in a worktree
+        return None
     commit = _git(checkout, "rev-parse", "HEAD")
     if commit is None:
         return None

@@ -6,8 +6,14 @@ import difflib
 import traceback
 from collections.abc import Iterable
 
-USAGE = 2
-FAILURE = 1
+SUCCESS, FAILURE, USAGE, GATE_FAILED, NOT_COMPARABLE = range(5)
+EXIT_CODES = {  # docs/reference/exit-codes.md shows them
+    SUCCESS: "The command did what it was asked to do.",
+    FAILURE: "A model, server, folder, port, URL, CSV or check failed. Finished trials are kept.",
+    USAGE: "A flag, a plan, a name or a combination of them is wrong. Nothing was started.",
+    GATE_FAILED: "`compare --fail-on slower`: an arm is slower by more than the gate allows.",
+    NOT_COMPARABLE: "`compare`: no honest comparison, such as of a noisy session or of two machines.",
+}  # and those of signals: see `harness.system.signals`
 
 ERROR_MARK = "EXECBENCH-ERROR "  # starts a line in a server's log that its parent turns into a HarnessError
 

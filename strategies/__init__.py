@@ -104,7 +104,12 @@ class Options:
         str | None, Field(description="Make the executor with this package.module:function.")
     ] = None
     over: Annotated[
-        str, AfterValidator(_runs_batches), Field(description="Run the batches with this strategy.")
+        str,
+        AfterValidator(_runs_batches),
+        Field(
+            description="Run the batches with this strategy.",
+            json_schema_extra={"enum": [name for name in NAMES if name != "batch"]},
+        ),
     ] = "thread"
     max_batch: Annotated[Items, Field(description="Put at most this many items into one call.")] = 32
     max_wait_ms: Annotated[

@@ -45,11 +45,21 @@ def squeezed(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-def quoted(page: Path, mark: str) -> str:
-    """Return the text block that follows a mark in a document. The program must print the same text."""
-    found = re.search(rf"<!-- {re.escape(mark)} -->\n```text\n(.*?)```", page.read_text(), re.S)
-    assert found is not None, mark
-    return squeezed(found[1])
+def documents() -> list[Path]:
+    """The README and the pages of the site."""
+    return [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+
+
+def unprinted(mark: str, printed: str) -> list[str]:
+    """Return the paragraphs after this mark, in all documents, that the program does not print.
+
+    At least one document must have the mark; `printed` is `squeezed`.
+    """
+    block = re.compile(rf"<!-- {re.escape(mark)} -->\n```text\n(.*?)```", re.S)
+    quotes = [text for page in documents() for text in block.findall(page.read_text())]
+    assert quotes, mark
+    paragraphs = (part for quote in quotes for part in quote.split("\n\n"))
+    return [part for part in paragraphs if squeezed(part) not in printed]
 
 
 def rebuilt(plan: str, derived: Iterable[str], parent: Path) -> tuple[Path, str]:
@@ -58,7 +68,7 @@ def rebuilt(plan: str, derived: Iterable[str], parent: Path) -> tuple[Path, str]
     shutil.copytree(run_of(plan), folder)
     for name in derived:
         (folder / name).unlink()
-    return folder, squeezed(execbench("report", str(folder)))
+    return folder, squeezed(execbench("report", str(folder), "--full"))
 
 
 def assert_equal_to_the_committed(plan: str, derived: Iterable[str], folder: Path) -> None:

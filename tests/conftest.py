@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import browsing
 import psutil
 import pytest
 from prefork import Prefork
@@ -88,8 +89,18 @@ def prefork() -> Iterator[Prefork]:
 @pytest.fixture
 def execbench(tmp_path: Path, prefork: Prefork) -> Iterator[Execbench]:
     """Runs `execbench`; fails the test if a process that it started is still running at the end."""
-    with _watched(tmp_path, prefork) as commands:
+    with watched(tmp_path, prefork) as commands:
         yield commands
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """Chromium; tests that need it are skipped where it is not installed.
+
+    Each test has its own, because while one is open, its driver's event loop runs in this thread.
+    """
+    with browsing.chromium() as started:
+        yield started
 
 
 Invoke = Callable[..., subprocess.CompletedProcess[str]]
@@ -116,12 +127,12 @@ def invoke(
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, prefork: Prefork) -> Iterator[Execbench]:
     """As `execbench`, with one folder for all tests of a module."""
-    with _watched(tmp_path_factory.mktemp("shared"), prefork) as commands:
+    with watched(tmp_path_factory.mktemp("shared"), prefork) as commands:
         yield commands
 
 
 @contextmanager
-def _watched(folder: Path, prefork: Prefork) -> Iterator[Execbench]:
+def watched(folder: Path, prefork: Prefork) -> Iterator[Execbench]:
     commands = Execbench(folder, prefork)
     try:
         yield commands

@@ -1,7 +1,7 @@
 """A pytest plugin that records how long tests and fixtures take, and the page that shows it.
 
 `pytest --durations-csv FILE` writes a row for each test function and each fixture; `python tests/durations.py
-BEFORE AFTER` prints docs/test-durations.md. `make test-durations` does both.
+BEFORE AFTER` prints docs/development/test-durations.md. `make test-durations` does both.
 """
 
 from __future__ import annotations

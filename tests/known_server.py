@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from harness.client.engine import run_trial
 from harness.run.load_generator import Loader
 from harness.wire.arrivals import closed
 from harness.wire.clock import now_ms
@@ -170,6 +171,13 @@ def closed_port() -> int:
 
 def fire(loader: Loader, url: str, **options: Any) -> Outcome:
     return loader.run(load_options(url, **options), lambda answered, median_ms: None)
+
+
+async def fire_here(options: LoadOptions) -> Outcome:
+    """Run one trial in this process."""
+    shots: list[Shot] = []
+    outcome = await run_trial(options, lambda answered, median_ms: None, shots.append)
+    return outcome._replace(shots=sorted(shots, key=lambda shot: shot.seq))
 
 
 def load_options(url: str, *, concurrency: int | None = None, **options: Any) -> LoadOptions:

@@ -86,8 +86,8 @@ def with_own_load(run: store.Run, arm: str, share: float = 0.8) -> store.Run:
     """Return the run with an open load added for this arm: 75 requests in each of 8 blocks."""
     more = opened(*(open_trial(number, arm=arm, load=f"own({share:g})") for number in range(1, 9)))
     after = int(run.trials["trial"].max())
-    frames = {
-        name: pd.concat([getattr(run, name), getattr(more, name).assign(trial=lambda f: f["trial"] + after)])
-        for name in ("requests", "trials")
-    }
-    return run._replace(**{name: frame.reset_index(drop=True) for name, frame in frames.items()})
+    rows, trials = (
+        pd.concat([one, other.assign(trial=lambda f: f["trial"] + after)], ignore_index=True)
+        for one, other in ((run.requests, more.requests), (run.trials, more.trials))
+    )
+    return run._replace(rows=rows, trials=trials)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,16 @@ def test_files_other_than_sources_do_not_change_the_code(checkout: Path) -> None
     (checkout / "harness" / "__pycache__").mkdir()
     (checkout / "harness" / "__pycache__" / "run.pyc").write_text("new")
     assert code(checkout) == before
+
+
+def test_an_installed_copy_in_the_checkout_of_another_project_has_no_revision(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    commit = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "--quiet"]
+    subprocess.run([*commit, "--allow-empty", "--message", "theirs"], check=True)
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    assert environment.revision(tmp_path) is not None
+    assert environment.revision(installed) is None
 
 
 # -- differences ---------------------------------------------------------------------------------------

@@ -88,10 +88,9 @@ def test_a_workload_setting_is_declared_once_and_appears_everywhere(
     arm = json.loads(run("run", *synthetic, "--strategy", "thread:patience_ms=4").stdout)
     assert arm["plan"]["arms"][0]["workload"] == {"patience_ms": 4.0}
 
-    schema = json.loads(run("settings", "--json-schema").stdout)
-    assert (
-        schema["$defs"]["WorkloadOptions"]["properties"]["patience_ms"]["description"] == "Be this patient."
-    )
+    schema = json.loads(run("schema", "plan").stdout)
+    key = schema["properties"]["workload"]["properties"]["patience_ms"]
+    assert (key["description"], key["default"]) == ("synthetic: Be this patient.", 7.0)
     row = "| `patience_ms` | `[workload]` | `--patience-ms` | 7 | ✓ | synthetic: Be this patient. |"
     assert row in run("settings").stdout
 

@@ -23,20 +23,21 @@ import pandas as pd
 from harness.analysis import nominal
 from harness.analysis.summaries import THROUGHPUT
 
-COLUMNS = [
-    "arm",
-    "load",  # closed loops only: in an open loop the load sets the throughput
-    "concurrency",
-    THROUGHPUT,
-    "limit_per_s",  # the maximum of b / T(b), for b from 1 to the number of users
-    "limit_batch",  # the b of that maximum
-    "efficiency",  # throughput / limit
-    "call_ms",  # T(c): the time of the bare model for one item per user
-    "io_ms",  # `nominal.of_summary`
-    "null_ms",  # the time of a request without model and I/O
-    "ideal_per_s",
-    "of_ideal",  # throughput / ideal
-]
+MEANINGS = {  # column → what it means; docs/reference/csv.md shows it
+    "arm": "Name of the arm.",
+    "load": "The closed loop; in an open loop the load sets the throughput.",
+    "concurrency": "Number of users.",
+    THROUGHPUT: "Good answers per second.",
+    "limit_per_s": "The model limit: the maximum of b / T(b) for batches of b from 1 to the number of users.",
+    "limit_batch": "The b of that maximum.",
+    "efficiency": "throughput_per_s / limit_per_s.",
+    "call_ms": "T(c): the time of the bare model for one item of each user.",
+    "io_ms": "Nominal duration of the I/O.",
+    "null_ms": "Time of a request without model and I/O.",
+    "ideal_per_s": "c / (T(c) + I/O + c * null_ms): one batch, then all I/O at once.",
+    "of_ideal": "throughput_per_s / ideal_per_s.",
+}
+COLUMNS = list(MEANINGS)
 
 
 def table(summary: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:

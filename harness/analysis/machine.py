@@ -1,7 +1,7 @@
-"""How quiet the machine was during a run, which blocks noise excludes, and what CPU and memory each arm used.
+"""Which blocks noise excludes, where the load generator is the limit, and what CPU and memory each arm used.
 
-Pure functions: they take frames of `trials.csv` and `requests.csv` and the dict of `run.json`, and return
-sentences and frames.
+Pure functions: they take the rows of `trials.csv` and `requests.csv` (all, with pings) and the dict of
+`run.json`, and return sentences and frames.
 """
 
 from __future__ import annotations
@@ -9,24 +9,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from harness.analysis import quietness
+from harness.analysis.arrays import Floats
 from harness.analysis.percentiles import percentile, percentile_if_enough
+from harness.analysis.rows import Requests, in_parts, of_trials
 from harness.errors import HarnessError
-from harness.numbers import percent
-from harness.wire.records import MAX_PROCESSES_RECORDED, MEASURE, OK, PILOT_BLOCK, PING
-
-# Upper limits for a quiet and for a usable machine; beyond those it is noisy. Foreign CPU is a share of the
-# usable cores. Within the quiet limits, noise moves a figure by less than the 3 % within which two
-# throughputs count as equal, and the load generator's loop lag is below the 5 ms at which it is sampled. The
-# usable limits are a convention, as comparing arms within blocks cancels noise that lasts longer than a
-# block; their client lag is the method's limit. Pressure is shown but has no limit: an arm with more workers
-# than cores causes it itself. A CPU quota has the limits of steal, because it stops the load generator too.
-QUIET = {"steal": 0.005, "throttled": 0.005, "foreign": 0.02, "client_lag_ms": 5.0, "excluded": 0.0}
-USABLE = {"steal": 0.03, "throttled": 0.03, "foreign": 0.10, "client_lag_ms": 10.0, "excluded": 0.25}
+from harness.wire.records import MAX_PROCESSES_RECORDED, MEASURE, PILOT_BLOCK, PING, SOUND
 
 MOST_COMMANDS_SHOWN = 4  # of an arm's processes
 
@@ -39,69 +32,30 @@ LATE_CELL_SHARE = 0.05  # of the p50 latency: the difference within which two ar
 # beyond these the load generator is the bottleneck, and its own queue is part of every latency
 MOST_OF_CLIENT_LIMIT = 0.5  # of the requests a second that it can send
 MOST_OF_A_CORE = 0.5  # of its one core; the same limit if the roofline was not measured
+# Beyond this and `LATE_CELL_P99_MS`, a closed loop waits for the load generator's own event loop: other
+# programs, or a quota, keep it from its core.
+MOST_OF_CYCLE = 0.5  # of the time from one request of a user to the next
 
 LATE_SELF_CHECK_P50_MS = 1.0  # limit of the method for the dispatch lag at half the roofline
 LATE_SELF_CHECK_P99_MS = 8.0
 
-COST_COLUMNS = [
-    "arm",
-    "load",
-    "cpu_ms_per_request",
-    "client_cpu_ms_per_request",
-    "server_lag_p99_ms",
-    "server_lag_max_ms",
-    "client_lag_p99_ms",
-    "ping_p50_ms",
-    "ping_p90_ms",
-    "ping_p99_ms",
-    "memory_uss_mb",
-]
+COST_MEANINGS = {  # column → what it means; docs/reference/csv.md shows it
+    "arm": "Name of the arm.",
+    "load": "The arrival law, such as closed(8).",
+    "cpu_ms_per_request": "CPU of the server and its workers, per request.",
+    "client_cpu_ms_per_request": "CPU of the load generator, per request.",
+    "server_lag_p99_ms": "Lag of the server's event loop: median of the trials' 99th percentiles.",
+    "server_lag_max_ms": "The largest lag of all trials.",
+    "client_lag_p99_ms": "Lag of the load generator's event loop: median of the trials' 99th percentiles.",
+    "ping_p50_ms": "Latency of a route without a model beside the load: median.",
+    "ping_p90_ms": "90th percentile of it.",
+    "ping_p99_ms": "99th percentile of it.",
+    "memory_uss_mb": "Memory of the arm's own (USS) after its last trial; MB of 1e6 bytes.",
+}
+COST_COLUMNS = list(COST_MEANINGS)
 
 
 # -- the whole run -------------------------------------------------------------------------------------
-
-
-def sentence(trials: pd.DataFrame, record: Mapping[str, Any], excluded: Mapping[int, str]) -> str:
-    """One line for the top of a report: whether the machine was quiet, usable or noisy, and the figures.
-
-    Means are over all trials except the pilot, weighted by their windows. Omits figures that the platform
-    does not report. Says "not judged" if it reports none.
-    """
-    trials = trials[trials["block"] > PILOT_BLOCK]
-    environment = record.get("environment") or {}
-    blocks = trials["block"].nunique()
-    lag_ms = float(trials["client_lag_p99_ms"].median())
-    foreign, steal, pressure, throttled = (
-        _mean(trials, name) for name in ("foreign_cpu", "steal_share", "pressure_share", "throttled_share")
-    )
-    figures = {
-        "steal": steal,
-        "throttled": throttled,
-        "foreign": foreign / (environment.get("usable_cores") or 1),
-        "client_lag_ms": lag_ms,
-    }
-    known = not all(map(math.isnan, figures.values()))
-    word = _word({**figures, "excluded": len(excluded) / max(1, blocks)}) if known else "not judged"
-    parts = [
-        (f"{environment.get('usable_cores') or '?'} cores ({environment.get('cpu') or 'unknown CPU'})", True),
-        (f"foreign CPU {foreign:.2f} cores", foreign >= 0),  # NaN is not
-        (f"steal {percent(steal)}", steal >= 0),
-        (f"pressure {percent(pressure, 0)}", pressure >= 0),
-        (f"throttled {percent(throttled)}", throttled > 0),  # most machines have no quota or do not report it
-    ]
-    worst_ms = trials["client_lag_p99_ms"].max()
-    lag = f"p99 loop lag of the load generator {lag_ms:.1f} ms (worst trial {worst_ms:.1f} ms); "
-    lag = "" if math.isnan(lag_ms) else lag
-    numbers = f" ({', '.join(map(str, sorted(excluded)))})" if excluded else ""
-    shown = ", ".join(text for text, known in parts if known)
-    return f"Machine: {word} – {shown}; {lag}{len(excluded)} of {blocks} blocks excluded{numbers}."
-
-
-def _word(figures: Mapping[str, float]) -> str:
-    for word, limits in (("quiet", QUIET), ("usable", USABLE)):
-        if not any(value > limits[name] for name, value in figures.items()):  # NaN exceeds nothing
-            return word
-    return "noisy"
 
 
 def busy_idle_arms(record: Mapping[str, Any]) -> list[str]:
@@ -154,25 +108,69 @@ def late_generator(record: Mapping[str, Any]) -> list[str]:
 
 
 def limited_by_client(
-    trials: pd.DataFrame, requests: pd.DataFrame, record: Mapping[str, Any]
+    trials: pd.DataFrame, requests: Requests, record: Mapping[str, Any]
 ) -> dict[tuple[str, str], str]:
     """(arm, load) → why the load generator was the bottleneck, by the median over the good trials.
 
     The measured throughput is then a lower bound for the arm, and the latency an upper bound.
     """
-    good = trials[(trials["block"] > PILOT_BLOCK) & (trials["state"] == OK)]
-    sent = requests.groupby("trial")["done_ms"].agg(["size", "max"])
+    good = trials[(trials["block"] > PILOT_BLOCK) & trials["state"].isin(SOUND)]
+    parts = in_parts(requests, ["trial", "done_ms"])
+    sent = pd.concat([part.groupby("trial")["done_ms"].agg(["size", "max"]) for part in parts])
+    sent = sent.groupby("trial").agg({"size": "sum", "max": "max"})
     good = good.merge(sent, left_on="trial", right_index=True)
     good = good[good["max"] > 0]
     busy = pd.to_numeric(good["client_cpu_ms"]) / good["max"]
     good = good.assign(sent_per_s=good["size"] / good["max"] * 1e3, busy=busy)
     limit_per_s = client_limit_per_s(record)
-    cells = good.groupby(["arm", "load"], sort=False, observed=True)[["sent_per_s", "busy"]].median()
+    lag_ms = pd.to_numeric(good["client_lag_p99_ms"])
+    good = good.assign(lag_ms=lag_ms, took_ms=_took_ms(good), lag_limit_ms=_lag_limit_ms(good))
+    figures = good.groupby(["arm", "load"], sort=False, observed=True)[list(_ClientFigures._fields)].median()
     reasons = {
-        (str(cell["arm"]), str(cell["load"])): _client_limit(cell["sent_per_s"], cell["busy"], limit_per_s)
-        for cell in cells.reset_index().to_dict("records")
+        (str(arm), str(load)): _client_limit(_ClientFigures(*map(float, cell)), limit_per_s)
+        for (arm, load), cell in zip(figures.index, figures.itertuples(index=False), strict=True)
     }
     return {cell: reason for cell, reason in reasons.items() if reason}
+
+
+class _ClientFigures(NamedTuple):
+    """What shows whether the load generator was the bottleneck; NaN for what was not measured."""
+
+    sent_per_s: float
+    busy: float  # share of its core
+    lag_ms: float  # p99 of its loop lag
+    took_ms: float  # see `_took_ms`
+    lag_limit_ms: float  # see `_lag_limit_ms`
+
+
+def _took_ms(trials: pd.DataFrame) -> pd.Series[float]:
+    """How long a request took, by Little's law: the mean of a closed loop, the most that an open one allows.
+
+    In a closed loop it includes the time that a user thinks.
+    """
+    window_ms = trials["window_end_ms"] - trials["window_start_ms"]
+    users = pd.to_numeric(trials["concurrency"])
+    users = users.fillna(pd.to_numeric(trials["in_flight_max"]))
+    took: pd.Series[float] = users * window_ms / trials["measured"]
+    return took
+
+
+def _lag_limit_ms(trials: pd.DataFrame) -> pd.Series[float]:
+    """The p99 of the loop lag from which the load generator is late; NaN for an open loop below its cap.
+
+    Such an open loop is judged by its dispatch lag. At the cap, that shows the server's delay as well.
+    """
+    is_open = pd.to_numeric(trials["concurrency"]).isna()
+    shares = np.where(is_open, np.where(trials["capped"] > 0, LATE_CELL_SHARE, math.nan), MOST_OF_CYCLE)
+    return pd.Series(shares * _took_ms(trials), dtype=float).clip(lower=LATE_CELL_P99_MS)
+
+
+def beyond_the_client(record: Mapping[str, Any]) -> str:
+    """A sentence that says how to measure a server that is faster than the load generator."""
+    about = record.get("plan") or record.get("load") or {}
+    transport = "" if about.get("transport", "aiohttp") == "aiohttp" else "use --transport aiohttp, "
+    words = f"{transport}send fewer requests a second, or send them from a faster or idle machine."
+    return f"To measure the server, {words}"
 
 
 def client_limit_per_s(record: Mapping[str, Any]) -> float:
@@ -187,13 +185,19 @@ def _self_checks(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [checks] if isinstance(checks, Mapping) else checks
 
 
-def _client_limit(sent_per_s: float, busy: float, limit_per_s: float) -> str:
-    if sent_per_s > MOST_OF_CLIENT_LIMIT * limit_per_s:
+def _client_limit(found: _ClientFigures, limit_per_s: float) -> str:
+    if found.sent_per_s > MOST_OF_CLIENT_LIMIT * limit_per_s:
         return (
-            f"the load generator sent {sent_per_s:.0f} of the {limit_per_s:.0f} requests/s that it can send"
+            f"the load generator sent {found.sent_per_s:.0f} of the {limit_per_s:.0f} requests/s that it can "
+            "send"
         )
-    if busy > MOST_OF_A_CORE:
-        return f"the load generator kept {100 * busy:.0f} % of its core busy"
+    if found.busy > MOST_OF_A_CORE:
+        return f"the load generator kept {100 * found.busy:.0f} % of its core busy"
+    if found.lag_ms > found.lag_limit_ms:  # NaN is not
+        return (
+            f"the load generator was late by {found.lag_ms:.1f} ms (p99 of its loop lag) where a request "
+            f"took {found.took_ms:.1f} ms"
+        )
     return ""
 
 
@@ -201,7 +205,7 @@ def _client_limit(sent_per_s: float, busy: float, limit_per_s: float) -> str:
 
 
 def excluded_blocks(
-    trials: pd.DataFrame, requests: pd.DataFrame, criteria: Mapping[str, float]
+    trials: pd.DataFrame, requests: Requests, criteria: Mapping[str, float]
 ) -> dict[int, str]:
     """Block → why it is excluded as a whole, by limits that the plan set before the run.
 
@@ -226,38 +230,34 @@ def excluded_blocks(
     return {int(block): "; ".join(reasons[block]) for block in sorted(reasons)}
 
 
-def _block_readings(trials: pd.DataFrame, requests: pd.DataFrame) -> dict[str, dict[int, float]]:
+def _block_readings(trials: pd.DataFrame, requests: Requests) -> dict[str, dict[int, float]]:
     """Criterion → block → reading; NaN if there is none."""
     trials = trials[trials["block"] > PILOT_BLOCK]
-    blocks = dict(iter(trials.groupby("block")))
+    blocks: dict[Any, pd.DataFrame] = dict(iter(trials.groupby("block")))
     open_loop = trials.loc[trials["concurrency"].isna() & (trials["capped"] == 0), "trial"]
-    shots = requests[requests["trial"].isin(open_loop) & (requests["phase"] == MEASURE)]
-    lags = shots["sent_ms"] - shots["due_ms"]
+    lags = _lags_by_block(of_trials(requests, "trial", list(open_loop)))
     return {
-        "steal_share": {block: _mean(rows, "steal_share") for block, rows in blocks.items()},
-        "foreign_cpu": {block: _mean(rows, "foreign_cpu") for block, rows in blocks.items()},
-        "dispatch_lag_p99_ms": {
-            block: percentile(np.asarray(of_block, dtype=np.float64), 99)
-            for block, of_block in lags.groupby(shots["block"])
-        },
+        "steal_share": {block: quietness.mean(rows, "steal_share") for block, rows in blocks.items()},
+        "foreign_cpu": {block: quietness.mean(rows, "foreign_cpu") for block, rows in blocks.items()},
+        "dispatch_lag_p99_ms": {block: percentile(of_block, 99) for block, of_block in lags.items()},
     }
 
 
-def _mean(trials: pd.DataFrame, column: str) -> float:
-    """Mean over the trials that have a reading, weighted by their windows; NaN if there are none."""
-    windows = trials["window_end_ms"] - trials["window_start_ms"]
-    values = pd.to_numeric(trials[column])  # a column without any reading may have dtype object
-    weights = windows.where(values.notna(), 0.0)
-    total = float(weights.sum())
-    return float((values.fillna(0.0) * weights).sum()) / total if total else math.nan
+def _lags_by_block(requests: Requests) -> dict[int, Floats]:
+    """Block → sent − due of its measured requests."""
+    found: dict[int, list[Floats]] = {}
+    for part in in_parts(requests, ["block", "phase", "due_ms", "sent_ms"]):
+        shots = part[part["phase"] == MEASURE]
+        lags = shots["sent_ms"] - shots["due_ms"]
+        for block, of_block in lags.groupby(shots["block"]):
+            found.setdefault(int(str(block)), []).append(np.asarray(of_block, dtype=np.float64))
+    return {block: np.concatenate(found[block]) for block in sorted(found)}
 
 
 # -- arms ----------------------------------------------------------------------------------------------
 
 
-def costs(
-    trials: pd.DataFrame, requests: pd.DataFrame, record: Mapping[str, Any] | None = None
-) -> pd.DataFrame:
+def costs(trials: pd.DataFrame, requests: Requests, record: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """The cost of a request per arm and load, in order of appearance, over good trials after the pilot.
 
     CPU time is that of whole trials, including the warm-up, divided by all their requests except pings.
@@ -265,10 +265,9 @@ def costs(
     `ping_*` is the latency of the route without a model during the load. A failed ping counts as infinite;
     NaN if there are too few for the percentile. `memory_uss_mb` is the arm's, from `record`, or NaN.
     """
-    good = trials[(trials["block"] > PILOT_BLOCK) & (trials["state"] == OK)]
-    sent = requests.loc[requests["phase"] != PING, "trial"].value_counts()  # to the model's route
+    good = trials[(trials["block"] > PILOT_BLOCK) & trials["state"].isin(SOUND)]
+    sent, pings = _sent_and_pings(of_trials(requests, "trial", list(good["trial"])))
     good = good.assign(sent=good["trial"].map(sent).fillna(0))
-    pings = requests[(requests["phase"] == PING) & requests["trial"].isin(good["trial"])]
     arms = ((record or {}).get("arms") or {}).items()
     uss_mb = {arm: about["uss_bytes"] / 1e6 for arm, about in arms if about.get("uss_bytes") is not None}
     rows = [
@@ -288,6 +287,16 @@ def costs(
     return pd.DataFrame(rows, columns=COST_COLUMNS)
 
 
+def _sent_and_pings(requests: Requests) -> tuple[Counter[int], pd.DataFrame]:
+    """Trial → the number of requests to the model's route; and the pings, which are few."""
+    sent, pings = Counter[int](), []
+    for part in in_parts(requests, ["arm", "load", "trial", "phase", "due_ms", "done_ms", "error"]):
+        is_ping = part["phase"] == PING
+        sent.update({int(str(trial)): n for trial, n in part.loc[~is_ping, "trial"].value_counts().items()})
+        pings.append(part[is_ping])
+    return sent, pd.concat(pings)
+
+
 def _per_request(cell: pd.DataFrame, column: str) -> float:
     values = pd.to_numeric(cell[column])
     sent = float(cell["sent"].where(values.notna(), 0).sum())
@@ -300,16 +309,20 @@ def _ping_figures(pings: pd.DataFrame) -> dict[str, float]:
     return {f"ping_p{percent}_ms": percentile_if_enough(np.sort(values), percent) for percent in (50, 90, 99)}
 
 
-def late_cell_reason(rows: pd.DataFrame) -> str:
+def late_cell_reason(rows: Requests) -> str:
     """Why one arm under one load is invalid because requests were sent late; empty if it is valid.
 
     `rows` are its requests in all blocks, of which only the measured ones count. The limit depends on the p50
     latency of good requests only: failures must not excuse a late load generator.
     """
-    rows = rows[rows["phase"] == MEASURE]
-    good = rows[rows["error"] == ""]
-    late_ms = percentile(np.asarray(rows["sent_ms"] - rows["due_ms"], dtype=np.float64), 99)
-    latency_ms = percentile(np.asarray(good["done_ms"] - good["due_ms"], dtype=np.float64), 50)
+    lags, latencies = [], []
+    for part in in_parts(rows, ["phase", "error", "due_ms", "sent_ms", "done_ms"]):
+        shots = part[part["phase"] == MEASURE]
+        good = shots[shots["error"] == ""]
+        lags.append(np.asarray(shots["sent_ms"] - shots["due_ms"], dtype=np.float64))
+        latencies.append(np.asarray(good["done_ms"] - good["due_ms"], dtype=np.float64))
+    late_ms = percentile(np.concatenate(lags), 99)
+    latency_ms = percentile(np.concatenate(latencies), 50)
     limit_ms = max(LATE_CELL_P99_MS, 0.0 if math.isnan(latency_ms) else LATE_CELL_SHARE * latency_ms)
     if not late_ms > limit_ms:
         return ""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from harness.analysis import summaries
+from harness.analysis.rows import Cells, Requests, in_parts, measured, of_trials, trial_facts
 
 MOST_NAMED = 6  # arms and loads in the sentence; io.csv has all of them
 WITHIN_MS = 2.0  # of nominal, at p99; beyond that the event loop or the machine delayed the I/O
@@ -23,14 +24,15 @@ LEAST_NOMINAL_MS = 1.0  # shorter I/O is not judged
 STALLED_RATIO = 1.5  # report I/O that takes at least this many times its time for a lone user
 LOOP_TURNS = 4  # a database query takes at least this many turns of the event loop, and each may be late
 
-COLUMNS = [
-    "arm",
-    "load",
-    "nominal_ms",  # median of the arm's I/O at c = 1
-    "p99_ms",  # over all requests of the load; empty if there are too few
-    "excess_ms",  # p99 - nominal
-    "stays",  # whether the excess is within WITHIN_MS; empty if it is not known
-]
+MEANINGS = {  # column → what it means; docs/reference/csv.md shows it
+    "arm": "Name of the arm.",
+    "load": "The open loop.",
+    "nominal_ms": "Median of the arm's I/O for a single user.",
+    "p99_ms": "99th percentile of the I/O over all requests of the load; empty if there are too few.",
+    "excess_ms": "p99_ms - nominal_ms.",
+    "stays": "Whether the excess is at most 2 ms; empty if it is not known.",
+}
+COLUMNS = list(MEANINGS)
 
 
 class Source(enum.Enum):
@@ -48,10 +50,10 @@ class Nominal(NamedTuple):
     source: Source
 
 
-def of_rows(rows: pd.DataFrame) -> Nominal:
+def of_rows(rows: Requests) -> Nominal:
     """The nominal I/O from an arm's derived rows."""
-    lone = summaries.measured(rows[rows["concurrency"] == 1])
-    return _known(summaries.statistic(lone, "io_ms", "median"), rows["io_nominal_ms"])
+    lone = measured(of_trials(rows, "concurrency", [1]))
+    return _known(summaries.statistic(lone, "io_ms", "median"), trial_facts(rows)["io_nominal_ms"])
 
 
 def of_summary(
@@ -70,17 +72,19 @@ def _known(measured_ms: float, asked_ms: pd.Series[float]) -> Nominal:
     return Nominal(float(asked.iloc[0]), Source.ASKED) if len(asked) else Nominal(math.nan, Source.UNKNOWN)
 
 
-def table(derived: pd.DataFrame) -> pd.DataFrame:
+def table(requests: Requests) -> pd.DataFrame:
     """A row for each arm and open load. Arms without a measured lone user have no row."""
-    good = summaries.measured(derived)
-    good = good[good["ok"]]
-    nominal = {str(arm): of_rows(rows) for arm, rows in good.groupby("arm", sort=False, observed=True)}
-    is_open = good[good["concurrency"].isna()]
-    rows = [
-        _row(str(arm), str(load), nominal[str(arm)].ms, cell)
-        for (arm, load), cell in is_open.groupby(["arm", "load"], sort=False, observed=True)
-        if nominal[str(arm)].source is Source.MEASURED
-    ]
+    of_loads, of_arms = Cells(requests), Cells(requests, ("arm",))
+    names = ["arm", "concurrency", "io_nominal_ms", "phase", "ok", "io_ms"]
+    rows = []
+    for arm, load in of_loads:
+        cell = measured(of_loads.rows((arm, load), names))
+        is_open = trial_facts(cell)["concurrency"].isna().any()
+        if not is_open or not any(part["ok"].any() for part in in_parts(cell, ["ok"])):
+            continue
+        nominal = of_rows(of_arms.rows((arm,), names))
+        if nominal.source is Source.MEASURED:
+            rows.append(_row(str(arm), str(load), nominal.ms, cell))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -118,7 +122,7 @@ def _awaits_nothing(arm: Mapping[str, Any]) -> bool:
     return own_io is False and workload.get("io") == "sleep" and workload.get("io_ms") == 0
 
 
-def _row(arm: str, load: str, nominal_ms: float, cell: pd.DataFrame) -> dict[str, object]:
+def _row(arm: str, load: str, nominal_ms: float, cell: Requests) -> dict[str, object]:
     p99_ms = summaries.pooled_percentile(cell, "io_ms", 99)
     excess_ms = p99_ms - nominal_ms
     stays = None if math.isnan(excess_ms) else excess_ms <= WITHIN_MS

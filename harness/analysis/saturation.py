@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.wire.records import MEASURE, OK, PILOT_BLOCK
+from harness.analysis.rows import Requests, in_parts
+from harness.wire.records import MEASURE, PILOT_BLOCK, SOUND
 
 # In an overrun trial, the backlog grows during the window by more than both of these.
 LEAST_BACKLOG_SHARE = 0.05  # of the requests that came due in the window
@@ -30,7 +31,7 @@ COLUMNS = [
 ]
 
 
-def per_cell(derived: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+def per_cell(requests: Requests, trials: pd.DataFrame) -> pd.DataFrame:
     """One row per arm and open load (`COLUMNS`). Closed loops slow down with the server, so they have no row.
 
     A trial is overrun if more requests came due within its window than were answered in it, by more than 5 %
@@ -38,10 +39,10 @@ def per_cell(derived: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     failures are reported separately. An arm is saturated under a load if a trial is overrun or the cap
     delayed requests.
     """
-    is_open = trials["concurrency"].isna() & (trials["block"] > PILOT_BLOCK) & (trials["state"] == OK)
+    is_open = trials["concurrency"].isna() & (trials["block"] > PILOT_BLOCK) & trials["state"].isin(SOUND)
     if not is_open.any():
         return pd.DataFrame(columns=COLUMNS)
-    counted = trials[is_open].merge(_counts(derived), on="trial", how="inner")
+    counted = trials[is_open].merge(_counts(requests), on="trial", how="inner")
     rows = [
         _row(str(arm), str(load), cell)
         for (arm, load), cell in counted.groupby(["arm", "load"], sort=False, observed=True)
@@ -74,12 +75,18 @@ def _capped(row: Mapping[Hashable, Any]) -> str:
     return f"{row['capped']} requests were sent late because the cap of {cap} requests in flight was reached"
 
 
-def _counts(derived: pd.DataFrame) -> pd.DataFrame:
+def _counts(requests: Requests) -> pd.DataFrame:
     """For each trial, the requests that came due in its window [start, end) and those answered in it."""
-    begin, end = derived["window_start_ms"], derived["window_end_ms"]
-    due = derived["phase"] == MEASURE
-    answered = derived["status"].notna() & derived["done_ms"].between(begin, end, inclusive="right")
-    counted = pd.DataFrame({"trial": derived["trial"], "due": due, "answered": answered})
+    names = ["trial", "phase", "status", "done_ms", "window_start_ms", "window_end_ms"]
+    counted = [_counts_of(part) for part in in_parts(requests, names)]
+    return pd.concat(counted).groupby("trial", as_index=False).sum()
+
+
+def _counts_of(part: pd.DataFrame) -> pd.DataFrame:
+    begin, end = part["window_start_ms"], part["window_end_ms"]
+    due = part["phase"] == MEASURE
+    answered = part["status"].notna() & part["done_ms"].between(begin, end, inclusive="right")
+    counted = pd.DataFrame({"trial": part["trial"], "due": due, "answered": answered})
     return counted.groupby("trial", as_index=False).sum()
 
 

@@ -12,9 +12,21 @@ import pandas as pd
 
 from harness.analysis import nominal
 from harness.analysis.arrays import Floats
-from harness.analysis.summaries import measured
+from harness.analysis.rows import Cells, Requests, arms_of, measured, sound, trial_facts
 
 INPUT = ["entered_ms", "queue_ms", "model_ms", "resume_ms", "io_ms"]
+NEEDED = [
+    *INPUT,
+    "arm",
+    "block",
+    "trial",
+    "seq",
+    "concurrency",
+    "io_nominal_ms",
+    "phase",
+    "ok",
+    "trial_state",
+]
 COLUMNS = [
     "arm",
     "block",
@@ -28,6 +40,26 @@ COLUMNS = [
 ]
 
 
+def laws(requests: Requests) -> pd.DataFrame:
+    """How well the law holds for inline arms, at c > 1: a lone request waits for no other.
+
+    A row of `summarise` for each arm and concurrency. One at a time is in memory.
+    """
+    cells = Cells(requests, ("arm", "concurrency"))
+    facts = trial_facts(requests)
+    inline = set(facts.loc[facts["strategy"] == "inline", "arm"])
+    found = []
+    for arm in (arm for arm in arms_of(requests) if arm in inline):
+        lone = cells.select((arm, 1), NEEDED)
+        for users in sorted(users for other, users in cells if other == arm and users > 1):
+            rows = cells.select((arm, users), NEEDED)
+            rows = pd.concat([lone, rows], ignore_index=True) if len(lone) else rows
+            law = summarise(table(rows, arm))
+            found.append(law[law["concurrency"] > 1])
+    found = [law for law in found if len(law)]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
 def table(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
     """The law of table T2 for each request: io ≈ max(nominal, time the loop spent in other requests' models).
 
@@ -36,9 +68,8 @@ def table(derived: pd.DataFrame, arm: str) -> pd.DataFrame:
     the start and the end of this request's I/O), predicted_ms, and error = io / predicted − 1. The nominal
     I/O is `nominal.of_rows`; there are no rows if it is not known. The sum omits requests without timings.
     """
-    needed = [*INPUT, "arm", "block", "trial", "seq", "concurrency", "io_nominal_ms", "phase", "ok"]
-    rows = derived.loc[(derived["arm"] == arm) & (derived["trial_state"] == "ok"), needed]
-    timed = rows.dropna(subset=INPUT)
+    rows = sound(derived[derived["arm"] == arm])
+    timed = rows[NEEDED].dropna(subset=INPUT)
     others = [_others_model_ms(trial) for _, trial in timed.groupby("trial")]
     timed = timed.assign(others_model_ms=pd.concat(others) if others else math.nan)
     predicted = np.maximum(nominal.of_rows(timed).ms, timed["others_model_ms"])

@@ -73,7 +73,7 @@ DIFFERENT = (*FASTER, *SLOWER)
 # -- effects -------------------------------------------------------------------------------------------
 
 
-def effect(log_ratios: npt.ArrayLike, *, level: float = LEVEL) -> Effect:
+def effect(log_ratios: npt.ArrayLike, *, level: float = LEVEL, tost_level: float = TOST_LEVEL) -> Effect:
     """The effect of log ratios, one per block in block order, with a t interval over blocks.
 
     Fewer than two blocks have no interval. Log ratios that are not finite are not dropped: the ratio follows
@@ -83,12 +83,18 @@ def effect(log_ratios: npt.ArrayLike, *, level: float = LEVEL) -> Effect:
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, as intended
         mean = float(values.mean()) if values.size else math.nan
         spread = float(values.std(ddof=1)) if values.size > 1 else math.nan
-    bounds = [*mean_interval(values, level=level), *mean_interval(values, level=TOST_LEVEL)]
+    bounds = [*mean_interval(values, level=level), *mean_interval(values, level=tost_level)]
     return of_logs(mean, bounds, level, len(values), spread, float(t_test_p(values)), drift(values))
 
 
 def tail_effect(
-    arm: Sequence[Floats] | Pool, reference: Sequence[Floats] | Pool, percent: float, *, seed: int = 1
+    arm: Sequence[Floats] | Pool,
+    reference: Sequence[Floats] | Pool,
+    percent: float,
+    *,
+    level: float = LEVEL,
+    tost_level: float = TOST_LEVEL,
+    seed: int = 1,
 ) -> Effect:
     """The ratio of the percentiles of the pooled blocks; arm[i] and reference[i] are the values of block i.
 
@@ -102,15 +108,18 @@ def tail_effect(
     there is no ratio, interval or p. Blocks may differ in size. Raises ValueError if the arms have different
     numbers of blocks.
     """
-    return _of_percentiles([(arm, percent), (reference, percent)], log_ratio, LEVEL, seed)
+    return _of_percentiles([(arm, percent), (reference, percent)], log_ratio, (level, tost_level), seed)
 
 
 def percentiles_ratio(side: Tail, over: Tail | None = None, *, level: float = LEVEL) -> Effect:
     """As `tail_effect`, for two percentiles that may differ; without `over`, for a single percentile."""
-    return _of_percentiles([side] if over is None else [side, over], _log_difference, level, seed=1)
+    sides = [side] if over is None else [side, over]
+    return _of_percentiles(sides, _log_difference, (level, TOST_LEVEL), seed=1)
 
 
-def _of_percentiles(tails: list[Tail], log_ratios: Callable[..., Floats], level: float, seed: int) -> Effect:
+def _of_percentiles(
+    tails: list[Tail], log_ratios: Callable[..., Floats], levels: tuple[float, float], seed: int
+) -> Effect:
     """The effect of one or two tails. `log_ratios` is a parameter, as the two ways differ in the last bit."""
     sides = [(values if isinstance(values, Pool) else Pool(values), percent) for values, percent in tails]
     blocks, others = len(sides[0][0].blocks), len(sides[-1][0].blocks)
@@ -118,19 +127,21 @@ def _of_percentiles(tails: list[Tail], log_ratios: Callable[..., Floats], level:
         raise ValueError(f"one arm has {blocks} blocks, the other {others}")
     of_blocks = log_ratios(*(pool.own(percent) for pool, percent in sides))
     if blocks < 2:
-        return effect(of_blocks, level=level)
+        return effect(of_blocks, level=levels[0])
     draws = log_ratios(*(pool.resampled(percent, seed) for pool, percent in sides))
     centre = float(log_ratios(*(pool.whole(percent) for pool, percent in sides)))
-    bounds, spread = of_resamples(draws, blocks, level)
+    bounds, spread = of_resamples(draws, blocks, levels)
     p = math.nan if math.isnan(centre) else float(t_test_p(_bounded(of_blocks)))
-    return of_logs(centre, bounds, level, blocks, spread, p, drift(of_blocks))
+    return of_logs(centre, bounds, levels[0], blocks, spread, p, drift(of_blocks))
 
 
-def of_resamples(draws: Floats, blocks: int, level: float) -> tuple[list[float], float]:
-    """The bounds from resampled log ratios (at `level`, then for TOST), and the spread of one block."""
+def of_resamples(
+    draws: Floats, blocks: int, levels: tuple[float, float] = (LEVEL, TOST_LEVEL)
+) -> tuple[list[float], float]:
+    """The bounds from resampled log ratios at both levels, and the spread of one block."""
     with np.errstate(invalid="ignore"):
         spread = float(draws.std(ddof=1) * math.sqrt(blocks))
-    return [bound for at in (level, TOST_LEVEL) for bound in tail_interval(draws, blocks, level=at)], spread
+    return [bound for level in levels for bound in tail_interval(draws, blocks, level=level)], spread
 
 
 def log_ratio(arm: npt.ArrayLike, reference: npt.ArrayLike = 1.0) -> Floats:
@@ -164,6 +175,14 @@ def of_logs(
     with np.errstate(over="ignore"):  # two very different blocks may give a bound beyond 1e308, or infinity
         ratio, low, high, low_90, high_90 = (float(np.exp(log)) for log in (centre, *bounds))
     return Effect(ratio, low, high, low_90, high_90, level, blocks, spread, p, *lag1_and_drifts)
+
+
+def widened(found: Effect, factor: float) -> Effect:
+    """The effect with each end of its intervals `factor` times as far from the ratio, on the log scale."""
+    ends = np.array([found.low, found.high, found.low_90, found.high_90])
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        low, high, low_90, high_90 = map(float, found.ratio * np.power(ends / found.ratio, factor))
+    return dataclasses.replace(found, low=low, high=high, low_90=low_90, high_90=high_90)
 
 
 # -- intervals -----------------------------------------------------------------------------------------
@@ -242,6 +261,16 @@ def drift(log_ratios: Floats) -> tuple[float, bool]:
     """r1 of one figure per block, and whether it exceeds its bound."""
     lag1 = float(lag1_autocorrelation(log_ratios))
     return lag1, lag1 > drift_bound(len(log_ratios))
+
+
+def widening(lag1: npt.ArrayLike) -> Floats:
+    """How much wider the interval of a mean must be for values with this autocorrelation.
+
+    √((1 + lag1) / (1 - lag1)): the standard error of the mean of a first-order autoregressive series over
+    that of independent values (Wilks 2011, Statistical Methods in the Atmospheric Sciences, section 5.2.4).
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.sqrt((1.0 + np.asarray(lag1)) / (1.0 - np.asarray(lag1))))
 
 
 def drift_bound(blocks: int) -> float:

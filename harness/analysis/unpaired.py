@@ -56,7 +56,7 @@ def tail_effect(arm: Pool, reference: Pool, percent: float) -> Effect:
     pooled = [
         side.percentiles(percent, resamples(len(side.blocks), RESAMPLES, rng)) for side in (arm, reference)
     ]
-    bounds, spread = stats.of_resamples(log_ratio(*pooled), blocks, LEVEL)
+    bounds, spread = stats.of_resamples(log_ratio(*pooled), blocks)
     p = _tail_permutation_p(arm, reference, percent, rng)
     return stats.of_logs(centre, bounds, LEVEL, blocks, spread, p)
 

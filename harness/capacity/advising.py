@@ -30,9 +30,9 @@ _REMEDIES = {
     Part.LOOP: "requests wait for the event loop. Use a strategy that keeps the model off it",
     Part.IO: "the awaited I/O takes longer. Speed up the service behind it, or open more connections to it",
     Part.DATABASE: "the database itself takes longer. Use a faster query or a larger database",
-    Part.CLIENT: "the load generator sends late. Send the load from another machine",
     Part.SERVER: "the server takes longer, but its answers do not show where. Add server_timing.py to see it",
 }
+_OF_CLIENT = "the load generator is the limit. Send the load from another machine to find that of the arm"
 
 
 def advise(
@@ -136,6 +136,8 @@ def _remarks(row: Row) -> Iterator[str]:
         )
     if row["bound"] == AT_LEAST and math.isnan(row["broke_at_per_s"]):
         yield "It kept every objective at every rate tried, so its capacity may be higher."
+    elif row["broke_first"] == Part.CLIENT:
+        yield f"Beyond it, {_OF_CLIENT}."
     elif row["broke_first"] in _REMEDIES:
         yield f"To raise the capacity: beyond it, {_REMEDIES[row['broke_first']]}."
     elif isinstance(row["broke_first"], str) and row["broke_first"]:

@@ -13,40 +13,42 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis import stats, summaries
+from harness.analysis.rows import Cells, Requests, measured
 from harness.analysis.slo import Objective
 from harness.analysis.stats import Effect, Verdict
-from harness.capacity.breaking import explain
+from harness.capacity.breaking import Part, explain
 from harness.capacity.crossing import Crossing, Window, cross, effect
 from harness.capacity.windows import as_windows
 from harness.verdicts.admissible import Evidence
 
-COLUMNS = [
-    "arm",
-    "strategy",
-    "promise_per_s",  # the lower end of the interval, rounded down
-    "doubt",  # why not to plan with the promise: `TOO_FEW` or `TOO_WIDE`; empty if it can be planned with
-    "capacity_per_s",  # the highest Poisson rate that keeps every objective
-    "low_per_s",  # its 95 % interval; 0 or infinite for an end beyond the rates tried
-    "high_per_s",
-    "bound",  # "at least": nothing bounds it from above; "at most": the lowest rate tried missed an objective
-    "blocks",  # confirming blocks that count
-    "requests",  # in those blocks
-    "binds",  # the limiting objective: the one that fails first
-    "not_judged",  # objectives that need more requests; the promise does not cover them
-    "reference",
-    "ratio",  # of capacities, over the same blocks
-    "ratio_low",
-    "ratio_high",
-    "p",
-    "verdict",
-    "knee_per_s",
-    "goodput_per_s",  # good answers within the latency objective at the capacity, from windows not above it
-    "closed_per_s",  # throughput in a closed loop
-    "lone_ms",  # mean latency of a single user
-    "broke_at_per_s",  # the lowest rate from the capacity up that missed an objective, or the nearest below
-    "broke_first",  # the part of a request that grew most there, or the most frequent error
-    "how_it_broke",  # the same in words, with figures
-]
+MEANINGS = {  # column → what it means; docs/reference/csv.md shows it
+    "arm": "Name of the arm.",
+    "strategy": "Name of its strategy.",
+    "promise_per_s": "The rate to plan with: the lower end of the interval, rounded down.",
+    "doubt": "Why not to plan with it: too few blocks or too wide; empty without a reason.",
+    "capacity_per_s": "The highest Poisson rate that keeps every objective.",
+    "low_per_s": "Lower end of its 95 % interval; 0 if it is below the rates tried.",
+    "high_per_s": "Upper end of its interval; inf if it is above the rates tried.",
+    "bound": "at least: no rate tried was too high; at most: the lowest rate tried missed an objective.",
+    "blocks": "Confirming blocks that count.",
+    "requests": "Requests in those blocks.",
+    "binds": "The limiting objective: the one that fails first.",
+    "not_judged": "Objectives that need more requests; the promise does not cover them.",
+    "reference": "The arm that the capacity is compared with.",
+    "ratio": "Capacity over that of the reference, over the same blocks.",
+    "ratio_low": "Lower end of the ratio's interval.",
+    "ratio_high": "Upper end of the ratio's interval.",
+    "p": "p-value of a ratio of 1.",
+    "verdict": "What may be said of the ratio.",
+    "knee_per_s": "The rate tried with the highest quotient of good answers per second and mean latency.",
+    "goodput_per_s": "Good answers within the latency objective at the capacity.",
+    "closed_per_s": "Throughput in a closed loop.",
+    "lone_ms": "Mean latency of a single user.",
+    "broke_at_per_s": "The lowest rate from the capacity up that missed an objective, or the nearest below.",
+    "broke_first": "The part of a request that grew most there, or the most frequent error.",
+    "how_it_broke": "The same in words, with figures.",
+}
+COLUMNS = list(MEANINGS)
 AT_LEAST, AT_MOST = "at least", "at most"
 TOO_FEW, TOO_WIDE = "too few blocks", "too wide"
 WIDEST = 2.0  # upper end / lower end; the lower end of a wider interval says next to nothing
@@ -66,6 +68,7 @@ class Arm:
     judged: tuple[Objective, ...]
     unjudged: tuple[Objective, ...]
     crossing: Crossing | None
+    limited: str = ""  # why the load generator is the limit, so that the capacity is a lower bound
 
     @functools.cached_property
     def confirming(self) -> pd.DataFrame:
@@ -95,9 +98,9 @@ def judge(name: str, found: Evidence, windows: pd.DataFrame, objectives: Sequenc
     )
 
 
-def row(arm: Arm, reference: Arm, found: Evidence, derived: pd.DataFrame) -> dict[str, Any]:
+def row(arm: Arm, reference: Arm, found: Evidence, requests: Requests) -> dict[str, Any]:
     trials = found.run.trials
-    lone = summaries.measured(derived[(derived["arm"] == arm.name) & (derived["load"] == "closed(1)")])
+    lone = measured(Cells(requests).select((arm.name, "closed(1)")))
     known: dict[str, Any] = {
         "arm": arm.name,
         "strategy": next(iter(trials.loc[trials["arm"] == arm.name, "strategy"]), ""),
@@ -111,12 +114,14 @@ def row(arm: Arm, reference: Arm, found: Evidence, derived: pd.DataFrame) -> dic
     if arm.crossing is None:
         return known | _nothing_held(arm)
     known |= _held(arm, arm.crossing) | _versus(arm, reference, found)
-    return known | _broken(arm, lone, derived, found)
+    return known | _broken(arm, lone, requests, found)
 
 
 def _nothing_held(arm: Arm) -> dict[str, Any]:
     """The figures of an arm without a confirmed rate: every rate tried failed, or nothing is known."""
     broken = arm.trials[~arm.trials["kept"].astype(bool)]
+    if arm.limited:
+        return {"verdict": Verdict.CLIENT_LIMITED}
     if broken.empty or len(broken) < len(arm.trials):
         return {"verdict": Verdict.INVALID}
     lowest = float(broken["rate_per_s"].min())
@@ -176,9 +181,11 @@ def _versus(arm: Arm, reference: Arm, found: Evidence) -> dict[str, Any]:
         return {"verdict": "reference"}
     ratio = None if reference.crossing is None else _ratio(arm, reference)
     if ratio is None:
-        return {"verdict": Verdict.INVALID}
+        return {"verdict": Verdict.CLIENT_LIMITED if reference.limited else Verdict.INVALID}
     delta = found.facts.rules.delta_throughput
     verdict = stats.verdict(ratio, delta, lower_is_better=False, noisy=bool(found.withheld))
+    if _may_be_the_clients(verdict, arm, reference):
+        verdict = Verdict.CLIENT_LIMITED
     return {
         "ratio": ratio.ratio,
         "ratio_low": ratio.low,
@@ -186,6 +193,14 @@ def _versus(arm: Arm, reference: Arm, found: Evidence) -> dict[str, Any]:
         "p": ratio.p,
         "verdict": str(verdict),
     }
+
+
+def _may_be_the_clients(verdict: Verdict, arm: Arm, reference: Arm) -> bool:
+    """Whether a faster client might change the verdict; a slow one can only make its arm look worse."""
+    if verdict == Verdict.NOISY or not (arm.limited or reference.limited):
+        return False
+    safe = () if arm.limited and reference.limited else stats.FASTER if arm.limited else stats.SLOWER
+    return verdict not in safe
 
 
 def _ratio(arm: Arm, reference: Arm) -> Effect | None:
@@ -200,7 +215,14 @@ def _ratio(arm: Arm, reference: Arm) -> Effect | None:
         )
         for side in (arm, reference)
     ]
-    return None if sides[0] is None or sides[1] is None else effect(sides[0], sides[1])
+    its, others = sides
+    if its is None or others is None:
+        return None
+    return effect(_as_bound(its, arm), _as_bound(others, reference))
+
+
+def _as_bound(crossing: Crossing, arm: Arm) -> Crossing:
+    return crossing.as_lower_bound() if arm.limited else crossing
 
 
 def knee_per_s(trials: pd.DataFrame) -> float:
@@ -219,15 +241,20 @@ def knee_per_s(trials: pd.DataFrame) -> float:
     return float(known["rate_per_s"].iloc[int(np.argmax(power))])
 
 
-def _broken(arm: Arm, lone: pd.DataFrame, derived: pd.DataFrame, found: Evidence) -> dict[str, Any]:
+def _broken(arm: Arm, lone: pd.DataFrame, requests: Requests, found: Evidence) -> dict[str, Any]:
     """The rate at which the arm first missed an objective, and the part of a request that grew most there."""
     first = _first_failed_window(arm)
     if first is None:
         return {}
+    if arm.limited:
+        return {
+            "broke_at_per_s": first["rate_per_s"],
+            "broke_first": Part.CLIENT,
+            "how_it_broke": arm.limited,
+        }
     trials = found.run.trials.set_index("trial")
-    requests = summaries.measured(derived[derived["trial"] == first["trial"]])
     why = explain(
-        requests,
+        measured(Cells(requests, ("trial",)).select((first["trial"],))),
         lone,
         _most_missed(arm, first["block"]),
         float(trials["server_lag_p99_ms"].get(first["trial"], math.nan)),

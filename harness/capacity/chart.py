@@ -2,7 +2,7 @@
 
 Marks differ in shape, not only in colour: a filled dot is a confirming window, a hollow dot a window of the
 search, a cross a window that was given up. The dashed line is the objective, the band is the capacity's
-interval from the table, and an arrow marks an open end of the interval. `_marks` lists what a panel shows;
+interval from the table, and an arrow marks an open end of the interval. `marks_of` lists what a panel shows;
 the legend names the same marks.
 """
 
@@ -69,7 +69,7 @@ def draw(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Object
         return without_chart("No latency against rate: no window with good answers.")
     objective = slo.charted(objectives)
     arms = [row for row in table.to_dict("records") if (drawn["arm"] == row["arm"]).any()]
-    marks = [_marks(drawn[drawn["arm"] == row["arm"]], row, objective) for row in arms]
+    marks = [marks_of(drawn[drawn["arm"] == row["arm"]], row, objective) for row in arms]
     what = "mean" if objective.percent is None else f"p{objective.percent:g}"
     fig = page(
         "The capacity of each arm",
@@ -89,7 +89,7 @@ def draw(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Object
     _fit_legend(fig)
     panels = panels_of(fig, len(arms))
     for panel, row, its in zip(panels, arms, marks, strict=True):
-        _draw_panel(panel, its)
+        draw_panel(panel, its)
         name_panel(panel, str(row["arm"]), _shown_capacity(row))
         log_axis(panel, "y", latencies)
         panel.set_ylabel(f"{what} (ms)")
@@ -98,7 +98,7 @@ def draw(windows: pd.DataFrame, table: pd.DataFrame, objectives: Sequence[Object
     return fig
 
 
-def _marks(windows: pd.DataFrame, row: Mapping[Any, Any], objective: Objective) -> dict[str, Any]:
+def marks_of(windows: pd.DataFrame, row: Mapping[Any, Any], objective: Objective) -> dict[str, Any]:
     """The marks of one panel: points as (rates, latencies), ends as (low, high), all others as one number."""
     confirms, gave_up = windows["confirms"].astype(bool), windows["gave_up"].astype(bool)
     points = {
@@ -119,8 +119,9 @@ def _marks(windows: pd.DataFrame, row: Mapping[Any, Any], objective: Objective) 
     return marks
 
 
-def _draw_panel(ax: Axes, marks: Mapping[str, Any]) -> None:
-    right = _right_edge(marks)
+def draw_panel(ax: Axes, marks: Mapping[str, Any], right: float = math.nan) -> None:
+    """Draw the marks of one panel, up to a rate: its own right edge, or another one."""
+    right = right_edge(marks) if math.isnan(right) else right
     ax.set_xlim(0, right)
     for name in (name for name in (SEARCH, GIVEN_UP, CONFIRMING) if name in marks):
         ax.plot(*marks[name], zorder=4, label=name, **_LOOKS[name])
@@ -146,7 +147,7 @@ def _draw_open_ends(ax: Axes, low: float, high: float) -> None:
             ax.plot(place, _ARROW_HEIGHT, zorder=6, label=OPEN_END, **look)
 
 
-def _right_edge(marks: Mapping[str, Any]) -> float:
+def right_edge(marks: Mapping[str, Any]) -> float:
     """A rate above every rate tried, the capacity, and the interval's end if it has one."""
     rates = [rate for name in (SEARCH, GIVEN_UP, CONFIRMING) if name in marks for rate in marks[name][0]]
     ends = [*marks.get(INTERVAL, ()), marks.get(CAPACITY, math.nan)]

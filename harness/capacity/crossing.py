@@ -90,6 +90,16 @@ class Crossing:
         low, high = _ends(self.low_draws, self.high_draws, len(self.blocks), READ_AT)
         return min(low, self.held_per_s), max(high, self.tried_per_s[0])
 
+    def as_lower_bound(self) -> Crossing:
+        """The same estimate, but nothing bounds it from above. At least one window must have held."""
+        return dataclasses.replace(
+            self,
+            rate_per_s=min(self.rate_per_s, self.held_per_s),
+            at_least=True,
+            at_most=False,
+            high_draws=np.full_like(self.high_draws, math.inf),
+        )
+
 
 def cross(
     windows: Sequence[Window], objectives: Sequence[Objective], own_per_s: float, *, seed: int = 1

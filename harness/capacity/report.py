@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.analysis import machine, slo, stats, summaries
+from harness.analysis import machine, quietness, slo, stats
+from harness.analysis.rows import Rows
 from harness.analysis.slo import Objective
-from harness.capacity import advising, arms, chart, windows, words
+from harness.capacity import advising, arms, chart, client_bound, windows, words
 from harness.capacity.arms import Arm
 from harness.numbers import counted, plain_rows
-from harness.report import advice, cautions, export, report
+from harness.report import advice, cautions, export, for_plots, report
 from harness.results import derived_files, store
 from harness.verdicts import admissible
 from harness.verdicts.admissible import Evidence
-from harness.wire.records import OK, PILOT_BLOCK
+from harness.wire import reasons
+from harness.wire.records import PILOT_BLOCK, SOUND
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+LONE = "closed(1)"  # the pilot's load of a single user
 
 
 class Report(report.Report):
@@ -50,9 +54,37 @@ class Report(report.Report):
     def capacity(self) -> pd.DataFrame:
         """One row per arm; columns: `arms.COLUMNS`."""
         run, reference = self.evidence.run, next(arm for arm in self._arms if arm.name == self.reference)
-        derived = summaries.derive(run.requests, run.trials, pilot=True)
-        rows = [arms.row(arm, reference, self.evidence, derived) for arm in self._arms]
+        requests = Rows.of(run.rows, run.trials, pilot=True)
+        rows = [arms.row(arm, reference, self.evidence, requests) for arm in self._arms]
         return pd.DataFrame(rows, columns=arms.COLUMNS)
+
+    @property
+    def deciding_load(self) -> str:
+        """Empty, because every window has a load of its own."""
+        return ""
+
+    def _decides(self, rows: pd.DataFrame) -> pd.Series[bool]:
+        return rows["trial"].isin(self.windows.loc[self.windows["confirms"].astype(bool), "trial"])
+
+    @cached_property
+    def ratios(self) -> pd.DataFrame:
+        """`for_plots.RATIO_COLUMNS`: each arm's capacity over that of the reference."""
+        others = self.capacity[self.capacity["arm"] != self.reference]
+        others = others.assign(load="poisson", metric="capacity_per_s")
+        return for_plots.ratios(others.assign(low=others["ratio_low"], high=others["ratio_high"]))
+
+    @cached_property
+    def limited(self) -> dict[str, str]:
+        """Arm → why its capacity is a lower bound, if the load generator is the limit."""
+        return {arm.name: arm.limited for arm in self._arms if arm.limited}
+
+    @cached_property
+    def closed_limited(self) -> set[str]:
+        """The arms whose throughput in the closed loop is a lower bound: the client is the limit."""
+        found, trials = self.evidence, self.trials
+        pilots = trials[trials["block"] == PILOT_BLOCK].assign(block=PILOT_BLOCK + 1)
+        limited = machine.limited_by_client(pilots, found.sent, self.record)
+        return {arm for arm, load in limited if load != LONE}
 
     @cached_property
     def finding(self) -> str:
@@ -67,7 +99,12 @@ class Report(report.Report):
     @cached_property
     def machine(self) -> str:
         """How quiet the machine was, by its own readings."""
-        return machine.sentence(self.trials, self.record, self.evidence.spoilt)
+        return quietness.sentence(self.trials, self.record, self.evidence.spoilt)
+
+    @cached_property
+    def trust(self) -> str:
+        """`machine` in short."""
+        return quietness.in_short(self.trials, self.record, self.evidence.spoilt)
 
     @cached_property
     def warnings(self) -> list[str]:
@@ -88,7 +125,8 @@ class Report(report.Report):
     @cached_property
     def _arms(self) -> list[Arm]:
         found, tried = self.evidence, self.windows
-        return [arms.judge(name, found, tried, self.objectives) for name in admissible.arms_of(found.run)]
+        judged = (arms.judge(name, found, tried, self.objectives) for name in admissible.arms_of(found.run))
+        return [client_bound.bounded(arm, found) for arm in judged]
 
 
 def is_capacity(record: Mapping[str, Any]) -> bool:
@@ -109,6 +147,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "warnings": report.warnings,
         "notes": words.notes(report.capacity),
         "objectives": [str(one) for one in report.objectives],
+        "limited_by_client": report.limited,
         "capacity": plain_rows(report.capacity),
         "windows": plain_rows(report.windows),
         "sentences": report.sentences,
@@ -139,6 +178,12 @@ def _warnings(found: Evidence, arms: Sequence[Arm]) -> Iterator[str]:
     if found.excluded:
         yield f"Left out by the plan's criteria: {admissible.each_block(found.excluded)}."
     for arm in arms:
+        if arm.limited:
+            bound = (
+                f"Limited by the client: {arm.name}, because {arm.limited}. Its capacity is a lower bound."
+            )
+            has_way_out = reasons.is_own_limit(arm.limited)
+            yield bound if has_way_out else f"{bound} {machine.beyond_the_client(run.record)}"
         yield from _of_arm(arm, run.trials)
         yield from _held_back(arm, run.record["plan"]["cap"])
     yield from machine.late_generator(run.record)
@@ -147,7 +192,7 @@ def _warnings(found: Evidence, arms: Sequence[Arm]) -> Iterator[str]:
 
 def _of_arm(arm: Arm, trials: pd.DataFrame) -> Iterator[str]:
     its = trials[(trials["arm"] == arm.name) & (trials["block"] > PILOT_BLOCK)]
-    bad = its[its["state"] != OK]
+    bad = its[~its["state"].isin(SOUND)]
     for state, rows in bad.groupby("state", observed=True):
         yield f"{len(rows)} of {len(its)} windows of {arm.name} are {state}: {rows['error'].iloc[0]}"
     if arm.crossing is not None and (blocks := len(arm.crossing.blocks)) < stats.FEWEST_BLOCKS_FOR_VERDICT:

@@ -8,9 +8,8 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from harness.analysis import slo
-from harness.analysis.machine import MOST_OF_CLIENT_LIMIT
 from harness.analysis.slo import Objective
-from harness.capacity import windows
+from harness.capacity import client_bound, windows
 from harness.capacity.crossing import Window
 from harness.capacity.walk import WINDOWS_OF_SEARCH, NextWindow, Start, WalkSettings, walk
 from harness.plans.plan import Cell, Plan
@@ -23,7 +22,6 @@ from harness.wire.arrivals import Law, closed
 from harness.wire.records import PILOT_BLOCK
 
 LONE_S = 3.0  # of a single user, to measure a request without a queue
-BELOW_ROOFLINE = 0.9  # of the rate at which the client counts as the bottleneck, to leave room for chance
 
 
 def run(
@@ -70,8 +68,7 @@ class _Walk:
 
     def _starts(self) -> dict[str, Start]:
         limit = self.trials.client_limit_per_s
-        known = math.inf if limit is None else BELOW_ROOFLINE * MOST_OF_CLIENT_LIMIT * limit
-        most = min(bounds.PER_S, known)
+        most = min(bounds.PER_S, client_bound.most_per_s(math.nan if limit is None else limit))
         return {arm: Start(own, most) for arm, own in self.trials.own_per_s.items()}
 
     def _note_searched(self, blocks: int) -> None:
@@ -91,6 +88,7 @@ class _Walk:
         self.trials.listener.trial_begins(cell, number, total)
         samples = self.trials.run_one(
             cell,
+            keep_samples=True,
             duration_s=step.window_s,
             settle_s=step.settle_s,
             give_up_in_flight=None if step.confirms else most,

@@ -12,6 +12,7 @@ import pandas as pd
 from harness.analysis import slo, summaries
 from harness.analysis.arrays import Bools, Floats
 from harness.analysis.percentiles import percentile
+from harness.analysis.rows import Cells, measured
 from harness.analysis.slo import Objective
 from harness.capacity.crossing import Window
 from harness.verdicts.admissible import Evidence
@@ -19,21 +20,26 @@ from harness.wire.records import INVALID, MEASURE, PILOT_BLOCK, Sample, Trial
 
 CLOCK_MS = 0.01  # a window that is not given up has its planned length within this
 
-COLUMNS = [
-    "trial",
-    "arm",
-    "block",
-    "confirms",
-    "rate_per_s",
-    "requests",
-    "failed",
-    "mean_ms",
-    "latency_ms",  # the percentile or mean of the latency objective
-    "good_per_s",
-    "goodput_per_s",
-    "gave_up",
-    "kept",  # whether it kept every objective, including those that need more requests to be judged
-]
+MEANINGS = {  # column → what it means; docs/reference/csv.md shows it
+    "trial": "Number of the trial.",
+    "arm": "Name of the arm.",
+    "block": "Number of the block.",
+    "confirms": "Whether the window confirms a rate; the others search for it.",
+    "rate_per_s": "Poisson rate of the window.",
+    "requests": "Requests that were measured.",
+    "failed": "Those without a good answer.",
+    "mean_ms": "Mean latency of good answers.",
+    "latency_ms": "The percentile or mean of the latency objective.",
+    "good_per_s": "Good answers per second.",
+    "goodput_per_s": "Good answers per second within the latency objective.",
+    "gave_up": "Whether the window ended early because the arm could not keep an objective any more.",
+    "kept": "Whether it kept every objective, including those that need more requests to be judged.",
+}
+COLUMNS = list(MEANINGS)
+NUMBERED = {  # for objective 1, 2 …: sums over the window's requests
+    "score": "Sum of the scores by which the window is judged on this objective.",
+    "count": "Requests that have such a score.",
+}
 
 
 def window_of(
@@ -99,12 +105,14 @@ def table(found: Evidence, objectives: Sequence[Objective]) -> pd.DataFrame:
     trials = found.run.trials
     trials = trials[(trials["block"] > PILOT_BLOCK) & (trials["state"] != INVALID) & (trials["measured"] > 0)]
     trials = trials[~trials["block"].isin(list(found.excluded))]
-    cells = summaries.Cells(summaries.measured(found.derived), by=("trial",))
+    cells = Cells(measured(found.derived), by=("trial",))
     rows = [
-        _window_row(trial, cells.select((trial["trial"],)), found, objectives)
+        _window_row(
+            trial, cells.select((trial["trial"],), ["ok", summaries.LATENCY, "io_ms"]), found, objectives
+        )
         for trial in trials.to_dict("records")
     ]
-    numbered = [f"{what}_{number + 1}" for what in ("score", "count") for number in range(len(objectives))]
+    numbered = [f"{what}_{number + 1}" for what in NUMBERED for number in range(len(objectives))]
     return pd.DataFrame(rows, columns=[*COLUMNS, *numbered])
 
 

@@ -33,6 +33,9 @@ def _no_promise(rows: Sequence[Mapping[Any, Any]], wanted: str) -> str:
         which = "The highest estimate" if len(rows) > 1 else "The estimate"
         estimate = f"{three_digits(best['capacity_per_s'])} requests/s with {best['arm']}"
         return f"No rate can be promised yet. {which} is {estimate}, but {doubt(best)}."
+    limited = [str(row["arm"]) for row in rows if _is_limited(row)]
+    if limited:
+        return f"No rate can be promised: the load generator was the limit with {' and '.join(limited)}."
     if all(pd.isna(row["promise_per_s"]) for row in rows):
         return f"No arm could be judged by {wanted}: see the warnings."
     return f"No arm keeps {wanted} at any rate tried."
@@ -94,12 +97,8 @@ def _capacity_words(row: Mapping[Any, Any]) -> str:
         return f"The capacity of {arm} is unknown"
     rate = three_digits(row["capacity_per_s"])
     if row["bound"] == AT_LEAST:
-        never_failed = pd.isna(row["broke_at_per_s"])
-        which = (
-            "tried, and kept every objective there" if never_failed else "at which it kept every objective"
-        )
         doubted = f"; do not plan with it: {doubt(row)}" if doubt(row) else ""
-        return f"{arm} handles at least {rate} requests/s, the highest rate {which}{doubted}"
+        return f"{arm} handles at least {rate} requests/s, {_why_at_least(row)}{doubted}"
     if row["bound"] == AT_MOST:
         return f"{arm} handles less than {rate} requests/s, the lowest rate tried"
     low, high = _end(row["low_per_s"]), _end(row["high_per_s"])
@@ -110,6 +109,19 @@ def _capacity_words(row: Mapping[Any, Any]) -> str:
     if doubt(row):
         return f"{handles}; do not plan with {promise}, the lower end: {doubt(row)}"
     return f"{handles}; promise {promise}, the lower end"
+
+
+def _why_at_least(row: Mapping[Any, Any]) -> str:
+    if pd.isna(row["broke_at_per_s"]):
+        return "the highest rate tried, and kept every objective there"
+    if _is_limited(row):
+        return "beyond which the load generator is the limit"
+    return "the highest rate at which it kept every objective"
+
+
+def _is_limited(row: Mapping[Any, Any]) -> bool:
+    """Whether the load generator missed the objectives, so that the arm's capacity is a lower bound."""
+    return bool(row["bound"] == AT_LEAST and row["broke_first"] == Part.CLIENT)
 
 
 def _ratio_words(row: Mapping[Any, Any], reference: str) -> str:
@@ -123,8 +135,11 @@ def _failure_words(row: Mapping[Any, Any]) -> str:
     if pd.isna(row["broke_at_per_s"]) or not row["broke_first"]:
         return ""
     part = str(row["broke_first"])
-    _, _, words = str(row["how_it_broke"]).partition(": ")  # after the part, or "errors"
-    if part in set(Part):
+    how = str(row["how_it_broke"])
+    head, _, words = how.partition(": ")  # the part, or "errors"
+    if part == Part.CLIENT != head:
+        words = f"an objective was missed because {how}"
+    elif part in set(Part):
         words = f"{_GREW[Part(part)]} grew most: {words}"
     return f"At {three_digits(row['broke_at_per_s'])} requests/s, {words}"
 

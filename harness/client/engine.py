@@ -4,49 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import gc
 import ipaddress
+import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
-import httpx
-
-from harness.client import http_client
+from harness.client import collector, http_client
 from harness.client.http_client import PINGS_IN_FLIGHT, Answer, Request
+from harness.client.pauses import Pauses, next_sleep_ms
 from harness.client.window import Window
-from harness.wire import early_end, reasons, sending
+from harness.wire import early_end, reasons, sending, think_time
 from harness.wire.arrivals import due_times_s
 from harness.wire.clock import now_ms
 from harness.wire.load_options import LoadOptions
 from harness.wire.loop_lag import Lag, LoopLagProbe
-from harness.wire.records import PING, WARMUP, Outcome, Shot, Timings
+from harness.wire.records import NO_TIMINGS, PING, WARMUP, Outcome, Shot, Timings, add_to
+from harness.wire.tally import Tally
 from harness.wire.timings import decode
-from harness.wire.transports import open_client
+from harness.wire.transports import Client
 
 PROGRESS_EVERY_S = 0.5
 PAUSE_WITHOUT_ANSWER_S = 0.05  # before a user sends again, so that a dead server costs no CPU
-SHORT_SLEEP_MS = 6.0
 CONNECTION_GRACE_S = 0.1  # a connection that is still open this long after an answer counts as reusable
 STAMP_ROUNDING_MS = 0.002  # timestamps have three decimals
+LATEST = 200  # answers whose median latency is the progress
 
 
-async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], None]) -> Outcome:
+async def run_trial(
+    options: LoadOptions, on_progress: Callable[[int, float], None], on_shot: Callable[[Shot], None]
+) -> Outcome:
     """Run one trial. Call `on_progress(requests answered, their median latency in ms)` now and then.
 
-    Progress does not count pings. Every request becomes a Shot, even if it gets no answer. Nothing that a
-    server does raises an exception.
+    Progress does not count pings. Every request becomes a Shot for `on_shot`, even if it gets no answer, in
+    order of completion; none is kept here, so the outcome has no shots. Nothing that a server does raises an
+    exception.
     """
-    trial = _Trial(options)
+    trial = _Trial(options, on_shot)
     probe = LoopLagProbe()
     cpu = time.process_time()
-    gc.collect()
-    gc.disable()
-    try:
+    with collector.frozen():
         transport = http_client.create_transport(options)
-        async with open_client(transport) as client:
+        async with Client(transport) as client:
             background = [
                 asyncio.create_task(trial.report_progress(on_progress)),
                 asyncio.create_task(trial.ping(client)),
@@ -60,8 +62,6 @@ async def run_trial(options: LoadOptions, on_progress: Callable[[int, float], No
             if options.watches_end:  # whether the server soon closes connections without announcing it
                 await asyncio.sleep(CONNECTION_GRACE_S)
             ended = options.watches_end and transport.has_closed_connection()
-    finally:
-        gc.enable()
     return trial.outcome((time.process_time() - cpu) * 1e3, lag, ended=ended)
 
 
@@ -77,25 +77,29 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 class _Trial:
     """Runs a trial of any arrival law: the law gives the due times, and `_send_one` sends each request."""
 
-    def __init__(self, options: LoadOptions) -> None:
+    def __init__(self, options: LoadOptions, on_shot: Callable[[Shot], None]) -> None:
         self._options = options
+        self._on_shot = on_shot
+        self._tally = Tally()
         self._window = Window(options)
         self._headers = http_client.headers_of(options)
         self._requests = http_client.requests(options, self._headers)
         self._secrets = sending.secrets(options.headers, self._headers)
         self._bad_answers: dict[str, str] = {}
         self._same_host = is_loopback(options.url)
-        self._shots: list[Shot] = []  # without pings, which are not part of the load
-        self._ping_shots: list[Shot] = []
+        # latencies in ms, without pings, which are not part of the load
+        self._latest: deque[float] = deque(maxlen=LATEST)
+        self._answered = 0  # without pings
         self._sent = 0
         self._in_flight = 0
         self._in_flight_max = 0
         self.pings: set[asyncio.Task[None]] = set()  # in flight
         self._capped = 0
         self._window_begun = asyncio.Event()
-        self._origin = now_ms()
+        self._origin = origin = now_ms()
+        self._pauses = Pauses(self._window, lambda: now_ms() - origin)  # not `self._now`: no cycle
 
-    async def load(self, client: httpx.AsyncClient) -> None:
+    async def load(self, client: Client) -> None:
         """Send all requests of the arrival law; stop early if the parent asks for the results so far."""
         sending_all = asyncio.create_task(self._send_all(client))
         with early_end.cancel_on_signal(sending_all):
@@ -108,26 +112,43 @@ class _Trial:
                 self._window.interrupted(self._now())
                 await _cancel([*self.pings])
 
-    async def _send_all(self, client: httpx.AsyncClient) -> None:
+    async def _send_all(self, client: Client) -> None:
         users = self._options.arrivals.users
         if users is None:
             await self._open_loop(client)
         else:
-            await asyncio.gather(*(self._user(client) for _ in range(users)))
+            await self._closed_loop(client, users)
 
-    async def _user(self, client: httpx.AsyncClient) -> None:
-        """Act as one user of a closed loop, whose next request is due when the last answer is complete."""
-        due = self._now()
-        while not self._window.over:
+    async def _closed_loop(self, client: Client, users: int) -> None:
+        watch = [] if self._options.think is None else [asyncio.create_task(self._pauses.watch())]
+        try:
+            await asyncio.gather(*(self._user(client, self._think_times_ms(user)) for user in range(users)))
+        finally:
+            await _cancel(watch)
+
+    def _think_times_ms(self, user: int) -> Iterator[float]:
+        """Yield the user's pause before each request."""
+        think, seed = self._options.think, self._options.seed
+        if think is None:
+            return itertools.repeat(0.0)
+        return (pause_s * 1e3 for pause_s in think_time.pauses_s(think, seed, user))
+
+    async def _user(self, client: Client, think_times_ms: Iterator[float]) -> None:
+        """Act as one user of a closed loop.
+
+        The next request is due when the last answer is complete and the user has paused.
+        """
+        due = self._now() + next(think_times_ms)
+        while await self._pauses.until(due):
             request = next(self._requests)
             sent = self._now()
             shot = await self._send_one(client, due, self._window.next_phase(sent), request, sent)
-            due = shot.done_ms
+            due = shot.done_ms + next(think_times_ms)
             if shot.status is None:
                 await asyncio.sleep(PAUSE_WITHOUT_ANSWER_S)
-                due = self._now()
+                due = max(due, self._now())
 
-    async def _open_loop(self, client: httpx.AsyncClient) -> None:
+    async def _open_loop(self, client: Client) -> None:
         """Send at the due times, independent of the answers, with at most `cap` requests in flight."""
         in_flight: set[asyncio.Task[Shot]] = set()
         try:
@@ -139,7 +160,7 @@ class _Trial:
             await asyncio.gather(*in_flight, return_exceptions=True)
             raise
 
-    async def _send_when_due(self, client: httpx.AsyncClient, in_flight: set[asyncio.Task[Shot]]) -> None:
+    async def _send_when_due(self, client: Client, in_flight: set[asyncio.Task[Shot]]) -> None:
         free = asyncio.Semaphore(self._options.cap)
         give_up_at = self._options.give_up_in_flight
         held_until = -math.inf  # when the cap last held a request back; any that was due before is sent late
@@ -166,20 +187,17 @@ class _Trial:
             self._window.schedule_ended(self._now())
 
     async def _sleep_until(self, due: float) -> bool:
-        """Wait until `due` and return True, or return False as soon as the window is over.
-
-        On some kernels a long sleep ends up to 2 ms late, a short one less than 1 ms. So sleep twice.
-        """
+        """Wait until `due` and return True, or return False as soon as the window is over."""
         while not self._window.over:
             left = due - self._now()
             if left <= 0:
                 return True
-            await asyncio.sleep(min(left - SHORT_SLEEP_MS if left > 2 * SHORT_SLEEP_MS else left, 250) / 1e3)
+            await asyncio.sleep(min(next_sleep_ms(left), 250) / 1e3)
         return False
 
     async def _send_one(
         self,
-        client: httpx.AsyncClient,
+        client: Client,
         due: float,
         phase: str,
         request: Request,
@@ -199,18 +217,24 @@ class _Trial:
         # one body per error: bodies may differ, and there may be very many
         if answer.bad_body and answer.error not in self._bad_answers:
             self._bad_answers[answer.error] = reasons.excerpt(answer.bad_body, self._secrets)
-        shot = Shot(
-            seq, phase, due, sent, done, self._localized(timings, sent, done), answer.status, answer.error
-        )
-        self._shots.append(shot)
+        first_byte = None if answer.first_byte_ms is None else answer.first_byte_ms - self._origin
+        timings = self._localized(timings, sent, done)
+        shot = Shot(seq, phase, due, sent, done, timings, answer.status, answer.error, first_byte)
+        self._latest.append(done - due)
+        self._answered += 1
         self._window.answered(phase, done)
+        self._finished(shot)
         return shot
 
-    async def _answer(self, client: httpx.AsyncClient, options: LoadOptions, request: Request) -> Answer:
+    def _finished(self, shot: Shot) -> None:
+        add_to(self._tally, shot)
+        self._on_shot(shot)
+
+    async def _answer(self, client: Client, options: LoadOptions, request: Request) -> Answer:
         answer = await http_client.send(client, options, request, self._headers)
         return answer._replace(error=reasons.hidden(answer.error, self._secrets)) if answer.error else answer
 
-    async def ping(self, client: httpx.AsyncClient) -> None:
+    async def ping(self, client: Client) -> None:
         """During the window, send pings at a steady rate, independent of their answers."""
         await self._window_begun.wait()
         start = self._now()
@@ -223,31 +247,28 @@ class _Trial:
                 self.pings.add(task)
                 task.add_done_callback(self.pings.discard)
 
-    async def _ping_once(self, client: httpx.AsyncClient, request: Request, due: float) -> None:
+    async def _ping_once(self, client: Client, request: Request, due: float) -> None:
         options = self._options.model_copy(update={"method": "GET", "expected_status": 200})
         seq, self._sent = self._sent, self._sent + 1
         sent = self._now()
         answer = await self._answer(client, options, request)
-        shot = Shot(seq, PING, due, sent, self._now(), Timings(), answer.status, answer.error)
-        self._ping_shots.append(shot)
+        self._finished(Shot(seq, PING, due, sent, self._now(), NO_TIMINGS, answer.status, answer.error))
 
     async def report_progress(self, on_progress: Callable[[int, float], None]) -> None:
         """Call `on_progress` regularly. Leave out pings: they run no model and would lower the median."""
         while True:
             await asyncio.sleep(PROGRESS_EVERY_S)
-            if self._shots:
-                latest = self._shots[-200:]
-                median = statistics.median(shot.done_ms - shot.due_ms for shot in latest)
-                on_progress(len(self._shots), median)
+            if self._latest:
+                on_progress(self._answered, statistics.median(self._latest))
 
     def outcome(self, cpu_ms: float, lag: Lag, *, ended: bool) -> Outcome:
         window = self._window
         assert window.start_ms is not None
         assert window.end_ms is not None
         return Outcome(
-            sorted([*self._shots, *self._ping_shots], key=lambda shot: shot.seq),
-            window.start_ms,
-            window.end_ms,
+            [],
+            round(window.start_ms, 3),  # as the stamps of its rows
+            round(window.end_ms, 3),
             cpu_ms,
             in_flight_max=self._in_flight_max,
             capped=self._capped,
@@ -255,6 +276,7 @@ class _Trial:
             client_lag_max_ms=lag.max_ms,
             bad_answers=self._bad_answers,
             ended=ended,
+            tally=self._tally.counts(),
         )
 
     def _now(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,10 +14,10 @@ import httpx
 from harness import workloads
 from harness.errors import HarnessError
 from harness.system import own_limits
-from harness.wire import addresses, answers, reasons, sending
-from harness.wire.load_options import LoadOptions
+from harness.wire import addresses, answers, reasons, recordings, sending
+from harness.wire.load_options import LoadOptions, Texts
 from harness.wire.timings import HEADER
-from harness.wire.transports import AiohttpTransport, HttpxTransport
+from harness.wire.transports import AiohttpTransport, Client, HttpxTransport
 
 PINGS_IN_FLIGHT = 100  # at most; at the default rate, pings that hang reach it in ten seconds
 
@@ -28,7 +29,8 @@ def create_transport(options: LoadOptions) -> AiohttpTransport | HttpxTransport:
     """
     connections = options.connections + (PINGS_IN_FLIGHT if options.ping_url else 0)
     own_limits.make_room(connections)
-    good = {options.expected_status, 200} if options.keep_alive else set()  # 200 is what pings expect
+    keeps = options.keep_alive and not options.new_connections
+    good = {options.expected_status, 200} if keeps else set()  # 200 is what pings expect
     if options.transport == "aiohttp":
         return AiohttpTransport(connections, good.__contains__)
     verify = urlsplit(options.url).scheme == "https"  # a TLS context takes 20 ms to make
@@ -42,12 +44,14 @@ def create_transport(options: LoadOptions) -> AiohttpTransport | HttpxTransport:
         ) from error
 
 
-class Request(NamedTuple):
+@dataclasses.dataclass(slots=True)
+class Request:
     """A request without its headers."""
 
     server: httpx.URL
     target: bytes  # path and query
     body: bytes | None
+    built: httpx.Request | None = None  # with its headers, once it was sent
 
 
 class Answer(NamedTuple):
@@ -57,52 +61,64 @@ class Answer(NamedTuple):
     error: str  # empty for a good answer
     header: str = ""  # Server-Timing
     bad_body: bytes = b""  # the first bytes, if the status is unexpected and `error` holds no details
+    first_byte_ms: float | None = None  # when the body began to arrive, on the host's clock; None: no body
 
 
 async def send(
-    client: httpx.AsyncClient,
+    client: Client,
     options: LoadOptions,
     request: Request,
     headers: list[sending.Header],
 ) -> Answer:
     """Send a request and read its whole answer. Return an `Answer` whatever the server does."""
+    built = request.built
     try:
-        httpx_request = client.build_request(
-            options.method,
-            request.server,
-            content=request.body,
-            headers=headers,
-            extensions={"target": request.target},
-        )
+        if built is None:
+            built = request.built = client.build_request(
+                options.method,
+                request.server,
+                content=request.body,
+                headers=headers,
+                extensions={"target": request.target},
+            )
         async with asyncio.timeout(options.timeout_s):
-            answer = await client.send(httpx_request, stream=True)
+            answer = await client.send_once(built)
             good = answer.status_code == options.expected_status
-            start = await answers.read(answer, 0 if good else reasons.BODY_BYTES_KEPT)
+            body = await answers.read(answer, 0 if good else reasons.BODY_BYTES_KEPT)
     except TimeoutError:
         return Answer(None, reasons.of_timeout(options.timeout_s))
     except Exception as error:  # noqa: BLE001 - libraries may raise anything in reaction to a server
         return Answer(None, own_limits.limit_in(error) or answers.why_no_answer(error))
     status, header = answer.status_code, answer.headers.get(HEADER, "")
     if good:
-        return Answer(status, "", header)
-    start = answers.decompressed(start, answer.headers.get("content-encoding", ""), reasons.BODY_BYTES_KEPT)
+        return Answer(status, "", header, first_byte_ms=body.first_byte_ms)
+    start = answers.decompressed(
+        body.start, answer.headers.get("content-encoding", ""), reasons.BODY_BYTES_KEPT
+    )
     error_has_details = bool(reasons.of_io(start))
-    return Answer(status, reasons.of_answer(status, start), header, b"" if error_has_details else start)
+    bad_body = b"" if error_has_details else start
+    return Answer(status, reasons.of_answer(status, start), header, bad_body, body.first_byte_ms)
 
 
 def requests(options: LoadOptions, headers: list[sending.Header]) -> Iterator[Request]:
-    """Yield the requests to send, without end."""
+    """Yield the requests to send: those of a recording, else without end."""
     address = addresses.parse(options.url)
     server, target = httpx.URL(address.origin), addresses.filler(address.target)
     template = _template(options)
     if options.texts is None:
         body = None if template is None else template.encode()
         return itertools.repeat(Request(server, target(""), body))
-    texts = workloads.texts(options.texts.workload, options.texts.seed)
+    texts = _texts(options.texts)
     if template is None:
         return (Request(server, target(text), None) for text in texts)
     fill = sending.filler(template, sending.content_type(headers))
     return (Request(server, target(text), fill(text)) for text in texts)
+
+
+def _texts(given: Texts) -> Iterator[str]:
+    if given.recording is not None:
+        return iter(recordings.texts(given.recording))
+    return workloads.texts(given.workload, given.seed)
 
 
 def pings(options: LoadOptions) -> Iterator[Request]:

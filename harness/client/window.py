@@ -64,6 +64,12 @@ class Window:
             self._close_when_done(at_ms)
         self._end_when_over(at_ms)
 
+    def passed(self, at_ms: float) -> None:
+        """Closed loop: note that it is `at_ms` after the trial's start, although no request says so."""
+        if self.start_ms is not None:
+            self._close_when_done(at_ms)
+            self._end_when_over(at_ms)
+
     def schedule_ended(self, at_ms: float) -> None:
         """Note that no more requests are due, so that only those in flight remain."""
         if self.start_ms is None:

@@ -27,12 +27,12 @@ NAME = "capacity"
 EXAMPLES = (
     "execbench capacity --slo 'p99 < 100 ms' --strategy thread --strategy process",
     "execbench capacity --slo 'p95 < 100 ms' --slo 'errors < 0.1 %' --strategy batch:workers=2",
-    "execbench capacity results/20261121-193902-capacity --blocks 24",
+    "execbench capacity results/20261129-085853-capacity --blocks 24",
 )
 # loads, windows and blocks of a capacity run are its own
 _UNUSED = frozenset(
-    {"--concurrency", "--arrivals", "--requests", "--duration", "--blocks", "--precision"}
-    | {"--twin", "--fresh", "--limit"}
+    {"--concurrency", "--arrivals", "--requests", "--duration", "--blocks", "--until", "--precision"}
+    | {"--twin", "--fresh", "--limit", "--think"}
 )
 
 
@@ -67,12 +67,14 @@ def capacity(
     url_pid: flags.UrlPids = None,
     given: Flags = flags.settings(lambda one: one.flag not in _UNUSED, more=_ways),
     out: flags.Out = None,
+    full: flags.Full = False,
     as_json: flags.AsJson = False,
 ) -> None:
     """Find the highest rate of Poisson arrivals at which each arm keeps every objective.
 
     The result is a capacity with its interval; the lower end is the rate that the arm can promise.
     """
+    flags.refuse_full_json(full=full, as_json=as_json)
     from harness.analysis import slo as objectives_
     from harness.capacity.walk import WalkSettings
     from harness.plans import from_flags, rerun
@@ -88,11 +90,17 @@ def capacity(
     plan = rerun.servers(record, given) if record else from_flags.from_flags(given)
     plan = plan.model_copy(update={"name": NAME, "open_duration_s": ways.window_s})
     ways = ways.model_copy(update={"seed": plan.seed})
-    _run(plan, objectives, ways, out, as_json=as_json)
+    _run(plan, objectives, ways, out, full=full, as_json=as_json)
 
 
 def _run(
-    plan: Plan, objectives: tuple[Objective, ...], ways: WalkSettings, out: Path | None, *, as_json: bool
+    plan: Plan,
+    objectives: tuple[Objective, ...],
+    ways: WalkSettings,
+    out: Path | None,
+    *,
+    full: bool,
+    as_json: bool,
 ) -> None:
     from harness.capacity import session
     from harness.commands.progress import Progress
@@ -108,11 +116,13 @@ def _run(
     except (KeyboardInterrupt, HarnessError):
         keep_what_is_finished(writer)
         raise
-    show_all(writer, as_json=as_json)
+    show_all(writer, full=full, as_json=as_json)
     if died := died_of(trials.done, trials.causes, writer.record):
         raise HarnessError(
             died, stage="capacity", hint=f"The report shows what was measured before. {where_to_look(writer)}"
         )
+    if limit := own_limit_of(trials.done, trials.causes):
+        raise HarnessError(limit, stage="capacity", hint="The report shows the other windows.")
 
 
 def died_of(trials: list[Trial], causes: Mapping[int, Cause], record: dict[str, Any]) -> str:
@@ -131,3 +141,11 @@ def died_of(trials: list[Trial], causes: Mapping[int, Cause], record: dict[str, 
     ]
     failed = [f"{len(dead)} of {len(trials)} trials failed, the first: {dead[0].error}."] if dead else []
     return " ".join([*failed, *(record.get("downstream") or {}).get("died", ())])
+
+
+def own_limit_of(trials: list[Trial], causes: Mapping[int, Cause]) -> str:
+    """Say in a sentence that the load generator reached a limit of its own; return "" if it did not."""
+    from harness.wire.records import Cause
+
+    own = [trial for trial in trials if causes.get(trial.trial) is Cause.OWN_LIMIT]
+    return f"{len(own)} of {len(trials)} trials are invalid, the first: {own[0].error}." if own else ""

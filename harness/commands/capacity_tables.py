@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
-from harness.capacity.arms import AT_MOST
+from harness.capacity import cells
+from harness.commands import brief as brief_
+from harness.commands.brief_table import cut
 from harness.commands.ranking_tables import advised
 from harness.commands.screen import plain_table, right, spaced, titled
 from harness.commands.tables import opening
-from harness.numbers import or_missing, three_digits
 from harness.system.printable import one_line
 
 if TYPE_CHECKING:
@@ -26,16 +26,35 @@ if TYPE_CHECKING:
 def render(report: Report) -> Iterator[RenderableType]:
     """Yield the headline, the state of the machine, the tables, a text for each arm, and the advice."""
     yield from opening(report.finding, report.machine, (), report.warnings)
-    rows = report.capacity.to_dict("records")
+    rows = _records(report)
     yield _rates(rows, report.reference)
     yield from (Text(line) for line in RATES_LEGEND)
-    yield _limits(rows)
+    yield _limits(rows, report.closed_limited)
     yield from (Text(line) for line in LIMITS_LEGEND)
+    if report.closed_limited:
+        yield Text(CLOSED_LIMITED)
     yield Text()
     yield from (Text(one_line(text)) for text in report.sentences)
     yield from advised(report.advised)
 
 
+def brief(report: Report) -> Iterator[RenderableType]:
+    """Yield the answer, how far to trust it, the rates, and the advice; without one, a text for each arm."""
+    yield from brief_.opening(report)
+    rows = [row | {"arm": cut(one_line(str(row["arm"])), WIDEST_NAME)} for row in _records(report)]
+    yield _rates(rows, cut(one_line(report.reference), WIDEST_NAME))
+    yield from (Text(line) for line in RATES_LEGEND)
+    if not report.advised.take:
+        yield from (Text(brief_.shortened(text, SENTENCE_LINES)) for text in report.sentences)
+    yield from brief_.advised(report.advised)
+
+
+def _records(report: Report) -> list[dict[Any, Any]]:
+    return report.capacity.to_dict("records")
+
+
+WIDEST_NAME = 18  # of an arm in the short report
+SENTENCE_LINES = 2  # of an arm in the short report, which has them if no arm is advised
 RATES_LEGEND = (
     "capacity: the highest rate that keeps every objective",
     "promise: the lower end of that interval, rounded down: the rate to plan with",
@@ -49,18 +68,20 @@ LIMITS_LEGEND = (
     "closed: requests/s of the closed loop, where users wait for their answers",
     "1 user ms: mean latency of a single user",
 )
+CLOSED_LIMITED = "≥: the load generator was the limit in the closed loop"
 
 
 def _rates(rows: list[dict[Any, Any]], reference: str) -> Table:
     heads = ("promise", "capacity [95 %]", f"ratio to {reference}")
-    figures = [Column(head, justify="right") for head in heads]
-    table = spaced("Requests/s under Poisson arrivals", "arm", *figures, "verdict")
+    columns = [Column(head, justify="right") for head in heads]
+    table = spaced("Requests/s under Poisson arrivals", "arm", *columns, "verdict")
     for row in rows:
-        table.add_row(row["arm"], _promise(row), _capacity(row), _ratio(row), str(row["verdict"]))
+        figures = (cells.promise(row), cells.capacity(row), cells.ratio(row))
+        table.add_row(row["arm"], *figures, str(row["verdict"]))
     return table
 
 
-def _limits(rows: list[dict[Any, Any]]) -> Group:
+def _limits(rows: list[dict[Any, Any]], closed_limited: Collection[str]) -> Group:
     figures = {
         "fails at": "broke_at_per_s",
         "knee": "knee_per_s",
@@ -70,33 +91,5 @@ def _limits(rows: list[dict[Any, Any]]) -> Group:
     }
     table = plain_table("arm", "limiting objective", "grew most", *map(right, figures))
     for row in rows:
-        texts = (_text(row[name]) for name in ("binds", "broke_first"))
-        table.add_row(row["arm"], *texts, *(_rate(row[name]) for name in figures.values()))
+        table.add_row(row["arm"], *cells.limits(row, figures.values(), closed_limited))
     return titled("What limits each arm (requests/s)", table)
-
-
-def _promise(row: Mapping[Any, Any]) -> str:
-    doubt = row["doubt"]
-    return _rate(row["promise_per_s"]) + (f" ({doubt})" if isinstance(doubt, str) and doubt else "")
-
-
-def _capacity(row: Mapping[Any, Any]) -> str:
-    if math.isnan(row["capacity_per_s"]):
-        return f"below {_rate(row['high_per_s'])}" if row["bound"] == AT_MOST else "-"
-    bound = f"{row['bound']} " if row["bound"] else ""
-    ends = f" [{_rate(row['low_per_s'])}, {_rate(row['high_per_s'])}]"
-    return f"{bound}{_rate(row['capacity_per_s'])}{ends}"
-
-
-def _ratio(row: Mapping[Any, Any]) -> str:
-    if math.isnan(row["ratio"]):
-        return "-"
-    return f"{row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
-
-
-def _rate(value: float) -> str:
-    return or_missing(value, three_digits)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) and value else "-"

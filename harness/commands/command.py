@@ -39,8 +39,8 @@ class Command(TyperCommand):
                     hint=_way_to_compare(one.opts),
                 )
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write one section for each panel, all with the same width of the first column."""
+    def sections(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+        """Return title → rows of an argument or flag and its help: arguments, then the panels in order."""
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         sections |= {str(panel): [] for panel in Panel if panel is not Panel.OUTPUT}
         for one in self.get_params(ctx):
@@ -53,14 +53,18 @@ class Command(TyperCommand):
                 sections.setdefault(str(panel), []).append(record)
         for last in (Panel.OUTPUT, _REST):  # after panels that only one command has
             sections[last] = sections.pop(last, [])
+        return {title: rows for title, rows in sections.items() if rows}
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write one section for each panel, all with the same width of the first column."""
+        sections = self.sections(ctx)
         widest = max(len(first) for rows in sections.values() for first, _ in rows)
         if any(" [" in second for rows in sections.values() for _, second in rows):
             formatter.write("\n  Values in [brackets] are defaults.\n")
         for title, rows in sections.items():
-            if rows:
-                with formatter.section(title):
-                    width = min(widest, _WIDEST_FLAG)
-                    formatter.write_dl([(first.ljust(width), help_) for first, help_ in rows], _WIDEST_FLAG)
+            with formatter.section(title):
+                width = min(widest, _WIDEST_FLAG)
+                formatter.write_dl([(first.ljust(width), help_) for first, help_ in rows], _WIDEST_FLAG)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - click's signature
         """Write the examples as they are, each on a line."""

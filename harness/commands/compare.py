@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from harness.commands import completion, flags
-from harness.commands.terminal import console, print_json, print_parts
-from harness.errors import HarnessError, UsageError, shortened
+from harness.commands.terminal import console, print_json, print_message, print_parts
+from harness.errors import GATE_FAILED, HarnessError, UsageError, shortened
 from harness.wire.panel import Panel
 
 GATE = "Gate"
 
 if TYPE_CHECKING:
     from harness.verdicts.compare_runs import Comparison
-    from harness.verdicts.gate import Floors
+    from harness.verdicts.gate import Outcome
 
 STAGE = "compare"
 EXAMPLES = (
-    "execbench compare results/20261121-103412-article",
-    "execbench compare results/20261121-103412-article:inline results/20261121-103412-article:thread",
+    "execbench compare results/20261129-073812-article",
+    "execbench compare results/20261129-073812-article:inline results/20261129-073812-article:thread",
     "execbench compare results/before results/after --fail-on slower --min-effect 5%",
 )
 
@@ -28,7 +29,7 @@ EXAMPLES = (
 class GateFailed(HarnessError):
     """An arm is slower by more than the gate allows: exit code 3."""
 
-    exit_code = 3
+    exit_code = GATE_FAILED
 
 
 def compare(
@@ -109,9 +110,15 @@ def compare(
     markdown: Annotated[
         bool,
         typer.Option(
-            "--markdown", help="Print a table for a pull request instead.", rich_help_panel=Panel.OUTPUT
+            "--markdown", help="Print Markdown for a pull request instead.", rich_help_panel=Panel.OUTPUT
         ),
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", help="Write a page for the browser, too.", rich_help_panel=Panel.OUTPUT
+        ),
+    ] = None,
 ) -> None:
     """Compare a run's arms with its reference, two arms, or two runs.
 
@@ -162,8 +169,12 @@ def compare(
             stage=STAGE,
             hint="Remove --metric, or add --metric latency.",
         )
-    _show(found, as_json=as_json, markdown=markdown)
-    _judge(found, floors if fail_on else None, [] if metric or load else found.missing)
+    missing = [] if metric or load else found.missing
+    judged = gate.judge(found.table, floors, found.rules, missing) if fail_on else None
+    _show(found, judged, as_json=as_json, markdown=markdown)
+    if html is not None:
+        _write_page(html, found, judged)
+    _refuse(found, judged)
 
 
 # -- rows ----------------------------------------------------------------------------------------------
@@ -206,42 +217,62 @@ def _refuse_absent(flag: str, wanted: set[str], offered: Any, known: set[str]) -
         )
 
 
-def _show(found: Comparison, *, as_json: bool, markdown: bool) -> None:
-    from harness.commands import compare_tables
+def _show(found: Comparison, judged: Outcome | None, *, as_json: bool, markdown: bool) -> None:
+    from harness.commands import compare_markdown, compare_tables
 
     if as_json:
         print_json(compare_tables.data(found.table, found.notes))
     elif markdown:
-        console().print(compare_tables.markdown(found.table, found.notes), soft_wrap=True)
+        console().print(compare_markdown.page(found, judged), soft_wrap=True)
     else:
         print_parts(console(), compare_tables.render(found.table, found.notes))
+
+
+def _write_page(path: Path, found: Comparison, judged: Outcome | None) -> None:
+    from harness.report.charts.plotting import import_matplotlib
+
+    import_matplotlib()
+    from harness.report.page import compared, html
+    from harness.results import derived_files
+    from harness.verdicts import headline
+
+    runs = " and ".join(str(run.folder) for run in found.runs)
+    page = compared.page(
+        found.table,
+        found.notes,
+        found.rules,
+        answer=headline.of(found.table, judged),
+        about=f"Compared: {runs}",
+    )
+    try:
+        with derived_files.making(path.parent, stage=STAGE) as new:
+            derived_files.write_text(new, path.name, html.render(page))
+    except HarnessError as error:
+        raise HarnessError(error.what, stage=STAGE, hint="Give another file with --html.") from error
+    print_message(f"Page: {path}")
 
 
 # -- the gate ------------------------------------------------------------------------------------------
 
 
-def _judge(found: Comparison, floors: Floors | None, missing: list[str]) -> None:
+def _refuse(found: Comparison, judged: Outcome | None) -> None:
     """Raise the error that the exit code stands for, if there is one."""
-    from harness.verdicts import gate, session_noise
+    from harness.verdicts import session_noise
     from harness.verdicts.compare_runs import NotComparable
 
     if noisy := session_noise.noisy(found.table):
         raise NotComparable(noisy, stage=STAGE)
-    if floors is None:
+    if judged is None:
         return
-    failed = gate.slower(found.table, floors, found.rules)
-    if len(failed):
+    if len(judged.failed):
         raise GateFailed(
-            f"The gate failed on {len(failed)} of {len(gate.gated(found.table))} comparisons.",
+            f"The gate failed on {len(judged.failed)} of {judged.compared} comparisons.",
             stage=STAGE,
-            hint="\n".join(failed["sentence"]),
+            hint="\n".join(judged.failed["sentence"]),
         )
-    doubts = gate.doubts(found.table)
-    if doubts or missing:
-        few = f"{len(doubts)} of its comparisons are inconclusive" if doubts else ""
-        lacks = "arms or loads are missing (select with RUN:ARM, --load or --metric)" if missing else ""
+    if judged.hindrances:
         raise NotComparable(
-            f"The gate cannot pass: {'; '.join(filter(None, [few, lacks]))}.",
+            f"The gate cannot pass: {'; '.join(judged.hindrances)}.",
             stage=STAGE,
-            hint="\n".join([*doubts, *missing]),
+            hint="\n".join([*judged.doubts, *judged.missing]),
         )

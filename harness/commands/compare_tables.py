@@ -1,4 +1,4 @@
-"""Rows of `comparison` for the terminal, for a pull request and as JSON. Pure."""
+"""Rows of `comparison` for the terminal and as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from rich.text import Text
 
 from harness.commands.screen import folding, plain_table
 from harness.numbers import or_missing, plain_rows, rounded, users
-from harness.report.markdown import line, literal
 from harness.system.printable import one_line
 from harness.verdicts import comparison, metrics, session_noise
 
@@ -27,27 +26,6 @@ def data(table: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def markdown(table: pd.DataFrame, notes: Sequence[str]) -> str:
-    """For a pull request: the sentences of the primary rows, all rows as a table, and the notes."""
-    heading = ["load", "arms", "metric", "values", "ratio (interval)", "blocks", "verdict"]
-    rows = [
-        [
-            literal(users(row["load"])),
-            literal(f"{row['arm']} / {row['reference']}"),
-            _label(row),
-            f"{_figure(row['arm_value'])} / {_figure(row['reference_value'])} {metrics.unit(row['metric'])}",
-            f"{_figure(row['ratio'])} ({_bounds(row)})",
-            str(row["blocks"]),
-            f"**{literal(row['verdict'])}**{literal(_in_words(row))}",
-        ]
-        for row in table.to_dict("records")
-    ]
-    lines = [line(heading), "|" + " --- |" * len(heading), *map(line, rows)]
-    remarks = [f"_{literal(note)}_\n" for note in (session_noise.noisy(table), *notes) if note]
-    sentences = [f"- {literal(sentence)}" for sentence in _leading(table)]
-    return "\n".join([*sentences, "", *lines, "", *remarks]).rstrip()
-
-
 def render(table: pd.DataFrame, notes: Sequence[str]) -> Iterator[Text | Table]:
     """The notes; then for each pair of arms the sentences of its primary rows and a table of all its rows."""
     for note in notes:
@@ -56,14 +34,14 @@ def render(table: pd.DataFrame, notes: Sequence[str]) -> Iterator[Text | Table]:
         yield Text(noisy, style="bold yellow")
     for _, rows in table.groupby(["arm", "reference"], sort=False):
         yield Text()
-        for sentence in _leading(rows):
+        for sentence in leading(rows):
             yield Text(one_line(sentence), style="bold")
         for reason in _reasons(rows):
             yield Text(one_line(reason), style="yellow")
         yield _as_table(rows)
 
 
-def _leading(table: pd.DataFrame) -> list[str]:
+def leading(table: pd.DataFrame) -> list[str]:
     """The sentences of the primary rows, or of all rows if a filter removed the primary ones."""
     primary = table[table["primary"].astype(bool)]
     return list((table if primary.empty else primary)["sentence"])
@@ -71,7 +49,7 @@ def _leading(table: pd.DataFrame) -> list[str]:
 
 def _reasons(rows: pd.DataFrame) -> list[str]:
     """The reasons that neither the sentences nor the table give, once per load."""
-    known = " ".join([*_leading(rows), session_noise.noisy(rows)])
+    known = " ".join([*leading(rows), session_noise.noisy(rows)])
     weighty = rows[rows["primary"].astype(bool) | ~np.isfinite(rows["ratio"])]
     new = [row for row in weighty.to_dict("records") if row["reason"] not in known]
     return list(dict.fromkeys(f"At {users(row['load'])}: {row['reason']}." for row in new))
@@ -84,24 +62,24 @@ def _as_table(rows: pd.DataFrame) -> Table:
     )
     shown = plain_table(folding("load"), folding("metric"), *figures, folding("verdict"))
     for row in rows.to_dict("records"):
-        values = (_figure(row[key]) for key in ("arm_value", "reference_value", "ratio"))
-        metric = _label(row).removeprefix("median ")
-        shown.add_row(users(row["load"]), metric, *values, _bounds(row), f"{row['verdict']}{_in_words(row)}")
+        values = (figure(row[key]) for key in ("arm_value", "reference_value", "ratio"))
+        metric = label(row).removeprefix("median ")
+        shown.add_row(users(row["load"]), metric, *values, bounds(row), f"{row['verdict']}{in_words(row)}")
     return shown
 
 
-def _in_words(row: dict[Any, Any]) -> str:
+def in_words(row: dict[Any, Any]) -> str:
     """The reason for an inconclusive verdict or an uncertain size, after a colon."""
     return f": {row['why']}" if row["why"] else ""
 
 
-def _label(row: dict[Any, Any]) -> str:
+def label(row: dict[Any, Any]) -> str:
     return metrics.label(row["metric"], row["stat"])
 
 
-def _bounds(row: dict[Any, Any]) -> str:
-    return "-" if math.isnan(row["low"]) else f"{_figure(row['low'])}-{_figure(row['high'])}"
+def bounds(row: dict[Any, Any]) -> str:
+    return "-" if math.isnan(row["low"]) else f"{figure(row['low'])}-{figure(row['high'])}"
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
     return or_missing(value, lambda figure: rounded(figure, 1000, 10, 1.1))

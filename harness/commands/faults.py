@@ -16,7 +16,7 @@ from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
     from harness.evidence.faults.records import FaultRow
-    from harness.evidence.page import Made
+    from harness.evidence.faults.saved import Saved
     from harness.plans.arm import Arm
 
 
@@ -24,6 +24,7 @@ EXAMPLES = (
     "execbench faults --strategy thread --strategy supervised:workers=2",
     "execbench faults --fault kill-running --strategy process",
     "execbench faults --storm --workload embed --out storm.md",
+    "execbench faults --from storm.csv",
 )
 
 
@@ -50,7 +51,16 @@ def faults(
         Path | None,
         typer.Option(
             metavar="PAGE.md",
-            help="Write this page, and its rows as a CSV next to it.",
+            help="Write this page, and its picture and rows next to it.",
+            rich_help_panel=Panel.OUTPUT,
+        ),
+    ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE.csv",
+            help="Make the page again from these rows; inject none.",
             rich_help_panel=Panel.OUTPUT,
         ),
     ] = None,
@@ -60,10 +70,15 @@ def faults(
     as_json: flags.AsJson = False,
 ) -> None:
     """Inject faults, such as kills and overload, into each strategy; all take half an hour."""
-    from harness.evidence.faults import arms
+    from harness.evidence.faults import arms, page
     from harness.evidence.faults.records import empty_row
+    from harness.evidence.faults.saved import Saved
     from harness.evidence.page import made
 
+    if from_ is not None:
+        _refuse_beside_from(strategy, fault, storm, workload, list_)
+        _again(from_, out, as_json=as_json)
+        return
     chosen = _chosen(fault or [], storm=storm, workload=workload)
     if list_:
         _list(as_json=as_json)
@@ -77,7 +92,26 @@ def faults(
     finally:
         partial = len(rows) < len(chosen) * len(here)
         rows += [empty_row(name, arm, "not available", why) for name in chosen for arm, why in absent.items()]
-        _keep(how, rows, out, partial=partial, as_json=as_json)
+        if out is not None and partial:  # it never replaces a whole page
+            out = out.with_stem(f"{out.stem}-partial")
+        _keep(Saved(page.sorted_by_fault(rows), how, partial), out, as_json=as_json)
+
+
+def _refuse_beside_from(*others: object) -> None:
+    """Raise UsageError if a flag that chooses faults, strategies or a model is given."""
+    if any(others):
+        raise UsageError(
+            "--from reads recorded rows and injects no fault.",
+            stage="faults",
+            hint="Leave out --strategy, --fault, --storm, --workload and --list.",
+        )
+
+
+def _again(rows: Path, out: Path | None, *, as_json: bool) -> None:
+    """Write the page of recorded rows, by default beside them."""
+    from harness.evidence.faults import saved
+
+    _keep(saved.read(rows), out or rows.with_suffix(".md"), as_json=as_json)
 
 
 def _chosen(asked: list[str], *, storm: bool, workload: str | None) -> list[str]:
@@ -125,25 +159,21 @@ def _command(strategies: list[str], names: list[str], *, storm: bool, workload: 
     return " ".join(["execbench faults", *words])
 
 
-def _keep(how: Made, rows: list[FaultRow], out: Path | None, *, partial: bool, as_json: bool) -> None:
-    """Write and show what there is; what was interrupted never replaces a whole page."""
-    from harness.evidence.faults import page
+def _keep(saved: Saved, out: Path | None, *, as_json: bool) -> None:
+    """Write and show these rows."""
     from harness.evidence.faults.records import FaultRow
+    from harness.evidence.faults.saved import write
     from harness.evidence.frames import frame
     from harness.evidence.page import as_json as document
-    from harness.evidence.page import write
 
-    rows = page.sorted_by_fault(rows)
-    found = frame(FaultRow, rows)
     if out is not None:
-        out = out.with_stem(f"{out.stem}-partial") if partial else out
-        write(out, page.render(how, rows, out.stem, partial=partial), found, stage="faults")
-        print_message(f"Written: {out} and .csv")
+        write(out, saved)
+        print_message(f"Written: {out}, its picture (.svg) and its rows (.csv)")
     if as_json:
-        print_json(document(how, found, partial=partial))
+        print_json(document(saved.how, frame(FaultRow, saved.rows), partial=saved.partial))
         return
-    for fault in dict.fromkeys(row.fault for row in rows):
-        console().print(_table(fault, [row for row in rows if row.fault == fault]))
+    for fault in dict.fromkeys(row.fault for row in saved.rows):
+        console().print(_table(fault, [row for row in saved.rows if row.fault == fault]))
 
 
 def _table(fault: str, rows: list[FaultRow]) -> Any:
@@ -152,7 +182,7 @@ def _table(fault: str, rows: list[FaultRow]) -> Any:
     from harness.commands.screen import folding, spaced
     from harness.evidence.faults import page
 
-    table = spaced(fault, *map(folding, ("arm", "came of it", "what else")))
+    table = spaced(fault, *map(folding, ("arm", "outcome", "details")))
     for row in rows:
         style = "red" if row.outcome in page.BAD else ""
         table.add_row(Text(row.arm), Text(page.cell(row), style=style), Text(page.details(row)))

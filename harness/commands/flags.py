@@ -71,6 +71,10 @@ AsJson = Annotated[
         rich_help_panel=Panel.OUTPUT,
     ),
 ]
+Full = Annotated[
+    bool,
+    typer.Option("--full", help="Print all tables, not only the short report.", rich_help_panel=Panel.OUTPUT),
+]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -261,6 +265,14 @@ def _password_apart(dsn: str) -> str:
     os.environ["PGPASSWORD"] = unquote(password)
     user, _, host = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"{user.partition(':')[0]}@{host}").geturl()
+
+
+def refuse_full_json(*, full: bool, as_json: bool) -> None:
+    """Raise UsageError if --full comes with --json, which always has everything."""
+    if full and as_json:
+        raise UsageError(
+            "Give either --full or --json, not both: JSON always has all tables.", stage="report"
+        )
 
 
 def refuse_resume(resume: Path | None) -> None:

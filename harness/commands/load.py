@@ -39,6 +39,8 @@ EXAMPLES = (
     "execbench load http://127.0.0.1:8000/",
     "execbench load http://127.0.0.1:8000/predict -c 16 --payloads texts.txt --duration 10",
     """execbench load http://127.0.0.1:8000/search --rate 50 --body '{"query": "{text}"}' --seed 1""",
+    "execbench load http://127.0.0.1:8000/ -c 100 --think 'exponential(2)' --duration 60",
+    "execbench load http://127.0.0.1:8000/predict --arrivals 'replay(recorded.jsonl)'",
 )
 
 
@@ -67,7 +69,7 @@ def load(
         str | None,
         typer.Option(
             metavar="LAW",
-            help="Open loop: constant(50), burst(10, 0.5), replay(FILE).",
+            help="Open loop: constant(50), burst(10, 0.5), replay(FILE); a .jsonl has texts too.",
             rich_help_panel=Panel.LOAD,
         ),
     ] = None,
@@ -79,6 +81,7 @@ def load(
     ] = None,
     given: Flags = flags.settings(_is_used, stage="load"),
     out: flags.Out = None,
+    full: flags.Full = False,
     as_json: flags.AsJson = False,
 ) -> None:
     """Send load to one server that already runs, and show its latency.
@@ -86,6 +89,7 @@ def load(
     The report splits the latency into its parts if the server answers with Server-Timing. Without a body,
     texts are sent as {"text": …}.
     """
+    flags.refuse_full_json(full=full, as_json=as_json)
     from harness.wire import addresses
 
     try:
@@ -95,7 +99,6 @@ def load(
     if sum(one is not None for one in (concurrency, rate, arrivals)) > 1:
         raise UsageError("Give only one of --concurrency, --rate and --arrivals.", stage="load")
     law = _law(concurrency, rate, arrivals)
-    users = law.users
     window: dict[str, Any] = {
         name: given.plan[name] for name in ("requests", "duration_s") if name in given.plan
     }
@@ -104,11 +107,11 @@ def load(
     options: dict[str, Any] = {
         **given.plan,
         "arrivals": law,
-        **({"warmup_requests": 2 * users} if users else {"settle_s": OPEN_SETTLES_S}),
-        **(window or ({"requests": REQUESTS} if users else {"duration_s": SECONDS})),
-        **_request(url, given, seed),
+        **_warmup(law),
+        **(window or _window(law)),
+        **_request(url, given, seed, law),
     }
-    _load(_checked(url, options), out, as_json=as_json)
+    _load(_checked(url, options), out, full=full, as_json=as_json)
 
 
 def _law(concurrency: int | None, rate: float | None, arrivals: str | None) -> Law:
@@ -135,6 +138,28 @@ def _law(concurrency: int | None, rate: float | None, arrivals: str | None) -> L
     return law
 
 
+def _warmup(law: Law) -> dict[str, Any]:
+    if law.users:
+        return {"warmup_requests": 2 * law.users}
+    return {"settle_s": min(OPEN_SETTLES_S, _last_s(law) / 4) if law.file else OPEN_SETTLES_S}
+
+
+def _window(law: Law) -> dict[str, Any]:
+    """Return how long to measure if the user does not say so: a replay until its end."""
+    from harness.wire import bounds
+
+    if law.users:
+        return {"requests": REQUESTS}
+    # a second more than until the last request, with which the window ends
+    return {"duration_s": min(_last_s(law) + 1.0, bounds.A_DAY_S) if law.file else SECONDS}
+
+
+def _last_s(law: Law) -> float:
+    from harness.wire import recordings
+
+    return recordings.times_s(law.file)[-1]
+
+
 def _checked(url: str, given: dict[str, Any]) -> LoadOptions:
     """Return the checked load. Raises UsageError for one that is too large."""
     from harness.wire import arrivals
@@ -146,7 +171,7 @@ def _checked(url: str, given: dict[str, Any]) -> LoadOptions:
     return load
 
 
-def _request(url: str, given: Flags, seed: int | None) -> dict[str, Any]:
+def _request(url: str, given: Flags, seed: int | None, law: Law) -> dict[str, Any]:
     """Return the fields of `LoadOptions` about a request. Raises UsageError for one that cannot be sent."""
     from harness import workloads
     from harness.plans import plan_checks
@@ -154,6 +179,11 @@ def _request(url: str, given: Flags, seed: int | None) -> dict[str, Any]:
     from harness.wire.load_options import Request
     from harness.wire.options import WorkloadOptions
 
+    if law.recorded_texts and (seed is not None or "payloads" in given.workload):
+        flag = "--payloads" if seed is None else "--seed"
+        raise UsageError(
+            f"The texts of {law} are sent, so {flag} has no effect.", stage="load", hint="Leave it out."
+        )
     ask = given.ask
     if seed is not None and addresses.PLACEHOLDER not in url and ask.keys() <= {"headers", "expect_status"}:
         ask = ask | {"body": sending.DEFAULT_BODY}
@@ -161,7 +191,7 @@ def _request(url: str, given: Flags, seed: int | None) -> dict[str, Any]:
         workload = WorkloadOptions(**given.workload)
         workloads.check(workload)
         request = Request.model_validate(ask)
-        fields = request.load(workload, 1 if seed is None else seed, [url])
+        fields = request.load(workload, 1 if seed is None else seed, [url], law)
     plan_checks.check_headers(request, stage="load")
     return fields | ({} if seed is None else {"seed": seed})
 
@@ -180,40 +210,45 @@ def _refused(what: str) -> Iterator[None]:
         raise UsageError(f"{what}: {why}.", stage="load") from error
 
 
-def _load(options: LoadOptions, out: Path | None, *, as_json: bool) -> None:
+def _load(options: LoadOptions, out: Path | None, *, full: bool, as_json: bool) -> None:
     from harness.commands.progress import Progress
     from harness.results import store
     from harness.run import load_url
 
     writer = store.Writer(out or store.default_folder("load"))
     try:
-        with Progress(console(stderr=True)) as progress:
+        with Progress(console(stderr=True), seconds=_lasts_s(options), requests=options.requests) as progress:
             trial = load_url.load(options, writer, progress)
     except KeyboardInterrupt:
-        _show_what_there_is(writer, as_json=as_json)
+        _show_what_there_is(writer, full=full, as_json=as_json)
         raise
     except HarnessError:
         _keep_record(writer)
         raise
-    show_all(writer, as_json=as_json)
+    show_all(writer, full=full, as_json=as_json)
     if trial.state != "ok":
         rows = writer.folder / "requests.csv"
         raise HarnessError(trial.error, stage="load", hint=f"All rows are kept: {rows}")
 
 
-def _show_what_there_is(writer: Writer, *, as_json: bool) -> None:
+def _lasts_s(options: LoadOptions) -> float | None:
+    """How long the load lasts, warm-up included; None if its requests end it."""
+    return None if options.duration_s is None else options.settle_s + options.duration_s
+
+
+def _show_what_there_is(writer: Writer, *, full: bool, as_json: bool) -> None:
     """Show what an interrupted load has measured; remove a folder without any measured request."""
-    if not writer.trials:
+    measured = writer.measured or writer.uncommitted
+    if not measured:
         writer.discard()
         return
-    show_all(writer, as_json=as_json)
-    measured = writer.measured
+    show_all(writer, full=full, as_json=as_json)
     counted = f"{measured} request{'s were' if measured > 1 else ' was'} measured"
     print_message(f"The load was interrupted: {counted}. All rows are in {writer.folder}.")
 
 
 def _keep_record(writer: Writer) -> None:
-    """Keep run.json of a load that began and failed: it has the reason."""
+    """Keep the folder of a load that began and failed: it has the reason, and the rows until then."""
     if not writer.record:
         writer.discard()
     elif writer.folder.exists():

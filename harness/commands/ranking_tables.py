@@ -22,7 +22,7 @@ from harness.report.report import Report
 from harness.system.printable import one_line
 from harness.wire.records import INVALID
 
-BOUNDS = "≥ ≤: limited by the client (the load generator), so the true figure may be better"
+BOUNDS = "≥ ≤: limited by the client (load generator): the true figure may be better"
 
 
 def own_loads(loads: Iterable[object]) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.plans.from_flags import Flags
     from harness.plans.plan import Plan
     from harness.results.store import Writer
+    from harness.run.early_stop import Rule
     from harness.run.record import Checkpoint
 
 EXAMPLES = (
@@ -45,6 +46,7 @@ def run(
     dry_run: flags.DryRun = False,
     resume: flags.Resume = None,
     out: flags.Out = None,
+    full: flags.Full = False,
     as_json: flags.AsJson = False,
 ) -> None:
     """Compare arms under load: run a plan, save every request and show the report.
@@ -53,6 +55,7 @@ def run(
     the run. With PLAN, they change it, and --strategy selects arms. If PLAN is the folder of a run,
     --strategy can add arms.
     """
+    flags.refuse_full_json(full=full, as_json=as_json)
     from harness.plans import from_flags
 
     given = given.but(strategies=tuple(strategy or ()), urls=tuple(url or ()), url_pids=tuple(url_pid or ()))
@@ -62,9 +65,9 @@ def run(
         flags.refuse_resume(resume)
         preview(chosen, as_json=as_json)
     elif resume is not None:
-        go_on(resume, None if is_default else chosen, out, as_json=as_json)
+        go_on(resume, None if is_default else chosen, out, full=full, as_json=as_json)
     else:
-        run_new(chosen, out, as_json=as_json)
+        run_new(chosen, out, full=full, as_json=as_json)
 
 
 def _chosen(plan: str | None, given: Flags) -> Plan:
@@ -100,37 +103,39 @@ def preview(plan: Plan, *, as_json: bool) -> None:
         console().print(line, soft_wrap=True)
 
 
-def run_new(plan: Plan, out: Path | None, *, as_json: bool) -> None:
+def run_new(plan: Plan, out: Path | None, *, full: bool, as_json: bool) -> None:
     """Run the plan into a new folder, and show its report."""
     from harness.plans import size
     from harness.results import store
 
     print_message(f"{size.in_words(plan)}.")
-    _run_plan(plan, store.Writer(out or store.default_folder(plan.name)), None, as_json=as_json)
+    _run_plan(plan, store.Writer(out or store.default_folder(plan.name)), None, full=full, as_json=as_json)
 
 
-def go_on(folder: Path, wanted: Plan | None, out: Path | None, *, as_json: bool) -> None:
+def go_on(folder: Path, wanted: Plan | None, out: Path | None, *, full: bool, as_json: bool) -> None:
     """Run what an interrupted run has left, if its plan is the one wanted (None: any)."""
     from harness.run import resume
 
     if out is not None:
         raise UsageError("--resume continues in the run's own folder: remove --out.", stage="resume")
     plan, writer, checkpoint = resume.reopen(folder, wanted)
-    _run_plan(plan, writer, checkpoint, as_json=as_json)
+    _run_plan(plan, writer, checkpoint, full=full, as_json=as_json)
 
 
-def _run_plan(plan: Plan, writer: Writer, checkpoint: Checkpoint | None, *, as_json: bool) -> None:
+def _run_plan(
+    plan: Plan, writer: Writer, checkpoint: Checkpoint | None, *, full: bool, as_json: bool
+) -> None:
     from harness.commands.progress import Progress
     from harness.run import session as running
 
     _warn_of_few_blocks(plan)
     try:
         with Progress(console(stderr=True)) as progress:
-            trials = running.run(plan, writer, progress, checkpoint)
+            trials = running.run(plan, writer, progress, checkpoint, rule=_rule(plan))
     except (KeyboardInterrupt, HarnessError):
         keep_what_is_finished(writer, resumable=True)
         raise
-    show_all(writer, as_json=as_json)
+    show_all(writer, full=full, as_json=as_json)
     broken = _broken_downstream(writer)
     bad = [trial for trial in trials if trial.state != "ok"]
     if bad:
@@ -143,6 +148,15 @@ def _run_plan(plan: Plan, writer: Writer, checkpoint: Checkpoint | None, *, as_j
         )
     if broken:
         raise HarnessError(broken, stage="io", hint=f"All rows are kept. {where_to_look(writer)}")
+
+
+def _rule(plan: Plan) -> Rule | None:
+    """Return when the plan may stop early; None if it runs all of its blocks."""
+    from harness.run.early_stop import Rule
+    from harness.verdicts import settled
+
+    looks = settled.planned(plan.model_dump(mode="json"))
+    return looks and Rule(looks, settled.look)
 
 
 def _warn_of_few_blocks(plan: Plan) -> None:
@@ -175,12 +189,12 @@ def where_to_look(writer: Writer) -> str:
     return f"Each request's error: {writer.folder / 'requests.csv'}"
 
 
-def show_all(writer: Writer, *, as_json: bool) -> None:
+def show_all(writer: Writer, *, full: bool, as_json: bool) -> None:
     """Make and show the report. If that is interrupted, say where the rows are."""
     from harness.commands.report import show
 
     try:
-        show(writer.folder, as_json=as_json)
+        show(writer.folder, full=full, as_json=as_json)
     except KeyboardInterrupt:
         print_message(f"All rows are in {writer.folder}. Make the report with `{_report(writer)}`.")
         raise

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
-from harness.system.printable import visible
+from harness.numbers import cell
+from harness.system.printable import one_line, visible
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Screen(Console):
@@ -64,3 +68,16 @@ def folding(heading: str) -> Column:
 def right(heading: str) -> Column:
     """Of figures: to the right, and never broken."""
     return Column(heading, justify="right", no_wrap=True)
+
+
+def by_arm(title: str, table: pd.DataFrame, columns: Mapping[str, str]) -> RenderableType:
+    """A line per row; the arm's name is only in its first line."""
+    figures = {name: Column(name, justify="right", no_wrap=True, overflow="fold") for name in columns}
+    heads = figures | {"load": folding("load")} if "load" in columns else figures
+    shown = plain_table(folding("arm"), *heads.values())
+    last = None
+    for row in table.to_dict("records"):
+        arm = one_line(str(row["arm"]))
+        shown.add_row("" if arm == last else arm, *(cell(row[key]) for key in columns.values()))
+        last = arm
+    return titled(title, shown)

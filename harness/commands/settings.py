@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from harness.commands.terminal import print_json
 from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
     from harness.plans.settings import Known
 
-EXAMPLES = ("execbench settings", "execbench settings --json-schema > plan.schema.json")
+EXAMPLES = ("execbench settings", "execbench settings > settings.md")
 _TABLES = {"plan": "", "arm": "[[arms]]", "options": "[[arms]] options", "capacity": "capacity"}
 
 
-def settings(
-    json_schema: Annotated[
-        bool,
-        typer.Option(
-            "--json-schema", help="Print the JSON Schema of plan files instead.", rich_help_panel=Panel.OUTPUT
-        ),
-    ] = False,
-) -> None:
+def settings() -> None:
     """Show all settings, with key in plan files, flag, default and meaning, as Markdown."""
-    from harness.plans.plan import Plan
-
-    if json_schema:
-        print_json(Plan.model_json_schema())
-        return
     for line in _page():
         typer.echo(line)
 

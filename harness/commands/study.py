@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from harness.evidence.page import Made
     from harness.evidence.studies.catalogue import Study, Wanted
 
-Name = Literal["coverage", "verdicts", "twins", "power", "windows", "queue", "search", "capacity"]
+Name = Literal[
+    "coverage",
+    "verdicts",
+    "twins",
+    "power",
+    "windows",
+    "twin-blocks",
+    "stopping",
+    "queue",
+    "search",
+    "capacity",
+]
 
 
 EXAMPLES = (
@@ -34,7 +45,7 @@ def study(
         typer.Option(
             min=1,
             metavar="N",
-            help="Run this many sessions. [search, twins: 200; power: 50; others: 2,000]",
+            help="Run this many sessions. [search, twins: 200; twin-blocks: 100; power: 50; others: 2,000]",
             rich_help_panel=Panel.PRECISION,
         ),
     ] = None,
@@ -56,6 +67,22 @@ def study(
             rich_help_panel=Panel.MODEL,
         ),
     ] = None,
+    twins: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="stopping: Replay the sessions in this CSV of `twin-blocks`.",
+            rich_help_panel=Panel.PRECISION,
+        ),
+    ] = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="stopping: Replay this run with claims. Repeatable.",
+            rich_help_panel=Panel.PRECISION,
+        ),
+    ] = None,
     out: Annotated[
         Path,
         typer.Option(
@@ -71,9 +98,10 @@ def study(
 
     chosen = STUDIES[name]
     try:
-        wanted = chosen.wanted(Wanted(sessions, seconds, workload))
+        wanted = chosen.wanted(Wanted(sessions, seconds, workload, twins, tuple(run) if run else None))
     except ValueError as error:
-        raise UsageError(f"The study {name!r} does not take {error}.", stage="study") from error
+        flag = str(error).replace("--runs", "--run")
+        raise UsageError(f"The study {name!r} does not take {flag}.", stage="study") from error
     _make(name, chosen, wanted, out, as_json=as_json)
 
 

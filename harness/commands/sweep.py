@@ -51,6 +51,7 @@ def sweep(
     dry_run: flags.DryRun = False,
     resume: flags.Resume = None,
     out: flags.Out = None,
+    full: flags.Full = False,
     as_json: flags.AsJson = False,
 ) -> None:
     """Run every combination of some options, and show the best.
@@ -58,6 +59,7 @@ def sweep(
     Each strategy is run with the options that it takes; `execbench settings` marks them with ✓. The default
     strategy is process.
     """
+    flags.refuse_full_json(full=full, as_json=as_json)
     from harness.plans import from_flags, grid
 
     given = given.but(strategies=tuple(strategy or ()))
@@ -70,14 +72,14 @@ def sweep(
                 stage="resume",
                 hint="Remove the other flags.",
             )
-        go_on(resume, None, out, as_json=as_json)
+        go_on(resume, None, out, full=full, as_json=as_json)
         return
     chosen = grid.plan(given, grid.axes(over or ()), allow_any_size=any_size)
     _explain_fresh(chosen, is_asked_for="fresh" in given.plan)
     if dry_run:
         preview(chosen, as_json=as_json)
     else:
-        run_new(chosen, out, as_json=as_json)
+        run_new(chosen, out, full=full, as_json=as_json)
 
 
 def _explain_fresh(plan: Plan, *, is_asked_for: bool) -> None:

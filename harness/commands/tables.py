@@ -8,15 +8,13 @@ from typing import Any
 
 import pandas as pd
 from rich.console import RenderableType
-from rich.padding import Padding
 from rich.table import Column
 from rich.text import Text
 
 from harness.analysis import nominal
-from harness.analysis.stats import LEVEL
 from harness.analysis.summaries import ANSWERED, THROUGHPUT
-from harness.commands import ranking_tables
-from harness.commands.screen import folding, plain_table, right, titled
+from harness.commands import claim_tables, ranking_tables
+from harness.commands.screen import by_arm, folding, plain_table, right, titled
 from harness.numbers import cell, or_missing, ratio_interval, share, users
 from harness.report.report import Report
 from harness.system.printable import one_line
@@ -34,10 +32,11 @@ def render(report: Report) -> Iterator[RenderableType]:
         yield costs(report.costs)
     if len(report.limits):
         yield limits(report.limits)
+    yield from streamed(report.summary)
     yield from io_parts(report.summary)
     if sentence := nominal.sentence(report.io):
         yield Text(f"\n{sentence}")
-    yield from _claims(report)
+    yield from claim_tables.claims(report)
     yield from ranking_tables.ranking(report)
     if report.swept is not None:
         yield from ranking_tables.swept(report.swept)
@@ -82,7 +81,7 @@ def summaries(table: pd.DataFrame) -> Iterator[RenderableType]:
 def closed(table: pd.DataFrame) -> Iterator[RenderableType]:
     """Per arm and number of users: what users get, then where the time goes."""
     table = table.astype({"concurrency": int})
-    yield _by_arm(
+    yield by_arm(
         "Closed loops: c users, each sends its next request after the last answer\n"
         f"p50 to p99: latency in ms; {_COUNTS_EXPLAINED}{_remarks(table)}",
         _marked(table),
@@ -98,7 +97,7 @@ def closed(table: pd.DataFrame) -> Iterator[RenderableType]:
         "outside": "outside_p50_ms",
     }
     if table[list(parts.values())].notna().any(axis=None):
-        yield _by_arm(
+        yield by_arm(
             "Where the time goes: medians in ms (they need not add up); model = queue + worker + way back\n"
             "outside: network, HTTP parsing and the load generator",
             table.assign(model_p50_ms=table["model_p50_ms"].mask(unsplit)),
@@ -118,7 +117,7 @@ def opened(table: pd.DataFrame) -> Iterator[RenderableType]:
     title += _remarks(table)
     if table["saturated"].any():
         title += "\n* saturated: fewer answers than arrivals, so latency grows with the window"
-    yield _by_arm(title, _marked(starred), {"load": "load", **_rates(table), **_LATENCIES, **_COUNTS})
+    yield by_arm(title, _marked(starred), {"load": "load", **_rates(table), **_LATENCIES, **_COUNTS})
     columns = {
         "load": "load",
         "service": "service_p50_ms",
@@ -130,11 +129,12 @@ def opened(table: pd.DataFrame) -> Iterator[RenderableType]:
         "Open loops, where the time goes: medians in ms\n"
         "service: from sending a request to its answer; dispatch lag: from due to sent"
     )
-    yield _by_arm(title, starred, columns)
+    yield by_arm(title, starred, columns)
 
 
 _LATENCIES = {"p50": "latency_p50_ms", "p95": "latency_p95_ms", "p99": "latency_p99_ms"}
 _COUNTS = {"requests": "requests", "s": "window_s", "fail": "failed"}
+_STREAMED_MS, _STREAMED_SHARE = 2.0, 0.05  # an answer whose rest takes as long arrives in parts
 _COUNTS_EXPLAINED = "s: seconds of each window; fail: failed requests; -: too few requests"
 
 
@@ -161,25 +161,12 @@ def _marked(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(
         **{
             name: [
-                f"{mark}{cell(value)}" if limited else value
+                f"{mark}{cell(value)}" if limited and not math.isnan(value) else value
                 for value, limited in zip(table[name], table["client_limited"], strict=True)
             ]
             for name, mark in marks.items()
         }
     )
-
-
-def _by_arm(title: str, table: pd.DataFrame, columns: Mapping[str, str]) -> RenderableType:
-    """A line per row; the arm's name is only in its first line."""
-    figures = {name: Column(name, justify="right", no_wrap=True, overflow="fold") for name in columns}
-    heads = figures | {"load": folding("load")} if "load" in columns else figures
-    shown = plain_table(folding("arm"), *heads.values())
-    last = None
-    for row in table.to_dict("records"):
-        arm = one_line(str(row["arm"]))
-        shown.add_row("" if arm == last else arm, *(cell(row[key]) for key in columns.values()))
-        last = arm
-    return titled(title, shown)
 
 
 def comparisons(table: pd.DataFrame, rules: Rules) -> Iterator[RenderableType]:
@@ -233,7 +220,7 @@ def costs(table: pd.DataFrame) -> RenderableType:
         "ping: latency of a route without a model; MB: the server's own memory"
     )
     named = table.assign(load=table["load"].map(users))
-    return _by_arm(title, named, {"load": "load", **known})
+    return by_arm(title, named, {"load": "load", **known})
 
 
 def io_parts(table: pd.DataFrame) -> Iterator[RenderableType]:
@@ -254,7 +241,30 @@ def io_parts(table: pd.DataFrame) -> Iterator[RenderableType]:
         "other side: time that the called database or service itself measures;\n"
         "rest: network, driver, wait for a connection, and the loop's other work"
     )
-    yield _by_arm(title, table.assign(load=table["load"].map(users)), columns)
+    yield by_arm(title, table.assign(load=table["load"].map(users)), columns)
+
+
+def streamed(table: pd.DataFrame) -> Iterator[RenderableType]:
+    """The time to the first byte where answers arrive in parts; nothing where they arrive at once."""
+    if "time_to_first_byte_p50_ms" not in table:
+        return
+    rest_ms = table["latency_p50_ms"] - table["time_to_first_byte_p50_ms"]
+    least_ms = (_STREAMED_SHARE * table["latency_p50_ms"]).clip(lower=_STREAMED_MS)
+    in_parts = table[(rest_ms >= least_ms) & (rest_ms < math.inf)]  # infinite: most requests failed
+    if in_parts.empty:
+        return
+    columns = {
+        "load": "load",
+        "first byte": "time_to_first_byte_p50_ms",
+        "p95": "time_to_first_byte_p95_ms",
+        "complete": "latency_p50_ms",
+        "p95 ": "latency_p95_ms",
+    }
+    title = (
+        "Streamed answers: median and p95 in ms, from the time a request was due\n"
+        "first byte: until the body of the answer began to arrive; complete: latency"
+    )
+    yield by_arm(title, in_parts.assign(load=in_parts["load"].map(users)), columns)
 
 
 def limits(table: pd.DataFrame) -> RenderableType:
@@ -278,104 +288,7 @@ def limits(table: pd.DataFrame) -> RenderableType:
             f"\n{null_ms:.2f} ms as in an empty service; an estimate, so more than 100 % is possible"
         )
     shares = {name: table[name].map(share) for name in ("efficiency", "of_ideal")}
-    return _by_arm(title, table.assign(**shares), columns)
+    return by_arm(title, table.assign(**shares), columns)
 
 
 # -- the article's claims ------------------------------------------------------------------------------
-
-_COLOURS = {
-    "confirmed": "green",
-    "refuted": "red",
-    "inconclusive": "yellow",
-    "not tested": "dim",
-    "withheld": "yellow",
-}
-
-
-def _claims(report: Report) -> Iterator[RenderableType]:
-    """The article's tables, its law and its claims; nothing if the plan judges no claims."""
-    if report.claims.empty:
-        return
-    yield _published(report.published)
-    if len(report.staircase):
-        yield _law(report.staircase)
-    yield _checks(report.claims, report.checks)
-
-
-def _published(tables: pd.DataFrame) -> RenderableType:
-    """T1-T4: the printed figures next to the measured ones, and the parts of Model."""
-    shown = plain_table("", "", "in the article", "here")
-    for row in tables.to_dict("records"):
-        where = f"{row['arm']}, c = {row['concurrency']}"
-        shown.add_row(Text(str(row["table"]), style="bold"), where, str(row["load_text"]), "")
-        shown.add_row("", "Model", str(row["published_model"]), _spread(row, "model"))
-        split = " + ".join(cell(row[f"{part}_p50_ms"]) for part in ("queue", "in_worker", "resume"))
-        shown.add_row("", "", "queue + worker + way back", split)
-        shown.add_row("", "io task", str(row["published_io"]), _spread(row, "io"))
-        ratio = cell(row["model_ratio"], 2)
-        shown.add_row("", "Model / alone", cell(row["published_model_ratio"], 2), ratio)
-        if row["met_at"]:
-            shown.add_row("", "", "this ratio is met here:", str(row["met_at"]))
-    title = (
-        "The article's tables with its own names, in ms; here: median (p5-p95)\n"
-        "Model / alone: Model divided by the model time of a lone request"
-    )
-    return titled(title, shown)
-
-
-def _checks(verdicts: pd.DataFrame, checks: pd.DataFrame) -> RenderableType:
-    """Each claim with its verdict, and below it every check with its measured ratio."""
-    blocks = checks["blocks"].max()
-    title = (
-        f"The article's claims: measured ratio [interval over {blocks} blocks] and the bound\n"
-        "A check in brackets is shown for context: it does not decide the claim's verdict"
-    )
-    shown = plain_table("", "verdict", "claim, and what was measured")
-    for claim in verdicts.to_dict("records"):
-        text = Text.assemble((str(claim["text"]), "bold"), f" Stated: {claim['stated']}.")
-        shown.add_row(Text(str(claim["claim"]), style="bold"), _verdict(claim["verdict"]), text)
-        for check in checks[checks["claim"] == claim["claim"]].to_dict("records"):
-            verdict = _verdict(check["verdict"])
-            verdict = verdict if check["decides"] else Text.assemble("(", verdict, ")")
-            shown.add_row("", verdict, Padding(Text(_check(check)), (0, 0, 0, 2)))
-    return titled(title, shown)
-
-
-def _law(staircase: pd.DataFrame) -> RenderableType:
-    title = (
-        "The law of T2: I/O = max(nominal I/O, worker time of other requests during it)\n"
-        "error: of the median request; above 0 because the law leaves out what else the\n"
-        "loop does for the other requests; within 20 %: share of requests this close"
-    )
-    table = staircase.assign(
-        concurrency=staircase["concurrency"].map("{:g}".format),
-        median_error=staircase["median_error"].map("{:+.1%}".format),
-        share_within_20pct=staircase["share_within_20pct"].map("{:.0%}".format),
-    )
-    columns = {
-        "c": "concurrency",
-        "error": "median_error",
-        "within 20 %": "share_within_20pct",
-        "requests": "rows",
-    }
-    return _by_arm(title, table, columns)
-
-
-def _spread(row: dict[Any, Any], key: str) -> str:
-    low, middle, high = (cell(row[f"{key}_p{percent}_ms"]) for percent in (5, 50, 95))
-    return f"{middle} ({low}-{high})"
-
-
-def _check(check: dict[Any, Any]) -> str:
-    measured = ratio_interval(check["measured"], check["low"], check["high"])
-    corrected = f" ({100 * check['level']:.1f} % interval)" if check["level"] > LEVEL else ""
-    printed = "" if math.isnan(check["published"]) else f"; article: {check['published']:g}"
-    note = f" Note: {check['note']}." if check["note"] else ""
-    return (
-        f"{check['check']}: {measured}{corrected}; bound: {check['bounds']}{printed} "
-        f"({check['combination']}; {check['condition']}).{note}"
-    )
-
-
-def _verdict(verdict: object) -> Text:
-    return Text(str(verdict), style=_COLOURS.get(str(verdict), ""))

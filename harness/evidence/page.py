@@ -50,9 +50,10 @@ def beginning(title: str, how: Made, name: str, partial: str = "") -> list[str]:
     ]
 
 
-def as_json(how: Made, found: pd.DataFrame, *, partial: bool) -> dict[str, Any]:
-    """The page's data for JSON; NaN becomes null."""
-    return {**how._asdict(), "partial": partial, "rows": json.loads(found.to_json(orient="records"))}
+def as_json(how: Made | None, found: pd.DataFrame, *, partial: bool) -> dict[str, Any]:
+    """The page's data for JSON; NaN becomes null, and so does what is not recorded of how it was made."""
+    facts = dict.fromkeys(Made._fields) if how is None else how._asdict()
+    return {**facts, "partial": partial, "rows": json.loads(found.to_json(orient="records"))}
 
 
 def write(page: Path, text: str, found: pd.DataFrame, *, stage: str) -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 import strategies
 from harness.wire import addresses, bounds
@@ -15,12 +23,24 @@ from harness.wire.spelling import with_io_split
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
 
+_PID_SCHEMA = {"type": "integer", "minimum": 1, "maximum": bounds.PID}
 Pids = Annotated[
     tuple[Annotated[int, Field(gt=0, le=bounds.PID)], ...],
     BeforeValidator(lambda given: (given,) if isinstance(given, int) else given),
+    WithJsonSchema({"anyOf": [_PID_SCHEMA, {"type": "array", "items": _PID_SCHEMA}]}),
 ]  # a plan file may give a single pid without brackets
 
+_URL_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^https?://"})
+
 Times = Annotated[float, Field(gt=0, le=1_000)]
+
+
+class _LikeWorkload:
+    """In the JSON Schema, the table is one of `WorkloadOptions`."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(WorkloadOptions.__pydantic_core_schema__)
+
 
 RUNS_ALREADY = "url"  # in the column `strategy` of an arm that is a server that already runs
 
@@ -30,7 +50,7 @@ class Arm(ServerSettings):
 
     name: Annotated[Name, Setting("Call the arm by this name in tables.", Panel.COMPARE, flag=None)]
     url: Annotated[
-        Annotated[str, AfterValidator(addresses.checked)] | None,
+        Annotated[str, AfterValidator(addresses.checked), _URL_SCHEMA] | None,
         Setting("Measure the server at this address.", Panel.RUNNING, flag=None),
     ] = None
     pid: Annotated[
@@ -39,6 +59,7 @@ class Arm(ServerSettings):
     workload: Annotated[
         dict[str, Any],
         AfterValidator(with_io_split),
+        _LikeWorkload(),  # its keys are checked with the plan's workload
         Setting("Set these options of the workload for this arm.", Panel.COMPARE, flag=None),
     ] = Field(default_factory=dict)
     io_per_model: Annotated[

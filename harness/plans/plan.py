@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from harness.plans.arm import Arm, Name
 from harness.wire import arrivals, bounds
@@ -16,9 +16,19 @@ from harness.wire.load_options import Law, LoadOptions, LoadSettings, Request, R
 from harness.wire.options import WorkloadOptions
 from harness.wire.panel import Panel
 from harness.wire.records import TWIN_SUFFIX
-from harness.wire.setting import Blocks, Frozen, Requests, Seconds, SecondsOrZero, Seed, Setting, Share, Users
+from harness.wire.setting import (
+    Blocks,
+    Frozen,
+    Requests,
+    Seconds,
+    SecondsOrZero,
+    Seed,
+    SetByRun,
+    Setting,
+    Share,
+    Users,
+)
 
-FEWEST_BLOCKS_TO_STOP = 10  # at a precision: of fewer blocks a narrow interval may be luck
 _SEEDS_PER_RUN = 1_000_000  # block seeds of two run seeds must not meet
 
 
@@ -32,6 +42,7 @@ class Cell(NamedTuple):
 
 
 BLOCKS = 24  # see docs/studies/windows.md
+Until = Literal["blocks", "settled"]
 
 Scalar = str | int | float | bool
 
@@ -104,6 +115,14 @@ class Plan(LoadSettings):
     blocks: Annotated[Blocks, Setting("Repeat all trials this often, in random order.", Panel.PRECISION)] = (
         BLOCKS
     )
+    until: Annotated[
+        Until,
+        Setting(
+            "Run all blocks, or stop once every verdict is settled.",
+            Panel.PRECISION,
+            metavar="blocks|settled",
+        ),
+    ] = "blocks"
     precision: Annotated[
         Share | None,
         Setting(
@@ -129,7 +148,7 @@ class Plan(LoadSettings):
         SecondsOrZero, Setting("Open loop: warm up this long.", Panel.PRECISION, flag=None)
     ] = 3.0
     open_every: Annotated[
-        PositiveInt, Setting("Run open loops in every n-th block only.", Panel.PRECISION, flag=None)
+        Blocks, Setting("Run open loops in every n-th block only.", Panel.PRECISION, flag=None)
     ] = 1  # as their windows are long
     own_users: Annotated[
         Users, Setting("Measure an arm's own throughput with this many users.", Panel.LOAD, flag=None)
@@ -171,7 +190,7 @@ class Plan(LoadSettings):
     claims: Annotated[
         str | None, Setting("Judge the published claims of this name.", Panel.OUTPUT, flag=None)
     ] = None
-    sweep: Sweep | None = None  # set by `execbench sweep`: the arms are its settings
+    sweep: Annotated[Sweep | None, SetByRun()] = None  # by `execbench sweep`: the arms are its settings
     ask: Annotated[
         Request, Setting("Send this request to servers that already run.", Panel.RUNNING, flag=None)
     ] = Request()
@@ -188,15 +207,22 @@ class Plan(LoadSettings):
             raise ValueError("arrivals: give a closed loop with concurrency (-c)")
         if self.reference is not None and self.reference not in [arm.name for arm in self.arms]:
             raise ValueError(f"reference: there is no arm {self.reference!r}")
-        if self.precision is not None and (len(self.every_arm) < 2 or self.blocks < FEWEST_BLOCKS_TO_STOP):
-            raise ValueError(
-                f"precision needs two arms (or --twin) and at least {FEWEST_BLOCKS_TO_STOP} blocks (--blocks)"
-            )
+        self._can_stop_early()
+        if self.think is not None and not self.concurrency:
+            raise ValueError("think: only the users of a closed loop pause; give concurrency (-c)")
         self._has_a_size()
         self._do_one_kind_of_work()
+        self._sends_its_texts()
         if all(arm.io_per_model is not None for arm in self.arms):
             raise ValueError("every arm scales its I/O to the model; the pilot needs one that does not")
         return self
+
+    def _can_stop_early(self) -> None:
+        """Raise ValueError for a plan that should stop early but cannot."""
+        if self.precision is not None and (len(self.every_arm) < 2 or self.blocks < bounds.FIRST_LOOK):
+            raise ValueError(
+                f"precision needs two arms (or --twin) and at least {bounds.FIRST_LOOK} blocks (--blocks)"
+            )
 
     def _has_a_size(self) -> None:
         """Raise ValueError for more trials, or more requests in a trial, than anyone can mean."""
@@ -234,7 +260,17 @@ class Plan(LoadSettings):
         ours = self.model_dump(include=_OF_OUR_SERVERS, exclude=texts, exclude_defaults=True)
         if given := [key for key, value in ours.items() if value != {}]:
             raise ValueError(f"servers that already run cannot have {', '.join(given)}")
-        self._ask(self.seed)
+
+    def _sends_its_texts(self) -> None:
+        """Raise ValueError for texts that no request would send."""
+        recorded = [law for law in self.laws if law.recorded_texts]
+        if self.workload.payloads is not None and len(recorded) == len(self.laws):
+            raise ValueError(f"payloads: {recorded[0]} has its own texts")
+        if self.has_running_servers:
+            for law in self.laws:
+                self._ask(self.seed, law)
+        elif recorded and self.route != "POST /predict":
+            raise ValueError(f"route: {self.route} sends no texts, but {recorded[0]} has some")
 
     @property
     def reference_arm(self) -> Arm:
@@ -280,7 +316,7 @@ class Plan(LoadSettings):
 
     def load_options(self, url: str, law: Law, block: int) -> LoadOptions:
         """Return one trial's load on a server at `url`; if that is empty, `LoadOptions.at` adds it later."""
-        path, ping_path, asked = self._asked(self.block_seed(block))
+        path, ping_path, asked = self._asked(self.block_seed(block), law)
         return LoadOptions(
             url=url + path,
             **asked,
@@ -292,28 +328,30 @@ class Plan(LoadSettings):
             **{name: getattr(self, name) for name in LoadSettings.model_fields} | self.window(law),
         )
 
-    def _asked(self, seed: int) -> tuple[str, str | None, dict[str, Any]]:
+    def _asked(self, seed: int, law: Law) -> tuple[str, str | None, dict[str, Any]]:
         """Return the path, the path of the ping, and the fields of `LoadOptions` about a request."""
         if self.has_running_servers:
-            return "", self.ask.ping_path, self._ask(seed)
+            return "", self.ask.ping_path, self._ask(seed, law)
         method, path = self.route.split(" ")
-        texts = Texts(workload=self.workload, seed=seed) if method == "POST" else None
-        return path, "/ping", {"method": method, "texts": texts}
+        texts = Texts(workload=self.workload, seed=seed, recording=law.recorded_texts)
+        return path, "/ping", {"method": method, "texts": texts if method == "POST" else None}
 
-    def _ask(self, seed: int) -> dict[str, Any]:
+    def _ask(self, seed: int, law: Law) -> dict[str, Any]:
         """Return the fields of `LoadOptions` about a request to servers that already run."""
-        return self.ask.load(self.workload, seed, [arm.url or "" for arm in self.arms])
+        return self.ask.load(self.workload, seed, [arm.url or "" for arm in self.arms], law)
 
     def window(self, law: Law) -> dict[str, Any]:
-        """Return the fields of `LoadOptions` about how long a trial under `law` is."""
+        """Return the fields of `LoadOptions` about how long a trial under `law` is, and its think time."""
         if law.is_open:
-            return {"requests": None, "duration_s": self.open_duration_s, "settle_s": self.open_settle_s}
+            settle_s = self.open_settle_s
+            return {"requests": None, "duration_s": self.open_duration_s, "settle_s": settle_s, "think": None}
         users = law.users or 1
         return {
             "requests": max(self.requests or 0, users * (self.requests_per_user or 0)) or None,
             "duration_s": self.duration_s,
             "warmup_requests": self.warmup_per_client * users,
             "settle_s": self.settle_s,
+            "think": self.think,
         }
 
 

@@ -22,8 +22,9 @@ Data = dict[str, Any]
 # the loads, the windows and the report of a plan; `capacity` has its own, and takes the rest from a run
 _OF_RUNS_ALONE = frozenset(
     {"name", "summary", "notes", "concurrency", "arrivals", "requests", "requests_per_user", "duration_s"}
-    | {"settle_s", "open_duration_s", "open_settle_s", "open_every", "own_users", "blocks", "precision"}
-    | {"twin", "fresh", "limit", "limit_s", "ranking", "claims", "sweep"}
+    | {"settle_s", "open_duration_s", "open_settle_s", "open_every", "own_users"}
+    | {"blocks", "until", "precision"}
+    | {"twin", "fresh", "limit", "limit_s", "ranking", "claims", "sweep", "think"}
 )
 _OF_BOTH = Plan.model_fields.keys() - _OF_RUNS_ALONE
 

@@ -1,6 +1,7 @@
 """All settings of a plan, collected from the models that declare them.
 
-Flags, sweep axes, the options in `--strategy NAME:key=value` and docs/settings.md are made from these.
+Flags, sweep axes, the options in `--strategy NAME:key=value` and docs/reference/settings.md are made from
+these.
 """
 
 from __future__ import annotations
@@ -102,9 +103,8 @@ class Known(NamedTuple):
 
     @property
     def meaning(self) -> str:
-        """The help, after the workloads or kinds of I/O that obey the setting, if not all do."""
-        who = ", ".join("your own" if one == "own" else one for one in self.setting.obeyed_by)
-        return f"{who}: {self.setting.help}" if who else self.setting.help
+        """See `Setting.meaning`."""
+        return self.setting.meaning
 
     @property
     def help(self) -> str:

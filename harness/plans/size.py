@@ -54,12 +54,23 @@ def of_sweep(plan: Plan, arms: int) -> Size:
 
 def _trial_s(plan: Plan, law: Law) -> float:
     window = plan.window(law)
-    measured_s = max(window["duration_s"] or 0.0, (window["requests"] or 0) * _REQUEST_S)
-    return float(window["settle_s"] + measured_s + _BETWEEN_TRIALS_S)
+    measured_s = max(window["duration_s"] or 0.0, _requests_s(plan, law, window["requests"] or 0))
+    warmup_s = _thinking_s(plan, law, window.get("warmup_requests", 0))
+    return float(max(window["settle_s"], warmup_s) + measured_s + _BETWEEN_TRIALS_S)
+
+
+def _requests_s(plan: Plan, law: Law, requests: int) -> float:
+    return max(requests * _REQUEST_S, _thinking_s(plan, law, requests))
+
+
+def _thinking_s(plan: Plan, law: Law, requests: int) -> float:
+    """Return how long all users of a closed loop pause before this many requests."""
+    return 0.0 if plan.think is None or not law.users else requests / law.users * plan.think.mean_s
 
 
 def in_words(plan: Plan) -> str:
     """Say in one line how large the plan is: "4 arms, 1 load, 24 blocks: 96 trials, about 2 min"."""
     size = of_plan(plan)
     counts = (counted(size.arms, "arm"), counted(len(plan.laws), "load"), counted(plan.blocks, "block"))
-    return f"{', '.join(counts)}: {counted(size.trials, 'trial')}, {size.duration}"
+    most = "at most " if plan.until == "settled" or plan.precision is not None else ""
+    return f"{', '.join(counts)}: {most}{counted(size.trials, 'trial')}, {size.duration}"

@@ -15,8 +15,9 @@ from typing import Any
 from harness.analysis import stats
 from harness.analysis.summaries import THROUGHPUT
 from harness.numbers import counted, plain, short, users
-from harness.report import alternatives, choice, next_command, ranking
+from harness.report import alternatives, choice, headline, next_command, ranking
 from harness.report.choice import Choice, Inputs, Why
+from harness.report.headline import figure, frees, listed, no_better, times
 from harness.wire.records import has_logs
 
 MOST_LINES = 8
@@ -32,6 +33,7 @@ class Advice:
 
     lines: tuple[str, ...]
     headline: str = ""  # the choice in one sentence
+    rest: tuple[str, ...] = ()  # what `lines` add to the headline; () if there is no headline
     take: str = ""  # the arm
     reference: str = ""
     load: str = ""  # the load that decides
@@ -45,9 +47,12 @@ class Advice:
     command: str = ""  # what to run next
 
 
+_FOR_PEOPLE = ("lines", "headline", "rest")
+
+
 def as_json(advice: Advice) -> dict[str, Any]:
     """The fields for programs, without the lines; NaN becomes null."""
-    return {name: value for name, value in plain(vars(advice)).items() if name not in ("lines", "headline")}
+    return {name: value for name, value in plain(vars(advice)).items() if name not in _FOR_PEOPLE}
 
 
 def printed_lines(advice: Advice) -> list[str]:
@@ -60,10 +65,11 @@ def advise(found: Inputs, chosen: Choice) -> Advice:
     if chosen.why == Why.CHOSEN:
         return _of_choice(found, chosen)
     if chosen.why == Why.NO_ANSWERS:
+        why = choice.why_none_answered(found.tables.summary)
         # the run has the logs only of servers that it started
         where = "The warnings give the reasons; the server's own log may say more."
         where = "The servers' logs are in the run's folder." if has_logs(found.record) else where
-        return Advice((f"No advice: no trial got good answers. {where}",))
+        return Advice((f"No advice: {why}. {where}",))
     if chosen.why == Why.ONE_ARM:
         return _of_one(found, chosen.load)
     return _of_none(found, chosen)
@@ -134,21 +140,26 @@ def _of_choice(found: Inputs, chosen: Choice) -> Advice:
     _, blocks = _blocks(found, chosen)
     arms = (chosen.take, _to_settle(chosen))
     command = next_command.run(found.record, found.folder, arms=arms, blocks=blocks) if blocks else ""
+    rivals, elsewhere = _rivals(found, chosen), alternatives.elsewhere(found, chosen)
+    left_out = _left_out(found, chosen.load)
     lines = _without_empty(
         _what(found, chosen),
         _fastest(chosen),
         _why(found, chosen),
-        _rivals(found, chosen),
+        rivals,
         _costs(found, chosen),
-        alternatives.elsewhere(found, chosen),
-        _left_out(found, chosen.load),
+        elsewhere,
+        left_out,
         alternatives.would_change(found, chosen.take, chosen.load),
     )
+    verb = "Stay with" if chosen.take == found.reference else "Take"
+    take = f"{verb} {chosen.take}{_setting(found.record, chosen.take)}."
     effect = chosen.over(chosen.take, found.reference)
     ratio, low, high = (math.nan,) * 3 if effect is None else (effect.ratio, effect.low, effect.high)
     return Advice(
         lines=lines[: MOST_LINES - bool(command)],
-        headline=_headline(found, chosen),
+        headline=headline.of_choice(found, chosen),
+        rest=_without_empty(take, rivals, elsewhere, left_out),
         take=chosen.take,
         reference=found.reference,
         load=chosen.load,
@@ -163,74 +174,21 @@ def _of_choice(found: Inputs, chosen: Choice) -> Advice:
     )
 
 
-def _headline(found: Inputs, chosen: Choice) -> str:
-    """The choice as the report's first line."""
-    take, reference = chosen.take, found.reference
-    at, figure = f"At {users(chosen.load)}", _figure(found, chosen, take)
-    if take == reference:
-        return f"{at}, stay with {take}: {figure}; {_no_better(found, chosen)}"
-    words = f"{at}, take {take}: {figure}"
-    if chosen.over(take, reference) is None:
-        return words
-    words += f", {_times(chosen, take, reference)} {reference}"
-    blocks = f", which blocks the event loop ({chosen.stalls[reference]})" if _frees(found, chosen) else ""
-    return words + blocks
-
-
 def _what(found: Inputs, chosen: Choice) -> str:
     """The arm, its setting, and the figures to expect."""
     take, reference = chosen.take, found.reference
-    at, figure = f"at {users(chosen.load)}", _figure(found, chosen, take)
+    at, expected = f"at {users(chosen.load)}", figure(found, chosen, take)
     luck = ""
     if chosen.luck >= choice.LUCK_WORTH_NAMING:
         luck = f" About {100 * chosen.luck:.0f} % of its figure is the luck of the best of many."
     if take == reference:
-        return f"Stay with {take}: {at} it gives {figure}; {_no_better(found, chosen)}.{luck}"
-    words = f"Take {take}{_setting(found.record, take)}: {at} expect {figure}"
+        return f"Stay with {take}: {at} it gives {expected}; {no_better(found, chosen)}.{luck}"
+    words = f"Take {take}{_setting(found.record, take)}: {at} expect {expected}"
     if chosen.over(take, reference) is None:
         return f"{words} ({reference}, the reference, has no complete figures to compare with)."
-    frees = ", and the event loop stays free" if _frees(found, chosen) else ""
-    ratio = f"{_times(chosen, take, reference)} {reference} ({_figure(found, chosen, reference)})"
-    return f"{words}, {ratio}{frees}.{_levels(found, chosen)}{luck}"
-
-
-def _frees(found: Inputs, chosen: Choice) -> bool:
-    """Whether the arm leaves the event loop free, and the reference blocks it."""
-    return found.reference in chosen.stalls and chosen.take not in chosen.stalls
-
-
-def _no_better(found: Inputs, chosen: Choice) -> str:
-    """Why to stay with the reference."""
-    others = [arm for arm in chosen.open_to if arm != chosen.take]
-    if not others:
-        free = " that leaves the event loop free" if chosen.stalls else ""
-        return f"no other arm{free} has complete figures"
-    if chosen.unsettled:
-        return f"{chosen.blocks} blocks show no arm to be better"
-    if chosen.equivalent:
-        delta = 100 * found.rules.delta(chosen.metric.name)
-        are = "is" if len(chosen.equivalent) == 1 else "are"
-        return f"{_listed(chosen.equivalent)} {are} equivalent within {delta:g} %"
-    rest = str(chosen.logs[others].mean().idxmax())
-    return f"no arm is better; the next best, {rest}, has {_times(chosen, rest, chosen.take)} {chosen.take}"
-
-
-def _listed(arms: tuple[str, ...]) -> str:
-    """The first three names, and the number of others."""
-    return ", ".join(arms[:3]) + (f" and {len(arms) - 3} more" if len(arms) > 3 else "")
-
-
-def _figure(found: Inputs, chosen: Choice, arm: str) -> str:
-    row = found.tables.figures(arm, chosen.load)
-    least, most = ("at least ", "at most ") if arm in chosen.limited else ("", "")
-    rate = f"{least}{short(row[THROUGHPUT])} {'good answers/s' if row['failed'] else 'requests/s'}"
-    return f"{rate} and a median latency of {most}{short(row['latency_p50_ms'])} ms"
-
-
-def _times(chosen: Choice, arm: str, other: str) -> str:
-    """Such as "1.59 times [1.56, 1.63] the requests/s of"."""
-    what = "the median latency of" if chosen.metric.lower_is_better else "the requests/s of"
-    return f"{chosen.times(arm, other)} {what}"
+    free = ", and the event loop stays free" if frees(found, chosen) else ""
+    ratio = f"{times(chosen, take, reference)} {reference} ({figure(found, chosen, reference)})"
+    return f"{words}, {ratio}{free}.{_levels(found, chosen)}{luck}"
 
 
 def _levels(found: Inputs, chosen: Choice) -> str:
@@ -276,7 +234,7 @@ def _fastest(chosen: Choice) -> str:
     if fastest not in chosen.stalls:
         return ""
     return (
-        f"{fastest} has {_times(chosen, fastest, take)} {take}, but blocks the event loop "
+        f"{fastest} has {times(chosen, fastest, take)} {take}, but blocks the event loop "
         f"({chosen.stalls[fastest]}): take it only if the service does nothing but this route."
     )
 
@@ -286,9 +244,9 @@ def _rivals(found: Inputs, chosen: Choice) -> str:
     delta = f"{100 * found.rules.delta(chosen.metric.name):g} %"
     parts = []
     if chosen.equivalent and chosen.take != found.reference:
-        parts.append(f"Equivalent to {chosen.take} within {delta}: {_listed(chosen.equivalent)}")
+        parts.append(f"Equivalent to {chosen.take} within {delta}: {listed(chosen.equivalent)}")
     if chosen.unsettled:
-        parts.append(f"{chosen.blocks} blocks do not separate {chosen.take} from {_listed(chosen.unsettled)}")
+        parts.append(f"{chosen.blocks} blocks do not separate {chosen.take} from {listed(chosen.unsettled)}")
     if cheaper := _cheaper_rival(found, chosen):
         parts.append(cheaper)
     least, most = _blocks(found, chosen)

@@ -36,7 +36,7 @@ def elsewhere(found: Inputs, chosen: Choice) -> str:
 
 def _by_median(found: Inputs, chosen: Choice) -> str:
     """Which arm has the better median latency, if the choice was by throughput; else ""."""
-    first = best_arm.find(best_arm.figures(found.side, chosen.open_to, chosen.load, best_arm.LATENCIES))
+    first = found.best(chosen.open_to, chosen.load, best_arm.LATENCIES)
     if chosen.metric.lower_is_better or first is None:
         return ""
     if not choice.loses(found, chosen.take, first, chosen.load):

@@ -30,7 +30,7 @@ from harness.numbers import times
 from harness.report import ranking
 from harness.verdicts import best_arm
 from harness.verdicts.best_arm import Best
-from harness.verdicts.metrics import Metric, Rules
+from harness.verdicts.metrics import USUAL, Metric, Rules
 from harness.verdicts.sides import Side
 
 MOST_FAILED = 0.01  # share of an arm's requests, for the arm to be chosen
@@ -50,6 +50,10 @@ class Inputs(NamedTuple):
     rules: Rules
     withheld: str  # why no verdict is given; "" when verdicts are given
     folder: Path = Path()  # of the run
+
+    def best(self, arms: list[str], load: str, metric: Metric) -> Best | None:
+        """The best of these arms under one load; None without figures."""
+        return best_arm.find(best_arm.figures(self.side, arms, load, metric), self.rules.alpha)
 
 
 class Why(enum.Enum):
@@ -80,6 +84,7 @@ class Choice:
     stalls: Mapping[str, str] = dataclasses.field(default_factory=dict)  # arm → how it blocks its event loop
     limited: Mapping[str, str] = dataclasses.field(default_factory=dict)  # arm → why the client limits it
     logs: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)  # blocks x arms, higher is better
+    rules: Rules = USUAL
 
     @property
     def open_to(self) -> list[str]:
@@ -102,7 +107,7 @@ class Choice:
         if not {arm, other} <= set(self.logs.columns):
             return None
         sign = -1.0 if self.metric.lower_is_better else 1.0
-        return stats.effect(sign * (self.logs[arm] - self.logs[other]).dropna())
+        return self.rules.effect(sign * (self.logs[arm] - self.logs[other]).dropna())
 
 
 def choose(found: Inputs) -> Choice:
@@ -124,18 +129,30 @@ def answered_of(summary: pd.DataFrame) -> pd.DataFrame:
     return sound if sound.empty else sound[sound["latency_p50_ms"] < math.inf]
 
 
+def deciding_load(summary: pd.DataFrame) -> str:
+    """The load that decides which of these arms is the best; "" if no request got a good answer."""
+    answered = answered_of(summary)
+    return "" if answered.empty else best_arm.decisive(answered)[0]
+
+
+def why_none_answered(summary: pd.DataFrame) -> str:
+    """Why `answered_of` is empty: no good answers, or none in a trial that counts."""
+    any_good = not summary.empty and bool((summary["failed"] < summary["requests"]).any())
+    return "no trial counts" if any_good else "no trial got good answers"
+
+
 def _of_many(found: Inputs, none: Choice) -> Choice:
     load, metric = none.load, none.metric
     arms = [arm for arm in arms_at(found, load) if not why_left_out(found, arm, load)]
     logs = best_arm.figures(found.side, arms, load, metric) if arms else pd.DataFrame()
-    whole = best_arm.find(logs) if len(logs.columns) else None
+    whole = best_arm.find(logs, found.rules.alpha) if len(logs.columns) else None
     if whole is None:
         return dataclasses.replace(none, why=Why.NONE_WHOLE)
     if whole.blocks < stats.FEWEST_BLOCKS_FOR_VERDICT:
         return dataclasses.replace(none, why=Why.TOO_FEW_BLOCKS, blocks=whole.blocks)
     stalling = {arm: how for arm in whole.judged if (how := stalls(found, arm, load))}
     free = [arm for arm in whole.judged if arm not in stalling] or list(whole.judged)
-    first = best_arm.find(logs[free])
+    first = best_arm.find(logs[free], found.rules.alpha)
     assert first is not None, "an arm judged among all arms is judged among some"
     limited = {arm: why for arm in whole.judged if (why := found.side.limited.get((arm, load), ""))}
     chosen = dataclasses.replace(
@@ -147,6 +164,7 @@ def _of_many(found: Inputs, none: Choice) -> Choice:
         stalls=stalling,
         limited=limited,
         logs=logs,
+        rules=found.rules,
     )
     may_be = _may_be(found, first, chosen)
     take = _take(found, first, may_be, load, metric)
@@ -210,7 +228,7 @@ def at_others(found: Inputs, arms: list[str], load: str) -> Iterator[tuple[str, 
         whole = [arm for arm in arms_at(found, other) if arm in arms and not why_left_out(found, arm, other)]
         if other == load or other.startswith("own(") or not whole:
             continue
-        first = best_arm.find(best_arm.figures(found.side, whole, other, best_arm.LATENCIES))
+        first = found.best(whole, other, best_arm.LATENCIES)
         if first is not None:
             yield other, first
 

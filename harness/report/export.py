@@ -16,22 +16,23 @@ from harness.verdicts import comparison
 if TYPE_CHECKING:
     from harness.report.report import Report
 
-CLAIM_COLUMNS = [
-    "kind",  # claim, check (of a claim), table (printed figures and ours) or law (of the staircase)
-    "id",
-    "what",
-    "arm",
-    "published",
-    "measured",  # checks: ratio; tables and law: median
-    "low",  # checks: interval over blocks at `level`; tables: p5 and p95 of the requests; law: see `what`
-    "high",
-    "level",
-    "blocks",
-    "verdict",
-    "decides",
-    "condition",
-    "note",
-]
+CLAIM_MEANINGS = {  # column → what it means; docs/reference/csv.md shows it
+    "kind": "claim, check (of a claim), table (a printed figure and ours) or law (of the staircase).",
+    "id": "Claim or table, such as C2 or T3.",
+    "what": "What it says, or which figure it is.",
+    "arm": "Name of the arm.",
+    "published": "What the article says.",
+    "measured": "Checks: ratio. Tables and law: median.",
+    "low": "Checks: lower end of the interval over blocks. Tables: 5th percentile of the requests.",
+    "high": "Checks: upper end of the interval. Tables: 95th percentile of the requests.",
+    "level": "Confidence level of the interval.",
+    "blocks": "Blocks that count.",
+    "verdict": "confirmed, refuted, inconclusive, not tested or withheld.",
+    "decides": "Checks: whether the verdict of the claim rests on it.",
+    "condition": "The load and the arms of the figure.",
+    "note": "What else to know about the row.",
+}
+CLAIM_COLUMNS = list(CLAIM_MEANINGS)
 
 
 def write(report: Report) -> None:

@@ -93,9 +93,12 @@ def _asking(asked: Record) -> Iterator[object]:
         ("--seed", texts.get("seed", 1), 1),
         ("--transport", options["transport"], _DEFAULTS["transport"]),
         ("--timeout", options["timeout_s"], _DEFAULTS["timeout_s"]),
+        ("--think", options["think"], None),
     ):
         if value not in (None, default):
             yield from (flag, f"{value:.15g}" if isinstance(value, float) else value)
+    if options["new_connections"]:
+        yield "--new-connections"
 
 
 def _header(header: sending.Header) -> tuple[str, str]:

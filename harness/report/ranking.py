@@ -16,36 +16,37 @@ from typing import Any
 
 import pandas as pd
 
-from harness.analysis import summaries
+from harness.analysis.rows import Cells, Requests, in_parts, measured
 from harness.analysis.stats import DIFFERENT
 from harness.analysis.summaries import LATENCY, THROUGHPUT
 from harness.numbers import share, short, times, users
 
-COLUMNS = [
-    "rank",  # 1 answers most; arms that lost trials under this load come last
-    "arm",
-    "load",  # the closed loop of most users
-    THROUGHPUT,
-    "ratio",  # throughput over the reference's, paired by blocks
-    "low",
-    "high",
-    "verdict",  # "reference" for the reference itself
-    "lone_load",  # the closed loop of fewest users
-    "lone_latency_ms",  # median
-    "lone_ratio",
-    "lone_verdict",
-    "own_load",  # own(…), the open loop at the highest share of the arm's own throughput
-    "own_latency_p50_ms",
-    "own_latency_p99_ms",
-    "requests_per_call",  # of the model
-    "because",  # which parts of a request are shorter or longer than the reference's, in mean ms
-    "efficiency",  # share of the model limit
-    "memory_uss_mb",
-    "cpu_ms_per_request",
-    "when_worker_dies",
-    "invalid",  # which of these loads are invalid for the arm, because of the load generator
-    "client_limited",  # under `load`: the figures are bounds
-]
+MEANINGS = {  # column → what it means; docs/reference/csv.md shows it
+    "rank": "1 answers most requests; arms that lost trials under this load come last.",
+    "arm": "Name of the arm.",
+    "load": "The closed loop with the most users.",
+    THROUGHPUT: "Good answers per second under it.",
+    "ratio": "throughput_per_s over that of the reference, paired by blocks.",
+    "low": "Lower end of the ratio's interval.",
+    "high": "Upper end of the ratio's interval.",
+    "verdict": "What may be said of it; reference for the reference itself.",
+    "lone_load": "The closed loop with the fewest users.",
+    "lone_latency_ms": "Median latency under it.",
+    "lone_ratio": "That latency over that of the reference.",
+    "lone_verdict": "What may be said of it.",
+    "own_load": "own(…): the open loop at the highest share of the arm's own throughput.",
+    "own_latency_p50_ms": "Median latency under it.",
+    "own_latency_p99_ms": "99th percentile of the latency under it.",
+    "requests_per_call": "Requests that shared a call of the model: mean.",
+    "because": "Which parts of a request are shorter or longer than the reference's; mean ms.",
+    "efficiency": "Share of the model limit.",
+    "memory_uss_mb": "Memory of the arm's own (USS); MB of 1e6 bytes.",
+    "cpu_ms_per_request": "CPU of the server and its workers, per request.",
+    "when_worker_dies": "What the strategy does when a worker dies.",
+    "invalid": "Which of these loads are invalid for the arm, because of the load generator.",
+    "client_limited": "Whether the load generator limits the arm, so that its figures are bounds.",
+}
+COLUMNS = list(MEANINGS)
 LOADS = ("load", "lone_load", "own_load")  # the columns that name a load
 REFERENCE = "reference"
 
@@ -69,7 +70,7 @@ Row = Mapping[str, Any]  # plain numbers and words by column; empty if a table h
 class Tables:
     """The tables of a report, and their rows by arm and load."""
 
-    derived: pd.DataFrame
+    requests: Requests
     summary: pd.DataFrame  # of the arms to be ranked
     comparisons: pd.DataFrame
     costs: pd.DataFrame
@@ -208,7 +209,7 @@ def why(
     tables: Tables, arm: str, row: Mapping[Any, Any], reference: Mapping[Any, Any] | None, name: str
 ) -> dict[str, float | str]:
     """requests_per_call, and in words which parts differ from the reference's, or which is the largest."""
-    per_call = _requests_per_call(tables.derived, arm, str(row["load"]))
+    per_call = _requests_per_call(tables.requests, arm, str(row["load"]))
     parts = ""
     if arm == name:
         parts = largest(row)
@@ -219,10 +220,11 @@ def why(
     return {"requests_per_call": per_call, "because": "; ".join(filter(None, [parts, batches, lost]))}
 
 
-def _requests_per_call(derived: pd.DataFrame, arm: str, load: str) -> float:
+def _requests_per_call(requests: Requests, arm: str, load: str) -> float:
     """Measured requests per model call; a request in a batch of n counts as 1/n of a call."""
-    rows = summaries.Cells(derived).select((arm, load), ["phase", "ok", "batch_size"])
-    sizes = summaries.measured(rows[rows["ok"]])["batch_size"].dropna()
+    rows = measured(Cells(requests).rows((arm, load), ["phase", "ok", "batch_size"]))
+    parts = in_parts(rows, ["ok", "batch_size"])
+    sizes = pd.concat([part.loc[part["ok"], "batch_size"].dropna() for part in parts])
     return len(sizes) / float((1.0 / sizes).sum()) if len(sizes) else math.nan
 
 

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.analysis import efficiency, machine, nominal, saturation, staircase, summaries
-from harness.analysis.summaries import THROUGHPUT
+from harness.analysis import (
+    efficiency,
+    looks,
+    machine,
+    nominal,
+    quietness,
+    saturation,
+    staircase,
+    stats,
+    summaries,
+)
+from harness.analysis.looks import Looks
+from harness.analysis.rows import Cells, Requests, Rows, measured
+from harness.analysis.summaries import ANSWERED
 from harness.errors import UsageError
-from harness.numbers import users
-from harness.report import advice, cautions, choice, ranking, sweep
+from harness.numbers import percent
+from harness.report import advice, cautions, choice, for_plots, headline, levels, load_notes, ranking, sweep
 from harness.report.charts import forest, io_distribution, published, split, sweep_chart, timeline
 from harness.report.choice import Choice, Inputs
 from harness.report.ranking import Tables
-from harness.results import store
-from harness.verdicts import admissible, best_arm, claims, claims_file, same_work, session_noise
-from harness.verdicts.admissible import Evidence
-from harness.verdicts.claims import CONFIRMED, INCONCLUSIVE, NOT_TESTED, REFUTED, WITHHELD
+from harness.results import parquet, store
+from harness.verdicts import admissible, claims, claims_file, session_noise, settled
+from harness.verdicts.admissible import Evidence, abridged
 from harness.verdicts.published import published_tables
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.figure import Figure
-
-# the columns that charts need
-_CELL = ["arm", "load", "concurrency", "phase", "ok"]
-_IO = ["io_ms", "io_nominal_ms"]
-_PARTS = ["entered_ms", "queue_ms", "model_ms", "resume_ms", "outside_ms", "service_ms"]
-_TIMES = ["trial", "due_ms", "sent_ms", "done_ms", summaries.LATENCY]
 
 
 @dataclasses.dataclass(eq=False)
@@ -73,17 +79,33 @@ class Report:
         """Block → why it does not count."""
         return self.evidence.excluded
 
-    @property
+    @cached_property
     def requests(self) -> pd.DataFrame:
-        """requests.csv with the derived columns, a row per request, warm-ups and failures included."""
-        return self.evidence.derived
+        """requests.csv with the derived columns, a row per request, warm-ups and failures included.
+
+        A long run makes it large; the report itself never has all of it.
+        """
+        return self._rows.frame()
+
+    @cached_property
+    def measured(self) -> pd.DataFrame:
+        """The rows of `requests` in the measured windows, with two more columns: elapsed_s and decides.
+
+        elapsed_s: from the start of the run until the request was due. decides: whether its load is
+        `deciding_load`, or in a capacity run, whether its window confirms a capacity.
+        """
+        frame = for_plots.measured(self._rows, self.trials)
+        return frame.assign(decides=self._decides(frame))
+
+    def _decides(self, rows: pd.DataFrame) -> pd.Series[bool]:
+        return rows["load"] == self.deciding_load
 
     # -- tables of figures
 
     @cached_property
     def summary(self) -> pd.DataFrame:
         """A row per arm and load, in the plan's order, with marks for saturated and limited figures."""
-        summary = summaries.summarise(self.requests, self._kept)
+        summary = summaries.summarise(self._rows, self._kept)
         if summary.empty:
             return summary
         order = {arm: number for number, arm in enumerate(admissible.arms_of(self.evidence.run))}
@@ -91,24 +113,41 @@ class Report:
         overrun = self._overrun[["arm", "load", "rate_per_s", "saturated"]]
         table = summary.merge(overrun, on=["arm", "load"], how="left")
         places = [(str(row.arm), str(row.load)) for row in table.itertuples()]
-        cells = summaries.Cells(self.requests)
-        lags = (summaries.measured(cells.select(one, ["phase", "ok", "dispatch_lag_ms"])) for one in places)
+        cells = Cells(self._rows)
+        lags = (measured(cells.rows(one, ["phase", "ok", "dispatch_lag_ms"])) for one in places)
         return table.assign(
             dispatch_lag_p99_ms=[summaries.pooled_percentile(one, "dispatch_lag_ms", 99) for one in lags],
-            saturated=table["saturated"].fillna(False).astype(bool),
             client_limited=[one in self.evidence.limited for one in places],
+            # the backlog may be that of the client
+            saturated=lambda shown: shown["saturated"].fillna(False).astype(bool) & ~shown["client_limited"],
         )
+
+    @cached_property
+    def contestants(self) -> pd.DataFrame:
+        """The summary without the twin, and without arms whose I/O is scaled to the model."""
+        scaled = [arm["name"] for arm in self.plan.get("arms", []) if arm.get("io_per_model")]
+        apart = [self.evidence.facts.twin, *scaled]
+        return self.summary if self.summary.empty else self.summary[~self.summary["arm"].isin(apart)]
+
+    @cached_property
+    def levels(self) -> pd.DataFrame:
+        """`levels.table` of the contestants: their figures under each load, with intervals over blocks."""
+        return levels.table(self._inputs, self.contestants)
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
         """`comparison.COLUMNS`: the reference against the twin and the arms that do the same work."""
-        arms = set(admissible.arms_of(self.evidence.run))
-        return self.evidence.compared(arms - self._of_other_work(arms))
+        return self.evidence.comparisons()
+
+    @cached_property
+    def ratios(self) -> pd.DataFrame:
+        """`for_plots.RATIO_COLUMNS`: each arm over the reference under each load, by the primary metric."""
+        return for_plots.ratios(self.comparisons[self.comparisons["primary"].astype(bool)])
 
     @cached_property
     def costs(self) -> pd.DataFrame:
         """`machine.COST_COLUMNS`: CPU, memory, pings and loop lag, in the summary's order."""
-        costs, cells = machine.costs(self._kept, self.evidence.run.requests, self.record), self.summary
+        costs, cells = machine.costs(self._kept, self.evidence.sent, self.record), self.summary
         return costs if cells.empty else cells[["arm", "load"]].merge(costs, on=["arm", "load"], how="left")
 
     @cached_property
@@ -119,17 +158,12 @@ class Report:
     @cached_property
     def io(self) -> pd.DataFrame:
         """`nominal.COLUMNS`; empty without an open loop."""
-        return nominal.table(self.requests)
+        return nominal.table(self._rows)
 
     @cached_property
     def staircase(self) -> pd.DataFrame:
         """How well the law of T2 holds for inline arms, at c > 1: a lone request waits for no other."""
-        rows = self.requests
-        inline = set(rows.loc[rows["strategy"] == "inline", "arm"].unique())
-        arms = [arm for arm in rows["arm"].cat.categories if arm in inline]
-        laws = [staircase.summarise(staircase.table(rows, arm)) for arm in arms]
-        laws = [law[law["concurrency"] > 1] for law in laws if len(law)]
-        return pd.concat(laws, ignore_index=True) if laws else pd.DataFrame()
+        return staircase.laws(self._rows)
 
     # -- the plan's claims
 
@@ -137,7 +171,7 @@ class Report:
     def published(self) -> pd.DataFrame:
         """The printed tables with the measured figures next to them."""
         name = self.plan.get("claims")
-        return pd.DataFrame() if name is None else published_tables(claims_file.load(name), self.requests)
+        return pd.DataFrame() if name is None else published_tables(claims_file.load(name), self._rows)
 
     @cached_property
     def checks(self) -> pd.DataFrame:
@@ -145,14 +179,7 @@ class Report:
         name = self.plan.get("claims")
         if name is None:
             return pd.DataFrame(columns=claims.CHECK_COLUMNS)
-        return claims.evaluate(
-            claims_file.load(name),
-            self.requests,
-            self.trials,
-            excluded=self.excluded,
-            invalid=self.evidence.invalid | self.evidence.limited,
-            noisy=self.withheld,
-        )
+        return settled.judged_claims(self.evidence, name, self.withheld)
 
     @cached_property
     def claims(self) -> pd.DataFrame:
@@ -160,6 +187,11 @@ class Report:
         if self.checks.empty:
             return pd.DataFrame(columns=claims.VERDICT_COLUMNS)
         return claims.verdicts(self.checks)
+
+    @cached_property
+    def nearest_checks(self) -> pd.DataFrame:
+        """`claims.CHECK_COLUMNS`: per claim, the check that is nearest to its bound."""
+        return self.checks if self.checks.empty else claims.nearest(self.checks)
 
     # -- capacity
 
@@ -195,6 +227,11 @@ class Report:
         return choice.choose(self._inputs)
 
     @cached_property
+    def deciding_load(self) -> str:
+        """The load that decides between arms; "" if no request got a good answer."""
+        return self.choice.load or choice.deciding_load(self.contestants)
+
+    @cached_property
     def swept(self) -> sweep.Swept | None:
         """The results of a sweep; None if the plan is no sweep."""
         return sweep.find(self._inputs, self.summary, self.choice)
@@ -207,16 +244,32 @@ class Report:
     # -- sentences
 
     @cached_property
+    def answer(self) -> str:
+        """One sentence: the arm to take, or else the best figures."""
+        return f"{self.advised.headline or headline.best_figures(self.contestants)}."
+
+    @property
     def finding(self) -> str:
-        """One sentence: the arm to take, or else the best figures; then the verdicts on the claims."""
-        return _finding(self._contestants, self.advised.headline, self.claims)
+        """The answer, then how many claims have which verdict."""
+        counts = claims.tally(self.claims)
+        return f"{self.answer} {counts}." if counts else self.answer
 
     @cached_property
     def machine(self) -> str:
         """How quiet the machine was, by its own readings and by how far the twin differs."""
         twin = session_noise.twin_sentence(self.comparisons)
-        readings = machine.sentence(self.trials, self.record, self.evidence.spoilt)
+        readings = quietness.sentence(self.trials, self.record, self.evidence.spoilt)
         return f"{readings} {twin}." if twin else readings
+
+    @cached_property
+    def trust(self) -> str:
+        """`machine` in short, and how near the load generator came to its own limit."""
+        short = quietness.in_short(self.trials, self.record, self.evidence.spoilt)
+        twin = session_noise.twin_sentence(self.comparisons)
+        share = math.nan if self.summary.empty else float(self.summary[ANSWERED].max())
+        share /= machine.client_limit_per_s(self.record)
+        client = f"The load generator reached {percent(share, 0)} of its limit" if share >= 0 else ""
+        return " ".join([short, *(f"{sentence}." for sentence in (twin, client) if sentence)])
 
     @cached_property
     def warnings(self) -> list[str]:
@@ -228,11 +281,18 @@ class Report:
         """How the run ended, and which columns are missing or different."""
         return (
             *self.plan.get("notes", ()),
-            *_stopped_early(self.record, self.plan),
+            *self.stopping,
+            *load_notes.find(self.record),
             *nominal.absence(self.record),
             *machine.counted_processes(self.record),
-            *_unsplit(self.requests),
+            *_unsplit(self._rows),
+            *parquet.notes(self.folder, len(self.evidence.run.rows)),
         )
+
+    @property
+    def stopping(self) -> tuple[str, ...]:
+        """When the run stopped, or why it went on, and what that means; empty without looks."""
+        return tuple(_stopped_early(self.record, self.plan))
 
     @property
     def withheld(self) -> str:
@@ -247,13 +307,12 @@ class Report:
         drawn: dict[str, Callable[[], Figure]] = {}
         if self.swept is not None:
             drawn["sweep"] = partial(sweep_chart.draw, self.swept)
-        if self.requests.empty:
+        if not len(self._rows):
             return drawn
-        rows, io = self.requests, [*_CELL, *_IO]  # a chart copies its good rows
         drawn |= {
-            "timeline": lambda: timeline.draw(rows[[*io, *_PARTS, *_TIMES]]),
-            "split": lambda: split.draw(rows[[*io, *_PARTS]]),
-            "io": lambda: io_distribution.draw(rows[io]),
+            "timeline": partial(timeline.draw, self._rows),
+            "split": partial(split.draw, self._rows),
+            "io": partial(io_distribution.draw, self._rows),
         }
         if len(self.claims):
             drawn["published"] = partial(published.draw, self.published)
@@ -264,10 +323,16 @@ class Report:
         """The chart of that name. Raises UsageError that lists the run's charts if there is none."""
         if name not in self.charts:
             hint = f"Charts of this run: {', '.join(self.charts) or 'none'}."
-            raise UsageError(f"This run has no chart {name!r}.", stage="report", hint=hint)
+            error = UsageError(f"This run has no chart {name!r}.", stage="report", hint=hint)
+            error.add_note(hint)  # which Python shows, unlike the hint
+            raise error
         return self.charts[name]()
 
     # -- shared by several of these
+
+    @property
+    def _rows(self) -> Rows:
+        return self.evidence.derived
 
     @cached_property
     def _kept(self) -> pd.DataFrame:
@@ -275,15 +340,15 @@ class Report:
 
     @cached_property
     def _overrun(self) -> pd.DataFrame:
-        return saturation.per_cell(self.requests, self._kept)
+        return saturation.per_cell(self._rows, self._kept)
 
     @cached_property
     def _inputs(self) -> Inputs:
-        summary, facts = self._contestants, self.evidence.facts
+        summary, facts = self.contestants, self.evidence.facts
         if not summary.empty:
-            summary = summary[~summary["arm"].isin(list(self._of_other_work(set(summary["arm"]))))]
+            summary = summary[~summary["arm"].isin(list(self.evidence.other_work()))]
         return Inputs(
-            tables=Tables(self.requests, summary, self.comparisons, self.costs, self.limits),
+            tables=Tables(self._rows, summary, self.comparisons, self.costs, self.limits),
             record=self.record,
             reference=facts.reference,
             side=self.evidence.side,
@@ -291,18 +356,6 @@ class Report:
             withheld=self.withheld,
             folder=self.folder,
         )
-
-    @cached_property
-    def _contestants(self) -> pd.DataFrame:
-        """The summary without the twin, and without arms whose I/O is scaled to the model."""
-        scaled = [arm["name"] for arm in self.plan.get("arms", []) if arm.get("io_per_model")]
-        apart = [self.evidence.facts.twin, *scaled]
-        return self.summary if self.summary.empty else self.summary[~self.summary["arm"].isin(apart)]
-
-    def _of_other_work(self, arms: set[str]) -> set[str]:
-        """Those of `arms` that do other work than the reference."""
-        reference = self.evidence.facts.reference
-        return set(same_work.other_work(self.record, reference, arms - {reference}))
 
 
 def build(run: store.Run, reference: str | None = None) -> Report:
@@ -313,45 +366,34 @@ def build(run: store.Run, reference: str | None = None) -> Report:
     return Report(admissible.admit(run) if reference is None else admissible.against(run, reference))
 
 
-def _finding(summary: pd.DataFrame, headline: str, claims: pd.DataFrame) -> str:
-    """The advice's headline, or else the best figures; then the verdicts on the claims."""
-    parts = [headline or _best_figures(summary)]
-    if len(claims):
-        found = claims["verdict"].value_counts()
-        kinds = (CONFIRMED, REFUTED, INCONCLUSIVE, NOT_TESTED, WITHHELD)
-        tally = ", ".join(f"{found[kind]} {kind}" for kind in kinds if kind in found)
-        parts.append(f"Of the article's {len(claims)} claims: {tally}")
-    return f"{'. '.join(parts)}."
-
-
-def _best_figures(summary: pd.DataFrame) -> str:
-    """The best figures at the load that decides, if there is no choice."""
-    answered = choice.answered_of(summary)
-    if answered.empty:
-        return "No trial got good answers, so there are no figures"
-    load, metric = best_arm.decisive(answered)
-    name = "latency_p50_ms" if metric.lower_is_better else THROUGHPUT
-    here = answered[answered["load"] == load]
-    whole = here[here["failed_trials"] == 0]  # an arm that died early may have only its best trials
-    rows = whole if len(whole) else here
-    row = rows.sort_values(name, ascending=metric.lower_is_better, kind="stable").iloc[0]
-    least, most = ("at least ", "at most ") if row["client_limited"] else ("", "")
-    latency = f"At {users(load)}, {row['arm']} answers in {most}{row['latency_p50_ms']:.1f} ms (median)"
-    if not row[THROUGHPUT] > 0:
-        return latency
-    what = "good answers/s" if row["failed"] else "requests/s"
-    return f"{latency}, {least}{row[THROUGHPUT]:.0f} {what}"
-
-
 def _stopped_early(record: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
-    """A note if --precision ended the run early."""
+    """What came of the looks, and what they mean for the figures."""
+    found = looks.recorded(record)
+    if found is not None and len(found.blocks) > 1:
+        yield from _of_looks(found, record["looks"]["looked"])
     if (block := record.get("stopped_at_block")) is not None:
         goal = plan.get("precision")
         within = "narrow enough" if goal is None else f"within ±{100 * goal:g} %"
         yield f"Stopped after block {block}: every interval was {within}."
 
 
-def _unsplit(derived: pd.DataFrame) -> Iterator[str]:
+def _of_looks(found: Looks, looked: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    last = looked[-1] if looked else None
+    if last and not last["open"]:
+        yield (
+            f"Stopped after {last['blocks']} of at most {found.blocks[-1]} blocks, as every verdict was "
+            "settled. Differences look larger in runs that stop early: --until blocks runs all blocks."
+        )
+    elif last:
+        yield f"The run went on after the look at {last['blocks']} blocks, for {abridged(last['open'])}."
+    at = 100 * found.level(stats.LEVEL)
+    yield (
+        f"The run had {len(found.blocks)} looks (after {', '.join(map(str, found.blocks))} blocks). "
+        f"Intervals are wider for that: {at:.1f} % at this look, so that all looks together have 95 %."
+    )
+
+
+def _unsplit(requests: Requests) -> Iterator[str]:
     """A note on arms whose server reports no queue and no way back."""
-    if arms := summaries.unsplit_arms(derived):
+    if arms := summaries.unsplit_arms(requests):
         yield f"{', '.join(arms)}: model is known only as a whole, with the wait for a worker in it."

@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis import stats
-from harness.analysis.percentiles import FEWEST_REQUESTS, Pool
-from harness.analysis.stats import ALPHA, Verdict
+from harness.analysis.stats import Verdict
 from harness.numbers import counted, interval, rate, users
-from harness.report import choice
+from harness.report import choice, levels
 from harness.report.choice import Choice, Inputs, Why
 from harness.verdicts import best_arm, same_work
 from harness.verdicts.best_arm import LATENCIES, RATES
@@ -29,27 +28,43 @@ STALLS = "holds the event loop"  # however good its figures
 UNJUDGED = "not judged"  # no other setting does the same work, or too few blocks
 STRATEGY = "strategy"
 
-FIGURES = [
-    f"{name}{end}"
-    for name in ("throughput_per_s", "latency_p50_ms", "latency_p99_ms")
-    for end in ("", "_low", "_high")
-]
-EFFECTS = [
-    "axis",
-    "value",
-    "against",  # the axis's first value
-    "load",
-    "metric",
-    "ratio",  # geometric mean over the settings of the other axes that have both values
-    "low",
-    "high",
-    "least",  # lowest and highest ratio of one such setting; far apart if the axes depend on each other
-    "most",
-    "settings",  # pairs of settings that differ in this axis only
-    "blocks",
-    "p_holm",  # over the rows of one metric
-    "verdict",
-]
+EFFECT_MEANINGS = {  # column → what it means; docs/reference/csv.md shows it
+    "axis": "The setting that varies.",
+    "value": "One of its values.",
+    "against": "Its first value, with which that one is compared.",
+    "load": "The arrival law that decides.",
+    "metric": "What is compared.",
+    "ratio": "Value over first value: geometric mean over the settings of the other axes that have both.",
+    "low": "Lower end of the ratio's interval.",
+    "high": "Upper end of the ratio's interval.",
+    "least": "Lowest ratio of one such setting; far from `most` if the axes depend on each other.",
+    "most": "Highest ratio of one such setting.",
+    "settings": "Pairs of settings that differ in this axis only.",
+    "blocks": "Blocks that count.",
+    "p_holm": "p after Holm's correction over the rows of one metric.",
+    "verdict": "What may be said of it.",
+}
+EFFECTS = list(EFFECT_MEANINGS)
+
+
+MEANINGS = {  # column of sweep.csv → what it means
+    "place": "best, not told apart, beaten, holds the event loop, left out, withheld or not judged.",
+    "arm": "Name of the arm. Next to it: a column for each axis, with the value of this setting.",
+    "load": "The arrival law, such as closed(8).",
+    "throughput_per_s": "Good answers per second: geometric mean over blocks.",
+    "throughput_per_s_low": "Lower end of its interval.",
+    "throughput_per_s_high": "Upper end of its interval.",
+    "latency_p50_ms": "Median latency: geometric mean over blocks.",
+    "latency_p50_ms_low": "Lower end of its interval.",
+    "latency_p50_ms_high": "Upper end of its interval.",
+    "latency_p99_ms": "99th percentile of the pooled requests.",
+    "latency_p99_ms_low": "Lower end of its interval.",
+    "latency_p99_ms_high": "Upper end of its interval.",
+    "client_limited": "Whether the load generator limits the arm, so that its figures are bounds.",
+    "cpu_ms_per_request": "CPU of the server and its workers, per request.",
+    "memory_uss_mb": "Memory of the arm's own (USS) after its last trial; MB of 1e6 bytes.",
+    "failed_trials": "Trials that failed or are invalid.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +74,7 @@ class Swept:
     axes: tuple[str, ...]  # the columns of `table` that make up a setting
     load: str  # the load that decides
     metric: Metric  # the metric that decides
-    # place, arm, the axes, load, `FIGURES`, client_limited, cpu_ms_per_request, memory_uss_mb, failed_trials
-    table: pd.DataFrame
+    table: pd.DataFrame  # `MEANINGS`, with the axes after the arm
     effects: pd.DataFrame  # EFFECTS
     sentences: tuple[str, ...]  # the best setting, one sentence for each kind of work
 
@@ -182,7 +196,7 @@ def _sentence(found: Inputs, group: _Group, settings: _Settings) -> str:
         return _none(group, settings)
     name, metric = settings.words(chosen.take), chosen.metric
     sign = -1.0 if metric.lower_is_better else 1.0
-    value = stats.effect(sign * chosen.logs[chosen.take].dropna())  # over blocks, as in the table
+    value = found.rules.effect(sign * chosen.logs[chosen.take].dropna())  # over blocks, as in the table
     unit = "requests/s" if metric is RATES else "ms (median)"
     bound = ("at least " if metric is RATES else "at most ") if chosen.take in chosen.limited else ""
     shown = f"{bound}{rate(value.ratio)} {unit}{interval(value.low, value.high, rate)}"
@@ -248,7 +262,7 @@ def _table(
             "arm": arm,
             **{axis: settings.of[arm].get(axis, "") for axis in settings.axes},
             "load": load,
-            **_figures(found, arm, load),
+            **levels.of_cell(found, arm, load),
             "client_limited": (arm, load) in found.side.limited,
             **{name: row[name] for name in kept},
         }
@@ -256,28 +270,6 @@ def _table(
         for arm, load in [(str(row["arm"]), str(row["load"]))]
     ]
     return pd.DataFrame(rows)
-
-
-def _figures(found: Inputs, arm: str, load: str) -> dict[str, float]:
-    cell = found.side.cell(arm, load)
-    rate, latency = (_middle(cell.by_block(metric)) for metric in (RATES, LATENCIES))
-    return dict(zip(FIGURES, (*rate, *latency, *_p99(cell.latencies(cell.blocks))), strict=True))
-
-
-def _middle(by_block: pd.Series[float]) -> tuple[float, float, float]:
-    """The geometric mean over blocks, with its interval."""
-    with np.errstate(divide="ignore"):
-        effect = stats.effect(np.log(by_block.to_numpy(dtype=np.float64)))
-    return effect.ratio, effect.low, effect.high
-
-
-def _p99(pool: Pool) -> tuple[float, float, float]:
-    """p99 of the pooled requests, with its interval; NaN for too few requests."""
-    blocks = len(pool.blocks)
-    if sum(map(len, pool.blocks)) < FEWEST_REQUESTS[99]:
-        return math.nan, math.nan, math.nan
-    low, high = stats.tail_interval(np.log(pool.resampled(99, 1)), blocks)
-    return pool.whole(99), math.exp(low), math.exp(high)
 
 
 def _by_figure(table: pd.DataFrame, load: str, metric: Metric) -> list[str]:
@@ -309,7 +301,7 @@ def _of_metric(
     ]
     for row, p in zip(rows, stats.holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = float(p)
-        if str(row["verdict"]).startswith((Verdict.FASTER, Verdict.SLOWER)) and not p < ALPHA:
+        if str(row["verdict"]).startswith((Verdict.FASTER, Verdict.SLOWER)) and not p < found.rules.alpha:
             row["verdict"] = Verdict.INCONCLUSIVE
     return rows
 
@@ -337,7 +329,7 @@ def _effect(
     found: Inputs, logs: pd.DataFrame, pairs: list[tuple[str, str]], load: str, metric: Metric
 ) -> dict[str, Any]:
     gaps = np.stack([(logs[arm] - logs[base]).to_numpy(dtype=np.float64) for base, arm in pairs])
-    effect = stats.effect(gaps.mean(axis=0))
+    effect = found.rules.effect(gaps.mean(axis=0))
     verdict = stats.verdict(
         effect,
         found.rules.delta(metric.name),

@@ -57,14 +57,10 @@ def write_text(folder: Path, name: str, text: str) -> None:
 
 
 def write_chart(folder: Path, name: str, figure: Figure) -> None:
-    """Write charts/<name>.png and .svg. The same figure gives the same bytes."""
-    import matplotlib
-
+    """Write charts/<name>.png. The same figure gives the same bytes."""
     charts = folder / "charts"
     charts.mkdir(exist_ok=True)
     figure.savefig(charts / f"{name}.png", dpi=110, metadata={"Software": None})
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(charts / f"{name}.svg", metadata={"Date": None})
 
 
 @contextmanager

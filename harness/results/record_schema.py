@@ -1,252 +1,306 @@
-"""The schema of run.json, which checks the types and bounds that reports, comparisons and `--resume` rely on.
+"""The one declaration of run.json: reading checks it, and `execbench schema run` prints it as JSON Schema.
 
-A run of another version may have additional keys, and may lack keys that have a default here. The check
-converts nothing: readers get the plain data.
+It has the types and bounds that reports, comparisons and `--resume` rely on, and a description of each key
+that a run writes. A run of another version may have additional keys, and may lack keys that have a default
+here. The check converts nothing: readers get the plain data.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from harness.results.recorded_plan import (
+    NotNegative,
+    Number,
+    Options,
+    Part,
+    Plan,
+    Positive,
+    Request,
+    Text,
+    Times,
+    Whole,
+    Workload,
+    means,
+)
 from harness.wire import bounds
+from harness.wire.records import OLDEST_READABLE, SCHEMA_VERSION
 from harness.wire.setting import explain
 
-LARGEST_RECORDED = 1e15
-
-Text = Annotated[str, Field(max_length=10_000)]
-Whole = Annotated[int, Field(ge=-LARGEST_RECORDED, le=LARGEST_RECORDED)]
-Number = Annotated[float, Field(ge=-LARGEST_RECORDED, le=LARGEST_RECORDED)]
-Positive = Annotated[float, Field(gt=0, le=LARGEST_RECORDED)]
-NotNegative = Annotated[float, Field(ge=0, le=LARGEST_RECORDED)]
-Times = Annotated[float, Field(ge=0, le=bounds.A_DAY_MS)]
-Scalar = bool | Whole | Number | Text
-Options = dict[Text, Scalar | list[Text] | None]
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,6}$")]  # of a batch; a string, as JSON's keys are
-Header = Annotated[list[Text], Field(min_length=2, max_length=2)]
-
-
-class Part(BaseModel):
-    """A strict model: "5" is not a number, and 1 is not a boolean. Accepts unknown keys of other versions."""
-
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-
-
-class Workload(Part):
-    """The workload of a plan, an arm or a server."""
-
-    name: Text | None = None
-    io: Text = "sleep"
-    io_ms: Times = 0.0
-    payloads: Text | None = None
-
-
-class PlannedArm(Part):
-    """An arm as its plan describes it."""
-
-    name: Text
-    strategy: Text = ""
-    url: Text | None = None
-    pid: list[Whole] = []
-    workers: Whole | None = None
-    options: Options = {}
-    server_processes: Whole | None = None
-    workload: Options = {}
-    io_per_model: Positive | None = None
-    inject: dict[Text, Number] = {}
-
-
-class Sweep(Part):
-    """The options of a sweep and their values."""
-
-    strategies: list[Text]
-    axes: dict[Text, Annotated[list[Scalar], Field(min_length=1)]]
-    settings: dict[Text, dict[Text, Scalar]]
-
-
-class ExternalRequest(Part):
-    """The request that servers get that already run."""
-
-    method: Text | None = None
-    headers: list[Header] = []
-    body: str | None = None
-    ping_path: Text | None = None
-    expect_status: Whole = 200
-
-
-class Exclude(Part):
-    """The limits beyond which a block is excluded."""
-
-    __pydantic_extra__: dict[str, Number]
-
-
-class Plan(Part):
-    """A plan of this or an older version."""
-
-    name: Text = ""
-    arms: Annotated[list[PlannedArm], Field(min_length=1)]
-    workload: Workload | None = None
-    concurrency: list[Whole] = []
-    arrivals: list[Text] = []
-    requests: Whole | None = None
-    requests_per_user: Whole | None = None
-    duration_s: Positive | None = None
-    open_duration_s: Positive | None = None
-    blocks: Annotated[int, Field(ge=0, le=bounds.BLOCKS)] | None = None
-    cap: Whole | None = None
-    seed: Annotated[int, Field(ge=0, le=bounds.SEED)] | None = None
-    precision: Positive | None = None
-    timeout_s: Positive | None = None
-    transport: Text | None = None
-    reference: Text | None = None
-    twin: bool = False
-    ranking: bool = False
-    delta_latency: Positive | None = None
-    delta_throughput: Positive | None = None
-    exclude: Exclude | None = None
-    notes: list[Text] = []
-    claims: Text | None = None
-    sweep: Sweep | None = None
-    ask: ExternalRequest | None = None
-
-    @model_validator(mode="after")
-    def _names_each_arm_once(self) -> Self:
-        names = Counter(arm.name for arm in self.arms)
-        if twice := [name for name, times in names.items() if times > 1]:
-            raise ValueError(f"duplicate arm {twice[0]}")
-        if self.reference is not None and self.reference not in names:
-            raise ValueError(f"reference: there is no arm {self.reference}")
-        return self
+Cores = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class About(Part):
-    """Facts about the loaded model."""
+    """Facts about the loaded model, as its worker saw them. Each workload has its own."""
 
-    own_io: bool | None = None
-    model: Text | None = None
-    backend: Text | None = None
+    own_io: Annotated[bool | None, means("Whether the workload has its own I/O.")] = None
+    model: Annotated[Text | None, means("The model's name.")] = None
+    backend: Annotated[Text | None, means("What runs the model.")] = None
 
 
 class Process(Part):
     """A process whose CPU time counts as an arm's."""
 
-    command: Text
+    pid: Annotated[Whole | None, means("Its number.")] = None
+    command: Annotated[Text, means("Its command line, shortened.")]
 
 
 class ServerOptions(Part):
+    """What the server of an arm was started with. Keys as in an arm of a plan."""
+
+    strategy: Text = ""
+    options: Options = Field(default_factory=dict)
+    server_processes: Whole | None = None
     workload: Workload | None = None
+    inject: dict[Text, Number] = Field(default_factory=dict)
+    instrumented: bool = True
 
 
 class Arm(Part):
+    """What ran as an arm."""
+
     options: ServerOptions | None = None
     about: About | None = None
-    processes: list[Process] | None = None
-    uss_bytes: NotNegative | None = None
-    url: Text | None = None
+    processes: Annotated[list[Process] | None, means("The processes whose CPU counts as this arm's.")] = None
+    uss_bytes: Annotated[
+        NotNegative | None, means("Memory of its processes alone (USS), after the last trial.")
+    ] = None
+    # Resident servers start at the same time, so they slow each other down.
+    ready_s: Annotated[
+        NotNegative | None,
+        means("From starting the server until every worker had loaded and run the model; of the last start."),
+    ] = None
+    when_worker_dies: Annotated[Text | None, means("What the strategy does when a worker is killed.")] = None
+    url: Annotated[Text | None, means("The address of a server that already runs.")] = None
+    is_here: Annotated[bool | None, means("Whether that server runs on this machine.")] = None
 
 
 class Revision(Part):
-    commit: Text | None = None
+    """The commit of the checkout that ran."""
+
+    commit: Annotated[Text | None, means("Its hash.")] = None
+    modified: Annotated[bool | None, means("Whether tracked files differed from it.")] = None
 
 
 class Environment(Part):
-    """The machine and the versions of the software."""
+    """The machine and the versions of the software, without paths and host names."""
 
-    cpu: Text | None = None
-    usable_cores: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    packages: dict[Text, Text | None] = {}
-    thread_variables: dict[Text, Text | None] = {}
-    revision: Revision | None = None
-    code: Text | None = None
+    system: Annotated[Text | None, means("Operating system.")] = None
+    kernel: Annotated[Text | None, means("Its release.")] = None
+    machine: Annotated[Text | None, means("Architecture.")] = None
+    cpu: Annotated[Text | None, means("Name of the processor.")] = None
+    cores: Annotated[Cores | None, means("Cores of the machine.")] = None
+    usable_cores: Annotated[Cores | None, means("Cores that the run could use.")] = None
+    cpu_quota: Annotated[Number | None, means("Cores that the control group allows; null: no limit.")] = None
+    governor: Annotated[Text | None, means("CPU frequency governor.")] = None
+    smt: Annotated[bool | None, means("Whether cores run two threads at once.")] = None
+    hypervisor: Annotated[bool | None, means("Whether the machine is virtual.")] = None
+    pressure: Annotated[
+        bool | None, means("Whether the kernel reports the time spent waiting for a CPU.")
+    ] = None
+    memory_bytes: Annotated[NotNegative | None, means("Memory of the machine.")] = None
+    load_average: Annotated[list[Number], means("1, 5 and 15 minutes before the run.")] = Field(
+        default_factory=list
+    )
+    python: Annotated[Text | None, means("Version of Python.")] = None
+    implementation: Annotated[Text | None, means("Implementation of Python.")] = None
+    interpreter_lock: Annotated[bool | None, means("Whether Python has an interpreter lock.")] = None
+    packages: Annotated[dict[Text, Text | None], means("Package → its version; null: not installed.")] = (
+        Field(default_factory=dict)
+    )
+    thread_variables: Annotated[
+        dict[Text, Text | None], means("Environment variables that limit threads; null: not set.")
+    ] = Field(default_factory=dict)
+    event_loop: Annotated[Text | None, means("The server's event loop.")] = None
+    http_parser: Annotated[Text | None, means("The server's HTTP parser.")] = None
+    revision: Annotated[Revision | None, means("null: not run from a git checkout.")] = None
+    code: Annotated[Text | None, means("First digits of a SHA-256 of the source files that ran.")] = None
 
 
 class SelfCheck(Part):
     """The limits of the load generator, as the self-check measured them."""
 
-    requests_per_s: NotNegative | None = None
-    dispatch_lag_p50_ms: NotNegative | None = None
-    dispatch_lag_p99_ms: NotNegative | None = None
+    requests_per_s: Annotated[NotNegative | None, means("Its highest rate.")] = None
+    cpu_ms_per_request: Annotated[NotNegative | None, means("CPU of the load generator a request.")] = None
+    dispatch_lag_p50_ms: Annotated[NotNegative | None, means("Median dispatch lag at half that rate.")] = None
+    dispatch_lag_p99_ms: Annotated[NotNegative | None, means("p99 dispatch lag at half that rate.")] = None
 
 
 class Idle(Part):
     """The CPU time that an arm used while other arms were measured."""
 
-    cpu_ms: NotNegative
-    wall_ms: NotNegative
+    cpu_ms: Annotated[NotNegative, means("CPU time of its processes.")]
+    wall_ms: Annotated[NotNegative, means("How long other arms were measured.")]
 
 
 class Limit(Part):
-    """The time of the bare model in ms, for each batch size."""
+    """The time of a bare model, without a service around it."""
 
-    arms: list[Text]
-    batches: Annotated[dict[Size, Annotated[float, Field(gt=0, le=bounds.A_DAY_MS)]], Field(min_length=1)]
+    arms: Annotated[list[Text], means("The arms that run this model.")]
+    batches: Annotated[
+        dict[Size, Annotated[float, Field(gt=0, le=bounds.A_DAY_MS)]],
+        Field(min_length=1, description="Batch size → median ms of a call."),
+    ]
+    workload: Annotated[Workload | None, means("The model's options.")] = None
+    about: About | None = None
+
+
+class Pinning(Part):
+    """The CPUs that each side may use (`--pin`)."""
+
+    client: Annotated[list[Whole], means("CPUs of the load generator.")] = Field(default_factory=list)
+    server: Annotated[list[Whole], means("CPUs of the servers.")] = Field(default_factory=list)
 
 
 class Resumed(Part):
     """One resumption of an interrupted run."""
 
-    in_block: Whole | None = None
+    at: Annotated[Text | None, means("When (UTC).")] = None
+    after_trial: Annotated[Whole | None, means("The last trial that was kept.")] = None
+    in_block: Annotated[Whole | None, means("The block that was interrupted; null: none.")] = None
+    self_check: Annotated[
+        SelfCheck | list[SelfCheck] | None, means("The self-check before; a new one replaced it.")
+    ] = None
 
 
 class Downstream(Part):
     """The failures of services that requests await."""
 
-    requests: Whole = 0
-    first: Text = ""
-    died: list[Text] = []
+    requests: Annotated[Whole, means("How many requests failed by them.")] = 0
+    first: Annotated[Text, means("The first such error.")] = ""
+    died: Annotated[list[Text], means("Messages of services that ended.")] = Field(default_factory=list)
+
+
+class Look(Part):
+    """One look at a run that may stop early, and what held the run up."""
+
+    blocks: Annotated[int, Field(ge=0, le=bounds.BLOCKS, description="Counted blocks at this look.")]
+    open: Annotated[list[Text], means("What had no verdict yet.")]
+
+
+Level = Annotated[float, Field(gt=0, lt=1)]
+
+
+class LooksLevels(Part):
+    """The level of all looks' intervals together, and the level at each look."""
+
+    overall: Annotated[Level, means("The level of all looks together.")]
+    at_looks: Annotated[list[Level], means("The level at each look.")]
+
+
+class Looks(Part):
+    """The looks of a run that may stop early, the levels of their intervals, and what came of them."""
+
+    blocks: Annotated[
+        list[Annotated[int, Field(ge=1, le=bounds.BLOCKS)]],
+        Field(min_length=1, description="The numbers of counted blocks at which the run may stop."),
+    ]
+    levels: Annotated[list[LooksLevels], means("The levels of the intervals.")]
+    looked: Annotated[list[Look], means("The looks that were taken.")]
+
+    @model_validator(mode="after")
+    def _has_a_level_for_each_look(self) -> Self:
+        if any(len(one.at_looks) != len(self.blocks) for one in self.levels):
+            raise ValueError("each look needs a level")
+        if any(look.blocks not in self.blocks for look in self.looked):
+            raise ValueError("a look is at another number of blocks than planned")
+        return self
 
 
 class LoadTexts(Part):
     """The texts that `execbench load` sent."""
 
-    workload: Workload | None = None
-    seed: Whole = 1
+    workload: Annotated[Workload | None, means("The workload whose texts they are.")] = None
+    seed: Annotated[Whole, means("They were drawn by this seed.")] = 1
+    recording: Annotated[Text | None, means("The recorded file whose texts were sent.")] = None
 
 
-class Load(ExternalRequest):
+class Load(Request):
     """The options of `execbench load`."""
 
-    url: Text | None = None
-    texts: LoadTexts | None = None
-    expected_status: Whole = 200
+    url: Annotated[Text | None, means("The address.")] = None
+    texts: Annotated[LoadTexts | None, means("null: every request was the same.")] = None
+    arrivals: Annotated[Text | None, means("The arrival law: closed(8), poisson(50) …")] = None
+    seed: Annotated[Whole, means("Arrivals were drawn by this seed.")] = 1
+    expected_status: Annotated[Whole, means("The status code of a good answer.")] = 200
+    warmup_requests: Annotated[Whole, means("Requests before the window.")] = 0
+    settle_s: Annotated[NotNegative, means("Seconds of load before the window.")] = 0.0
+    give_up_in_flight: Annotated[Whole | None, means("Stop once this many are in flight.")] = None
+    ping_url: Annotated[Text | None, means("The address that was pinged.")] = None
+    ping_per_s: Annotated[Positive | None, means("The rate of the pings.")] = None
+    probe_loop: Annotated[bool, means("Whether the lag of the client's event loop was measured.")] = True
+    keep_alive: Annotated[bool, means("Whether the server keeps connections open.")] = True
+    watches_end: Annotated[bool, means("Whether closed connections were looked for.")] = False
     transport: Text | None = None
     timeout_s: Positive | None = None
+    think: Text | None = None
+    new_connections: bool = False
 
 
 class Capacity(Part):
     """The options of a capacity run, and the number of blocks in its search."""
 
-    objectives: Annotated[list[Text], Field(min_length=1)]
-    searched: Whole | None
-    window_s: Positive
-    search_s: Positive
-    blocks: Annotated[int, Field(ge=1, le=bounds.BLOCKS)]
+    objectives: Annotated[list[Text], Field(min_length=1, description="The limits that must hold.")]
+    searched: Annotated[Whole | None, means("The blocks of the search; later ones confirm.")]
+    window_s: Annotated[Positive, means("Length of a confirming window.")]
+    search_s: Annotated[Positive, means("Length of a window of the search.")]
+    blocks: Annotated[int, Field(ge=1, le=bounds.BLOCKS, description="Confirming windows of each arm.")]
+    seed: Annotated[Whole, means("Order and arrivals were drawn by this seed.")] = 1
 
 
 class Record(Part):
     """A whole run.json."""
 
-    plan: Plan | None = None
-    load: Load | None = None
-    capacity: Capacity | None = None
-    state: Text | None = None
-    environment: Environment | None = None
-    arms: dict[Text, Arm] | None = None
-    schedules: dict[Text, dict[Text, Text]] | None = None
-    payloads_sha256: Text | None = None
-    lone_model_ms: Number | None = None
-    own_per_s: dict[Text, NotNegative] | None = None
-    self_check: SelfCheck | list[SelfCheck] | None = None
-    idle: dict[Text, Idle] | None = None
-    limits: list[Limit] | None = None
-    null_ms: Times | None = None
-    resumed: list[Resumed] | None = None
-    stopped_at_block: Whole | None = None
-    bad_answers: dict[Text, Text] | None = None
-    downstream: Downstream | None = None
+    layout: Annotated[
+        int,
+        Field(
+            alias="schema",
+            ge=OLDEST_READABLE,
+            le=SCHEMA_VERSION,
+            description="The layout of this folder's run.json, requests.csv and trials.csv.",
+        ),
+    ]
+    state: Annotated[
+        Text | None, means("running, finished, failed or interrupted; running also after a kill.")
+    ] = None
+    error: Annotated[Text | None, means("Of a failed load: why.")] = None
+    started_at: Annotated[Text | None, means("When the run started (UTC).")] = None
+    ended_at: Annotated[Text | None, means("When it ended (UTC).")] = None
+    plan: Annotated[Plan | None, means("The whole plan, defaults included; null: a run of `load`.")] = None
+    load: Annotated[Load | None, means("Of `load`: its options.")] = None
+    capacity: Annotated[Capacity | None, means("Of `capacity`: its options.")] = None
+    environment: Annotated[Environment | None, means("The machine and the versions of the software.")] = None
+    arms: Annotated[dict[Text, Arm] | None, means("Arm → what ran.")] = None
+    schedules: Annotated[
+        dict[Text, dict[Text, Text]] | None, means("Open load → block → hash of its due times.")
+    ] = None
+    payloads_sha256: Annotated[Text | None, means("Hash of the file of texts; null: none was given.")] = None
+    lone_model_ms: Annotated[
+        Number | None, means("The model's time alone, to which some arms scale their I/O.")
+    ] = None
+    own_per_s: Annotated[
+        dict[Text, NotNegative] | None, means("Arm → its throughput in the pilot, in requests/s.")
+    ] = None
+    self_check: Annotated[
+        SelfCheck | list[SelfCheck] | None, means("The limits of the load generator; a list in older runs.")
+    ] = None
+    pinning: Annotated[Pinning | None, means("The CPUs that each side may use (`--pin`).")] = None
+    idle: Annotated[dict[Text, Idle] | None, means("Arm → its CPU time while other arms were measured.")] = (
+        None
+    )
+    limits: Annotated[list[Limit] | None, means("The time of each bare model (`--limit`).")] = None
+    null_ms: Annotated[Times | None, means("Ms of a request without model and I/O (`--limit`).")] = None
+    resumed: Annotated[list[Resumed] | None, means("Each resumption of the run.")] = None
+    stopped_at_block: Annotated[Whole | None, means("Of older runs with a precision.")] = None
+    looks: Annotated[Looks | None, means("When the run might stop early, and what came of it.")] = None
+    bad_answers: Annotated[dict[Text, Text] | None, means("Error → what the first answer with it said.")] = (
+        None
+    )
+    downstream: Annotated[Downstream | None, means("Failures of services that requests await.")] = None
 
     @model_validator(mode="after")
     def _has_the_plan_of_its_capacity(self) -> Self:
@@ -266,7 +320,7 @@ class Resumable(Record):
     environment: Environment
     arms: dict[Text, Arm]
     schedules: dict[Text, dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Text]]
-    resumed: list[Resumed] = []
+    resumed: list[Resumed] = Field(default_factory=list)
 
 
 def fault(data: Any, kind: type[Record] = Record) -> str:

@@ -1,32 +1,32 @@
-"""Read the rows of a run's two CSVs as frames, and check types, bounds and the trial of each row.
-
-An editor or a spreadsheet may have saved a file with a byte order mark, in UTF-16, or with other line ends.
-"""
+"""Read the rows of a run's two CSVs as frames, and check types, bounds and the trial of each row."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
-import gzip
 import io
 import math
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, get_type_hints
+from typing import TYPE_CHECKING, NamedTuple, get_type_hints
 from warnings import catch_warnings, simplefilter
 
-from harness.errors import HarnessError, UsageError, shortened
-from harness.system import text_files
+from harness.errors import HarnessError, shortened
+from harness.results import csv_text
+from harness.results.csv_text import Lines, Piece
 from harness.system.printable import one_line
 from harness.wire import bounds
 from harness.wire.records import (
     COOLDOWN,
+    CUT,
     FAILED,
     INVALID,
     MEASURE,
     NEW_COLUMNS,
     OK,
     PING,
+    SCHEMA_VERSION,
     WARMUP,
     Sample,
     Trial,
@@ -37,63 +37,88 @@ from harness.wire.records import (
 if TYPE_CHECKING:
     import pandas as pd
 
-GZIP_SUFFIX = ".gz"
-MOST_BYTES_OF_ROWS = 2 * 2**30  # ten million requests
+    from harness.results.columns import Columns
+
 LARGEST_NUMBER = 1e12  # in a cell: 30 years in ms; sums of its squares are still finite
 MOST_OF = {"concurrency": bounds.USERS, "rate_per_s": 1e6, "block": bounds.TRIALS}
-_STAMPS = {"due_ms", "sent_ms", "done_ms", "entered_ms", "window_start_ms", "window_end_ms"}
+_STAMPS = {"due_ms", "sent_ms", "first_byte_ms", "done_ms", "entered_ms", "window_start_ms", "window_end_ms"}
 LONGEST_HEADER = 10_000  # bytes; a longer first line cannot be ours, so it is not read
-
-Kinds = dict[str, type]  # column → str, int or float
 
 _failure = functools.partial(HarnessError, stage="results")
 
 
-def read(path: Path, row_type: type[Sample | Trial], layout: int, warnings: list[str]) -> pd.DataFrame:
-    """The rows of a CSV with their types (see `_parse`). Drops an incomplete last line, with a warning.
+class Layout(NamedTuple):
+    """The columns of a CSV as a version of the layout has them."""
 
-    Columns that an older layout lacks are NaN.
-    """
-    data = read_bytes(path)
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        warnings.append(f"The last line of {path.name} was incomplete and was left out.")
-    added = {name for since, names in NEW_COLUMNS.items() if since > layout for name in names}
-    kinds = {name: kind for name, kind in column_types(row_type).items() if name not in added}
-    required = {name for name, hint in get_type_hints(row_type).items() if hint in (int, float)}
-    _refuse_foreign_columns(path, whole, list(kinds))
-    try:
-        return _parse(whole, kinds, required).reindex(columns=header(row_type))
-    except (ValueError, OverflowError, Warning) as error:
-        fault = _find_fault(whole, kinds, required) or error
-        raise _failure(f"{path} is damaged: {fault}.", hint="Restore it, or run the plan again.") from error
+    kinds: dict[str, type]  # column → str, int or float
+    required: set[str]  # numbers that cannot be empty
+
+    @classmethod
+    def of(cls, row_type: type[Sample | Trial], version: int) -> Layout:
+        added = {name for since, names in NEW_COLUMNS.items() if since > version for name in names}
+        kinds = {name: kind for name, kind in column_types(row_type).items() if name not in added}
+        return cls(kinds, {name for name, hint in get_type_hints(row_type).items() if hint in (int, float)})
 
 
-def plain_or_compressed(path: Path) -> Path:
-    """The file, or its `.gz` if only that exists: users may compress the rows of a long run."""
-    compressed = path.with_name(path.name + GZIP_SUFFIX)
-    return compressed if compressed.exists() and not path.exists() else path
+def trials(path: Path, version: int, warnings: list[str]) -> pd.DataFrame:
+    """The rows of trials.csv (see `_frames`). Columns that an older layout lacks are NaN."""
+    import pandas as pd
+
+    layout = Layout.of(Trial, version)
+    return _typed(pd.concat(list(_frames(path, layout, warnings)), ignore_index=True), layout)
+
+
+def frame_of(trial: Trial) -> pd.DataFrame:
+    """The frame of a trials.csv that has only this row."""
+    import pandas as pd
+
+    layout = Layout.of(Trial, SCHEMA_VERSION)
+    frame = pd.DataFrame([dataclasses.asdict(trial)])
+    kinds = {name: "str" if kind is str else "float64" for name, kind in layout.kinds.items()}
+    return _typed(frame.astype(kinds), layout)
+
+
+def _typed(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """All columns of trials.csv. Whole numbers are int64, or float64 if a cell is empty."""
+    for name, kind in layout.kinds.items():
+        if kind is int and frame[name].notna().all():
+            frame[name] = frame[name].astype("int64")
+    return frame.reindex(columns=header(Trial))
+
+
+def requests(path: Path, version: int, warnings: list[str]) -> Columns:
+    """The rows of requests.csv, of which only a part at a time is in memory as text (see `_frames`)."""
+    from harness.results.columns import Gathered
+
+    gathered = Gathered()
+    for frame in _frames(path, Layout.of(Sample, version), warnings):
+        gathered.add(frame)
+    return gathered.columns()
 
 
 def read_bytes(path: Path) -> bytes:
     """A CSV's text in UTF-8 without a byte order mark, whatever program saved it."""
-    try:
-        data = text_files.read_bytes(path, "results", MOST_BYTES_OF_ROWS)
-        if path.suffix == GZIP_SUFFIX:
-            data = _decompressed(data)
-        return text_files.in_utf8(data)
-    except UsageError as error:
-        raise _failure(error.what, hint=error.hint) from error
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise _failure(f"{path} cannot be read: {error}.") from error
+    return b"".join(csv_text.blocks(path))
 
 
-def _decompressed(data: bytes) -> bytes:
-    with gzip.open(io.BytesIO(data)) as stream:
-        decompressed = stream.read(MOST_BYTES_OF_ROWS + 1)
-    if len(decompressed) > MOST_BYTES_OF_ROWS:
-        raise OSError(f"it has more than {MOST_BYTES_OF_ROWS:,} bytes after decompression")
-    return decompressed
+def _frames(path: Path, layout: Layout, warnings: list[str]) -> Iterator[pd.DataFrame]:
+    """The rows of a CSV in parts, checked. Leaves out an incomplete last line, with a warning.
+
+    Raises HarnessError that names the first fault and its line.
+    """
+    lines, head = Lines(path), True
+    for piece in lines:
+        if head:
+            _refuse_foreign_columns(path, piece.text, list(layout.kinds))
+            piece, head = Piece(csv_text.after_first_line(piece.text), 2), False
+        try:
+            yield _parse(piece.text, layout)
+        except (ValueError, OverflowError, Warning) as error:
+            fault = _find_fault(piece, layout) or error
+            hint = "Restore it, or run the plan again."
+            raise _failure(f"{path} is damaged: {fault}.", hint=hint) from error
+    if lines.incomplete:
+        warnings.append(f"The last line of {path.name} was incomplete and was left out.")
 
 
 def _refuse_foreign_columns(path: Path, whole: bytes, expected: list[str]) -> None:
@@ -105,18 +130,19 @@ def _refuse_foreign_columns(path: Path, whole: bytes, expected: list[str]) -> No
         raise _failure(f"{path} is not a file of execbench: {detail}.")
 
 
-def _parse(whole: bytes, kinds: Kinds, required: set[str]) -> pd.DataFrame:
-    """A sound CSV as a frame, quickly. Raises for an unsound one without the place: see `_find_fault`.
+def _parse(text: bytes, layout: Layout) -> pd.DataFrame:
+    """Sound lines as a frame, quickly. Raises for unsound ones without the place: see `_find_fault`.
 
-    A million requests have only a few different texts, so these become categories. Whole numbers that may be
-    empty are int64 if no cell is empty, else float64 with NaN. Floats of three decimals are read exactly.
+    Requests have only a few different texts, so these become categories. Whole numbers that may be empty are
+    float64 with NaN. Floats of three decimals are read exactly.
     """
     import pandas as pd
 
+    kinds, required = layout
     with catch_warnings():
         simplefilter("error", pd.errors.ParserWarning)  # too many cells in the first line
         frame = pd.read_csv(
-            io.BytesIO(whole),
+            io.BytesIO(b"".join([",".join(kinds).encode(), b"\n", text])),
             dtype={
                 name: "str" if kind is str else "int64" if kind is int and name in required else "float64"
                 for name, kind in kinds.items()
@@ -130,17 +156,15 @@ def _parse(whole: bytes, kinds: Kinds, required: set[str]) -> pd.DataFrame:
     if "seq" in frame:  # rows of requests. read_csv itself would merge the categories "1" and "01"
         for name in texts:
             frame[name] = frame[name].astype("category")
-    if whole.count(b",") != (len(frame) + 1) * (len(frame.columns) - 1) + _commas_in(frame[texts]):
+    if text.count(b",") != len(frame) * (len(frame.columns) - 1) + _commas_in(frame[texts]):
         raise ValueError("a line is too short")  # pandas fills it up silently
-    _refuse_unsound_cells(frame, kinds, required)
+    _refuse_unsound_cells(frame, layout)
     _put_on_one_line(frame, texts)
-    for name, kind in kinds.items():
-        if kind is int and frame[name].notna().all():
-            frame[name] = frame[name].astype("int64")
     return frame
 
 
-def _refuse_unsound_cells(frame: pd.DataFrame, kinds: Kinds, required: set[str]) -> None:
+def _refuse_unsound_cells(frame: pd.DataFrame, layout: Layout) -> None:
+    kinds, required = layout
     for name in required:
         if frame[name].isna().any():
             raise ValueError(f"column {name} has an empty cell")
@@ -177,19 +201,19 @@ def _put_on_one_line(frame: pd.DataFrame, names: list[str]) -> None:
             frame[name] = cells.astype("category") if frame[name].dtype == "category" else cells
 
 
-def _find_fault(whole: bytes, kinds: Kinds, required: set[str]) -> str | None:
-    """The first fault of a CSV and its line; None if only pandas finds one. Slow, so only for bad files."""
+def _find_fault(piece: Piece, layout: Layout) -> str | None:
+    """The first fault of some lines, and its line; None if only pandas finds one. Slow, for bad files."""
+    kinds, required = layout
     try:
-        lines = csv.reader(io.TextIOWrapper(io.BytesIO(whole), encoding="utf-8", newline=""))
+        lines = csv.reader(io.TextIOWrapper(io.BytesIO(piece.text), encoding="utf-8", newline=""))
         for cells in lines:
+            line = piece.first_line + lines.line_num - 1
             if len(cells) != len(kinds):
-                return f"line {lines.line_num} has {len(cells)} cells instead of {len(kinds)}"
-            if lines.line_num == 1:
-                continue
+                return f"line {line} has {len(cells)} cells instead of {len(kinds)}"
             for (name, kind), cell in zip(kinds.items(), cells, strict=True):
                 fault = _fault_of(cell, kind, _bounds_of(name), required=name in required)
                 if fault:
-                    return f"column {name}: line {lines.line_num} {fault}"
+                    return f"column {name}: line {line} {fault}"
     except (UnicodeDecodeError, csv.Error) as error:
         return str(error)
     return None
@@ -210,37 +234,34 @@ def _fault_of(cell: str, kind: type, bounds_: tuple[float, float], *, required: 
     return f"is not a whole number: {cell!r}" if kind is int and number % 1 else None
 
 
-def refuse_missing(folder: Path, requests: pd.DataFrame, trials: pd.DataFrame) -> None:
+def refuse_missing(folder: Path, found: Columns, trials: pd.DataFrame) -> None:
     """Raise HarnessError if a trial is duplicated or its requests are not complete."""
     if trials["trial"].duplicated().any():
         raise _failure(f"{folder / 'trials.csv'} is damaged: it has a duplicate trial.")
-    planned = trials.set_index("trial")["requests"]
-    found = requests["trial"].value_counts().reindex(planned.index, fill_value=0)
-    wrong = planned.index[found != planned]
-    if len(wrong):
-        trial = wrong[0]
+    sizes = found.sizes
+    wrong = [
+        (trial, planned)
+        for trial, planned in zip(trials["trial"], trials["requests"], strict=True)
+        if sizes.get(trial, 0) != planned
+    ]
+    if wrong:
+        trial, planned = wrong[0]
         raise _failure(
-            f"{folder / 'requests.csv'} is damaged: trial {trial} should have {planned[trial]} rows but has "
-            f"{found[trial]} (trials with a wrong number of rows: {len(wrong)}).",
+            f"{folder / 'requests.csv'} is damaged: trial {trial} should have {planned} rows but has "
+            f"{sizes.get(trial, 0)} (trials with a wrong number of rows: {len(wrong)}).",
             hint="Restore the file, or run the plan again.",
         )
 
 
-_WORDS = {"phase": (WARMUP, MEASURE, COOLDOWN, PING), "state": (OK, FAILED, INVALID)}
-_IDENTITY = ("arm", "strategy", "load", "block")  # columns of both files
+IDENTITY = ("arm", "strategy", "load", "block")  # columns of both files
+_WORDS = {"phase": (WARMUP, MEASURE, COOLDOWN, PING), "state": (OK, FAILED, INVALID, CUT)}
 
 
-def refuse_other_trials(folder: Path, requests: pd.DataFrame, trials: pd.DataFrame) -> None:
+def refuse_other_trials(folder: Path, found: Columns, trials: pd.DataFrame) -> None:
     """Raise HarnessError if a request's arm, strategy, load or block is not that of its trial."""
-    for name in _IDENTITY:
-        of_request, of_trial = requests[name], trials[name]
-        if name != "block":  # compare texts by their category's number, which is fast
-            of_trial = of_trial.map({text: code for code, text in enumerate(of_request.cat.categories)})
-            of_request = of_request.cat.codes
-        of_trial.index = trials["trial"]
-        differs = requests["trial"].map(of_trial).ne(of_request)
-        if differs.any():
-            trial = int(requests["trial"][differs].iloc[0])
+    for name in IDENTITY:
+        trial = found.first_that_differs(name, dict(zip(trials["trial"], trials[name], strict=True)))
+        if trial is not None:
             raise _failure(
                 f"{folder} is damaged: for trial {trial}, requests.csv and trials.csv differ in {name}.",
                 hint="Restore the files, or run the plan again.",

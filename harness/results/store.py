@@ -1,7 +1,7 @@
 """Read and write a run's folder; only this module touches its rows and record. Writing needs no pandas.
 
-Saving a trial first appends and syncs its requests, then its row in `trials.csv`, which commits the trial.
-Reading drops whatever a killed run left uncommitted, with a warning.
+The requests of a trial are appended while it runs. At its end they are synced, and then its row is appended
+to `trials.csv`, which commits the trial. Reading drops what a killed run left uncommitted, with a warning.
 """
 
 from __future__ import annotations
@@ -21,18 +21,30 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from harness.errors import HarnessError, UsageError, shortened
-from harness.results import record_schema, rows
+from harness.results import csv_text, cut_load, record_schema, rows
 from harness.system import signals, text_files
-from harness.wire.records import NEW_COLUMNS, SCHEMA_VERSION, Sample, Trial, header, to_cells
+from harness.wire import row_lines
+from harness.wire.records import (
+    MEASURE,
+    OLDEST_READABLE,
+    SCHEMA_VERSION,
+    Identity,
+    Sample,
+    Trial,
+    header,
+    to_cells,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.results.columns import Columns
+
 RESULTS = Path("results")
-READABLE = range(min(NEW_COLUMNS) - 1, SCHEMA_VERSION + 1)  # layouts of run.json and the CSVs
+READABLE = range(OLDEST_READABLE, SCHEMA_VERSION + 1)  # layouts of run.json and the CSVs
 MOST_BYTES_OF_RECORD = 64 * 2**20
 
 _failure = functools.partial(HarnessError, stage="results")
@@ -43,9 +55,16 @@ class Run(NamedTuple):
 
     folder: Path
     record: dict[str, Any]  # run.json
-    requests: pd.DataFrame  # columns of Sample
+    rows: Columns | pd.DataFrame  # requests.csv, packed or not
     trials: pd.DataFrame  # columns of Trial
     warnings: list[str]
+
+    @property
+    def requests(self) -> pd.DataFrame:
+        """requests.csv as a frame with the columns of Sample, which a long run makes large."""
+        from harness.results.columns import Columns
+
+        return self.rows.frame() if isinstance(self.rows, Columns) else self.rows
 
 
 def default_folder(plan: str) -> Path:
@@ -61,6 +80,7 @@ class Writer:
         self.folder = folder
         self.trials = 0  # saved so far
         self.measured = 0  # saved requests of the measured windows
+        self.uncommitted = 0  # measured requests that are in requests.csv, of a trial without its row
         self.record: dict[str, Any] = {}  # run.json as last written
         self._made_parents = _make(folder)
         try:
@@ -80,7 +100,7 @@ class Writer:
         writer = cls.__new__(cls)
         writer.folder = folder
         writer.trials = len(finished)
-        writer.measured = 0
+        writer.measured = writer.uncommitted = 0
         writer.record = {}
         writer._made_parents = []
         writer._lock()
@@ -118,9 +138,29 @@ class Writer:
         """Save one finished trial. It is on disk when this returns; Ctrl-C waits until then."""
         with signals.deferred():
             self._append("requests.csv", map(to_cells, samples))
-            self._append("trials.csv", [to_cells(trial)])
-            self.trials += 1
-            self.measured += trial.measured
+            self._commit(trial)
+
+    def stream(self, identity: Identity, lines: str) -> None:
+        """Append rows of a trial that still runs (see `wire.row_lines`); `finish` completes it.
+
+        Once this returns, they survive the end of this process, but perhaps not that of the machine.
+        """
+        with self._appending("requests.csv") as stream:
+            stream.write(row_lines.of_trial(identity, lines))
+        self.uncommitted += lines.count(f",{MEASURE},")
+
+    def finish(self, trial: Trial) -> None:
+        """Complete a trial whose rows were streamed. All is on disk when this returns; Ctrl-C waits."""
+        with signals.deferred():
+            with self._appending("requests.csv") as stream:
+                _sync(stream)
+            self._commit(trial)
+
+    def _commit(self, trial: Trial) -> None:
+        self._append("trials.csv", [to_cells(trial)])
+        self.trials += 1
+        self.measured += trial.measured
+        self.uncommitted = 0
 
     def discard(self) -> None:
         """Remove what this run has created. Only for a run without a finished trial.
@@ -184,12 +224,16 @@ class Writer:
     def _append(self, name: str, rows: Iterable[list[str]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        path = self.folder / name
-        # fails if the file was removed, rather than creating one without a header
-        with self._writing(), path.open("r+", encoding="utf-8") as stream:
-            stream.seek(0, os.SEEK_END)
+        with self._appending(name) as stream:
             stream.write(text.getvalue())
             _sync(stream)
+
+    @contextmanager
+    def _appending(self, name: str) -> Iterator[TextIO]:
+        # fails if the file was removed, rather than creating one without a header
+        with self._writing(), (self.folder / name).open("r+", encoding="utf-8") as stream:
+            stream.seek(0, os.SEEK_END)
+            yield stream
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -209,16 +253,18 @@ def read(folder: Path) -> Run:
     """Read a run, which may have been interrupted. Raises HarnessError if it is damaged or not a run."""
     record = read_record(folder)
     warnings: list[str] = []
-    trials = rows.read(folder / "trials.csv", Trial, record["schema"], warnings)
-    path = rows.plain_or_compressed(folder / "requests.csv")
-    requests = rows.read(path, Sample, record["schema"], warnings)
-    finished = requests["trial"].isin(trials["trial"])
-    if not finished.all():
-        warnings.append(f"{(~finished).sum()} requests of an unfinished trial were left out.")
-        requests = requests[finished].reset_index(drop=True)
-    rows.refuse_missing(folder, requests, trials)
-    rows.refuse_other_trials(folder, requests, trials)
-    return Run(folder, record, requests, trials, warnings)
+    trials = rows.trials(folder / "trials.csv", record["schema"], warnings)
+    path = csv_text.plain_or_compressed(folder / "requests.csv")
+    requests = rows.requests(path, record["schema"], warnings)
+    if trials.empty and (cut := cut_load.trial(record, requests)) is not None:
+        trials = rows.frame_of(cut)
+        warnings.append(cut_load.WARNING)
+    finished = requests.of_trials(trials["trial"])
+    if unfinished := len(requests) - len(finished):
+        warnings.append(f"{unfinished} requests of an unfinished trial were left out.")
+    rows.refuse_missing(folder, finished, trials)
+    rows.refuse_other_trials(folder, finished, trials)
+    return Run(folder, record, finished, trials, warnings)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -282,7 +328,7 @@ def _is_plain(path: Path) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
-def _sync(stream: io.TextIOWrapper | Any) -> None:
+def _sync(stream: TextIO) -> None:
     stream.flush()
     os.fsync(stream.fileno())
 

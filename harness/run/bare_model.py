@@ -138,7 +138,7 @@ def null_request_ms(
     with server_process.start("null", _NOTHING, supervisor, log=log, cpus=cpus) as child:
         child.wait_ready()
         outcome = loader.run(load.model_copy(update=window | quiet).at(child.url))
-    if any(shot.error for shot in outcome.shots):
+    if outcome.counts.errors:
         raise HarnessError(
             "A request without model and I/O got no good answer.", stage="limit", hint=f"See {log}."
         )

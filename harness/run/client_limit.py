@@ -83,7 +83,7 @@ def quick(supervisor: Supervisor, loader: Loader, transport: Transport, cpus: tu
         limit = _closed(loader, url, transport, duration_s=QUICK_S)
         half = Law("constant", limit.requests_per_s / 2)
         options = LoadOptions(url=url, arrivals=half, settle_s=0.5, duration_s=QUICK_S, transport=transport)
-        shots = _run(loader, options).shots
+        shots = _run(loader, options, keep_shots=True).shots
     lags = [shot.sent_ms - shot.due_ms for shot in shots if shot.phase == MEASURE]
     return Quick(
         requests_per_s=limit.requests_per_s,
@@ -110,18 +110,16 @@ def _closed(
         requests=requests,
         duration_s=duration_s,
     )
-    outcome = _run(loader, options)
+    outcome = _run(loader, options, keep_shots=False)
     window_s = (outcome.window_end_ms - outcome.window_start_ms) / 1e3
-    measured = sum(shot.phase == MEASURE for shot in outcome.shots)
-    sent = len(outcome.shots)
+    measured, sent = outcome.counts.measured, outcome.counts.requests
     return Roofline(transport, connections, sent, measured / window_s, outcome.client_cpu_ms / sent)
 
 
-def _run(loader: Loader, options: LoadOptions) -> Outcome:
-    outcome = loader.run(options)
-    errors = {shot.error for shot in outcome.shots if shot.error}
-    if errors:
+def _run(loader: Loader, options: LoadOptions, *, keep_shots: bool) -> Outcome:
+    outcome = loader.run(options, keep_shots=keep_shots)
+    if errors := outcome.counts.errors:
         raise HarnessError(
-            f"The null server failed to answer: {', '.join(sorted(errors))}.", stage="roofline"
+            f"Requests to the null server failed: {', '.join(sorted(errors))}.", stage="roofline"
         )
     return outcome

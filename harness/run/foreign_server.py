@@ -11,6 +11,7 @@ import psutil
 from harness.errors import HarnessError
 from harness.run.listener import Listener
 from harness.run.load_generator import ONE_REQUEST, Loader
+from harness.system import own_limits
 from harness.wire.load_options import LoadOptions
 from harness.wire.loop_lag import Lag
 from harness.wire.records import Outcome
@@ -40,8 +41,11 @@ _HINTS = (
     ("gaierror", _NAME),
     ("Name or service not known", _NAME),
     ("name resolution", _NAME),
-    ("open files", "Raise the limit of open files: ulimit -n 1024"),
-    ("local ports", "No address of this machine can reach it. Is it an IPv6 address?"),
+    (
+        "local ports",
+        "No address of this machine can reach it: is it an IPv6 address? Or the ports of closed connections "
+        "are not free yet: wait a minute.",
+    ),
     ("timeout after", "No answer arrived in time. Wait longer with --timeout."),
     ("unreachable", "There is no route to it. Is the network up?"),
     ("isconnected", _HUNG_UP),
@@ -91,17 +95,20 @@ def first_answer(loader: Loader, load: LoadOptions, listener: Listener, *, whose
     load = load.model_copy(update=ONE_REQUEST | {"ping_url": None, "watches_end": True})
     first = loader.run(load, listener.progress)
     if first.shots[0].status is None:
-        raise HarnessError(
-            f"{whose} does not answer ({first.shots[0].error}).",
-            stage="load",
-            hint=hint_for(first.shots[0].error),
+        error = first.shots[0].error
+        what = (
+            f"No request could be sent to {whose}: {error}"
+            if own_limits.is_own(error)
+            else f"{whose} does not answer ({error})"
         )
+        raise HarnessError(f"{what}.", stage="load", hint=hint_for(error))
     return first._replace(ended=first.ended and not first.shots[0].error)
 
 
 def hint_for(error: str) -> str:
     """A hint for the error of a request that got no answer."""
-    return next((hint for part, hint in _HINTS if part in error), _USUAL_HINT)
+    known = (hint for part, hint in _HINTS if part in error)
+    return next(known, own_limits.hint_for(error) or _USUAL_HINT)
 
 
 def check_processes(arm: str, pids: Iterable[int]) -> None:

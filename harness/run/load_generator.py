@@ -15,10 +15,13 @@ import psutil
 
 from harness.errors import HarnessError, from_child
 from harness.run.supervisor import Supervisor
+from harness.system import signals, streams
 from harness.wire import early_end
 from harness.wire.arrivals import closed
 from harness.wire.load_options import REVEALED, LoadOptions
-from harness.wire.records import Outcome, Shot, Timings
+from harness.wire.records import Outcome
+from harness.wire.row_lines import shots_of
+from harness.wire.tally import Counts
 
 ENDS_WITHIN_S = 5.0
 HANDS_OVER_WITHIN_S = 5.0
@@ -30,14 +33,21 @@ ONE_REQUEST = {  # of a single user, without a warm-up
     "duration_s": None,
     "warmup_requests": 0,
     "settle_s": 0.0,
+    "think": None,
 }
+
+
+Sink = Callable[[str], None]
 
 
 def _ignore(answered: int, median_ms: float) -> None: ...
 
 
 class Loader:
-    """Context manager over one `python -m harness.client`, which runs trial after trial."""
+    """Context manager over one `python -m harness.client`, which runs trial after trial.
+
+    The rows of a trial arrive while it runs. Ctrl-C may come at any time: each row is handed on exactly once.
+    """
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -47,20 +57,34 @@ class Loader:
             "harness.client", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None
         )
         assert self._process.stdout is not None
+        streams.enlarge_pipe(self._process.stdout.fileno())
         self._answers = _Answers(self._process.stdout.fileno())
+        self._rows = _Rows(None, keeps=False)
         return self
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def run(self, options: LoadOptions, on_progress: Callable[[int, float], None] = _ignore) -> Outcome:
+    def run(
+        self,
+        options: LoadOptions,
+        on_progress: Callable[[int, float], None] = _ignore,
+        sink: Sink | None = None,
+        *,
+        keep_shots: bool = True,
+    ) -> Outcome:
         """Run one trial; call `on_progress(answered, median latency in ms)` about twice a second.
+
+        `sink` gets the lines of finished requests (see `wire.row_lines`) within a second. The outcome has the
+        shots in order of sending, or none without `keep_shots`: then memory is bounded, however long the
+        trial is.
 
         Raises HarnessError if the child has died, or there was no request to send. After a KeyboardInterrupt,
         `hand_over` returns what was measured.
         """
         assert self._process.stdin is not None
+        self._rows = _Rows(sink, keeps=keep_shots)
         try:
             self._process.stdin.write(options.model_dump_json(context=REVEALED).encode() + b"\n")
             self._process.stdin.flush()
@@ -69,9 +93,12 @@ class Loader:
         while True:
             message = self._next_message()
             if "outcome" in message:
-                outcome = _outcome(message["outcome"])
+                outcome = self._rows.outcome(message["outcome"])
                 self._answers.drop()
                 return outcome
+            if "rows" in message:
+                self._hand_on(message["rows"])
+                continue
             self._answers.drop()
             if "error" in message:
                 raise from_child(message["error"])
@@ -84,9 +111,18 @@ class Loader:
         while line := self._answers.peek(max(0.0, deadline - time.monotonic())):
             message = json.loads(line)
             if "outcome" in message:
-                return _outcome(message["outcome"])
-            self._answers.drop()
+                return self._rows.outcome(message["outcome"])
+            if "rows" in message:
+                self._hand_on(message["rows"])
+            else:
+                self._answers.drop()
         return None
+
+    def _hand_on(self, lines: str) -> None:
+        """Hand on the rows of the current message, and drop it."""
+        with signals.deferred():
+            self._rows.take(lines)
+            self._answers.drop()
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()  # between trials it holds no data; the rest of an unfinished trial is not needed
@@ -105,7 +141,7 @@ class Loader:
                 raise HarnessError(
                     "The load generator was stopped by a signal and has not resumed.",
                     stage="load",
-                    hint="The rows of this trial are lost.",
+                    hint=self._rows.whereabouts,
                 )
         if not line:
             raise self._died()
@@ -123,8 +159,36 @@ class Loader:
         return HarnessError(
             f"The load generator ended during the run (exit code {code}).",
             stage="load",
-            hint="Its last output is above. The rows of this trial are lost.",
+            hint=f"Its last output is above. {self._rows.whereabouts}",
         )
+
+
+class _Rows:
+    """The rows of the current trial."""
+
+    def __init__(self, sink: Sink | None, *, keeps: bool) -> None:
+        self._sink = sink
+        self._keeps = keeps
+        self._kept: list[str] = []  # parsed at the end, so that the load has the CPU
+
+    @property
+    def whereabouts(self) -> str:
+        """Where the rows of a trial are that has no outcome."""
+        if self._sink is None:
+            return "What it has measured in this trial is lost."
+        return "The rows of this trial until then are in requests.csv."
+
+    def take(self, lines: str) -> None:
+        if self._sink is not None:
+            self._sink(lines)
+        if self._keeps:
+            self._kept.append(lines)
+
+    def outcome(self, data: dict[str, Any]) -> Outcome:
+        """The outcome of the trial, made of what the load generator says at its end."""
+        shots = [shot for lines in self._kept for shot in shots_of(lines)]
+        shots.sort(key=lambda shot: shot.seq)
+        return Outcome(**{**data, "shots": shots, "tally": Counts(**data["tally"])})
 
 
 class _Answers:
@@ -155,8 +219,3 @@ class _Answers:
         """Remove the line that `peek` returned."""
         del self._read[: self._searched + 1]
         self._searched = 0
-
-
-def _outcome(data: dict[str, Any]) -> Outcome:
-    shots = [Shot(**{**shot, "timings": Timings(**shot["timings"])}) for shot in data["shots"]]
-    return Outcome(**{**data, "shots": shots})

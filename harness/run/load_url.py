@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from typing import Any
 
 from harness import environment, workloads
@@ -9,13 +11,13 @@ from harness.errors import HarnessError
 from harness.results.store import Writer
 from harness.run.foreign_server import first_answer
 from harness.run.listener import Listener
-from harness.run.load_generator import Loader
+from harness.run.load_generator import Loader, Sink
 from harness.run.supervisor import Supervisor
 from harness.run.trials import sent_late
 from harness.system import signals
 from harness.wire.clock import utc_now
 from harness.wire.load_options import LoadOptions
-from harness.wire.records import MEASURE, Identity, Outcome, Trial, judge, to_rows
+from harness.wire.records import Identity, Outcome, Trial, judge, to_rows
 
 ARM = "server"
 
@@ -40,30 +42,37 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
         }
         writer.write_record({**record, "state": "running"})
         listener.stage(f"sending load to {options.url}")
+        identity = Identity(
+            trial=1,
+            block=1,
+            position=0,
+            arm=ARM,
+            strategy="",
+            load=str(options.arrivals),
+            concurrency=options.arrivals.users,
+            rate_per_s=options.arrivals.rate_per_s,
+            schedule="",  # known at the end: it takes seconds for millions of requests
+            io_nominal_ms=None,
+        )
+        save = functools.partial(writer.stream, identity)
         try:
-            outcome, interrupt = _measured(loader, options, listener)
-        except HarnessError as error:
-            writer.write_record({**record, "ended_at": utc_now(), "state": "failed", "error": error.what})
+            outcome, interrupt = _measured(loader, options, listener, save)
+        except (HarnessError, KeyboardInterrupt) as error:
+            why = {"state": "interrupted"}
+            if isinstance(error, HarnessError):
+                why = {"state": "failed", "error": error.what}
+            writer.write_record({**record, "ended_at": utc_now(), **why})
             raise
         with signals.deferred():  # save what was measured before Ctrl-C ends the command
             fault = judge(outcome, late=sent_late(options, outcome))
-            identity = Identity(
-                trial=1,
-                block=1,
-                position=0,
-                arm=ARM,
-                strategy="",
-                load=str(options.arrivals),
-                concurrency=options.arrivals.users,
-                rate_per_s=options.arrivals.rate_per_s,
-                schedule=options.schedule,
-                io_nominal_ms=None,
-            )
-            trial, samples = to_rows(identity, outcome, started_at=record["started_at"], fault=fault)
-            writer.append(trial, samples)
+            schedule = options.schedule
+            identity = dataclasses.replace(identity, schedule=schedule)
+            trial, _ = to_rows(identity, outcome, started_at=record["started_at"], fault=fault)
+            writer.finish(trial)
             state = "finished" if interrupt is None else "interrupted"
             ended = {"ended_at": utc_now(), "state": state, "bad_answers": dict(outcome.bad_answers)}
-            writer.write_record({**record, **ended})
+            schedules = {identity.load: {"1": schedule}} if schedule else {}
+            writer.write_record({**record, **ended, "schedules": schedules})
         writer.close()
     if interrupt is not None:
         raise interrupt
@@ -71,13 +80,13 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
 
 
 def _measured(
-    loader: Loader, options: LoadOptions, listener: Listener
+    loader: Loader, options: LoadOptions, listener: Listener, save: Sink
 ) -> tuple[Outcome, KeyboardInterrupt | None]:
     """The outcome of the trial, and the interrupt that cut it short, if any."""
     try:
-        return loader.run(options, listener.progress), None
+        return loader.run(options, listener.progress, save, keep_shots=False), None
     except KeyboardInterrupt as interrupt:
         outcome = loader.hand_over()
-        if outcome is None or not any(shot.phase == MEASURE for shot in outcome.shots):
+        if outcome is None or not outcome.counts.measured:
             raise
         return outcome, interrupt

@@ -1,4 +1,4 @@
-"""Measure the machine during a trial: which processes use the CPU, and whether CPU time is withheld.
+"""Measure the machine during a trial: who uses the CPU, whether CPU time is withheld, and the arm's memory.
 
 The CPU use of the whole machine is its time minus its idle time, in ticks of 10 ms per core: a single short
 trial has an error of that size, sums over trials do not. CPU that the run's own processes did not use is
@@ -61,7 +61,10 @@ class Meter:
         self._before = self._read()
 
     def end(self, lag: Lag | None = None) -> Noise:
-        """The trial is over; return what the machine did. `lag`: the loop lag of the server."""
+        """The trial is over; return what the machine did. `lag`: the loop lag of the server.
+
+        The memory is read last, when all clocks have been read.
+        """
         assert self._before is not None, "end without begin"
         before, after = self._before, self._read()
         self._before = None
@@ -85,6 +88,7 @@ class Meter:
             server_lag_p99_ms=None if lag is None else lag.p99_ms,
             server_lag_max_ms=None if lag is None else lag.max_ms,
             throttled_share=_throttled_share(before, after),
+            server_rss_mb=rss_mb(own),
         )
 
     def counted(self) -> dict[str, list[dict[str, Any]]]:
@@ -122,6 +126,26 @@ def memory_uss_bytes(pid: int) -> int | None:
         return sum(process.memory_full_info().uss for process in family)
     except (psutil.Error, AttributeError):  # the attribute: a system without USS
         return None
+
+
+def rss_mb(pids: Iterable[int]) -> float | None:
+    """The resident memory (RSS) of these processes in MB; None if it cannot be read.
+
+    A page that two of them share counts twice. Processes that have ended are left out.
+    """
+    try:
+        found = [size for pid in pids if (size := _rss_bytes(pid))]
+    except psutil.AccessDenied:
+        return None  # a sum without this process would be too low
+    return sum(found) / 1e6 if found else None
+
+
+def _rss_bytes(pid: int) -> int:
+    """0 for a process that has ended, also if its parent has not waited for it yet."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 # -- CPU time ----------------------------------------------------------------------------------------

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import environment, workloads
 from harness.plans.plan import Cell, Plan
 from harness.results.store import Writer
-from harness.run.precision import Precision
 from harness.wire.clock import utc_now
 
 
@@ -18,7 +18,6 @@ class Checkpoint(NamedTuple):
     record: dict[str, Any]  # its run.json
     done: frozenset[tuple[int, str, str]]  # block, arm, load
     trials: int  # the highest trial number used
-    precision: Precision
 
 
 class Record:
@@ -56,6 +55,11 @@ class Record:
     def __getitem__(self, key: str) -> Any:
         return self._data.get(key)
 
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self._writer.folder
+
     def note(self, **facts: Any) -> None:
         self._data |= facts
         self._writer.write_record(self._data)
@@ -64,13 +68,13 @@ class Record:
         known = self._data["arms"].get(arm, {})
         self.note(arms={**self._data["arms"], arm: {**known, **facts}})
 
-    def note_downstream(self, failed: Sequence[str], ended: Sequence[str]) -> None:
-        """Record errors of requests caused by their I/O, and messages about services that died."""
+    def note_downstream(self, failed: Mapping[str, int], ended: Sequence[str]) -> None:
+        """Record errors of requests caused by their I/O (error → requests), and messages of dead services."""
         if not failed and not ended:
             return
         known: dict[str, Any] = {"requests": 0, "first": "", "died": [], **(self["downstream"] or {})}
         found = {
-            "requests": known["requests"] + len(failed),
+            "requests": known["requests"] + sum(failed.values()),
             "first": known["first"] or next(iter(failed), ""),
             "died": [*known["died"], *ended],
         }

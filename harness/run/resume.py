@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness import environment, workloads
-from harness.analysis import summaries
 from harness.errors import HarnessError
 from harness.plans import plan_checks, plan_files
 from harness.plans.plan import Plan
 from harness.results import record_schema, store
-from harness.run.precision import Precision
 from harness.run.record import Checkpoint
-from harness.wire.records import MEASURE, PILOT_BLOCK, SCHEMA_VERSION, Trial
+from harness.wire.records import PILOT_BLOCK, SCHEMA_VERSION
 
 
 def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer, Checkpoint]:
@@ -34,7 +32,7 @@ def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer
         raise HarnessError(what, stage="resume", hint=hint)
     done = frozenset(run.trials[["block", "arm", "load"]].itertuples(index=False, name=None))
     finished = run.trials["trial"].tolist()
-    checkpoint = Checkpoint(run.record, done, max(finished, default=0), _precision(plan, run))
+    checkpoint = Checkpoint(run.record, done, max(finished, default=0))
     return plan, store.Writer.reopen(folder, finished), checkpoint
 
 
@@ -111,16 +109,3 @@ def _schedule_obstacles(plan: Plan, run: store.Run) -> Iterator[Obstacle]:
                     f"The schedule of {law} has changed since {run.folder} was started (block {block}).",
                     "Restore the file that it replays, or start a new run.",
                 )
-
-
-def _precision(plan: Plan, run: store.Run) -> Precision:
-    """The state of the stopping rule after the finished trials."""
-    precision = Precision.for_plan(plan)
-    derived = summaries.derive(run.requests, run.trials)
-    rows = derived[derived["phase"] == MEASURE]
-    latency = rows["latency_ms"].where(rows["ok"], float("inf"))
-    medians = latency.groupby(rows["trial"]).median()
-    for cells in run.trials.to_dict("records"):
-        trial = Trial(**{str(name): value for name, value in cells.items()})
-        precision.note_median(trial, float(medians.get(trial.trial, float("inf"))))
-    return precision

@@ -19,6 +19,7 @@ import psutil
 from harness.errors import ERROR_MARK, HarnessError, from_child
 from harness.run.supervisor import Supervisor
 from harness.system import children, pinning
+from harness.wire.clock import now_ms
 from harness.wire.loop_lag import Lag
 from harness.wire.options import ServerOptions
 
@@ -50,26 +51,31 @@ class Server:
     _processes: int  # uvicorn's worker processes behind one port
     _stop_by: float | None = None  # deadline, once the server was asked to stop
     _family: list[psutil.Process] = field(default_factory=list)
+    _started_ms: float = field(default_factory=now_ms)
+    # From starting the process until all workers were warm; None before `wait_ready`. The server stamps the
+    # end, so it does not matter how late this process asks. Servers that start together slow each other down.
+    ready_s: float | None = None
 
     def __post_init__(self) -> None:
         self.url = f"http://{HOST}:{self._port}"
         self.pid = self._process.pid
 
     def wait_ready(self, within_s: float = READY_WITHIN_S) -> dict[str, Any]:
-        """Wait until `/health` is green in every process of the server; return its answer.
+        """Wait until `/health` is green in every process of the server; return its answer and set `ready_s`.
 
         Raises HarnessError if the server dies or is not ready in time.
         """
         deadline = time.monotonic() + within_s
-        answered: set[int] = set()
+        ready_ms: dict[int, float] = {}  # pid → when it was ready
         while time.monotonic() < deadline:
             self.check_alive(stage="start")
             if self._processes > 1 and (reported := self._reported_error()):  # uvicorn may not have noticed
                 raise reported
             health = self._request("GET", "/health", HEALTH_WITHIN_S)
             if health is not None:
-                answered.add(health["pid"])
-                if len(answered) >= self._processes:
+                ready_ms[health["pid"]] = health["ready_ms"]
+                if len(ready_ms) >= self._processes:
+                    self.ready_s = round((max(ready_ms.values()) - self._started_ms) / 1e3, 3)
                     return health
             time.sleep(0.05)
         raise HarnessError(
@@ -180,6 +186,7 @@ def start(
     """
     with bind(port) as listening, children.open_log(log) as stream:
         log_from = stream.tell()
+        started_ms = now_ms()
         process = supervisor.spawn(
             "harness.server",
             str(listening.fileno()),
@@ -190,7 +197,7 @@ def start(
             text=True,
         )
         port = listening.getsockname()[1]
-    server = Server(name, process, port, log, log_from, options.server_processes)
+    server = Server(name, process, port, log, log_from, options.server_processes, _started_ms=started_ms)
     try:
         if cpus:
             pinning.apply(process.pid, cpus)

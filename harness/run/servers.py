@@ -128,6 +128,7 @@ class Servers:
             arm.name,
             options=self.options[arm.name].model_dump(),
             about=about,
+            ready_s=child.ready_s,
             when_worker_dies=arm.when_worker_dies,
         )
 

@@ -8,13 +8,14 @@ from contextlib import ExitStack, contextmanager
 from harness.plans.plan import Plan
 from harness.results.store import Writer
 from harness.run import bare_model, client_limit
+from harness.run.early_stop import Rule
 from harness.run.listener import Listener
 from harness.run.load_generator import Loader
 from harness.run.record import Checkpoint, Record
 from harness.run.servers import Servers
 from harness.run.supervisor import Supervisor
 from harness.run.trials import Trials
-from harness.system import pinning
+from harness.system import own_limits, pinning
 from harness.wire.records import Trial
 from harness.workloads.io.service import Services
 
@@ -25,17 +26,19 @@ def run(
     listener: Listener,
     checkpoint: Checkpoint | None = None,
     client_limit_per_s: float | None = None,
+    rule: Rule | None = None,
 ) -> list[Trial]:
     """Run every trial of `plan` and save each as it ends, except those that `checkpoint` has already.
 
     `client_limit_per_s` is the roofline of the load generator; by default the plan's self-check measures it.
+    With a `rule`, the run may stop before the plan's last block.
 
     Returns the new trials in order. If a server dies, its trials are marked failed and the other arms
     continue. Raises HarnessError if a server cannot start. An interrupted run keeps its finished trials. In
     any case, no process is left running.
     """
     with session(plan, writer, listener, checkpoint, client_limit_per_s) as trials:
-        trials.run_all()
+        trials.run_all(rule)
     return trials.done
 
 
@@ -51,6 +54,8 @@ def session(
 
     On exit it cleans up as `run` does.
     """
+    most = max(plan.cap, plan.own_users, *plan.concurrency)
+    own_limits.make_room(2 * most)  # each of our servers has as many connections, and pings
     record = Record(writer, plan, checkpoint)
     with record, Supervisor() as supervisor, Loader(supervisor) as loader, ExitStack() as stack:
         cpus = _pinned(loader, record) if plan.pin else ()
@@ -63,7 +68,7 @@ def session(
             listener.stage("limit: timing the bare model")
             limits = bare_model.measure_limits(plan, supervisor, loader, log=writer.log("limit"), cpus=cpus)
             record.note(**limits)
-        services = Services(writer.log, listener.stage, lambda left: record.note_downstream([], [left]))
+        services = Services(writer.log, listener.stage, lambda left: record.note_downstream({}, [left]))
         stack.enter_context(services)
         servers = Servers(plan, writer, supervisor, stack, record, cpus, services)
         trials = Trials(plan, writer, loader, listener, servers, record, client_limit_per_s, checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 from dataclasses import InitVar, dataclass, field
@@ -12,11 +13,11 @@ from harness.plans.arm import Arm
 from harness.plans.plan import Cell, Plan
 from harness.results.store import Writer
 from harness.run import server_process
+from harness.run.early_stop import EarlyStop, Rule
 from harness.run.foreign_server import RunningServer
 from harness.run.listener import Listener
 from harness.run.load_generator import ONE_REQUEST, Loader
 from harness.run.meter import Meter
-from harness.run.precision import Precision
 from harness.run.record import Checkpoint, Record, key
 from harness.run.servers import Servers
 from harness.wire.arrivals import closed
@@ -26,6 +27,7 @@ from harness.wire.records import (
     DOWNSTREAM,
     MEASURE,
     PILOT_BLOCK,
+    UNKNOWN,
     Cause,
     Identity,
     Noise,
@@ -66,7 +68,6 @@ class Trials:
         self._meter = Meter(self.servers.pids, own, named, self.record["idle"])
         self._finished = checkpoint.done if checkpoint else frozenset()
         self._number = checkpoint.trials if checkpoint else 0
-        self._precision = checkpoint.precision if checkpoint else Precision.for_plan(self.plan)
         self.own_per_s: dict[str, float] = dict(self.record["own_per_s"] or {})
 
     def lone_model_ms(self, arm: Arm) -> float:
@@ -87,10 +88,11 @@ class Trials:
         for arm, number in windows:
             if arm.name not in self.own_per_s:
                 cell = Cell(PILOT_BLOCK, number, arm, law)
-                samples = self.run_one(cell, duration_s=window_s)
+                samples = self.run_one(cell, keep_samples=True, duration_s=window_s, think=None)
                 throughput = _closed_throughput(samples, self.plan.own_users)
                 measured.setdefault(arm.name, []).append(throughput)
         medians = {arm: statistics.median(found) for arm, found in measured.items()}
+        self._refuse_own_limit()
         for name, median_per_s in medians.items():
             if not median_per_s:
                 raise HarnessError(
@@ -101,17 +103,22 @@ class Trials:
         self.own_per_s |= medians
         self.record.note(own_per_s=self.own_per_s)
 
-    def run_all(self) -> None:
-        """Run every unfinished trial; with `precision`, stop after a block once all intervals are narrow."""
+    def _refuse_own_limit(self) -> None:
+        """Raise HarnessError if a pilot reached a limit of our own process: no load can be based on it."""
+        for trial in self.done:
+            if self.causes.get(trial.trial) is Cause.OWN_LIMIT:
+                raise HarnessError(f"The pilot is not valid: {trial.error}.", stage="pilot")
+
+    def run_all(self, rule: Rule | None = None) -> None:
+        """Run every unfinished trial, or stop between two blocks if the rule says so."""
         cells = [cell for cell in self.plan.cells() if key(cell) not in self._finished]
+        early_stop = EarlyStop(rule, self.record, self.listener)
         current_block = 0
         for number, cell in enumerate(cells, 1):
             if cell.block != current_block:
                 current_block = cell.block
                 self.note_idle()
-                wanted = self.plan.precision
-                if wanted is not None and self._precision.half_width() <= wanted:
-                    self.record.note(stopped_at_block=cell.block - 1)
+                if early_stop.after(cell.block - 1):
                     return
             self.listener.trial_begins(cell, number, len(cells))
             self.run_one(cell)
@@ -128,7 +135,8 @@ class Trials:
     def _pilot_window(self, arm: Arm, number: int) -> float:
         lone = Cell(PILOT_BLOCK, number, arm, closed(1))
         settle_s = 0.0 if number else PILOT_SETTLES_S
-        samples = self.run_one(lone, settle_s=settle_s, requests=PILOT_REQUESTS, duration_s=None)
+        pilot = {"settle_s": settle_s, "requests": PILOT_REQUESTS, "duration_s": None, "think": None}
+        samples = self.run_one(lone, keep_samples=True, **pilot)
         times = [sample.model_ms for sample in samples if sample.phase == MEASURE and sample.model_ms]
         if not times:
             raise HarnessError(
@@ -136,24 +144,27 @@ class Trials:
             )
         return statistics.median(times)
 
-    def run_one(self, cell: Cell, **changes: Any) -> list[Sample]:
-        """Run and save one trial; return its samples. `changes` replace load options.
+    def run_one(self, cell: Cell, *, keep_samples: bool = False, **changes: Any) -> list[Sample]:
+        """Run and save one trial. `changes` replace load options.
 
+        Its rows are saved while it runs. Only with `keep_samples` they are returned, too: they take memory.
         The trial's own row is the last of `done`.
         """
         self._number += 1
         started_at = utc_now()
         law = cell.law.for_arm(self.own_per_s.get(cell.arm.name, 0.0))
         load = self.plan.load_options("", law, cell.block).model_copy(update=changes)
-        outcome, readings, ended = self._send(cell, load)
+        attempt = _Attempt(cell, load, self._identity(cell, load))
+        attempt.keeps_shots = keep_samples
+        ended = self._send(attempt)
+        outcome, identity = attempt.outcome, attempt.identity
         fault = judge(outcome, ended=ended, late=sent_late(load, outcome))
-        identity = self._identity(cell, load)
-        trial, samples = to_rows(identity, outcome, started_at=started_at, fault=fault, noise=readings)
-        self.writer.append(trial, samples)
-        failed = [sample.error for sample in samples if DOWNSTREAM in sample.error]
-        self.record.note_downstream(failed, self.servers.services.newly_dead())
+        trial, samples = to_rows(
+            identity, outcome, started_at=started_at, fault=fault, noise=attempt.readings
+        )
+        self.writer.finish(trial)
+        self.record.note_downstream(_of_downstream(outcome), self.servers.services.newly_dead())
         self.record.note_bad_answers(outcome.bad_answers)
-        self._precision.note(trial, samples)
         self.done.append(trial)
         if fault is not None:
             self.causes[trial.trial] = fault.cause
@@ -175,37 +186,54 @@ class Trials:
             io_nominal_ms=self.servers.io_nominal_ms(cell.arm),
         )
 
-    def _send(self, cell: Cell, load: LoadOptions) -> tuple[Outcome, Noise, str]:
-        """Send the load unless the server is dead; return also how the server ended, empty if it lives."""
-        outcome, readings = Outcome([], 0.0, 0.0, 0.0), Noise()
+    def _send(self, attempt: _Attempt) -> str:
+        """Send the load unless the server is dead; return how the server ended, empty if it lives."""
+        stage = f"block {attempt.cell.block}"
         try:
-            with self.servers.serving(cell.arm) as child:
-                child.check_alive(stage=f"block {cell.block}")
-                outcome, readings = self._measure(child, cell, load)
-                child.check_alive(stage=f"block {cell.block}")
+            with self.servers.serving(attempt.cell.arm) as child:
+                child.check_alive(stage=stage)
+                self._measure(child, attempt)
+                child.check_alive(stage=stage)
         except server_process.ServerEnded as error:
-            return outcome, readings, error.sentence
-        return outcome, readings, ""
+            return error.sentence
+        return ""
 
-    def _measure(
-        self, child: server_process.Server | RunningServer, cell: Cell, load: LoadOptions
-    ) -> tuple[Outcome, Noise]:
+    def _measure(self, child: server_process.Server | RunningServer, attempt: _Attempt) -> None:
         """Measure one window. The probe in the server runs only now: an idle arm must cost nothing."""
-        self._meter.begin(cell.arm.name)
+        arm = attempt.cell.arm
+        self._meter.begin(arm.name)
         if self.plan.probes:
             child.watch()
-        load = load.at(child.url).model_copy(update={"keep_alive": child.keeps_connections})
-        outcome = self.loader.run(load, self.listener.progress)
+        load = attempt.load.at(child.url).model_copy(update={"keep_alive": child.keeps_connections})
+        save = functools.partial(self.writer.stream, attempt.identity)
+        attempt.outcome = self.loader.run(load, self.listener.progress, save, keep_shots=attempt.keeps_shots)
         readings = self._meter.end(child.unwatch() if self.plan.probes else None)
         is_unlocated = isinstance(child, RunningServer) and child.is_here and child.pid is None
-        if is_unlocated and not cell.arm.pid:
+        if is_unlocated and not arm.pid:
             readings = readings._replace(foreign_cpu=None)  # it includes the CPU of the server itself
-        if any(shot.status is None for shot in outcome.shots):
+        attempt.readings = readings
+        if attempt.outcome.counts.unanswered:
             # Work that the client has given up still uses CPU, so the next arm waits for it, within a limit:
             # one more request, which is not saved, is answered after all that was queued before it.
             quiet = {"ping_url": None, "probe_loop": False, "timeout_s": DRAINS_WITHIN_S}
             self.loader.run(load.model_copy(update=ONE_REQUEST | quiet))
-        return outcome, readings
+
+
+@dataclass
+class _Attempt:
+    """One trial in progress. If its server ends, the outcome so far counts: its rows are on disk."""
+
+    cell: Cell
+    load: LoadOptions
+    identity: Identity
+    keeps_shots: bool = False
+    outcome: Outcome = field(default_factory=lambda: Outcome([], 0.0, 0.0, 0.0))
+    readings: Noise = UNKNOWN
+
+
+def _of_downstream(outcome: Outcome) -> dict[str, int]:
+    """The errors of requests that failed in their I/O, with the number of requests."""
+    return {error: times for error, times in outcome.counts.errors.items() if DOWNSTREAM in error}
 
 
 def _closed_throughput(samples: list[Sample], users: int) -> float:
@@ -222,8 +250,7 @@ def sent_late(load: LoadOptions, outcome: Outcome) -> str:
     """
     if not load.arrivals.is_open or outcome.capped:
         return ""
-    lags_ms = [shot.sent_ms - shot.due_ms for shot in outcome.shots if shot.phase == MEASURE]
-    middle = statistics.median(lags_ms) if lags_ms else 0.0
+    middle = outcome.counts.dispatch_lag_p50_ms or 0.0
     if middle <= LATE_TRIAL_P50_MS:
         return ""
     return (

@@ -21,6 +21,7 @@ from harness.errors import HarnessError, one_line
 from harness.server import worker
 from harness.server.disconnect import STATUS_CLIENT_LEFT, ClientLeft, or_client_leaves
 from harness.server.server_timing import Record, stage
+from harness.wire.clock import now_ms
 from harness.wire.loop_lag import LoopLagProbe
 from harness.wire.options import ServerOptions
 from harness.wire.timings import HEADER
@@ -46,7 +47,8 @@ def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) 
     * `GET /` runs the model on the article's sentence, `POST /predict` on the text in its body. Both run the
       model first and then await the I/O. If the app is instrumented, the `Server-Timing` header of the answer
       holds the split of the time.
-    * `GET /health` returns 200 once every worker is warm, and 503 when no request can be served any more.
+    * `GET /health` returns 200 once every worker is warm, and 503 when no request can be served any more. Its
+      `ready_ms` is the moment at which all were warm, on the host's monotonic clock.
     * `GET /ping` answers immediately, so its latency shows how long it waited for the event loop.
     * `POST /-/watch` starts to measure the lag of the event loop; `DELETE /-/watch` stops and returns it.
     """
@@ -59,6 +61,7 @@ def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) 
                 about = (await submit(worker.About())).value
                 app.state.handler = Handler(submit, ask, options)
                 app.state.about = about
+                app.state.ready_ms = now_ms()
                 yield
         except strategies.Lost as error:
             failure = HarnessError(
@@ -90,6 +93,7 @@ def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) 
             "strategy": options.strategy,
             "pid": os.getpid(),
             "about": app.state.about,
+            "ready_ms": app.state.ready_ms,
         }
         return JSONResponse(content, status_code=200 if is_able else 503)
 

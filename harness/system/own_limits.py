@@ -13,27 +13,41 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
+from harness.errors import HarnessError
+
 SPARE_FILES = 64  # for pipes, libraries and name lookups, in addition to one connection per request
 
 _RAN_OUT = "the load generator ran out of "
 _FILES = _RAN_OUT + "open files"
+_FILES_OF_ALL = _RAN_OUT + "open files of the whole machine"
 _PORTS = _RAN_OUT + "local ports"
 _BUFFERS = _RAN_OUT + "memory for sockets"
+_MEMORY = _RAN_OUT + "memory"
+_THREADS = _RAN_OUT + "threads"  # name lookups run in threads
 _LIMIT_BY_ERRNO = {
     errno.EMFILE: _FILES,
-    errno.ENFILE: _FILES,
+    errno.ENFILE: _FILES_OF_ALL,
     errno.EADDRNOTAVAIL: _PORTS,
     errno.ENOBUFS: _BUFFERS,
+    errno.ENOMEM: _MEMORY,
 }
+_FEWER = "send fewer requests at the same time"
 _HINT_BY_LIMIT = {
-    _FILES: "raise the limit (ulimit -n), or send fewer requests at the same time",
-    _PORTS: "send fewer requests at the same time, or widen net.ipv4.ip_local_port_range",
-    _BUFFERS: "send fewer requests at the same time",
+    _FILES: f"raise the limit (ulimit -n), or {_FEWER}",
+    _FILES_OF_ALL: f"raise fs.file-max, or {_FEWER}",
+    _PORTS: f"{_FEWER} (with --new-connections: per second), or widen net.ipv4.ip_local_port_range",
+    _BUFFERS: _FEWER,
+    _MEMORY: f"free memory on this machine, raise its limit (ulimit -v), or {_FEWER}",
+    _THREADS: f"raise the limit (ulimit -u), or {_FEWER}",
 }
+_NO_THREAD = "can't start new thread"  # RuntimeError of `threading`
 
 
 def make_room(connections: int) -> None:
-    """Raise the limit of open files to what this number of connections needs, if the system allows it."""
+    """Raise the limit of open files to what this number of connections needs, if the system allows it.
+
+    Processes that are started later inherit it.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + SPARE_FILES
     if hard != resource.RLIM_INFINITY:
@@ -45,12 +59,17 @@ def make_room(connections: int) -> None:
 
 def limit_in(error: BaseException) -> str:
     """Return which limit of our own caused a request's error, as text for its row; "" for any other error."""
-    for cause in _causes(error):
-        if isinstance(cause, socket.gaierror) and _no_file_is_left():
-            return _FILES
-        if isinstance(cause, OSError) and cause.errno in _LIMIT_BY_ERRNO:
-            return _LIMIT_BY_ERRNO[cause.errno]
-    return ""
+    return next(filter(None, map(_limit_of, _causes(error))), "")
+
+
+def _limit_of(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return _MEMORY
+    if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
+        return _THREADS
+    if isinstance(error, socket.gaierror) and _no_file_is_left():
+        return _FILES
+    return _LIMIT_BY_ERRNO.get(error.errno or 0, "") if isinstance(error, OSError) else ""
 
 
 def why_invalid(errors: Iterable[str]) -> str:
@@ -59,7 +78,32 @@ def why_invalid(errors: Iterable[str]) -> str:
     if not reached:
         return ""
     worst = reached.most_common(1)[0][0]
-    return f"{worst}, so {reached.total()} requests were not sent: {_HINT_BY_LIMIT[worst]}"
+    number = reached.total()
+    were = "request was" if number == 1 else "requests were"
+    return f"{worst}{_size_of(worst)}, so {number} {were} not sent: {_HINT_BY_LIMIT[worst]}"
+
+
+def is_own(error: str) -> bool:
+    """Return whether the error of a request or of a trial names a limit of our own."""
+    return error.startswith(_RAN_OUT)
+
+
+def hint_for(error: str) -> str:
+    """Return what to do about the error of a request that reached a limit of our own; "" for others."""
+    hint = _HINT_BY_LIMIT.get(error, "")
+    return f"{hint[:1].upper()}{hint[1:]}." if hint else ""
+
+
+def as_error(error: BaseException) -> BaseException:
+    """Return a HarnessError for an error, outside of requests, from a limit of our own; else `error`."""
+    limit = limit_in(error)
+    return HarnessError(f"{limit.capitalize()}.", stage="load", hint=hint_for(limit)) if limit else error
+
+
+def _size_of(limit: str) -> str:
+    """Return the size of the limit in parentheses; "" if it is unknown. All our processes have the same."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return f" (at most {most})" if limit == _FILES and most != resource.RLIM_INFINITY else ""
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -14,7 +14,12 @@ from types import FrameType
 from typing import NoReturn
 
 INTERRUPTED = "Interrupted."
-_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MEANINGS = {  # docs/reference/exit-codes.md shows them
+    signal.SIGINT: "SIGINT: interrupted by Ctrl-C. Finished trials are kept.",
+    signal.SIGTERM: "SIGTERM: ended by another program. Finished trials are kept.",
+    signal.SIGHUP: "SIGHUP: the terminal was closed. Finished trials are kept.",
+}
+_NUMBERS = tuple(MEANINGS)
 
 
 class Terminated(KeyboardInterrupt):
@@ -28,6 +33,11 @@ class Terminated(KeyboardInterrupt):
 def exit_code(interrupt: KeyboardInterrupt) -> int:
     """Return 128 + the number of the signal, like shells: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + (interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT)
+
+
+def exit_codes() -> dict[int, str]:
+    """Return exit code → what it means, of a process that a signal has ended."""
+    return {128 + number: meaning for number, meaning in MEANINGS.items()}
 
 
 def exit_on_signal() -> None:

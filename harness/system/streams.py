@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
 EXIT_UNWRITABLE = 1  # exit code
+PIPE_BYTES = 2**20  # Linux lets any user have this much
 
 
 def prepare() -> None:
@@ -85,6 +88,13 @@ def _open_closed_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+
+
+def enlarge_pipe(pipe: int) -> None:
+    """Let a pipe hold `PIPE_BYTES`, if the system can: its writer then waits less for a busy reader."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):  # on Linux
+        with suppress(OSError):  # the user's pipes together may have a limit
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 # -- stdout for a document or for answers only, although users' code may print --

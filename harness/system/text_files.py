@@ -1,12 +1,14 @@
-"""Read whole files from users: regular files only, up to a given size, in the encodings that editors use."""
+"""Read files from users: regular files only, up to a given size, in the encodings that editors use."""
 
 from __future__ import annotations
 
 import codecs
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from harness.errors import UsageError, shortened
 
@@ -19,6 +21,7 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_LONGEST_MARK = 4  # bytes
 
 
 def read_text(path: Path | str, stage: str, at_most_bytes: int) -> str:
@@ -31,17 +34,33 @@ def read_text(path: Path | str, stage: str, at_most_bytes: int) -> str:
 
 def read_bytes(path: Path | str, stage: str, at_most_bytes: int) -> bytes:
     """Return the bytes of a regular file. Raises UsageError if it cannot be read or is too large."""
-    try:
-        with _opened(path, stage) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            data = b"" if size > at_most_bytes else stream.read(at_most_bytes + 1)
-    except OSError as error:
-        raise UsageError(f"The file {_named(path)} cannot be read: {error.strerror}.", stage=stage) from error
-    except ValueError as error:  # a NUL, or characters that the file system cannot encode
-        raise UsageError(f"{_named(path)} is not a valid path: {error}.", stage=stage) from error
-    if max(size, len(data)) > at_most_bytes:
+    with reading(path, stage, at_most_bytes) as stream:
+        try:
+            data = stream.read(at_most_bytes + 1)
+        except OSError as error:
+            raise _unreadable(path, stage, error) from error
+    if len(data) > at_most_bytes:
         raise too_large(path, stage, at_most_bytes)
     return data
+
+
+@contextmanager
+def reading(path: Path | str, stage: str, at_most_bytes: int) -> Iterator[BinaryIO]:
+    """Yield a regular file, open for reading. Raises UsageError if it cannot be opened or is too large."""
+    try:
+        stream = _opened(path, stage)
+    except OSError as error:
+        raise _unreadable(path, stage, error) from error
+    except ValueError as error:  # a NUL, or characters that the file system cannot encode
+        raise UsageError(f"{_named(path)} is not a valid path: {error}.", stage=stage) from error
+    with stream:
+        if os.fstat(stream.fileno()).st_size > at_most_bytes:
+            raise too_large(path, stage, at_most_bytes)
+        yield stream
+
+
+def _unreadable(path: Path | str, stage: str, error: OSError) -> UsageError:
+    return UsageError(f"The file {_named(path)} cannot be read: {error.strerror}.", stage=stage)
 
 
 def decoded(data: bytes, path: Path | str, stage: str) -> str:
@@ -55,10 +74,30 @@ def decoded(data: bytes, path: Path | str, stage: str) -> str:
     return text
 
 
-def in_utf8(data: bytes) -> bytes:
-    """Return the text in UTF-8 without a byte order mark. Bytes without a mark are returned unchecked."""
-    encoding = _encoding(data)
-    return data.removeprefix(codecs.BOM_UTF8) if encoding == "utf-8-sig" else data.decode(encoding).encode()
+class Readable(Protocol):
+    """A file, or a compressed one."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+
+
+def in_utf8(stream: Readable, block_bytes: int) -> Iterator[bytes]:
+    """Yield a file's text in UTF-8 without a byte order mark, in blocks. Text without a mark is not checked.
+
+    Raises UnicodeDecodeError if the text is not in the encoding that its mark names.
+    """
+    first = stream.read(max(block_bytes, _LONGEST_MARK))
+    encoding = _encoding(first)
+    if encoding == "utf-8-sig":
+        yield first.removeprefix(codecs.BOM_UTF8)
+        while block := stream.read(block_bytes):
+            yield block
+        return
+    decoder = codecs.getincrementaldecoder(encoding)()
+    yield decoder.decode(first).encode()
+    while block := stream.read(block_bytes):
+        yield decoder.decode(block).encode()
+    yield decoder.decode(b"", final=True).encode()
 
 
 def is_utf8(text: str) -> bool:

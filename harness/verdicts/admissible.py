@@ -8,12 +8,13 @@ from functools import cached_property
 
 import pandas as pd
 
-from harness.analysis import machine, summaries
+from harness.analysis import machine
+from harness.analysis.rows import Cells, Rows, of_trials
 from harness.errors import UsageError
 from harness.results import store
-from harness.verdicts import comparison, metrics, session_noise
+from harness.verdicts import comparison, metrics, same_work, session_noise
 from harness.verdicts.sides import Side
-from harness.wire.records import OK, PILOT_BLOCK
+from harness.wire.records import PILOT_BLOCK, SOUND
 
 MOST_LISTED = 3  # items that a warning names
 
@@ -24,7 +25,7 @@ class Evidence:
 
     run: store.Run
     facts: metrics.Facts
-    derived: pd.DataFrame  # without pings and excluded blocks; arms in the plan's order
+    derived: Rows  # without pings and excluded blocks; arms in the plan's order
     spoilt: dict[int, str]  # block → which of the plan's criteria it breaks, or that it was interrupted
     excluded: dict[int, str]  # `spoilt`; empty if that is all blocks: they are shown, and verdicts withheld
     withheld: str  # why no verdict may be given; "" if verdicts may be given
@@ -35,6 +36,11 @@ class Evidence:
     def interrupted(self) -> set[int]:
         """The excluded blocks during which the run was killed."""
         return _interrupted(self.run).keys() & self.excluded.keys()
+
+    @cached_property
+    def sent(self) -> Rows:
+        """All requests of the run's trials, also pings and those of the pilot and of excluded blocks."""
+        return _sent(self.run)
 
     @cached_property
     def side(self) -> Side:
@@ -54,6 +60,15 @@ class Evidence:
             withheld=self.withheld or withheld,
         )
 
+    def other_work(self) -> set[str]:
+        """The arms that do other work than the reference."""
+        reference = self.facts.reference
+        return set(same_work.other_work(self.run.record, reference, set(arms_of(self.run)) - {reference}))
+
+    def comparisons(self) -> pd.DataFrame:
+        """`comparison.COLUMNS`: the reference against the twin and the arms that do the same work."""
+        return self.compared(set(arms_of(self.run)) - self.other_work())
+
     def twins(self) -> pd.DataFrame:
         """The comparisons of the twin, which show how quiet the session was; empty without a twin."""
         return self.compared({self.facts.twin or ""})
@@ -70,16 +85,13 @@ def against(run: store.Run, reference: str) -> Evidence:
     if reference == planned.facts.reference or not run.record.get("plan"):
         return planned
     plan = {**run.record["plan"], "reference": reference, "twin": False}
-    kept = planned.derived[planned.derived["arm"] != twin]
+    trials = run.trials[run.trials["arm"] != twin]
+    run = run._replace(record={**run.record, "plan": plan}, trials=trials)
     return dataclasses.replace(
         planned,
-        run=run._replace(
-            record={**run.record, "plan": plan},
-            requests=run.requests[run.requests["arm"] != twin],
-            trials=run.trials[run.trials["arm"] != twin],
-        ),
-        facts=metrics.facts({**run.record, "plan": plan}),
-        derived=kept.assign(arm=kept["arm"].cat.remove_unused_categories()),
+        run=run,
+        facts=metrics.facts(run.record),
+        derived=_counted(run, planned.excluded),
         withheld=planned.withheld or session_noise.noisy(planned.twins()),
     )
 
@@ -97,7 +109,8 @@ def refuse_unknown(run: store.Run, arm: str, known: list[str], *, stage: str) ->
 def admit(run: store.Run) -> Evidence:
     """Exclude blocks by the plan's criteria, or if a kill interrupted them; find late clients."""
     facts = metrics.facts(run.record)
-    broken = machine.excluded_blocks(run.trials, run.requests, facts.exclude)
+    sent = _sent(run)
+    broken = machine.excluded_blocks(run.trials, sent, facts.exclude)
     torn = _interrupted(run)
     spoilt = {
         block: "; ".join(why[block] for why in (torn, broken) if block in why)
@@ -110,14 +123,18 @@ def admit(run: store.Run) -> Evidence:
             f"No verdict is given, because every block {every} the plan's criteria ({each_block(spoilt)})."
         )
     excluded = {} if withheld else spoilt
-    requests = run.requests
-    if excluded:
-        requests = requests[~requests["block"].isin(list(excluded))]
-    derived = summaries.derive(requests, run.trials)
-    derived["arm"] = pd.Categorical(derived["arm"], categories=arms_of(run), ordered=True)
+    derived = _counted(run, excluded)
     invalid = _invalid(derived, run.trials)
-    limited = machine.limited_by_client(run.trials, run.requests, run.record)
+    limited = machine.limited_by_client(run.trials, sent, run.record)
     return Evidence(run, facts, derived, spoilt, excluded, withheld, invalid, limited)
+
+
+def _sent(run: store.Run) -> Rows:
+    return Rows.of(run.rows, run.trials, pilot=True, pings=True)
+
+
+def _counted(run: store.Run, excluded: Collection[int]) -> Rows:
+    return of_trials(Rows.of(run.rows, run.trials, arms=arms_of(run)), "block", excluded, but=True)
 
 
 def _interrupted(run: store.Run) -> dict[int, str]:
@@ -127,14 +144,14 @@ def _interrupted(run: store.Run) -> dict[int, str]:
     return {block: why for block in blocks_of(run) if block in torn}
 
 
-def _invalid(derived: pd.DataFrame, trials: pd.DataFrame) -> dict[tuple[str, str], str]:
+def _invalid(requests: Rows, trials: pd.DataFrame) -> dict[tuple[str, str], str]:
     """Where the client sent too late; without trials at their cap, which waited for the server."""
-    judged = trials.loc[(trials["state"] == OK) & (trials["capped"] == 0), "trial"]
-    cells = summaries.Cells(derived)
-    late = {}
-    for arm, load in cells:
-        rows = cells.select((arm, load), ["trial", "phase", "error", "due_ms", "sent_ms", "done_ms"])
-        late[str(arm), str(load)] = machine.late_cell_reason(rows[rows["trial"].isin(judged)])
+    judged = trials.loc[trials["state"].isin(SOUND) & (trials["capped"] == 0), "trial"]
+    cells = Cells(of_trials(requests, "trial", list(judged)))
+    names = ["phase", "error", "due_ms", "sent_ms", "done_ms"]
+    late = {
+        (str(arm), str(load)): machine.late_cell_reason(cells.rows((arm, load), names)) for arm, load in cells
+    }
     return {cell: why for cell, why in late.items() if why}
 
 

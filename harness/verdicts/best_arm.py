@@ -73,8 +73,10 @@ def figures(side: Side, arms: list[str], load: str, metric: Metric) -> pd.DataFr
         return pd.DataFrame({arm: sign * np.log(cell.by_block(metric)) for arm, cell in whole.items()})
 
 
-def find(logs: pd.DataFrame) -> Best | None:
+def find(logs: pd.DataFrame, alpha: float = ALPHA) -> Best | None:
     """The best of the columns (arms); rows are blocks, cells logs, the higher the better.
+
+    `alpha`: the chance that the truly best arm is neither the best nor a rival; less in a run with looks.
 
     Leaves out arms without any figure, and blocks that one of the other arms lacks; None if nothing is left.
     With fewer than `FEWEST_BLOCKS_FOR_VERDICT` blocks every arm may be the best.
@@ -85,7 +87,7 @@ def find(logs: pd.DataFrame) -> Best | None:
     values = finite.to_numpy(dtype=np.float64)
     order = np.argsort(-values.mean(axis=0), kind="stable")
     names = [str(name) for name in finite.columns]
-    beaten = _beaten(values)
+    beaten = _beaten(values, alpha)
     return Best(
         arm=names[order[0]],
         rivals=tuple(names[place] for place in order[1:] if not beaten[place]),
@@ -118,20 +120,23 @@ def _finite(logs: pd.DataFrame) -> pd.DataFrame:
     return logs.where(np.isfinite(logs)).dropna(axis="columns", how="all").dropna(axis="index")
 
 
-def _beaten(values: Floats) -> list[bool]:
+def _beaten(values: Floats, alpha: float) -> list[bool]:
     """For each arm, whether another arm is better by more than chance."""
     arms = values.shape[1]
     if len(values) < FEWEST_BLOCKS_FOR_VERDICT:
         return [False] * arms
     flipped = _flips(len(values)) @ values / len(values)
-    return [_is_beaten(values, flipped, arm) for arm in range(arms)]
+    return [_chance_of_lead(values, flipped, arm) <= alpha for arm in range(arms)]
 
 
-def _is_beaten(values: Floats, flipped: Floats, arm: int) -> bool:
-    """Whether another arm beats this one; `flipped`: means for each choice of signs, the observed first."""
+def _chance_of_lead(values: Floats, flipped: Floats, arm: int) -> float:
+    """How often chance alone gives another arm such a lead over this one.
+
+    `flipped`: means for each choice of signs, the observed first.
+    """
     gaps = np.delete(values, arm, axis=1) - values[:, [arm]]
     largest = _t(np.delete(flipped, arm, axis=1) - flipped[:, [arm]], gaps).max(axis=1, initial=-math.inf)
-    return bool(np.mean(largest >= largest[0] - 1e-9 * abs(largest[0])) <= ALPHA)
+    return float(np.mean(largest >= largest[0] - 1e-9 * abs(largest[0])))
 
 
 def _t(means: Floats, gaps: Floats) -> Floats:

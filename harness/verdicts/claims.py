@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
-from harness.analysis import stats, summaries
-from harness.analysis.percentiles import FEWEST_REQUESTS, Pool
+from harness.analysis import stats
+from harness.analysis.rows import Requests, of_trials
+from harness.verdicts.claim_figures import Combination, Evidence, combinations_of
 from harness.verdicts.claims_file import TAILS, Check, Claim, Claims
-from harness.wire.records import OK
+from harness.verdicts.metrics import USUAL, Rules
 
 CONFIRMED = "confirmed"
 REFUTED = "refuted"
@@ -32,6 +33,7 @@ DRIFTS = "the ratio drifts over the blocks, so its interval is too narrow"
 CHECK_COLUMNS = [
     "claim",
     "text",
+    "short",
     "stated",
     "check",
     "published",
@@ -49,124 +51,7 @@ CHECK_COLUMNS = [
     "condition",
     "note",
 ]
-VERDICT_COLUMNS = ["claim", "text", "stated", "verdict", "checks", "condition", "note"]
-
-
-class _Evidence:
-    """The figures of a run under the claims' arrival law; keeps what it has computed.
-
-    `derived` has the blocks that count, `trials` has all blocks, `invalid` says why an (arm, load) is
-    unusable.
-    """
-
-    def __init__(
-        self, law: str, derived: pd.DataFrame, trials: pd.DataFrame, invalid: Mapping[tuple[str, str], str]
-    ) -> None:
-        self._law, self._invalid = law, invalid
-        self._cells = summaries.Cells(summaries.under(law, derived), ("arm", "concurrency"))
-        self._trials = summaries.under(law, trials)
-        self._per_block: dict[_Figure, pd.Series[float]] = {}
-        self._pools: dict[tuple[str, int, str, tuple[int, ...]], Pool] = {}
-
-    def per_block(self, figure: _Figure) -> pd.Series[float]:
-        """The figure of each block, in block order."""
-        if figure not in self._per_block:
-            self._per_block[figure] = summaries.per_block(self._of(figure), figure.metric, figure.stat)
-        return self._per_block[figure]
-
-    def pool(self, figure: _Figure, blocks: Iterable[int]) -> Pool:
-        """The pooled requests of these blocks, for percentiles; a failure counts as an infinite latency."""
-        key = (figure.arm, figure.concurrency, figure.metric, tuple(blocks))
-        if key not in self._pools:
-            rows = summaries.measured(self._of(figure))
-            self._pools[key] = summaries.pool(rows[rows["trial_state"] == OK], figure.metric, key[-1])
-        return self._pools[key]
-
-    def _of(self, figure: _Figure) -> pd.DataFrame:
-        names = dict.fromkeys([*summaries.THROUGHPUT_COLUMNS, figure.metric])
-        names.pop(summaries.THROUGHPUT, None)
-        return self._cells.select((figure.arm, figure.concurrency), list(names))
-
-    def why_unusable(self, combination: _Combination) -> str:
-        """Why this cannot be judged; "" if it can."""
-        for figure in combination.figures():
-            broken = self._invalid.get((figure.arm, f"{self._law}({figure.concurrency})"))
-            if broken:
-                return f"{figure} is invalid: {broken}"
-        if combination.per_block(self).empty:
-            return self._why_missing(combination)
-        return combination.lacks_requests(self)
-
-    def _why_missing(self, combination: _Combination) -> str:
-        for figure in combination.figures():
-            if summaries.cell(self._trials, figure.arm, figure.concurrency).empty:
-                return f"{figure} was not run"
-            if self.per_block(figure).empty:
-                return f"{figure} gave no {figure.metric}"
-        return f"{combination}: no block has both figures"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Figure:
-    """One statistic of one arm at one concurrency."""
-
-    arm: str
-    concurrency: int
-    metric: str
-    stat: str
-
-    @property
-    def percent(self) -> float:
-        """The percentile of a figure of pooled blocks."""
-        return summaries.STATS[self.stat] or 50
-
-    def __str__(self) -> str:
-        return f"{self.arm} c = {self.concurrency}"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Combination:
-    """A figure, or its ratio to another figure in the same blocks."""
-
-    figure: _Figure
-    over: _Figure | None
-
-    def figures(self) -> list[_Figure]:
-        return [self.figure] if self.over is None else [self.figure, self.over]
-
-    def per_block(self, evidence: _Evidence) -> pd.Series[float]:
-        values = evidence.per_block(self.figure)
-        return values if self.over is None else (values / evidence.per_block(self.over)).dropna()
-
-    def effect(self, evidence: _Evidence, level: float) -> stats.Effect:
-        """The ratio over blocks: of the blocks' own figures, or of pooled ones if a tail is involved."""
-        values = self.per_block(evidence)
-        if not self.has_tail:
-            return stats.effect(stats.log_ratio(values), level=level)
-        sides = [(evidence.pool(figure, values.index), figure.percent) for figure in self.figures()]
-        return stats.percentiles_ratio(*sides, level=level)
-
-    @property
-    def has_tail(self) -> bool:
-        return not TAILS.isdisjoint(figure.stat for figure in self.figures())
-
-    def lacks_requests(self, evidence: _Evidence) -> str:
-        """Why there are too few requests for a percentile; "" if there are enough."""
-        if not self.has_tail:
-            return ""
-        blocks = self.per_block(evidence).index
-        for figure in self.figures():
-            needed = FEWEST_REQUESTS[int(figure.percent)]
-            there = sum(map(len, evidence.pool(figure, blocks).blocks))
-            if there < needed:
-                return f"{figure}: {figure.stat} needs {needed} requests, the run has {there}"
-        return ""
-
-    def __str__(self) -> str:
-        if self.over is None:
-            return str(self.figure)
-        other = "" if self.over.metric == self.figure.metric else f" ({self.over.metric})"
-        return f"{self.figure} / {self.over}{other}"
+VERDICT_COLUMNS = ["claim", "text", "short", "stated", "verdict", "checks", "condition", "note"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -183,32 +68,75 @@ class _Outcome:
     note: str = ""
 
 
+class Judge:
+    """Judges the claims on one run, as often as needed: by several rules, or on parts of its blocks.
+
+    `requests` and `trials` are those of the run; blocks in `excluded` do not count; checks that need an
+    `invalid` arm and load are not tested.
+    """
+
+    def __init__(
+        self,
+        claims: Claims,
+        requests: Requests,
+        trials: pd.DataFrame,
+        *,
+        excluded: Collection[int] = (),
+        invalid: Mapping[tuple[str, str], str] = MappingProxyType({}),
+    ) -> None:
+        counted = of_trials(requests, "block", excluded, but=True)
+        self._claims = claims
+        self._evidence = Evidence(claims.law, counted, trials, invalid)
+
+    def checks(self, rules: Rules = USUAL, blocks: Sequence[int] | None = None) -> pd.DataFrame:
+        """A row per check, as `evaluate`; on these blocks only, if given, in this order."""
+        evidence = self._evidence.judged_by(rules, blocks)
+        rows = [
+            _check_row(claim, check, _weakest(check, evidence))
+            for claim in self._claims.claims
+            for check in claim.checks
+        ]
+        return pd.DataFrame(rows, columns=CHECK_COLUMNS)
+
+    def is_settled(self, rules: Rules, blocks: Sequence[int]) -> bool:
+        """Whether each check that decides a claim has a verdict. Faster than `checks`: tails come last."""
+        evidence = self._evidence.judged_by(rules, blocks)
+        deciding = [check for claim in self._claims.claims for check in claim.checks if check.decides]
+        deciding.sort(key=lambda check: check.stat in TAILS)
+        return all(_weakest(check, evidence).verdict != INCONCLUSIVE for check in deciding)
+
+
+def tally(verdicts: pd.DataFrame) -> str:
+    """Such as "Of the article's 8 claims: 5 confirmed, 3 refuted"; "" without claims."""
+    if verdicts.empty:
+        return ""
+    found = verdicts["verdict"].value_counts()
+    kinds = (CONFIRMED, REFUTED, INCONCLUSIVE, NOT_TESTED, WITHHELD)
+    counts = ", ".join(f"{found[kind]} {kind}" for kind in kinds if kind in found)
+    return f"Of the article's {len(verdicts)} claims: {counts}"
+
+
 def evaluate(
     claims: Claims,
-    derived: pd.DataFrame,
+    requests: Requests,
     trials: pd.DataFrame,
     *,
     excluded: Collection[int] = (),
     invalid: Mapping[tuple[str, str], str] = MappingProxyType({}),
     noisy: str = "",
+    rules: Rules = USUAL,
 ) -> pd.DataFrame:
     """One row per check (`CHECK_COLUMNS`), in the file's order.
 
     measured, low, high: the ratio and its interval at `level` for the check's weakest combination, which
     `combination` names. level is 0.95 if the ratio is inside its bounds; outside, where it may refute, it is
-    1 - 0.05 / combinations. `trials` shows which loads failed and which were not run. Blocks in `excluded` do
-    not count; checks that need an `invalid` arm and load are not tested. If `noisy` gives a reason, every
-    verdict is withheld, but not the figures.
+    1 - 0.05 / combinations. In a run with looks (`rules`), it is the level of all looks together.
+
+    `trials` shows which loads failed and which were not run. Blocks in `excluded` do not count; checks that
+    need an `invalid` arm and load are not tested. If `noisy` gives a reason, every verdict is withheld, but
+    not the figures.
     """
-    if excluded:
-        derived = derived[~derived["block"].isin(list(excluded))]
-    evidence = _Evidence(claims.law, derived, trials, invalid)
-    rows = [
-        _check_row(claim, check, _weakest(check, evidence))
-        for claim in claims.claims
-        for check in claim.checks
-    ]
-    table = pd.DataFrame(rows, columns=CHECK_COLUMNS)
+    table = Judge(claims, requests, trials, excluded=excluded, invalid=invalid).checks(rules)
     return table.assign(verdict=WITHHELD, note=noisy) if noisy else table
 
 
@@ -223,10 +151,25 @@ def verdicts(evaluated: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=VERDICT_COLUMNS)
 
 
+def nearest(evaluated: pd.DataFrame) -> pd.DataFrame:
+    """One row per claim: of its deciding checks with the claim's verdict, the one nearest to its bound."""
+    deciding = evaluated[evaluated["decides"]]
+    logs = (
+        stats.log_ratio(deciding[end], deciding[bound])
+        for end in ("measured", "low", "high")
+        for bound in ("at_least", "at_most")
+    )
+    together = deciding.groupby("claim")["verdict"].transform(_together)
+    table = deciding.assign(room=np.fmin.reduce([np.abs(one) for one in logs]))
+    table = table[table["verdict"] == together].sort_values("room", kind="stable")
+    return table.drop_duplicates("claim").sort_index()[CHECK_COLUMNS]
+
+
 def _check_row(claim: Claim, check: Check, outcome: _Outcome) -> dict[str, object]:
     return {
         "claim": claim.id,
         "text": claim.text,
+        "short": claim.short or claim.text,
         "stated": claim.stated,
         "check": check.name,
         "published": _number(check.published),
@@ -246,7 +189,7 @@ def _number(value: float | None) -> float:
 def _verdict_row(checks: pd.DataFrame) -> dict[str, object]:
     found = list(checks["verdict"])
     return {
-        **{name: checks[name].iloc[0] for name in ("claim", "text", "stated")},
+        **{name: checks[name].iloc[0] for name in ("claim", "text", "short", "stated")},
         "verdict": _together(found),
         "checks": f"{found.count(CONFIRMED)} of {len(found)} confirmed",
         "condition": _joined(checks["condition"]),
@@ -267,20 +210,7 @@ def _together(found: Iterable[str]) -> str:
     return CONFIRMED if kinds == {CONFIRMED} else INCONCLUSIVE
 
 
-def _combinations(check: Check) -> list[_Combination]:
-    figures = [_Figure(arm, c, check.metric, check.stat) for arm in check.arms for c in check.concurrencies]
-    versus = check.versus
-    if versus is None:
-        return [_Combination(figure, None) for figure in figures]
-    return [
-        _Combination(figure, _Figure(arm, c, versus.metric or check.metric, versus.stat or check.stat))
-        for figure in figures
-        for arm in versus.arms or (figure.arm,)
-        for c in versus.concurrencies or (figure.concurrency,)
-    ]
-
-
-def _weakest(check: Check, evidence: _Evidence) -> _Outcome:
+def _weakest(check: Check, evidence: Evidence) -> _Outcome:
     """The outcome to show: among those with the check's verdict, the one with the least room.
 
     Each combination is judged alone, over all blocks. The extreme of each block would be biased: the largest
@@ -288,23 +218,35 @@ def _weakest(check: Check, evidence: _Evidence) -> _Outcome:
     number, because a wrong "confirmed" needs a wrong one for a combination that does not hold. "One does not
     hold" needs a correction, because any of them may fail by chance.
     """
-    combinations = _combinations(check)
-    strict = 1 - (1 - stats.LEVEL) / len(combinations)
+    combinations = combinations_of(check)
+    strict = strict_level(len(combinations))
     outcomes = [_judge(check, combination, evidence, strict) for combination in combinations]
     verdict = _together(outcome.verdict for outcome in outcomes)
     deciding = [outcome for outcome in outcomes if outcome.verdict == verdict]
     return min(deciding, key=lambda outcome: _room(check, outcome))
 
 
-def _judge(check: Check, combination: _Combination, evidence: _Evidence, strict: float) -> _Outcome:
+def strict_level(combinations: int) -> float:
+    """The level at which one of several combinations refutes a check."""
+    return 1 - (1 - stats.LEVEL) / combinations
+
+
+def levels(claims: Claims) -> tuple[float, ...]:
+    """Every level at which these claims are judged, ascending."""
+    return tuple(
+        sorted({strict_level(len(combinations_of(one))) for each in claims.claims for one in each.checks})
+    )
+
+
+def _judge(check: Check, combination: Combination, evidence: Evidence, strict: float) -> _Outcome:
     """One combination's verdict: confirmed at the usual level, refuted at the `strict` one."""
     if unusable := evidence.why_unusable(combination):
         return _Outcome(str(combination), note=unusable)
-    found = combination.effect(evidence, stats.LEVEL)
+    level, found = stats.LEVEL, combination.effect(evidence, stats.LEVEL)
     if _margin(check, found.ratio) < 0:
-        found = combination.effect(evidence, strict)
+        level, found = strict, combination.effect(evidence, strict)
     note = _joined([_what_is_missing(check, found), DRIFTS if found.drifts else ""])
-    figures = (found.ratio, found.low, found.high, found.level, found.blocks)
+    figures = (found.ratio, found.low, found.high, level, found.blocks)
     return _Outcome(str(combination), *figures, _verdict(check, found), note)
 
 

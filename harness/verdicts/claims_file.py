@@ -100,6 +100,7 @@ class Claim(Frozen):
 
     id: str
     text: str
+    short: Annotated[str, Field(max_length=45)] = ""  # `text` for a line of a table; omitted: cut from `text`
     stated: str  # the published number, as stated
     checks: Annotated[tuple[Check, ...], Field(min_length=1)]
 

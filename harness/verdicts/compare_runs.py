@@ -11,9 +11,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from harness import environment
-from harness.errors import HarnessError, UsageError
+from harness.errors import NOT_COMPARABLE, HarnessError, UsageError
 from harness.numbers import users
 from harness.results import store
+from harness.results.store import Run
 from harness.verdicts import admissible, comparison, same_work, session_noise
 from harness.verdicts.admissible import Evidence
 from harness.verdicts.metrics import Rules
@@ -25,7 +26,7 @@ STAGE = "compare"
 class NotComparable(HarnessError):
     """The comparison cannot be made honestly: exit code 4."""
 
-    exit_code = 4
+    exit_code = NOT_COMPARABLE
 
 
 _wrong = functools.partial(UsageError, stage=STAGE)
@@ -39,6 +40,7 @@ class Comparison(NamedTuple):
     rules: Rules
     notes: list[str]  # what to know in addition to the rows
     missing: list[str]  # arms and loads without a row, although the user did not leave them out
+    runs: tuple[Run, ...]  # one or two: those that were compared, the older first
 
 
 # -- what is compared ----------------------------------------------------------------------------------
@@ -102,7 +104,7 @@ def _against_reference(found: Evidence, arm: str | None, *, force: bool) -> Comp
             hint="\n".join(left_out) or "Its arms have no load in common.",
         )
     missing = [*left_out, *_not_run(found, reference, [name for name in others if name not in apart])]
-    return Comparison(table, found.facts.rules, [*_known(found, table), *left_out], missing)
+    return Comparison(table, found.facts.rules, [*_known(found, table), *left_out], missing, (found.run,))
 
 
 def _all_pairs(found: Evidence, *, force: bool) -> Comparison:
@@ -126,7 +128,9 @@ def _all_pairs(found: Evidence, *, force: bool) -> Comparison:
     table = pd.concat(tables, ignore_index=True)
     pairs = len(table[["arm", "reference"]].drop_duplicates())
     note = f"{pairs} pairs, each judged alone: among many equal pairs, some differ by chance."
-    return Comparison(table, found.facts.rules, [note, *_known(found, twins), *missing], missing)
+    return Comparison(
+        table, found.facts.rules, [note, *_known(found, twins), *missing], missing, (found.run,)
+    )
 
 
 def _two_arms(found: Evidence, reference: str | None, arm: str | None, *, force: bool) -> Comparison:
@@ -141,7 +145,12 @@ def _two_arms(found: Evidence, reference: str | None, arm: str | None, *, force:
         _refuse_other_work(found, reference, found, arm)
     twins = found.twins()
     table = found.compared({arm}, reference=reference, withheld=session_noise.noisy(twins))
-    return Comparison(table, found.facts.rules, _known(found, twins), [])
+    if table.empty:
+        raise _not_comparable(
+            f"{arm} of {found.run.folder} cannot be compared with {reference}.",
+            hint="They have no load in common.",
+        )
+    return Comparison(table, found.facts.rules, _known(found, twins), [], (found.run,))
 
 
 def _two_runs(
@@ -179,7 +188,8 @@ def _two_runs(
         *_known(old, twins[0]),
         *_known(new, twins[1]),
     ]
-    return Comparison(table, old.facts.rules, notes, [] if old_arm or new_arm else missing)
+    selected = bool(old_arm or new_arm)
+    return Comparison(table, old.facts.rules, notes, [] if selected else missing, (old.run, new.run))
 
 
 def _labelled(found: Evidence, label: str, other: Evidence) -> Side:

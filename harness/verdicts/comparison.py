@@ -15,40 +15,41 @@ import pandas as pd
 
 from harness.analysis import stats, unpaired
 from harness.analysis.percentiles import FEWEST_REQUESTS
-from harness.analysis.stats import ALPHA, DIFFERENT, FASTER, SLOWER, Effect, Verdict
+from harness.analysis.stats import DIFFERENT, FASTER, SLOWER, Effect, Verdict
 from harness.analysis.summaries import THROUGHPUT
 from harness.verdicts import sentences
 from harness.verdicts.metrics import METRICS, USUAL, Metric, Rules
 from harness.verdicts.session_noise import twin_differs
 from harness.verdicts.sides import Cell, Side
 
-COLUMNS = [
-    "load",
-    "arm",
-    "reference",
-    "metric",
-    "stat",  # median, p95, p99; rate (of throughput)
-    "primary",  # the one metric judged by its interval alone; the others need Holm's correction too
-    "twin",  # the arm is the reference, run a second time
-    "arm_value",  # geometric mean of the blocks' figures; for a tail: of the pooled requests
-    "reference_value",
-    "difference",
-    "ratio",
-    "low",
-    "high",
-    "level",
-    "blocks",
-    "p",
-    "p_holm",
-    "lag1",
-    "drifts",
-    "blocks_least",  # blocks to run until the interval is as narrow as δ; for inconclusive rows only
-    "blocks_most",
-    "verdict",
-    "why",  # the reason for an inconclusive verdict or an uncertain size
-    "reason",  # what else to know about the row
-    "sentence",
-]
+MEANINGS = {  # column → what it means; docs/reference/csv.md shows it
+    "load": "The arrival law, such as closed(8).",
+    "arm": "Name of the arm.",
+    "reference": "The arm that it is compared with.",
+    "metric": "What is compared, such as latency_ms.",
+    "stat": "median, p95 or p99 of a duration; rate of throughput.",
+    "primary": "The one metric judged by its interval alone; the others need Holm's correction too.",
+    "twin": "Whether the arm is the reference, run a second time.",
+    "arm_value": "Geometric mean of the blocks' figures; for p95 and p99: of the pooled requests.",
+    "reference_value": "The same of the reference.",
+    "difference": "arm_value - reference_value.",
+    "ratio": "Arm over reference, paired by blocks.",
+    "low": "Lower end of the ratio's interval.",
+    "high": "Upper end of the ratio's interval.",
+    "level": "Confidence level of the interval; higher than 0.95 if the run may stop early.",
+    "blocks": "Blocks that both arms have.",
+    "p": "p-value of a ratio of 1.",
+    "p_holm": "p after Holm's correction over the rows of one arm that are not primary.",
+    "lag1": "Autocorrelation of the log ratios from block to block.",
+    "drifts": "Whether lag1 is so large that the interval is too narrow.",
+    "blocks_least": "Inconclusive rows: blocks to run until the interval is narrow enough, at least.",
+    "blocks_most": "The same, at most.",
+    "verdict": "What may be said: faster, slower, equivalent, inconclusive, invalid …",
+    "why": "Why the verdict is inconclusive or the size uncertain.",
+    "reason": "What else to know about the row.",
+    "sentence": "The row in words.",
+}
+COLUMNS = list(MEANINGS)
 LOST = "lost"  # an internal column: number of trials of the two arms that do not count
 
 
@@ -68,7 +69,8 @@ def arms(
 
     p_holm: one arm's rows that are not primary, at all loads, are one family. A primary row is its own claim
     and keeps its p, but the twin's primary rows are one family. A row that is not primary is faster or slower
-    only if p_holm < 0.05, and else inconclusive, with the reason in "why". Equivalence is not corrected.
+    only if p_holm < 0.05 (less in a run with looks), and else inconclusive, with the reason in "why".
+    Equivalence is not corrected.
 
     If the load generator could do no more, the arm is at least as good as it looks: a verdict that this could
     change is "limited by the client". An open loop that either side could not keep up with is saturated.
@@ -169,7 +171,7 @@ class _Found(NamedTuple):
 def _table(pairs: Iterable[_Pair], rules: Rules, withheld: str, counted: float) -> pd.DataFrame:
     """The table of all pairs; `counted` is the share of the blocks that are not excluded."""
     rows = [row for pair in pairs for row in _rows(pair, rules)]
-    _adjust(rows)
+    _adjust(rows, rules)
     withheld = withheld or twin_differs(rows, rules)
     for row in rows:
         if withheld and row["verdict"] != Verdict.INVALID:
@@ -184,7 +186,7 @@ def _rows(pair: _Pair, rules: Rules) -> Iterator[dict[str, Any]]:
     invalid = pair.invalid()
     counted = pair.counted()
     for metric in METRICS:
-        found = _find(pair, counted, metric)
+        found = _find(pair, counted, metric, rules)
         if found is None and not (invalid and metric.primary):
             continue
         found = found or _Found(stats.effect([]), (math.nan, math.nan), (0, 0))
@@ -212,7 +214,7 @@ def _row(pair: _Pair, metric: Metric, found: _Found, invalid: str, rules: Rules)
         "ratio": effect.ratio,
         "low": effect.low,
         "high": effect.high,
-        "level": effect.level,
+        "level": stats.LEVEL,  # of all looks together, if the run has several
         "blocks": min(found.blocks),
         "p": math.nan if invalid else effect.p,  # an invalid row belongs to no family of tests
         "lag1": effect.lag1,
@@ -236,18 +238,18 @@ def _may_be_the_clients(verdict: Verdict, pair: _Pair, metric: Metric) -> bool:
     return verdict not in safe
 
 
-def _find(pair: _Pair, counted: list[frozenset[int]], metric: Metric) -> _Found | None:
+def _find(pair: _Pair, counted: list[frozenset[int]], metric: Metric, rules: Rules) -> _Found | None:
     """The comparison by one metric; None if it does not apply, or a side has too few figures for it."""
     if not all(counted) or (metric.open_only and pair.load.startswith("closed(")):
         return None
     if metric.name == THROUGHPUT and pair.load.startswith("own("):
         return None  # each arm gets a different rate, a share of its own throughput
     if metric.tail is not None:
-        return _find_tail(pair, counted, metric.tail)
-    return _find_middle(pair, [cell.by_block(metric) for cell in pair.sides], metric)
+        return _find_tail(pair, counted, metric.tail, rules)
+    return _find_middle(pair, [cell.by_block(metric) for cell in pair.sides], metric, rules)
 
 
-def _find_middle(pair: _Pair, sides: list[pd.Series[float]], metric: Metric) -> _Found | None:
+def _find_middle(pair: _Pair, sides: list[pd.Series[float]], metric: Metric, rules: Rules) -> _Found | None:
     """By one figure per block; an infinite or zero figure leaves no interval and is reported as trouble."""
     if pair.paired:
         common = sides[0].index.intersection(sides[1].index).sort_values()
@@ -258,7 +260,7 @@ def _find_middle(pair: _Pair, sides: list[pd.Series[float]], metric: Metric) -> 
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
         arm, reference = (np.log(np.asarray(side, dtype=np.float64)) for side in sides)
-        effect = stats.effect(arm - reference) if pair.paired else unpaired.effect(arm, reference)
+        effect = rules.effect(arm - reference) if pair.paired else unpaired.effect(arm, reference)
         values = float(np.exp(arm.mean())), float(np.exp(reference.mean()))
     troubles = [_trouble(cell.name, side) for cell, side in zip(pair.sides, sides, strict=True)]
     return _Found(effect, values, (len(arm), len(reference)), "; ".join(filter(None, troubles)))
@@ -272,12 +274,12 @@ def _trouble(name: str, figures: pd.Series[float]) -> str:
     return f"{name} gave no good answer within the window of {zero} of {len(figures)} blocks" if zero else ""
 
 
-def _find_tail(pair: _Pair, counted: list[frozenset[int]], percent: int) -> _Found | None:
+def _find_tail(pair: _Pair, counted: list[frozenset[int]], percent: int, rules: Rules) -> _Found | None:
     """By a percentile of the pooled requests; a failure counts as the slowest answer."""
     arm, reference = (cell.latencies(blocks) for cell, blocks in zip(pair.sides, counted, strict=True))
     if min(sum(map(len, side.blocks)) for side in (arm, reference)) < FEWEST_REQUESTS[percent]:
         return None
-    tail_effect = stats.tail_effect if pair.paired else unpaired.tail_effect
+    tail_effect = rules.tail_effect if pair.paired else unpaired.tail_effect
     effect = tail_effect(arm, reference, percent)
     values = arm.whole(percent), reference.whole(percent)
     troubles = [
@@ -297,7 +299,7 @@ def _drift(effect: Effect) -> str:
 # -- families of tests ---------------------------------------------------------------------------------
 
 
-def _adjust(rows: list[dict[str, Any]]) -> None:
+def _adjust(rows: list[dict[str, Any]], rules: Rules) -> None:
     """Apply Holm's correction within each family: see `arms`.
 
     There are many rows that are not primary, so an interval without 1 is not enough for a difference.
@@ -311,7 +313,7 @@ def _adjust(rows: list[dict[str, Any]]) -> None:
         known = sum(not math.isnan(row["p"]) for row in family)
         for row, adjusted in zip(family, stats.holm([row["p"] for row in family]), strict=True):
             row |= {"p_holm": float(adjusted), "_family": known}
-            if row["verdict"] in DIFFERENT and not (row["primary"] or adjusted < ALPHA):
+            if row["verdict"] in DIFFERENT and not (row["primary"] or adjusted < rules.alpha):
                 row["verdict"] = Verdict.INCONCLUSIVE
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from harness.analysis.stats import ALPHA, FEWEST_BLOCKS_FOR_VERDICT, Verdict
 from harness.analysis.summaries import THROUGHPUT
 from harness.numbers import counted, users
+from harness.verdicts import session_noise
 from harness.verdicts.comparison import LOST
 from harness.verdicts.metrics import Rules, label
 
@@ -30,6 +31,35 @@ class Floors:
     ms: float = 1.0
     per_s: float = 1.0
     share: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a gate found."""
+
+    noisy: str  # why no verdict is given; "" if verdicts are given
+    failed: pd.DataFrame  # the rows that fail it
+    compared: int  # rows that it checked
+    doubts: list[str]
+    missing: list[str]  # arms and loads that it should have checked
+
+    @property
+    def hindrances(self) -> list[str]:
+        """Why it cannot pass, in short."""
+        few = f"{len(self.doubts)} of its comparisons are inconclusive" if self.doubts else ""
+        lacks = "arms or loads are missing (select with RUN:ARM, --load or --metric)" if self.missing else ""
+        return [*filter(None, [few, lacks])]
+
+
+def judge(table: pd.DataFrame, floors: Floors, rules: Rules, missing: list[str]) -> Outcome:
+    """Apply the gate to these rows; `missing` are the arms and loads that it should also have."""
+    return Outcome(
+        session_noise.noisy(table),
+        slower(table, floors, rules),
+        len(gated(table)),
+        doubts(table),
+        missing,
+    )
 
 
 def gated(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,21 +6,58 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from harness.analysis import summaries
+import numpy.typing as npt
+
+from harness.analysis import looks, stats, summaries
+from harness.analysis.looks import Looks
+from harness.analysis.percentiles import Pool
+from harness.analysis.stats import Effect
 from harness.analysis.summaries import LATENCY, THROUGHPUT
 from harness.wire.records import TWIN_SUFFIX
+
+ROOM = 1.25  # a run stops on a verdict only if intervals that are wider by this factor give it, too
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """The differences below which arms count as equal, set before the run, as shares such as 0.05."""
+    """What was set before the run: the differences below which arms count as equal, and its looks.
+
+    The differences are shares, such as 0.05.
+    """
 
     delta_latency: float = 0.05
     delta_throughput: float = 0.03
+    looks: Looks | None = None  # None: the run has a fixed number of blocks
+    cautious: bool = False  # widen all intervals, for the decision to stop
 
     def delta(self, metric: str) -> float:
         """δ of a metric: that of throughput, or else that of latency."""
         return self.delta_throughput if metric == THROUGHPUT else self.delta_latency
+
+    def at(self, level: float) -> float:
+        """The level of an interval, so that those of all looks together have `level`."""
+        return level if self.looks is None else self.looks.level(level)
+
+    def effect(self, log_ratios: npt.ArrayLike) -> Effect:
+        """`stats.effect`, with intervals that allow for the looks."""
+        level, tost_level = self.at(stats.LEVEL), self.at(stats.TOST_LEVEL)
+        return self.widened(stats.effect(log_ratios, level=level, tost_level=tost_level))
+
+    def tail_effect(self, arm: Pool, reference: Pool, percent: float) -> Effect:
+        """`stats.tail_effect`, with intervals that allow for the looks."""
+        level, tost_level = self.at(stats.LEVEL), self.at(stats.TOST_LEVEL)
+        return self.widened(stats.tail_effect(arm, reference, percent, level=level, tost_level=tost_level))
+
+    def widened(self, found: Effect) -> Effect:
+        """The effect; if the rules are cautious, with room to spare, and more of it if the ratio drifts."""
+        if not self.cautious:
+            return found
+        return stats.widened(found, ROOM * (float(stats.widening(found.lag1)) if found.drifts else 1.0))
+
+    @property
+    def alpha(self) -> float:
+        """The p below which a difference after Holm's correction is more than chance."""
+        return 1 - self.at(stats.LEVEL)
 
 
 USUAL = Rules()
@@ -45,6 +82,7 @@ def facts(record: Mapping[str, Any]) -> Facts:
     rules = Rules(
         delta_latency=plan.get("delta_latency") or USUAL.delta_latency,
         delta_throughput=plan.get("delta_throughput") or USUAL.delta_throughput,
+        looks=looks.recorded(record),
     )
     return Facts(
         arms=tuple(planned),

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis import summaries
+from harness.analysis.rows import Cells, Requests, measured
 from harness.verdicts.claims_file import Claims, Lone, Table
 
 
-def published_tables(claims: Claims, derived: pd.DataFrame) -> pd.DataFrame:
+def published_tables(claims: Claims, requests: Requests) -> pd.DataFrame:
     """One row per printed table and arm that reproduces it: printed figures, ours (pooled), the split.
 
     `published_model` and `published_io` are the printed figures as text, `…_ms` the same figures as lists.
@@ -21,18 +22,18 @@ def published_tables(claims: Claims, derived: pd.DataFrame) -> pd.DataFrame:
     and the arm's own I/O at c = 1. met_at, for tables with `find_load`, is the concurrency at which this
     machine reaches the printed model ratio.
     """
-    judged = summaries.Cells(summaries.under(claims.law, derived), ("arm", "concurrency"))
+    judged = Cells(summaries.under(claims.law, requests), ("arm", "concurrency"))
     rows = [_table_row(claims, table, arm, judged) for table in claims.tables for arm in table.arms]
     return pd.DataFrame(rows)
 
 
-def _measured(cells: summaries.Cells, arm: str, concurrency: int) -> pd.DataFrame:
+def _measured(cells: Cells, arm: str, concurrency: int) -> Requests:
     """The measured requests, with the columns that the article prints."""
     names = ["phase", "ok", "route_model_ms", "queue_ms", "model_ms", "resume_ms", "io_ms"]
-    return summaries.measured(cells.select((arm, concurrency), names))
+    return measured(cells.rows((arm, concurrency), names))
 
 
-def _table_row(claims: Claims, table: Table, arm: str, cells: summaries.Cells) -> dict[str, object]:
+def _table_row(claims: Claims, table: Table, arm: str, cells: Cells) -> dict[str, object]:
     printed_ratio = float(np.median(table.model_ms) / np.median(claims.lone_table.model_ms))
     ratios = _model_ratios(cells, arm, claims.lone)
     return {
@@ -64,7 +65,7 @@ def _as_printed(figures: tuple[float, ...], gap_before_last: bool) -> str:
     return " ".join([*texts[:-1], "…", texts[-1]] if gap_before_last else texts)
 
 
-def _ours(table: Table, arm: str, lone: Lone, cells: summaries.Cells) -> dict[str, object]:
+def _ours(table: Table, arm: str, lone: Lone, cells: Cells) -> dict[str, object]:
     rows = _measured(cells, arm, table.concurrency)
     io_alone = _median(_measured(cells, arm, lone.concurrency), "io_ms")
     return {
@@ -81,7 +82,7 @@ def _ours(table: Table, arm: str, lone: Lone, cells: summaries.Cells) -> dict[st
     }
 
 
-def _model_ratios(cells: summaries.Cells, arm: str, lone: Lone) -> dict[int, float]:
+def _model_ratios(cells: Cells, arm: str, lone: Lone) -> dict[int, float]:
     """Concurrency → the route's Model over the lone model, for each load of this arm."""
     alone = _median(_measured(cells, lone.arm, lone.concurrency), "model_ms")
     return {
@@ -91,12 +92,12 @@ def _model_ratios(cells: summaries.Cells, arm: str, lone: Lone) -> dict[int, flo
     }
 
 
-def _middle(rows: pd.DataFrame, metric: str, name: str) -> dict[str, float]:
+def _middle(rows: Requests, metric: str, name: str) -> dict[str, float]:
     percents = (50, 5, 95)
     return {f"{name}_p{p}_ms": summaries.pooled_percentile(rows, metric, p) for p in percents}
 
 
-def _median(rows: pd.DataFrame, metric: str) -> float:
+def _median(rows: Requests, metric: str) -> float:
     return summaries.pooled_percentile(rows, metric, 50)
 
 

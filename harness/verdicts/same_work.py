@@ -18,6 +18,7 @@ _MACHINE = ("system", "machine", "cpu", "usable_cores", "cpu_quota")
 _MODEL = ("model", "weights_sha256", "service_ms", "version", "source_sha256")
 _IO = ("io", "io_ms", "io_rows", "io_dsn")
 _LOAD = ("route", "transport", "requests", "requests_per_user", "duration_s", "open_duration_s", "cap", "pin")
+_USERS = {"think": None, "new_connections": False}  # also of the load; older runs have these values
 _TEXTS = ("payloads_sha256",)  # of the user's file; absent for the workload's own texts
 _REQUEST = ("method", "body", "expect_status")  # for servers that already run
 _OWN_LOAD = ("method", "body", "transport", "requests", "duration_s")  # for `load`, which has no plan
@@ -30,13 +31,15 @@ def obstacles(before: tuple[Record, str], after: tuple[Record, str]) -> list[str
     A key that only one of the records has forbids nothing: older runs recorded less.
     """
     (one, arm), (other, against) = before, after
-    plan, other_plan = one.get("plan") or {}, other.get("plan") or {}
+    plan, other_plan, load, other_load = (
+        {**_USERS, **side[key]} if side.get(key) else {} for key in ("plan", "load") for side in (one, other)
+    )
     return [
         *_differing(one.get("environment"), other.get("environment"), _MACHINE),
         *_differing(_work(one, arm), _work(other, against), (*_MODEL, *_IO, "server")),
-        *_differing(plan, other_plan, _LOAD),
+        *_differing(plan, other_plan, (*_LOAD, *_USERS)),
         *_differing(plan.get("ask"), other_plan.get("ask"), _REQUEST),
-        *_differing(one.get("load"), other.get("load"), _OWN_LOAD),
+        *_differing(load, other_load, (*_OWN_LOAD, *_USERS)),
         *_differing(one, other, _TEXTS),
         *_other_replays(one.get("schedules") or {}, other.get("schedules") or {}),
     ]

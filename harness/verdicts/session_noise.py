@@ -18,6 +18,12 @@ def noisy(table: pd.DataFrame) -> str:
     return str(withheld.iloc[0]) if len(withheld) else ""
 
 
+def twin_differences(table: pd.DataFrame) -> dict[str, float]:
+    """Load → how far the twin differs from the reference, as a share; empty without a twin."""
+    seen = _twins(table).dropna(subset=["ratio"])
+    return {str(row["load"]): float(_size(row["ratio"])) for row in seen.to_dict("records")}
+
+
 def twin_sentence(table: pd.DataFrame) -> str:
     """The largest difference between the twin and the reference; "" without a twin."""
     seen = _twins(table).dropna(subset=["ratio"])

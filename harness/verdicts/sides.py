@@ -11,9 +11,10 @@ import pandas as pd
 
 from harness.analysis import saturation, summaries
 from harness.analysis.percentiles import Pool
+from harness.analysis.rows import Cells, Requests, in_parts, measured, of_trials, ordered_arms, sound
 from harness.analysis.summaries import LATENCY, THROUGHPUT
 from harness.verdicts.metrics import NEEDED, Metric
-from harness.wire.records import OK, PILOT_BLOCK
+from harness.wire.records import PILOT_BLOCK, SOUND
 
 Invalid = Mapping[tuple[str, str], str]  # (arm, load) → why the load generator was not fit there
 
@@ -22,7 +23,7 @@ Invalid = Mapping[tuple[str, str], str]  # (arm, load) → why the load generato
 class Side:
     """A run, or the parts of it that count. `label` is its name in the sentences of `comparison.runs`."""
 
-    derived: pd.DataFrame  # summaries.derive
+    derived: Requests
     trials: pd.DataFrame
     label: str = ""
     excluded: Collection[int] = ()  # blocks excluded by criteria that were set before the run
@@ -33,11 +34,8 @@ class Side:
 
     def arms(self) -> list[str]:
         """The arms that have a trial, in the order of ordered categories, else as they appear."""
-        known = self.derived["arm"]
-        kind = known.dtype
-        ordered = list(kind.categories) if isinstance(kind, pd.CategoricalDtype) and kind.ordered else []
         tried = dict.fromkeys(self._counted()["arm"].astype(str))
-        return [arm for arm in dict.fromkeys([*ordered, *tried]) if arm in tried]
+        return [arm for arm in dict.fromkeys([*ordered_arms(self.derived), *tried]) if arm in tried]
 
     def loads(self, arm: str) -> list[str]:
         """The loads that the arm was run at, the lightest of each arrival law first."""
@@ -46,8 +44,7 @@ class Side:
 
     def cell(self, arm: str, load: str) -> Cell:
         excluded, its = list(self.excluded), self._counted()
-        rows = self._cells.select((arm, load), NEEDED)
-        rows = rows[(rows["trial_state"] == OK) & ~rows["block"].isin(excluded)]
+        rows = of_trials(sound(self._cells.rows((arm, load), NEEDED)), "block", excluded, but=True)
         trials = its[(its["arm"] == arm) & (its["load"] == load) & ~its["block"].isin(excluded)]
         name = f"{self.label}:{arm}" if self.label else arm
         invalid, limited = (known.get((arm, load), "") for known in (self.invalid, self.limited))
@@ -60,8 +57,8 @@ class Side:
         return len(blocks - set(self.excluded)) / len(blocks) if blocks else 1.0
 
     @cached_property
-    def _cells(self) -> summaries.Cells:
-        return summaries.Cells(self.derived)
+    def _cells(self) -> Cells:
+        return Cells(self.derived)
 
     def _counted(self) -> pd.DataFrame:
         return self.trials[self.trials["block"] > PILOT_BLOCK]
@@ -72,7 +69,7 @@ class Cell:
     """One arm under one load, without the excluded blocks; keeps its figures for the next comparison."""
 
     name: str
-    rows: pd.DataFrame  # requests of the ok trials, every phase
+    rows: Requests  # of the sound trials, every phase
     trials: pd.DataFrame  # in every state
     invalid: str
     limited: str  # why its throughput is a lower bound, and its latency an upper one
@@ -81,17 +78,19 @@ class Cell:
 
     @cached_property
     def blocks(self) -> frozenset[int]:
-        return frozenset(int(block) for block in self.trials.loc[self.trials["state"] == OK, "block"])
+        return frozenset(int(block) for block in self.trials.loc[self.trials["state"].isin(SOUND), "block"])
 
     @cached_property
     def answered(self) -> frozenset[int]:
         """The blocks that have a request."""
-        return frozenset(map(int, self.rows["block"].unique()))
+        return frozenset(
+            int(block) for part in in_parts(self.rows, ["block"]) for block in part["block"].unique()
+        )
 
     @cached_property
     def lost_trials(self) -> pd.DataFrame:
         """The trials that do not count, because they failed or are invalid."""
-        return self.trials[self.trials["state"] != OK]
+        return self.trials[~self.trials["state"].isin(SOUND)]
 
     @property
     def lost(self) -> str:
@@ -103,8 +102,8 @@ class Cell:
 
     @cached_property
     def saturated(self) -> bool:
-        """Whether this is an open loop that the arm could not keep up with."""
-        return bool(saturation.per_cell(self.rows, self.trials)["saturated"].any())
+        """Whether this is an open loop that the arm, not the client, could not keep up with."""
+        return not self.limited and bool(saturation.per_cell(self.rows, self.trials)["saturated"].any())
 
     def by_block(self, metric: Metric) -> pd.Series[float]:
         """The metric's figure of each block, in block order; blocks without a figure are absent."""
@@ -123,8 +122,8 @@ class Cell:
         return self._pools[blocks]
 
     @cached_property
-    def _window(self) -> pd.DataFrame:
-        return summaries.measured(self.rows)
+    def _window(self) -> Requests:
+        return measured(self.rows)
 
 
 def _natural(load: str) -> tuple[str, list[float]]:

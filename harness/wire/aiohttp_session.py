@@ -50,6 +50,7 @@ def session(connector: Connector, keep_alive: KeepAlive) -> aiohttp.ClientSessio
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         middlewares=(_no_retry,),
+        timeout=aiohttp.ClientTimeout(),  # none: callers set one around the whole request
         read_bufsize=_BUFFER_BYTES,
         max_line_size=_UNLIMITED,
         max_field_size=_UNLIMITED,
@@ -69,20 +70,27 @@ class Connector(aiohttp.TCPConnector):
         super().__init__(**options)
         handler: type[ResponseHandler] = _BoundedProtocol
         self._factory = functools.partial(handler, loop=asyncio.get_running_loop())
-        self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+        self._used: weakref.WeakSet[_BoundedProtocol] = weakref.WeakSet()
 
     async def connect(self, *request: Any, **options: Any) -> Connection:
         connection = await super().connect(*request, **options)
-        while connection.protocol in self._used and _has_ended(connection):
+        while _was_used(connection) and _has_ended(connection):
             connection.close()
             connection = await super().connect(*request, **options)
-        assert connection.protocol is not None
-        self._used.add(connection.protocol)
+        if not _was_used(connection):
+            assert isinstance(connection.protocol, _BoundedProtocol)
+            connection.protocol.was_used = True
+            self._used.add(connection.protocol)
         return connection
 
     def has_closed_connection(self) -> bool:
         """Return whether any connection has been closed."""
         return any(not protocol.is_connected() for protocol in self._used)
+
+
+def _was_used(connection: Connection) -> bool:
+    protocol = connection.protocol
+    return isinstance(protocol, _BoundedProtocol) and protocol.was_used
 
 
 def _has_ended(connection: Connection) -> bool:
@@ -123,6 +131,7 @@ class _BoundedProtocol(ResponseHandler):
     aiohttp limits the size of each header and their number, but not their total size.
     """
 
+    was_used = False  # for a request
     _awaits_head = False
     _idle_bytes = 0
 

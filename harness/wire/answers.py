@@ -5,18 +5,17 @@ from __future__ import annotations
 import traceback
 import zlib
 from http import HTTPStatus
-from http.cookiejar import CookieJar
-from typing import Any
+from typing import NamedTuple
 
 import httpx
 
 from harness.wire import reasons
+from harness.wire.clock import now_ms
 
 MAX_HEAD_BYTES = 64 * 2**10  # of all headers together
 MAX_HEADERS = 1_024  # each costs time and memory, however short it is
 MAX_BODY_BYTES = 16 * 2**20  # of a body as sent; only its first few KB are kept
 
-_EMPTY_STREAM = httpx.ByteStream(b"")
 _COMPRESSIONS = ("gzip", "x-gzip", "deflate")
 _ZLIB_OR_GZIP = 47  # argument wbits of zlib: detect the format
 
@@ -29,31 +28,42 @@ HEAD_TOO_LONG = f"answer too long: over {MAX_HEAD_BYTES // 2**10} KiB or {MAX_HE
 BODY_TOO_LONG = f"answer too long: over {MAX_BODY_BYTES // 2**20} MiB of body"
 
 
-async def read(answer: httpx.Response, keep: int) -> bytes:
-    """Read a streamed answer to its end and close it. Return the first `keep` bytes of its body, as sent.
+class Body(NamedTuple):
+    """A body that was read to its end."""
+
+    start: bytes  # its first bytes, as sent
+    first_byte_ms: float | None  # when it began to arrive, on the host's clock; None if it is empty
+
+
+async def read(answer: httpx.Response, keep: int) -> Body:
+    """Read a streamed answer to its end and close it. Keep the first `keep` bytes of its body.
 
     Raises TooLong beyond `MAX_HEAD_BYTES`, `MAX_HEADERS` or `MAX_BODY_BYTES`. The caller must set a timeout.
     """
+    stream = answer.stream
+    assert isinstance(stream, httpx.AsyncByteStream)
     try:
         if _has_a_long_head(answer):
             raise TooLong(HEAD_TOO_LONG)
-        size, kept = 0, bytearray()
-        async for chunk in answer.aiter_raw():
+        size, kept, first_byte_ms = 0, bytearray(), None
+        async for chunk in stream:
+            if first_byte_ms is None:
+                first_byte_ms = now_ms()
             size += len(chunk)
             if size > MAX_BODY_BYTES:
                 raise TooLong(BODY_TOO_LONG)
-            kept += chunk[: keep - len(kept)]
-        return bytes(kept)
+            if keep:
+                kept += chunk[: keep - len(kept)]
+        return Body(bytes(kept), first_byte_ms)
     finally:
-        await answer.aclose()
-        # breaks a reference cycle of httpx, as garbage collection is off during a trial
-        answer.stream = _EMPTY_STREAM
+        await stream.aclose()
 
 
 def _has_a_long_head(answer: httpx.Response) -> bool:
     headers = answer.headers.raw
-    size = sum(len(name) + len(value) for name, value in headers)
-    size += len(answer.extensions.get("reason_phrase", b""))
+    size = len(answer.extensions.get("reason_phrase", b""))
+    for name, value in headers:
+        size += len(name) + len(value)
     return len(headers) > MAX_HEADERS or size > MAX_HEAD_BYTES
 
 
@@ -74,7 +84,7 @@ def decompressed(body: bytes, encoding: str, most: int) -> bytes:
 def why_no_answer(error: Exception) -> str:
     """Return the `error` of a row without an answer; for too long a head, the same with every transport."""
     cause = reasons.root(error)
-    # frees the answer, to which the frames refer, as garbage collection is off during a trial
+    # frees the answer at once, to which the frames refer: garbage collection is rare during a trial
     link: BaseException | None = error
     while link is not None:
         traceback.clear_frames(link.__traceback__)
@@ -88,19 +98,3 @@ def _is_library_limit(error: BaseException) -> bool:
     """Return whether aiohttp got too many headers, or h11 too long a head. httpcore's error wraps h11's."""
     hints = (getattr(one, "error_status_hint", None) for one in (error, *error.args))
     return "Too many headers received" in str(error) or HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE in hints
-
-
-async def drop_location(answer: httpx.Response) -> None:
-    """Response hook of httpx: drop the target of a redirect, as httpx fails if it is not a valid URL."""
-    if answer.is_redirect:
-        answer.headers.pop("location", None)
-
-
-class NoCookies(CookieJar):
-    """Stores no cookies: all users share one client, and with cookies a server would see a single user."""
-
-    def extract_cookies(self, response: Any, request: Any) -> None:
-        """Ignore the Set-Cookie lines, of which there may be thousands."""
-
-    def add_cookie_header(self, request: Any) -> None:
-        """Add nothing."""

@@ -6,7 +6,7 @@ The others are open: they send requests independent of the answers.
 
 * `constant(50)`, `poisson(50)`: 50 requests per second, at constant or at random intervals.
 * `burst(10, 0.5)`: ten requests at the same time, every 0.5 s.
-* `replay(FILE)`: at the times in FILE, one per line, in seconds from the start.
+* `replay(FILE)`: at the times in FILE, in seconds from the start; `recordings` describes the file.
 * `own(0.8)`: a Poisson law whose rate is 80 % of the arm's own throughput in a closed loop. `for_arm` returns
   the Poisson law once that throughput is known.
 """
@@ -21,14 +21,13 @@ from collections.abc import Iterator
 from struct import pack
 from typing import NamedTuple
 
-from harness.errors import UsageError, shortened
+from harness.errors import shortened
 from harness.system import text_files
-from harness.wire import bounds
+from harness.wire import bounds, law_text, recordings
 
 CLOSED = "closed"
 OWN = "own"
 HASH_DIGITS = 12
-MAX_REPLAY_BYTES = 100_000_000
 
 
 class Law(NamedTuple):
@@ -58,6 +57,11 @@ class Law(NamedTuple):
         return None if self.is_open else int(self.first)
 
     @property
+    def recorded_texts(self) -> str | None:
+        """The file with the texts that a replay sends; None if the law has none."""
+        return self.file if self.file and recordings.has_texts(self.file) else None
+
+    @property
     def rate_per_s(self) -> float | None:
         """Mean arrivals per second of an open law; None in a closed loop or if it depends on the arm."""
         if not self.is_open or self.is_own:
@@ -66,7 +70,7 @@ class Law(NamedTuple):
             return self.first / self.every_s
         if self.name != "replay":
             return self.first
-        times = recorded(self.file)
+        times = recordings.times_s(self.file)
         return (len(times) - 1) / (times[-1] - times[0]) if times[-1] > times[0] else float(len(times))
 
     def __str__(self) -> str:
@@ -104,30 +108,34 @@ def parse(text: str) -> Law:
         raise ValueError(f"{shortened(text)!r} is not an arrival law: {error}") from error
 
 
-EXAMPLES = ("closed(8)", "constant(50)", "poisson(50)", "burst(10, 0.5)", "replay(FILE)", "own(0.8)")
+OPEN_EXAMPLES = ("constant(50)", "poisson(50)", "burst(10, 0.5)", "replay(FILE)", "own(0.8)")
+EXAMPLES = ("closed(8)", *OPEN_EXAMPLES)
 _NAMES = {example.partition("(")[0] for example in EXAMPLES}
+PATTERN = rf"^ *({'|'.join(sorted(_NAMES - {CLOSED}))}) *\(.+\) *$"  # of an open law, in a JSON Schema
 
 
 def _parse_arguments(name: str, text: str) -> Law:
     """Return the law of this name with the arguments in `text`."""
     match name:
         case "closed":
-            return Law(CLOSED, _whole(text, "the number of users"))
+            return Law(CLOSED, law_text.users(text, "the number of users"))
         case "own":
-            return Law(OWN, _number(text, "the share of the arm's own throughput", least=0.01, most=10.0))
+            return Law(
+                OWN, law_text.number(text, "the share of the arm's own throughput", least=0.01, most=10.0)
+            )
         case "burst":
             size, _, every = text.partition(",")
-            at_once = _whole(size, "the size of a burst")
-            law = Law("burst", at_once, _number(every, "the seconds between bursts", least=1e-3))
-            _check_range(law.first / law.every_s, "the rate", least=0.0, most=bounds.PER_S)
+            at_once = law_text.users(size, "the size of a burst")
+            law = Law("burst", at_once, law_text.number(every, "the seconds between bursts", least=1e-3))
+            law_text.check_range(law.first / law.every_s, "the rate", least=0.0, most=bounds.PER_S)
             return law
         case "replay":
             if not text_files.is_utf8(text) or {"\n", "\r"} & set(text):  # it names the load in a CSV
                 raise ValueError("its file name contains a line break or bytes that are not UTF-8")
-            recorded(text)
+            recordings.times_s(text)
             return Law("replay", file=text)
         case _:
-            return Law(name, _number(text, "the rate", least=1e-3, most=bounds.PER_S))
+            return Law(name, law_text.number(text, "the rate", least=1e-3, most=bounds.PER_S))
 
 
 def due_times_s(law: Law, seed: int) -> Iterator[float]:
@@ -143,49 +151,20 @@ def due_times_s(law: Law, seed: int) -> Iterator[float]:
         case "burst":
             return (number * law.every_s for number in itertools.count() for _ in range(int(law.first)))
         case _:
-            return iter(recorded(law.file))
+            return iter(recordings.times_s(law.file))
 
 
 def digest(law: Law, seed: int, until_s: float = math.inf, count: int | None = None) -> str:
-    """Return a hash of the first `count` due times before `until_s`: the same on any machine."""
+    """Return a hash of the first `count` due times before `until_s`: the same on any machine.
+
+    It covers the texts that a replay sends at these times.
+    """
     schedule = hashlib.sha256()
     times = itertools.takewhile(lambda due_s: due_s < until_s, due_times_s(law, seed))
+    texts = None if law.recorded_texts is None else iter(recordings.texts(law.recorded_texts))
     for due_s in itertools.islice(times, count):
         schedule.update(pack("<q", round(due_s * 1e6)))
+        if texts is not None:
+            text = next(texts).encode()
+            schedule.update(pack("<q", len(text)) + text)
     return schedule.hexdigest()[:HASH_DIGITS]
-
-
-def recorded(file: str) -> list[float]:
-    """Return the due times of a replay, in seconds, sorted. Raises ValueError if the file cannot be used."""
-    times = []
-    try:
-        text = text_files.read_text(file, "load", MAX_REPLAY_BYTES)
-    except UsageError as error:
-        raise ValueError(error.what.removesuffix(".")) from error
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip() and not line.startswith("#"):
-            times.append(_number(line.strip(), f"line {number} of {file}", least=0.0, most=1e7))
-    if len(times) < 2:
-        raise ValueError(f"{file} has fewer than two due times")
-    return sorted(times)
-
-
-def _whole(text: str, what: str) -> float:
-    number = _number(text, what, least=1, most=bounds.USERS)
-    if number != int(number):
-        raise ValueError(f"{what} must be a whole number, not {shortened(text)!r}")
-    return number
-
-
-def _number(text: str, what: str, *, least: float, most: float = 1e6) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        raise ValueError(f"{what} must be a number, not {shortened(text)!r}") from None
-    _check_range(number, what, least=least, most=most)
-    return number
-
-
-def _check_range(number: float, what: str, *, least: float, most: float) -> None:
-    if not least <= number <= most:
-        raise ValueError(f"{what} must be from {least:g} to {most:g}, not {number:g}")

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from harness.wire import addresses, arrivals, bounds, sending
+from harness.wire import addresses, arrivals, bounds, sending, think_time
 from harness.wire.options import WorkloadOptions
 from harness.wire.panel import Panel
 from harness.wire.setting import (
@@ -38,15 +38,32 @@ Route = Literal["GET /", "POST /predict"]
 _as_law = PlainValidator(
     lambda value: value if isinstance(value, arrivals.Law) else arrivals.parse(str(value))
 )
-_LAW_SCHEMA = WithJsonSchema({"type": "string", "examples": list(arrivals.EXAMPLES)})
+_LAW_SCHEMA = WithJsonSchema(
+    {"type": "string", "pattern": arrivals.PATTERN, "examples": list(arrivals.OPEN_EXAMPLES)}
+)
 Law = Annotated[arrivals.Law, _as_law, PlainSerializer(str), _LAW_SCHEMA]
+
+_as_think_time = PlainValidator(
+    lambda value: value if isinstance(value, think_time.ThinkTime) else think_time.parse(str(value))
+)
+_THINK_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "number", "minimum": think_time.LEAST_S, "maximum": bounds.A_DAY_S},
+            {"type": "string", "pattern": think_time.PATTERN},
+        ],
+        "examples": list(think_time.EXAMPLES),
+    }
+)
+ThinkTime = Annotated[think_time.ThinkTime, _as_think_time, PlainSerializer(str), _THINK_SCHEMA]
 
 
 class Texts(Frozen):
-    """The texts that the load generator sends: those of a workload, drawn by a seed."""
+    """The texts that the load generator sends: those of a recording, or of a workload, drawn by a seed."""
 
     workload: WorkloadOptions
     seed: BlockSeed
+    recording: str | None = None  # the file whose texts are sent in its order
 
 
 REVEALED = {"headers": "revealed"}  # the context in which secret headers are serialised
@@ -65,10 +82,19 @@ def _as_pairs(value: Any) -> Any:
     return value
 
 
+_PAIR_SCHEMA = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
 Headers = Annotated[
     tuple[Annotated[sending.Header, AfterValidator(sending.checked_header)], ...],
     BeforeValidator(_as_pairs),
     PlainSerializer(_written),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "object", "additionalProperties": {"type": "string"}},
+                {"type": "array", "items": {"anyOf": [{"type": "string", "pattern": ":"}, _PAIR_SCHEMA]}},
+            ]
+        }
+    ),
 ]
 
 
@@ -106,24 +132,30 @@ class Request(Frozen):
             sending.check_body(self.body, sending.content_type(self.headers))
         return self
 
-    def load(self, workload: WorkloadOptions, seed: int, urls: Iterable[str]) -> dict[str, Any]:
-        """Return the fields of `LoadOptions` about this request to `urls`, with texts drawn by `seed`.
+    def load(
+        self, workload: WorkloadOptions, seed: int, urls: Iterable[str], law: arrivals.Law | None = None
+    ) -> dict[str, Any]:
+        """Return the fields of `LoadOptions` about this request to `urls`.
 
-        Raises ValueError if there are texts, but no place for them in an address or the body.
+        The texts are those that `law` replays, or else drawn by `seed`. Raises ValueError if there are texts,
+        but no place for them in an address or the body.
         """
+        recording = None if law is None else law.recorded_texts
         in_urls = {addresses.PLACEHOLDER in url for url in urls}
         in_body = addresses.PLACEHOLDER in (self.body or "")
-        sends_texts = workload.payloads is not None or in_body or True in in_urls
+        given = workload.payloads is not None or recording is not None
+        sends_texts = given or in_body or True in in_urls
         default_body = self.body is None and True not in in_urls
         if sends_texts and not in_body and not default_body and in_urls != {True}:
             where = "one of the addresses" if True in in_urls else "the body"
-            raise ValueError(f"{where} has no {addresses.PLACEHOLDER}, the place of a payload's text")
+            whose = "a payload's text" if recording is None else "a recorded text"
+            raise ValueError(f"{where} has no {addresses.PLACEHOLDER}, the place of {whose}")
         posts = self.body is not None or (sends_texts and default_body)
         return {
             "method": self.method or ("POST" if posts else "GET"),
             "headers": self.headers,
             "body": self.body,
-            "texts": Texts(workload=workload, seed=seed) if sends_texts else None,
+            "texts": Texts(workload=workload, seed=seed, recording=recording) if sends_texts else None,
             "expected_status": self.expect_status,
         }
 
@@ -140,6 +172,18 @@ class LoadSettings(Frozen):
     cap: Annotated[Users, Setting("Open loop: have at most this many requests in flight.", Panel.LOAD)] = (
         IN_FLIGHT_CAP  # later ones are sent late
     )
+    think: Annotated[
+        ThinkTime | None,
+        Setting(
+            "Closed loop: pause before each request: 2, exponential(2).",
+            Panel.LOAD,
+            metavar="SECONDS",
+        ),
+    ] = None
+    new_connections: Annotated[
+        bool,
+        Setting("Open a new connection for each request.", Panel.LOAD, flag="--new-connections/--reuse"),
+    ] = False
     timeout_s: Annotated[Seconds, Setting("Fail a request that takes longer.", Panel.LOAD)] = 30.0
     transport: Annotated[Transport, Setting("Send with this client; aiohttp costs less CPU.", Panel.LOAD)] = (
         "aiohttp"
@@ -164,13 +208,15 @@ class LoadOptions(LoadSettings):
     ping_url: str | None = None  # pinged at a steady rate during the load
     ping_per_s: PerSecond = 10.0
     probe_loop: bool = True  # measure the lag of the client's event loop
-    keep_alive: bool = True  # False: each request opens a connection
+    keep_alive: bool = True  # False: each request opens a connection, as the server closes it
     watches_end: bool = False  # check afterwards whether the server has closed a connection
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:
         if self.requests is None and self.duration_s is None:
             raise ValueError("give requests or duration_s, which end the window")
+        if self.think is not None and self.arrivals.is_open:
+            raise ValueError("think: only the users of a closed loop (-c) pause")
         return self
 
     def at(self, server: str) -> Self:
@@ -188,7 +234,7 @@ class LoadOptions(LoadSettings):
 
     @property
     def schedule(self) -> str:
-        """Hash of the open loop's due times in warm-up and window; "" for a closed loop."""
+        """Hash of the open loop's due times (and replayed texts) in warm-up and window; "" if closed."""
         if not self.arrivals.is_open:
             return ""
         if self.requests is not None and self.duration_s is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from array import array
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.wire.clock import now_ms
@@ -38,14 +40,14 @@ class LoopLagProbe:
     """
 
     def __init__(self) -> None:
-        self._lags_ms: list[float] = []
+        self._lags_ms = array("d")  # 6 MB an hour
         self._due_ms = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Start to sample the running loop, and discard earlier samples."""
         self._cancel()
-        self._lags_ms = []
+        self._lags_ms = array("d")
         self._due_ms = now_ms() + SAMPLE_INTERVAL_MS
         self._schedule_next()
 
@@ -54,7 +56,7 @@ class LoopLagProbe:
         if self._timer is not None:
             self._sample()  # a stall that has just ended counts, although its timer has not run yet
             self._cancel()
-        lags_ms, self._lags_ms = self._lags_ms, []
+        lags_ms, self._lags_ms = self._lags_ms, array("d")
         return lag_of(lags_ms)
 
     def _schedule_next(self) -> None:
@@ -78,7 +80,7 @@ class LoopLagProbe:
             self._timer = None
 
 
-def lag_of(lags_ms: list[float]) -> Lag:
+def lag_of(lags_ms: Sequence[float]) -> Lag:
     """Return the Lag of these samples, with the p99 by nearest rank."""
     if not lags_ms:
         return Lag(0, None, None)

@@ -12,7 +12,16 @@ import strategies
 from harness.errors import shortened
 from harness.wire import bounds
 from harness.wire.panel import Panel
-from harness.wire.setting import Frozen, Milliseconds, Processes, Seconds, Setting, Threads, settings_of
+from harness.wire.setting import (
+    Frozen,
+    Milliseconds,
+    Processes,
+    Seconds,
+    SetByRun,
+    Setting,
+    Threads,
+    settings_of,
+)
 from harness.wire.spelling import Dsn, File, Io, WorkloadName, is_own, with_io_split
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
@@ -116,7 +125,7 @@ class WorkloadOptions(Frozen):
     io_timeout_s: Annotated[
         Seconds, Setting("Fail an I/O that takes longer.", Panel.IO, obeyed_by=("socket", "pgvector", "http"))
     ] = 10.0
-    io_address: str | None = None  # set by the run: where it has started the service that the I/O asks
+    io_address: Annotated[str | None, SetByRun()] = None  # where it has started the service of the I/O
     faulty_setup: Annotated[
         Literal["raise", "exit"] | None,
         Setting("Fail to load in this way.", Panel.MODEL, obeyed_by=("synthetic",), hidden=True),
@@ -159,10 +168,10 @@ def obeyed_by(user: str) -> frozenset[str]:
 class Inject(Frozen):
     """Known delays added to one part of every request: how the instrument is checked against truth."""
 
-    queue_ms: Milliseconds = 0.0
-    model_ms: Milliseconds = 0.0
-    resume_ms: Milliseconds = 0.0
-    io_ms: Milliseconds = 0.0
+    queue_ms: Annotated[Milliseconds, Field(description="Add this to the queue.")] = 0.0
+    model_ms: Annotated[Milliseconds, Field(description="Add this to the worker time.")] = 0.0
+    resume_ms: Annotated[Milliseconds, Field(description="Add this to the way back.")] = 0.0
+    io_ms: Annotated[Milliseconds, Field(description="Add this to the I/O.")] = 0.0
 
     @model_validator(mode="before")
     @classmethod
@@ -202,7 +211,14 @@ StrategyOptions = Annotated[
 def _with_direct_options(schema: dict[str, Any]) -> None:
     """Allow in the JSON Schema what `_gather_options` accepts."""
     schema["properties"] |= _STRATEGY_OPTIONS.json_schema()["properties"]
-    schema["required"].remove("strategy")  # a server that already runs has none
+    if "url" in schema["properties"]:  # a server that already runs has no strategy
+        schema["required"].remove("strategy")
+        schema["anyOf"] = [{"required": ["strategy"]}, {"required": ["url"]}]
+
+
+_STRATEGY_SCHEMA = WithJsonSchema(
+    {"anyOf": [{"enum": list(strategies.NAMES)}, {"type": "string", "pattern": "^executor:"}]}
+)
 
 
 class ServerSettings(Frozen):
@@ -211,7 +227,9 @@ class ServerSettings(Frozen):
     model_config = ConfigDict(json_schema_extra=_with_direct_options)
 
     strategy: Annotated[
-        str, Setting("Run the model with this strategy (see `list`).", Panel.COMPARE, flag=None)
+        str,
+        _STRATEGY_SCHEMA,
+        Setting("Run the model with this strategy (see `list`).", Panel.COMPARE, flag=None),
     ]
     options: Annotated[
         StrategyOptions, Setting("Set these options of the strategy (see `list`).", Panel.COMPARE, flag=None)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from harness.system import own_limits
 from harness.wire import sending
 from harness.wire.records import DOWNSTREAM
 
@@ -33,6 +34,11 @@ def of_timeout(timeout_s: float) -> str:
 def is_timeout(error: str) -> bool:
     """Return whether a row's error comes from `of_timeout`; a row holds only the text."""
     return error.startswith(_TIMEOUT)
+
+
+def is_own_limit(error: str) -> bool:
+    """Return whether the error of a request or a trial is a limit of the load generator's own process."""
+    return own_limits.is_own(error)
 
 
 def of_exception(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 Attach a `Setting` to the type of a field with `Annotated`. The field (name, type, bounds, default) and the
 `Setting` make the flag and its help, the key in a TOML plan, the axis of a sweep, the arm's `NAME:key=value`,
-the JSON Schema of plans, and docs/settings.md. `plans.settings` collects them.
+the JSON Schema of plans, and docs/reference/settings.md. `plans.settings` collects them.
 """
 
 from __future__ import annotations
@@ -11,9 +11,17 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticOmit
 
 import strategies
 from harness.errors import shortened
@@ -39,9 +47,24 @@ class Setting:
     is_secret: bool = False  # messages do not quote the value
     hidden: bool = False  # for checks and fault injection: only in plan files, and in no document
 
+    @property
+    def meaning(self) -> str:
+        """The help, after the workloads or kinds of I/O that obey the setting, if not all do."""
+        who = ", ".join("your own" if one == "own" else one for one in self.obeyed_by)
+        return f"{who}: {self.help}" if who else self.help
+
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Add the help to the JSON Schema of the field."""
-        return {**handler(core), "description": self.help}
+        """Add the help to the JSON Schema of the field; leave a hidden field out of it."""
+        if self.hidden:
+            raise PydanticOmit
+        return {**handler(core), "description": self.meaning}
+
+
+class SetByRun:
+    """Marks a field that users do not set: the JSON Schema of plans leaves it out."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        raise PydanticOmit
 
 
 class Frozen(BaseModel):
@@ -88,7 +111,15 @@ Blocks = Annotated[int, Field(gt=0, le=bounds.BLOCKS)]
 Workers = Annotated[int, Field(gt=0, le=strategies.MAX_WORKERS)]
 Processes = Annotated[int, Field(gt=0, le=bounds.PROCESSES)]
 Threads = Annotated[int, Field(gt=0, le=bounds.THREADS)]
-Share = Annotated[float, Field(gt=0, lt=1), BeforeValidator(_as_share)]
+_SHARE_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+            {"type": "string", "pattern": r"^([1-9][0-9]?(\.[0-9]+)?|0?\.[0-9]*[1-9][0-9]*)%$"},
+        ]
+    }
+)
+Share = Annotated[float, Field(gt=0, lt=1), BeforeValidator(_as_share), _SHARE_SCHEMA]
 
 
 def settings_of(fields: Mapping[str, FieldInfo]) -> dict[str, Setting]:

@@ -25,7 +25,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from harness.wire.records import Timings
+from harness.wire.records import NO_TIMINGS, Timings
 
 HEADER = "Server-Timing"
 
@@ -55,6 +55,8 @@ _DESCRIPTIONS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
 
 def decode(value: str) -> Timings:
     """Parse a header. Leave out unknown, malformed and impossible parts."""
+    if not value:
+        return NO_TIMINGS
     fields: dict[str, Any] = {}
     for name, parameters in _entries(value):
         if name in _NAMES:

@@ -7,28 +7,33 @@ Neither transport reuses a connection after a bad answer: `aiohttp_session._Resp
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import httpx
 from httpcore._async.http11 import AsyncHTTP11Connection
-from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
+from httpx_aiohttp.transport import map_aiohttp_exceptions
+from multidict import CIMultiDict
 from yarl import URL
 
 from harness.wire import aiohttp_session, answers
 from harness.wire.aiohttp_session import KeepAlive
 
 
-def open_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-    """Create an httpx client that sends each request once, to exactly the given URL.
+class Client(httpx.AsyncClient):
+    """Builds requests as httpx does, and sends each of them once, to exactly the given URL."""
 
-    It uses no retries, redirects, proxies or cookies. The caller must set a timeout around the whole request,
-    as the aiohttp transport supports only some of httpx's timeouts.
-    """
-    client = httpx.AsyncClient(transport=transport, timeout=None, trust_env=False)  # noqa: S113
-    client.cookies.jar = answers.NoCookies()
-    client.event_hooks["response"].append(answers.drop_location)
-    return client
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        super().__init__(transport=transport, timeout=None, trust_env=False)
+        self._sends = transport
+
+    async def send_once(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and return the head of the answer. The caller reads and closes it.
+
+        Unlike `send`, it leaves out authentication, redirects, cookies and hooks. The caller must set a
+        timeout around the whole request, as the aiohttp transport supports only some of httpx's.
+        """
+        return await self._sends.handle_async_request(request)
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -44,22 +49,25 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if self._session is None:  # created here, as it needs a running loop
             self._connector = aiohttp_session.Connector(limit=self._connections)
             self._session = aiohttp_session.session(self._connector, self._keep_alive)
-        with map_aiohttp_exceptions():
+        known = _prepared(request)
+        try:
             response = await self._session.request(
                 request.method,
-                _as_given(request),
-                headers=request.headers,
-                data=request.content or None,
-                skip_auto_headers=("Content-Type",),
+                known.url,
+                headers=known.headers,
+                data=known.content,
+                skip_auto_headers=known.unwanted,
                 allow_redirects=False,
                 auto_decompress=False,
                 compress=False,
-                timeout=aiohttp.ClientTimeout(),
             )
+        except Exception:  # raised again, as httpx's error: only failed requests pay for it
+            with map_aiohttp_exceptions():
+                raise
         return httpx.Response(
             response.status,
             headers=response.raw_headers,
-            stream=AiohttpResponseStream(response),
+            stream=_Body(response),
             request=request,
             extensions={"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode()},
         )
@@ -74,12 +82,62 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             await self._session.close()
 
 
+class _Prepared(NamedTuple):
+    """A request as aiohttp takes it."""
+
+    url: URL
+    headers: CIMultiDict[str]
+    content: bytes | None
+    unwanted: tuple[str, ...] | None  # a header that aiohttp would add
+
+
+_PREPARED = "prepared"  # key in the extensions of a request
+_PLAIN = ("GET", "HEAD", "OPTIONS")
+
+
+def _prepared(request: httpx.Request) -> _Prepared:
+    """Prepare a request, which may be sent many times, only once."""
+    known: _Prepared | None = request.extensions.get(_PREPARED)
+    if known is None:
+        headers = CIMultiDict(request.headers)
+        content = request.content or None
+        has_none = "Content-Type" not in headers and (content or request.method not in _PLAIN)
+        unwanted = ("Content-Type",) if has_none else None
+        known = _Prepared(_as_given(request), headers, content, unwanted)
+        request.extensions[_PREPARED] = known
+    return known
+
+
 def _as_given(request: httpx.Request) -> URL:
     """Return the URL with path and query together as the path, which yarl leaves unchanged."""
     url = request.url
     target = request.extensions.get("target", url.raw_path)
     authority = url.netloc.decode()  # the bytes are ASCII
     return URL.build(scheme=url.scheme, authority=authority, path=target.decode(), encoded=True)
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of an answer of aiohttp."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        content = self._response.content
+        try:
+            while chunk := await content.readany():
+                yield chunk
+        except Exception:  # raised again, as httpx's error: only failed requests pay for it
+            with map_aiohttp_exceptions():
+                raise
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end."""
+        try:
+            await self._response.__aexit__(None, None, None)
+        except Exception:  # raised again, as httpx's error: only failed requests pay for it
+            with map_aiohttp_exceptions():
+                raise
 
 
 # httpx has no option for this. By default h11 accepts a head of 100 KB, which may be thousands of short

@@ -24,7 +24,7 @@ _TEXTS_CHECKED = 3  # before anything starts
 
 
 class Workload:
-    """The user's `load` and `predict`, and their `io` and `payloads` if present; see docs/own-workload.md.
+    """The user's `load` and `predict`, and their `io` and `payloads` if present; see docs/howto/workload.md.
 
     The user's code is imported when it is first needed, after the variables that limit threads are set.
     """

@@ -7,7 +7,7 @@ import made_up
 import pandas as pd
 import pytest
 
-from harness.analysis import machine
+from harness.analysis import machine, quietness
 from harness.errors import HarnessError
 from harness.wire.records import COOLDOWN, FAILED, MEASURE, PILOT_BLOCK, PING, WARMUP, Sample
 
@@ -26,7 +26,7 @@ def requests(*rows: Sample) -> pd.DataFrame:
 
 
 def say(*given: dict[str, Any], excluded: dict[int, str] | None = None) -> str:
-    return machine.sentence(trials(*given), RECORD, excluded or {})
+    return quietness.sentence(trials(*given), RECORD, excluded or {})
 
 
 # -- the sentence --------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def test_a_platform_without_readings_is_not_judged() -> None:
 
 def test_a_run_without_trials_or_environment_has_a_sentence() -> None:
     nothing = trials({}).iloc[:0]
-    assert machine.sentence(nothing, {}, {}) == (
+    assert quietness.sentence(nothing, {}, {}) == (
         "Machine: not judged – ? cores (unknown CPU); 0 of 0 blocks excluded."
     )
 
@@ -286,9 +286,11 @@ def test_warm_up_is_not_judged_and_failures_do_not_excuse_the_client() -> None:
 # -- where the load generator is the limit -------------------------------------------------------------
 
 
-def limited(*, busy_ms: float = 100.0, sent: int = 100, limit_per_s: float | None = None) -> str:
+def limited(
+    *, busy_ms: float = 100.0, sent: int = 100, limit_per_s: float | None = None, **fields: Any
+) -> str:
     """Why the client limits one arm whose trials take one second each."""
-    about = {"client_cpu_ms": busy_ms, "arm": "inline", "load": "closed(1)"}
+    about = {"client_cpu_ms": busy_ms, "arm": "inline", "load": "closed(1)", "requests": sent, **fields}
     frame = trials(*({**about, "block": block} for block in (1, 2, 3)))
     rows = [
         made_up.sample(trial=trial, seq=seq, done_ms=1000.0 * (seq + 1) / sent)
@@ -314,7 +316,44 @@ def test_without_a_roofline_a_core_more_than_half_busy_is_the_clients_limit() ->
     assert limited(busy_ms=990.0) == "the load generator kept 99 % of its core busy"
 
 
+def test_a_late_loop_is_the_clients_limit_where_requests_are_short() -> None:
+    """Eight users with 200 requests a second: 40 ms each."""
+    users = {"concurrency": 8, "measured": 200}
+    assert limited(client_lag_p99_ms=21.0, **users) == (
+        "the load generator was late by 21.0 ms (p99 of its loop lag) where a request took 40.0 ms"
+    )
+    assert limited(client_lag_p99_ms=19.0, **users) == ""
+    assert limited(client_lag_p99_ms=9.0, concurrency=1, measured=200) == ""  # of 5 ms, but not late at all
+    assert limited(client_lag_p99_ms=21.0, concurrency=None, measured=200) == ""  # seen as dispatch lag
+    assert limited(client_lag_p99_ms=None, **users) == ""
+
+
+def test_at_its_cap_an_open_loop_is_judged_by_its_own_lag_and_not_by_what_the_server_delayed() -> None:
+    """At most 100 in flight at 200 requests a second: 500 ms each, of which 5 % may be the client's."""
+    opened: dict[str, Any] = {"concurrency": None, "in_flight_max": 100, "measured": 200}
+    assert limited(client_lag_p99_ms=26.0, capped=7, **opened).startswith(
+        "the load generator was late by 26.0"
+    )
+    assert limited(client_lag_p99_ms=24.0, capped=7, **opened) == ""
+    assert limited(client_lag_p99_ms=26.0, capped=0, **opened) == ""
+
+
+def test_the_way_out_is_less_load_or_another_machine_and_a_transport_that_costs_less() -> None:
+    rest = "send fewer requests a second, or send them from a faster or idle machine."
+    assert machine.beyond_the_client({"load": {"transport": "aiohttp"}}) == f"To measure the server, {rest}"
+    assert machine.beyond_the_client({"plan": {"transport": "httpx"}}) == (
+        f"To measure the server, use --transport aiohttp, {rest}"
+    )
+
+
 def test_of_several_checks_the_lowest_limit_counts() -> None:
     checks = [{"requests_per_s": 400.0}, {"requests_per_s": 190.0}]
     assert machine.client_limit_per_s({"self_check": checks}) == 190.0
     assert math.isnan(machine.client_limit_per_s({}))
+
+
+def test_the_short_form_has_the_word_and_the_blocks_without_the_readings() -> None:
+    given = {**QUIET, "steal_share": 0.2}
+    assert quietness.in_short(trials(given), RECORD, {}) == (
+        "Machine: noisy – 2 cores (Z80), 0 of 1 blocks excluded."
+    )

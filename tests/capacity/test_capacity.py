@@ -62,11 +62,12 @@ def test_the_json_is_one_document_with_the_promise_and_the_windows(run: Path) ->
 @pytest.mark.timed
 def test_report_makes_the_same_again_from_the_rows(run: Path, invoke: Invoke) -> None:
     made = {
-        name: (run / name).read_bytes() for name in ("capacity.csv", "windows.csv", "charts/capacity.svg")
+        name: (run / name).read_bytes()
+        for name in ("capacity.csv", "windows.csv", "charts/capacity.png", "report.html")
     }
     for name in made:
         (run / name).unlink()
-    done = invoke("report", str(run))
+    done = invoke("report", str(run), "--full")
     assert done.returncode == 0, done.stderr
     assert {name: (run / name).read_bytes() for name in made} == made
     assert "Requests/s under Poisson arrivals" in done.stdout
@@ -98,7 +99,7 @@ def test_ctrl_c_keeps_the_windows_and_reports_that_there_is_no_capacity_yet(
     assert process.returncode == 130
     assert "Show them with `execbench report run`." in stderr
     execbench.assert_nothing_is_left()
-    done = invoke("report", "run")
+    done = invoke("report", "run", "--full")
     assert done.returncode == 0, done.stderr
     assert "there is no capacity yet" in " ".join(done.stdout.split())
     with pytest.raises(HarnessError, match="run is a capacity run"):

@@ -34,7 +34,7 @@ from harness.client.http_client import create_transport
 from harness.run.load_generator import Loader
 from harness.run.supervisor import Supervisor
 from harness.wire.records import MEASURE
-from harness.wire.transports import open_client
+from harness.wire.transports import Client
 
 pytestmark = pytest.mark.integration
 
@@ -221,7 +221,7 @@ def test_without_the_guard_aiohttp_silently_sends_the_request_again(reset: bool)
 
     async def guarded() -> list[int | None]:
         return await ask_twice(
-            open_client(create_transport(load_options(server.url, concurrency=1, requests=2))), server.url
+            Client(create_transport(load_options(server.url, concurrency=1, requests=2))), server.url
         )
 
     with answering(drop_every_second, reset=reset) as server:

@@ -29,9 +29,9 @@ from hostile_server import (
     TOO_LONG,
     HostileServer,
 )
+from known_server import fire_here
 
 from harness import workloads
-from harness.client.engine import run_trial
 from harness.client.http_client import create_transport
 from harness.results import store
 from harness.run.load_generator import Loader
@@ -41,7 +41,7 @@ from harness.wire import answers
 from harness.wire.arrivals import closed
 from harness.wire.load_options import LoadOptions
 from harness.wire.records import MEASURE, Outcome
-from harness.wire.transports import open_client
+from harness.wire.transports import Client
 from harness.workloads.io import kinds
 
 pytestmark = pytest.mark.integration
@@ -80,9 +80,7 @@ def run_tricks(
     before = dict(server.requests)
 
     async def all_of_them() -> list[Outcome]:
-        trials = (
-            run_trial(load_options_for(server.url, name, transport, **options), _ignore) for name in tricks
-        )
+        trials = (fire_here(load_options_for(server.url, name, transport, **options)) for name in tricks)
         return await asyncio.gather(*trials)
 
     outcomes = dict(zip(tricks, asyncio.run(all_of_them()), strict=True))
@@ -176,9 +174,7 @@ def test_an_endless_sequence_of_interim_answers_is_given_up(hostile: HostileServ
 def test_an_idle_connection_that_receives_bytes_is_not_reused(hostile: HostileServer) -> None:
     """Otherwise each request would get the answer of the one before."""
     options = {"arrivals": "constant(5)", "requests": None, "duration_s": 0.6}
-    outcome = asyncio.run(
-        run_trial(load_options_for(hostile.url, "answer-twice", "aiohttp", **options), _ignore)
-    )
+    outcome = asyncio.run(fire_here(load_options_for(hostile.url, "answer-twice", "aiohttp", **options)))
     assert errors(outcome) == {(200, "")}
 
 
@@ -188,7 +184,7 @@ def test_an_upload_ends_if_the_server_answers_early_and_never_reads_it(
 ) -> None:
     """The server answers after the headers and never reads the body. Closing must not wait for it."""
     big = {"method": "POST", "body": "x" * 8_000_000, "timeout_s": TIMEOUT_S, "requests": 1}
-    trial = run_trial(load_options_for(hostile.url, "body-1g", transport, **big), _ignore)
+    trial = fire_here(load_options_for(hostile.url, "body-1g", transport, **big))
     assert len(asyncio.run(asyncio.wait_for(trial, 10)).shots) == 1
 
 
@@ -232,11 +228,11 @@ def test_load_keeps_a_row_for_each_request_to_a_hostile_server(
 
 @both_transports
 def test_an_answer_is_freed_as_soon_as_it_is_read(hostile: HostileServer, transport: str) -> None:
-    """Garbage collection is off during a trial, so a reference cycle would keep the answer in memory."""
+    """Garbage collection is rare during a trial, so a reference cycle would keep the answer in memory."""
 
     async def ask() -> weakref.ref[httpx.Response]:
-        async with open_client(create_transport(load_options_for(hostile.url, "good", transport))) as client:
-            answer = await client.send(client.build_request("GET", f"{hostile.url}/good"), stream=True)
+        async with Client(create_transport(load_options_for(hostile.url, "good", transport))) as client:
+            answer = await client.send_once(client.build_request("GET", f"{hostile.url}/good"))
             await answers.read(answer, 0)
             return weakref.ref(answer)
 

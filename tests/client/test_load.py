@@ -28,6 +28,7 @@ from known_server import (
     answering,
     both_transports,
     fire,
+    fire_here,
     load_options,
     phases,
     reply,
@@ -352,7 +353,7 @@ def test_only_loopback_addresses_share_the_clients_clock(url: str, ours: bool) -
 
 
 async def tasks_left_by(options: LoadOptions) -> set[Any]:
-    await run_trial(options, lambda answered, median_ms: None)
+    await fire_here(options)
     await asyncio.sleep(0)
     return asyncio.all_tasks() - {asyncio.current_task()}
 
@@ -385,26 +386,46 @@ def test_progress_counts_requests_of_the_load_but_not_pings(loader: Loader) -> N
     assert all(median_ms > 55 for _, median_ms in reports)
 
 
-def test_garbage_collection_is_off_during_a_trial_and_on_after_an_abandoned_one() -> None:
-    states: list[bool] = []
+@both_transports
+def test_a_request_leaves_no_reference_cycle_behind(transport: str) -> None:
+    """So the garbage collector has next to nothing to do during a trial, and pauses for no time."""
+    with answering(after(0)) as server:
+        options = load_options(server.url, concurrency=4, requests=400, transport=transport)
+        gc.disable()
+        try:
+            asyncio.run(fire_here(options))
+            left = gc.collect()
+        finally:
+            gc.enable()
+    assert left < 400  # some objects of each connection
+
+
+def test_during_a_trial_garbage_collection_is_on_for_new_objects_only() -> None:
+    """And as before it afterwards, also if the trial is abandoned."""
+    before = (True, gc.get_freeze_count() > 0)
+    states: list[tuple[bool, bool]] = []
+
+    def look() -> None:
+        states.append((gc.isenabled(), gc.get_freeze_count() > 0))
 
     async def abandon() -> None:
         reported = asyncio.Event()
 
-        def look(answered: int, median_ms: float) -> None:
-            states.append(gc.isenabled())
+        def on_progress(answered: int, median_ms: float) -> None:
+            look()
             reported.set()
 
         options = load_options(server.url, concurrency=2, requests=10_000)
-        trial = asyncio.create_task(run_trial(options, look))
+        trial = asyncio.create_task(run_trial(options, on_progress, lambda shot: None))
         await reported.wait()
         trial.cancel()
         await trial
 
     with answering(after(5)) as server, pytest.raises(asyncio.CancelledError):
         asyncio.run(abandon())
-    assert set(states) == {False}
-    assert gc.isenabled()
+    look()
+    assert set(states[:-1]) == {(True, True)}
+    assert states[-1] == before
 
 
 @contextmanager

@@ -125,6 +125,7 @@ def test_a_request_sent_late_belongs_to_the_phase_in_which_it_was_due(fire: Fire
     assert measured[-1].sent_ms > 400
 
 
+@pytest.mark.timed  # a load generator without a processor sends fewer requests
 def test_the_load_continues_until_the_last_measured_request_is_answered(fire: Fire) -> None:
     with answering(lambda number: 0.4) as url:
         outcome = fire(url, arrivals=parse("constant(50)"), settle_s=0.1, duration_s=0.3)

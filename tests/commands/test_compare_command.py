@@ -304,7 +304,8 @@ def test_every_line_of_the_markdown_table_has_the_same_number_of_cells(
     lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     assert "| **slower** |" in done.stdout
-    assert done.stdout.startswith("- thread takes 1.4")
+    assert done.stdout.startswith("**Slower: thread at c = 8, by 4")
+    assert "\n- thread takes 1.4" in done.stdout
 
 
 def test_metric_and_load_select_rows(execbench: InProcess) -> None:

@@ -127,4 +127,4 @@ def test_a_shell_completes_strategies_and_values() -> None:
 
 
 def test_the_table_of_settings_in_the_docs_is_that_of_the_command(invoke: Invoke) -> None:
-    assert (DOCS / "settings.md").read_text() == invoke("settings").stdout
+    assert (DOCS / "reference" / "settings.md").read_text() == invoke("settings").stdout

@@ -65,7 +65,7 @@ def with_readings(run: store.Run) -> store.Run:
     pings = run.requests.assign(phase="ping", error="", done_ms=run.requests["due_ms"] + 123.4)
     requests = pd.concat([run.requests, pings], ignore_index=True)
     run.record["arms"] = {arm: {"uss_bytes": 512e6} for arm in trials["arm"].unique()}
-    return run._replace(trials=trials, requests=requests)
+    return run._replace(trials=trials, rows=requests)
 
 
 REPORTS: dict[str, Callable[[], report.Report]] = {
@@ -142,7 +142,7 @@ def test_costs_show_only_columns_that_were_measured() -> None:
     for heading in ("CPU/req", "loop p99", "max", "ping p50", "MB"):
         assert heading in text
     assert "512.0" in text
-    no_pings = many._replace(requests=few.requests)
+    no_pings = many._replace(rows=few.requests)
     assert "ping p50" not in shown(report.build(no_pings))
 
 

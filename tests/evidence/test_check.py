@@ -36,7 +36,7 @@ class Late:
     def __init__(self, lag: Callable[[int], float]) -> None:
         self._lag = lag
 
-    def run(self, options: LoadOptions) -> Outcome:
+    def run(self, options: LoadOptions, **_: bool) -> Outcome:
         outcome = World().fire(**dict(options))
         shots = [shot._replace(sent_ms=shot.due_ms + self._lag(shot.seq)) for shot in outcome.shots]
         return outcome._replace(shots=shots)

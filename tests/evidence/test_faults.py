@@ -153,7 +153,7 @@ def test_health_is_red_within_a_second_when_nothing_can_be_served(see: See, faul
 
 @pytest.mark.parametrize(("fault", "arm"), [("health", "supervised:spares=1")])
 def test_with_a_spare_worker_requests_are_always_served(see: See, fault: str, arm: str) -> None:
-    assert see(fault, arm).outcome == "served"
+    assert see(fault, arm).outcome == "stayed available"
 
 
 # -- worse outcomes are detected --------------------------------------------------------------------------
@@ -167,7 +167,7 @@ WORSE = {
     ("setup-fails-later", "loky"): "recovered",
     ("hang", "thread"): "stuck",
     ("poison", "thread"): "server died",
-    ("client-leaves-queued", "process"): "run all the same",
+    ("client-leaves-queued", "process"): "run anyway",
     ("server-kill", "executor"): "orphans",
     ("health", "loky"): "green",
     ("overload", "thread"): "piles up",

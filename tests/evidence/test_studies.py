@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +22,15 @@ from harness.analysis.stats import Verdict
 from harness.commands import study as command
 from harness.errors import UsageError
 from harness.evidence.frames import frame
+from harness.evidence.page import Made
 from harness.evidence.studies import capacity as capacities
 from harness.evidence.studies import queueing, searching, sessions
-from harness.evidence.studies.catalogue import STUDIES, Wanted
+from harness.evidence.studies.catalogue import STUDIES, Wanted, render
 from harness.evidence.studies.queueing import Served
 from harness.evidence.studies.sessions import Session
 
 SERVICE_MS = 20.0
+COMMITTED = Path(__file__).parent.parent.parent / "docs" / "studies"
 
 
 def session(**figures: Any) -> Session:
@@ -305,3 +308,20 @@ def test_a_flag_of_another_study_is_refused(tmp_path: Path) -> None:
 def test_options_that_are_not_given_have_their_defaults() -> None:
     assert STUDIES["windows"].wanted(Wanted(seconds=8.0)) == Wanted(seconds=8.0, workload="synthetic")
     assert STUDIES["twins"].wanted(Wanted()) == Wanted(sessions=200)
+
+
+# -- the committed pages ---------------------------------------------------------------------------------
+
+
+def words(page: str) -> tuple[str, str]:
+    """The title of a page, and its text after the lines on how it was made, without figures."""
+    title, text = page.partition("\n")[0], page.partition("Raw rows: ")[2]
+    return title, re.sub(r"[-+]?\d[\d.,]*", "#", text)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_committed_page_has_the_words_that_the_command_would_write_today(name: str) -> None:
+    """The figures are not compared: the CSV has fewer digits than the study had."""
+    found = pd.read_csv(COMMITTED / f"{name}.csv")
+    today = render(name, STUDIES[name], Made("", "", "", ""), found, partial=False)
+    assert words((COMMITTED / f"{name}.md").read_text()) == words(today)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
-from harness.plans import from_flags, plan_files
+from harness.plans import from_flags, plan_files, size
 from harness.plans.from_flags import Flags
 from harness.plans.plan import Plan
 from harness.wire.arrivals import closed
@@ -97,6 +97,8 @@ def test_the_article_plan_matches_the_articles_scenario() -> None:
         ({"arms": [arm(workload={"service_ms": 5})]}, "does not take the option service_ms"),
         ({"arms": [arm(workload={"name": "synthetic"})]}, "The workload of arm 'a' is not its plan's"),
         ({"arms": [arm(workload={"backend": "tf"})]}, "The workload of arm 'a': backend"),
+        ({"concurrency": [], "arrivals": ["poisson(5)"], "think": 0.5}, "think: only the users of a closed"),
+        ({"think": "normal(1)"}, r"think: 'normal\(1\)' is not a think time; examples: 0\.5, exp"),
         ({"arrivals": ["own(0)"]}, "the share of the arm's own throughput must be from 0.01"),
     ],
 )
@@ -158,6 +160,47 @@ def test_all_arms_of_a_block_get_the_same_arrivals_and_blocks_differ() -> None:
     first, again, other = (plan.load_options("", law, block).schedule for block in (1, 1, 2))
     assert first == again != other
     assert len(first) == 12
+
+
+def test_only_closed_loops_think_and_the_size_counts_their_pauses() -> None:
+    plan = make(arrivals=["poisson(50)"], think=0.5, new_connections=True)
+    closed_loop, open_loop = (plan.load_options("", law, 1) for law in plan.laws)
+    assert (str(closed_loop.think), open_loop.think) == ("fixed(0.5)", None)
+    assert closed_loop.new_connections
+    assert open_loop.new_connections
+    assert Plan.model_validate(plan.model_dump(mode="json")) == plan
+    # two warm-ups and five requests of a user who pauses 60 s
+    thinking, usual = (size.of_plan(make(blocks=1, **more)).seconds for more in ({"think": 60}, {}))
+    assert thinking - usual == pytest.approx(420, abs=1)
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> str:
+    path = tmp_path / "recorded.jsonl"
+    path.write_text('{"at_s": 0, "text": "a"}\n{"at_s": 1, "text": "b"}\n')
+    return f"replay({path})"
+
+
+def test_only_a_replay_sends_recorded_texts(recording: str) -> None:
+    plan = make(arrivals=[recording])
+    drawn, recorded = (plan.load_options("", law, 1) for law in plan.laws)
+    assert drawn.texts is not None
+    assert recorded.texts is not None
+    assert drawn.texts.recording is None
+    assert f"replay({recorded.texts.recording})" == recording
+    assert (recorded.method, recorded.url) == ("POST", "/predict")
+
+
+def test_recorded_texts_that_no_request_would_send_are_refused(recording: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="route: GET / sends no texts, but replay"):
+        make(arrivals=[recording], route="GET /")
+    (tmp_path / "texts.txt").write_text("a\n")
+    payloads = {"workload": {"payloads": str(tmp_path / "texts.txt")}}
+    make(arrivals=[recording], **payloads)  # the closed loop sends them
+    with pytest.raises(UsageError, match=r"payloads: replay.* has its own texts"):
+        make(concurrency=[], arrivals=[recording], **payloads)
+    with pytest.raises(UsageError, match="the place of a recorded text"):
+        make(arrivals=[recording], arms=[{"name": "a", "url": "http://127.0.0.1:1/"}], ask={"body": "{}"})
 
 
 def test_a_block_runs_all_arms_of_one_load_before_the_next_load() -> None:

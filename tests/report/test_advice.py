@@ -361,7 +361,7 @@ def test_external_servers_without_timings_are_judged_by_latency_and_throughput_a
         "handler_ms",
         "batch_size",
     ]
-    run = run._replace(requests=run.requests.assign(strategy="", **dict.fromkeys(parts, np.nan)))
+    run = run._replace(rows=run.requests.assign(strategy="", **dict.fromkeys(parts, np.nan)))
     run = run._replace(trials=run.trials.assign(strategy="", io_nominal_ms=np.nan))
     said = advised(run)
     assert said.take == "batch"

@@ -69,6 +69,9 @@ def test_a_load_is_repeated_with_more_users_and_the_same_request() -> None:
         *("--body", '{"q": "{text}"}', "--expect-status", "201"),
         *("--payloads", "/tmp/texts.txt", "--seed", "3", "--timeout", "5"),
     ]
+    people = {"url": "http://x/", "think": "exponential(2)", "new_connections": True}
+    said = shlex.split(next_command.load({"plan": None, "load": people}, users=16))
+    assert said[-3:] == ["--think", "exponential(2)", "--new-connections"]
     hidden = {"url": "http://x/", "headers": [["Authorization", "(kept secret)"]], "transport": "httpx"}
     said = shlex.split(next_command.load({"plan": None, "load": hidden}, users=16))
     assert said[-4:] == ["--header", "Authorization: ${HEADER_AUTHORIZATION}", "--transport", "httpx"]

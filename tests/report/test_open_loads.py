@@ -37,6 +37,17 @@ def test_a_rate_that_is_not_held_is_called_saturated_with_its_figures() -> None:
     ]
 
 
+def test_a_backlog_is_not_the_arms_where_the_load_generator_is_the_limit() -> None:
+    """An overrun trial of 2.5 s, for more than half of which the load generator computed."""
+    built = report.build(opened(open_trial(1, service_ms=25.0, client_cpu_ms=2000.0, capped=7)))
+    assert not built.summary["saturated"].any()
+    assert built.summary["client_limited"].all()
+    (warning,) = built.warnings
+    assert warning.startswith(
+        "Limited by the client: thread at poisson(50), because the load generator kept 80 % of its core busy."
+    )
+
+
 def test_only_the_trials_that_were_overrun_are_counted_as_such() -> None:
     cells = report.build(opened(open_trial(1), open_trial(2, service_ms=25.0)))
     assert (
@@ -148,6 +159,12 @@ def test_closed_and_open_loads_live_in_one_run_and_the_finding_is_of_the_closed_
     built = report.build(mixed)
     assert built.finding.startswith("At c = 8, take thread")
     assert set(built.summary["load"]) == {"closed(1)", "closed(8)", "poisson(50)"}
+
+
+def test_a_run_whose_trials_are_all_invalid_is_not_said_to_have_no_good_answers() -> None:
+    built = report.build(opened(open_trial(1, state="invalid", error="the client sent half of them late")))
+    assert built.finding == "No trial counts, so there are no figures."
+    assert built.advised.lines[0].startswith("No advice: no trial counts. ")
 
 
 def late_and_capped(capped: int) -> admissible.Evidence:

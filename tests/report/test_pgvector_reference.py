@@ -1,10 +1,12 @@
-"""The committed run with a real vector search: tables from rows, the README's quote, and what it shows."""
+"""The committed run with a real vector search: tables from rows, quotes in documents, and what it shows."""
 
 from pathlib import Path
+from typing import Any
 
+import browsing
 import pandas as pd
 import pytest
-from committed import CHECKOUT, assert_equal_to_the_committed, quoted, rebuilt, run_of
+from committed import assert_equal_to_the_committed, rebuilt, run_of, unprinted
 
 pytestmark = pytest.mark.integration
 
@@ -21,9 +23,8 @@ def test_every_table_is_made_again_from_the_packed_rows_byte_by_byte(reported: t
     assert_equal_to_the_committed(PLAN, DERIVED, reported[0])
 
 
-def test_what_the_readme_quotes_is_what_report_prints(reported: tuple[Path, str]) -> None:
-    assert quoted(CHECKOUT / "README.md", "pgvector") in reported[1]
-    assert run_of(PLAN).name in (CHECKOUT / "README.md").read_text()
+def test_what_documents_quote_is_what_report_prints(reported: tuple[Path, str]) -> None:
+    assert unprinted("pgvector", reported[1]) == []
 
 
 @pytest.mark.quick
@@ -35,4 +36,12 @@ def test_inline_the_wait_grows_with_the_load_and_the_databases_own_time_does_not
     assert medians["io_server_ms"].between(0.5, 1.0).all()
     inline = medians["io_ms"].loc["inline"]
     assert inline["closed(8)"] / inline["closed(1)"] > 20
-    assert medians["io_ms"].loc["process"].between(1.0, 2.0).all()
+    process = medians["io_ms"].loc["process"]
+    assert (
+        (process / process["closed(1)"]).between(0.8, 1.25).all()
+    )  # the ratio, as the machine sets the level
+
+
+@pytest.mark.integration
+def test_its_page_has_no_fault_in_a_browser(reported: tuple[Path, str], browser: Any) -> None:
+    assert browsing.faults_of(browser, reported[0] / "report.html") == []

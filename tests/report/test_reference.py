@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import browsing
 import nbformat
 import pytest
-from committed import CHECKOUT, execbench, quoted, run_of, squeezed
+from committed import CHECKOUT, documents, execbench, run_of, squeezed, unprinted
 from made_reports import WORLD, closed
 from nbclient import NotebookClient
 
@@ -20,6 +21,7 @@ from harness.report import report
 NOTEBOOK = CHECKOUT / "notebooks" / "article.ipynb"
 DERIVED = ("summary.csv", "claims.csv", "comparisons.csv", "costs.csv", "advice.txt")
 LARGEST_BYTES = 12_000_000
+MOVED = {"20261121-103412-article"}  # to docs/studies/article-runs, where its study still names its old place
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +61,19 @@ def test_report_rebuilds_summary_claims_and_charts_with_equal_figures(reported: 
 
 
 @pytest.mark.integration
-def test_the_readmes_tables_are_what_report_prints_of_the_reference_run(reported: tuple[Path, str]) -> None:
-    assert quoted(CHECKOUT / "README.md", "reference run") in reported[1]
+def test_what_documents_quote_of_the_reference_run_is_what_report_prints(reported: tuple[Path, str]) -> None:
+    assert unprinted("short report", reported[1]) == []
     assert run_of("article").name in (CHECKOUT / "README.md").read_text()
+
+
+def test_a_quote_that_report_does_not_print_is_found() -> None:
+    assert unprinted("short report", "") != []
+
+
+def test_documents_name_no_run_that_is_not_committed() -> None:
+    for page in documents():
+        for name in set(re.findall(r"\bresults/(2\d{7}-\d{6}-[\w-]+)", page.read_text())) - MOVED:
+            assert (CHECKOUT / "results" / name / "run.json").exists(), f"{page.name}: {name}"
 
 
 def test_the_readmes_verdicts_and_figures_are_those_of_the_reference_run() -> None:
@@ -134,3 +146,8 @@ def test_every_relative_link_in_the_documents_leads_somewhere() -> None:
         page = CHECKOUT / name
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert target.startswith("http") or (page.parent / target).exists(), f"{name}: {target}"
+
+
+@pytest.mark.integration
+def test_its_page_has_no_fault_in_a_browser(reported: tuple[Path, str], browser: Any) -> None:
+    assert browsing.faults_of(browser, reported[0] / "report.html") == []

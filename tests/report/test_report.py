@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pandas as pd
 import pytest
 from made_reports import WORLD, closed, run_of
 from made_up import Point
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from harness.commands import tables
 from harness.errors import UsageError
@@ -21,74 +23,6 @@ from harness.report import export, report
 from harness.results import store
 from harness.verdicts import claims
 from harness.wire.records import PING
-
-
-def finding(world: made_up.World, **said: Any) -> str:
-    return report.build(closed(world, **said)).finding
-
-
-# -- the finding
-
-
-def test_it_is_the_choice_at_the_highest_load_with_its_ratio() -> None:
-    said = finding(WORLD)
-    assert said == (
-        "At c = 8, take thread: 111 requests/s and a median latency of 72 ms, 0.65 times [0.65, 0.65] the "
-        "requests/s of inline, which blocks the event loop (its I/O takes 40.0 ms instead of 5.0)."
-    )
-
-
-def test_first_line_ranking_advice_and_json_state_one_choice_with_one_ratio() -> None:
-    built = report.build(closed(WORLD, ranking=True))
-    ratio = "0.65 times [0.65, 0.65]"
-    data = export.as_json(built)
-    assert built.advised.take == data["advised"]["take"] == "thread"
-    assert all(ratio in one for one in (built.finding, built.advised.lines[0], built.conclusion))
-    assert data["advised"]["ratio"] == pytest.approx(0.653, abs=0.001)
-    assert built.conclusion.startswith("thread answers")
-
-
-def test_it_stays_with_the_reference_that_leaves_the_loop_free() -> None:
-    assert finding(WORLD, reference="thread").startswith("At c = 8, stay with thread: 111 requests/s")
-
-
-def test_an_arm_whose_trials_failed_is_not_taken_for_its_first_good_minutes() -> None:
-    died = {**WORLD, ("inline", 8): lambda block: Point(io_ms=6.0, state="ok" if block == 1 else "failed")}
-    assert finding(died).startswith("At c = 8, take thread")
-
-
-@pytest.mark.parametrize("io_ms", [0.0, 0.01, 0.9])
-def test_an_io_that_takes_next_to_no_time_alone_is_not_judged(io_ms: float) -> None:
-    world = {place: Point(io_ms=io_ms) for place in WORLD} | {("inline", 8): Point(io_ms=3.1)}
-    world[("thread", 8)] = Point(queue_ms=60.0, io_ms=io_ms)
-    said = finding(world)
-    assert said.startswith("At c = 8, stay with inline")
-    assert "its I/O" not in said
-
-
-def test_the_twin_and_arms_that_do_other_work_are_not_taken() -> None:
-    world = {**WORLD, ("inline-twin", 8): Point(io_ms=39.0), ("scaled", 8): Point(io_ms=1.0)}
-    run = closed(world, reference="inline", twin=True)
-    run.record["plan"]["arms"][-1]["io_per_model"] = 0.8
-    assert report.build(run).finding.startswith("At c = 8, take thread")
-
-
-def test_without_another_arm_there_is_nothing_to_compare_it_with() -> None:
-    assert finding({("inline", 8): Point()}).endswith("requests/s.")
-
-
-@pytest.mark.parametrize("world", [{}, {("inline", 8): Point(requests=2, failed=16)}])
-def test_without_good_answers_there_is_nothing_to_find(world: made_up.World) -> None:
-    assert finding(world) == "No trial got good answers, so there are no figures."
-
-
-def test_it_counts_the_verdicts_on_the_claims_and_the_claims_have_their_rows() -> None:
-    built = report.build(closed(WORLD, claims="article"))
-    assert "Of the article's 8 claims: " in built.finding
-    rows = export.claim_rows(built)
-    assert list(rows.columns) == export.CLAIM_COLUMNS
-    assert set(rows["kind"]) == {"claim", "check", "table", "law"}
-
 
 # -- what does not count
 
@@ -283,7 +217,7 @@ def test_writing_leaves_every_table_and_the_forest(tmp_path: Path) -> None:
     export.write(built)
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
     tables = {"summary.csv", "comparisons.csv", "costs.csv", "claims.csv"}
-    assert written >= tables | {"charts/claims.png", "charts/claims.svg", "charts/published.png"}
+    assert written >= tables | {"charts/claims.png", "charts/published.png"}
     assert len(pd.read_csv(tmp_path / "comparisons.csv")) == len(built.comparisons)
 
 
@@ -321,10 +255,45 @@ def test_the_awaited_io_is_split_if_its_other_side_reports_its_own_time() -> Non
     assert re.search(r"other side.*c = 8 +40\.0 +40\.0 +0\.9 +0\.9 +39\.1 +39\.1", shown, re.S)
 
 
-def rendered(built: report.Report) -> str:
-    """Return what the terminal shows of the I/O."""
+@pytest.mark.parametrize(("first_byte_ms", "is_shown"), [(10.0, True), (45.5, False), (None, False)])
+def test_the_time_to_the_first_byte_is_shown_if_answers_are_streamed(
+    first_byte_ms: float | None, is_shown: bool
+) -> None:
+    """Users send at 0 ms here; a latency at c = 8 is 47 ms."""
+    requests, trials = made_up.run({("inline", 8): Point(io_ms=40.0, requests=10)}, blocks=8)
+    built = report.build(
+        run_of(requests.assign(first_byte_ms=requests["due_ms"] + (first_byte_ms or math.nan)), trials)
+    )
+    assert ("time_to_first_byte_p95_ms" in built.summary) == (first_byte_ms is not None)
+    shown = rendered(built, tables.streamed)
+    if is_shown:
+        assert re.search(r"first byte.*c = 8 +10\.0 +10\.0 +47\.0 +47\.0", shown, re.S)
+    else:
+        assert shown == ""
+
+
+def test_the_time_to_the_first_byte_is_not_shown_if_most_requests_failed() -> None:
+    requests, trials = made_up.run({("inline", 8): Point(requests=10)}, blocks=8)
+    failed = requests.assign(first_byte_ms=requests["due_ms"] + 1, error="HTTP 500")
+    assert rendered(report.build(run_of(failed, trials)), tables.streamed) == ""
+
+
+def test_think_time_and_new_connections_are_noted() -> None:
+    usual = run_of(*made_up.run(WORLD, blocks=8))
+    people = run_of(*made_up.run(WORLD, blocks=8), think="exponential(2)", new_connections=True)
+    added = set(report.build(people).notes) - set(report.build(usual).notes)
+    assert sorted(note.partition(",")[0] for note in added) == [
+        "Each request opens a new connection",
+        "Users of closed loops pause before each request (think time",
+    ]
+
+
+def rendered(
+    built: report.Report, show: Callable[[pd.DataFrame], Iterable[RenderableType]] = tables.io_parts
+) -> str:
+    """Return what the terminal shows of the I/O, or of the answers."""
     terminal = Console(width=80, file=io.StringIO())
-    for part in tables.io_parts(built.summary):
+    for part in show(built.summary):
         terminal.print(part)
     assert isinstance(terminal.file, io.StringIO)
     return terminal.file.getvalue()

@@ -168,7 +168,7 @@ def known(shared: Execbench) -> Path:
     """Sleeping workers: twice the workers answer twice as much; what loading takes changes nothing."""
     done = shared(
         *("sweep", *KNOWN, *SHORT, "--strategy", "thread", "--over", "workers=1,2"),
-        *("--over", "setup_ms=0,10", "--out", "known"),
+        *("--over", "setup_ms=0,10", "--out", "known", "--full"),
     )
     assert done.returncode == 0, done.stderr
     assert "4 arms, 1 load, 6 blocks: 24 trials, under 1 min." in done.stderr
@@ -207,7 +207,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(execbench: Execbench) -> None
     wait_for(lambda: trials.exists() and len(trials.read_text().splitlines()) > 3)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
-    done = execbench("sweep", "--resume", "run")
+    done = execbench("sweep", "--resume", "run", "--full")
     assert done.returncode == 0, done.stderr
     assert len(trials.read_text().splitlines()) == 1 + 12
     assert "Settings at c = 4" in done.stdout

@@ -73,6 +73,7 @@ RECORD: Record = {
             "about": ABOUT,
             "processes": [{"pid": 7, "command": "python server.py"}],
             "uss_bytes": 384778240,
+            "ready_s": 2.5,
         }
         for arm in ("inline", "batch")
     },
@@ -84,6 +85,11 @@ RECORD: Record = {
     "null_ms": 0.3,
     "resumed": [{"in_block": None, "after_trial": 3}],
     "stopped_at_block": 6,
+    "looks": {
+        "blocks": [4, 6],
+        "levels": [{"overall": 0.95, "at_looks": [0.99, 0.96]}, {"overall": 0.9, "at_looks": [0.97, 0.92]}],
+        "looked": [{"blocks": 4, "open": ["batch at c = 1"]}],
+    },
     "bad_answers": {"status 503": "busy"},
     "downstream": {"requests": 1, "first": "pgvector: gone", "died": ["The database ended."]},
 }

@@ -63,9 +63,10 @@ def test_a_report_shows_hostile_names_without_effect(run: Path) -> None:
     assert LOAD in said
     assert "c$\\frac$.txt␛[31m [l](http://a.example/) @octo |<img src=x>\ufffd" in said
     assert "\nError (gate)" not in said
-    for text in (said, (run / "report.txt").read_text(), (run / "advice.txt").read_text()):
+    files = (run / name for name in ("report.txt", "advice.txt", "report.html"))
+    for text in (said, *(file.read_text() for file in files)):
         assert not steers(text)
-    assert "\\frac" in (run / "charts" / "split.svg").read_text()
+    assert "\\frac" in (run / "report.html").read_text()
 
 
 def test_a_comment_on_a_pull_request_contains_only_text(run: Path) -> None:
@@ -87,7 +88,7 @@ def test_a_report_that_cannot_be_written_is_still_shown(run: Path, monkeypatch: 
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(tempfile, "mkdtemp", fails)
-    done = CliRunner().invoke(app, ["report", str(run)])
+    done = CliRunner().invoke(app, ["report", str(run), "--full"])
     assert done.exit_code == 0
     assert LOAD in done.stdout
     assert done.stdout.endswith(f"\nRows: {run}\n")

@@ -1,6 +1,9 @@
 """A run on disk: finished trials are kept, and damage is detected."""
 
+import csv
+import dataclasses
 import gzip
+import io
 import json
 import os
 import re
@@ -17,7 +20,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.results import store
-from harness.wire.records import NEW_COLUMNS, Sample, Trial, header
+from harness.wire.records import NEW_COLUMNS, Identity, Sample, Trial, header, to_cells
 
 
 def rows(number: int, count: int = 3) -> tuple[Trial, list[Sample]]:
@@ -120,7 +123,13 @@ def test_a_run_of_an_unknown_layout_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "name", "added"), [(2, "requests", "io_server_ms"), (3, "trials", "throttled_share")]
+    ("layout", "name", "added"),
+    [
+        (2, "requests", "io_server_ms"),
+        (3, "trials", "throttled_share"),
+        (4, "requests", "first_byte_ms"),
+        (5, "trials", "server_rss_mb"),
+    ],
 )
 def test_a_run_of_an_older_layout_is_read_with_missing_values(
     folder: Path, layout: int, name: str, added: str
@@ -130,7 +139,8 @@ def test_a_run_of_an_older_layout_is_read_with_missing_values(
     for path in folder.glob("*.csv"):
         cells = pd.read_csv(path, dtype=str, keep_default_na=False)
         cells.drop(columns=list(unknown & set(cells))).to_csv(path, index=False)
-    with pytest.raises(HarnessError, match="it lacks throttled_share"):
+    lacks = "throttled_share" if layout < 4 else "server_rss_mb"  # trials.csv is read first
+    with pytest.raises(HarnessError, match=f"it lacks {lacks}"):
         store.read(folder)
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**record, "schema": layout}))
@@ -164,7 +174,7 @@ def test_a_line_cut_short_in_the_middle_of_a_file_is_damage(folder: Path) -> Non
     lines = (folder / "requests.csv").read_text().splitlines(keepends=True)
     lines[2] = ",".join(lines[2].split(",")[:12]) + "\n"
     (folder / "requests.csv").write_text("".join(lines))
-    with pytest.raises(HarnessError, match="line 3 has 12 cells instead of 22"):
+    with pytest.raises(HarnessError, match="line 3 has 12 cells instead of 23"):
         store.read(folder)
 
 
@@ -198,9 +208,9 @@ def put(folder: Path, line: int, column: str, cell: str) -> None:
         ("seq", "nan", "column seq: line 4 is not a number: 'nan'"),
         ("seq", "1.5", "column seq: line 4 is not a whole number: '1.5'"),
         ("status", "200.5", "column status: line 4 is not a whole number: '200.5'"),
-        ("error", "a,b", "line 4 has 23 cells instead of 22"),
-        ("error", '"never closed', "line 7 has 19 cells instead of 22"),
-        ("io_server_ms", "1\n", "line 5 has 0 cells instead of 22"),
+        ("error", "a,b", "line 4 has 24 cells instead of 23"),
+        ("error", '"never closed', "line 7 has 19 cells instead of 23"),
+        ("first_byte_ms", "1\n", "line 5 has 0 cells instead of 23"),
     ],
 )
 def test_damage_is_reported_with_its_line(folder: Path, column: str, cell: str, said: str) -> None:
@@ -211,7 +221,7 @@ def test_damage_is_reported_with_its_line(folder: Path, column: str, cell: str, 
 
 def test_an_extra_cell_in_the_first_line_is_damage(folder: Path) -> None:
     put(folder, 2, "error", "a,b")
-    with pytest.raises(HarnessError, match="line 2 has 23 cells"):
+    with pytest.raises(HarnessError, match="line 2 has 24 cells"):
         store.read(folder)
 
 
@@ -222,7 +232,7 @@ def test_commas_in_a_text_do_not_hide_a_line_that_is_too_short(folder: Path) -> 
     (folder / "requests.csv").write_text(
         "".join(f"{line}\n" for line in [*lines[:4], lines[4].rpartition(",")[0], *lines[5:]])
     )
-    with pytest.raises(HarnessError, match="line 5 has 21 cells instead of 22"):
+    with pytest.raises(HarnessError, match="line 5 has 22 cells instead of 23"):
         store.read(folder)
 
 
@@ -415,3 +425,37 @@ def test_a_resumed_run_does_not_wait_for_a_fifo(folder: Path, name: str) -> None
     os.mkfifo(folder / name)
     with pytest.raises(HarnessError, match=f"{name} is a link or not a regular file"):
         store.Writer.reopen(folder, {1, 2})
+
+
+# -- rows that are streamed while a trial runs --------------------------------------------------------------
+
+
+def lines(trial: Trial, samples: list[Sample]) -> tuple[Identity, str]:
+    """What the load generator and the run know of these rows."""
+    named = {field.name: getattr(trial, field.name) for field in dataclasses.fields(Identity)}
+    cells = io.StringIO()
+    csv.writer(cells, lineterminator="\n").writerows(to_cells(sample)[5:] for sample in samples)
+    return Identity(**named), cells.getvalue()
+
+
+def test_a_streamed_trial_reads_as_one_that_was_saved_at_its_end(folder: Path, tmp_path: Path) -> None:
+    writer = store.Writer(tmp_path / "streamed")
+    writer.write_record({"state": "finished", "plan": None})
+    for number in (1, 2):
+        trial, samples = rows(number)
+        for sample in samples:
+            writer.stream(*lines(trial, [sample]))
+        assert writer.uncommitted == trial.measured
+        writer.finish(trial)
+    assert (writer.trials, writer.measured, writer.uncommitted) == (2, 6, 0)
+    for name in ("requests.csv", "trials.csv"):
+        assert (writer.folder / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_resumed_run_drops_the_rows_of_the_trial_in_which_it_was_killed(folder: Path) -> None:
+    whole = (folder / "requests.csv").read_bytes()
+    writer = store.Writer.reopen(folder, {1, 2})
+    writer.stream(*lines(*rows(3)))
+    writer.close()
+    assert store.Writer.reopen(folder, {1, 2}).uncommitted == 0
+    assert (folder / "requests.csv").read_bytes() == whole

@@ -166,7 +166,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
     folder = tmp_path_factory.mktemp("foreign")
     for name, code in (("worker.py", WORKER), ("listener.py", LISTENER), ("script.py", SCRIPT)):
         (folder / name).write_text(code)
-    words = ["-c", "2", "--duration", "0.5", "--blocks", "2", "--no-self-check"]
+    words = ["-c", "2", "--duration", "0.5", "--blocks", "2", "--no-self-check", "--full"]
     command = [sys.executable, "script.py", json.dumps(free_ports(4)), *words]
     command += ["--exclude-foreign-cpu", str(CORES)]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), MARK: "1"}
@@ -202,6 +202,13 @@ def test_the_cpu_of_each_arm_is_its_own_and_excludes_no_block(done: Done) -> Non
         assert BURNS_MS <= float(trial["server_cpu_ms"]) / int(trial["requests"]) < 3 * BURNS_MS
         assert float(trial["idle_cpu_ms"]) < 50
     assert admissible.admit(store.read(done.quiet)).spoilt == {}
+
+
+@pytest.mark.timed
+def test_the_memory_of_each_arm_is_known_but_not_how_long_its_server_took_to_start(done: Done) -> None:
+    assert all(float(trial["server_rss_mb"]) > 5 for trial in trials(done.quiet))
+    arms = json.loads((done.quiet / "run.json").read_text())["arms"]
+    assert all("ready_s" not in about for about in arms.values())
 
 
 @pytest.mark.timed

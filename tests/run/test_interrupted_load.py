@@ -1,6 +1,5 @@
 """If `load` or `serve` is stopped or dies, it keeps what was measured and leaves no process running."""
 
-import json
 import signal
 import socketserver
 import subprocess
@@ -107,26 +106,6 @@ def test_load_interrupted_before_it_measured_anything_leaves_no_folder(execbench
         process.send_signal(signal.SIGINT)
         assert ending(process)[0] == 130
     assert not loaded(execbench).exists()
-
-
-def test_load_reports_lost_rows_and_keeps_the_record_if_its_generator_dies(
-    execbench: Execbench,
-) -> None:
-    with answering() as url:
-        process = execbench.start("load", url, *ENDLESS_LOAD)
-        wait_for(lambda: (loaded(execbench) / "run.json").exists())
-        (generator,) = execbench.processes("harness.client")
-        generator.kill()
-        code, stderr = ending(process)
-    assert code == 1
-    assert "The rows of this trial are lost." in stderr
-    assert "The request and the error are kept in" in stderr
-    assert "measured before" not in stderr
-    record = json.loads((loaded(execbench) / "run.json").read_text())
-    assert (record["state"], record["error"]) == (
-        "failed",
-        "The load generator ended during the run (exit code -9).",
-    )
 
 
 def test_ctrl_c_ends_serve(execbench: Execbench) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import resource
 import signal
@@ -223,10 +224,10 @@ def test_a_load_generator_that_is_killed_ends_the_run_with_a_clear_message(execb
     assert_the_finished_trials_can_be_reported(execbench, kept=2)
 
 
-def test_a_load_generator_killed_in_the_middle_of_its_answer_has_the_same_message(
+def test_a_load_generator_killed_while_nobody_reads_its_rows_has_the_same_message(
     execbench: Execbench,
 ) -> None:
-    """`execbench` is halted meanwhile, so that the answer, longer than a pipe holds, is left half written."""
+    """`execbench` is halted meanwhile, so that the rows and the outcome are left in the pipe."""
     instant = ("--workload", "synthetic", "--service-ms", "0", "--io-ms", "0", "--strategy", "inline")
     process = execbench.start(
         "run", "--no-self-check", *instant, "--requests", "1000", "--blocks", "9", "--out", "run"
@@ -272,7 +273,7 @@ def test_ctrl_c_during_the_report_prints_where_the_rows_are(
     monkeypatch.setattr(report, "show", interrupted)
     writer = store.Writer(tmp_path / "a run")
     with pytest.raises(KeyboardInterrupt):
-        run.show_all(writer, as_json=False)
+        run.show_all(writer, full=False, as_json=False)
     stderr = capsys.readouterr().err
     assert f"All rows are in {writer.folder}" in stderr
     assert f"Make the report with `execbench report '{writer.folder}'`." in stderr
@@ -302,6 +303,18 @@ def test_a_generator_that_stays_stopped_ends_the_trial(monkeypatch: pytest.Monke
             generator.run(
                 LoadOptions(url="http://127.0.0.1:1/", arrivals=closed(1), requests=1), lambda *_: None
             )
+
+
+def test_a_message_that_a_killed_generator_left_half_written_is_none() -> None:
+    reader, writer = os.pipe()
+    answers = load_generator._Answers(reader)
+    os.write(writer, b'{"rows": ""}\n{"outcome": {"requ')
+    assert answers.peek(1.0) == b'{"rows": ""}'
+    answers.drop()
+    assert answers.peek(0.0) is None  # it may still come
+    os.close(writer)
+    assert answers.peek(1.0) == b""
+    os.close(reader)
 
 
 @pytest.mark.parametrize("after_s", [0.03, 0.06, 0.1, 0.15])

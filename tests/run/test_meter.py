@@ -243,3 +243,23 @@ def test_memory_counts_only_pages_that_the_processes_do_not_share() -> None:
         conftest.wait_for(lambda: (memory_uss_bytes(server.pid) or 0) > 64 * 2**20)
         assert (memory_uss_bytes(small.pid) or 0) < 40 * 2**20
     assert memory_uss_bytes(server.pid) is None
+
+
+def test_memory_after_a_trial_is_that_of_the_server_and_the_workers_that_still_run() -> None:
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLD_64_MB!r}])\n{SLEEP}"
+    with running(parent, children=1, stdout=subprocess.PIPE) as server:
+        worker = server.children()[0]
+        conftest.wait_for(lambda: worker.memory_info().rss > 64 * 2**20)
+        meter = Meter({"arm": server.pid}, [])
+        meter.begin("arm")
+        both = known(meter.end().server_rss_mb)
+        meter.begin("arm")
+        worker.kill()
+        conftest.wait_for(lambda: not server.children())
+        alone = known(meter.end().server_rss_mb)
+        assert both - alone > 64
+        assert alone == pytest.approx(server.memory_info().rss / 1e6, abs=2)
+        meter.begin("arm")
+        server.kill()
+        conftest.wait_for(lambda: server.status() == psutil.STATUS_ZOMBIE)
+        assert meter.end().server_rss_mb is None

@@ -1,9 +1,8 @@
-"""Features of a run: fresh servers, precision, resuming, validity."""
+"""Features of a run: fresh servers, stopping early, resuming, validity."""
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import time
 from pathlib import Path
@@ -11,16 +10,17 @@ from typing import Any
 
 import pytest
 import running
-from made_up import trial
 from sessions import Quiet, plan, record
 
 from harness.errors import HarnessError, UsageError
-from harness.plans.plan import FEWEST_BLOCKS_TO_STOP
+from harness.plans.plan import Plan
 from harness.report import report
 from harness.results import store
 from harness.run import resume, session
-from harness.run.precision import Precision
+from harness.run.early_stop import Rule
 from harness.run.trials import PILOT_WINDOWS
+from harness.verdicts import settled
+from harness.wire import bounds
 from harness.wire.records import PING
 
 pytestmark = pytest.mark.integration
@@ -83,6 +83,7 @@ def test_fresh_servers_are_other_processes_in_each_trial(tmp_path: Path, finishe
         for folder in (fresh, resident)
     }
     assert list(pids[fresh].nunique()) == [2, 2]
+    assert all(arm["ready_s"] > 0 for arm in record(fresh)["arms"].values())
     assert list(pids[resident].nunique()) == [1, 1]
 
 
@@ -227,44 +228,59 @@ def test_idle_cpu_from_before_an_interruption_is_kept(stopped: Path) -> None:
     assert record(folder)["idle"]["a"]["wall_ms"] >= wall_before
 
 
-# -- precision ---------------------------------------------------------------------------------------------
-
-
-def precision_of(blocks: int, spread: float) -> Precision:
-    """Medians whose ratio to the reference alternates by `spread` about 1.2."""
-    found = Precision("reference", ["other"])
-    for block in range(1, blocks + 1):
-        found.note_median(trial(arm="reference", block=block), 10.0)
-        found.note_median(trial(arm="other", block=block), 12.0 * math.exp(spread * (-1) ** block))
-    return found
-
-
-@pytest.mark.quick
-def test_the_half_width_is_that_of_the_t_interval() -> None:
-    assert precision_of(16, 0.04).half_width() == pytest.approx(0.0223, rel=0.02)  # 2.131 x 0.0413 / 4
-
-
-@pytest.mark.quick
-def test_too_few_blocks_are_never_precise_enough() -> None:
-    assert precision_of(FEWEST_BLOCKS_TO_STOP - 1, 0.0001).half_width() == math.inf
-    assert precision_of(FEWEST_BLOCKS_TO_STOP, 0.0001).half_width() < 0.001
+# -- stopping early ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.quick
 def test_an_impossible_precision_is_refused() -> None:
     one = [{"name": "a", "strategy": "thread"}]
-    for changes in ({"arms": one, "blocks": 30}, {"blocks": FEWEST_BLOCKS_TO_STOP - 1}):
+    for changes in ({"arms": one, "blocks": 30}, {"blocks": bounds.FIRST_LOOK - 1}):
         with pytest.raises(UsageError, match="precision needs two arms"):
             plan(precision=0.05, **changes)
 
 
-def test_a_run_stops_once_its_intervals_are_narrow_and_records_the_block(tmp_path: Path) -> None:
+def rule_of(chosen: Plan) -> Rule:
+    declared = settled.planned(chosen.model_dump(mode="json"))
+    assert declared is not None
+    return Rule(declared, settled.look)
+
+
+def test_a_run_stops_at_the_look_at_which_its_verdicts_are_settled(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    chosen = plan(precision=0.9, blocks=40, requests=4, workload={"name": "synthetic", "service_ms": 5.0})
-    trials = session.run(chosen, store.Writer(folder), Quiet())
-    stopped = record(folder)["stopped_at_block"]
-    assert FEWEST_BLOCKS_TO_STOP <= stopped < 40
-    assert max(t.block for t in trials) == stopped
+    arms = [
+        {"name": "one", "strategy": "thread", "workers": 1},
+        {"name": "four", "strategy": "thread", "workers": 4},
+    ]
+    sleeps = {"name": "synthetic", "service_ms": 20.0, "io_ms": 0.0, "mode": "sleep"}
+    anything = {"foreign_cpu": 100.0, "steal_share": 1.0}  # other tests run beside this one
+    load = {"concurrency": [4], "requests": 8, "workload": sleeps, "exclude": anything}
+    chosen = plan(arms=arms, until="settled", blocks=20, **load)
+    trials = session.run(chosen, store.Writer(folder), Quiet(), rule=rule_of(chosen))
+    assert max(trial.block for trial in trials) == 8
+    assert record(folder)["looks"]["looked"] == [{"blocks": 8, "open": []}]
+    notes = " ".join(report.build(store.read(folder)).notes)
+    assert "Stopped after 8 of at most 20 blocks" in notes
+
+
+def test_an_interrupted_run_keeps_its_looks_and_stops_at_a_later_one(tmp_path: Path) -> None:
+    """The rule says no at 8 blocks; the run is interrupted then, and resumed."""
+    folder, seen = tmp_path / "run", []
+    chosen = plan(until="settled", blocks=16, requests=4, workload={"name": "synthetic", "service_ms": 1.0})
+
+    def look(run: store.Run) -> tuple[int, list[str]]:
+        blocks = int(run.trials["block"].max())
+        seen.append(blocks)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return blocks, [] if blocks == 12 else ["a at c = 1"]
+
+    declared = rule_of(chosen).looks
+    with pytest.raises(KeyboardInterrupt):
+        session.run(chosen, store.Writer(folder), Quiet(), rule=Rule(declared, look))
+    chosen, writer, before = resume.reopen(folder)
+    session.run(chosen, writer, Quiet(), before, rule=Rule(declared, look))
+    assert [one["blocks"] for one in record(folder)["looks"]["looked"]] == [8, 12]
+    assert store.read(folder).trials["block"].max() == 12
 
 
 # -- validity ----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Independent services, with and without the middleware: docs/own-app.md as a reader uses it."""
+"""Independent services, with and without the middleware: docs/howto/app.md as a reader uses it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from harness.verdicts import same_work
 from harness.wire.timings import HEADER, decode
 from harness.workloads.payload_texts import draw, read
 
-DOC = (CHECKOUT / "docs" / "own-app.md").read_text()
+DOC = (CHECKOUT / "docs" / "howto" / "app.md").read_text()
 MIDDLEWARE = CHECKOUT / "harness" / "server" / "server_timing.py"
 SEARCH, ROUTES, STARLETTE = re.findall(r"^```python\n(.*?)^```", DOC, re.MULTILINE | re.DOTALL)
 PLAIN = SEARCH.replace("app.add_middleware(ServerTiming)\n", "")
@@ -398,7 +398,7 @@ def test_servers_with_and_without_the_middleware_are_arms(execbench: Execbench, 
     timed_, plain = serve(SEARCH), serve(PLAIN)
     command = RUN.replace("http://127.0.0.1:8000", timed_.url).replace("http://127.0.0.1:8001", plain.url)
     words = shlex.split(command.replace("--blocks 6", "--blocks 2"))
-    done = execbench(*words[1:], "--no-self-check", "--requests", "12", "--twin", "--out", "run")
+    done = execbench(*words[1:], "--no-self-check", "--requests", "12", "--twin", "--out", "run", "--full")
     assert done.returncode == 0, done.stderr
     found = medians(execbench.folder / "run")
     rows = store.read(execbench.folder / "run").requests
@@ -424,7 +424,7 @@ def test_servers_with_and_without_the_middleware_are_arms(execbench: Execbench, 
 def test_a_def_route_reports_the_model_as_a_whole_or_split(execbench: Execbench, serve: Serve) -> None:
     url = serve(ROUTES).url
     words = ("--url", f"whole={url}/whole", "--url", f"split={url}/split", "--ping-path", "/openapi.json")
-    done = execbench("run", *words, *SHORT, "--concurrency", "4", "--out", "run")
+    done = execbench("run", *words, *SHORT, "--concurrency", "4", "--out", "run", "--full")
     assert done.returncode == 0, done.stderr
     assert "whole: model is known only as a whole, with the wait for a worker in it." in done.stdout
     parts = done.stdout.split("Where the time goes")[1].splitlines()

@@ -1,4 +1,4 @@
-"""Unusual uses of the middleware, beyond docs/own-app.md: no figure is negative."""
+"""Unusual uses of the middleware, beyond docs/howto/app.md: no figure is negative."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The services of docs/recipes.md as a reader uses them: pasted, run by uvicorn, called over HTTP.
+"""The services of docs/howto/recipes.md as a reader uses them: pasted, run by uvicorn, called over HTTP.
 
 Where the point is not the model, `load` is replaced by one whose texts say what it does.
 """
@@ -27,7 +27,7 @@ from conftest import CHECKOUT, MARK, wait_for
 
 pytestmark = pytest.mark.integration
 
-DOC = CHECKOUT / "docs" / "recipes.md"
+DOC = CHECKOUT / "docs" / "howto" / "recipes.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", DOC.read_text(), re.MULTILINE | re.DOTALL)
 BATCHES, SUPERVISED, ONNX = APPS = [block for block in BLOCKS if "FastAPI(" in block]
 (EXPORT,) = [block for block in BLOCKS if "FastAPI(" not in block]

@@ -14,7 +14,7 @@ from article_world import ARTICLE, EVERY_BLOCK, FALSE, TRUE_WORLD, checks, false
 from made_up import Place, Point
 
 from harness.analysis import stats, summaries
-from harness.verdicts import claims
+from harness.verdicts import claims, claims_file
 
 # where a claim has several deciding checks: the place and difference that falsify just this one
 FALSE_CHECKS: list[tuple[str, int, Place, dict[str, float]]] = [
@@ -344,3 +344,35 @@ def test_evaluating_gives_the_columns_it_promises() -> None:
     assert list(table.columns) == claims.CHECK_COLUMNS
     assert list(claims.verdicts(table).columns) == claims.VERDICT_COLUMNS
     assert len(table) == sum(len(claim.checks) for claim in ARTICLE.claims)
+
+
+def test_the_nearest_check_is_the_one_whose_interval_comes_nearest_to_its_bound() -> None:
+    def check(name: str, verdict: str, low: float, high: float, **more: Any) -> dict[str, Any]:
+        row: dict[str, Any] = dict.fromkeys(claims.CHECK_COLUMNS, math.nan)
+        row |= {
+            "claim": "C1",
+            "check": name,
+            "verdict": verdict,
+            "decides": True,
+            "measured": (low * high) ** 0.5,
+        }
+        return row | {"low": low, "high": high} | more
+
+    rows = [
+        check("far", "confirmed", 2.0, 2.2, at_least=1.0),
+        check("near", "confirmed", 0.8, 0.95, at_most=1.0),
+        check("context", "confirmed", 1.0, 1.01, at_least=1.0, decides=False),
+        check("passed", "confirmed", 1.2, 1.3, at_least=1.0, claim="C2"),
+        check("failed", "refuted", 0.4, 0.5, at_least=1.0, claim="C2"),
+        check("unknown", "not tested", math.nan, math.nan, at_least=1.0, claim="C3"),
+    ]
+    nearest = claims.nearest(pd.DataFrame(rows))
+    assert dict(zip(nearest["claim"], nearest["check"], strict=True)) == {
+        "C1": "near",
+        "C2": "failed",
+        "C3": "unknown",
+    }
+
+
+def test_every_claim_of_the_article_has_a_short_text_for_a_line_of_a_table() -> None:
+    assert all(0 < len(claim.short) < len(claim.text) for claim in claims_file.load("article").claims)

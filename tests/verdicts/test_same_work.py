@@ -88,3 +88,17 @@ def test_replays_of_another_file_under_the_same_name_are_not_compared() -> None:
     assert same_work.obstacles(one, replayed("replay(a)", b1="y")) == ["replay(a): the file differs"]
     seeds = replayed("poisson(5)", b1="x"), replayed("poisson(5)", b1="y")
     assert same_work.obstacles(*seeds) == []
+
+
+@pytest.mark.parametrize(("key", "value"), [("think", "fixed(0.5)"), ("new_connections", True)])
+def test_another_behaviour_of_users_forbids_the_comparison_also_with_an_older_run(
+    key: str, value: object
+) -> None:
+    one, other = record(), record()
+    other["plan"][key] = value
+    (said,) = same_work.obstacles((one, "inline"), (other, "inline"))
+    assert said.startswith(f"{key}: ")
+    load, other_load = {"load": {"method": "GET"}}, {"load": {"method": "GET", key: value}}
+    assert len(same_work.obstacles((load, "server"), (other_load, "server"))) == 1
+    one["plan"][key] = value
+    assert same_work.obstacles((one, "inline"), (other, "inline")) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.wire import arrivals
+from harness.wire import arrivals, recordings
 from harness.wire.arrivals import Law, closed, digest, due_times_s, parse
 
 
@@ -122,4 +122,4 @@ def test_a_replay_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     for number, encoding in enumerate(("utf-8-sig", "utf-16")):
         path = tmp_path / f"{number}.txt"
         path.write_text("0.0\r\n0.1\r\n0.2\r\n", encoding=encoding)
-        assert arrivals.recorded(str(path)) == [0.0, 0.1, 0.2]
+        assert recordings.times_s(str(path)) == [0.0, 0.1, 0.2]

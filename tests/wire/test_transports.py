@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import resource
 import ssl
 import subprocess
 import sys
@@ -15,10 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from known_server import Arrival, KnownServer, after, answering, both_transports, closed_port, reply
+from known_server import (
+    Arrival,
+    KnownServer,
+    after,
+    answering,
+    both_transports,
+    closed_port,
+    fire_here,
+    reply,
+)
 from wire.test_addresses import AS_GIVEN
 
-from harness.client.engine import run_trial
 from harness.client.http_client import create_transport
 from harness.errors import HarnessError
 from harness.run.foreign_server import hint_for
@@ -28,7 +37,7 @@ from harness.wire.arrivals import closed
 from harness.wire.load_options import LoadOptions, Texts
 from harness.wire.options import WorkloadOptions
 from harness.wire.records import Outcome, Shot, Timings
-from harness.wire.transports import open_client
+from harness.wire.transports import Client
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 
@@ -36,7 +45,7 @@ FORM = ("Content-Type", "application/x-www-form-urlencoded")
 def fire(url: str, **options: Any) -> Outcome:
     """Run one trial in this process."""
     options = {"arrivals": closed(1), "requests": 1, "timeout_s": 5.0, "probe_loop": False} | options
-    return asyncio.run(run_trial(LoadOptions(url=url, **options), lambda answered, median_ms: None))
+    return asyncio.run(fire_here(LoadOptions(url=url, **options)))
 
 
 def targets(server: KnownServer) -> list[str]:
@@ -114,7 +123,7 @@ def test_a_connection_that_the_server_has_closed_is_not_reused(transport: str) -
     async def ask(server: KnownServer) -> list[int]:
         statuses = []
         load = LoadOptions(url=server.url, arrivals=closed(1), requests=1, transport=transport)
-        async with open_client(create_transport(load)) as client:
+        async with Client(create_transport(load)) as client:
             for _ in range(5):
                 statuses.append((await client.get(server.url)).status_code)
                 time.sleep(0.01)  # noqa: ASYNC251 - nothing may run meanwhile
@@ -249,8 +258,9 @@ def errors(transport):
         timeout_s=60,
         probe_loop=False,
     )
-    outcome = asyncio.run(run_trial(load, lambda *told: None))
-    return sorted({shot.error for shot in outcome.shots})
+    seen = set()
+    asyncio.run(run_trial(load, lambda *told: None, lambda shot: seen.add(shot.error)))
+    return sorted(seen)
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (60, 1000))
 found = {"raised": errors("aiohttp")}
@@ -292,3 +302,32 @@ def test_a_limit_is_found_below_other_errors_and_a_servers_error_is_not_our_own_
     assert "open files" in own_limits.limit_in(outer)
     assert own_limits.limit_in(OSError(errno.ECONNREFUSED, "x")) == ""
     assert own_limits.why_invalid(["HTTP 500", ""]) == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (OSError(errno.ENOMEM, "x"), "memory"),
+        (MemoryError(), "memory"),
+        (OSError(errno.ENOBUFS, "x"), "memory for sockets"),
+        (OSError(errno.ENFILE, "x"), "open files of the whole machine"),
+        (RuntimeError("can't start new thread"), "threads"),
+    ],
+)
+def test_what_our_own_process_lacks_is_named_with_a_way_out(error: Exception, what: str) -> None:
+    limit = own_limits.limit_in(error)
+    assert limit == f"the load generator ran out of {what}"
+    assert own_limits.is_own(limit)
+    why = own_limits.why_invalid([limit, "HTTP 500", "HTTP 500"])
+    assert why.startswith(f"{limit}, so 1 request was not sent: ")
+    shown = own_limits.as_error(error)
+    assert isinstance(shown, HarnessError)
+    assert shown.hint == own_limits.hint_for(limit)
+
+
+def test_the_size_of_the_limit_of_open_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (60, 60))
+    error = own_limits.limit_in(OSError(errno.EMFILE, "x"))
+    assert own_limits.why_invalid([error] * 2).startswith(
+        "the load generator ran out of open files (at most 60), so 2 requests were not sent: raise the limit"
+    )

@@ -240,7 +240,7 @@ def test_a_file_named_without_its_suffix_is_suggested(invoke: Invoke, execbench:
     assert "Did you mean 'own_model.py'?" in invoke("run", "--workload", "own_model").stderr
 
 
-SHOWN = (Path(__file__).parents[2] / "docs" / "own-workload.md").read_text()
+SHOWN = (Path(__file__).parents[2] / "docs" / "howto" / "workload.md").read_text()
 
 
 @pytest.mark.integration

@@ -236,7 +236,7 @@ def _t(ratios: list[float]) -> tuple[float, float, float]:
 
 
 def _number(name: str) -> Callable[[Line], float]:
-    return lambda line: float(line[name] or "nan")
+    return lambda line: float(line.get(name) or "nan")  # older runs lack some columns
 
 
 def _latency(line: Line) -> float:
@@ -261,5 +261,6 @@ _METRICS: dict[str, Callable[[Line], float]] = {
     "io_server": _number("io_server_ms"),
     "io_stall": lambda line: _number("io_ms")(line) - _number("io_server_ms")(line),
     "handler": _number("handler_ms"),
+    "time_to_first_byte": lambda line: _number("first_byte_ms")(line) - float(line["due_ms"]),
     "outside": lambda line: _service(line) - _number("handler_ms")(line),
 }

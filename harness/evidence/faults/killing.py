@@ -121,5 +121,5 @@ async def _first_red(site: Site, since_s: float, aftermath: asyncio.Task[Observa
 
 def _outcome_of_health(red_s: float | None, recovered_s: float | None) -> str:
     if recovered_s is not None and recovered_s <= RED_WITHIN_S:
-        return "served"
+        return "stayed available"
     return "red" if red_s is not None and red_s <= RED_WITHIN_S else "green"

@@ -14,19 +14,23 @@ OUTCOMES = {
     "refused to start": "the server ended at once and reported why",
     "started": "the server became ready despite the fault",
     "skipped": "the item of the client that had left was not run",
-    "run all the same": "the item was run although its client had left",
+    "run anyway": "the item was run although its client had left",
     "sheds": "excess requests were refused with 503, and nothing else failed",
     "piles up": "nothing was refused, and later requests waited longer",
     "answered": "requests in flight were answered before the server ended",
     "lost": "requests in flight were not answered",
     "ended": "the server and all its processes ended, as they should",
     "red": "/health reported the outage within a second",
-    "served": "a request got a good answer within a second, so there was no outage to report",
+    "stayed available": "a request got a good answer within a second, so there was no outage to report",
     "green": "/health stayed green for more than a second although no request was answered",
     "orphans": "processes still ran 2 s after the server had ended",
     "not measured": "the server did not start",
     "not available": "the strategy cannot work here",
 }
+FORMER_OUTCOMES = {
+    "run all the same": "run anyway",
+    "served": "stayed available",
+}  # in CSVs of older versions
 
 
 class Tally(NamedTuple):

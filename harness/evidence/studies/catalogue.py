@@ -6,6 +6,7 @@ Also renders a study as a page and as a JSON document.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
@@ -13,7 +14,16 @@ import pandas as pd
 from harness.evidence.check.bench import Result
 from harness.evidence.page import Made, beginning
 from harness.evidence.page import as_json as document
-from harness.evidence.studies import capacity, coverage, queueing, searching, sessions, verdicts
+from harness.evidence.studies import (
+    capacity,
+    coverage,
+    queueing,
+    searching,
+    sessions,
+    stopping,
+    twin_blocks,
+    verdicts,
+)
 from harness.run.listener import Listener
 
 
@@ -23,6 +33,8 @@ class Wanted(NamedTuple):
     sessions: int | None = None
     seconds: float | None = None
     workload: str | None = None
+    twins: Path | None = None  # the rows of the study `twin-blocks`
+    runs: tuple[Path, ...] | None = None  # recorded runs
 
     def given(self) -> dict[str, Any]:
         """The options that are set."""
@@ -39,11 +51,12 @@ class Study(NamedTuple):
     table: Callable[[pd.DataFrame], str]
     describe: Callable[[pd.DataFrame], str]
     judge: Callable[[pd.DataFrame], list[Result]]
+    also: tuple[str, ...] = ()  # flags that it takes, without a default
 
     def wanted(self, options: Wanted) -> Wanted:
         """Fill in the defaults. Raises ValueError with the name of a flag that this study does not take."""
         for name in options.given():
-            if getattr(self.defaults, name) is None:
+            if getattr(self.defaults, name) is None and name not in self.also:
                 raise ValueError(f"--{name}")
         return self.defaults._replace(**options.given())
 
@@ -64,8 +77,9 @@ class _StudyModule(Protocol):
     def judge(self, found: pd.DataFrame, /) -> list[Result]: ...
 
 
-def _study(module: _StudyModule, title: str, defaults: Wanted) -> Study:
-    return Study(title, defaults, module.each, module.Row, module.table, module.describe, module.judge)
+def _study(module: _StudyModule, title: str, defaults: Wanted, also: tuple[str, ...] = ()) -> Study:
+    made = Study(title, defaults, module.each, module.Row, module.table, module.describe, module.judge)
+    return made._replace(also=also)
 
 
 STUDIES: dict[str, Study] = {
@@ -102,6 +116,15 @@ STUDIES: dict[str, Study] = {
         sessions.describe_windows,
         lambda found: [],  # noqa: ARG005 - nothing is judged
     ),
+    "twin-blocks": _study(
+        twin_blocks, "Twin blocks: sessions of the same code, recorded block by block", Wanted(sessions=100)
+    ),
+    "stopping": _study(
+        stopping,
+        "Stopping: how far to trust runs that stop early",
+        Wanted(sessions=2000),
+        also=("twins", "runs"),
+    ),
     "queue": _study(queueing, "Queue: the measured wait against queueing theory", Wanted(seconds=600.0)),
     "search": _study(
         searching,
@@ -119,11 +142,14 @@ STUDIES: dict[str, Study] = {
 
 def command(name: str, wanted: Wanted) -> str:
     """The command line with every number, so that it makes the same table again."""
-    flags = [
-        f"--{name} {value if isinstance(value, str) else format(value, '.15g')}"
-        for name, value in wanted.given().items()
-    ]
+    flags = [_flag(*given) for given in wanted.given().items()]
     return " ".join(["execbench study", name, *flags])
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(_flag(name.removesuffix("s"), one) for one in value)
+    return f"--{name} {value if isinstance(value, str | Path) else format(value, '.15g')}"
 
 
 def render(name: str, study: Study, how: Made, found: pd.DataFrame, *, partial: bool) -> str:

@@ -79,7 +79,7 @@ def each_twin(
     sessions: int, listener: Listener | None = None, *, blocks: int = TWIN_BLOCKS
 ) -> Iterator[Session]:
     """A/A: one arm against itself, true ratio 1; a session takes about 5 s with 10 blocks."""
-    return _each([_plan(seed, blocks, twin=True) for seed in range(1, sessions + 1)], listener)
+    return _each(twin_plans(sessions, blocks), listener)
 
 
 def each_slowed(
@@ -105,6 +105,11 @@ def each_window(
         ],
         listener,
     )
+
+
+def twin_plans(sessions: int, blocks: int) -> list[Plan]:
+    """The plans of sessions that compare one arm with itself."""
+    return [_plan(seed, blocks, twin=True) for seed in range(1, sessions + 1)]
 
 
 def _plan(seed: int, blocks: int, *others: dict[str, Any], twin: bool = False) -> Plan:
@@ -134,25 +139,26 @@ def _synthetic(service_ms: float) -> dict[str, Any]:
 
 
 def _each(chosen: Sequence[Plan], listener: Listener | None) -> Iterator[Session]:
+    for number, plan in counted_out(chosen, listener):
+        yield run_session(number, plan)
+
+
+def counted_out(chosen: Sequence[Plan], listener: Listener | None) -> Iterator[tuple[int, Plan]]:
+    """Each plan with its number, and a stage with the time that is left."""
     listener, began = listener or SilentListener(), time.monotonic()
     for number, plan in enumerate(chosen, start=1):
         done = number - 1
         left_s = (time.monotonic() - began) / done * (len(chosen) - done) if done else 0.0
         left = f", about {left_s / 60:.0f} min left" if left_s >= 60 else ""
         listener.stage(f"session {number}/{len(chosen)}{left}")
-        yield run_session(number, plan)
+        yield number, plan
 
 
 def run_session(number: int, plan: Plan) -> Session:
     """Run `plan` (two arms, one load) in a temporary folder, and compare its arms as a report does."""
     began = time.monotonic()
-    with TemporaryDirectory(prefix="execbench-study-") as parent:
-        folder = Path(parent) / "run"
-        running.run(plan, store.Writer(folder), SilentListener())  # only the session's number is shown
-        found = store.read(folder)
-    declared = metrics.facts(found.record)
-    derived = summaries.derive(found.requests, found.trials)
-    side = Side(derived, found.trials)
+    found = record_session(plan)
+    declared, side = metrics.facts(found.record), side_of(found)
     compared = comparison.arms(side, reference=declared.reference, rules=declared.rules)
     (primary,) = compared[compared["primary"].astype(bool)].to_dict("records")
     lengths_ms = found.trials["window_end_ms"] - found.trials["window_start_ms"]
@@ -165,6 +171,19 @@ def run_session(number: int, plan: Plan) -> Session:
         seconds=time.monotonic() - began,
         **{name: primary[name] for name in ("blocks", "ratio", "low", "high", "p", "lag1", "drifts")},
     )
+
+
+def record_session(plan: Plan) -> store.Run:
+    """Run `plan` in a temporary folder; return what its folder had."""
+    with TemporaryDirectory(prefix="execbench-study-") as parent:
+        folder = Path(parent) / "run"
+        running.run(plan, store.Writer(folder), SilentListener())  # only the session's number is shown
+        return store.read(folder)
+
+
+def side_of(found: store.Run) -> Side:
+    """The whole run, without any exclusion."""
+    return Side(summaries.derive(found.requests, found.trials), found.trials)
 
 
 def spread(low: float, high: float, blocks: int) -> float:

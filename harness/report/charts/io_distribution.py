@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -14,15 +13,10 @@ from harness.analysis import nominal
 from harness.analysis.arrays import Floats
 from harness.analysis.nominal import Source
 from harness.analysis.percentiles import FEWEST_REQUESTS
+from harness.analysis.rows import Requests, column
 from harness.numbers import milliseconds
 from harness.report.charts.page import arm_rows, key, log_axis, page, positive, without_chart
-from harness.report.charts.rows import (
-    arms_of,
-    at_highest_concurrency,
-    good_requests,
-    left_out,
-    load_words,
-)
+from harness.report.charts.rows import Shown, load_words
 from harness.report.charts.style import GREY, MARK_COLOUR, TEXT_PT
 
 _MAX_DOTS = 120  # per arm: evenly spaced quantiles, including the smallest and the largest
@@ -35,25 +29,25 @@ _NOMINAL = {
 }
 
 
-def draw(derived: pd.DataFrame) -> Figure:
+def draw(requests: Requests) -> Figure:
     """How long the awaited I/O took, by arm, at the highest concurrency; log scale.
 
     A row is an arm: dots are evenly spaced quantiles, the box is p25 to p75 with the median, the line p5 to
     p95 (from 64 requests on). Nominal is the arm's own median at concurrency 1, else the I/O that was asked
     for.
     """
-    everything = good_requests(derived)
-    good = at_highest_concurrency(everything)
-    if not (good.get("io_ms", pd.Series(dtype=float)) > 0).any():
+    shown = Shown(requests)
+    load = shown.heaviest if shown.loads else ""
+    arms = shown.arms([load])
+    values = [positive(column(shown.rows(arm, load, ["io_ms"]), "io_ms")) for arm in arms]
+    if not any(map(len, values)):
         return without_chart("No I/O chart: no answer reports how long its I/O took.")
-    arms = arms_of(good)
-    values = [positive(good.loc[good["arm"] == arm, "io_ms"]) for arm in arms]
-    alone = [nominal.of_rows(everything[everything["arm"] == arm]) for arm in arms]
+    alone = [nominal.of_rows(shown.of_arm(arm, ["concurrency", "io_nominal_ms", "io_ms"])) for arm in arms]
     sources = {arm: one.source for arm, io_ms, one in zip(arms, values, alone, strict=True) if len(io_ms)}
     fig = page(
-        f"Duration of the awaited I/O, {load_words(good)}",
+        f"Duration of the awaited I/O, {load_words(load)}",
         "Dots are evenly spaced quantiles of the requests, from the smallest to the largest.",
-        f"{_nominal_words(sources)} {left_out(derived, good)}",
+        f"{_nominal_words(sources)} {shown.left_out([load])}",
         height_in=1.0 + 0.62 * len(arms),
         handles=[
             key("nominal", color=MARK_COLOUR, linewidth=2.4),

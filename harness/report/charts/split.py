@@ -10,53 +10,49 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.analysis.arrays import Floats
+from harness.analysis.rows import Requests, column
 from harness.numbers import milliseconds
 from harness.report.charts.page import arm_rows, name_panel, page, panels_of, rows_of, without_chart
-from harness.report.charts.rows import (
-    arms_of,
-    good_requests,
-    is_split,
-    left_out,
-    load_words,
-    loads_of,
-    with_timings,
-)
+from harness.report.charts.rows import Shown, load_words, needed_for, with_timings
 from harness.report.charts.style import SMALL_PT, STRETCHES, TEXT_PT, UNSPLIT, Stretch, look, patches
 
 
-def draw(derived: pd.DataFrame) -> Figure:
+def draw(requests: Requests) -> Figure:
     """Stacked means of a request's parts: one panel per load (each on its own scale), one bar per arm.
 
     Means, because the parts of a mean add up and medians do not. The stack leaves out rows without server
     timings; if no row has them, the bar is the mean service time.
     """
-    good = good_requests(derived)
-    if good.empty:
+    shown = Shown(requests)
+    loads = shown.loads
+    if not loads:
         return without_chart("No chart: no measured request got a good answer.")
-    arms, loads = arms_of(good), loads_of(good)
-    means = {load: [_mean_parts(good, arm, load) for arm in arms] for load in loads}
+    arms = shown.arms(loads)
+    means = {load: [mean_parts(shown, arm, load) for arm in arms] for load in loads}
     drawn = {part.column for panel in means.values() for parts in panel for part in parts}
     fig = page(
         "Mean time per request, by where it is spent",
         "Means, because parts add up to a mean and not to a median; a bar ends at the mean service time.\n"
         "Each panel has its own scale.",
-        left_out(derived, good),
+        shown.left_out(loads),
         height_in=rows_of(len(loads)) * (1.0 + 0.46 * len(arms)),
         handles=patches(part for part in (*STRETCHES, UNSPLIT) if part.column in drawn),
     )
     for panel, load in zip(panels_of(fig, len(loads), sharey=True), loads, strict=True):
         _draw_stack(panel, arms, means[load])
-        name_panel(panel, load_words(good[good["load"] == load]))
+        name_panel(panel, load_words(load))
     return fig
 
 
-def _mean_parts(good: pd.DataFrame, arm: str, load: str) -> dict[Stretch, float]:
+def mean_parts(shown: Shown, arm: str, load: str) -> dict[Stretch, float]:
     """Mean ms of every part of one bar; empty if the arm did not run under this load."""
-    rows = with_timings(good[(good["arm"] == arm) & (good["load"] == load)], STRETCHES)
-    if rows.empty:
+    rows = shown.rows(arm, load, [*needed_for(STRETCHES), UNSPLIT.column])
+    complete = with_timings(rows, STRETCHES)
+    if not len(complete):
         return {}
-    parts = STRETCHES if is_split(rows, STRETCHES) else (UNSPLIT,)
-    return {part: float(rows[part.column].mean()) for part in parts}
+    if not complete.any():
+        return {UNSPLIT: float(pd.Series(column(rows, UNSPLIT.column)).mean())}
+    return {part: float(pd.Series(column(rows, part.column)[complete]).mean()) for part in STRETCHES}
 
 
 def _draw_stack(ax: Axes, arms: list[str], means: list[dict[Stretch, float]]) -> None:

@@ -43,20 +43,20 @@ async def opened(workload: Workload, options: WorkloadOptions) -> AsyncIterator[
     import httpx
 
     from harness.wire import answers
-    from harness.wire.transports import AiohttpTransport, open_client
+    from harness.wire.transports import AiohttpTransport, Client
 
     address = addresses.parse(options.io)
     server, target = httpx.URL(address.origin), addresses.filler(address.target)("")
     # no limit on connections, or the 101st request would wait for another one
     transport = AiohttpTransport(0, httpx.codes.is_success)
-    async with open_client(transport) as client:
+    async with Client(transport) as client:
 
         async def call(result: Any) -> IoResult:  # noqa: ARG001 - every request is the same
             try:
                 async with asyncio.timeout(options.io_timeout_s):
                     request = client.build_request("GET", server, extensions={"target": target})
-                    answer = await client.send(request, stream=True)
-                    body = await answers.read(answer, _MOST_BYTES_READ)
+                    answer = await client.send_once(request)
+                    body = (await answers.read(answer, _MOST_BYTES_READ)).start
             except TimeoutError:
                 message = f"no answer within {options.io_timeout_s:g} s"
                 raise DownstreamTimeout("http", message) from None
