@@ -63,6 +63,7 @@ def capacity(
         ),
     ] = None,
     strategy: flags.Strategies = None,
+    command: flags.Commands = None,
     url: flags.Urls = None,
     url_pid: flags.UrlPids = None,
     given: Flags = flags.settings(lambda one: one.flag not in _UNUSED, more=_ways),
@@ -85,7 +86,10 @@ def capacity(
     known = {name: before[name] for name in ("blocks", "window_s", "search_s") if name in before}
     ways = WalkSettings(**known | given.capacity)
     given = given.but(
-        strategies=tuple(strategy or ()), urls=tuple(url or ()), url_pids=tuple(url_pid or ())
+        strategies=tuple(strategy or ()),
+        commands=tuple(command or ()),
+        urls=tuple(url or ()),
+        url_pids=tuple(url_pid or ()),
     ).with_plan(concurrency=(1,), blocks=ways.blocks)
     plan = rerun.servers(record, given) if record else from_flags.from_flags(given)
     plan = plan.model_copy(update={"name": NAME, "open_duration_s": ways.window_s})

@@ -29,6 +29,14 @@ Strategies = Annotated[
         autocompletion=completion.strategies,
     ),
 ]
+Commands = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=COMMAND",
+        help="Start this command on {port} and measure it, as an arm of this name. Repeatable.",
+        rich_help_panel=Panel.RUNNING,
+    ),
+]
 Urls = Annotated[
     list[str] | None,
     typer.Option(

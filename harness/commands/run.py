@@ -24,6 +24,7 @@ EXAMPLES = (
     "execbench run article",
     "execbench run --strategy thread:workers=2 --strategy process:workers=4 -c 16",
     "execbench run --workload my_model.py --strategy thread --strategy process -c 8 --blocks 12",
+    "execbench run --strategy thread --command mine='uvicorn app:app --port {port}' --path /embed -c 8",
     "execbench run --url old=http://127.0.0.1:8000/ --url new=http://127.0.0.1:8001/ -c 8",
 )
 
@@ -40,6 +41,7 @@ def run(
         ),
     ] = None,
     strategy: flags.Strategies = None,
+    command: flags.Commands = None,
     url: flags.Urls = None,
     url_pid: flags.UrlPids = None,
     given: Flags = flags.settings(flags.every),
@@ -51,14 +53,19 @@ def run(
 ) -> None:
     """Compare arms under load: run a plan, save every request and show the report.
 
-    An arm is a strategy with its options, or a server that already runs. Without PLAN, the flags describe
-    the run. With PLAN, they change it, and --strategy selects arms. If PLAN is the folder of a run,
-    --strategy can add arms.
+    An arm is a strategy with its options, a command that starts any server, or a server that already runs.
+    Without PLAN, the flags describe the run. With PLAN, they change it, --strategy selects arms and
+    --command adds some. If PLAN is the folder of a run, --strategy can add arms, too.
     """
     flags.refuse_full_json(full=full, as_json=as_json)
     from harness.plans import from_flags
 
-    given = given.but(strategies=tuple(strategy or ()), urls=tuple(url or ()), url_pids=tuple(url_pid or ()))
+    given = given.but(
+        strategies=tuple(strategy or ()),
+        commands=tuple(command or ()),
+        urls=tuple(url or ()),
+        url_pids=tuple(url_pid or ()),
+    )
     is_default = plan is None and given == from_flags.Flags()
     chosen = _chosen(plan, given)
     if dry_run:

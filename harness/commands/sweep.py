@@ -41,7 +41,8 @@ def sweep(
         ),
     ] = None,
     strategy: flags.Strategies = None,
-    given: Flags = flags.settings(lambda one: one.section != "ask", help=_help),
+    command: flags.Commands = None,
+    given: Flags = flags.settings(flags.every, help=_help),
     any_size: Annotated[
         bool,
         typer.Option(
@@ -56,13 +57,13 @@ def sweep(
 ) -> None:
     """Run every combination of some options, and show the best.
 
-    Each strategy is run with the options that it takes; `execbench settings` marks them with ✓. The default
-    strategy is process.
+    Each strategy is run with the options that it takes; `execbench settings` marks them with ✓. In a command,
+    an option is a name in braces, such as {workers}. The default strategy is process.
     """
     flags.refuse_full_json(full=full, as_json=as_json)
     from harness.plans import from_flags, grid
 
-    given = given.but(strategies=tuple(strategy or ()))
+    given = given.but(strategies=tuple(strategy or ()), commands=tuple(command or ()))
     if dry_run:
         flags.refuse_resume(resume)
     if resume is not None:
@@ -74,7 +75,7 @@ def sweep(
             )
         go_on(resume, None, out, full=full, as_json=as_json)
         return
-    chosen = grid.plan(given, grid.axes(over or ()), allow_any_size=any_size)
+    chosen = grid.plan(given, grid.axes(over or (), given.commands), allow_any_size=any_size)
     _explain_fresh(chosen, is_asked_for="fresh" in given.plan)
     if dry_run:
         preview(chosen, as_json=as_json)

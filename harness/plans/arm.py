@@ -1,4 +1,4 @@
-"""An arm of a plan: a strategy with its options, or a server that already runs."""
+"""An arm of a plan: a strategy with its options, a command, or a server that already runs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pydantic_core import CoreSchema
 
 import strategies
 from harness.wire import addresses, bounds
+from harness.wire.server_command import ONLY_OF_COMMANDS, CommandSettings
 from harness.wire.options import ServerOptions, ServerSettings, WorkloadOptions
 from harness.wire.panel import Panel
 from harness.wire.setting import Setting
@@ -42,11 +43,16 @@ class _LikeWorkload:
         return handler(WorkloadOptions.__pydantic_core_schema__)
 
 
-RUNS_ALREADY = "url"  # in the column `strategy` of an arm that is a server that already runs
+# in the column `strategy` of an arm that is not our server
+RUNS_ALREADY = "url"
+COMMAND = "command"
+
+_OF_RUNNING_SERVERS = frozenset({"url", "pid"})
+_OF_ALL = frozenset({"name", "strategy"})
 
 
-class Arm(ServerSettings):
-    """A strategy with its options, or a server that already runs, under its name in tables."""
+class Arm(CommandSettings, ServerSettings):
+    """A strategy with its options, a command, or a server that already runs, under its name in tables."""
 
     name: Annotated[Name, Setting("Call the arm by this name in tables.", Panel.COMPARE, flag=None)]
     url: Annotated[
@@ -70,23 +76,33 @@ class Arm(ServerSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_strategy(cls, data: Any) -> Any:
-        """Accept `executor:package.module:factory`, and no strategy for a server that already runs."""
+        """Accept `executor:package.module:factory`, and no strategy for a server that is not ours."""
         if not isinstance(data, dict):
             return data
-        if data.get("url") is not None:
-            data = {"strategy": RUNS_ALREADY, **data}
+        for kind in (RUNS_ALREADY, COMMAND):
+            if data.get(kind) is not None:
+                data = {"strategy": kind, **data}
         strategy, _, factory = str(data.get("strategy", "")).partition(":")
         return data | {"strategy": strategy, "factory": factory} if factory else data
 
     @model_validator(mode="after")
-    def _refuse_options_of_running_servers(self) -> Self:
-        given = self.model_dump(exclude_defaults=True).keys() - {"name", "strategy", "url", "pid"}
-        given |= {"strategy"} if self.strategy != RUNS_ALREADY else set()
-        if self.url is not None and given:
-            raise ValueError(f"a server that already runs cannot have {', '.join(sorted(given))}")
+    def _refuse_options_of_other_kinds(self) -> Self:
+        given = self.model_dump(exclude_defaults=True).keys() - _OF_ALL
+        given |= {"strategy"} if self.is_foreign and self.strategy not in (RUNS_ALREADY, COMMAND) else set()
+        if self.url is not None and (others := given - _OF_RUNNING_SERVERS):
+            raise ValueError(f"a server that already runs cannot have {', '.join(sorted(others))}")
         if self.url is None and self.pid:
             raise ValueError("pid names processes of a server that already runs, so it needs url")
+        if self.command is not None and (others := given - ONLY_OF_COMMANDS):
+            raise ValueError(f"a command cannot have {', '.join(sorted(others))}")
+        if self.command is None and (others := given & ONLY_OF_COMMANDS):
+            raise ValueError(f"{', '.join(sorted(others))}: only a command has these")
         return self
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether its server is not ours: a command, or a server that already runs."""
+        return self.url is not None or self.command is not None
 
     @property
     def chosen(self) -> strategies.Options:
@@ -95,7 +111,12 @@ class Arm(ServerSettings):
 
     @property
     def when_worker_dies(self) -> str:
-        """What a killed worker means, in the words of its strategy, or of the one that runs its batches."""
+        """What a killed worker means, in the words of its strategy, or of the one that runs its batches.
+
+        "" for a server that is not ours.
+        """
+        if self.is_foreign:
+            return ""
         runs = self.chosen.over if self.strategy == "batch" else self.strategy
         return strategies.get(runs).WHEN_WORKER_DIES
 

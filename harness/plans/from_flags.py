@@ -14,6 +14,7 @@ from harness.plans import plan_checks, plan_files, settings
 from harness.plans.plan import Plan
 from harness.wire.load_options import REVEALED
 from harness.wire.options import IO_OPTIONS
+from harness.wire.server_command import ONLY_OF_COMMANDS
 from harness.workloads.io import kinds
 
 
@@ -22,10 +23,11 @@ class Flags:
     """The flags that were given, by the section of `plans.settings` that they belong to."""
 
     strategies: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()  # NAME=COMMAND
     urls: tuple[str, ...] = ()  # NAME=URL
     url_pids: tuple[str, ...] = ()  # NAME=PID
     options: dict[str, Any] = dataclasses.field(default_factory=dict)  # for the arms that take them
-    arm: dict[str, Any] = dataclasses.field(default_factory=dict)  # server_processes and inject, for all arms
+    arm: dict[str, Any] = dataclasses.field(default_factory=dict)  # for the arms that have these keys
     plan: dict[str, Any] = dataclasses.field(default_factory=dict)
     workload: dict[str, Any] = dataclasses.field(default_factory=dict)
     ask: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -63,7 +65,7 @@ def from_flags(flags: Flags, *, arms: list[dict[str, Any]] | None = None, **fiel
     """
     _refuse_contradictions(flags)
     if arms is None:
-        arms = _running_servers(flags) or [arm_of(text) for text in flags.strategies or ARTICLES]
+        arms = _running_servers(flags) or _started_servers(flags)
     loads = {} if flags.plan.keys() & {"arrivals", "concurrency"} else {"concurrency": [8]}
     data = {**WITHOUT_PLAN, **loads, **fields, "arms": arms}
     return plan_files.make(_with_flags(data, flags), source="plan made of these flags")
@@ -82,11 +84,30 @@ def _refuse_contradictions(flags: Flags) -> None:
                 )
 
 
+def _started_servers(flags: Flags) -> list[dict[str, Any]]:
+    """Return the arms of strategies and commands; by default the article's strategies."""
+    named = flags.strategies or (() if flags.commands else ARTICLES)
+    return [*(arm_of(text) for text in named), *map(command_of, flags.commands)]
+
+
+def command_of(text: str) -> dict[str, Any]:
+    """Return the arm of NAME=COMMAND as plain data; raise UsageError for any other text."""
+    name, _, command = text.partition("=")
+    if not command.strip() or not name or " " in name:
+        raise UsageError(
+            f"--command {shortened(text)!r} is not NAME=COMMAND.",
+            stage="plan",
+            hint="For example: --command mine='uvicorn app:app --port {port}'",
+        )
+    return {"name": name, "command": command}
+
+
 def _running_servers(flags: Flags) -> list[dict[str, Any]]:
     """Return the arms of NAME=URL …; raise UsageError for any other text, and if strategies are given too."""
-    if flags.urls and flags.strategies:
+    if flags.urls and (flags.strategies or flags.commands):
+        other = "--strategy starts servers" if flags.strategies else "--command starts them"
         raise UsageError(
-            "--url measures servers that already run, --strategy starts servers: they do different work.",
+            f"--url measures servers that already run, {other}: a run does one or the other.",
             stage="plan",
             hint="Use two runs, and compare their reports.",
         )
@@ -161,6 +182,7 @@ def override(plan: Plan, flags: Flags, *, adds_strategies: bool = False) -> Plan
             hint="Use --url without a plan, or a plan file whose [[arms]] have name and url.",
         )
     data["arms"] = _running_servers(flags) or data["arms"]
+    data["arms"] = [*data["arms"], *map(command_of, flags.commands)]
     if flags.strategies:
         choose = _kept_and_added if adds_strategies else _kept
         data["arms"] = choose(data["arms"], flags.strategies, plan)
@@ -225,6 +247,7 @@ def _with_flags(data: dict[str, Any], flags: Flags) -> dict[str, Any]:
     for group, given in (("ask", flags.ask), ("exclude", flags.exclude)):
         if given:
             data = data | {group: data.get(group, {}) | given}
+    _refuse_unused_arm_flags(data["arms"], flags)
     arms = [_with_arm_flags(arm, flags) for arm in _with_pids(data["arms"], flags.url_pids)]
     for name in flags.options:
         refuse_unused(name, data["arms"])
@@ -235,11 +258,12 @@ def refuse_unused(option: str, arms: list[dict[str, Any]]) -> None:
     """Raise UsageError if no arm's strategy takes this option."""
     if any(option in plan_checks.obeyed_by(arm) for arm in arms):
         return
-    if arms and all(arm.get("url") for arm in arms):
+    if arms and all(arm.get("url") or arm.get("command") for arm in arms):
+        kind = "Servers that already run (--url)" if arms[0].get("url") else "Commands"
         raise UsageError(
-            f"Servers that already run (--url) do not take the option {option!r}.",
+            f"{kind} do not take the option {option!r}.",
             stage="plan",
-            hint="It sets how execbench starts a server.",
+            hint="It sets how execbench starts its own server.",
         )
     takers = [name for name in strategies.NAMES if option in strategies.get(name).TAKES]
     raise UsageError(
@@ -286,9 +310,30 @@ def _with_workload(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, A
 
 
 def _with_arm_flags(arm: dict[str, Any], flags: Flags) -> dict[str, Any]:
+    if arm.get("url") is not None:
+        return arm | flags.arm  # the plan refuses what such an arm cannot have
+    if arm.get("command") is not None:
+        return arm | {name: flags.arm[name] for name in flags.arm.keys() & ONLY_OF_COMMANDS}
     takes = plan_checks.obeyed_by(arm)
     obeyed = {key: value for key, value in flags.options.items() if key in takes}
     if obeyed:
         arm = arm | {"options": arm.get("options", {}) | obeyed}
     inject = {"inject": arm.get("inject", {}) | flags.arm["inject"]} if "inject" in flags.arm else {}
-    return arm | flags.arm | inject
+    return arm | {name: flags.arm[name] for name in flags.arm.keys() - ONLY_OF_COMMANDS} | inject
+
+
+def _refuse_unused_arm_flags(arms: list[dict[str, Any]], flags: Flags) -> None:
+    """Raise UsageError for a flag of commands without a command, and for one of strategies without one."""
+    if any(arm.get("url") is not None for arm in arms):
+        return
+    commands = [arm for arm in arms if arm.get("command") is not None]
+    if (unused := sorted(flags.arm.keys() & ONLY_OF_COMMANDS)) and not commands:
+        raise UsageError(
+            f"--{unused[0]} is about servers that are commands, and this plan has none.",
+            stage="plan",
+            hint="Add one: --command NAME='COMMAND --port {port}'",
+        )
+    if (unused := sorted(flags.arm.keys() - ONLY_OF_COMMANDS)) and len(commands) == len(arms):
+        raise UsageError(
+            f"A command cannot have {unused[0]}.", stage="plan", hint="It sets how execbench starts its own server."
+        )

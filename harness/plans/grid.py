@@ -1,4 +1,4 @@
-"""Make the plan of a sweep: an arm for each combination of values that its strategy takes."""
+"""Make the plan of a sweep: an arm for each combination of values that its strategy or command takes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import psutil
 from harness.errors import UsageError, shortened
 from harness.plans import from_flags, plan_checks, settings, size
 from harness.plans.plan import Plan, Scalar
+from harness.wire import server_command
 from harness.wire.spelling import with_io_split
 
 BLOCKS = 12  # fewer than elsewhere, as arms are many: enough for differences of a tenth
@@ -28,8 +29,12 @@ Axes = Mapping[str, tuple[Scalar, ...]]
 Arm = dict[str, Any]  # as `plan_files.make` takes it
 
 
-def axes(texts: Iterable[str]) -> dict[str, tuple[Scalar, ...]]:
-    """Return the axes of NAME=VALUE,VALUE …, typed as the settings are. Raises UsageError for others."""
+def axes(texts: Iterable[str], commands: Iterable[str] = ()) -> dict[str, tuple[Scalar, ...]]:
+    """Return the axes of NAME=VALUE,VALUE …, typed as the settings are. Raises UsageError for others.
+
+    An axis may also be a name in braces in one of the `commands` (NAME=COMMAND); then its values are texts.
+    """
+    in_commands = server_command.placeholders(commands) - server_command.FILLED_BY_RUN.keys()
     found: dict[str, tuple[Scalar, ...]] = {}
     for text in texts:
         name, _, listed = text.partition("=")
@@ -37,7 +42,7 @@ def axes(texts: Iterable[str]) -> dict[str, tuple[Scalar, ...]]:
         values = [value.strip() for value in listed.split(",")]
         if not name or not all(values):
             raise _misunderstood(f"--over {shortened(text)!r} is not understood.")
-        if name not in settings.of_arms():
+        if name not in settings.of_arms() and name not in in_commands:
             raise _unknown(name)
         if name in found or len(set(values)) < len(values):
             raise _misunderstood(f"--over {shortened(text)!r}: give each axis and each value once.")
@@ -59,6 +64,8 @@ def _misunderstood(what: str) -> UsageError:
 
 
 def _value(name: str, text: str) -> Scalar:
+    if name not in settings.of_arms():
+        return int(text) if text.isascii() and text.isdigit() else text
     value: Scalar = settings.parse(settings.of_arms()[name], text, f"--over {name}:")
     return value
 
@@ -75,32 +82,33 @@ def plan(flags: from_flags.Flags, over: Axes, *, allow_any_size: bool = False) -
         raise _misunderstood("A sweep needs an axis: --over OPTION=VALUE,VALUE.")
     for name, values in over.items():
         refuse_fixed(name, values, flags)
-    asked_for = flags.strategies or ("process",)
-    count = len(asked_for) * math.prod(map(len, over.values()))
+    asked_for = flags.strategies or (() if flags.commands else ("process",))
+    started = [*map(from_flags.arm_of, asked_for), *map(from_flags.command_of, flags.commands)]
+    count = len(started) * math.prod(map(len, over.values()))
     if count > BEYOND_COUNTING:
         raise UsageError(f"{count:,} settings are too many.", stage="plan", hint="Give fewer values.")
-    made = combinations(asked_for, over)
+    made = combinations(started, over)
     for name in over:
         if not any(name in setting for _, setting in made):
             from_flags.refuse_unused(name, [arm for arm, _ in made])
     named = _named(made)
     fresh = flags.plan.get("fresh", not _may_stay([arm for arm, _ in made], flags))
-    flags = flags.but(strategies=()).with_plan(fresh=fresh or None)
+    flags = flags.but(strategies=(), commands=()).with_plan(fresh=fresh or None)
     fields = {"name": "sweep", "summary": "every combination of some options", "blocks": BLOCKS}
     first = from_flags.from_flags(flags.with_plan(twin=None, reference=None), arms=named[:1], **fields)
     if not allow_any_size:
         _refuse_absurd(size.of_sweep(first, len(named)))
     swept = {
-        "strategies": asked_for,
+        "strategies": (*asked_for, *(arm["name"] for arm in started[len(asked_for) :])),
         "axes": over,
         "settings": {arm["name"]: setting for arm, (_, setting) in zip(named, made, strict=True)},
     }
     return from_flags.from_flags(flags, arms=named, sweep=swept, **fields)
 
 
-def combinations(strategies: Iterable[str], over: Axes) -> list[tuple[Arm, dict[str, Scalar]]]:
-    """Return an arm for each combination, strategy by strategy, with its value on each axis it takes."""
-    return [one for text in strategies for one in _combinations(from_flags.arm_of(text), over)]
+def combinations(arms: Iterable[Arm], over: Axes) -> list[tuple[Arm, dict[str, Scalar]]]:
+    """Return an arm for each combination, with its value on each axis that the given arm takes."""
+    return [one for arm in arms for one in _combinations(arm, over)]
 
 
 def _combinations(arm: Arm, over: Axes) -> list[tuple[Arm, dict[str, Scalar]]]:
@@ -108,7 +116,7 @@ def _combinations(arm: Arm, over: Axes) -> list[tuple[Arm, dict[str, Scalar]]]:
     # `over` comes first: the strategy that runs the batches decides which other options apply
     for name in sorted(over, key=lambda axis: axis != "over"):
         found = [
-            (settings.with_setting(one, name, value), {**setting, name: value})
+            (_with(one, name, value), {**setting, name: value})
             for one, setting in found
             if _takes(one, name)
             for value in over[name]
@@ -116,7 +124,17 @@ def _combinations(arm: Arm, over: Axes) -> list[tuple[Arm, dict[str, Scalar]]]:
     return [(one, {name: setting[name] for name in over if name in setting}) for one, setting in found]
 
 
+def _with(arm: Arm, name: str, value: Scalar) -> Arm:
+    if arm.get("command"):
+        return server_command.with_values(arm, {name: value})
+    return settings.with_setting(arm, name, value)
+
+
 def _takes(arm: Arm, name: str) -> bool:
+    if arm.get("command"):
+        return name in server_command.placeholders(server_command.templates(arm))
+    if name not in settings.of_arms():
+        return False
     of_strategy = settings.of_arms()[name].section == settings.OPTIONS
     return not of_strategy or name in plan_checks.obeyed_by(arm)
 
@@ -126,7 +144,7 @@ def _named(made: list[tuple[Arm, dict[str, Scalar]]]) -> list[Arm]:
     words = ([arm["name"], *(f"{name}-{value}" for name, value in setting.items())] for arm, setting in made)
     names = [from_flags.as_name("-".join(one)) for one in words]
     if len(set(names)) < len(names):
-        short = [from_flags.as_name(arm["strategy"])[:50] for arm, _ in made]
+        short = [from_flags.as_name(str(arm.get("strategy", arm["name"])))[:50] for arm, _ in made]
         names = [f"{name}-{number}" for number, name in enumerate(short, 1)]
     return [{**arm, "name": name} for (arm, _), name in zip(made, names, strict=True)]
 

@@ -79,7 +79,8 @@ class Exclusion(Frozen):
     ] = 10.0
 
 
-_OF_OUR_SERVERS = {"workload", "route", "fresh", "pin", "limit", "claims"}
+_OF_OUR_SERVERS = {"workload", "limit", "claims"}
+_OF_STARTED_SERVERS = {"route", "fresh", "pin"}
 
 
 class Plan(LoadSettings):
@@ -245,31 +246,47 @@ class Plan(LoadSettings):
         """Whether the arms are servers that already run, so that the run starts none."""
         return self.arms[0].url is not None
 
+    @property
+    def has_strategies(self) -> bool:
+        """Whether an arm is our own server, which obeys the workload."""
+        return any(not arm.is_foreign for arm in self.arms)
+
+    @property
+    def has_foreign_servers(self) -> bool:
+        """Whether an arm is a server that is not ours, which gets the requests of `ask`."""
+        return any(arm.is_foreign for arm in self.arms)
+
     def _do_one_kind_of_work(self) -> None:
-        """Raise ValueError for strategies and running servers together, and for options of the other kind."""
+        """Raise ValueError for servers that already run beside others, and for options that no arm obeys."""
         if len({arm.url is None for arm in self.arms}) > 1:
-            raise ValueError("servers that already run and strategies do different work: use two runs")
-        if not self.has_running_servers and self.ask != Request():
             raise ValueError(
-                "ask (--header, --method, --body, --expect-status, --ping-path) needs a server that already "
-                "runs (--url NAME=URL)"
+                "a run starts all of its servers or none: measure servers that already run in a run of their own"
             )
-        if not self.has_running_servers:
+        if not self.has_foreign_servers and self.ask != Request():
+            raise ValueError(
+                "ask (--header, --method, --body, --expect-status, --ping-path) needs a server that is not "
+                "ours (--url NAME=URL or --command NAME=COMMAND)"
+            )
+        if self.has_strategies:
             return
+        kind = "servers that already run" if self.has_running_servers else "commands"
+        unused = _OF_OUR_SERVERS | (_OF_STARTED_SERVERS if self.has_running_servers else set())
         texts = {"workload": {"payloads"}}
-        ours = self.model_dump(include=_OF_OUR_SERVERS, exclude=texts, exclude_defaults=True)
+        ours = self.model_dump(include=unused, exclude=texts, exclude_defaults=True)
         if given := [key for key, value in ours.items() if value != {}]:
-            raise ValueError(f"servers that already run cannot have {', '.join(given)}")
+            raise ValueError(f"{kind} cannot have {', '.join(given)}")
 
     def _sends_its_texts(self) -> None:
         """Raise ValueError for texts that no request would send."""
         recorded = [law for law in self.laws if law.recorded_texts]
         if self.workload.payloads is not None and len(recorded) == len(self.laws):
             raise ValueError(f"payloads: {recorded[0]} has its own texts")
+        for law in self.laws if self.has_foreign_servers else ():
+            for arm in self.arms:
+                self._asked(arm, self.seed, law)
         if self.has_running_servers:
-            for law in self.laws:
-                self._ask(self.seed, law)
-        elif recorded and self.route != "POST /predict":
+            return
+        if recorded and self.route != "POST /predict":
             raise ValueError(f"route: {self.route} sends no texts, but {recorded[0]} has some")
 
     @property
@@ -314,9 +331,12 @@ class Plan(LoadSettings):
         """Seed of order, texts and arrivals: another one for each block, the same for all its arms."""
         return self.seed * _SEEDS_PER_RUN + block
 
-    def load_options(self, url: str, law: Law, block: int) -> LoadOptions:
-        """Return one trial's load on a server at `url`; if that is empty, `LoadOptions.at` adds it later."""
-        path, ping_path, asked = self._asked(self.block_seed(block), law)
+    def load_options(self, url: str, law: Law, block: int, arm: Arm | None = None) -> LoadOptions:
+        """Return one trial's load on a server at `url`; if that is empty, `LoadOptions.at` adds it later.
+
+        `arm` is the server's; None: one of ours.
+        """
+        path, ping_path, asked = self._asked(arm, self.block_seed(block), law)
         return LoadOptions(
             url=url + path,
             **asked,
@@ -328,17 +348,20 @@ class Plan(LoadSettings):
             **{name: getattr(self, name) for name in LoadSettings.model_fields} | self.window(law),
         )
 
-    def _asked(self, seed: int, law: Law) -> tuple[str, str | None, dict[str, Any]]:
+    def _asked(self, arm: Arm | None, seed: int, law: Law) -> tuple[str, str | None, dict[str, Any]]:
         """Return the path, the path of the ping, and the fields of `LoadOptions` about a request."""
-        if self.has_running_servers:
-            return "", self.ask.ping_path, self._ask(seed, law)
+        if arm is not None and arm.url is not None:
+            urls = [one.url or "" for one in self.arms]
+            return "", self.ask.ping_path, self.ask.load(self.workload, seed, urls, law)
         method, path = self.route.split(" ")
+        if arm is not None and arm.command is not None:
+            own = {"method": arm.method or self.ask.method or method, "body": arm.body or self.ask.body}
+            path = arm.path or path
+            request = self.ask.model_copy(update=own)
+            asked = request.load(self.workload, seed, [path], law, posts_texts=True)
+            return path, arm.ping or self.ask.ping_path, asked
         texts = Texts(workload=self.workload, seed=seed, recording=law.recorded_texts)
         return path, "/ping", {"method": method, "texts": texts if method == "POST" else None}
-
-    def _ask(self, seed: int, law: Law) -> dict[str, Any]:
-        """Return the fields of `LoadOptions` about a request to servers that already run."""
-        return self.ask.load(self.workload, seed, [arm.url or "" for arm in self.arms], law)
 
     def window(self, law: Law) -> dict[str, Any]:
         """Return the fields of `LoadOptions` about how long a trial under `law` is, and its think time."""

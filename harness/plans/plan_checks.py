@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,7 +13,8 @@ import strategies
 from harness import workloads
 from harness.errors import UsageError, shortened
 from harness.plans.arm import Arm
-from harness.wire import sending
+from harness.plans.filled_command import resolved
+from harness.wire import sending, server_command
 from harness.wire.load_options import Request
 from harness.wire.options import WorkloadOptions
 from harness.wire.setting import explain
@@ -38,8 +42,8 @@ def check_headers(request: Request, *, stage: str) -> None:
 
 
 def obeyed_by(arm: dict[str, Any]) -> frozenset[str]:
-    """Return the options that the strategy of an arm, given as plain data, obeys."""
-    if arm.get("url") is not None:
+    """Return the options of strategies that an arm, given as plain data, obeys; none if it is not ours."""
+    if arm.get("url") is not None or arm.get("command") is not None:
         return frozenset()
     return _obeyed(arm["strategy"].partition(":")[0], arm.get("options", {}))
 
@@ -86,6 +90,39 @@ def _obeyed(strategy: str, options: dict[str, Any]) -> frozenset[str]:
     inner = find_strategy(options.get("over", strategies.Options().over)).TAKES
     own = {"over", "max_batch", "max_wait_ms", "max_queue"}
     return takes & (own | inner)
+
+
+def check_command(arm: Arm) -> None:
+    """Raise UsageError unless the program of a command exists, and its placeholders can be filled."""
+    unknown = server_command.placeholders(server_command.templates(arm.model_dump())) - server_command.FILLED_BY_RUN.keys()
+    if unknown:
+        raise UsageError(
+            f"The command of arm {arm.name!r} has {{{min(unknown)}}}, which has no value.",
+            stage="plan",
+            hint=f"A sweep varies it (`execbench sweep --over {min(unknown)}=…`). "
+            f"These have a value: {', '.join(f'{{{name}}}' for name in server_command.FILLED_BY_RUN)}.",
+        )
+    if reason := why_no_program(arm):
+        raise UsageError(
+            f"The command of arm {arm.name!r} cannot be started: {reason}.",
+            stage="plan",
+            hint="Make the environments of the peers: execbench peers"
+            if "{peers}" in (arm.command or ("",))[0]
+            else "Give the path of a program, or the name of one on the PATH.",
+        )
+
+
+def why_no_program(arm: Arm) -> str:
+    """Say what is missing to start the command of an arm; "" if its program exists."""
+    assert arm.command is not None
+    found = resolved(arm)
+    if found.cwd is not None and not Path(found.cwd).is_dir():
+        return f"there is no folder {shortened(found.cwd)}"
+    program = found.words[0]
+    path = found.env.get("PATH", os.environ.get("PATH"))
+    if shutil.which(program, path=path) is None:
+        return f"there is no program {shortened(program)}"
+    return ""
 
 
 def check_workload(arm: Arm, workload: WorkloadOptions) -> None:

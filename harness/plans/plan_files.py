@@ -41,13 +41,16 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
     if plan.claims is not None:
         toml.check_packaged("claims", plan.claims)
     workloads.check(plan.workload)
-    if plan.has_running_servers:
+    if plan.has_foreign_servers:
         plan_checks.check_headers(plan.ask, stage="plan")
-        return plan
-    kinds.check(plan.workload)
+    if plan.has_strategies:
+        kinds.check(plan.workload)
     for arm in plan.arms:
-        plan_checks.check_strategy(arm)
-        plan_checks.check_workload(arm, plan.workload)
+        if arm.command is not None:
+            plan_checks.check_command(arm)
+        elif not arm.is_foreign:
+            plan_checks.check_strategy(arm)
+            plan_checks.check_workload(arm, plan.workload)
     return plan
 
 

@@ -74,6 +74,9 @@ class Arm(Part):
         NotNegative | None,
         means("From starting the server until every worker had loaded and run the model; of the last start."),
     ] = None
+    first_answer_s: Annotated[
+        NotNegative | None, means("From starting a command until its first good answer; of the last start.")
+    ] = None
     when_worker_dies: Annotated[Text | None, means("What the strategy does when a worker is killed.")] = None
     url: Annotated[Text | None, means("The address of a server that already runs.")] = None
     is_here: Annotated[bool | None, means("Whether that server runs on this machine.")] = None

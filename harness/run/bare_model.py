@@ -80,13 +80,15 @@ def measure_limits(
 
 
 def bare_workloads(plan: Plan) -> list[tuple[WorkloadOptions, list[str]]]:
-    """Each distinct model of the arms, with the names of the arms that run it.
+    """Each distinct model of our own arms, with the names of the arms that run it.
 
     Without I/O, and with the library's own number of threads.
     """
     bare = {"torch_threads": None, "onnx_threads": None, "io": "sleep", "io_ms": 0.0}
     found: dict[str, tuple[WorkloadOptions, list[str]]] = {}
     for arm in plan.every_arm:
+        if arm.is_foreign:
+            continue
         workload = arm.own_workload(plan.workload).model_copy(update=bare)
         found.setdefault(workload.model_dump_json(), (workload, []))[1].append(arm.name)
     return list(found.values())

@@ -36,7 +36,7 @@ class Meter:
     servers: arm → pid of its server; read again each time, so that servers may start and stop. own: the pids
     of the run's other processes. Descendants count with their ancestors. running: arm → further pids of its
     server, for servers that already run: see `processes.Families`. idle: the value of `idle` before the run
-    was resumed. A process that ends during the trial counts if its parent waited for it; otherwise its CPU
+    was resumed. keepers: processes of ours among the servers', whose memory does not count; read each time. A process that ends during the trial counts if its parent waited for it; otherwise its CPU
     time counts as foreign.
     """
 
@@ -46,7 +46,9 @@ class Meter:
         own: Iterable[int],
         running: Mapping[str, Collection[int]] | None = None,
         idle: Mapping[str, Mapping[str, float]] | None = None,
+        keepers: Collection[int] = (),
     ) -> None:
+        self._keepers = keepers
         self._servers = servers
         self._own = tuple(own)
         self._families = Families(self._own, running)
@@ -88,7 +90,7 @@ class Meter:
             server_lag_p99_ms=None if lag is None else lag.p99_ms,
             server_lag_max_ms=None if lag is None else lag.max_ms,
             throttled_share=_throttled_share(before, after),
-            server_rss_mb=rss_mb(own),
+            server_rss_mb=rss_mb(own.difference(self._keepers)),
         )
 
     def counted(self) -> dict[str, list[dict[str, Any]]]:
@@ -114,15 +116,17 @@ class Meter:
         )
 
 
-def memory_uss_bytes(pid: int) -> int | None:
+def memory_uss_bytes(pid: int, *, without_root: bool = False) -> int | None:
     """Memory that only the process and its descendants use (USS); None if it cannot be read.
+
+    `without_root`: only that of the descendants, as the process itself is ours.
 
     Pages shared with another process, such as torch's code in a second arm, do not count. So measure all arms
     while the others run, or all of them alone.
     """
     try:
         root = psutil.Process(pid)
-        family = [root, *root.children(recursive=True)]
+        family = [*([] if without_root else [root]), *root.children(recursive=True)]
         return sum(process.memory_full_info().uss for process in family)
     except (psutil.Error, AttributeError):  # the attribute: a system without USS
         return None

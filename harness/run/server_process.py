@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import psutil
 
 from harness.errors import ERROR_MARK, HarnessError, from_child
+from harness.run.server_log import ServerLog
 from harness.run.supervisor import Supervisor
 from harness.system import children, pinning
 from harness.wire.clock import now_ms
@@ -30,7 +31,6 @@ ORPHANS_END_WITHIN_S = 1.0
 HEALTH_WITHIN_S = 2.0
 WATCH_WITHIN_S = 10.0  # an inline server answers only between calls of its model
 _LONGEST_ANSWER = 2**20  # bytes
-_TAIL_LINES = 40
 
 
 class ServerEnded(HarnessError):
@@ -46,8 +46,7 @@ class Server:
     name: str
     _process: subprocess.Popen[str]
     _port: int
-    _log: Path
-    _log_from: int  # offset; earlier servers of this arm wrote the part before it
+    _log: ServerLog
     _processes: int  # uvicorn's worker processes behind one port
     _stop_by: float | None = None  # deadline, once the server was asked to stop
     _family: list[psutil.Process] = field(default_factory=list)
@@ -79,7 +78,7 @@ class Server:
                     return health
             time.sleep(0.05)
         raise HarnessError(
-            f"The server of arm {self.name!r} was not ready within {within_s:.0f} s.{self._tail()}",
+            f"The server of arm {self.name!r} was not ready within {within_s:.0f} s.{self._log.tail()}",
             stage="server",
             hint="Run `execbench serve` with the same options to see it start in the foreground.",
         )
@@ -90,7 +89,7 @@ class Server:
         if code is None:
             return
         raise self._reported_error() or ServerEnded(
-            f"The server of arm {self.name!r} ended (exit code {code}, at {stage}).{self._tail()}",
+            f"The server of arm {self.name!r} ended (exit code {code}, at {stage}).{self._log.tail()}",
             stage="server",
             hint="Run `execbench serve` with the same options to see it in the foreground.",
         )
@@ -145,7 +144,7 @@ class Server:
 
     def _reported_error(self) -> HarnessError | None:
         """The error that the server reported, with its whole log as a note, which tracebacks show."""
-        lines = self._lines()
+        lines = self._log.lines()
         for line in lines:
             if line.startswith(ERROR_MARK):
                 report = json.loads(line.removeprefix(ERROR_MARK))
@@ -153,18 +152,6 @@ class Server:
                 error.add_note("\n".join([f"The log of the server of arm {self.name!r}:", *lines]))
                 return error
         return None
-
-    def _tail(self) -> str:
-        lines = self._lines()[-_TAIL_LINES:]
-        return "".join(f"\n  | {line}" for line in ["The end of its log:", *lines]) if lines else ""
-
-    def _lines(self) -> list[str]:
-        try:
-            with self._log.open("rb") as stream:
-                stream.seek(self._log_from)
-                return stream.read().decode(errors="replace").splitlines()
-        except FileNotFoundError:
-            return []  # the run's folder was removed
 
 
 @contextmanager
@@ -185,7 +172,7 @@ def start(
     CPUs.
     """
     with bind(port) as listening, children.open_log(log) as stream:
-        log_from = stream.tell()
+        written = ServerLog(log, stream.tell())
         started_ms = now_ms()
         process = supervisor.spawn(
             "harness.server",
@@ -197,7 +184,7 @@ def start(
             text=True,
         )
         port = listening.getsockname()[1]
-    server = Server(name, process, port, log, log_from, options.server_processes, _started_ms=started_ms)
+    server = Server(name, process, port, written, options.server_processes, _started_ms=started_ms)
     try:
         if cpus:
             pinning.apply(process.pid, cpus)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from harness import workloads
@@ -11,7 +11,8 @@ from harness.errors import HarnessError
 from harness.plans.arm import Arm
 from harness.plans.plan import Plan
 from harness.results.store import Writer
-from harness.run import meter, server_process
+from harness.run import command_server, meter, server_process
+from harness.run.command_server import CommandServer
 from harness.run.foreign_server import RunningServer, check_processes, first_answer
 from harness.run.listener import Listener
 from harness.run.load_generator import Loader
@@ -22,6 +23,8 @@ from harness.wire.options import ServerOptions
 from harness.wire.records import PILOT_BLOCK
 from harness.workloads.io import kinds
 from harness.workloads.io.service import Services
+
+Started = server_process.Server | CommandServer  # a server that the run has started
 
 
 @dataclass
@@ -35,9 +38,12 @@ class Servers:
     record: Record
     cpus: tuple[int, ...]  # CPUs of the servers; empty: any
     services: Services  # the databases and services that the servers use
+    loader: Loader
+    listener: Listener
     pids: dict[str, int] = field(default_factory=dict)
+    keepers: set[int] = field(default_factory=set)  # of commands: no part of the server whose family they lead
     options: dict[str, ServerOptions] = field(default_factory=dict)  # of the servers started here
-    _resident: dict[str, server_process.Server] = field(default_factory=dict)
+    _resident: dict[str, Started] = field(default_factory=dict)
     _running: dict[str, RunningServer] = field(default_factory=dict)
 
     def io_nominal_ms(self, arm: Arm) -> float | None:
@@ -51,6 +57,8 @@ class Servers:
     def start(self, arms: list[Arm], lone_model_ms: float | None = None) -> None:
         """Start servers in parallel (loading a model is mostly waiting), then wait until all are ready."""
         for arm in arms:
+            if arm.is_foreign:
+                continue
             options = arm.server_options(self.plan.workload, lone_model_ms)
             connected = self.services.connected(options.workload)
             self.options[arm.name] = options.model_copy(update={"workload": connected})
@@ -63,30 +71,42 @@ class Servers:
         for arm in arms:
             self._wait_ready(arm, self._resident[arm.name])
 
-    def ask_once(self, loader: Loader, listener: Listener) -> None:
+    def ask_running(self) -> None:
         """Send one request to each server that already runs. Raises HarnessError for an unexpected answer."""
         for arm in self.plan.every_arm:
             assert arm.url is not None
             check_processes(arm.name, arm.pid)
-            load = self.plan.load_options("", closed(1), PILOT_BLOCK).at(arm.url)
-            whose = f"The server of arm {arm.name!r}, {arm.url},"
-            first = first_answer(loader, load, listener, whose=whose)
-            if error := first.shots[0].error:
-                text = first.bad_answers.get(error)
-                raise HarnessError(
-                    f"{whose} answers {load.method} with {error}, not with {load.expected_status}."
-                    + (f" It says: {text}" if text else ""),
-                    stage="load",
-                    hint="Set the request with --method, --header and --body, and the status of a good "
-                    "answer with --expect-status.",
-                )
-            running = RunningServer(arm.url, keeps_connections=not first.ended)
+            ended = self._ask_once(arm, arm.url)
+            running = RunningServer(arm.url, keeps_connections=not ended)
             self._running[arm.name] = running
             self.record.note_arm(arm.name, url=arm.url, is_here=running.is_here, about={})
             self._locate(arm.name)
 
+    def _ask_once(self, arm: Arm, url: str, log: str = "") -> bool:
+        """Send one request to a server that is not ours; return whether it closes its connections.
+
+        Raises HarnessError, whose message ends with `log`, for an unexpected answer.
+        """
+        load = self.plan.load_options("", closed(1), PILOT_BLOCK, arm).at(url)
+        whose = f"The server of arm {arm.name!r}, {load.url if arm.url is None else url},"
+        first = first_answer(self.loader, load, self.listener, whose=whose)
+        if error := first.shots[0].error:
+            text = first.bad_answers.get(error)
+            raise HarnessError(
+                f"{whose} answers {load.method} with {error}, not with {load.expected_status}."
+                + (f" It says: {text}" if text else "")
+                + log,
+                stage="load",
+                hint="Set the request with --method, --header and --body, and the status of a good "
+                "answer with --expect-status."
+                if arm.command is None
+                else "Set the request with path, method and body of the arm, and the status of a good answer "
+                "with --expect-status.",
+            )
+        return first.ended
+
     @contextmanager
-    def serving(self, arm: Arm) -> Iterator[server_process.Server | RunningServer]:
+    def serving(self, arm: Arm) -> Iterator[Started | RunningServer]:
         """Yield a ready server of `arm`: the resident one, or a fresh one that is stopped after the trial."""
         if arm.name in self._running:
             yield self._locate(arm.name)
@@ -113,16 +133,33 @@ class Servers:
             self._note_memory_of(name, child.pid)
 
     @contextmanager
-    def _started(self, arm: Arm) -> Iterator[server_process.Server]:
-        options, log = self.options[arm.name], self.writer.log(arm.name)
-        with server_process.start(arm.name, options, self.supervisor, log=log, cpus=self.cpus) as child:
+    def _started(self, arm: Arm) -> Iterator[Started]:
+        with self._start(arm) as child:
             self.pids[arm.name] = child.pid
+            if arm.command is not None:
+                self.keepers.add(child.pid)
             try:
                 yield child
             finally:
                 del self.pids[arm.name]
+                self.keepers.discard(child.pid)
 
-    def _wait_ready(self, arm: Arm, child: server_process.Server) -> None:
+    def _start(self, arm: Arm) -> AbstractContextManager[Started]:
+        log = self.writer.log(arm.name)
+        if arm.command is not None:
+            return command_server.start(arm, self.supervisor, log=log, cpus=self.cpus)
+        options = self.options[arm.name]
+        return server_process.start(arm.name, options, self.supervisor, log=log, cpus=self.cpus)
+
+    def _wait_ready(self, arm: Arm, child: Started) -> None:
+        if isinstance(child, CommandServer):
+            child.wait_ready()
+            child.keeps_connections = not self._ask_once(arm, child.url, child.tail())
+            child.note_first_answer()
+            self.record.note_arm(
+                arm.name, about={}, ready_s=child.ready_s, first_answer_s=child.first_answer_s
+            )
+            return
         about = child.wait_ready()["about"]
         self.record.note_arm(
             arm.name,
@@ -133,4 +170,4 @@ class Servers:
         )
 
     def _note_memory_of(self, arm: str, pid: int) -> None:
-        self.record.note_arm(arm, uss_bytes=meter.memory_uss_bytes(pid))
+        self.record.note_arm(arm, uss_bytes=meter.memory_uss_bytes(pid, without_root=pid in self.keepers))

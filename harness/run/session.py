@@ -70,7 +70,7 @@ def session(
             record.note(**limits)
         services = Services(writer.log, listener.stage, lambda left: record.note_downstream({}, [left]))
         stack.enter_context(services)
-        servers = Servers(plan, writer, supervisor, stack, record, cpus, services)
+        servers = Servers(plan, writer, supervisor, stack, record, cpus, services, loader, listener)
         trials = Trials(plan, writer, loader, listener, servers, record, client_limit_per_s, checkpoint)
         _ready(plan, servers, trials, listener)
         yield trials
@@ -89,7 +89,7 @@ def _ready(plan: Plan, servers: Servers, trials: Trials, listener: Listener) -> 
     """Wait until every server answers, and run the pilots. Arms with scaled I/O start after their pilot."""
     if plan.has_running_servers:
         listener.stage("checking each server with one request")
-        servers.ask_once(trials.loader, listener)
+        servers.ask_running()
     else:
         listener.stage("starting servers")
         servers.start([arm for arm in plan.every_arm if arm.io_per_model is None])

@@ -19,7 +19,7 @@ from harness.run.listener import Listener
 from harness.run.load_generator import ONE_REQUEST, Loader
 from harness.run.meter import Meter
 from harness.run.record import Checkpoint, Record, key
-from harness.run.servers import Servers
+from harness.run.servers import Servers, Started
 from harness.wire.arrivals import closed
 from harness.wire.clock import utc_now
 from harness.wire.load_options import LoadOptions
@@ -65,7 +65,7 @@ class Trials:
     def __post_init__(self, checkpoint: Checkpoint | None) -> None:
         named = {arm.name: arm.pid for arm in self.plan.every_arm if arm.url is not None}
         own = [self.loader.pid, os.getpid()]
-        self._meter = Meter(self.servers.pids, own, named, self.record["idle"])
+        self._meter = Meter(self.servers.pids, own, named, self.record["idle"], self.servers.keepers)
         self._finished = checkpoint.done if checkpoint else frozenset()
         self._number = checkpoint.trials if checkpoint else 0
         self.own_per_s: dict[str, float] = dict(self.record["own_per_s"] or {})
@@ -153,7 +153,7 @@ class Trials:
         self._number += 1
         started_at = utc_now()
         law = cell.law.for_arm(self.own_per_s.get(cell.arm.name, 0.0))
-        load = self.plan.load_options("", law, cell.block).model_copy(update=changes)
+        load = self.plan.load_options("", law, cell.block, cell.arm).model_copy(update=changes)
         attempt = _Attempt(cell, load, self._identity(cell, load))
         attempt.keeps_shots = keep_samples
         ended = self._send(attempt)
@@ -198,7 +198,7 @@ class Trials:
             return error.sentence
         return ""
 
-    def _measure(self, child: server_process.Server | RunningServer, attempt: _Attempt) -> None:
+    def _measure(self, child: Started | RunningServer, attempt: _Attempt) -> None:
         """Measure one window. The probe in the server runs only now: an idle arm must cost nothing."""
         arm = attempt.cell.arm
         self._meter.begin(arm.name)

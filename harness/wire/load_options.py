@@ -99,7 +99,7 @@ Headers = Annotated[
 
 
 class Request(Frozen):
-    """The request that is sent to a server that already runs. By default GET, or POST with a body."""
+    """The request that is sent to a server that is not ours. By default GET, or POST with a body."""
 
     headers: Annotated[
         Headers,
@@ -133,19 +133,27 @@ class Request(Frozen):
         return self
 
     def load(
-        self, workload: WorkloadOptions, seed: int, urls: Iterable[str], law: arrivals.Law | None = None
+        self,
+        workload: WorkloadOptions,
+        seed: int,
+        urls: Iterable[str],
+        law: arrivals.Law | None = None,
+        *,
+        posts_texts: bool = False,
     ) -> dict[str, Any]:
         """Return the fields of `LoadOptions` about this request to `urls`.
 
-        The texts are those that `law` replays, or else drawn by `seed`. Raises ValueError if there are texts,
-        but no place for them in an address or the body.
+        The texts are those that `law` replays, or else drawn by `seed`. With `posts_texts`, a request that
+        may have a body, and is given none, has one with a text. Raises ValueError if there are texts, but no
+        place for them in an address or the body.
         """
         recording = None if law is None else law.recorded_texts
         in_urls = {addresses.PLACEHOLDER in url for url in urls}
         in_body = addresses.PLACEHOLDER in (self.body or "")
         given = workload.payloads is not None or recording is not None
-        sends_texts = given or in_body or True in in_urls
         default_body = self.body is None and True not in in_urls
+        by_default = posts_texts and default_body and self.method in sending.WITH_BODY
+        sends_texts = given or in_body or True in in_urls or by_default
         if sends_texts and not in_body and not default_body and in_urls != {True}:
             where = "one of the addresses" if True in in_urls else "the body"
             whose = "a payload's text" if recording is None else "a recorded text"

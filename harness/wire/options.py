@@ -211,9 +211,9 @@ StrategyOptions = Annotated[
 def _with_direct_options(schema: dict[str, Any]) -> None:
     """Allow in the JSON Schema what `_gather_options` accepts."""
     schema["properties"] |= _STRATEGY_OPTIONS.json_schema()["properties"]
-    if "url" in schema["properties"]:  # a server that already runs has no strategy
+    if "url" in schema["properties"]:  # a server that is not ours has no strategy
         schema["required"].remove("strategy")
-        schema["anyOf"] = [{"required": ["strategy"]}, {"required": ["url"]}]
+        schema["anyOf"] = [{"required": [kind]} for kind in ("strategy", "url", "command")]
 
 
 _STRATEGY_SCHEMA = WithJsonSchema(

@@ -11,5 +11,5 @@ class Panel(enum.StrEnum):
     PRECISION = "How long and how sure"
     MODEL = "Model"
     IO = "I/O"
-    RUNNING = "Servers that already run"
+    RUNNING = "Other servers"
     OUTPUT = "Output"

@@ -1,4 +1,4 @@
-"""Headers and bodies for servers that already run, from the texts of flags and plans."""
+"""Headers and bodies for servers that are not ours, from the texts of flags and plans."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 from harness.system import text_files
 from harness.wire.addresses import PLACEHOLDER
 
+WITH_BODY = ("POST", "PUT", "PATCH")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 REDACTED = "(kept secret)"  # replaces the value of a secret header in run.json
 DEFAULT_BODY = '{"text":{text}}'

@@ -171,6 +171,11 @@ def _source(model: str) -> str:
     return str(Path(spec.origin).parent / "model")
 
 
+def default_weights() -> str:
+    """The folder of the default model. Raises HarnessError if it is not installed."""
+    return _source(DEFAULT_MODEL)
+
+
 def first_line(error: BaseException) -> str:
     """Type and first line of a library's error; the other lines are advice."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -35,6 +35,7 @@ from harness import workloads
 from harness.client.http_client import create_transport
 from harness.results import store
 from harness.run.load_generator import Loader
+from harness.run.server_log import ServerLog
 from harness.run.server_process import Server
 from harness.run.supervisor import Supervisor
 from harness.wire import answers
@@ -282,4 +283,4 @@ def test_the_answer_of_our_own_server_is_read_up_to_a_limit(body: bytes) -> None
     with HTTPServer(("127.0.0.1", 0), Handler) as listening:
         threading.Thread(target=listening.handle_request).start()
         process: Any = SimpleNamespace(pid=1)
-        assert Server("a", process, listening.server_port, Path("log"), 0, 1).unwatch() is None
+        assert Server("a", process, listening.server_port, ServerLog(Path("log"), 0), 1).unwatch() is None

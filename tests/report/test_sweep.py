@@ -26,7 +26,8 @@ from harness.results import store
 pytestmark = pytest.mark.integration  # a whole report each: it takes long
 
 KNOWN = ("--workload", "synthetic", "--service-ms", "20", "--io-ms", "0", "--no-self-check", "--resident")
-SHORT = ("-c", "4", "--duration", "0.2", "--blocks", "6")
+# a worker of 20 ms answers only ten times in 0.2 s, and one answer more or less is then a tenth
+SHORT = ("-c", "4", "--duration", "0.6", "--blocks", "6")
 
 
 def made(figures: dict[str, tuple[dict[str, Any], Any]], **said: Any) -> store.Run:
