@@ -103,7 +103,9 @@ def preview(plan: Plan, *, as_json: bool) -> None:
         f"Plan {plan.name}" + (f": {plan.summary}" if plan.summary else ""),
         f"Arms: {', '.join(arms)}",
         f"Loads: {', '.join(loads)}",
-        f"Model: {plan.workload.name}; I/O: {plan.workload.io}",
+        f"Model: {plan.workload.name}; I/O: {plan.workload.io}"
+        if plan.has_strategies
+        else "Model and I/O: each server's own",
         f"{counted(plan.blocks, 'block')}, {counted(size.trials, 'trial')}, {size.duration}.",
         "Nothing was started.",
     ):
@@ -155,6 +157,12 @@ def _run_plan(
         )
     if broken:
         raise HarnessError(broken, stage="io", hint=f"All rows are kept. {where_to_look(writer)}")
+    if plan.left_out:
+        raise HarnessError(
+            f"Left out: {'; '.join(f'{arm}, as {reason}' for arm, reason in plan.left_out.items())}.",
+            stage="run",
+            hint="The other arms have run.",
+        )
 
 
 def _rule(plan: Plan) -> Rule | None:

@@ -16,9 +16,9 @@ from pydantic_core import CoreSchema
 
 import strategies
 from harness.wire import addresses, bounds
-from harness.wire.server_command import ONLY_OF_COMMANDS, CommandSettings
 from harness.wire.options import ServerOptions, ServerSettings, WorkloadOptions
 from harness.wire.panel import Panel
+from harness.wire.server_command import ONLY_OF_COMMANDS, CommandSettings
 from harness.wire.setting import Setting
 from harness.wire.spelling import with_io_split
 

@@ -47,6 +47,7 @@ class Flags:
 ARTICLES = ("inline", "thread", "process", "default_pool")  # the article's four strategies
 _PID = re.compile(r"\d{1,9}", re.ASCII)
 _ANOTHER_SCENARIO = frozenset({"name", "payloads", "backend", "service_ms", "mode"}) | IO_OPTIONS
+_OF_TEXTS = frozenset({"name", "payloads"})  # of a workload: where the texts come from
 _OF_ANY_WORKLOAD = IO_OPTIONS | {"payloads"}
 
 WITHOUT_PLAN: dict[str, Any] = {
@@ -326,6 +327,12 @@ def _refuse_unused_arm_flags(arms: list[dict[str, Any]], flags: Flags) -> None:
     """Raise UsageError for a flag of commands without a command, and for one of strategies without one."""
     if any(arm.get("url") is not None for arm in arms):
         return
+    if (unused := sorted(flags.workload.keys() - _OF_TEXTS)) and all(arm.get("command") for arm in arms):
+        raise UsageError(
+            f"A command cannot have {unused[0]}.",
+            stage="plan",
+            hint="It sets the model or the I/O of execbench's own server; a command has its own.",
+        )
     commands = [arm for arm in arms if arm.get("command") is not None]
     if (unused := sorted(flags.arm.keys() & ONLY_OF_COMMANDS)) and not commands:
         raise UsageError(
@@ -335,5 +342,7 @@ def _refuse_unused_arm_flags(arms: list[dict[str, Any]], flags: Flags) -> None:
         )
     if (unused := sorted(flags.arm.keys() - ONLY_OF_COMMANDS)) and len(commands) == len(arms):
         raise UsageError(
-            f"A command cannot have {unused[0]}.", stage="plan", hint="It sets how execbench starts its own server."
+            f"A command cannot have {unused[0]}.",
+            stage="plan",
+            hint="It sets how execbench starts its own server.",
         )

@@ -79,8 +79,8 @@ class Exclusion(Frozen):
     ] = 10.0
 
 
-_OF_OUR_SERVERS = {"workload", "limit", "claims"}
-_OF_STARTED_SERVERS = {"route", "fresh", "pin"}
+_OF_OUR_SERVERS = {"limit", "claims"}
+_OF_STARTED_SERVERS = {"workload", "route", "fresh", "pin", "skip_missing"}
 
 
 class Plan(LoadSettings):
@@ -192,8 +192,14 @@ class Plan(LoadSettings):
         str | None, Setting("Judge the published claims of this name.", Panel.OUTPUT, flag=None)
     ] = None
     sweep: Annotated[Sweep | None, SetByRun()] = None  # by `execbench sweep`: the arms are its settings
+    skip_missing: Annotated[
+        bool, Setting("Leave out arms whose program is missing.", Panel.COMPARE, flag=None)
+    ] = False
+    left_out: Annotated[dict[Name, str], SetByRun()] = Field(
+        default_factory=dict
+    )  # by `skip_missing`: reason
     ask: Annotated[
-        Request, Setting("Send this request to servers that already run.", Panel.RUNNING, flag=None)
+        Request, Setting("Send this request to servers that are not ours.", Panel.RUNNING, flag=None)
     ] = Request()
 
     @model_validator(mode="after")
@@ -260,7 +266,7 @@ class Plan(LoadSettings):
         """Raise ValueError for servers that already run beside others, and for options that no arm obeys."""
         if len({arm.url is None for arm in self.arms}) > 1:
             raise ValueError(
-                "a run starts all of its servers or none: measure servers that already run in a run of their own"
+                "a run starts all of its servers or none: servers that already run need a run of their own"
             )
         if not self.has_foreign_servers and self.ask != Request():
             raise ValueError(

@@ -94,7 +94,10 @@ def _obeyed(strategy: str, options: dict[str, Any]) -> frozenset[str]:
 
 def check_command(arm: Arm) -> None:
     """Raise UsageError unless the program of a command exists, and its placeholders can be filled."""
-    unknown = server_command.placeholders(server_command.templates(arm.model_dump())) - server_command.FILLED_BY_RUN.keys()
+    unknown = (
+        server_command.placeholders(server_command.templates(arm.model_dump()))
+        - server_command.FILLED_BY_RUN.keys()
+    )
     if unknown:
         raise UsageError(
             f"The command of arm {arm.name!r} has {{{min(unknown)}}}, which has no value.",
@@ -117,11 +120,11 @@ def why_no_program(arm: Arm) -> str:
     assert arm.command is not None
     found = resolved(arm)
     if found.cwd is not None and not Path(found.cwd).is_dir():
-        return f"there is no folder {shortened(found.cwd)}"
+        return f"there is no folder {shortened(os.path.relpath(found.cwd))}"
     program = found.words[0]
     path = found.env.get("PATH", os.environ.get("PATH"))
     if shutil.which(program, path=path) is None:
-        return f"there is no program {shortened(program)}"
+        return f"there is no program {shortened(os.path.relpath(program) if os.sep in program else program)}"
     return ""
 
 

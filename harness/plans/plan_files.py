@@ -15,6 +15,7 @@ from harness.errors import HarnessError, UsageError, did_you_mean, shortened
 from harness.plans import plan_checks, settings
 from harness.plans.plan import Plan
 from harness.system import text_files, toml
+from harness.wire.load_options import REVEALED
 from harness.wire.setting import explain
 from harness.workloads.io import kinds
 
@@ -32,12 +33,9 @@ def load(name_or_path: str) -> Plan:
 
 def make(data: dict[str, Any], *, source: str) -> Plan:
     """Make a checked plan of plain data; messages call it `source`."""
-    try:
-        plan = Plan.model_validate(data)
-    except ValidationError as error:
-        raise UsageError(
-            f"The {source} is not valid: {explain(error)}", stage="plan", hint=_hint(error)
-        ) from error
+    plan = _validated(data, source)
+    if plan.skip_missing:
+        plan = _without_missing(plan, source)
     if plan.claims is not None:
         toml.check_packaged("claims", plan.claims)
     workloads.check(plan.workload)
@@ -52,6 +50,37 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
             plan_checks.check_strategy(arm)
             plan_checks.check_workload(arm, plan.workload)
     return plan
+
+
+def _validated(data: dict[str, Any], source: str) -> Plan:
+    try:
+        return Plan.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(
+            f"The {source} is not valid: {explain(error)}", stage="plan", hint=_hint(error)
+        ) from error
+
+
+def _without_missing(plan: Plan, source: str) -> Plan:
+    """Leave out the arms whose program is missing, with a note; raise UsageError if no other arm is left."""
+    missing = {
+        arm.name: reason
+        for arm in plan.arms
+        if arm.command is not None and (reason := plan_checks.why_no_program(arm))
+    }
+    if not missing:
+        return plan
+    data = plan.model_dump(exclude_unset=True, context=REVEALED)
+    arms = [arm for arm in data["arms"] if arm["name"] not in missing]
+    if not arms:
+        raise UsageError(
+            f"No arm of the {source} can be started: {next(iter(missing.values()))}.", stage="plan"
+        )
+    if data.get("reference") in missing:
+        data.pop("reference")
+    notes = [f"Left out: {name}, as {reason}." for name, reason in missing.items()]
+    left = {"arms": arms, "left_out": missing, "notes": (*data.get("notes", ()), *notes)}
+    return _validated({**data, **left}, source)
 
 
 def _hint(error: ValidationError) -> str:

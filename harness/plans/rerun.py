@@ -24,7 +24,7 @@ _OF_RUNS_ALONE = frozenset(
     {"name", "summary", "notes", "concurrency", "arrivals", "requests", "requests_per_user", "duration_s"}
     | {"settle_s", "open_duration_s", "open_settle_s", "open_every", "own_users"}
     | {"blocks", "until", "precision"}
-    | {"twin", "fresh", "limit", "limit_s", "ranking", "claims", "sweep", "think"}
+    | {"twin", "fresh", "limit", "limit_s", "ranking", "claims", "sweep", "think", "left_out"}
 )
 _OF_BOTH = Plan.model_fields.keys() - _OF_RUNS_ALONE
 
@@ -74,7 +74,8 @@ def _changed(recorded: Data, flags: Flags) -> Plan:
         grid.refuse_fixed(axis, values, flags.but(strategies=()))
     data = plan.model_dump(exclude_defaults=True, context=REVEALED)
     data["workload"] = _without_defaults(plan.workload, flags.workload.get("name", plan.workload.name))
-    if plan.has_running_servers:
+    data.pop("left_out", None)  # those arms are not in the plan, so nothing leaves them out again
+    if plan.has_foreign_servers:
         flags = _with_headers(plan, flags)
     return from_flags.override(plan_files.restore(data), flags, adds_strategies=True)
 

@@ -58,8 +58,11 @@ def load(record: Record, *, users: int) -> str:
 
 
 def strategy(arm: Record) -> str:
-    """The arm as a value of `--strategy`, such as batch:over=process,workers=2; "" for an external server."""
-    if arm.get("url"):
+    """The arm as a value of `--strategy`, such as batch:over=process,workers=2.
+
+    "" for a server that is not ours.
+    """
+    if arm.get("url") or arm.get("command"):
         return ""
     name = str(arm.get("strategy") or "")
     options = {**(arm.get("options") or {}), **(arm.get("workload") or {})}

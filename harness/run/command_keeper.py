@@ -69,7 +69,7 @@ def _keep(spec: Spec, signals: int) -> int:
             spec.words, cwd=spec.cwd, env=spec.env, stdin=subprocess.DEVNULL, process_group=0
         )
     except OSError as error:
-        print(f"Cannot start {spec.words[0]}: {error.strerror or error}", file=sys.stderr)
+        sys.stderr.write(f"Cannot start {spec.words[0]}: {error.strerror or error}\n")
         return _CANNOT_START
     code, end_by = 0, None
     while True:

@@ -50,8 +50,9 @@ class CommandServer:
     def wait_ready(self, within_s: float = READY_WITHIN_S) -> None:
         """Wait until the server is ready, and set `ready_s`.
 
-        It is if its path `ready` gets an answer with a status from 200 to 299, or without such a path, if it
-        accepts a connection. Raises HarnessError, with the end of its log, if the server ends or takes longer.
+        It is ready if its path `ready` gets an answer with a status from 200 to 299. Without such a path, it
+        is ready if it accepts a connection. Raises HarnessError, with the end of its log, if the server ends
+        or takes longer.
         """
         deadline, last = time.monotonic() + within_s, ""
         while time.monotonic() < deadline:
@@ -90,7 +91,7 @@ class CommandServer:
         return None
 
     def ask_to_stop(self) -> None:
-        """Send the stop signal and return at once, so that several servers stop while `stop` waits for each."""
+        """Send the stop signal and return at once, so that servers stop while `stop` waits for the first."""
         if self._stop_by is None:
             self._process.terminate()  # the keeper sends the signal of the arm to the command
             self._stop_by = time.monotonic() + STOP_WITHIN_S + KILLS_WITHIN_S
@@ -149,9 +150,7 @@ def start(
         process = supervisor.spawn_keeper(
             "harness.run.command_keeper", stdin=subprocess.PIPE, stdout=stream, stderr=stream
         )
-    server = CommandServer(
-        arm.name, f"http://{HOST}:{port}", process.pid, arm.ready, port, process, written
-    )
+    server = CommandServer(arm.name, f"http://{HOST}:{port}", process.pid, arm.ready, port, process, written)
     try:
         if cpus:
             pinning.apply(process.pid, cpus)

@@ -36,8 +36,9 @@ class Meter:
     servers: arm → pid of its server; read again each time, so that servers may start and stop. own: the pids
     of the run's other processes. Descendants count with their ancestors. running: arm → further pids of its
     server, for servers that already run: see `processes.Families`. idle: the value of `idle` before the run
-    was resumed. keepers: processes of ours among the servers', whose memory does not count; read each time. A process that ends during the trial counts if its parent waited for it; otherwise its CPU
-    time counts as foreign.
+    was resumed. keepers: our own processes among the servers', whose memory does not count; read each time.
+    A process that ends during the trial counts if its parent waited for it; otherwise its CPU time counts as
+    foreign.
     """
 
     def __init__(

@@ -67,7 +67,7 @@ def _plan_obstacles(recorded_plan: Plan, wanted: Plan, folder: Path) -> Iterator
             f"The given plan differs from the plan of {folder}: {', '.join(found)}.",
             "--resume without a plan continues with the plan of the run.",
         )
-    if wanted.has_running_servers:
+    if wanted.has_foreign_servers:
         plan_checks.check_headers(wanted.ask, stage="resume")
 
 

@@ -24,6 +24,11 @@ from harness.wire.records import PILOT_BLOCK
 from harness.workloads.io import kinds
 from harness.workloads.io.service import Services
 
+_HOW_TO_ASK = "Set the request with --method, --header and --body"
+_HOW_TO_ASK_COMMAND = (
+    "Set the request with --path, --method, --header and --body (in a plan: path, method and body of the arm)"
+)
+
 Started = server_process.Server | CommandServer  # a server that the run has started
 
 
@@ -41,7 +46,9 @@ class Servers:
     loader: Loader
     listener: Listener
     pids: dict[str, int] = field(default_factory=dict)
-    keepers: set[int] = field(default_factory=set)  # of commands: no part of the server whose family they lead
+    keepers: set[int] = field(
+        default_factory=set
+    )  # of commands: no part of the server whose family they lead
     options: dict[str, ServerOptions] = field(default_factory=dict)  # of the servers started here
     _resident: dict[str, Started] = field(default_factory=dict)
     _running: dict[str, RunningServer] = field(default_factory=dict)
@@ -97,11 +104,8 @@ class Servers:
                 + (f" It says: {text}" if text else "")
                 + log,
                 stage="load",
-                hint="Set the request with --method, --header and --body, and the status of a good "
-                "answer with --expect-status."
-                if arm.command is None
-                else "Set the request with path, method and body of the arm, and the status of a good answer "
-                "with --expect-status.",
+                hint=(_HOW_TO_ASK if arm.command is None else _HOW_TO_ASK_COMMAND)
+                + ", and the status of a good answer with --expect-status.",
             )
         return first.ended
 

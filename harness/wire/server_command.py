@@ -85,9 +85,7 @@ class CommandSettings(Frozen):
         Words | None,
         Setting("Start the server with this command; {port} is replaced.", Panel.RUNNING, flag=None),
     ] = None
-    cwd: Annotated[
-        str | None, Setting("Start the command in this folder.", Panel.RUNNING, flag=None)
-    ] = None
+    cwd: Annotated[str | None, Setting("Start the command in this folder.", Panel.RUNNING, flag=None)] = None
     env: Annotated[
         Variables, Setting("Set these environment variables for the command.", Panel.RUNNING, flag=None)
     ] = Field(default_factory=dict)

@@ -80,10 +80,12 @@ def _facts(record: Mapping[str, Any], environment: Mapping[str, Any]) -> Iterato
 
 
 def workload(plan: Mapping[str, Any]) -> str:
-    """The model, and the I/O after it; a server that already runs has its own."""
+    """The model, and the I/O after it; a server that is not ours has its own."""
     arms = plan.get("arms") or ()
     if arms and all(arm.get("url") for arm in arms):
         return "servers that already run"
+    if arms and all(arm.get("command") for arm in arms):
+        return "each command's own"
     options = plan.get("workload") or {}
     model = options.get("model") if options.get("name") == "embed" else ""
     parts = [f"{options['name']} ({model})" if model else str(options.get("name") or "")]
