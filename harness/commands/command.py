@@ -16,6 +16,7 @@ from harness.wire.panel import Panel
 HELP_WIDTH = 100
 _WIDEST_FLAG = 34
 _REST = "Other"
+_HELP_WITH_DEFAULTS = "Show this message and exit. Values in [brackets] are defaults."
 CONTEXT = {"max_content_width": HELP_WIDTH, "help_option_names": ["--help", "-h"]}
 
 
@@ -60,7 +61,7 @@ class Command(TyperCommand):
         sections = self.sections(ctx)
         widest = max(len(first) for rows in sections.values() for first, _ in rows)
         if any(" [" in second for rows in sections.values() for _, second in rows):
-            formatter.write("\n  Values in [brackets] are defaults.\n")
+            sections[_REST][-1] = (sections[_REST][-1][0], _HELP_WITH_DEFAULTS)
         for title, rows in sections.items():
             with formatter.section(title):
                 width = min(widest, _WIDEST_FLAG)

@@ -33,7 +33,7 @@ Commands = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=COMMAND",
-        help="Start this command on {port} and measure it, as an arm of this name. Repeatable.",
+        help="Start this server on {port}, as an arm of this name. Repeatable.",
         rich_help_panel=Panel.RUNNING,
     ),
 ]

@@ -106,9 +106,9 @@ def command_of(text: str) -> dict[str, Any]:
 def _running_servers(flags: Flags) -> list[dict[str, Any]]:
     """Return the arms of NAME=URL …; raise UsageError for any other text, and if strategies are given too."""
     if flags.urls and (flags.strategies or flags.commands):
-        other = "--strategy starts servers" if flags.strategies else "--command starts them"
+        starts = "--strategy starts servers" if flags.strategies else "--command starts them"
         raise UsageError(
-            f"--url measures servers that already run, {other}: a run does one or the other.",
+            f"--url measures servers that already run, {starts}: they do different work.",
             stage="plan",
             hint="Use two runs, and compare their reports.",
         )

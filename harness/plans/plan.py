@@ -266,12 +266,12 @@ class Plan(LoadSettings):
         """Raise ValueError for servers that already run beside others, and for options that no arm obeys."""
         if len({arm.url is None for arm in self.arms}) > 1:
             raise ValueError(
-                "a run starts all of its servers or none: servers that already run need a run of their own"
+                "servers that already run and servers that the run starts do different work: use two runs"
             )
         if not self.has_foreign_servers and self.ask != Request():
             raise ValueError(
-                "ask (--header, --method, --body, --expect-status, --ping-path) needs a server that is not "
-                "ours (--url NAME=URL or --command NAME=COMMAND)"
+                "ask (--header, --method, --body, --expect-status, --ping-path) needs a server that already "
+                "runs (--url NAME=URL) or a command (--command NAME=COMMAND)"
             )
         if self.has_strategies:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,12 @@ _HOW_TO_ASK_COMMAND = (
 )
 
 Started = server_process.Server | CommandServer  # a server that the run has started
+
+UNAVAILABLE = 503
+
+
+class NotReadyYet(HarnessError):
+    """A server that is not ours answers that it is not available."""
 
 
 @dataclass
@@ -99,7 +106,7 @@ class Servers:
         first = first_answer(self.loader, load, self.listener, whose=whose)
         if error := first.shots[0].error:
             text = first.bad_answers.get(error)
-            raise HarnessError(
+            raise (NotReadyYet if first.shots[0].status == UNAVAILABLE else HarnessError)(
                 f"{whose} answers {load.method} with {error}, not with {load.expected_status}."
                 + (f" It says: {text}" if text else "")
                 + log,
@@ -108,6 +115,18 @@ class Servers:
                 + ", and the status of a good answer with --expect-status.",
             )
         return first.ended
+
+    def _first_good_answer(self, arm: Arm, child: CommandServer) -> bool:
+        """As `_ask_once`, but ask again while the command says that it is not available yet."""
+        deadline = time.monotonic() + command_server.READY_WITHIN_S
+        while True:
+            try:
+                return self._ask_once(arm, child.url, child.tail())
+            except NotReadyYet:
+                if time.monotonic() > deadline:
+                    raise
+                child.check_alive(stage="start")
+                time.sleep(command_server.ASKS_EVERY_S)
 
     @contextmanager
     def serving(self, arm: Arm) -> Iterator[Started | RunningServer]:
@@ -158,7 +177,7 @@ class Servers:
     def _wait_ready(self, arm: Arm, child: Started) -> None:
         if isinstance(child, CommandServer):
             child.wait_ready()
-            child.keeps_connections = not self._ask_once(arm, child.url, child.tail())
+            child.keeps_connections = not self._first_good_answer(arm, child)
             child.note_first_answer()
             self.record.note_arm(
                 arm.name, about={}, ready_s=child.ready_s, first_answer_s=child.first_answer_s

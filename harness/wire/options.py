@@ -101,9 +101,7 @@ class WorkloadOptions(Frozen):
     ] = None  # None: the text in capitals
     io: Annotated[
         Io,
-        Setting(
-            "After the model await sleep:5ms, socket:5ms, pgvector or http:URL.", Panel.IO, metavar="KIND"
-        ),
+        Setting("Then await sleep:5ms, socket:5ms, pgvector or http:URL.", Panel.IO, metavar="KIND"),
     ] = "sleep"  # a kind of I/O or an address; see `parse_io`
     io_ms: Annotated[
         Milliseconds, Setting("Let the I/O take this long.", Panel.IO, obeyed_by=("sleep", "socket"))

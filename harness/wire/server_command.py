@@ -91,8 +91,8 @@ class CommandSettings(Frozen):
     ] = Field(default_factory=dict)
     ready: Annotated[
         PlainPath | None,
-        Setting("A command is ready when a GET of this path gets a 2xx.", Panel.RUNNING, metavar="PATH"),
-    ] = None  # None: when it accepts a connection
+        Setting("Wait until a GET of this path of the command gets a 2xx.", Panel.RUNNING, flag=None),
+    ] = None  # None: until it accepts a connection and answers the first request
     ping: Annotated[
         PlainPath | None,
         Setting("During the load, ping this route of the command.", Panel.RUNNING, flag=None),

@@ -40,6 +40,7 @@ def test_each_trial_records_the_readings_of_the_machine(tmp_path: Path) -> None:
     assert kept["arms"]["a"]["about"]["threadpools"] is not None
 
 
+@pytest.mark.timed  # a starved client sends fewer
 def test_every_trial_has_pings_next_to_its_load(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     session.run(plan(duration_s=0.5), store.Writer(folder), Quiet())
