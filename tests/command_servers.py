@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -62,6 +63,18 @@ class Slow(Plain):
         self.reply(503 if time.monotonic() - self.began < STARTS_WITHIN_S else 200)
 
 
+class Single(Plain):
+    """Answers one request at a time."""
+
+    lock = threading.Lock()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        with self.lock:
+            time.sleep(0.02)
+        self.reply(200)
+
+
 def detach() -> None:
     """Leave the parent, its process group and its session, and ignore the signals that stop a server."""
     if os.fork():
@@ -79,7 +92,7 @@ def main() -> None:
         sys.exit("no such model")
     if kind == "detached":
         detach()
-    handler = {"orphans": Orphans, "slow": Slow}.get(kind, Plain)
+    handler = {"orphans": Orphans, "single": Single, "slow": Slow}.get(kind, Plain)
     ThreadingHTTPServer(("127.0.0.1", port), handler).serve_forever()
 
 

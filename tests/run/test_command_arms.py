@@ -149,13 +149,16 @@ command = ["{sys.executable}", "{PROGRAM}", "plain", "{{port}}"]
     assert again.returncode == 0, again.stderr
 
 
-def test_a_capacity_is_found_for_a_command(execbench: Execbench) -> None:
-    done = execbench(
-        *("capacity", *command("plain"), "--slo", "mean latency < 500 ms", "--no-self-check"),
-        *("--window", "0.6", "--search-window", "0.6", "--blocks", "1", "--out", "run"),
-    )
-    assert done.returncode == 0, done.stderr
-    assert "plain" in (execbench.folder / "run" / "capacity.csv").read_text()
+def test_capacity_measures_a_command(execbench: Execbench) -> None:
+    words = ("--slo", "mean latency < 100 ms", "--no-self-check", "--window", "0.6", "--search-window", "0.6")
+    process = execbench.start("capacity", *command("single"), *words, "--out", "run")
+    trials = execbench.folder / "run" / "trials.csv"
+    wait_for(lambda: trials.exists() and ",single," in trials.read_text(), 60)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    rows = store.read(execbench.folder / "run").requests
+    assert (rows["status"] == 200).any()
 
 
 @pytest.mark.parametrize(
