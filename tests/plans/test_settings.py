@@ -29,7 +29,7 @@ def test_every_key_that_users_may_set_has_a_one_line_description() -> None:
 def test_every_help_of_a_flag_fits_a_line_of_100_columns() -> None:
     widest = max(len(f"  {one.flags[0]} {one.metavar}") for one in settings.every() if one.flags)
     too_long = [one.flag for one in settings.every() if one.flags and len(one.help) > 98 - widest]
-    assert too_long == ["--io"]
+    assert not too_long
 
 
 @pytest.mark.parametrize("name", [one.name for one in settings.every() if one.section == settings.OPTIONS])
