@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "execbench run article",
-    "execbench run --strategy thread:workers=2 --strategy process:workers=4 -c 16",
-    "execbench run --workload my_model.py --strategy thread --strategy process -c 8 --blocks 12",
+    "execbench run --workload my_model.py --strategy thread:workers=2 --strategy process -c 8",
     "execbench run --strategy thread --command mine='uvicorn app:app --port {port}' --path /embed -c 8",
     "execbench run --url old=http://127.0.0.1:8000/ --url new=http://127.0.0.1:8001/ -c 8",
 )

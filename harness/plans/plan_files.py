@@ -48,6 +48,7 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
             plan_checks.check_command(arm)
         elif not arm.is_foreign:
             plan_checks.check_strategy(arm)
+            plan_checks.check_server(arm)
             plan_checks.check_workload(arm, plan.workload)
     return plan
 
