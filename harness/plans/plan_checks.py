@@ -82,7 +82,7 @@ def check_strategy(arm: Arm) -> None:
 
 def check_server(arm: Arm) -> None:
     """Raise UsageError if the event loop of the arm's server is not installed."""
-    if (reason := why_no_loop(arm.event_loop)) is not None:
+    if reason := why_no_loop(arm.event_loop):
         raise UsageError(
             f"The event loop {arm.event_loop!r} (arm {arm.name!r}) cannot work here: {reason}.",
             stage="plan",
@@ -90,10 +90,15 @@ def check_server(arm: Arm) -> None:
         )
 
 
-def why_no_loop(event_loop: str) -> str | None:
-    """Return why the event loop cannot run if its package is missing."""
-    is_there = event_loop == EVENT_LOOP or find_spec(event_loop)
-    return None if is_there else f"{event_loop} is not installed; install the extra servers"
+def what_is_missing(arm: Arm) -> str:
+    """Say what is missing to start the server of an arm; "" if nothing is."""
+    return why_no_loop(arm.event_loop) if arm.command is None else why_no_program(arm)
+
+
+def why_no_loop(event_loop: str) -> str:
+    """Say that the package of an event loop is missing; "" if it is installed."""
+    is_there = event_loop == EVENT_LOOP or find_spec(event_loop) is not None
+    return "" if is_there else f"{event_loop} is not installed (extra: servers)"
 
 
 _EXTRAS = "`execbench list` shows what can; extras are installed with `make setup EXTRAS=name`."
