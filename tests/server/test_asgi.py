@@ -64,7 +64,7 @@ def health(url: str) -> dict[str, Any]:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", ["granian-2-processes", "hypercorn-2-processes", "gunicorn-2-processes"])
+@pytest.mark.parametrize("name", ["granian-x2", "hypercorn-x2", "gunicorn-x2"])
 def test_another_server_runs_the_app_in_two_processes_and_ends_both_on_sigterm(
     tmp_path: Path, name: str
 ) -> None:
