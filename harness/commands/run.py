@@ -52,9 +52,8 @@ def run(
 ) -> None:
     """Compare arms under load: run a plan, save every request and show the report.
 
-    An arm is a strategy with its options, a command, or a server that already runs. Without PLAN, the
-    flags describe the run. With PLAN, they change it, --strategy selects arms and --command adds some. If
-    PLAN is the folder of a run, --strategy can add arms, too.
+    An arm is a strategy with its options, a command, or a server that already runs. Flags describe the
+    run or change PLAN: --command adds arms, --strategy selects some, or adds to those of a run.
     """
     flags.refuse_full_json(full=full, as_json=as_json)
     from harness.plans import from_flags
