@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "execbench run article",
-    "execbench run --strategy thread:workers=2 --strategy process:workers=4 -c 16",
-    "execbench run --workload my_model.py --strategy thread --strategy process -c 8 --blocks 12",
+    "execbench run --workload my_model.py --strategy thread:workers=2 --strategy process -c 8",
     "execbench run --strategy thread --command mine='uvicorn app:app --port {port}' --path /embed -c 8",
     "execbench run --url old=http://127.0.0.1:8000/ --url new=http://127.0.0.1:8001/ -c 8",
 )
@@ -53,9 +52,8 @@ def run(
 ) -> None:
     """Compare arms under load: run a plan, save every request and show the report.
 
-    An arm is a strategy with its options, a command, or a server that already runs. Without PLAN, the
-    flags describe the run. With PLAN, they change it, --strategy selects arms and --command adds some. If
-    PLAN is the folder of a run, --strategy can add arms, too.
+    An arm is a strategy with its options, a command, or a server that already runs. Flags describe the
+    run or change PLAN: --command adds arms, --strategy selects some, or adds to those of a run.
     """
     flags.refuse_full_json(full=full, as_json=as_json)
     from harness.plans import from_flags

@@ -138,6 +138,8 @@ class Arm(CommandSettings, ServerSettings):
             strategy=self.strategy,
             options=self.options,
             server_processes=self.server_processes,
+            event_loop=self.event_loop,
+            http_parser=self.http_parser,
             workload=workload,
             inject=self.inject,
             instrumented=self.instrumented,

@@ -193,7 +193,7 @@ class Plan(LoadSettings):
     ] = None
     sweep: Annotated[Sweep | None, SetByRun()] = None  # by `execbench sweep`: the arms are its settings
     skip_missing: Annotated[
-        bool, Setting("Leave out arms whose program is missing.", Panel.COMPARE, flag=None)
+        bool, Setting("Leave out arms whose program or event loop is missing.", Panel.COMPARE, flag=None)
     ] = False
     left_out: Annotated[dict[Name, str], SetByRun()] = Field(
         default_factory=dict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from harness.plans.arm import Arm
 from harness.plans.filled_command import resolved
 from harness.wire import sending, server_command
 from harness.wire.load_options import Request
-from harness.wire.options import WorkloadOptions
+from harness.wire.options import EVENT_LOOP, WorkloadOptions
 from harness.wire.setting import explain
 from harness.workloads.io import kinds
 
@@ -77,6 +78,27 @@ def check_strategy(arm: Arm) -> None:
             stage="plan",
             hint="Name the function that makes it: executor:package.module:function",
         )
+
+
+def check_server(arm: Arm) -> None:
+    """Raise UsageError if the event loop of the arm's server is not installed."""
+    if reason := why_no_loop(arm.event_loop):
+        raise UsageError(
+            f"The event loop {arm.event_loop!r} (arm {arm.name!r}) cannot work here: {reason}.",
+            stage="plan",
+            hint='Run `make setup EXTRAS=servers`, or: pip install "executor-bench[servers]"',
+        )
+
+
+def what_is_missing(arm: Arm) -> str:
+    """Say what is missing to start the server of an arm; "" if nothing is."""
+    return why_no_loop(arm.event_loop) if arm.command is None else why_no_program(arm)
+
+
+def why_no_loop(event_loop: str) -> str:
+    """Say that the package of an event loop is missing; "" if it is installed."""
+    is_there = event_loop == EVENT_LOOP or find_spec(event_loop) is not None
+    return "" if is_there else f"{event_loop} is not installed (extra: servers)"
 
 
 _EXTRAS = "`execbench list` shows what can; extras are installed with `make setup EXTRAS=name`."

@@ -48,6 +48,7 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
             plan_checks.check_command(arm)
         elif not arm.is_foreign:
             plan_checks.check_strategy(arm)
+            plan_checks.check_server(arm)
             plan_checks.check_workload(arm, plan.workload)
     return plan
 
@@ -62,12 +63,11 @@ def _validated(data: dict[str, Any], source: str) -> Plan:
 
 
 def _without_missing(plan: Plan, source: str) -> Plan:
-    """Leave out the arms whose program is missing, with a note; raise UsageError if no other arm is left."""
-    missing = {
-        arm.name: reason
-        for arm in plan.arms
-        if arm.command is not None and (reason := plan_checks.why_no_program(arm))
-    }
+    """Leave out the arms whose program or event loop is missing, with a note.
+
+    Raises UsageError if no other arm is left.
+    """
+    missing = {arm.name: reason for arm in plan.arms if (reason := plan_checks.what_is_missing(arm))}
     if not missing:
         return plan
     data = plan.model_dump(exclude_unset=True, context=REVEALED)

@@ -22,7 +22,7 @@ from harness.errors import UsageError, shortened
 from harness.plans.arm import Arm
 from harness.plans.plan import Exclusion, Plan
 from harness.wire.load_options import Request
-from harness.wire.options import WorkloadOptions
+from harness.wire.options import OF_UVICORN, WorkloadOptions
 from harness.wire.panel import Panel
 from harness.wire.setting import LONGEST_TEXT, Setting, reason, settings_of
 
@@ -193,7 +193,7 @@ def of_arms() -> dict[str, Known]:
         and (
             one.section == OPTIONS
             or (one.section == WORKLOAD and one.name not in _SAME_FOR_ALL_ARMS)
-            or (one.section == ARM and one.name == "server_processes")
+            or (one.section == ARM and one.name in OF_UVICORN)
         )
     }
 

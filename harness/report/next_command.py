@@ -15,6 +15,7 @@ from harness.results import store
 from harness.system.printable import one_line
 from harness.wire import sending
 from harness.wire.load_options import LoadOptions
+from harness.wire.options import OF_UVICORN, ServerOptions
 
 Record = Mapping[str, Any]
 
@@ -68,8 +69,9 @@ def strategy(arm: Record) -> str:
     options = {**(arm.get("options") or {}), **(arm.get("workload") or {})}
     if arm.get("workers") is not None:  # runs of older versions have it outside the options
         options = {"workers": arm["workers"], **options}
-    if (arm.get("server_processes") or 1) > 1:
-        options["server_processes"] = arm["server_processes"]
+    for key in OF_UVICORN:  # runs of older versions lack some
+        if arm.get(key) not in (None, ServerOptions.model_fields[key].default):
+            options[key] = arm[key]
     if options.keys() == {"factory"}:
         return f"{name}:{options['factory']}"
     return name + (":" + ",".join(f"{key}={value}" for key, value in options.items()) if options else "")

@@ -35,11 +35,12 @@ Cores = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class About(Part):
-    """Facts about the loaded model, as its worker saw them. Each workload has its own."""
+    """Facts about the loaded model, as its worker saw them, and about its server. Workloads differ."""
 
     own_io: Annotated[bool | None, means("Whether the workload has its own I/O.")] = None
     model: Annotated[Text | None, means("The model's name.")] = None
     backend: Annotated[Text | None, means("What runs the model.")] = None
+    event_loop: Annotated[Text | None, means("The package of the event loop that runs the app.")] = None
 
 
 class Process(Part):
@@ -55,6 +56,8 @@ class ServerOptions(Part):
     strategy: Text = ""
     options: Options = Field(default_factory=dict)
     server_processes: Whole | None = None
+    event_loop: Text | None = None
+    http_parser: Text | None = None
     workload: Workload | None = None
     inject: dict[Text, Number] = Field(default_factory=dict)
     instrumented: bool = True
@@ -118,8 +121,8 @@ class Environment(Part):
     thread_variables: Annotated[
         dict[Text, Text | None], means("Environment variables that limit threads; null: not set.")
     ] = Field(default_factory=dict)
-    event_loop: Annotated[Text | None, means("The server's event loop.")] = None
-    http_parser: Annotated[Text | None, means("The server's HTTP parser.")] = None
+    event_loop: Annotated[Text | None, means("The event loop of servers whose arm sets no other.")] = None
+    http_parser: Annotated[Text | None, means("The HTTP parser of servers whose arm sets no other.")] = None
     revision: Annotated[Revision | None, means("null: not run from a git checkout.")] = None
     code: Annotated[Text | None, means("First digits of a SHA-256 of the source files that ran.")] = None
 

@@ -56,6 +56,8 @@ class PlannedArm(Part):
     workers: Annotated[Whole | None, means("Older layouts: the option `workers` of its strategy.")] = None
     options: Options = {}
     server_processes: Whole | None = None
+    event_loop: Text | None = None
+    http_parser: Text | None = None
     workload: Options = {}
     io_per_model: Positive | None = None
     inject: dict[Text, Number] = {}

@@ -60,7 +60,8 @@ def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) 
             async with kinds.opened(workload, options.workload) as ask, _open(options) as submit:
                 about = (await submit(worker.About())).value
                 app.state.handler = Handler(submit, ask, options)
-                app.state.about = about
+                loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+                app.state.about = {**about, "event_loop": loop}
                 app.state.ready_ms = now_ms()
                 yield
         except strategies.Lost as error:

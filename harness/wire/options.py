@@ -27,7 +27,9 @@ from harness.wire.spelling import Dsn, File, Io, WorkloadName, is_own, with_io_s
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 ARTICLE_SENTENCE = "How big is London"
 
-# the server's, pinned ("auto" would take what happens to be installed) and recorded
+EventLoop = Literal["asyncio", "uvloop"]
+HttpParser = Literal["httptools", "h11"]
+# the server's unless an arm sets others; pinned, as "auto" would take what happens to be installed
 EVENT_LOOP: Final = "asyncio"
 HTTP_PARSER: Final = "httptools"
 UVICORN: Final[dict[str, Any]] = {
@@ -235,6 +237,12 @@ class ServerSettings(Frozen):
     server_processes: Annotated[
         Processes, Setting("Run this many copies of the server on one port.", Panel.COMPARE)
     ] = 1  # uvicorn's --workers
+    event_loop: Annotated[EventLoop, Setting("Run the server in this event loop.", Panel.COMPARE)] = (
+        EVENT_LOOP  # uvicorn's --loop
+    )
+    http_parser: Annotated[HttpParser, Setting("Parse HTTP with this library.", Panel.COMPARE)] = (
+        HTTP_PARSER  # uvicorn's --http
+    )
     inject: Annotated[
         Inject,
         Setting(
@@ -266,3 +274,8 @@ class ServerOptions(ServerSettings):
     """Everything that one server needs to know."""
 
     workload: WorkloadOptions = WorkloadOptions()
+
+
+# how uvicorn runs the app; another server has settings of its own for them
+OF_UVICORN = ("server_processes", "event_loop", "http_parser")
+APP_VARIABLE = "EXECBENCH_SERVER"  # has the `ServerOptions` of `harness.server.asgi:app` as JSON

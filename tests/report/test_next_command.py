@@ -96,3 +96,11 @@ def test_a_shell_parses_the_command_into_the_same_words_or_there_is_no_command(w
 def test_a_word_that_cannot_be_pasted_gives_no_command(word: str) -> None:
     assert next_command.shell_line(["execbench", word]) == ""
     assert next_command.run(RECORD, Path(f"results/{word}")) == ""
+
+
+def test_an_arm_is_named_with_the_settings_of_its_server_that_are_not_the_default() -> None:
+    plain = {"strategy": "thread", "server_processes": 1, "event_loop": "asyncio", "http_parser": "httptools"}
+    assert next_command.strategy(plain) == "thread"
+    assert next_command.strategy({"strategy": "thread", "event_loop": "uvloop"}) == "thread:event_loop=uvloop"
+    both = {"options": {"workers": 2}, "http_parser": "h11"}
+    assert next_command.strategy({**plain, **both}) == "thread:workers=2,http_parser=h11"
