@@ -21,7 +21,7 @@ EXAMPLES = ("execbench peers", "execbench peers litserve mosec", "execbench peer
 def peers(
     name: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Make only the environments of these peers. [all]"),
+        typer.Argument(metavar="NAME", help="Make only the environments of these peers. [all]"),
     ] = None,
     list_: Annotated[
         bool, typer.Option("--list", help="Show the peers; make nothing.", rich_help_panel=Panel.OUTPUT)
