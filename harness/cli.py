@@ -24,6 +24,7 @@ from harness.commands.faults import faults
 from harness.commands.init import init
 from harness.commands.list import list_
 from harness.commands.load import load
+from harness.commands.peers import peers
 from harness.commands.reference import reference
 from harness.commands.report import report
 from harness.commands.roofline import roofline
@@ -42,7 +43,7 @@ FUNCTIONS: dict[str, Any] = {
     for function in (
         *(run, sweep, capacity, compare, report),
         *(serve, load, init, list_, settings, schema, reference),
-        *(check, roofline, study, faults),
+        *(check, roofline, study, faults, peers),
     )
 }
 

@@ -12,6 +12,7 @@ import pytest
 
 import harness
 import strategies
+from harness.evidence.peers import environments
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -120,9 +121,10 @@ def test_both_packages_load_from_this_checkout() -> None:
 
 
 def test_every_module_is_in_a_room_or_is_a_known_single_file() -> None:
+    packaged = {"data.my_workload", *(f"data.peers.{name}.service" for name in environments.names())}
     assert (
         modules("harness").keys() - in_rooms().keys()
-        == {"", "__init__", "data.my_workload"} & modules("harness").keys()
+        == {"", "__init__", *packaged} & modules("harness").keys()
     )
 
 
