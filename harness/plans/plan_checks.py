@@ -68,9 +68,9 @@ def check_strategy(arm: Arm) -> None:
             stage="plan",
             hint=f"It takes: {takes}.",
         )
-    for name in (arm.strategy, *([arm.chosen.over] if arm.strategy == "batch" else [])):
+    for name in arm.strategies_used:
         reason = find_strategy(name).why_not()
-        if reason is not None:
+        if reason is not None and arm.python is None:  # another Python is asked by `interpreters`
             raise UsageError(f"The strategy {name!r} cannot work here: {reason}.", stage="plan", hint=_EXTRAS)
     if arm.strategy == "executor" and not arm.chosen.factory:
         raise UsageError(

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 import strategies
 from harness import workloads
 from harness.errors import HarnessError, UsageError, did_you_mean, shortened
-from harness.plans import plan_checks, settings
+from harness.plans import interpreters, plan_checks, settings
 from harness.plans.plan import Plan
 from harness.system import text_files, toml
 from harness.wire.load_options import REVEALED
@@ -50,6 +50,7 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
             plan_checks.check_strategy(arm)
             plan_checks.check_server(arm)
             plan_checks.check_workload(arm, plan.workload)
+    interpreters.check(plan.arms, plan.workload)
     return plan
 
 
