@@ -88,11 +88,8 @@ def _refuse_unusable(whose: str, python: str) -> None:
 
 
 def _asked(whose: str, python: str, names: tuple[str, ...]) -> _Found:
-    script = str(
-        children.ELSEWHERE / "probe.py"
-    )  # its folder is first on the path: `import strategies` works
     try_it = f"Try it: {shlex.join([python, '-c', 'import fastapi, uvicorn'])}"
-    output = _output(whose, [python, script, *names], try_it)
+    output = _output(whose, children.python("harness.plans.probe", *names, interpreter=python), try_it)
     try:
         answer = json.loads(output.splitlines()[-1])
         return _Found(answer["versions"], answer["refusals"])
