@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from harness.verdicts.admissible import Evidence
 
 MOST_ARMS = 10
-MOST_ENVIRONMENTS = 2
+MOST_ENVIRONMENTS, ENVIRONMENT_LINES = 2, 3
+MOST_FACTS = 3  # of an environment
 NARROWEST_NAME = 12
 WIDEST_IN_TITLE = 20
 LATENCIES = ("p50", "p95", "p99")
@@ -75,9 +76,9 @@ def arms(report: Report) -> Iterator[RenderableType]:
 
 def environments_of(evidence: Evidence) -> Iterator[RenderableType]:
     """How the environments of the arms differ, in a few lines."""
-    sentences = evidence.environments()
+    sentences = evidence.environments(MOST_FACTS)
     for sentence in sentences[:MOST_ENVIRONMENTS]:
-        yield Text(shorten(f"{MARK} {one_line(sentence)}", 2 * PIPED_WIDTH, placeholder=" …"))
+        yield Text(shorten(f"{MARK} {one_line(sentence)}", ENVIRONMENT_LINES * PIPED_WIDTH, placeholder=" …"))
     if more := len(sentences) - MOST_ENVIRONMENTS:
         yield from [Text(f"{MARK} {more} more environments: --full")] if more > 0 else []
 

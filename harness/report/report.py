@@ -282,7 +282,6 @@ class Report:
         return (
             *self.plan.get("notes", ()),
             *self.stopping,
-            *(self.evidence.environments() if self.comparisons.empty else ()),  # else beside the verdicts
             *load_notes.find(self.record),
             *nominal.absence(self.record),
             *machine.counted_processes(self.record),

@@ -15,6 +15,8 @@ FIRST = (  # reports name these packages first, in this order
     "sentence-transformers",
     "transformers",
     "tokenizers",
+    "safetensors",
+    "huggingface-hub",
     "onnxruntime",
     "numpy",
     "fastapi",

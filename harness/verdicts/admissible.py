@@ -65,9 +65,11 @@ class Evidence:
         apart = environments.apart(self.run.record, reference, only)
         return table.assign(sentence=[_with_environment(row, apart) for row in table.to_dict("records")])
 
-    def environments(self) -> list[str]:
+    def environments(self, most_named: int = environments.MOST_NAMED) -> list[str]:
         """`environments.sentences` of the arms, against the reference."""
-        return environments.sentences(self.run.record, self.facts.reference, arms_of(self.run))
+        return environments.sentences(
+            self.run.record, self.facts.reference, arms_of(self.run), most_named=most_named
+        )
 
     def apart(self, arm: str) -> bool:
         """Whether the arm's environment is not the reference's."""

@@ -30,17 +30,19 @@ def apart(record: Record, reference: str, arms: Iterable[str]) -> dict[str, list
     return {arm: differences for arm, differences in found.items() if differences}
 
 
-def sentences(record: Record, reference: str, arms: Iterable[str]) -> list[str]:
+def sentences(record: Record, reference: str, arms: Iterable[str], most_named: int = MOST_NAMED) -> list[str]:
     """A sentence for each environment that is not the reference's: "a and b have torch 2.13.0; c has …"."""
     alike: dict[tuple[Difference, ...], list[str]] = {}
     for arm, differences in apart(record, reference, arms).items():
         alike.setdefault(tuple(differences), []).append(arm)
-    return [in_words(differences, reference, names) for differences, names in alike.items()]
+    return [in_words(differences, reference, names, most_named) for differences, names in alike.items()]
 
 
-def in_words(differences: Sequence[Difference], reference: str, arms: Sequence[str]) -> str:
+def in_words(
+    differences: Sequence[Difference], reference: str, arms: Sequence[str], most_named: int = MOST_NAMED
+) -> str:
     """What these arms have, and what the reference has in its place; of many facts, the first ones."""
-    shown, more = differences[:MOST_NAMED], len(differences) - MOST_NAMED
+    shown, more = differences[:most_named], len(differences) - most_named
     theirs = ", ".join(_fact(one.name, one.other) for one in shown)
     its = ", ".join(_fact(one.name, one.one) for one in shown)
     rest = (

@@ -14,6 +14,7 @@ from other_pythons import for_servers, program, venv
 from harness.errors import UsageError
 from harness.plans import from_flags, grid, interpreters, plan_files
 from harness.plans.plan import Plan
+from harness.wire.options import WorkloadOptions
 from harness.workloads import embed
 from harness.workloads.io import http, pgvector, socket
 
@@ -99,7 +100,7 @@ def test_the_same_arm_twice_stays_an_error() -> None:
 def test_the_packages_that_it_is_asked_for_are_those_of_the_installation() -> None:
     extras = OFFERED["optional-dependencies"]
     ours = {*OFFERED["dependencies"], *extras["onnx"], *extras["pg"]}
-    onnx = embed.Workload(embed.WorkloadOptions(backend="onnx")).packages
+    onnx = embed.Workload(WorkloadOptions(backend="onnx")).packages
     io = (*http.PACKAGES, *pgvector.PACKAGES, *socket.PACKAGES)
     for requirement in (*interpreters.SERVER_PACKAGES, *embed.Workload.packages, *onnx, *io):
         assert requirement in ours

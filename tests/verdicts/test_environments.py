@@ -18,7 +18,7 @@ def record(**arms: dict[str, Any]) -> dict[str, Any]:
     return {"arms": {name: {"environment": seen, "options": options} for name, seen in arms.items()}}
 
 
-def differing(one: dict[str, Any], other: dict[str, Any], **how: bool) -> list[tuple[str, str, str]]:
+def differing(one: dict[str, Any], other: dict[str, Any], **how: bool) -> list[tuple[str, ...]]:
     return [tuple(found) for found in between_servers(one, other, **how)]
 
 
