@@ -57,7 +57,7 @@ class Arm(CommandSettings, ServerSettings):
     name: Annotated[Name, Setting("Call the arm by this name in tables.", Panel.COMPARE, flag=None)]
     python: Annotated[
         Interpreter | None,
-        Setting("Run the server in this Python, or virtual environment.", Panel.COMPARE, metavar="PATH"),
+        Setting("Run the server in this Python, or virtual environment.", Panel.COMPARE, flag=None),
     ] = None  # None: the Python that runs execbench
     url: Annotated[
         Annotated[str, AfterValidator(addresses.checked), _URL_SCHEMA] | None,
