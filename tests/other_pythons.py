@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from importlib.metadata import distribution
 from pathlib import Path
 
-from harness.plans.interpreters import SERVER_PACKAGES
+from harness.plans.interpreters import OF_PARSER, SERVER_PACKAGES
+from harness.wire.options import HTTP_PARSER
 
 
 def venv(folder: Path, packages: Iterable[str] = ()) -> Path:
@@ -26,7 +27,7 @@ def venv(folder: Path, packages: Iterable[str] = ()) -> Path:
 
 def for_servers(folder: Path) -> Path:
     """Make an environment that has only what the server itself needs."""
-    return venv(folder, [re.split("[<>=]", one)[0] for one in SERVER_PACKAGES])
+    return venv(folder, [re.split("[<>=]", one)[0] for one in (*SERVER_PACKAGES, *OF_PARSER[HTTP_PARSER])])
 
 
 def with_requirements(packages: Iterable[str]) -> set[str]:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from harness import workloads
 from harness.errors import UsageError, shortened
 from harness.plans.arm import Arm
@@ -21,7 +23,9 @@ from harness.workloads.io import kinds
 OLDEST = (3, 11)
 ANSWERS_WITHIN_S = 30.0  # a cold disk is slow
 # what `harness.server` imports, as pyproject.toml requires it
-SERVER_PACKAGES = ("fastapi>=0.115", "uvicorn>=0.54", "httptools>=0.6", "pydantic>=2.10")
+SERVER_PACKAGES = ("fastapi>=0.115", "uvicorn>=0.54", "pydantic>=2.10")
+OF_PARSER = {"httptools": ("httptools>=0.6",), "h11": ()}  # uvicorn brings h11
+OF_LOOP = {"asyncio": (), "uvloop": ("uvloop>=0.21",)}
 
 _VERSION = re.compile(r"Python (\d+)\.(\d+)")
 _STAGE = "plan"
@@ -42,10 +46,24 @@ def check(arms: Iterable[Arm], workload: WorkloadOptions) -> None:
             _check(arm, arm.python, arm.own_workload(workload))
 
 
+def what_is_missing(arm: Arm, workload: WorkloadOptions) -> str:
+    """Say in a clause why the arm's Python cannot run its server; "" if it can."""
+    try:
+        check([arm], workload)
+    except UsageError as error:
+        return f"{error.what[:1].lower()}{error.what[1:].removesuffix('.')}"
+    except ValidationError:  # `plan_checks.check_workload` reports it
+        pass
+    return ""
+
+
 def _check(arm: Arm, python: str, workload: WorkloadOptions) -> None:
     whose = f"The Python of arm {arm.name!r}, {shortened(python, 200)},"
     _refuse_unusable(whose, python)
-    needed = [*SERVER_PACKAGES, *workloads.packages(workload), *kinds.packages(workload)]
+    needed = [
+        *(*SERVER_PACKAGES, *OF_PARSER[arm.http_parser], *OF_LOOP[arm.event_loop]),
+        *(*workloads.packages(workload), *kinds.packages(workload)),
+    ]
     found = _asked(whose, python, tuple(sorted({_name(one) for one in needed})))
     lacking = [one for one in needed if not _satisfies(found.versions.get(_name(one)), one)]
     if lacking:

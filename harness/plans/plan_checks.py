@@ -81,8 +81,8 @@ def check_strategy(arm: Arm) -> None:
 
 
 def check_server(arm: Arm) -> None:
-    """Raise UsageError if the event loop of the arm's server is not installed."""
-    if reason := why_no_loop(arm.event_loop):
+    """Raise UsageError if the event loop of the arm's server is not installed here."""
+    if arm.python is None and (reason := why_no_loop(arm.event_loop)):
         raise UsageError(
             f"The event loop {arm.event_loop!r} (arm {arm.name!r}) cannot work here: {reason}.",
             stage="plan",

@@ -99,10 +99,15 @@ def test_the_same_arm_twice_stays_an_error() -> None:
 
 def test_the_packages_that_it_is_asked_for_are_those_of_the_installation() -> None:
     extras = OFFERED["optional-dependencies"]
-    ours = {*OFFERED["dependencies"], *extras["onnx"], *extras["pg"]}
+    ours = {*OFFERED["dependencies"], *extras["onnx"], *extras["pg"], *extras["servers"]}
     onnx = embed.Workload(WorkloadOptions(backend="onnx")).packages
     io = (*http.PACKAGES, *pgvector.PACKAGES, *socket.PACKAGES)
-    for requirement in (*interpreters.SERVER_PACKAGES, *embed.Workload.packages, *onnx, *io):
+    server = [
+        *interpreters.SERVER_PACKAGES,
+        *interpreters.OF_PARSER["httptools"],
+        *interpreters.OF_LOOP["uvloop"],
+    ]
+    for requirement in (*server, *embed.Workload.packages, *onnx, *io):
         assert requirement in ours
 
 
@@ -151,7 +156,7 @@ def test_an_environment_without_packages_is_told_which_to_install(tmp_path: Path
     python = venv(tmp_path / "empty")
     message = refused("inline", f"thread:python={python}")
     assert "'thread-python-empty'" in message
-    assert f"lacks {', '.join(interpreters.SERVER_PACKAGES)}." in message
+    assert f"lacks {', '.join(interpreters.SERVER_PACKAGES)}, httptools>=0.6." in message
     assert f"{python} -m pip install 'fastapi>=0.115'" in message
 
 
@@ -175,3 +180,19 @@ def test_a_sweep_over_environments_names_its_arms_after_them(tmp_path: Path) -> 
         ("thread-python-old", str(pythons[0])),
         ("thread-python-new", str(pythons[1])),
     ]
+
+
+@pytest.mark.integration
+def test_parser_and_event_loop_are_looked_for_there(tmp_path: Path) -> None:
+    python = venv(tmp_path / "empty")
+    message = refused(f"thread:http_parser=h11,event_loop=uvloop,python={python}")
+    assert "uvloop>=0.21" in message
+    assert "httptools" not in message
+
+
+def test_an_arm_whose_python_is_missing_may_be_left_out() -> None:
+    arms = [{"name": "a", "strategy": "thread"}, {"name": "b", "strategy": "thread", "python": "/no/python"}]
+    data = {"name": "p", "workload": {"name": "synthetic"}, "arms": arms, "concurrency": [1], "requests": 1}
+    made = plan_files.make({**data, "skip_missing": True}, source="plan")
+    assert [arm.name for arm in made.arms] == ["a"]
+    assert made.notes == ("Left out: b, as the Python of arm 'b', /no/python, does not exist.",)
