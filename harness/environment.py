@@ -6,16 +6,15 @@ import hashlib
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 from harness.system import pressure
 from harness.system.cgroups import cpu_quota, words_of
+from harness.system.interpreter import FIRST, has_interpreter_lock, version_of
 from harness.system.printable import one_line
 from harness.wire.options import EVENT_LOOP, HTTP_PARSER
 
@@ -94,18 +93,13 @@ def collect() -> dict[str, Any]:
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "interpreter_lock": has_interpreter_lock(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: version_of(name) for name in _PACKAGES},
         "thread_variables": {name: os.environ.get(name) for name in _THREAD_VARIABLES},
         "event_loop": EVENT_LOOP,
         "http_parser": HTTP_PARSER,
         "revision": revision(_CHECKOUT),
         "code": code(_CHECKOUT),
     }
-
-
-def has_interpreter_lock() -> bool:
-    """Return False if this is a free-threaded Python without the lock, where threads run in parallel."""
-    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -120,6 +114,42 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         facts += [(key, old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
     facts.append(("code", _code_name(before), _code_name(now)))
     return [f"{name}: was {_shown(old)}, is {_shown(new)}" for name, old, new in facts if old != new]
+
+
+class Difference(NamedTuple):
+    """A fact in which the environments of two servers differ."""
+
+    name: str  # "Python", or of a package
+    one: str
+    other: str
+
+
+def between_servers(
+    one: Mapping[str, Any], other: Mapping[str, Any], *, same_strategy: bool = False
+) -> list[Difference]:
+    """Return how the environments of two servers differ, each as `system.interpreter.facts` gave it.
+
+    Python comes first, then the packages that matter most. A package that only one server has imported counts
+    if both run the `same_strategy`: otherwise the strategy may be the reason.
+    """
+    if not one or not other:
+        return []
+    old, new = one.get("packages") or {}, other.get("packages") or {}
+    names = old.keys() | new.keys() if same_strategy else old.keys() & new.keys()
+    facts: list[tuple[str, Any, Any]] = [("Python", _python(one), _python(other))]
+    facts += [(name, old.get(name), new.get(name)) for name in sorted(names, key=_place)]
+    return [Difference(name, _shown(a), _shown(b)) for name, a, b in facts if a != b]
+
+
+def _place(package: str) -> tuple[int, str]:
+    return (FIRST.index(package) if package in FIRST else len(FIRST), package)
+
+
+def _python(facts: Mapping[str, Any]) -> str:
+    """Version, implementation unless it is CPython, and the lock of a free-threaded build."""
+    name = "" if facts.get("implementation") in (None, "CPython") else f"{facts['implementation']} "
+    lock = "with its lock on" if facts.get("interpreter_lock") else "free-threaded"
+    return f"{name}{facts.get('python') or 'unknown'}" + (f", {lock}" if facts.get("free_threaded") else "")
 
 
 # -- code ----------------------------------------------------------------------------------------------
@@ -159,13 +189,6 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _code_name(environment: Mapping[str, Any]) -> str | None:

@@ -39,6 +39,7 @@ ROOMS |= {"errors": set(), "numbers": set(), "environment": {"system", "wire"}, 
 FOR_ALL = {"errors", "numbers", "harness"}
 STRATEGIES_KNOWN_BY = {  # the options are declared there, so what collects settings reads them
     *("wire.options", "wire.setting", "server.app"),
+    "plans.probe",  # asks in another Python which strategies work there
     *("plans.arm", "plans.plan_checks", "plans.from_flags", "plans.plan_files", "plans.settings"),
 }
 

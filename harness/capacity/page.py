@@ -43,6 +43,7 @@ def page(report: Report, files: list[str]) -> Page:
             "The capacity of each arm",
             [_capacity(report, rows)],
             tables=[_rates(report, rows)],
+            lines=report.evidence.environments(),
             terms=terms.of("capacity", "promise", "interval", "open loop"),
         ),
         Section("rates", "Latency against rate", _latency(report, rows)),

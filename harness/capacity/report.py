@@ -145,7 +145,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "finding": report.finding,
         "machine": report.machine,
         "warnings": report.warnings,
-        "notes": words.notes(report.capacity),
+        "notes": [*report.evidence.environments(), *words.notes(report.capacity)],
         "objectives": [str(one) for one in report.objectives],
         "limited_by_client": report.limited,
         "capacity": plain_rows(report.capacity),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -17,14 +18,18 @@ from harness.commands.terminal import PIPED_WIDTH
 from harness.numbers import MISSING, or_missing, rate, ratio_interval, users
 from harness.system.printable import one_line
 from harness.verdicts import best_arm
+from harness.verdicts.environments import MARK
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
     from harness.report.report import Report
+    from harness.verdicts.admissible import Evidence
 
 MOST_ARMS = 10
+MOST_ENVIRONMENTS, ENVIRONMENT_LINES = 2, 3
+MOST_FACTS = 3  # of an environment
 NARROWEST_NAME = 12
 WIDEST_IN_TITLE = 20
 LATENCIES = ("p50", "p95", "p99")
@@ -66,6 +71,16 @@ def arms(report: Report) -> Iterator[RenderableType]:
     )
     if more := len(rows) - len(shown):
         yield Text(f"… {more} more: --full")
+    yield from environments_of(report.evidence)
+
+
+def environments_of(evidence: Evidence) -> Iterator[RenderableType]:
+    """How the environments of the arms differ, in a few lines."""
+    sentences = evidence.environments(MOST_FACTS)
+    for sentence in sentences[:MOST_ENVIRONMENTS]:
+        yield Text(shorten(f"{MARK} {one_line(sentence)}", ENVIRONMENT_LINES * PIPED_WIDTH, placeholder=" …"))
+    if more := len(sentences) - MOST_ENVIRONMENTS:
+        yield from [Text(f"{MARK} {more} more environments: --full")] if more > 0 else []
 
 
 def _shown(arm: object) -> str:
@@ -167,7 +182,8 @@ def _ratio(row: Row | None) -> str:
 
 def _verdict(report: Report, place: tuple[str, str], row: Row | None) -> str:
     if row is not None:
-        return _MARKS.get(row["verdict"], str(row["verdict"]))
+        mark = MARK if report.evidence.apart(place[0]) else ""
+        return _MARKS.get(row["verdict"], str(row["verdict"])) + mark
     arm, compared = place[0], len(report.comparisons)
     if arm == report.evidence.facts.reference and compared:
         return "reference"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from harness.capacity import cells
 from harness.commands import brief as brief_
-from harness.commands.brief_table import cut
+from harness.commands.brief_table import cut, environments_of
 from harness.commands.ranking_tables import advised
 from harness.commands.screen import plain_table, right, spaced, titled
 from harness.commands.tables import opening
@@ -33,6 +33,7 @@ def render(report: Report) -> Iterator[RenderableType]:
     yield from (Text(line) for line in LIMITS_LEGEND)
     if report.closed_limited:
         yield Text(CLOSED_LIMITED)
+    yield from environments_of(report.evidence)
     yield Text()
     yield from (Text(one_line(text)) for text in report.sentences)
     yield from advised(report.advised)
@@ -44,6 +45,7 @@ def brief(report: Report) -> Iterator[RenderableType]:
     rows = [row | {"arm": cut(one_line(str(row["arm"])), WIDEST_NAME)} for row in _records(report)]
     yield _rates(rows, cut(one_line(report.reference), WIDEST_NAME))
     yield from (Text(line) for line in RATES_LEGEND)
+    yield from environments_of(report.evidence)
     if not report.advised.take:
         yield from (Text(brief_.shortened(text, SENTENCE_LINES)) for text in report.sentences)
     yield from brief_.advised(report.advised)

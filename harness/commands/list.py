@@ -13,14 +13,15 @@ EXAMPLES = ("execbench list", "execbench list --json")
 def list_(as_json: flags.AsJson = False) -> None:
     """Show strategies with their options, workloads, kinds of I/O and plans."""
     import strategies
-    from harness import environment, workloads
+    from harness import workloads
     from harness.plans import plan_files
+    from harness.system.interpreter import has_interpreter_lock
     from harness.workloads.io import kinds
 
     every = {name: strategies.get(name) for name in strategies.NAMES}
     refusals = {name: strategy.why_not() for name, strategy in every.items()}
     lock = "without an interpreter lock: threads compute in parallel"
-    if environment.has_interpreter_lock():
+    if has_interpreter_lock():
         lock = "with an interpreter lock: threads take turns while the model holds it"
     sections = {
         "Strategies": [(name, strategy.SUMMARY) for name, strategy in every.items()],

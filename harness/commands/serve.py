@@ -70,7 +70,9 @@ def _serve(plan: Plan, port: int) -> None:
     ):
         log = Path(folder) / "server.log"
         options = options.model_copy(update={"workload": io.connected(options.workload)})
-        with server_process.start(arm.name, options, supervisor, log=log, port=port) as child:
+        with server_process.start(
+            arm.name, options, supervisor, log=log, port=port, interpreter=arm.python
+        ) as child:
             child.wait_ready()
             typer.echo(f"{arm.name} serves {plan.workload.name} on {child.url}/ - Ctrl-C stops it")
             _follow(child, io, log)

@@ -19,7 +19,8 @@ from harness.numbers import cell, or_missing, ratio_interval, share, users
 from harness.report.report import Report
 from harness.system.printable import one_line
 from harness.verdicts import sentences
-from harness.verdicts.metrics import Rules
+from harness.verdicts.admissible import Evidence
+from harness.verdicts.environments import MARK
 
 
 def render(report: Report) -> Iterator[RenderableType]:
@@ -27,7 +28,7 @@ def render(report: Report) -> Iterator[RenderableType]:
     yield from opening(report.finding, report.machine, report.notes, report.warnings)
     yield from summaries(report.summary)
     if len(report.comparisons):
-        yield from comparisons(report.comparisons, report.evidence.facts.rules)
+        yield from comparisons(report.comparisons, report.evidence)
     if report.costs[["cpu_ms_per_request", "server_lag_p99_ms", "ping_p50_ms"]].notna().any(axis=None):
         yield costs(report.costs)
     if len(report.limits):
@@ -169,7 +170,7 @@ def _marked(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def comparisons(table: pd.DataFrame, rules: Rules) -> Iterator[RenderableType]:
+def comparisons(table: pd.DataFrame, evidence: Evidence) -> Iterator[RenderableType]:
     """Per load, every arm's median latency and throughput over the reference's, then the words explained."""
     table = table[table["primary"].astype(bool) | (table["metric"] == THROUGHPUT)]
     level = f"{100 * table['level'].iloc[0]:g} %"
@@ -189,11 +190,12 @@ def comparisons(table: pd.DataFrame, rules: Rules) -> Iterator[RenderableType]:
                 "latency" if latency else "req/s",
                 ratio_interval(row["ratio"], row["low"], row["high"]),
                 or_missing(row["difference"], "{:+.1f}".format),
-                _with_reason(row),
+                _with_reason(row) + (MARK if evidence.apart(str(row["arm"])) else ""),
             )
     yield titled(title, shown)
-    if legend := sentences.legend(rows, rules):
+    if legend := sentences.legend(rows, evidence.facts.rules):
         yield Text("\n".join(legend))
+    yield from (Text(one_line(f"{MARK} {sentence}")) for sentence in evidence.environments())
 
 
 def _with_reason(row: Mapping[Any, Any]) -> str:

@@ -20,7 +20,7 @@ from harness.wire.options import ServerOptions, ServerSettings, WorkloadOptions
 from harness.wire.panel import Panel
 from harness.wire.server_command import ONLY_OF_COMMANDS, CommandSettings
 from harness.wire.setting import Setting
-from harness.wire.spelling import with_io_split
+from harness.wire.spelling import Interpreter, with_io_split
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
 
@@ -55,6 +55,10 @@ class Arm(CommandSettings, ServerSettings):
     """A strategy with its options, a command, or a server that already runs, under its name in tables."""
 
     name: Annotated[Name, Setting("Call the arm by this name in tables.", Panel.COMPARE, flag=None)]
+    python: Annotated[
+        Interpreter | None,
+        Setting("Run the server in this Python, or virtual environment.", Panel.COMPARE, flag=None),
+    ] = None  # None: the Python that runs execbench
     url: Annotated[
         Annotated[str, AfterValidator(addresses.checked), _URL_SCHEMA] | None,
         Setting("Measure the server at this address.", Panel.RUNNING, flag=None),
@@ -110,15 +114,17 @@ class Arm(CommandSettings, ServerSettings):
         return strategies.Options(**self.options)
 
     @property
+    def strategies_used(self) -> tuple[str, ...]:
+        """Its strategy, and the one that runs its batches."""
+        return (self.strategy, self.chosen.over) if self.strategy == "batch" else (self.strategy,)
+
+    @property
     def when_worker_dies(self) -> str:
         """What a killed worker means, in the words of its strategy, or of the one that runs its batches.
 
         "" for a server that is not ours.
         """
-        if self.is_foreign:
-            return ""
-        runs = self.chosen.over if self.strategy == "batch" else self.strategy
-        return strategies.get(runs).WHEN_WORKER_DIES
+        return "" if self.is_foreign else strategies.get(self.strategies_used[-1]).WHEN_WORKER_DIES
 
     def own_workload(self, workload: WorkloadOptions) -> WorkloadOptions:
         """Return the plan's workload with this arm's options."""

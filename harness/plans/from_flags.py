@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import strategies
@@ -88,7 +89,7 @@ def _refuse_contradictions(flags: Flags) -> None:
 def _started_servers(flags: Flags) -> list[dict[str, Any]]:
     """Return the arms of strategies and commands; by default the article's strategies."""
     named = flags.strategies or (() if flags.commands else ARTICLES)
-    return [*(arm_of(text) for text in named), *map(command_of, flags.commands)]
+    return [*told_apart(map(arm_of, named)), *map(command_of, flags.commands)]
 
 
 def command_of(text: str) -> dict[str, Any]:
@@ -141,7 +142,10 @@ def _with_pids(arms: list[dict[str, Any]], texts: Iterable[str]) -> list[dict[st
 
 
 def arm_of(text: str) -> dict[str, Any]:
-    """Return the arm of NAME or NAME:key=value,key=value as plain data; its name in tables is the text."""
+    """Return the arm of NAME or NAME:key=value,key=value as plain data; its name in tables is the text.
+
+    In the name, a Python is called by its environment: thread-python-new for thread:python=../new/bin/python.
+    """
     strategy, _, rest = text.partition(":")
     if "," in strategy:
         raise UsageError(
@@ -161,7 +165,36 @@ def arm_of(text: str) -> dict[str, Any]:
     given = settings.parsed_pairs(rest.split(","), f"--strategy {shortened(strategy)}", settings.of_arms())
     for name, value in given.items():
         arm = settings.with_setting(arm, name, value)
+    if "python" in given:
+        words = (f"python={called(given['python'])}" if _is_python(one) else one for one in rest.split(","))
+        arm["name"] = as_name(f"{strategy}:{','.join(words)}")
     return arm
+
+
+def _is_python(pair: str) -> bool:
+    return pair.partition("=")[0].strip() == "python"
+
+
+def called(python: str) -> str:
+    """Return a short name of a Python by its path: new of ../new/bin/python, app-.venv of ../app/.venv."""
+    path = Path(python)
+    home = path.parent.parent if path.parent.name == "bin" else path.parent
+    if any(map(str.isdigit, path.name)) and not (home / "pyvenv.cfg").exists():
+        return path.name  # as python3.13
+    above = f"{home.parent.name}-" if home.name.strip(".") in ("venv", "env") else ""
+    return f"{above}{home.name}"
+
+
+def told_apart(arms: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the arms; those of two environments with the same name get a number."""
+    found: list[dict[str, Any]] = []
+    for arm in arms:
+        alike = [one for one in found if one["name"] == arm["name"]]
+        if alike and all(one.get("python") != arm.get("python") for one in alike):
+            taken = sum(one["name"].startswith(arm["name"]) for one in found)
+            arm = arm | {"name": as_name(f"{arm['name'][:56]}-{taken + 1}")}
+        found.append(arm)
+    return found
 
 
 def as_name(text: str) -> str:

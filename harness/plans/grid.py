@@ -141,12 +141,16 @@ def _takes(arm: Arm, name: str) -> bool:
 
 def _named(made: list[tuple[Arm, dict[str, Scalar]]]) -> list[Arm]:
     """Name each arm after its setting, or by number if names would be too long to differ."""
-    words = ([arm["name"], *(f"{name}-{value}" for name, value in setting.items())] for arm, setting in made)
+    words = ([arm["name"], *(_word(name, value) for name, value in setting.items())] for arm, setting in made)
     names = [from_flags.as_name("-".join(one)) for one in words]
     if len(set(names)) < len(names):
         short = [from_flags.as_name(str(arm.get("strategy", arm["name"])))[:50] for arm, _ in made]
         names = [f"{name}-{number}" for number, name in enumerate(short, 1)]
     return [{**arm, "name": name} for (arm, _), name in zip(made, names, strict=True)]
+
+
+def _word(name: str, value: Scalar) -> str:
+    return f"{name}-{from_flags.called(str(value)) if name == 'python' else value}"
 
 
 # -- limits --------------------------------------------------------------------------------------------

@@ -68,9 +68,9 @@ def check_strategy(arm: Arm) -> None:
             stage="plan",
             hint=f"It takes: {takes}.",
         )
-    for name in (arm.strategy, *([arm.chosen.over] if arm.strategy == "batch" else [])):
+    for name in arm.strategies_used:
         reason = find_strategy(name).why_not()
-        if reason is not None:
+        if reason is not None and arm.python is None:  # another Python is asked by `interpreters`
             raise UsageError(f"The strategy {name!r} cannot work here: {reason}.", stage="plan", hint=_EXTRAS)
     if arm.strategy == "executor" and not arm.chosen.factory:
         raise UsageError(
@@ -81,8 +81,8 @@ def check_strategy(arm: Arm) -> None:
 
 
 def check_server(arm: Arm) -> None:
-    """Raise UsageError if the event loop of the arm's server is not installed."""
-    if reason := why_no_loop(arm.event_loop):
+    """Raise UsageError if the event loop of the arm's server is not installed here."""
+    if arm.python is None and (reason := why_no_loop(arm.event_loop)):
         raise UsageError(
             f"The event loop {arm.event_loop!r} (arm {arm.name!r}) cannot work here: {reason}.",
             stage="plan",

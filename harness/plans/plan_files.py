@@ -12,10 +12,12 @@ from pydantic import ValidationError
 import strategies
 from harness import workloads
 from harness.errors import HarnessError, UsageError, did_you_mean, shortened
-from harness.plans import plan_checks, settings
+from harness.plans import interpreters, plan_checks, settings
+from harness.plans.arm import Arm
 from harness.plans.plan import Plan
 from harness.system import text_files, toml
 from harness.wire.load_options import REVEALED
+from harness.wire.options import WorkloadOptions
 from harness.wire.setting import explain
 from harness.workloads.io import kinds
 
@@ -50,6 +52,7 @@ def make(data: dict[str, Any], *, source: str) -> Plan:
             plan_checks.check_strategy(arm)
             plan_checks.check_server(arm)
             plan_checks.check_workload(arm, plan.workload)
+    interpreters.check(plan.arms, plan.workload)
     return plan
 
 
@@ -63,11 +66,11 @@ def _validated(data: dict[str, Any], source: str) -> Plan:
 
 
 def _without_missing(plan: Plan, source: str) -> Plan:
-    """Leave out the arms whose program or event loop is missing, with a note.
+    """Leave out the arms whose program, event loop or Python is missing, with a note.
 
     Raises UsageError if no other arm is left.
     """
-    missing = {arm.name: reason for arm in plan.arms if (reason := plan_checks.what_is_missing(arm))}
+    missing = {arm.name: reason for arm in plan.arms if (reason := _what_is_missing(arm, plan.workload))}
     if not missing:
         return plan
     data = plan.model_dump(exclude_unset=True, context=REVEALED)
@@ -81,6 +84,12 @@ def _without_missing(plan: Plan, source: str) -> Plan:
     notes = [f"Left out: {name}, as {reason}." for name, reason in missing.items()]
     left = {"arms": arms, "left_out": missing, "notes": (*data.get("notes", ()), *notes)}
     return _validated({**data, **left}, source)
+
+
+def _what_is_missing(arm: Arm, workload: WorkloadOptions) -> str:
+    if arm.python is None:
+        return plan_checks.what_is_missing(arm)
+    return interpreters.what_is_missing(arm, workload)
 
 
 def _hint(error: ValidationError) -> str:

@@ -72,6 +72,8 @@ def strategy(arm: Record) -> str:
     for key in OF_UVICORN:  # runs of older versions lack some
         if arm.get(key) not in (None, ServerOptions.model_fields[key].default):
             options[key] = arm[key]
+    if arm.get("python"):
+        options["python"] = arm["python"]
     if options.keys() == {"factory"}:
         return f"{name}:{options['factory']}"
     return name + (":" + ",".join(f"{key}={value}" for key, value in options.items()) if options else "")

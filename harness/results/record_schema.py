@@ -63,11 +63,31 @@ class ServerOptions(Part):
     instrumented: bool = True
 
 
+class ServerEnvironment(Part):
+    """The Python that ran a server's model, and its packages, as it saw them itself."""
+
+    python: Annotated[Text | None, means("Version of Python.")] = None
+    implementation: Annotated[Text | None, means("Implementation of Python.")] = None
+    free_threaded: Annotated[
+        bool | None, means("Whether this build of Python can run without the interpreter lock.")
+    ] = None
+    interpreter_lock: Annotated[
+        bool | None, means("Whether the interpreter lock was on, after the model had run.")
+    ] = None
+    packages: Annotated[
+        dict[Text, Text],
+        means("Package → its version: those of the server, and those that were imported."),
+    ] = Field(default_factory=dict)
+
+
 class Arm(Part):
     """What ran as an arm."""
 
     options: ServerOptions | None = None
     about: About | None = None
+    environment: Annotated[
+        ServerEnvironment | None, means("The Python that ran its model, and its packages.")
+    ] = None
     processes: Annotated[list[Process] | None, means("The processes whose CPU counts as this arm's.")] = None
     uss_bytes: Annotated[
         NotNegative | None, means("Memory of its processes alone (USS), after the last trial.")

@@ -60,6 +60,7 @@ class PlannedArm(Part):
     http_parser: Text | None = None
     workload: Options = {}
     io_per_model: Positive | None = None
+    python: Text | None = None
     inject: dict[Text, Number] = {}
 
 

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import workloads
 from harness.errors import HarnessError, from_child, to_parent
-from harness.run import server_process
-from harness.system import children, pinning, streams
+from harness.system import children, streams
 from harness.wire.arrivals import closed
 from harness.wire.load_options import LoadOptions
 from harness.wire.options import ServerOptions, WorkloadOptions
@@ -65,12 +64,17 @@ def measure_limits(
     `null_request_ms`.
     """
     seed = plan.block_seed(PILOT_BLOCK)
+    pythons = {arm.name: arm.python for arm in plan.every_arm}
     limits = [
         {
             "arms": arms,
             "workload": workload.model_dump(mode="json"),
             **run_child(
-                Job(workload=workload, each_s=plan.limit_s, seed=seed), supervisor, log=log, cpus=cpus
+                Job(workload=workload, each_s=plan.limit_s, seed=seed),
+                supervisor,
+                log=log,
+                cpus=cpus,
+                interpreter=pythons[arms[0]],
             ),
         }
         for workload, arms in bare_workloads(plan)
@@ -80,28 +84,42 @@ def measure_limits(
 
 
 def bare_workloads(plan: Plan) -> list[tuple[WorkloadOptions, list[str]]]:
-    """Each distinct model of our own arms, with the names of the arms that run it.
+    """Each distinct model of our own arms, with the names of the arms that run it in the same Python.
 
     Without I/O, and with the library's own number of threads.
     """
     bare = {"torch_threads": None, "onnx_threads": None, "io": "sleep", "io_ms": 0.0}
-    found: dict[str, tuple[WorkloadOptions, list[str]]] = {}
+    found: dict[tuple[str, str | None], tuple[WorkloadOptions, list[str]]] = {}
     for arm in plan.every_arm:
         if arm.is_foreign:
             continue
         workload = arm.own_workload(plan.workload).model_copy(update=bare)
-        found.setdefault(workload.model_dump_json(), (workload, []))[1].append(arm.name)
+        found.setdefault((workload.model_dump_json(), arm.python), (workload, []))[1].append(arm.name)
     return list(found.values())
 
 
-def run_child(job: Job, supervisor: Supervisor, *, log: Path, cpus: tuple[int, ...] = ()) -> dict[str, Any]:
-    """Run `job` in a child process; return its `batches` and `about`.
+def run_child(
+    job: Job,
+    supervisor: Supervisor,
+    *,
+    log: Path,
+    cpus: tuple[int, ...] = (),
+    interpreter: str | None = None,
+) -> dict[str, Any]:
+    """Run `job` in a child process, in this Python or another; return its `batches` and `about`.
 
     Raises HarnessError if the model cannot be loaded or run.
     """
+    from harness.system import pinning  # not at the top: the child may lack psutil in another Python
+
     with children.open_log(log) as stream:
         process = supervisor.spawn(
-            "harness.run.bare_model", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, text=True
+            "harness.run.bare_model",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            text=True,
+            interpreter=interpreter,
         )
         try:
             if cpus:
@@ -135,6 +153,8 @@ def null_request_ms(
     Measured in a closed loop on the same app: mean latency / users, by Little's law. `load` is a closed loop
     whose url is a path; its window is replaced.
     """
+    from harness.run import server_process  # not at the top, as above
+
     window = {"requests": None, "duration_s": NULL_S, "settle_s": 0.3}
     quiet = {"warmup_requests": 10 * load.connections, "ping_url": None, "probe_loop": False}
     with server_process.start("null", _NOTHING, supervisor, log=log, cpus=cpus) as child:

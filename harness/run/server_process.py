@@ -163,13 +163,14 @@ def start(
     log: Path,
     port: int = 0,
     cpus: tuple[int, ...] = (),
+    interpreter: str | None = None,
 ) -> Iterator[Server]:
     """Start a server on 127.0.0.1 (port 0: any free port), without waiting for it; stop it on exit.
 
     The socket is bound here and handed over, so that no other process can take the port in between. Both
     output streams of the server are appended to `log`. With `cpus`, the server and its workers run on these
     CPUs only; they are set before the server gets its options, so that the model's library counts no other
-    CPUs.
+    CPUs. `interpreter`: the path of another Python than this one.
     """
     with bind(port) as listening, children.open_log(log) as stream:
         written = ServerLog(log, stream.tell())
@@ -182,6 +183,7 @@ def start(
             stderr=stream,
             pass_fds=[listening.fileno()],
             text=True,
+            interpreter=interpreter,
         )
         port = listening.getsockname()[1]
     server = Server(name, process, port, written, options.server_processes, _started_ms=started_ms)

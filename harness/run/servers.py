@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-from harness import workloads
+from harness import environment, workloads
 from harness.errors import HarnessError
 from harness.plans.arm import Arm
 from harness.plans.plan import Plan
@@ -172,7 +173,9 @@ class Servers:
         if arm.command is not None:
             return command_server.start(arm, self.supervisor, log=log, cpus=self.cpus)
         options = self.options[arm.name]
-        return server_process.start(arm.name, options, self.supervisor, log=log, cpus=self.cpus)
+        return server_process.start(
+            arm.name, options, self.supervisor, log=log, cpus=self.cpus, interpreter=arm.python
+        )
 
     def _wait_ready(self, arm: Arm, child: Started) -> None:
         if isinstance(child, CommandServer):
@@ -183,14 +186,27 @@ class Servers:
                 arm.name, about={}, ready_s=child.ready_s, first_answer_s=child.first_answer_s
             )
             return
-        about = child.wait_ready()["about"]
+        health = child.wait_ready()
+        self._refuse_another_environment(arm.name, health["environment"])
         self.record.note_arm(
             arm.name,
             options=self.options[arm.name].model_dump(),
-            about=about,
+            about=health["about"],
+            environment=health["environment"],
             ready_s=child.ready_s,
             when_worker_dies=arm.when_worker_dies,
         )
+
+    def _refuse_another_environment(self, arm: str, now: dict[str, Any]) -> None:
+        """Raise HarnessError if an earlier server of this arm ran with other versions."""
+        before = (self.record["arms"].get(arm) or {}).get("environment")
+        if before and (found := environment.between_servers(before, now)):
+            changes = "; ".join(f"{name}: was {one}, is {other}" for name, one, other in found)
+            raise HarnessError(
+                f"The environment of arm {arm!r} has changed since the run began: {changes}.",
+                stage="server",
+                hint="Blocks of two environments are not one run. Start a new run, or restore it.",
+            )
 
     def _note_memory_of(self, arm: str, pid: int) -> None:
         self.record.note_arm(arm, uss_bytes=meter.memory_uss_bytes(pid, without_root=pid in self.keepers))

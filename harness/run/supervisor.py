@@ -49,13 +49,23 @@ class Supervisor:
             stack.pop_all()
         return self
 
-    def spawn(self, module: str, *arguments: str, stderr: IO[bytes] | int | None, **options: Any) -> Any:
-        """Start `python -m module` in the supervised group; `options` are those of Popen.
+    def spawn(
+        self,
+        module: str,
+        *arguments: str,
+        stderr: IO[bytes] | int | None,
+        interpreter: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Start `python -m module` in the supervised group, in this Python or another `interpreter`.
+
+        `options` are those of Popen.
 
         The group does not receive the terminal's Ctrl-C, so the CLI can stop its processes in order.
         """
-        command = children.python(module, *arguments)
-        return children.start(command, process_group=self._group, stderr=stderr, **options)
+        command = children.python(module, *arguments, interpreter=interpreter)
+        env = children.environment_of(interpreter)
+        return children.start(command, process_group=self._group, stderr=stderr, env=env, **options)
 
     def spawn_keeper(self, module: str, **options: Any) -> Any:
         """Start `python -m module` in a group of its own: it must outlive the group to end what it keeps."""

@@ -48,7 +48,8 @@ def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) 
       model first and then await the I/O. If the app is instrumented, the `Server-Timing` header of the answer
       holds the split of the time.
     * `GET /health` returns 200 once every worker is warm, and 503 when no request can be served any more. Its
-      `ready_ms` is the moment at which all were warm, on the host's monotonic clock.
+      `about` and `environment` are facts that a worker has seen; its `ready_ms` is the moment at which all
+      were warm, on the host's monotonic clock.
     * `GET /ping` answers immediately, so its latency shows how long it waited for the event loop.
     * `POST /-/watch` starts to measure the lag of the event loop; `DELETE /-/watch` stops and returns it.
     """
@@ -58,10 +59,11 @@ def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) 
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             async with kinds.opened(workload, options.workload) as ask, _open(options) as submit:
-                about = (await submit(worker.About())).value
+                known = (await submit(worker.About())).value
                 app.state.handler = Handler(submit, ask, options)
                 loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
-                app.state.about = {**about, "event_loop": loop}
+                known["about"]["event_loop"] = loop
+                app.state.known = known
                 app.state.ready_ms = now_ms()
                 yield
         except strategies.Lost as error:
@@ -93,7 +95,7 @@ def create_app(options: ServerOptions, on_failure: Callable[[Exception], None]) 
             "status": "ok" if is_able else "broken",
             "strategy": options.strategy,
             "pid": os.getpid(),
-            "about": app.state.about,
+            **app.state.known,
             "ready_ms": app.state.ready_ms,
         }
         return JSONResponse(content, status_code=200 if is_able else 503)

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 from harness import workloads
 from harness.server.server_timing import Done, timed
+from harness.system import interpreter
 from harness.wire.options import WorkloadOptions
 
 
 class About(NamedTuple):
-    """An item that requests facts about the worker's model instead of a prediction."""
+    """An item that requests facts instead of a prediction: `about` the model, and the `environment`."""
 
 
 class _Loaded(NamedTuple):
@@ -54,7 +55,9 @@ def call(items: list[Any]) -> list[Done]:
     loaded = _loaded
     assert loaded is not None, "a strategy must run setup() in every worker before call()"
     if isinstance(items[0], About):
-        return [Done(_about(loaded), 0.0, 0.0, 0.0, os.getpid())]
+        return [
+            Done({"about": _about(loaded), "environment": interpreter.facts()}, 0.0, 0.0, 0.0, os.getpid())
+        ]
     values, started, ended, cpu_ms, pid, _ = loaded.predict(items)
     return [Done(value, started, ended, cpu_ms, pid, len(items)) for value in values]
 
@@ -66,8 +69,14 @@ def _about(loaded: _Loaded) -> dict[str, Any]:
     from the configured ones. Libraries linked into another one (MKL within torch) do not show up; torch's own
     thread count is among the workload's facts.
     """
-    from threadpoolctl import threadpool_info
+    return {**loaded.workload.about(loaded.model), "threadpools": _thread_pools()}
 
+
+def _thread_pools() -> list[dict[str, Any]] | None:
+    """The pools; None if another Python lacks the package that reads them."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return None
     shown = ("user_api", "internal_api", "num_threads", "version")
-    pools = [{key: pool[key] for key in shown} for pool in threadpool_info()]
-    return {**loaded.workload.about(loaded.model), "threadpools": pools}
+    return [{key: pool[key] for key in shown} for pool in threadpool_info()]

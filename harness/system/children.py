@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import resource
 import subprocess
 import sys
@@ -21,13 +22,28 @@ _HINTS = {
 }
 
 
-def python(module: str, *arguments: str) -> list[str]:
+ELSEWHERE = Path(__file__).with_name("elsewhere")  # on the path of another Python, makes it find our packages
+
+
+def python(module: str, *arguments: str, interpreter: str | None = None) -> list[str]:
     """Return the command line of `python -m module`, without imports from the current folder.
 
     Otherwise a file random.py there would replace the one of the standard library. multiprocessing passes the
     flag on to workers. PYTHONSAFEPATH would also change the processes that the user's code starts.
     """
-    return [sys.executable, "-P", "-m", module, *arguments]
+    return [interpreter or sys.executable, "-P", "-m", module, *arguments]
+
+
+def environment_of(interpreter: str | None) -> dict[str, str] | None:
+    """Return the environment in which another Python finds this package; None for this Python: inherit ours.
+
+    Another Python sees `harness` and `strategies` of this installation and none of the packages beside them,
+    and the processes that it starts do too. The user's own PYTHONPATH stays.
+    """
+    if interpreter is None:
+        return None
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONHOME"}  # it is that of ours
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ELSEWHERE), kept.get("PYTHONPATH", "")]))}
 
 
 def let_import_from(*folders: Path) -> None:

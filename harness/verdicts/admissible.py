@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
 from harness.analysis import machine
 from harness.analysis.rows import Cells, Rows, of_trials
+from harness.environment import Difference
 from harness.errors import UsageError
 from harness.results import store
-from harness.verdicts import comparison, metrics, same_work, session_noise
+from harness.verdicts import comparison, environments, metrics, same_work, session_noise
 from harness.verdicts.sides import Side
 from harness.wire.records import PILOT_BLOCK, SOUND
 
@@ -51,14 +53,27 @@ class Evidence:
         self, only: Collection[str], *, reference: str | None = None, withheld: str = ""
     ) -> pd.DataFrame:
         """`comparison.arms`: these arms against the plan's reference, or against `reference`."""
-        return comparison.arms(
+        reference = reference or self.facts.reference
+        table = comparison.arms(
             self.side,
-            reference=reference or self.facts.reference,
+            reference=reference,
             twin=self.facts.twin,
             rules=self.facts.rules,
             only=only,
             withheld=self.withheld or withheld,
         )
+        apart = environments.apart(self.run.record, reference, only)
+        return table.assign(sentence=[_with_environment(row, apart) for row in table.to_dict("records")])
+
+    def environments(self, most_named: int = environments.MOST_NAMED) -> list[str]:
+        """`environments.sentences` of the arms, against the reference."""
+        return environments.sentences(
+            self.run.record, self.facts.reference, arms_of(self.run), most_named=most_named
+        )
+
+    def apart(self, arm: str) -> bool:
+        """Whether the arm's environment is not the reference's."""
+        return bool(environments.apart(self.run.record, self.facts.reference, [arm]))
 
     def other_work(self) -> set[str]:
         """The arms that do other work than the reference."""
@@ -72,6 +87,12 @@ class Evidence:
     def twins(self) -> pd.DataFrame:
         """The comparisons of the twin, which show how quiet the session was; empty without a twin."""
         return self.compared({self.facts.twin or ""})
+
+
+def _with_environment(row: Mapping[Any, Any], apart: Mapping[str, Sequence[Difference]]) -> str:
+    """The row's sentence, and how the environments of its arms differ."""
+    words, arm = str(row["sentence"]), str(row["arm"])
+    return f"{words} {environments.in_words(apart[arm], row['reference'], [arm])}" if arm in apart else words
 
 
 def against(run: store.Run, reference: str) -> Evidence:

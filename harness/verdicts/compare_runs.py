@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -15,7 +15,7 @@ from harness.errors import NOT_COMPARABLE, HarnessError, UsageError
 from harness.numbers import users
 from harness.results import store
 from harness.results.store import Run
-from harness.verdicts import admissible, comparison, same_work, session_noise
+from harness.verdicts import admissible, comparison, environments, same_work, session_noise
 from harness.verdicts.admissible import Evidence
 from harness.verdicts.metrics import Rules
 from harness.verdicts.sides import Side
@@ -183,7 +183,7 @@ def _two_runs(
     missing += _of_one_only(old, new, asked)
     notes = [
         "Two runs: blocks are not paired, and the ratios include all other changes between the sessions.",
-        *_changes(old, new),
+        *_changes(old, new, pairs),
         *missing,
         *_known(old, twins[0]),
         *_known(new, twins[1]),
@@ -250,8 +250,27 @@ def _known(found: Evidence, twins: pd.DataFrame) -> list[str]:
     return [f"{found.run.folder.name}: {note}" for note in notes]
 
 
-def _changes(old: Evidence, new: Evidence) -> list[str]:
+def _changes(old: Evidence, new: Evidence, pairs: list[tuple[str, str]]) -> list[str]:
     """Differences that do not forbid the comparison: they may be its purpose."""
+    return [*_of_runs(old, new), *_of_servers(old, new, pairs)]
+
+
+def _of_servers(old: Evidence, new: Evidence, pairs: list[tuple[str, str]]) -> Iterator[str]:
+    """How the environment of an arm changed, if one of its servers ran in a Python of its own."""
+    for arm, against in pairs:
+        if not {*_with_a_python(old.run.record, arm), *_with_a_python(new.run.record, against)}:
+            continue  # its versions are those of the run
+        if found := environments.between((old.run.record, arm), (new.run.record, against)):
+            changes = "; ".join(f"{name}: was {one}, is {other}" for name, one, other in found)
+            yield f"Changed in the environment of {against}: {changes}."
+
+
+def _with_a_python(record: Mapping[str, Any], arm: str) -> list[str]:
+    planned = (record.get("plan") or {}).get("arms") or []
+    return [one["python"] for one in planned if one["name"] == arm and one.get("python")]
+
+
+def _of_runs(old: Evidence, new: Evidence) -> list[str]:
     before, after = (one.run.record.get("environment") or {} for one in (old, new))
     found = environment.differences(before, after) if before and after else []
     found += same_work.remarks(old.run.record, new.run.record)

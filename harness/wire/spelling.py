@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
@@ -45,6 +46,22 @@ def _located(name: str) -> str:
 
 File = Annotated[str, AfterValidator(_absolute)]
 WorkloadName = Annotated[str, AfterValidator(_located)]
+
+
+def _interpreter(text: str) -> str:
+    """Return the absolute path of a Python: of a file, of a virtual environment's folder, or of a command.
+
+    Symbolic links stay: the interpreter of a virtual environment is one, and its place tells Python which
+    packages it has.
+    """
+    found = Path(_absolute(text))
+    if os.sep not in text and not found.exists() and (command := shutil.which(text)):
+        return str(Path(command).absolute())
+    inside = found / "bin" / "python"
+    return str(inside if found.is_dir() and inside.exists() else found)
+
+
+Interpreter = Annotated[str, AfterValidator(_interpreter)]
 
 
 _PASSWORD = re.compile(r"password\s*=", re.IGNORECASE)  # also sslpassword, PGPASSWORD

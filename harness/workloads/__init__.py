@@ -28,6 +28,7 @@ class Workload(Protocol):
     warmup_item: str  # a worker runs it once before it is ready; `GET /` sends it to the model
     io: Callable[[Any], Awaitable[Any]] | None  # the workload's own I/O: result → body; None: use `--io`
     gives_vectors: bool  # whether a result is a vector that a database can search by
+    packages: tuple[str, ...]  # what `load` needs, such as "torch>=2.6"; another Python is asked for these
     modules: tuple[str, ...]  # modules that `load` imports; a fork server imports them once for all workers
 
     def __init__(self, options: WorkloadOptions) -> None:
@@ -84,6 +85,11 @@ def texts(options: WorkloadOptions, seed: int) -> Iterator[str]:
 def source_sha256(options: WorkloadOptions) -> str | None:
     """Hash of the user's own code as it is now; None for a built-in workload."""
     return own.Workload(options).source_sha256 if is_own(options.name) else None
+
+
+def packages(options: WorkloadOptions) -> tuple[str, ...]:
+    """The packages that the workload needs where its model is loaded, such as "torch>=2.6"."""
+    return create(options).packages
 
 
 def has_io(name: str) -> bool:

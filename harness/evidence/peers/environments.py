@@ -8,6 +8,7 @@ requirements, is made again.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import time
@@ -91,6 +92,7 @@ def _make(name: str, folder: Path, sources: Path, pip_options: Sequence[str]) ->
     with log_of(name, folder).open("wb") as log:
         for step in steps:
             if not _succeeds([str(word) for word in step], log.fileno()):
+                shutil.rmtree(environment, ignore_errors=True)  # so that a run sees that it is missing
                 return "failed", _tail(log_of(name, folder))
     (environment / STAMP).write_text(stamp_of(sources / name), encoding="utf-8")
     return "made", ""

@@ -31,6 +31,7 @@ from harness.report.page.parts import Page, Picture, Reason, Section, Table
 from harness.report.ranking import compared
 from harness.report.report import Report
 from harness.results import store
+from harness.verdicts import environments
 from harness.wire.records import PILOT_BLOCK
 
 
@@ -176,10 +177,11 @@ def _arm(found: Context, row: Mapping[Any, Any]) -> dict[str, str]:
     least, most = ("≥ ", "≤ ") if row["client_limited"] else ("", "")
     costs = cell_of(report.costs, arm, found.load)
     ratio = "1" if is_reference else ratio_interval(against["ratio"], against["low"], against["high"])
+    mark = environments.MARK if report.evidence.apart(arm) else ""
     what = "requests/s" if metric == THROUGHPUT else "latency"
     return {
         "arm": arm + (" (take this)" if arm == report.choice.take else ""),
-        f"{what}: verdict": str(against["verdict"]) if is_compared else MISSING,
+        f"{what}: verdict": str(against["verdict"]) + mark if is_compared else MISSING,
         "ratio [interval]": ratio if is_compared else MISSING,
         "requests/s": least + cell(row[THROUGHPUT]),
         **{f"p{percent}, ms": most + cell(row[f"latency_p{percent}_ms"]) for percent in (50, 95, 99)},
@@ -201,6 +203,7 @@ def _about_arms(found: Context) -> list[str]:
             "Requests/s are medians over blocks. A ratio is the mean over blocks, so it can differ from the "
             "quotient of two figures."
         )
+    lines += [f"{environments.MARK} {sentence}" for sentence in report.evidence.environments()]
     if others := sorted(report.evidence.other_work()):
         lines.append(f"Not compared, as their I/O or model differs: {', '.join(others)} (summary.csv).")
     return lines

@@ -15,6 +15,7 @@ from harness.workloads import Workload
 from harness.workloads.io.kinds import DownstreamError, DownstreamTimeout, IoCall, IoResult
 
 SUMMARY = "one GET request to a service that already runs (http:URL)"
+PACKAGES: tuple[str, ...] = ("httpx>=0.28", "httpx-aiohttp>=0.2", "aiohttp>=3.12")
 SERVICE = None
 
 _LONGEST_VALUE = 1000  # characters of the service's answer that our answer repeats

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
+from harness import workloads
 from harness.errors import UsageError, did_you_mean, one_line
 from harness.wire.options import IO_OPTIONS, WorkloadOptions, obeyed_by
 from harness.wire.records import DOWNSTREAM
@@ -58,6 +59,7 @@ class Kind(Protocol):
     """What each module of a kind implements."""
 
     SUMMARY: str
+    PACKAGES: tuple[str, ...]  # what a server needs for it, such as "asyncpg>=0.30"
     SERVICE: str | None  # module of the child process that it needs (`service`); None: it needs none
 
     def check(self, options: WorkloadOptions) -> None:
@@ -82,6 +84,11 @@ def kind(options: WorkloadOptions) -> Kind:
 def summaries() -> list[tuple[str, str]]:
     """The name and the summary of every kind."""
     return [(name, import_module(f"harness.workloads.io.{name}").SUMMARY) for name in NAMES]
+
+
+def packages(options: WorkloadOptions) -> tuple[str, ...]:
+    """The packages that a server needs for the I/O; none if the workload has its own."""
+    return () if workloads.has_io(options.name) else kind(options).PACKAGES
 
 
 def takes_ms(io: str) -> bool:

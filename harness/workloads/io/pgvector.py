@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SUMMARY = (
     "search for the nearest of --io-rows texts in PostgreSQL with pgvector (extra pg; --io-dsn: your own)"
 )
+PACKAGES: tuple[str, ...] = ("asyncpg>=0.30", "pgvector>=0.4", "psutil>=6.0")
 SERVICE = "harness.workloads.io.database"
 
 MOST_CONNECTIONS = 32  # of each server, opened when needed; a request beyond that waits for one

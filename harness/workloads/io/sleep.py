@@ -12,6 +12,7 @@ from harness.workloads import Workload
 from harness.workloads.io.kinds import IoCall, IoResult
 
 SUMMARY = "a sleep of --io-ms in place of a database, as in the article (sleep:5ms)"
+PACKAGES: tuple[str, ...] = ()
 SERVICE = None
 
 

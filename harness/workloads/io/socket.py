@@ -18,6 +18,7 @@ from harness.workloads.io import service
 from harness.workloads.io.kinds import IoCall, IoResult, within
 
 SUMMARY = "a child process that answers on a socket after --io-ms (socket:5ms)"
+PACKAGES: tuple[str, ...] = ("psutil>=6.0",)
 SERVICE = "harness.workloads.io.socket"
 
 HOST = "127.0.0.1"
