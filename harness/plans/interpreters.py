@@ -6,10 +6,11 @@ import functools
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -29,6 +30,13 @@ OF_LOOP = {"asyncio": (), "uvloop": ("uvloop>=0.21",)}
 
 _VERSION = re.compile(r"Python (\d+)\.(\d+)")
 _STAGE = "plan"
+_SAY_VERSIONS = """
+import importlib.metadata, json, platform, sys
+found = {one.metadata["Name"].lower(): one.version for one in importlib.metadata.distributions()}
+versions = {name: found[name.lower()] for name in sys.argv[1:] if name.lower() in found}
+about = {"python": platform.python_version(), "implementation": platform.python_implementation()}
+print(json.dumps({**about, "packages": versions}))
+"""
 
 
 class _Found(NamedTuple):
@@ -55,6 +63,21 @@ def what_is_missing(arm: Arm, workload: WorkloadOptions) -> str:
     except ValidationError:  # `plan_checks.check_workload` reports it
         pass
     return ""
+
+
+def environment_of(program: str, packages: Iterable[str]) -> dict[str, Any] | None:
+    """The Python in the folder of a command's program, and the versions of these packages there.
+
+    None if there is no Python in that folder, or it does not answer.
+    """
+    python = Path(shutil.which(program) or program).parent / "python"
+    if not python.exists():
+        return None
+    try:
+        answer = json.loads(_ran((str(python), "-c", _SAY_VERSIONS, *packages)))
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    return answer if isinstance(answer, dict) else None
 
 
 def _check(arm: Arm, python: str, workload: WorkloadOptions) -> None:

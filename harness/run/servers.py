@@ -10,6 +10,7 @@ from typing import Any
 
 from harness import environment, workloads
 from harness.errors import HarnessError
+from harness.plans import filled_command, interpreters
 from harness.plans.arm import Arm
 from harness.plans.plan import Plan
 from harness.results.store import Writer
@@ -179,12 +180,7 @@ class Servers:
 
     def _wait_ready(self, arm: Arm, child: Started) -> None:
         if isinstance(child, CommandServer):
-            child.wait_ready()
-            child.keeps_connections = not self._first_good_answer(arm, child)
-            child.note_first_answer()
-            self.record.note_arm(
-                arm.name, about={}, ready_s=child.ready_s, first_answer_s=child.first_answer_s
-            )
+            self._wait_for_command(arm, child)
             return
         health = child.wait_ready()
         self._refuse_another_environment(arm.name, health["environment"])
@@ -196,6 +192,16 @@ class Servers:
             ready_s=child.ready_s,
             when_worker_dies=arm.when_worker_dies,
         )
+
+    def _wait_for_command(self, arm: Arm, child: CommandServer) -> None:
+        child.wait_ready()
+        child.keeps_connections = not self._first_good_answer(arm, child)
+        child.note_first_answer()
+        times = {"ready_s": child.ready_s, "first_answer_s": child.first_answer_s}
+        self.record.note_arm(arm.name, about={}, **times)
+        if arm.packages:
+            program = filled_command.resolved(arm).words[0]
+            self.record.note_arm(arm.name, environment=interpreters.environment_of(program, arm.packages))
 
     def _refuse_another_environment(self, arm: str, now: dict[str, Any]) -> None:
         """Raise HarnessError if an earlier server of this arm ran with other versions."""

@@ -75,6 +75,7 @@ Words = Annotated[
 Variables = Annotated[dict[str, str], AfterValidator(_checked_environment)]
 Path = Annotated[str, AfterValidator(_checked_path)]
 PlainPath = Annotated[str, AfterValidator(addresses.checked_path)]
+Distribution = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Signal = Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP"]
 
 
@@ -114,6 +115,10 @@ class CommandSettings(Frozen):
         str | None,
         Setting("Send the command this body; {text} in it is replaced by a text.", Panel.RUNNING, flag=None),
     ] = None
+    packages: Annotated[
+        tuple[Distribution, ...],
+        Setting("Record the versions of these packages beside the program.", Panel.RUNNING, flag=None),
+    ] = ()
     stop: Annotated[
         Signal, Setting("Stop a command with this signal; after 5 s it is killed.", Panel.RUNNING, flag=None)
     ] = "SIGTERM"

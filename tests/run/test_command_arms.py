@@ -140,11 +140,14 @@ command = "{{peers}}/gone/bin/python {{port}}"
 [[arms]]
 name = "here"
 command = ["{sys.executable}", "{PROGRAM}", "plain", "{{port}}"]
+packages = ["pytest", "no-such-package"]
 """)
     done = execbench("run", "peers.toml", "--out", "run")
     assert done.returncode == 1
     assert "Left out: gone, as there is no program .venv-peers/gone/bin/python." in done.stderr
-    assert set(store.read(execbench.folder / "run").trials["arm"]) == {"here"}
+    run = store.read(execbench.folder / "run")
+    assert set(run.trials["arm"]) == {"here"}
+    assert run.record["arms"]["here"]["environment"]["packages"] == {"pytest": pytest.__version__}
     again = execbench("run", "run", "--out", "again")
     assert again.returncode == 0, again.stderr
 
