@@ -75,10 +75,11 @@ class CommandServer:
         self.first_answer_s = self._since_start_s()
 
     def check_alive(self, stage: str) -> None:
-        """Raise ServerEnded, with the end of the log, if no process of the command is left."""
+        """Raise HarnessError, with the cause or the end of the log, if no process of the command is left."""
         code = self._process.poll()
         if code is not None:
-            raise ServerEnded(
+            # an app of `harness.server.asgi` reports its error as our own servers do
+            raise server_process.reported_error(self._log, self.name) or ServerEnded(
                 f"The command of arm {self.name!r} ended (exit code {code}, at {stage}).{self._log.tail()}",
                 stage="server",
                 hint="A server must run until it gets a signal. Try the command in a terminal.",

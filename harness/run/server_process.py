@@ -68,7 +68,9 @@ class Server:
         ready_ms: dict[int, float] = {}  # pid → when it was ready
         while time.monotonic() < deadline:
             self.check_alive(stage="start")
-            if self._processes > 1 and (reported := self._reported_error()):  # uvicorn may not have noticed
+            if self._processes > 1 and (
+                reported := reported_error(self._log, self.name)
+            ):  # uvicorn may not have noticed
                 raise reported
             health = self._request("GET", "/health", HEALTH_WITHIN_S)
             if health is not None:
@@ -88,7 +90,7 @@ class Server:
         code = self._process.poll()
         if code is None:
             return
-        raise self._reported_error() or ServerEnded(
+        raise reported_error(self._log, self.name) or ServerEnded(
             f"The server of arm {self.name!r} ended (exit code {code}, at {stage}).{self._log.tail()}",
             stage="server",
             hint="Run `execbench serve` with the same options to see it in the foreground.",
@@ -142,16 +144,17 @@ class Server:
             connection.close()
         return body if answer.status == 200 and isinstance(body, dict) else None
 
-    def _reported_error(self) -> HarnessError | None:
-        """The error that the server reported, with its whole log as a note, which tracebacks show."""
-        lines = self._log.lines()
-        for line in lines:
-            if line.startswith(ERROR_MARK):
-                report = json.loads(line.removeprefix(ERROR_MARK))
-                error = from_child(report, ServerEnded if report["stage"] == "server" else HarnessError)
-                error.add_note("\n".join([f"The log of the server of arm {self.name!r}:", *lines]))
-                return error
-        return None
+
+def reported_error(log: ServerLog, arm: str) -> HarnessError | None:
+    """The error that a server of ours reported, with its whole log as a note, which tracebacks show."""
+    lines = log.lines()
+    for line in lines:
+        if line.startswith(ERROR_MARK):
+            report = json.loads(line.removeprefix(ERROR_MARK))
+            error = from_child(report, ServerEnded if report["stage"] == "server" else HarnessError)
+            error.add_note("\n".join([f"The log of the server of arm {arm!r}:", *lines]))
+            return error
+    return None
 
 
 @contextmanager
