@@ -85,6 +85,10 @@ class Server:
             hint="Run `execbench serve` with the same options to see it start in the foreground.",
         )
 
+    def _raise_reported(self) -> None:
+        if reported := reported_error(self._log, self.name):
+            raise reported
+
     def check_alive(self, stage: str) -> None:
         """Raise HarnessError, with the cause or the end of the log, if the server has exited."""
         code = self._process.poll()
