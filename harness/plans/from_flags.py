@@ -144,7 +144,7 @@ def _with_pids(arms: list[dict[str, Any]], texts: Iterable[str]) -> list[dict[st
 def arm_of(text: str) -> dict[str, Any]:
     """Return the arm of NAME or NAME:key=value,key=value as plain data; its name in tables is the text.
 
-    In the name, a Python is called by its environment: thread-python-new for thread:python=../new/bin/python.
+    In the name, a Python is called by its environment: thread-new for thread:python=../new/bin/python.
     """
     strategy, _, rest = text.partition(":")
     if "," in strategy:
@@ -166,7 +166,7 @@ def arm_of(text: str) -> dict[str, Any]:
     for name, value in given.items():
         arm = settings.with_setting(arm, name, value)
     if "python" in given:
-        words = (f"python={called(given['python'])}" if _is_python(one) else one for one in rest.split(","))
+        words = (called(given["python"]) if _is_python(one) else one for one in rest.split(","))
         arm["name"] = as_name(f"{strategy}:{','.join(words)}")
     return arm
 

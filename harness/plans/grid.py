@@ -150,7 +150,7 @@ def _named(made: list[tuple[Arm, dict[str, Scalar]]]) -> list[Arm]:
 
 
 def _word(name: str, value: Scalar) -> str:
-    return f"{name}-{from_flags.called(str(value)) if name == 'python' else value}"
+    return from_flags.called(str(value)) if name == "python" else f"{name}-{value}"
 
 
 # -- limits --------------------------------------------------------------------------------------------

@@ -76,17 +76,15 @@ def test_an_arm_is_called_after_its_environment(
     folders: Path, monkeypatch: pytest.MonkeyPatch, written: str, called: str
 ) -> None:
     monkeypatch.chdir(folders)
-    assert (
-        from_flags.arm_of(f"thread:workers=2,python={written}")["name"] == f"thread-workers-2-python-{called}"
-    )
+    assert from_flags.arm_of(f"thread:workers=2,python={written}")["name"] == f"thread-workers-2-{called}"
 
 
 def test_environments_of_the_same_name_get_numbers() -> None:
     texts = [f"thread:python=/{home}/app/.venv/bin/python" for home in "abc"]
     assert [arm["name"] for arm in from_flags.told_apart(map(from_flags.arm_of, texts))] == [
-        "thread-python-app-.venv",
-        "thread-python-app-.venv-2",
-        "thread-python-app-.venv-3",
+        "thread-app-.venv",
+        "thread-app-.venv-2",
+        "thread-app-.venv-3",
     ]
 
 
@@ -148,14 +146,14 @@ def test_what_is_no_usable_python_is_refused_in_one_sentence(
     message = refused("inline", f"thread:python={path}")
     assert re.search(says, message)
     assert str(path) in message
-    assert "arm 'thread-python-" in message
+    assert "arm 'thread-" in message
 
 
 @pytest.mark.integration
 def test_an_environment_without_packages_is_told_which_to_install(tmp_path: Path) -> None:
     python = venv(tmp_path / "empty")
     message = refused("inline", f"thread:python={python}")
-    assert "'thread-python-empty'" in message
+    assert "'thread-empty'" in message
     assert f"lacks {', '.join(interpreters.SERVER_PACKAGES)}, httptools>=0.6." in message
     assert f"{python} -m pip install 'fastapi>=0.115'" in message
 
@@ -177,8 +175,8 @@ def test_a_sweep_over_environments_names_its_arms_after_them(tmp_path: Path) -> 
     flags = from_flags.Flags(strategies=("thread",), workload={"name": "synthetic"})
     made = grid.plan(flags, grid.axes([f"python={','.join(map(str, pythons))}"]))
     assert [(arm.name, arm.python) for arm in made.arms] == [
-        ("thread-python-old", str(pythons[0])),
-        ("thread-python-new", str(pythons[1])),
+        ("thread-old", str(pythons[0])),
+        ("thread-new", str(pythons[1])),
     ]
 
 
