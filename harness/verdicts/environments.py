@@ -20,7 +20,7 @@ MOST_NAMED = 5  # of the facts that differ
 def between(before: tuple[Record, str], after: tuple[Record, str]) -> list[Difference]:
     """Return how the environments of two arms differ, each given as (run.json, arm); older runs have none."""
     one, other = _arm(*before), _arm(*after)
-    same = _strategy(one) == _strategy(other)
+    same = "options" in one and _strategy(one) == _strategy(other)  # a command has no options
     return between_servers(one.get("environment") or {}, other.get("environment") or {}, same_strategy=same)
 
 
