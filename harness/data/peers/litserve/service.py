@@ -36,10 +36,17 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=2, help="of torch, in each worker")
     parser.add_argument("--max-batch", type=int, default=32, help="2 or more")
     parser.add_argument("--wait-ms", type=float, default=1.0, help="collect a batch for this long")
+    parser.add_argument("--restart-workers", action="store_true", help="by default the server ends with one")
     options = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "false"}
     api = Embed(max_batch_size=options.max_batch, batch_timeout=options.wait_ms / 1e3, api_path="/predict")
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=options.workers, fast_queue=True)
+    server = litserve.LitServer(
+        api,
+        accelerator="cpu",
+        workers_per_device=options.workers,
+        fast_queue=True,  # for more than 100 requests/s, as the manual says
+        restart_workers=options.restart_workers,
+    )
     server.run(
         host="127.0.0.1",
         port=options.port,
