@@ -51,6 +51,11 @@ def _arms(texts: Sequence[str]) -> list[Arm]:
     ]
 
 
+def alone(arm: Arm) -> Arm:
+    """An arm of a plan as it is tested here: its strategy and options, without the plan's own workload."""
+    return _with_one_worker(Arm(name=arm.name, strategy=arm.strategy, options=arm.options))
+
+
 def _with_one_worker(arm: Arm) -> Arm:
     changes: dict[str, object] = {"name": "executor"} if arm.chosen.factory == _POOL.partition(":")[2] else {}
     if "workers" not in arm.options and takes(arm, "workers"):
