@@ -112,7 +112,7 @@ def faults(
         return
     found = targets.chosen(plan, given)
     names = _chosen(fault or [], wanted, found, workload)
-    how = made(_command(plan, given, fault or [], storm=storm, workload=workload))
+    how = made(made_by(plan, given, fault or [], storm=storm, workload=workload))
     _check(found.targets)
     rows: list[FaultRow] = []
     try:
@@ -209,7 +209,7 @@ def _meet_all(names: list[str], found: list[Target], workload: str) -> Iterator[
                 yield command_faults.run_fault(name, arm, request, pace)
 
 
-def _command(plan: str | None, given: Flags, names: list[str], *, storm: bool, workload: str | None) -> str:
+def made_by(plan: str | None, given: Flags, names: list[str], *, storm: bool, workload: str | None) -> str:
     """Return the command that makes the same rows; it shows no value of a header."""
     words = [] if plan is None else [plan]
     words += [word for text in given.strategies for word in ("--strategy", text)]

@@ -42,7 +42,11 @@ async def overloaded(site: AnySite, throughput_per_s: float, *, at_most: float =
     refusals = [answer for answer in answers if answer.status in REFUSALS]
     counted = tally(answers)
     shares = {status: sum(one.status == status for one in answers) / len(answers) for status in REFUSALS}
-    notes = [f"{share:.0%} were {status}" for status, share in shares.items() if share or status == 503]
+    notes = [
+        f"{share:.0%} were {status}"
+        for status, share in shares.items()
+        if share or (status == 503 and not refusals)
+    ]
     if refusals:
         with_retry_after = sum(answer.retry_after is not None for answer in refusals)
         notes.append(f"{with_retry_after / len(refusals):.0%} of them with Retry-After")

@@ -83,16 +83,16 @@ async def _kill(
         await asyncio.sleep(_IN_FLIGHT_AFTER_S)
         began = site.kill(parent.pid)
         parent.wait()
-        await until(lambda: not _left(family, where["mark"]), ORPHANS_END_WITHIN_S)
-        left = _left(family, where["mark"])
+        await until(lambda: not left(family, where["mark"]), ORPHANS_END_WITHIN_S)
+        remaining = left(family, where["mark"])
         took = time.monotonic() - began
         for one in burst:
             one.answer.cancel()
         await asyncio.wait([one.answer for one in burst])
-    return left, Observation("ended", notes=() if left else (f"all had ended after {took:.1f} s",))
+    return remaining, Observation("ended", notes=() if remaining else (f"all had ended after {took:.1f} s",))
 
 
-def _left(family: list[psutil.Process], mark: str) -> list[psutil.Process]:
+def left(family: list[psutil.Process], mark: str) -> list[psutil.Process]:
     """Those of the family that run, and every process that was started with this mark."""
     marked = [one for one in psutil.process_iter() if _has(one, mark)]
     return [one for one in {*family, *marked} if command_site.runs(one)]
