@@ -51,6 +51,14 @@ def faults(
     ] = None,
     strategy: flags.Strategies = None,
     command: flags.Commands = None,
+    ready: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="A GET of this path gets a 2xx if the command can serve; for the fault health.",
+            rich_help_panel=Panel.RUNNING,
+        ),
+    ] = None,
     given: Flags = flags.settings(_is_about_requests, stage="faults"),
     fault: Annotated[
         list[str] | None,
@@ -101,7 +109,8 @@ def faults(
     from harness.evidence.faults.saved import Saved
     from harness.evidence.page import made
 
-    given = given.but(strategies=tuple(strategy or ()), commands=tuple(command or ()))
+    arm = given.arm if ready is None else {**given.arm, "ready": ready}
+    given = given.but(strategies=tuple(strategy or ()), commands=tuple(command or ()), arm=arm)
     if from_ is not None:
         _refuse_beside_from(plan, given != type(given)(), fault, storm, workload, list_)
         _again(from_, out, as_json=as_json)
@@ -231,7 +240,7 @@ def _words_of_requests(given: Flags) -> list[str]:
         for section, values in ((settings.ARM, given.arm), (settings.ASK, given.ask))
         for name, value in values.items()
         if name != "headers"
-        for word in (settings.find(name, section).flag, value)
+        for word in (settings.find(name, section).flag or f"--{name}", value)
     ]
     headers = [sending.for_command(header) for header in given.ask.get("headers", ())]
     return [*words, *(word for name, value in headers for word in ("--header", f"{name}: {value}"))]

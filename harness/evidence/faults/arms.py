@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import strategies
 from harness.plans import from_flags
 from harness.plans.arm import Arm
+from harness.wire.options import Inject
 
 _POOL = "executor:harness.evidence.faults.pools:spawned"
 _SHOWN_AS = {
@@ -52,8 +53,9 @@ def _arms(texts: Sequence[str]) -> list[Arm]:
 
 
 def alone(arm: Arm) -> Arm:
-    """An arm of a plan as it is tested here: its strategy and options, without the plan's own workload."""
-    return _with_one_worker(Arm(name=arm.name, strategy=arm.strategy, options=arm.options))
+    """An arm of a plan as it is tested here: with the workload of the faults."""
+    without = {"workload": {}, "io_per_model": None, "inject": Inject()}
+    return _with_one_worker(arm.model_copy(update=without))
 
 
 def _with_one_worker(arm: Arm) -> Arm:

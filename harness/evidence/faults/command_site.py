@@ -20,8 +20,10 @@ from harness.evidence.faults.asking import Asking
 from harness.evidence.faults.client import Answer, send
 from harness.evidence.faults.site import AnySite, Pace, until
 from harness.plans.arm import Arm
+from harness.run.command_server import ASKS_EVERY_S, READY_WITHIN_S
 from harness.run.meter import process_cpu_ms
 
+_UNAVAILABLE = 503
 USERS = 8  # of the closed loop in which a server is observed
 _LONE = 5  # requests, one after another, for the usual time of an answer
 _AFTER_REFUSAL_S = 0.05
@@ -95,9 +97,12 @@ class CommandSite(AnySite):
         self._session = session
         self._asking = asking
         self._seen: set[psutil.Process] = set()
-        self._keeper = psutil.Process(keeper)
-        # the command itself is older than what it has started, also if its keeper has adopted that
-        self.main = min(self._keeper.children(), key=lambda one: (one.create_time(), one.pid))
+        try:
+            self._keeper = psutil.Process(keeper)
+            # the command itself is older than what it has started, also if its keeper has adopted that
+            self.main = min(self._keeper.children(), key=lambda one: (one.create_time(), one.pid))
+        except (psutil.NoSuchProcess, ValueError) as error:
+            raise HarnessError(f"The command of arm {arm.name!r} has ended.", stage="faults") from error
 
     # -- requests -----------------------------------------------------------------------------------
 
@@ -137,8 +142,13 @@ class CommandSite(AnySite):
     # -- observations -------------------------------------------------------------------------------
 
     async def check_answer(self) -> None:
-        """Send a request. Raises HarnessError unless its answer is good."""
-        first = await self.ask()
+        """Send a request, again while the answer is 503. Raises HarnessError unless it is good in the end."""
+        deadline = time.monotonic() + READY_WITHIN_S
+        while True:
+            first = await self.ask()
+            if first.status != _UNAVAILABLE or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(ASKS_EVERY_S)
         if not first.is_good:
             raise HarnessError(
                 f"The command of arm {self.arm.name!r} answers {self._asking.method} with {first}.",
