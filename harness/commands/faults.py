@@ -30,12 +30,15 @@ EXAMPLES = (
     "execbench faults --storm --workload embed --out storm.md",
     "execbench faults --from storm.csv",
 )
-# of the flags about servers that are not ours, those that a fault has no use for
-_UNUSED = frozenset({"--ping-path", "--server-processes", "--inject"})
 
 
 def _is_about_requests(one: Known) -> bool:
-    return one.section in ("arm", "ask") and one.flag not in _UNUSED
+    """Whether a setting says how commands are asked. No fault pings them."""
+    from harness.wire.server_command import ONLY_OF_COMMANDS
+
+    return (one.section == "ask" and one.name != "ping_path") or (
+        one.section == "arm" and one.name in ONLY_OF_COMMANDS
+    )
 
 
 @flags.with_settings
