@@ -54,7 +54,7 @@ def _arms(texts: Sequence[str]) -> list[Arm]:
 
 def alone(arm: Arm) -> Arm:
     """An arm of a plan as it is tested here: with the workload of the faults."""
-    without = {"workload": {}, "io_per_model": None, "inject": Inject()}
+    without: dict[str, object] = {"workload": {}, "io_per_model": None, "inject": Inject()}
     return _with_one_worker(arm.model_copy(update=without))
 
 

@@ -152,7 +152,9 @@ async def _run_fault(
     given = {**workload.model_dump(exclude_unset=True), **fault.workload, **fault.workload_of(arm, folder)}
     own = WorkloadOptions.model_validate(given)
     options = arms.with_options(arm, **fault.options).server_options(own)
-    with server_process.start(arm.name, options, supervisor, log=folder / LOG) as child:
+    with server_process.start(
+        arm.name, options, supervisor, log=folder / LOG, interpreter=arm.python
+    ) as child:
         async with session(child.url) as client:
             site = Site(arm, own, child, client, pace, folder)
             if not fault.at_start:
