@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness.commands import flags
+from harness.commands import completion, flags
 from harness.commands.terminal import console, print_json, print_message
 from harness.errors import UsageError
 from harness.wire.panel import Panel
@@ -17,19 +18,51 @@ from harness.wire.panel import Panel
 if TYPE_CHECKING:
     from harness.evidence.faults.records import FaultRow
     from harness.evidence.faults.saved import Saved
-    from harness.plans.arm import Arm
+    from harness.evidence.faults.targets import Chosen, Target
+    from harness.plans.from_flags import Flags
+    from harness.plans.settings import Known
 
 
 EXAMPLES = (
     "execbench faults --strategy thread --strategy supervised:workers=2",
     "execbench faults --fault kill-running --strategy process",
+    "execbench faults --command mine='node server.js {port}' --path /embed --ready /health",
     "execbench faults --storm --workload embed --out storm.md",
     "execbench faults --from storm.csv",
 )
 
 
+def _is_about_requests(one: Known) -> bool:
+    """Whether a setting says how commands are asked. No fault pings them."""
+    from harness.wire.server_command import ONLY_OF_COMMANDS
+
+    return (one.section == "ask" and one.name != "ping_path") or (
+        one.section == "arm" and one.name in ONLY_OF_COMMANDS
+    )
+
+
+@flags.with_settings
 def faults(
+    *,
+    plan: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PLAN",
+            help="Name or TOML file of a plan: test its arms.",
+            autocompletion=completion.plans,
+        ),
+    ] = None,
     strategy: flags.Strategies = None,
+    command: flags.Commands = None,
+    ready: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="A GET of this path gets a 2xx if the command can serve; for the fault health.",
+            rich_help_panel=Panel.RUNNING,
+        ),
+    ] = None,
+    given: Flags = flags.settings(_is_about_requests, stage="faults"),
     fault: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,41 +102,51 @@ def faults(
     ] = False,
     as_json: flags.AsJson = False,
 ) -> None:
-    """Inject faults, such as kills and overload, into each strategy; all take half an hour."""
-    from harness.evidence.faults import arms, page
+    """Inject faults, such as kills and overload, into servers; all take half an hour for all strategies.
+
+    Without PLAN and --command, the servers are those of all strategies. A command can have those faults that
+    need only its processes, signals and HTTP; --list shows them. With PLAN, --strategy selects arms.
+    """
+    from harness.evidence.faults import page, targets
     from harness.evidence.faults.records import empty_row
     from harness.evidence.faults.saved import Saved
     from harness.evidence.page import made
 
+    arm = given.arm if ready is None else {**given.arm, "ready": ready}
+    given = given.but(strategies=tuple(strategy or ()), commands=tuple(command or ()), arm=arm)
     if from_ is not None:
-        _refuse_beside_from(strategy, fault, storm, workload, list_)
+        _refuse_beside_from(plan, given != type(given)(), fault, storm, workload, list_)
         _again(from_, out, as_json=as_json)
         return
-    chosen = _chosen(fault or [], storm=storm, workload=workload)
+    wanted = _wanted(fault or [], storm=storm, workload=workload)
     if list_:
         _list(as_json=as_json)
         return
-    here, absent = arms.chosen(strategy or [])
-    how = made(_command(strategy or [], fault or [], storm=storm, workload=workload))
+    found = targets.chosen(plan, given)
+    names = _chosen(fault or [], wanted, found, workload)
+    how = made(made_by(plan, given, fault or [], storm=storm, workload=workload))
+    _check(found.targets)
     rows: list[FaultRow] = []
     try:
-        for row in _meet_all(chosen, here, workload or "synthetic"):
+        for row in _meet_all(names, found.targets, workload or "synthetic"):
             rows.append(row)
     finally:
-        partial = len(rows) < len(chosen) * len(here)
-        rows += [empty_row(name, arm, "not available", why) for name in chosen for arm, why in absent.items()]
+        partial = len(rows) < len(names) * len(found.targets)
+        rows += [
+            empty_row(name, arm, "not available", why) for name in names for arm, why in found.absent.items()
+        ]
         if out is not None and partial:  # it never replaces a whole page
             out = out.with_stem(f"{out.stem}-partial")
         _keep(Saved(page.sorted_by_fault(rows), how, partial), out, as_json=as_json)
 
 
 def _refuse_beside_from(*others: object) -> None:
-    """Raise UsageError if a flag that chooses faults, strategies or a model is given."""
+    """Raise UsageError if anything is given that chooses faults, servers or a model."""
     if any(others):
         raise UsageError(
             "--from reads recorded rows and injects no fault.",
             stage="faults",
-            hint="Leave out --strategy, --fault, --storm, --workload and --list.",
+            hint="Leave out the plan, --strategy, --command, --fault, --storm, --workload and --list.",
         )
 
 
@@ -114,7 +157,7 @@ def _again(rows: Path, out: Path | None, *, as_json: bool) -> None:
     _keep(saved.read(rows), out or rows.with_suffix(".md"), as_json=as_json)
 
 
-def _chosen(asked: list[str], *, storm: bool, workload: str | None) -> list[str]:
+def _wanted(asked: list[str], *, storm: bool, workload: str | None) -> list[str]:
     """Return names of faults. Raises UsageError for one that is unknown or needs another workload."""
     from harness.evidence.faults.catalogue import FAULTS, STORMS
 
@@ -136,31 +179,79 @@ def _chosen(asked: list[str], *, storm: bool, workload: str | None) -> list[str]
     return [name for name in able if name in wanted]
 
 
-def _meet_all(names: list[str], here: list[Arm], workload: str) -> Iterator[FaultRow]:
-    """One row after another."""
-    from harness.commands.progress import Progress
-    from harness.evidence.faults.catalogue import EMBED, SYNTHETIC, run_fault
+def _chosen(asked: list[str], wanted: list[str], found: Chosen, workload: str | None) -> list[str]:
+    """Return the faults to inject: those of commands alone only if there is a command, or on request."""
+    from harness.evidence.faults.catalogue import FAULTS
+
+    if workload is not None and all(target.request is not None for target in found.targets):
+        raise UsageError(
+            "--workload is about strategies: a command runs its own model.",
+            stage="faults",
+            hint="Leave --workload out.",
+        )
+    return [name for name in wanted if FAULTS[name].run or found.have_commands or name in asked]
+
+
+def _check(found: list[Target]) -> None:
+    """Raise HarnessError for a command that does not start, or does not answer as it should."""
+    from harness.evidence.faults import command_faults
     from harness.evidence.faults.site import Pace
 
-    options, pace = SYNTHETIC, Pace()
+    for target in found:
+        if target.request is not None:
+            command_faults.check(target.arm, target.request, Pace())
+
+
+def _meet_all(names: list[str], found: list[Target], workload: str) -> Iterator[FaultRow]:
+    """One row after another."""
+    from harness.commands.progress import Progress
+    from harness.evidence.faults import catalogue, command_faults
+    from harness.evidence.faults.site import Pace
+
+    options, pace = catalogue.SYNTHETIC, Pace()
     if workload == "embed":
-        options, pace = EMBED, Pace(recovers_within_s=60.0, storm_s=60.0, storm_every_s=20.0)
-    total = len(names) * len(here)
+        options, pace = catalogue.EMBED, Pace(recovers_within_s=60.0, storm_s=60.0, storm_every_s=20.0)
+    cells = [(name, target) for name in names for target in found]
     with Progress(console(stderr=True)) as progress:
-        for number, (name, arm) in enumerate(((name, arm) for name in names for arm in here), 1):
-            progress.stage(f"{number}/{total}: {name}, {arm.name}")
-            yield run_fault(name, arm, options, pace)
+        for number, (name, (arm, request)) in enumerate(cells, 1):
+            progress.stage(f"{number}/{len(cells)}: {name}, {arm.name}")
+            if request is None:
+                yield catalogue.run_fault(name, arm, options, pace)
+            else:
+                yield command_faults.run_fault(name, arm, request, pace)
 
 
-def _command(strategies: list[str], names: list[str], *, storm: bool, workload: str | None) -> str:
-    words = [*(f"--strategy {text}" for text in strategies), *(f"--fault {name}" for name in names)]
+def made_by(plan: str | None, given: Flags, names: list[str], *, storm: bool, workload: str | None) -> str:
+    """Return the command that makes the same rows; it shows no value of a header."""
+    words = [] if plan is None else [plan]
+    words += [word for text in given.strategies for word in ("--strategy", text)]
+    words += [word for text in given.commands for word in ("--command", text)]
+    words += _words_of_requests(given)
+    words += [word for name in names for word in ("--fault", name)]
     words += ["--storm"] if storm else []
-    words += [f"--workload {workload}"] if workload else []
-    return " ".join(["execbench faults", *words])
+    words += ["--workload", workload] if workload else []
+    return " ".join(["execbench", "faults", *map(shlex.quote, words)])
+
+
+def _words_of_requests(given: Flags) -> list[str]:
+    """The flags that say how commands are asked."""
+    from harness.plans import settings
+    from harness.wire import sending
+
+    words = [
+        str(word)
+        for section, values in ((settings.ARM, given.arm), (settings.ASK, given.ask))
+        for name, value in values.items()
+        if name != "headers"
+        for word in (settings.find(name, section).flag or f"--{name}", value)
+    ]
+    headers = [sending.for_command(header) for header in given.ask.get("headers", ())]
+    return [*words, *(word for name, value in headers for word in ("--header", f"{name}: {value}"))]
 
 
 def _keep(saved: Saved, out: Path | None, *, as_json: bool) -> None:
     """Write and show these rows."""
+    from harness.evidence.faults import page
     from harness.evidence.faults.records import FaultRow
     from harness.evidence.faults.saved import write
     from harness.evidence.frames import frame
@@ -172,8 +263,13 @@ def _keep(saved: Saved, out: Path | None, *, as_json: bool) -> None:
     if as_json:
         print_json(document(saved.how, frame(FaultRow, saved.rows), partial=saved.partial))
         return
-    for fault in dict.fromkeys(row.fault for row in saved.rows):
+    concerned = page.concerned(saved.rows)
+    for fault in concerned:
         console().print(_table(fault, [row for row in saved.rows if row.fault == fault]))
+    others = [row for row in saved.rows if row.fault not in concerned]
+    for why in dict.fromkeys(row.notes for row in others):
+        names = dict.fromkeys(row.fault for row in others if row.notes == why)
+        console().print(f"Not applicable, as {why}: {', '.join(names)}", highlight=False)
 
 
 def _table(fault: str, rows: list[FaultRow]) -> Any:
@@ -192,12 +288,13 @@ def _table(fault: str, rows: list[FaultRow]) -> Any:
 def _list(*, as_json: bool) -> None:
     from rich.table import Table
 
+    from harness.evidence.faults import command_faults
     from harness.evidence.faults.catalogue import FAULTS
 
     if as_json:
         print_json({name: fault.summary for name, fault in FAULTS.items()})
         return
-    table = Table("fault", "injects", box=None, pad_edge=False)
+    table = Table("fault", "injects", "commands", box=None, pad_edge=False)
     for name, fault in FAULTS.items():
-        table.add_row(name, fault.summary)
+        table.add_row(name, fault.summary, "yes" if command_faults.can_have(name) else "")
     console().print(table)

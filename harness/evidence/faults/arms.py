@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import strategies
 from harness.plans import from_flags
 from harness.plans.arm import Arm
+from harness.wire.options import Inject
 
 _POOL = "executor:harness.evidence.faults.pools:spawned"
 _SHOWN_AS = {
@@ -49,6 +50,12 @@ def _arms(texts: Sequence[str]) -> list[Arm]:
     return [
         _with_one_worker(arm) for arm in from_flags.from_flags(from_flags.Flags(strategies=tuple(texts))).arms
     ]
+
+
+def alone(arm: Arm) -> Arm:
+    """An arm of a plan as it is tested here: with the workload of the faults."""
+    without: dict[str, object] = {"workload": {}, "io_per_model": None, "inject": Inject()}
+    return _with_one_worker(arm.model_copy(update=without))
 
 
 def _with_one_worker(arm: Arm) -> Arm:

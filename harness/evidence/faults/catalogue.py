@@ -18,6 +18,7 @@ from harness.evidence.faults.site import LOG, Pace, Site
 from harness.plans.arm import Arm
 from harness.run import server_process
 from harness.run.supervisor import Supervisor
+from harness.wire.load_options import IN_FLIGHT_CAP
 from harness.wire.options import WorkloadOptions
 
 SET_UP_MS = 200.0
@@ -33,12 +34,13 @@ class Fault(NamedTuple):
     """One fault, with the options of arm and workload that it needs."""
 
     summary: str
-    run: Callable[[Site], Awaitable[Observation]]
+    run: Callable[[Site], Awaitable[Observation]] | None  # on a strategy; None: it needs a command
     workload: Mapping[str, Any] = _NOTHING
     workload_of: Callable[[Arm, Path], Mapping[str, Any]] = lambda arm, folder: _NOTHING  # noqa: ARG005
     options: Mapping[str, Any] = _NOTHING  # of the strategy, if it takes them
     at_start: bool = False  # it happens before the server is ready
     any_workload: bool = False  # it does not need the synthetic workload
+    of_commands: str = ""  # its summary for commands, if it differs (see `command_faults`)
 
 
 def _item(text: str) -> Callable[[Site], Awaitable[Observation]]:
@@ -104,13 +106,19 @@ FAULTS: dict[str, Fault] = {
         load.overload,
         workload_of=_same_capacity,
         options={"max_batch": BATCH, "max_queue": QUEUE},
+        of_commands=f"{load.OVERLOAD:g} times what it answers, for 10 s; at most {IN_FLIGHT_CAP} in flight",
     ),
     "shutdown": Fault("SIGTERM to the server with work in flight", life.shutdown),
     "server-kill": Fault("kill -9 of the server with work in flight", life.killed),
+    "parent-kill": Fault(
+        "kill -9 of the execbench that started a command, with work in flight: does anything outlive it?",
+        None,
+    ),
     "health": Fault(
         f"kill -9 of the only worker; its replacement needs {killing.AWAITED_MS / 1e3:g} s: is /health red?",
         killing.the_only_one,
         {"setup_ms": killing.AWAITED_MS},
+        of_commands="kill -9 of all processes that work: is the path that says whether it is ready red?",
     ),
     "kill-storm": Fault(
         "kill -9 of a worker every few seconds, at half of the throughput",
@@ -127,6 +135,8 @@ EMBED = WorkloadOptions(name="embed", io_ms=0.0, torch_threads=1)
 
 def run_fault(name: str, arm: Arm, workload: WorkloadOptions, pace: Pace) -> FaultRow:
     """Try this fault on this arm, on its own server, and return the row. Leaves nothing running."""
+    if FAULTS[name].run is None:
+        return empty_row(name, arm.name, "not applicable", "it needs a server that is a command")
     with TemporaryDirectory(prefix="execbench-faults-") as folder, Supervisor() as supervisor:
         try:
             return asyncio.run(_run_fault(name, arm, workload, pace, Path(folder), supervisor))
@@ -138,10 +148,13 @@ async def _run_fault(
     name: str, arm: Arm, workload: WorkloadOptions, pace: Pace, folder: Path, supervisor: Supervisor
 ) -> FaultRow:
     fault = FAULTS[name]
+    assert fault.run is not None
     given = {**workload.model_dump(exclude_unset=True), **fault.workload, **fault.workload_of(arm, folder)}
     own = WorkloadOptions.model_validate(given)
     options = arms.with_options(arm, **fault.options).server_options(own)
-    with server_process.start(arm.name, options, supervisor, log=folder / LOG) as child:
+    with server_process.start(
+        arm.name, options, supervisor, log=folder / LOG, interpreter=arm.python
+    ) as child:
         async with session(child.url) as client:
             site = Site(arm, own, child, client, pace, folder)
             if not fault.at_start:

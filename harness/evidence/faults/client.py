@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
+from yarl import URL
 
 from harness.evidence.faults.records import Tally
 from harness.wire.timings import HEADER, decode
 
+REFUSALS = (503, 429)
 _LONGEST_TEXT = 120
 
 
@@ -25,10 +27,11 @@ class Answer(NamedTuple):
     in_time: bool = True  # False: the client gave up
     worker_pid: int | None = None  # the process in which the model ran
     retry_after: str | None = None
+    expected_status: int = 200
 
     @property
     def is_good(self) -> bool:
-        return self.status == 200
+        return self.status == self.expected_status
 
     @property
     def took_ms(self) -> float:
@@ -51,21 +54,28 @@ def session(url: str) -> aiohttp.ClientSession:
 async def send(
     session: aiohttp.ClientSession,
     method: str,
-    path: str,
+    path: str | URL,
     within_s: float,
     body: dict[str, str] | None = None,
+    *,
+    expected_status: int = 200,
+    **options: Any,
 ) -> Answer:
-    """Send one request. Cancelling it closes the connection, as a client that leaves does."""
+    """Send one request; `options` are those of aiohttp.
+
+    Cancelling it closes the connection, as a client that leaves does.
+    """
     sent = time.monotonic()
     try:
-        async with asyncio.timeout(within_s), session.request(method, path, json=body) as response:
-            text, status, headers = await response.text(), response.status, response.headers
+        async with asyncio.timeout(within_s), session.request(method, path, json=body, **options) as response:
+            text, status, headers = await response.text(errors="replace"), response.status, response.headers
     except TimeoutError:
         return Answer(None, "", sent, time.monotonic(), in_time=False)
     except (aiohttp.ClientError, OSError) as error:
         return Answer(None, type(error).__name__, sent, time.monotonic())
     pid = decode(headers.get(HEADER, "")).worker_pid
-    return Answer(status, text, sent, time.monotonic(), True, pid, headers.get("Retry-After"))
+    retry_after = headers.get("Retry-After")
+    return Answer(status, text, sent, time.monotonic(), True, pid, retry_after, expected_status)
 
 
 def tally(answers: Iterable[Answer]) -> Tally:
@@ -77,4 +87,6 @@ def tally(answers: Iterable[Answer]) -> Tally:
 def _kind(answer: Answer) -> str:
     if not answer.in_time:
         return "unanswered"
-    return {200: "answered", 503: "refused"}.get(answer.status or 0, "failed")
+    if answer.is_good:
+        return "answered"
+    return "refused" if answer.status in REFUSALS else "failed"

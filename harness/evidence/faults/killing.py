@@ -7,7 +7,7 @@ import time
 
 from harness.evidence.faults.client import Answer
 from harness.evidence.faults.records import Observation
-from harness.evidence.faults.site import LOOKS_EVERY_S, Site, until
+from harness.evidence.faults.site import LOOKS_EVERY_S, AnySite, Site, until
 from harness.workloads.faulty import SET_UP
 
 INNOCENTS = 4
@@ -99,9 +99,12 @@ async def _asking_until_rebuilt(site: Site, before: int, innocents: list[asyncio
 async def the_only_one(site: Site) -> Observation:
     """Kill the only worker, whose replacement takes seconds to set up, and keep sending requests."""
     worker = (await site.ask()).worker_pid
-    since = site.kill(worker)
-    notes = site.died_with(worker)
-    aftermath = asyncio.create_task(site.aftermath(since, [site.ask_soon()], notes=notes, kills=1))
+    return await outage(site, site.kill(worker), notes=site.died_with(worker), kills=1)
+
+
+async def outage(site: AnySite, since: float, *, notes: tuple[str, ...], kills: int) -> Observation:
+    """After these kills, keep sending requests; look when /health is red and when they are answered."""
+    aftermath = asyncio.create_task(site.aftermath(since, [site.ask_soon()], notes=notes, kills=kills))
     red_s = await _first_red(site, since, aftermath)
     found = await aftermath
     if found.outcome != "server died":
@@ -109,7 +112,7 @@ async def the_only_one(site: Site) -> Observation:
     return found._replace(health_red_s=red_s)
 
 
-async def _first_red(site: Site, since_s: float, aftermath: asyncio.Task[Observation]) -> float | None:
+async def _first_red(site: AnySite, since_s: float, aftermath: asyncio.Task[Observation]) -> float | None:
     """Seconds until /health was not green; None if it was green until the recovery or the time limit."""
     while not aftermath.done():
         health = await site.health(RED_WITHIN_S)

@@ -18,6 +18,7 @@ CELL_WIDTH, ROW_HEIGHT = 58, 22  # px
 LONGEST_WORDS = 9  # characters, with the sign, that fit into a cell in smaller letters, even in a wide font
 _LABEL_WIDTH, _LINE_HEIGHT, _PAD = 148, 13, 8
 _COLUMN_CHARS = 10  # of a line in a column's head
+SINGULAR = {"strategies": "strategy", "servers": "server"}  # what arms are called
 
 
 class Grade(NamedTuple):
@@ -57,6 +58,7 @@ LOOKS = {  # outcome → its grade, and a word that fits into a cell
     "orphans": (BAD, "orphans"),
     "not measured": (NONE, "failed"),
     "not available": (NONE, "absent"),
+    "not applicable": (NONE, "n/a"),
 }
 
 
@@ -66,15 +68,18 @@ def sign_and_word(outcome: str) -> str:
     return f"{grade.sign} {word}"
 
 
-def alternative(rows: Sequence[FaultRow]) -> str:
+def alternative(rows: Sequence[FaultRow], arms_are: str = "strategies") -> str:
     """The picture in a few sentences, for people who cannot see it."""
     faults, arms = in_order(row.fault for row in rows), in_order(row.arm for row in rows)
     counts = [f"{arm}: {_counts([row for row in rows if row.arm == arm])}" for arm in arms]
-    return f"Outcomes of {len(faults)} faults under {len(arms)} strategies. {'; '.join(counts)}."
+    return f"Outcomes of {len(faults)} faults under {len(arms)} {arms_are}. {'; '.join(counts)}."
 
 
-def svg(rows: Sequence[FaultRow]) -> str:
-    """Draw the picture. Each cell names its fault, arm and outcome in full in its title."""
+def svg(rows: Sequence[FaultRow], arms_are: str = "strategies") -> str:
+    """Draw the picture. Each cell names its fault, arm and outcome in full in its title.
+
+    `arms_are`: what the text alternative calls the arms.
+    """
     faults, arms = in_order(row.fault for row in rows), in_order(row.arm for row in rows)
     heads = [_broken(arm) for arm in arms]
     top = _PAD + ROW_HEIGHT + max(map(len, heads), default=0) * _LINE_HEIGHT + _PAD
@@ -85,8 +90,8 @@ def svg(rows: Sequence[FaultRow]) -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img" aria-labelledby="title desc">',
-        '<title id="title">Outcome of each fault under each strategy</title>',
-        f'<desc id="desc">{escape(alternative(rows))}</desc>',
+        f'<title id="title">Outcome of each fault under each {SINGULAR[arms_are]}</title>',
+        f'<desc id="desc">{escape(alternative(rows, arms_are))}</desc>',
         _style(),
         f'<rect class="paper" width="{width}" height="{height}" rx="4"/>',
         *_legend(),

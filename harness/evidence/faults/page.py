@@ -14,6 +14,11 @@ from harness.report import markdown
 BAD = {"broken", "stuck", "server died", "lost", "green", "orphans", "not measured"}
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?")
 _BETWEEN = "; "
+_OF_COMMANDS = (
+    "Of a command, the *worker* is the process that uses the most CPU under load; the command itself counts",
+    "only if all other processes use less than a tenth of the whole. **503** includes 429.",
+    "",
+)
 _LONGEST_DETAIL = 100  # characters on the page; the CSV has all
 
 
@@ -23,12 +28,19 @@ def sorted_by_fault(rows: Sequence[FaultRow]) -> list[FaultRow]:
     return sorted(rows, key=lambda row: order.index(row.fault))
 
 
+def arms_are(how: Made | None) -> str:
+    """What a page calls its arms: servers, if commands or a plan were tested, else strategies."""
+    words = [] if how is None else how.command.split()[2:]
+    return "servers" if "--command" in words or (words and not words[0].startswith("-")) else "strategies"
+
+
 def render(how: Made | None, rows: Sequence[FaultRow], name: str, *, partial: bool = False) -> str:
     """Render the page <name>.md; its picture is <name>.svg.
 
     `how`: None if it was not recorded. `partial`: the run was stopped before its end.
     """
-    alternative = f"{matrix.alternative(rows)} The table below the picture has every cell."
+    are = arms_are(how)
+    alternative = f"{matrix.alternative(rows, are)} The table below the picture has every cell."
     lines = [
         *_head(how, name, "stopped before its end." if partial else ""),
         f"Make this page again from its rows: {markdown.code(f'execbench faults --from {name}.csv')}.",
@@ -53,16 +65,23 @@ def render(how: Made | None, rows: Sequence[FaultRow], name: str, *, partial: bo
         "  any is left out.",
         "- **longest**: the longest time of an innocent request.",
         "",
-        f"If strategies share a line, it has ranges; [{name}.csv]({name}.csv) has the figures of each.",
+        f"If {are} share a line, it has ranges; [{name}.csv]({name}.csv) has the figures of each.",
         "Times are from a single run on this machine.",
         "",
+        *(_OF_COMMANDS if are == "servers" else ()),
     ]
-    for fault in matrix.in_order(row.fault for row in rows):
-        summary = FAULTS[fault].summary
-        stop = "" if summary.endswith("?") else "."
-        table = _table([row for row in rows if row.fault == fault])
-        lines += [f"## {fault}", "", f"{summary[0].upper()}{summary[1:]}{stop}", "", table]
+    for fault in concerned(rows):
+        sentences = [_sentence(FAULTS[fault].summary)]
+        if are == "servers" and FAULTS[fault].of_commands:
+            sentences.append(f"On a command: {_sentence(FAULTS[fault].of_commands)}")
+        table = _table([row for row in rows if row.fault == fault], are)
+        lines += [f"## {fault}", "", "  \n".join(sentences), "", table]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def concerned(rows: Sequence[FaultRow]) -> list[str]:
+    """The faults that an arm of these rows can have."""
+    return matrix.in_order(row.fault for row in rows if row.outcome != "not applicable")
 
 
 def cell(row: FaultRow) -> str:
@@ -91,7 +110,7 @@ def merged(texts: Iterable[str]) -> str:
 
 
 def _head(how: Made | None, name: str, partial: str) -> list[str]:
-    title = "Faults: how each strategy handles them"
+    title = f"Faults: how each {matrix.SINGULAR[arms_are(how)]} handles them"
     if how is not None:
         title += " with a real model" if "--workload embed" in how.command else ""
         return beginning(title, how, name, partial)
@@ -114,22 +133,26 @@ def _range(numbers: Sequence[str]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _table(rows: Sequence[FaultRow]) -> str:
+def _sentence(summary: str) -> str:
+    return f"{summary[0].upper()}{summary[1:]}{'' if summary.endswith('?') else '.'}"
+
+
+def _table(rows: Sequence[FaultRow], are: str) -> str:
     """One line for each outcome of a fault. Columns in which nothing happened are left out."""
     lines = [
-        _columns([row for row in rows if row.outcome == outcome])
+        _columns([row for row in rows if row.outcome == outcome], are)
         for outcome in matrix.in_order(row.outcome for row in rows)
     ]
     kept = [name for name in lines[0] if any(line[name] not in ("", "0") for line in lines)]
     return markdown.table(kept, [[markdown.literal(line[name]) for name in kept] for line in lines])
 
 
-def _columns(rows: Sequence[FaultRow]) -> dict[str, str]:
+def _columns(rows: Sequence[FaultRow], are: str) -> dict[str, str]:
     """What one line says of all rows with the same outcome."""
     parts = [_short(part.replace(f" of arm '{row.arm}'", "")) for row in rows for part in _details(row)]
     return {
         "outcome": matrix.sign_and_word(rows[0].outcome),
-        "strategies": ", ".join(row.arm for row in rows),
+        are: ", ".join(row.arm for row in rows),
         "good after": merged(_number(row.recovered_s, "s", 2) for row in rows),
         "200": merged(str(row.answered) for row in rows),
         "503": merged(str(row.refused) for row in rows),

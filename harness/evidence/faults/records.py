@@ -24,8 +24,9 @@ OUTCOMES = {
     "stayed available": "a request got a good answer within a second, so there was no outage to report",
     "green": "/health stayed green for more than a second although no request was answered",
     "orphans": "processes still ran 2 s after the server had ended",
-    "not measured": "the server did not start",
+    "not measured": "the server did not start, or the fault could not be injected",
     "not available": "the strategy cannot work here",
+    "not applicable": "the fault does not concern this kind of server",
 }
 FORMER_OUTCOMES = {
     "run all the same": "run anyway",
@@ -36,8 +37,8 @@ FORMER_OUTCOMES = {
 class Tally(NamedTuple):
     """The number of innocent requests by kind of answer."""
 
-    answered: int = 0  # 200
-    refused: int = 0  # 503
+    answered: int = 0  # 200, or the status that a good answer of a command has
+    refused: int = 0  # 503 or 429
     failed: int = 0  # another status, or the connection was dropped
     unanswered: int = 0  # no answer in time
 
@@ -66,7 +67,7 @@ class FaultRow:
     outcome: str  # a key of OUTCOMES
     recovered_s: float | None  # from the fault to the first good answer to a request sent after it
     answered: int  # innocent requests answered with 200
-    refused: int  # with 503
+    refused: int  # with 503, or 429
     failed: int  # with another status, or not at all because the connection was dropped
     unanswered: int  # without an answer within the time limit
     item: str  # the answer to the faulty item

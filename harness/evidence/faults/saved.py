@@ -40,7 +40,7 @@ def write(out: Path, saved: Saved) -> None:
     with derived_files.making(out.parent, stage=STAGE) as new:
         text = page.render(saved.how, saved.rows, out.stem, partial=saved.partial)
         derived_files.write_text(new, out.name, text)
-        derived_files.write_text(new, f"{out.stem}.svg", matrix.svg(saved.rows))
+        derived_files.write_text(new, f"{out.stem}.svg", matrix.svg(saved.rows, page.arms_are(saved.how)))
         derived_files.write_table(new, f"{out.stem}.csv", frame(FaultRow, saved.rows))
         if saved.how is not None:
             facts = {**saved.how._asdict(), "partial": saved.partial}
