@@ -23,7 +23,7 @@ SITE = -m sphinx -W --keep-going -n -E -q -b html -d build/site-cache docs build
 # every test starts processes of this code, which would each compile it again
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup bench beyond instrument bench-client smoke quick test test-durations check notebooks docs reference clean
+.PHONY: help setup bench beyond peers instrument bench-client smoke quick test test-durations check notebooks docs reference clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,6 +44,14 @@ bench: setup ## reproduce the article on the real model, claim by claim (QUICK=1
 
 beyond: setup ## the article's strategies against batches, a supervised pool, ONNX Runtime; ranked
 	$(BIN)/execbench run beyond
+
+peers: setup ## our batches against frameworks that serve models (5 GB of environments; one that fails is left out)
+	@status=0; \
+	for step in peers "run peers" "run peers-io"; do \
+		$(BIN)/execbench $$step || status=$$?; \
+		[ $$status -le 128 ] || break; \
+	done; \
+	exit $$status
 
 instrument: setup ## does the instrument measure right on this machine?
 	$(BIN)/execbench check

@@ -43,6 +43,11 @@ class HarnessError(Exception):
         """`what` without any lines of a log after it."""
         return self.what.split("\n", 1)[0]
 
+    @property
+    def clause(self) -> str:
+        """`sentence` as a part of another sentence."""
+        return f"{self.sentence[:1].lower()}{self.sentence[1:].removesuffix('.')}"
+
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.stage, self.hint)
 

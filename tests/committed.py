@@ -76,3 +76,16 @@ def assert_equal_to_the_committed(plan: str, derived: Iterable[str], folder: Pat
     assert not (folder / "requests.csv").exists()
     for name in derived:
         assert (folder / name).read_bytes() == (run_of(plan) / name).read_bytes(), name
+
+
+def unprinted_pairs(page: Path, run: Path) -> tuple[int, list[str]]:
+    """Return how many pairs of arms the page quotes, and the quoted lines that `compare` does not print.
+
+    A quote has the mark `compare ONE OTHER`, two arms of the run.
+    """
+    quotes = re.findall(r"<!-- compare (\S+) (\S+) -->\n```text\n(.*?)```", page.read_text(), re.S)
+    wrong: list[str] = []
+    for one, other, text in quotes:
+        printed = set(map(squeezed, execbench("compare", f"{run}:{one}", f"{run}:{other}").splitlines()))
+        wrong += [line for line in text.strip().splitlines() if squeezed(line) not in printed]
+    return len(quotes), wrong

@@ -235,6 +235,12 @@ def _kept(arms: list[dict[str, Any]], wanted: Iterable[str], plan: Plan) -> list
     """Return the arms with these names or strategies; raise UsageError for one that the plan lacks."""
     have = dict.fromkeys(arm.strategy for arm in plan.arms)
     for name in wanted:
+        if name in plan.left_out:
+            raise UsageError(
+                f"The arm {name!r} of the plan {plan.name!r} cannot be started: {plan.left_out[name]}.",
+                stage="plan",
+                hint="Install it, or leave it out.",
+            )
         if name not in have and name not in [arm.name for arm in plan.arms]:
             plan_checks.find_strategy(name.partition(":")[0])
             raise UsageError(

@@ -59,7 +59,7 @@ def what_is_missing(arm: Arm, workload: WorkloadOptions) -> str:
     try:
         check([arm], workload)
     except UsageError as error:
-        return f"{error.what[:1].lower()}{error.what[1:].removesuffix('.')}"
+        return error.clause
     except ValidationError:  # `plan_checks.check_workload` reports it
         pass
     return ""

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 import strategies
 from harness import workloads
-from harness.errors import UsageError, shortened
+from harness.errors import HarnessError, UsageError, shortened
 from harness.plans.arm import Arm
 from harness.plans.filled_command import resolved
 from harness.wire import sending, server_command
@@ -140,7 +140,10 @@ def check_command(arm: Arm) -> None:
 def why_no_program(arm: Arm) -> str:
     """Say what is missing to start the command of an arm; "" if its program exists."""
     assert arm.command is not None
-    found = resolved(arm)
+    try:
+        found = resolved(arm)
+    except HarnessError as error:  # a placeholder has no value here
+        return error.clause
     if found.cwd is not None and not Path(found.cwd).is_dir():
         return f"there is no folder {shortened(os.path.relpath(found.cwd))}"
     program = found.words[0]

@@ -107,6 +107,8 @@ def test_completion_offers_strategies_plans_and_folders_of_runs(
     assert completion.plans("") == [
         "article",
         "beyond",
+        "peers",
+        "peers-io",
         "servers",
         "smoke",
         "thrash",

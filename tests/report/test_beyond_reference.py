@@ -1,13 +1,19 @@
 """The committed run of `beyond`: its tables follow from its rows, and what the documents quote is in them."""
 
 import functools
-import re
 from pathlib import Path
 from typing import Any
 
 import browsing
 import pytest
-from committed import CHECKOUT, assert_equal_to_the_committed, execbench, rebuilt, run_of, squeezed, unprinted
+from committed import (
+    CHECKOUT,
+    assert_equal_to_the_committed,
+    rebuilt,
+    run_of,
+    unprinted,
+    unprinted_pairs,
+)
 
 from harness.results import store
 
@@ -37,16 +43,9 @@ def test_the_readme_names_the_run() -> None:
 
 def test_the_pairs_that_the_page_quotes_are_what_compare_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "read", functools.cache(store.read))  # one run, read once for all pairs
-    marks = re.findall(r"<!-- (compare (\S+) (\S+)) -->", PAGE.read_text())
-    assert len(marks) >= 4
-    run = run_of("beyond")
-    for mark, one, other in marks:
-        printed = {
-            squeezed(line) for line in execbench("compare", f"{run}:{one}", f"{run}:{other}").splitlines()
-        }
-        text = re.search(rf"<!-- {re.escape(mark)} -->\n```text\n(.*?)```", PAGE.read_text(), re.S)
-        assert text is not None
-        assert {squeezed(line) for line in text[1].strip().splitlines()} <= printed
+    quoted, wrong = unprinted_pairs(PAGE, run_of("beyond"))
+    assert quoted >= 4
+    assert wrong == []
 
 
 @pytest.mark.integration
