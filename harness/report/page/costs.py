@@ -15,7 +15,7 @@ from harness.report.page.parts import Panel, Picture, Table
 _FIGURES = {
     "cpu_ms_per_request": ("CPU of the server", "ms of CPU a request", "ms"),
     "memory_uss_mb": ("Memory of its own", "MB that no other process shares", "MB"),
-    "ready_s": ("Time until ready", "s from its start until every worker is warm", "s"),
+    "ready_s": ("Time until ready", "s until every worker is warm; a command: until it answers", "s"),
 }
 
 
