@@ -6,7 +6,12 @@ from harness.analysis import servers
 
 
 def test_the_time_to_ready_is_that_of_the_arms_whose_start_was_recorded() -> None:
-    arms = {"inline": {"ready_s": 2.5}, "node": {"ready_s": 1.0, "first_answer_s": 1.5}, "older": {"uss_bytes": 1}, "unknown": {"ready_s": None}}
+    arms = {
+        "inline": {"ready_s": 2.5},
+        "node": {"ready_s": 1.0, "first_answer_s": 1.5},
+        "older": {"uss_bytes": 1},
+        "unknown": {"ready_s": None},
+    }
     assert servers.ready_s({"arms": arms}) == {"inline": 2.5, "node": 1.5}
     assert servers.ready_s({}) == {}
 
