@@ -92,6 +92,9 @@ def main() -> None:
         sys.exit("no such model")
     if kind == "detached":
         detach()
+    if kind == "busy" and not os.fork():
+        while True:  # computes beside its server
+            pass
     handler = {"orphans": Orphans, "single": Single, "slow": Slow}.get(kind, Plain)
     ThreadingHTTPServer(("127.0.0.1", port), handler).serve_forever()
 

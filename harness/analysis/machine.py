@@ -60,9 +60,12 @@ COST_COLUMNS = list(COST_MEANINGS)
 
 def busy_idle_arms(record: Mapping[str, Any]) -> list[str]:
     """A warning for each arm that used more than `IDLE_SHARE` of a core while others were measured."""
+    planned = (record.get("plan") or {}).get("arms") or []
+    commands = {arm["name"] for arm in planned if arm.get("command")}
     return [
         f"The idle arm {arm!r} used {idle['cpu_ms'] / idle['wall_ms']:.1%} of a core while other arms were "
         f"measured (at most {IDLE_SHARE:.0%}), so they had less CPU."
+        + (" suspend_idle = true in the plan suspends it." if arm in commands else "")
         for arm, idle in (record.get("idle") or {}).items()
         if idle["wall_ms"] and idle["cpu_ms"] / idle["wall_ms"] > IDLE_SHARE
     ]

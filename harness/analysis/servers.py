@@ -16,7 +16,8 @@ MEMORY_COLUMNS = ["arm", "load", "block", "trial", "started_at", "server_rss_mb"
 def ready_s(record: Mapping[str, Any]) -> dict[str, float]:
     """Arm → seconds from starting its server until all workers were warm, without arms of unknown time.
 
-    For a command: until its first good answer, as some say too early that they are ready. Resident servers start together and slow each other down: compare arms only within a run.
+    For a command: until its first good answer, as some say too early that they are ready. Resident servers
+    start together and slow each other down: compare arms only within a run.
     """
     arms = (record.get("arms") or {}).items()
     times = ((arm, about.get("first_answer_s") or about.get("ready_s")) for arm, about in arms)

@@ -80,7 +80,7 @@ class Exclusion(Frozen):
 
 
 _OF_OUR_SERVERS = {"limit", "claims"}
-_OF_STARTED_SERVERS = {"workload", "route", "fresh", "pin", "skip_missing"}
+_OF_STARTED_SERVERS = {"workload", "route", "fresh", "pin", "skip_missing", "suspend_idle"}
 
 
 class Plan(LoadSettings):
@@ -158,6 +158,9 @@ class Plan(LoadSettings):
     seed: Annotated[Seed, Setting("Draw trials, texts and arrivals by this seed.", Panel.PRECISION)] = 1
     fresh: Annotated[
         bool, Setting("Start a new server for each trial.", Panel.PRECISION, flag="--fresh/--resident")
+    ] = False
+    suspend_idle: Annotated[
+        bool, Setting("Suspend commands while other arms are measured.", Panel.PRECISION, flag=None)
     ] = False
     pin: Annotated[bool, Setting("Give client and servers CPUs of their own.", Panel.PRECISION)] = False
     delta_latency: Annotated[

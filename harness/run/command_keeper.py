@@ -8,6 +8,8 @@ It ends
 - with the command's exit code, when no process of the command is left;
 - on SIGTERM: it sends the stop signal to the command, waits, and kills what is left;
 - when stdin closes, as the run has ended or was killed: it kills them at once.
+
+On SIGUSR1 it suspends all processes of the command, on SIGUSR2 they go on.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import NamedTuple
 
 import psutil
 
+SUSPEND, RESUME = signal.SIGUSR1, signal.SIGUSR2
 _PR_SET_CHILD_SUBREAPER = 36
 _KILLS_WITHIN_S = 5.0
 _LOOKS_EVERY_S = 0.02
@@ -43,7 +46,7 @@ class Spec(NamedTuple):
 
 
 def main() -> None:
-    signals = _wake_on(signal.SIGCHLD, signal.SIGTERM)
+    signals = _wake_on(signal.SIGCHLD, signal.SIGTERM, SUSPEND, RESUME)
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     _adopt_orphans()
@@ -78,15 +81,30 @@ def _keep(spec: Spec, signals: int) -> int:
                 code = os.waitstatus_to_exitcode(status)
         if not psutil.Process().children():
             return code if code >= 0 else 128 - code
-        wait_s = None if end_by is None else max(0.0, end_by - time.monotonic())
-        readable, _, _ = select.select([0, signals], [], [], wait_s)
-        received = os.read(signals, 64) if signals in readable else b""
-        if 0 in readable or (end_by is not None and time.monotonic() >= end_by):
+        received = _wait(signals, end_by)
+        if received is None:
             _kill_all()
             return code
+        _suspend_or_resume(received)
         if signal.SIGTERM in received and end_by is None:
-            end_by = time.monotonic() + spec.stop_within_s
             _ask_to_stop(signal.Signals[spec.stop_signal])
+            end_by = time.monotonic() + spec.stop_within_s
+
+
+def _suspend_or_resume(received: bytes) -> None:
+    """Obey the last of these signals."""
+    asked = [number for number in received if number in (SUSPEND, RESUME)]
+    if asked:
+        _send_all(signal.SIGCONT if asked[-1] == RESUME else signal.SIGSTOP)
+
+
+def _wait(signals: int, end_by: float | None) -> bytes | None:
+    """Wait for signals and return their numbers; None once all must end: stdin has closed, or time is up."""
+    wait_s = None if end_by is None else max(0.0, end_by - time.monotonic())
+    readable, _, _ = select.select([0, signals], [], [], wait_s)
+    if 0 in readable or (end_by is not None and time.monotonic() >= end_by):
+        return None
+    return os.read(signals, 64) if signals in readable else b""
 
 
 def _ask_to_stop(how: signal.Signals) -> None:
@@ -94,6 +112,17 @@ def _ask_to_stop(how: signal.Signals) -> None:
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
             child.send_signal(how)
+    _send_all(signal.SIGCONT)  # what is suspended gets the signal now
+
+
+def _send_all(how: signal.Signals) -> None:
+    """Send the signal to all descendants, also to those that are started meanwhile."""
+    reached: set[psutil.Process] = set()
+    while found := set(psutil.Process().children(recursive=True)) - reached:
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(how)
+        reached |= found
 
 
 def _kill_all() -> None:

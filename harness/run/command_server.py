@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.plans import filled_command
 from harness.plans.arm import Arm
-from harness.run import server_process
+from harness.run import command_keeper, server_process
 from harness.run.command_keeper import Spec
 from harness.run.server_log import ServerLog
 from harness.run.server_process import HOST, ServerEnded
@@ -90,6 +90,14 @@ class CommandServer:
 
     def unwatch(self) -> Lag | None:
         return None
+
+    def suspend(self) -> None:
+        """Suspend all of its processes, so that they use no CPU while other arms are measured."""
+        self._process.send_signal(command_keeper.SUSPEND)
+
+    def resume(self) -> None:
+        """Let its processes go on."""
+        self._process.send_signal(command_keeper.RESUME)
 
     def ask_to_stop(self) -> None:
         """Send the stop signal and return at once, so that servers stop while `stop` waits for the first."""

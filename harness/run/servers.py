@@ -86,6 +86,9 @@ class Servers:
             self.stack.callback(child.ask_to_stop)  # on exit these run first, so all share one deadline
         for arm in arms:
             self._wait_ready(arm, self._resident[arm.name])
+        for child in self._resident.values():
+            with self._awake(child):
+                pass  # commands are suspended from now on
 
     def ask_running(self) -> None:
         """Send one request to each server that already runs. Raises HarnessError for an unexpected answer."""
@@ -137,12 +140,25 @@ class Servers:
             yield self._locate(arm.name)
             return
         if arm.name in self._resident:
-            yield self._resident[arm.name]
+            with self._awake(self._resident[arm.name]) as child:
+                yield child
             return
         with self._started(arm) as child:
             self._wait_ready(arm, child)
             yield child
             self._note_memory_of(arm.name, child.pid)
+
+    @contextmanager
+    def _awake(self, child: Started) -> Iterator[Started]:
+        """Let a command that is suspended while it is idle go on for the moment."""
+        if not self.plan.suspend_idle or not isinstance(child, CommandServer):
+            yield child
+            return
+        child.resume()
+        try:
+            yield child
+        finally:
+            child.suspend()
 
     def _locate(self, arm: str) -> RunningServer:
         """The running server of `arm`; adds its process, if known, to those whose CPU is not foreign."""

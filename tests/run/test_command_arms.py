@@ -77,6 +77,30 @@ def test_the_cpu_of_ended_processes_without_a_parent_counts_as_the_commands(mixe
     assert cpu_ms > 0.8 * CPU_S * 1e3
 
 
+def test_a_command_is_suspended_while_another_arm_is_measured(execbench: Execbench) -> None:
+    Path(execbench.folder, "two.toml").write_text(f"""
+name = "two"
+suspend_idle = true
+concurrency = [1]
+duration_s = 0.4
+blocks = 2
+self_check = false
+[[arms]]
+name = "busy"
+command = ["{sys.executable}", "{PROGRAM}", "busy", "{{port}}"]
+[[arms]]
+name = "plain"
+command = ["{sys.executable}", "{PROGRAM}", "plain", "{{port}}"]
+""")
+    done = execbench("run", "two.toml", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    run = store.read(execbench.folder / "run")
+    idle = run.record["idle"]
+    assert idle["busy"]["cpu_ms"] < 0.2 * idle["busy"]["wall_ms"]  # it computes whenever it may
+    busy = run.trials[run.trials["arm"] == "busy"]
+    assert (busy["server_cpu_ms"] > 100).all()
+
+
 @pytest.mark.parametrize("killed", [("cli",), ("keeper",), ("cli", "keeper")], ids=str)
 def test_a_command_that_detached_and_ignores_signals_ends_with_its_run(
     execbench: Execbench, killed: tuple[str, ...]
