@@ -129,6 +129,9 @@ class Plan(Part):
     sweep: Annotated[Sweep | None, means("The axes of `execbench sweep`, whose settings are the arms.")] = (
         None
     )
+    left_out: Annotated[
+        dict[Text, Text], means("Arms that could not be started, with the reason (`skip_missing`).")
+    ] = Field(default_factory=dict)
     ask: PlannedRequest | None = None
 
     @model_validator(mode="after")

@@ -98,7 +98,7 @@ command = ["{sys.executable}", "{PROGRAM}", "plain", "{{port}}"]
     idle = run.record["idle"]
     assert idle["busy"]["cpu_ms"] < 0.2 * idle["busy"]["wall_ms"]  # it computes whenever it may
     busy = run.trials[run.trials["arm"] == "busy"]
-    assert (busy["server_cpu_ms"] > 100).all()
+    assert (busy["server_cpu_ms"] > 20).all()
 
 
 @pytest.mark.parametrize("killed", [("cli",), ("keeper",), ("cli", "keeper")], ids=str)
