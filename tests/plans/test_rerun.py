@@ -174,6 +174,10 @@ def test_the_committed_runs_can_be_run_again(folder: str, invoke: Invoke) -> Non
     if recorded["plan"]["workload"].get("io") == "pgvector":
         pytest.importorskip("asyncpg")
     done = invoke("run", str(place), "--dry-run", "--json")
+    if any(arm.get("python") for arm in recorded["plan"]["arms"]):  # environments that are not here
+        assert done.returncode == 2
+        assert "/envs/old/bin/python, does not exist" in done.stderr
+        return
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
     assert shown["arms"][: len(recorded["plan"]["arms"])] == [arm["name"] for arm in recorded["plan"]["arms"]]
