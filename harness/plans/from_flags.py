@@ -89,7 +89,7 @@ def _refuse_contradictions(flags: Flags) -> None:
 def _started_servers(flags: Flags) -> list[dict[str, Any]]:
     """Return the arms of strategies and commands; by default the article's strategies."""
     named = flags.strategies or (() if flags.commands else ARTICLES)
-    return [*told_apart(map(arm_of, named)), *map(command_of, flags.commands)]
+    return [*with_distinct_names(map(arm_of, named)), *map(command_of, flags.commands)]
 
 
 def command_of(text: str) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def called(python: str) -> str:
     return f"{above}{home.name}"
 
 
-def told_apart(arms: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_distinct_names(arms: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the arms; those of two environments with the same name get a number."""
     found: list[dict[str, Any]] = []
     for arm in arms:

@@ -83,5 +83,5 @@ def _is_installed(module: object) -> bool:
 
 
 def _says(module: ModuleType) -> str:
-    told = vars(module).get("__version__")
-    return told[:100] if isinstance(told, str) else ""
+    stated = vars(module).get("__version__")
+    return stated[:100] if isinstance(stated, str) else ""

@@ -81,7 +81,7 @@ def test_an_arm_is_called_after_its_environment(
 
 def test_environments_of_the_same_name_get_numbers() -> None:
     texts = [f"thread:python=/{home}/app/.venv/bin/python" for home in "abc"]
-    assert [arm["name"] for arm in from_flags.told_apart(map(from_flags.arm_of, texts))] == [
+    assert [arm["name"] for arm in from_flags.with_distinct_names(map(from_flags.arm_of, texts))] == [
         "thread-app-.venv",
         "thread-app-.venv-2",
         "thread-app-.venv-3",
@@ -150,7 +150,7 @@ def test_what_is_no_usable_python_is_refused_in_one_sentence(
 
 
 @pytest.mark.integration
-def test_an_environment_without_packages_is_told_which_to_install(tmp_path: Path) -> None:
+def test_an_environment_without_packages_gets_the_command_that_installs_them(tmp_path: Path) -> None:
     python = venv(tmp_path / "empty")
     message = refused("inline", f"thread:python={python}")
     assert "'thread-empty'" in message

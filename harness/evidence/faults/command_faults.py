@@ -217,7 +217,7 @@ def why_not_applicable(name: str, arm: Arm) -> str:
 
 
 def run_fault(name: str, arm: Arm, request: LoadOptions, pace: Pace) -> FaultRow:
-    """Try this fault on this command, started anew, and return the row. Leaves nothing running.
+    """Try this fault on a new server of this command, and return the row. Leaves nothing running.
 
     `request`: what it is asked; the URL has only a path.
     """

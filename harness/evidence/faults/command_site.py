@@ -116,7 +116,7 @@ class CommandSite(AnySite):
         return answer._replace(expected_status=answer.status or 200) if is_good else answer
 
     def burst(self, count: int) -> list[Pending]:
-        """Send so many requests at once."""
+        """Send this number of requests at once."""
         noted: list[list[float]] = [[] for _ in range(count)]
         return [Pending(asyncio.create_task(self._ask(sent_s=sent)), sent) for sent in noted]
 

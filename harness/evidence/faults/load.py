@@ -30,7 +30,7 @@ async def overload(site: Site) -> Observation:
 
 
 async def overloaded(site: AnySite, throughput_per_s: float, *, at_most: float = math.inf) -> Observation:
-    """The same, with this throughput and at most so many requests in flight."""
+    """The same, with this throughput and at most this number of requests in flight."""
     usual_ms = median([(await site.ask()).took_ms for _ in range(9)])
     law = arrivals.parse(f"constant({OVERLOAD * throughput_per_s:g})")
     crowd = Crowd(site, itertools.repeat(None), at_most)
