@@ -9,7 +9,8 @@ It ends
 - on SIGTERM: it sends the stop signal to the command, waits, and kills what is left;
 - when stdin closes, as the run has ended or was killed: it kills them at once.
 
-On SIGUSR1 it suspends all processes of the command, on SIGUSR2 they go on.
+After the spec, stdin may have the bytes `SUSPEND` and `RESUME`: all processes of the command are suspended,
+or go on. Signals would not do: of two that wait, the later one may arrive first.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import NamedTuple
 
 import psutil
 
-SUSPEND, RESUME = signal.SIGUSR1, signal.SIGUSR2
+SUSPEND, RESUME = b"s", b"r"
 _PR_SET_CHILD_SUBREAPER = 36
 _KILLS_WITHIN_S = 5.0
 _LOOKS_EVERY_S = 0.02
@@ -46,7 +47,7 @@ class Spec(NamedTuple):
 
 
 def main() -> None:
-    signals = _wake_on(signal.SIGCHLD, signal.SIGTERM, SUSPEND, RESUME)
+    signals = _wake_on(signal.SIGCHLD, signal.SIGTERM)
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     _adopt_orphans()
@@ -81,30 +82,34 @@ def _keep(spec: Spec, signals: int) -> int:
                 code = os.waitstatus_to_exitcode(status)
         if not psutil.Process().children():
             return code if code >= 0 else 128 - code
-        received = _wait(signals, end_by)
-        if received is None:
+        asked, received = _wait(signals, end_by)
+        if asked is None:
             _kill_all()
             return code
-        _suspend_or_resume(received)
+        _obey(asked)
         if signal.SIGTERM in received and end_by is None:
             _ask_to_stop(signal.Signals[spec.stop_signal])
             end_by = time.monotonic() + spec.stop_within_s
 
 
-def _suspend_or_resume(received: bytes) -> None:
-    """Obey the last of these signals."""
-    asked = [number for number in received if number in (SUSPEND, RESUME)]
+def _obey(asked: bytes) -> None:
+    """Do the last of what is asked."""
     if asked:
-        _send_all(signal.SIGCONT if asked[-1] == RESUME else signal.SIGSTOP)
+        _send_all(signal.SIGCONT if asked.endswith(RESUME) else signal.SIGSTOP)
 
 
-def _wait(signals: int, end_by: float | None) -> bytes | None:
-    """Wait for signals and return their numbers; None once all must end: stdin has closed, or time is up."""
+def _wait(signals: int, end_by: float | None) -> tuple[bytes | None, bytes]:
+    """Wait for stdin, a signal or the end; return what stdin has, and the numbers of the signals.
+
+    The first is None once all must end: stdin has closed, or time is up.
+    """
     wait_s = None if end_by is None else max(0.0, end_by - time.monotonic())
     readable, _, _ = select.select([0, signals], [], [], wait_s)
-    if 0 in readable or (end_by is not None and time.monotonic() >= end_by):
-        return None
-    return os.read(signals, 64) if signals in readable else b""
+    received = os.read(signals, 64) if signals in readable else b""
+    asked = os.read(0, 64) if 0 in readable else b""
+    has_closed = 0 in readable and not asked
+    is_late = end_by is not None and time.monotonic() >= end_by
+    return None if has_closed or is_late else asked, received
 
 
 def _ask_to_stop(how: signal.Signals) -> None:

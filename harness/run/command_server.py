@@ -93,11 +93,17 @@ class CommandServer:
 
     def suspend(self) -> None:
         """Suspend all of its processes, so that they use no CPU while other arms are measured."""
-        self._process.send_signal(command_keeper.SUSPEND)
+        self._tell_keeper(command_keeper.SUSPEND)
 
     def resume(self) -> None:
         """Let its processes go on."""
-        self._process.send_signal(command_keeper.RESUME)
+        self._tell_keeper(command_keeper.RESUME)
+
+    def _tell_keeper(self, what: bytes) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended; `check_alive` raises
+            self._process.stdin.write(what)
+            self._process.stdin.flush()
 
     def ask_to_stop(self) -> None:
         """Send the stop signal and return at once, so that servers stop while `stop` waits for the first."""
