@@ -36,7 +36,7 @@ def app() -> FastAPI:
         options = _options()
         prepare(options)
         return create(options)
-    except Exception as error:  # noqa: BLE001 - whoever started the server shows it
+    except Exception as error:  # noqa: BLE001 - the parent process shows the error
         report(error)
         sys.exit(EXIT_NOT_STARTED)
 

@@ -98,6 +98,7 @@ command = ["{sys.executable}", "{PROGRAM}", "plain", "{{port}}"]
     idle = run.record["idle"]
     assert idle["busy"]["cpu_ms"] < 0.2 * idle["busy"]["wall_ms"]  # it computes whenever it may
     busy = run.trials[run.trials["arm"] == "busy"]
+    # it went on in its own window: while suspended it would use none, and beside other tests it gets little
     assert (busy["server_cpu_ms"] > 20).all()
 
 
@@ -122,6 +123,7 @@ def test_a_command_that_detached_and_ignores_signals_ends_with_its_run(
     execbench.assert_nothing_is_left(within_s=10)
 
 
+# no Python package: a bare machine may lack it, and the tests above hold the same with servers in Python
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed; others are in Python")
 def test_a_server_in_another_language_is_an_arm(execbench: Execbench) -> None:
     Path(execbench.folder, "server.js").write_text(JAVASCRIPT)
