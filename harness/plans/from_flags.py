@@ -12,7 +12,7 @@ import strategies
 from harness import workloads
 from harness.errors import UsageError, shortened
 from harness.plans import plan_checks, plan_files, settings
-from harness.plans.plan import Plan
+from harness.plans.plan import OF_OUR_SERVERS, Plan
 from harness.wire.load_options import REVEALED
 from harness.wire.options import IO_OPTIONS
 from harness.wire.server_command import ONLY_OF_COMMANDS
@@ -223,6 +223,8 @@ def override(plan: Plan, flags: Flags, *, adds_strategies: bool = False) -> Plan
         data.pop("sweep", None)  # some of its settings are missing now
         if data.get("reference") not in [arm["name"] for arm in data["arms"]]:
             data.pop("reference", None)
+        if all(arm.get("command") for arm in data["arms"]):  # `--strategy` left none of ours
+            data = {key: value for key, value in data.items() if key not in OF_OUR_SERVERS}
     io = flags.workload.get("io", plan.workload.io)
     if not kinds.takes_ms(io):
         data = _without_scaled(data, io)

@@ -79,7 +79,7 @@ class Exclusion(Frozen):
     ] = 10.0
 
 
-_OF_OUR_SERVERS = {"limit", "claims"}
+OF_OUR_SERVERS = {"limit", "claims"}
 _OF_STARTED_SERVERS = {"workload", "route", "fresh", "pin", "skip_missing", "suspend_idle"}
 
 
@@ -279,7 +279,7 @@ class Plan(LoadSettings):
         if self.has_strategies:
             return
         kind = "servers that already run" if self.has_running_servers else "commands"
-        unused = _OF_OUR_SERVERS | (_OF_STARTED_SERVERS if self.has_running_servers else set())
+        unused = OF_OUR_SERVERS | (_OF_STARTED_SERVERS if self.has_running_servers else set())
         texts = {"workload": {"payloads"}}
         ours = self.model_dump(include=unused, exclude=texts, exclude_defaults=True)
         if given := [key for key, value in ours.items() if value != {}]:

@@ -384,3 +384,12 @@ def test_batch_treats_a_dead_worker_as_the_strategy_under_it_does() -> None:
     pool, batches, threads = (arm.when_worker_dies for arm in make(arms=arms).arms)
     assert batches == pool
     assert threads != pool
+
+
+def test_the_commands_of_a_plan_alone_need_no_limit_of_our_model() -> None:
+    both = Flags(strategies=("thread",), commands=("node=node app.js {port}",), plan={"limit": True})
+    plan = from_flags.from_flags(both)
+    only = from_flags.override(plan, Flags(strategies=("node",)))
+    assert plan.limit
+    assert [arm.name for arm in only.arms] == ["node"]
+    assert not only.limit
