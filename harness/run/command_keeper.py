@@ -48,8 +48,9 @@ class Spec(NamedTuple):
 
 def main() -> None:
     signals = _wake_on(signal.SIGCHLD, signal.SIGTERM)
-    for ignored in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)
+    for unanswered in (signal.SIGINT, signal.SIGHUP):
+        # not SIG_IGN, which the command would inherit: `stop = "SIGINT"` could not end it
+        signal.signal(unanswered, lambda *_: None)
     _adopt_orphans()
     if line := _first_line():
         sys.exit(_keep(Spec(**json.loads(line)), signals))

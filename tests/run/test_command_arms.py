@@ -14,7 +14,10 @@ import pytest
 from command_servers import CPU_S, PROGRAM, STARTS_WITHIN_S
 from conftest import Execbench, Invoke, wait_for
 
+from harness.plans.arm import Arm
 from harness.results import store
+from harness.run import command_server
+from harness.run.supervisor import Supervisor
 from harness.wire.records import MEASURE
 
 pytestmark = pytest.mark.integration
@@ -29,8 +32,12 @@ require("node:http").createServer((request, response) => {
 """
 
 
+def command_of(kind: str) -> tuple[str, ...]:
+    return (sys.executable, str(PROGRAM), kind)
+
+
 def command(kind: str) -> tuple[str, str]:
-    return "--command", f"{kind}={sys.executable} {PROGRAM} {kind} {{port}}"
+    return "--command", f"{kind}={' '.join(command_of(kind))} {{port}}"
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +132,13 @@ def test_a_command_that_detached_and_ignores_signals_ends_with_its_run(
 
 # no Python package: a bare machine may lack it, and the tests above hold the same with servers in Python
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed; others are in Python")
+def test_a_command_that_stops_on_sigint_gets_it(tmp_path: Path) -> None:
+    arm = Arm.model_validate({"name": "mine", "command": [*command_of("plain"), "{port}"], "stop": "SIGINT"})
+    with Supervisor() as supervisor, command_server.start(arm, supervisor, log=tmp_path / "log") as server:
+        server.wait_ready()
+    assert "KeyboardInterrupt" in (tmp_path / "log").read_text()
+
+
 def test_a_server_in_another_language_is_an_arm(execbench: Execbench) -> None:
     Path(execbench.folder, "server.js").write_text(JAVASCRIPT)
     done = execbench("run", *ONE_BLOCK, "--command", "js=node server.js {port}", "--out", "run")

@@ -145,7 +145,7 @@ class CommandSite(AnySite):
         """Send a request, again while the answer is 503. Raises HarnessError unless it is good in the end."""
         deadline = time.monotonic() + READY_WITHIN_S
         while True:
-            first = await self.ask()
+            first = await self.ask(within_s=deadline - time.monotonic())  # a worker may still load its model
             if first.status != _UNAVAILABLE or time.monotonic() > deadline:
                 break
             await asyncio.sleep(ASKS_EVERY_S)

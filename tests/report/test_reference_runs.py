@@ -1,14 +1,29 @@
-"""The committed runs of `servers` and of two environments: tables follow from rows, quotes from tables."""
+"""Committed runs of `servers`, `environments`, `peers`: quotes follow from tables, tables from rows."""
 
+import functools
 from pathlib import Path
 
 import pytest
-from committed import assert_equal_to_the_committed, rebuilt, unprinted
+from committed import (
+    CHECKOUT,
+    assert_equal_to_the_committed,
+    rebuilt,
+    run_of,
+    unprinted,
+    unprinted_pairs,
+)
+
+from harness.results import store
 
 pytestmark = pytest.mark.integration
 
 DERIVED = ("summary.csv", "comparisons.csv", "costs.csv", "advice.txt")
-MARKS = {"servers": ["servers machine", "servers"], "environments": ["environments"]}
+MARKS = {
+    "servers": ["servers machine", "servers"],
+    "environments": ["environments"],
+    "peers": ["peers machine", "peers throughput", "peers limit", "peers costs"],
+    "peers-io": ["peers-io"],
+}
 
 
 Reported = tuple[str, Path, str]  # a plan, its run made again, and what `report` prints
@@ -28,3 +43,12 @@ def test_every_table_is_made_again_from_the_packed_rows_byte_by_byte(reported: R
 def test_what_documents_quote_is_what_report_prints(reported: Reported) -> None:
     plan, _, printed = reported
     assert [part for mark in MARKS[plan] for part in unprinted(mark, printed)] == []
+
+
+def test_the_pairs_that_the_page_of_peers_quotes_are_what_compare_prints(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store, "read", functools.cache(store.read))  # one run, read once for all pairs
+    quoted, wrong = unprinted_pairs(CHECKOUT / "docs" / "explanation" / "peers.md", run_of("peers"))
+    assert quoted == 3
+    assert wrong == []
