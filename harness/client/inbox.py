@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -19,9 +18,9 @@ class Inbox:
 
     * `{"load": …}` waits for its turn in `loads`.
     * `{"clock_ms": null}` is answered at once with the time of its arrival on the monotonic clock.
-    * Anything else is a message for `link`.
+    * Any other object is a message for `link`.
 
-    If the lines end during a trial, the run has been killed, so this process ends.
+    A line that is no object counts as a load, which is then refused.
     """
 
     def __init__(self, lines: BinaryIO, answer: Callable[[dict[str, Any]], None], link: Link) -> None:
@@ -29,26 +28,31 @@ class Inbox:
         self._answer = answer
         self._link = link
         self._loads: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._busy = False
         threading.Thread(target=self._read, daemon=True).start()
 
     def loads(self) -> Iterator[str]:
         """Yield each load as JSON; end when no more can arrive."""
         while (load := self._loads.get()) is not None:
-            self._busy = True
             yield load
-            self._busy = False
 
     def _read(self) -> None:
         for line in self._lines:
             arrived_ms = now_ms()
-            message = json.loads(line)
-            if CLOCK in message:
+            message = _object(line)
+            if message is None:
+                self._loads.put(line.decode(errors="replace"))
+            elif CLOCK in message:
                 self._answer({CLOCK: arrived_ms})
             elif LOAD in message:
                 self._loads.put(message[LOAD])
             else:
                 self._link.receive(message)
-        if self._busy:
-            os._exit(1)
         self._loads.put(None)
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) else None
