@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.run import server_process
 from harness.run.load_generator import Loader
+from harness.run.local_generator import LocalProcess
 from harness.run.supervisor import Supervisor
 from harness.wire.arrivals import closed
 from harness.wire.load_options import LoadOptions
@@ -54,7 +55,7 @@ def resident(folder: Path, arms: dict[str, ServerOptions]) -> Iterator[dict[str,
 @contextmanager
 def loading() -> Iterator[Fire]:
     """Start a load generator and yield a function that runs a trial; `concurrency` means a closed loop."""
-    with Supervisor() as supervisor, Loader(supervisor) as loader:
+    with Supervisor() as supervisor, Loader(LocalProcess(supervisor)) as loader:
 
         def fire(url: str, **options: Any) -> Outcome:
             if "concurrency" in options:

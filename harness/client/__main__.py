@@ -12,9 +12,12 @@ import logging
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 from harness.client.engine import run_trial
+from harness.client.inbox import Inbox
+from harness.client.link import Link
 from harness.client.row_batches import RowBatches
 from harness.errors import to_parent
 from harness.system import own_limits, streams
@@ -24,7 +27,7 @@ from harness.wire.records import Outcome
 
 
 def main() -> None:
-    """Run a trial for each line of JSON on stdin (LoadOptions). Answer with lines of JSON on stdout.
+    """Run a trial for each load on stdin (see `Inbox`). Answer with lines of JSON on stdout.
 
     These are batches of rows, progress, and finally the outcome, or an error.
     """
@@ -34,14 +37,18 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # the libraries: the collection before each trial then takes 1 ms instead of 50
 
+    writing = threading.Lock()
+
     def send(message: dict[str, Any]) -> None:
         try:
-            pipe.write(json.dumps(message) + "\n")
-            pipe.flush()
+            with writing:
+                pipe.write(json.dumps(message) + "\n")
+                pipe.flush()
         except BrokenPipeError:  # the run was killed, so the rest has no reader
             os._exit(1)
 
-    for line in sys.stdin:
+    link = Link(send)
+    for load in Inbox(sys.stdin.buffer, send, link).loads():
         rows = RowBatches(lambda lines: send({"rows": lines}))
 
         def report(answered: int, p50_ms: float, rows: RowBatches = rows) -> None:
@@ -49,13 +56,15 @@ def main() -> None:
             send({"done": answered, "p50_ms": p50_ms})
 
         try:
-            options = LoadOptions.model_validate_json(line)
-            outcome = asyncio.run(run_trial(options, report, rows.add))
+            options = LoadOptions.model_validate_json(load)
+            outcome = asyncio.run(run_trial(options, report, rows.add, link))
         except Exception as error:  # noqa: BLE001 - the parent shows it, and this process serves the next trial
             send({"error": to_parent(own_limits.as_error(error))})
         else:
             rows.flush()
             send({"outcome": _as_json(outcome)})
+        finally:
+            link.detach()
 
 
 def silence_loggers() -> None:

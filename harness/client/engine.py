@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 
 from harness.client import collector, http_client
 from harness.client.http_client import PINGS_IN_FLIGHT, Answer, Request
+from harness.client.link import Link
 from harness.client.pauses import Pauses, next_sleep_ms
+from harness.client.user_requests import UserRequests
 from harness.client.window import Window
 from harness.wire import early_end, reasons, sending, think_time
 from harness.wire.arrivals import due_times_s
@@ -35,15 +37,21 @@ LATEST = 200  # answers whose median latency is the progress
 
 
 async def run_trial(
-    options: LoadOptions, on_progress: Callable[[int, float], None], on_shot: Callable[[Shot], None]
+    options: LoadOptions,
+    on_progress: Callable[[int, float], None],
+    on_shot: Callable[[Shot], None],
+    link: Link | None = None,
 ) -> Outcome:
     """Run one trial. Call `on_progress(requests answered, their median latency in ms)` now and then.
+
+    A generator that sends only a share of the load agrees with the others through `link`: they all start at
+    `start_at_ms`, measure the same window, and keep up the load until the last of them is done.
 
     Progress does not count pings. Every request becomes a Shot for `on_shot`, even if it gets no answer, in
     order of completion; none is kept here, so the outcome has no shots. Nothing that a server does raises an
     exception.
     """
-    trial = _Trial(options, on_shot)
+    trial = _Trial(options, on_shot, link or Link.alone())
     probe = LoopLagProbe()
     cpu = time.process_time()
     with collector.frozen():
@@ -53,6 +61,7 @@ async def run_trial(
                 asyncio.create_task(trial.report_progress(on_progress)),
                 asyncio.create_task(trial.ping(client)),
             ]
+            await trial.begin()
             if options.probe_loop:
                 probe.start()
             await trial.load(client)
@@ -77,13 +86,14 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 class _Trial:
     """Runs a trial of any arrival law: the law gives the due times, and `_send_one` sends each request."""
 
-    def __init__(self, options: LoadOptions, on_shot: Callable[[Shot], None]) -> None:
+    def __init__(self, options: LoadOptions, on_shot: Callable[[Shot], None], link: Link) -> None:
         self._options = options
+        self._share = options.share
         self._on_shot = on_shot
         self._tally = Tally()
-        self._window = Window(options)
+        self._window = Window(options, link)
+        link.attach(self._window)
         self._headers = http_client.headers_of(options)
-        self._requests = http_client.requests(options, self._headers)
         self._secrets = sending.secrets(options.headers, self._headers)
         self._bad_answers: dict[str, str] = {}
         self._same_host = is_loopback(options.url)
@@ -96,8 +106,13 @@ class _Trial:
         self.pings: set[asyncio.Task[None]] = set()  # in flight
         self._capped = 0
         self._window_begun = asyncio.Event()
-        self._origin = origin = now_ms()
+        self._origin = origin = now_ms() if options.start_at_ms is None else options.start_at_ms
         self._pauses = Pauses(self._window, lambda: now_ms() - origin)  # not `self._now`: no cycle
+
+    async def begin(self) -> None:
+        """Wait until the trial begins."""
+        for _ in range(2):  # the second sleep is short, so it is exact
+            await asyncio.sleep(next_sleep_ms(max(0.0, -self._now())) / 1e3)
 
     async def load(self, client: Client) -> None:
         """Send all requests of the arrival law; stop early if the parent asks for the results so far."""
@@ -120,9 +135,15 @@ class _Trial:
             await self._closed_loop(client, users)
 
     async def _closed_loop(self, client: Client, users: int) -> None:
-        watch = [] if self._options.think is None else [asyncio.create_task(self._pauses.watch())]
+        ours = range(self._share.index, users, self._share.of)
+        requests = UserRequests(http_client.requests(self._options, self._headers), users, ours)
+        watch = (
+            []
+            if self._options.think is None and self._share.is_whole
+            else [asyncio.create_task(self._pauses.watch())]
+        )
         try:
-            await asyncio.gather(*(self._user(client, self._think_times_ms(user)) for user in range(users)))
+            await asyncio.gather(*(self._user(client, user, requests) for user in ours))
         finally:
             await _cancel(watch)
 
@@ -133,14 +154,15 @@ class _Trial:
             return itertools.repeat(0.0)
         return (pause_s * 1e3 for pause_s in think_time.pauses_s(think, seed, user))
 
-    async def _user(self, client: Client, think_times_ms: Iterator[float]) -> None:
+    async def _user(self, client: Client, user: int, requests: UserRequests) -> None:
         """Act as one user of a closed loop.
 
         The next request is due when the last answer is complete and the user has paused.
         """
+        think_times_ms = self._think_times_ms(user)
         due = self._now() + next(think_times_ms)
         while await self._pauses.until(due):
-            request = next(self._requests)
+            request = requests.next_of(user)
             sent = self._now()
             shot = await self._send_one(client, due, self._window.next_phase(sent), request, sent)
             due = shot.done_ms + next(think_times_ms)
@@ -164,9 +186,13 @@ class _Trial:
         free = asyncio.Semaphore(self._options.cap)
         give_up_at = self._options.give_up_in_flight
         held_until = -math.inf  # when the cap last held a request back; any that was due before is sent late
-        for due_s in due_times_s(self._options.arrivals, self._options.seed):
+        requests = http_client.requests(self._options, self._headers)
+        for number, due_s in enumerate(due_times_s(self._options.arrivals, self._options.seed)):
             due = due_s * 1e3
-            phase = self._window.next_phase(due)
+            phase, request = self._window.next_phase(due), next(requests)
+            if number % self._share.of != self._share.index:
+                self._window.answered(phase, due)  # another generator sends it
+                continue
             if not await self._sleep_until(due):
                 break
             if free.locked():
@@ -175,7 +201,7 @@ class _Trial:
             else:
                 await free.acquire()
             self._capped += due < held_until
-            task = asyncio.create_task(self._send_one(client, due, phase, next(self._requests)))
+            task = asyncio.create_task(self._send_one(client, due, phase, request))
             in_flight.add(task)
             task.add_done_callback(in_flight.discard)
             task.add_done_callback(lambda _: free.release())
@@ -204,7 +230,7 @@ class _Trial:
         sent: float | None = None,
     ) -> Shot:
         """Send a request that was due at `due`; `sent` is the current time if the caller knows it."""
-        seq, self._sent = self._sent, self._sent + 1
+        seq = self._next_seq()
         if phase != WARMUP:
             self._window_begun.set()
         self._in_flight += 1
@@ -219,12 +245,18 @@ class _Trial:
             self._bad_answers[answer.error] = reasons.excerpt(answer.bad_body, self._secrets)
         first_byte = None if answer.first_byte_ms is None else answer.first_byte_ms - self._origin
         timings = self._localized(timings, sent, done)
-        shot = Shot(seq, phase, due, sent, done, timings, answer.status, answer.error, first_byte)
+        index = self._share.index
+        shot = Shot(seq, phase, due, sent, done, timings, answer.status, answer.error, first_byte, index)
         self._latest.append(done - due)
         self._answered += 1
         self._window.answered(phase, done)
         self._finished(shot)
         return shot
+
+    def _next_seq(self) -> int:
+        """The number of the next request: unique in the trial, whichever generator sends it."""
+        number, self._sent = self._sent, self._sent + 1
+        return number * self._share.of + self._share.index
 
     def _finished(self, shot: Shot) -> None:
         add_to(self._tally, shot)
@@ -249,7 +281,7 @@ class _Trial:
 
     async def _ping_once(self, client: Client, request: Request, due: float) -> None:
         options = self._options.model_copy(update={"method": "GET", "expected_status": 200})
-        seq, self._sent = self._sent, self._sent + 1
+        seq = self._next_seq()
         sent = self._now()
         answer = await self._answer(client, options, request)
         self._finished(Shot(seq, PING, due, sent, self._now(), NO_TIMINGS, answer.status, answer.error))

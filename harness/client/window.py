@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from harness.client.link import Link
+from harness.wire.generator_messages import DONE, WARM
 from harness.wire.load_options import LoadOptions
 from harness.wire.records import COOLDOWN, MEASURE, WARMUP
 
@@ -14,10 +16,19 @@ class Window:
     measured request is answered (cooldown), so that this one runs under the same load as the first. In an
     open loop, the time at which a request was *due* decides its phase, however late it is sent; in a closed
     loop, the time of sending.
+
+    If several generators share the load, all have the same window. The schedule of an open loop determines
+    when it begins. In a closed loop each says when its own warm-up is complete; the window begins at a time
+    at which all are warm. The load continues until the last measured request of all generators is answered.
     """
 
-    def __init__(self, options: LoadOptions) -> None:
+    def __init__(self, options: LoadOptions, link: Link) -> None:
         self._options = options
+        self._link = link
+        self._follows = not options.share.is_whole  # what all generators agree on
+        self._begin_ms: float | None = None  # agreed, closed loop
+        self._is_warm = self._is_done = False  # as said to the others
+        self._released = False
         self._warmups = 0
         self._measured = 0
         self._answered = 0
@@ -28,7 +39,19 @@ class Window:
 
     @property
     def over(self) -> bool:
+        return self._done and (self._released or not self._follows)
+
+    @property
+    def _done(self) -> bool:
         return self._closed and self._answered >= self._measured
+
+    def begin_at(self, at_ms: float) -> None:
+        """See `Follower`."""
+        self._begin_ms = at_ms
+
+    def release(self) -> None:
+        """See `Follower`."""
+        self._released = True
 
     @property
     def unanswered(self) -> int:
@@ -45,10 +68,13 @@ class Window:
             if self._warmups < self._options.warmup_requests or at_ms < settled_ms:
                 self._warmups += 1
                 return WARMUP
+            if self._waits_to_begin(at_ms):
+                return WARMUP
             # in an open loop the clock starts the window: starting it at an arrival would add one request
             by_clock = self._options.arrivals.is_open and not self._options.warmup_requests
-            self.start_ms = settled_ms if by_clock else at_ms
+            self.start_ms = settled_ms if by_clock else at_ms if self._begin_ms is None else self._begin_ms
         self._close_when_done(at_ms)
+        self._say_when_done(at_ms)
         if self._closed:
             return COOLDOWN
         self._measured += 1
@@ -80,7 +106,22 @@ class Window:
     def interrupted(self, at_ms: float) -> None:
         """Note that the load has ended early: requests in flight are given up, and the window ends."""
         self._measured = self._answered
+        self._released = True
         self.schedule_ended(at_ms)
+
+    def _waits_to_begin(self, at_ms: float) -> bool:
+        """Whether the window cannot begin yet, as other generators may not be warm. Says that this one is."""
+        if not self._follows or self._options.arrivals.is_open:
+            return False
+        if not self._is_warm:
+            self._is_warm = True
+            self._link.say(WARM, at_ms)
+        return self._begin_ms is None or at_ms < self._begin_ms
+
+    def _say_when_done(self, at_ms: float) -> None:
+        if self._follows and self._done and not self._is_done:
+            self._is_done = True
+            self._link.say(DONE, at_ms)
 
     def _close_when_done(self, at_ms: float) -> None:
         enough = self._options.requests is None or self._measured >= self._options.requests
@@ -93,5 +134,6 @@ class Window:
                 self.end_ms = clock_end
 
     def _end_when_over(self, at_ms: float) -> None:
-        if self.over and self.end_ms is None:
+        if self._done and self.end_ms is None:
             self.end_ms = at_ms
+        self._say_when_done(at_ms)

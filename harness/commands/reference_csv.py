@@ -56,7 +56,7 @@ def tables() -> list[Table]:
     from harness.capacity import arms, windows
     from harness.report import export, ranking, sweep
     from harness.verdicts import comparison
-    from harness.wire.records import Sample, Trial, meanings
+    from harness.wire.records import Generator, Sample, Trial, meanings
 
     return [
         Table("requests.csv", "One row for each request, with warm-ups and failures.", meanings(Sample)),
@@ -69,6 +69,11 @@ def tables() -> list[Table]:
         ),
         Table(
             "trials.csv", "One row for each trial: one arm under one load for one window.", meanings(Trial)
+        ),
+        Table(
+            "generators.csv",
+            "One row for each load generator and trial, if a run has several.",
+            meanings(Generator),
         ),
         Table(
             "summary.csv",

@@ -43,10 +43,15 @@ def roofline(
     from harness.commands.progress import Progress
     from harness.run import client_limit as measuring
     from harness.run.load_generator import Loader
+    from harness.run.local_generator import LocalProcess
     from harness.run.supervisor import Supervisor
 
     results = []
-    with Supervisor() as supervisor, Loader(supervisor) as loader, Progress(console(stderr=True)) as progress:
+    with (
+        Supervisor() as supervisor,
+        Loader(LocalProcess(supervisor)) as loader,
+        Progress(console(stderr=True)) as progress,
+    ):
         for transport in measuring.TRANSPORTS:
             progress.stage(f"{transport}: {requests} requests")
             results.append(measuring.measure(supervisor, loader, transport, requests, concurrency))

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from harness.run.record import Checkpoint
 
 EXAMPLES = (
-    "execbench run article",
     "execbench run --workload my_model.py --strategy thread:workers=2 --strategy process -c 8",
     "execbench run --strategy thread --command mine='uvicorn app:app --port {port}' --path /embed -c 8",
     "execbench run --url old=http://127.0.0.1:8000/ --url new=http://127.0.0.1:8001/ -c 8",
@@ -52,8 +51,7 @@ def run(
 ) -> None:
     """Compare arms under load: run a plan, save every request and show the report.
 
-    An arm is a strategy with its options, a command, or a server that already runs. Flags describe the
-    run or change PLAN: --command adds arms, --strategy selects some, or adds to those of a run.
+    Arms are strategies, commands or running servers. With PLAN, --strategy selects its arms.
     """
     flags.refuse_full_json(full=full, as_json=as_json)
     from harness.plans import from_flags

@@ -46,9 +46,11 @@ def serve(
             rich_help_panel="Server",
         ),
     ] = 8000,
-    given: Flags = flags.settings(lambda one: one.section in ("options", "arm", "workload")),
+    given: Flags = flags.settings(
+        lambda one: one.section in ("options", "arm", "workload") or one.name == "bind"
+    ),
 ) -> None:
-    """Serve the app on 127.0.0.1 for curl or any other client, until Ctrl-C."""
+    """Serve the app on this host, for curl or any other client, until Ctrl-C."""
     from harness.plans import from_flags
 
     _serve(from_flags.from_flags(given.but(strategies=(strategy,))), port)
@@ -71,7 +73,7 @@ def _serve(plan: Plan, port: int) -> None:
         log = Path(folder) / "server.log"
         options = options.model_copy(update={"workload": io.connected(options.workload)})
         with server_process.start(
-            arm.name, options, supervisor, log=log, port=port, interpreter=arm.python
+            arm.name, options, supervisor, log=log, port=port, interpreter=arm.python, host=plan.bind
         ) as child:
             child.wait_ready()
             typer.echo(f"{arm.name} serves {plan.workload.name} on {child.url}/ - Ctrl-C stops it")

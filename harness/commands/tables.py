@@ -31,6 +31,8 @@ def render(report: Report) -> Iterator[RenderableType]:
         yield from comparisons(report.comparisons, report.evidence)
     if report.costs[["cpu_ms_per_request", "server_lag_p99_ms", "ping_p50_ms"]].notna().any(axis=None):
         yield costs(report.costs)
+    if len(report.generators):
+        yield generators(report.generators)
     if len(report.limits):
         yield limits(report.limits)
     yield from streamed(report.summary)
@@ -223,6 +225,33 @@ def costs(table: pd.DataFrame) -> RenderableType:
     )
     named = table.assign(load=table["load"].map(users))
     return by_arm(title, named, {"load": "load", **known})
+
+
+def generators(table: pd.DataFrame) -> RenderableType:
+    """What each load generator sent, how late it sent, and how exactly its clock is known."""
+    title = (
+        "Load generators: medians over trials, in ms\n"
+        "late: from due to sent, p50; CPU/req: its CPU per request;\n"
+        "offset: its clock minus that of this host; drift: its largest change in a trial;\n"
+        "±: the largest possible error of an offset"
+    )
+    columns = {
+        "host": "host",
+        "requests": "requests",
+        "late": "dispatch_lag_p50_ms",
+        "CPU/req": "cpu_ms_per_request",
+        "offset": "offset_ms",
+        "drift": "drift_ms",
+        "±": "bound_ms",
+    }
+    shown = plain_table("generator", *map(right, columns))
+    for row in table.to_dict("records"):
+        shown.add_row(str(row["generator"]), *(_figure(row[key]) for key in columns.values()))
+    return titled(title, shown)
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def io_parts(table: pd.DataFrame) -> Iterator[RenderableType]:

@@ -48,7 +48,7 @@ RUNS_ALREADY = "url"
 COMMAND = "command"
 
 _OF_RUNNING_SERVERS = frozenset({"url", "pid"})
-_OF_ALL = frozenset({"name", "strategy"})
+_OF_ALL = frozenset({"name", "strategy", "generators"})
 
 
 class Arm(CommandSettings, ServerSettings):
@@ -72,6 +72,10 @@ class Arm(CommandSettings, ServerSettings):
         _LikeWorkload(),  # its keys are checked with the plan's workload
         Setting("Set these options of the workload for this arm.", Panel.COMPARE, flag=None),
     ] = Field(default_factory=dict)
+    generators: Annotated[
+        Annotated[int, Field(gt=0, le=bounds.GENERATORS)] | None,
+        Setting("Send from only this many of the run's generators.", Panel.LOAD, flag=None),
+    ] = None  # all
     io_per_model: Annotated[
         Times | None,
         Setting("Let the I/O take this multiple of the model's time alone.", Panel.IO, flag=None),

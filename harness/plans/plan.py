@@ -162,6 +162,10 @@ class Plan(LoadSettings):
     suspend_idle: Annotated[
         bool, Setting("Suspend commands while other arms are measured.", Panel.PRECISION, flag=None)
     ] = False
+    bind: Annotated[
+        Annotated[str, Field(pattern=r"^[\w.:-]+$")],
+        Setting("Serve at this address, for load from other hosts.", Panel.LOAD, metavar="ADDRESS"),
+    ] = "127.0.0.1"
     pin: Annotated[bool, Setting("Give client and servers CPUs of their own.", Panel.PRECISION)] = False
     delta_latency: Annotated[
         PositiveFloat,
@@ -354,6 +358,7 @@ class Plan(LoadSettings):
             ping_url=url + ping_path if self.ping_per_s and ping_path else None,
             ping_per_s=self.ping_per_s or 1.0,
             probe_loop=self.probes,
+            most_generators=None if arm is None else arm.generators,
             **{name: getattr(self, name) for name in LoadSettings.model_fields} | self.window(law),
         )
 

@@ -29,7 +29,7 @@ from harness.wire.setting import LONGEST_TEXT, Setting, reason, settings_of
 PLAN, ARM, OPTIONS, WORKLOAD, ASK, EXCLUDE = "plan", "arm", "options", "workload", "ask", "exclude"
 
 _SAME_FOR_ALL_ARMS = {"name", "payloads"}  # of the workload: arms are compared on the same work
-_OF_SERVERS = {*OF_UVICORN, "python"}
+_OF_ARMS = {*OF_UVICORN, "python", "generators"}
 _METAVARS = {"_s": "SECONDS", "_ms": "MS"}
 _FINITE = ConfigDict(allow_inf_nan=False, str_max_length=LONGEST_TEXT)
 
@@ -194,7 +194,7 @@ def of_arms() -> dict[str, Known]:
         and (
             one.section == OPTIONS
             or (one.section == WORKLOAD and one.name not in _SAME_FOR_ALL_ARMS)
-            or (one.section == ARM and one.name in _OF_SERVERS)
+            or (one.section == ARM and one.name in _OF_ARMS)
         )
     }
 

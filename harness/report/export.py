@@ -97,6 +97,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "summary": plain_rows(report.summary),
         "comparisons": plain_rows(report.comparisons[comparison.COLUMNS]),
         "costs": plain_rows(report.costs),
+        "generators": plain_rows(report.generators),
         "limits": plain_rows(report.limits),
         "io": plain_rows(report.io),
         "claims": plain_rows(claim_rows(report)),

@@ -12,6 +12,7 @@ import pandas as pd
 
 from harness.analysis import (
     efficiency,
+    generators,
     looks,
     machine,
     nominal,
@@ -149,6 +150,11 @@ class Report:
         """`machine.COST_COLUMNS`: CPU, memory, pings and loop lag, in the summary's order."""
         costs, cells = machine.costs(self._kept, self.evidence.sent, self.record), self.summary
         return costs if cells.empty else cells[["arm", "load"]].merge(costs, on=["arm", "load"], how="left")
+
+    @cached_property
+    def generators(self) -> pd.DataFrame:
+        """`generators.COLUMNS`: a row per load generator; empty if the run has one, which needs no name."""
+        return generators.table(store.read_generators(self.folder))
 
     @cached_property
     def limits(self) -> pd.DataFrame:

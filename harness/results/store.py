@@ -7,6 +7,7 @@ to `trials.csv`, which commits the trial. Reading drops what a killed run left u
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import fcntl
 import functools
@@ -31,6 +32,7 @@ from harness.wire.records import (
     MEASURE,
     OLDEST_READABLE,
     SCHEMA_VERSION,
+    Generator,
     Identity,
     Sample,
     Trial,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from harness.results.columns import Columns
 
 RESULTS = Path("results")
+GENERATORS = "generators.csv"  # in a run whose load several generators may send
 READABLE = range(OLDEST_READABLE, SCHEMA_VERSION + 1)  # layouts of run.json and the CSVs
 MOST_BYTES_OF_RECORD = 64 * 2**20
 
@@ -108,6 +111,8 @@ class Writer:
         writer._make_logs()
         writer._cut("trials.csv", header(Trial), finished)
         writer._cut("requests.csv", header(Sample), finished)
+        if (folder / GENERATORS).exists():
+            writer._cut(GENERATORS, header(Generator), finished)
         return writer
 
     def close(self) -> None:
@@ -156,6 +161,17 @@ class Writer:
                 _sync(stream)
             self._commit(trial)
 
+    def append_generators(self, trial: int, generators: Iterable[Generator]) -> None:
+        """Save how the load generators of a finished trial did; the file exists only if there are any."""
+        lines = [to_cells(dataclasses.replace(one, trial=trial)) for one in generators]
+        if not lines:
+            return
+        with self._writing():
+            is_new = not (self.folder / GENERATORS).exists()
+            (self.folder / GENERATORS).touch()
+        with signals.deferred():
+            self._append(GENERATORS, [*([header(Generator)] if is_new else []), *lines])
+
     def _commit(self, trial: Trial) -> None:
         self._append("trials.csv", [to_cells(trial)])
         self.trials += 1
@@ -170,7 +186,7 @@ class Writer:
         assert not self.trials, "finished trials are never removed"
         shutil.rmtree(self.folder / "logs", ignore_errors=True)
         with suppress(OSError):
-            for name in ("requests.csv", "trials.csv", "run.json"):
+            for name in ("requests.csv", "trials.csv", "run.json", GENERATORS):
                 (self.folder / name).unlink(missing_ok=True)
             for folder in (self.folder, *self._made_parents):
                 folder.rmdir()
@@ -287,6 +303,19 @@ def read_record(folder: Path) -> dict[str, Any]:
     if fault := record_schema.fault(record):
         raise _failure(f"{path} is damaged: {fault}.", hint="Restore it, or run the plan again.")
     return record
+
+
+def read_generators(folder: Path) -> pd.DataFrame:
+    """The rows of generators.csv; none if the run has one load generator. Raises HarnessError if damaged."""
+    import pandas as pd
+
+    path = folder / GENERATORS
+    if not path.exists():
+        return pd.DataFrame(columns=header(Generator))
+    try:
+        return pd.read_csv(path)[header(Generator)]
+    except (OSError, ValueError, KeyError) as error:
+        raise _failure(f"{path} is damaged: {error}.", hint="Remove it, or restore it.") from error
 
 
 def _parse_record(folder: Path, path: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from harness.wire.setting import Frozen
 
 if TYPE_CHECKING:
     from harness.plans.plan import Plan
-    from harness.run.load_generator import Loader
+    from harness.run.generators import LoadGenerator
     from harness.run.supervisor import Supervisor
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -55,7 +55,7 @@ class Job(Frozen):
 
 
 def measure_limits(
-    plan: Plan, supervisor: Supervisor, loader: Loader, *, log: Path, cpus: tuple[int, ...] = ()
+    plan: Plan, supervisor: Supervisor, loader: LoadGenerator, *, log: Path, cpus: tuple[int, ...] = ()
 ) -> dict[str, Any]:
     """Measure the model limits while nothing else of the run is active; return them as recorded in run.json.
 
@@ -146,7 +146,7 @@ def _parse_output(output: str, code: int, log: Path) -> dict[str, Any]:
 
 
 def null_request_ms(
-    supervisor: Supervisor, loader: Loader, load: LoadOptions, *, log: Path, cpus: tuple[int, ...] = ()
+    supervisor: Supervisor, loader: LoadGenerator, load: LoadOptions, *, log: Path, cpus: tuple[int, ...] = ()
 ) -> float:
     """Milliseconds per request (1 / throughput) of service and client without model and I/O.
 

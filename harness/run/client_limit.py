@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import statistics
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from harness.errors import HarnessError
+from harness.run.generators import LoadGenerator
 from harness.run.load_generator import Loader
+from harness.run.local_generator import LocalProcess
 from harness.run.server_process import bind
 from harness.run.supervisor import Supervisor
 from harness.system import pinning
@@ -67,7 +71,7 @@ def null_server(supervisor: Supervisor, cpus: tuple[int, ...] = ()) -> Iterator[
 
 def measure(
     supervisor: Supervisor,
-    loader: Loader,
+    loader: LoadGenerator,
     transport: Transport,
     requests: int,
     connections: int = CONNECTIONS,
@@ -77,7 +81,9 @@ def measure(
         return _closed(loader, url, transport, connections, requests=requests)
 
 
-def quick(supervisor: Supervisor, loader: Loader, transport: Transport, cpus: tuple[int, ...] = ()) -> Quick:
+def quick(
+    supervisor: Supervisor, loader: LoadGenerator, transport: Transport, cpus: tuple[int, ...] = ()
+) -> Quick:
     """Measure the roofline in a closed loop, then the dispatch lag at half of it; takes about 4 s."""
     with null_server(supervisor, cpus) as url:
         limit = _closed(loader, url, transport, duration_s=QUICK_S)
@@ -93,8 +99,26 @@ def quick(supervisor: Supervisor, loader: Loader, transport: Transport, cpus: tu
     )
 
 
+def of_run(
+    supervisor: Supervisor, loader: LoadGenerator, transport: Transport, cpus: tuple[int, ...] = ()
+) -> Quick:
+    """Return the limit of the run's load generators: of those on other hosts, the sum of what each measures.
+
+    The cost of a request is their mean, the dispatch lag that of the slowest.
+    """
+    there = [Quick(**found) for found in loader.limits_there(transport)]
+    if not there:
+        return quick(supervisor, loader, transport, cpus)
+    return Quick(
+        requests_per_s=sum(one.requests_per_s for one in there),
+        cpu_ms_per_request=statistics.fmean(one.cpu_ms_per_request for one in there),
+        dispatch_lag_p50_ms=max(one.dispatch_lag_p50_ms for one in there),
+        dispatch_lag_p99_ms=max(one.dispatch_lag_p99_ms for one in there),
+    )
+
+
 def _closed(
-    loader: Loader,
+    loader: LoadGenerator,
     url: str,
     transport: Transport,
     connections: int = CONNECTIONS,
@@ -116,10 +140,22 @@ def _closed(
     return Roofline(transport, connections, sent, measured / window_s, outcome.client_cpu_ms / sent)
 
 
-def _run(loader: Loader, options: LoadOptions, *, keep_shots: bool) -> Outcome:
+def _run(loader: LoadGenerator, options: LoadOptions, *, keep_shots: bool) -> Outcome:
     outcome = loader.run(options, keep_shots=keep_shots)
     if errors := outcome.counts.errors:
         raise HarnessError(
             f"Requests to the null server failed: {', '.join(sorted(errors))}.", stage="roofline"
         )
     return outcome
+
+
+def main() -> None:
+    """Measure the limit of a load generator here, with the given transport; write it as JSON."""
+    (transport,) = sys.argv[1:]
+    with Supervisor() as supervisor, Loader(LocalProcess(supervisor)) as loader:
+        found = quick(supervisor, loader, cast(Transport, transport))
+    sys.stdout.write(json.dumps(found._asdict()))
+
+
+if __name__ == "__main__":
+    main()

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import psutil
 
 from harness.errors import HarnessError
+from harness.run.generators import LoadGenerator
 from harness.run.listener import Listener
-from harness.run.load_generator import ONE_REQUEST, Loader
+from harness.run.load_generator import ONE_REQUEST
 from harness.system import own_limits
 from harness.wire.load_options import LoadOptions
 from harness.wire.loop_lag import Lag
@@ -86,7 +87,7 @@ class RunningServer:
         return None
 
 
-def first_answer(loader: Loader, load: LoadOptions, listener: Listener, *, whose: str) -> Outcome:
+def first_answer(loader: LoadGenerator, load: LoadOptions, listener: Listener, *, whose: str) -> Outcome:
     """Send one request to a server that already runs. Raises HarnessError if no answer arrives.
 
     `ended` of the outcome is true if the server closes its connection after a good answer. Give such a server

@@ -9,9 +9,11 @@ from typing import Any
 from harness import environment, workloads
 from harness.errors import HarnessError
 from harness.results.store import Writer
+from harness.run import generators
 from harness.run.foreign_server import first_answer
+from harness.run.generators import LoadGenerator
 from harness.run.listener import Listener
-from harness.run.load_generator import Loader, Sink
+from harness.run.load_generator import Sink
 from harness.run.supervisor import Supervisor
 from harness.run.trials import sent_late
 from harness.system import signals
@@ -28,7 +30,7 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
     Raises HarnessError if the first request gets no answer, or the load generator dies. On KeyboardInterrupt,
     saves what was measured, if anything, and raises it again.
     """
-    with Supervisor() as supervisor, Loader(supervisor) as loader:
+    with Supervisor() as supervisor, generators.opened(options.generators, supervisor) as loader:
         listener.stage("checking the server with one request")
         first = first_answer(loader, options, listener, whose=options.url)
         options = options.model_copy(update={"keep_alive": not first.ended})
@@ -69,6 +71,7 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
             identity = dataclasses.replace(identity, schedule=schedule)
             trial, _ = to_rows(identity, outcome, started_at=record["started_at"], fault=fault)
             writer.finish(trial)
+            writer.append_generators(trial.trial, outcome.generators)
             state = "finished" if interrupt is None else "interrupted"
             ended = {"ended_at": utc_now(), "state": state, "bad_answers": dict(outcome.bad_answers)}
             schedules = {identity.load: {"1": schedule}} if schedule else {}
@@ -80,7 +83,7 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
 
 
 def _measured(
-    loader: Loader, options: LoadOptions, listener: Listener, save: Sink
+    loader: LoadGenerator, options: LoadOptions, listener: Listener, save: Sink
 ) -> tuple[Outcome, KeyboardInterrupt | None]:
     """The outcome of the trial, and the interrupt that cut it short, if any."""
     try:

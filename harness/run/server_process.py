@@ -55,8 +55,10 @@ class Server:
     # end, so it does not matter how late this process asks. Servers that start together slow each other down.
     ready_s: float | None = None
 
+    _host: str = HOST
+
     def __post_init__(self) -> None:
-        self.url = f"http://{HOST}:{self._port}"
+        self.url = f"http://{self._host}:{self._port}"
         self.pid = self._process.pid
 
     def wait_ready(self, within_s: float = READY_WITHIN_S) -> dict[str, Any]:
@@ -137,7 +139,7 @@ class Server:
 
     def _request(self, method: str, path: str, within_s: float) -> dict[str, Any] | None:
         """The JSON of a good answer; None for a bad answer or none."""
-        connection = http.client.HTTPConnection(HOST, self._port, timeout=within_s)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=within_s)
         try:
             connection.request(method, path)
             answer = connection.getresponse()
@@ -171,15 +173,16 @@ def start(
     port: int = 0,
     cpus: tuple[int, ...] = (),
     interpreter: str | None = None,
+    host: str = HOST,
 ) -> Iterator[Server]:
-    """Start a server on 127.0.0.1 (port 0: any free port), without waiting for it; stop it on exit.
+    """Start a server on `host` (port 0: any free port), without waiting for it; stop it on exit.
 
     The socket is bound here and handed over, so that no other process can take the port in between. Both
     output streams of the server are appended to `log`. With `cpus`, the server and its workers run on these
     CPUs only; they are set before the server gets its options, so that the model's library counts no other
     CPUs. `interpreter`: the path of another Python than this one.
     """
-    with bind(port) as listening, children.open_log(log) as stream:
+    with bind(port, host) as listening, children.open_log(log) as stream:
         written = ServerLog(log, stream.tell())
         started_ms = now_ms()
         process = supervisor.spawn(
@@ -193,7 +196,9 @@ def start(
             interpreter=interpreter,
         )
         port = listening.getsockname()[1]
-    server = Server(name, process, port, written, options.server_processes, _started_ms=started_ms)
+    server = Server(
+        name, process, port, written, options.server_processes, _started_ms=started_ms, _host=host
+    )
     try:
         if cpus:
             pinning.apply(process.pid, cpus)
@@ -204,15 +209,18 @@ def start(
         server.stop()
 
 
-def bind(port: int) -> socket.socket:
-    """A listening socket on 127.0.0.1 (port 0: any free port). Raises HarnessError if it cannot be bound."""
+def bind(port: int, host: str = HOST) -> socket.socket:
+    """A listening socket on `host` (port 0: any free port). Raises HarnessError if it cannot be bound."""
     try:
-        return socket.create_server((HOST, port), backlog=2048)
+        return socket.create_server((host, port), backlog=2048)
     except OSError as error:
+        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise HarnessError(
-            f"Port {port} of {HOST} cannot be used: {os.strerror(error.errno or 0)}.",
+            f"Port {port} of {host} cannot be used: {why}.",
             stage="server",
-            hint="Choose another port with --port, or 0 for any free port.",
+            hint="Choose another port with --port, or 0 for any free port."
+            if host == HOST
+            else "Give an address of this machine to --bind.",
         ) from error
 
 

@@ -17,8 +17,8 @@ from harness.results.store import Writer
 from harness.run import command_server, meter, server_process
 from harness.run.command_server import CommandServer
 from harness.run.foreign_server import RunningServer, check_processes, first_answer
+from harness.run.generators import LoadGenerator
 from harness.run.listener import Listener
-from harness.run.load_generator import Loader
 from harness.run.record import Record
 from harness.run.supervisor import Supervisor
 from harness.wire.arrivals import closed
@@ -52,7 +52,7 @@ class Servers:
     record: Record
     cpus: tuple[int, ...]  # CPUs of the servers; empty: any
     services: Services  # the databases and services that the servers use
-    loader: Loader
+    loader: LoadGenerator
     listener: Listener
     pids: dict[str, int] = field(default_factory=dict)
     keepers: set[int] = field(
@@ -191,7 +191,13 @@ class Servers:
             return command_server.start(arm, self.supervisor, log=log, cpus=self.cpus)
         options = self.options[arm.name]
         return server_process.start(
-            arm.name, options, self.supervisor, log=log, cpus=self.cpus, interpreter=arm.python
+            arm.name,
+            options,
+            self.supervisor,
+            log=log,
+            cpus=self.cpus,
+            interpreter=arm.python,
+            host=self.plan.bind,
         )
 
     def _wait_ready(self, arm: Arm, child: Started) -> None:

@@ -7,10 +7,10 @@ from contextlib import ExitStack, contextmanager
 
 from harness.plans.plan import Plan
 from harness.results.store import Writer
-from harness.run import bare_model, client_limit
+from harness.run import bare_model, client_limit, generators
 from harness.run.early_stop import Rule
+from harness.run.generators import LoadGenerator
 from harness.run.listener import Listener
-from harness.run.load_generator import Loader
 from harness.run.record import Checkpoint, Record
 from harness.run.servers import Servers
 from harness.run.supervisor import Supervisor
@@ -57,11 +57,16 @@ def session(
     most = max(plan.cap, plan.own_users, *plan.concurrency)
     own_limits.make_room(2 * most)  # each of our servers has as many connections, and pings
     record = Record(writer, plan, checkpoint)
-    with record, Supervisor() as supervisor, Loader(supervisor) as loader, ExitStack() as stack:
+    with (
+        record,
+        Supervisor() as supervisor,
+        generators.opened(plan.generators, supervisor) as loader,
+        ExitStack() as stack,
+    ):
         cpus = _pinned(loader, record) if plan.pin else ()
         if client_limit_per_s is None and plan.self_check:
             listener.stage("self-check: measuring the load generator")
-            found = client_limit.quick(supervisor, loader, plan.transport, cpus)
+            found = client_limit.of_run(supervisor, loader, plan.transport, cpus)
             record.note(self_check=found._asdict())
             client_limit_per_s = found.requests_per_s
         if plan.limit and record["limits"] is None:  # a resumed run has it: the machine is the same
@@ -77,10 +82,11 @@ def session(
         servers.note_memory()
 
 
-def _pinned(loader: Loader, record: Record) -> tuple[int, ...]:
-    """Pin the load generator to its own CPU; return the CPUs left for the servers."""
+def _pinned(loader: LoadGenerator, record: Record) -> tuple[int, ...]:
+    """Pin the load generators to a CPU of their own; return the CPUs left for the servers."""
     pins = pinning.split()
-    pinning.apply(loader.pid, pins.client)
+    for pid in loader.pids():
+        pinning.apply(pid, pins.client)
     record.note(pinning=pins._asdict())
     return pins.server
 

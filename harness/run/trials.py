@@ -15,8 +15,9 @@ from harness.results.store import Writer
 from harness.run import server_process
 from harness.run.early_stop import EarlyStop, Rule
 from harness.run.foreign_server import RunningServer
+from harness.run.generators import LoadGenerator
 from harness.run.listener import Listener
-from harness.run.load_generator import ONE_REQUEST, Loader
+from harness.run.load_generator import ONE_REQUEST
 from harness.run.meter import Meter
 from harness.run.record import Checkpoint, Record, key
 from harness.run.servers import Servers, Started
@@ -53,7 +54,7 @@ class Trials:
 
     plan: Plan
     writer: Writer
-    loader: Loader
+    loader: LoadGenerator
     listener: Listener
     servers: Servers
     record: Record
@@ -64,7 +65,7 @@ class Trials:
 
     def __post_init__(self, checkpoint: Checkpoint | None) -> None:
         named = {arm.name: arm.pid for arm in self.plan.every_arm if arm.url is not None}
-        own = [self.loader.pid, os.getpid()]
+        own = [*self.loader.pids(), os.getpid()]
         self._meter = Meter(self.servers.pids, own, named, self.record["idle"], self.servers.keepers)
         self._finished = checkpoint.done if checkpoint else frozenset()
         self._number = checkpoint.trials if checkpoint else 0
@@ -163,6 +164,7 @@ class Trials:
             identity, outcome, started_at=started_at, fault=fault, noise=attempt.readings
         )
         self.writer.finish(trial)
+        self.writer.append_generators(trial.trial, outcome.generators)
         self.record.note_downstream(_of_downstream(outcome), self.servers.services.newly_dead())
         self.record.note_bad_answers(outcome.bad_answers)
         self.done.append(trial)

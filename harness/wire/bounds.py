@@ -14,6 +14,7 @@ TRIALS = 100_000  # of one run: arms x loads x blocks
 SEED = 10**12  # of a run; each of its blocks has its own seed, a million times as large
 BLOCK_SEED = 10**18 + 10**6
 PROCESSES = 256  # uvicorn's workers
+GENERATORS = 999  # processes that send load
 THREADS = 1_024  # of torch, or of ONNX Runtime
 DIMENSIONS = 100_000
 PID = 2**22  # the highest pid_max that Linux accepts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
@@ -34,6 +35,13 @@ IN_FLIGHT_CAP = 500  # a socket each: stays below the usual 1,024 open files
 
 Transport = Literal["aiohttp", "httpx"]
 Route = Literal["GET /", "POST /predict"]
+
+
+def _checked_generators(text: str) -> str:
+    if not re.fullmatch(_GENERATORS, text):
+        raise ValueError("give a number of processes, such as 4, or the address of a Dask scheduler: tcp://…")
+    return text
+
 
 _as_law = PlainValidator(
     lambda value: value if isinstance(value, arrivals.Law) else arrivals.parse(str(value))
@@ -168,6 +176,41 @@ class Request(Frozen):
         }
 
 
+_GENERATORS = r"^([1-9][0-9]{0,2}|(tcp|tls)://\S+)$"
+Generators = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
+    AfterValidator(_checked_generators),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": bounds.GENERATORS},
+                {"type": "string", "pattern": _GENERATORS},
+            ]
+        }
+    ),
+]
+
+
+class Share(Frozen):
+    """The part of a trial's load that one of several generators sends.
+
+    Of an open loop: every request whose number in the schedule is `index` modulo `of`. Of a closed loop:
+    every such user.
+    """
+
+    index: Annotated[int, Field(ge=0)] = 0
+    of: Annotated[int, Field(ge=1, le=bounds.GENERATORS)] = 1
+
+    @property
+    def is_whole(self) -> bool:
+        return self.of == 1
+
+    def size(self, whole: int) -> int:
+        """Return how many of `whole` numbers from 0 fall into this share."""
+        return len(range(self.index, whole, self.of))
+
+
 class LoadSettings(Frozen):
     """What a plan and one trial's load have in common. A window lasts until both of its ends are reached."""
 
@@ -196,6 +239,14 @@ class LoadSettings(Frozen):
     transport: Annotated[Transport, Setting("Send with this client; aiohttp costs less CPU.", Panel.LOAD)] = (
         "aiohttp"
     )
+    generators: Annotated[
+        Generators,
+        Setting(
+            "Send from N processes, or a Dask cluster (tcp://HOST:8786).",
+            Panel.LOAD,
+            metavar="N|ADDRESS",
+        ),
+    ] = "1"
 
 
 class LoadOptions(LoadSettings):
@@ -218,6 +269,9 @@ class LoadOptions(LoadSettings):
     probe_loop: bool = True  # measure the lag of the client's event loop
     keep_alive: bool = True  # False: each request opens a connection, as the server closes it
     watches_end: bool = False  # check afterwards whether the server has closed a connection
+    most_generators: Annotated[int | None, Field(ge=1)] = None  # use only this many of the run's generators
+    share: Share = Share()  # of a generator
+    start_at_ms: float | None = None  # on the generator's monotonic clock; None: at once
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:

@@ -19,12 +19,13 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from harness.system import own_limits
 from harness.wire.tally import Counts, Tally
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 NEW_COLUMNS = {
     3: ("io_server_ms",),
     4: ("throttled_share",),
     5: ("first_byte_ms",),
     6: ("server_rss_mb",),
+    7: ("generator",),
 }  # layout version → columns that it added
 OLDEST_READABLE = min(NEW_COLUMNS) - 1
 
@@ -39,7 +40,7 @@ TWIN_SUFFIX = "-twin"  # in the name of the reference arm's second run
 MAX_PROCESSES_RECORDED = 100  # per arm in run.json; a server may start one process per request
 PILOT_BLOCK = 0  # determines loads and durations; not analysed
 
-Row = TypeVar("Row", bound="Sample | Trial")
+Row = TypeVar("Row", bound="Sample | Trial | Generator")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,6 +84,28 @@ class Shot(NamedTuple):
     status: int | None
     error: str
     first_byte_ms: float | None = None
+    generator: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Generator:
+    """One load generator in one trial: a row of `generators.csv`, if a run may have several.
+
+    `offset_*_ms` is what its monotonic clock shows more than that of the run. It is known within `bound_ms`.
+    """
+
+    trial: Annotated[int, "Number of the trial."]
+    generator: Annotated[int, "Number of the load generator, from 0."]
+    host: Annotated[str, "Name of its host."]
+    requests: Annotated[int, "Requests that it sent, with pings."]
+    measured: Annotated[int, "Those in the phase measure."]
+    dispatch_lag_p50_ms: Annotated[float | None, "Median of the times from due to sent of measured requests."]
+    client_cpu_ms: Annotated[float | None, "CPU of its process; empty if it ended."]
+    client_lag_p99_ms: Annotated[float | None, "99th percentile of the lag of its event loop."]
+    offset_before_ms: Annotated[float | None, "Offset of its clock before the trial."]
+    offset_after_ms: Annotated[float | None, "Offset of its clock after the trial; empty if it ended."]
+    bound_ms: Annotated[float | None, "Largest possible error of both: half of the shortest round trip."]
+    error: Annotated[str, "How it ended, if it did."]
 
 
 class Outcome(NamedTuple):
@@ -99,6 +122,8 @@ class Outcome(NamedTuple):
     bad_answers: Mapping[str, str] = types.MappingProxyType({})  # error → excerpt of the first such answer
     ended: bool = False  # whether the server had closed a connection; see `LoadOptions.watches_end`
     tally: Counts | None = None  # None: count `shots`
+    generators: tuple[Generator, ...] = ()  # if several may share the load
+    lost: str = ""  # how a load generator ended during the trial, if one did
 
     @property
     def counts(self) -> Counts:
@@ -111,6 +136,8 @@ _NOT_IN_TRIAL = (
     "bad_answers",
     "ended",
     "tally",
+    "generators",
+    "lost",
 )  # fields of an Outcome without a column in trials.csv
 
 
@@ -196,6 +223,7 @@ class Sample:
     first_byte_ms: Annotated[
         float | None, "When the body of the answer began to arrive; empty without a body."
     ] = None
+    generator: Annotated[int | None, "Number of the load generator that sent it, from 0."] = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -268,6 +296,7 @@ class Cause(enum.Enum):
     NOTHING_MEASURED = enum.auto()
     NO_GOOD_ANSWER = enum.auto()
     OWN_LIMIT = enum.auto()  # the load generator reached a limit of its own process
+    GENERATOR_ENDED = enum.auto()  # one of several
     SENT_LATE = enum.auto()
 
 
@@ -307,6 +336,8 @@ def judge(outcome: Outcome, *, ended: str = "", late: str = "") -> Fault | None:
     """
     if ended:
         return Fault(Cause.SERVER_ENDED, ended)
+    if outcome.lost:
+        return Fault(Cause.GENERATOR_ENDED, outcome.lost)
     counts = outcome.counts
     if limit := own_limits.why_invalid(Counter(counts.errors).elements()):
         return Fault(Cause.OWN_LIMIT, limit)
@@ -373,7 +404,7 @@ def meanings(row_type: type[Row]) -> dict[str, str]:
     return {name: known[name] for name in header(row_type)}
 
 
-def to_cells(row: Sample | Trial) -> list[str]:
+def to_cells(row: Sample | Trial | Generator) -> list[str]:
     """Return the cells of one CSV line. Floats have three decimals (for ms: microseconds); None is empty."""
     return [_cell(getattr(row, field.name)) for field in dataclasses.fields(row)]
 

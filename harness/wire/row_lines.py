@@ -30,18 +30,18 @@ def line_of(shot: Shot) -> str:
     The error must be a single line, as `reasons` makes it. Written out for speed: this runs for each request
     during the load.
     """
-    seq, phase, due_ms, sent_ms, done_ms, timings, status, error, first_byte_ms = shot
+    seq, phase, due_ms, sent_ms, done_ms, timings, status, error, first_byte_ms, generator = shot
     seen = f"{seq},{phase},{due_ms:.3f},{sent_ms:.3f},{done_ms:.3f}"
     answer = f"{'' if status is None else status},{_quoted(error) if error else ''}"
     first_byte = "" if first_byte_ms is None else f"{first_byte_ms:.3f}"
     if timings is NO_TIMINGS:
-        return f"{seen},,,,,,,,{answer},,,,{first_byte}\n"
+        return f"{seen},,,,,,,,{answer},,,,{first_byte},{generator}\n"
     batch_size, worker_pid = timings.batch_size, timings.worker_pid
     return (
         f"{seen},{_ms(timings.entered_ms)},{_ms(timings.queue_ms)},{_ms(timings.model_ms)},"
         f"{_ms(timings.model_cpu_ms)},{_ms(timings.resume_ms)},{_ms(timings.io_ms)},{_ms(timings.handler_ms)},"
         f"{answer},{'' if batch_size is None else batch_size},{'' if worker_pid is None else worker_pid},"
-        f"{_ms(timings.io_server_ms)},{first_byte}\n"
+        f"{_ms(timings.io_server_ms)},{first_byte},{generator}\n"
     )
 
 

@@ -32,6 +32,7 @@ from known_server import (
 from harness.client.engine import PAUSE_WITHOUT_ANSWER_S
 from harness.client.http_client import create_transport
 from harness.run.load_generator import Loader
+from harness.run.local_generator import LocalProcess
 from harness.run.supervisor import Supervisor
 from harness.wire.records import MEASURE
 from harness.wire.transports import Client
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def loader() -> Iterator[Loader]:
     """One load generator process for all tests, as a run has one for all its trials."""
-    with Supervisor() as supervisor, Loader(supervisor) as child:
+    with Supervisor() as supervisor, Loader(LocalProcess(supervisor)) as child:
         yield child
 
 

@@ -35,6 +35,7 @@ from harness import workloads
 from harness.client.http_client import create_transport
 from harness.results import store
 from harness.run.load_generator import Loader
+from harness.run.local_generator import LocalProcess
 from harness.run.server_log import ServerLog
 from harness.run.server_process import Server
 from harness.run.supervisor import Supervisor
@@ -191,7 +192,7 @@ def test_an_upload_ends_if_the_server_answers_early_and_never_reads_it(
 
 @pytest.fixture(scope="module")
 def loader() -> Iterator[Loader]:
-    with Supervisor() as supervisor, Loader(supervisor) as child:
+    with Supervisor() as supervisor, Loader(LocalProcess(supervisor)) as child:
         yield child
 
 
@@ -204,7 +205,7 @@ def test_the_memory_of_the_load_generator_is_bounded(
         options = {"arrivals": closed(10), "requests": 10, "timeout_s": 1.0}
         outcome = loader.run(load_options_for(hostile.url, trick, transport, **options), _ignore)
         assert sum(shot.phase == MEASURE for shot in outcome.shots) == 10
-    assert _peak_mib(loader.pid) < MAX_MIB
+    assert _peak_mib(loader.pids()[0]) < MAX_MIB
 
 
 def _peak_mib(pid: int) -> float:

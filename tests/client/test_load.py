@@ -39,6 +39,7 @@ from known_server import (
 from harness.client.engine import is_loopback, run_trial
 from harness.errors import HarnessError
 from harness.run.load_generator import Loader
+from harness.run.local_generator import LocalProcess
 from harness.run.supervisor import Supervisor
 from harness.wire.clock import now_ms
 from harness.wire.load_options import LoadOptions, Texts
@@ -50,7 +51,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def loader() -> Iterator[Loader]:
     """One load generator process for all tests, as a run has one for all its trials."""
-    with Supervisor() as supervisor, Loader(supervisor) as child:
+    with Supervisor() as supervisor, Loader(LocalProcess(supervisor)) as child:
         yield child
 
 
@@ -432,7 +433,7 @@ def test_during_a_trial_garbage_collection_is_on_for_new_objects_only() -> None:
 def loader_and_its_process() -> Iterator[tuple[Loader, psutil.Process]]:
     me = psutil.Process()
     before = set(me.children(recursive=True))
-    with Supervisor() as supervisor, Loader(supervisor) as child:
+    with Supervisor() as supervisor, Loader(LocalProcess(supervisor)) as child:
         found: list[psutil.Process] = []
 
         def looked() -> bool:

@@ -20,6 +20,7 @@ from known_server import KnownServer, after, answering, both_transports, fire, p
 
 from harness.analysis import summaries
 from harness.run.load_generator import Loader
+from harness.run.local_generator import LocalProcess
 from harness.run.supervisor import Supervisor
 from harness.wire.load_options import Texts
 from harness.wire.options import WorkloadOptions
@@ -36,7 +37,7 @@ def loader() -> Iterator[Loader]:
     """One load generator process for all tests, as a run has one for all its trials."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("SSL_CERT_FILE", str(CERTIFICATE))
-        with Supervisor() as supervisor, Loader(supervisor) as child:
+        with Supervisor() as supervisor, Loader(LocalProcess(supervisor)) as child:
             yield child
 
 

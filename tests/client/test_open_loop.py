@@ -14,6 +14,7 @@ import pytest
 import running
 from running import Fire
 
+from harness.client.link import Link
 from harness.client.window import Window
 from harness.wire.arrivals import parse
 from harness.wire.load_options import LoadOptions
@@ -181,7 +182,8 @@ def test_a_closed_window_with_both_ends_lasts_until_the_later_one(fire: Fire) ->
 
 @pytest.mark.quick
 def test_the_window_of_a_schedule_that_ends_in_its_warm_up_is_empty() -> None:
-    window = Window(LoadOptions(url="", arrivals=parse("constant(10)"), settle_s=9, duration_s=1))
+    options = LoadOptions(url="", arrivals=parse("constant(10)"), settle_s=9, duration_s=1)
+    window = Window(options, Link.alone())
     assert window.next_phase(0.0) == WARMUP
     window.answered(WARMUP, 5.0)
     window.schedule_ended(6.0)

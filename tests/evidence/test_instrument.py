@@ -13,6 +13,7 @@ import running
 
 from harness.analysis import staircase, summaries
 from harness.run.load_generator import Loader
+from harness.run.local_generator import LocalProcess
 from harness.run.supervisor import Supervisor
 from harness.wire.load_options import LoadOptions
 from harness.wire.options import Inject, ServerOptions
@@ -50,7 +51,7 @@ def mean(shots: list[Shot], name: str) -> float:
 
 @pytest.fixture(scope="module")
 def loader() -> Iterator[Loader]:
-    with Supervisor() as supervisor, Loader(supervisor) as child:
+    with Supervisor() as supervisor, Loader(LocalProcess(supervisor)) as child:
         yield child
 
 

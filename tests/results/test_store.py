@@ -174,7 +174,7 @@ def test_a_line_cut_short_in_the_middle_of_a_file_is_damage(folder: Path) -> Non
     lines = (folder / "requests.csv").read_text().splitlines(keepends=True)
     lines[2] = ",".join(lines[2].split(",")[:12]) + "\n"
     (folder / "requests.csv").write_text("".join(lines))
-    with pytest.raises(HarnessError, match="line 3 has 12 cells instead of 23"):
+    with pytest.raises(HarnessError, match="line 3 has 12 cells instead of 24"):
         store.read(folder)
 
 
@@ -208,9 +208,9 @@ def put(folder: Path, line: int, column: str, cell: str) -> None:
         ("seq", "nan", "column seq: line 4 is not a number: 'nan'"),
         ("seq", "1.5", "column seq: line 4 is not a whole number: '1.5'"),
         ("status", "200.5", "column status: line 4 is not a whole number: '200.5'"),
-        ("error", "a,b", "line 4 has 24 cells instead of 23"),
-        ("error", '"never closed', "line 7 has 19 cells instead of 23"),
-        ("first_byte_ms", "1\n", "line 5 has 0 cells instead of 23"),
+        ("error", "a,b", "line 4 has 25 cells instead of 24"),
+        ("error", '"never closed', "line 7 has 19 cells instead of 24"),
+        ("generator", "1\n", "line 5 has 0 cells instead of 24"),
     ],
 )
 def test_damage_is_reported_with_its_line(folder: Path, column: str, cell: str, said: str) -> None:
@@ -221,7 +221,7 @@ def test_damage_is_reported_with_its_line(folder: Path, column: str, cell: str, 
 
 def test_an_extra_cell_in_the_first_line_is_damage(folder: Path) -> None:
     put(folder, 2, "error", "a,b")
-    with pytest.raises(HarnessError, match="line 2 has 24 cells"):
+    with pytest.raises(HarnessError, match="line 2 has 25 cells"):
         store.read(folder)
 
 
@@ -232,7 +232,7 @@ def test_commas_in_a_text_do_not_hide_a_line_that_is_too_short(folder: Path) -> 
     (folder / "requests.csv").write_text(
         "".join(f"{line}\n" for line in [*lines[:4], lines[4].rpartition(",")[0], *lines[5:]])
     )
-    with pytest.raises(HarnessError, match="line 5 has 22 cells instead of 23"):
+    with pytest.raises(HarnessError, match="line 5 has 23 cells instead of 24"):
         store.read(folder)
 
 

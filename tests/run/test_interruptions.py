@@ -18,7 +18,8 @@ from harness.commands import report, run
 from harness.errors import HarnessError
 from harness.plans.plan import Plan
 from harness.results import store
-from harness.run import load_generator, server_process
+from harness.run import load_generator, local_generator, server_process
+from harness.run.local_generator import LocalProcess
 from harness.run.supervisor import Supervisor
 from harness.wire.arrivals import closed
 from harness.wire.load_options import LoadOptions
@@ -284,7 +285,7 @@ def test_stopped_supervisors_and_a_stopped_generator_are_killed_in_bounded_time(
 ) -> None:
     monkeypatch.setattr(load_generator, "HANDS_OVER_WITHIN_S", 0.3)
     children = set(psutil.Process().children())
-    with Supervisor() as supervisor, load_generator.Loader(supervisor) as generator:
+    with Supervisor() as supervisor, load_generator.Loader(LocalProcess(supervisor)) as generator:
         started = set(psutil.Process().children()) - children
         assert len(started) == 3
         for process in started:
@@ -297,8 +298,8 @@ def test_stopped_supervisors_and_a_stopped_generator_are_killed_in_bounded_time(
 
 def test_a_generator_that_stays_stopped_ends_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_generator, "LOOKS_EVERY_S", 0.2)
-    with Supervisor() as supervisor, load_generator.Loader(supervisor) as generator:
-        psutil.Process(generator.pid).suspend()
+    with Supervisor() as supervisor, load_generator.Loader(LocalProcess(supervisor)) as generator:
+        psutil.Process(generator.pids()[0]).suspend()
         with pytest.raises(HarnessError, match="was stopped by a signal and has not resumed"):
             generator.run(
                 LoadOptions(url="http://127.0.0.1:1/", arrivals=closed(1), requests=1), lambda *_: None
@@ -307,7 +308,7 @@ def test_a_generator_that_stays_stopped_ends_the_trial(monkeypatch: pytest.Monke
 
 def test_a_message_that_a_killed_generator_left_half_written_is_none() -> None:
     reader, writer = os.pipe()
-    answers = load_generator._Answers(reader)
+    answers = local_generator._Lines(reader)
     os.write(writer, b'{"rows": ""}\n{"outcome": {"requ')
     assert answers.peek(1.0) == b'{"rows": ""}'
     answers.drop()

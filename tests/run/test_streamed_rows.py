@@ -13,6 +13,7 @@ from interrupting import ending
 from known_server import after, answering, load_options
 
 from harness.run.load_generator import Loader
+from harness.run.local_generator import LocalProcess
 from harness.run.supervisor import Supervisor
 from harness.wire.clock import now_ms
 from harness.wire.row_lines import shots_of
@@ -71,7 +72,11 @@ def test_an_interrupt_in_the_middle_of_a_batch_loses_no_row_and_doubles_none() -
             signal.raise_signal(signal.SIGINT)
         batches.append(lines)
 
-    with answering(after(2)) as server, Supervisor() as supervisor, Loader(supervisor) as loader:
+    with (
+        answering(after(2)) as server,
+        Supervisor() as supervisor,
+        Loader(LocalProcess(supervisor)) as loader,
+    ):
         options = load_options(server.url, concurrency=4, duration_s=30)
         with pytest.raises(KeyboardInterrupt):
             loader.run(options, sink=interrupted, keep_shots=False)
@@ -88,8 +93,12 @@ def test_requests_take_no_memory_in_the_load_generator() -> None:
     def look(answered: int, _: float) -> None:
         rss.append((answered, process.memory_info().rss))
 
-    with answering(after(0)) as server, Supervisor() as supervisor, Loader(supervisor) as loader:
-        process = psutil.Process(loader.pid)
+    with (
+        answering(after(0)) as server,
+        Supervisor() as supervisor,
+        Loader(LocalProcess(supervisor)) as loader,
+    ):
+        process = psutil.Process(loader.pids()[0])
         options = load_options(server.url, concurrency=16, duration_s=2.0)
         loader.run(options, look, keep_shots=False)
     (first, before), (last, at_end) = rss[0], rss[-1]

@@ -18,6 +18,7 @@ from harness.errors import HarnessError
 from harness.run import client_limit, server_process
 from harness.run.listener import Listener, SilentListener
 from harness.run.load_generator import Loader
+from harness.run.local_generator import LocalProcess
 from harness.run.server_process import Server
 from harness.run.supervisor import Supervisor
 from harness.wire.load_options import LoadOptions
@@ -75,7 +76,7 @@ class Bench:
         with ExitStack() as stack:
             self.folder = Path(stack.enter_context(TemporaryDirectory(prefix="execbench-check-")))
             self.supervisor = stack.enter_context(Supervisor())
-            self.loader = stack.enter_context(Loader(self.supervisor))
+            self.loader = stack.enter_context(Loader(LocalProcess(self.supervisor)))
             self._stack = stack.pop_all()
         self._servers = 0
         return self
