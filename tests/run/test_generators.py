@@ -11,9 +11,11 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
+from conftest import Execbench
 from known_server import Arrival, after, answering, reply
 from running import measured
 
+from harness.results import store
 from harness.run.generators import Generators
 from harness.run.local_generator import LocalProcess
 from harness.run.supervisor import Supervisor
@@ -165,3 +167,30 @@ def test_no_generator_outlives_the_run() -> None:
         with pytest.raises(KeyboardInterrupt):
             two.run(load(server.url, **OPEN | {"duration_s": 30.0}))
     assert not any(map(psutil.pid_exists, pids))
+
+
+PLAN = """
+name = "shared"
+concurrency = []
+arrivals = ["constant(60)"]
+open_duration_s = 0.5
+open_settle_s = 0.1
+blocks = 1
+generators = 2
+arms = [{{ name = "mine", url = "{url}" }}, {{ name = "alone", url = "{url}", generators = 1 }}]
+"""
+
+
+def test_a_run_keeps_the_rows_and_the_clocks_of_all_generators(execbench: Execbench) -> None:
+    with answering(after(2.0)) as server:
+        (execbench.folder / "plan.toml").write_text(PLAN.format(url=server.url))
+        done = execbench("run", "plan.toml", "--no-self-check", "--out", "run", "--full")
+    assert done.returncode == 0, done.stderr
+    assert "Load generators" in done.stdout
+    run = store.read(execbench.folder / "run")
+    sent_by = run.requests.groupby("arm", observed=True)["generator"].agg(set)
+    assert dict(sent_by) == {"mine": {0, 1}, "alone": {0}}
+    rows = store.read_generators(execbench.folder / "run")
+    assert sorted(rows["generator"]) == [0, 0, 1]
+    assert rows["bound_ms"].between(0, 50).all()
+    assert rows["requests"].sum() == run.trials["requests"].sum()
