@@ -23,6 +23,8 @@ MARKS = {
     "environments": ["environments"],
     "peers": ["peers machine", "peers throughput", "peers limit", "peers costs"],
     "peers-io": ["peers-io"],
+    "generators": ["generators machine", "generators", "generators each"],
+    "three-hosts": ["three-hosts machine", "three-hosts", "three-hosts each"],
 }
 
 
