@@ -28,7 +28,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
     drift_ms = (rows["offset_after_ms"] - rows["offset_before_ms"]).abs()
-    grouped = rows.assign(drift_ms=drift_ms, ended=rows["error"].fillna("") != "").groupby(
+    grouped = rows.assign(drift_ms=drift_ms, ended=rows["error"].notna() & rows["error"].ne("")).groupby(
         ["generator", "host"], as_index=False
     )
     found = grouped.agg(

@@ -106,7 +106,9 @@ class Servers:
 
         Raises HarnessError, whose message ends with `log`, for an unexpected answer.
         """
-        once = self.plan.model_copy(update={"requests": 1})  # a plan of open loops may say nothing of closed ones
+        once = self.plan.model_copy(
+            update={"requests": 1}
+        )  # a plan of open loops may say nothing of closed ones
         load = once.load_options("", closed(1), PILOT_BLOCK, arm).at(url)
         whose = f"The server of arm {arm.name!r}, {load.url if arm.url is None else url},"
         first = first_answer(self.loader, load, self.listener, whose=whose)
