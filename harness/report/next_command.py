@@ -101,6 +101,7 @@ def _asking(asked: Record) -> Iterator[object]:
         ("--transport", options["transport"], _DEFAULTS["transport"]),
         ("--timeout", options["timeout_s"], _DEFAULTS["timeout_s"]),
         ("--think", options["think"], None),
+        ("--generators", options["generators"], _DEFAULTS["generators"]),
     ):
         if value not in (None, default):
             yield from (flag, f"{value:.15g}" if isinstance(value, float) else value)

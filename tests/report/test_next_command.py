@@ -73,8 +73,10 @@ def test_a_load_is_repeated_with_more_users_and_the_same_request() -> None:
     said = shlex.split(next_command.load({"plan": None, "load": people}, users=16))
     assert said[-3:] == ["--think", "exponential(2)", "--new-connections"]
     hidden = {"url": "http://x/", "headers": [["Authorization", "(kept secret)"]], "transport": "httpx"}
+    hidden["generators"] = "tcp://10.0.0.1:8786"
     said = shlex.split(next_command.load({"plan": None, "load": hidden}, users=16))
-    assert said[-4:] == ["--header", "Authorization: ${HEADER_AUTHORIZATION}", "--transport", "httpx"]
+    assert said[-6:-2] == ["--header", "Authorization: ${HEADER_AUTHORIZATION}", "--transport", "httpx"]
+    assert said[-2:] == ["--generators", "tcp://10.0.0.1:8786"]
 
 
 def test_an_address_that_would_be_an_option_makes_no_command() -> None:
