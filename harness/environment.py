@@ -42,6 +42,8 @@ _PACKAGES = (
     "onnxscript",
     "loky",
     "pebble",
+    "ray",
+    "distributed",
     "numpy",
     "scipy",
     "pandas",

@@ -26,7 +26,8 @@ Every strategy guarantees:
 * Closing waits for running calls, cancels waiting ones, and leaves no thread, no child process and nothing
   that a worker started. This includes closing after an exception, a cancellation or a failed opening.
   Exceptions: the event loop's own threads under `default_pool`, anyio's idle threads under `anyio_limiter`,
-  and the resource tracker and fork server of multiprocessing if there are child processes.
+  Dask's thread for large messages, and the resource tracker and fork server of multiprocessing if there are
+  child processes. The workers of a cluster that ran before (``address``) go on.
 
 In every strategy, a call may start its own processes.
 
@@ -57,6 +58,8 @@ NAMES = (  # in the order in which reports list them
     "loky",
     "pebble",
     "executor",
+    "ray",
+    "dask",
     "supervised",
     "batch",
 )
@@ -103,6 +106,10 @@ class Options:
     factory: Annotated[
         str | None, Field(description="Make the executor with this package.module:function.")
     ] = None
+    address: Annotated[
+        str | None,
+        Field(min_length=1, max_length=1_000, description="Use the cluster at this address."),
+    ] = None  # None: the strategy starts one on this host
     over: Annotated[
         str,
         AfterValidator(_runs_batches),

@@ -42,7 +42,8 @@ class Outcome:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._error is not None:
-            return _unpickle_error, (_pickle_error(self._error), in_words(self._error), _trace(self._error))
+            trace = _trace(self._error)
+            return _unpickle_error, (_pickle_error(self._error), in_words(self._error), trace)
         try:
             return _unpickle_result, (pickle.dumps(self._result, pickle.HIGHEST_PROTOCOL),)
         except BaseException as error:  # noqa: BLE001  a result's own methods may raise anything
@@ -83,6 +84,10 @@ def _can_be_raised(error: BaseException) -> bool:
 def _pickle_error(error: BaseException) -> bytes:
     """Return the pickled exception; empty if it cannot be pickled or a task must not raise it."""
     if _can_be_raised(error):
+        with suppress(BaseException):
+            return pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
+        # a package may have taught pickle to take these along (Dask does), and deep ones fail
+        error.__traceback__ = error.__cause__ = error.__context__ = None
         with suppress(BaseException):
             return pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
     return b""

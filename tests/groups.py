@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import clusters
 import pytest
 
 MARKS = {
@@ -100,6 +101,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def scope_of(item: pytest.Item) -> str:
     """Return the test's scope. Tests of one scope share a worker, and so the fixtures of their module."""
     group = group_of(item)
+    if clusters.needed_by(item):
+        return "timed"  # to share the cluster, whose start takes longer than they do
     return group if group == "timed" else f"{group} {item.path.name}"
 
 

@@ -83,6 +83,13 @@ def counted_processes(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"CPU time counted {'; '.join(arms)}."
 
 
+def uncounted_clusters(record: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for the arms whose workers belong to a cluster that ran before."""
+    planned = (record.get("plan") or {}).get("arms") or []
+    if arms := [arm["name"] for arm in planned if (arm.get("options") or {}).get("address")]:
+        yield f"{', '.join(arms)}: CPU and memory are those of the server, without the cluster's workers."
+
+
 def _listed(commands: list[str]) -> str:
     """Such as "4 processes (python server.py, 3 × python -c)"."""
     times_of = Counter(commands).most_common()

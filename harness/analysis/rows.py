@@ -39,7 +39,16 @@ def _route_model(of: Of) -> pd.Series[Any]:
 
 
 def is_unsplit(of: Of) -> pd.Series[bool]:
-    """Which requests have a time for the model, but neither the queue nor the way back."""
+    """Which requests have a time for the model with the queue and the way back in it: no worker gave it."""
+    return _has_model_alone(of) & of("worker_pid").isna()
+
+
+def is_elsewhere(of: Of) -> pd.Series[bool]:
+    """Which requests had a worker on another host: it gave its own time, and nothing else can be known."""
+    return _has_model_alone(of) & of("worker_pid").notna()
+
+
+def _has_model_alone(of: Of) -> pd.Series[bool]:
     return of("queue_ms").isna() & of("resume_ms").isna() & of("model_ms").notna()
 
 

@@ -13,7 +13,7 @@ separately.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,10 +30,12 @@ from harness.analysis.rows import (
     TO_FIRST_BYTE,
     TRIAL_FACTS,
     Columns,
+    Of,
     R,
     Requests,
     Rows,
     in_parts,
+    is_elsewhere,
     is_unsplit,
     of_trials,
     sound,
@@ -133,10 +135,19 @@ def derive(requests: pd.DataFrame, trials: pd.DataFrame, *, pilot: bool = False)
 
 
 def unsplit_arms(rows: Requests) -> list[str]:
-    """The arms whose servers report a time for the model, but neither the queue nor the way back."""
+    """The arms whose servers report one time for the model, with the queue and the way back in it."""
+    return _arms(rows, is_unsplit)
+
+
+def arms_elsewhere(rows: Requests) -> list[str]:
+    """The arms whose workers run on another host than their server."""
+    return _arms(rows, is_elsewhere)
+
+
+def _arms(rows: Requests, which: Callable[[Of], pd.Series[bool]]) -> list[str]:
     found: dict[str, None] = {}
-    for part in in_parts(rows, ["arm", "queue_ms", "model_ms", "resume_ms"]):
-        arms = part.loc[is_unsplit(part.__getitem__), "arm"].unique()
+    for part in in_parts(rows, ["arm", "queue_ms", "model_ms", "resume_ms", "worker_pid"]):
+        arms = part.loc[which(part.__getitem__), "arm"].unique()
         found |= dict.fromkeys(str(arm) for arm in arms)
     return list(found)
 

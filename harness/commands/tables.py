@@ -90,7 +90,8 @@ def closed(table: pd.DataFrame) -> Iterator[RenderableType]:
         _marked(table),
         {"c": "concurrency", **_rates(table), **_LATENCIES, **_COUNTS},
     )
-    unsplit = table["queue_p50_ms"].isna() & table["resume_p50_ms"].isna()  # only the total is known
+    split = table["queue_p50_ms"].notna() | table["resume_p50_ms"].notna()
+    unsplit = ~split & table["route_model_p50_ms"].notna()  # only the total is known
     parts = {
         "model": "route_model_p50_ms",
         "queue": "queue_p50_ms",

@@ -291,7 +291,9 @@ class Report:
             *load_notes.find(self.record),
             *nominal.absence(self.record),
             *machine.counted_processes(self.record),
+            *machine.uncounted_clusters(self.record),
             *_unsplit(self._rows),
+            *_elsewhere(self._rows),
             *parquet.notes(self.folder, len(self.evidence.run.rows)),
         )
 
@@ -403,3 +405,12 @@ def _unsplit(requests: Requests) -> Iterator[str]:
     """A note on arms whose server reports no queue and no way back."""
     if arms := summaries.unsplit_arms(requests):
         yield f"{', '.join(arms)}: model is known only as a whole, with the wait for a worker in it."
+
+
+def _elsewhere(requests: Requests) -> Iterator[str]:
+    """A note on arms whose workers have the clock of another host."""
+    if arms := summaries.arms_elsewhere(requests):
+        yield (
+            f"{', '.join(arms)}: the workers run on another host, whose clock cannot be compared with the "
+            "server's. So queue and way back are not known; worker is."
+        )

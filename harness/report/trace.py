@@ -241,6 +241,8 @@ def _parts(trial: _Stamped) -> tuple[list[tuple[str, ...]], Microseconds, Bools]
     due, sent, done = load["due"], load["sent"], load["done"]
     entered_ms, handler_ms = load["entered_ms"], load["handler_ms"]
     lengths = np.column_stack([load[name] for name in _SERVER_PARTS.values()])
+    # with a worker on another host, the moments of its parts are not known
+    lengths[_has_model_alone(load) & ~np.isnan(load["worker_pid"])] = np.nan
     ends_ms = entered_ms[:, None] + np.cumsum(np.nan_to_num(lengths), axis=1)
     left_ms = np.where(np.isnan(handler_ms), ends_ms[:, -1], entered_ms + handler_ms)
     on_server = ~np.isnan(entered_ms)[:, None]
@@ -252,8 +254,12 @@ def _parts(trial: _Stamped) -> tuple[list[tuple[str, ...]], Microseconds, Bools]
     answered = ~np.isnan(handler_ms)[:, None] & on_server
     there = np.column_stack([always, on_server, known, never, answered])
     whole, split = ((LAG, OUTSIDE, QUEUE, name, BACK, IO, "", OUTSIDE) for name in (MODEL, WORKER))
-    unsplit = np.isnan(load["queue_ms"]) & np.isnan(load["resume_ms"])
+    unsplit = _has_model_alone(load) & np.isnan(load["worker_pid"])
     return [whole if one else split for one in unsplit.tolist()], cuts, there
+
+
+def _has_model_alone(load: Mapping[str, Any]) -> Any:
+    return np.isnan(load["queue_ms"]) & np.isnan(load["resume_ms"])
 
 
 def _in_flight(trial: _Stamped) -> Iterator[Event]:

@@ -19,7 +19,8 @@ The header of each answer then holds these durations in milliseconds:
 
 Without `take`, `model` is the time of the whole stage, and `queue` and `resume` are missing.
 
-All timestamps come from the host's monotonic clock, which all processes of the host share.
+All timestamps come from the host's monotonic clock, which all processes of the host share. If the call ran on
+another host, the two clocks cannot be compared: `queue` and `resume` are missing, `model` is still exact.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import platform
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
 from contextvars import ContextVar
+from pathlib import Path
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, NamedTuple
 
@@ -47,7 +50,7 @@ _PENDING = (GeneratorType, AsyncGeneratorType, Awaitable, Future)  # returned be
 
 
 class Done(NamedTuple):
-    """The result of a call, with its times: timestamps in ms on the host's monotonic clock."""
+    """The result of a call, with its times: timestamps in ms on the monotonic clock of its host."""
 
     value: Any  # what the function returned
     started_ms: float
@@ -55,6 +58,7 @@ class Done(NamedTuple):
     cpu_ms: float  # CPU time of the thread that ran the call
     pid: int  # the process that ran the call
     batch: int = 1  # number of requests that shared the call
+    clock: str = ""  # the name of the clock; "" for that of the process that calls `take`
 
 
 class timed:
@@ -85,7 +89,7 @@ class timed:
             started, cpu_ns = _now_ms(), time.thread_time_ns()
             value = self.func(*args, **kwargs)
             cpu_ms = (time.thread_time_ns() - cpu_ns) / 1e6
-            done = Done(value, started, _now_ms(), cpu_ms, os.getpid())
+            done = Done(value, started, _now_ms(), cpu_ms, os.getpid(), clock=CLOCK)
         finally:
             _current.reset(token)
         if isinstance(value, _PENDING):
@@ -236,16 +240,25 @@ class Record:
 
         A call may have run before the stage was entered. Then there is no queue, and the way back begins when
         the stage is entered.
+
+        The clock of another host starts at another moment, so that it gives the length of the calls only. Of
+        calls on several hosts, nothing is known.
         """
+        self._calls |= {done[1:5]: done for done, _ in calls}
+        clocks = {done.clock or CLOCK for done, _ in calls}
+        if len(clocks) > 1:
+            return
         started = min([done.started_ms for done, _ in calls])
         ended = max([done.ended_ms for done, _ in calls])
+        if clocks != {CLOCK}:
+            self._spans.append((_MODEL, ended - started))
+            return
         resumed = max([at for _, at in calls])
         self._spans += [
             ("queue", started - entered),
             (_MODEL, ended - started),
             ("resume", resumed - max(ended, entered)),
         ]
-        self._calls |= {done[1:5]: done for done, _ in calls}
 
     def header(self) -> str:
         """Return the value of the header for all stages that have ended."""
@@ -290,6 +303,23 @@ def _cannot_be_timed(func: Callable[..., Any]) -> TypeError:
         f'use `with stage("model"):` around the await or the loop instead'
     )
 
+
+def _name_of_the_clock() -> str:
+    """Return a text that is the same in two processes only if they share the monotonic clock.
+
+    On Linux it starts when the host boots, and a container may have shifted it (a time namespace).
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return platform.node()
+    try:
+        return f"{boot} {Path('/proc/self/ns/time').readlink()}"
+    except OSError:  # a kernel without time namespaces
+        return boot
+
+
+CLOCK = _name_of_the_clock()
 
 _current: ContextVar[Record | None] = ContextVar("request being timed", default=None)
 

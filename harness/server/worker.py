@@ -58,8 +58,8 @@ def call(items: list[Any]) -> list[Done]:
         return [
             Done({"about": _about(loaded), "environment": interpreter.facts()}, 0.0, 0.0, 0.0, os.getpid())
         ]
-    values, started, ended, cpu_ms, pid, _ = loaded.predict(items)
-    return [Done(value, started, ended, cpu_ms, pid, len(items)) for value in values]
+    done = loaded.predict(items)
+    return [done._replace(value=value, batch=len(items)) for value in done.value]
 
 
 def _about(loaded: _Loaded) -> dict[str, Any]:

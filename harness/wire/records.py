@@ -53,7 +53,9 @@ class Timings:
 
     entered_ms: float | None = None  # the route's entry, on the host's monotonic clock
     queue_ms: Annotated[
-        float | None, "From submitting the item until a worker starts: waiting, pickling, transfer."
+        float | None,
+        "From submitting the item until a worker starts: waiting, pickling, transfer. Empty, as the way back "
+        "is, if the worker runs on another host.",
     ] = None
     model_ms: Annotated[float | None, "Inside the worker, by the wall clock."] = None
     model_cpu_ms: Annotated[float | None, "Inside the worker, CPU of the thread that ran the model."] = None

@@ -1,6 +1,7 @@
 """A long run is read column by column and part by part, with the same figures as a frame of all its rows."""
 
 import io
+import math
 from typing import Any
 
 import made_up
@@ -111,3 +112,22 @@ def _linear(ordered: Any, percent: float) -> float:
     place = (len(ordered) - 1) * percent / 100
     below, above = ordered[int(np.floor(place))], ordered[int(np.ceil(place))]
     return float(below if below == above else below + (above - below) * (place % 1))
+
+
+# -- what is known of the model's time -----------------------------------------------------------------
+
+
+def test_one_time_for_the_model_is_the_whole_stage_unless_a_worker_gave_it() -> None:
+    """A worker on another host gives its own time; queue and way back cannot be known."""
+    unknown: dict[str, Any] = {"queue_ms": None, "resume_ms": None}
+    samples = [
+        made_up.sample(),
+        made_up.sample(arm="plain", worker_pid=None, **unknown),
+        made_up.sample(arm="away", worker_pid=7, **unknown),
+    ]
+    frame = summaries.derive(made_up.requests_frame(samples), made_up.trials_frame([made_up.trial()]))
+    whole = dict(zip(frame["arm"], frame["route_model_ms"], strict=True))
+    assert (whole["inline"], whole["plain"]) == (6.0, 6.0)
+    assert math.isnan(whole["away"])
+    assert list(frame["model_ms"]) == [6.0, 6.0, 6.0]
+    assert (summaries.unsplit_arms(frame), summaries.arms_elsewhere(frame)) == (["plain"], ["away"])

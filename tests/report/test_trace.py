@@ -317,3 +317,10 @@ def test_the_command_says_where_the_trace_is_and_where_to_open_it(
     refused = CliRunner().invoke(app, ["report", str(folder), "--trace", "--reference", "thread"])
     assert refused.exit_code == 2
     assert "--trace writes a file" in refused.stderr
+
+
+def test_the_parts_of_a_request_whose_worker_was_on_another_host_are_not_drawn(tmp_path: Path) -> None:
+    away = sample(queue_ms=None, resume_ms=None, worker_pid=7)
+    found = events_of(run_with([away], tmp_path), tmp_path)
+    assert not {"queue", "worker", "way back", "I/O", "model"} & spans(found).keys()
+    assert "request" in spans(found)

@@ -25,7 +25,8 @@ from harness.wire.timings import decode
 
 pytestmark = pytest.mark.integration
 
-SERVED = strategies.available()
+# tests/strategy/test_clusters.py has servers of the others, whose clusters take long to start
+SERVED = tuple(name for name in strategies.available() if name not in {"ray", "dask"})
 NO_MODEL = WorkloadOptions(model="no-such-model")
 OWN_PROCESSES = {"process", "loky", "pebble", "supervised"}
 

@@ -6,6 +6,8 @@ import asyncio
 import functools
 import pickle
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -209,6 +211,37 @@ def test_no_timestamps_make_a_figure_negative(clock: Clock, started: float, ende
             model.take(Done("x", started, ended, -1.0, 1))
 
     assert min(asyncio.run(figures(work)).values()) >= 0
+
+
+# -- a call on another host ----------------------------------------------------------------------------
+
+
+def test_of_a_call_on_another_host_only_its_own_length_is_known(clock: Clock) -> None:
+    async def work() -> None:
+        with stage("model") as model:
+            clock.passes(30)
+            model.take(Done("x", 7e9, 7e9 + 20, 1.0, 1, clock="of another host"))
+        with stage("io"):
+            clock.passes(5)
+
+    found = asyncio.run(figures(work))
+    assert found == {"model": 20, "io": 5, "handler": 35}
+
+
+def test_of_calls_on_several_hosts_nothing_is_known(clock: Clock) -> None:
+    async def work() -> None:
+        with stage("model") as model:
+            model.take(timed(clock.passes)(10))
+            model.take(Done("x", 7e9, 7e9 + 20, 1.0, 1, clock="of another host"))
+
+    assert asyncio.run(figures(work)) == {"handler": 10}
+
+
+@pytest.mark.integration
+def test_a_call_in_another_process_of_this_host_has_the_same_clock() -> None:
+    code = "from harness.server.server_timing import timed; print(timed(len)('x').clock)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == f"{timed(len)('x').clock}\n"
 
 
 # -- stages in an executor's function ------------------------------------------------------------------

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import clusters
 import naughty_calls as naughty
 import psutil
 import pytest
@@ -19,7 +20,7 @@ import strategies
 from strategies import Options
 
 AT_ONCE_S = 20.0  # the calls compute nothing, so only a request that hangs takes that long
-WRAPPED = ("process", "supervised", "loky", "pebble")  # child processes
+WRAPPED = ("process", "supervised", "loky", "pebble", "ray", "dask")  # other processes
 VARIANTS = [
     *((name, {}) for name in strategies.available()),
     *(("batch", {"over": over}) for over in WRAPPED),
@@ -54,7 +55,9 @@ AS_RAISED_IN_A_THREAD: dict[str, tuple[type[Exception], str]] = {
 
 def opened(name: str, more: dict[str, Any], call: Any, setup: Any = naughty.ready, **options: Any) -> Any:
     factory = {"executor": "strategy_calls:spawned_pool"}.get(name)
-    chosen = {"factory": factory, "workers": 1, **more, **options}
+    engine = more.get("over", name)
+    address = clusters.address(engine) if engine in clusters.PROGRAMS else None
+    chosen = {"factory": factory, "workers": 1, "address": address, **more, **options}
     return strategies.get(name).open(setup, call, Options(**chosen))
 
 
@@ -150,7 +153,8 @@ def test_opening_quotes_an_exception_of_the_set_up_that_cannot_be_raised_or_pick
 @pytest.mark.parametrize("name", WRAPPED)
 def test_a_call_may_start_processes_and_leaving_ends_them(name: str) -> None:
     async def use() -> tuple[int, int, int]:
-        async with opened(name, {}, naughty.with_children) as submit:
+        alone = {"address": None} if name == "dask" else {}  # the workers of a cluster that exists go on
+        async with opened(name, alone, naughty.with_children) as submit:
             found: tuple[int, int, int] = await submit("x")
             assert psutil.pid_exists(found[1])
             return found
