@@ -68,6 +68,7 @@ LESS: dict[str, dict[str, str | None]] = {
     "load": {"--requests": "20"},
     "capacity": {"--blocks": "2", "--window": "0.5", "--search-window": "0.5", "--no-self-check": None},
 }
+IN_MINUTES: dict[str, str | None] = {"--minutes": "0.05", "--duration": "0.1", "--no-self-check": None}
 QUICK = ("compare", "init", "list", "reference", "report", "schema", "settings")  # run as they are
 # the real model: one arm in place of all; one thread of torch, because other tests run at the same time
 ON_THE_MODEL: dict[str, str | None] = {
@@ -85,13 +86,7 @@ def with_less_work(words: Sequence[str]) -> list[str]:
     """The words of an `execbench` command, changed so that it takes seconds."""
     if "--dry-run" in words or words[0] not in LESS:
         return list(words)
-    less = ON_THE_MODEL if words[:2] == ["run", "article"] else LESS[words[0]]
-    if "pgvector" in words:
-        less = less | {"--io-rows": "200"}
-    if words[0] == "load" and any("replay(" in word for word in words):
-        less = {}  # all of a recording is sent
-    if words[0] == "load" and "--think" in words:
-        less = less | {"--think": "0.05"}
+    less = _less(words)
     kept, skipped = [], False
     for word in words:
         if skipped:
@@ -101,6 +96,19 @@ def with_less_work(words: Sequence[str]) -> list[str]:
         else:
             kept.append(word)
     return [*kept, *(word for pair in less.items() for word in pair if word is not None)]
+
+
+def _less(words: Sequence[str]) -> dict[str, str | None]:
+    less = ON_THE_MODEL if words[:2] == ["run", "article"] else LESS[words[0]]
+    if "--minutes" in words:
+        less = IN_MINUTES
+    if "pgvector" in words:
+        less = less | {"--io-rows": "200"}
+    if words[0] == "load" and any("replay(" in word for word in words):
+        less = {}  # all of a recording is sent
+    if words[0] == "load" and "--think" in words:
+        less = less | {"--think": "0.05"}
+    return less
 
 
 class Reader:

@@ -240,6 +240,7 @@ def test_a_page_is_read_as_files_to_save_and_lines_to_run() -> None:
     [
         ("run --blocks 24 -c 4", "run -c 4 --blocks 1 --duration 0.3 --no-self-check"),
         ("run smoke --blocks 24 --dry-run", "run smoke --blocks 24 --dry-run"),
+        ("sweep --minutes 10 -c 4", "sweep -c 4 --minutes 0.05 --duration 0.1 --no-self-check"),
         ("load http://a/ --think 2 --requests 900", "load http://a/ --requests 20 --think 0.05"),
         ("load http://a/ --arrivals replay(a.jsonl)", "load http://a/ --arrivals replay(a.jsonl)"),
         ("report results/mine --full", "report results/mine --full"),

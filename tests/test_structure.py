@@ -30,6 +30,7 @@ ROOMS = {
     "run": {"system", "wire", "workloads", "results", "analysis", "plans", "environment"},
     "report": {"system", "wire", "results", "analysis", "verdicts"},
     "capacity": {"wire", "results", "analysis", "plans", "verdicts", "run", "report"},
+    "choosing": {"wire", "results", "analysis", "plans", "verdicts", "run"},
 }
 BELOW = {*ROOMS, "environment", "strategies"} - {"server", "client"}
 ROOMS["evidence"] = BELOW

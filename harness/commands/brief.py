@@ -54,6 +54,8 @@ def opening(report: Report, warning_lines: int = WARNING_LINES) -> Iterator[Rend
     yield Text(one_line(report.finding), style="bold")
     yield Text(one_line(report.trust))
     yield from (Text(shortened(note, STOPPING_LINES)) for note in report.stopping[:1])
+    if report.halved is not None and report.halved.summary:
+        yield Text(one_line(report.halved.summary))
     warnings = report.warnings
     for warning in warnings[:MOST_WARNINGS]:
         yield Text(shortened(f"Warning: {warning}", warning_lines), style="yellow")

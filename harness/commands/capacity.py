@@ -13,7 +13,6 @@ from harness.commands.run import keep_what_is_finished, show_all, where_to_look
 from harness.commands.terminal import console, print_message
 from harness.errors import HarnessError
 from harness.numbers import counted
-from harness.wire.panel import Panel
 
 if TYPE_CHECKING:
     from harness.analysis.slo import Objective
@@ -54,14 +53,7 @@ def capacity(
             autocompletion=completion.runs,
         ),
     ] = None,
-    slo: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="OBJECTIVE",
-            help="Keep this: 'p99 < 100 ms', 'p99 io < 20 ms', 'errors < 0.1 %'. Repeatable.",
-            rich_help_panel=Panel.COMPARE,
-        ),
-    ] = None,
+    slo: flags.Objectives = None,
     strategy: flags.Strategies = None,
     command: flags.Commands = None,
     url: flags.Urls = None,

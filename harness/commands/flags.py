@@ -53,6 +53,14 @@ UrlPids = Annotated[
         rich_help_panel=Panel.RUNNING,
     ),
 ]
+Objectives = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OBJECTIVE",
+        help="Keep this: 'p99 < 100 ms', 'p99 io < 20 ms', 'errors < 0.1 %'. Repeatable.",
+        rich_help_panel=Panel.COMPARE,
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(

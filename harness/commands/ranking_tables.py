@@ -133,7 +133,7 @@ def advised(advice: Advice) -> Iterator[RenderableType]:
 # -- the sweep -----------------------------------------------------------------------------------------
 
 _UNKNOWN = dict.fromkeys(("ratio", "low", "high"), math.nan)
-_PLACES = {sweep.BEST: "*", sweep.RIVAL: "=", sweep.LEFT_OUT: "x", sweep.STALLS: "!"}
+_PLACES = {sweep.BEST: "*", sweep.RIVAL: "=", sweep.LEFT_OUT: "x", sweep.MISSES: "-", sweep.STALLS: "!"}
 
 
 def swept(found: sweep.Swept) -> Iterator[RenderableType]:
@@ -154,6 +154,8 @@ def settings(found: sweep.Swept) -> RenderableType:
         "*: the best; =: the blocks do not separate it from the best;\n"
         "x: left out, because trials were lost, requests failed, or figures are invalid"
     )
+    if here["place"].eq(sweep.MISSES).any():
+        title += "\n-: misses an objective"
     if here["place"].eq(sweep.STALLS).any():
         title += "\n!: blocks the event loop"
     if here["client_limited"].astype(bool).any():

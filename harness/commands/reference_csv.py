@@ -54,7 +54,7 @@ def tables() -> list[Table]:
     """Every CSV that a run may have."""
     from harness.analysis import efficiency, machine, nominal, rows, summaries
     from harness.capacity import arms, windows
-    from harness.report import export, ranking, sweep
+    from harness.report import export, halving, ranking, sweep
     from harness.verdicts import comparison
     from harness.wire.records import Generator, Sample, Trial, meanings
 
@@ -98,6 +98,16 @@ def tables() -> list[Table]:
         Table("ranking.csv", "The arms in order, if the plan ranks them.", ranking.MEANINGS),
         Table("sweep.csv", "One row for each setting of a sweep and load.", sweep.MEANINGS),
         Table("sweep_effects.csv", "The effect of each axis of a sweep.", sweep.EFFECT_MEANINGS),
+        Table(
+            "rounds.csv",
+            "One row for each setting in each round of `sweep --slo`. The final is in sweep.csv.",
+            halving.ROUND_MEANINGS,
+        ),
+        Table(
+            "objectives.csv",
+            "One row for each finalist of `sweep --slo` and objective.",
+            halving.OBJECTIVE_MEANINGS,
+        ),
         Table("capacity.csv", "One row for each arm of a capacity run.", arms.MEANINGS),
         Table(
             "windows.csv",

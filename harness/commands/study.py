@@ -28,6 +28,7 @@ Name = Literal[
     "queue",
     "search",
     "capacity",
+    "choosing",
 ]
 
 
@@ -45,7 +46,8 @@ def study(
         typer.Option(
             min=1,
             metavar="N",
-            help="Run this many sessions. [search, twins: 200; twin-blocks: 100; power: 50; others: 2,000]",
+            help="Run this many sessions. [search, twins: 200; twin-blocks: 100; power: 50; choosing: 20; "
+            "others: 2,000]",
             rich_help_panel=Panel.PRECISION,
         ),
     ] = None,

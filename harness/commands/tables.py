@@ -13,7 +13,7 @@ from rich.text import Text
 
 from harness.analysis import nominal
 from harness.analysis.summaries import ANSWERED, THROUGHPUT
-from harness.commands import claim_tables, ranking_tables
+from harness.commands import claim_tables, halving_tables, ranking_tables
 from harness.commands.screen import by_arm, folding, plain_table, right, titled
 from harness.numbers import cell, or_missing, ratio_interval, share, users
 from harness.report.report import Report
@@ -43,6 +43,8 @@ def render(report: Report) -> Iterator[RenderableType]:
     yield from ranking_tables.ranking(report)
     if report.swept is not None:
         yield from ranking_tables.swept(report.swept)
+    if report.halved is not None:
+        yield from halving_tables.halved(report.halved, report.choice.take)
     yield from ranking_tables.advised(report.advised)
 
 

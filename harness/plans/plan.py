@@ -328,17 +328,16 @@ class Plan(LoadSettings):
         return next(arm for arm in self.arms if arm.io_per_model is None)
 
     def cells(self) -> Iterator[Cell]:
-        """Yield all trials in order: in each block the loads in random order, for each load the arms.
+        """Return all trials in order."""
+        return (cell for block in range(1, self.blocks + 1) for cell in self.cells_of(block))
 
-        So the arms that are compared under a load follow each other within seconds.
-        """
-        for block in range(1, self.blocks + 1):
-            draw = random.Random(self.block_seed(block))  # noqa: S311 - order, not secrets
-            with_open = (block - 1) % self.open_every == 0
-            laws = [law for law in draw.sample(self.laws, len(self.laws)) if with_open or not law.is_open]
-            cells = [(arm, law) for law in laws for arm in draw.sample(self.every_arm, len(self.every_arm))]
-            for position, (arm, law) in enumerate(cells):
-                yield Cell(block, position, arm, law)
+    def cells_of(self, block: int) -> Iterator[Cell]:
+        """Return the trials of a block: loads in random order, and for each load the arms, in a row."""
+        draw = random.Random(self.block_seed(block))  # noqa: S311 - order, not secrets
+        laws = draw.sample(self.laws, len(self.laws))
+        laws = [law for law in laws if not law.is_open or (block - 1) % self.open_every == 0]
+        cells = [(arm, law) for law in laws for arm in draw.sample(self.every_arm, len(self.every_arm))]
+        return (Cell(block, position, *cell) for position, cell in enumerate(cells))
 
     def block_seed(self, block: int) -> int:
         """Seed of order, texts and arrivals: another one for each block, the same for all its arms."""

@@ -52,6 +52,12 @@ def of_sweep(plan: Plan, arms: int) -> Size:
     return Size(arms, trials, windows_s + starts * _START_S + first_s)
 
 
+def of_block(plan: Plan, arms: int) -> float:
+    """Estimate how long a block of this many arms takes, in seconds; resident servers already run."""
+    starts_s = _START_S if plan.fresh and not plan.has_running_servers else 0.0
+    return arms * sum(_trial_s(plan, law) + starts_s for law in plan.laws)
+
+
 def _trial_s(plan: Plan, law: Law) -> float:
     window = plan.window(law)
     measured_s = max(window["duration_s"] or 0.0, _requests_s(plan, law, window["requests"] or 0))

@@ -90,7 +90,9 @@ def _of_none(found: Inputs, chosen: Choice) -> Advice:
         why, more = f"{counted(chosen.blocks, 'block')} cannot show a difference ({enough})", ""
     else:
         load, blocks = chosen.load, 0
-        why = f"at {users(load)} no arm gave good answers in every trial"
+        misses = any(choice.missed_by(found, arm, load) for arm in choice.arms_at(found, load))
+        what = "keeps every objective" if misses else "gave good answers in every trial"
+        why = f"at {users(load)} no arm {what}"
         more = _left_out(found, load)
     return Advice(
         _without_empty(f"No strategy is advised: {why}.", more),
@@ -140,10 +142,14 @@ def _of_choice(found: Inputs, chosen: Choice) -> Advice:
     _, blocks = _blocks(found, chosen)
     arms = (chosen.take, _to_settle(chosen))
     command = next_command.run(found.record, found.folder, arms=arms, blocks=blocks) if blocks else ""
+    if found.kept:
+        command = next_command.serve(found.record, _planned(found.record, chosen.take))
+    kept = _kept(found, chosen)
     rivals, elsewhere = _rivals(found, chosen), alternatives.elsewhere(found, chosen)
     left_out = _left_out(found, chosen.load)
     lines = _without_empty(
         _what(found, chosen),
+        kept,
         _fastest(chosen),
         _why(found, chosen),
         rivals,
@@ -152,14 +158,14 @@ def _of_choice(found: Inputs, chosen: Choice) -> Advice:
         left_out,
         alternatives.would_change(found, chosen.take, chosen.load),
     )
-    verb = "Stay with" if chosen.take == found.reference else "Take"
+    verb = headline.verb(found, chosen).capitalize()
     take = f"{verb} {chosen.take}{_setting(found.record, chosen.take)}."
     effect = chosen.over(chosen.take, found.reference)
     ratio, low, high = (math.nan,) * 3 if effect is None else (effect.ratio, effect.low, effect.high)
     return Advice(
         lines=lines[: MOST_LINES - bool(command)],
         headline=headline.of_choice(found, chosen),
-        rest=_without_empty(take, rivals, elsewhere, left_out),
+        rest=_without_empty(take, kept, rivals, elsewhere, left_out),
         take=chosen.take,
         reference=found.reference,
         load=chosen.load,
@@ -182,13 +188,22 @@ def _what(found: Inputs, chosen: Choice) -> str:
     if chosen.luck >= choice.LUCK_WORTH_NAMING:
         luck = f" About {100 * chosen.luck:.0f} % of its figure is the luck of the best of many."
     if take == reference:
-        return f"Stay with {take}: {at} it gives {expected}; {no_better(found, chosen)}.{luck}"
+        verb = headline.verb(found, chosen).capitalize()
+        return f"{verb} {take}: {at} it gives {expected}; {no_better(found, chosen)}.{luck}"
     words = f"Take {take}{_setting(found.record, take)}: {at} expect {expected}"
     if chosen.over(take, reference) is None:
-        return f"{words} ({reference}, the reference, has no complete figures to compare with)."
+        misses = choice.missed_by(found, reference, chosen.load)
+        lacks = "misses an objective" if misses else "has no complete figures to compare with"
+        return f"{words} ({reference}, the reference, {lacks})."
     free = ", and the event loop stays free" if frees(found, chosen) else ""
     ratio = f"{times(chosen, take, reference)} {reference} ({figure(found, chosen, reference)})"
     return f"{words}, {ratio}{free}.{_levels(found, chosen)}{luck}"
+
+
+def _kept(found: Inputs, chosen: Choice) -> str:
+    """How the arm keeps the objectives; "" in a run without them."""
+    judged = found.kept.get(chosen.take, ())
+    return f"It {' and '.join(map(str, judged))}." if judged else ""
 
 
 def _levels(found: Inputs, chosen: Choice) -> str:

@@ -58,6 +58,8 @@ def unfinished(record: Mapping[str, Any]) -> Iterator[str]:
     yield from (record.get("downstream") or {}).get("died", ())
     if record.get("state") not in ("finished", None):
         yield f"The run did not finish (it is marked {record['state']})."
+    if (halving := record.get("halving")) and halving["searched"] is None:
+        yield "The run ended during its rounds, before the final: no setting is chosen yet."
 
 
 def _each_cell(reasons: Mapping[tuple[str, str], str]) -> str:

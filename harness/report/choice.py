@@ -4,12 +4,13 @@ Pure: the report's tables and the dict of `run.json` go in. The load and the met
 `harness.verdicts.best_arm.decisive`; the arms are those that do the reference's work. An arm may be chosen if
 
 * it lost no trial, has valid figures, and failed fewer than `MOST_FAILED` of its requests;
+* it keeps every objective, if the run has some (`sweep --slo`);
 * it leaves the event loop free, if any arm does: the rest of the service must not wait.
 
 The best arm is the one with the best mean over blocks. An arm that the blocks do not separate from it
 (`harness.verdicts.best_arm`), or that the load generator limits, may be as good. If the reference is one of
-these, it stays, unless the comparisons call an arm faster. Otherwise the choice is the arm that loses under
-the fewest other loads.
+these, it stays, unless the comparisons call an arm faster; after halving it has no such right
+(`Inputs.reference_stays`). Otherwise the choice is the arm that loses under the fewest other loads.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import types
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,6 +33,7 @@ from harness.report import ranking
 from harness.verdicts import best_arm
 from harness.verdicts.best_arm import Best
 from harness.verdicts.metrics import USUAL, Metric, Rules
+from harness.verdicts.objectives import Judged
 from harness.verdicts.sides import Side
 
 MOST_FAILED = 0.01  # share of an arm's requests, for the arm to be chosen
@@ -50,6 +53,13 @@ class Inputs(NamedTuple):
     rules: Rules
     withheld: str  # why no verdict is given; "" when verdicts are given
     folder: Path = Path()  # of the run
+    kept: Mapping[str, tuple[Judged, ...]] = types.MappingProxyType({})  # arm → objectives, at the only load
+
+    @property
+    def reference_stays(self) -> bool:
+        """Whether the reference was there before. After halving, it may just be the leader of the rounds."""
+        halving = self.record.get("halving")
+        return halving is None or halving.get("always") is not None
 
     def best(self, arms: list[str], load: str, metric: Metric) -> Best | None:
         """The best of these arms under one load; None without figures."""
@@ -212,7 +222,7 @@ def _take(found: Inputs, first: Best, may_be: list[str], load: str, metric: Metr
     if called_faster:
         bounds = [arm for arm in may_be if (arm, load) in found.side.limited and arm != found.reference]
         may_be = [arm for arm in may_be if arm in called_faster or arm in bounds]
-    if found.reference in may_be:
+    if found.reference in may_be and found.reference_stays:
         return found.reference
     may_be = may_be or called_faster or [first.arm]
     # number of other loads under which another of these arms is better
@@ -256,7 +266,15 @@ def why_left_out(found: Inputs, arm: str, load: str) -> str:
         return f"{arm} lost {row['failed_trials']} of its trials"
     if row["failed"] > MOST_FAILED * row["requests"]:
         return f"{100 * row['failed'] / row['requests']:.0f} % of the requests to {arm} failed"
-    return ""
+    missed = missed_by(found, arm, load)
+    return f"{arm} {' and '.join(map(str, missed))}" if missed else ""
+
+
+def missed_by(found: Inputs, arm: str, load: str) -> list[Judged]:
+    """The objectives that the arm misses, unless the load generator may be why."""
+    if (arm, load) in found.side.limited:
+        return []
+    return [one for one in found.kept.get(arm, ()) if one.misses]
 
 
 def stalls(found: Inputs, arm: str, load: str) -> str:

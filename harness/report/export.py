@@ -45,7 +45,7 @@ def write_into(folder: Path, report: Report) -> None:
     """Write the tables and charts/ into `folder`.
 
     Always writes summary.csv, comparisons.csv, costs.csv and advice.txt; limits.csv, io.csv, claims.csv,
-    ranking.csv, sweep.csv and sweep_effects.csv if the run has them.
+    ranking.csv, sweep.csv, sweep_effects.csv, rounds.csv and objectives.csv if the run has them.
     """
     tables = {
         "summary": report.summary,
@@ -58,6 +58,8 @@ def write_into(folder: Path, report: Report) -> None:
         tables["ranking"] = report.ranking
     if report.swept is not None:
         tables |= {"sweep": report.swept.table, "sweep_effects": report.swept.effects}
+    if report.halved is not None:
+        tables |= {"rounds": report.halved.rounds, "objectives": report.halved.judged}
     for name, table in tables.items():
         derived_files.write_table(folder, f"{name}.csv", table)
     write_advice(folder, report.advised)
@@ -106,6 +108,18 @@ def as_json(report: Report) -> dict[str, Any]:
         "advice": list(report.advised.lines),
         "advised": advice.as_json(report.advised),
         "sweep": sweep,
+        "halving": _halving(report),
+    }
+
+
+def _halving(report: Report) -> dict[str, Any] | None:
+    """The rounds and the objectives of a choice by halving; None for any other run."""
+    if report.halved is None:
+        return None
+    return {
+        "objectives": [str(one) for one in report.halved.objectives],
+        "rounds": plain_rows(report.halved.rounds),
+        "finalists": plain_rows(report.halved.judged),
     }
 
 

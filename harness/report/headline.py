@@ -33,8 +33,9 @@ def of_choice(found: Inputs, chosen: Choice) -> str:
 def _stay(found: Inputs, chosen: Choice, at: str) -> str:
     take = chosen.take
     if free := _keeps_free(found, chosen):
-        return f"A{at[1:]}, stay with {take}: {free}, with {_ratio(found, chosen, chosen.fastest)}"
-    stay = f"stay with {take}: {figure(found, chosen, take)}"
+        ratio = _ratio(found, chosen, chosen.fastest)
+        return f"A{at[1:]}, {verb(found, chosen)} {take}: {free}, with {ratio}"
+    stay = f"{verb(found, chosen)} {take}: {figure(found, chosen, take)}"
     if chosen.unsettled:
         return f"No arm is shown to be faster {at}, so {stay}"
     if chosen.equivalent:
@@ -89,6 +90,11 @@ def best_figures(summary: pd.DataFrame) -> str:
 
 
 # -- phrases ---------------------------------------------------------------------------------------------
+
+
+def verb(found: Inputs, chosen: Choice) -> str:
+    """Stay with the reference, or take the arm."""
+    return "stay with" if chosen.take == found.reference and found.reference_stays else "take"
 
 
 def frees(found: Inputs, chosen: Choice) -> bool:

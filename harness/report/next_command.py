@@ -15,11 +15,19 @@ from harness.results import store
 from harness.system.printable import one_line
 from harness.wire import sending
 from harness.wire.load_options import LoadOptions
-from harness.wire.options import OF_UVICORN, ServerOptions
+from harness.wire.options import OF_UVICORN, ServerOptions, WorkloadOptions
+from harness.wire.setting import settings_of
+from harness.wire.spelling import is_own
 
 Record = Mapping[str, Any]
 
 _DEFAULTS = {name: field.default for name, field in LoadOptions.model_fields.items()}
+_DEFAULT_WORKLOAD = WorkloadOptions().name
+_OF_ARMS = {  # the options of a workload that --strategy NAME:key=value takes, without passwords
+    name
+    for name, one in settings_of(WorkloadOptions.model_fields).items()
+    if name not in ("name", "payloads") and not one.hidden and not one.is_secret
+}
 
 
 def run(
@@ -77,6 +85,31 @@ def strategy(arm: Record) -> str:
     if options.keys() == {"factory"}:
         return f"{name}:{options['factory']}"
     return name + (":" + ",".join(f"{key}={value}" for key, value in options.items()) if options else "")
+
+
+def serve(record: Record, arm: Record) -> str:
+    """`execbench serve` with the arm and the model of the run; for a command, the command itself."""
+    if arm.get("command"):
+        text = str(arm["command"])
+        return text if one_line(text) == text else ""
+    workload = (record.get("plan") or {}).get("workload") or {}
+    options = {**_changed_options(workload), **(arm.get("workload") or {})}
+    name = workload.get("name") or _DEFAULT_WORKLOAD
+    chosen = [] if name == _DEFAULT_WORKLOAD else ["--workload", name]
+    text = strategy({**arm, "workload": options})
+    return shell_line(["execbench", "serve", text, *chosen]) if text else ""
+
+
+def _changed_options(workload: Record) -> dict[str, Any]:
+    """The options of a recorded workload that an arm may set and that differ from the defaults."""
+    fields = WorkloadOptions.model_fields
+    known = {
+        name: value
+        for name, value in workload.items()
+        if name in _OF_ARMS and value not in (None, fields[name].default)
+    }
+    own_io = is_own(str(workload.get("name") or "")) and workload.get("io") in (None, "sleep")
+    return {name: value for name, value in known.items() if not (own_io and name == "io_ms" and value == 0)}
 
 
 def shell_line(words: Iterable[object]) -> str:

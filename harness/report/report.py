@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,27 +13,36 @@ import pandas as pd
 from harness.analysis import (
     efficiency,
     generators,
-    looks,
     machine,
     nominal,
     quietness,
     saturation,
     staircase,
-    stats,
     summaries,
 )
-from harness.analysis.looks import Looks
 from harness.analysis.rows import Cells, Requests, Rows, measured
 from harness.analysis.summaries import ANSWERED
 from harness.errors import UsageError
 from harness.numbers import percent
-from harness.report import advice, cautions, choice, for_plots, headline, levels, load_notes, ranking, sweep
+from harness.report import (
+    advice,
+    cautions,
+    choice,
+    for_plots,
+    halving,
+    headline,
+    levels,
+    load_notes,
+    ranking,
+    stopping,
+    sweep,
+)
 from harness.report.charts import forest, io_distribution, published, split, sweep_chart, timeline
 from harness.report.choice import Choice, Inputs
 from harness.report.ranking import Tables
 from harness.results import parquet, store
 from harness.verdicts import admissible, claims, claims_file, session_noise, settled
-from harness.verdicts.admissible import Evidence, abridged
+from harness.verdicts.admissible import Evidence
 from harness.verdicts.published import published_tables
 
 if TYPE_CHECKING:
@@ -243,6 +252,11 @@ class Report:
         return sweep.find(self._inputs, self.summary, self.choice)
 
     @cached_property
+    def halved(self) -> halving.Halved | None:
+        """The rounds and objectives of a choice by halving; None for any other run."""
+        return halving.find(self.evidence)
+
+    @cached_property
     def advised(self) -> advice.Advice:
         """The advice: which arm to take, why, and what to run next."""
         return advice.advise(self._inputs, self.choice)
@@ -300,7 +314,7 @@ class Report:
     @property
     def stopping(self) -> tuple[str, ...]:
         """When the run stopped, or why it went on, and what that means; empty without looks."""
-        return tuple(_stopped_early(self.record, self.plan))
+        return tuple(stopping.find(self.record, self.plan))
 
     @property
     def withheld(self) -> str:
@@ -363,6 +377,7 @@ class Report:
             rules=facts.rules,
             withheld=self.withheld,
             folder=self.folder,
+            kept={} if self.halved is None else self.halved.kept,
         )
 
 
@@ -372,33 +387,6 @@ def build(run: store.Run, reference: str | None = None) -> Report:
     Raises UsageError when the run has no such arm.
     """
     return Report(admissible.admit(run) if reference is None else admissible.against(run, reference))
-
-
-def _stopped_early(record: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
-    """What came of the looks, and what they mean for the figures."""
-    found = looks.recorded(record)
-    if found is not None and len(found.blocks) > 1:
-        yield from _of_looks(found, record["looks"]["looked"])
-    if (block := record.get("stopped_at_block")) is not None:
-        goal = plan.get("precision")
-        within = "narrow enough" if goal is None else f"within ±{100 * goal:g} %"
-        yield f"Stopped after block {block}: every interval was {within}."
-
-
-def _of_looks(found: Looks, looked: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    last = looked[-1] if looked else None
-    if last and not last["open"]:
-        yield (
-            f"Stopped after {last['blocks']} of at most {found.blocks[-1]} blocks, as every verdict was "
-            "settled. Differences look larger in runs that stop early: --until blocks runs all blocks."
-        )
-    elif last:
-        yield f"The run went on after the look at {last['blocks']} blocks, for {abridged(last['open'])}."
-    at = 100 * found.level(stats.LEVEL)
-    yield (
-        f"The run had {len(found.blocks)} looks (after {', '.join(map(str, found.blocks))} blocks). "
-        f"Intervals are wider for that: {at:.1f} % at this look, so that all looks together have 95 %."
-    )
 
 
 def _unsplit(requests: Requests) -> Iterator[str]:

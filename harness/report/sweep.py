@@ -25,6 +25,7 @@ from harness.verdicts.metrics import Metric
 
 BEST, RIVAL, BEATEN, LEFT_OUT, WITHHELD = "best", "not told apart", "beaten", "left out", "withheld"
 STALLS = "holds the event loop"  # however good its figures
+MISSES = "misses an objective"
 UNJUDGED = "not judged"  # no other setting does the same work, or too few blocks
 STRATEGY = "strategy"
 
@@ -48,7 +49,8 @@ EFFECTS = list(EFFECT_MEANINGS)
 
 
 MEANINGS = {  # column of sweep.csv → what it means
-    "place": "best, not told apart, beaten, holds the event loop, left out, withheld or not judged.",
+    "place": "best, not told apart, beaten, holds the event loop, misses an objective, left out, withheld "
+    "or not judged.",
     "arm": "Name of the arm. Next to it: a column for each axis, with the value of this setting.",
     "load": "The arrival law, such as closed(8).",
     "throughput_per_s": "Good answers per second: geometric mean over blocks.",
@@ -178,6 +180,7 @@ def _places(found: Inputs, settings: _Settings, groups: list[_Group]) -> dict[st
     places = dict.fromkeys(settings.of, LEFT_OUT)
     for group in groups:
         chosen = group.choice
+        places |= {arm: MISSES for arm in group.arms if choice.missed_by(found, arm, chosen.load)}
         if chosen.why in (Why.ONE_ARM, Why.TOO_FEW_BLOCKS):
             places |= dict.fromkeys(group.arms, UNJUDGED)
         places |= dict.fromkeys(chosen.judged, BEATEN)
@@ -193,7 +196,7 @@ def _sentence(found: Inputs, group: _Group, settings: _Settings) -> str:
     if found.withheld:
         return "No setting is called the best, because the session is noisy."
     if not chosen.take:
-        return _none(group, settings)
+        return _none(found, group, settings)
     name, metric = settings.words(chosen.take), chosen.metric
     sign = -1.0 if metric.lower_is_better else 1.0
     value = found.rules.effect(sign * chosen.logs[chosen.take].dropna())  # over blocks, as in the table
@@ -216,13 +219,15 @@ def _sentence(found: Inputs, group: _Group, settings: _Settings) -> str:
     return f"{'; '.join(filter(None, parts))}."
 
 
-def _none(group: _Group, settings: _Settings) -> str:
+def _none(found: Inputs, group: _Group, settings: _Settings) -> str:
     """Why no setting of a group is the best."""
     if group.choice.why is Why.ONE_ARM:
         return f"{settings.words(group.arms[0])} is compared with no other setting: none does the same work."
     if group.choice.why is Why.TOO_FEW_BLOCKS:
         return f"No setting is called the best: {group.choice.blocks} blocks are too few."
     at = f" at {users(group.choice.load)}" if group.choice.load else ""
+    if any(choice.missed_by(found, arm, group.choice.load) for arm in group.arms):
+        return f"No setting keeps every objective{at}, so none is the best."
     return f"No setting gave good answers in every block{at}, so none is the best."
 
 
@@ -276,7 +281,7 @@ def _by_figure(table: pd.DataFrame, load: str, metric: Metric) -> list[str]:
     """The arms, the best first; the ones left out come last."""
     here = table[table["load"] == load]
     name = "throughput_per_s" if metric is RATES else "latency_p50_ms"
-    here = here.assign(_last=here["place"].eq(LEFT_OUT))
+    here = here.assign(_last=here["place"].isin([MISSES, LEFT_OUT]))
     return list(
         here.sort_values(["_last", name], ascending=[True, metric.lower_is_better], kind="stable")["arm"]
     )

@@ -278,6 +278,28 @@ class Capacity(Part):
     seed: Annotated[Whole, means("Order and arrivals were drawn by this seed.")] = 1
 
 
+class HalvingRound(Part):
+    """A finished round of a choice by halving."""
+
+    arms: Annotated[list[Text], Field(min_length=1, description="The arms that it measured.")]
+    blocks: Annotated[int, Field(ge=1, le=bounds.BLOCKS, description="How many blocks it had.")]
+    kept: Annotated[list[Text], Field(min_length=1, description="The arms that went on, the best first.")]
+
+
+class Halving(Part):
+    """The options of a choice by halving, and its rounds so far."""
+
+    objectives: Annotated[list[Text], Field(min_length=1, description="The limits that must hold.")]
+    minutes: Annotated[Positive, means("The time that it was given.")]
+    always: Annotated[Text | None, means("The arm that was never dropped (`--reference`); null: none.")] = (
+        None
+    )
+    rounds: Annotated[list[HalvingRound], means("The rounds, in order; their blocks are numbered on.")]
+    searched: Annotated[
+        Whole | None, means("The blocks of the rounds; later ones are the final. null: it did not begin.")
+    ]
+
+
 class Record(Part):
     """A whole run.json."""
 
@@ -299,6 +321,9 @@ class Record(Part):
     plan: Annotated[Plan | None, means("The whole plan, defaults included; null: a run of `load`.")] = None
     load: Annotated[Load | None, means("Of `load`: its options.")] = None
     capacity: Annotated[Capacity | None, means("Of `capacity`: its options.")] = None
+    halving: Annotated[
+        Halving | None, means("Of `sweep --slo`: its options and rounds; the plan is that of the final.")
+    ] = None
     environment: Annotated[Environment | None, means("The machine and the versions of the software.")] = None
     arms: Annotated[dict[Text, Arm] | None, means("Arm → what ran.")] = None
     schedules: Annotated[
@@ -336,6 +361,16 @@ class Record(Part):
             raise ValueError("a capacity run needs the keys plan and capacity")
         if self.plan.cap is None or self.plan.timeout_s is None:
             raise ValueError("the plan of a capacity run needs the keys cap and timeout_s")
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_plan_of_its_halving(self) -> Self:
+        if "halving" not in self.model_fields_set:
+            return self
+        if self.halving is None or self.plan is None or self.plan.sweep is None:
+            raise ValueError("a choice by halving needs the keys halving and plan, with a sweep")
+        if self.plan.timeout_s is None:
+            raise ValueError("the plan of a choice by halving needs the key timeout_s")
         return self
 
 

@@ -18,8 +18,8 @@ from harness.wire.records import PILOT_BLOCK, SCHEMA_VERSION
 def reopen(folder: Path, wanted: Plan | None = None) -> tuple[Plan, store.Writer, Checkpoint]:
     """Return the plan of the run in `folder`, a writer that appends to it, and its state.
 
-    Raises HarnessError if the run is finished, has no plan or is a capacity run, or if the code, the
-    environment or the plan `wanted` differ; the message names the differences.
+    Raises HarnessError if the run is finished, has no plan, is a capacity run or a choice by halving, or if
+    the code, the environment or the plan `wanted` differ; the message names the differences.
     """
     run = store.read(folder)
     for what, hint in _record_obstacles(run):
@@ -49,6 +49,11 @@ def _record_obstacles(run: store.Run) -> Iterator[Obstacle]:
         yield (
             f"{run.folder} is a capacity run, which cannot be resumed: each rate depends on earlier results.",
             f"`execbench report {run.folder}` shows the finished part; `execbench capacity` starts again.",
+        )
+    if "halving" in run.record:
+        yield (
+            f"{run.folder} is a run of `sweep --slo`, which cannot be resumed: its time has passed.",
+            f"`execbench report {run.folder}` shows the finished part; `execbench sweep` starts again.",
         )
     if run.record["schema"] != SCHEMA_VERSION:
         yield f"{run.folder} has an older layout, which can be read but not resumed.", ""

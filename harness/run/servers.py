@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +60,7 @@ class Servers:
     )  # of commands: no part of the server whose family they lead
     options: dict[str, ServerOptions] = field(default_factory=dict)  # of the servers started here
     _resident: dict[str, Started] = field(default_factory=dict)
+    _stacks: dict[str, ExitStack] = field(default_factory=dict)  # resident arm → what ends its server
     _running: dict[str, RunningServer] = field(default_factory=dict)
 
     def io_nominal_ms(self, arm: Arm) -> float | None:
@@ -81,7 +82,8 @@ class Servers:
         if self.plan.fresh:
             return
         for arm in arms:
-            self._resident[arm.name] = self.stack.enter_context(self._started(arm))
+            self._stacks[arm.name] = self.stack.enter_context(ExitStack())
+            self._resident[arm.name] = self._stacks[arm.name].enter_context(self._started(arm))
         for child in self._resident.values():
             self.stack.callback(child.ask_to_stop)  # on exit these run first, so all share one deadline
         for arm in arms:
@@ -89,6 +91,14 @@ class Servers:
         for child in self._resident.values():
             with self._awake(child):
                 pass  # commands are suspended from now on
+
+    def stop(self, arms: Iterable[str]) -> None:
+        """Stop the resident servers of these arms, which are not measured again; does nothing for others."""
+        ended = [arm for arm in arms if arm in self._resident]
+        for arm in ended:
+            self._resident.pop(arm).ask_to_stop()
+        for arm in ended:
+            self._stacks.pop(arm).close()
 
     def ask_running(self) -> None:
         """Send one request to each server that already runs. Raises HarnessError for an unexpected answer."""

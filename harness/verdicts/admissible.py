@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -33,6 +34,7 @@ class Evidence:
     withheld: str  # why no verdict may be given; "" if verdicts may be given
     invalid: dict[tuple[str, str], str]  # (arm, load) → why the load generator was not fit there
     limited: dict[tuple[str, str], str]  # (arm, load) → why its figures are bounds: the client can do no more
+    rounds: store.Run | None = None  # of a choice by halving: the rounds before the final, which alone counts
 
     @property
     def interrupted(self) -> set[int]:
@@ -105,6 +107,7 @@ def against(run: store.Run, reference: str) -> Evidence:
     refuse_unknown(run, reference, [arm for arm in planned.side.arms() if arm != twin], stage="report")
     if reference == planned.facts.reference or not run.record.get("plan"):
         return planned
+    run = planned.run
     plan = {**run.record["plan"], "reference": reference, "twin": False}
     trials = run.trials[run.trials["arm"] != twin]
     run = run._replace(record={**run.record, "plan": plan}, trials=trials)
@@ -128,7 +131,30 @@ def refuse_unknown(run: store.Run, arm: str, known: list[str], *, stage: str) ->
 
 
 def admit(run: store.Run) -> Evidence:
-    """Exclude blocks by the plan's criteria, or if a kill interrupted them; find late clients."""
+    """Exclude blocks by the plan's criteria, or if a kill interrupted them; find late clients.
+
+    Of a choice by halving only the final is admitted: the rounds have chosen its arms, partly by luck.
+    """
+    if "halving" not in run.record:
+        return _admitted(run)
+    rounds = _in_rounds(run)
+    final = run._replace(trials=run.trials[~rounds])
+    return dataclasses.replace(_admitted(final), rounds=run._replace(trials=run.trials[rounds]))
+
+
+def of_rounds(run: store.Run, blocks: float = math.inf) -> Evidence:
+    """As `admit`, but of the first so many blocks of the rounds of a choice."""
+    return _admitted(run._replace(trials=run.trials[_in_rounds(run) & (run.trials["block"] <= blocks)]))
+
+
+def _in_rounds(run: store.Run) -> pd.Series[bool]:
+    """Which trials belong to the rounds: all if these are not over yet."""
+    searched = run.record["halving"]["searched"]
+    blocks = run.trials["block"]
+    return (blocks > PILOT_BLOCK) & (blocks <= (math.inf if searched is None else searched))
+
+
+def _admitted(run: store.Run) -> Evidence:
     facts = metrics.facts(run.record)
     sent = _sent(run)
     broken = machine.excluded_blocks(run.trials, sent, facts.exclude)

@@ -15,7 +15,7 @@ from harness.system.printable import one_line
 Record = Mapping[str, Any]  # run.json
 
 _MACHINE = ("system", "machine", "cpu", "usable_cores", "cpu_quota")
-_MODEL = ("model", "weights_sha256", "service_ms", "version", "source_sha256")
+_MODEL = ("model", "weights_sha256", "service_ms", "per_item_ms", "version", "source_sha256")
 _IO = ("io", "io_ms", "io_rows", "io_dsn")
 _LOAD = ("route", "transport", "requests", "requests_per_user", "duration_s", "open_duration_s", "cap", "pin")
 _USERS = {"think": None, "new_connections": False}  # also of the load; older runs have these values

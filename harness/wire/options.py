@@ -90,6 +90,12 @@ class WorkloadOptions(Frozen):
     service_ms: Annotated[
         Milliseconds, Setting("Let a model call take this long.", Panel.MODEL, obeyed_by=("synthetic",))
     ] = 20.0
+    per_item_ms: Annotated[
+        Milliseconds,
+        Setting(
+            "Add this to a call for each of its items.", Panel.MODEL, flag=None, obeyed_by=("synthetic",)
+        ),
+    ] = 0.0
     mode: Annotated[
         Mode, Setting("Wait: sleep, hold. Compute: spin, release.", Panel.MODEL, obeyed_by=("synthetic",))
     ] = "sleep"

@@ -19,7 +19,7 @@ _LONGEST_USLEEP_US = 999_999  # POSIX allows usleep to refuse a second or more
 
 
 class Workload:
-    """A model whose `predict` takes `service_ms` per call, whatever the number of items.
+    """A model whose `predict` takes `service_ms` per call, and `per_item_ms` more for each of its items.
 
     Modes:
 
@@ -49,7 +49,7 @@ class Workload:
         return _MODES[self._options.mode]
 
     def predict(self, model: Callable[[float], None], items: list[str]) -> list[str | list[float]]:
-        model(self._options.service_ms)
+        model(self._options.service_ms + self._options.per_item_ms * len(items))
         return [self._answer(item) for item in items]
 
     def _answer(self, item: str) -> str | list[float]:
@@ -67,7 +67,11 @@ class Workload:
         return (f"item {seed}-{number}" for number in itertools.count())
 
     def about(self, model: object) -> dict[str, str | int | float | bool | None]:  # noqa: ARG002 - contract
-        return {"model": f"synthetic {self._options.mode}", "service_ms": self._options.service_ms}
+        return {
+            "model": f"synthetic {self._options.mode}",
+            "service_ms": self._options.service_ms,
+            "per_item_ms": self._options.per_item_ms,
+        }
 
 
 def _sleep(service_ms: float) -> None:

@@ -24,7 +24,7 @@ from harness.errors import UsageError
 from harness.evidence.frames import frame
 from harness.evidence.page import Made
 from harness.evidence.studies import capacity as capacities
-from harness.evidence.studies import queueing, searching, sessions
+from harness.evidence.studies import choosing, queueing, searching, sessions
 from harness.evidence.studies.catalogue import STUDIES, Wanted, render
 from harness.evidence.studies.queueing import Served
 from harness.evidence.studies.sessions import Session
@@ -70,6 +70,16 @@ ONE_CAPACITY = capacities.Row(
 )
 
 
+def swept(lead: float = 0.14) -> choosing.Row:
+    return choosing.Row(
+        0, choosing.FULL, 100.0, 120, 12, 10, choosing.BEST, 1, 200.0, lead, "Machine: quiet."
+    )
+
+
+def chosen(seed: int, take: str = choosing.BEST, seconds: float = 36.0) -> choosing.Row:
+    return choosing.Row(seed, choosing.CHOICE, seconds, 43, 8, 3, take, 0, 198.0, 0.13, "Machine: quiet.")
+
+
 # -- judges --------------------------------------------------------------------------------------------
 
 
@@ -112,6 +122,20 @@ def test_the_capacity_passes_only_within_5_percent_of_md1() -> None:
     for ratio, passed in ((0.94, False), (0.96, True), (1.04, True), (1.06, False), (math.nan, False)):
         (result,) = capacities.judge(frame(capacities.Row, [dataclasses.replace(ONE_CAPACITY, ratio=ratio)]))
         assert result.passed is passed
+
+
+def test_a_choice_passes_if_16_of_20_are_right_and_none_takes_half_of_the_full_sweep() -> None:
+    assert choosing.ahead() >= choosing.LEAST_LEAD
+    for lead, wrong, longest_s, passed in (
+        (0.11, 4, 36.0, [True, True, True]),
+        (0.09, 4, 36.0, [False, True, True]),
+        (0.11, 5, 36.0, [True, False, True]),
+        (0.11, 0, 51.0, [True, True, False]),
+    ):
+        rows = [chosen(seed, "another" if seed <= wrong else choosing.BEST) for seed in range(1, 20)]
+        rows += [chosen(20, seconds=longest_s)]
+        found = choosing.judge(frame(choosing.Row, [swept(lead), *rows]))
+        assert [one.passed for one in found] == passed
 
 
 # -- sessions ------------------------------------------------------------------------------------------
@@ -290,6 +314,7 @@ def test_ctrl_c_before_the_first_row_leaves_nothing(tmp_path: Path) -> None:
         ("queue", frame(queueing.Row, [queueing.figures(0.5, SERVICE_MS, simulated(0.5, 2000))])),
         ("search", frame(searching.Row, searching.each(2))),
         ("capacity", frame(capacities.Row, [ONE_CAPACITY])),
+        ("choosing", frame(choosing.Row, [swept(), *(chosen(seed) for seed in (1, 2, 3))])),
     ],
 )
 def test_every_study_has_a_table_and_a_description(name: str, found: pd.DataFrame) -> None:

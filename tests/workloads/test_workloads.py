@@ -242,6 +242,15 @@ def test_the_synthetic_model_answers_in_capitals_in_one_service_time_for_all_ite
     assert min(Cost(call).wall_ms for _ in range(5)) < 30
 
 
+def test_a_synthetic_call_takes_longer_for_each_of_its_items() -> None:
+    options = WorkloadOptions(name="synthetic", service_ms=10.0, per_item_ms=4.0)
+    took_ms: list[float] = []
+    workload = workloads.create(options)
+    assert workload.predict(took_ms.append, ["a", "b", "c"]) == ["A", "B", "C"]
+    workload.predict(took_ms.append, ["d"])
+    assert took_ms == [22.0, 14.0]
+
+
 @pytest.mark.timed
 @pytest.mark.parametrize("mode", ["sleep", "hold"])
 @pytest.mark.parametrize("service_ms", [5, 40])

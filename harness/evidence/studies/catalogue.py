@@ -16,6 +16,7 @@ from harness.evidence.page import Made, beginning
 from harness.evidence.page import as_json as document
 from harness.evidence.studies import (
     capacity,
+    choosing,
     coverage,
     queueing,
     searching,
@@ -134,6 +135,7 @@ STUDIES: dict[str, Study] = {
     "capacity": _study(
         capacity, "Capacity: one worker against the prediction of M/D/1", Wanted(seconds=400.0)
     ),
+    "choosing": _study(choosing, "Choosing: does `sweep --slo` find the best setting?", Wanted(sessions=20)),
 }
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from harness.numbers import cell, interval, ratio_interval, users
-from harness.report import sweep
+from harness.report import halving, sweep
 from harness.report.page.context import Context
 from harness.report.page.drawing import MARK_AT, NAME_AT, finite, markup, rows_figure, size_axis, span, write
 from harness.report.page.parts import Panel, Picture, Section, Table
@@ -40,7 +40,11 @@ def section(found: Context) -> Section:
         ),
     )
     tables = [_effects(swept)] if len(swept.effects) else []
-    return Section("settings", "The settings", [picture], tables=tables, lines=list(swept.sentences[1:]))
+    lines = list(swept.sentences[1:])
+    if (halved := found.report.halved) is not None:
+        lines += halving.sentences(halved, found.report.choice.take)
+        tables.append(_rounds(halved))
+    return Section("settings", "The settings", [picture], tables=tables, lines=lines)
 
 
 def _panel(swept: sweep.Swept, rows: list[dict[Any, Any]], name: str, axis: str) -> str:
@@ -102,4 +106,22 @@ def _effects(swept: sweep.Swept) -> Table:
             for row in swept.effects.to_dict("records")
         ],
         words=4,
+    )
+
+
+def _rounds(halved: halving.Halved) -> Table:
+    figures = {"throughput_per_s": "requests/s", "latency_p50_ms": "median latency, ms"}
+    return Table(
+        ["round", "setting", "kept", "blocks so far", *figures.values()],
+        [
+            [
+                str(row["round"]),
+                str(row["arm"]),
+                "yes" if row["kept"] else "no",
+                str(row["blocks"]),
+                *(cell(row[name]) for name in figures),
+            ]
+            for row in halved.rounds.to_dict("records")
+        ],
+        words=3,
     )
