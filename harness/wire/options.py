@@ -84,6 +84,15 @@ class WorkloadOptions(Frozen):
         Threads | None,
         Setting("Give ONNX Runtime N threads in each worker.", Panel.MODEL, obeyed_by=("embed",)),
     ] = None  # None: as many as torch has
+    encode_batch: Annotated[
+        Annotated[int, Field(gt=0, le=strategies.MAX_ITEMS)] | None,
+        Setting(
+            "Compute at most N texts in one pass of the model, those of similar length together.",
+            Panel.MODEL,
+            flag=None,
+            obeyed_by=("embed",),
+        ),
+    ] = None  # None: 32, the default of sentence-transformers
     online: Annotated[
         bool, Setting("Allow downloads from the model hub.", Panel.MODEL, obeyed_by=("embed",))
     ] = False

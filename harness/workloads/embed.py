@@ -56,6 +56,8 @@ class Workload:
                 hint="Leave --device out, or --backend.",
             )
         self._options = options
+        # `encode` sorts the texts by length before it cuts them into passes, so each pass has little padding
+        self._passes = {} if options.encode_batch is None else {"batch_size": options.encode_batch}
         backend = _ONNX_REQUIRES if options.backend == "onnx" else _TORCH_REQUIRES
         self.packages = (*backend, *(_WEIGHTS_REQUIRE if options.model == DEFAULT_MODEL else ()))
 
@@ -100,7 +102,7 @@ class Workload:
         return model
 
     def predict(self, model: SentenceTransformer, items: list[str]) -> list[Any]:
-        return list(model.encode(items, show_progress_bar=False))
+        return list(model.encode(items, show_progress_bar=False, **self._passes))
 
     def answer(self, result: Any) -> str:  # noqa: ARG002 - clients do not need the vector
         return "ok"
