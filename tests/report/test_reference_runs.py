@@ -24,6 +24,7 @@ MARKS = {
     "peers": ["peers machine", "peers throughput", "peers limit", "peers costs"],
     "peers-io": ["peers-io"],
     "generators": ["generators machine", "generators", "generators each"],
+    "cluster": ["cluster machine", "cluster"],
     "three-hosts": ["three-hosts machine", "three-hosts", "three-hosts each"],
 }
 
