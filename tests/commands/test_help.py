@@ -107,6 +107,7 @@ def test_completion_offers_strategies_plans_and_folders_of_runs(
     assert completion.plans("") == [
         "article",
         "beyond",
+        "cluster",
         "generators",
         "peers",
         "peers-io",
