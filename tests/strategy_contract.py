@@ -1,6 +1,7 @@
 """Helpers for tests of the strategies' contract: the strategies, their options and their leftovers."""
 
 import threading
+from contextlib import suppress
 from typing import Any
 
 import clusters
@@ -30,11 +31,14 @@ def threads_and_children(name: str) -> set[str]:
         threads = {thread for thread in threads if not thread.startswith(f"thread {prefix}")}
     children = psutil.Process().children(recursive=True)
     shared = clusters.processes()
-    commands = {child.pid: " ".join(child.cmdline()) for child in children if child.pid not in shared}
+    commands: dict[int, str] = {}
+    for child in children:
+        with suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+            commands[child.pid] = " ".join(child.cmdline())
     return threads | {
         f"child {pid} {command}"
         for pid, command in commands.items()
-        if not any(helper in command for helper in HELPERS)
+        if pid not in shared and not any(helper in command for helper in HELPERS)
     }
 
 

@@ -37,7 +37,7 @@ def load(options: LoadOptions, writer: Writer, listener: Listener) -> Trial:
         texts = options.texts
         record: dict[str, Any] = {
             "plan": None,
-            "load": options.model_dump(mode="json"),
+            "load": options.model_dump(mode="json", exclude={"share", "start_at_ms", "most_generators"}),
             "payloads_sha256": None if texts is None else workloads.payloads_sha256(texts.workload),
             "environment": environment.collect(),
             "started_at": utc_now(),
