@@ -1,7 +1,9 @@
 """A small process that ends what a killed process leaves of its own Ray: `python _sweeper.py MARK FOLDER`.
 
-When its stdin closes, it kills every process that has MARK (NAME=VALUE) in its environment, and removes FOLDER.
-Ray's agents would otherwise go on. It imports the standard library alone, as it runs as a file.
+When its stdin closes, it removes FOLDER and kills every process that has a file open there, or that has MARK
+(NAME=VALUE) in its environment. Ray's agents would otherwise go on; their title overwrites their environment.
+
+It imports the standard library alone, as it runs as a file.
 """
 
 import os
@@ -16,14 +18,15 @@ _MOST_ROUNDS = 100  # of killing: a process may start others while they are look
 
 
 def main() -> None:
-    """Wait for the end of stdin, then sweep."""
+    """Wait for the end of stdin, then sweep. The process that started this one is spared."""
+    parent = os.getppid()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
     while os.read(0, 1024):
         pass
     _, mark, folder = sys.argv
     for _ in range(_MOST_ROUNDS):
-        found = list(_marked(mark.encode()))
+        found = [pid for pid in _ours(mark.encode(), folder) if pid not in (parent, os.getpid())]
         if not found:
             break
         for pid in found:
@@ -32,12 +35,16 @@ def main() -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _marked(variable: bytes) -> Iterator[int]:
-    """Yield the processes of this user with this variable; none on a system without /proc."""
-    for folder in Path("/proc").glob("[0-9]*"):
+def _ours(mark: bytes, folder: str) -> Iterator[int]:
+    """Yield the processes of this user with this mark or folder; none on a system without /proc."""
+    for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if variable in (folder / "environ").read_bytes().split(b"\0"):
-                yield int(folder.name)
+            if mark in (process / "environ").read_bytes().split(b"\0") or _has_open(process, folder):
+                yield int(process.name)
+
+
+def _has_open(process: Path, folder: str) -> bool:
+    return any(str(file.readlink()).startswith(f"{folder}/") for file in (process / "fd").iterdir())
 
 
 if __name__ == "__main__":
