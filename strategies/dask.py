@@ -258,7 +258,9 @@ def _outcome(answer: "asyncio.Future[Any]") -> Outcome:
         outcome: Outcome = answer.result()
     except ClusterLost:
         raise
-    except (KilledWorker, CancelledError, OSError) as error:
+    except KilledWorker as error:
+        raise WorkerLost("its process has ended") from error
+    except (CancelledError, OSError) as error:
         raise WorkerLost(f"{type(error).__name__}: {error}") from error
     except Exception as error:
         first = error

@@ -13,17 +13,18 @@ import os
 import re
 import secrets
 import socket
-import time
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.util import find_spec
-from tempfile import TemporaryDirectory
+from pathlib import Path
+from tempfile import mkdtemp
 from threading import Event, Thread
 from typing import Any
 
 from strategies import Call, Options, Setup, Submit, workers_or_one
-from strategies._child import descendants, kill
 from strategies._outcome import Outcome
 from strategies._remote import Crew, Place, Work, Worker, WorkerLost, to_its_end, unable, work
 
@@ -42,8 +43,8 @@ worker_count = workers_or_one
 AHEAD = 1  # items, as the way to an actor and back takes less time than the call of a model
 LOOKS_EVERY_S = 0.5  # at idle actors, whose death nothing else reports
 CONNECTS_WITHIN_S = 5.0
-ENDS_WITHIN_S = 5.0  # Ray's processes; then they are killed
 STORE_BYTES = 100 * 2**20  # of Ray's shared memory, which small items do not use
+MARK = "STRATEGY_RAY"  # the environment variable by which processes of a Ray of ours are found
 THREADS = "OMP_NUM_THREADS"  # Ray sets it to 1 in actors; models choose their threads as in other strategies
 _ADDRESS = re.compile(r"[^/\s]+:\d{1,5}")
 OF_ITS_OWN = {  # environment of a Ray that we start; it reads most of it when it is imported
@@ -241,10 +242,8 @@ def _session(workers: int, ready: "Future[None]", leave: Event) -> None:
         os.environ.setdefault(name, value)
     import ray
 
-    others = set(descendants(os.getpid()))
-    # a short path, as sockets in it must have fewer than 108 characters
-    with TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        own: list[int] = []
+    with _swept() as folder:
+        os.environ[MARK] = folder  # of Ray's processes, and of what they start
         try:
             ray.init(
                 "local",
@@ -254,13 +253,28 @@ def _session(workers: int, ready: "Future[None]", leave: Event) -> None:
                 _temp_dir=folder,
                 **_quiet(),
             )
-            own = [pid for pid in descendants(os.getpid()) if pid not in others]
+            del os.environ[MARK]  # of other processes of this one
             ready.set_result(None)
             leave.wait()
         finally:
-            started = {*own, *(pid for root in own for pid in descendants(root))}
+            os.environ.pop(MARK, None)
             ray.shutdown(wait_for_processes=True)
-            _end(started)
+
+
+@contextmanager
+def _swept() -> Iterator[str]:
+    """Yield a new folder; at the end, even of a killed process, remove it and kill all marked processes.
+
+    Ray's processes end with this one, but for its agents.
+    """
+    # a short path, as sockets in it must have fewer than 108 characters
+    folder = mkdtemp(prefix="ray-", dir="/tmp")
+    sweeper = Path(__file__).with_name("_sweeper.py")
+    command = [sys.executable, "-I", str(sweeper), f"{MARK}={folder}", folder]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdin is not None
+        with process.stdin:  # which ends the process when it closes
+            yield folder
 
 
 def _quiet() -> dict[str, Any]:
@@ -270,22 +284,6 @@ def _quiet() -> dict[str, Any]:
     # a client's job leaves the current folder out of the path of its workers; a file there may hide a module
     job = ray.job_config.JobConfig(_client_job=True)
     return {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": job}
-
-
-def _end(pids: set[int]) -> None:
-    """Wait for the end of these processes, and kill those that do not end."""
-    deadline = time.monotonic() + ENDS_WITHIN_S
-    while (running := [pid for pid in pids if _runs(pid)]) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    kill(running)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
 
 
 # -- in the actor --------------------------------------------------------------------------------------

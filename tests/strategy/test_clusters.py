@@ -268,6 +268,17 @@ def test_a_cluster_of_its_own_answers_survives_a_kill_and_ends_with_the_server(
     assert not [path for path in folders if path.exists()]
 
 
+def test_a_ray_of_its_own_ends_with_a_server_that_is_killed(tmp_path: Path) -> None:
+    """Without help, Ray's agents would go on."""
+    with running.serving(tmp_path / "log", "ray") as child:
+        family = psutil.Process(child.pid).children(recursive=True)
+        folders = {path for process in family for path in folders_of_ray(process)}
+        assert folders
+        os.kill(child.pid, signal.SIGKILL)
+        wait_for(lambda: not any(map(is_running, family)), GONE_WITHIN_S)
+        wait_for(lambda: not any(path.exists() for path in folders), GONE_WITHIN_S)
+
+
 def folders_of_ray(process: psutil.Process) -> set[Path]:
     """Ray's temporary folder, if the process was started with it. It is in /tmp, for a short path."""
     return set(map(Path, re.findall(r"/tmp/ray-\w+", " ".join(process.cmdline()))))
