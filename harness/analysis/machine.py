@@ -125,12 +125,13 @@ def limited_by_client(
     The measured throughput is then a lower bound for the arm, and the latency an upper bound.
     """
     good = trials[(trials["block"] > PILOT_BLOCK) & trials["state"].isin(SOUND)]
-    parts = in_parts(requests, ["trial", "done_ms"])
-    sent = pd.concat([part.groupby("trial")["done_ms"].agg(["size", "max"]) for part in parts])
-    sent = sent.groupby("trial").agg({"size": "sum", "max": "max"})
+    parts = in_parts(requests, ["trial", "done_ms", "generator"])
+    sent = pd.concat([_sent(part) for part in parts])
+    sent = sent.groupby("trial").agg({"size": "sum", "max": "max", "generator": "max"})
     good = good.merge(sent, left_on="trial", right_index=True)
     good = good[good["max"] > 0]
-    busy = pd.to_numeric(good["client_cpu_ms"]) / good["max"]
+    generators = good["generator"].fillna(0) + 1  # older runs have one, which has no number
+    busy = pd.to_numeric(good["client_cpu_ms"]) / good["max"] / generators
     good = good.assign(sent_per_s=good["size"] / good["max"] * 1e3, busy=busy)
     limit_per_s = client_limit_per_s(record)
     lag_ms = pd.to_numeric(good["client_lag_p99_ms"])
@@ -141,6 +142,12 @@ def limited_by_client(
         for (arm, load), cell in zip(figures.index, figures.itertuples(index=False), strict=True)
     }
     return {cell: reason for cell, reason in reasons.items() if reason}
+
+
+def _sent(part: pd.DataFrame) -> pd.DataFrame:
+    """Trial → number of requests, the end of the last one, and the highest number of a generator."""
+    grouped = part.groupby("trial")
+    return grouped["done_ms"].agg(["size", "max"]).assign(generator=grouped["generator"].max())
 
 
 class _ClientFigures(NamedTuple):

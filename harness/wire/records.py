@@ -260,7 +260,7 @@ class Trial(Identity):
     capped: Annotated[int, "Open loop: requests that were sent late because the cap was reached."]
     window_start_ms: Annotated[float, "Start of the measured window, from the trial's start."]
     window_end_ms: Annotated[float, "End of the measured window."]
-    client_cpu_ms: Annotated[float, "CPU of the load generator's process over the whole trial."]
+    client_cpu_ms: Annotated[float, "CPU of the load generators over the whole trial."]
     client_lag_p99_ms: Annotated[
         float | None, "Lag of the load generator's event loop, sampled every 5 ms: 99th percentile."
     ]
