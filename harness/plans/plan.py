@@ -166,6 +166,10 @@ class Plan(LoadSettings):
         Annotated[str, Field(pattern=r"^[\w.:-]+$")],
         Setting("Serve at this address, for load from other hosts.", Panel.LOAD, metavar="ADDRESS"),
     ] = "127.0.0.1"
+    neighbours: Annotated[
+        Annotated[int, Field(ge=0, le=bounds.PROCESSES)],
+        Setting("Keep this many cores busy, as other programs may do.", Panel.PRECISION, flag=None),
+    ] = 0
     pin: Annotated[bool, Setting("Give client and servers CPUs of their own.", Panel.PRECISION)] = False
     delta_latency: Annotated[
         PositiveFloat,

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from harness.plans.plan import Plan
 from harness.results.store import Writer
-from harness.run import bare_model, client_limit, generators
+from harness.run import bare_model, client_limit, generators, neighbour
 from harness.run.early_stop import Rule
 from harness.run.generators import LoadGenerator
 from harness.run.listener import Listener
@@ -78,6 +78,7 @@ def session(
         servers = Servers(plan, writer, supervisor, stack, record, cpus, services, loader, listener)
         trials = Trials(plan, writer, loader, listener, servers, record, client_limit_per_s, checkpoint)
         _ready(plan, servers, trials, listener)
+        stack.enter_context(neighbour.busy(supervisor, plan.neighbours))
         yield trials
         servers.note_memory()
 

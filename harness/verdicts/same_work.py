@@ -18,7 +18,11 @@ _MACHINE = ("system", "machine", "cpu", "usable_cores", "cpu_quota")
 _MODEL = ("model", "weights_sha256", "service_ms", "per_item_ms", "version", "source_sha256")
 _IO = ("io", "io_ms", "io_rows", "io_dsn")
 _LOAD = ("route", "transport", "requests", "requests_per_user", "duration_s", "open_duration_s", "cap", "pin")
-_USERS = {"think": None, "new_connections": False}  # also of the load; older runs have these values
+_USERS = {
+    "think": None,
+    "new_connections": False,
+    "neighbours": 0,
+}  # also of the load; older runs have these values
 _TEXTS = ("payloads_sha256",)  # of the user's file; absent for the workload's own texts
 _REQUEST = ("method", "body", "expect_status")  # for servers that already run
 _OWN_LOAD = ("method", "body", "transport", "requests", "duration_s")  # for `load`, which has no plan

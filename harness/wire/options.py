@@ -80,6 +80,15 @@ class WorkloadOptions(Frozen):
         Threads | None,
         Setting("Give torch N threads in each worker.", Panel.MODEL, obeyed_by=("embed", "own")),
     ] = None  # None: torch's own choice, which is recorded
+    omp_wait: Annotated[
+        Literal["active", "passive"] | None,
+        Setting(
+            "Let threads of torch that wait for each other spin (active) or sleep (passive).",
+            Panel.MODEL,
+            flag=None,
+            obeyed_by=("embed", "own"),
+        ),
+    ] = None  # None: they spin for a while, then sleep
     onnx_threads: Annotated[
         Threads | None,
         Setting("Give ONNX Runtime N threads in each worker.", Panel.MODEL, obeyed_by=("embed",)),

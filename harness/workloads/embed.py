@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError, UsageError
 from harness.wire.options import ARTICLE_SENTENCE, DEFAULT_MODEL, WorkloadOptions
 from harness.workloads import payload_texts
-from harness.workloads.local_setup import refuse_missing, thread_budget
+from harness.workloads.local_setup import refuse_missing, thread_variables
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -68,7 +68,7 @@ class Workload:
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": offline,
             "TRANSFORMERS_OFFLINE": offline,
-            **thread_budget(self._options.torch_threads),
+            **thread_variables(self._options),
         }
 
     def load(self) -> SentenceTransformer:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.wire.options import WorkloadOptions
 
 CACHE_VARIABLE = "EXECBENCH_CACHE"  # the cache folder; default: executor-bench in the user's cache
 
@@ -21,9 +22,11 @@ def cache_folder(kind: str) -> Path:
     return Path(base) / "executor-bench" / kind
 
 
-def thread_budget(threads: int | None) -> dict[str, str]:
-    """The variables that limit the threads of torch and NumPy, which read them when they are imported."""
-    return {} if threads is None else {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+def thread_variables(options: WorkloadOptions) -> dict[str, str]:
+    """The variables for the threads of torch and NumPy, which read them when they are imported."""
+    threads, wait = options.torch_threads, options.omp_wait
+    number = {} if threads is None else {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return number | ({} if wait is None else {"OMP_WAIT_POLICY": wait})
 
 
 def refuse_missing(packages: Sequence[str], what: str, *, extra: str, stage: str) -> None:

@@ -53,7 +53,7 @@ class Workload:
         return next(self.payloads(0)) if self._code.payloads is not None else ARTICLE_SENTENCE
 
     def environment(self) -> dict[str, str]:
-        return local_setup.thread_budget(self._options.torch_threads)
+        return local_setup.thread_variables(self._options)
 
     def load(self) -> Any:
         """Load the model and let it answer the warm-up item. Raises HarnessError if either fails."""

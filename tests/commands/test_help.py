@@ -109,6 +109,7 @@ def test_completion_offers_strategies_plans_and_folders_of_runs(
         "beyond",
         "cluster",
         "generators",
+        "neighbour",
         "peers",
         "peers-io",
         "servers",
