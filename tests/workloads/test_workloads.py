@@ -398,6 +398,14 @@ def test_a_batch_of_mixed_lengths_equals_its_texts_one_by_one(model: Any) -> Non
 
 
 @pytest.mark.model
+def test_small_passes_give_the_same_embeddings_in_the_same_order(model: Any) -> None:
+    items = ["one word after another " * number for number in (9, 1, 5, 3)]
+    whole, in_passes = (embed(encode_batch=size).predict(model, items) for size in (None, 2))
+    for one, other in zip(whole, in_passes, strict=True):
+        assert other == pytest.approx(one, abs=1e-5)
+
+
+@pytest.mark.model
 def test_embeddings_reflect_the_meaning_of_a_text(model: Any) -> None:
     """A model with random weights or hashes would fail this test."""
     about = ["How big is London", "What is the size of the English capital?", "My cat sleeps all day"]
