@@ -25,6 +25,7 @@ MARKS = {
     "peers-io": ["peers-io"],
     "generators": ["generators machine", "generators", "generators each"],
     "cluster": ["cluster machine", "cluster"],
+    "neighbour": ["neighbour machine", "neighbour"],
     "three-hosts": ["three-hosts machine", "three-hosts", "three-hosts each"],
 }
 
@@ -48,10 +49,11 @@ def test_what_documents_quote_is_what_report_prints(reported: Reported) -> None:
     assert [part for mark in MARKS[plan] for part in unprinted(mark, printed)] == []
 
 
-def test_the_pairs_that_the_page_of_peers_quotes_are_what_compare_prints(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("plan", "page", "pairs"), [("peers", "peers", 3), ("neighbour", "neighbours", 4)])
+def test_the_pairs_that_a_page_quotes_are_what_compare_prints(
+    plan: str, page: str, pairs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "read", functools.cache(store.read))  # one run, read once for all pairs
-    quoted, wrong = unprinted_pairs(CHECKOUT / "docs" / "explanation" / "peers.md", run_of("peers"))
-    assert quoted == 3
+    quoted, wrong = unprinted_pairs(CHECKOUT / "docs" / "explanation" / f"{page}.md", run_of(plan))
+    assert quoted == pairs
     assert wrong == []
