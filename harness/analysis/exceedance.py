@@ -34,7 +34,7 @@ class Curve(NamedTuple):
 
 
 def least_share(requests: int) -> float:
-    """Return the smallest share that this number of requests can show. Smaller shares are chance."""
+    """Return the smallest share that can be estimated from this number of requests."""
     return min((share for share, fewest in FLOORS.items() if requests >= fewest), default=1.0)
 
 
@@ -59,7 +59,7 @@ def curve(blocks: Sequence[Floats], *, level: float = stats.LEVEL, seed: int = 1
 
 
 def _times(finite: Floats, requests: int, least: float) -> Floats:
-    """Return the smallest value, and values whose shares are evenly spaced on a log scale."""
+    """Return times at which to draw the curve. On a log scale, their shares are evenly spaced."""
     places = np.floor(requests * (1.0 - np.geomspace(1.0, least, POINTS)) + 1e-9).astype(int)
     return np.unique(finite[places[places < len(finite)]])
 

@@ -10,8 +10,8 @@ from harness.client.http_client import Request
 class UserRequests:
     """Deals one stream of requests out to users: of `users`, user u gets those numbered u, u + users, ….
 
-    So a user sends the same texts whoever is answered first, and whichever generator acts as the user.
-    `ours` are the users of this generator; the requests of others are dropped.
+    So a user always sends the same texts. It does not matter who is answered first, or which generator
+    acts as the user. `ours` are the users of this generator; the requests of others are dropped.
     """
 
     def __init__(self, requests: Iterator[Request], users: int, ours: range) -> None:

@@ -3,7 +3,7 @@
 A message is stamped when it is sent, when it arrives there, and when its answer is back. Whatever the two
 ways took, the clock there showed its stamp at some moment between the first and the last of these. So the
 middle of them is wrong by at most half of the round trip (F. Cristian, Probabilistic clock synchronization,
-Distributed Computing 3, 1989). Of many exchanges the shortest has the smallest bound.
+Distributed Computing 3, 1989). The exchange with the shortest round trip has the smallest bound.
 """
 
 from __future__ import annotations
@@ -39,5 +39,5 @@ class Offset(NamedTuple):
 
 
 def measure(exchange: Callable[[], Exchange]) -> Offset:
-    """Return the offset with the smallest bound of some exchanges."""
+    """Exchange some messages and return the offset that is known best."""
     return min((Offset.of(exchange()) for _ in range(EXCHANGES)), key=lambda offset: offset.bound_ms)

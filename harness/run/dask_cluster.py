@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from harness.errors import HarnessError, UsageError, one_line
 from harness.run.channel import Place
 from harness.run.clocks import Exchange
-from harness.run.on_dask_worker import OnDaskWorker, boot_id
+from harness.run.on_dask_worker import OnDaskWorker, process_table
 from harness.wire.clock import now_ms
 from harness.wire.generator_messages import CLOCK
 
@@ -112,7 +112,7 @@ class DaskChannel:
 
     def place(self) -> Place:
         """See `Channel`."""
-        is_here = self._facts["boot_id"] == boot_id() != ""
+        is_here = self._facts["process_table"] == process_table() != ""
         return Place(urlsplit(self._worker).hostname or self._worker, self._facts["pid"] if is_here else None)
 
     def send(self, line: bytes) -> None:

@@ -20,12 +20,16 @@ from typing import IO, Any
 from harness.wire import early_end
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PIDS = Path("/proc/self/ns/pid")
 
 
-def boot_id() -> str:
-    """What tells this boot of this machine from all others; "" if the system does not say."""
+def process_table() -> str:
+    """Return a text that two processes share only if they see the same process under a pid; "" if unknown.
+
+    It names the boot of the machine and the pid namespace, as a container on this host has pids of its own.
+    """
     try:
-        return _BOOT_ID.read_text().strip()
+        return f"{_BOOT_ID.read_text().strip()} {_PIDS.readlink()}"
     except OSError:
         return ""
 
@@ -43,8 +47,8 @@ class OnDaskWorker:
         threading.Thread(target=self._lines.collect, args=(self._process.stdout,), daemon=True).start()
 
     def facts(self) -> dict[str, Any]:
-        """Return what the run needs to know: `boot_id` of the machine and `pid` of the worker."""
-        return {"boot_id": boot_id(), "pid": os.getpid()}
+        """Return what the run needs to know: the worker's `pid` and its `process_table`."""
+        return {"process_table": process_table(), "pid": os.getpid()}
 
     async def clock_ms(self) -> float:
         """Return the time on the monotonic clock of this host, which the load generator reads as well."""

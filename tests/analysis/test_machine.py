@@ -287,13 +287,18 @@ def test_warm_up_is_not_judged_and_failures_do_not_excuse_the_client() -> None:
 
 
 def limited(
-    *, busy_ms: float = 100.0, sent: int = 100, limit_per_s: float | None = None, **fields: Any
+    *,
+    busy_ms: float = 100.0,
+    sent: int = 100,
+    limit_per_s: float | None = None,
+    generators: int = 1,
+    **fields: Any,
 ) -> str:
     """Why the client limits one arm whose trials take one second each."""
     about = {"client_cpu_ms": busy_ms, "arm": "inline", "load": "closed(1)", "requests": sent, **fields}
     frame = trials(*({**about, "block": block} for block in (1, 2, 3)))
     rows = [
-        made_up.sample(trial=trial, seq=seq, done_ms=1000.0 * (seq + 1) / sent)
+        made_up.sample(trial=trial, seq=seq, done_ms=1000.0 * (seq + 1) / sent, generator=seq % generators)
         for trial in (1, 2, 3)
         for seq in range(sent)
     ]
@@ -314,6 +319,11 @@ def test_without_a_roofline_a_core_more_than_half_busy_is_the_clients_limit() ->
     """As in `execbench load`, which makes no self-check."""
     assert limited(busy_ms=490.0) == ""
     assert limited(busy_ms=990.0) == "the load generator kept 99 % of its core busy"
+
+
+def test_several_generators_have_a_core_each() -> None:
+    assert limited(busy_ms=990.0, generators=2) == ""
+    assert limited(busy_ms=1980.0, generators=2) == "the load generator kept 99 % of its core busy"
 
 
 def test_a_late_loop_is_the_clients_limit_where_requests_are_short() -> None:

@@ -130,8 +130,6 @@ def test_a_command_that_detached_and_ignores_signals_ends_with_its_run(
     execbench.assert_nothing_is_left(within_s=10)
 
 
-# no Python package: a bare machine may lack it, and the tests above hold the same with servers in Python
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed; others are in Python")
 def test_a_command_that_stops_on_sigint_gets_it(tmp_path: Path) -> None:
     arm = Arm.model_validate({"name": "mine", "command": [*command_of("plain"), "{port}"], "stop": "SIGINT"})
     with Supervisor() as supervisor, command_server.start(arm, supervisor, log=tmp_path / "log") as server:
@@ -139,6 +137,8 @@ def test_a_command_that_stops_on_sigint_gets_it(tmp_path: Path) -> None:
     assert "KeyboardInterrupt" in (tmp_path / "log").read_text()
 
 
+# no Python package: a bare machine may lack it, and the tests above hold the same with servers in Python
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed; others are in Python")
 def test_a_server_in_another_language_is_an_arm(execbench: Execbench) -> None:
     Path(execbench.folder, "server.js").write_text(JAVASCRIPT)
     done = execbench("run", *ONE_BLOCK, "--command", "js=node server.js {port}", "--out", "run")

@@ -130,6 +130,7 @@ def test_an_address_without_a_scheduler_is_refused(monkeypatch: pytest.MonkeyPat
         pass
 
 
+# namespaces need root and a kernel that allows them; tests/run/test_generators.py has the form for one host
 @pytest.mark.skipif(bool(three_hosts.why_not()), reason=three_hosts.why_not())
 def test_three_hosts_agree_on_one_clock_although_one_is_250_ms_ahead() -> None:
     with three_hosts.hosts(shifted=True):
