@@ -130,8 +130,14 @@ def test_an_address_without_a_scheduler_is_refused(monkeypatch: pytest.MonkeyPat
         pass
 
 
-# namespaces need root and a kernel that allows them; tests/run/test_generators.py has the form for one host
-@pytest.mark.skipif(bool(three_hosts.why_not()), reason=three_hosts.why_not())
+@pytest.fixture
+def namespaces() -> None:
+    if why := three_hosts.why_not():
+        # they need root and a kernel that allows them; tests/run/test_generators.py has the form for one host
+        pytest.skip(why)
+
+
+@pytest.mark.usefixtures("namespaces")
 def test_three_hosts_agree_on_one_clock_although_one_is_250_ms_ahead() -> None:
     with three_hosts.hosts(shifted=True):
         wait_for(lambda: _workers(three_hosts.SCHEDULER) == 2)
