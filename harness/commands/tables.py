@@ -321,8 +321,19 @@ def limits(table: pd.DataFrame) -> RenderableType:
             "\nideal: one batch of all c requests, all I/O at once, and each request costs"
             f"\n{null_ms:.2f} ms as in an empty service; an estimate, so more than 100 % is possible"
         )
-    shares = {name: table[name].map(share) for name in ("efficiency", "of_ideal")}
+    shares = {name: _with_intervals(table, name) for name in ("efficiency", "of_ideal")}
+    if table["efficiency_low"].notna().any():
+        title += "\nin brackets: 95 % interval over blocks"
     return by_arm(title, table.assign(**shares), columns)
+
+
+def _with_intervals(table: pd.DataFrame, name: str) -> list[str]:
+    """Each share with its interval: "84 % [82, 86]"; without brackets if it has none."""
+    ends = (table[f"{name}{end}"] * 100.0 for end in ("_low", "_high"))
+    return [
+        share(middle) if math.isnan(low) else f"{share(middle)} [{low:.0f}, {high:.0f}]"
+        for middle, low, high in zip(table[name], *ends, strict=True)
+    ]
 
 
 # -- the article's claims ------------------------------------------------------------------------------

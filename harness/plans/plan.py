@@ -191,11 +191,11 @@ class Plan(LoadSettings):
         bool, Setting("First measure the load generator's top rate (4 s).", Panel.PRECISION)
     ] = True
     limit: Annotated[
-        bool, Setting("First measure the bare model, without a service (8 s).", Panel.PRECISION)
+        bool, Setting("Measure the bare model, without a service, in each block.", Panel.PRECISION)
     ] = False
     limit_s: Annotated[
-        Seconds, Setting("Measure the model limit this long at each batch size.", Panel.PRECISION, flag=None)
-    ] = 1.0
+        Seconds, Setting("Time the bare model this long at each batch size.", Panel.PRECISION, flag=None)
+    ] = 0.3
     ranking: Annotated[bool, Setting("Rank the arms at the end of the report.", Panel.OUTPUT, flag=None)] = (
         False
     )

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from harness.numbers import counted
+from harness.plans import bare_models
 from harness.plans.plan import Plan
 from harness.wire.arrivals import Law
 
@@ -13,7 +14,7 @@ _START_S = 5.0  # of a server with the embedding model
 _BETWEEN_TRIALS_S = 0.5  # warm-up and bookkeeping
 _REQUEST_S = 0.01
 _SELF_CHECK_S = 4.0
-_MODEL_LIMIT_S = 8.0
+_LOADS_BARE_S = 5.0
 
 
 class Size(NamedTuple):
@@ -48,8 +49,14 @@ def of_sweep(plan: Plan, arms: int) -> Size:
     trials = arms * sum(times.values())
     windows_s = sum(count * arms * _trial_s(plan, law) for law, count in times.items())
     starts = 0 if plan.has_running_servers else trials if plan.fresh else arms
-    first_s = _SELF_CHECK_S * plan.self_check + _MODEL_LIMIT_S * plan.limit
-    return Size(arms, trials, windows_s + starts * _START_S + first_s)
+    limit_s = _limit_s(plan) if plan.limit else 0.0
+    return Size(arms, trials, windows_s + starts * _START_S + _SELF_CHECK_S * plan.self_check + limit_s)
+
+
+def _limit_s(plan: Plan) -> float:
+    """How long the bare models take: to load, and in each block and before the first."""
+    turn_s = len(bare_models.sizes(plan)) * plan.limit_s
+    return len(bare_models.of_plan(plan)) * (_LOADS_BARE_S + (plan.blocks + 1) * turn_s)
 
 
 def of_block(plan: Plan, arms: int) -> float:

@@ -18,6 +18,7 @@ from harness.analysis import (
     quietness,
     saturation,
     staircase,
+    stats,
     summaries,
 )
 from harness.analysis.rows import Cells, Requests, Rows, measured
@@ -43,6 +44,7 @@ from harness.report.ranking import Tables
 from harness.results import parquet, store
 from harness.verdicts import admissible, claims, claims_file, session_noise, settled
 from harness.verdicts.admissible import Evidence
+from harness.verdicts.best_arm import RATES
 from harness.verdicts.published import published_tables
 
 if TYPE_CHECKING:
@@ -168,7 +170,10 @@ class Report:
     @cached_property
     def limits(self) -> pd.DataFrame:
         """`efficiency.COLUMNS`; empty if no model limit was measured."""
-        return efficiency.table(self.summary, self.record)
+        cell, level = self.evidence.side.cell, self.evidence.facts.rules.at(stats.LEVEL)
+        places = [(str(row.arm), str(row.load)) for row in self.summary.itertuples()]
+        rates = {place: cell(*place).by_block(RATES) for place in places}
+        return efficiency.table(self.summary, self.record, rates, level)
 
     @cached_property
     def io(self) -> pd.DataFrame:

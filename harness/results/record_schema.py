@@ -31,6 +31,7 @@ from harness.wire.records import OLDEST_READABLE, SCHEMA_VERSION
 from harness.wire.setting import explain
 
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,6}$")]  # of a batch; a string, as JSON's keys are
+BlockNumber = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,6})$")]  # a string, as JSON's keys are
 Cores = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
@@ -169,8 +170,12 @@ class Limit(Part):
     arms: Annotated[list[Text], means("The arms that run this model.")]
     batches: Annotated[
         dict[Size, Annotated[float, Field(gt=0, le=bounds.A_DAY_MS)]],
-        Field(min_length=1, description="Batch size → median ms of a call."),
+        Field(min_length=1, description="Batch size → median ms of a call, over blocks."),
     ]
+    by_block: Annotated[
+        dict[BlockNumber, dict[Size, Annotated[float, Field(gt=0, le=bounds.A_DAY_MS)]]],
+        means("Block → batch size → median ms of a call; block 0: before the run. Empty: not timed again."),
+    ] = Field(default_factory=dict)
     workload: Annotated[Workload | None, means("The model's options.")] = None
     about: About | None = None
 

@@ -1,8 +1,9 @@
 """The model limit: the throughput of the bare model, which no service around it can exceed.
 
 `python -m harness.run.bare_model` calls the model in a loop, in its own process. It reads a `Job` as JSON
-from stdin; the result is the last line of stdout. The model's library chooses its own threads, so that the
-loop can use all cores. The awaited I/O is not included.
+from the first line of stdin and answers with a line on stdout once the model is loaded. Then each further
+line of stdin asks for one turn: each batch size is timed, and the times are the answer. The model's library
+chooses its own threads, so that the loop can use all cores. The awaited I/O is not included.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import workloads
 from harness.errors import HarnessError, from_child, to_parent
+from harness.plans import bare_models
 from harness.system import children, streams
-from harness.wire.arrivals import closed
 from harness.wire.load_options import LoadOptions
 from harness.wire.options import ServerOptions, WorkloadOptions
 from harness.wire.records import MEASURE, PILOT_BLOCK
@@ -30,10 +32,9 @@ from harness.wire.setting import Frozen
 if TYPE_CHECKING:
     from harness.plans.plan import Plan
     from harness.run.generators import LoadGenerator
+    from harness.run.record import Record
     from harness.run.supervisor import Supervisor
 
-BATCHES = (1, 2, 4, 8, 16, 32, 64)
-ROUNDS = 5  # over all sizes, so that a disturbance of a second does not hit a single size
 WARM_UPS = 2  # a shape's first call plans its kernels
 NULL_USERS = 32
 NULL_S = 1.5
@@ -47,102 +48,147 @@ class Job(Frozen):
     """What the child process measures."""
 
     workload: WorkloadOptions
-    each_s: float  # seconds for each batch size
+    sizes: tuple[int, ...]
+    each_s: float  # seconds for each batch size in a turn
     seed: int  # of the texts
 
 
 # -- the run's side ------------------------------------------------------------------------------------
 
 
-def measure_limits(
-    plan: Plan, supervisor: Supervisor, loader: LoadGenerator, *, log: Path, cpus: tuple[int, ...] = ()
-) -> dict[str, Any]:
-    """Measure the model limits while nothing else of the run is active; return them as recorded in run.json.
+class BareModels:
+    """The bare models of a plan, timed while nothing else of the run is active: at the start and per block.
 
-    limits: for each distinct model, `arms` (the names of the arms that run it), `workload` (its options in
-    the loop), `batches` ({"1": median ms of a call, …}) and `about` (the model as loaded). null_ms: see
-    `null_request_ms`.
+    As the speed of a machine changes during a run, an arm's share of the limit is taken within each block.
+    The models stay loaded in between. run.json has the times as `limits`: for each distinct model, `arms`
+    (the names of the arms that run it), `workload` (its options in the loop), `about` (the model as loaded),
+    `by_block` (block → batch size → median ms of a call; block 0 is the start) and `batches` (batch size →
+    the median over blocks).
     """
-    seed = plan.block_seed(PILOT_BLOCK)
-    pythons = {arm.name: arm.python for arm in plan.every_arm}
-    limits = [
-        {
-            "arms": arms,
-            "workload": workload.model_dump(mode="json"),
-            **run_child(
-                Job(workload=workload, each_s=plan.limit_s, seed=seed),
-                supervisor,
-                log=log,
-                cpus=cpus,
-                interpreter=pythons[arms[0]],
-            ),
-        }
-        for workload, arms in bare_workloads(plan)
-    ]
-    load = plan.load_options("", closed(NULL_USERS), PILOT_BLOCK)
-    return {"limits": limits, "null_ms": null_request_ms(supervisor, loader, load, log=log, cpus=cpus)}
 
+    def __init__(
+        self, plan: Plan, supervisor: Supervisor, record: Record, *, log: Path, cpus: tuple[int, ...] = ()
+    ) -> None:
+        self._plan = plan
+        self._supervisor = supervisor
+        self._record = record
+        self._log = log
+        self._cpus = cpus
+        self._limits: list[dict[str, Any]] = []
+        self._children: list[Child] = []
 
-def bare_workloads(plan: Plan) -> list[tuple[WorkloadOptions, list[str]]]:
-    """Each distinct model of our own arms, with the names of the arms that run it in the same Python.
+    def __enter__(self) -> BareModels:
+        """Load the models, and time them. Raises HarnessError if one cannot be loaded or run."""
+        with ExitStack() as stack:
+            for workload, arms in bare_models.of_plan(self._plan):
+                child = stack.enter_context(closing(self._child(workload, arms[0])))
+                self._children.append(child)
+                self._limits.append(
+                    {
+                        "arms": arms,
+                        "workload": workload.model_dump(mode="json"),
+                        "about": child.load(),
+                        "by_block": self._known(arms),
+                    }
+                )
+            self.measure(PILOT_BLOCK)
+            self._stack = stack.pop_all()
+        return self
 
-    Without I/O, and with the library's own number of threads.
-    """
-    bare = {"torch_threads": None, "onnx_threads": None, "io": "sleep", "io_ms": 0.0}
-    found: dict[tuple[str, str | None], tuple[WorkloadOptions, list[str]]] = {}
-    for arm in plan.every_arm:
-        if arm.is_foreign:
-            continue
-        workload = arm.own_workload(plan.workload).model_copy(update=bare)
-        found.setdefault((workload.model_dump_json(), arm.python), (workload, []))[1].append(arm.name)
-    return list(found.values())
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
-
-def run_child(
-    job: Job,
-    supervisor: Supervisor,
-    *,
-    log: Path,
-    cpus: tuple[int, ...] = (),
-    interpreter: str | None = None,
-) -> dict[str, Any]:
-    """Run `job` in a child process, in this Python or another; return its `batches` and `about`.
-
-    Raises HarnessError if the model cannot be loaded or run.
-    """
-    from harness.system import pinning  # not at the top: the child may lack psutil in another Python
-
-    with children.open_log(log) as stream:
-        process = supervisor.spawn(
-            "harness.run.bare_model",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stream,
-            text=True,
-            interpreter=interpreter,
+    def _child(self, workload: WorkloadOptions, arm: str) -> Child:
+        plan = self._plan
+        job = Job(
+            workload=workload,
+            sizes=bare_models.sizes(plan),
+            each_s=plan.limit_s,
+            seed=plan.block_seed(PILOT_BLOCK),
         )
-        try:
-            if cpus:
-                pinning.apply(process.pid, cpus)  # it waits for its job and has loaded nothing yet
-            output, _ = process.communicate(job.model_dump_json())
-        finally:
-            process.kill()
-            process.wait()
-    return _parse_output(output, process.returncode, log)
+        interpreter = next(one.python for one in plan.every_arm if one.name == arm)
+        return Child(job, self._supervisor, log=self._log, cpus=self._cpus, interpreter=interpreter)
 
-
-def _parse_output(output: str, code: int, log: Path) -> dict[str, Any]:
-    lines = output.splitlines()
-    if code or not lines:
-        raise HarnessError(
-            f"The process that times the bare model ended (exit code {code}).",
-            stage="limit",
-            hint=f"See {log}.",
+    def _known(self, arms: list[str]) -> dict[str, Any]:
+        """The times of the blocks before a run was resumed."""
+        return next(
+            (one.get("by_block") or {} for one in self._record["limits"] or [] if one["arms"] == arms), {}
         )
-    answer: dict[str, Any] = json.loads(lines[-1])
-    if "error" in answer:
-        raise from_child(answer["error"])
-    return answer
+
+    def measure(self, block: int) -> None:
+        """Time each model once more, and record it as of this block."""
+        for limit, child in zip(self._limits, self._children, strict=True):
+            limit["by_block"] = {**limit["by_block"], str(block): child.turn()}
+            limit["batches"] = _medians(limit["by_block"].values())
+        self._record.note(limits=self._limits)
+
+
+def _medians(turns: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Batch size → the median over turns."""
+    every = list(turns)
+    return {size: statistics.median(turn[size] for turn in every) for size in every[0]}
+
+
+class Child:
+    """A process with a bare model, which waits to be asked for a turn. It ends with the supervisor."""
+
+    def __init__(
+        self,
+        job: Job,
+        supervisor: Supervisor,
+        *,
+        log: Path,
+        cpus: tuple[int, ...] = (),
+        interpreter: str | None = None,
+    ) -> None:
+        """Start it, in this Python or another."""
+        from harness.system import pinning  # not at the top: the child may lack psutil in another Python
+
+        self._job = job
+        self._log = log
+        with children.open_log(log) as stream:
+            self._process = supervisor.spawn(
+                "harness.run.bare_model",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                text=True,
+                interpreter=interpreter,
+            )
+        if cpus:
+            pinning.apply(self._process.pid, cpus)  # it waits for its job and has loaded nothing yet
+
+    def load(self) -> dict[str, Any]:
+        """Load the model and call it with each size; return its facts."""
+        facts: dict[str, Any] = self._ask(self._job.model_dump_json())
+        return facts
+
+    def turn(self) -> dict[str, float]:
+        """Batch size → median milliseconds of a call, in one turn of all sizes."""
+        found: dict[str, float] = self._ask("")
+        return found
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()  # closes the pipes, too
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        """Send a line; return the answer. Raises HarnessError with the child's error, or if it has ended."""
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise HarnessError(
+                f"The process that times the bare model ended (exit code {self._process.wait()}).",
+                stage="limit",
+                hint=f"See {self._log}.",
+            )
+        found: dict[str, Any] = json.loads(answer)
+        if "error" in found:
+            raise from_child(found["error"])
+        return found
 
 
 def null_request_ms(
@@ -174,50 +220,48 @@ def null_request_ms(
 def main() -> None:
     answers = streams.reserve_stdout()
     try:
-        answer = _measure(Job.model_validate_json(sys.stdin.read()))
+        for answer in _answers(sys.stdin):
+            answers.write(f"{json.dumps(answer)}\n")
+            answers.flush()
     except Exception as error:  # noqa: BLE001 - the parent shows it
-        answer = {"error": to_parent(error, failed="The bare model cannot be measured", stage="limit")}
-    answers.write(f"{json.dumps(answer)}\n")
+        failed = to_parent(error, failed="The bare model cannot be measured", stage="limit")
+        answers.write(f"{json.dumps({'error': failed})}\n")
     answers.close()
 
 
-def _measure(job: Job) -> dict[str, Any]:
+def _answers(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """The facts of the loaded model, then the times of one turn for each further line."""
+    job = Job.model_validate_json(next(lines))
     workload = workloads.create(job.workload)
     os.environ.update(workload.environment())  # read by the model's library when `load` imports it
     model = workload.load()
     texts = workloads.texts(job.workload, job.seed)
-    batches = call_times_ms(lambda items: workload.predict(model, items), texts, job.each_s)
-    return {"batches": batches, "about": dict(workload.about(model))}
+
+    def call(items: list[str]) -> None:
+        workload.predict(model, items)
+
+    for size in job.sizes * WARM_UPS:
+        call(list(itertools.islice(texts, size)))
+    yield dict(workload.about(model))
+    for _ in lines:
+        yield {str(size): time_call_ms(call, size, texts, job.each_s) for size in job.sizes}
 
 
-def call_times_ms(
-    call: Callable[[list[str]], object], texts: Iterator[str], each_s: float
-) -> dict[int, float]:
-    """Batch size → median milliseconds of a call, over at least `each_s` seconds and `ROUNDS` calls per size.
+def time_call_ms(call: Callable[[list[str]], object], size: int, texts: Iterator[str], for_s: float) -> float:
+    """Median milliseconds of a call with `size` items, over at least `for_s` seconds and one call.
 
     Each call gets the next texts, as requests would bring them.
     """
-    for size in BATCHES * WARM_UPS:
-        call(list(itertools.islice(texts, size)))
-    found: dict[int, list[float]] = {size: [] for size in BATCHES}
-    for _ in range(ROUNDS):
-        for size, times in found.items():
-            times += _turn_ms(call, size, texts, each_s / ROUNDS)
-    return {size: statistics.median(times) for size, times in found.items()}
-
-
-def _turn_ms(
-    call: Callable[[list[str]], object], size: int, texts: Iterator[str], for_s: float
-) -> Iterator[float]:
+    times: list[float] = []
     ends = time.perf_counter() + for_s
     while True:
         batch = list(itertools.islice(texts, size))
         began = time.perf_counter()
         call(batch)
         ended = time.perf_counter()
-        yield (ended - began) * 1e3
+        times.append((ended - began) * 1e3)
         if ended >= ends:
-            return
+            return statistics.median(times)
 
 
 if __name__ == "__main__":

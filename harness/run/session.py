@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from harness.plans.plan import Plan
 from harness.results.store import Writer
 from harness.run import bare_model, client_limit, generators, neighbour
+from harness.run.bare_model import BareModels
 from harness.run.early_stop import Rule
 from harness.run.generators import LoadGenerator
 from harness.run.listener import Listener
@@ -16,7 +17,8 @@ from harness.run.servers import Servers
 from harness.run.supervisor import Supervisor
 from harness.run.trials import Trials
 from harness.system import own_limits, pinning
-from harness.wire.records import Trial
+from harness.wire.arrivals import closed
+from harness.wire.records import PILOT_BLOCK, Trial
 from harness.workloads.io.service import Services
 
 
@@ -69,14 +71,19 @@ def session(
             found = client_limit.of_run(supervisor, loader, plan.transport, cpus)
             record.note(self_check=found._asdict())
             client_limit_per_s = found.requests_per_s
-        if plan.limit and record["limits"] is None:  # a resumed run has it: the machine is the same
+        bare = None
+        if plan.limit:
             listener.stage("limit: timing the bare model")
-            limits = bare_model.measure_limits(plan, supervisor, loader, log=writer.log("limit"), cpus=cpus)
-            record.note(**limits)
+            log = writer.log("limit")
+            bare = stack.enter_context(BareModels(plan, supervisor, record, log=log, cpus=cpus))
+            if record["null_ms"] is None:  # a resumed run has it: the machine is the same
+                load = plan.load_options("", closed(bare_model.NULL_USERS), PILOT_BLOCK)
+                null_ms = bare_model.null_request_ms(supervisor, loader, load, log=log, cpus=cpus)
+                record.note(null_ms=null_ms)
         services = Services(writer.log, listener.stage, lambda left: record.note_downstream({}, [left]))
         stack.enter_context(services)
         servers = Servers(plan, writer, supervisor, stack, record, cpus, services, loader, listener)
-        trials = Trials(plan, writer, loader, listener, servers, record, client_limit_per_s, checkpoint)
+        trials = Trials(plan, writer, loader, listener, servers, record, client_limit_per_s, checkpoint, bare)
         _ready(plan, servers, trials, listener)
         stack.enter_context(neighbour.busy(supervisor, plan.neighbours))
         yield trials

@@ -13,6 +13,7 @@ from harness.plans.arm import Arm
 from harness.plans.plan import Cell, Plan
 from harness.results.store import Writer
 from harness.run import server_process
+from harness.run.bare_model import BareModels
 from harness.run.early_stop import EarlyStop, Rule
 from harness.run.foreign_server import RunningServer
 from harness.run.generators import LoadGenerator
@@ -60,6 +61,7 @@ class Trials:
     record: Record
     client_limit_per_s: float | None
     checkpoint: InitVar[Checkpoint | None]
+    bare: BareModels | None = None
     done: list[Trial] = field(default_factory=list)
     causes: dict[int, Cause] = field(default_factory=dict)  # trial → why it is not ok
 
@@ -121,6 +123,8 @@ class Trials:
                 self.note_idle()
                 if early_stop.after(cell.block - 1):
                     return
+                if self.bare is not None:
+                    self.bare.measure(cell.block)
             self.listener.trial_begins(cell, number, len(cells))
             self.run_one(cell)
             self.listener.trial_ends(self.done[-1])

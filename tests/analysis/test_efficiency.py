@@ -44,6 +44,24 @@ def test_efficiency_is_the_arms_throughput_over_the_limit() -> None:
     assert found.loc[("batch", "closed(8)"), "efficiency"] == pytest.approx((8 / 24) / (8 / 18))
 
 
+def test_the_shares_are_taken_within_each_block_if_the_model_was_timed_there() -> None:
+    """In every second block the model takes twice as long, and so does the arm: the share is the same."""
+    run = with_limits(closed(WORLD), "batch")
+    blocks = range(1, 13)
+    run.record["limits"][0]["by_block"] = {
+        str(block): {size: took * (2.0 if block % 2 else 0.5) for size, took in BATCHES.items()}
+        for block in blocks
+    }
+    found = report.build(run).limits.set_index("load").loc["closed(8)"]
+    assert found["efficiency"] == pytest.approx((8 / 24) / (8 / 18))  # the geometric mean of twice and half
+    assert found["efficiency_low"] < 0.6 * found["efficiency"]
+    assert found["efficiency_high"] > 1.4 * found["efficiency"]
+
+
+def test_shares_of_a_model_that_was_timed_only_once_have_no_interval() -> None:
+    assert table()["efficiency_low"].isna().all()
+
+
 def test_the_ideal_adds_the_io_once_and_the_overhead_of_each_request() -> None:
     row = table().loc[("batch", "closed(8)")]
     assert (row["call_ms"], row["io_ms"], row["null_ms"]) == (18.0, 5.0, 0.5)
