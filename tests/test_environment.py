@@ -38,6 +38,13 @@ def test_the_record_has_the_number_of_usable_cores() -> None:
     assert 1 <= HERE["usable_cores"] <= HERE["cores"]
 
 
+def test_the_record_says_whether_the_shell_lets_threads_of_openmp_sleep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    assert environment.collect()["thread_variables"]["OMP_WAIT_POLICY"] == "passive"
+
+
 # -- code ----------------------------------------------------------------------------------------------
 
 
