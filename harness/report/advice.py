@@ -15,7 +15,7 @@ from typing import Any
 from harness.analysis import stats
 from harness.analysis.summaries import THROUGHPUT
 from harness.numbers import counted, plain, short, users
-from harness.report import alternatives, choice, headline, next_command, ranking
+from harness.report import alternatives, choice, headline, neighbour_advice, next_command, ranking
 from harness.report.choice import Choice, Inputs, Why
 from harness.report.headline import figure, frees, listed, no_better, times
 from harness.wire.records import has_logs
@@ -71,7 +71,7 @@ def advise(found: Inputs, chosen: Choice) -> Advice:
         where = "The servers' logs are in the run's folder." if has_logs(found.record) else where
         return Advice((f"No advice: {why}. {where}",))
     if chosen.why == Why.ONE_ARM:
-        return _of_one(found, chosen.load)
+        return _of_one(found, chosen)
     return _of_none(found, chosen)
 
 
@@ -95,20 +95,26 @@ def _of_none(found: Inputs, chosen: Choice) -> Advice:
         why = f"at {users(load)} no arm {what}"
         more = _left_out(found, load)
     return Advice(
-        _without_empty(f"No strategy is advised: {why}.", more),
+        _without_empty(
+            f"No strategy is advised: {why}.",
+            neighbour_advice.line(found, chosen),  # not last: short reports leave out what does not fit
+            more,
+        ),
         reference=found.reference,
         load=load,
         command=next_command.run(found.record, found.folder, blocks=blocks),
     )
 
 
-def _of_one(found: Inputs, load: str) -> Advice:
+def _of_one(found: Inputs, chosen: Choice) -> Advice:
+    load = chosen.load
     arm = str(choice.answered_of(found.tables.summary)["arm"].iloc[0])
     row = found.tables.figures(arm, load)
     dominates = ranking.largest(row)
     return Advice(
         _without_empty(
             f"Only {arm} was run, so this run cannot say which strategy is best.",
+            neighbour_advice.line(found, chosen),
             f"At {users(load)} a request {dominates}." if dominates else "",
             alternatives.would_change(found, arm, load),
         ),
@@ -147,11 +153,13 @@ def _of_choice(found: Inputs, chosen: Choice) -> Advice:
     kept = _kept(found, chosen)
     rivals, elsewhere = _rivals(found, chosen), alternatives.elsewhere(found, chosen)
     left_out = _left_out(found, chosen.load)
+    beside = neighbour_advice.line(found, chosen)
     lines = _without_empty(
         _what(found, chosen),
         kept,
         _fastest(chosen),
         _why(found, chosen),
+        beside,
         rivals,
         _costs(found, chosen),
         elsewhere,
@@ -165,7 +173,7 @@ def _of_choice(found: Inputs, chosen: Choice) -> Advice:
     return Advice(
         lines=lines[: MOST_LINES - bool(command)],
         headline=headline.of_choice(found, chosen),
-        rest=_without_empty(take, kept, rivals, elsewhere, left_out),
+        rest=_without_empty(take, kept, beside, rivals, elsewhere, left_out),
         take=chosen.take,
         reference=found.reference,
         load=chosen.load,
