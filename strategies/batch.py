@@ -4,12 +4,14 @@ The batches run in another strategy (``over``), at most one at a time for each o
 
 `_BatchSizer` predicts from recent batches whether to wait for more items. When a batch is done, its clients
 may soon send their next items. Together with the items that already wait, they are the expected size of the
-next batch. A free worker waits for this many items. It stops waiting when no item has arrived for the
-duration of one batch, or when the oldest item has waited for ``max_wait_ms``. It waits only as long as that
-pays off:
+next batch. A free worker waits for this many items. It stops waiting when it has been idle for longer than
+another call would cost in addition: the part of a call's duration that does not depend on its items, as
+recent batches show it. It also stops when the oldest item has waited for ``max_wait_ms``. So it waits only
+as long as that pays off:
 
 * A single user forms batches of one and never waits.
-* Eight users who each wait for their answer form one batch of eight, not two alternating batches of four.
+* Eight users who each wait for their answer form one batch of eight if a call has a large fixed cost. If a
+  call costs as much as its items do one by one, they form smaller batches and no worker waits.
 * If arrivals do not depend on answers, waiting fails and is soon tried only rarely.
 
 An exception from a batch does not show which item caused it, and neither does a `Lost` result. So each item
@@ -131,14 +133,10 @@ class _Batches:
             self._dispatch()
 
     def _remaining_wait_s(self) -> float:
-        """Return how much longer to wait for items.
-
-        Two limits apply: more items may never arrive, and the oldest item must not wait longer than allowed.
-        """
+        """Return how much longer to wait for items: two limits apply, to the worker and to the oldest item."""
         now = self._loop.time()
-        idle_s = now - max(self._waiting[-1].arrived, self._sizer.last_end)
-        waited_s = now - self._waiting[0].arrived
-        return min(self._sizer.max_idle_s - idle_s, self._options.max_wait_ms / 1e3 - waited_s)
+        idle_s, waited_s = now - self._sizer.last_end, now - self._waiting[0].arrived
+        return min(self._sizer.cost.fixed_s - idle_s, self._options.max_wait_ms / 1e3 - waited_s)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -203,7 +201,7 @@ class _BatchSizer:
         self._pause = 0  # do not wait for this many batches, as waiting did not pay off
         self._next_pause = 1
         self._s_per_item = 0.0
-        self.max_idle_s = 0.0  # duration of the latest batch: to wait longer costs more than another batch
+        self.cost = _CallCost()
         self.last_end = 0.0
 
     @property
@@ -234,7 +232,8 @@ class _BatchSizer:
         self._busy_workers -= 1
         self._running_items -= count
         self._s_per_item += ((now - began) / count - self._s_per_item) / 8
-        self.max_idle_s, self.last_end = now - began, now
+        self.cost.add(count, now - began)
+        self.last_end = now
 
     def batch_filled(self) -> None:
         """Note that the expected number of items has arrived."""
@@ -249,3 +248,32 @@ class _BatchSizer:
 
     def _share(self, items: int) -> int:
         return ceil(items / self._workers)
+
+
+class _CallCost:
+    """What a call costs: a straight line through the durations of recent batches over their sizes."""
+
+    _DECAY = 31 / 32  # a batch counts for half after 22 others
+    _LEAST_SPREAD = 0.05  # of the sizes around their mean, as a share of it: with less there is no line
+
+    def __init__(self) -> None:
+        self._weight = self._size = self._took = self._size_size = self._size_took = 0.0
+
+    def add(self, size: int, took_s: float) -> None:
+        self._weight = self._weight * self._DECAY + 1.0
+        self._size = self._size * self._DECAY + size
+        self._took = self._took * self._DECAY + took_s
+        self._size_size = self._size_size * self._DECAY + size * size
+        self._size_took = self._size_took * self._DECAY + size * took_s
+
+    @property
+    def fixed_s(self) -> float:
+        """Seconds that a call takes in addition to its items; the whole duration if sizes hardly differ."""
+        if not self._weight:
+            return 0.0
+        size, took = self._size / self._weight, self._took / self._weight
+        variance = self._size_size / self._weight - size * size
+        if variance < (self._LEAST_SPREAD * size) ** 2:
+            return took
+        per_item = (self._size_took / self._weight - size * took) / variance
+        return min(took, max(0.0, took - per_item * size))

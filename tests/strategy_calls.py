@@ -54,6 +54,11 @@ def run_for(seconds: float, items: list[Any]) -> list[Ran]:
     return [Ran(item, os.getpid(), threading.get_native_id(), start, time.monotonic()) for item in items]
 
 
+def run_for_each(seconds: float, items: list[Any]) -> list[Ran]:
+    """Sleep for this long per item; otherwise as `run_for`."""
+    return run_for(seconds * len(items), items)
+
+
 def note(folder: Path, what: str) -> None:
     """Append a line to this worker's file."""
     with (folder / f"{os.getpid()}-{threading.get_native_id()}").open("a") as file:

@@ -58,6 +58,15 @@ def test_eight_users_who_wait_for_their_answers_form_one_batch_of_eight() -> Non
 
 
 @pytest.mark.timed
+def test_a_free_worker_does_not_wait_if_a_larger_batch_saves_nothing() -> None:
+    """A call takes as long as its items one by one, so the users form smaller batches that take turns."""
+    users = partial(ask_again_and_again, users=8, times=16, think_s=0.006)
+    found = sizes(serve(partial(calls.run_for_each, 0.003), users))
+    settled = found[len(found) // 2 :]
+    assert settled.count(8) <= 0.3 * len(settled), found
+
+
+@pytest.mark.timed
 def test_a_single_user_never_waits_for_more_items() -> None:
     users = partial(ask_again_and_again, users=1, times=20, think_s=0.005)
     began = time.monotonic()
