@@ -7,8 +7,9 @@ returns a frame. Both marks come from measurements:
 * The ideal runs the requests of all c users as one batch, then all their I/O at once. Then come, one after
   another, the times that service and client take for a request without a model: c / (T(c) + I/O + c x null).
 
-A run times the bare model in each block, so the shares are means over blocks, with an interval. Older runs
-timed it once, before the first block: their shares have no interval.
+A run times the bare model in each block, so the shares are medians over blocks, with an interval: a call that
+another program disturbs in one block does not count much. Older runs timed the model once, before the first
+block: their shares have no interval.
 
 An arm can exceed both: the limit is one process whose library has all cores, and in the ideal nothing
 overlaps. Several processes may use the cores better.
@@ -23,7 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from harness.analysis import nominal, stats
+from harness.analysis import nominal
+from harness.analysis.percentiles import median_interval
 from harness.analysis.summaries import THROUGHPUT
 
 MEANINGS = {  # column → what it means; docs/reference/csv.md shows it
@@ -33,8 +35,8 @@ MEANINGS = {  # column → what it means; docs/reference/csv.md shows it
     THROUGHPUT: "Good answers per second.",
     "limit_per_s": "The model limit: the maximum of b / T(b) for batches of b from 1 to the number of users.",
     "limit_batch": "The b of that maximum.",
-    "efficiency": "Throughput over the limit: the geometric mean over blocks, with the model's time in each "
-    "block; throughput_per_s / limit_per_s if the model was timed only once.",
+    "efficiency": "Throughput over the limit: the median over blocks, with the model's time in each block; "
+    " throughput_per_s / limit_per_s if the model was timed only once.",
     "efficiency_low": "95 % interval over blocks; empty if the model was timed only once.",
     "efficiency_high": "See efficiency_low.",
     "call_ms": "T(c): the time of the bare model for one item of each user.",
@@ -88,9 +90,9 @@ def _shares(row: Mapping[str, Any], model: _Model, rates: pd.Series[float], leve
     ]
     found: dict[str, float] = {}
     for name, mark in _SHARES.items():
-        logs = stats.log_ratio(rates[timed].to_numpy(), [each[mark] for each in marks])
-        share = stats.effect(logs, level=level)
-        found |= {name: share.ratio, f"{name}_low": share.low, f"{name}_high": share.high}
+        shares = rates[timed].to_numpy(dtype=np.float64) / [each[mark] for each in marks]
+        low, high = median_interval(shares, level=level)
+        found |= {name: float(np.median(shares)), f"{name}_low": low, f"{name}_high": high}
     return found
 
 
