@@ -133,7 +133,7 @@ class _Batches:
             self._dispatch()
 
     def _remaining_wait_s(self) -> float:
-        """Return how much longer to wait for items, within a limit for the worker and one for the oldest item."""
+        """Return how much longer to wait, within a limit for the worker and one for the oldest item."""
         now = self._loop.time()
         idle_s, waited_s = now - self._sizer.last_end, now - self._waiting[0].arrived
         return min(self._sizer.cost.fixed_s - idle_s, self._options.max_wait_ms / 1e3 - waited_s)
