@@ -656,18 +656,19 @@ def test_an_export_with_other_embeddings_is_refused_and_leaves_no_files(
 
 @pytest.mark.model
 def test_a_damaged_export_is_replaced(exported: Path, tmp_path: Path) -> None:
-    from harness.workloads import onnx_export, onnx_model
+    from harness.workloads import exported as exports
+    from harness.workloads import onnx_export
 
     def copied(model: Any, new: Path) -> None:
         shutil.copy(exported, new)
 
     path = tmp_path / "mine.onnx"
     path.write_bytes(b"half a fi")
-    assert onnx_model.cached(path) is None
+    assert exports.cached(path) is None
     onnx_export.make(embed().load(), path, export=copied)
-    assert onnx_model.cached(path) is not None
+    assert exports.cached(path) is not None
     path.write_bytes(path.read_bytes()[:-1])
-    assert onnx_model.cached(path) is None
+    assert exports.cached(path) is None
 
 
 def test_a_missing_package_is_an_error_that_names_the_extra() -> None:
