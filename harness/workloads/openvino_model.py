@@ -119,7 +119,7 @@ def refuse_unsupported(options: WorkloadOptions, capable_of: Collection[str]) ->
         raise HarnessError(
             f"This processor does not compute in bfloat16, which the backend {options.backend} needs.",
             stage="model",
-            hint="Use --backend openvino.",
+            hint="Use --backend openvino, or leave this arm out.",
         )
 
 
