@@ -1,4 +1,4 @@
-"""OpenVINO in place of the transformer of `embed`, in float32 or bfloat16, from the export of ONNX Runtime.
+"""OpenVINO in place of the transformer of `embed`, in float32 or bfloat16, from the export of `onnx`.
 
 `embed` imports this module only when it loads a model, as it needs torch and the extra `openvino`.
 """

@@ -701,7 +701,7 @@ def test_a_backend_without_a_package_names_its_extra(
     monkeypatch: pytest.MonkeyPatch, backend: str, module: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # Python cannot import it
-    with pytest.raises(HarnessError, match=rf"The backend {backend} needs {module}\.") as caught:
+    with pytest.raises(HarnessError, match=rf"The backend {backend} needs .*{module}") as caught:
         embed(backend=backend).load()
     assert caught.value.stage == "model"
     assert f"executor-bench[{extra}]" in caught.value.hint
