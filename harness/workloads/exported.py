@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -20,11 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import torch
 from filelock import FileLock
 
-from harness.errors import HarnessError, from_child, to_parent
+from harness.errors import HarnessError, from_child
 from harness.system import children
-from harness.wire import reasons
 from harness.wire.options import WorkloadOptions
-from harness.workloads import embed, local_setup
+from harness.workloads import local_setup
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,7 +148,7 @@ def made(
     """What `find` finds at `path`. If there is nothing, `python -m module path …` makes it.
 
     A lock lets only one process make it. The child gets the options of the same model in torch from stdin,
-    and runs `report`. `failed` makes the error of a child that dies without one.
+    and runs `torch_child.report`. `failed` makes the error of a child that dies without one.
     """
     found = find(path)
     if found is not None:
@@ -180,21 +178,3 @@ def made(
     if last.startswith('{"what"'):  # the error that the child reports
         raise from_child(json.loads(last))
     raise failed(f"exit code {done.returncode}: {done.stderr.strip()[-500:]}")
-
-
-def report(make: Callable[[SentenceTransformer], None], failed: Callable[[str], HarnessError]) -> int:
-    """Call `make` with the model of the options from stdin; write an error to stdout as JSON.
-
-    Returns the exit code.
-    """
-    options = WorkloadOptions.model_validate_json(sys.stdin.read())
-    try:
-        make(embed.Workload(options).load())
-    except HarnessError as error:
-        sys.stdout.write(json.dumps(to_parent(error)))
-    except Exception as error:  # noqa: BLE001 - whatever a library raises, the user gets a sentence
-        # report the root cause: libraries wrap it in advice
-        sys.stdout.write(json.dumps(to_parent(failed(embed.first_line(reasons.root(error))))))
-    else:
-        return 0
-    return 1

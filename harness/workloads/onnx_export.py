@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.wire.options import ARTICLE_SENTENCE
-from harness.workloads import exactness, exported
+from harness.workloads import exactness, exported, torch_child
 from harness.workloads.exported import LARGEST_DIFFERENCE, cannot_export, module_of
 from harness.workloads.onnx_model import Transformer
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def main() -> int:
     """Export with the options from stdin; write an error to stdout as JSON."""
     path = Path(sys.argv[1])
-    return exported.report(lambda model: make(model, path), cannot_export)
+    return torch_child.report(lambda model: make(model, path), cannot_export)
 
 
 def to_onnx(model: SentenceTransformer, path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.workloads import exactness, exported
+from harness.workloads import exactness, exported, torch_child
 from harness.workloads.openvino_model import Difference, Transformer, cannot_check, capabilities, precisions
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def main() -> int:
     """Compare with the options from stdin; write an error to stdout as JSON."""
     note, export = map(Path, sys.argv[1:])
-    return exported.report(lambda model: make(model, note, export), cannot_check)
+    return torch_child.report(lambda model: make(model, note, export), cannot_check)
 
 
 def make(model: SentenceTransformer, note: Path, export: Path) -> None:

@@ -19,8 +19,8 @@ from harness.errors import HarnessError
 from harness.wire.options import WorkloadOptions
 from harness.workloads import exported, local_setup
 
-# Importing OpenVINO would report this to its makers. Without this package it cannot.
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+# importing OpenVINO would report this to its makers; without this package it cannot
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # None: cannot be imported
 
 import openvino  # noqa: E402
 
@@ -154,7 +154,7 @@ def _differences(entry: exported.Entry, options: WorkloadOptions) -> dict[str, D
         noted,
         "harness.workloads.openvino_check",
         str(entry.path),
-        options=options,
+        options=options.model_copy(update={"torch_threads": 1}),  # the worker's would wait for busy cores
         failed=cannot_check,
     )
 
