@@ -42,7 +42,7 @@ $(READY): pyproject.toml constraints.txt
 bench: setup ## reproduce the article on the real model, claim by claim (QUICK=1: fewer blocks)
 	$(BIN)/execbench run article $(if $(QUICK),--blocks 8)
 
-beyond: setup ## the article's strategies against batches, a supervised pool, ONNX Runtime; ranked
+beyond: setup ## the article's strategies against batches, a supervised pool, other runtimes; ranked
 	$(BIN)/execbench run beyond
 
 peers: setup ## our batches against frameworks that serve models (5 GB of environments; one that fails is left out)

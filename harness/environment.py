@@ -40,6 +40,7 @@ _PACKAGES = (
     "onnxruntime",
     "onnx",
     "onnxscript",
+    "openvino",
     "loky",
     "pebble",
     "ray",

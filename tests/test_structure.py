@@ -49,6 +49,7 @@ LIBRARIES = {
     "uvicorn": {"server"},
     "torch": {"workloads"},
     "onnxruntime": {"workloads"},
+    "openvino": {"workloads"},
     "sentence_transformers": {"workloads"},
     "httpx": {"client", "wire", "workloads"},  # a workload's I/O may be a request to another service
     "httpx_aiohttp": {"wire"},

@@ -18,6 +18,7 @@ FIRST = (  # reports name these packages first, in this order
     "safetensors",
     "huggingface-hub",
     "onnxruntime",
+    "openvino",
     "numpy",
     "fastapi",
     "starlette",

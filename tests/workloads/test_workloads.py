@@ -56,6 +56,7 @@ IDLE_OPTIONS = [
     ("synthetic", "online", True),
     ("synthetic", "backend", "onnx"),
     ("synthetic", "onnx_threads", 2),
+    ("synthetic", "max_cosine_difference", 0.1),
     (OWN, "model", "x"),
     (OWN, "service_ms", 5.0),
 ]
@@ -161,6 +162,8 @@ def test_an_option_that_the_workload_does_not_take_is_refused(name: str, option:
     [
         {"name": "embed", "model": "x", "device": "cpu", "torch_threads": 1, "online": True, "io_ms": 1.0},
         {"name": "embed", "backend": "onnx", "device": "cpu", "torch_threads": 1, "onnx_threads": 2},
+        {"name": "embed", "backend": "openvino", "torch_threads": 1},
+        {"name": "embed", "backend": "openvino-bf16", "max_cosine_difference": 0.01},
         {"name": "synthetic", "service_ms": 1.0, "mode": "spin", "io_ms": 1.0},
         {"name": "synthetic", "setup_ms": 1.0, "faulty_setup": "exit", "faults": True},
         {"name": OWN, "torch_threads": 1, "io_ms": 1.0},
@@ -172,7 +175,14 @@ def test_an_option_that_the_workload_takes_is_accepted(given: dict[str, Any]) ->
 
 @pytest.mark.parametrize(
     ("given", "why"),
-    [({"onnx_threads": 2}, "the backend torch"), ({"backend": "onnx", "device": "cuda"}, "not on 'cuda'")],
+    [
+        ({"onnx_threads": 2}, "onnx_threads has no effect with the backend torch"),
+        ({"onnx_threads": 2, "backend": "openvino"}, "onnx_threads has no effect with the backend openvino"),
+        ({"max_cosine_difference": 0.1}, "no effect with the backend torch"),
+        ({"max_cosine_difference": 0.1, "backend": "openvino"}, "no effect with the backend openvino"),
+        ({"backend": "onnx", "device": "cuda"}, "not on 'cuda'"),
+        ({"backend": "openvino", "device": "cuda"}, "openvino runs on the CPU, not on 'cuda'"),
+    ],
 )
 def test_options_that_contradict_each_other_are_refused(given: dict[str, Any], why: str) -> None:
     with pytest.raises(UsageError, match=why):
@@ -332,7 +342,7 @@ def model() -> Any:
 
 ABSENT_MODELS = ["no-such-model", "no-such/model", "/no/such/folder"]
 LOAD_AND_WATCH_THE_NETWORK = """
-import json, sys, time
+import json, os, sys, tempfile, time
 asked, refused = [], {}
 def watch(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo"):
@@ -349,7 +359,12 @@ for name in sys.argv[1:]:
         workloads.create(WorkloadOptions(name="embed", model=name)).load()
     except HarnessError as error:
         refused[name] = {**vars(error), "took_s": time.perf_counter() - began}
-print(json.dumps({"about": about, "refused": refused, "asked": asked}))
+os.environ.pop("CI", None)  # where OpenVINO sends nothing
+with tempfile.TemporaryDirectory() as home:
+    os.environ["HOME"] = home
+    from harness.workloads import openvino_model
+    written = os.listdir(home)
+print(json.dumps({"about": about, "refused": refused, "asked": asked, "written": written}))
 """
 
 
@@ -528,6 +543,13 @@ def test_offline_loading_uses_no_network(another_process: dict[str, Any]) -> Non
 
 
 @pytest.mark.model
+def test_importing_openvino_sends_and_writes_nothing(another_process: dict[str, Any]) -> None:
+    """Unless it is kept from it, it notes an identifier in the home folder and sends it from a thread."""
+    assert another_process["asked"] == []
+    assert another_process["written"] == []
+
+
+@pytest.mark.model
 def test_an_empty_folder_is_not_accepted_as_a_model(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="Cannot load the model"):
         embed(model=str(tmp_path)).load()
@@ -656,18 +678,33 @@ def test_an_export_with_other_embeddings_is_refused_and_leaves_no_files(
 
 @pytest.mark.model
 def test_a_damaged_export_is_replaced(exported: Path, tmp_path: Path) -> None:
-    from harness.workloads import onnx_export, onnx_model
+    from harness.workloads import exported as exports
+    from harness.workloads import onnx_export
 
     def copied(model: Any, new: Path) -> None:
         shutil.copy(exported, new)
 
     path = tmp_path / "mine.onnx"
     path.write_bytes(b"half a fi")
-    assert onnx_model.cached(path) is None
+    assert exports.cached(path) is None
     onnx_export.make(embed().load(), path, export=copied)
-    assert onnx_model.cached(path) is not None
+    assert exports.cached(path) is not None
     path.write_bytes(path.read_bytes()[:-1])
-    assert onnx_model.cached(path) is None
+    assert exports.cached(path) is None
+
+
+@pytest.mark.parametrize(
+    ("backend", "module", "extra"),
+    [("onnx", "onnxscript", "onnx"), ("openvino-bf16", "openvino", "openvino")],
+)
+def test_a_backend_without_a_package_names_its_extra(
+    monkeypatch: pytest.MonkeyPatch, backend: str, module: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # Python cannot import it
+    with pytest.raises(HarnessError, match=rf"The backend {backend} needs .*{module}") as caught:
+        embed(backend=backend).load()
+    assert caught.value.stage == "model"
+    assert f"executor-bench[{extra}]" in caught.value.hint
 
 
 def test_a_missing_package_is_an_error_that_names_the_extra() -> None:
@@ -676,3 +713,170 @@ def test_a_missing_package_is_an_error_that_names_the_extra() -> None:
     assert caught.value.stage == "model"
     assert "executor-bench[onnx]" in caught.value.hint
     assert "make setup EXTRAS=onnx" in caught.value.hint
+
+
+# -- embed on OpenVINO ---------------------------------------------------------------------------------
+
+
+def openvino_options(**options: Any) -> WorkloadOptions:
+    return WorkloadOptions.model_validate({"name": "embed", **options})
+
+
+def skip_without(backend: str) -> None:
+    """Skip the test if this processor lacks the precision of the backend."""
+    from harness.workloads import openvino_model
+
+    if openvino_model.PRECISION[backend] not in openvino_model.precisions(openvino_model.capabilities()):
+        pytest.skip("this processor does not compute in bfloat16")
+
+
+@pytest.fixture(scope="module")
+def damaged(exported: Path) -> Path:
+    """The note about how exact OpenVINO is, cut in half before it is first needed."""
+    from harness.workloads import exported as exports
+    from harness.workloads import openvino_model
+
+    entry = exports.cached(exported)
+    assert entry is not None
+    path = openvino_model.note_path(entry)
+    path.parent.mkdir()
+    path.write_text('{"f32": {"max_abs_di')
+    assert openvino_model.noted(path) is None
+    return path
+
+
+@pytest.fixture(scope="module", params=["openvino", "openvino-bf16"])
+def openvino(request: pytest.FixtureRequest, damaged: Path) -> tuple[workloads.Workload, Any]:
+    """The workload in one of the precisions, and its model."""
+    skip_without(request.param)
+    workload = embed(backend=request.param)
+    return workload, workload.load()
+
+
+def cosines(rows: Any) -> Any:
+    return np.array(rows) @ np.array(rows).T
+
+
+@pytest.mark.model
+def test_openvino_gives_the_embeddings_of_torch_within_the_bound_of_its_precision(
+    model: Any, openvino: tuple[workloads.Workload, Any]
+) -> None:
+    workload, loaded = openvino
+    is_exact = workload.about(loaded)["openvino_precision"] == "f32"
+    mixed = ["one word after another " * (1 + number % 8) + str(number) for number in range(32)]
+    for items in (["How big is London"], mixed, ["too long for it " * 100], texts(WorkloadOptions(), 1)):
+        with_torch = np.array(embed().predict(model, items))
+        with_openvino = np.array(workload.predict(loaded, items))
+        assert with_openvino.dtype == with_torch.dtype == np.float32
+        difference = np.abs(with_openvino - with_torch).max()
+        assert difference <= 1e-5 if is_exact else difference > 1e-5  # it does compute in bfloat16
+        assert np.abs(cosines(with_openvino) - cosines(with_torch)).max() <= (1e-5 if is_exact else 0.005)
+
+
+@pytest.mark.model
+def test_four_threads_may_call_openvino_at_once_and_no_call_changes_the_result_of_another(
+    openvino: tuple[workloads.Workload, Any],
+) -> None:
+    workload, loaded = openvino
+    batches = [[f"batch {number} " * (1 + number + turn) for turn in range(3)] for number in range(4)]
+    alone = [np.array(workload.predict(loaded, batch)) for batch in batches]
+    together = threading.Barrier(4)
+
+    def many(number: int) -> list[Any]:
+        together.wait()
+        return [workload.predict(loaded, batches[number]) for _ in range(20)]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(many, range(4)))
+    for expected, calls in zip(alone, found, strict=True):
+        assert all(np.array_equal(np.array(call), expected) for call in calls)
+
+
+@pytest.mark.model
+def test_the_record_has_openvinos_settings_and_how_much_it_differs_from_torch(
+    model: Any, openvino: tuple[workloads.Workload, Any], exported: Path, damaged: Path
+) -> None:
+    from harness.workloads import openvino_model
+
+    workload, loaded = openvino
+    about = workload.about(loaded)
+    assert json.loads(json.dumps(about)) == about
+    assert about["runtime"] == f"openvino {version('openvino')}"
+    assert about["openvino_precision"] == openvino_model.PRECISION[str(about["backend"])]
+    assert (about["openvino_threads"], about["openvino_streams"]) == (about["torch_threads"], 1)
+    assert about["openvino_pinning"] is False
+    assert about["weights_sha256"] == embed().about(model)["weights_sha256"]
+    assert about["onnx_sha256"] == hashlib.sha256(exported.read_bytes()).hexdigest()
+    noted = openvino_model.noted(damaged)
+    assert noted is not None  # made again
+    recorded = (about["openvino_max_abs_difference"], about["openvino_max_cosine_difference"])
+    assert recorded == noted[str(about["openvino_precision"])]
+    assert sum(parameter.numel() for parameter in loaded.parameters()) == 0
+
+
+@pytest.mark.model
+def test_torch_threads_sets_the_threads_of_openvino_and_a_later_load_finds_the_note(damaged: Path) -> None:
+    import torch
+
+    found, before = torch.get_num_threads(), damaged.stat()
+    workload = embed(backend="openvino", torch_threads=1)
+    try:
+        about = workload.about(workload.load())
+    finally:
+        torch.set_num_threads(found)
+    assert about["openvino_threads"] == about["torch_threads"] == 1
+    assert (damaged.stat().st_ino, damaged.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.model
+def test_bfloat16_that_differs_by_more_than_the_given_bound_is_refused(damaged: Path) -> None:
+    from harness.workloads import openvino_model
+
+    skip_without("openvino-bf16")
+    with pytest.raises(HarnessError, match=r"differ from torch's by 0\.\d+, more than 1e-09") as caught:
+        embed(backend="openvino-bf16", max_cosine_difference=1e-9).load()
+    assert caught.value.stage == "model"
+    assert "--backend openvino" in caught.value.hint
+    assert "max_cosine_difference" in caught.value.hint
+    noted = openvino_model.noted(damaged)
+    assert noted is not None
+    assert f"by {noted['bf16'].max_cosine_difference:.2g}," in caught.value.what
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("found", "options", "says"),
+    [
+        ((2e-5, 0.0), {"backend": "openvino"}, "The embeddings .* by 2e-05, more than 1e-05"),
+        ((math.nan, 0.0), {"backend": "openvino"}, "by nan"),
+        ((0.0, 0.006), {"backend": "openvino-bf16"}, "The cosine similarities .* by 0.006, more than 0.005"),
+        ((0.0, 0.02), {"backend": "openvino-bf16", "max_cosine_difference": 0.01}, "more than 0.01"),
+        ((1e-5, 1.0), {"backend": "openvino"}, None),
+        ((1.0, 0.005), {"backend": "openvino-bf16"}, None),
+        ((1.0, 0.02), {"backend": "openvino-bf16", "max_cosine_difference": 0.02}, None),
+    ],
+)
+def test_float32_is_judged_by_its_numbers_and_bfloat16_by_its_cosines(
+    found: tuple[float, float], options: dict[str, Any], says: str | None
+) -> None:
+    from harness.workloads import openvino_model
+
+    difference = openvino_model.Difference(*found)
+    if says is None:
+        openvino_model.refuse_different(difference, openvino_options(**options))
+        return
+    with pytest.raises(HarnessError, match=says):
+        openvino_model.refuse_different(difference, openvino_options(**options))
+
+
+@pytest.mark.model
+def test_bfloat16_is_refused_on_a_processor_without_it() -> None:
+    from harness.workloads import openvino_model
+
+    without = ["FP32", "INT8"]
+    openvino_model.refuse_unsupported(openvino_options(backend="openvino"), without)
+    with pytest.raises(HarnessError, match="This processor does not compute in bfloat16") as caught:
+        openvino_model.refuse_unsupported(openvino_options(backend="openvino-bf16"), without)
+    assert caught.value.stage == "model"
+    assert "--backend openvino" in caught.value.hint
+    openvino_model.refuse_unsupported(openvino_options(backend="openvino-bf16"), [*without, "BF16"])

@@ -115,7 +115,9 @@ class Service:
 
 
 # arms that differ only in these options share a service
-_OPTIONS_WITHOUT_EFFECT = {"io_ms", "io_timeout_s", "backend", "torch_threads", "onnx_threads"}
+_OPTIONS_WITHOUT_EFFECT = {
+    *("io_ms", "io_timeout_s", "backend", "torch_threads", "onnx_threads", "max_cosine_difference"),
+}
 
 
 class Services(ExitStack):
