@@ -204,7 +204,8 @@ class Plan(LoadSettings):
     ] = None
     sweep: Annotated[Sweep | None, SetByRun()] = None  # by `execbench sweep`: the arms are its settings
     skip_missing: Annotated[
-        bool, Setting("Leave out arms whose program or event loop is missing.", Panel.COMPARE, flag=None)
+        bool,
+        Setting("Leave out arms whose program, event loop or backend is missing.", Panel.COMPARE, flag=None),
     ] = False
     left_out: Annotated[dict[Name, str], SetByRun()] = Field(
         default_factory=dict

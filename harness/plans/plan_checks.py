@@ -19,6 +19,7 @@ from harness.wire import sending, server_command
 from harness.wire.load_options import Request
 from harness.wire.options import EVENT_LOOP, WorkloadOptions
 from harness.wire.setting import explain
+from harness.workloads import embed
 from harness.workloads.io import kinds
 
 
@@ -90,9 +91,18 @@ def check_server(arm: Arm) -> None:
         )
 
 
-def what_is_missing(arm: Arm) -> str:
+def what_is_missing(arm: Arm, workload: WorkloadOptions) -> str:
     """Say what is missing to start the server of an arm; "" if nothing is."""
-    return why_no_loop(arm.event_loop) if arm.command is None else why_no_program(arm)
+    if arm.command is not None:
+        return why_no_program(arm)
+    return why_no_loop(arm.event_loop) or _why_no_backend(arm, workload)
+
+
+def _why_no_backend(arm: Arm, workload: WorkloadOptions) -> str:
+    try:
+        return embed.why_no_backend(arm.own_workload(workload))
+    except ValidationError:  # `check_workload` reports it
+        return ""
 
 
 def why_no_loop(event_loop: str) -> str:

@@ -66,7 +66,7 @@ def _validated(data: dict[str, Any], source: str) -> Plan:
 
 
 def _without_missing(plan: Plan, source: str) -> Plan:
-    """Leave out the arms whose program, event loop or Python is missing, with a note.
+    """Leave out the arms whose program, event loop, backend or Python is missing, with a note.
 
     Raises UsageError if no other arm is left.
     """
@@ -88,7 +88,7 @@ def _without_missing(plan: Plan, source: str) -> Plan:
 
 def _what_is_missing(arm: Arm, workload: WorkloadOptions) -> str:
     if arm.python is None:
-        return plan_checks.what_is_missing(arm)
+        return plan_checks.what_is_missing(arm, workload)
     return interpreters.what_is_missing(arm, workload)
 
 

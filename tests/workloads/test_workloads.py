@@ -30,6 +30,7 @@ from workloads.test_io import ask, fetched
 from harness import workloads
 from harness.errors import HarnessError, UsageError
 from harness.wire.options import WorkloadOptions
+from harness.workloads.embed import why_no_backend
 from harness.workloads.io import embeddings, kinds
 from harness.workloads.io.service import Services
 from harness.workloads.local_setup import refuse_missing
@@ -880,3 +881,27 @@ def test_bfloat16_is_refused_on_a_processor_without_it() -> None:
     assert caught.value.stage == "model"
     assert "--backend openvino" in caught.value.hint
     openvino_model.refuse_unsupported(openvino_options(backend="openvino-bf16"), [*without, "BF16"])
+
+
+@pytest.mark.parametrize(
+    ("backend", "flags", "reason"),
+    [
+        ("torch", "", ""),
+        ("onnx", "", ""),
+        ("openvino", "", ""),
+        ("openvino-bf16", "flags : fpu avx512_bf16", ""),
+        ("openvino-bf16", "flags : fpu avx512f", "this processor does not compute in bfloat16"),
+    ],
+)
+def test_a_backend_says_what_this_machine_lacks(
+    backend: str, flags: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(flags)
+    monkeypatch.setattr("harness.workloads.embed._CPUINFO", tmp_path / "cpuinfo")
+    assert why_no_backend(WorkloadOptions(name="embed", backend=backend)) == reason
+
+
+def test_a_backend_names_a_missing_package_and_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.workloads.embed.find_spec", lambda name: None)
+    options = WorkloadOptions(name="embed", backend="openvino")
+    assert why_no_backend(options) == "openvino is not installed (extra: openvino)"
