@@ -4,14 +4,14 @@ The batches run in another strategy (``over``), at most one at a time for each o
 
 `_BatchSizer` predicts from recent batches whether to wait for more items. When a batch is done, its clients
 may soon send their next items. Together with the items that already wait, they are the expected size of the
-next batch. A free worker waits for this many items. It stops waiting when it has been idle for longer than
-another call would cost in addition: the part of a call's duration that does not depend on its items, as
-recent batches show it. It also stops when the oldest item has waited for ``max_wait_ms``. So it waits only
-as long as that pays off:
+next batch. A free worker waits for this many items. It stops when the last batch ended longer ago than the
+fixed cost of a call: the part of its duration that does not depend on the number of items, as recent batches
+show it (all of it if their sizes hardly differ). It also stops when the oldest item has waited for
+``max_wait_ms``. So it waits only as long as that pays off:
 
 * A single user forms batches of one and never waits.
-* Eight users who each wait for their answer form one batch of eight if a call has a large fixed cost. If a
-  call costs as much as its items do one by one, they form smaller batches and no worker waits.
+* Eight users who each wait for their answer form one batch of eight if a call has a large fixed cost.
+  Otherwise they form smaller batches that take turns, and no worker waits.
 * If arrivals do not depend on answers, waiting fails and is soon tried only rarely.
 
 An exception from a batch does not show which item caused it, and neither does a `Lost` result. So each item
@@ -162,17 +162,20 @@ class _Batches:
         return batch
 
     async def _run(self, batch: list[_Job]) -> None:
-        began = self._loop.time()
+        began, is_one_call = self._loop.time(), False
         try:
-            await self._answer(batch)
+            is_one_call = await self._answer(batch)
         finally:
             for job in batch:
                 job.answer.cancel()  # has an effect only if closing was cancelled before the answer
-            self._sizer.batch_ended(len(batch), len(self._waiting), began, self._loop.time())
+            now = self._loop.time()
+            if is_one_call:
+                self._sizer.cost.add(len(batch), now - began)
+            self._sizer.batch_ended(len(batch), len(self._waiting), began, now)
             self._dispatch_ready_batches()
 
-    async def _answer(self, batch: list[_Job]) -> None:
-        """Answer a batch with one call; if that raises, with one call per item."""
+    async def _answer(self, batch: list[_Job]) -> bool:
+        """Answer a batch with one call, or if that raises, one per item. Return whether the first was enough."""
         try:
             results = await self._send([job.item for job in batch])
         except Exception as error:  # noqa: BLE001  the submitter of the item gets it
@@ -181,10 +184,11 @@ class _Batches:
                     await self._answer([job])
             elif not batch[0].answer.done():
                 batch[0].answer.set_exception(error)
-        else:
-            for job, result in zip(batch, results, strict=True):
-                if not job.answer.done():
-                    job.answer.set_result(result)
+            return False
+        for job, result in zip(batch, results, strict=True):
+            if not job.answer.done():
+                job.answer.set_result(result)
+        return True
 
 
 class _BatchSizer:
@@ -232,7 +236,6 @@ class _BatchSizer:
         self._busy_workers -= 1
         self._running_items -= count
         self._s_per_item += ((now - began) / count - self._s_per_item) / 8
-        self.cost.add(count, now - began)
         self.last_end = now
 
     def batch_filled(self) -> None:

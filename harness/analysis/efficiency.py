@@ -35,9 +35,9 @@ MEANINGS = {  # column → what it means; docs/reference/csv.md shows it
     THROUGHPUT: "Good answers per second.",
     "limit_per_s": "The model limit: the maximum of b / T(b) for batches of b from 1 to the number of users.",
     "limit_batch": "The b of that maximum.",
-    "efficiency": "Throughput over the limit: the median over blocks, with the model's time in each block; "
-    " throughput_per_s / limit_per_s if the model was timed only once.",
-    "efficiency_low": "95 % interval over blocks; empty if the model was timed only once.",
+    "efficiency": "Throughput over the limit: the median over blocks of the share within a block, which may "
+    "differ a little from throughput_per_s / limit_per_s; just that if the model was timed only once.",
+    "efficiency_low": "95 % interval over blocks; empty with fewer than 6, or if the model was timed once.",
     "efficiency_high": "See efficiency_low.",
     "call_ms": "T(c): the time of the bare model for one item of each user.",
     "io_ms": "Nominal duration of the I/O.",

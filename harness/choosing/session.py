@@ -96,6 +96,7 @@ class _Choosing:
     def _measure(self, plan: Plan) -> None:
         """Run the next block of this plan."""
         self.blocks += 1
+        self.trials.time_bare_models(self.blocks)
         cells = [*plan.cells_of(self.blocks)]
         for place, cell in enumerate(cells):
             self._trial(cell, len(cells) - place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.wire.options import WorkloadOptions
+from harness.wire.options import IO_OPTIONS, WorkloadOptions
 
 if TYPE_CHECKING:
     from harness.plans.plan import Plan
@@ -17,7 +17,8 @@ def of_plan(plan: Plan) -> list[tuple[WorkloadOptions, list[str]]]:
 
     Without I/O, and with the library's own number of threads.
     """
-    bare = {"torch_threads": None, "onnx_threads": None, "io": "sleep", "io_ms": 0.0}
+    no_io = {name: WorkloadOptions.model_fields[name].default for name in IO_OPTIONS}
+    bare = {**no_io, "io_ms": 0.0, "torch_threads": None, "onnx_threads": None}
     found: dict[tuple[str, str | None], tuple[WorkloadOptions, list[str]]] = {}
     for arm in plan.every_arm:
         if arm.is_foreign:

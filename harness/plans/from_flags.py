@@ -221,6 +221,8 @@ def override(plan: Plan, flags: Flags, *, adds_strategies: bool = False) -> Plan
         choose = _kept_and_added if adds_strategies else _kept
         data["arms"] = choose(data["arms"], flags.strategies, plan)
         data.pop("sweep", None)  # some of its settings are missing now
+        data.pop("left_out", None)  # none of them was asked for
+        data["notes"] = [note for note in data.get("notes", ()) if not note.startswith(plan_files.LEFT_OUT)]
         if data.get("reference") not in [arm["name"] for arm in data["arms"]]:
             data.pop("reference", None)
         if all(arm.get("command") for arm in data["arms"]):  # `--strategy` left none of ours
@@ -249,7 +251,10 @@ def _kept(arms: list[dict[str, Any]], wanted: Iterable[str], plan: Plan) -> list
                 f"The plan {plan.name!r} has no arm or strategy {shortened(name)!r}.",
                 stage="plan",
                 hint=f"With a plan, --strategy selects its arms: {', '.join(have)}. "
-                "To add arms, give the folder of a run, or leave the plan out.",
+                "To add arms, give the folder of a run, or leave the plan out."
+                + "".join(
+                    f" {note}" for note in plan.notes if note.startswith(f"{plan_files.LEFT_OUT}{name},")
+                ),
             )
     return [arm for arm in arms if {arm["strategy"], arm["name"]} & set(wanted)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -95,12 +96,17 @@ def what_is_missing(arm: Arm, workload: WorkloadOptions) -> str:
     """Say what is missing to start the server of an arm; "" if nothing is."""
     if arm.command is not None:
         return why_no_program(arm)
-    return why_no_loop(arm.event_loop) or _why_no_backend(arm, workload)
+    return why_no_loop(arm.event_loop) or _of_backend(embed.missing_package, arm, workload)
 
 
-def _why_no_backend(arm: Arm, workload: WorkloadOptions) -> str:
+def what_is_unsupported(arm: Arm, workload: WorkloadOptions) -> str:
+    """Say what the processor lacks to run an arm; "" if nothing."""
+    return "" if arm.is_foreign else _of_backend(embed.unsupported, arm, workload)
+
+
+def _of_backend(ask: Callable[[WorkloadOptions], str], arm: Arm, workload: WorkloadOptions) -> str:
     try:
-        return embed.why_no_backend(arm.own_workload(workload))
+        return ask(arm.own_workload(workload))
     except ValidationError:  # `check_workload` reports it
         return ""
 

@@ -14,12 +14,14 @@ from harness import workloads
 from harness.errors import HarnessError, UsageError, did_you_mean, shortened
 from harness.plans import interpreters, plan_checks, settings
 from harness.plans.arm import Arm
-from harness.plans.plan import Plan
+from harness.plans.plan import OF_OUR_SERVERS, Plan
 from harness.system import text_files, toml
 from harness.wire.load_options import REVEALED
 from harness.wire.options import WorkloadOptions
 from harness.wire.setting import explain
 from harness.workloads.io import kinds
+
+LEFT_OUT = "Left out: "  # begins a note
 
 
 def names() -> list[str]:
@@ -66,22 +68,28 @@ def _validated(data: dict[str, Any], source: str) -> Plan:
 
 
 def _without_missing(plan: Plan, source: str) -> Plan:
-    """Leave out the arms whose program, event loop, backend or Python is missing, with a note.
+    """Leave out the arms for which something is missing, or the processor is not made, with a note.
 
-    Raises UsageError if no other arm is left.
+    `left_out` has the former: a run without them fails at its end. Raises UsageError if no other arm is left.
     """
     missing = {arm.name: reason for arm in plan.arms if (reason := _what_is_missing(arm, plan.workload))}
-    if not missing:
+    unsupported = {
+        arm.name: reason
+        for arm in plan.arms
+        if (reason := plan_checks.what_is_unsupported(arm, plan.workload))
+    }
+    out = missing | unsupported
+    if not out:
         return plan
     data = plan.model_dump(exclude_unset=True, context=REVEALED)
-    arms = [arm for arm in data["arms"] if arm["name"] not in missing]
+    arms = [arm for arm in data["arms"] if arm["name"] not in out]
     if not arms:
-        raise UsageError(
-            f"No arm of the {source} can be started: {next(iter(missing.values()))}.", stage="plan"
-        )
-    if data.get("reference") in missing:
+        raise UsageError(f"No arm of the {source} can be started: {next(iter(out.values()))}.", stage="plan")
+    if data.get("reference") in out:
         data.pop("reference")
-    notes = [f"Left out: {name}, as {reason}." for name, reason in missing.items()]
+    if all(arm.get("command") for arm in arms):
+        data = {key: value for key, value in data.items() if key not in OF_OUR_SERVERS}
+    notes = [f"{LEFT_OUT}{name}, as {reason}." for name, reason in out.items()]
     left = {"arms": arms, "left_out": missing, "notes": (*data.get("notes", ()), *notes)}
     return _validated({**data, **left}, source)
 

@@ -49,11 +49,11 @@ def of_sweep(plan: Plan, arms: int) -> Size:
     trials = arms * sum(times.values())
     windows_s = sum(count * arms * _trial_s(plan, law) for law, count in times.items())
     starts = 0 if plan.has_running_servers else trials if plan.fresh else arms
-    limit_s = _limit_s(plan) if plan.limit else 0.0
+    limit_s = _bare_models_s(plan) if plan.limit else 0.0
     return Size(arms, trials, windows_s + starts * _START_S + _SELF_CHECK_S * plan.self_check + limit_s)
 
 
-def _limit_s(plan: Plan) -> float:
+def _bare_models_s(plan: Plan) -> float:
     """How long the bare models take: to load, and in each block and before the first."""
     turn_s = len(bare_models.sizes(plan)) * plan.limit_s
     return len(bare_models.of_plan(plan)) * (_LOADS_BARE_S + (plan.blocks + 1) * turn_s)

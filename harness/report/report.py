@@ -170,6 +170,8 @@ class Report:
     @cached_property
     def limits(self) -> pd.DataFrame:
         """`efficiency.COLUMNS`; empty if no model limit was measured."""
+        if not self.record.get("limits"):
+            return pd.DataFrame(columns=efficiency.COLUMNS)
         cell, level = self.evidence.side.cell, self.evidence.facts.rules.at(stats.LEVEL)
         places = [(str(row.arm), str(row.load)) for row in self.summary.itertuples()]
         rates = {place: cell(*place).by_block(RATES) for place in places}

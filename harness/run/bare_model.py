@@ -1,9 +1,9 @@
 """The model limit: the throughput of the bare model, which no service around it can exceed.
 
 `python -m harness.run.bare_model` calls the model in a loop, in its own process. It reads a `Job` as JSON
-from the first line of stdin and answers with a line on stdout once the model is loaded. Then each further
-line of stdin asks for one turn: each batch size is timed, and the times are the answer. The model's library
-chooses its own threads, so that the loop can use all cores. The awaited I/O is not included.
+from the first line of stdin and answers with a line on stdout once the model is loaded. Each further line of
+stdin asks for one turn: each batch size is timed, and the times are the answer. The model's library chooses
+its own threads, so that the loop can use all cores. The awaited I/O is not included.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,13 +57,14 @@ class Job(Frozen):
 
 
 class BareModels:
-    """The bare models of a plan, timed while nothing else of the run is active: at the start and per block.
+    """The bare models of a plan, timed before the servers start and at the start of each block.
 
     As the speed of a machine changes during a run, an arm's share of the limit is taken within each block.
-    The models stay loaded in between. run.json has the times as `limits`: for each distinct model, `arms`
-    (the names of the arms that run it), `workload` (its options in the loop), `about` (the model as loaded),
-    `by_block` (block → batch size → median ms of a call; block 0 is the start) and `batches` (batch size →
-    the median over blocks).
+    The models stay loaded in between. Servers are idle while they are timed; the plan's `neighbours` are not.
+    run.json has the times as `limits`: for each distinct model, `arms` (the names of the arms that run it),
+    `workload` (its options in the loop), `about` (the model as loaded), `by_block` (block → batch size →
+    median ms of a call; block 0 is before the servers start) and `batches` (batch size → the median over
+    blocks; of block 0 only if there is no other).
     """
 
     def __init__(
@@ -75,20 +76,20 @@ class BareModels:
         self._log = log
         self._cpus = cpus
         self._limits: list[dict[str, Any]] = []
-        self._children: list[Child] = []
+        self._models: list[BareModel] = []
 
     def __enter__(self) -> BareModels:
         """Load the models, and time them. Raises HarnessError if one cannot be loaded or run."""
         with ExitStack() as stack:
             for workload, arms in bare_models.of_plan(self._plan):
-                child = stack.enter_context(closing(self._child(workload, arms[0])))
-                self._children.append(child)
+                model = stack.enter_context(closing(self._model(workload, arms[0])))
+                self._models.append(model)
                 self._limits.append(
                     {
                         "arms": arms,
                         "workload": workload.model_dump(mode="json"),
-                        "about": child.load(),
-                        "by_block": self._known(arms),
+                        "about": model.load(),
+                        "by_block": self._earlier_blocks(arms),
                     }
                 )
             self.measure(PILOT_BLOCK)
@@ -96,9 +97,13 @@ class BareModels:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes; the second time, do nothing."""
         self._stack.close()
 
-    def _child(self, workload: WorkloadOptions, arm: str) -> Child:
+    def _model(self, workload: WorkloadOptions, arm: str) -> BareModel:
         plan = self._plan
         job = Job(
             workload=workload,
@@ -107,29 +112,41 @@ class BareModels:
             seed=plan.block_seed(PILOT_BLOCK),
         )
         interpreter = next(one.python for one in plan.every_arm if one.name == arm)
-        return Child(job, self._supervisor, log=self._log, cpus=self._cpus, interpreter=interpreter)
+        return BareModel(job, self._supervisor, log=self._log, cpus=self._cpus, interpreter=interpreter)
 
-    def _known(self, arms: list[str]) -> dict[str, Any]:
+    def _earlier_blocks(self, arms: list[str]) -> dict[str, Any]:
         """The times of the blocks before a run was resumed."""
         return next(
             (one.get("by_block") or {} for one in self._record["limits"] or [] if one["arms"] == arms), {}
         )
 
-    def measure(self, block: int) -> None:
-        """Time each model once more, and record it as of this block."""
-        for limit, child in zip(self._limits, self._children, strict=True):
-            limit["by_block"] = {**limit["by_block"], str(block): child.turn()}
-            limit["batches"] = _medians(limit["by_block"].values())
+    def measure(self, block: int) -> list[str]:
+        """Time each model once more, and record it as of this block.
+
+        Returns messages about models whose process has ended, which are not timed any more.
+        """
+        ended: list[str] = []
+        for limit, model in zip(self._limits, self._models, strict=True):
+            if model.is_lost:
+                continue
+            try:
+                limit["by_block"] = {**limit["by_block"], str(block): model.turn()}
+            except HarnessError as error:
+                if block == PILOT_BLOCK:
+                    raise
+                ended.append(f"{error} {', '.join(limit['arms'])} have no limit from block {block} on.")
+            limit["batches"] = _medians(limit["by_block"])
         self._record.note(limits=self._limits)
+        return ended
 
 
-def _medians(turns: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Batch size → the median over turns."""
-    every = list(turns)
-    return {size: statistics.median(turn[size] for turn in every) for size in every[0]}
+def _medians(by_block: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Batch size → the median over blocks."""
+    turns = [turn for block, turn in by_block.items() if int(block) != PILOT_BLOCK] or [*by_block.values()]
+    return {size: statistics.median(turn[size] for turn in turns) for size in turns[0]}
 
 
-class Child:
+class BareModel:
     """A process with a bare model, which waits to be asked for a turn. It ends with the supervisor."""
 
     def __init__(
@@ -141,9 +158,10 @@ class Child:
         cpus: tuple[int, ...] = (),
         interpreter: str | None = None,
     ) -> None:
-        """Start it, in this Python or another."""
+        """Start the process, in this Python or another."""
         from harness.system import pinning  # not at the top: the child may lack psutil in another Python
 
+        self.is_lost = False  # whether its process has ended by itself
         self._job = job
         self._log = log
         with children.open_log(log) as stream:
@@ -160,18 +178,21 @@ class Child:
 
     def load(self) -> dict[str, Any]:
         """Load the model and call it with each size; return its facts."""
-        facts: dict[str, Any] = self._ask(self._job.model_dump_json())
+        facts: dict[str, Any] = self._ask(self._job.model_dump_json())["about"]
         return facts
 
     def turn(self) -> dict[str, float]:
         """Batch size → median milliseconds of a call, in one turn of all sizes."""
-        found: dict[str, float] = self._ask("")
+        found: dict[str, float] = self._ask("")["times"]
         return found
 
     def close(self) -> None:
         """End the process."""
         self._process.kill()
-        self._process.communicate()  # closes the pipes, too
+        self._process.wait()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.stdout.close()  # do not read to its end: a child of the model may have it open
 
     def _ask(self, line: str) -> dict[str, Any]:
         """Send a line; return the answer. Raises HarnessError with the child's error, or if it has ended."""
@@ -180,6 +201,7 @@ class Child:
             self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
+            self.is_lost = True
             raise HarnessError(
                 f"The process that times the bare model ended (exit code {self._process.wait()}).",
                 stage="limit",
@@ -242,9 +264,10 @@ def _answers(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 
     for size in job.sizes * WARM_UPS:
         call(list(itertools.islice(texts, size)))
-    yield dict(workload.about(model))
+    yield {"about": dict(workload.about(model))}
     for _ in lines:
-        yield {str(size): time_call_ms(call, size, texts, job.each_s) for size in job.sizes}
+        texts = workloads.texts(job.workload, job.seed)  # each turn has the same texts
+        yield {"times": {str(size): time_call_ms(call, size, texts, job.each_s) for size in job.sizes}}
 
 
 def time_call_ms(call: Callable[[list[str]], object], size: int, texts: Iterator[str], for_s: float) -> float:

@@ -87,6 +87,8 @@ def session(
         _ready(plan, servers, trials, listener)
         stack.enter_context(neighbour.busy(supervisor, plan.neighbours))
         yield trials
+        if bare is not None:
+            bare.close()  # it shares memory with the servers' workers, which would then count less
         servers.note_memory()
 
 

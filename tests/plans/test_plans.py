@@ -393,3 +393,67 @@ def test_the_commands_of_a_plan_alone_need_no_limit_of_our_model() -> None:
     assert plan.limit
     assert [arm.name for arm in only.arms] == ["node"]
     assert not only.limit
+
+
+# -- arms that are left out ----------------------------------------------------------------------------
+
+TWO_BACKENDS: dict[str, Any] = {
+    "name": "p",
+    "skip_missing": True,
+    "limit": True,
+    "workload": {"name": "embed"},
+    "arms": [
+        {"name": "f32", "strategy": "thread", "workload": {"backend": "openvino"}},
+        {"name": "bf16", "strategy": "thread", "workload": {"backend": "openvino-bf16"}},
+    ],
+    "concurrency": [1],
+    "requests": 1,
+}
+
+
+@pytest.fixture
+def old_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpuinfo").write_text("flags : fpu")
+    monkeypatch.setattr("harness.workloads.embed._CPUINFO", tmp_path / "cpuinfo")
+
+
+@pytest.mark.usefixtures("old_processor")
+def test_an_arm_that_the_processor_cannot_run_is_left_out_and_that_is_no_failure() -> None:
+    made = plan_files.make(TWO_BACKENDS, source="plan")
+    assert [arm.name for arm in made.arms] == ["f32"]
+    assert made.left_out == {}  # what is in there makes the run fail at its end
+    assert made.notes == ("Left out: bf16, as this processor has no instructions for bfloat16.",)
+
+
+@pytest.mark.usefixtures("old_processor")
+def test_an_arm_that_was_left_out_cannot_be_selected_and_the_message_says_why() -> None:
+    made = plan_files.make(TWO_BACKENDS, source="plan")
+    with pytest.raises(UsageError, match="no arm or strategy 'bf16'") as caught:
+        from_flags.override(made, Flags(strategies=("bf16",)))
+    assert "no instructions for bfloat16" in caught.value.hint
+
+
+def test_a_missing_backend_does_not_matter_if_other_arms_are_selected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The run with the selected arms does not fail at its end for one that nobody asked for."""
+    arms = [*TWO_BACKENDS["arms"], {"name": "torch", "strategy": "thread"}]
+    monkeypatch.setattr("harness.workloads.embed.find_spec", lambda name: None)
+    made = plan_files.make({**TWO_BACKENDS, "arms": arms}, source="plan")
+    assert set(made.left_out) == {"f32", "bf16"}
+    chosen = from_flags.override(made, Flags(strategies=("torch",)))
+    assert (chosen.left_out, chosen.notes) == ({}, ())
+
+
+def test_a_plan_of_which_only_commands_are_left_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = {"name": "other", "command": "python -m http.server {port}"}
+    arms = [TWO_BACKENDS["arms"][0], command]
+    monkeypatch.setattr("harness.workloads.embed.find_spec", lambda name: None)
+    made = plan_files.make({**TWO_BACKENDS, "arms": arms}, source="plan")
+    assert [arm.name for arm in made.arms] == ["other"]
+    assert not made.limit
+
+
+def test_a_limit_needs_a_closed_loop() -> None:
+    with pytest.raises(UsageError, match="limit: only a closed loop"):
+        plan_files.make({**TWO_BACKENDS, "concurrency": [], "arrivals": ["poisson(5)"]}, source="plan")

@@ -17,8 +17,8 @@ from harness.plans import bare_models
 from harness.plans.bare_models import SIZES
 from harness.report import report
 from harness.results import store
-from harness.run import bare_model, session
-from harness.run.bare_model import Child, Job
+from harness.run import bare_model, resume, session
+from harness.run.bare_model import BareModel, Job
 from harness.run.supervisor import Supervisor
 from harness.wire.options import WorkloadOptions
 
@@ -76,7 +76,7 @@ def test_an_error_in_the_child_is_raised_here_with_its_hint(tmp_path: Path) -> N
     job = Job(workload=WorkloadOptions(name="embd"), sizes=(1,), each_s=0.0, seed=1)
     with (
         Supervisor() as supervisor,
-        closing(Child(job, supervisor, log=tmp_path / "log")) as child,
+        closing(BareModel(job, supervisor, log=tmp_path / "log")) as child,
         pytest.raises(HarnessError, match="no workload 'embd'") as caught,
     ):
         child.load()
@@ -87,7 +87,7 @@ def test_an_error_in_the_child_is_raised_here_with_its_hint(tmp_path: Path) -> N
 def test_a_child_that_dies_is_an_error_that_names_its_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     job = Job(workload=running.synthetic(0.0, 0.0), sizes=(1,), each_s=0.0, seed=1)
-    with Supervisor() as supervisor, closing(Child(job, supervisor, log=log)) as child:
+    with Supervisor() as supervisor, closing(BareModel(job, supervisor, log=log)) as child:
         child.load()
         assert child.turn().keys() == {"1"}
         child._process.kill()
@@ -124,6 +124,20 @@ def test_the_bare_model_is_timed_before_the_run_and_in_each_block(folder: Path) 
     assert list(found["by_block"]) == ["0", "1", "2", "3", "4", "5", "6"]
     middle = statistics.median(times["4"] for times in found["by_block"].values())
     assert found["batches"]["4"] == middle
+
+
+@pytest.mark.integration
+def test_a_resumed_run_keeps_the_times_of_earlier_blocks(tmp_path: Path) -> None:
+    workload = running.synthetic(1.0, 0.0).model_dump(exclude_unset=True)
+    chosen = plan(limit=True, limit_s=0.01, blocks=3, requests=2, workload=workload)
+    with pytest.raises(KeyboardInterrupt):
+        session.run(chosen, store.Writer(tmp_path / "run"), Quiet(stop_after=2))
+    (before,) = record(tmp_path / "run")["limits"]
+    chosen, writer, checkpoint = resume.reopen(tmp_path / "run")
+    session.run(chosen, writer, Quiet(), checkpoint)
+    (after,) = record(tmp_path / "run")["limits"]
+    assert list(after["by_block"]) == ["0", "1", "2", "3"]
+    assert after["by_block"]["1"] == before["by_block"]["1"]
 
 
 @pytest.mark.timed
