@@ -175,7 +175,7 @@ class _Batches:
             self._dispatch_ready_batches()
 
     async def _answer(self, batch: list[_Job]) -> bool:
-        """Answer a batch with one call, or if that raises, one per item. Return whether the first was enough."""
+        """Answer a batch with one call; if that raises, with one per item. Return whether one was enough."""
         try:
             results = await self._send([job.item for job in batch])
         except Exception as error:  # noqa: BLE001  the submitter of the item gets it
