@@ -103,8 +103,11 @@ class Workload:
         _refuse_absent(self._options)
         import torch
 
-        if self._options.torch_threads is not None:
-            torch.set_num_threads(self._options.torch_threads)
+        threads = self._options.torch_threads or self._options.onnx_threads
+        if (
+            threads is not None
+        ):  # torch pools what ONNX Runtime computes; its other threads would wait in a loop
+            torch.set_num_threads(threads)
         try:
             from sentence_transformers import SentenceTransformer
 
