@@ -26,6 +26,7 @@ MARKS = {
     "generators": ["generators machine", "generators", "generators each"],
     "cluster": ["cluster machine", "cluster"],
     "neighbour": ["neighbour machine", "neighbour"],
+    "thrash": ["thrash machine", "thrash", "thrash verdicts"],
     "three-hosts": ["three-hosts machine", "three-hosts", "three-hosts each"],
 }
 
