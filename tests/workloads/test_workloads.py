@@ -622,13 +622,24 @@ def test_a_second_load_finds_the_export_in_the_cache(exported: Path) -> None:
     assert sorted(path.suffix for path in exported.parent.iterdir()) == [".json", ".lock", ".onnx"]
 
 
+@pytest.fixture
+def torch_threads_restored() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.model
+@pytest.mark.usefixtures("torch_threads_restored")
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_runtime_has_the_given_threads_and_does_not_spin(threads: int) -> None:
     workload = embed(backend="onnx", onnx_threads=threads)
     about = workload.about(workload.load())
     assert (about["onnx_intra_op_threads"], about["onnx_inter_op_threads"]) == (threads, 1)
     assert about["onnx_spinning"] is False
+    assert about["torch_threads"] == threads  # it pools the tokens; other threads would wait in a loop
 
 
 @pytest.mark.model
