@@ -122,7 +122,7 @@ def test_a_run_records_the_times_of_the_bare_model_and_the_arms_that_run_it(fold
 def test_the_bare_model_is_timed_before_the_run_and_in_each_block(folder: Path) -> None:
     (found,) = record(folder)["limits"]
     assert list(found["by_block"]) == ["0", "1", "2", "3", "4", "5", "6"]
-    middle = statistics.median(times["4"] for times in found["by_block"].values())
+    middle = statistics.median(times["4"] for block, times in found["by_block"].items() if block != "0")
     assert found["batches"]["4"] == middle
 
 
