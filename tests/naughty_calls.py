@@ -153,6 +153,16 @@ def with_children(items: list[Any]) -> list[Any]:
     return [(total, sleeper.pid, os.getpid()) for _ in items]
 
 
+def with_commands(items: list[Any]) -> list[Any]:
+    """As `with_children`, but with a command instead of a Pool: gRPC's threads do not survive a fork."""
+    if items == [READY]:
+        return items
+    add = [sys.executable, "-c", "print(sum(number**2 for number in range(4)))"]
+    total = int(subprocess.run(add, capture_output=True, check=True).stdout)
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    return [(total, sleeper.pid, os.getpid()) for _ in items]
+
+
 def hang_with_a_child(items: list[Any]) -> list[Any]:
     """Write the child's process id to a file and never return."""
     if items == [READY]:

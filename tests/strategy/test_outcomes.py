@@ -154,7 +154,8 @@ def test_opening_quotes_an_exception_of_the_set_up_that_cannot_be_raised_or_pick
 def test_a_call_may_start_processes_and_leaving_ends_them(name: str) -> None:
     async def use() -> tuple[int, int, int]:
         alone = {"address": None} if name == "dask" else {}  # the workers of a cluster that exists go on
-        async with opened(name, alone, naughty.with_children) as submit:
+        call = naughty.with_commands if name == "ray" else naughty.with_children
+        async with opened(name, alone, call) as submit:
             found: tuple[int, int, int] = await submit("x")
             assert psutil.pid_exists(found[1])
             return found
