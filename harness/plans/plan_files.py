@@ -68,9 +68,10 @@ def _validated(data: dict[str, Any], source: str) -> Plan:
 
 
 def _without_missing(plan: Plan, source: str) -> Plan:
-    """Leave out the arms for which something is missing, or the processor is not made, with a note.
+    """Leave out, with a note, the arms that lack a program, a package, a Python or an instruction.
 
-    `left_out` has the former: a run without them fails at its end. Raises UsageError if no other arm is left.
+    `left_out` makes a run fail at its end. It has no arm that lacks an instruction, which nobody can install.
+    Raises UsageError if no other arm is left.
     """
     missing = {arm.name: reason for arm in plan.arms if (reason := _what_is_missing(arm, plan.workload))}
     unsupported = {

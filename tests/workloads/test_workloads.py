@@ -739,7 +739,7 @@ def skip_without(backend: str) -> None:
     from harness.workloads import openvino_model
 
     if openvino_model.PRECISION[backend] not in openvino_model.precisions(openvino_model.capabilities()):
-        # OpenVINO would compute in float32 there; tests of `refuse_unsupported` hold that it is refused instead
+        # OpenVINO would compute in float32 there; a test of `refuse_unsupported` holds that it is refused
         pytest.skip("this processor does not compute in bfloat16")
 
 
