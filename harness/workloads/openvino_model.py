@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import threading
@@ -36,6 +37,16 @@ _DEVICE = "CPU"
 _CAPABILITY = {"f32": "FP32", "bf16": "BF16"}  # what a processor must have for a precision
 
 
+@functools.cache
+def core() -> openvino.Core:
+    """The one instance of OpenVINO in this process.
+
+    Each instance replaces the stack on which this thread handles signals. After the end of the first of two,
+    the thread may be left with a stack that is freed, and the next signal would kill the process.
+    """
+    return openvino.Core()
+
+
 class Difference(NamedTuple):
     """How much the embeddings of one precision differ from torch's."""
 
@@ -47,7 +58,7 @@ class Transformer(exported.Transformer):
     """The exported transformer in OpenVINO. Threads that call it at once take turns."""
 
     def __init__(self, config: Any, path: Path, precision: str, threads: int) -> None:
-        compiled = openvino.Core().compile_model(
+        compiled = core().compile_model(
             path,
             _DEVICE,
             {
@@ -105,7 +116,7 @@ def take_over(model: SentenceTransformer, options: WorkloadOptions, weights: str
 
 def capabilities() -> list[str]:
     """What this processor can do, in OpenVINO's words, such as "BF16"."""
-    return sorted(openvino.Core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    return sorted(core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
 
 
 def precisions(capable_of: Collection[str]) -> list[str]:
@@ -161,7 +172,7 @@ def _differences(entry: exported.Entry, options: WorkloadOptions) -> dict[str, D
 
 def note_path(entry: exported.Entry) -> Path:
     """Where the differences of this export, this version of OpenVINO and this processor are kept."""
-    name = openvino.Core().get_property(_DEVICE, "FULL_DEVICE_NAME")
+    name = core().get_property(_DEVICE, "FULL_DEVICE_NAME")
     key = exported.key_of([entry.sha256, version("openvino"), name, capabilities()])
     return local_setup.cache_folder("openvino") / f"{entry.path.stem}-{key}.json"
 

@@ -78,7 +78,6 @@ def test_an_interrupt_in_the_middle_of_a_batch_loses_no_row_and_doubles_none() -
         Loader(LocalProcess(supervisor)) as loader,
     ):
         options = load_options(server.url, concurrency=4, duration_s=30)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # another test may have left its own
         with pytest.raises(KeyboardInterrupt):
             loader.run(options, sink=interrupted, keep_shots=False)
         outcome = loader.hand_over()

@@ -841,6 +841,28 @@ def test_torch_threads_sets_the_threads_of_openvino_and_a_later_load_finds_the_n
     assert (damaged.stat().st_ino, damaged.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+TWO_MODELS_OF_WHICH_THE_FIRST_ENDS = """
+import gc, signal, sys
+from pathlib import Path
+from harness.workloads import openvino_model
+models = [openvino_model.Transformer(None, Path(sys.argv[1]), "f32", 1) for _ in range(2)]
+while models:
+    models.pop(0)
+    gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+
+
+@pytest.mark.model
+def test_a_process_survives_a_signal_after_its_models_of_openvino_have_ended(exported: Path) -> None:
+    """OpenVINO frees a stack for signals that is still in use, unless there is only one instance of it."""
+    command = [sys.executable, "-c", TWO_MODELS_OF_WHICH_THE_FIRST_ENDS, str(exported)]
+    assert subprocess.run(command).returncode == 7
+
+
 @pytest.mark.model
 def test_bfloat16_that_differs_by_more_than_the_given_bound_is_refused(damaged: Path) -> None:
     from harness.workloads import openvino_model
