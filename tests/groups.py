@@ -120,6 +120,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
                 self.workqueue.move_to_end("timed", last=node.gateway.id != TIMED_WORKER)
             super()._assign_work_unit(node)
 
+        def remove_node(self, node: Any) -> str | None:
+            """Hand on what a worker that has died had not run; return the test during which it died.
+
+            xdist would run that test again, and hand on finished scopes, for whose tests a worker waits.
+            """
+            left = {
+                scope: {test: False for test, is_done in tests.items() if not is_done}
+                for scope, tests in self.assigned_work.pop(node).items()
+            }
+            crashed = next((test for tests in left.values() for test in tests), None)
+            for tests in left.values():
+                tests.pop(crashed, None)
+            self.workqueue.update({scope: tests for scope, tests in left.items() if tests})
+            for other in self.assigned_work:
+                self._reschedule(other)
+            return crashed
+
     @functools.cache
     def scopes() -> dict[str, str]:
         left = next(Path(config.stash[FOLDER].name).iterdir())

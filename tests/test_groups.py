@@ -115,6 +115,19 @@ def test_one_worker_runs_the_timed_tests_and_all_others_yield_to_it(
     assert not idle & {line[3] for line in of_worker["gw0"]}  # their child processes yield too
 
 
+@pytest.mark.integration
+def test_a_test_that_ends_its_worker_fails_once_and_the_others_run_to_the_end(
+    folder: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    tests = {f"test_{number}": "def test_1(): pass\ndef test_2(): pass" for number in range(6)}
+    tests["test_2"] += "\ndef test_3(): os._exit(1)"
+    folder.makepyfile(**{name: f"import os\n{code}" for name, code in tests.items()})
+    done = folder.runpytest_subprocess("-n", "2", timeout=60)
+    done.assert_outcomes(passed=12, failed=1)
+    done.stdout.fnmatch_lines(["worker * crashed while running 'test_2.py::test_3'"])
+
+
 def test_make_quick_installs_everything_that_does_not_need_torch(capsys: pytest.CaptureFixture[str]) -> None:
     pyproject = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())["project"]
     runpy.run_path(str(TESTS / "quick_requirements.py"))
