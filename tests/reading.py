@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from conftest import CHECKOUT, Execbench, wait_for
+from ports import free_port
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 SAVED_AS = re.compile(r"[Ss]ave (?:this|it) as\s+`([^`\s]+)`:\s*$")
@@ -119,7 +120,7 @@ class Reader:
         self.folder = execbench.folder
         self._execbench = execbench
         self._made = made
-        self._ports = {port: _free_port() for port in dict.fromkeys(PORT.findall(page))}
+        self._ports = {port: str(free_port()) for port in dict.fromkeys(PORT.findall(page))}
         self._servers = ExitStack()
 
     def __enter__(self) -> Reader:
@@ -247,9 +248,3 @@ def _parted(words: list[str], mark: str) -> tuple[list[str], str, list[str]]:
 def _listens(port: str) -> bool:
     with socket.socket() as asked:
         return asked.connect_ex(("127.0.0.1", int(port))) == 0
-
-
-def _free_port() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return str(taken.getsockname()[1])

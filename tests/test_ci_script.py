@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 from conftest import CHECKOUT, wait_for
+from ports import free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.timed]
 
@@ -53,12 +53,6 @@ def git(folder: Path, *words: str) -> None:
     subprocess.run(["git", *identity, *words], cwd=folder, check=True)
 
 
-def free_port() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
-
-
 def start(folder: Path, base: str, **settings: str) -> subprocess.Popen[str]:
     scratch = folder.parent / "scratch"
     scratch.mkdir()
@@ -69,8 +63,8 @@ def start(folder: Path, base: str, **settings: str) -> subprocess.Popen[str]:
         "EXECBENCH": f"{sys.executable} -m harness.cli",
         "START": START,
         "RUN_FLAGS": RUN_FLAGS,
-        "PORT_OLD": free_port(),
-        "PORT_NEW": free_port(),
+        "PORT_OLD": str(free_port()),
+        "PORT_NEW": str(free_port()),
         **settings,
     }
     words = ["bash", str(SCRIPT), base]

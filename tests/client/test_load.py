@@ -163,9 +163,11 @@ def test_the_warm_up_lasts_at_least_for_the_settling_time(loader: Loader) -> Non
 
 def test_one_loader_runs_trial_after_trial_each_counted_from_its_own_start(loader: Loader) -> None:
     with answering(after(5)) as server:
-        outcomes = [fire(loader, server.url, concurrency=2, requests=6) for _ in range(3)]
-    assert all(0 <= outcome.shots[0].due_ms < 500 for outcome in outcomes)
-    assert all(phases(outcome)[MEASURE] == 6 for outcome in outcomes)
+        for _ in range(3):
+            began = time.monotonic()
+            outcome = fire(loader, server.url, concurrency=2, requests=6)
+            assert 0 <= outcome.shots[0].due_ms < 1e3 * (time.monotonic() - began)
+            assert phases(outcome)[MEASURE] == 6
 
 
 def test_texts_are_posted_as_json_and_are_the_same_for_the_same_seed(loader: Loader) -> None:

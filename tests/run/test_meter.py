@@ -239,7 +239,7 @@ def test_one_reading_of_seven_arms_takes_some_milliseconds() -> None:
 
 def test_memory_counts_only_pages_that_the_processes_do_not_share() -> None:
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLD_64_MB!r}])"
-    with running(parent, stdout=subprocess.PIPE, text=True) as server, running(SLEEP) as small:
+    with running(parent, children=1, stdout=subprocess.PIPE) as server, running(SLEEP) as small:
         conftest.wait_for(lambda: (memory_uss_bytes(server.pid) or 0) > 64 * 2**20)
         assert (memory_uss_bytes(small.pid) or 0) < 40 * 2**20
     assert memory_uss_bytes(server.pid) is None

@@ -16,12 +16,12 @@ import httpx
 import psutil
 import pytest
 import running
+from ports import free_port
 
 from harness.errors import ERROR_MARK, UsageError
 from harness.plans import filled_command, from_flags, plan_files
 from harness.plans.arm import Arm
 from harness.plans.from_flags import Flags
-from harness.run import server_process
 from harness.wire.options import APP_VARIABLE, ServerOptions
 from harness.wire.timings import HEADER, decode
 
@@ -35,8 +35,7 @@ NO_METHOD = "SPAM"  # httptools refuses to parse it (400); h11 does not, so the 
 @contextmanager
 def started(arm: Arm, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """The process of an arm's command, and its address. Kills what a failed test has left."""
-    with server_process.bind(0) as listening:
-        port = listening.getsockname()[1]
+    port = free_port()
     found = filled_command.resolved(arm, port=port)
     environment = {**os.environ, "PYTHONPATH": str(conftest.CHECKOUT), **found.env}
     with (
