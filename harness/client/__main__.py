@@ -6,7 +6,6 @@ It is a separate process, so that neither terminal output nor an fsync of a CSV 
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -20,7 +19,7 @@ from harness.client.inbox import Inbox
 from harness.client.link import Link
 from harness.client.row_batches import RowBatches
 from harness.errors import to_parent
-from harness.system import own_limits, streams
+from harness.system import garbage, own_limits, streams
 from harness.wire import early_end
 from harness.wire.load_options import LoadOptions
 from harness.wire.records import Outcome
@@ -34,8 +33,7 @@ def main() -> None:
     signal.signal(early_end.SIGNAL, signal.SIG_IGN)  # between trials there is nothing to end
     silence_loggers()
     pipe = streams.reserve_stdout()
-    gc.collect()
-    gc.freeze()  # the libraries: the collection before each trial then takes 1 ms instead of 50
+    garbage.freeze()  # the libraries: the collection before each trial then takes 1 ms instead of 50
 
     writing = threading.Lock()
 

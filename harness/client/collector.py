@@ -6,6 +6,8 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from harness.system import garbage
+
 
 @contextmanager
 def frozen() -> Iterator[None]:
@@ -15,8 +17,7 @@ def frozen() -> Iterator[None]:
     one collection of young objects in about a thousand requests, of less than a millisecond.
     """
     already = gc.get_freeze_count()
-    gc.collect()
-    gc.freeze()
+    garbage.freeze()
     try:
         yield
     finally:

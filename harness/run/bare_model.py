@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from harness import workloads
 from harness.errors import HarnessError, from_child, to_parent
 from harness.plans import bare_models
-from harness.system import children, streams
+from harness.system import children, garbage, streams
 from harness.wire.load_options import LoadOptions
 from harness.wire.options import ServerOptions, WorkloadOptions
 from harness.wire.records import MEASURE, PILOT_BLOCK
@@ -257,6 +257,8 @@ def _answers(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
     workload = workloads.create(job.workload)
     os.environ.update(workload.environment())  # read by the model's library when `load` imports it
     model = workload.load()
+    if job.workload.gc_freeze:
+        garbage.freeze()
     texts = workloads.texts(job.workload, job.seed)
 
     def call(items: list[str]) -> None:

@@ -21,6 +21,7 @@ from harness.errors import HarnessError, one_line
 from harness.server import worker
 from harness.server.disconnect import STATUS_CLIENT_LEFT, ClientLeft, or_client_leaves
 from harness.server.server_timing import Record, stage
+from harness.system import garbage
 from harness.wire.clock import now_ms
 from harness.wire.loop_lag import LoopLagProbe
 from harness.wire.options import ServerOptions
@@ -122,12 +123,16 @@ def _add_loop_lag_routes(app: FastAPI) -> None:
         return JSONResponse({"samples": lag.samples, "lag_p99_ms": lag.p99_ms, "lag_max_ms": lag.max_ms})
 
 
-def _open(options: ServerOptions) -> Any:
+@asynccontextmanager
+async def _open(options: ServerOptions) -> AsyncIterator[strategies.Submit]:
     module = strategies.get(options.strategy)
     setup = functools.partial(worker.setup, options.workload, options.inject.model_ms)
     modules = workloads.create(options.workload).modules
     chosen = {"preload": modules, **options.options}
-    return module.open(setup, worker.call, strategies.Options(**chosen))
+    async with module.open(setup, worker.call, strategies.Options(**chosen)) as submit:
+        if options.workload.gc_freeze:
+            garbage.freeze()
+        yield submit
 
 
 def _handler(app: FastAPI) -> Handler:

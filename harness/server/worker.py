@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from harness import workloads
 from harness.server.server_timing import Done, timed
-from harness.system import interpreter
+from harness.system import garbage, interpreter
 from harness.wire.options import WorkloadOptions
 
 
@@ -39,6 +39,8 @@ def setup(options: WorkloadOptions, injected_ms: float = 0.0) -> str:
         if _loaded is None or (_loaded.options, _loaded.injected_ms) != (options, injected_ms):
             workload = workloads.create(options)
             model = workload.load()
+            if options.gc_freeze:
+                garbage.freeze()
 
             def predict(items: list[str]) -> list[Any]:
                 values = workload.predict(model, items)

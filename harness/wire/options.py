@@ -95,6 +95,14 @@ class WorkloadOptions(Frozen):
             obeyed_by=("embed", "own"),
         ),
     ] = None  # None: they spin for a while, then sleep
+    gc_freeze: Annotated[
+        bool,
+        Setting(
+            "Exempt the loaded model and its libraries from garbage collection (gc.freeze).",
+            Panel.MODEL,
+            flag=None,
+        ),
+    ] = False
     onnx_threads: Annotated[
         Threads | None,
         Setting("Give ONNX Runtime N threads in each worker.", Panel.MODEL, obeyed_by=("embed",)),

@@ -108,6 +108,7 @@ def test_completion_offers_strategies_plans_and_folders_of_runs(
         "article",
         "beyond",
         "cluster",
+        "garbage",
         "generators",
         "neighbour",
         "peers",

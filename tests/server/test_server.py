@@ -212,6 +212,31 @@ def test_a_watched_server_reports_how_long_the_model_stalled_its_loop(
     assert (lag.max_ms > 250) == stalls
 
 
+FROZEN = """
+import gc
+
+def load():
+    return None
+
+def predict(model, items):
+    return [gc.get_freeze_count() for _ in items]
+
+async def io(result):
+    return {"in the worker": result, "in the server": gc.get_freeze_count()}
+"""
+
+
+@pytest.mark.parametrize("gc_freeze", [True, False])
+def test_gc_freeze_exempts_what_the_worker_and_the_server_have_loaded(
+    tmp_path: Path, log: Path, gc_freeze: bool
+) -> None:
+    (tmp_path / "frozen.py").write_text(FROZEN)
+    workload = WorkloadOptions(name=str(tmp_path / "frozen.py"), gc_freeze=gc_freeze)
+    with running.serving(log, "process", workload=workload) as child:
+        counts = httpx.get(f"{child.url}/").json()["answer"]
+    assert all((count > 10_000) == gc_freeze for count in counts.values()), counts
+
+
 def test_a_server_that_was_never_watched_has_no_lag_samples(log: Path) -> None:
     with running.serving(log) as child:
         assert child.unwatch() == Lag(0, None, None)
