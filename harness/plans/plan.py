@@ -387,9 +387,12 @@ class Plan(LoadSettings):
             settle_s = self.open_settle_s
             return {"requests": None, "duration_s": self.open_duration_s, "settle_s": settle_s, "think": None}
         users = law.users or 1
+        requests = max(self.requests or 0, users * (self.requests_per_user or 0)) or None
+        # a plan of open loops alone may give neither, and yet has pilots, which are closed loops
+        duration_s = self.duration_s or (None if requests else self.open_duration_s)
         return {
-            "requests": max(self.requests or 0, users * (self.requests_per_user or 0)) or None,
-            "duration_s": self.duration_s,
+            "requests": requests,
+            "duration_s": duration_s,
             "warmup_requests": self.warmup_per_client * users,
             "settle_s": self.settle_s,
             "think": self.think,

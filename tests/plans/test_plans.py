@@ -174,6 +174,11 @@ def test_only_closed_loops_think_and_the_size_counts_their_pauses() -> None:
     assert thinking - usual == pytest.approx(420, abs=1)
 
 
+def test_a_plan_of_open_loops_alone_needs_no_window_for_the_closed_loops_of_its_pilots() -> None:
+    plan = make(concurrency=[], requests=None, arrivals=["own(0.8)"], open_duration_s=7.0)
+    assert plan.load_options("", closed(32), block=0).duration_s == 7.0
+
+
 @pytest.fixture
 def recording(tmp_path: Path) -> str:
     path = tmp_path / "recorded.jsonl"
