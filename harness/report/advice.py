@@ -80,7 +80,7 @@ def advise(found: Inputs, chosen: Choice) -> Advice:
 
 def _of_none(found: Inputs, chosen: Choice) -> Advice:
     """Advice to run the plan again, with more blocks if these were too few."""
-    load, blocks = "", BLOCKS_AT_LEAST
+    load, users_of_all, blocks = "", 0, BLOCKS_AT_LEAST
     if chosen.why == Why.WITHHELD:
         why = "the session is too noisy to tell a faster arm from a lucky one (see the warning)"
         more = "Run it again on an idle machine, with more blocks."
@@ -88,6 +88,10 @@ def _of_none(found: Inputs, chosen: Choice) -> Advice:
     elif chosen.why == Why.TOO_FEW_BLOCKS:
         enough = f"run at least {stats.FEWEST_BLOCKS_FOR_VERDICT}, better {BLOCKS_AT_LEAST}"
         why, more = f"{counted(chosen.blocks, 'block')} cannot show a difference ({enough})", ""
+    elif chosen.why == Why.OWN_LOADS:
+        why = f"{users(chosen.load)} is another load for each arm"
+        more = "Give all arms the same load, such as users (-c 32) or a rate (--rate 50)."
+        users_of_all, blocks = int((found.record.get("plan") or {}).get("own_users") or 0), 0
     else:
         load, blocks = chosen.load, 0
         misses = any(choice.missed_by(found, arm, load) for arm in choice.arms_at(found, load))
@@ -102,7 +106,7 @@ def _of_none(found: Inputs, chosen: Choice) -> Advice:
         ),
         reference=found.reference,
         load=load,
-        command=next_command.run(found.record, found.folder, blocks=blocks),
+        command=next_command.run(found.record, found.folder, users=users_of_all, blocks=blocks),
     )
 
 

@@ -75,6 +75,7 @@ class Why(enum.Enum):
     ONE_ARM = enum.auto()
     TOO_FEW_BLOCKS = enum.auto()
     NONE_WHOLE = enum.auto()  # every arm failed, or lost a trial
+    OWN_LOADS = enum.auto()  # each arm has a load of its own, so that their latencies cannot be compared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +131,8 @@ def choose(found: Inputs) -> Choice:
         return none
     if found.tables.summary["arm"].nunique() == 1:
         return dataclasses.replace(none, why=Why.ONE_ARM)
+    if load.startswith("own("):
+        return dataclasses.replace(none, why=Why.OWN_LOADS)
     return _of_many(found, none)
 
 

@@ -181,7 +181,7 @@ def _places(found: Inputs, settings: _Settings, groups: list[_Group]) -> dict[st
     for group in groups:
         chosen = group.choice
         places |= {arm: MISSES for arm in group.arms if choice.missed_by(found, arm, chosen.load)}
-        if chosen.why in (Why.ONE_ARM, Why.TOO_FEW_BLOCKS):
+        if chosen.why in (Why.ONE_ARM, Why.TOO_FEW_BLOCKS, Why.OWN_LOADS):
             places |= dict.fromkeys(group.arms, UNJUDGED)
         places |= dict.fromkeys(chosen.judged, BEATEN)
         if chosen.take not in chosen.stalls:
@@ -225,6 +225,8 @@ def _none(found: Inputs, group: _Group, settings: _Settings) -> str:
         return f"{settings.words(group.arms[0])} is compared with no other setting: none does the same work."
     if group.choice.why is Why.TOO_FEW_BLOCKS:
         return f"No setting is called the best: {group.choice.blocks} blocks are too few."
+    if group.choice.why is Why.OWN_LOADS:
+        return "No setting is called the best: each has a load of its own."
     at = f" at {users(group.choice.load)}" if group.choice.load else ""
     if any(choice.missed_by(found, arm, group.choice.load) for arm in group.arms):
         return f"No setting keeps every objective{at}, so none is the best."

@@ -50,7 +50,8 @@ def decisive(summary: pd.DataFrame) -> tuple[str, Metric]:
     """The load and the metric that decide which arm is the best.
 
     With closed loops, the throughput with the most users; else the median latency at the highest rate, or
-    under the last load by name if no rate is known.
+    under the last load by name if no rate is known. With loads that are shares of an arm's own throughput,
+    the throughput, as that is what the load follows.
     """
     closed = summary[summary["concurrency"].notna()].sort_values("concurrency", kind="stable")
     if len(closed):
@@ -58,7 +59,8 @@ def decisive(summary: pd.DataFrame) -> tuple[str, Metric]:
     rates = summary[summary["rate_per_s"].notna() & ~summary["load"].astype(str).str.startswith("own(")]
     if len(rates):
         return str(rates.sort_values("rate_per_s", kind="stable")["load"].iloc[-1]), LATENCIES
-    return max(summary["load"].astype(str)), LATENCIES
+    load = max(summary["load"].astype(str))
+    return load, RATES if load.startswith("own(") else LATENCIES
 
 
 def figures(side: Side, arms: list[str], load: str, metric: Metric) -> pd.DataFrame:

@@ -212,16 +212,27 @@ def test_medians_that_differ_are_not_written_alike() -> None:
     assert "(median 16.0 ms instead of 16.4 ms)" in text(said)
 
 
-def test_open_loads_are_judged_by_the_median_latency() -> None:
+def two_arms_at(load: str) -> store.Run:
     trials = []
     for number in range(16):
-        trial, samples = open_trial(number + 1, arm=("thread", "process")[number % 2])
+        trial, samples = open_trial(number + 1, arm=("thread", "process")[number % 2], load=load)
         block = number // 2 + 1
         moved = [dataclasses.replace(sample, block=block) for sample in samples]
         trials.append((dataclasses.replace(trial, block=block), moved))
-    said = advised(opened(*trials, reference="thread"))
+    return opened(*trials, reference="thread", own_users=32)
+
+
+def test_open_loads_are_judged_by_the_median_latency() -> None:
+    said = advised(two_arms_at("poisson(50)"))
     assert said.metric == "latency_ms"
     assert said.lines[0].startswith("Stay with thread: at poisson(50)")
+
+
+def test_no_arm_is_advised_if_each_has_a_load_of_its_own() -> None:
+    said = advised(two_arms_at("own(0.8)"))
+    assert said.take == ""
+    assert said.lines[0] == "No strategy is advised: own(0.8) is another load for each arm."
+    assert said.command.endswith(" -c 32")
 
 
 # -- what would change it
