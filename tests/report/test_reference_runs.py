@@ -1,4 +1,4 @@
-"""Committed runs of `servers`, `environments`, `peers`: quotes follow from tables, tables from rows."""
+"""Committed runs of built-in plans: quotes follow from tables, tables from rows."""
 
 import functools
 from pathlib import Path
@@ -26,6 +26,7 @@ MARKS = {
     "generators": ["generators machine", "generators", "generators each"],
     "cluster": ["cluster machine", "cluster"],
     "neighbour": ["neighbour machine", "neighbour"],
+    "garbage": ["garbage machine", "garbage", "garbage costs"],
     "thrash": ["thrash machine", "thrash", "thrash verdicts"],
     "three-hosts": ["three-hosts machine", "three-hosts", "three-hosts each"],
 }
@@ -50,7 +51,10 @@ def test_what_documents_quote_is_what_report_prints(reported: Reported) -> None:
     assert [part for mark in MARKS[plan] for part in unprinted(mark, printed)] == []
 
 
-@pytest.mark.parametrize(("plan", "page", "pairs"), [("peers", "peers", 3), ("neighbour", "neighbours", 4)])
+@pytest.mark.parametrize(
+    ("plan", "page", "pairs"),
+    [("peers", "peers", 3), ("neighbour", "neighbours", 4), ("garbage", "garbage", 1)],
+)
 def test_the_pairs_that_a_page_quotes_are_what_compare_prints(
     plan: str, page: str, pairs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
