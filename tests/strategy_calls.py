@@ -76,6 +76,19 @@ def noted_call(folder: Path, items: list[Any]) -> list[Any]:
     return items
 
 
+def noted_run_for(folder: Path, seconds: float, items: list[Any]) -> list[Ran]:
+    """As `run_for`, and note each item when its call begins."""
+    if items != ["warm-up"]:
+        for item in items:
+            note(folder, f"{item}")
+    return run_for(seconds, items)
+
+
+def noted(folder: Path) -> int:
+    """How many lines the workers have noted."""
+    return sum(len(file.read_text().splitlines()) for file in folder.iterdir())
+
+
 def arrival(folder: Path) -> int:
     """Return 1 in the first worker that calls this, 2 in the next."""
     for number in itertools.count(1):

@@ -148,15 +148,18 @@ def test_leaving_by_an_exception_leaves_no_thread_and_no_child(name: str, worker
 
 @pytest.mark.timed
 @every_strategy
-def test_leaving_waits_for_calls_that_run_and_cancels_those_that_wait(name: str) -> None:
-    strategy, options, call = strategies.get(name), options_for(name), partial(calls.run_for, 0.4)
+def test_leaving_waits_for_calls_that_run_and_cancels_those_that_wait(name: str, tmp_path: Path) -> None:
+    strategy, options = strategies.get(name), options_for(name)
+    call = partial(calls.noted_run_for, tmp_path, 0.4)
     too_many = strategy.worker_count(options) + 10
     before = threads_and_children(name)
 
     async def leave_early() -> list[calls.Ran | BaseException]:
         async with strategy.open(calls.ready, call, options) as submit:
             waiting = [asyncio.create_task(submit(item)) for item in range(too_many)]
-            await asyncio.sleep(0.2)  # long enough for 40 threads to start on a busy machine
+            async with asyncio.timeout(30):
+                while calls.noted(tmp_path) < strategy.worker_count(options):  # noqa: ASYNC110 - other processes note it
+                    await asyncio.sleep(0.02)
         assert threads_and_children(name) <= before
         ended: list[calls.Ran | BaseException] = await asyncio.gather(*waiting, return_exceptions=True)
         return ended
