@@ -19,7 +19,7 @@ from prefork import Prefork
 
 from harness import cli
 
-pytest_plugins = ["clusters", "groups", "durations"]
+pytest_plugins = ["clusters", "embedding", "groups", "durations"]
 
 CHECKOUT = Path(__file__).parent.parent
 MARK = "EXECBENCH_TEST"  # environment variable that every descendant inherits, even if its parent changes

@@ -103,7 +103,10 @@ def scope_of(item: pytest.Item) -> str:
     group = group_of(item)
     if clusters.needed_by(item):
         return "timed"  # to share the cluster, whose start takes longer than they do
-    return group if group == "timed" else f"{group} {item.path.name}"
+    if group == "timed":
+        return group
+    shares_models = "models_cache" in getattr(item, "fixturenames", ())
+    return f"{group} {'models' if shares_models else item.path.name}"
 
 
 @pytest.hookimpl(optionalhook=True)
