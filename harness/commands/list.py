@@ -39,7 +39,7 @@ def list_(as_json: flags.AsJson = False) -> None:
         "Python": [(platform.python_version(), lock)],
         "Workloads": [(name, workloads.summary(name)) for name in (*workloads.NAMES, "FILE.py")],
         "I/O (--io)": kinds.summaries(),
-        "Plans": [(name, plan_files.load(name).summary) for name in plan_files.names()],
+        "Plans": [*plan_files.summaries().items()],
     }
     if as_json:
         print_json({title: dict(entries) for title, entries in sections.items()})

@@ -96,7 +96,9 @@ def what_is_missing(arm: Arm, workload: WorkloadOptions) -> str:
     """Say what is missing to start the server of an arm; "" if nothing is."""
     if arm.command is not None:
         return why_no_program(arm)
-    return why_no_loop(arm.event_loop) or _of_backend(embed.missing_package, arm, workload)
+    refusals = (find_strategy(name).why_not() for name in arm.strategies_used)
+    why_not = next(filter(None, refusals), "")
+    return why_not or why_no_loop(arm.event_loop) or _of_backend(embed.missing_package, arm, workload)
 
 
 def what_is_unsupported(arm: Arm, workload: WorkloadOptions) -> str:

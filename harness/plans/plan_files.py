@@ -29,6 +29,11 @@ def names() -> list[str]:
     return toml.packaged_names("plans")
 
 
+def summaries() -> dict[str, str]:
+    """Return name → summary of each built-in plan, whether or not it can run here."""
+    return {name: toml.parse(_read(name), f"The plan {name!r}", "plan")["summary"] for name in names()}
+
+
 def load(name_or_path: str) -> Plan:
     """Read a built-in plan by name, or a TOML file by path. Raises UsageError that names the wrong key."""
     source = f"plan {shortened(name_or_path)!r}"

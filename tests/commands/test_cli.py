@@ -299,6 +299,16 @@ def test_list_names_every_strategy_workload_and_plan_with_its_summary(invoke: In
     assert_fits(done.stdout.replace("\n… ", "\n"))
 
 
+def test_list_works_where_a_strategy_of_a_built_in_plan_does_not(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategies.get("ray"), "why_not", lambda: "ray is not installed")
+    done = invoke("list")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ray +ray is not installed *$", done.stdout, re.M)
+    assert re.search(r"^cluster ", done.stdout, re.M)
+
+
 def test_version_prints_the_version_of_the_package(invoke: Invoke) -> None:
     assert invoke("--version").stdout == f"execbench {__version__}\n"
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import strategies
 from harness.errors import UsageError
 from harness.plans import from_flags, plan_files, size
 from harness.plans.from_flags import Flags
@@ -333,8 +334,8 @@ def test_workload_options_of_an_arm_apply_to_that_arm_only() -> None:
 
 
 def test_arms_can_be_selected_by_name() -> None:
-    chosen = from_flags.override(plan_files.load("beyond"), Flags(strategies=("batch-onnx", "inline")))
-    assert [arm.name for arm in chosen.arms] == ["inline", "batch-onnx"]
+    chosen = from_flags.override(plan_files.load("beyond"), Flags(strategies=("supervised", "inline")))
+    assert [arm.name for arm in chosen.arms] == ["inline", "supervised"]
 
 
 def test_open_loads_can_be_limited_to_some_blocks() -> None:
@@ -420,6 +421,7 @@ TWO_BACKENDS: dict[str, Any] = {
 def old_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cpuinfo").write_text("flags : fpu")
     monkeypatch.setattr("harness.workloads.embed._CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr("harness.workloads.embed.find_spec", lambda name: object())  # nothing is missing
 
 
 @pytest.mark.usefixtures("old_processor")
@@ -447,6 +449,13 @@ def test_a_missing_backend_does_not_matter_if_other_arms_are_selected(
     assert set(made.left_out) == {"f32", "bf16"}
     chosen = from_flags.override(made, Flags(strategies=("torch",)))
     assert (chosen.left_out, chosen.notes) == ({}, ())
+
+
+def test_a_missing_package_of_a_strategy_leaves_its_arm_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategies.get("ray"), "why_not", lambda: "ray is not installed")
+    made = plan_files.load("cluster")
+    assert made.left_out["ray"] == "ray is not installed"
+    assert "process" in [arm.name for arm in made.arms]
 
 
 def test_a_plan_of_which_only_commands_are_left_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:

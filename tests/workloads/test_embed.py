@@ -260,6 +260,7 @@ def test_a_backend_says_what_the_processor_lacks(
 
 def test_a_backend_names_a_missing_package_and_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     options = WorkloadOptions(name="embed", backend="openvino")
+    monkeypatch.setattr("harness.workloads.embed.find_spec", lambda name: object())
     assert missing_package(options) == ""
     monkeypatch.setattr("harness.workloads.embed.find_spec", lambda name: None)
     assert missing_package(options) == "openvino is not installed (extra: openvino)"
