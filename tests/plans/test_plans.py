@@ -334,8 +334,8 @@ def test_workload_options_of_an_arm_apply_to_that_arm_only() -> None:
 
 
 def test_arms_can_be_selected_by_name() -> None:
-    chosen = from_flags.override(plan_files.load("beyond"), Flags(strategies=("supervised", "inline")))
-    assert [arm.name for arm in chosen.arms] == ["inline", "supervised"]
+    chosen = from_flags.override(plan_files.load("beyond"), Flags(strategies=("batch-2-processes", "inline")))
+    assert [arm.name for arm in chosen.arms] == ["inline", "batch-2-processes"]
 
 
 def test_open_loads_can_be_limited_to_some_blocks() -> None:
