@@ -8,8 +8,8 @@ import gc
 def freeze() -> None:
     """Collect now, and leave alone from now on all objects that exist.
 
-    With torch and transformers loaded, these are half a million: to collect them all takes a quarter of a
-    second, in which the process runs no other Python code.
+    With torch and transformers loaded, a collection of all objects takes a quarter of a second, in which the
+    process runs no other Python code (docs/explanation/garbage.md).
     """
     gc.collect()
     gc.freeze()
