@@ -239,7 +239,8 @@ def test_settings_with_too_few_blocks_are_not_judged_rather_than_left_out() -> N
 
 
 def test_settings_that_each_have_a_load_of_their_own_are_not_judged() -> None:
-    run, own = made(GRID, own_users=8), {"load": "own(0.8)", "concurrency": math.nan}
+    run = made(GRID, own_users=8)
+    own: dict[str, Any] = {"load": "own(0.8)", "concurrency": math.nan}
     found = swept(run._replace(rows=run.requests.assign(**own), trials=run.trials.assign(**own)))
     assert set(found.table["place"]) == {"not judged"}
     assert found.sentences == ("No setting is called the best: each has a load of its own.",)
